@@ -1,0 +1,30 @@
+"""`ridelake up` and `ridelake down`."""
+
+import click
+
+from oltp import embedded
+from ridelake.errors import UsageError
+from ridelake.screen import note
+from ridelake.settings import Settings
+
+
+@click.command()
+@click.pass_obj
+def up(settings: Settings) -> None:
+    """Start the embedded Postgres and let it stay until `ridelake down`."""
+    cluster = embedded.hold(_embedded(settings).home)
+    note(f"up: psql '{cluster.conninfo('ridelake')}'")
+
+
+@click.command()
+@click.pass_obj
+def down(settings: Settings) -> None:
+    """Stop the embedded Postgres, or let it go when its last user leaves."""
+    stopped = embedded.release(_embedded(settings).home)
+    note("down" if stopped else "still in use: it stops when the last user leaves")
+
+
+def _embedded(settings: Settings) -> Settings:
+    if settings.dsn is not None:
+        raise UsageError("--dsn names a server of yours, which ridelake does not start or stop: leave it out")
+    return settings

@@ -1,0 +1,19 @@
+-- The lecture's own table, as a view, in Postgres and in every engine over the lake: one text for all.
+-- A row for each completed ride. LEFT JOIN, because then a planner that knows usernames are unasked for
+-- may leave the riders unread.
+CREATE VIEW RideTable AS
+SELECT
+    rides.ride_id AS RideID,
+    riders.username AS Username,
+    rides.driver_id AS DriverID,
+    cities.name AS City,
+    CASE EXTRACT(MONTH FROM rides.requested_local)
+        WHEN 1 THEN 'January' WHEN 2 THEN 'February' WHEN 3 THEN 'March' WHEN 4 THEN 'April'
+        WHEN 5 THEN 'May' WHEN 6 THEN 'June' WHEN 7 THEN 'July' WHEN 8 THEN 'August'
+        WHEN 9 THEN 'September' WHEN 10 THEN 'October' WHEN 11 THEN 'November' ELSE 'December'
+    END AS Month,
+    CAST(rides.fare_cents * 0.01 AS DECIMAL(12, 2)) AS Price
+FROM rides
+LEFT JOIN riders ON riders.rider_id = rides.rider_id
+LEFT JOIN cities ON cities.city_id = rides.city_id
+WHERE rides.status = 'completed'

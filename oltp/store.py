@@ -1,0 +1,130 @@
+"""The store: a Postgres with our schema in it, embedded or anybody's."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+
+import psycopg
+from psycopg import Connection, IsolationLevel
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import TupleRow
+from psycopg.sql import SQL
+
+from oltp.embedded import open_cluster
+from oltp.places import install_places
+from ridelake.errors import CannotConnect
+from ridelake.settings import Settings
+
+SCHEMA_VERSION = 1
+SERVER_VERSION_MIN = 150000  # the oldest we test; 14 has no MERGE and ends in 2026
+
+# Any number that nobody else takes: two first users must not both install the schema.
+INSTALL_LOCK = 0x52_49_44_45
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where the store is. `conninfo` is a libpq connection string; the schema is on its search path
+    and its time zone is UTC."""
+
+    conninfo: str
+    server_version: int
+
+    def connect(self) -> Connection[TupleRow]:
+        """A new connection in autocommit: one statement is one transaction unless `transaction` says else.
+
+        Raises CannotConnect."""
+        return _connect(self.conninfo)
+
+
+@contextmanager
+def open_store(settings: Settings) -> Iterator[Store]:
+    """The store that the settings name, with its schema installed.
+
+    Raises CannotConnect if there is no server, an old one, or one with another schema version."""
+    if settings.dsn is not None:
+        yield open_database(settings.dsn)
+    else:
+        with open_cluster(settings.home) as cluster:
+            ensure_database(cluster.conninfo("postgres"), "ridelake")
+            yield open_database(cluster.conninfo("ridelake"))
+
+
+def open_database(dsn: str) -> Store:
+    """The store in one database; the schema is installed if it is not there."""
+    try:
+        theirs = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError as error:
+        raise CannotConnect(f"not a connection string: {str(error).strip()}") from error
+    options = f"{theirs.get('options') or ''} -c search_path=ridelake,public -c TimeZone=UTC".strip()
+    timeout = theirs.get("connect_timeout") or 10
+    conninfo = make_conninfo(dsn, options=options, application_name="ridelake", connect_timeout=timeout)
+    with _connect(conninfo) as connection:
+        version = connection.info.server_version
+        if version < SERVER_VERSION_MIN:
+            raise CannotConnect(
+                f"this server is Postgres {version // 10000}; ridelake needs 15 or newer: "
+                "point --dsn at a newer one, or leave it out to use the embedded one"
+            )
+        _install_schema(connection)
+    return Store(conninfo, version)
+
+
+def ensure_database(conninfo: str, name: str) -> None:
+    """CREATE DATABASE `name` if it is not there; `conninfo` leads to another database of the server."""
+    with _connect(conninfo) as connection:
+        found = connection.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone()
+        if found is None:
+            from psycopg.sql import Identifier
+
+            try:
+                connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+            except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+                pass  # another first user was faster
+
+
+@contextmanager
+def transaction(
+    connection: Connection[TupleRow],
+    isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
+    *,
+    read_only: bool = False,
+) -> Iterator[Connection[TupleRow]]:
+    """The one place that opens a transaction of more than one statement."""
+    connection.isolation_level = isolation
+    connection.read_only = read_only
+    try:
+        with connection.transaction():
+            yield connection
+    finally:
+        if not connection.closed:
+            connection.isolation_level = None
+            connection.read_only = None
+
+
+def _connect(conninfo: str) -> Connection[TupleRow]:
+    try:
+        return psycopg.connect(conninfo, autocommit=True)
+    except psycopg.OperationalError as error:
+        said = str(error).strip().splitlines()[0]
+        raise CannotConnect(
+            f"cannot reach Postgres: {said}. Start that server or correct --dsn / RIDELAKE_DSN; "
+            "without them an embedded one is used"
+        ) from error
+
+
+def _install_schema(connection: Connection[TupleRow]) -> None:
+    with transaction(connection):
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (INSTALL_LOCK,))
+        if connection.execute("SELECT to_regclass('ridelake.schema_version')").fetchone() == (None,):
+            for name in ("schema.sql", "ride_table.sql", "booking.sql"):
+                connection.execute(files("oltp").joinpath(name).read_bytes())
+            install_places(connection)
+            connection.execute("INSERT INTO schema_version VALUES (%s)", (SCHEMA_VERSION,))
+        found = connection.execute("SELECT version FROM schema_version").fetchone()
+        if found != (SCHEMA_VERSION,):
+            raise CannotConnect(
+                f"the store there has schema version {found[0] if found else 'unknown'} and this program "
+                f"{SCHEMA_VERSION}: use another database or --home, or DROP SCHEMA ridelake CASCADE to start anew"
+            )

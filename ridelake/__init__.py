@@ -1,0 +1,10 @@
+"""ridelake: one ride, from request to answer.
+
+    ride request ──> Postgres row ──> epoch ──> Parquet files ──> engines ──> answer ──> figure
+       oltp/            oltp/       lakehouse/    lakehouse/     lakehouse/    olap/      bench/
+
+This package holds the words that the four stages share (`ride`, `settings`, `errors`, `screen`)
+and the front door (`__main__`). Start reading at `oltp/schema.sql`.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,139 @@
+"""The front door: `ridelake` and `python -m ridelake`.
+
+The only module that knows all the others. It reads the settings, loads the one command that was asked
+for, and turns every error into a line and an exit code.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from importlib import import_module
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from ridelake import __version__
+from ridelake.errors import RidelakeError
+from ridelake.settings import Settings
+
+# In the order in which a ride goes through them. A command's module is loaded when it is called.
+COMMANDS = {
+    "demo": "bench.commands.demo:demo",
+    "up": "oltp.commands.server:up",
+    "down": "oltp.commands.server:down",
+    "status": "bench.commands.status:status",
+    "seed": "oltp.commands.seed:seed",
+    "load": "oltp.commands.load:load",
+    "simulate": "oltp.commands.simulate:simulate",
+    "audit": "oltp.commands.audit:audit",
+    "snapshot": "lakehouse.commands.snapshot:snapshot",
+    "epochs": "lakehouse.commands.epochs:epochs",
+    "sql": "olap.commands.sql:sql",
+    "ask": "olap.commands.ask:ask",
+    "engines": "lakehouse.commands.engines:engines",
+    "bench": "bench.commands.bench:bench",
+}
+
+
+class FrontDoor(click.Group):
+    """Loads a command when it is asked for, and gives each one the options that name the settings."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[name].split(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        if not any(option.name == "home" for option in command.params):
+            command.params.extend(settings_options())
+        return command
+
+
+def settings_options() -> list[click.Option]:
+    """--home, --dsn, --lake, --debug: taken before or after the command's name."""
+
+    def keep(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+        given = ctx.find_root().meta.setdefault("ridelake.settings", {})
+        if value:
+            given[option.name] = value
+        ctx.obj = Settings.read(os.environ, **given)
+
+    def option(name: str, **more: Any) -> click.Option:
+        return click.Option([name], expose_value=False, callback=keep, **more)
+
+    return [
+        option("--home", metavar="DIR", help="Folder of the embedded server and the lake [./.ridelake, RIDELAKE_HOME]."),
+        option("--dsn", metavar="DSN", help="A Postgres ≥ 15 instead of the embedded one [RIDELAKE_DSN]."),
+        option("--lake", metavar="DIR", help="Folder of the epochs [HOME/lake, RIDELAKE_LAKE]."),
+        option("--debug", is_flag=True, help="Show the traceback of an error."),
+    ]
+
+
+@click.group(
+    cls=FrontDoor,
+    params=settings_options(),
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=True,
+)
+@click.version_option(__version__, "--version", message="ridelake %(version)s")
+def ridelake() -> None:
+    """The same rides, written one at a time in Postgres, read all at once from Parquet, by any engine.
+
+    Start with `ridelake demo`. Without settings, an embedded Postgres and a lake live in ./.ridelake.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line; never returns. Exit codes: 0 done, 1 the work failed, 2 usage, 3 cannot
+    connect, 4 timed out, 130 interrupted."""
+    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGHUP, _terminate)
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        ridelake.main(arguments, prog_name="ridelake", standalone_mode=False)
+        return 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.exceptions.NoArgsIsHelpError as help_text:
+        print(help_text.format_message())
+        return 0
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "ridelake"
+        return _fail(f"{error.format_message()} (see `{where} --help`)", 2)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our pipe left: not a fault
+        return 0
+    except RidelakeError as error:
+        _trace(arguments)
+        return _fail(str(error), error.exit_code)
+    except Exception as error:
+        _trace(arguments)
+        return _fail(f"{type(error).__name__}: {error} (a fault of ridelake; --debug shows where)", 1)
+
+
+def _fail(sentence: str, exit_code: int) -> int:
+    print(f"ridelake: {' '.join(sentence.split())}", file=sys.stderr)
+    return exit_code
+
+
+def _trace(arguments: list[str]) -> None:
+    if "--debug" in arguments:
+        traceback.print_exc()
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM and SIGHUP leave as Ctrl-C does: through every `finally`."""
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

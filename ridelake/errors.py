@@ -1,0 +1,56 @@
+"""Every error that a user can meet, in one place.
+
+    RidelakeError            exit 1   the work was asked for rightly and failed
+    ├── ProofFailed          exit 1   an audit, a comparison or a check found a difference
+    ├── QueryRejected        exit 1   an engine refused the SQL
+    ├── UsageError           exit 2   the words of the call are off
+    │   ├── BadInput         exit 2   a file that cannot be what it was said to be
+    │   └── NotReady         exit 2   something has to be done first
+    ├── CannotConnect        exit 3   no server, or not one that we can use
+    └── TimedOut             exit 4   the time the user gave is over
+
+The message is one sentence that says what is wrong and what to do next. A refused booking is not
+an error: it is an answer (`ridelake.ride.Outcome`).
+"""
+
+from typing import ClassVar
+
+
+class RidelakeError(Exception):
+    """The work failed; nothing was half done."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ProofFailed(RidelakeError):
+    """Something that must hold does not: the audit, the equality of answers, a count."""
+
+
+class QueryRejected(RidelakeError):
+    """The engine did not accept the SQL; its own words are kept."""
+
+
+class UsageError(RidelakeError):
+    """The call's words are off."""
+
+    exit_code = 2
+
+
+class BadInput(UsageError):
+    """A file is missing, broken, or not what it should be. Nothing of it was taken."""
+
+
+class NotReady(UsageError):
+    """The thing asked for needs another command first."""
+
+
+class CannotConnect(RidelakeError):
+    """Postgres cannot be reached, started, or used."""
+
+    exit_code = 3
+
+
+class TimedOut(RidelakeError):
+    """The time limit given with the call is over; the query was cancelled."""
+
+    exit_code = 4

@@ -1,0 +1,91 @@
+"""What the user sees: answers alone on stdout, everything else on stderr."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def note(text: str) -> None:
+    """A remark on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def say(text: str) -> None:
+    """A line of the answer, on stdout."""
+    print(text, flush=True)
+
+
+def say_json(report: Any) -> None:
+    """A report as one JSON document on stdout. What JSON has no word for is written as text."""
+    print(json.dumps(report, indent=2, default=str, ensure_ascii=False), flush=True)
+
+
+def say_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
+    """An aligned table on stdout; numbers stand to the right."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        numbers = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(grouped(value)) for value in row))
+    Console(highlight=False).print(table)
+
+
+def grouped(value: object) -> str:
+    """1234567 → 1,234,567; 0.12345 → 0.123; None → empty."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
+    return "" if value is None else str(value)
+
+
+class Progress:
+    """Work of a known size, told on stderr once it has lasted two seconds: a line that rewrites itself
+    on a terminal, a line every ten seconds elsewhere."""
+
+    QUIET_SECONDS = 2.0  # nobody wants a bar for what is over at once
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what = what
+        self._total = total
+        self._done = 0
+        self._started = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+        self._next = self._started + (self.QUIET_SECONDS if self._terminal else 10.0)
+        self._shown = False
+
+    def advance(self, count: int) -> None:
+        self._done += count
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + (0.2 if self._terminal else 10.0)
+        seconds = now - self._started
+        left = seconds * (self._total - self._done) / self._done if self._done else 0.0
+        share = self._done / self._total if self._total else 1.0
+        line = f"{self._what}: {self._done:,} of {self._total:,} ({share:.0%}), {left:.0f} s left"
+        print(f"\r\x1b[K{line}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr, flush=True)
+        self._shown = True
+
+    def close(self) -> None:
+        if self._shown and self._terminal:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Progress]:
+    shown = Progress(what, total)
+    try:
+        yield shown
+    finally:
+        shown.close()
