@@ -242,7 +242,7 @@ def _server_account(cluster: Cluster) -> int | None:
     user, who then also needs a way to the folders."""
     if os.geteuid() != 0:
         return None
-    account = _system_user(SYSTEM_USER)
+    account = cluster.data.stat().st_uid if cluster.data.exists() else _system_user(SYSTEM_USER)
     _give(cluster.folder, account)
     for folder in [*cluster.folder.parents, *binaries().parents]:
         mode = folder.stat().st_mode

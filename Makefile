@@ -1,0 +1,33 @@
+# Everything here needs Python ≥ 3.11 and make, and nothing else. The first target that is called makes
+# the .venv, pinned by constraints.txt.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: install demo test check bench clean
+
+install: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all]'
+	@touch $(READY)
+
+demo: $(READY)  ## the whole journey: 500,000 rides, two minutes, one page
+	$(BIN)/ridelake demo
+
+test: $(READY)  ## the promises, on a real Postgres
+	$(BIN)/pytest -n 2 -m 'not slow'
+
+check: $(READY)  ## what CI calls: style, types, tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2
+
+bench: $(READY)  ## the figures
+	$(BIN)/pytest bench --benchmark-columns=min,median,max,rounds
+
+clean:
+	rm -rf .venv .ridelake .pytest_cache .mypy_cache .ruff_cache .benchmarks
