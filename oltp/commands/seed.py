@@ -1,0 +1,27 @@
+"""`ridelake seed`."""
+
+import dataclasses
+
+import click
+
+from ridelake.screen import say, say_json
+from ridelake.settings import Settings
+
+
+@click.command()
+@click.option("--rides", type=click.IntRange(min=1), default=100_000, show_default=True, help="How many past rides.")
+@click.option("--seed", "seed_number", type=int, default=1, show_default=True, help="The same seed, the same rides.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@click.pass_obj
+def seed(settings: Settings, rides: int, seed_number: int, as_json: bool) -> None:
+    """Fill the store with a year of plausible past rides."""
+    from oltp.seed import seed_rides
+    from oltp.store import open_store
+
+    with open_store(settings) as store:
+        done = seed_rides(store, rides, seed_number)
+    if as_json:
+        say_json({**dataclasses.asdict(done), "rides_per_second": done.rides_per_second})
+    else:
+        there = f" ({done.there_before:,} were there before)" if done.there_before else ""
+        say(f"{done.rides:,} rides in {done.seconds:.1f} s{there}: {done.rides_per_second:,.0f} rides/s, seed {seed_number}")

@@ -1,0 +1,89 @@
+"""Finished trips into the store: who rode, who drove, who paid, one COPY a table.
+
+A trip that was made up or read from a file has no rider and no driver. It gets both here, such that
+nobody does two things at once (`schedule`); anybody already in the store who is idle from the first of
+the trips to the last is taken again (`people`); every cent is accounted for (`money`).
+"""
+
+import numpy as np
+import polars as pl
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from oltp.history.money import ledger_of, top_ups_of, write_ledger
+from oltp.history.people import gather, write_people
+from oltp.history.schedule import draw_riders, partition
+from oltp.history.tables import copy_into, reserve, statement
+from oltp.trips import TRIPS
+
+RIDES_PER_RIDER = 12  # on average, so that there are habits to ask for
+SPARE_DRIVERS_SHARE = 0.25  # above what the busiest moment needs, so that live requests find somebody
+BROKE_RIDERS_SHARE = 0.03  # riders with nothing left, whose next payment is declined
+POCKET_CENTS = (5_000, 60_000)  # what the others have left
+
+
+def known_requests(connection: Connection[TupleRow], request_ids: pl.Series) -> pl.Series:
+    """Those of the 16-byte `request_ids` whose ride is in the store. Inside a transaction."""
+    connection.execute("CREATE TEMP TABLE asked (request_id uuid) ON COMMIT DROP")
+    copy_into(connection, "asked", pl.DataFrame({"request_id": request_ids}))
+    found = connection.execute(statement("known_requests.sql")).fetchall()
+    connection.execute("DROP TABLE asked")
+    return pl.Series("request_id", [row[0].bytes for row in found], dtype=pl.Binary)
+
+
+def store_trips(connection: Connection[TupleRow], trips: pl.DataFrame, *, seed: int) -> int:
+    """Store `trips` (schema TRIPS, in the past, ids not in the store yet) with their riders, drivers,
+    payments and ledger. Inside the caller's transaction. Returns the number of trips."""
+    random = np.random.default_rng([seed, trips.height])
+    for city in trips.select(TRIPS.names()).sort("requested_at", "request_id").partition_by("city_id"):
+        _store_city(connection, city, random)
+    return trips.height
+
+
+def settle(connection: Connection[TupleRow]) -> None:
+    """After a bulk write has committed: statistics for the planner, visibility for index-only scans."""
+    connection.execute("VACUUM (ANALYZE) rides, payments, ledger, accounts, riders, drivers")
+
+
+def _store_city(connection: Connection[TupleRow], trips: pl.DataFrame, random: np.random.Generator) -> None:
+    """The trips of one city, in the order of their requests."""
+    city_id = trips.item(0, "city_id")
+    begin = trips["requested_at"].to_physical().to_numpy()
+    end = trips["ended_at"].to_physical().to_numpy()
+    window = {"city_id": city_id, "begin": trips["requested_at"].min(), "end": trips["ended_at"].max()}
+
+    driver = partition(begin, end)
+    rider = draw_riders(begin, end, max(1, trips.height // RIDES_PER_RIDER), random)
+    at_once = int(driver.max()) + 1
+    drivers = gather(connection, "drivers", window, at_once + max(2, round(at_once * SPARE_DRIVERS_SHARE)))
+    riders = gather(connection, "riders", window, int(rider.max()) + 1)
+
+    rides = trips.with_columns(
+        ride_id=reserve(connection, "rides", "ride_id", trips.height),
+        rider_id=riders.ids[rider],
+        driver_id=drivers.ids[driver],
+        rider_account_id=riders.account_ids[rider],
+        driver_account_id=drivers.account_ids[driver],
+        completed=pl.col("started_at").is_not_null(),
+    )
+    pocket_cents = random.integers(*POCKET_CENTS, len(riders.ids))
+    pocket_cents[random.random(len(riders.ids)) < BROKE_RIDERS_SHARE] = 0
+    pocket_cents[: riders.old] = 0  # who was here before has what they had
+
+    write_people(connection, city_id, riders, drivers, trips["pickup_zone_id"], random)
+    _write_rides(connection, rides)
+    write_ledger(connection, pl.concat([top_ups_of(rides, riders.account_ids, pocket_cents), ledger_of(rides)]))
+
+
+def _write_rides(connection: Connection[TupleRow], rides: pl.DataFrame) -> None:
+    completed = pl.col("completed")
+    fates = rides.with_columns(status=pl.when(completed).then(pl.lit("completed")).otherwise(pl.lit("cancelled")))
+    copy_into(connection, "rides", fates.select("ride_id", "rider_id", "driver_id", *TRIPS.names(), "status").drop("tip_cents"))
+    payments = rides.select(
+        "ride_id",
+        held_cents="fare_cents",
+        captured_cents=pl.when(completed).then("fare_cents").otherwise(0),
+        tip_cents=pl.when(completed).then("tip_cents").otherwise(0),
+        status=pl.when(completed).then(pl.lit("captured")).otherwise(pl.lit("voided")),
+    )
+    copy_into(connection, "payments", payments)

@@ -1,0 +1,8 @@
+-- Balances follow the ledger. In the order of the ids, like every other lock on accounts; the platform's
+-- accounts keep no balance.
+WITH locked AS (
+    SELECT account_id FROM accounts JOIN change USING (account_id)
+    WHERE balance_cents IS NOT NULL ORDER BY account_id FOR NO KEY UPDATE OF accounts)
+UPDATE accounts SET balance_cents = balance_cents + change_cents
+FROM locked JOIN change USING (account_id)
+WHERE accounts.account_id = locked.account_id AND change_cents <> 0

@@ -1,0 +1,83 @@
+"""Riders and drivers of one city, old and new, and their names."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from oltp.history.tables import copy_into, reserve, statement
+
+Ints = NDArray[np.int64]
+
+FIRST = "amber bold brave bright calm clever cosmic daring eager early electric fancy gentle golden happy"
+FIRST += " humble jolly keen lucky mellow merry mighty neon nimble polite proud quick quiet silver sunny swift witty"
+SECOND = "otter badger heron falcon lynx panda walrus beaver raven gecko bison moose koala tapir puffin ferret"
+SECOND += " marmot osprey tiger dolphin condor jaguar iguana magpie oriole rabbit salmon toucan turtle weasel wombat yak"
+GIVEN = "Ada Alan Barbara Carol Donald Edgar Edsger Frances Grace Hedy Ivan James Jim Joan John Karen Ken Leslie"
+GIVEN += " Lynn Margaret Mary Michael Niklaus Patricia Pat Radia Ray Shafi Sophie Sue Tony Yukihiro"
+FAMILY = "Bachman Bayer Bernstein Boyce Chamberlin Codd Date Fagin Gray Haerder Hopper Lamport Lindsay Lovelace"
+FAMILY += " Lorie McJones Mohan Patterson Price Putzolu Reuter Rowe Selinger Stonebraker Thomas Traiger Ullman Weikum"
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """Riders or drivers of one city and their accounts; the first `old` of them were there before."""
+
+    ids: Ints
+    account_ids: Ints
+    old: int
+
+
+def gather(connection: Connection[TupleRow], table: str, window: dict[str, object], needed: int) -> People:
+    """`needed` riders or drivers: first those of the city who are idle in the window, then new ones."""
+    found = connection.execute(statement(f"idle_{table}.sql"), {**window, "needed": needed}).fetchall()
+    old = np.array(found, dtype=np.int64).reshape(-1, 2)
+    new = needed - len(old)
+    key = {"riders": "rider_id", "drivers": "driver_id"}[table]
+    return People(
+        np.concatenate([old[:, 0], reserve(connection, table, key, new)]),
+        np.concatenate([old[:, 1], reserve(connection, "accounts", "account_id", new)]),
+        len(old),
+    )
+
+
+def username(rider_id: int) -> str:
+    """A name of its own for every rider. The first is the lecture's."""
+    if rider_id == 1:
+        return "memelord"
+    first, second = FIRST.split(), SECOND.split()
+    return f"{first[rider_id % len(first)]}_{second[rider_id // len(first) % len(second)]}_{rider_id}"
+
+
+def driver_name(driver_id: int) -> str:
+    given, family = GIVEN.split(), FAMILY.split()
+    return f"{given[driver_id % len(given)]} {family[driver_id // len(given) % len(family)]}"
+
+
+def write_people(
+    connection: Connection[TupleRow],
+    city_id: int,
+    riders: People,
+    drivers: People,
+    pickups: pl.Series,
+    random: np.random.Generator,
+) -> None:
+    """The new ones among them, with an empty account each. Drivers wait where rides are asked for."""
+    for people, kind in ((riders, "rider"), (drivers, "driver")):
+        new = pl.DataFrame({"account_id": people.account_ids[people.old :]})
+        copy_into(connection, "accounts", new.with_columns(kind=pl.lit(kind), balance_cents=pl.lit(0)))
+
+    new_riders = riders.ids[riders.old :]
+    names = pl.Series([username(number) for number in new_riders.tolist()], dtype=pl.String)
+    frame = pl.DataFrame({"rider_id": new_riders, "account_id": riders.account_ids[riders.old :], "username": names})
+    copy_into(connection, "riders", frame.with_columns(city_id=pl.lit(city_id)))
+
+    new_drivers = drivers.ids[drivers.old :]
+    names = pl.Series([driver_name(number) for number in new_drivers.tolist()], dtype=pl.String)
+    stands = random.choice(pickups.to_numpy(), size=len(new_drivers))
+    frame = pl.DataFrame({"driver_id": new_drivers, "account_id": drivers.account_ids[drivers.old :], "name": names})
+    frame = frame.with_columns(zone_id=pl.Series(stands), city_id=pl.lit(city_id), status=pl.lit("available"))
+    copy_into(connection, "drivers", frame)
