@@ -149,10 +149,15 @@ def _to_utc(frame: pl.DataFrame) -> pl.Series:
     for city in cities():
         local = frame.get_column("requested_local").cast(pl.Datetime("us"))
         zoned = local.dt.replace_time_zone(city.time_zone, ambiguous="earliest", non_existent="null")
-        later = local.dt.offset_by("1h").dt.replace_time_zone(city.time_zone, ambiguous="earliest", non_existent="null")
+        later = local.dt.offset_by("1h").dt.replace_time_zone(
+            city.time_zone, ambiguous="earliest", non_existent="null"
+        )
         here = zoned.fill_null(later).dt.convert_time_zone("UTC")
         utc = pl.select(
-            pl.when(frame.get_column("city_id") == city.city_id).then(here).otherwise(utc).alias("requested_at")
+            pl.when(frame.get_column("city_id") == city.city_id)
+            .then(here)
+            .otherwise(utc)
+            .alias("requested_at")
         ).to_series()
     return utc
 
@@ -163,5 +168,3 @@ def _request_ids(random: np.random.Generator, n: int) -> pl.Series:
     octets[:, 6] = octets[:, 6] & 0x0F | 0x80
     octets[:, 8] = octets[:, 8] & 0x3F | 0x80
     return pl.Series([row.tobytes() for row in octets], dtype=pl.Binary)
-
-

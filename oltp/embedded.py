@@ -172,7 +172,18 @@ def _ensure_running(cluster: Cluster) -> None:
         _run(
             account,
             "pg_ctl",
-            ["start", "-w", "-t", "60", "-D", cluster.data, "-l", cluster.log, "-o", f"-k '{cluster.socket_folder}'"],
+            [
+                "start",
+                "-w",
+                "-t",
+                "60",
+                "-D",
+                cluster.data,
+                "-l",
+                cluster.log,
+                "-o",
+                f"-k '{cluster.socket_folder}'",
+            ],
             f"the embedded Postgres does not start; its log is {cluster.log}",
         )
         _spawn_keeper(cluster)
@@ -208,7 +219,14 @@ def _initialise(cluster: Cluster, account: int | None) -> None:
     _give(draft, account)
     # Trust, because only the owner of the socket's folder can reach the socket at all. The builtin
     # C.UTF-8 collation sorts as DuckDB and Polars do.
-    options = ["-U", "ridelake", "--auth=trust", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"]
+    options = [
+        "-U",
+        "ridelake",
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale-provider=builtin",
+        "--locale=C.UTF-8",
+    ]
     _run(account, "initdb", ["-D", draft, "--no-sync", "--no-instructions", *options], "initdb failed")
     with (draft / "postgresql.conf").open("a") as configuration:
         configuration.write(CONFIGURATION)
@@ -278,7 +296,11 @@ def _give(path: Path, account: int | None) -> None:
 def _run(account: int | None, program: str, arguments: list[str | Path], failure: str) -> None:
     """Run a server program, in a session of its own so that Ctrl-C is not for it. Output goes to a
     file and not to a pipe: a server that outlives pg_ctl would keep the pipe open."""
-    identity = {} if account is None else {"user": account, "group": pwd.getpwuid(account).pw_gid, "extra_groups": []}
+    identity = (
+        {}
+        if account is None
+        else {"user": account, "group": pwd.getpwuid(account).pw_gid, "extra_groups": []}
+    )
     with tempfile.TemporaryFile() as output:
         done = subprocess.run(
             [binaries() / program, *arguments],
@@ -297,11 +319,21 @@ def _run(account: int | None, program: str, arguments: list[str | Path], failure
 
 
 def _spawn_keeper(cluster: Cluster) -> None:
-    subprocess.Popen(
-        [sys.executable, "-I", "-S", Path(__file__).with_name("keeper.py"), cluster.folder, binaries() / "pg_ctl"],
+    """Through a shell that leaves at once, so that the keeper is nobody's child and never a zombie."""
+    keeper = [
+        sys.executable,
+        "-I",
+        "-S",
+        Path(__file__).with_name("keeper.py"),
+        cluster.folder,
+        binaries() / "pg_ctl",
+    ]
+    subprocess.run(
+        ["/bin/sh", "-c", '"$@" &', "keeper", *keeper],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",
         start_new_session=True,
+        check=False,
     )

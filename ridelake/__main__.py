@@ -66,7 +66,11 @@ def settings_options() -> list[click.Option]:
         return click.Option([name], expose_value=False, callback=keep, **more)
 
     return [
-        option("--home", metavar="DIR", help="Folder of the embedded server and the lake [./.ridelake, RIDELAKE_HOME]."),
+        option(
+            "--home",
+            metavar="DIR",
+            help="Folder of the embedded server and the lake [./.ridelake, RIDELAKE_HOME].",
+        ),
         option("--dsn", metavar="DSN", help="A Postgres ≥ 15 instead of the embedded one [RIDELAKE_DSN]."),
         option("--lake", metavar="DIR", help="Folder of the epochs [HOME/lake, RIDELAKE_LAKE]."),
         option("--debug", is_flag=True, help="Show the traceback of an error."),
@@ -110,7 +114,9 @@ def _run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted", 130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our pipe left: not a fault
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the reader of our pipe left: not a fault
         return 0
     except RidelakeError as error:
         _trace(arguments)

@@ -74,7 +74,12 @@ class Progress:
         left = seconds * (self._total - self._done) / self._done if self._done else 0.0
         share = self._done / self._total if self._total else 1.0
         line = f"{self._what}: {self._done:,} of {self._total:,} ({share:.0%}), {left:.0f} s left"
-        print(f"\r\x1b[K{line}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr, flush=True)
+        print(
+            f"\r\x1b[K{line}" if self._terminal else line,
+            end="" if self._terminal else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
         self._shown = True
 
     def close(self) -> None:

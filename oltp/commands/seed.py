@@ -9,8 +9,12 @@ from ridelake.settings import Settings
 
 
 @click.command()
-@click.option("--rides", type=click.IntRange(min=1), default=100_000, show_default=True, help="How many past rides.")
-@click.option("--seed", "seed_number", type=int, default=1, show_default=True, help="The same seed, the same rides.")
+@click.option(
+    "--rides", type=click.IntRange(min=1), default=100_000, show_default=True, help="How many past rides."
+)
+@click.option(
+    "--seed", "seed_number", type=int, default=1, show_default=True, help="The same seed, the same rides."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
 def seed(settings: Settings, rides: int, seed_number: int, as_json: bool) -> None:
@@ -24,4 +28,6 @@ def seed(settings: Settings, rides: int, seed_number: int, as_json: bool) -> Non
         say_json({**dataclasses.asdict(done), "rides_per_second": done.rides_per_second})
     else:
         there = f" ({done.there_before:,} were there before)" if done.there_before else ""
-        say(f"{done.rides:,} rides in {done.seconds:.1f} s{there}: {done.rides_per_second:,.0f} rides/s, seed {seed_number}")
+        say(
+            f"{done.rides:,} rides in {done.seconds:.1f} s{there}: {done.rides_per_second:,.0f} rides/s, seed {seed_number}"
+        )

@@ -10,14 +10,17 @@ import polars as pl
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from oltp.history.money import ledger_of, top_ups_of, write_ledger
+from oltp.history.money import apply_to_balances, ledger_of, top_ups_of
 from oltp.history.people import gather, write_people
-from oltp.history.schedule import draw_riders, partition
-from oltp.history.tables import copy_into, reserve, statement
+from oltp.history.schedule import draw_drivers, draw_riders
+from oltp.history.tables import copy_into, keys_by_construction, reserve, statement
 from oltp.trips import TRIPS
+from ridelake.errors import BadInput
 
 RIDES_PER_RIDER = 12  # on average, so that there are habits to ask for
-SPARE_DRIVERS_SHARE = 0.25  # above what the busiest moment needs, so that live requests find somebody
+RIDES_PER_DRIVER = (
+    400  # on average: a fleet far above the busiest moment, so that live requests find somebody
+)
 BROKE_RIDERS_SHARE = 0.03  # riders with nothing left, whose next payment is declined
 POCKET_CENTS = (5_000, 60_000)  # what the others have left
 
@@ -52,10 +55,11 @@ def _store_city(connection: Connection[TupleRow], trips: pl.DataFrame, random: n
     end = trips["ended_at"].to_physical().to_numpy()
     window = {"city_id": city_id, "begin": trips["requested_at"].min(), "end": trips["ended_at"].max()}
 
-    driver = partition(begin, end)
+    _check_zones(connection, city_id, trips)
+    fleet = 4 + trips.height // RIDES_PER_DRIVER
+    driver = draw_drivers(begin, end, fleet)
     rider = draw_riders(begin, end, max(1, trips.height // RIDES_PER_RIDER), random)
-    at_once = int(driver.max()) + 1
-    drivers = gather(connection, "drivers", window, at_once + max(2, round(at_once * SPARE_DRIVERS_SHARE)))
+    drivers = gather(connection, "drivers", window, max(fleet, int(driver.max()) + 1))
     riders = gather(connection, "riders", window, int(rider.max()) + 1)
 
     rides = trips.with_columns(
@@ -70,15 +74,32 @@ def _store_city(connection: Connection[TupleRow], trips: pl.DataFrame, random: n
     pocket_cents[random.random(len(riders.ids)) < BROKE_RIDERS_SHARE] = 0
     pocket_cents[: riders.old] = 0  # who was here before has what they had
 
-    write_people(connection, city_id, riders, drivers, trips["pickup_zone_id"], random)
-    _write_rides(connection, rides)
-    write_ledger(connection, pl.concat([top_ups_of(rides, riders.account_ids, pocket_cents), ledger_of(rides)]))
+    with keys_by_construction(connection):
+        write_people(connection, city_id, riders, drivers, trips["pickup_zone_id"], random)
+        _write_rides(connection, rides)
+        ledger = pl.concat([top_ups_of(rides, riders.account_ids, pocket_cents), ledger_of(rides)])
+        copy_into(connection, "ledger", ledger)
+    apply_to_balances(connection, ledger)
+
+
+def _check_zones(connection: Connection[TupleRow], city_id: int, trips: pl.DataFrame) -> None:
+    rows = connection.execute(statement("zones_of_city.sql"), (city_id,)).fetchall()
+    named = pl.concat([trips["pickup_zone_id"], trips["dropoff_zone_id"]]).unique()
+    unknown = named.filter(~named.is_in([zone_id for (zone_id,) in rows]))
+    if not unknown.is_empty():
+        raise BadInput(f"city {city_id} has no zone {unknown.item(0)}: trips name zones of oltp/places.csv")
 
 
 def _write_rides(connection: Connection[TupleRow], rides: pl.DataFrame) -> None:
     completed = pl.col("completed")
-    fates = rides.with_columns(status=pl.when(completed).then(pl.lit("completed")).otherwise(pl.lit("cancelled")))
-    copy_into(connection, "rides", fates.select("ride_id", "rider_id", "driver_id", *TRIPS.names(), "status").drop("tip_cents"))
+    fates = rides.with_columns(
+        status=pl.when(completed).then(pl.lit("completed")).otherwise(pl.lit("cancelled"))
+    )
+    copy_into(
+        connection,
+        "rides",
+        fates.select("ride_id", "rider_id", "driver_id", *TRIPS.names(), "status").drop("tip_cents"),
+    )
     payments = rides.select(
         "ride_id",
         held_cents="fare_cents",

@@ -1,4 +1,4 @@
--- Drivers of the city without a ride between begin and end.
+-- Drivers of the city without a ride between begin and end; locked, so that they stay until the commit.
 SELECT driver_id, account_id FROM drivers
 WHERE city_id = %(city_id)s
   AND NOT EXISTS (
@@ -6,3 +6,4 @@ WHERE city_id = %(city_id)s
       WHERE rides.driver_id = drivers.driver_id AND rides.requested_at < %(end)s
         AND (rides.ended_at IS NULL OR rides.ended_at > %(begin)s))
 ORDER BY driver_id LIMIT %(needed)s
+FOR KEY SHARE OF drivers

@@ -1,4 +1,4 @@
--- Riders of the city without a ride between begin and end.
+-- Riders of the city without a ride between begin and end; locked, so that they stay until the commit.
 SELECT rider_id, account_id FROM riders
 WHERE city_id = %(city_id)s
   AND NOT EXISTS (
@@ -6,3 +6,4 @@ WHERE city_id = %(city_id)s
       WHERE rides.rider_id = riders.rider_id AND rides.requested_at < %(end)s
         AND (rides.ended_at IS NULL OR rides.ended_at > %(begin)s))
 ORDER BY rider_id LIMIT %(needed)s
+FOR KEY SHARE OF riders

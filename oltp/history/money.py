@@ -58,9 +58,8 @@ def top_ups_of(rides: pl.DataFrame, rider_account_ids: Ints, pocket_cents: Ints)
     )
 
 
-def write_ledger(connection: Connection[TupleRow], ledger: pl.DataFrame) -> None:
-    """Add the transfers, and bring the balances of their accounts after them."""
-    copy_into(connection, "ledger", ledger)
+def apply_to_balances(connection: Connection[TupleRow], ledger: pl.DataFrame) -> None:
+    """Bring the balances after the transfers that were added."""
     moved = pl.concat(
         [
             ledger.select(account_id="from_account_id", change_cents=-pl.col("amount_cents")),

@@ -14,11 +14,17 @@ Ints = NDArray[np.int64]
 
 FIRST = "amber bold brave bright calm clever cosmic daring eager early electric fancy gentle golden happy"
 FIRST += " humble jolly keen lucky mellow merry mighty neon nimble polite proud quick quiet silver sunny swift witty"
-SECOND = "otter badger heron falcon lynx panda walrus beaver raven gecko bison moose koala tapir puffin ferret"
+SECOND = (
+    "otter badger heron falcon lynx panda walrus beaver raven gecko bison moose koala tapir puffin ferret"
+)
 SECOND += " marmot osprey tiger dolphin condor jaguar iguana magpie oriole rabbit salmon toucan turtle weasel wombat yak"
-GIVEN = "Ada Alan Barbara Carol Donald Edgar Edsger Frances Grace Hedy Ivan James Jim Joan John Karen Ken Leslie"
+GIVEN = (
+    "Ada Alan Barbara Carol Donald Edgar Edsger Frances Grace Hedy Ivan James Jim Joan John Karen Ken Leslie"
+)
 GIVEN += " Lynn Margaret Mary Michael Niklaus Patricia Pat Radia Ray Shafi Sophie Sue Tony Yukihiro"
-FAMILY = "Bachman Bayer Bernstein Boyce Chamberlin Codd Date Fagin Gray Haerder Hopper Lamport Lindsay Lovelace"
+FAMILY = (
+    "Bachman Bayer Bernstein Boyce Chamberlin Codd Date Fagin Gray Haerder Hopper Lamport Lindsay Lovelace"
+)
 FAMILY += " Lorie McJones Mohan Patterson Price Putzolu Reuter Rowe Selinger Stonebraker Thomas Traiger Ullman Weikum"
 
 
@@ -72,12 +78,16 @@ def write_people(
 
     new_riders = riders.ids[riders.old :]
     names = pl.Series([username(number) for number in new_riders.tolist()], dtype=pl.String)
-    frame = pl.DataFrame({"rider_id": new_riders, "account_id": riders.account_ids[riders.old :], "username": names})
+    frame = pl.DataFrame(
+        {"rider_id": new_riders, "account_id": riders.account_ids[riders.old :], "username": names}
+    )
     copy_into(connection, "riders", frame.with_columns(city_id=pl.lit(city_id)))
 
     new_drivers = drivers.ids[drivers.old :]
     names = pl.Series([driver_name(number) for number in new_drivers.tolist()], dtype=pl.String)
     stands = random.choice(pickups.to_numpy(), size=len(new_drivers))
-    frame = pl.DataFrame({"driver_id": new_drivers, "account_id": drivers.account_ids[drivers.old :], "name": names})
+    frame = pl.DataFrame(
+        {"driver_id": new_drivers, "account_id": drivers.account_ids[drivers.old :], "name": names}
+    )
     frame = frame.with_columns(zone_id=pl.Series(stands), city_id=pl.lit(city_id), status=pl.lit("available"))
     copy_into(connection, "drivers", frame)

@@ -10,13 +10,17 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 
-def partition(begin: Ints, end: Ints) -> Ints:
-    """For intervals sorted by `begin`, the index of who serves each: nobody serves two at once (an
-    interval may begin where the last one ended), and nobody is added while another is idle."""
+def draw_drivers(begin: Ints, end: Ints, drivers: int) -> Ints:
+    """For intervals sorted by `begin`, the driver of each, 0 … drivers-1, and more only while all are
+    busy. Nobody has two at once, though one may begin where the last ended; who has been idle longest is
+    next.
+
+    Interval partitioning (Kleinberg & Tardos, Algorithm Design, §4.1): with `drivers` = 0 it takes as many
+    as there are rides at the busiest moment, which no schedule can undercut."""
     server = np.empty(len(begin), dtype=np.int64)
     busy: list[tuple[int, int]] = []
-    idle: deque[int] = deque()
-    count = 0
+    idle = deque(range(drivers))
+    count = drivers
     for index, (first, last) in enumerate(zip(begin.tolist(), end.tolist(), strict=True)):
         while busy and busy[0][0] <= first:
             idle.append(heappop(busy)[1])

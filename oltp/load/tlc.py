@@ -1,0 +1,125 @@
+"""What the New York City Taxi and Limousine Commission (TLC) calls its columns.
+
+The names changed with the years (`Trip_Pickup_DateTime`, `pickup_datetime`, `tpep_pickup_datetime`),
+with the kind of car and with whoever exported the file. Compared without case, blanks and
+underscores, few spellings are left.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from ridelake.errors import BadInput
+
+
+class Kind(StrEnum):
+    YELLOW = "yellow"  # taxis hailed in the street
+    GREEN = "green"  # taxis of the outer boroughs
+    HVFHV = "hvfhv"  # "high-volume for-hire vehicles": Uber, Lyft, Via, Juno
+
+
+# Meaning → spellings, squeezed.
+BOTH = {
+    "pickup": ("tpeppickupdatetime", "lpeppickupdatetime", "pickupdatetime", "trippickupdatetime"),
+    "dropoff": ("tpepdropoffdatetime", "lpepdropoffdatetime", "dropoffdatetime", "tripdropoffdatetime"),
+    "pickup_zone": ("pulocationid", "pickuplocationid"),
+    "dropoff_zone": ("dolocationid", "dropofflocationid"),
+}
+TAXI = BOTH | {
+    "vendor": ("vendorid", "vendorname"),
+    "miles": ("tripdistance",),
+    "total": ("totalamount", "totalamt"),  # what the rider paid, tip included (tips in cash are not known)
+    "tip": ("tipamount", "tipamt"),
+}
+HVFHV = BOTH | {
+    "vendor": ("hvfhslicensenum",),
+    "request": ("requestdatetime",),
+    "miles": ("tripmiles",),
+    "base_fare": ("basepassengerfare",),
+    "tolls": ("tolls",),
+    "bcf": ("bcf",),  # Black Car Fund
+    "sales_tax": ("salestax",),
+    "congestion_surcharge": ("congestionsurcharge",),
+    "airport_fee": ("airportfee",),
+    "cbd_congestion_fee": ("cbdcongestionfee",),  # since 2025
+    "tip": ("tips",),
+}
+# A file may do without these: a fee that did not exist yet, a vendor that was not told.
+OPTIONAL = {
+    "vendor", "request", "tolls", "bcf", "sales_tax", "congestion_surcharge", "airport_fee", "cbd_congestion_fee"
+}  # fmt: skip
+
+ONLY_IN_HVFHV = {"hvfhslicensenum", "basepassengerfare", "tripmiles", "driverpay"}
+ONLY_IN_GREEN = {"lpeppickupdatetime", "lpepdropoffdatetime", "triptype", "ehailfee"}
+
+KNOWN = (
+    "known are the TLC's yellow and green files (pick-up and drop-off time, PULocationID, DOLocationID, "
+    "trip_distance, total_amount, tip_amount) and HVFHV (trip_miles, base_passenger_fare, tips instead)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What kind of trips a file holds, and under which name each meaning stands in it."""
+
+    kind: Kind
+    names: dict[str, str]  # meaning → the file's own name
+
+
+def recognise(path: Path, columns: Sequence[str]) -> Layout:
+    """The layout of a file with these columns. Raises BadInput if they are not those of trips."""
+    squeezed: dict[str, list[str]] = {}
+    for column in columns:
+        squeezed.setdefault(_squeeze(column), []).append(column)
+
+    if ONLY_IN_HVFHV & squeezed.keys():
+        kind, spellings = Kind.HVFHV, HVFHV
+    else:
+        kind, spellings = Kind.GREEN if ONLY_IN_GREEN & squeezed.keys() else Kind.YELLOW, TAXI
+
+    found = {
+        meaning: [name for spelling in known for name in squeezed.get(spelling, [])]
+        for meaning, known in spellings.items()
+    }
+    missing = [meaning for meaning, names in found.items() if not names and meaning not in OPTIONAL]
+    if missing:
+        raise BadInput(_complaint(path, columns, squeezed, kind, missing))
+    for names in found.values():
+        if len(names) > 1:
+            raise BadInput(f"{path}: the columns {' and '.join(names)} mean the same; leave one of them in the file")
+    return Layout(kind, {meaning: names[0] for meaning, names in found.items() if names})
+
+
+def _squeeze(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _complaint(
+    path: Path, columns: Sequence[str], squeezed: dict[str, list[str]], kind: Kind, missing: list[str]
+) -> str:
+    spellings = HVFHV if kind is Kind.HVFHV else TAXI
+    wanted = [_written_out(spellings[meaning][0]) for meaning in missing]
+    if {"startlon", "pickuplongitude"} & squeezed.keys():
+        return f"{path} has coordinates instead of zones, as TLC files before July 2016 had: load a later one"
+    if "dispatchingbasenum" in squeezed:
+        return f"{path} has no {', '.join(wanted)} (FHV, or HVFHV before 2021): load fhvhv_tripdata files of 2019-02 or later from the TLC"
+    required = len(spellings) - len(OPTIONAL & spellings.keys())
+    if len(missing) > required // 2:
+        shown = ", ".join(columns[:8]) + (", …" if len(columns) > 8 else "")
+        return f"{path} is not trips: no column {', '.join(wanted)}; it has {shown}. {KNOWN[0].upper()}{KNOWN[1:]}"
+    return f"{path}: {kind} trips, but no column {', '.join(wanted)}; get the file as the TLC publishes it"
+
+
+# How today's files write it, for the eyes.
+_TODAY = {
+    "tpeppickupdatetime": "pickup_datetime", "tpepdropoffdatetime": "dropoff_datetime",
+    "pulocationid": "PULocationID", "dolocationid": "DOLocationID", "tripdistance": "trip_distance",
+    "totalamount": "total_amount", "tipamount": "tip_amount", "tripmiles": "trip_miles",
+    "basepassengerfare": "base_passenger_fare",
+}  # fmt: skip
+
+
+def _written_out(spelling: str) -> str:
+    return _TODAY.get(spelling, spelling)

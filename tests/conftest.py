@@ -1,0 +1,91 @@
+"""A real Postgres for every test that asks: one embedded server a run, a database of its own a test."""
+
+import fcntl
+import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+
+from oltp.embedded import Cluster, open_cluster
+from oltp.seed import seed_rides
+from oltp.store import Store, ensure_database, open_database
+
+REAL_DATA = Path(os.environ.get("RIDELAKE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+SEEDED_RIDES = 2_000
+_numbers = itertools.count()
+
+
+def pytest_report_header() -> str:
+    return f"real trip files: {REAL_DATA if REAL_DATA.is_dir() else 'none (set RIDELAKE_TEST_DATA)'}"
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The run's server; parallel workers share it."""
+    run = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        run = run.parent
+    with open_cluster(run / "home") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def templates(cluster: Cluster) -> dict[str, str]:
+    """Databases to copy: `empty` has the schema, `seeded` 2,000 rides too."""
+    with (cluster.folder / "templates.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name, rides in (("template_empty", 0), ("template_seeded", SEEDED_RIDES)):
+            if not _exists(cluster, name):
+                ensure_database(cluster.conninfo("postgres"), f"{name}_draft")
+                store = open_database(cluster.conninfo(f"{name}_draft"))
+                if rides:
+                    seed_rides(store, rides, seed=1)
+                _rename(cluster, f"{name}_draft", name)
+    return {"empty": "template_empty", "seeded": "template_seeded"}
+
+
+@pytest.fixture
+def store(cluster: Cluster, templates: dict[str, str]) -> Iterator[Store]:
+    """An empty store of the test's own: schema and places, no people."""
+    with _copy_of(cluster, templates["empty"]) as store:
+        yield store
+
+
+@pytest.fixture
+def seeded_store(cluster: Cluster, templates: dict[str, str]) -> Iterator[Store]:
+    """A store of the test's own with 2,000 past rides, their riders and drivers."""
+    with _copy_of(cluster, templates["seeded"]) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    if not REAL_DATA.is_dir():
+        pytest.skip("real trip files are not here; set RIDELAKE_TEST_DATA to their folder")
+    return REAL_DATA
+
+
+@contextmanager
+def _copy_of(cluster: Cluster, template: str) -> Iterator[Store]:
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
+        admin.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(template)))
+        try:
+            yield open_database(cluster.conninfo(name))
+        finally:
+            admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+
+def _exists(cluster: Cluster, name: str) -> bool:
+    with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
+        return admin.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone() is not None
+
+
+def _rename(cluster: Cluster, old: str, new: str) -> None:
+    with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
+        admin.execute(SQL("ALTER DATABASE {} RENAME TO {}").format(Identifier(old), Identifier(new)))
