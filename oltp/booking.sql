@@ -66,9 +66,9 @@ BEGIN
         UPDATE accounts SET held_cents = held_cents + p_fare_cents WHERE account_id = v_account.account_id;
 
         INSERT INTO rides (request_id, rider_id, driver_id, city_id, pickup_zone_id, dropoff_zone_id,
-                           requested_at, requested_local, distance_metres, fare_cents)
+                           requested_at, requested_local, assigned_at, distance_metres, fare_cents)
         VALUES (p_request_id, p_rider_id, driver_id, v_city_id, p_pickup_zone_id, p_dropoff_zone_id,
-                now(), v_local, p_distance_metres, p_fare_cents)
+                now(), v_local, clock_timestamp(), p_distance_metres, p_fare_cents)
         RETURNING rides.ride_id INTO ride_id;
 
         INSERT INTO payments (ride_id, held_cents) VALUES (ride_id, p_fare_cents);

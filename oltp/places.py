@@ -38,7 +38,7 @@ class City:
 @cache
 def cities() -> tuple[City, ...]:
     rows_of: dict[tuple[int, str, str], list[Zone]] = {}
-    with files("oltp").joinpath("places.csv").open(newline="") as source:
+    with files("oltp").joinpath("places.csv").open() as source:
         for row in csv.DictReader(source):
             city = (int(row["city_id"]), row["city"], row["time_zone"])
             zone = Zone(city[0], int(row["zone_id"]), row["zone"], int(row["trips"]))

@@ -99,6 +99,7 @@ CREATE TABLE rides (
     fare_cents       bigint NOT NULL CHECK (fare_cents > 0),
     requested_at     timestamptz NOT NULL,
     requested_local  timestamp NOT NULL,           -- the wall clock of the city at that moment
+    assigned_at      timestamptz NOT NULL,         -- from here on the driver is taken
     started_at       timestamptz,
     ended_at         timestamptz,
     -- The client's id (UUIDv7). For a ride that came from a file, a UUIDv8 made from the trip itself:
@@ -112,8 +113,9 @@ CREATE TABLE rides (
 
     FOREIGN KEY (pickup_zone_id, city_id) REFERENCES zones (zone_id, city_id),
     FOREIGN KEY (dropoff_zone_id, city_id) REFERENCES zones (zone_id, city_id),
-    CHECK (started_at >= requested_at),
-    CHECK (ended_at >= coalesce(started_at, requested_at)),
+    CHECK (assigned_at >= requested_at),
+    CHECK (started_at >= assigned_at),
+    CHECK (ended_at >= coalesce(started_at, assigned_at)),
     CHECK ((started_at IS NOT NULL) = (status IN ('started', 'completed'))),
     CHECK ((ended_at IS NOT NULL) = (status IN ('completed', 'cancelled')))
 );

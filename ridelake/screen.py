@@ -65,22 +65,27 @@ class Progress:
         self._shown = False
 
     def advance(self, count: int) -> None:
-        self._done += count
+        """`count` more are done."""
+        self.reach(self._done + count)
+
+    def reach(self, done: int) -> None:
+        """`done` are done in all. A total of 0 means that nobody knows how many there will be."""
+        self._done = done
         now = time.monotonic()
         if now < self._next:
             return
         self._next = now + (0.2 if self._terminal else 10.0)
-        seconds = now - self._started
-        left = seconds * (self._total - self._done) / self._done if self._done else 0.0
-        share = self._done / self._total if self._total else 1.0
-        line = f"{self._what}: {self._done:,} of {self._total:,} ({share:.0%}), {left:.0f} s left"
-        print(
-            f"\r\x1b[K{line}" if self._terminal else line,
-            end="" if self._terminal else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
         self._shown = True
+        seconds = now - self._started
+        line = f"{self._what}: {done:,}"
+        if self._total and done:
+            left = seconds * (self._total - done) / done
+            line += f" of {self._total:,} ({done / self._total:.0%}), {left:.0f} s left"
+        else:
+            line += f", {seconds:.0f} s"
+        if self._terminal:
+            line = f"\r\x1b[K{line}"
+        print(line, end="" if self._terminal else "\n", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._shown and self._terminal:

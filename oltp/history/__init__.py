@@ -68,6 +68,7 @@ def _store_city(connection: Connection[TupleRow], trips: pl.DataFrame, random: n
         driver_id=drivers.ids[driver],
         rider_account_id=riders.account_ids[rider],
         driver_account_id=drivers.account_ids[driver],
+        assigned_at="requested_at",
         completed=pl.col("started_at").is_not_null(),
     )
     pocket_cents = random.integers(*POCKET_CENTS, len(riders.ids))
@@ -98,7 +99,9 @@ def _write_rides(connection: Connection[TupleRow], rides: pl.DataFrame) -> None:
     copy_into(
         connection,
         "rides",
-        fates.select("ride_id", "rider_id", "driver_id", *TRIPS.names(), "status").drop("tip_cents"),
+        fates.select("ride_id", "rider_id", "driver_id", *TRIPS.names(), "assigned_at", "status").drop(
+            "tip_cents"
+        ),
     )
     payments = rides.select(
         "ride_id",

@@ -3,7 +3,7 @@ SELECT rider_id, account_id FROM riders
 WHERE city_id = %(city_id)s
   AND NOT EXISTS (
       SELECT FROM rides
-      WHERE rides.rider_id = riders.rider_id AND rides.requested_at < %(end)s
+      WHERE rides.rider_id = riders.rider_id AND rides.assigned_at < %(end)s
         AND (rides.ended_at IS NULL OR rides.ended_at > %(begin)s))
 ORDER BY rider_id LIMIT %(needed)s
 FOR KEY SHARE OF riders

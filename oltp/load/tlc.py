@@ -88,7 +88,9 @@ def recognise(path: Path, columns: Sequence[str]) -> Layout:
         raise BadInput(_complaint(path, columns, squeezed, kind, missing))
     for names in found.values():
         if len(names) > 1:
-            raise BadInput(f"{path}: the columns {' and '.join(names)} mean the same; leave one of them in the file")
+            raise BadInput(
+                f"{path}: the columns {' and '.join(names)} mean the same; leave one of them in the file"
+            )
     return Layout(kind, {meaning: names[0] for meaning, names in found.items() if names})
 
 
