@@ -11,8 +11,8 @@ Each file is read twice, a batch at a time. A refund and the trip it takes back,
 trip, may stand a million rows apart, so whether a row counts is known only at the end of the file.
 The first reading (`check_files`) keeps 22 bytes a row: its key, its sign, its month and what is wrong
 with it alone. The second (`load_files`) streams what was found good into the store and the rest into
-the quarantine. So a month of twenty million rides needs no more memory for its columns than a small one, and no
-file is stored before all files of the call have been read to their end.
+the quarantine. So memory hardly grows with the file, and no file is stored before all files of the call
+have been read to their end.
 """
 
 from oltp.load.checking import CheckedFile, check_files

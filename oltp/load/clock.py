@@ -9,20 +9,20 @@ The files tell wall-clock time without an offset. Twice a year that is not enoug
   backwards.
 """
 
+from typing import Literal
+
 import polars as pl
+
+Reading = Literal["earliest", "latest"]  # of the hour that exists twice
 
 NEW_YORK = "America/New_York"
 STANDARD_OFFSET = pl.duration(hours=5)  # what New York's wall clock is behind UTC in winter
 
 
-def moment(local: pl.Expr, doubled: str) -> pl.Expr:
-    """The UTC moment of a wall-clock time; `doubled`: 'earliest' or 'latest' of the doubled hour."""
-    known = local.dt.replace_time_zone(
-        NEW_YORK,
-        ambiguous=doubled,  # type: ignore[arg-type]
-        non_existent="null",
-    ).dt.convert_time_zone("UTC")
-    return pl.coalesce(known, local.dt.replace_time_zone("UTC") + STANDARD_OFFSET)
+def moment(local: pl.Expr, doubled: Reading) -> pl.Expr:
+    """The UTC moment of a wall-clock time."""
+    known = local.dt.replace_time_zone(NEW_YORK, ambiguous=doubled, non_existent="null")
+    return pl.coalesce(known.dt.convert_time_zone("UTC"), local.dt.replace_time_zone("UTC") + STANDARD_OFFSET)
 
 
 def wall_clock(at: pl.Expr) -> pl.Expr:
@@ -32,12 +32,11 @@ def wall_clock(at: pl.Expr) -> pl.Expr:
 
 def with_moments(trips: pl.DataFrame) -> pl.DataFrame:
     """Add `started_at`, `ended_at`, and `asked_at` where the file has a request time (null elsewhere)."""
-    first, last = "earliest", "latest"
     both = trips.with_columns(
-        begin_first=moment(pl.col("pickup"), first),
-        begin_last=moment(pl.col("pickup"), last),
-        end_first=moment(pl.col("dropoff"), first),
-        end_last=moment(pl.col("dropoff"), last),
+        begin_first=moment(pl.col("pickup"), "earliest"),
+        begin_last=moment(pl.col("pickup"), "latest"),
+        end_first=moment(pl.col("dropoff"), "earliest"),
+        end_last=moment(pl.col("dropoff"), "latest"),
     )
     end_is_doubled = pl.col("end_first") != pl.col("end_last")
     begins_late = ~end_is_doubled & (pl.col("begin_last") < pl.col("end_first"))
@@ -46,7 +45,7 @@ def with_moments(trips: pl.DataFrame) -> pl.DataFrame:
         ended_at=pl.when(pl.col("end_first") > pl.col("begin_first")).then("end_first").otherwise("end_last"),
     )
     if "request" in trips.columns:
-        asked_late = moment(pl.col("request"), last)
+        asked_late, asked_early = (moment(pl.col("request"), "latest"), moment(pl.col("request"), "earliest"))
         asked = (
             pl.when(asked_late <= pl.col("started_at"))
             .then(asked_late)

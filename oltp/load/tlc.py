@@ -48,7 +48,8 @@ HVFHV = BOTH | {
 }
 # A file may do without these: a fee that did not exist yet, a vendor that was not told.
 OPTIONAL = {
-    "vendor", "request", "tolls", "bcf", "sales_tax", "congestion_surcharge", "airport_fee", "cbd_congestion_fee"
+    "vendor", "request", "tolls", "bcf", "sales_tax", "congestion_surcharge", "airport_fee",
+    "cbd_congestion_fee",
 }  # fmt: skip
 
 ONLY_IN_HVFHV = {"hvfhslicensenum", "basepassengerfare", "tripmiles", "driverpay"}

@@ -29,10 +29,10 @@ FIELDS = ("pickup", "dropoff", "pickup_zone", "dropoff_zone", "distance_metres",
 
 def trip_keys(trips: pl.DataFrame) -> tuple[Words, Words]:
     """Upper and lower half of each trip's id. Amounts count without their sign, so that a refund has the
-    key of the trip that it takes back. `trips` has no nulls but in `vendor`."""
+    key of the trip that it takes back. Nulls count as zero."""
     words = [_vendor_words(trips["vendor"])]
     for name in FIELDS:
-        column = trips[name].to_physical().cast(pl.Int64)
+        column = trips[name].to_physical().cast(pl.Int64).fill_null(0)
         words.append((column.abs() if name.endswith("_cents") else column).to_numpy().astype(np.uint64))
     upper, lower = (_lane(words, np.uint64(start)) for start in LANES)
     version_8 = (upper & np.uint64(0xFFFF_FFFF_FFFF_0FFF)) | np.uint64(0x8000)

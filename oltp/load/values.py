@@ -1,9 +1,10 @@
 """What stands in a file → times, zones, metres and cents. The only place that knows raw types."""
 
 from datetime import datetime
+from functools import reduce
+from operator import or_
 
 import polars as pl
-import polars.selectors as cs
 
 from oltp.load.tlc import Kind, Layout
 from oltp.load.trip_file import Batch, TripFile
@@ -20,13 +21,14 @@ NOTHING = ("", "null", "none", "nan", "na", "n/a", "\\n")
 
 # The TLC's own, NYC Open Data's, and a few that spreadsheets make of them.
 TIME_FORMATS = (
-    "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %H:%M:%S", "%Y-%m-%d %H:%M",
+    "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %H:%M:%S",
+    "%Y-%m-%d %H:%M",
 )  # fmt: skip
 
 METRES_PER_MILE = 1609.344
 # A larger number is a broken field, and would not fit the arithmetic.
 NUMBER_MAX = 1e9
-CLOCK_MIN, CLOCK_MAX = datetime(1900, 1, 1), datetime(2200, 1, 1)  # noqa: DTZ001 wall clocks
+CLOCK_MIN, CLOCK_MAX = datetime(1900, 1, 1), datetime(2200, 1, 1)  # wall clocks
 
 
 def used_columns(layout: Layout) -> list[str]:
@@ -53,26 +55,31 @@ def read_values(batch: Batch, layout: Layout) -> pl.DataFrame:
     """Of each row: vendor, pickup, dropoff, [request], zones, distance_metres, fare_cents, tip_cents, and
     `unreadable`, `incomplete`. Nothing is null in the columns of a row that is neither (but vendor and
     request)."""
-    raw = batch.rows.select(**{meaning: name for meaning, name in layout.names.items()})
-    raw = raw.with_columns((cs.categorical() | cs.by_dtype(pl.Null)).cast(pl.String))
-    raw = raw.with_columns(cs.string().str.strip_chars())
-    raw = raw.with_columns(
-        pl.when(cs.string().str.to_lowercase().is_in(NOTHING)).then(None).otherwise(cs.string()).name.keep(),
-    ).with_columns(cs.float().fill_nan(None))
+    raw = batch.rows.select(
+        _present(batch.rows, name).alias(meaning) for meaning, name in layout.names.items()
+    )
     read = raw.select(_reader(raw, meaning) for meaning in raw.columns)
 
     spoilt = [raw[meaning].is_not_null() & read[meaning].is_null() for meaning in raw.columns]
     if batch.malformed is not None:
         spoilt.append(batch.malformed)
     absent = [read[meaning].is_null() for meaning in raw.columns if meaning in NEEDED]
-    return _in_units(read, layout.kind).with_columns(
-        unreadable=pl.DataFrame(_numbered(spoilt)).select(pl.any_horizontal(pl.all())).to_series(),
-        incomplete=pl.DataFrame(_numbered(absent)).select(pl.any_horizontal(pl.all())).to_series(),
-    )
+    return _in_units(read, layout.kind).with_columns(unreadable=_any(spoilt), incomplete=_any(absent))
 
 
-def _numbered(flags: list[pl.Series]) -> dict[str, pl.Series]:
-    return {str(index): flag for index, flag in enumerate(flags)}
+def _any(flags: list[pl.Series]) -> pl.Series:
+    return reduce(or_, flags)
+
+
+def _present(rows: pl.DataFrame, name: str) -> pl.Expr:
+    """The raw value, or null for every way of writing nothing."""
+    dtype = rows.schema[name]
+    if dtype.is_float():
+        return pl.col(name).fill_nan(None)
+    if dtype.is_numeric() or dtype.is_temporal():
+        return pl.col(name)
+    text = pl.col(name).cast(pl.String).str.strip_chars()
+    return pl.when(~text.str.to_lowercase().is_in(NOTHING)).then(text)
 
 
 def _reader(raw: pl.DataFrame, meaning: str) -> pl.Expr:

@@ -1,0 +1,71 @@
+"""`ridelake load`."""
+
+from pathlib import Path
+
+import click
+
+from ridelake.screen import note, say, say_json, say_table
+from ridelake.settings import Settings
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path(path_type=Path))
+@click.option(
+    "--quarantine",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the rejected rows [HOME/quarantine].",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@click.pass_obj
+def load(settings: Settings, files: tuple[Path, ...], quarantine: Path | None, as_json: bool) -> None:
+    """Clean real trip files and put the trips into the store.
+
+    Takes the trip records that New York's Taxi and Limousine Commission publishes (yellow, green, HVFHV;
+    Parquet or CSV, also gzipped). Every row is loaded or rejected for one reason; a trip that is there
+    already is not loaded again. One bad file, and none of the call is loaded.
+    """
+    from oltp.load import check_files, load_files
+    from oltp.load.rules import MEANING, Reason
+    from oltp.store import open_store
+
+    checked = check_files(files)
+    with open_store(settings) as store:
+        report = load_files(store, checked, quarantine or settings.home / "quarantine")
+
+    for file in report.files:
+        if file.quarantine is not None:
+            note(f"rejected rows of {file.file.name}: {file.quarantine}")
+    if as_json:
+        say_json(
+            {
+                "read": report.read,
+                "loaded": report.loaded,
+                "rejected": report.rejected,
+                "seconds": round(report.seconds, 3),
+                "files": [
+                    {
+                        "file": str(file.file),
+                        "kind": str(file.kind),
+                        "period": file.period or None,
+                        "read": file.read,
+                        "loaded": file.loaded,
+                        "rejected": file.rejected,
+                        "quarantine": file.quarantine,
+                    }
+                    for file in report.files
+                ],
+            }
+        )
+        return
+    for file in report.files:
+        there = file.rejected.get(Reason.ALREADY_LOADED, 0)
+        rejected = sum(file.rejected.values()) - there
+        say(
+            f"{file.file.name}: {file.kind} {file.period}".rstrip()
+            + f", {file.read:,} read = {file.loaded:,} loaded + {there:,} there already + {rejected:,} rejected"
+        )
+    if report.rejected:
+        say_table(
+            ("not loaded", "rows", "because it"),
+            [(why, rows, MEANING[Reason(why)]) for why, rows in report.rejected.items()],
+        )

@@ -1,0 +1,79 @@
+"""Where the rejected rows go: one Parquet file for each file read.
+
+Every row as it came, in all its columns, and before them `reason`, `file` and `row` (from 1; a header does
+not count). The name is made from the path of the file, so loading it again replaces its quarantine.
+"""
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ridelake.errors import RidelakeError
+
+OURS = ("reason", "file", "row")
+
+
+class Quarantine:
+    """Rows are written aside; `publish` puts the file in its place, leaving without it takes it away."""
+
+    def __init__(self, folder: Path, source: Path) -> None:
+        mark = hashlib.blake2b(str(source.resolve()).encode(), digest_size=4).hexdigest()
+        self.path = folder / f"{source.name.split('.')[0]}-{mark}.parquet"
+        self.rows = 0
+        self._source = source
+        self._aside = self.path.with_suffix(".part")
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> "Quarantine":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        with suppress(OSError):
+            self._aside.unlink(missing_ok=True)
+
+    def add(self, rows: pl.DataFrame, reason: pl.Series, row: pl.Series) -> None:
+        if rows.is_empty():
+            return
+        clash = {name: f"{name}_of_file" for name in rows.columns if name in OURS}
+        ours = {"reason": reason, "file": pl.lit(str(self._source)), "row": row}
+        table = (
+            rows.rename(clash)
+            .select(**ours, **{name: name for name in rows.rename(clash).columns})
+            .to_arrow()
+        )
+        try:
+            if self._writer is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._writer = pq.ParquetWriter(self._aside, table.schema, compression="zstd")
+            self._writer.write_table(table.cast(self._writer.schema))
+        except (OSError, pa.ArrowException) as error:
+            raise _no_room(self.path, error) from error
+        self.rows += rows.height
+
+    def publish(self) -> Path | None:
+        """The file in its place, or None if nothing was rejected (an older one goes)."""
+        try:
+            if self._writer is None:
+                self.path.unlink(missing_ok=True)
+                return None
+            self._writer.close()
+            self._writer = None
+            self._aside.replace(self.path)
+        except OSError as error:
+            raise _no_room(self.path, error) from error
+        return self.path
+
+
+def _no_room(path: Path, error: Exception) -> RidelakeError:
+    return RidelakeError(
+        f"cannot write the rejected rows to {path} ({error}): name another folder with --quarantine"
+    )

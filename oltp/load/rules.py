@@ -1,0 +1,170 @@
+"""What is a trip, and why a row is none: every row gets one reason, the first in the list that fits.
+
+    alone       what is wrong with a row by itself (`judge_alone`)
+    together    what only the other rows of the file tell (`judge_together`): refunds, the month, copies
+
+Refunds. The TLC writes a charge taken back as a second row with the same vendor, times, zones and
+distance and the opposite amounts. Both rows leave, so the sum of fares loaded is what was really
+earned: neither the trip that nobody paid nor its negative is a ride. The rows are paired one to
+one; a trip charged twice and refunded once stays once. A negative row whose trip is in another file
+stands alone (`negative_fare`).
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+import polars as pl
+
+from oltp.load.clock import wall_clock, with_moments
+from oltp.load.trip_id import request_ids, trip_keys
+from oltp.places import NEW_YORK, TLC_UNKNOWN_ZONES, TLC_ZONE_OFFSET, cities
+from oltp.trips import TRIPS
+
+
+class Reason(StrEnum):
+    """In the order in which they are tried."""
+
+    UNREADABLE = "unreadable"
+    MISSING_VALUE = "missing_value"
+    REFUND = "refund"
+    REFUNDED = "refunded"
+    NEGATIVE_FARE = "negative_fare"
+    ZERO_FARE = "zero_fare"
+    IMPLAUSIBLE_FARE = "implausible_fare"
+    IMPOSSIBLE_TIMES = "impossible_times"
+    TOO_LONG = "too_long"
+    IN_THE_FUTURE = "in_the_future"
+    NO_DISTANCE = "no_distance"
+    TOO_FAR = "too_far"
+    TOO_FAST = "too_fast"
+    UNKNOWN_ZONE = "unknown_zone"
+    OTHER_PERIOD = "other_period"
+    DUPLICATE = "duplicate"
+    ALREADY_LOADED = "already_loaded"  # nothing is wrong with it; not put into the quarantine
+
+
+FARE_CENTS_MAX = 100_000  # of 176,000 real trips one cost more than $1,000, and that one was a typing error
+TRIP_HOURS_MAX = 20  # meters left running show just under 24 h; the longest shift is 12 h
+TRIP_METRES_MAX = 321_869  # 200 miles: the farthest flat fare, and above it only broken meters
+SPEED_MAX = 44.704  # metres a second: 100 miles an hour
+
+MEANING = {
+    Reason.UNREADABLE: "has a value that is no number or no time, or too few or too many fields",
+    Reason.MISSING_VALUE: "lacks a time, a zone, the distance or the fare",
+    Reason.REFUND: "takes back a trip of the same file",
+    Reason.REFUNDED: "was taken back",
+    Reason.NEGATIVE_FARE: "has a fare or tip below zero, and takes back no trip of the file",
+    Reason.ZERO_FARE: "cost nothing",
+    Reason.IMPLAUSIBLE_FARE: f"has a fare or tip above ${FARE_CENTS_MAX // 100:,}",
+    Reason.IMPOSSIBLE_TIMES: "ends when it begins, or before",
+    Reason.TOO_LONG: f"lasts more than {TRIP_HOURS_MAX} hours",
+    Reason.IN_THE_FUTURE: "ends later than now",
+    Reason.NO_DISTANCE: "went nowhere",
+    Reason.TOO_FAR: "went farther than 200 miles",
+    Reason.TOO_FAST: "went faster than 100 miles an hour",
+    Reason.UNKNOWN_ZONE: "is picked up in zone 264 or 265 (unknown, outside), or in none of the TLC's",
+    Reason.OTHER_PERIOD: "begins in another month or year than the file is of",
+    Reason.DUPLICATE: "is a copy of another row of the file",
+    Reason.ALREADY_LOADED: "is in the store already",
+}
+
+GOOD = 0
+CODE = {reason: code for code, reason in enumerate(Reason, start=1)}  # one byte a row
+
+# What the first reading keeps of a row. `sign`: +1 a trip that can be taken back, -1 a row that takes one
+# back, 0 neither. `month`: year × 12 + month of the pick-up, -1 if unknown.
+JUDGED = pl.Schema(
+    {"upper": pl.UInt64, "lower": pl.UInt64, "sign": pl.Int8, "month": pl.Int32, "verdict": pl.UInt8}
+)
+
+
+def judge_alone(values: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    """Schema JUDGED: the rows' keys, and as verdict what is wrong with each by itself."""
+    fare, tip = pl.col("fare_cents"), pl.col("tip_cents")
+    lasted = pl.col("ended_at") - pl.col("started_at")
+    metres = pl.col("distance_metres")
+    tests = {
+        Reason.UNREADABLE: pl.col("unreadable"),
+        Reason.MISSING_VALUE: pl.col("incomplete"),
+        Reason.NEGATIVE_FARE: (fare < 0) | (tip < 0),
+        Reason.ZERO_FARE: fare == 0,
+        Reason.IMPLAUSIBLE_FARE: (fare > FARE_CENTS_MAX) | (tip > FARE_CENTS_MAX),
+        Reason.IMPOSSIBLE_TIMES: lasted <= pl.duration(),
+        Reason.TOO_LONG: lasted > pl.duration(hours=TRIP_HOURS_MAX),
+        Reason.IN_THE_FUTURE: pl.col("ended_at") > now,
+        Reason.NO_DISTANCE: metres <= 0,
+        Reason.TOO_FAR: metres > TRIP_METRES_MAX,
+        Reason.TOO_FAST: metres > lasted.dt.total_microseconds() * (SPEED_MAX / 1e6),
+        Reason.UNKNOWN_ZONE: ~pl.col("pickup_zone").is_in(_zones() - set(TLC_UNKNOWN_ZONES))
+        | ~pl.col("dropoff_zone").is_in(_zones()),
+    }
+    verdict = pl.coalesce(
+        *(pl.when(test).then(pl.lit(CODE[reason], dtype=pl.UInt8)) for reason, test in tests.items()),
+        pl.lit(GOOD, dtype=pl.UInt8),
+    )
+    legible = ~(pl.col("unreadable") | pl.col("incomplete"))
+    pickup = pl.col("pickup").dt
+    upper, lower = trip_keys(values)
+    return with_moments(values).select(
+        upper=pl.Series(upper),
+        lower=pl.Series(lower),
+        sign=pl.when(~legible).then(0).when((fare > 0) & (tip >= 0)).then(1)
+        .when((fare < 0) & (tip <= 0)).then(-1).otherwise(0).cast(pl.Int8),
+        month=pl.when(legible).then(pickup.year() * 12 + pickup.month()).otherwise(-1).cast(pl.Int32),
+        verdict=verdict,
+    )  # fmt: skip
+
+
+def judge_together(judged: pl.DataFrame, months: tuple[int, int]) -> pl.Series:
+    """The final code of each row of a whole file; `months`: the first and the last that it is of."""
+    verdict = pl.col("verdict")
+    rows = judged.with_columns(_refunds(judged)).with_columns(
+        verdict=pl.when(verdict.eq(GOOD) & ~pl.col("month").is_between(*months))
+        .then(pl.lit(CODE[Reason.OTHER_PERIOD], dtype=pl.UInt8))
+        .otherwise(verdict)
+    )
+    good = rows.select("upper", "lower", "verdict").with_row_index("row").filter(verdict == GOOD)
+    copies = good.filter(~pl.struct("upper", "lower").is_first_distinct())["row"]
+    return rows["verdict"].scatter(copies, CODE[Reason.DUPLICATE])
+
+
+def _refunds(judged: pl.DataFrame) -> pl.Series:
+    """The verdicts, with refunds and what they take back marked: the first with the first, and so on."""
+    key = ["upper", "lower"]
+    negative = judged.with_row_index("row").filter(pl.col("sign") == -1)
+    positive = judged.with_row_index("row").filter(pl.col("sign") == 1).join(negative, on=key, how="semi")
+    nth = pl.int_range(pl.len()).over(key)
+    pairs = negative.with_columns(nth=nth).join(positive.sort("row").with_columns(nth=nth), on=[*key, "nth"])
+    verdict = judged["verdict"].clone()
+    verdict = verdict.scatter(pairs["row"], CODE[Reason.REFUND])
+    return verdict.scatter(pairs["row_right"], CODE[Reason.REFUNDED])
+
+
+def as_trips(values: pl.DataFrame) -> pl.DataFrame:
+    """Good rows as TRIPS.
+
+    A request after the pick-up (a ride ordered ahead, whose driver came early) or long before it is taken
+    as made at the pick-up; taxis have no request, they are hailed."""
+    asked, started = pl.col("asked_at"), pl.col("started_at")
+    plausible = asked.is_between(started - pl.duration(hours=TRIP_HOURS_MAX), started)
+    trips = with_moments(values).with_columns(requested_at=pl.when(plausible).then(asked).otherwise(started))
+    return trips.select(
+        request_id=request_ids(*trip_keys(values)),
+        city_id=pl.lit(NEW_YORK),
+        pickup_zone_id=pl.col("pickup_zone") + TLC_ZONE_OFFSET,
+        dropoff_zone_id=pl.col("dropoff_zone") + TLC_ZONE_OFFSET,
+        requested_at="requested_at",
+        requested_local=wall_clock(pl.col("requested_at")),
+        started_at="started_at",
+        ended_at="ended_at",
+        distance_metres="distance_metres",
+        fare_cents="fare_cents",
+        tip_cents="tip_cents",
+    ).cast(dict(TRIPS))  # type: ignore[arg-type]
+
+
+def _zones() -> set[int]:
+    """The TLC's numbers of the zones that the store knows."""
+    return {
+        zone.zone_id - TLC_ZONE_OFFSET for city in cities() if city.city_id == NEW_YORK for zone in city.zones
+    }
