@@ -1,0 +1,99 @@
+"""Which Arrow type stands for which Postgres type, exactly.
+
+    Postgres                      Arrow               in the file
+    boolean, int4/8, float4/8     the same            the same (int2 as int32)
+    text, varchar, enum           string              string (an enum's few words: a dictionary)
+    uuid                          string              36 characters
+    timestamptz, timestamp        timestamp[us, UTC]  microseconds; [us] without a zone
+    date, bytea                   date32, binary
+    numeric(p, s), p ≤ 38         decimal128(p, s)
+
+The schema is read from the Postgres catalog and declared nowhere else, so that the two cannot disagree.
+A uuid is text because that is the one form in which `WHERE request_id = '0197…'` means the same to
+Postgres, DuckDB, Polars and any Iceberg reader; the hexadecimal half is random, and zstd takes the
+other half away. A type that is not in this table is refused by name: nothing is rounded or guessed.
+"""
+
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import cast
+
+import pyarrow as pa
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from ridelake.errors import BadInput
+
+UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
+DECIMAL_DIGITS_MAX = 38  # of a decimal128, and of Iceberg
+
+# pg_type.typname → Arrow.
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "bool": pa.bool_(),
+    "int2": pa.int32(),  # the smallest of Iceberg
+    "int4": pa.int32(),
+    "int8": pa.int64(),
+    "float4": pa.float32(),
+    "float8": pa.float64(),
+    "text": pa.string(),
+    "varchar": pa.string(),
+    "bpchar": pa.string(),
+    "name": pa.string(),
+    "uuid": pa.string(),
+    "bytea": pa.binary(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us"),
+    "timestamptz": UTC_MICROSECONDS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its Postgres type by catalog name (`pg_type`), and the Arrow type that stands for it."""
+
+    name: str
+    pg_type: str
+    arrow_type: pa.DataType
+    nullable: bool = True
+    in_key: bool = False
+    is_enum: bool = False
+
+    @property
+    def as_text(self) -> bool:
+        """Whether COPY sends it as text: numeric's own binary form is not worth a parser of ours."""
+        return self.pg_type == "numeric"
+
+
+def read_columns(connection: Connection[TupleRow], table: str) -> list[Column]:
+    """The columns of `table`, in the table's order. Raises BadInput for a type the lake has no exact form of,
+    and for a table that is not there."""
+    query = files("lakehouse").joinpath("columns.sql").read_bytes()
+    found = connection.execute(query, {"table": table}).fetchall()
+    if not found:
+        raise BadInput(f"the store has no table {table}: is --dsn the right database?")
+    columns = []
+    for name, declared, pg_type, is_enum, precision_scale, not_null, in_key in found:
+        arrow_type = pa.string() if is_enum else arrow_type_of(pg_type, cast(int | None, precision_scale))
+        if arrow_type is None:
+            raise BadInput(
+                f"column {table}.{name} is of type {declared}, which the lake cannot hold exactly: "
+                "change it to a type of lakehouse/columns.py, or leave the table out"
+            )
+        columns.append(Column(name, pg_type, arrow_type, not not_null, in_key, is_enum))
+    return columns
+
+
+def arrow_type_of(pg_type: str, precision_scale: int | None = None) -> pa.DataType | None:
+    """None for a type without an exact form. `precision_scale` is numeric's type modifier less 4: the
+    precision in the upper sixteen bits, the scale in the lower ones."""
+    if pg_type != "numeric":
+        return ARROW_TYPES.get(pg_type)
+    if precision_scale is None:
+        return None
+    precision, scale = precision_scale >> 16, precision_scale & 0x7FF
+    fits = precision <= DECIMAL_DIGITS_MAX and scale <= precision  # a negative scale has its high bit set
+    return pa.decimal128(precision, scale) if fits else None
+
+
+def arrow_schema(columns: list[Column]) -> pa.Schema:
+    return pa.schema([pa.field(column.name, column.arrow_type, column.nullable) for column in columns])

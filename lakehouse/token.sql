@@ -1,0 +1,9 @@
+-- In one statement and so of one snapshot: the log position is read after the snapshot is taken, and all
+-- that the snapshot shows is before it.
+SELECT
+    pg_current_snapshot()::text,
+    pg_current_wal_insert_lsn()::text,
+    CASE WHEN has_function_privilege('pg_control_system()', 'execute')
+         THEN (SELECT system_identifier::text FROM pg_control_system()) END,
+    CASE WHEN has_function_privilege('pg_control_checkpoint()', 'execute')
+         THEN (SELECT timeline_id FROM pg_control_checkpoint()) END
