@@ -1,0 +1,195 @@
+"""Ask one question of several engines: every answer first, compared, and only then the times.
+
+    round 1      postgres  duckdb  polars     cold: files unread, plans unmade; the answers are compared
+    round 2 …    postgres  duckdb  polars     interleaved, so that a busy machine slows them all alike
+
+"Answered" means that the whole result is in memory as a `pyarrow.Table`.
+"""
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from olap.answer import difference
+from ridelake.errors import ProofFailed, QueryRejected
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from lakehouse.engines import Engine
+    from lakehouse.epoch import Epoch
+    from olap.question import Question
+
+T = TypeVar("T")
+
+ROUNDS_MAX = 6  # the cold one, and five of which the median is told
+WARM_SECONDS_MAX = 2.0  # no further round once the rounds have taken this long: people wait for the answer
+CANCEL_SECONDS = 5.0  # what an engine has to stop in after Ctrl-C; then we leave without it
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One engine's part: its answer and the seconds of each round, or the words in which it refused."""
+
+    engine: str
+    version: str
+    answer: "pa.Table | None"
+    seconds: tuple[float, ...]
+    refused: str | None = None
+
+    @property
+    def first_seconds(self) -> float:
+        """Of the cold run."""
+        return self.seconds[0]
+
+    @property
+    def usual_seconds(self) -> float:
+        """The median of the warm runs, or the cold one where it is the only one."""
+        return statistics.median(self.seconds[1:] or self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question whose answers were found equal on every engine that took it."""
+
+    question: "Question"
+    runs: tuple[Run, ...]
+
+    @property
+    def answer(self) -> "pa.Table":
+        return next(run.answer for run in self.runs if run.answer is not None)
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        return {run.engine: run.refused for run in self.runs if run.refused is not None}
+
+
+def ask(
+    question: "Question", engines: Sequence["Engine"], epoch: "Epoch", *, rounds_max: int = ROUNDS_MAX
+) -> Asked:
+    """Raises QueryRejected if no engine takes the SQL, and ProofFailed if two answers differ: an answer
+    that is wrong somewhere has no time."""
+    try:
+        return _ask(question, engines, rounds_max)
+    except ProofFailed as error:
+        if not moved_on(engines, epoch):
+            raise
+        raise ProofFailed(
+            f"{error}. Postgres has changed since epoch {epoch.number} was taken: "
+            "run `ridelake snapshot` and ask again"
+        ) from error
+
+
+def moved_on(engines: Sequence["Engine"], epoch: "Epoch") -> bool:
+    """Whether Postgres is among the engines and has seen transactions that the epoch has not."""
+    query = "SELECT CAST(pg_current_snapshot() AS text)"
+    return any(
+        engine.name == "postgres" and engine.sql(query).column(0)[0].as_py() != epoch.token.snapshot
+        for engine in engines
+    )
+
+
+def _ask(question: "Question", engines: Sequence["Engine"], rounds_max: int) -> Asked:
+    answers: dict[str, pa.Table] = {}
+    seconds: dict[str, list[float]] = {}
+    refused: dict[str, QueryRejected] = {}
+    for engine in engines:
+        try:
+            answers[engine.name], taken = timed(engine, question)
+            seconds[engine.name] = [taken]
+        except QueryRejected as error:
+            refused[engine.name] = error
+    if not answers:
+        raise next(iter(refused.values()))
+    _compare(question, answers)
+
+    reference = next(iter(answers))
+    answering = [engine for engine in engines if engine.name in answers]
+    one_round = warm = sum(taken for (taken,) in seconds.values())
+    for _ in range(1, rounds_max):
+        if warm + one_round > WARM_SECONDS_MAX:
+            break
+        for engine in answering:
+            again, taken = timed(engine, question)
+            seconds[engine.name].append(taken)
+            warm += taken
+            if engine.name != reference:
+                _compare(question, {reference: answers[reference], engine.name: again})
+    return Asked(
+        question,
+        tuple(
+            Run(
+                engine.name,
+                engine.version(),
+                answers.get(engine.name),
+                tuple(seconds.get(engine.name, ())),
+                str(refused[engine.name]) if engine.name in refused else None,
+            )
+            for engine in engines
+        ),
+    )
+
+
+def timed(engine: "Engine", question: "Question") -> tuple["pa.Table", float]:
+    """The answer, and the seconds from the question to the whole answer in memory."""
+
+    def work() -> tuple["pa.Table", float]:
+        started = time.perf_counter()
+        answer = answer_of(engine, question)
+        return answer, time.perf_counter() - started
+
+    return interruptible(engine, work)
+
+
+def answer_of(engine: "Engine", question: "Question") -> "pa.Table":
+    """By frames where both sides know them, else by SQL."""
+    frames = getattr(engine, "frames", None)
+    if frames is not None and question.frames is not None:
+        return question.frames(frames).collect().to_arrow()
+    return engine.sql(question.sql)
+
+
+def interruptible(engine: "Engine", work: Callable[[], T]) -> T:
+    """Do `work` in a thread of its own, so that Ctrl-C is heard while an engine computes: then the engine
+    is told to cancel, and we leave. A time limit would end the work in the same way."""
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name=engine.name, daemon=True)
+    thread.start()
+    try:
+        thread.join()
+    except BaseException:  # Ctrl-C, or SIGTERM as SystemExit
+        engine.interrupt()
+        thread.join(CANCEL_SECONDS)
+        raise
+    if failed:
+        raise failed[0]
+    return done[0]
+
+
+def _compare(question: "Question", answers: "dict[str, pa.Table]") -> None:
+    reference, *others = answers
+    found = {
+        name: difference(answers[reference], answers[name], ordered=question.ordered, names=(reference, name))
+        for name in others
+    }
+    if not any(found.values()):
+        return
+    differing = "; ".join(told for told in found.values() if told)
+    equal = [name for name, told in found.items() if told is None]
+    agreeing = (
+        f"; {' and '.join(equal)} {'agrees' if len(equal) == 1 else 'agree'} with {reference}"
+        if equal
+        else ""
+    )
+    raise ProofFailed(f"✗ the answers differ, so no times: {differing}{agreeing}")

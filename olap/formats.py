@@ -1,0 +1,228 @@
+"""An answer as text: an aligned table for people, csv, json, jsonl and markdown for programs and papers."""
+
+import json
+import unicodedata
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any, TextIO
+
+import pyarrow as pa
+
+FORMATS = ("table", "csv", "json", "jsonl", "markdown")
+
+COLUMN_WIDTH_MIN = 12  # a column of text is not cut shorter than this to make a table fit the terminal
+BATCH_ROWS = 10_000  # rows that are Python objects at the same time while a large answer is written
+
+_TYPE_NAMES = {
+    "int16": "smallint", "int32": "integer", "int64": "bigint", "float": "real", "double": "double",
+    "bool": "boolean", "string": "text", "large_string": "text", "string_view": "text", "date32[day]": "date",
+    "binary": "bytes", "large_binary": "bytes", "timestamp[us]": "timestamp", "null": "null",
+}  # fmt: skip
+
+
+def write(answer: pa.Table, format_: str, out: TextIO, *, width: int | None = None) -> None:
+    """The answer in one of `FORMATS`. `width` is the terminal's, for the table to fit in, or None."""
+    match format_:
+        case "csv":
+            _write_csv(answer, out)
+        case "json":
+            _write_json(answer, out)
+        case "jsonl":
+            out.writelines(f"{line}\n" for line in _json_rows(answer))
+        case "markdown":
+            out.writelines(f"{line}\n" for line in _markdown(answer))
+        case _:
+            columns = [(field.name, type_name(field.type), _is_number(field.type)) for field in answer.schema]
+            out.writelines(f"{line}\n" for line in aligned(columns, list(_text_rows(answer)), width))
+
+
+def aligned(
+    columns: Sequence[tuple[str, str, bool]], rows: Sequence[Sequence[str]], width: int | None = None
+) -> Iterator[str]:
+    """Lines of a table: names, types, a rule, the rows. A column is (name, type, whether to the right)."""
+    heads = [[_printable(name) for name, _, _ in columns], [type_ for _, type_, _ in columns]]
+    heads = heads if any(heads[1]) else heads[:1]
+    widths = [max(map(_cells_wide, texts)) for texts in zip(*heads, *rows, strict=True)]
+    if width is not None:
+        widths = _fitted(widths, [to_right for _, _, to_right in columns], width)
+
+    def line(texts: Sequence[str]) -> str:
+        padded = (
+            _padded(t, w, to_right) for t, w, (_, _, to_right) in zip(texts, widths, columns, strict=True)
+        )
+        return "  ".join(padded).rstrip()
+
+    yield from map(line, heads)
+    yield "  ".join("─" * w for w in widths)
+    yield from map(line, rows)
+
+
+def type_name(type_: pa.DataType) -> str:
+    """The type in the words of SQL."""
+    if pa.types.is_dictionary(type_):
+        return type_name(type_.value_type)
+    if pa.types.is_decimal(type_):
+        return f"decimal({type_.precision},{type_.scale})"
+    if pa.types.is_timestamp(type_) and type_.tz is not None:
+        return "timestamptz"
+    return _TYPE_NAMES.get(str(type_), str(type_))
+
+
+def _write_csv(answer: pa.Table, out: TextIO) -> None:
+    """Null is nothing between two commas, an empty text is a pair of quotes; otherwise only what needs
+    quotes has them (Arrow's own choice is to quote either every text or none)."""
+    import pyarrow.csv as csv
+
+    # By position: two columns may have one name.
+    columns = [column if _csv_knows(column.type) else _as_text(column) for column in answer.columns]
+    quotes = any(_needs_quotes(column) for column in columns)
+    header_quotes = any(_has_special(name) for name in answer.schema.names)
+    flat = pa.Table.from_arrays(columns, names=answer.schema.names)
+    for start in range(0, max(flat.num_rows, 1), BATCH_ROWS):
+        sink = pa.BufferOutputStream()
+        options = csv.WriteOptions(
+            include_header=start == 0,
+            quoting_style="needed" if quotes else "none",
+            quoting_header="needed" if header_quotes else "none",
+        )
+        csv.write_csv(flat.slice(start, BATCH_ROWS), sink, options)
+        out.write(sink.getvalue().to_pybytes().decode())
+
+
+def _csv_knows(type_: pa.DataType) -> bool:
+    is_ = pa.types
+    hidden = (
+        is_.is_nested(type_) or is_.is_interval(type_) or is_.is_duration(type_) or is_.is_dictionary(type_)
+    )
+    return not (hidden or "binary" in str(type_) or "view" in str(type_) or "extension" in str(type_))
+
+
+def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    texts = [None if value is None else _plain(value) for value in _values(column)]
+    return pa.chunked_array([pa.array(texts, pa.large_string())])
+
+
+def _needs_quotes(column: pa.ChunkedArray) -> bool:
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return False
+    import pyarrow.compute as pc
+
+    special = pc.or_(pc.match_substring_regex(column, '[",\r\n]'), pc.equal(column, ""))
+    return bool(pc.any(special).as_py())
+
+
+def _has_special(text: str) -> bool:
+    return text == "" or any(mark in text for mark in '",\r\n')
+
+
+def _write_json(answer: pa.Table, out: TextIO) -> None:
+    out.write("[")
+    for number, line in enumerate(_json_rows(answer)):
+        out.write(f"{',' if number else ''}\n  {line}")
+    out.write("\n]\n" if answer.num_rows else "]\n")
+
+
+def _json_rows(answer: pa.Table) -> Iterator[str]:
+    names = _unique(answer.schema.names)
+    for row in _rows(answer):
+        yield json.dumps(dict(zip(names, map(_json_value, row), strict=True)), ensure_ascii=False)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """An object has no two members of one name: the second `n` becomes `n_2`."""
+    found: list[str] = []
+    for name in names:
+        candidate, number = name, 1
+        while candidate in found:
+            number += 1
+            candidate = f"{name}_{number}"
+        found.append(candidate)
+    return found
+
+
+def _json_value(value: Any) -> Any:
+    """JSON has no decimals, no NaN and no dates: a number stays a number, NaN is null, a date is ISO text."""
+    if isinstance(value, Decimal):
+        value = int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float):
+        return value if value - value == 0 else None  # infinity and NaN are not
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, dict):
+        return {str(name): _json_value(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_json_value(inner) for inner in value]
+    return value.isoformat() if isinstance(value, datetime | date | time) else _plain(value)
+
+
+def _markdown(answer: pa.Table) -> Iterator[str]:
+    def line(texts: Sequence[str]) -> str:
+        return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+    yield line(list(map(_printable, answer.schema.names)))
+    yield line(["--:" if _is_number(type_) else "---" for type_ in answer.schema.types])
+    yield from map(line, _text_rows(answer))
+
+
+def _text_rows(answer: pa.Table) -> Iterator[list[str]]:
+    for row in _rows(answer):
+        yield [_printable(_plain(value)) for value in row]
+
+
+def _rows(answer: pa.Table) -> Iterator[tuple[Any, ...]]:
+    for start in range(0, answer.num_rows, BATCH_ROWS):
+        part = answer.slice(start, BATCH_ROWS)
+        yield from zip(*map(_values, part.columns), strict=True)
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    try:
+        values: list[Any] = column.to_pylist()
+    except (ValueError, OverflowError):  # a nanosecond, or a year that Python's datetime has no place for
+        values = column.cast(pa.string()).to_pylist()
+    return values
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _printable(text: str) -> str:
+    """Without line ends and other control characters: they would break the table, or drive the terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _is_number(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_))
+
+
+def _cells_wide(text: str) -> int:
+    """Cells of the terminal: a Chinese character takes two, a combining accent none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )
+
+
+def _fitted(widths: list[int], to_right: Sequence[bool], available: int) -> list[int]:
+    """The widest columns of text are cut until the line fits, or no column can be cut further."""
+    widths = list(widths)
+    while sum(widths) + 2 * (len(widths) - 1) > available:
+        texts = [i for i, right in enumerate(to_right) if not right and widths[i] > COLUMN_WIDTH_MIN]
+        if not texts:
+            break
+        widths[max(texts, key=widths.__getitem__)] -= 1
+    return widths
+
+
+def _padded(text: str, width: int, to_right: bool) -> str:
+    while _cells_wide(text) > width:
+        text = text[:-2] + "…"
+    space = " " * (width - _cells_wide(text))
+    return space + text if to_right else text + space

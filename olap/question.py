@@ -1,0 +1,90 @@
+"""A question: one text of SQL for the engines that speak it, one function of frames for Polars."""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from ridelake.errors import UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    FrameAnswer = Callable[[Mapping[str, pl.LazyFrame]], pl.LazyFrame]
+
+# What may hold the words ORDER BY without being one (comments, strings, quoted names, dollar quotes),
+# and what decides how deep one stands.
+_SQL_TOKEN = re.compile(
+    r"""--[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | "(?:[^"]|"")*" | \$(\w*)\$.*?\$\1\$
+        | [()] | \bORDER\s+BY\b""",
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Something to ask. `frames` is the same question for Polars, or None where only the SQL is known:
+    then Polars answers the SQL as well as it can."""
+
+    name: str
+    purpose: str
+    sql: str
+    frames: "FrameAnswer | None" = None
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the SQL decides the order of the rows, so that another order is another answer."""
+        return is_ordered(self.sql)
+
+
+@cache
+def questions() -> dict[str, Question]:
+    """All questions by name, in the order of the alphabet."""
+    texts = sorted(
+        (file for file in files("olap.questions").iterdir() if file.name.endswith(".sql")),
+        key=lambda file: file.name,
+    )
+    return {question.name: question for question in (_read(f.name[:-4], f.read_text("utf-8")) for f in texts)}
+
+
+def find(name: str) -> Question:
+    """The question of that name. Raises UsageError that offers the nearest names."""
+    known = questions()
+    if name in known:
+        return known[name]
+    nearest = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=3, cutoff=0.5)
+    meant = f"did you mean {' or '.join(nearest)}? " if nearest else ""
+    raise UsageError(f"there is no question '{name}': {meant}run `ridelake ask` for the list")
+
+
+def free(sql: str) -> Question:
+    """A user's own SQL as a question without a name."""
+    return Question(name="", purpose="", sql=sql)
+
+
+def is_ordered(sql: str) -> bool:
+    """Whether an ORDER BY stands at the top level: not in a sub-query, a window or an aggregate."""
+    depth = 0
+    for match in _SQL_TOKEN.finditer(sql):
+        token = match[0]
+        if token == "(":
+            depth += 1
+        elif token == ")":
+            depth -= 1
+        elif depth == 0 and token[:5].upper() == "ORDER":
+            return True
+    return False
+
+
+def _read(name: str, sql: str) -> Question:
+    def frames(tables: "Mapping[str, pl.LazyFrame]") -> "pl.LazyFrame":
+        # Imported when asked for: Polars takes a fifth of a second, and the list of questions needs none.
+        answer: FrameAnswer = import_module(f"olap.questions.{name}").answer
+        return answer(tables)
+
+    purpose = sql.splitlines()[0].removeprefix("--").strip()
+    return Question(name, purpose, sql, frames)

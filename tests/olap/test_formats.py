@@ -1,0 +1,129 @@
+"""An answer as text: what a spreadsheet, a program and a person read."""
+
+import csv
+import datetime as dt
+import io
+import json
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+
+from olap.commands import options
+from olap.formats import FORMATS, aligned, write
+
+ANSWER = pa.table(
+    {
+        "city": ["Stanford", None, 'a "b", c'],
+        "rides": pa.array([1, 2, None], pa.int64()),
+        "price": pa.array([Decimal("20.40"), None, Decimal("5.00")], pa.decimal128(12, 2)),
+    }
+)
+
+
+def text(answer: pa.Table, format_: str, width: int | None = None) -> str:
+    out = io.StringIO()
+    write(answer, format_, out, width=width)
+    return out.getvalue()
+
+
+def test_the_command_offers_what_there_is():
+    assert options.FORMATS == FORMATS
+
+
+def test_csv_has_nulls_empty_and_reads_back():
+    assert list(csv.reader(io.StringIO(text(ANSWER, "csv")))) == [
+        ["city", "rides", "price"],
+        ["Stanford", "1", "20.40"],
+        ["", "2", ""],
+        ['a "b", c', "", "5.00"],
+    ]
+
+
+def test_csv_quotes_only_what_needs_it():
+    assert text(ANSWER.slice(0, 2), "csv") == "city,rides,price\nStanford,1,20.40\n,2,\n"
+
+
+def test_csv_tells_an_empty_text_from_null():
+    assert text(pa.table({"a": ["", None], "b": ["x", "y"]}), "csv") == 'a,b\n"","x"\n,"y"\n'
+
+
+def test_csv_of_no_rows_is_a_header():
+    assert text(ANSWER.slice(0, 0), "csv") == "city,rides,price\n"
+
+
+def test_csv_takes_what_arrow_itself_does_not():
+    odd = pa.table({"l": [[1, 2]], "s": [{"a": 1}], "b": [b"\x01\xff"], "d": [dt.timedelta(hours=1)]})
+    header, row = csv.reader(io.StringIO(text(odd, "csv")))
+    assert header == ["l", "s", "b", "d"]
+    assert row == ["[1, 2]", "{'a': 1}", "01ff", "1:00:00"]
+
+
+def test_csv_of_many_rows_has_one_header():
+    lines = text(pa.table({"n": range(25_000)}), "csv").splitlines()
+    assert lines == ["n", *map(str, range(25_000))]
+
+
+def test_json_keeps_numbers_numbers_and_nulls_null():
+    assert json.loads(text(ANSWER, "json")) == [
+        {"city": "Stanford", "rides": 1, "price": 20.4},
+        {"city": None, "rides": 2, "price": None},
+        {"city": 'a "b", c', "rides": None, "price": 5},
+    ]
+    assert json.loads(text(ANSWER.slice(0, 0), "json")) == []
+
+
+def test_json_has_a_form_for_what_json_does_not_know():
+    moment = dt.datetime(2024, 7, 1, 12, tzinfo=dt.UTC)
+    odd = pa.table({"x": [float("nan")], "t": pa.array([moment], pa.timestamp("us", "UTC")), "b": [b"\x01"]})
+    assert json.loads(text(odd, "json")) == [{"x": None, "t": "2024-07-01T12:00:00+00:00", "b": "01"}]
+
+
+def test_json_keeps_two_columns_of_one_name():
+    twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["n", "n"])
+    assert json.loads(text(twice, "jsonl")) == {"n": 1, "n_2": 2}
+    assert text(twice, "csv") == "n,n\n1,2\n"
+
+
+def test_jsonl_is_an_object_a_line():
+    assert [json.loads(line)["rides"] for line in text(ANSWER, "jsonl").splitlines()] == [1, 2, None]
+
+
+def test_markdown_is_a_table_with_numbers_to_the_right():
+    assert (
+        text(pa.table({"a|b": ["x|y\nz"], "n": [1]}), "markdown")
+        == "| a\\|b | n |\n| --- | --: |\n| x\\|y\\nz | 1 |\n"
+    )
+
+
+def test_the_table_shows_types_and_stands_in_columns():
+    assert text(ANSWER, "table").splitlines() == [
+        "city       rides          price",
+        "text      bigint  decimal(12,2)",
+        "────────  ──────  ─────────────",
+        "Stanford       1          20.40",
+        "null           2           null",
+        'a "b", c    null           5.00',
+    ]
+
+
+def test_the_table_is_cut_to_the_terminal():
+    wide = pa.table({"n": [1], "text": ["x" * 200]})
+    assert max(map(len, text(wide, "table", width=40).splitlines())) == 40
+    assert "…" in text(wide, "table", width=40)
+    assert "x" * 200 in text(wide, "table")
+
+
+def test_the_table_cannot_drive_the_terminal():
+    assert "\x1b" not in text(pa.table({"a\x1b": ["\x1b[2J\n"]}), "table")
+
+
+def test_wide_characters_take_two_cells():
+    lines = list(aligned([("a", "", False), ("b", "", False)], [("東京", "x"), ("ab", "y")]))
+    assert lines[2:] == ["東京  x", "ab    y"]
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_moments_out_of_pythons_calendar_are_shown(format_):
+    far = pa.table({"t": pa.array([9_224_318_015_999_999, 10**18], pa.timestamp("us"))})
+    assert "2262" in text(far, format_)
