@@ -60,10 +60,9 @@ def load(settings: Settings, files: tuple[Path, ...], quarantine: Path | None, a
     for file in report.files:
         there = file.rejected.get(Reason.ALREADY_LOADED, 0)
         rejected = sum(file.rejected.values()) - there
-        say(
-            f"{file.file.name}: {file.kind} {file.period}".rstrip()
-            + f", {file.read:,} read = {file.loaded:,} loaded + {there:,} there already + {rejected:,} rejected"
-        )
+        what = f"{file.file.name}: {file.kind} {file.period}".rstrip()
+        parts = f"{file.loaded:,} loaded + {there:,} there already + {rejected:,} rejected"
+        say(f"{what}, {file.read:,} read = {parts}")
     if report.rejected:
         say_table(
             ("not loaded", "rows", "because it"),

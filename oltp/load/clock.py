@@ -45,12 +45,8 @@ def with_moments(trips: pl.DataFrame) -> pl.DataFrame:
         ended_at=pl.when(pl.col("end_first") > pl.col("begin_first")).then("end_first").otherwise("end_last"),
     )
     if "request" in trips.columns:
-        asked_late, asked_early = (moment(pl.col("request"), "latest"), moment(pl.col("request"), "earliest"))
-        asked = (
-            pl.when(asked_late <= pl.col("started_at"))
-            .then(asked_late)
-            .otherwise(moment(pl.col("request"), first))
-        )
+        early, late = moment(pl.col("request"), "earliest"), moment(pl.col("request"), "latest")
+        asked = pl.when(late <= pl.col("started_at")).then(late).otherwise(early)
         placed = placed.with_columns(asked_at=asked)
     else:
         placed = placed.with_columns(asked_at=pl.lit(None, dtype=pl.Datetime("us", "UTC")))

@@ -54,8 +54,8 @@ class CsvFile:
                 lines = lines.split(b"\n", 1)[1]
                 at_header = False
             if lines:
-                rows, malformed = self._parse(lines)
-                yield Batch(rows.select(columns), malformed, position)
+                rows, malformed = self._parse(lines, columns)
+                yield Batch(rows, malformed, position)
 
     def _chunks(self, size: int) -> Iterator[tuple[bytes, int]]:
         """Whole lines that end in LF, none of them blank; and how far into the file they reach."""
@@ -87,10 +87,10 @@ class CsvFile:
             )
         return block.removeprefix(b"\xef\xbb\xbf")
 
-    def _parse(self, lines: bytes) -> tuple[pl.DataFrame, pl.Series]:
-        """All columns as text, and which lines have not as many fields as the header."""
+    def _parse(self, lines: bytes, columns: Sequence[str]) -> tuple[pl.DataFrame, pl.Series]:
+        """These columns as text, and which lines have not as many fields as the header."""
         if b'"' in lines:
-            return self._parse_quoted(lines)
+            return self._parse_quoted(lines, columns)
         widths = _widths(lines, self._separator)
         extra = min(EXTRA_FIELDS_MAX, max(0, int(widths.max()) - len(self.columns)))
         spill = [f"\0{index}" for index in range(extra)]  # no file has such a column
@@ -98,20 +98,21 @@ class CsvFile:
             io.BytesIO(lines),
             has_header=False,
             schema=dict.fromkeys([*self.columns, *spill], pl.String),
+            columns=[*map(self.columns.index, columns), *range(len(self.columns), len(self.columns) + extra)],
             separator=self._separator,
             quote_char=None,
             truncate_ragged_lines=True,
             encoding="utf8-lossy",  # bad bytes spoil their own field
         )
         if frame.height != len(widths):
-            return self._parse_quoted(lines)
+            return self._parse_quoted(lines, columns)
         width = pl.Series(widths)
         malformed = (width < len(self.columns)) | (width > len(self.columns) + EXTRA_FIELDS_MAX)
         for name in spill:
             malformed |= frame[name].fill_null("") != ""
-        return frame.drop(spill), malformed
+        return frame.select(columns), malformed
 
-    def _parse_quoted(self, lines: bytes) -> tuple[pl.DataFrame, pl.Series]:
+    def _parse_quoted(self, lines: bytes, wanted: Sequence[str]) -> tuple[pl.DataFrame, pl.Series]:
         """The same line by line: five times slower, for files with quotation marks."""
         width = len(self.columns)
         rows = [_fields(line, self._separator) for line in lines.decode(errors="replace").split("\n")[:-1]]
@@ -119,11 +120,14 @@ class CsvFile:
         columns = list(zip_longest(*(row[:width] for row in rows)))[:width]
         columns += [(None,) * len(rows)] * (width - len(columns))
         schema = dict.fromkeys(self.columns, pl.String)
-        return pl.DataFrame(dict(zip(self.columns, columns, strict=True)), schema=schema), malformed
+        frame = pl.DataFrame(dict(zip(self.columns, columns, strict=True)), schema=schema)
+        return frame.select(wanted), malformed
 
 
 def _without_blank_lines(lines: bytes) -> bytes:
-    return re.sub(rb"\n{2,}", b"\n", lines).lstrip(b"\n")
+    if b"\n\n" in lines:
+        lines = re.sub(rb"\n{2,}", b"\n", lines)
+    return lines.lstrip(b"\n")
 
 
 def _fields(line: str, separator: str) -> list[str]:

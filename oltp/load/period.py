@@ -17,10 +17,10 @@ def months_of(name: str, month: pl.Series) -> Months:
     known = month.filter(month > 0)
     if known.is_empty():
         return FIRST_MONTH, 2**31 - 1
-    commonest_month = int(known.mode().min())  # type: ignore[arg-type]
-    commonest_year = int(((known - 1) // 12).mode().min())  # type: ignore[arg-type]
-    for first, last in (*_named(name), (commonest_month, commonest_month), _year(commonest_year)):
-        if known.is_between(first, last).mean() >= SHARE_MIN:  # type: ignore[operator]
+    month_most = known.mode().sort().item(0)
+    year_most = ((known - 1) // 12).mode().sort().item(0)
+    for first, last in (*_named(name), (month_most, month_most), _year(year_most)):
+        if known.is_between(first, last).sum() >= SHARE_MIN * len(known):
             return first, last
     return FIRST_MONTH, 2**31 - 1
 

@@ -44,12 +44,12 @@ class Quarantine:
         if rows.is_empty():
             return
         clash = {name: f"{name}_of_file" for name in rows.columns if name in OURS}
-        ours = {"reason": reason, "file": pl.lit(str(self._source)), "row": row}
-        table = (
-            rows.rename(clash)
-            .select(**ours, **{name: name for name in rows.rename(clash).columns})
-            .to_arrow()
-        )
+        ours = {
+            "reason": reason,
+            "file": pl.Series([str(self._source)]).new_from_index(0, rows.height),
+            "row": row,
+        }
+        table = pl.concat([pl.DataFrame(ours), rows.rename(clash)], how="horizontal").to_arrow()
         try:
             if self._writer is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -56,7 +56,7 @@ ONLY_IN_HVFHV = {"hvfhslicensenum", "basepassengerfare", "tripmiles", "driverpay
 ONLY_IN_GREEN = {"lpeppickupdatetime", "lpepdropoffdatetime", "triptype", "ehailfee"}
 
 KNOWN = (
-    "known are the TLC's yellow and green files (pick-up and drop-off time, PULocationID, DOLocationID, "
+    "Known are the TLC's yellow and green files (pick-up and drop-off time, PULocationID, DOLocationID, "
     "trip_distance, total_amount, tip_amount) and HVFHV (trip_miles, base_passenger_fare, tips instead)"
 )
 
@@ -107,11 +107,14 @@ def _complaint(
     if {"startlon", "pickuplongitude"} & squeezed.keys():
         return f"{path} has coordinates instead of zones, as TLC files before July 2016 had: load a later one"
     if "dispatchingbasenum" in squeezed:
-        return f"{path} has no {', '.join(wanted)} (FHV, or HVFHV before 2021): load fhvhv_tripdata files of 2019-02 or later from the TLC"
+        return (
+            f"{path} has no {', '.join(wanted)} (FHV, or an early HVFHV file): "
+            "load a fhvhv_tripdata Parquet file as the TLC publishes it today"
+        )
     required = len(spellings) - len(OPTIONAL & spellings.keys())
     if len(missing) > required // 2:
         shown = ", ".join(columns[:8]) + (", …" if len(columns) > 8 else "")
-        return f"{path} is not trips: no column {', '.join(wanted)}; it has {shown}. {KNOWN[0].upper()}{KNOWN[1:]}"
+        return f"{path} is not trips: no column {', '.join(wanted)}; it has {shown}. {KNOWN}"
     return f"{path}: {kind} trips, but no column {', '.join(wanted)}; get the file as the TLC publishes it"
 
 

@@ -17,6 +17,8 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from oltp.load.values import NOTHING
+
 Words = NDArray[np.uint64]
 
 # Odd numbers without pattern; changing one changes all ids ever made (a test pins them).
@@ -50,9 +52,22 @@ def request_ids(upper: Words, lower: Words) -> pl.Series:
 
 
 def _vendor_words(vendor: pl.Series) -> Words:
-    names = vendor.fill_null("").unique().to_list()
-    words = [int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") for name in names]
-    return vendor.fill_null("").replace_strict(names, words, return_dtype=pl.UInt64).to_numpy()
+    spellings = vendor.fill_null("").unique().to_list()
+    words = [_text_word(_vendor_name(spelling)) for spelling in spellings]
+    return vendor.fill_null("").replace_strict(spellings, words, return_dtype=pl.UInt64).to_numpy()
+
+
+def _vendor_name(spelling: str) -> str:
+    """1, 1.0 and "1" are one vendor; nan, NULL and nothing are none."""
+    try:
+        number = float(spelling)
+    except ValueError:
+        return "" if spelling.lower() in NOTHING else spelling
+    return str(int(number)) if number.is_integer() else ""
+
+
+def _text_word(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def _lane(words: list[Words], start: np.uint64) -> Words:

@@ -6,6 +6,7 @@ from operator import or_
 
 import polars as pl
 
+from oltp.load.clock import NEW_YORK
 from oltp.load.tlc import Kind, Layout
 from oltp.load.trip_file import Batch, TripFile
 from ridelake.errors import BadInput
@@ -39,15 +40,11 @@ def check_types(file: TripFile, layout: Layout, rows: pl.DataFrame) -> None:
     """Raises BadInput if a column is of a type that cannot be what it should."""
     for meaning, name in layout.names.items():
         dtype = rows.schema[name]
-        good = dtype in (pl.String, pl.Null, pl.Categorical) or isinstance(dtype, pl.Categorical)
-        if meaning in TIMES:
-            good = good or isinstance(dtype, pl.Datetime)
-        else:
-            good = good or dtype.is_numeric()
-        if not good:
+        typed = isinstance(dtype, pl.Datetime) if meaning in TIMES else dtype.is_numeric()
+        if not typed and not isinstance(dtype, pl.String | pl.Null | pl.Categorical):
             wanted = "a time" if meaning in TIMES else "a number"
             raise BadInput(
-                f"{file.path}: the column {name} is {dtype}, not {wanted}; get the file as the TLC publishes it"
+                f"{file.path}: the column {name} is {dtype}, not {wanted}: take the file as published"
             )
 
 
@@ -55,61 +52,64 @@ def read_values(batch: Batch, layout: Layout) -> pl.DataFrame:
     """Of each row: vendor, pickup, dropoff, [request], zones, distance_metres, fare_cents, tip_cents, and
     `unreadable`, `incomplete`. Nothing is null in the columns of a row that is neither (but vendor and
     request)."""
-    raw = batch.rows.select(
-        _present(batch.rows, name).alias(meaning) for meaning, name in layout.names.items()
-    )
-    read = raw.select(_reader(raw, meaning) for meaning in raw.columns)
+    raw = {meaning: _stripped(batch.rows[name]) for meaning, name in layout.names.items()}
+    read = {meaning: _read(column, meaning).alias(meaning) for meaning, column in raw.items()}
 
-    spoilt = [raw[meaning].is_not_null() & read[meaning].is_null() for meaning in raw.columns]
+    spoilt = [_spoilt(raw[meaning], read[meaning]) for meaning in raw]
     if batch.malformed is not None:
         spoilt.append(batch.malformed)
-    absent = [read[meaning].is_null() for meaning in raw.columns if meaning in NEEDED]
-    return _in_units(read, layout.kind).with_columns(unreadable=_any(spoilt), incomplete=_any(absent))
+    absent = [column.is_null() for meaning, column in read.items() if meaning in NEEDED]
+    return _in_units(pl.DataFrame(read), layout.kind).with_columns(
+        unreadable=reduce(or_, spoilt), incomplete=reduce(or_, absent)
+    )
 
 
-def _any(flags: list[pl.Series]) -> pl.Series:
-    return reduce(or_, flags)
+def _stripped(column: pl.Series) -> pl.Series:
+    """Text without blanks around it, and NaN as null, which is how pandas writes nothing."""
+    if column.dtype.is_float():
+        return column.fill_nan(None)
+    if column.dtype.is_numeric() or column.dtype.is_temporal():
+        return column
+    return column.cast(pl.String).str.strip_chars()
 
 
-def _present(rows: pl.DataFrame, name: str) -> pl.Expr:
-    """The raw value, or null for every way of writing nothing."""
-    dtype = rows.schema[name]
-    if dtype.is_float():
-        return pl.col(name).fill_nan(None)
-    if dtype.is_numeric() or dtype.is_temporal():
-        return pl.col(name)
-    text = pl.col(name).cast(pl.String).str.strip_chars()
-    return pl.when(~text.str.to_lowercase().is_in(NOTHING)).then(text)
+def _spoilt(raw: pl.Series, read: pl.Series) -> pl.Series:
+    """Where something was written that could not be read."""
+    lost = raw.is_not_null() & read.is_null()
+    if raw.dtype == pl.String and lost.any():
+        return lost & ~raw.str.to_lowercase().is_in(NOTHING)
+    return lost
 
 
-def _reader(raw: pl.DataFrame, meaning: str) -> pl.Expr:
-    dtype = raw.schema[meaning]
-    column = pl.col(meaning)
+def _read(column: pl.Series, meaning: str) -> pl.Series:
     if meaning in TIMES:
-        return _time(column, dtype)
+        return _read_times(column)
     if meaning == "vendor":
-        number = column.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False).cast(pl.String)
-        return pl.coalesce(number, column.cast(pl.String))  # 1, 1.0 and "1" are one vendor
-    number = column.cast(pl.Float64, strict=False)
-    number = pl.when(number.abs() <= NUMBER_MAX).then(number)
+        return column.cast(pl.String)  # every text can be one
+    number = column.cast(pl.Float64, strict=False).fill_nan(None)
+    number = number.set(number.abs() > NUMBER_MAX, None)
     if meaning in ZONES:
-        return pl.when(number == number.floor()).then(number).cast(pl.Int64)
+        return number.set(number != number.floor(), None).cast(pl.Int64)
     return cents(number) if meaning in MONEY else number
 
 
-def _time(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    if isinstance(dtype, pl.Datetime):
-        if dtype.time_zone is not None:
-            column = column.dt.convert_time_zone("America/New_York").dt.replace_time_zone(None)
-        column = column.cast(pl.Datetime("us"))
+def _read_times(column: pl.Series) -> pl.Series:
+    if isinstance(column.dtype, pl.Datetime):
+        if column.dtype.time_zone is not None:
+            column = column.dt.convert_time_zone(NEW_YORK).dt.replace_time_zone(None)
+        times = column.cast(pl.Datetime("us"))
     else:
-        column = pl.coalesce(
-            column.str.to_datetime(form, time_unit="us", strict=False) for form in TIME_FORMATS
-        )
-    return pl.when(column.is_between(CLOCK_MIN, CLOCK_MAX)).then(column)
+        times = column.str.to_datetime(TIME_FORMATS[0], time_unit="us", strict=False)
+        for form in TIME_FORMATS[1:]:
+            if times.null_count() == column.null_count():
+                break
+            times = times.zip_with(
+                times.is_not_null(), column.str.to_datetime(form, time_unit="us", strict=False)
+            )
+    return times.set(~times.is_between(CLOCK_MIN, CLOCK_MAX), None)
 
 
-def cents(dollars: pl.Expr) -> pl.Expr:
+def cents(dollars: pl.Series) -> pl.Series:
     """Exact: 1.015 stands in a float as 1.01499999999999990230 and still is 1.015. So first to the decimal
     that was meant, then to the cent, half to even."""
     return (dollars * 100).round(6).round(0, mode="half_to_even").cast(pl.Int64)
