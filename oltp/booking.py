@@ -6,7 +6,12 @@ from psycopg.rows import TupleRow
 from ridelake.errors import UsageError
 from ridelake.ride import Decision, Outcome, RideRequest
 
-BOOK = "SELECT outcome, ride_id, driver_id FROM book_ride(%s, %s, %s, %s, %s, %s)"
+BOOK = b"""
+    SELECT outcome, ride_id, driver_id
+    FROM book_ride(%s, %s::bigint, %s::int, %s::int, %s::int, %s::bigint)"""
+START = b"SELECT start_ride(%s::bigint)"
+COMPLETE = b"SELECT complete_ride(%s::bigint, %s::bigint)"
+CANCEL = b"SELECT cancel_ride(%s::bigint)"
 
 
 def book(connection: Connection[TupleRow], request: RideRequest) -> Decision:
@@ -23,7 +28,11 @@ def book(connection: Connection[TupleRow], request: RideRequest) -> Decision:
         request.fare_cents,
     )
     try:
-        row = connection.execute(BOOK, parameters, prepare=True).fetchone()
+        try:
+            row = connection.execute(BOOK, parameters, prepare=True).fetchone()
+        except errors.UniqueViolation:
+            # Somebody else sent this id at this moment, for another rider: it is decided now.
+            row = connection.execute(BOOK, parameters, prepare=True).fetchone()
     except (errors.CheckViolation, errors.NumericValueOutOfRange) as error:
         said = error.diag.message_primary
         raise UsageError(f"not a request: {said}; a fare is above 0 cents, a distance not below 0") from error
@@ -33,19 +42,19 @@ def book(connection: Connection[TupleRow], request: RideRequest) -> Decision:
 
 def start(connection: Connection[TupleRow], ride_id: int) -> bool:
     """assigned → started. False if the ride is not waiting to start."""
-    return _moved(connection, "SELECT start_ride(%s)", (ride_id,))
+    return _moved(connection, START, (ride_id,))
 
 
 def complete(connection: Connection[TupleRow], ride_id: int, tip_cents: int = 0) -> bool:
     """started → completed: the hold is captured, the driver free. False if the ride is not under way."""
-    return _moved(connection, "SELECT complete_ride(%s, %s)", (ride_id, tip_cents))
+    return _moved(connection, COMPLETE, (ride_id, tip_cents))
 
 
 def cancel(connection: Connection[TupleRow], ride_id: int) -> bool:
     """assigned → cancelled: the hold is voided, the driver free. False if it is too late."""
-    return _moved(connection, "SELECT cancel_ride(%s)", (ride_id,))
+    return _moved(connection, CANCEL, (ride_id,))
 
 
-def _moved(connection: Connection[TupleRow], statement: str, parameters: tuple[int, ...]) -> bool:
-    row = connection.execute(statement.encode(), parameters, prepare=True).fetchone()
+def _moved(connection: Connection[TupleRow], statement: bytes, parameters: tuple[int, ...]) -> bool:
+    row = connection.execute(statement, parameters, prepare=True).fetchone()
     return row == (True,)

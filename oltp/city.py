@@ -17,8 +17,10 @@ from oltp.places import City, cities
 from oltp.trips import TRIPS
 
 HOUR_SHARE = np.array(
-    [3.72, 2.58, 1.86, 1.50, 1.58, 1.92, 2.76, 3.94, 5.06, 4.89, 4.43, 4.39]
-    + [4.50, 4.64, 4.89, 5.06, 5.24, 5.66, 5.73, 5.45, 5.14, 5.17, 5.18, 4.73]
+    [
+        *(3.72, 2.58, 1.86, 1.50, 1.58, 1.92, 2.76, 3.94, 5.06, 4.89, 4.43, 4.39),
+        *(4.50, 4.64, 4.89, 5.06, 5.24, 5.66, 5.73, 5.45, 5.14, 5.17, 5.18, 4.73),
+    ]
 )
 WEEKDAY_SHARE = np.array([12.7, 13.1, 14.0, 13.7, 15.0, 17.1, 14.4])  # Monday first
 
@@ -131,7 +133,7 @@ def _block(seed: int, index: int) -> pl.DataFrame:
     )
 
 
-def _wall_clock(random: np.random.Generator, n: int) -> NDArray[np.datetime64]:
+def _wall_clock(random: np.random.Generator, n: int) -> pl.Series:
     """n moments of the year, in city time: a weekday as busy as weekdays are, an hour likewise."""
     days = np.arange(f"{YEAR}-01-01", f"{YEAR + 1}-01-01", dtype="datetime64[D]")
     weekday = (days.astype(np.int64) + 3) % 7  # 1 January 1970 was a Thursday
@@ -139,7 +141,7 @@ def _wall_clock(random: np.random.Generator, n: int) -> NDArray[np.datetime64]:
     day = random.choice(days, size=n, p=share / share.sum())
     hour = random.choice(24, size=n, p=HOUR_SHARE / HOUR_SHARE.sum())
     microsecond = hour * 3_600_000_000 + random.integers(0, 3_600_000_000, n)
-    return day.astype("datetime64[us]") + microsecond.astype("timedelta64[us]")
+    return pl.Series(day.astype("datetime64[us]") + microsecond.astype("timedelta64[us]"))
 
 
 def _to_utc(frame: pl.DataFrame) -> pl.Series:

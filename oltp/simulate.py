@@ -50,6 +50,17 @@ class Simulated:
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "audit": self.audit.as_dict()}
 
+    def lines(self) -> list[str]:
+        """The same in four lines for people."""
+        refused = ", ".join(f"{number:,} {reason}" for reason, number in self.refused.items()) or "none"
+        latency_ms = f"p50 {self.latency_ms_p50:.2f} ms, p99 {self.latency_ms_p99:.2f} ms"
+        return [
+            f"{self.requested:,} requests, {self.clients} clients, {self.seconds:.1f} s, seed {self.seed}",
+            f"{self.assigned:,} assigned ({self.rides_per_second:,.0f} rides/s), refused: {refused}",
+            f"{self.completed:,} completed, {self.cancelled:,} cancelled",
+            f"latency of a booking: {latency_ms}, max {self.latency_ms_max:.1f} ms",
+        ]
+
 
 @dataclass(slots=True)
 class Tally:
@@ -115,7 +126,7 @@ def simulate(
 
 
 def draw_requests(random: np.random.Generator, riders_of: dict[int, list[int]]) -> Iterator[RideRequest]:
-    """Requests without end: a city as often as it has riders, any rider of it, zones as they are asked for."""
+    """Requests without end: a city as often as it has riders, any rider of it, zones by their demand."""
     places = [city for city in cities() if riders_of.get(city.city_id)]
     weights = np.array([len(riders_of[city.city_id]) for city in places], dtype=float)
     while True:
@@ -170,7 +181,7 @@ def _riders_by_city(store: Store) -> dict[int, list[int]]:
         rows = connection.execute(
             "SELECT city_id, array_agg(rider_id ORDER BY rider_id) FROM riders GROUP BY city_id"
         )
-        riders_of = dict(rows.fetchall())
+        riders_of: dict[int, list[int]] = dict(rows.fetchall())
     if not riders_of:
         raise NotReady("nobody is there to ask for a ride: run `ridelake seed` or `ridelake load FILE` first")
     return riders_of

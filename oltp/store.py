@@ -1,15 +1,15 @@
 """The store: a Postgres with our schema in it, embedded or anybody's."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 
 import psycopg
-from psycopg import Connection, IsolationLevel
+from psycopg import Connection, IsolationLevel, errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Identifier
 
 from oltp.embedded import open_cluster
 from oltp.places import install_places
@@ -76,12 +76,8 @@ def ensure_database(conninfo: str, name: str) -> None:
     with _connect(conninfo) as connection:
         found = connection.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone()
         if found is None:
-            from psycopg.sql import Identifier
-
-            try:
+            with suppress(errors.DuplicateDatabase, errors.UniqueViolation):  # another first user was faster
                 connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
-            except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
-                pass  # another first user was faster
 
 
 @contextmanager
@@ -125,6 +121,7 @@ def _install_schema(connection: Connection[TupleRow]) -> None:
         found = connection.execute("SELECT version FROM schema_version").fetchone()
         if found != (SCHEMA_VERSION,):
             raise CannotConnect(
-                f"the store there has schema version {found[0] if found else 'unknown'} and this program "
-                f"{SCHEMA_VERSION}: use another database or --home, or DROP SCHEMA ridelake CASCADE to start anew"
+                f"the store there has schema version {found[0] if found else 'unknown'}, this program has "
+                f"{SCHEMA_VERSION}: use another database or --home, or start anew with "
+                "DROP SCHEMA ridelake CASCADE"
             )

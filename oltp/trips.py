@@ -7,16 +7,16 @@ import polars as pl
 
 TRIPS = pl.Schema(
     {
-        "request_id": pl.Binary,  # 16 bytes, a UUIDv8 made from the trip: the same trip, the same id
-        "city_id": pl.Int32,
-        "pickup_zone_id": pl.Int32,
-        "dropoff_zone_id": pl.Int32,
+        "request_id": pl.Binary(),  # 16 bytes, a UUIDv8 made from the trip: the same trip, the same id
+        "city_id": pl.Int32(),
+        "pickup_zone_id": pl.Int32(),
+        "dropoff_zone_id": pl.Int32(),
         "requested_at": pl.Datetime("us", "UTC"),
         "requested_local": pl.Datetime("us"),  # the city's wall clock
         "started_at": pl.Datetime("us", "UTC"),  # null: cancelled before it began
         "ended_at": pl.Datetime("us", "UTC"),
-        "distance_metres": pl.Int32,
-        "fare_cents": pl.Int64,  # > 0; without the tip
-        "tip_cents": pl.Int64,  # ≥ 0
+        "distance_metres": pl.Int32(),
+        "fare_cents": pl.Int64(),  # > 0; without the tip
+        "tip_cents": pl.Int64(),  # ≥ 0
     }
 )

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
-from oltp.embedded import Cluster, open_cluster
+from oltp.cluster import Cluster
+from oltp.embedded import open_cluster
 from oltp.seed import seed_rides
 from oltp.store import Store, ensure_database, open_database
 

@@ -28,6 +28,5 @@ def seed(settings: Settings, rides: int, seed_number: int, as_json: bool) -> Non
         say_json({**dataclasses.asdict(done), "rides_per_second": done.rides_per_second})
     else:
         there = f" ({done.there_before:,} were there before)" if done.there_before else ""
-        say(
-            f"{done.rides:,} rides in {done.seconds:.1f} s{there}: {done.rides_per_second:,.0f} rides/s, seed {seed_number}"
-        )
+        speed = f"{done.rides_per_second:,.0f} rides/s"
+        say(f"{done.rides:,} rides in {done.seconds:.1f} s{there}: {speed}, seed {seed_number}")

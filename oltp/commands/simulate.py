@@ -31,15 +31,8 @@ def simulate(
     if as_json:
         say_json(done.as_dict())
     else:
-        refused = ", ".join(f"{number:,} {reason}" for reason, number in done.refused.items()) or "none"
-        say(
-            f"{done.requested:,} requests from {done.clients} clients in {done.seconds:.1f} s, seed {done.seed}"
-        )
-        say(f"{done.assigned:,} assigned ({done.rides_per_second:,.0f} rides/s), refused: {refused}")
-        say(f"{done.completed:,} completed, {done.cancelled:,} cancelled")
-        say(
-            f"latency p50 {done.latency_ms_p50:.2f} ms, p99 {done.latency_ms_p99:.2f} ms, max {done.latency_ms_max:.1f} ms"
-        )
-        note(done.audit.verdict)
+        for line in done.lines():
+            say(line)
+    note(done.audit.verdict)
     if not done.audit.passed:
         raise ProofFailed(done.audit.verdict)

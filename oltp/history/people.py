@@ -12,20 +12,23 @@ from oltp.history.tables import copy_into, reserve, statement
 
 Ints = NDArray[np.int64]
 
-FIRST = "amber bold brave bright calm clever cosmic daring eager early electric fancy gentle golden happy"
-FIRST += " humble jolly keen lucky mellow merry mighty neon nimble polite proud quick quiet silver sunny swift witty"
-SECOND = (
-    "otter badger heron falcon lynx panda walrus beaver raven gecko bison moose koala tapir puffin ferret"
-)
-SECOND += " marmot osprey tiger dolphin condor jaguar iguana magpie oriole rabbit salmon toucan turtle weasel wombat yak"
-GIVEN = (
-    "Ada Alan Barbara Carol Donald Edgar Edsger Frances Grace Hedy Ivan James Jim Joan John Karen Ken Leslie"
-)
-GIVEN += " Lynn Margaret Mary Michael Niklaus Patricia Pat Radia Ray Shafi Sophie Sue Tony Yukihiro"
-FAMILY = (
-    "Bachman Bayer Bernstein Boyce Chamberlin Codd Date Fagin Gray Haerder Hopper Lamport Lindsay Lovelace"
-)
-FAMILY += " Lorie McJones Mohan Patterson Price Putzolu Reuter Rowe Selinger Stonebraker Thomas Traiger Ullman Weikum"
+# Usernames are two of these and the number; drivers' names are of people who made databases what they are.
+FIRST = """
+amber bold brave bright calm clever cosmic daring eager early electric fancy gentle golden happy humble
+jolly keen lucky mellow merry mighty neon nimble polite proud quick quiet silver sunny swift witty
+"""
+SECOND = """
+otter badger heron falcon lynx panda walrus beaver raven gecko bison moose koala tapir puffin ferret
+marmot osprey tiger dolphin condor jaguar iguana magpie oriole rabbit salmon toucan turtle weasel wombat yak
+"""
+GIVEN = """
+Ada Alan Barbara Carol Donald Edgar Edsger Frances Grace Hedy Ivan James Jim Joan John Karen Ken Leslie
+Lynn Margaret Mary Michael Niklaus Patricia Pat Radia Ray Shafi Sophie Sue Tony Yukihiro
+"""
+FAMILY = """
+Bachman Bayer Bernstein Boyce Chamberlin Codd Date Fagin Gray Haerder Hopper Lamport Lindsay Lovelace
+Lorie McJones Mohan Patterson Price Putzolu Reuter Rowe Selinger Stonebraker Thomas Traiger Ullman Weikum
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +57,15 @@ def username(rider_id: int) -> str:
     """A name of its own for every rider. The first is the lecture's."""
     if rider_id == 1:
         return "memelord"
-    first, second = FIRST.split(), SECOND.split()
-    return f"{first[rider_id % len(first)]}_{second[rider_id // len(first) % len(second)]}_{rider_id}"
+    return f"{pick(FIRST, rider_id)}_{pick(SECOND, rider_id // 33)}_{rider_id}"
+
+
+def pick(words: str, number: int) -> str:
+    return words.split()[number % len(words.split())]
 
 
 def driver_name(driver_id: int) -> str:
-    given, family = GIVEN.split(), FAMILY.split()
-    return f"{given[driver_id % len(given)]} {family[driver_id // len(given) % len(family)]}"
+    return f"{pick(GIVEN, driver_id)} {pick(FAMILY, driver_id // 33)}"
 
 
 def write_people(

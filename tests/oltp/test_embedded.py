@@ -1,0 +1,193 @@
+"""The embedded server: there when needed, shared, healed, and gone when nobody is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from oltp import embedded
+from oltp.cluster import SOCKET_FOLDER_MAX_BYTES, Cluster
+from oltp.embedded import open_cluster
+from ridelake.errors import CannotConnect, UsageError
+
+USER = """
+import sys, time
+from pathlib import Path
+from oltp.embedded import open_cluster
+with open_cluster(Path(sys.argv[1])) as cluster:
+    print("in", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "home"
+    cluster = Cluster(tmp_path / "home" / "postgres")
+    cluster.held.unlink(missing_ok=True)
+    assert gone(cluster), "a test left its server running"
+
+
+def gone(cluster: Cluster, seconds: float = 20) -> bool:
+    """Whether the server ends within the time."""
+    until = time.monotonic() + seconds
+    while cluster.server_pid() is not None:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def answers(cluster: Cluster) -> bool:
+    with psycopg.connect(cluster.conninfo("postgres")) as connection:
+        return connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def another_user(home: Path) -> "subprocess.Popen[str]":
+    user = subprocess.Popen(
+        [sys.executable, "-c", USER, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert user.stdout is not None
+    assert user.stdout.readline() == "in\n"
+    return user
+
+
+def leave(user: "subprocess.Popen[str]") -> None:
+    user.communicate(timeout=60)
+
+
+def test_the_server_starts_serves_and_stops_with_its_user(home: Path):
+    with open_cluster(home) as cluster:
+        assert answers(cluster)
+    assert cluster.server_pid() is None
+
+
+def test_it_listens_on_a_private_socket_and_on_no_port(home: Path):
+    with open_cluster(home) as cluster:
+        pid = cluster.server_pid()
+        assert pid is not None
+        assert psutil.Process(pid).net_connections("inet") == []
+        assert cluster.socket_folder.stat().st_mode & 0o077 == 0
+        assert cluster.data.stat().st_mode & 0o077 == 0
+
+
+def test_a_second_process_shares_the_server_and_outlives_the_first(home: Path):
+    with open_cluster(home) as cluster:
+        pid = cluster.server_pid()
+        user = another_user(home)
+    assert cluster.server_pid() == pid  # we left, the other is still in
+    assert answers(cluster)
+    leave(user)
+    assert cluster.server_pid() is None
+
+
+def test_ten_first_users_at_once_get_one_server(home: Path):
+    pids = []
+
+    def use():
+        with open_cluster(home) as cluster:
+            pids.append(cluster.server_pid())
+            time.sleep(0.5)
+
+    users = [threading.Thread(target=use) for _ in range(10)]
+    for user in users:
+        user.start()
+    for user in users:
+        user.join()
+    assert len(pids) == 10
+    assert None not in pids
+
+
+def test_a_killed_user_does_not_keep_the_server(home: Path):
+    user = another_user(home)
+    cluster = Cluster(home / "postgres")
+    assert cluster.server_pid() is not None
+    user.kill()
+    user.communicate()
+    assert gone(cluster)
+
+
+def test_a_killed_server_is_started_again_and_keeps_what_it_acknowledged(home: Path):
+    with (
+        open_cluster(home) as cluster,
+        psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as connection,
+    ):
+        connection.execute("CREATE TABLE kept AS SELECT 1 AS one")
+        pid = cluster.server_pid()
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    with open_cluster(home) as again, psycopg.connect(again.conninfo("postgres")) as connection:
+        assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
+
+
+def test_a_stale_pid_file_that_names_another_program_is_no_server(home: Path):
+    with open_cluster(home) as cluster:
+        written = (cluster.data / "postmaster.pid").read_text().split("\n")
+    stale = "\n".join([str(os.getpid()), *written[1:]])
+    (cluster.data / "postmaster.pid").write_text(stale)
+    assert cluster.server_pid() is None
+    with open_cluster(home) as again:
+        assert answers(again)
+
+
+def test_up_holds_the_server_and_down_lets_it_go(home: Path):
+    cluster = embedded.hold(home)
+    assert answers(cluster)
+    with open_cluster(home):
+        pass
+    assert answers(cluster)
+    assert embedded.release(home)
+    assert cluster.server_pid() is None
+    assert embedded.release(home)  # twice is no fault
+
+
+def test_down_while_others_use_it_stops_it_when_they_leave(home: Path):
+    cluster = embedded.hold(home)
+    user = another_user(home)
+    assert not embedded.release(home)
+    assert answers(cluster)
+    leave(user)
+    assert gone(cluster)
+
+
+def test_a_half_made_cluster_is_made_anew(home: Path):
+    draft = home / "postgres" / "data.new"
+    draft.mkdir(parents=True)
+    (draft / "PG_VERSION").write_text("18\n")  # as if initdb had been killed
+    with open_cluster(home) as cluster:
+        assert answers(cluster)
+
+
+def test_a_path_too_long_for_a_socket_works_all_the_same(tmp_path: Path):
+    home = tmp_path / ("long" * 30)
+    with open_cluster(home) as cluster:
+        assert len(str(cluster.folder)) > SOCKET_FOLDER_MAX_BYTES
+        assert answers(cluster)
+    assert not cluster.socket_folder.exists() or not any(cluster.socket_folder.iterdir())
+
+
+def test_a_path_with_spaces_and_quotes_works(tmp_path: Path):
+    with open_cluster(tmp_path / "it's a home") as cluster:
+        assert answers(cluster)
+
+
+def test_a_cluster_of_another_postgres_is_refused_with_what_to_do(home: Path):
+    with open_cluster(home) as cluster:
+        pass
+    (cluster.data / "PG_VERSION").write_text("17\n")
+    with pytest.raises(CannotConnect, match=r"made by Postgres 17.*--home"), open_cluster(home):
+        pass
+
+
+def test_a_home_that_cannot_be_written_is_refused_with_what_to_do(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="--home"), open_cluster(tmp_path / "file"):
+        pass
