@@ -50,6 +50,7 @@ class Lake:
         """The lake in `folder`, made if it is not there.
 
         Raises UsageError if the folder cannot be written."""
+        folder = folder.absolute()
         with refusing_a_bad_folder(folder):
             folder.mkdir(parents=True, exist_ok=True)
             probe = folder / f".probe-{os.getpid()}"
@@ -113,9 +114,6 @@ class Lake:
             {t.metadata for t in epoch.tables.values()} == wanted
             for epoch in read_epochs(self.folder, number)
         )
-
-    def close(self) -> None:
-        self.catalog.engine.dispose()
 
 
 ELSEWHERE = "choose another folder with --lake or RIDELAKE_LAKE"

@@ -22,7 +22,7 @@ from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.io.pyarrow import parquet_file_to_data_file, pyarrow_to_schema
 from pyiceberg.table import CreateTableTransaction, StagedTable, Table, Transaction
-from sqlalchemy import URL, Connection, insert, update
+from sqlalchemy import URL, Connection, NullPool, create_engine, insert, update
 
 from ridelake.errors import RidelakeError
 
@@ -48,9 +48,12 @@ class Staged:
 
 
 def open_catalog(folder: Path, catalog_file: Path, timeout_seconds: float) -> SqlCatalog:
-    """Locations are plain absolute paths: pyiceberg takes a file:// URI apart at `#`, `?` and `%`."""
+    """Locations are plain absolute paths: pyiceberg takes a file:// URI apart at `#`, `?` and `%`.
+    Connections are not pooled, so that an open catalog holds none and needs no closing."""
     url = URL.create("sqlite", database=str(catalog_file), query={"timeout": str(timeout_seconds)})
     catalog = SqlCatalog(NAMESPACE, uri=url.render_as_string(), warehouse=str(folder))
+    catalog.engine.dispose()
+    catalog.engine = create_engine(url, poolclass=NullPool)
     catalog.create_namespace_if_not_exists(NAMESPACE)
     return catalog
 

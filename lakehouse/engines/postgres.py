@@ -1,0 +1,129 @@
+"""Postgres over its own rows, as of now: the row store's answer to the same question.
+
+Each query is one statement in one REPEATABLE READ READ ONLY transaction. A superuser could still read
+and write files of the server by functions; the role is therefore laid down for the time of the query.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from itertools import chain
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+from psycopg import Connection, IsolationLevel
+from psycopg.rows import TupleRow
+
+from lakehouse.columns import arrow_type_of
+from lakehouse.epoch import Epoch
+from oltp.store import Store, open_store, transaction
+from ridelake.errors import CannotConnect, QueryRejected
+from ridelake.settings import Settings
+
+BATCH_ROWS = 50_000
+
+# Reads every table and owns nothing; in every Postgres since 14.
+READER = "pg_read_all_data"
+
+
+class Postgres:
+    """See the module."""
+
+    name = "postgres"
+
+    def __init__(self, store: Store, connection: Connection[TupleRow]) -> None:
+        self._connection = connection
+        self._store = store
+        self._names: dict[int, str] = {}  # of types, by oid
+        found = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+        self._superuser = found == (True,)
+
+    def version(self) -> str:
+        return f"{self._store.server_version // 10_000}.{self._store.server_version % 10_000}"
+
+    def sql(self, query: str) -> pa.Table:
+        try:
+            with transaction(self._connection, IsolationLevel.REPEATABLE_READ, read_only=True):
+                if self._superuser:
+                    self._connection.execute("SELECT set_config('role', %s, true)", (READER,))
+                # binary: exact, and the protocol in which a message is one statement and not several
+                with self._connection.cursor(binary=True) as cursor:
+                    cursor.execute(query.encode())
+                    return self._fetch(cursor)
+        except psycopg.Error as error:
+            if self._connection.closed:
+                raise CannotConnect(f"Postgres went away: {_said(error)}. Run it again") from error
+            raise QueryRejected(f"postgres: {_said(error)}") from error
+
+    def interrupt(self) -> None:
+        self._connection.cancel_safe()
+
+    def _fetch(self, cursor: psycopg.Cursor[TupleRow]) -> pa.Table:
+        if cursor.description is None:
+            word = cursor.statusmessage or "an empty query"
+            raise QueryRejected(f"postgres: only questions are answered here, and {word} is none: use SELECT")
+        types = [self._type(column) for column in cursor.description]
+        parts: list[list[Any]] = [[] for _ in types]
+        while rows := cursor.fetchmany(BATCH_ROWS):
+            for part, values, arrow_type in zip(parts, zip(*rows, strict=True), types, strict=True):
+                # A numeric without precision waits for the others: its type is as wide as the widest.
+                part.append(values if arrow_type is None else _array(values, arrow_type))
+        columns = []
+        for part, arrow_type in zip(parts, types, strict=True):
+            columns.append(_numerics(part) if arrow_type is None else pa.chunked_array(part, arrow_type))
+        return pa.Table.from_arrays(columns, [column.name for column in cursor.description])
+
+    def _type(self, column: psycopg.Column) -> pa.DataType | None:
+        """The exact Arrow type; None for a numeric without precision."""
+        if column.type_code not in self._names:
+            found = self._connection.execute(
+                "SELECT CASE typtype WHEN 'e' THEN 'text' ELSE typname END FROM pg_type WHERE oid = %s",
+                (column.type_code,),
+            ).fetchone()
+            self._names[column.type_code] = found[0] if found else "unknown"
+        name = self._names[column.type_code]
+        if name == "numeric" and column.precision is None:
+            return None
+        bounds = None if column.precision is None else (column.precision << 16) | (column.scale or 0)
+        arrow_type = arrow_type_of(name, bounds)
+        if arrow_type is None:
+            raise QueryRejected(
+                f"postgres: column {column.name} is of type {name}, which has no exact form in an answer: "
+                "cast it, for example to text"
+            )
+        return arrow_type
+
+
+@contextmanager
+def opened(settings: Settings, epoch: Epoch | None) -> Iterator[Postgres]:
+    with open_store(settings) as store, store.connect() as connection:
+        yield Postgres(store, connection)
+
+
+def _array(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
+    if arrow_type == pa.string():
+        values = [None if value is None else str(value) for value in values]  # a uuid has its own class
+    return pa.array(values, arrow_type)
+
+
+def _numerics(parts: Iterable[Sequence[Decimal | None]]) -> pa.ChunkedArray:
+    """Decimals of the narrowest type that holds them all: 38 digits, or 76."""
+    values = list(chain.from_iterable(parts))
+    scale = whole = 0
+    for value in values:
+        if value is None:
+            continue
+        _, digits, exponent = value.as_tuple()
+        if not isinstance(exponent, int):
+            raise QueryRejected("postgres: a numeric is NaN or infinite: cast it to double precision")
+        scale, whole = max(scale, -exponent), max(whole, len(digits) + exponent)
+    if whole + scale > 76:
+        raise QueryRejected("postgres: a numeric has more digits than an answer can hold: round() it")
+    arrow_type = pa.decimal128(38, scale) if whole + scale <= 38 else pa.decimal256(76, scale)
+    return pa.chunked_array([pa.array(values, arrow_type)], arrow_type)
+
+
+def _said(error: psycopg.Error) -> str:
+    """The server's message, with its line and caret."""
+    return str(error).strip() or type(error).__name__
