@@ -7,10 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 
 def note(text: str) -> None:
     """A remark on stderr."""
@@ -29,6 +25,10 @@ def say_json(report: Any) -> None:
 
 def say_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> None:
     """An aligned table on stdout; numbers stand to the right."""
+    from rich.console import Console  # here, because only tables need it and every command pays for it
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(columns):
         numbers = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
