@@ -55,7 +55,7 @@ FROM drivers LEFT JOIN (
 WHERE coalesce(active, 0) <> CASE WHEN drivers.status = 'busy' THEN 1 ELSE 0 END;
 
 -- nobody_drives_two_rides_at_once: over all time, a driver's next ride begins when the last one is over
-SELECT driver_id, ride_id, assigned_at, busy_until
+SELECT driver_id, ride_id, assigned_at, busy_until::text
 FROM (SELECT driver_id, ride_id, assigned_at,
              max(coalesce(ended_at, 'infinity')) OVER (
                  PARTITION BY driver_id ORDER BY assigned_at, ride_id
@@ -64,7 +64,7 @@ FROM (SELECT driver_id, ride_id, assigned_at,
 WHERE assigned_at < busy_until;
 
 -- nobody_takes_two_rides_at_once: the same for riders
-SELECT rider_id, ride_id, assigned_at, busy_until
+SELECT rider_id, ride_id, assigned_at, busy_until::text
 FROM (SELECT rider_id, ride_id, assigned_at,
              max(coalesce(ended_at, 'infinity')) OVER (
                  PARTITION BY rider_id ORDER BY assigned_at, ride_id

@@ -84,7 +84,7 @@ def simulate(
     well. `report` is called with the number of requests answered so far, about four times a second.
 
     Raises NotReady if the store has no riders."""
-    riders_of = _riders_by_city(store)
+    riders_of = riders_by_city(store)
     stop = threading.Event()
     tickets = count()
     deadline = None if seconds is None else perf_counter() + seconds
@@ -176,7 +176,7 @@ def _watch(threads: list[threading.Thread], tallies: list[Tally], report: Callab
         report(sum(len(tally.latency_ms) for tally in tallies))
 
 
-def _riders_by_city(store: Store) -> dict[int, list[int]]:
+def riders_by_city(store: Store) -> dict[int, list[int]]:
     with store.connect() as connection:
         rows = connection.execute(
             "SELECT city_id, array_agg(rider_id ORDER BY rider_id) FROM riders GROUP BY city_id"
