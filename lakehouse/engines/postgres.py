@@ -103,7 +103,8 @@ def opened(settings: Settings, epoch: Epoch | None) -> Iterator[Postgres]:
 
 def _array(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
     if arrow_type == pa.string():
-        values = [None if value is None else str(value) for value in values]  # a uuid has its own class
+        # A uuid has its own class; an enum's binary form is its word, which psycopg leaves as bytes.
+        values = [value.decode() if isinstance(value, bytes) else value and str(value) for value in values]
     return pa.array(values, arrow_type)
 
 
