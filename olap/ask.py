@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 ROUNDS_MAX = 6  # the cold one, and five of which the median is told
 WARM_SECONDS_MAX = 2.0  # no further round once the rounds have taken this long: people wait for the answer
-CANCEL_SECONDS = 5.0  # what an engine has to stop in after Ctrl-C; then we leave without it
+CANCEL_SECONDS = 2.0  # what an engine has to stop in after Ctrl-C; then we leave without it (Polars cannot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +68,18 @@ class Asked:
 
 
 def ask(
-    question: "Question", engines: Sequence["Engine"], epoch: "Epoch", *, rounds_max: int = ROUNDS_MAX
+    question: "Question",
+    engines: Sequence["Engine"],
+    epoch: "Epoch | None",
+    *,
+    rounds_max: int = ROUNDS_MAX,
 ) -> Asked:
     """Raises QueryRejected if no engine takes the SQL, and ProofFailed if two answers differ: an answer
-    that is wrong somewhere has no time."""
+    that is wrong somewhere has no time. `epoch` may be None for Postgres alone."""
     try:
         return _ask(question, engines, rounds_max)
     except ProofFailed as error:
-        if not moved_on(engines, epoch):
+        if epoch is None or not moved_on(engines, epoch):
             raise
         raise ProofFailed(
             f"{error}. Postgres has changed since epoch {epoch.number} was taken: "
@@ -148,7 +152,9 @@ def answer_of(engine: "Engine", question: "Question") -> "pa.Table":
     """By frames where both sides know them, else by SQL."""
     frames = getattr(engine, "frames", None)
     if frames is not None and question.frames is not None:
-        return question.frames(frames).collect().to_arrow()
+        from polars import CompatLevel
+
+        return question.frames(frames).collect().to_arrow(compat_level=CompatLevel.oldest())
     return engine.sql(question.sql)
 
 
