@@ -18,14 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from oltp.load.trip_file import Batch, plain
 from ridelake.errors import BadInput
 
 CHUNK_BYTES = 32 << 20  # some 300,000 lines
 LINE_BYTES_MAX = 1 << 20  # longer than this is not a line of a trip
-# The TLC's files of 2016 end each row in two empty fields that the header does not have.
-EXTRA_FIELDS_MAX = 8
 
 
 class CsvFile:
@@ -91,26 +90,21 @@ class CsvFile:
         """These columns as text, and which lines have not as many fields as the header."""
         if b'"' in lines:
             return self._parse_quoted(lines, columns)
-        widths = _widths(lines, self._separator)
-        extra = min(EXTRA_FIELDS_MAX, max(0, int(widths.max()) - len(self.columns)))
-        spill = [f"\0{index}" for index in range(extra)]  # no file has such a column
+        malformed = pl.Series(_malformed(lines, self._separator, len(self.columns)))
+        # numbers for names: Polars takes the width from the first line, which may be one cut short
+        header = self._separator.join(map(str, range(len(self.columns)))).encode() + b"\n"
         frame = pl.read_csv(
-            io.BytesIO(lines),
-            has_header=False,
-            schema=dict.fromkeys([*self.columns, *spill], pl.String),
-            columns=[*map(self.columns.index, columns), *range(len(self.columns), len(self.columns) + extra)],
+            io.BytesIO(header + lines),
+            columns=[str(self.columns.index(name)) for name in columns],
+            infer_schema=False,
             separator=self._separator,
             quote_char=None,
             truncate_ragged_lines=True,
             encoding="utf8-lossy",  # bad bytes spoil their own field
         )
-        if frame.height != len(widths):
+        if frame.height != len(malformed):
             return self._parse_quoted(lines, columns)
-        width = pl.Series(widths)
-        malformed = (width < len(self.columns)) | (width > len(self.columns) + EXTRA_FIELDS_MAX)
-        for name in spill:
-            malformed |= frame[name].fill_null("") != ""
-        return frame.select(columns), malformed
+        return frame.select(pl.col(str(self.columns.index(name))).alias(name) for name in columns), malformed
 
     def _parse_quoted(self, lines: bytes, wanted: Sequence[str]) -> tuple[pl.DataFrame, pl.Series]:
         """The same line by line: five times slower, for files with quotation marks."""
@@ -137,9 +131,18 @@ def _fields(line: str, separator: str) -> list[str]:
         return [line]  # a field of a megabyte: malformed, and shown as it is
 
 
-def _widths(lines: bytes, separator: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """How many fields each line has, when nothing is quoted."""
+def _malformed(lines: bytes, separator: str, width: int) -> NDArray[np.bool_]:
+    """Which lines have fewer fields than `width`, or more that are not empty; nothing is quoted.
+
+    (The TLC's files of 2016 end each row in two empty fields that their header does not have.)"""
     text = np.frombuffer(lines, dtype=np.uint8)
     separators = np.flatnonzero(text == ord(separator))
-    until = np.searchsorted(separators, np.flatnonzero(text == ord("\n")))
-    return np.diff(until, prepend=0).astype(np.int64) + 1
+    ends = np.flatnonzero(text == ord("\n"))
+    until = np.searchsorted(separators, ends)
+    before = np.concatenate([[0], until[:-1]])  # separators in the lines above
+    fields = until - before + 1
+    malformed: NDArray[np.bool_] = fields < width
+    (longer,) = np.nonzero(fields > width)
+    surplus_bytes = ends[longer] - separators[before[longer] + width - 1]
+    malformed[longer] = surplus_bytes != fields[longer] - width  # more than the separators themselves
+    return malformed

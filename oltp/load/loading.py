@@ -105,6 +105,7 @@ def _load(
         shown.advance(batch.rows.height)
     if rows_read != checked.rows:
         raise _changed(checked)
+    aside.finish()
 
     counts = Counter(
         {NAMES[code]: count for code, count in checked.verdicts.value_counts().rows() if code != GOOD}

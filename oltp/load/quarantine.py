@@ -5,6 +5,7 @@ not count). The name is made from the path of the file, so loading it again repl
 """
 
 import hashlib
+import secrets
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,14 +20,15 @@ OURS = ("reason", "file", "row")
 
 
 class Quarantine:
-    """Rows are written aside; `publish` puts the file in its place, leaving without it takes it away."""
+    """Rows are written aside. `finish` brings them to disk, `publish` puts them in their place; leaving
+    without it takes them away."""
 
     def __init__(self, folder: Path, source: Path) -> None:
         mark = hashlib.blake2b(str(source.resolve()).encode(), digest_size=4).hexdigest()
         self.path = folder / f"{source.name.split('.')[0]}-{mark}.parquet"
         self.rows = 0
         self._source = source
-        self._aside = self.path.with_suffix(".part")
+        self._aside = self.path.with_suffix(f".{secrets.token_hex(4)}")  # a file may be named twice in a call
         self._writer: pq.ParquetWriter | None = None
 
     def __enter__(self) -> "Quarantine":
@@ -35,8 +37,9 @@ class Quarantine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        with suppress(OSError, pa.ArrowException):
+            if self._writer is not None:
+                self._writer.close()
         with suppress(OSError):
             self._aside.unlink(missing_ok=True)
 
@@ -59,14 +62,21 @@ class Quarantine:
             raise _no_room(self.path, error) from error
         self.rows += rows.height
 
+    def finish(self) -> None:
+        """All rows are added. After this, only a rename is left that could fail."""
+        try:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+        except (OSError, pa.ArrowException) as error:
+            raise _no_room(self.path, error) from error
+
     def publish(self) -> Path | None:
         """The file in its place, or None if nothing was rejected (an older one goes)."""
         try:
-            if self._writer is None:
+            if self.rows == 0:
                 self.path.unlink(missing_ok=True)
                 return None
-            self._writer.close()
-            self._writer = None
             self._aside.replace(self.path)
         except OSError as error:
             raise _no_room(self.path, error) from error

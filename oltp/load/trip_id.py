@@ -54,6 +54,8 @@ def request_ids(upper: Words, lower: Words) -> pl.Series:
 def _vendor_words(vendor: pl.Series) -> Words:
     spellings = vendor.fill_null("").unique().to_list()
     words = [_text_word(_vendor_name(spelling)) for spelling in spellings]
+    if not spellings:
+        return np.empty(0, dtype=np.uint64)
     return vendor.fill_null("").replace_strict(spellings, words, return_dtype=pl.UInt64).to_numpy()
 
 
