@@ -74,7 +74,10 @@ def run_clients(store: Store, clients: int, cycles: int, seed: int) -> Run:
 def pgbench_cycles_per_second(store: Store, clients: int, cycles: int, seed: int) -> float:
     """The same cycles by pgbench. Raises RidelakeError if it failed a transaction."""
     rider_ids = [rider_id for riders in riders_by_city(store).values() for rider_id in riders]
-    with as_file(files("bench").joinpath("booking_cycle.pgbench")) as script, tempfile.TemporaryDirectory() as here:
+    with (
+        as_file(files("bench").joinpath("booking_cycle.pgbench")) as script,
+        tempfile.TemporaryDirectory() as here,
+    ):
         done = subprocess.run(
             [
                 *(binaries() / "pgbench", "--no-vacuum", "--protocol=prepared", f"--random-seed={seed}"),

@@ -1,0 +1,70 @@
+"""`ridelake demo`."""
+
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from ridelake.errors import UsageError
+from ridelake.screen import note, say
+from ridelake.settings import Settings
+
+
+@click.command()
+@click.option("--rides", type=click.IntRange(min=1), help="Past rides to make up [500,000; quick 50,000].")
+@click.option(
+    "--from",
+    "paths",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Real trips; may be repeated.",
+)
+@click.option("--quick", is_flag=True, help="A tenth of it, in half a minute.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="ridelake-demo.html",
+    show_default=True,
+    help="The page to write.",
+)
+@click.argument("more_paths", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE…]")
+@click.pass_obj
+def demo(
+    settings: Settings,
+    rides: int | None,
+    paths: tuple[Path, ...],
+    quick: bool,
+    report: Path,
+    more_paths: tuple[Path, ...],
+) -> None:
+    """The whole journey on this machine: rows, an epoch, answers, figures, one page.
+
+    `--from FILE FILE …` plays it with real trip files instead of made-up rides.
+    """
+    if more_paths and not paths:
+        raise UsageError(f"what of {more_paths[0]}? Real trip files come after --from")
+    if paths and rides is not None:
+        raise UsageError("--rides and --from: rides made up or real trips, not both")
+    from dataclasses import replace
+
+    from bench.demo.page import write_page
+    from bench.demo.story import FULL, QUICK, story
+    from bench.machine import this_machine
+
+    plan = QUICK if quick else FULL
+    plan = replace(plan, rides=rides or plan.rides, paths=(*paths, *more_paths))
+    machine = this_machine()
+    for doubt in machine.doubts:
+        note(f"note: {doubt}")
+    played = []
+    with closing(story(settings, plan)) as scenes:
+        for number, scene in enumerate(scenes, 1):
+            say(f"{number}. {scene.title}\n   {scene.doing}")
+            seen = scene.play()
+            say(f"   ✓ {seen.verdict}\n")
+            played.append((scene, seen))
+    write_page(report, played, machine)
+    say(f"The page: {report}")
+    say("Go on: ridelake ask, or")
+    say('       ridelake sql "SELECT City, AVG(Price) FROM RideTable GROUP BY City" --engine all')

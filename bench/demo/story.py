@@ -1,0 +1,99 @@
+"""The order of the scenes, and what a reader is told before each."""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+from bench.demo import scenes
+from bench.demo.scenes import Seen
+from lakehouse.catalog import Lake
+from lakehouse.engines import ENGINE_NAMES, open_engine
+from lakehouse.epoch import newest_epoch
+from olap.question import find
+from oltp.store import open_store
+from ridelake.settings import Settings
+
+SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much of it: `rides` made up, or the trips of `paths`; then `requests` booked live."""
+
+    rides: int
+    requests: int
+    paths: Sequence[Path] = ()
+
+
+FULL = Plan(rides=500_000, requests=4_000)
+QUICK = Plan(rides=50_000, requests=1_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One thing to do. `play` has to be called before the next scene is asked for."""
+
+    title: str
+    doing: str
+    play: Callable[[], Seen]
+
+
+def story(settings: Settings, plan: Plan) -> Generator[Scene, None, None]:
+    """The scenes, in order. Store, server and engines are opened on the way and closed with the generator."""
+    with ExitStack() as opened:
+        started = perf_counter()
+        store = None
+
+        def start() -> Seen:
+            nonlocal store
+            store = opened.enter_context(open_store(settings))
+            return scenes.row_store(store, perf_counter() - started, embedded=settings.dsn is None)
+
+        yield Scene("A row store starts", "Start Postgres and lay out the schema.", start)
+        assert store is not None, "the scene was played"
+        here = store
+
+        if plan.paths:
+            names = ", ".join(path.name for path in plan.paths)
+            yield Scene(
+                "A past",
+                f"Clean {names} and COPY the trips in.",
+                lambda: scenes.loaded_past(here, plan.paths, settings.home / "quarantine"),
+            )
+        else:
+            yield Scene(
+                "A past",
+                f"Make up {plan.rides:,} rides of a year in four cities, and COPY them in.",
+                lambda: scenes.seeded_past(here, plan.rides, SEED),
+            )
+        yield Scene(
+            "Rides are booked, one at a time",
+            f"{scenes.CLIENTS} clients at once; a booking holds money and claims a driver, or neither.",
+            lambda: scenes.rides_booked(here, plan.requests, SEED),
+        )
+        yield Scene(
+            "The rows become files",
+            "Read all tables in one snapshot; publish them as one epoch of Parquet under Iceberg tables.",
+            lambda: scenes.epoch_published(here, Lake.create(settings.lake)),
+        )
+
+        epoch = newest_epoch(settings.lake)
+        engines = [opened.enter_context(open_engine(name, settings, epoch)) for name in ENGINE_NAMES]
+        question = find(scenes.LECTURE).sql.splitlines()
+        yield Scene(
+            "The lecture's question",
+            " ".join(line for line in question if not line.startswith("--")),
+            lambda: scenes.lecture_asked(engines, epoch),
+        )
+        yield Scene(
+            "Every question, every engine",
+            f"Ask all questions of {', '.join(ENGINE_NAMES)}, in turns; compare the answers.",
+            lambda: scenes.all_asked(engines, epoch),
+        )
+        yield Scene(
+            "Storage apart from processing",
+            "Give the same pinned files to engines that know nothing of each other, Postgres out of the way.",
+            lambda: scenes.same_files(engines, epoch),
+        )
