@@ -23,7 +23,7 @@ COMMANDS = {
     "demo": "bench.commands.demo:demo",
     "up": "oltp.commands.server:up",
     "down": "oltp.commands.server:down",
-    "status": "bench.commands.status:status",
+    "status": "lakehouse.commands.status:status",
     "seed": "oltp.commands.seed:seed",
     "load": "oltp.commands.load:load",
     "simulate": "oltp.commands.simulate:simulate",
@@ -33,7 +33,6 @@ COMMANDS = {
     "sql": "olap.commands.sql:sql",
     "ask": "olap.commands.ask:ask",
     "engines": "lakehouse.commands.engines:engines",
-    "bench": "bench.commands.bench:bench",
 }
 
 
@@ -80,7 +79,7 @@ def settings_options() -> list[click.Option]:
 @click.group(
     cls=FrontDoor,
     params=settings_options(),
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=True,
 )
 @click.version_option(__version__, "--version", message="ridelake %(version)s")

@@ -162,9 +162,10 @@ def same_files(engines: Sequence[Engine], epoch: Epoch) -> Seen:
     readers = [engine for engine in engines if engine.name != ROWS]
     asked = ask(find("revenue_by_city_and_month"), readers, epoch, rounds_max=ROUNDS)
     rides = epoch.tables["rides"]
+    names = " and ".join(engine.name for engine in readers)
     return Seen(
-        f"{' and '.join(engine.name for engine in readers)} read the same {len(epoch.files)} files and say "
-        f"the same: {asked.answer.num_rows} rows, value by value. Where data lies no longer decides who answers.",
+        f"{names} read the same {len(epoch.files)} files and say the same: {asked.answer.num_rows} rows, "
+        "value by value. Where data lies no longer decides who answers.",
         ("engine", "version", "ms"),
         tuple((run.engine, run.version, f"{run.usual_seconds * 1e3:.1f}") for run in asked.runs),
         notes=(
