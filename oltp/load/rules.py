@@ -13,6 +13,7 @@ stands alone (`negative_fare`).
 from datetime import datetime
 from enum import StrEnum
 
+import numpy as np
 import polars as pl
 
 from oltp.load.clock import wall_clock, with_moments
@@ -123,18 +124,23 @@ def judge_together(judged: pl.DataFrame, months: tuple[int, int]) -> pl.Series:
         .then(pl.lit(CODE[Reason.OTHER_PERIOD], dtype=pl.UInt8))
         .otherwise(verdict)
     )
-    good = rows.select("upper", "lower", "verdict").with_row_index("row").filter(verdict == GOOD)
-    copies = good.filter(~pl.struct("upper", "lower").is_first_distinct())["row"]
+    # few rows share one half of the key; only they are compared in full
+    half = np.sort(rows.filter(verdict == GOOD)["upper"].to_numpy())
+    shared = pl.Series(half[1:][half[1:] == half[:-1]]).implode()
+    alike = rows.with_row_index("row").filter(verdict.eq(GOOD) & pl.col("upper").is_in(shared))
+    copies = alike.filter(~pl.struct("upper", "lower").is_first_distinct())["row"]
     return rows["verdict"].scatter(copies, CODE[Reason.DUPLICATE])
 
 
 def _refunds(judged: pl.DataFrame) -> pl.Series:
     """The verdicts, with refunds and what they take back marked: the first with the first, and so on."""
     key = ["upper", "lower"]
-    negative = judged.with_row_index("row").filter(pl.col("sign") == -1)
-    positive = judged.with_row_index("row").filter(pl.col("sign") == 1).join(negative, on=key, how="semi")
+    numbered = judged.with_row_index("row")
+    negative = numbered.filter(pl.col("sign") == -1)
+    taken_back = negative["upper"].implode()
+    positive = numbered.filter(pl.col("sign").eq(1) & pl.col("upper").is_in(taken_back))
     nth = pl.int_range(pl.len()).over(key)
-    pairs = negative.with_columns(nth=nth).join(positive.sort("row").with_columns(nth=nth), on=[*key, "nth"])
+    pairs = negative.with_columns(nth=nth).join(positive.with_columns(nth=nth), on=[*key, "nth"])
     verdict = judged["verdict"].clone()
     verdict = verdict.scatter(pairs["row"], CODE[Reason.REFUND])
     return verdict.scatter(pairs["row_right"], CODE[Reason.REFUNDED])
