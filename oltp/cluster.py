@@ -115,7 +115,8 @@ def start(cluster: Cluster) -> bool:
     cluster.socket_folder.mkdir(mode=0o700, exist_ok=True)
     _give(cluster.socket_folder, account)
     socket_option = f"-k {shlex.quote(str(cluster.socket_folder))}"
-    arguments = ["start", "-w", "-t", "60", "-D", cluster.data, "-l", cluster.log, "-o", socket_option]
+    arguments: list[str | Path] = ["start", "-w", "-t", "60", "-D", cluster.data]
+    arguments += ["-l", cluster.log, "-o", socket_option]
     _run(account, "pg_ctl", arguments, f"the embedded Postgres does not start; its log is {cluster.log}")
     return True
 

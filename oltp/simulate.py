@@ -45,6 +45,7 @@ class Simulated:
     latency_ms_max: float
     clients: int
     seed: int
+    interrupted: bool  # by Ctrl-C, before its end
     audit: AuditReport
 
     def as_dict(self) -> dict[str, Any]:
@@ -80,8 +81,9 @@ def simulate(
     seed: int = 1,
     report: Callable[[int], None] = lambda requests: None,
 ) -> Simulated:
-    """Book until `rides` requests are sent or `seconds` are over, then audit. Ctrl-C ends it early and
-    well. `report` is called with the number of requests answered so far, about four times a second.
+    """Book until `rides` requests are sent or `seconds` are over, then audit. Ctrl-C ends it early, with
+    all that was done counted and audited. `report` is called with the number of requests answered so far,
+    about four times a second.
 
     Raises NotReady if the store has no riders."""
     riders_of = riders_by_city(store)
@@ -112,17 +114,20 @@ def simulate(
     threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
     for thread in threads:
         thread.start()
+    interrupted = False
     try:
         _watch(threads, tallies, report)
     except KeyboardInterrupt:
+        interrupted = True
+    finally:
         stop.set()
-    for thread in threads:
-        thread.join()
+        for thread in threads:
+            thread.join()
     lasted = perf_counter() - started
     if failures:
         raise failures[0]
     with store.connect() as connection:
-        return _summary(tallies, lasted, seed, audit(connection))
+        return _summary(tallies, lasted, seed, interrupted, audit(connection))
 
 
 def draw_requests(random: np.random.Generator, riders_of: dict[int, list[int]]) -> Iterator[RideRequest]:
@@ -187,7 +192,9 @@ def riders_by_city(store: Store) -> dict[int, list[int]]:
     return riders_of
 
 
-def _summary(tallies: list[Tally], seconds: float, seed: int, report: AuditReport) -> Simulated:
+def _summary(
+    tallies: list[Tally], seconds: float, seed: int, interrupted: bool, report: AuditReport
+) -> Simulated:
     outcomes: Counter[Outcome] = sum((tally.outcomes for tally in tallies), Counter())
     fates: Counter[str] = sum((tally.fates for tally in tallies), Counter())
     latency_ms = np.concatenate([tally.latency_ms for tally in tallies] or [[]])
@@ -206,5 +213,6 @@ def _summary(tallies: list[Tally], seconds: float, seed: int, report: AuditRepor
         latency_ms_max=most,
         clients=len(tallies),
         seed=seed,
+        interrupted=interrupted,
         audit=report,
     )

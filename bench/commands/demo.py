@@ -51,9 +51,11 @@ def demo(
     from bench.demo.page import write_page
     from bench.demo.story import FULL, QUICK, story
     from bench.machine import this_machine
+    from oltp.load import check_files
 
     plan = QUICK if quick else FULL
-    plan = replace(plan, rides=rides or plan.rides, paths=(*paths, *more_paths))
+    trip_files = check_files([*paths, *more_paths]) if paths else []
+    plan = replace(plan, rides=rides or plan.rides, trip_files=trip_files)
     machine = this_machine()
     for doubt in machine.doubts:
         note(f"note: {doubt}")

@@ -11,7 +11,7 @@ from lakehouse.epoch import Epoch
 from lakehouse.snapshot import estimate_rows, take_snapshot
 from olap.ask import Asked, ask
 from olap.question import find, questions
-from oltp.load import check_files, load_files
+from oltp.load import CheckedFile, load_files
 from oltp.seed import seed_rides
 from oltp.simulate import simulate
 from oltp.store import Store
@@ -61,9 +61,9 @@ def seeded_past(store: Store, rides: int, seed: int) -> Seen:
     return Seen(f"{done.rides:,} past rides of 2025 in {done.seconds:.1f} s{there}: {speed}.")
 
 
-def loaded_past(store: Store, paths: Sequence[Path], quarantine: Path) -> Seen:
-    """Real trip files. Raises BadInput for a file that is none."""
-    done = load_files(store, check_files(paths), quarantine)
+def loaded_past(store: Store, checked: Sequence[CheckedFile], quarantine: Path) -> Seen:
+    """Real trip files."""
+    done = load_files(store, checked, quarantine)
     rejected = sum(done.rejected.values())
     if done.read != done.loaded + rejected:
         raise ProofFailed(f"{done.read:,} rows read are not {done.loaded:,} loaded + {rejected:,} rejected")
@@ -78,6 +78,8 @@ def rides_booked(store: Store, rides: int, seed: int) -> Seen:
     """Raises ProofFailed if the audit finds anything."""
     with progress("requests", rides) as shown:
         done = simulate(store, rides=rides, clients=CLIENTS, seed=seed, report=shown.reach)
+    if done.interrupted:
+        raise KeyboardInterrupt
     if not done.audit.passed:
         raise ProofFailed(done.audit.verdict)
     declined = done.refused.get("payment_declined", 0)

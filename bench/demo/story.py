@@ -3,7 +3,6 @@
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 
 from bench.demo import scenes
@@ -12,6 +11,7 @@ from lakehouse.catalog import Lake
 from lakehouse.engines import ENGINE_NAMES, open_engine
 from lakehouse.epoch import newest_epoch
 from olap.question import find
+from oltp.load import CheckedFile
 from oltp.store import open_store
 from ridelake.settings import Settings
 
@@ -20,11 +20,11 @@ SEED = 1
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much of it: `rides` made up, or the trips of `paths`; then `requests` booked live."""
+    """How much of it: `rides` made up, or the trips of real `trip_files`; then `requests` booked live."""
 
     rides: int
     requests: int
-    paths: Sequence[Path] = ()
+    trip_files: Sequence[CheckedFile] = ()
 
 
 FULL = Plan(rides=500_000, requests=4_000)
@@ -55,12 +55,12 @@ def story(settings: Settings, plan: Plan) -> Generator[Scene, None, None]:
         assert store is not None, "the scene was played"
         here = store
 
-        if plan.paths:
-            names = ", ".join(path.name for path in plan.paths)
+        if plan.trip_files:
+            names = ", ".join(file.path.name for file in plan.trip_files)
             yield Scene(
                 "A past",
                 f"Clean {names} and COPY the trips in.",
-                lambda: scenes.loaded_past(here, plan.paths, settings.home / "quarantine"),
+                lambda: scenes.loaded_past(here, plan.trip_files, settings.home / "quarantine"),
             )
         else:
             yield Scene(

@@ -34,5 +34,7 @@ def simulate(
         for line in done.lines():
             say(line)
     note(done.audit.verdict)
+    if done.interrupted:
+        raise KeyboardInterrupt
     if not done.audit.passed:
         raise ProofFailed(done.audit.verdict)

@@ -1,0 +1,185 @@
+"""The command line as a newcomer meets it: help, one line for each mistake, the right exit code."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ridelake.__main__ import COMMANDS
+from ridelake.errors import CannotConnect, RidelakeError
+from ridelake.settings import Settings
+
+MODULE = [sys.executable, "-m", "ridelake"]
+TIMEOUT_SECONDS = 120
+
+
+def ridelake(home: Path, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RIDELAKE_")}
+    return subprocess.run(
+        [*MODULE, *arguments],
+        cwd=home,
+        env={**environment, "COLUMNS": "100", "NO_COLOR": "1"},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def lake_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 500 seeded rides and epoch 1."""
+    home = tmp_path_factory.mktemp("front-door")
+    assert ridelake(home, "seed", "--rides", "500").returncode == 0
+    assert ridelake(home, "snapshot").returncode == 0
+    return home
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_that_says_what_it_does(tmp_path: Path, command: str):
+    done = ridelake(tmp_path, command, "--help")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert re.search(r"^  [A-Z]\w+", done.stdout, flags=re.MULTILINE), "a sentence"
+    assert "--home DIR" in done.stdout
+    assert not (tmp_path / ".ridelake").exists(), "help makes nothing"
+
+
+def test_help_lists_every_command_and_is_there_at_once(tmp_path: Path):
+    started = time.perf_counter()
+    done = ridelake(tmp_path, "--help")
+    assert time.perf_counter() - started < 10  # no engine is loaded for it
+    assert all(re.search(rf"^  {command} ", done.stdout, flags=re.MULTILINE) for command in COMMANDS)
+
+
+def test_no_command_at_all_shows_the_help(tmp_path: Path):
+    assert "Start with `ridelake demo`" in ridelake(tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "says"),
+    [
+        (["nonsense"], 2, "No such command"),
+        (["seed", "--rides", "0"], 2, "--rides"),
+        (["seed", "--nope"], 2, "--nope"),
+        (["simulate", "--rides", "5", "--seconds", "5"], 2, "not both"),
+        (["simulate"], 2, "run `ridelake seed`"),
+        (["demo", "some.parquet"], 2, "--from"),
+        (["demo", "--from", "absent.parquet"], 2, "absent.parquet"),
+        (["load", "absent.parquet"], 2, "absent.parquet"),
+        (["audit", "--dsn", "host=/nowhere"], 3, "cannot reach Postgres"),
+        (["audit", "--dsn", "???"], 3, "not a connection string"),
+        (["up", "--dsn", "host=/nowhere"], 2, "leave it out"),
+        (["sql", "SELECT 1"], 2, "run `ridelake snapshot`"),
+        (["sql", "SELECT 1", "--engine", "oracle"], 2, "oracle"),
+        (["ask", "averge_price"], 2, "average_price"),
+        (["snapshot", "--lake", "/dev/null/lake"], 2, "--lake"),
+        (["seed", "--home", "/dev/null/home"], 2, "--home"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_mistake_is_one_line_that_says_what_to_do(
+    tmp_path: Path, arguments: list[str], exit_code: int, says: str
+):
+    done = ridelake(tmp_path, *arguments)
+    assert done.returncode == exit_code, done.stderr
+    assert says in done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("ridelake: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_broken_sql_is_told_in_the_engine_s_words(lake_home: Path):
+    done = ridelake(lake_home, "sql", "SELECT prise FROM RideTable")
+    assert done.returncode == 1
+    assert "prise" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("engine", ["postgres", "duckdb", "polars", "all"])
+def test_the_lecture_s_question_has_one_answer(lake_home: Path, engine: str):
+    query = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
+    done = ridelake(lake_home, "sql", query, "--engine", engine, "--format", "csv")
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.splitlines()[1]) == pytest.approx(_average_price(lake_home), rel=1e-12)
+
+
+def _average_price(home: Path) -> float:
+    """From the rows themselves, in exact arithmetic."""
+    exact = """
+        SELECT sum(fare_cents)::numeric / count(*) / 100 AS price FROM rides
+        WHERE city_id = 1 AND status = 'completed' AND extract(month FROM requested_local) = 7"""
+    done = ridelake(home, "sql", exact, "--engine", "postgres", "--format", "csv")
+    return float(done.stdout.splitlines()[1])
+
+
+def test_settings_are_taken_before_and_after_the_command_and_from_the_environment(tmp_path: Path):
+    assert ridelake(tmp_path, "--home", "one", "status").stdout.splitlines()[0].endswith("/one")
+    assert ridelake(tmp_path, "status", "--home", "two").stdout.splitlines()[0].endswith("/two")
+    assert Settings.read({"RIDELAKE_HOME": "/a", "RIDELAKE_LAKE": "/b"}).lake == Path("/b")
+    assert Settings.read({"RIDELAKE_HOME": "/a"}, home="/c").lake == Path("/c/lake")
+    assert Settings.read({"RIDELAKE_DSN": ""}).dsn is None
+
+
+def test_debug_shows_the_traceback(tmp_path: Path):
+    done = ridelake(tmp_path, "audit", "--dsn", "host=/nowhere", "--debug")
+    assert "Traceback" in done.stderr
+    assert done.returncode == CannotConnect.exit_code
+
+
+def test_every_error_has_an_exit_code_of_the_convention():
+    def family(error: type[RidelakeError]) -> set[type[RidelakeError]]:
+        return {error}.union(*(family(child) for child in error.__subclasses__()))
+
+    assert {error.exit_code for error in family(RidelakeError)} == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after_seconds", [0.4, 2.5, 5])
+def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, stop: signal.Signals, after_seconds: float):
+    demo = subprocess.Popen(
+        [*MODULE, "demo", "--quick"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(after_seconds)
+    demo.send_signal(stop)
+    _, said = demo.communicate(timeout=60)
+    assert demo.returncode in (130, 128 + signal.SIGTERM)
+    assert "Traceback" not in said
+    until = time.monotonic() + 10
+    while left_in(tmp_path) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert left_in(tmp_path) == []
+
+
+def left_in(folder: Path) -> list[str]:
+    """Processes that have to do with the folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            command = " ".join(process.cmdline())
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+        if str(folder) in command:
+            found.append(command)
+    return found
+
+
+def test_a_closed_pipe_is_no_fault(lake_home: Path):
+    done = subprocess.run(
+        f"{sys.executable} -m ridelake sql 'SELECT * FROM rides' --format csv | head -1",
+        shell=True,
+        cwd=lake_home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.startswith("ride_id")
+    assert done.stderr.count("\n") <= 1
