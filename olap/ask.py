@@ -163,20 +163,22 @@ def interruptible(engine: "Engine", work: Callable[[], T]) -> T:
     is told to cancel, and we leave. A time limit would end the work in the same way."""
     done: list[T] = []
     failed: list[BaseException] = []
+    over = threading.Event()  # not Thread.join(): in Python 3.11 an interrupted join forgets its thread
 
     def run() -> None:
         try:
             done.append(work())
         except BaseException as error:
             failed.append(error)
+        finally:
+            over.set()
 
-    thread = threading.Thread(target=run, name=engine.name, daemon=True)
-    thread.start()
+    threading.Thread(target=run, name=engine.name, daemon=True).start()
     try:
-        thread.join()
+        over.wait()
     except BaseException:  # Ctrl-C, or SIGTERM as SystemExit
         engine.interrupt()
-        thread.join(CANCEL_SECONDS)
+        over.wait(CANCEL_SECONDS)
         raise
     if failed:
         raise failed[0]

@@ -106,10 +106,11 @@ def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _needs_quotes(column: pa.ChunkedArray) -> bool:
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return False
+    if len(column) <= BATCH_ROWS:  # sooner looked through than Arrow's functions are loaded
+        return any(value is not None and _has_special(value) for value in column.to_pylist())
     import pyarrow.compute as pc
 
-    special = pc.or_(pc.match_substring_regex(column, '[",\r\n]'), pc.equal(column, ""))
-    return bool(pc.any(special).as_py())
+    return bool(pc.any(pc.match_substring_regex(column, '^$|[",\r\n]')).as_py())
 
 
 def _has_special(text: str) -> bool:

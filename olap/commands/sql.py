@@ -57,7 +57,7 @@ def query_text(query: str | None, file: str | None) -> str:
     except OSError as error:
         raise BadInput(f"cannot read {file}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise BadInput(f"{file or 'the query'} is not text in UTF-8: is it the right file?") from error
+        raise BadInput(f"{file or 'stdin'} is not text in UTF-8: is it the right file?") from error
     text = text.removeprefix("\ufeff").strip().rstrip(";").rstrip()
     if not text:
         raise UsageError(

@@ -64,6 +64,14 @@ def test_csv_of_many_rows_has_one_header():
     assert lines == ["n", *map(str, range(25_000))]
 
 
+@pytest.mark.parametrize("last", ["plain", "", "a,b", 'a"b', "a\nb", None])
+def test_csv_of_many_texts_reads_back(last):
+    texts = [f"text {number}" for number in range(25_000)] + [last]
+    rows = list(csv.reader(io.StringIO(text(pa.table({"t": texts, "n": range(25_001)}), "csv"), newline="")))
+    assert rows[0] == ["t", "n"]
+    assert [row[0] for row in rows[1:]] == [t or "" for t in texts]
+
+
 def test_json_keeps_numbers_numbers_and_nulls_null():
     assert json.loads(text(ANSWER, "json")) == [
         {"city": "Stanford", "rides": 1, "price": 20.4},

@@ -1,0 +1,165 @@
+"""Asking several engines: no time before the answers are equal."""
+
+import os
+import re
+import signal
+import threading
+import time
+from dataclasses import dataclass, field, replace
+
+import polars as pl
+import pyarrow as pa
+import pytest
+from town import Town
+
+from lakehouse.engines import ENGINE_NAMES
+from olap.ask import ROUNDS_MAX, ask, timed
+from olap.question import find, free, questions
+from oltp.store import Store
+from ridelake.__main__ import _run
+from ridelake.errors import ProofFailed, QueryRejected
+from ridelake.settings import Settings
+
+A_TIME = re.compile(r"\d\.\d+|second")
+
+
+@dataclass
+class Scripted:
+    """An engine that gives what it is told to, and notes when it was asked."""
+
+    name: str
+    answers: list[pa.Table | QueryRejected]
+    log: list[str] = field(default_factory=list)
+
+    def version(self) -> str:
+        return "1"
+
+    def sql(self, query: str) -> pa.Table:
+        self.log.append(self.name)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, QueryRejected):
+            raise answer
+        return answer
+
+    def interrupt(self) -> None:
+        pass
+
+
+ONE, TWO = pa.table({"n": [1]}), pa.table({"n": [2]})
+QUESTION = free("SELECT n FROM t ORDER BY n")
+
+
+def test_the_rounds_are_interleaved_and_the_first_is_told_apart():
+    log: list[str] = []
+    asked = ask(QUESTION, [Scripted("a", [ONE], log), Scripted("b", [ONE], log)], None)
+    assert log == ["a", "b"] * ROUNDS_MAX
+    for run in asked.runs:
+        assert len(run.seconds) == ROUNDS_MAX
+        assert run.first_seconds == run.seconds[0]
+        assert min(run.seconds[1:]) <= run.usual_seconds <= max(run.seconds[1:])
+
+
+def test_a_long_question_is_asked_once():
+    class Slow(Scripted):
+        def sql(self, query: str) -> pa.Table:
+            time.sleep(1.1)
+            return super().sql(query)
+
+    (run,) = ask(QUESTION, [Slow("a", [ONE])], None).runs
+    assert len(run.seconds) == 1
+    assert run.usual_seconds == run.first_seconds > 1
+
+
+def test_two_answers_have_no_times():
+    engines = [Scripted("a", [ONE]), Scripted("b", [TWO]), Scripted("c", [ONE])]
+    with pytest.raises(ProofFailed, match=r"row 1, column 1 \(n\): 1 in a, 2 in b; c agrees with a$"):
+        ask(QUESTION, engines, None)
+
+
+def test_an_answer_that_changes_in_a_later_round_is_found():
+    with pytest.raises(ProofFailed, match="1 in a, 2 in b"):
+        ask(QUESTION, [Scripted("a", [ONE]), Scripted("b", [ONE, ONE, TWO])], None)
+
+
+def test_who_refuses_is_named_and_the_others_are_compared():
+    refusing = Scripted("b", [QueryRejected("b: no such function")])
+    asked = ask(QUESTION, [Scripted("a", [ONE]), refusing, Scripted("c", [ONE])], None)
+    assert asked.refusals == {"b": "b: no such function"}
+    assert [len(run.seconds) for run in asked.runs] == [ROUNDS_MAX, 0, ROUNDS_MAX]
+
+
+def test_a_query_that_nobody_takes_is_refused_in_the_engines_words():
+    with pytest.raises(QueryRejected, match=r"^a: no$"):
+        ask(
+            QUESTION,
+            [Scripted("a", [QueryRejected("a: no")]), Scripted("b", [QueryRejected("b: nor I")])],
+            None,
+        )
+
+
+def test_a_planted_wrong_answer_fails_the_command_and_shows_no_time(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    right = find("revenue_by_city_and_month")
+
+    def a_cent_more(tables):
+        first_row = (pl.int_range(pl.len()) == 0).cast(pl.Int64)
+        return right.frames(tables).with_columns(pl.col("fares_cents") + first_row)
+
+    planted = replace(right, frames=a_cent_more)
+    monkeypatch.setitem(questions(), planted.name, planted)
+    for more in ((), ("--json",), ("--format", "table"), ("--engine", "polars,duckdb")):
+        assert command(settings, "ask", planted.name, *more) == 1
+        said = capfd.readouterr()
+        assert said.out == ""
+        assert re.search(
+            r"✗ the answers differ.*row 1, column 5 \(fares_cents\): \d+ in \w+, \d+ in \w+", said.err
+        )
+        assert not A_TIME.search(said.err.split("no times:")[1])
+        assert len(said.err.splitlines()) == 1
+
+
+def test_a_store_that_moved_on_is_named_as_the_reason(
+    settings: Settings, seeded_store: Store, capfd: pytest.CaptureFixture[str]
+):
+    Town(seeded_store).rider()
+    assert command(settings, "ask", "busiest_pickup_zones") == 0  # nothing that the question is about
+    capfd.readouterr()
+    assert command(settings, "sql", "SELECT COUNT(*) FROM riders", "--engine", "all") == 1
+    said = capfd.readouterr()
+    assert "Postgres has changed since epoch 1 was taken: run `ridelake snapshot` and ask again" in said.err
+
+
+def test_every_question_is_answered_by_the_command(settings: Settings, capfd: pytest.CaptureFixture[str]):
+    for name in questions():
+        assert command(settings, "ask", name) == 0
+        said = capfd.readouterr()
+        assert said.err.count("✓") == len(ENGINE_NAMES)
+        assert said.out
+
+
+@pytest.mark.parametrize("name", ["duckdb", "postgres"])
+def test_an_interrupt_cancels_the_query(name: str, settings: Settings, engines_over):
+    endless = {
+        "duckdb": "SELECT COUNT(*) FROM range(10000000000000) AS r(i) WHERE i % 7 = 3",
+        "postgres": "SELECT COUNT(*) FROM generate_series(1, 10000000000000) AS r(i) WHERE i % 7 = 3",
+    }
+    with engines_over(settings) as (engines, _):
+        engine = next(engine for engine in engines if engine.name == name)
+        # Said here, because a test run that is a job in the background was started to ignore Ctrl-C.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        started = time.monotonic()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                timed(engine, free(endless[name]))
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert time.monotonic() - started < 5
+        assert not [thread for thread in threading.enumerate() if thread.name == name]
+        assert engine.sql("SELECT 1 AS n").num_rows == 1  # still there for the next one
+
+
+def command(settings: Settings, *arguments: str) -> int:
+    where = ["--home", str(settings.home), "--lake", str(settings.lake), "--dsn", str(settings.dsn)]
+    return _run([*where, *arguments])

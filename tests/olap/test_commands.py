@@ -1,0 +1,217 @@
+"""`ridelake sql` and `ridelake ask` from the outside: what a shell script relies on."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from town import Town
+
+from olap.question import questions
+from oltp.store import Store
+from ridelake.settings import Settings
+
+LECTURE = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
+CITIES = "SELECT city_id, name FROM cities ORDER BY city_id LIMIT 2"
+
+
+def ridelake(
+    settings: Settings, *arguments: str, stdin: str | bytes = b""
+) -> subprocess.CompletedProcess[str]:
+    where = ["--home", str(settings.home), "--lake", str(settings.lake)]
+    where += ["--dsn", settings.dsn] if settings.dsn else []
+    done = subprocess.run(
+        [sys.executable, "-m", "ridelake", *arguments, *where],
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def test_the_query_comes_as_an_argument_a_file_or_a_pipe(settings: Settings, tmp_path: Path):
+    file = tmp_path / "cities.sql"
+    file.write_text(f"-- two cities\n{CITIES};\n")
+    calls = [
+        ridelake(settings, "sql", CITIES),
+        ridelake(settings, "sql", "-f", str(file)),
+        ridelake(settings, "sql", "-", stdin=CITIES),
+        ridelake(settings, "sql", stdin=f"{CITIES};\n"),
+    ]
+    for done in calls:
+        assert (done.returncode, done.stdout) == (0, "city_id,name\n1,Stanford\n2,San Francisco\n"), (
+            done.stderr
+        )
+        assert done.stderr.startswith("2 rows in 0.")
+        assert "duckdb" in done.stderr
+        assert "epoch 1" in done.stderr
+
+
+def test_each_format_is_alone_on_stdout(settings: Settings):
+    def out(*options: str) -> str:
+        done = ridelake(settings, "sql", CITIES, *options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    rows = [{"city_id": 1, "name": "Stanford"}, {"city_id": 2, "name": "San Francisco"}]
+    assert json.loads(out("--format", "json")) == rows
+    assert [json.loads(line) for line in out("--format", "jsonl").splitlines()] == rows
+    assert out("--format", "markdown").startswith("| city_id | name |\n| --: | --- |\n| 1 | Stanford |")
+    assert out("--format", "table").splitlines()[:2] == ["city_id  name", "integer  text"]
+    assert out("--format", "csv", "--limit", "1") == "city_id,name\n1,Stanford\n"
+
+
+def test_every_engine_gives_the_lectures_answer(settings: Settings):
+    done = ridelake(settings, "sql", LECTURE, "--engine", "all", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("✓") == 3
+    (row,) = json.loads(done.stdout)
+    for name in ("postgres", "duckdb", "polars"):
+        alone = ridelake(settings, "sql", LECTURE, "--engine", name)
+        assert float(alone.stdout.splitlines()[1]) == pytest.approx(*row.values(), rel=1e-9)
+
+
+def test_a_cut_answer_says_so(settings: Settings):
+    done = ridelake(settings, "sql", "SELECT ride_id FROM rides", "--format", "table")
+    assert len(done.stdout.splitlines()) == 3 + 100
+    assert "the first 100 of 2,000 rows; --limit 0 shows all" in done.stderr
+    done = ridelake(settings, "sql", "SELECT ride_id FROM rides", "--format", "table", "--limit", "0")
+    assert len(done.stdout.splitlines()) == 3 + 2_000
+    assert "shows all" not in done.stderr
+
+
+def test_the_report_has_engines_seconds_rows_and_one_checksum(settings: Settings):
+    done = ridelake(settings, "ask", "revenue_by_city_and_month", "--json")
+    report = json.loads(done.stdout)
+    assert (report["question"], report["epoch"], report["equal"]) == ("revenue_by_city_and_month", 1, True)
+    assert [run["engine"] for run in report["engines"]] == ["postgres", "duckdb", "polars"]
+    assert len({run["checksum"] for run in report["engines"]}) == 1
+    assert all(run["seconds"] > 0 and run["rows"] == report["rows"] for run in report["engines"])
+
+
+def test_the_list_of_questions_needs_neither_store_nor_lake(tmp_path: Path):
+    nowhere = Settings(home=tmp_path / "no", lake=tmp_path / "none")
+    done = ridelake(nowhere, "ask")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in questions())
+    listed = json.loads(ridelake(nowhere, "ask", "--json").stdout)
+    assert {row["question"]: row["purpose"] for row in listed} == {
+        q.name: q.purpose for q in questions().values()
+    }
+    assert not nowhere.home.exists()
+
+
+def test_a_refusal_keeps_the_engines_words_and_its_caret(settings: Settings):
+    done = ridelake(settings, "sql", "SELECT Prise FROM RideTable", "--engine", "postgres")
+    assert (done.returncode, done.stdout) == (1, "")
+    line, caret, *_, sentence = done.stderr.splitlines()
+    assert line == "LINE 1: SELECT Prise FROM RideTable"
+    assert caret.index("^") == line.index("Prise")
+    assert sentence == 'ridelake: postgres: column "prise" does not exist'
+    for name in ("duckdb", "polars"):
+        done = ridelake(settings, "sql", "SELECT Prise FROM RideTable", "--engine", name)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.splitlines()[-1].startswith(f"ridelake: {name}: ")
+        assert "Traceback" not in done.stderr
+
+
+def test_one_engine_that_refuses_is_named_and_fails_the_call(settings: Settings):
+    query = "SELECT CAST(percentile_disc(0.5) WITHIN GROUP (ORDER BY fare_cents) AS BIGINT) FROM rides"
+    done = ridelake(settings, "sql", query, "--engine", "all")
+    assert done.returncode == 1
+    assert done.stderr.count("✓") == 2
+    assert "refused" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("ridelake: polars: ")
+    assert len(done.stdout.splitlines()) == 2
+
+
+def test_words_that_are_off_are_exit_code_2_and_one_line(settings: Settings, tmp_path: Path):
+    (tmp_path / "image.png").write_bytes(b"\x89PNG\xff\xfe")
+    no_epoch = Settings(home=settings.home, lake=tmp_path / "empty")
+    off = {
+        "there is no engine 'oracle': choose from": ridelake(settings, "sql", CITIES, "--engine", "oracle"),
+        "cannot read nowhere.sql": ridelake(settings, "sql", "-f", "nowhere.sql"),
+        "is not text in UTF-8": ridelake(settings, "sql", "-f", str(tmp_path / "image.png")),
+        "stdin is not text in UTF-8": ridelake(settings, "sql", "-", stdin=b"\xff"),
+        "there are two queries": ridelake(settings, "sql", CITIES, "-f", "x.sql"),
+        "no query: give one": ridelake(settings, "sql"),
+        "no epoch yet": ridelake(no_epoch, "sql", CITIES),
+        "run `ridelake snapshot`": ridelake(no_epoch, "ask", "average_price"),
+        "did you mean average_price": ridelake(settings, "ask", "average_prise"),
+        "'yaml' is not one of": ridelake(settings, "sql", CITIES, "--format", "yaml"),
+    }
+    for words, done in off.items():
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert words in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_rows_are_there_before_the_first_epoch(settings: Settings, tmp_path: Path):
+    no_epoch = Settings(home=settings.home, lake=tmp_path / "empty", dsn=settings.dsn)
+    done = ridelake(no_epoch, "sql", CITIES, "--engine", "postgres")
+    assert (done.returncode, done.stdout.count("\n")) == (0, 3)
+    assert "the rows as of now" in done.stderr
+
+
+def test_a_server_that_is_not_there_is_exit_code_3(settings: Settings, tmp_path: Path):
+    away = Settings(home=settings.home, lake=settings.lake, dsn=f"host={tmp_path} dbname=none")
+    done = ridelake(away, "sql", CITIES, "--engine", "postgres")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "cannot reach Postgres" in done.stderr
+
+
+def test_ctrl_c_is_exit_code_130_and_cancels_the_query_in_the_server(settings: Settings, seeded_store: Store):
+    where = ["--home", str(settings.home), "--lake", str(settings.lake), "--dsn", str(settings.dsn)]
+    endless = "SELECT COUNT(*) FROM generate_series(1, 10000000000000) AS r(i) WHERE i % 7 = 3"
+    started = subprocess.Popen(
+        [sys.executable, "-m", "ridelake", "sql", endless, "--engine", "postgres", *where],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
+    )
+    try:
+        wait_until(lambda: running(seeded_store, "generate_series"))
+        started.send_signal(signal.SIGINT)
+        out, err = started.communicate(timeout=20)
+    finally:
+        started.kill()
+    assert (started.returncode, out) == (130, b"")
+    assert err.strip() == b"ridelake: interrupted"
+    wait_until(lambda: not running(seeded_store, "generate_series"))
+
+
+def test_duckdb_is_asked_without_loading_what_it_does_not_need(settings: Settings):
+    """So that an answer is there in half a second."""
+    code = (
+        "import sys; from ridelake.__main__ import _run; assert _run(sys.argv[1:]) == 0;"
+        "print(*{name.split('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--lake", str(settings.lake), "sql", CITIES],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert {"duckdb", "pyarrow"} < loaded
+    assert not loaded & {"polars", "pyiceberg", "sqlalchemy", "psycopg", "pandas", "rich"}
+
+
+def running(store: Store, words: str) -> bool:
+    query = (
+        "SELECT FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE %s"
+    )
+    return bool(Town(store).ask(query, f"%{words}%"))
+
+
+def wait_until(holds) -> None:
+    for _ in range(300):
+        if holds():
+            return
+        time.sleep(0.1)
+    raise AssertionError("waited half a minute for nothing")
