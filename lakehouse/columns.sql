@@ -4,12 +4,15 @@ SELECT
     format_type(a.atttypid, a.atttypmod) AS declared,
     t.typname AS type,
     t.typtype = 'e' AS is_enum,
-    CASE WHEN t.typname = 'numeric' AND a.atttypmod >= 4 THEN a.atttypmod - 4 END AS precision_scale,
+    CASE WHEN t.typname = 'numeric' AND modifier >= 4 THEN modifier - 4 END AS precision_scale,
     a.attnotnull AS not_null,
     coalesce(a.attnum = ANY (k.indkey), false) AS in_key
 FROM pg_attribute AS a
 JOIN pg_type AS declared_type ON declared_type.oid = a.atttypid
 JOIN pg_type AS t ON t.oid = CASE WHEN declared_type.typtype = 'd' THEN declared_type.typbasetype ELSE a.atttypid END
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN declared_type.typtype = 'd' THEN declared_type.typtypmod ELSE a.atttypmod END AS modifier
+) AS m
 LEFT JOIN pg_index AS k ON k.indrelid = a.attrelid AND k.indisprimary
 WHERE a.attrelid = to_regclass(quote_ident(%(table)s)) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attnum

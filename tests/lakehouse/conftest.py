@@ -1,0 +1,130 @@
+"""A published epoch, and the store it was taken from."""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lakehouse.catalog import Lake
+from lakehouse.engines.duckdb import opened
+from lakehouse.epoch import Epoch
+from lakehouse.snapshot import take_snapshot
+from oltp.store import Store
+from ridelake.ride import new_request_id
+from ridelake.settings import Settings
+
+
+@dataclass(frozen=True)
+class Published:
+    store: Store
+    settings: Settings
+    epoch: Epoch
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake.create(tmp_path / "lake")
+
+
+@pytest.fixture
+def published(seeded_store: Store, tmp_path: Path) -> Published:
+    """2,000 rides and some awkward people, in the store and in epoch 1."""
+    with seeded_store.connect() as connection:
+        connection.execute("UPDATE riders SET username = 'Zoë \"Z\", it''s\\n🚕' WHERE rider_id = 1")
+        connection.execute("UPDATE riders SET username = E'two\\nlines\\tand \\\\N' WHERE rider_id = 2")
+        connection.execute("UPDATE riders SET username = 'NULL' WHERE rider_id = 3")
+    folder = tmp_path / "la[k]e *? #%20 'q"  # a name that globs, URIs and quotes trip over
+    epoch = take_snapshot(seeded_store, Lake.create(folder))
+    return Published(seeded_store, Settings(home=tmp_path, lake=folder, dsn=seeded_store.conninfo), epoch)
+
+
+@pytest.fixture
+def riding() -> Callable[[Store, int], AbstractContextManager[list[int]]]:
+    """`with riding(store, clients) as done`: rides are booked and end while the block runs."""
+    return _riding
+
+
+@pytest.fixture
+def broken() -> Callable[[Epoch], dict[str, int]]:
+    """What is wrong inside an epoch, and how often; empty if its tables are of one moment."""
+    return _broken
+
+
+# What holds in any consistent state, and breaks if one table is older than another: each counts offenders.
+BROKEN = {
+    "a ride without its payment, or the reverse": """
+        SELECT count(*) FROM rides FULL JOIN payments ON payments.ride_id = rides.ride_id
+        WHERE rides.ride_id IS NULL OR payments.ride_id IS NULL""",
+    "an assigned request without its ride": """
+        SELECT count(*) FROM requests LEFT JOIN rides ON rides.request_id = requests.request_id
+        WHERE requests.outcome = 'assigned' AND rides.ride_id IS NULL""",
+    "an active ride whose driver is not busy, or a busy driver without one": """
+        SELECT abs((SELECT count(*) FROM rides WHERE status IN ('assigned', 'started'))
+                 - (SELECT count(*) FROM drivers WHERE status = 'busy')) AS difference""",
+    "held money that no payment holds": """
+        SELECT abs((SELECT sum(held_cents) FROM accounts) - coalesce(sum(held_cents), 0)) AS difference
+        FROM payments WHERE status = 'held'""",
+    "balances that are not the sum of the ledger": """
+        SELECT count(*) FROM accounts
+        LEFT JOIN (SELECT to_account_id AS id, sum(amount_cents) AS cents FROM ledger GROUP BY 1) AS i
+            ON i.id = account_id
+        LEFT JOIN (SELECT from_account_id AS id, sum(amount_cents) AS cents FROM ledger GROUP BY 1) AS o
+            ON o.id = account_id
+        WHERE balance_cents IS NOT NULL AND balance_cents <> coalesce(i.cents, 0) - coalesce(o.cents, 0)""",
+}
+
+
+def _broken(epoch: Epoch) -> dict[str, int]:
+    with opened(Settings(home=Path("unused"), lake=Path("unused")), epoch) as engine:
+        found = {what: int(engine.sql(query)[0][0].as_py()) for what, query in BROKEN.items()}
+    return {what: count for what, count in found.items() if count}
+
+
+@contextmanager
+def _riding(store: Store, clients: int) -> Iterator[list[int]]:
+    """While it is open, each client books, starts, completes and cancels rides. Gives how many each did."""
+    stop = threading.Event()
+    done = [0] * clients
+    threads = [threading.Thread(target=_ride, args=(store, n, clients, stop, done)) for n in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield done
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _ride(store: Store, number: int, clients: int, stop: threading.Event, done: list[int]) -> None:
+    with store.connect() as connection:
+        riders = connection.execute(
+            "SELECT rider_id, min(zone_id) FROM riders JOIN zones ON zones.city_id = riders.city_id"
+            " WHERE rider_id %% %s = %s GROUP BY rider_id ORDER BY rider_id",
+            (clients, number),
+        ).fetchall()
+        open_ride = None
+        for turn in itertools.count():
+            if stop.is_set():
+                return
+            rider_id, zone_id = riders[turn % len(riders)]
+            connection.execute("SELECT top_up(%s, 2000)", (rider_id,))
+            booked = connection.execute(
+                "SELECT ride_id FROM book_ride(%s, %s, %s, %s, 1000, 1000)",
+                (new_request_id(), rider_id, zone_id, zone_id),
+            ).fetchone()
+            if open_ride is not None:
+                connection.execute("SELECT complete_ride(%s, 100)", (open_ride,))
+                open_ride = None
+            if booked is None or booked[0] is None:
+                continue
+            done[number] += 1
+            if turn % 5 == 0:
+                connection.execute("SELECT cancel_ride(%s)", booked)
+            else:
+                connection.execute("SELECT start_ride(%s)", booked)
+                open_ride = booked[0]  # under way until the next turn

@@ -1,0 +1,161 @@
+"""An epoch equals Postgres, to the row and to the bit."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lakehouse.catalog import Lake
+from lakehouse.columns import arrow_schema, read_columns
+from lakehouse.engines import open_engine
+from lakehouse.extract import extract
+from lakehouse.layout import ROW_GROUP_ROWS, TABLES, write_files
+from lakehouse.snapshot import take_snapshot
+from oltp.store import Store
+from ridelake.errors import BadInput
+
+EVERY_TYPE = """
+CREATE TYPE colour AS ENUM ('red', 'green "g"');
+CREATE DOMAIN fare AS numeric(10, 2);
+CREATE TABLE every (
+    key bigint PRIMARY KEY, flag boolean, small smallint, whole integer, big bigint, half real, full_ float8,
+    words text, few varchar(9), padded char(4), id uuid, raw bytea, day date, at timestamptz, wall timestamp,
+    paint colour, price fare, precise numeric(38, 12)
+);
+INSERT INTO every VALUES
+    (1, true, -32768, -2147483648, -9223372036854775808, '-0', 'NaN', '', '', '',
+     '00000000-0000-0000-0000-000000000000', '', '0001-01-01', '0001-01-01 00:00:00+00',
+     '0001-01-01 00:00:00', 'red', 0.00, 0.000000000001),
+    (2, false, 32767, 2147483647, 9223372036854775807, 'Infinity', 1e-320,
+     E'a "quote", it''s\\r\\n\\t\\\\N🚕', 'NULL', 'ab',
+     'ffffffff-ffff-ffff-ffff-ffffffffffff', '\\x00ff0a', '9999-12-31', '9999-12-31 23:59:59.999999+00',
+     '1969-12-31 23:59:59.999999', 'green "g"', -99999999.99, 12345678901234567890123456.123456789012);
+INSERT INTO every (key) VALUES (3);
+"""
+
+
+def test_every_table_equals_its_rows(published):
+    with (
+        open_engine("postgres", published.settings, None) as rows,
+        open_engine("duckdb", published.settings, published.epoch) as files,
+    ):
+        for table, order_by in TABLES.items():
+            query = f"SELECT * FROM {table} ORDER BY 1"
+            expected, found = rows.sql(query), files.sql(query)
+            assert found.equals(expected), table
+            assert published.epoch.tables[table].rows == len(expected)
+            in_file = pq.read_table(published.epoch.tables[table].files[0])
+            assert in_file.column_names == expected.column_names
+            assert in_file.select(order_by).equals(
+                in_file.select(order_by).sort_by([(name, "ascending") for name in order_by])
+            ), f"{table} is not sorted as its file says"
+
+
+def test_nulls_extremes_and_awkward_text_come_back_exactly(store: Store, tmp_path: Path):
+    with store.connect() as connection:
+        connection.execute(EVERY_TYPE)
+        columns = read_columns(connection, "every")
+        schema = arrow_schema(columns)
+        batches = extract(connection, "every", columns, ["key"], ROW_GROUP_ROWS)
+        (file,) = write_files(tmp_path / "every", columns, schema, ["key"], batches)
+    table = pq.read_table(file.path)
+    assert str(table.schema.field("precise").type) == "decimal128(38, 12)"
+    assert table.schema.field("key").nullable is False
+    first, second, third = table.to_pylist()
+    assert set(third.values()) == {3, None}
+    assert first["words"] == "" == first["few"]
+    assert first["raw"] == b""
+    assert first["padded"] == "    "
+    assert (first["small"], first["whole"], first["big"]) == (-(2**15), -(2**31), -(2**63))
+    assert str(first["half"]) == "-0.0"
+    assert first["full_"] != first["full_"]
+    assert first["at"] == datetime(1, 1, 1, tzinfo=UTC)
+    assert str(first["precise"]) == "1E-12"
+    assert second["words"] == 'a "quote", it\'s\r\n\t\\N🚕'
+    assert second["few"] == "NULL"
+    assert second["half"] == float("inf")
+    assert second["full_"] == 1e-320
+    assert second["id"] == "ffffffff-ffff-ffff-ffff-ffffffffffff"
+    assert second["raw"] == b"\x00\xff\x0a"
+    assert second["day"].isoformat() == "9999-12-31"
+    assert second["at"] == datetime(9999, 12, 31, 23, 59, 59, 999999, UTC)
+    assert second["wall"] == datetime(1969, 12, 31, 23, 59, 59, 999999)
+    assert second["paint"] == 'green "g"'
+    assert str(second["price"]) == "-99999999.99"
+    assert str(second["precise"]) == "12345678901234567890123456.123456789012"
+
+
+def test_batches_end_where_row_groups_end_and_lose_nothing(store: Store, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("lakehouse.layout.FILE_ROW_GROUPS", 2)
+    with store.connect() as connection:
+        connection.execute(
+            "CREATE TABLE many AS SELECT i::bigint, repeat('x', i % 7) AS x FROM generate_series(1, 999) i"
+        )
+        columns = read_columns(connection, "many")
+        batches = extract(connection, "many", columns, ["i"], 100)
+        files = list(write_files(tmp_path / "many", columns, arrow_schema(columns), ["i"], batches))
+    assert [file.rows for file in files] == [200, 200, 200, 200, 199]
+    together = pa.concat_tables([pq.read_table(file.path) for file in files])
+    assert together["i"].to_pylist() == list(range(1, 1000))
+    assert [len(x) for x in together["x"].to_pylist()] == [i % 7 for i in range(1, 1000)]
+    assert pq.read_metadata(files[0].path).num_row_groups == 2
+
+
+def test_a_type_that_would_be_guessed_is_refused_by_name(store: Store):
+    with store.connect() as connection:
+        connection.execute("CREATE TABLE odd (a int, way point)")
+        with pytest.raises(BadInput, match=r"column odd.way is of type point"):
+            read_columns(connection, "odd")
+        connection.execute("ALTER TABLE odd DROP COLUMN way, ADD COLUMN n numeric")
+        with pytest.raises(BadInput, match=r"column odd.n is of type numeric"):
+            read_columns(connection, "odd")
+        with pytest.raises(BadInput, match="no table nowhere"):
+            read_columns(connection, "nowhere")
+
+
+@pytest.mark.parametrize("moment", ["infinity", "-infinity", "290000-01-01"])
+def test_a_time_that_arrow_cannot_hold_is_refused(store: Store, moment: str):
+    with store.connect() as connection:
+        connection.execute("CREATE TABLE late (at timestamptz)")
+        connection.execute("INSERT INTO late VALUES (%s)", (moment,))
+        columns = read_columns(connection, "late")
+        read = extract(connection, "late", columns, [], 10)
+        if moment == "290000-01-01":
+            assert len(next(read)) == 1  # the last microsecond of Arrow is in the year 294247
+        else:
+            with pytest.raises(BadInput, match="column at holds 'infinity'"):
+                next(read)
+
+
+def test_an_empty_store_is_an_epoch_like_any_other(store: Store, lake: Lake, monkeypatch):
+    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
+    epoch = take_snapshot(store, lake)
+    assert epoch.tables["rides"].rows == 0
+    assert len(epoch.tables["rides"].files) == 1
+    assert len(pl.scan_iceberg(str(epoch.tables["rides"].metadata)).collect()) == 0
+
+
+def test_any_iceberg_reader_opens_the_tables(published, monkeypatch):
+    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
+    for table in TABLES:
+        state = published.epoch.tables[table]
+        read = pl.scan_iceberg(str(state.metadata)).collect().sort(pl.nth(0))
+        assert read.equals(pl.scan_parquet(list(state.files), glob=False).collect().sort(pl.nth(0)))
+
+
+def test_the_files_are_laid_out_for_every_engine(published):
+    metadata = pq.read_metadata(published.epoch.tables["rides"].files[0])
+    group = metadata.row_group(0)
+    columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
+    assert [metadata.schema.column(s.column_index).name for s in group.sorting_columns] == [
+        "city_id",
+        "requested_at",
+    ]
+    assert all(column.has_column_index and column.has_offset_index for column in columns.values())
+    assert all(column.compression == "ZSTD" for column in columns.values())
+    assert "DELTA_BINARY_PACKED" in columns["requested_at"].encodings
+    assert "RLE_DICTIONARY" in columns["status"].encodings
+    assert columns["request_id"].is_stats_set
