@@ -1,19 +1,23 @@
 """A published epoch, and the store it was taken from."""
 
 import itertools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from lakehouse.catalog import Lake
 from lakehouse.engines.duckdb import opened
 from lakehouse.epoch import Epoch
 from lakehouse.snapshot import take_snapshot
-from oltp.store import Store
+from oltp.embedded import Cluster
+from oltp.store import Store, open_database
 from ridelake.ride import new_request_id
 from ridelake.settings import Settings
 
@@ -32,14 +36,32 @@ def lake(tmp_path: Path) -> Lake:
 
 @pytest.fixture
 def published(seeded_store: Store, tmp_path: Path) -> Published:
-    """2,000 rides and some awkward people, in the store and in epoch 1."""
-    with seeded_store.connect() as connection:
+    """2,000 rides and some awkward people, in a store of the test's own and in its epoch 1."""
+    return _publish(seeded_store, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def published_once(cluster: Cluster, templates: dict[str, str], tmp_path_factory) -> Iterator[Published]:
+    """The same for a module whose tests change nothing."""
+    name = f"test_{os.getpid()}_module"
+    with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
+        admin.execute(
+            SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(templates["seeded"]))
+        )
+        try:
+            yield _publish(open_database(cluster.conninfo(name)), tmp_path_factory.mktemp("published"))
+        finally:
+            admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+
+def _publish(store: Store, folder: Path) -> Published:
+    with store.connect() as connection:
         connection.execute("UPDATE riders SET username = 'Zoë \"Z\", it''s\\n🚕' WHERE rider_id = 1")
         connection.execute("UPDATE riders SET username = E'two\\nlines\\tand \\\\N' WHERE rider_id = 2")
         connection.execute("UPDATE riders SET username = 'NULL' WHERE rider_id = 3")
-    folder = tmp_path / "la[k]e *? #%20 'q"  # a name that globs, URIs and quotes trip over
-    epoch = take_snapshot(seeded_store, Lake.create(folder))
-    return Published(seeded_store, Settings(home=tmp_path, lake=folder, dsn=seeded_store.conninfo), epoch)
+    lake = folder / "la[k]e *? #%20 'q"  # a name that globs, URIs and quotes trip over
+    epoch = take_snapshot(store, Lake.create(lake))
+    return Published(store, Settings(home=folder, lake=lake, dsn=store.conninfo), epoch)
 
 
 @pytest.fixture

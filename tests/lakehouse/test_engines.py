@@ -21,6 +21,11 @@ def engine(request, published) -> Iterator[Engine]:
         yield engine
 
 
+@pytest.fixture(scope="module")
+def published(published_once):
+    return published_once
+
+
 def only(table: pa.Table):
     assert table.shape == (1, 1)
     return table[0][0].as_py()
