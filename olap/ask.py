@@ -6,7 +6,6 @@
 "Answered" means that the whole result is in memory as a `pyarrow.Table`.
 """
 
-import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -48,7 +47,9 @@ class Run:
     @property
     def usual_seconds(self) -> float:
         """The median of the warm runs, or the cold one where it is the only one."""
-        return statistics.median(self.seconds[1:] or self.seconds)
+        from statistics import median  # not needed by `sql`, whose start it would slow
+
+        return median(self.seconds[1:] or self.seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,11 +72,12 @@ def report(asked: Asked, epoch: "Epoch | None") -> dict[str, Any]:
         "epoch": epoch.number if epoch else None,
         "rows": asked.answer.num_rows,
         "equal": True,  # of those that answered; answers that differ make no report
-        "engines": [_run_report(run, ordered=asked.question.ordered) for run in asked.runs],
+        "checksum": checksum(asked.answer, ordered=asked.question.ordered),
+        "engines": [_run_report(run) for run in asked.runs],
     }
 
 
-def _run_report(run: Run, *, ordered: bool) -> dict[str, Any]:
+def _run_report(run: Run) -> dict[str, Any]:
     if run.answer is None:
         return {"engine": run.engine, "version": run.version, "refused": run.refused}
     return {
@@ -86,7 +87,6 @@ def _run_report(run: Run, *, ordered: bool) -> dict[str, Any]:
         "first_seconds": round(run.first_seconds, 6),
         "rounds": len(run.seconds),
         "rows": run.answer.num_rows,
-        "checksum": checksum(run.answer, ordered=ordered),
     }
 
 
