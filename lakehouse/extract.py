@@ -1,9 +1,11 @@
 """One table out of Postgres: COPY, in the order in which it will lie in the files."""
 
+import select
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 from psycopg import Connection
+from psycopg.pq.abc import PGconn
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier
 
@@ -24,23 +26,34 @@ def extract(
 ) -> Iterator[pa.RecordBatch]:
     """All rows of `table`, as of the connection's snapshot, in `order_by`."""
     with connection.cursor() as cursor, cursor.copy(_copy(table, columns, order_by)) as copy:
-        messages = iter(copy)
-        first = bytes(next(messages))
+        first = bytes(copy.read())
         if not first.startswith(SIGNATURE):
             raise RidelakeError("the server's COPY does not speak the binary format of Postgres")
-        rows, size = [], 0
-        row = first[HEADER_BYTES:] or bytes(next(messages))
+        row = first[HEADER_BYTES:] or next(_messages(connection.pgconn))
         while row != TRAILER:
-            rows.append(row)
-            size += len(row)
-            if len(rows) == batch_rows or size >= BATCH_BYTES_MAX:
-                yield decode(rows, columns)
-                rows, size = [], 0
-            row = bytes(next(messages))
-        for _ in messages:  # to the end of the command
+            rows, size = [row], len(row)
+            for row in _messages(connection.pgconn):
+                if row == TRAILER or len(rows) == batch_rows or size >= BATCH_BYTES_MAX:
+                    break
+                rows.append(row)
+                size += len(row)
+            yield decode(rows, columns)
+        while copy.read():  # to the end of the command
             pass
-    if rows:
-        yield decode(rows, columns)
+
+
+def _messages(pgconn: PGconn) -> Iterator[bytes]:
+    """What COPY sends, a row a message. From libpq directly: psycopg's `copy.read()` takes as long for a
+    row as everything else together. Waits in `select`, so that Ctrl-C is heard while the server sorts."""
+    while True:
+        size, row = pgconn.get_copy_data(1)
+        while size > 0:
+            yield bytes(row)  # 100,000 live memoryviews would keep the garbage collector busy, bytes do not
+            size, row = pgconn.get_copy_data(1)
+        if size < 0:
+            raise RidelakeError("the server ended its COPY in the middle: run it again")
+        select.select([pgconn.socket], [], [])
+        pgconn.consume_input()
 
 
 def _copy(table: str, columns: Sequence[Column], order_by: Sequence[str]) -> Composed:
