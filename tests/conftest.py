@@ -3,6 +3,8 @@
 import fcntl
 import itertools
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from oltp.seed import seed_rides
 from oltp.store import Store, ensure_database, open_database
 
 REAL_DATA = Path(os.environ.get("RIDELAKE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+RUN_HOME = "RIDELAKE_TEST_HOME"
 SEEDED_RIDES = 2_000
 _numbers = itertools.count()
 
@@ -25,13 +28,22 @@ def pytest_report_header() -> str:
     return f"real trip files: {REAL_DATA if REAL_DATA.is_dir() else 'none (set RIDELAKE_TEST_DATA)'}"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A home for the run's server, which parallel workers inherit by its name. Not in pytest's temporary
+    folder: each run of pytest takes away others' right to pass through that, the server's included."""
+    if not hasattr(config, "workerinput"):
+        os.environ[RUN_HOME] = tempfile.mkdtemp(prefix="ridelake-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(RUN_HOME), ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster() -> Iterator[Cluster]:
     """The run's server; parallel workers share it."""
-    run = tmp_path_factory.getbasetemp()
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        run = run.parent
-    with open_cluster(run / "home") as cluster:
+    with open_cluster(Path(os.environ[RUN_HOME])) as cluster:
         yield cluster
 
 

@@ -1,0 +1,30 @@
+"""The lecture's question, of each engine. The answers are compared before any of them is timed."""
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.conftest import Ground
+from lakehouse.engines import ENGINE_NAMES, open_engine
+from lakehouse.epoch import Epoch
+from olap.answer import checksum, difference
+from olap.ask import answer_of
+from olap.question import find
+
+QUESTION = "average_price"
+
+
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def bench_lecture_question(benchmark: BenchmarkFixture, ground: Ground, epoch: Epoch, name: str) -> None:
+    benchmark.group = QUESTION
+    question = find(QUESTION)
+    with open_engine("postgres", ground.settings, epoch) as rows:
+        reference = answer_of(rows, question)
+    with open_engine(name, ground.settings, epoch) as engine:
+        answer = answer_of(engine, question)
+        assert difference(reference, answer, ordered=question.ordered, names=("postgres", name)) is None
+        benchmark.pedantic(answer_of, (engine, question), rounds=20, warmup_rounds=2)
+        benchmark.extra_info |= {
+            "engine": f"{name} {engine.version()}",
+            "rides": epoch.tables["rides"].rows,
+            "answer": checksum(answer, ordered=question.ordered),
+        }
