@@ -1,10 +1,8 @@
 """Many rides at once: made up, read from files, published as an epoch."""
 
 import itertools
-import os
 from pathlib import Path
 
-import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.conftest import Ground
@@ -17,8 +15,6 @@ from oltp.seed import Seeded, seed_rides
 from oltp.store import Store
 
 SEEDED_RIDES = 100_000
-REAL_DATA = Path(os.environ.get("RIDELAKE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
-YELLOW = REAL_DATA / "yellow_sample_2019.parquet"
 
 
 def audited(store: Store) -> str:
@@ -42,13 +38,11 @@ def bench_seed(benchmark: BenchmarkFixture, ground: Ground) -> None:
     }
 
 
-def bench_load(benchmark: BenchmarkFixture, ground: Ground, tmp_path: Path) -> None:
+def bench_load(benchmark: BenchmarkFixture, ground: Ground, yellow_trips: Path, tmp_path: Path) -> None:
     benchmark.group = "bulk"
-    if not YELLOW.exists():
-        pytest.skip(f"{YELLOW.name} is not here; set RIDELAKE_TEST_DATA to the folder of real trip files")
     # Once, because a file is loaded once: the second time its rows are there already.
     done: LoadReport = benchmark.pedantic(
-        lambda: load_files(ground.store, check_files([YELLOW]), tmp_path / "quarantine"), rounds=1
+        lambda: load_files(ground.store, check_files([yellow_trips]), tmp_path / "quarantine"), rounds=1
     )
     assert done.loaded > 0
     assert done.read == done.loaded + sum(done.rejected.values())

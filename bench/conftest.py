@@ -4,6 +4,7 @@ A figure that pytest-benchmark has no column for (rides/s, a ratio to pgbench, a
 `extra_info`, beside the check that allows it.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,6 +40,16 @@ def ground() -> Iterator[Ground]:
         with open_store(settings) as store:
             seed_rides(store, RIDES, SEED)
             yield Ground(settings, store)
+
+
+@pytest.fixture(scope="session")
+def yellow_trips() -> Path:
+    """Real trips. The test runner is an edge, so it may ask the environment where they are."""
+    here = Path(__file__).parents[2] / "shared" / "data"
+    path = Path(os.environ.get("RIDELAKE_TEST_DATA", here)) / "yellow_sample_2019.parquet"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here; set RIDELAKE_TEST_DATA to the folder of real trip files")
+    return path
 
 
 @pytest.fixture
