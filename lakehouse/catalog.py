@@ -10,8 +10,10 @@ before the commit leaves the old epoch as it was, and some files that nobody poi
 """
 
 import errno
+import fcntl
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -53,11 +55,9 @@ class Lake:
         folder = folder.absolute()
         with refusing_a_bad_folder(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".probe-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-            catalog = open_catalog(folder, folder / CATALOG_FILE, BUSY_SECONDS)
-            EPOCHS.metadata.create_all(catalog.engine)
+            with tempfile.TemporaryFile(dir=folder), _alone_in(folder):
+                catalog = open_catalog(folder, folder / CATALOG_FILE, BUSY_SECONDS)
+                EPOCHS.metadata.create_all(catalog.engine)
         return cls(folder, catalog)
 
     def newest_number(self) -> int:
@@ -114,6 +114,17 @@ class Lake:
             {t.metadata for t in epoch.tables.values()} == wanted
             for epoch in read_epochs(self.folder, number)
         )
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Two first users must not both make the catalog's tables. The lock is on the folder itself."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 ELSEWHERE = "choose another folder with --lake or RIDELAKE_LAKE"

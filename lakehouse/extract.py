@@ -1,7 +1,7 @@
 """One table out of Postgres: COPY, in the order in which it will lie in the files."""
 
 import select
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import pyarrow as pa
 from psycopg import Connection
@@ -23,8 +23,8 @@ def extract(
     columns: Sequence[Column],
     order_by: Sequence[str],
     batch_rows: int,
-) -> Iterator[pa.RecordBatch]:
-    """All rows of `table`, as of the connection's snapshot, in `order_by`."""
+) -> Generator[pa.RecordBatch, None, None]:
+    """All rows of `table`, as of the connection's snapshot, in `order_by`. Close it to end the COPY early."""
     with connection.cursor() as cursor, cursor.copy(_copy(table, columns, order_by)) as copy:
         first = bytes(copy.read())
         if not first.startswith(SIGNATURE):

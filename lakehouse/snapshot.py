@@ -13,8 +13,8 @@ Until the last step nobody sees anything of it, and whatever stops it before tak
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import chain
@@ -150,12 +150,14 @@ def _write_table(
     draft.stems.append(stem)
     draft.tables[name] = table
     draft.files[name] = []
-    batches = _counted(extract(connection, name, columns, order_by, ROW_GROUP_ROWS), on_rows)
-    for file in write_files(stem, columns, with_field_ids(table, schema), order_by, batches):
-        draft.files[name].append(file)
+    file_schema = with_field_ids(table, schema)
+    # Closing ends the COPY, also when it is the file that fails; the transaction could not be left inside it.
+    with closing(extract(connection, name, columns, order_by, ROW_GROUP_ROWS)) as batches:
+        for file in write_files(stem, columns, file_schema, order_by, _counted(batches, on_rows)):
+            draft.files[name].append(file)
 
 
-def _counted(batches: Iterator[pa.RecordBatch], on_rows: Callable[[int], None]) -> Iterator[pa.RecordBatch]:
+def _counted(batches: Iterable[pa.RecordBatch], on_rows: Callable[[int], None]) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         yield batch
         on_rows(len(batch))

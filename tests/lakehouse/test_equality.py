@@ -1,5 +1,6 @@
 """An epoch equals Postgres, to the row and to the bit."""
 
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -122,12 +123,12 @@ def test_a_time_that_arrow_cannot_hold_is_refused(store: Store, moment: str):
         connection.execute("CREATE TABLE late (at timestamptz)")
         connection.execute("INSERT INTO late VALUES (%s)", (moment,))
         columns = read_columns(connection, "late")
-        read = extract(connection, "late", columns, [], 10)
-        if moment == "290000-01-01":
-            assert len(next(read)) == 1  # the last microsecond of Arrow is in the year 294247
-        else:
-            with pytest.raises(BadInput, match="column at holds 'infinity'"):
-                next(read)
+        with closing(extract(connection, "late", columns, [], 10)) as read:
+            if moment == "290000-01-01":
+                assert len(next(read)) == 1  # the last microsecond of Arrow is in the year 294247
+            else:
+                with pytest.raises(BadInput, match="column at holds 'infinity'"):
+                    next(read)
 
 
 def test_an_empty_store_is_an_epoch_like_any_other(store: Store, lake: Lake, monkeypatch):

@@ -1,5 +1,6 @@
 """A snapshot is one moment of all tables, published whole or not at all."""
 
+import errno
 import os
 import shutil
 import signal
@@ -255,6 +256,18 @@ def test_another_shape_of_a_table_is_refused(seeded_store: Store, lake: Lake):
 
 
 # ── The folder ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_file_that_cannot_be_written_ends_the_copy_too(seeded_store: Store, lake: Lake, monkeypatch):
+    """Left open, the COPY would hold up the ROLLBACK for ever."""
+
+    def no_space(*arguments, **more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.ParquetWriter.write_batch", no_space)
+    with pytest.raises(UsageError, match="the disk is full: free some space"):
+        take_snapshot(seeded_store, lake)
+    assert files_of(lake.folder) == set()
 
 
 @pytest.fixture
