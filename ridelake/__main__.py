@@ -90,12 +90,18 @@ def ridelake() -> None:
     """
 
 
+# The signals that came. An exception that a signal raised in the middle of some library may arrive here as
+# another one, or not at all; this does not forget.
+_received: list[int] = []
+
+
 def main() -> NoReturn:
     """Run the command line; never returns. Exit codes: 0 done, 1 the work failed, 2 usage, 3 cannot
-    connect, 4 timed out, 130 interrupted."""
-    signal.signal(signal.SIGTERM, _terminate)
-    signal.signal(signal.SIGHUP, _terminate)
-    sys.exit(_run(sys.argv[1:]))
+    connect, 4 timed out, 130 interrupted (128 + the signal)."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    exit_code = _run(sys.argv[1:])
+    sys.exit(_fail("interrupted", 128 + _received[0]) if _received else exit_code)
 
 
 def _run(arguments: list[str]) -> int:
@@ -111,33 +117,32 @@ def _run(arguments: list[str]) -> int:
         where = error.ctx.command_path if error.ctx else "ridelake"
         return _fail(f"{error.format_message()} (see `{where} --help`)", 2)
     except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted", 130)
+        _received.append(signal.SIGINT)
+        return 130
     except BrokenPipeError:
         os.dup2(
             os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
         )  # the reader of our pipe left: not a fault
         return 0
-    except RidelakeError as error:
-        _trace(arguments)
-        return _fail(str(error), error.exit_code)
     except Exception as error:
-        _trace(arguments)
+        if "--debug" in arguments:
+            traceback.print_exc()
+        if _received:
+            return 130
+        if isinstance(error, RidelakeError):
+            return _fail(str(error), error.exit_code)
         return _fail(f"{type(error).__name__}: {error} (a fault of ridelake; --debug shows where)", 1)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Ctrl-C, SIGTERM and SIGHUP leave alike: through every `finally`."""
+    _received.append(number)
+    raise KeyboardInterrupt
 
 
 def _fail(sentence: str, exit_code: int) -> int:
     print(f"ridelake: {' '.join(sentence.split())}", file=sys.stderr)
     return exit_code
-
-
-def _trace(arguments: list[str]) -> None:
-    if "--debug" in arguments:
-        traceback.print_exc()
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM and SIGHUP leave as Ctrl-C does: through every `finally`."""
-    sys.exit(128 + number)
 
 
 if __name__ == "__main__":
