@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator, Sequence
 
 import pyarrow as pa
 from psycopg import Connection
+from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier
@@ -25,21 +26,36 @@ def extract(
     batch_rows: int,
 ) -> Generator[pa.RecordBatch, None, None]:
     """All rows of `table`, as of the connection's snapshot, in `order_by`. Close it to end the COPY early."""
-    with connection.cursor() as cursor, cursor.copy(_copy(table, columns, order_by)) as copy:
-        first = bytes(copy.read())
-        if not first.startswith(SIGNATURE):
-            raise RidelakeError("the server's COPY does not speak the binary format of Postgres")
-        row = first[HEADER_BYTES:] or next(_messages(connection.pgconn))
-        while row != TRAILER:
-            rows, size = [row], len(row)
-            for row in _messages(connection.pgconn):
-                if row == TRAILER or len(rows) == batch_rows or size >= BATCH_BYTES_MAX:
-                    break
-                rows.append(row)
-                size += len(row)
-            yield decode(rows, columns)
-        while copy.read():  # to the end of the command
-            pass
+    try:
+        with connection.cursor() as cursor, cursor.copy(_copy(table, columns, order_by)) as copy:
+            first = bytes(copy.read())
+            if not first.startswith(SIGNATURE):
+                raise RidelakeError("the server's COPY does not speak the binary format of Postgres")
+            row = first[HEADER_BYTES:] or next(_messages(connection.pgconn))
+            while row != TRAILER:
+                rows, size = [row], len(row)
+                for row in _messages(connection.pgconn):
+                    if row == TRAILER or len(rows) == batch_rows or size >= BATCH_BYTES_MAX:
+                        break
+                    rows.append(row)
+                    size += len(row)
+                yield decode(rows, columns)
+            while copy.read():  # to the end of the command
+                pass
+    except BaseException:
+        _break_off(connection)
+        raise
+
+
+def _break_off(connection: Connection[TupleRow]) -> None:
+    """psycopg ends a COPY that fails, but not one whose very beginning is interrupted (Ctrl-C while the
+    server sorts). Left running, it would not let the transaction be rolled back."""
+    pgconn = connection.pgconn
+    if pgconn.transaction_status == TransactionStatus.ACTIVE:
+        connection.cancel_safe()
+        while result := pgconn.get_result():
+            while result.status == ExecStatus.COPY_OUT and pgconn.get_copy_data(0)[0] > 0:
+                pass
 
 
 def _messages(pgconn: PGconn) -> Iterator[bytes]:

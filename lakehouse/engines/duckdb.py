@@ -6,9 +6,12 @@ network, no extension, no setting. What is allowed to be read it would also over
 is let through is one SELECT, or an EXPLAIN of one, without the word COPY.
 """
 
+import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -53,6 +56,8 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[DuckDB]:
             connection.read_parquet([str(path) for path in table.files]).create_view(name)
         connection.execute(ride_table_view())
         connection.execute("SET TimeZone = 'UTC'")
+        spill = Path(tempfile.gettempdir()) / f"ridelake-duckdb-{os.getpid()}"  # its own choice is ./.tmp
+        connection.execute("SET temp_directory = ?", [str(spill)])
         connection.execute("SET python_enable_replacements = false")  # our variables are not its tables
         connection.execute("SET allowed_paths = ?", [[str(path) for path in epoch.files]])
         connection.execute("SET enable_external_access = false")

@@ -15,10 +15,12 @@ import pytest
 
 import lakehouse.snapshot
 from lakehouse.catalog import Lake
+from lakehouse.columns import read_columns
 from lakehouse.commit import LostRace
 from lakehouse.engines import open_engine
 from lakehouse.engines.duckdb import opened
 from lakehouse.epoch import newest_epoch, numbered_epoch, read_epochs
+from lakehouse.extract import extract
 from lakehouse.layout import TABLES
 from lakehouse.snapshot import take_snapshot
 from oltp.store import Store
@@ -228,6 +230,25 @@ def test_of_two_snapshots_at_once_one_may_lose_and_nothing_is_mixed(seeded_store
     assert files_of(lake.folder) >= {path for epoch in epochs for path in epoch.files}
     data = {path for path in files_of(lake.folder) if path.suffix == ".parquet"}
     assert data == {path for epoch in epochs for path in epoch.files}, "a loser left its files"
+
+
+def test_ctrl_c_while_the_server_has_sent_nothing_yet_leaves_the_connection_usable(store: Store):
+    def interrupted(*_) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupted)
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGUSR1))
+    try:
+        with store.connect() as connection:
+            connection.execute("CREATE VIEW slow AS SELECT 1::bigint AS key FROM pg_sleep(60)")
+            columns = read_columns(connection, "slow")
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                list(extract(connection, "slow", columns, ["key"], 10))
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+    finally:
+        timer.cancel()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_server_that_goes_away_is_told_in_a_sentence(seeded_store: Store, lake: Lake, monkeypatch):
