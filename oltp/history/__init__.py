@@ -17,6 +17,7 @@ from oltp.history.tables import copy_into, keys_by_construction, reserve, statem
 from oltp.trips import TRIPS
 from ridelake.errors import BadInput
 
+BULK_LOCK = 0x42_55_4C_4B  # any number that nobody else takes
 RIDES_PER_RIDER = 12  # on average, so that there are habits to ask for
 RIDES_PER_DRIVER = (
     400  # on average: a fleet far above the busiest moment, so that live requests find somebody
@@ -27,6 +28,7 @@ POCKET_CENTS = (5_000, 60_000)  # what the others have left
 
 def known_requests(connection: Connection[TupleRow], request_ids: pl.Series) -> pl.Series:
     """Those of the 16-byte `request_ids` whose ride is in the store. Inside a transaction."""
+    _one_at_a_time(connection)
     connection.execute("CREATE TEMP TABLE asked (request_id uuid) ON COMMIT DROP")
     copy_into(connection, "asked", pl.DataFrame({"request_id": request_ids}))
     found = connection.execute(statement("known_requests.sql")).fetchall()
@@ -37,10 +39,17 @@ def known_requests(connection: Connection[TupleRow], request_ids: pl.Series) -> 
 def store_trips(connection: Connection[TupleRow], trips: pl.DataFrame, *, seed: int) -> int:
     """Store `trips` (schema TRIPS, in the past, ids not in the store yet) with their riders, drivers,
     payments and ledger. Inside the caller's transaction. Returns the number of trips."""
+    _one_at_a_time(connection)
     random = np.random.default_rng([seed, trips.height])
     for city in trips.select(TRIPS.names()).sort("requested_at", "request_id").partition_by("city_id"):
         _store_city(connection, city, random)
     return trips.height
+
+
+def _one_at_a_time(connection: Connection[TupleRow]) -> None:
+    """Bulk writers queue until the commit: two would find the same trips new, and the same drivers idle.
+    Bookings are not concerned."""
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (BULK_LOCK,))
 
 
 def settle(connection: Connection[TupleRow]) -> None:

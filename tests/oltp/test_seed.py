@@ -1,8 +1,11 @@
 """A plausible past: whole, reproducible, once."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import polars as pl
 import pytest
 
+from oltp.audit import audit
 from oltp.city import past_trips
 from oltp.history.schedule import draw_drivers, draw_riders
 from oltp.seed import seed_rides
@@ -43,6 +46,15 @@ def test_seeding_twice_stores_once(store: Store) -> None:
     assert seed_rides(store, 300, seed=9).rides == 300
     again = seed_rides(store, 400, seed=9)
     assert (again.rides, again.there_before) == (100, 300)
+
+
+def test_two_bulk_writers_at_once_store_each_trip_once_and_no_driver_twice(store: Store) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda seed: seed_rides(store, 400, seed=seed), [9, 9, 10]))
+    assert sum(one.rides for one in done) == 800
+    with store.connect() as connection:
+        report = audit(connection)
+    assert report.passed, report.verdict
 
 
 def test_no_driver_and_no_rider_of_the_past_has_two_rides_at_once(seeded_store: Store) -> None:
