@@ -131,6 +131,11 @@ def _run(arguments: list[str]) -> int:
             return 130
         if isinstance(error, RidelakeError):
             return _fail(str(error), error.exit_code)
+        psycopg = sys.modules.get("psycopg")  # not imported for this: most commands do without
+        if psycopg is not None and isinstance(error, psycopg.OperationalError):
+            return _fail(
+                f"Postgres went away ({error}): what it acknowledged is kept, run the command again", 3
+            )
         return _fail(f"{type(error).__name__}: {error} (a fault of ridelake; --debug shows where)", 1)
 
 
