@@ -93,6 +93,11 @@ def transaction(
     try:
         with connection.transaction():
             yield connection
+    except Exception:
+        raise
+    except BaseException:
+        connection.close()  # Ctrl-C may have left psycopg's lock taken: whoever asks for it waits for ever
+        raise
     finally:
         if not connection.closed:
             connection.isolation_level = None
