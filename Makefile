@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: install demo test check bench clean
+.PHONY: install demo test slow check bench clean
 
 install: $(READY)
 
@@ -18,13 +18,15 @@ demo: $(READY)  ## the whole journey: 500,000 rides, two minutes, one page
 	$(BIN)/ridelake demo
 
 test: $(READY)  ## the promises, on a real Postgres
-	$(BIN)/pytest -n 2 -m 'not slow'
+	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow'
 
-check: $(READY)  ## what CI calls: style, types, tests
+slow: $(READY)  ## the same promises for longer: crashes by the dozen, ten minutes of random programs
+	$(BIN)/pytest -n 2 --dist worksteal -m slow -s
+
+check: $(READY)  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2
 
 bench: $(READY)  ## the figures
 	$(BIN)/pytest bench --benchmark-columns=min,median,max,rounds

@@ -8,7 +8,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.conftest import Ground
 from lakehouse.catalog import Lake
 from lakehouse.epoch import Epoch
-from lakehouse.snapshot import take_snapshot
+from lakehouse.take import take_snapshot
 from oltp.audit import audit
 from oltp.load import LoadReport, check_files, load_files
 from oltp.seed import Seeded, seed_rides

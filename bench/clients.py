@@ -5,10 +5,12 @@ sides call the same functions of `oltp/booking.sql`, prepared, over the same soc
 durability; only the program that calls differs.
 """
 
+import asyncio
 import re
 import subprocess
 import tempfile
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from time import perf_counter
@@ -16,13 +18,16 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from oltp import booking
+from oltp import booking, moves
 from oltp.cluster import binaries
+from oltp.dispatch import BATCH_MAX, Dispatcher
+from oltp.pool import Pool
 from oltp.simulate import draw_requests, riders_by_city
 from oltp.store import Store
 from ridelake.errors import RidelakeError
-from ridelake.ride import Outcome
+from ridelake.ride import Outcome, RideRequest
 
+DISPATCHED_CONNECTIONS = 3  # two for bookings, one for cancellations
 PGBENCH_THREADS_MAX = 2  # as many as the smallest machine has cores
 
 
@@ -59,7 +64,7 @@ def run_clients(store: Store, clients: int, cycles: int, seed: int) -> Run:
                 decision = booking.book(connection, request)
                 latency_ms[number, index] = (perf_counter() - asked) * 1000
                 assigned[number] += decision.outcome is Outcome.ASSIGNED
-                booking.cancel(connection, decision.ride_id or 0)
+                moves.cancel(connection, decision.ride_id or 0)
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
     for thread in threads:
@@ -69,6 +74,40 @@ def run_clients(store: Store, clients: int, cycles: int, seed: int) -> Run:
     for thread in threads:
         thread.join()
     return Run(clients, share * clients, sum(assigned), perf_counter() - started, latency_ms.ravel())
+
+
+def run_dispatched(
+    store: Store, callers: int, cycles: int, seed: int, batch_max: int = BATCH_MAX
+) -> tuple[Run, float]:
+    """The same cycles, asked by `callers` callers in one event loop, through the batching front. Also how
+    many requests a batch had on average."""
+    riders_of = riders_by_city(store)
+    share = cycles // callers
+    drawn = [
+        [next(requests) for _ in range(share)]
+        for requests in (draw_requests(np.random.default_rng([seed, k]), riders_of) for k in range(callers))
+    ]
+    latency_ms: list[float] = []
+    outcomes: Counter[Outcome] = Counter()
+
+    async def caller(dispatcher: Dispatcher, requests: list[RideRequest]) -> None:
+        for request in requests:
+            asked = perf_counter()
+            decision = await dispatcher.bookings.ask(request)
+            latency_ms.append((perf_counter() - asked) * 1000)
+            outcomes[decision.outcome] += 1
+            await dispatcher.cancellations.ask(decision.ride_id or 0)
+
+    async def all_callers(dispatcher: Dispatcher) -> float:
+        started = perf_counter()
+        await asyncio.gather(*(caller(dispatcher, requests) for requests in drawn))
+        return perf_counter() - started
+
+    with Pool(store, DISPATCHED_CONNECTIONS) as pool, Dispatcher(pool, batch_max=batch_max) as dispatcher:
+        seconds = asyncio.run(all_callers(dispatcher))
+        batch_mean = dispatcher.bookings.items / dispatcher.bookings.flushes
+    assigned = outcomes[Outcome.ASSIGNED]
+    return Run(callers, share * callers, assigned, seconds, np.array(latency_ms)), batch_mean
 
 
 def pgbench_cycles_per_second(store: Store, clients: int, cycles: int, seed: int) -> float:

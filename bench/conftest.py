@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -15,19 +16,21 @@ import pytest
 from bench.machine import this_machine
 from lakehouse.catalog import Lake
 from lakehouse.epoch import Epoch
-from lakehouse.snapshot import take_snapshot
+from lakehouse.take import take_snapshot
+from oltp.history import settle
 from oltp.seed import seed_rides
 from oltp.store import Store, open_store
-from ridelake.settings import Settings
+from ridelake.settings import LakeAddress, Settings
 
 MACHINE_BEFORE = this_machine()  # before the benchmarks keep it busy themselves
 RIDES = 200_000
+MORE_DRIVERS = 4_000
 SEED = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What is measured on: a store of 200,000 past rides."""
+    """What is measured on: a store of 200,000 past rides and a fleet that is never short."""
 
     settings: Settings
     store: Store
@@ -36,9 +39,13 @@ class Ground:
 @pytest.fixture(scope="session")
 def ground() -> Iterator[Ground]:
     with tempfile.TemporaryDirectory(prefix="ridelake-bench-", ignore_cleanup_errors=True) as folder:
-        settings = Settings(Path(folder), Path(folder) / "lake")
+        settings = Settings(Path(folder), LakeAddress.at(Path(folder) / "lake"))
         with open_store(settings) as store:
             seed_rides(store, RIDES, SEED)
+            with store.connect() as connection:
+                more = files("bench").joinpath("more_drivers.sql").read_bytes()
+                connection.execute(more, {"drivers": MORE_DRIVERS})
+                settle(connection)
             yield Ground(settings, store)
 
 
@@ -50,6 +57,13 @@ def yellow_trips() -> Path:
     if not path.exists():
         pytest.skip(f"{path.name} is not here; set RIDELAKE_TEST_DATA to the folder of real trip files")
     return path
+
+
+@pytest.fixture(scope="session")
+def sizes() -> tuple[int, ...]:
+    """Of tables that the same change is made to. Five million rides take minutes to make: if asked for."""
+    full = (5_000_000,) if os.environ.get("RIDELAKE_BENCH_FULL") else ()
+    return (100_000, 1_000_000, *full)
 
 
 @pytest.fixture
@@ -76,10 +90,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     terminalreporter.section("figures")
     for one in told:
-        figures = ", ".join(f"{name} {_shown(value)}" for name, value in one.extra_info.items())
+        single = {name: value for name, value in one.extra_info.items() if not isinstance(value, list)}
+        figures = ", ".join(f"{name} {_shown(value)}" for name, value in single.items())
         terminalreporter.write_line(f"{one.name}: {figures}")
+        for value in one.extra_info.values():
+            for line in _lines(value) if isinstance(value, list) else []:
+                terminalreporter.write_line(f"  {line}")
     for doubt in MACHINE_BEFORE.doubts:
         terminalreporter.write_line(f"doubt: {doubt}")
+
+
+def _lines(rows: list[dict[str, object]]) -> Iterator[str]:
+    """A table, its names above it; the first column stands to the left."""
+    cells = [list(rows[0]), *([_shown(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for first, *others in cells:
+        padded = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        yield "  ".join([first.ljust(widths[0]), *padded])
 
 
 def _shown(value: object) -> str:

@@ -14,6 +14,7 @@ Postgres, DuckDB, Polars and any Iceberg reader; the hexadecimal half is random,
 other half away. A type that is not in this table is refused by name: nothing is rounded or guessed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import cast
@@ -49,7 +50,8 @@ ARROW_TYPES: dict[str, pa.DataType] = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its Postgres type by catalog name (`pg_type`), and the Arrow type that stands for it."""
+    """One column: its Postgres type by catalog name (`pg_type`) and as it was `declared`, the Arrow type that
+    stands for it, an enum's labels. `altered` is another one after each ALTER of the column."""
 
     name: str
     pg_type: str
@@ -57,6 +59,9 @@ class Column:
     nullable: bool = True
     in_key: bool = False
     is_enum: bool = False
+    declared: str = ""
+    labels: tuple[str, ...] = ()
+    altered: str = ""
 
     @property
     def as_text(self) -> bool:
@@ -64,22 +69,24 @@ class Column:
         return self.pg_type == "numeric"
 
 
-def read_columns(connection: Connection[TupleRow], table: str) -> list[Column]:
-    """The columns of `table`, in the table's order. Raises BadInput for a type the lake has no exact form of,
-    and for a table that is not there."""
+def read_columns(connection: Connection[TupleRow], relations: Sequence[int]) -> dict[int, list[Column]]:
+    """The columns of the tables with those oids, each in its table's order. Raises BadInput for a type the
+    lake has no exact form of."""
     query = files("lakehouse").joinpath("columns.sql").read_bytes()
-    found = connection.execute(query, {"table": table}).fetchall()
-    if not found:
-        raise BadInput(f"the store has no table {table}: is --dsn the right database?")
-    columns = []
-    for name, declared, pg_type, is_enum, precision_scale, not_null, in_key in found:
+    columns: dict[int, list[Column]] = {relation: [] for relation in relations}
+    for (
+        relation, name, declared, pg_type, is_enum, precision_scale, not_null, in_key, table, altered, found,
+    ) in connection.execute(query, {"relations": list(relations)}).fetchall():  # fmt: skip
         arrow_type = pa.string() if is_enum else arrow_type_of(pg_type, cast(int | None, precision_scale))
         if arrow_type is None:
             raise BadInput(
                 f"column {table}.{name} is of type {declared}, which the lake cannot hold exactly: "
                 "change it to a type of lakehouse/columns.py, or leave the table out"
             )
-        columns.append(Column(name, pg_type, arrow_type, not not_null, in_key, is_enum))
+        labels = tuple(found or ())
+        columns[relation].append(
+            Column(name, pg_type, arrow_type, not not_null, in_key, is_enum, declared, labels, altered)
+        )
     return columns
 
 
@@ -95,5 +102,5 @@ def arrow_type_of(pg_type: str, precision_scale: int | None = None) -> pa.DataTy
     return pa.decimal128(precision, scale) if fits else None
 
 
-def arrow_schema(columns: list[Column]) -> pa.Schema:
+def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
     return pa.schema([pa.field(column.name, column.arrow_type, column.nullable) for column in columns])

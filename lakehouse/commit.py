@@ -1,151 +1,217 @@
-"""One commit over many Iceberg tables: what pyiceberg does not offer, in the few calls it does not promise.
+"""One commit over many Iceberg tables: what pyiceberg does not offer.
 
 pyiceberg commits one table at a time, and then a reader may see the rides of one epoch beside the
 payments of another. A commit has two halves, though: writing new metadata files beside the old ones,
-which nobody sees, and moving the pointer to them in the catalog's row. `stage` does the first for each
-table; `move` does the second for all of them, inside a transaction of the catalog's database that the
-caller opens. A pointer is moved only if it is still where `stage` found it.
+which nobody sees, and moving the pointer to them in the catalog's row. `TableDraft.stage` does the first
+for each table; `pointers.move` does the second for all of them, inside a transaction of the catalog's
+database that the caller opens. A pointer is moved only if it is still where the draft found it.
 
-This module alone touches pyiceberg's private calls (`_create_staged_table`, `_update_and_stage_table`,
-`_write_metadata`, a transaction's `_updates` and `_requirements`), which is why pyproject.toml holds
-pyiceberg to 0.12. `tests/lakehouse/test_commit.py` fails if they change.
+    LAKE/rides/metadata/00042-….metadata.json   the table: columns, snapshots      (metadata.py)
+                        snap-….avro             a snapshot: its list of manifests, here always one
+                        …-m0.avro               its manifest: files, with rows and ranges of values
 """
 
+import json
+import secrets
 import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import lru_cache
 
 import pyarrow as pa
-from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
-from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.io.pyarrow import parquet_file_to_data_file, pyarrow_to_schema
-from pyiceberg.table import CreateTableTransaction, StagedTable, Table, Transaction
-from sqlalchemy import URL, Connection, NullPool, create_engine, insert, update
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.io import FileIO, load_file_io
+from pyiceberg.io.pyarrow import parquet_file_to_data_file
+from pyiceberg.manifest import (
+    DataFile,
+    ManifestEntry,
+    ManifestEntryStatus,
+    read_manifest_list,
+    write_manifest,
+    write_manifest_list,
+)
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
+from pyiceberg.table.metadata import TableMetadataUtil
+from sqlalchemy import URL, NullPool, create_engine, make_url
+from sqlalchemy.exc import ArgumentError
 
-from ridelake.errors import RidelakeError
-
-NAMESPACE = "ridelake"
-
-# pyarrow's name for the place of an Iceberg field id in a Parquet file.
-FIELD_ID = b"PARQUET:field_id"
-
-
-class LostRace(RidelakeError):
-    """Another publisher was faster; nothing of ours is visible."""
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """New metadata of one table, on disk and not yet pointed at."""
-
-    table: str
-    snapshot_id: int
-    metadata_location: str
-    previous_location: str | None  # None: the table is new
-    written: tuple[Path, ...]  # manifests, their list, the metadata
+from lakehouse.layout import folder_of
+from lakehouse.metadata import (
+    Files,
+    Metadata,
+    new_metadata,
+    schema_of,
+    with_field_ids,
+    with_previous,
+    with_schema,
+    with_snapshot,
+    with_snapshots_alive,
+)
+from lakehouse.pointers import NAMESPACE, Staged
+from lakehouse.s3 import iceberg_properties
+from ridelake.errors import UsageError
+from ridelake.settings import LakeAddress
 
 
-def open_catalog(folder: Path, catalog_file: Path, timeout_seconds: float) -> SqlCatalog:
+def open_catalog(address: LakeAddress, timeout_seconds: float) -> SqlCatalog:
     """Locations are plain absolute paths: pyiceberg takes a file:// URI apart at `#`, `?` and `%`.
     Connections are not pooled, so that an open catalog holds none and needs no closing."""
-    url = URL.create("sqlite", database=str(catalog_file), query={"timeout": str(timeout_seconds)})
-    catalog = SqlCatalog(NAMESPACE, uri=url.render_as_string(), warehouse=str(folder))
+    url = catalog_url(address, timeout_seconds)
+    catalog = SqlCatalog(NAMESPACE, uri=url.render_as_string(hide_password=False), **_properties(address))
     catalog.engine.dispose()
     catalog.engine = create_engine(url, poolclass=NullPool)
     catalog.create_namespace_if_not_exists(NAMESPACE)
     return catalog
 
 
-def open_table(catalog: SqlCatalog, folder: Path, name: str, schema: pa.Schema) -> Table:
-    """The table, or the draft of a new one, which nobody sees until it is moved."""
+def _properties(address: LakeAddress) -> dict[str, str]:
+    """Where pyiceberg finds the files."""
+    return {"warehouse": address.root} | (iceberg_properties(address) if address.remote else {})
+
+
+def catalog_url(address: LakeAddress, timeout_seconds: float) -> URL:
+    """Raises UsageError if --catalog is none, or of a database that there is no driver for."""
+    if address.catalog_file is not None:
+        query = {"timeout": str(timeout_seconds)}
+        return URL.create("sqlite", database=str(address.catalog_file), query=query)
     try:
-        return catalog.load_table((NAMESPACE, name))
-    except NoSuchTableError:
-        fields = [f.with_metadata({FIELD_ID: str(number)}) for number, f in enumerate(schema, start=1)]
-        location = str(folder / name)
-        properties = {"format-version": "2"}
-        return catalog._create_staged_table(
-            (NAMESPACE, name), pa.schema(fields), location, properties=properties
+        url = make_url(address.catalog_url or "")
+        if url.drivername in ("postgres", "postgresql"):
+            url = url.set(drivername="postgresql+psycopg")  # the driver that is here
+        url.get_dialect().import_dbapi()
+    except (ArgumentError, ModuleNotFoundError) as error:
+        said = str(error).splitlines()[0]
+        raise UsageError(
+            f"--catalog takes a database as SQLAlchemy writes it, postgresql://user@host/name ({said})"
+        ) from error
+    return url
+
+
+@lru_cache(maxsize=8)
+def _file_io(address: LakeAddress) -> FileIO:
+    return load_file_io(_properties(address), address.root)
+
+
+class TableDraft:
+    """The next metadata of one table, in the making; seen by nobody until it is moved."""
+
+    def __init__(self, address: LakeAddress, name: str, schema: pa.Schema, pointer: str | None) -> None:
+        """Of the table whose metadata `pointer` is, or of a new one; a column that `schema` has more is added
+        to it. Raises UsageError if the lake has a column that `schema` has not, or has as another type."""
+        self.name = name
+        self.pointer = pointer
+        self._io = _file_io(address)
+        if pointer is None:
+            before = new_metadata(address.join(folder_of(name)), schema)
+        else:
+            with self._io.new_input(pointer).open() as file:
+                before = json.loads(file.read())
+        self._metadata = with_schema(before, schema, name)
+        self.file_schema = with_field_ids(self._metadata, schema)
+
+    def stage(
+        self,
+        added: Sequence[str],
+        removed: Collection[str],
+        properties: Mapping[str, str],
+        alive: Collection[int] | None = None,
+    ) -> Staged:
+        """Write metadata that says: the table's files without `removed` and with `added`, as a new snapshot
+        if there are any; of the older snapshots, those `alive`. Leaves nothing if it fails."""
+        metadata, written = self._metadata, list[str]()
+        stem = f"{metadata['location']}/metadata/"
+        commit_id = uuid.uuid4()
+        try:
+            if added or removed:
+                snapshot_id = secrets.randbits(62) + 1
+                written += [f"{stem}{commit_id}-m0.avro", f"{stem}snap-{snapshot_id}-0-{commit_id}.avro"]
+                metadata = self._with_files(snapshot_id, added, removed, properties, *written)
+            if alive is not None:
+                metadata = with_snapshots_alive(metadata, alive)
+            version = int(self.pointer.rsplit("/", 1)[1].split("-")[0]) + 1 if self.pointer else 0
+            written.append(f"{stem}{version:05d}-{commit_id}.metadata.json")
+            with self._io.new_output(written[-1]).create() as file:
+                file.write(json.dumps(with_previous(metadata, self.pointer)).encode())
+        except BaseException:
+            for location in written:
+                with suppress(OSError):  # half of them may not be there; what stopped us is the thing to tell
+                    self._io.delete(location)
+            raise
+        return Staged(self.name, metadata["current-snapshot-id"], written[-1], self.pointer, tuple(written))
+
+    def _with_files(
+        self,
+        snapshot_id: int,
+        added: Sequence[str],
+        removed: Collection[str],
+        properties: Mapping[str, str],
+        manifest: str,
+        manifest_list: str,
+    ) -> dict[str, object]:
+        slim = self._metadata | {"snapshots": [], "snapshot-log": [], "refs": {}, "current-snapshot-id": -1}
+        new = [self._described(slim, location) for location in added]
+        present = _entries(self._io, self._current_manifest_list())
+        kept = [entry for entry in present if entry.data_file.file_path not in removed]
+        gone = [entry for entry in present if entry.data_file.file_path in removed]
+        parent = self._metadata.get("current-snapshot-id")
+        with write_manifest(
+            2, UNPARTITIONED_PARTITION_SPEC, schema_of(self._metadata), self._io.new_output(manifest),
+            snapshot_id, "deflate",
+        ) as writer:  # fmt: skip
+            for entry in kept:
+                writer.existing(entry)
+            for entry in gone:
+                writer.delete(entry)
+            for file in new:
+                writer.add_entry(
+                    ManifestEntry.from_args(
+                        status=ManifestEntryStatus.ADDED,
+                        snapshot_id=snapshot_id,
+                        sequence_number=None,
+                        file_sequence_number=None,
+                        data_file=file,
+                    )
+                )
+        with write_manifest_list(
+            2, self._io.new_output(manifest_list), snapshot_id, parent,
+            self._metadata["last-sequence-number"] + 1, "deflate",
+        ) as listing:  # fmt: skip
+            listing.add_manifests([writer.to_manifest_file()])
+        return with_snapshot(
+            self._metadata,
+            snapshot_id,
+            manifest_list,
+            properties,
+            added=_counted(new),
+            deleted=_counted(entry.data_file for entry in gone),
+            total=_counted([*(entry.data_file for entry in kept), *new]),
         )
 
+    def _described(self, metadata: Metadata, location: str) -> DataFile:
+        try:
+            return parquet_file_to_data_file(self._io, TableMetadataUtil.parse_obj(metadata), location)
+        except (
+            OverflowError,
+            ValueError,
+        ):  # a year that Python has not, as 44 BC: no bounds
+            counts = {**metadata["properties"], "write.metadata.metrics.default": "counts"}
+            slim = TableMetadataUtil.parse_obj(metadata | {"properties": counts})
+            return parquet_file_to_data_file(self._io, slim, location)
 
-def with_field_ids(table: Table, schema: pa.Schema) -> pa.Schema:
-    """`schema` for the Parquet files: an Iceberg reader finds columns by number, not by name.
-
-    Raises RidelakeError if the table has other columns."""
-    ids = {field.name: field.field_id for field in table.schema().fields}
-    named = pa.schema([f.with_metadata({FIELD_ID: str(ids.get(f.name, 0))}) for f in schema])
-    if pyarrow_to_schema(named).fields != table.schema().fields:
-        raise RidelakeError(
-            f"table {table.name()[-1]} has other columns in Postgres than in the lake: "
-            "choose a new folder with --lake for the new shape"
-        )
-    return named
-
-
-def stage(catalog: SqlCatalog, table: Table, files: Sequence[Path], properties: dict[str, str]) -> Staged:
-    """Write metadata that says: this table is these files and no others. Leaves nothing if it fails."""
-    commit_id = uuid.uuid4()
-    try:
-        return _stage(catalog, table, files, properties, commit_id)
-    except BaseException:
-        for path in (Path(table.location()) / "metadata").glob(f"*{commit_id}*"):
-            path.unlink()
-        raise
+    def _current_manifest_list(self) -> str | None:
+        current = self._metadata.get("current-snapshot-id")
+        lists = {one["snapshot-id"]: one["manifest-list"] for one in self._metadata.get("snapshots", ())}
+        return lists.get(current)
 
 
-def _stage(
-    catalog: SqlCatalog, table: Table, files: Sequence[Path], properties: dict[str, str], commit_id: uuid.UUID
-) -> Staged:
-    is_new = isinstance(table, StagedTable)
-    transaction = CreateTableTransaction(table) if isinstance(table, StagedTable) else Transaction(table)
-    old = [] if is_new else [task.file for task in table.scan().plan_files()]
-    with transaction.update_snapshot(snapshot_properties=properties).overwrite(commit_id) as overwrite:
-        for file in old:
-            overwrite.delete_data_file(file)
-        for path in files:
-            overwrite.append_data_file(
-                parquet_file_to_data_file(table.io, transaction.table_metadata, str(path))
-            )
-    # A new table has nothing to require: that it is new is what its INSERT in `move` finds out.
-    current, requirements = (None, ()) if is_new else (table, transaction._requirements)
-    new = catalog._update_and_stage_table(current, table.name(), requirements, transaction._updates)
-    snapshot = new.current_snapshot()
-    assert snapshot is not None
-    catalog._write_metadata(new.metadata, new.io, new.metadata_location)
-    manifests = [
-        m.manifest_path for m in snapshot.manifests(new.io) if m.added_snapshot_id == snapshot.snapshot_id
-    ]
-    written = [*manifests, snapshot.manifest_list, new.metadata_location]
-    return Staged(
-        table=table.name()[-1],
-        snapshot_id=snapshot.snapshot_id,
-        metadata_location=new.metadata_location,
-        previous_location=None if is_new else table.metadata_location,
-        written=tuple(Path(location) for location in written),
-    )
+def _counted(files: Iterable[DataFile]) -> Files:
+    sizes = [(file.record_count, file.file_size_in_bytes) for file in files]
+    return Files(len(sizes), sum(rows for rows, _ in sizes), sum(size for _, size in sizes))
 
 
-def move(connection: Connection, all_staged: Iterable[Staged]) -> None:
-    """Move the tables' pointers, each if it is still where it was. Raises LostRace, or IntegrityError
-    (SQLAlchemy's) if a new table is not new any more; the caller's transaction is then to be rolled back."""
-    for staged in all_staged:
-        key: dict[str, Any] = {
-            "catalog_name": NAMESPACE,
-            "table_namespace": NAMESPACE,
-            "table_name": staged.table,
-        }
-        new = {
-            "metadata_location": staged.metadata_location,
-            "previous_metadata_location": staged.previous_location,
-        }
-        if staged.previous_location is None:
-            connection.execute(insert(IcebergTables).values(**key, **new, iceberg_type="TABLE"))
-            continue
-        moved = connection.execute(
-            update(IcebergTables).filter_by(**key, metadata_location=staged.previous_location).values(**new)
-        )
-        if moved.rowcount != 1:
-            raise LostRace(f"table {staged.table} was moved by another publisher")
+def _entries(io: FileIO, manifest_list: str | None) -> list[ManifestEntry]:
+    """The files of a snapshot, as its manifests have them."""
+    if manifest_list is None:
+        return []
+    manifests = read_manifest_list(io.new_input(manifest_list))
+    return [entry for manifest in manifests for entry in manifest.fetch_manifest_entry(io)]

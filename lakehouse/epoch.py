@@ -1,59 +1,106 @@
 """An epoch: one published, immutable, numbered state of the whole lake.
 
-Reading one must not cost more than answering a question over it, so this module needs nothing but the
-standard library: pyiceberg takes a second to import, SQLAlchemy almost half of one. Writing is in
-`catalog.py`.
+The words only. `published.py` reads what is published, `catalog.py` publishes.
 """
 
-import json
-import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ridelake.errors import NotReady, UsageError
+from ridelake.settings import LakeAddress
 
-CATALOG_FILE = "catalog.sqlite"
-
-# A publisher holds the catalog for some milliseconds; who waits longer than this has met a stopped one.
-BUSY_SECONDS = 30.0
+Kind = Literal["full", "changes", "maintenance"]
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
     """The state of Postgres that an epoch equals. `snapshot` is pg_current_snapshot(): which transactions
-    had committed. The rest says of which server, and how far its log was; None where the server keeps
-    it from us."""
+    had committed; `taken_at` the server's clock then. The rest says of which server, and how far its log
+    was; None where the server keeps it from us."""
 
     snapshot: str
+    taken_at: str
     lsn: str
     system_identifier: str | None
     timeline: int | None
+    database: int | None = None  # its oid; epochs of before did not keep it
+
+    @property
+    def xmax(self) -> int:
+        """Transactions from this one on had not begun."""
+        return int(self.snapshot.split(":")[1])
+
+    @property
+    def xip(self) -> tuple[int, ...]:
+        """Of those before, the ones that were still running."""
+        return tuple(int(number) for number in self.snapshot.split(":")[2].split(",") if number)
+
+    @property
+    def xmin(self) -> int:
+        """All before this one had ended."""
+        return int(self.snapshot.split(":")[0])
+
+    def has_seen(self, tx: int) -> bool:
+        return tx < self.xmax and tx not in self.xip
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A finished Parquet file: an absolute path, or s3://…. `sealed`: no row of it is expected to change
+    soon; every table has at most one file that is open, which the next epoch writes anew."""
+
+    location: str
+    rows: int
+    bytes: int
+    sha256: str
+    sealed: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.location.rsplit("/", 1)[1]
 
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """One table of an epoch: the files that are its rows, and the Iceberg metadata that says the same."""
+    """One table of an epoch: the files that are its rows, and the Iceberg metadata that says the same.
 
-    files: tuple[Path, ...]
-    rows: int
-    bytes: int
+    `source` is its schema-qualified name in Postgres and `relation` its oid there; `shape` stands for its
+    columns and their types. `changed` and `gone` count rows and keys since the epoch before."""
+
+    source: str
+    relation: int
+    shape: str
+    files: tuple[DataFile, ...]
     snapshot_id: int
-    metadata: Path
+    metadata: str
+    changed: int = 0
+    gone: int = 0
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def locations(self) -> list[str]:
+        return [file.location for file in self.files]
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """See the module."""
+    """See the module. `verified`: it was compared with Postgres at its token, and equal; None: nobody has."""
 
     number: int
+    kind: Kind
     published_at: datetime
     token: Token
     tables: Mapping[str, TableState]
     seconds: float
+    verified: bool | None = None
 
     @property
     def rows(self) -> int:
@@ -64,100 +111,53 @@ class Epoch:
         return sum(table.bytes for table in self.tables.values())
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        return tuple(path for table in self.tables.values() for path in table.files)
+    def files(self) -> tuple[DataFile, ...]:
+        return tuple(file for table in self.tables.values() for file in table.files)
+
+    @property
+    def changed(self) -> int:
+        return sum(table.changed for table in self.tables.values())
+
+    @property
+    def gone(self) -> int:
+        return sum(table.gone for table in self.tables.values())
 
     def report(self) -> dict[str, Any]:
-        """For `--json`."""
+        """For `--json`, and what the manifest says."""
         return {
             "epoch": self.number,
+            "kind": self.kind,
             "published_at": self.published_at.isoformat(),
             "rows": self.rows,
             "files": len(self.files),
             "bytes": self.bytes,
+            "rows_changed": self.changed,
+            "rows_gone": self.gone,
             "seconds": round(self.seconds, 3),
+            "verified": self.verified,
             "token": asdict(self.token),
             "tables": {
-                name: {
-                    "rows": table.rows,
-                    "files": [str(path) for path in table.files],
-                    "bytes": table.bytes,
-                    "snapshot_id": table.snapshot_id,
-                    "metadata": str(table.metadata),
-                }
+                name: {"rows": table.rows, "bytes": table.bytes} | asdict(table)
                 for name, table in self.tables.items()
             },
         }
 
 
-def tables_to_json(folder: Path, tables: Mapping[str, TableState]) -> dict[str, Any]:
-    """Paths are kept relative to the lake, so that the folder can be moved or mounted elsewhere."""
-    return {
-        name: {
-            "files": [str(path.relative_to(folder)) for path in table.files],
-            "rows": table.rows,
-            "bytes": table.bytes,
-            "snapshot_id": table.snapshot_id,
-            "metadata": str(table.metadata.relative_to(folder)),
-        }
-        for name, table in tables.items()
-    }
+def tables_to_json(address: LakeAddress, tables: Mapping[str, TableState]) -> dict[str, Any]:
+    """Locations are kept relative to the lake, so that it can be moved or mounted elsewhere."""
+    report = {name: asdict(table) for name, table in tables.items()}
+    for table in report.values():
+        table["metadata"] = address.relative(table["metadata"])
+        for file in table["files"]:
+            file["location"] = address.relative(file["location"])
+    return report
 
 
-def read_epochs(folder: Path, number: int | None = None, limit: int = -1) -> list[Epoch]:
-    """The published epochs of the lake in `folder`, newest first; one of them if `number` is given. Empty
-    if there is none yet. Raises UsageError for a catalog that is none."""
-    catalog = folder / CATALOG_FILE
-    if not catalog.is_file():
-        return []
-    query = (
-        "SELECT number, published_at, token, tables, seconds FROM epochs"
-        " WHERE number = coalesce(?, number) ORDER BY number DESC LIMIT ?"
-    )
-    try:
-        with closing(
-            sqlite3.connect(f"{catalog.absolute().as_uri()}?mode=ro", BUSY_SECONDS, uri=True)
-        ) as connection:
-            return [_epoch(folder, row) for row in connection.execute(query, (number, limit))]
-    except sqlite3.Error as error:
-        if "no such table" in str(error):
-            return []  # a catalog whose first epoch is being made
-        raise UsageError(
-            f"{catalog} cannot be read as a catalog ({error}): choose another folder with --lake"
-        ) from error
+def tables_from_json(address: LakeAddress, report: Mapping[str, Any]) -> dict[str, TableState]:
+    """The reverse."""
+    return {name: _table(address, dict(table)) for name, table in report.items()}
 
 
-def newest_epoch(folder: Path) -> Epoch:
-    """Raises NotReady if there is none yet."""
-    for epoch in read_epochs(folder, limit=1):
-        return epoch
-    raise NotReady(f"no epoch yet in {folder}: run `ridelake snapshot`")
-
-
-def numbered_epoch(folder: Path, number: int) -> Epoch:
-    """Raises NotReady if there is no epoch at all, UsageError if not that one."""
-    for epoch in read_epochs(folder, number):
-        return epoch
-    raise UsageError(
-        f"there is no epoch {number}, the newest is {newest_epoch(folder).number}: see `ridelake epochs`"
-    )
-
-
-def _epoch(folder: Path, row: tuple[int, str, str, str, float]) -> Epoch:
-    number, published_at, token, tables, seconds = row
-    return Epoch(
-        number=number,
-        published_at=datetime.fromisoformat(published_at),
-        token=Token(**json.loads(token)),
-        tables={
-            name: TableState(
-                files=tuple(folder / path for path in table["files"]),
-                rows=table["rows"],
-                bytes=table["bytes"],
-                snapshot_id=table["snapshot_id"],
-                metadata=folder / table["metadata"],
-            )
-            for name, table in json.loads(tables).items()
-        },
-        seconds=seconds,
-    )
+def _table(address: LakeAddress, table: dict[str, Any]) -> TableState:
+    files = tuple(DataFile(**file | {"location": address.join(file["location"])}) for file in table["files"])
+    return TableState(**table | {"files": files, "metadata": address.join(table["metadata"])})

@@ -1,32 +1,23 @@
 """How a table lies in its files: what each engine needs to leave most of a file unread.
 
 An engine skips a row group whose smallest and largest value rule it out. So rows that are asked for
-together lie together: rides by city, then by time. Within a row group, every column has the encoding
-that its values are made for; the file says how it is sorted, and where its pages are.
+together lie together: rides by city, then by time. A file is one sorted run; within a row group, every
+column has the encoding that its values are made for; the file says how it is sorted, and where its pages
+are.
 """
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
+import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.columns import Column
-
-# The tables of an epoch, each with the columns its rows are ordered by.
-TABLES: dict[str, tuple[str, ...]] = {
-    "cities": ("city_id",),
-    "zones": ("zone_id",),
-    "accounts": ("account_id",),
-    "riders": ("rider_id",),
-    "drivers": ("driver_id",),
-    "rides": ("city_id", "requested_at"),
-    "payments": ("ride_id",),
-    "requests": ("decided_at",),
-    "ledger": ("transfer_id",),
-}
+from lakehouse.epoch import DataFile
+from lakehouse.storage import Storage
 
 # DuckDB, Polars and pyarrow skip by row group only, so it should be small; below 10,000 rows files grow
 # by a third. 122,880 is DuckDB's own, sixty of its vectors.
@@ -35,50 +26,73 @@ ROW_GROUP_ROWS = 122_880
 # DataFusion and chDB skip by page too.
 PAGE_ROWS = 20_000
 
-# A new file after this many row groups: around 200 MB of rides, a size object stores and engines like.
-FILE_ROW_GROUPS = 48
+# A file is a sorted run, and what has to be written anew when a row of it changes: around 20 MB of rides.
+RUN_ROWS = 4 * ROW_GROUP_ROWS
 
-# Level 9 takes two and a half times as long for one per cent.
-ZSTD_LEVEL = 3
+# Fewer settled rows than this stay in the table's open file.
+SEAL_ROWS = 20_000
+
+# Behind these encodings higher levels find nothing more: level 3 takes half as long again for files of rides
+# that are one per cent larger.
+ZSTD_LEVEL = 1
 
 
 @dataclass(frozen=True, slots=True)
-class DataFile:
-    """A finished Parquet file."""
+class Layout:
+    """`order_by`: the columns the rows are ordered by (empty: the key). `settled`: which rows are not
+    expected to change any more (None: nothing is known, so all are as good as settled)."""
 
-    path: Path
-    rows: int
-    bytes: int
+    order_by: tuple[str, ...] = ()
+    settled: Callable[[pa.Table], pa.ChunkedArray] | None = None
 
 
-def write_files(
-    stem: Path,
+UNKNOWN = Layout()
+
+# The store's tables of an epoch. Rides under way and money that is held change within minutes, so they
+# are kept apart from the mass that does not: an epoch then writes anew what is under way, and no more.
+STORE_TABLES: dict[str, Layout] = {
+    "cities": Layout(),
+    "zones": Layout(),
+    "accounts": Layout(),
+    "riders": Layout(),
+    "drivers": Layout(),
+    "rides": Layout(("city_id", "requested_at"), lambda rides: pc.is_valid(rides["ended_at"])),
+    "payments": Layout(settled=lambda payments: pc.not_equal(payments["status"], "held")),
+    "requests": Layout(("decided_at",)),
+    "ledger": Layout(),
+}
+
+
+def folder_of(table: str) -> str:
+    """The folder of a table's files in the lake. Postgres takes any name; what a folder or a URL could not
+    be called is written as %2F and the like, and what the lake has a folder for gets a % behind it."""
+    name = quote(table, safe=" ").replace(".", "%2E")
+    return f"{name}%" if name.lower() == "epochs" else name
+
+
+def write_run(
+    storage: Storage,
+    stem: str,
     columns: Sequence[Column],
     schema: pa.Schema,
     order_by: Sequence[str],
-    batches: Iterable[pa.RecordBatch],
-) -> Iterator[DataFile]:
-    """Write `batches`, a row group each, to `stem`-0.parquet, -1 …; each is on disk when it is yielded.
-    A table without rows is one file without rows: every engine can read that, and none an empty list.
+    rows: pa.Table,
+    *,
+    sealed: bool,
+) -> DataFile:
+    """Write `rows` (at most RUN_ROWS, sorted by `order_by`) as one file, `stem`-….parquet. A table without
+    rows is one file without rows: every engine can read that, and none an empty list.
 
-    `schema` has the Iceberg field ids; `order_by` is how the batches are really sorted."""
+    `schema` has the Iceberg field ids. The file is stored when this returns; `storage.settle` puts it on
+    disk."""
+    location = f"{stem}-{secrets.token_hex(4)}.parquet"
+    rows = pa.Table.from_arrays(rows.columns, schema=schema)
     options = _options(columns, schema, order_by)
-    source = iter(batches)
-    number, following = 0, next(source, None)
-    while following is not None or number == 0:
-        path = stem.with_name(f"{stem.name}-{number}.parquet")
-        rows = groups = 0
-        with path.open("xb") as file:
-            with pq.ParquetWriter(file, schema, **options) as writer:
-                while following is not None and groups < FILE_ROW_GROUPS:
-                    batch = pa.RecordBatch.from_arrays(following.columns, schema=schema)
-                    writer.write_batch(batch, row_group_size=max(len(batch), 1))
-                    rows, groups = rows + len(batch), groups + 1
-                    following = next(source, None)
-            file.flush()
-            os.fsync(file.fileno())
-        yield DataFile(path, rows, path.stat().st_size)
-        number += 1
+    with storage.create(location) as file, pq.ParquetWriter(file, schema, **options) as writer:
+        if rows.num_rows:
+            writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+    size, sha256 = storage.bytes_and_sha256(location)
+    return DataFile(location, rows.num_rows, size, sha256, sealed)
 
 
 def _options(columns: Sequence[Column], schema: pa.Schema, order_by: Sequence[str]) -> dict[str, object]:
@@ -88,7 +102,8 @@ def _options(columns: Sequence[Column], schema: pa.Schema, order_by: Sequence[st
     random = [c.name for c in columns if c.pg_type == "uuid"]
     encoding = {c.name: "DELTA_BINARY_PACKED" for c in delta}
     encoding |= {c.name: "BYTE_STREAM_SPLIT" for c in columns if c.pg_type in ("float4", "float8")}
-    encoding |= dict.fromkeys(random, "PLAIN")
+    # Lengths apart from the letters: zstd finds the hexadecimal digits faster, and they get a tenth smaller.
+    encoding |= dict.fromkeys(random, "DELTA_LENGTH_BYTE_ARRAY")
     return {
         "compression": "zstd",
         "compression_level": ZSTD_LEVEL,

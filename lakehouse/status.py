@@ -5,7 +5,7 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
-from lakehouse.epoch import read_epochs
+from lakehouse.published import read_epochs
 from oltp.cluster import Cluster
 from oltp.store import open_store
 from ridelake.settings import Settings
@@ -13,7 +13,7 @@ from ridelake.settings import Settings
 
 def status_of(settings: Settings) -> dict[str, Any]:
     """One flat report. An embedded server that does not run is not started to be asked."""
-    report: dict[str, Any] = {"home": str(settings.home), "lake": str(settings.lake)}
+    report: dict[str, Any] = {"home": str(settings.home), "lake": settings.lake.root}
     cluster = Cluster(settings.home / "postgres")
     if settings.dsn is not None:
         report["server"] = "at the DSN"
@@ -23,8 +23,10 @@ def status_of(settings: Settings) -> dict[str, Any]:
         held = "held by `ridelake up`" if cluster.held.exists() else "running for its users"
         report["server"] = f"embedded, {held}"
     if settings.dsn is not None or cluster.server_pid() is not None:
-        with open_store(settings) as store, store.connect() as connection:
-            query = files("lakehouse").joinpath("status.sql").read_bytes()
+        with open_store(settings, install=False) as store, store.connect() as connection:
+            theirs = connection.execute("SELECT to_regclass('ridelake.rides')").fetchone() == (None,)
+            name = "server_status.sql" if theirs else "status.sql"
+            query = files("lakehouse").joinpath(name).read_bytes()
             report |= connection.cursor(row_factory=dict_row).execute(query).fetchone() or {}
     epochs = read_epochs(settings.lake, limit=1)
     report["newest_epoch"] = epochs[0].number if epochs else None

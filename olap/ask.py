@@ -9,11 +9,12 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from olap.answer import difference
-from ridelake.errors import ProofFailed, QueryRejected
+from olap.comparison import AnswersDiffer, compare
+from ridelake.errors import QueryRejected, TimedOut
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,18 +27,20 @@ T = TypeVar("T")
 
 ROUNDS_MAX = 6  # the cold one, and five of which the median is told
 WARM_SECONDS_MAX = 2.0  # no further round once the rounds have taken this long: people wait for the answer
-CANCEL_SECONDS = 2.0  # what an engine has to stop in after Ctrl-C; then we leave without it (Polars cannot)
+CANCEL_SECONDS = 2.0  # what an engine has to stop in after Ctrl-C or a timeout; then we leave without it
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One engine's part: its answer and the seconds of each round, or the words in which it refused."""
+    """One engine's part: its answer and the seconds of each round, or the words in which it refused, which it
+    also does by not being done in time."""
 
     engine: str
     version: str
     answer: "pa.Table | None"
     seconds: tuple[float, ...]
     refused: str | None = None
+    timed_out: bool = False
 
     @property
     def first_seconds(self) -> float:
@@ -74,17 +77,21 @@ def ask(
     epoch: "Epoch | None",
     *,
     rounds_max: int = ROUNDS_MAX,
+    timeout_seconds: float | None = None,
 ) -> Asked:
-    """Raises QueryRejected if no engine takes the SQL, and ProofFailed if two answers differ: an answer
-    that is wrong somewhere has no time. `epoch` may be None for Postgres alone."""
+    """Raises QueryRejected if no engine takes the SQL, TimedOut if none answers in time, and AnswersDiffer if
+    two do not give the same: an answer that is wrong somewhere has no time. `epoch` may be None for Postgres
+    alone. Each engine has `timeout_seconds` for each of its answers."""
     try:
-        return _ask(question, engines, rounds_max)
-    except ProofFailed as error:
+        return _ask(question, engines, rounds_max, timeout_seconds)
+    except AnswersDiffer as error:
         if epoch is None or not moved_on(engines, epoch):
             raise
-        raise ProofFailed(
+        raise AnswersDiffer(
             f"{error}. Postgres has changed since epoch {epoch.number} was taken: "
-            "run `ridelake snapshot` and ask again"
+            "run `ridelake snapshot` and ask again",
+            error.rows,
+            error.trusted,
         ) from error
 
 
@@ -97,19 +104,21 @@ def moved_on(engines: Sequence["Engine"], epoch: "Epoch") -> bool:
     )
 
 
-def _ask(question: "Question", engines: Sequence["Engine"], rounds_max: int) -> Asked:
+def _ask(
+    question: "Question", engines: Sequence["Engine"], rounds_max: int, timeout_seconds: float | None
+) -> Asked:
     answers: dict[str, pa.Table] = {}
     seconds: dict[str, list[float]] = {}
-    refused: dict[str, QueryRejected] = {}
+    refused: dict[str, QueryRejected | TimedOut] = {}
     for engine in engines:
         try:
-            answers[engine.name], taken = timed(engine, question)
+            answers[engine.name], taken = timed(engine, question, timeout_seconds)
             seconds[engine.name] = [taken]
-        except QueryRejected as error:
+        except (QueryRejected, TimedOut) as error:
             refused[engine.name] = error
     if not answers:
         raise next(iter(refused.values()))
-    _compare(question, answers)
+    compare(question, answers)
 
     reference = next(iter(answers))
     answering = [engine for engine in engines if engine.name in answers]
@@ -118,11 +127,11 @@ def _ask(question: "Question", engines: Sequence["Engine"], rounds_max: int) -> 
         if warm + one_round > WARM_SECONDS_MAX:
             break
         for engine in answering:
-            again, taken = timed(engine, question)
+            again, taken = timed(engine, question, timeout_seconds)
             seconds[engine.name].append(taken)
             warm += taken
             if engine.name != reference:
-                _compare(question, {reference: answers[reference], engine.name: again})
+                compare(question, {reference: answers[reference], engine.name: again})
     return Asked(
         question,
         tuple(
@@ -132,13 +141,16 @@ def _ask(question: "Question", engines: Sequence["Engine"], rounds_max: int) -> 
                 answers.get(engine.name),
                 tuple(seconds.get(engine.name, ())),
                 str(refused[engine.name]) if engine.name in refused else None,
+                isinstance(refused.get(engine.name), TimedOut),
             )
             for engine in engines
         ),
     )
 
 
-def timed(engine: "Engine", question: "Question") -> tuple["pa.Table", float]:
+def timed(
+    engine: "Engine", question: "Question", timeout_seconds: float | None = None
+) -> tuple["pa.Table", float]:
     """The answer, and the seconds from the question to the whole answer in memory."""
 
     def work() -> tuple["pa.Table", float]:
@@ -146,7 +158,7 @@ def timed(engine: "Engine", question: "Question") -> tuple["pa.Table", float]:
         answer = answer_of(engine, question)
         return answer, time.perf_counter() - started
 
-    return interruptible(engine, work)
+    return interruptible(engine, work, timeout_seconds)
 
 
 def answer_of(engine: "Engine", question: "Question") -> "pa.Table":
@@ -155,13 +167,15 @@ def answer_of(engine: "Engine", question: "Question") -> "pa.Table":
     if frames is not None and question.frames is not None:
         from polars import CompatLevel
 
-        return question.frames(frames).collect().to_arrow(compat_level=CompatLevel.oldest())
-    return engine.sql(question.sql)
+        with getattr(engine, "reading", nullcontext)():
+            answer = question.frames(frames).collect()
+        return answer.to_arrow(compat_level=CompatLevel.oldest())
+    return engine.sql(question.sql, question.parameters)
 
 
-def interruptible(engine: "Engine", work: Callable[[], T]) -> T:
-    """Do `work` in a thread of its own, so that Ctrl-C is heard while an engine computes: then the engine
-    is told to cancel, and we leave. A time limit would end the work in the same way."""
+def interruptible(engine: "Engine", work: Callable[[], T], timeout_seconds: float | None = None) -> T:
+    """Do `work` in a thread of its own, so that Ctrl-C is heard while an engine computes, and its time can be
+    over: then the engine is told to cancel, and we leave. Raises TimedOut."""
     done: list[T] = []
     failed: list[BaseException] = []
     over = threading.Event()  # not Thread.join(): in Python 3.11 an interrupted join forgets its thread
@@ -176,29 +190,22 @@ def interruptible(engine: "Engine", work: Callable[[], T]) -> T:
 
     threading.Thread(target=run, name=engine.name, daemon=True).start()
     try:
-        over.wait()
+        in_time = over.wait(timeout_seconds)
     except BaseException:  # Ctrl-C, or SIGTERM as SystemExit
-        engine.interrupt()
-        over.wait(CANCEL_SECONDS)
+        _cancel(engine, over)
         raise
+    if not in_time:
+        _cancel(engine, over)
+        raise TimedOut(
+            f"{engine.name}: no answer in {timeout_seconds:g} s, so it was cancelled: "
+            "give it longer (--timeout), or ask for less"
+        )
     if failed:
         raise failed[0]
     return done[0]
 
 
-def _compare(question: "Question", answers: "dict[str, pa.Table]") -> None:
-    reference, *others = answers
-    found = {
-        name: difference(answers[reference], answers[name], ordered=question.ordered, names=(reference, name))
-        for name in others
-    }
-    if not any(found.values()):
-        return
-    differing = "; ".join(told for told in found.values() if told)
-    equal = [name for name, told in found.items() if told is None]
-    agreeing = (
-        f"; {' and '.join(equal)} {'agrees' if len(equal) == 1 else 'agree'} with {reference}"
-        if equal
-        else ""
-    )
-    raise ProofFailed(f"✗ the answers differ, so no times: {differing}{agreeing}")
+def _cancel(engine: "Engine", over: threading.Event) -> None:
+    with suppress(Exception):  # the connection may be gone; what is told is why we cancel
+        engine.interrupt()
+    over.wait(CANCEL_SECONDS)

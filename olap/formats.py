@@ -125,12 +125,12 @@ def _write_json(answer: pa.Table, out: TextIO) -> None:
 
 
 def _json_rows(answer: pa.Table) -> Iterator[str]:
-    names = _unique(answer.schema.names)
+    names = unique(answer.schema.names)
     for row in _rows(answer):
         yield json.dumps(dict(zip(names, map(_json_value, row), strict=True)), ensure_ascii=False)
 
 
-def _unique(names: Sequence[str]) -> list[str]:
+def unique(names: Sequence[str]) -> list[str]:
     """An object has no two members of one name: the second `n` becomes `n_2`."""
     found: list[str] = []
     for name in names:

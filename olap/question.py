@@ -3,12 +3,15 @@
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from lakehouse.engines import NO_PARAMETERS
+from lakehouse.engines.parameters import Parameters
+from olap.parameters import chosen, typed
 from ridelake.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,20 +28,34 @@ _SQL_TOKEN = re.compile(
 )
 
 
+# "-- $alpha = 0.5: what it means" above the SQL: a parameter and its value where none is given.
+_DECLARATION = re.compile(r"-- \$(\w+) = ([^:]+): (.+)")
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Something to ask. `frames` is the same question for Polars, or None where only the SQL is known:
-    then Polars answers the SQL as well as it can."""
+    """Something to ask, with values for the `$names` in its SQL. `frames` is the same question for Polars,
+    or None where only the SQL is known: then Polars answers the SQL as well as it can. `meanings` are of the
+    parameters, in words."""
 
     name: str
     purpose: str
     sql: str
     frames: "FrameAnswer | None" = None
+    parameters: Parameters = field(default_factory=dict)
+    meanings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ordered(self) -> bool:
         """Whether the SQL decides the order of the rows, so that another order is another answer."""
         return is_ordered(self.sql)
+
+    def given(self, parameters: Parameters) -> "Question":
+        """The question with these values instead of its own. Raises UsageError for a name that it lacks."""
+        if not parameters:
+            return self
+        values = chosen(self.parameters, parameters, self.name)
+        return replace(self, parameters=values, frames=self.frames and _frames(self.name, values))
 
 
 @cache
@@ -61,9 +78,9 @@ def find(name: str) -> Question:
     raise UsageError(f"there is no question '{name}': {meant}run `ridelake ask` for the list")
 
 
-def free(sql: str) -> Question:
+def free(sql: str, parameters: Parameters = NO_PARAMETERS) -> Question:
     """A user's own SQL as a question without a name."""
-    return Question(name="", purpose="", sql=sql)
+    return Question(name="", purpose="", sql=sql, parameters=parameters)
 
 
 def is_ordered(sql: str) -> bool:
@@ -81,10 +98,23 @@ def is_ordered(sql: str) -> bool:
 
 
 def _read(name: str, sql: str) -> Question:
+    purpose, *lines = sql.splitlines()
+    declared = [found.groups() for line in lines if (found := _DECLARATION.fullmatch(line))]
+    values = {parameter: typed(value) for parameter, value, _ in declared}
+    return Question(
+        name,
+        purpose.removeprefix("--").strip(),
+        sql,
+        _frames(name, values),
+        values,
+        {parameter: meaning for parameter, _, meaning in declared},
+    )
+
+
+def _frames(name: str, values: Parameters) -> "FrameAnswer":
     def frames(tables: "Mapping[str, pl.LazyFrame]") -> "pl.LazyFrame":
         # Imported when asked for: Polars takes a fifth of a second, and the list of questions needs none.
-        answer: FrameAnswer = import_module(f"olap.questions.{name}").answer
-        return answer(tables)
+        answer: Callable[..., pl.LazyFrame] = import_module(f"olap.questions.{name}").answer
+        return answer(tables, **values)
 
-    purpose = sql.splitlines()[0].removeprefix("--").strip()
-    return Question(name, purpose, sql, frames)
+    return frames

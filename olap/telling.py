@@ -1,80 +1,154 @@
-"""How an answer is told: the answer alone on stdout; who gave it, and how fast, on stderr."""
+"""How an answer is told: the answer alone on stdout or in a file; who gave it, and how fast, on stderr."""
 
-import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.engines import ENGINE_NAMES, open_engine
-from lakehouse.epoch import newest_epoch
+from lakehouse.engines import ENGINE_NAMES, left_out_of_all, open_engines
 from olap.answer import checksum
 from olap.ask import ROUNDS_MAX, Asked, Run, ask
-from olap.formats import aligned, write
-from ridelake.errors import NotReady, QueryRejected, UsageError
+from olap.comparison import AnswersDiffer
+from olap.formats import aligned
+from olap.output import deliver, settled_format
+from olap.pinned import pinned
+from ridelake.errors import QueryRejected, RidelakeError, TimedOut, UsageError
 from ridelake.screen import note, say_json
 from ridelake.settings import Settings
 
 if TYPE_CHECKING:
+    from lakehouse.engines import Engine
     from lakehouse.epoch import Epoch
     from olap.question import Question
+    from olap.why import Touched
 
-# A table is read by a person: more rows than this scroll away. Programs (csv, json) get all.
-TABLE_ROWS_MAX = 100
+# A table on a terminal is read by a person: more rows than this scroll away. Everybody else gets all.
+TERMINAL_ROWS_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """How the answer is wanted: in which format (None: what suits the place), in which file (None: stdout),
+    how many rows of it (None: all, or what a terminal can show), or a report about it instead. `timing`:
+    whether the remark on stderr says how long it took; `why`: whether what had to be touched is told too."""
+
+    format_: str | None = None
+    file: str | None = None
+    limit: int | None = None
+    as_json: bool = False
+    timing: bool = True
+    why: bool = False
 
 
 def ask_and_tell(
     settings: Settings,
     question: "Question",
     engines: Sequence[str],
+    telling: Telling,
     *,
-    format_: str | None,
-    limit: int | None,
-    as_json: bool,
     repeat: bool,
+    as_of: str | None = None,
+    fresh: bool = False,
+    timeout_seconds: float | None = None,
 ) -> None:
-    """Ask the question of the engines over the newest epoch and tell the answer.
+    """Ask the question of the engines and tell the answer: over the newest epoch, one of then, or as of now.
 
-    Raises QueryRejected if an engine refuses the SQL, even where others answer."""
-    names = chosen(engines)
-    epoch = _epoch_for(names, settings)
+    Raises QueryRejected if an engine refuses the SQL, and TimedOut if one is not done in time, even where
+    others answer."""
+    if telling.as_json and telling.file is not None:
+        raise UsageError("--json is a report and -o takes the answer: give one of them")
+    settled_format(telling.format_, telling.file)  # a call that is off is told so before the work
+    names = chosen(engines, without=unasked(settings, as_of))
     with ExitStack() as opened:
-        asked = _asked(
+        epoch = opened.enter_context(pinned(settings, names, as_of=as_of, fresh=fresh))
+        over = opened.enter_context(open_engines(names, settings, epoch))
+        answer_and_tell(
             question,
-            [opened.enter_context(open_engine(name, settings, epoch)) for name in names],
+            over,
             epoch,
-            ROUNDS_MAX if repeat else 1,
+            telling,
+            rounds_max=ROUNDS_MAX if repeat else 1,
+            timeout_seconds=timeout_seconds,
         )
-    if as_json:
-        say_json(report(asked, epoch))
+
+
+def unasked(settings: Settings, as_of: str | None) -> list[str]:
+    """The engines that `all` does not mean here."""
+    return left_out_of_all(settings) + (["postgres"] if as_of is not None else [])
+
+
+def answer_and_tell(
+    question: "Question",
+    engines: "Sequence[Engine]",
+    epoch: "Epoch | None",
+    telling: Telling,
+    *,
+    rounds_max: int = 1,
+    timeout_seconds: float | None = None,
+) -> None:
+    """The same with engines that are open."""
+    asked = _asked(question, engines, epoch, rounds_max, timeout_seconds)
+    if telling.as_json:
+        touched = _why(asked, engines, epoch, timeout_seconds) if telling.why else {}
+        say_json(report(asked, epoch, touched))
     else:
-        _tell(asked, epoch, format_, limit)
+        _tell(asked, epoch, telling)
+        if telling.why:
+            from olap.why.telling import tell
+
+            tell(asked, _why(asked, engines, epoch, timeout_seconds))
+    if late := [run.refused for run in asked.runs if run.refused is not None and run.timed_out]:
+        raise TimedOut("; ".join(late))
     if asked.refusals:
-        raise QueryRejected("; ".join(_sentence(words) for words in asked.refusals.values()))
+        from olap.refusal import sentence
+
+        raise QueryRejected("; ".join(sentence(words) for words in asked.refusals.values()))
 
 
-def chosen(names: Sequence[str]) -> list[str]:
-    """The engines of `--engine a,b` or `--engine a --engine b`; `all` is every one. Raises UsageError."""
+def _why(
+    asked: Asked, engines: "Sequence[Engine]", epoch: "Epoch | None", timeout_seconds: float | None
+) -> "dict[str, Touched]":
+    from olap.why import why  # only who asks for reasons loads what finds them
+
+    return why(asked, engines, epoch, timeout_seconds)
+
+
+def chosen(names: Sequence[str], without: Sequence[str] = ()) -> list[str]:
+    """The engines of `--engine a,b` or `--engine a --engine b`; `all` is every one but those of `without`.
+    Raises UsageError."""
     wanted = [name.strip().lower() for text in names for name in text.split(",")]
     if "all" in wanted:
-        return list(ENGINE_NAMES)
+        return [name for name in ENGINE_NAMES if name not in without]
     for name in wanted:
         if name not in ENGINE_NAMES:
             raise UsageError(f"there is no engine '{name}': choose from {', '.join(ENGINE_NAMES)} or all")
     return list(dict.fromkeys(wanted))
 
 
-def report(asked: Asked, epoch: "Epoch | None") -> dict[str, Any]:
-    """The form of `--json`: who answered, how fast, and what the answer's checksum is."""
+def report(
+    asked: Asked, epoch: "Epoch | None", touched: "Mapping[str, Touched] | None" = None
+) -> dict[str, Any]:
+    """The form of `--json`: who answered, how fast, and what the answer's checksum is; and why."""
     return {
         "question": asked.question.name or None,
         "sql": asked.question.sql,
+        "parameters": dict(asked.question.parameters),
         "epoch": epoch.number if epoch else None,
+        "token": epoch.token.snapshot if epoch else None,
         "rows": asked.answer.num_rows,
         "equal": True,  # of those that answered; answers that differ make no report
         "checksum": checksum(asked.answer, ordered=asked.question.ordered),
-        "engines": [_run_report(run) for run in asked.runs],
+        "engines": [_run_report(run) | _reason(run.engine, touched or {}) for run in asked.runs],
     }
+
+
+def _reason(engine: str, touched: "Mapping[str, Touched]") -> dict[str, Any]:
+    if engine not in touched:
+        return {}
+    from olap.why.telling import sentence
+
+    return {"why": sentence(touched[engine]), "touched": touched[engine].report()}
 
 
 def _run_report(run: Run) -> dict[str, Any]:
@@ -90,55 +164,57 @@ def _run_report(run: Run) -> dict[str, Any]:
     }
 
 
-def _epoch_for(names: Sequence[str], settings: Settings) -> "Epoch | None":
-    """The newest epoch. Postgres alone needs none: it answers from its rows."""
+def _asked(
+    question: "Question",
+    engines: "Sequence[Engine]",
+    epoch: "Epoch | None",
+    rounds_max: int,
+    timeout_seconds: float | None,
+) -> Asked:
     try:
-        return newest_epoch(settings.lake)
-    except NotReady:
-        if names == ["postgres"]:
-            return None
+        return ask(question, engines, epoch, rounds_max=rounds_max, timeout_seconds=timeout_seconds)
+    except QueryRejected as error:
+        raise _refusal(str(error), question, engines, epoch) from error
+    except AnswersDiffer as error:
+        heads = (("engine", "", False), ("rows", "", True), ("equal", "", False))
+        lines = [
+            (name, f"{rows:,}", "✓" if name in error.trusted else "✗") for name, rows in error.rows.items()
+        ]
+        note("\n".join(aligned(heads, lines)))
         raise
 
 
-def _asked(question: "Question", engines: Sequence[Any], epoch: "Epoch | None", rounds_max: int) -> Asked:
+def _refusal(
+    words: str, question: "Question", engines: "Sequence[Engine]", epoch: "Epoch | None"
+) -> QueryRejected:
+    """One sentence for main() to print, with a hint; the line and the caret are shown above it."""
+    from olap.refusal import drawing, hint, sentence
+    from olap.relations import relations
+
+    if where := drawing(words, question.sql):
+        note(where)
     try:
-        return ask(question, engines, epoch, rounds_max=rounds_max)
-    except QueryRejected as error:
-        where = _where(str(error))
-        if where:
-            note(where)  # line and caret, above the sentence that main() prints
-        raise QueryRejected(_sentence(str(error))) from error
+        meant = hint(words, question.sql, lambda: relations(engines[0], epoch))
+    except RidelakeError:  # no hint, then
+        meant = None
+    return QueryRejected(f"{sentence(words)}: {meant}" if meant else sentence(words))
 
 
-def _sentence(words: str) -> str:
-    """What the engine says is wrong, without its drawing of where: up to `LINE 1:` or an empty line."""
-    lines = words.splitlines()
-    end = next((n for n, line in enumerate(lines) if not line.strip() or line.startswith("LINE ")), None)
-    return " ".join(lines[:end])
-
-
-def _where(words: str) -> str:
-    """`LINE 1: …` and the caret below it, if the engine drew them."""
-    lines = words.splitlines()
-    begin = next((n for n, line in enumerate(lines) if line.startswith("LINE ")), len(lines))
-    return "\n".join(lines[begin:])
-
-
-def _tell(asked: Asked, epoch: "Epoch | None", format_: str | None, limit: int | None) -> None:
-    terminal = sys.stdout.isatty()
-    format_ = format_ or ("table" if terminal else "csv")
-    rows_max = limit if limit is not None else (TABLE_ROWS_MAX if format_ == "table" else 0)
+def _tell(asked: Asked, epoch: "Epoch | None", telling: Telling) -> None:
+    format_ = settled_format(telling.format_, telling.file)
+    for_a_person = format_ == "table" and telling.file is None and sys.stdout.isatty()
+    rows_max = telling.limit if telling.limit is not None else (TERMINAL_ROWS_MAX if for_a_person else 0)
     rows = asked.answer.num_rows
     shown = asked.answer.slice(0, rows_max) if 0 < rows_max < rows else asked.answer
-    write(shown, format_, sys.stdout, width=shutil.get_terminal_size().columns if terminal else None)
-    sys.stdout.flush()
-    if shown.num_rows < rows:
+    deliver(shown, format_, telling.file)
+    if shown.num_rows < rows and format_ != "none":
         note(f"note: the first {shown.num_rows:,} of {rows:,} rows; --limit 0 shows all")
     if len(asked.runs) == 1:
         (run,) = asked.runs
         counted = "1 row" if rows == 1 else f"{rows:,} rows"
+        took = f" in {_seconds(run.usual_seconds)} s" if telling.timing else ""
         state = "the rows as of now" if run.engine == "postgres" or epoch is None else f"epoch {epoch.number}"
-        note(f"{counted} in {_seconds(run.usual_seconds)} s ({run.engine} {run.version}, {state})")
+        note(f"{counted}{took} ({run.engine} {run.version}, {state})")
     else:
         _tell_runs(asked, epoch)
 
@@ -156,7 +232,7 @@ def _tell_runs(asked: Asked, epoch: "Epoch | None") -> None:
 def _run_line(run: Run) -> tuple[str, ...]:
     who = f"{run.engine} {run.version}"
     if run.answer is None:
-        return (who, "", "", "", "refused")
+        return (who, "", "", "", "timed out" if run.timed_out else "refused")
     rows = f"{run.answer.num_rows:,}"
     return (who, _seconds(run.usual_seconds), _seconds(run.first_seconds), rows, "✓")
 

@@ -12,6 +12,7 @@ import importlib.metadata
 import importlib.util
 import os
 import pwd
+import re
 import shlex
 import shutil
 import signal
@@ -33,6 +34,9 @@ STOP_SECONDS_MAX = 60  # a shutdown writes a checkpoint, which a slow disk takes
 
 # Who runs the server when root calls: Postgres refuses root.
 SYSTEM_USER = "ridelake"
+
+# The line in which a program of Postgres says what the matter was.
+CAUSE = re.compile(r"\b(PANIC|FATAL|error):")
 
 # Appended to postgresql.conf of a new cluster.
 CONFIGURATION = """
@@ -177,7 +181,9 @@ def _clear_after_a_kill(cluster: Cluster) -> None:
                 process.wait(10)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
+    # While nobody has taken note of its end, the number still counts as a process to Postgres.
     (cluster.data / "postmaster.pid").unlink(missing_ok=True)
+    (cluster.socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
 
 def _server_account(cluster: Cluster) -> int | None:
@@ -239,5 +245,6 @@ def _run(account: int | None, program: str, arguments: list[str | Path], failure
         )
         if done.returncode != 0:
             output.seek(0)
-            said = output.read().decode(errors="replace").strip().splitlines()
-            raise CannotConnect(f"{failure} ({said[-1] if said else f'exit {done.returncode}'})")
+            said = output.read().decode(errors="replace").strip().splitlines() or [f"exit {done.returncode}"]
+            cause = next((line for line in said if CAUSE.search(line)), said[-1])  # then it tidies up
+            raise CannotConnect(f"{failure} ({cause.strip()})")

@@ -3,10 +3,12 @@
 --   cities ─< zones                    where
 --   accounts ─ riders, drivers         who, and their money
 --   requests ─ rides ─ payments        what was asked, what became of it, what was held for it
+--   ride_events                        every step of every ride, in order, for whoever has to be told
 --   ledger                             every cent that moved, from one account to another
 --
 -- Money is integer cents, time is timestamptz, distance is metres; the unit is in the name.
--- The functions that change these tables are in booking.sql; the audit that doubts them in audit.sql.
+-- tracking.sql, installed before, sees to what an epoch needs; booking.sql turns requests into rides, moves.sql moves them on, guards.sql stops everybody else,
+-- audit.sql doubts them all. docs/store.md says why each lock and each index is there.
 
 CREATE SCHEMA ridelake;
 SET LOCAL search_path = ridelake;
@@ -79,7 +81,7 @@ CREATE TABLE drivers (
     status      driver_status NOT NULL DEFAULT 'offline',
     name        text NOT NULL CHECK (length(name) BETWEEN 1 AND 64),
     FOREIGN KEY (zone_id, city_id) REFERENCES zones (zone_id, city_id)
-) WITH (fillfactor = 50);                          -- claimed and released all day
+) WITH (fillfactor = 10);                          -- room for nine versions of each: see docs/store.md
 
 CREATE INDEX drivers_by_stand ON drivers (city_id, zone_id);
 
@@ -89,7 +91,14 @@ CREATE TYPE ride_status AS ENUM (
     'assigned',                                    -- a ride is born with its driver and its hold, or not at all
     'started',                                     -- assigned -> started
     'completed',                                   -- started -> completed: the hold is captured
-    'cancelled'                                    -- assigned -> cancelled: the hold is voided
+    'cancelled'                                    -- assigned -> cancelled: see cancel_reason
+);
+
+CREATE TYPE cancel_reason AS ENUM (
+    'rider',                                       -- thought again: the hold is voided
+    'driver',                                      -- cannot come: the hold is voided
+    'no_show',                                     -- the rider was not there: a fee is captured, the rest let go
+    'expired'                                      -- nobody moved it for too long: the hold is voided
 );
 
 CREATE TABLE rides (
@@ -110,6 +119,7 @@ CREATE TABLE rides (
     dropoff_zone_id  integer NOT NULL,
     distance_metres  integer NOT NULL CHECK (distance_metres >= 0),
     status           ride_status NOT NULL DEFAULT 'assigned',
+    cancel_reason    cancel_reason,
 
     FOREIGN KEY (pickup_zone_id, city_id) REFERENCES zones (zone_id, city_id),
     FOREIGN KEY (dropoff_zone_id, city_id) REFERENCES zones (zone_id, city_id),
@@ -117,17 +127,19 @@ CREATE TABLE rides (
     CHECK (started_at >= assigned_at),
     CHECK (ended_at >= coalesce(started_at, assigned_at)),
     CHECK ((started_at IS NOT NULL) = (status IN ('started', 'completed'))),
-    CHECK ((ended_at IS NOT NULL) = (status IN ('completed', 'cancelled')))
+    CHECK ((ended_at IS NOT NULL) = (status IN ('completed', 'cancelled'))),
+    CHECK ((cancel_reason IS NOT NULL) = (status = 'cancelled'))
 );
 
--- The second wall. The first is the row lock in book_ride(); this one stops even a raw INSERT.
+-- The second wall. The first is the row lock in booking.sql; this one stops even a raw INSERT.
 CREATE UNIQUE INDEX one_active_ride_per_driver ON rides (driver_id) WHERE status IN ('assigned', 'started');
 CREATE UNIQUE INDEX one_active_ride_per_rider ON rides (rider_id) WHERE status IN ('assigned', 'started');
 
 CREATE TYPE payment_status AS ENUM (
     'held',                                        -- the fare is set aside in the rider's account
-    'captured',                                    -- held -> captured: it moved to driver and platform
-    'voided'                                       -- held -> voided: it was never taken
+    'captured',                                    -- held -> captured: all of it, or the fee of a no-show
+    'voided',                                      -- held -> voided: it was never taken
+    'refunded'                                     -- captured -> refunded: the platform gave it back
 );
 
 -- One payment a ride, because the ride is its key.
@@ -137,15 +149,29 @@ CREATE TABLE payments (
     captured_cents  bigint NOT NULL DEFAULT 0 CHECK (captured_cents BETWEEN 0 AND held_cents),
     tip_cents       bigint NOT NULL DEFAULT 0 CHECK (tip_cents >= 0),
     status          payment_status NOT NULL DEFAULT 'held',
-    CHECK ((captured_cents > 0) = (status = 'captured')),
-    CHECK (tip_cents = 0 OR status = 'captured')
+    CHECK ((captured_cents > 0) = (status IN ('captured', 'refunded'))),
+    CHECK (tip_cents = 0 OR status IN ('captured', 'refunded'))
+);
+
+-- An outbox: written in the transaction that moves the ride, so that whoever tells the rider and the driver
+-- misses no step and tells of none that did not happen. Steps count 1, 2, 3 within a ride. Rides that came
+-- from files have none. No foreign key: it would look up a ride that the same function has just locked, once
+-- for each step; condition F11 of the audit watches instead.
+CREATE TABLE ride_events (
+    ride_id      bigint NOT NULL,
+    step         smallint NOT NULL CHECK (step BETWEEN 1 AND 3),
+    status       ride_status NOT NULL,
+    happened_at  timestamptz NOT NULL,
+    PRIMARY KEY (ride_id, step)
 );
 
 -- ── Requests: what was decided, once ────────────────────────────────────────────────────────────
 
 CREATE TYPE request_outcome AS ENUM (
     'assigned', 'payment_declined', 'no_driver_available', 'rider_busy', 'unknown_rider', 'unknown_zone',
-    'request_mismatch'                             -- only ever answered, never stored
+    -- Only ever answered, never stored:
+    'request_mismatch',                            -- the id was used before, for something else
+    'invalid_request'                              -- cannot be meant: a fare of nothing, a file's id
 );
 
 -- Written in the same transaction as the ride, so that the same id is decided once and answered the same
@@ -161,7 +187,7 @@ CREATE TABLE requests (
     pickup_zone_id   integer NOT NULL,
     dropoff_zone_id  integer NOT NULL,
     distance_metres  integer NOT NULL,
-    outcome          request_outcome NOT NULL CHECK (outcome <> 'request_mismatch'),
+    outcome          request_outcome NOT NULL CHECK (outcome NOT IN ('request_mismatch', 'invalid_request')),
     CHECK ((outcome = 'assigned') = (ride_id IS NOT NULL AND driver_id IS NOT NULL))
 );
 
@@ -171,7 +197,8 @@ CREATE TYPE transfer_kind AS ENUM (
     'top_up',                                      -- outside -> rider
     'pay',                                         -- rider -> driver: the fare less the commission
     'commission',                                  -- rider -> revenue
-    'tip'                                          -- rider -> driver
+    'tip',                                         -- rider -> driver
+    'refund'                                       -- revenue -> rider: at the platform's expense
 );
 
 -- Double entry in one row: what leaves one account arrives in the other, so each transfer sums to zero
@@ -183,14 +210,25 @@ CREATE TABLE ledger (
     amount_cents     bigint NOT NULL CHECK (amount_cents > 0),
     ride_id          bigint REFERENCES rides,
     moved_at         timestamptz NOT NULL,
+    top_up_id        uuid,                         -- the client's id of a top-up: sent twice, paid in once
     kind             transfer_kind NOT NULL,
     CHECK (from_account_id <> to_account_id),
     CHECK ((kind = 'top_up') = (ride_id IS NULL)),
+    CHECK (top_up_id IS NULL OR kind = 'top_up'),
     UNIQUE (ride_id, kind)                         -- a ride is paid once, and so is each part of it
 );
+
+CREATE UNIQUE INDEX one_transfer_per_top_up ON ledger (top_up_id) WHERE top_up_id IS NOT NULL;
 
 -- The same, one line an account: what a book-keeper reads.
 CREATE VIEW entries AS
     SELECT transfer_id, from_account_id AS account_id, -amount_cents AS amount_cents, kind, moved_at FROM ledger
     UNION ALL
     SELECT transfer_id, to_account_id, amount_cents, kind, moved_at FROM ledger;
+
+-- ── What the lake is made of ────────────────────────────────────────────────────────────────────
+-- tracking.sql gives each a column `tx`: which transaction wrote this version of the row.
+
+SELECT ridelake_tracking.track(relation::regclass)
+FROM unnest(ARRAY['cities', 'zones', 'accounts', 'riders', 'drivers', 'rides', 'payments', 'requests', 'ledger'])
+     AS mine (relation);

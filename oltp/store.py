@@ -8,6 +8,7 @@ from importlib.resources import files
 import psycopg
 from psycopg import Connection, IsolationLevel, errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Identifier
 
@@ -16,17 +17,22 @@ from oltp.places import install_places
 from ridelake.errors import CannotConnect
 from ridelake.settings import Settings
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 3
 SERVER_VERSION_MIN = 150000  # the oldest we test; 14 has no MERGE and ends in 2026
 
 # Any number that nobody else takes: two first users must not both install the schema.
 INSTALL_LOCK = 0x52_49_44_45
 
+# What the promises need of every session, whatever the server, the role or the caller's own options say:
+# statements that see what others have done while they waited, and commits that are on disk when they answer.
+# And no rows left out without a word: of a table whose policies hide some, a query fails.
+PROMISED = r"-c default_transaction_isolation=read\ committed -c synchronous_commit=on -c row_security=off"
+
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Where the store is. `conninfo` is a libpq connection string; the schema is on its search path
-    and its time zone is UTC."""
+    """Where the store is. `conninfo` is a libpq connection string; the schema is on its search path,
+    its time zone is UTC, and it has what the promises need (`PROMISED`)."""
 
     conninfo: str
     server_version: int
@@ -37,29 +43,45 @@ class Store:
         Raises CannotConnect."""
         return _connect(self.conninfo)
 
+    def system_identifier(self) -> str | None:
+        """Which cluster this is, for its whole life; None where the server keeps it from us."""
+        with self.connect() as connection:
+            row = connection.execute(files("oltp").joinpath("system_identifier.sql").read_bytes()).fetchone()
+        return row[0] if row else None
+
+    def has_schema(self) -> bool:
+        """Whether there is a ride store in the database."""
+        with self.connect() as connection:
+            found = connection.execute("SELECT to_regclass('ridelake.schema_version') IS NOT NULL").fetchone()
+        return found == (True,)
+
 
 @contextmanager
-def open_store(settings: Settings) -> Iterator[Store]:
-    """The store that the settings name, with its schema installed.
+def open_store(settings: Settings, *, install: bool = True) -> Iterator[Store]:
+    """The store that the settings name, with its schema installed; or a database as it is, whose own tables
+    are to go into a lake.
 
     Raises CannotConnect if there is no server, an old one, or one with another schema version."""
     if settings.dsn is not None:
-        yield open_database(settings.dsn)
+        yield open_database(settings.dsn, install=install)
     else:
         with open_cluster(settings.home) as cluster:
             ensure_database(cluster.conninfo("postgres"), "ridelake")
-            yield open_database(cluster.conninfo("ridelake"))
+            yield open_database(cluster.conninfo("ridelake"), install=install)
 
 
-def open_database(dsn: str) -> Store:
+def open_database(dsn: str, *, install: bool = True) -> Store:
     """The store in one database; the schema is installed if it is not there."""
     try:
         theirs = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError as error:
         raise CannotConnect(f"not a connection string: {str(error).strip()}") from error
-    options = f"{theirs.get('options') or ''} -c search_path=ridelake,public -c TimeZone=UTC".strip()
+    ours = f"-c search_path=ridelake,public -c TimeZone=UTC {PROMISED}"
+    options = f"{theirs.get('options') or ''} {ours}".strip()
     timeout = theirs.get("connect_timeout") or 10
-    conninfo = make_conninfo(dsn, options=options, application_name="ridelake", connect_timeout=timeout)
+    conninfo = make_conninfo(
+        dsn, options=options, application_name="ridelake", connect_timeout=timeout, client_encoding="utf8"
+    )
     with _connect(conninfo) as connection:
         version = connection.info.server_version
         if version < SERVER_VERSION_MIN:
@@ -67,7 +89,8 @@ def open_database(dsn: str) -> Store:
                 f"this server is Postgres {version // 10000}; ridelake needs 15 or newer: "
                 "point --dsn at a newer one, or leave it out to use the embedded one"
             )
-        _install_schema(connection)
+        if install:
+            _install_schema(connection)
     return Store(conninfo, version)
 
 
@@ -93,6 +116,10 @@ def transaction(
     try:
         with connection.transaction():
             yield connection
+            if connection.info.transaction_status == TransactionStatus.INERROR:
+                # Its statement failed and somebody caught that; the COMMIT would be answered ROLLBACK,
+                # without an error.
+                raise errors.InFailedSqlTransaction("the transaction has failed and cannot be committed")
     except Exception:
         raise
     except BaseException:
@@ -115,11 +142,18 @@ def _connect(conninfo: str) -> Connection[TupleRow]:
         ) from error
 
 
+def install_tracking(connection: Connection[TupleRow]) -> None:
+    """Make the schema `ridelake_tracking`, if it is not there. Inside the caller's transaction."""
+    if connection.execute("SELECT to_regclass('ridelake_tracking.tracked')").fetchone() == (None,):
+        connection.execute(files("oltp").joinpath("tracking.sql").read_bytes())
+
+
 def _install_schema(connection: Connection[TupleRow]) -> None:
     with transaction(connection):
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (INSTALL_LOCK,))
         if connection.execute("SELECT to_regclass('ridelake.schema_version')").fetchone() == (None,):
-            for name in ("schema.sql", "ride_table.sql", "booking.sql"):
+            install_tracking(connection)
+            for name in ("schema.sql", "guards.sql", "booking.sql", "moves.sql", "ride_table.sql"):
                 connection.execute(files("oltp").joinpath(name).read_bytes())
             install_places(connection)
             connection.execute("INSERT INTO schema_version VALUES (%s)", (SCHEMA_VERSION,))

@@ -12,11 +12,15 @@ from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn
 
-import click
+try:
+    import click
 
-from ridelake import __version__
-from ridelake.errors import RidelakeError
-from ridelake.settings import Settings
+    from ridelake import __version__
+    from ridelake.errors import RidelakeError
+    from ridelake.settings import Settings
+except KeyboardInterrupt:  # before `main` can take care of it: that is most of what a short call does
+    print("ridelake: interrupted", file=sys.stderr)
+    sys.exit(128 + signal.SIGINT)
 
 # In the order in which a ride goes through them. A command's module is loaded when it is called.
 COMMANDS = {
@@ -27,13 +31,24 @@ COMMANDS = {
     "seed": "oltp.commands.seed:seed",
     "load": "oltp.commands.load:load",
     "simulate": "oltp.commands.simulate:simulate",
-    "audit": "oltp.commands.audit:audit",
+    "audit": "lakehouse.commands.audit:audit",
+    "acid": "oltp.commands.acid:acid",
     "snapshot": "lakehouse.commands.snapshot:snapshot",
+    "sync": "lakehouse.commands.sync:sync",
     "epochs": "lakehouse.commands.epochs:epochs",
+    "verify": "lakehouse.commands.verify:verify",
+    "maintain": "lakehouse.commands.maintain:maintain",
+    "track": "lakehouse.commands.track:track",
+    "untrack": "lakehouse.commands.track:untrack",
     "sql": "olap.commands.sql:sql",
     "ask": "olap.commands.ask:ask",
+    "xray": "lakehouse.commands.xray:xray",
     "engines": "lakehouse.commands.engines:engines",
 }
+
+
+class ReaderLeft(Exception):
+    """Whoever read our pipe has read enough: not a fault. Both click and rich would exit 1."""
 
 
 class FrontDoor(click.Group):
@@ -51,9 +66,19 @@ class FrontDoor(click.Group):
             command.params.extend(settings_options())
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderLeft from None
+        except SystemExit as left:
+            if isinstance(left.__context__, BrokenPipeError):
+                raise ReaderLeft from None
+            raise
+
 
 def settings_options() -> list[click.Option]:
-    """--home, --dsn, --lake, --debug: taken before or after the command's name."""
+    """--home, --dsn, --lake, --catalog, --spark-master, --debug: taken before or after the command's name."""
 
     def keep(ctx: click.Context, option: click.Parameter, value: Any) -> None:
         given = ctx.find_root().meta.setdefault("ridelake.settings", {})
@@ -71,7 +96,21 @@ def settings_options() -> list[click.Option]:
             help="Folder of the embedded server and the lake [./.ridelake, RIDELAKE_HOME].",
         ),
         option("--dsn", metavar="DSN", help="A Postgres ≥ 15 instead of the embedded one [RIDELAKE_DSN]."),
-        option("--lake", metavar="DIR", help="Folder of the epochs [HOME/lake, RIDELAKE_LAKE]."),
+        option(
+            "--lake", metavar="DIR|URL", help="Folder of the epochs, or s3://… [HOME/lake, RIDELAKE_LAKE]."
+        ),
+        option(
+            "--catalog",
+            metavar="URL",
+            help="Database that says what is published, as SQLAlchemy writes it "
+            "[an SQLite file in the lake, or in HOME for s3://…; RIDELAKE_CATALOG].",
+        ),
+        option(
+            "--spark-master",
+            metavar="URL",
+            help="Who computes for Spark: local[N], spark://host:7077 or sc://host [local[*], "
+            "RIDELAKE_SPARK_MASTER].",
+        ),
         option("--debug", is_flag=True, help="Show the traceback of an error."),
     ]
 
@@ -93,6 +132,7 @@ def ridelake() -> None:
 # The signals that came. An exception that a signal raised in the middle of some library may arrive here as
 # another one, or not at all; this does not forget.
 _received: list[int] = []
+IMPORT_GRACE_SECONDS = 0.02
 
 
 def main() -> NoReturn:
@@ -100,6 +140,7 @@ def main() -> NoReturn:
     connect, 4 timed out, 130 interrupted (128 + the signal)."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
+    signal.signal(signal.SIGALRM, lambda _, frame: _leave(frame))
     exit_code = _run(sys.argv[1:])
     sys.exit(_fail("interrupted", 128 + _received[0]) if _received else exit_code)
 
@@ -119,10 +160,8 @@ def _run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         _received.append(signal.SIGINT)
         return 130
-    except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # the reader of our pipe left: not a fault
+    except ReaderLeft:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still in the buffers goes there
         return 0
     except Exception as error:
         if "--debug" in arguments:
@@ -133,15 +172,30 @@ def _run(arguments: list[str]) -> int:
             return _fail(str(error), error.exit_code)
         psycopg = sys.modules.get("psycopg")  # not imported for this: most commands do without
         if psycopg is not None and isinstance(error, psycopg.OperationalError):
-            return _fail(
-                f"Postgres went away ({error}): what it acknowledged is kept, run the command again", 3
-            )
+            said = str(error).strip().split("\n", 1)[0]
+            if error.sqlstate is None or error.sqlstate.startswith(("08", "57P0")):
+                return _fail(
+                    f"Postgres went away ({said}): what it acknowledged is kept, run the command again", 3
+                )
+            return _fail(f"Postgres gave up: {said} (SQLSTATE {error.sqlstate})", 1)
         return _fail(f"{type(error).__name__}: {error} (a fault of ridelake; --debug shows where)", 1)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     """Ctrl-C, SIGTERM and SIGHUP leave alike: through every `finally`."""
     _received.append(number)
+    _leave(frame)
+
+
+def _leave(frame: FrameType | None) -> None:
+    """Not in the middle of an import, which would leave half a module to the `finally`s, and which a library
+    in Rust answers with a panic: then a moment later."""
+    outer = frame
+    while outer is not None:
+        if outer.f_code.co_filename.startswith("<frozen importlib"):
+            signal.setitimer(signal.ITIMER_REAL, IMPORT_GRACE_SECONDS)
+            return
+        outer = outer.f_back
     raise KeyboardInterrupt
 
 

@@ -3,6 +3,7 @@
     RidelakeError            exit 1   the work was asked for rightly and failed
     ├── ProofFailed          exit 1   an audit, a comparison or a check found a difference
     ├── QueryRejected        exit 1   an engine refused the SQL
+    ├── Closed               exit 1   it was closed before it was asked
     ├── UsageError           exit 2   the words of the call are off
     │   ├── BadInput         exit 2   a file that cannot be what it was said to be
     │   └── NotReady         exit 2   something has to be done first
@@ -30,6 +31,10 @@ class QueryRejected(RidelakeError):
     """The engine did not accept the SQL; its own words are kept."""
 
 
+class Closed(RidelakeError):
+    """Work for something that has been closed; it was not accepted."""
+
+
 class UsageError(RidelakeError):
     """The call's words are off."""
 
@@ -45,7 +50,7 @@ class NotReady(UsageError):
 
 
 class CannotConnect(RidelakeError):
-    """Postgres cannot be reached, started, or used."""
+    """Postgres, or the server of a remote lake or catalog, cannot be reached, started, or used."""
 
     exit_code = 3
 

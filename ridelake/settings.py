@@ -1,19 +1,90 @@
-"""Where things are: three facts, read once at the edge and passed down."""
+"""Where things are: a few facts, read once at the edge and passed down."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from ridelake.errors import UsageError
+
+S3 = "s3://"
+
+# What every S3 server and every library that reads it takes for itself, and for nothing else.
+S3_ROOT = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._=-]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class LakeAddress:
+    """Where the epochs are. `root`: an absolute folder, or s3://bucket/prefix. What is published is said by
+    an SQLite file, `catalog_file`, or by the database at the SQLAlchemy URL `catalog_url`. `s3_endpoint`: of
+    a server that is not Amazon's."""
+
+    root: str
+    catalog_file: Path | None
+    catalog_url: str | None = None
+    s3_endpoint: str | None = None
+
+    @classmethod
+    def at(
+        cls,
+        root: str | Path,
+        catalog_url: str | None = None,
+        s3_endpoint: str | None = None,
+        *,
+        home: Path | None = None,
+    ) -> "LakeAddress":
+        """Without a catalog it is an SQLite file: beside the files, or in `home` if they are far away."""
+        if str(root).startswith(S3):
+            text = str(root).rstrip("/")
+            if not S3_ROOT.fullmatch(text):
+                raise UsageError(
+                    f"{root} is not s3://bucket/prefix: write letters, digits and . _ - = between the slashes"
+                )
+            name = text.removeprefix(S3).replace("/", "%2F")  # no two lakes share it
+            file = (home or Path.cwd()) / f"{name}.sqlite"
+        else:
+            text = str(Path(root).expanduser().resolve())  # one lake has one name
+            file = Path(text) / "catalog.sqlite"
+        return cls(text, None if catalog_url else file, catalog_url, s3_endpoint)
+
+    @property
+    def remote(self) -> bool:
+        return self.root.startswith(S3)
+
+    @property
+    def bucket(self) -> str:
+        """Of a lake that is remote."""
+        return self.root.removeprefix(S3).split("/", 1)[0]
+
+    @property
+    def folder(self) -> Path:
+        """Of a lake that is not remote."""
+        assert not self.remote
+        return Path(self.root)
+
+    def join(self, *parts: str) -> str:
+        return "/".join((self.root, *parts))
+
+    def manifest(self, number: int) -> str:
+        """What epoch `number` is made of, as JSON."""
+        return self.join("epochs", f"{number:05d}.json")
+
+    def relative(self, location: str) -> str:
+        assert location.startswith(f"{self.root}/")
+        return location[len(self.root) + 1 :]
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`home`: folder of the embedded server and of the default lake. `dsn`: a Postgres to use instead
-    of the embedded one, or None. `lake`: folder of the epochs. `debug`: show tracebacks."""
+    of the embedded one, or None. `lake`: where the epochs are. `debug`: show tracebacks. `spark_master`: who
+    computes for Spark, or None for this machine."""
 
     home: Path
-    lake: Path
+    lake: LakeAddress
     dsn: str | None = None
     debug: bool = False
+    spark_master: str | None = None
 
     @classmethod
     def read(
@@ -23,14 +94,40 @@ class Settings:
         home: str | None = None,
         dsn: str | None = None,
         lake: str | None = None,
+        catalog: str | None = None,
         debug: bool = False,
+        spark_master: str | None = None,
     ) -> "Settings":
-        """A flag wins over `RIDELAKE_HOME`, `RIDELAKE_DSN`, `RIDELAKE_LAKE`, which win over `./.ridelake`."""
+        """A flag wins over `RIDELAKE_HOME`, `RIDELAKE_DSN`, `RIDELAKE_LAKE`, `RIDELAKE_CATALOG`, which win
+        over what is under `./.ridelake`. An S3 server that is not Amazon's: `RIDELAKE_S3_ENDPOINT`, or
+        what Amazon's own tools read. Raises UsageError for an address that is none."""
         home_path = Path(home or environment.get("RIDELAKE_HOME") or ".ridelake").expanduser().absolute()
-        lake_text = lake or environment.get("RIDELAKE_LAKE")
         return cls(
             home=home_path,
-            lake=Path(lake_text).expanduser().absolute() if lake_text else home_path / "lake",
+            lake=LakeAddress.at(
+                lake or environment.get("RIDELAKE_LAKE") or home_path / "lake",
+                catalog or environment.get("RIDELAKE_CATALOG") or None,
+                _s3_endpoint(environment),
+                home=home_path,
+            ),
             dsn=dsn or environment.get("RIDELAKE_DSN") or None,
             debug=debug,
+            spark_master=_spark_master(spark_master or environment.get("RIDELAKE_SPARK_MASTER") or None),
         )
+
+
+def _spark_master(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(r"local(\[(\*|[1-9]\d*)\])?|spark://\S+:\d+|sc://\S+", text):
+        raise UsageError(
+            f"--spark-master takes local[4], spark://host:7077 or sc://host:15002 (Spark Connect), not {text}"
+        )
+    return text
+
+
+def _s3_endpoint(environment: Mapping[str, str]) -> str | None:
+    for name in ("RIDELAKE_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        if url := environment.get(name):
+            if not re.fullmatch(r"https?://[^/?#]+/?", url):
+                raise UsageError(f"{name} takes an address like http://localhost:9000, not {url}")
+            return url.rstrip("/")
+    return None

@@ -3,7 +3,9 @@
 import fcntl
 import itertools
 import os
+import pwd
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from oltp.cluster import Cluster
@@ -19,8 +22,10 @@ from oltp.seed import seed_rides
 from oltp.store import Store, ensure_database, open_database
 
 REAL_DATA = Path(os.environ.get("RIDELAKE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 RUN_HOME = "RIDELAKE_TEST_HOME"
 SEEDED_RIDES = 2_000
+DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 _numbers = itertools.count()
 
 
@@ -81,6 +86,32 @@ def real_data() -> Path:
     if not REAL_DATA.is_dir():
         pytest.skip("real trip files are not here; set RIDELAKE_TEST_DATA to their folder")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def postgres_15() -> Iterator[str]:
+    """The oldest server we promise, if this machine has one; its DSN."""
+    if not (DEBIAN_15 / "pg_ctl").exists():
+        pytest.skip("PostgreSQL 15 is not installed (Debian: postgresql-15)")
+    account = pwd.getpwnam("postgres").pw_uid if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="ridelake-15-"))
+    if account is not None:
+        os.chown(folder, account, -1)
+
+    def run(program: str, *arguments: str) -> None:
+        subprocess.run(
+            [DEBIAN_15 / program, "-D", folder / "data", *arguments],
+            check=True,
+            cwd="/",
+            stdout=subprocess.DEVNULL,
+            user=account,
+        )
+
+    run("initdb", "--auth=trust", "--username=ridelake", "--no-sync")
+    run("pg_ctl", "start", "-w", "-l", str(folder / "log"), "-o", f"-k {folder} -c listen_addresses=''")
+    yield make_conninfo(host=str(folder), user="ridelake", dbname="postgres")
+    run("pg_ctl", "stop", "-w", "-m", "immediate")
+    shutil.rmtree(folder)
 
 
 @contextmanager

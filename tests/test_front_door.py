@@ -9,14 +9,17 @@ import time
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 
+import ridelake.__main__ as front_door
 from ridelake.__main__ import COMMANDS
-from ridelake.errors import CannotConnect, RidelakeError
-from ridelake.settings import Settings
+from ridelake.errors import CannotConnect, RidelakeError, UsageError
+from ridelake.settings import LakeAddress, Settings
 
 MODULE = [sys.executable, "-m", "ridelake"]
 TIMEOUT_SECONDS = 120
+SLOW = pytest.mark.slow
 
 
 def ridelake(home: Path, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
@@ -71,6 +74,10 @@ def test_no_command_at_all_shows_the_help(tmp_path: Path):
         (["seed", "--nope"], 2, "--nope"),
         (["simulate", "--rides", "5", "--seconds", "5"], 2, "not both"),
         (["simulate"], 2, "run `ridelake seed`"),
+        (["acid", "--think-ms", "nan"], 2, "--think-ms nan: a number from 0 to 1000"),
+        (["acid", "--rounds", "99999999999999999"], 2, "--rounds"),
+        (["acid", "--drivers", "1000000000"], 2, "--drivers"),
+        (["acid", "--hermitage", "--rounds", "25"], 2, "--rounds: --hermitage has no rivals"),
         (["demo", "some.parquet"], 2, "--from"),
         (["demo", "--from", "absent.parquet"], 2, "absent.parquet"),
         (["load", "absent.parquet"], 2, "absent.parquet"),
@@ -124,8 +131,8 @@ def _average_price(home: Path) -> float:
 def test_settings_are_taken_before_and_after_the_command_and_from_the_environment(tmp_path: Path):
     assert ridelake(tmp_path, "--home", "one", "status").stdout.splitlines()[0].endswith("/one")
     assert ridelake(tmp_path, "status", "--home", "two").stdout.splitlines()[0].endswith("/two")
-    assert Settings.read({"RIDELAKE_HOME": "/a", "RIDELAKE_LAKE": "/b"}).lake == Path("/b")
-    assert Settings.read({"RIDELAKE_HOME": "/a"}, home="/c").lake == Path("/c/lake")
+    assert Settings.read({"RIDELAKE_HOME": "/a", "RIDELAKE_LAKE": "/b"}).lake == LakeAddress.at("/b")
+    assert Settings.read({"RIDELAKE_HOME": "/a"}, home="/c").lake == LakeAddress.at("/c/lake")
     assert Settings.read({"RIDELAKE_DSN": ""}).dsn is None
 
 
@@ -142,8 +149,45 @@ def test_every_error_has_an_exit_code_of_the_convention():
     assert {error.exit_code for error in family(RidelakeError)} == {1, 2, 3, 4}
 
 
+def test_a_ctrl_c_while_it_is_loading_is_one_line(tmp_path: Path):
+    (tmp_path / "click.py").write_text(
+        "raise KeyboardInterrupt"
+    )  # found first, as the folder is the current one
+    done = ridelake(tmp_path, "--help")
+    assert (done.returncode, done.stderr) == (130, "ridelake: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "exit_code", "says"),
+    [
+        (None, 3, "Postgres went away (no words)"),
+        ("08006", 3, "Postgres went away (no words)"),
+        ("57P01", 3, "Postgres went away (no words)"),
+        ("57014", 1, "Postgres gave up: no words (SQLSTATE 57014)"),  # statement_timeout
+        ("53100", 1, "Postgres gave up: no words (SQLSTATE 53100)"),  # the disk is full
+    ],
+)
+def test_only_a_server_that_has_gone_is_said_to_have_gone(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    sqlstate: str | None,
+    exit_code: int,
+    says: str,
+):
+    def fail(*arguments: object, **more: object) -> None:
+        error = psycopg.OperationalError("no words\nCONTEXT: many more")
+        error.sqlstate = sqlstate
+        raise error
+
+    monkeypatch.setattr(front_door.ridelake, "main", fail)
+    assert front_door._run(["audit"]) == exit_code
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("after_seconds", [0.1, 1.5, 4])
+@pytest.mark.parametrize("after_seconds", [pytest.param(0.1, marks=SLOW), 1.5, pytest.param(4, marks=SLOW)])
 def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, stop: signal.Signals, after_seconds: float):
     demo = subprocess.Popen(
         [*MODULE, "demo", "--quick"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -161,6 +205,37 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, stop: signal.Sign
     assert left_in(tmp_path) == []
 
 
+SLOW_IMPORT = """
+import signal, sys, time
+import ridelake.__main__ as front_door
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "slow":
+            signal.raise_signal(signal.SIGTERM)
+            print("imported")
+
+def command(*_, **__):
+    try:
+        import slow
+    except ImportError:
+        time.sleep(10)
+
+sys.meta_path.insert(0, Slow())
+front_door.ridelake.main = command
+front_door.main()
+"""
+
+
+def test_an_interrupt_waits_for_an_import_and_not_longer(tmp_path: Path):
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", SLOW_IMPORT], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, "imported\n"), done.stderr
+    assert done.stderr == "ridelake: interrupted\n"
+    assert time.monotonic() - began < 8
+
+
+@pytest.mark.slow
 def test_a_server_that_is_killed_under_a_simulation_is_one_line_and_the_audit_passes_after_it(tmp_path: Path):
     assert ridelake(tmp_path, "seed", "--rides", "500").returncode == 0
     command = [*MODULE, "simulate", "--seconds", "60", "--clients", "4"]
@@ -204,3 +279,24 @@ def test_a_closed_pipe_is_no_fault(lake_home: Path):
     )
     assert done.stdout.startswith("ride_id")
     assert done.stderr.count("\n") <= 1
+
+
+@pytest.mark.parametrize("arguments", [["ask"], ["status"]], ids=["a table", "lines"])
+def test_a_pipe_that_was_closed_before_the_answer_is_no_fault(tmp_path: Path, arguments: list[str]):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*MODULE, *arguments], cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_spark_master_is_one_or_is_refused():
+    assert Settings.read({}).spark_master is None
+    assert Settings.read({"RIDELAKE_SPARK_MASTER": "spark://h:7077"}).spark_master == "spark://h:7077"
+    both = Settings.read({"RIDELAKE_SPARK_MASTER": "sc://h"}, spark_master="local[2]")
+    assert both.spark_master == "local[2]"
+    for wrong in ("h:7077", "spark://h", "local[0]", "yarn"):
+        with pytest.raises(UsageError, match="--spark-master takes"):
+            Settings.read({}, spark_master=wrong)

@@ -29,20 +29,28 @@ def test_every_make_target_of_the_readme_exists():
 def test_the_commands_of_the_readme_run_in_its_order(tmp_path: Path):
     commands = [words[1:] for words in commands_of_the_readme() if words[0] == "ridelake"]
     assert len(commands) >= 7
-    for arguments in commands:
-        small = ["2000" if word == "100000" else word for word in arguments]  # the same, in less time
-        more = ["--rides", "300"] if arguments[0] == "simulate" else []
-        done = subprocess.run(
-            [sys.executable, "-m", "ridelake", *small, *more],
-            cwd=tmp_path,
-            env={name: value for name, value in os.environ.items() if not name.startswith("RIDELAKE_")},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, f"{arguments}: {done.stderr}"
+    ridelake(tmp_path, "up")  # held, the server is not started and stopped for each of them
+    try:
+        for arguments in commands:
+            small = ["2000" if word == "100000" else word for word in arguments]  # the same, in less time
+            more = ["--rides", "300"] if arguments[0] == "simulate" else []
+            done = ridelake(tmp_path, *small, *more)
+            assert done.returncode == 0, f"{arguments}: {done.stderr}"
+    finally:
+        ridelake(tmp_path, "down")
+
+
+def ridelake(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "ridelake", *arguments],
+        cwd=home,
+        env={name: value for name, value in os.environ.items() if not name.startswith("RIDELAKE_")},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def test_the_readme_names_only_commands_and_files_that_are_there():

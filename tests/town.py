@@ -43,7 +43,7 @@ class Town:
     def trace(self) -> dict[str, list[TupleRow]]:
         """Everything that a booking may change, but for the recorded decisions."""
         orders = {"rides": "ride_id", "payments": "ride_id", "ledger": "transfer_id"}
-        orders |= {"accounts": "account_id", "drivers": "driver_id"}
+        orders |= {"accounts": "account_id", "drivers": "driver_id", "ride_events": "ride_id, step"}
         return {table: self.ask(f"SELECT * FROM {table} ORDER BY {key}") for table, key in orders.items()}
 
     def _one(self, query: str, then: tuple[str, int] | None = None) -> int:

@@ -3,19 +3,21 @@
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 
 from bench.demo import scenes
 from bench.demo.scenes import Seen
 from lakehouse.catalog import Lake
-from lakehouse.engines import ENGINE_NAMES, open_engine
-from lakehouse.epoch import newest_epoch
+from lakehouse.engines import open_engine
+from lakehouse.published import newest_epoch
 from olap.question import find
 from oltp.load import CheckedFile
-from oltp.store import open_store
+from oltp.store import Store, open_store
 from ridelake.settings import Settings
 
 SEED = 1
+DEMO_ENGINES = ("postgres", "duckdb", "polars")  # one for each way to hold the rows, or to ask them
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Plan:
     trip_files: Sequence[CheckedFile] = ()
 
 
-FULL = Plan(rides=500_000, requests=4_000)
+FULL = Plan(rides=500_000, requests=3_000)
 QUICK = Plan(rides=50_000, requests=1_000)
 
 
@@ -55,19 +57,7 @@ def story(settings: Settings, plan: Plan) -> Generator[Scene, None, None]:
         assert store is not None, "the scene was played"
         here = store
 
-        if plan.trip_files:
-            names = ", ".join(file.path.name for file in plan.trip_files)
-            yield Scene(
-                "A past",
-                f"Clean {names} and COPY the trips in.",
-                lambda: scenes.loaded_past(here, plan.trip_files, settings.home / "quarantine"),
-            )
-        else:
-            yield Scene(
-                "A past",
-                f"Make up {plan.rides:,} rides of a year in four cities, and COPY them in.",
-                lambda: scenes.seeded_past(here, plan.rides, SEED),
-            )
+        yield _past(here, plan, settings.home / "quarantine")
         yield Scene(
             "Rides are booked, one at a time",
             f"{scenes.CLIENTS} clients at once; a booking holds money and claims a driver, or neither.",
@@ -78,9 +68,14 @@ def story(settings: Settings, plan: Plan) -> Generator[Scene, None, None]:
             "Read all tables in one snapshot; publish them as one epoch of Parquet under Iceberg tables.",
             lambda: scenes.epoch_published(here, Lake.create(settings.lake)),
         )
+        yield Scene(
+            "The lake follows",
+            "Take what has changed as an epoch, twice a second, under bookings; then compare every row.",
+            lambda: scenes.lake_followed(here, Lake.create(settings.lake), plan.requests // 2, SEED + 1),
+        )
 
         epoch = newest_epoch(settings.lake)
-        engines = [opened.enter_context(open_engine(name, settings, epoch)) for name in ENGINE_NAMES]
+        engines = [opened.enter_context(open_engine(name, settings, epoch)) for name in DEMO_ENGINES]
         question = find(scenes.LECTURE).sql.splitlines()
         yield Scene(
             "The lecture's question",
@@ -89,7 +84,7 @@ def story(settings: Settings, plan: Plan) -> Generator[Scene, None, None]:
         )
         yield Scene(
             "Every question, every engine",
-            f"Ask all questions of {', '.join(ENGINE_NAMES)}, in turns; compare the answers.",
+            f"Ask all questions of {', '.join(DEMO_ENGINES)}, in turns; compare the answers.",
             lambda: scenes.all_asked(engines, epoch),
         )
         yield Scene(
@@ -97,3 +92,18 @@ def story(settings: Settings, plan: Plan) -> Generator[Scene, None, None]:
             "Give the same pinned files to engines that know nothing of each other, Postgres out of the way.",
             lambda: scenes.same_files(engines, epoch),
         )
+
+
+def _past(store: Store, plan: Plan, quarantine: Path) -> Scene:
+    if plan.trip_files:
+        names = ", ".join(file.path.name for file in plan.trip_files)
+        return Scene(
+            "A past",
+            f"Clean {names} and COPY the trips in.",
+            lambda: scenes.loaded_past(store, plan.trip_files, quarantine),
+        )
+    return Scene(
+        "A past",
+        f"Make up {plan.rides:,} rides of a year in four cities, and COPY them in.",
+        lambda: scenes.seeded_past(store, plan.rides, SEED),
+    )

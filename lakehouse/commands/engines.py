@@ -19,6 +19,8 @@ def engines(settings: Settings, as_json: bool) -> None:
             "here": package.version() is not None,
             "version": package.version(),
             "reads": package.reads,
+            "s3": package.remote,
+            "apart": package.apart,
             "install": package.install,
         }
         for name, package in ENGINES.items()
@@ -27,6 +29,11 @@ def engines(settings: Settings, as_json: bool) -> None:
         say_json(found)
     else:
         rows = [
-            (one["engine"], one["version"] or f"not here: {one['install']}", one["reads"]) for one in found
+            (
+                one["engine"],
+                one["version"] or "",
+                one["reads"] if one["here"] else f"not here: {one['install']}",
+            )
+            for one in found
         ]
         say_table(("engine", "version", "reads"), rows)

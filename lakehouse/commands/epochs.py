@@ -5,31 +5,36 @@ import click
 from ridelake.screen import note, say_json, say_table
 from ridelake.settings import Settings
 
+WHAT = {"full": "all rows", "changes": "changes", "maintenance": "no rows"}
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
 def epochs(settings: Settings, as_json: bool) -> None:
     """List the published epochs, newest first."""
-    from lakehouse.epoch import read_epochs
+    from lakehouse.published import read_epochs
 
     found = read_epochs(settings.lake)
     if as_json:
         say_json([epoch.report() for epoch in found])
     elif not found:
-        note(f"no epoch yet in {settings.lake}: run `ridelake snapshot`")
+        note(f"no epoch yet in {settings.lake.root}: run `ridelake snapshot`")
     else:
         rows = [
             (
                 epoch.number,
-                f"{epoch.published_at:%Y-%m-%d %H:%M:%S} UTC",
+                f"{epoch.token.taken_at[5:19].replace('T', ' ')}",
+                WHAT[epoch.kind],
+                f"+{epoch.changed:,} −{epoch.gone:,}",
                 epoch.rows,
-                epoch.tables["rides"].rows,
                 len(epoch.files),
                 f"{epoch.bytes / 1e6:,.1f}",
-                f"{epoch.seconds:.1f}",
+                f"{epoch.seconds:.2f}",
+                "yes" if epoch.verified else "",
                 epoch.token.snapshot,
             )
             for epoch in found
         ]
-        say_table(("epoch", "published", "rows", "rides", "files", "MB", "seconds", "token"), rows)
+        heads = ("epoch", "as of (UTC)", "took", "rows ±", "rows", "files", "MB", "s", "equal", "token")
+        say_table(heads, rows, fold="token")

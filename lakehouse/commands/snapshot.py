@@ -2,26 +2,30 @@
 
 import click
 
+from lakehouse.commands.options import store_and_lake, table_option, verify_option
 from ridelake.screen import progress, say, say_json
 from ridelake.settings import Settings
 
 
 @click.command()
+@table_option
+@verify_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
-def snapshot(settings: Settings, as_json: bool) -> None:
-    """Publish all tables, as they are at one moment, as the next epoch."""
-    from lakehouse.catalog import Lake
-    from lakehouse.snapshot import estimate_rows, take_snapshot
-    from oltp.store import open_store
+def snapshot(settings: Settings, tables: tuple[str, ...], verify: bool, as_json: bool) -> None:
+    """Publish all rows of all tables, as they are at one moment, as the next epoch."""
+    from lakehouse.take import estimate_rows, tables_of, take_snapshot
 
-    lake = Lake.create(settings.lake)
-    with open_store(settings) as store, progress("snapshot", estimate_rows(store)) as bar:
-        epoch = take_snapshot(store, lake, bar.advance)
+    with (
+        store_and_lake(settings, tables) as (store, lake),
+        progress("snapshot", estimate_rows(store, tables_of(lake.newest(), tables))) as bar,
+    ):
+        epoch = take_snapshot(store, lake, bar.advance, tables=tables, verify=verify)
     if as_json:
         say_json(epoch.report())
     else:
         say(
             f"epoch {epoch.number}: {epoch.rows:,} rows in {len(epoch.files)} files, "
             f"{epoch.bytes / 1e6:,.1f} MB, {epoch.seconds:.1f} s ({epoch.rows / epoch.seconds:,.0f} rows/s)"
+            + (", equal to Postgres" if epoch.verified else "")
         )

@@ -1,21 +1,27 @@
 """Postgres over its own rows, as of now: the row store's answer to the same question.
 
 Each query is one statement in one REPEATABLE READ READ ONLY transaction. A superuser could still read
-and write files of the server by functions; the role is therefore laid down for the time of the query.
+and write files of the server by functions; the role is therefore laid down for the time of the query. It
+could be taken up again inside of it, by set_config and a function that runs a text as SQL; and some
+functions wait, lock or signal without writing. Those are not let through, by whatever means they are named.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from decimal import Decimal
+from importlib.resources import files
 from itertools import chain
 from typing import Any
 
 import psycopg
 import pyarrow as pa
-from psycopg import Connection, IsolationLevel
+from psycopg import Connection, IsolationLevel, RawCursor
 from psycopg.rows import TupleRow
 
 from lakehouse.columns import arrow_type_of
+from lakehouse.engines import NO_PARAMETERS
+from lakehouse.engines.parameters import Parameters, numbered, placeholders, refuse_wrong_parameters
 from lakehouse.epoch import Epoch
 from oltp.store import Store, open_store, transaction
 from ridelake.errors import CannotConnect, QueryRejected
@@ -25,6 +31,17 @@ BATCH_ROWS = 50_000
 
 # Reads every table and owns nothing; in every Postgres since 14.
 READER = "pg_read_all_data"
+
+EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, VERBOSE, TIMING OFF, FORMAT JSON)\n"
+
+# Looked for in strings and comments too: a pattern that is to find out where those end could be misled, and
+# what a string holds may be run as SQL.
+NOT_LET_THROUGH = re.compile(
+    r"""set_config | (query|cursor)_to_xml | ts_stat | ts_rewrite | pg_sleep | advisory | pg_notify | dblink
+        | pg_(cancel|terminate)_backend | lo_(import|export) | pg_read_(binary_)?file | pg_ls_ | pg_stat_file
+        | U&["']""",
+    re.VERBOSE | re.IGNORECASE,
+)
 
 
 class Postgres:
@@ -42,15 +59,30 @@ class Postgres:
     def version(self) -> str:
         return f"{self._store.server_version // 10_000}.{self._store.server_version % 10_000}"
 
-    def sql(self, query: str) -> pa.Table:
+    def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
+        with self._executed(query, parameters) as cursor:
+            return self._fetch(cursor)
+
+    def plan(self, query: str, parameters: Parameters = NO_PARAMETERS) -> dict[str, Any]:
+        """What EXPLAIN says of the query after doing it, in a transaction like that of `sql`."""
+        with self._executed(EXPLAIN + query, parameters) as cursor:
+            (((plan,),),) = cursor.fetchall()
+            return plan  # type: ignore[no-any-return]
+
+    @contextmanager
+    def _executed(self, query: str, parameters: Parameters) -> Iterator[RawCursor[TupleRow]]:
+        refuse_wrong_parameters(query, parameters)
+        if found := NOT_LET_THROUGH.search(query):
+            raise QueryRejected(f"postgres: {found[0]} is not let through here: leave it out")
+        values = [parameters[name] for name in placeholders(query)] if parameters else None
         try:
             with transaction(self._connection, IsolationLevel.REPEATABLE_READ, read_only=True):
                 if self._superuser:
                     self._connection.execute("SELECT set_config('role', %s, true)", (READER,))
                 # binary: exact, and the protocol in which a message is one statement and not several
-                with self._connection.cursor(binary=True) as cursor:
-                    cursor.execute(query.encode())
-                    return self._fetch(cursor)
+                with RawCursor(self._connection) as cursor:
+                    cursor.execute((numbered(query) if values else query).encode(), values, binary=True)
+                    yield cursor
         except psycopg.Error as error:
             if self._connection.closed:
                 raise CannotConnect(f"Postgres went away: {_said(error)}. Run it again") from error
@@ -97,8 +129,17 @@ class Postgres:
 
 @contextmanager
 def opened(settings: Settings, epoch: Epoch | None) -> Iterator[Postgres]:
-    with open_store(settings) as store, store.connect() as connection:
+    ours = epoch is None or any(table.source.startswith("ridelake.") for table in epoch.tables.values())
+    # Closed, and not left to its own `with`: a query that was given up may still hold a transaction.
+    with open_store(settings, install=ours) as store, closing(store.connect()) as connection:
+        if epoch is not None:  # the tables go by the same names as in the lake
+            relations = [table.relation for table in epoch.tables.values()]
+            connection.execute(_search_path_query(), (relations,))
         yield Postgres(store, connection)
+
+
+def _search_path_query() -> bytes:
+    return files("lakehouse").joinpath("engines", "search_path.sql").read_bytes()
 
 
 def _array(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:

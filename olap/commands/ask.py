@@ -1,45 +1,86 @@
 """`ridelake ask`: a named question, asked of several engines, their answers compared."""
 
+from typing import TYPE_CHECKING
+
 import click
 
-from olap.commands.options import answer_options
+from olap.commands.options import EPILOG, answer_options, complete_questions
 from ridelake.screen import say_json
 from ridelake.settings import Settings
 
+if TYPE_CHECKING:
+    from olap.question import Question
 
-@click.command()
-@click.argument("question", required=False)
+
+@click.command(epilog=EPILOG)
+@click.argument("question", required=False, shell_complete=complete_questions)
 @answer_options(engine="all")
 @click.pass_obj
 def ask(
     settings: Settings,
     question: str | None,
     engines: tuple[str, ...],
+    as_of: str | None,
+    fresh: bool,
+    parameters: tuple[str, ...],
     format_: str | None,
+    file: str | None,
     limit: int | None,
+    timeout_seconds: float | None,
+    why: bool,
     as_json: bool,
 ) -> None:
     """Ask a named QUESTION of every engine; without a name, list the questions.
 
     The answers are compared before any time is shown; if two differ, the exit code is 1.
+
+    \b
+        ridelake ask driver_ranking -p alpha=0.3 -p beta=0.7
+        ridelake ask ride_by_id -p ride_id=42 --engine postgres,duckdb
     """
-    from olap.question import find, questions
+    from olap.question import find
 
     if question is None:
-        if as_json:
-            say_json([{"question": known.name, "purpose": known.purpose} for known in questions().values()])
-        else:
-            _list()
+        _list(as_json)
         return
-    from olap.telling import ask_and_tell
+    from olap.parameters import parse
+    from olap.telling import Telling, ask_and_tell
 
     ask_and_tell(
-        settings, find(question), engines, format_=format_, limit=limit, as_json=as_json, repeat=True
+        settings,
+        find(question).given(parse(parameters)),
+        engines,
+        Telling(format_, file, limit, as_json, why=why),
+        repeat=True,
+        as_of=as_of,
+        fresh=fresh,
+        timeout_seconds=timeout_seconds,
     )
 
 
-def _list() -> None:
+def _list(as_json: bool) -> None:
     from olap.question import questions
+
+    known = questions().values()
+    if as_json:
+        say_json(
+            [
+                {"question": each.name, "purpose": each.purpose, "parameters": _parameters(each)}
+                for each in known
+            ]
+        )
+        return
     from ridelake.screen import say_table
 
-    say_table(("question", "purpose"), [(known.name, known.purpose) for known in questions().values()])
+    def text(question: "Question") -> str:
+        return ", ".join(f"{name}={value}" for name, value in question.parameters.items())
+
+    rows = [(each.name, text(each), each.purpose) for each in known]
+    say_table(("question", "-p", "purpose"), rows, fold="purpose")
+
+
+def _parameters(question: "Question") -> dict[str, dict[str, object]]:
+    return {
+        name: {"value": value, "meaning": question.meanings[name]}
+        for name, value in question.parameters.items()
+    }

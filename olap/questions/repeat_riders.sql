@@ -4,15 +4,22 @@ WITH per_rider AS (
     FROM rides
     WHERE status = 'completed'
     GROUP BY rider_id
+),
+sorted AS (
+    SELECT
+        CASE WHEN taken = 1 THEN 'one' WHEN taken < 5 THEN 'two to four' WHEN taken < 10 THEN 'five to nine'
+             ELSE 'ten and more' END AS rides_taken,
+        taken,
+        fares_cents
+    FROM per_rider
 )
 SELECT
-    CASE WHEN taken = 1 THEN 'one' WHEN taken < 5 THEN 'two to four' WHEN taken < 10 THEN 'five to nine'
-         ELSE 'ten and more' END AS rides_taken,
+    sorted.rides_taken,
     COUNT(*) AS riders,
-    CAST(SUM(taken) AS BIGINT) AS rides,
-    CAST(SUM(fares_cents) AS BIGINT) AS fares_cents,
-    CAST(SUM(fares_cents) AS DOUBLE PRECISION) / CAST(SUM(SUM(fares_cents)) OVER () AS DOUBLE PRECISION)
+    CAST(SUM(sorted.taken) AS BIGINT) AS rides,
+    CAST(SUM(sorted.fares_cents) AS BIGINT) AS fares_cents,
+    CAST(SUM(sorted.fares_cents) AS DOUBLE PRECISION) / CAST((SELECT SUM(fares_cents) FROM per_rider) AS DOUBLE PRECISION)
         AS share_of_fares
-FROM per_rider
-GROUP BY 1
-ORDER BY MIN(taken)
+FROM sorted
+GROUP BY sorted.rides_taken
+ORDER BY MIN(sorted.taken)

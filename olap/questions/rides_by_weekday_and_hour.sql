@@ -1,9 +1,16 @@
 -- When do people ride: how many requests fall on each weekday (1 = Monday) and hour of the city's own clock?
+WITH clocked AS (
+    SELECT
+        CAST(EXTRACT(ISODOW FROM requested_local) AS INTEGER) AS weekday,
+        CAST(EXTRACT(HOUR FROM requested_local) AS INTEGER) AS hour,
+        status
+    FROM rides
+)
 SELECT
-    CAST(EXTRACT(ISODOW FROM requested_local) AS INTEGER) AS weekday,
-    CAST(EXTRACT(HOUR FROM requested_local) AS INTEGER) AS hour,
+    weekday,
+    hour,
     COUNT(*) AS requests,
     COUNT(*) FILTER (WHERE status = 'completed') AS completed
-FROM rides
-GROUP BY 1, 2
-ORDER BY 1, 2
+FROM clocked
+GROUP BY weekday, hour
+ORDER BY weekday, hour

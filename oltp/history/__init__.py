@@ -103,14 +103,15 @@ def _check_zones(connection: Connection[TupleRow], city_id: int, trips: pl.DataF
 def _write_rides(connection: Connection[TupleRow], rides: pl.DataFrame) -> None:
     completed = pl.col("completed")
     fates = rides.with_columns(
-        status=pl.when(completed).then(pl.lit("completed")).otherwise(pl.lit("cancelled"))
+        status=pl.when(completed).then(pl.lit("completed")).otherwise(pl.lit("cancelled")),
+        cancel_reason=pl.when(~completed).then(pl.lit("rider")),
     )
     copy_into(
         connection,
         "rides",
-        fates.select("ride_id", "rider_id", "driver_id", *TRIPS.names(), "assigned_at", "status").drop(
-            "tip_cents"
-        ),
+        fates.select(
+            "ride_id", "rider_id", "driver_id", *TRIPS.names(), "assigned_at", "status", "cancel_reason"
+        ).drop("tip_cents"),
     )
     payments = rides.select(
         "ride_id",

@@ -15,11 +15,11 @@ from psycopg.sql import SQL, Identifier
 from lakehouse.catalog import Lake
 from lakehouse.engines.duckdb import opened
 from lakehouse.epoch import Epoch
-from lakehouse.snapshot import take_snapshot
+from lakehouse.take import take_snapshot
 from oltp.embedded import Cluster
 from oltp.store import Store, open_database
 from ridelake.ride import new_request_id
-from ridelake.settings import Settings
+from ridelake.settings import LakeAddress, Settings
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Published:
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    return Lake.create(tmp_path / "lake")
+    return Lake.create(LakeAddress.at(tmp_path / "lake"))
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def _publish(store: Store, folder: Path) -> Published:
         connection.execute("UPDATE riders SET username = 'Zoë \"Z\", it''s\\n🚕' WHERE rider_id = 1")
         connection.execute("UPDATE riders SET username = E'two\\nlines\\tand \\\\N' WHERE rider_id = 2")
         connection.execute("UPDATE riders SET username = 'NULL' WHERE rider_id = 3")
-    lake = folder / "la[k]e *? #%20 'q"  # a name that globs, URIs and quotes trip over
+    lake = LakeAddress.at(folder / "la[k]e *? #%20 'q")  # a name that globs, URIs and quotes trip over
     epoch = take_snapshot(store, Lake.create(lake))
     return Published(store, Settings(home=folder, lake=lake, dsn=store.conninfo), epoch)
 
@@ -101,7 +101,7 @@ BROKEN = {
 
 
 def _broken(epoch: Epoch) -> dict[str, int]:
-    with opened(Settings(home=Path("unused"), lake=Path("unused")), epoch) as engine:
+    with opened(Settings(home=Path("unused"), lake=LakeAddress.at("unused")), epoch) as engine:
         found = {what: int(engine.sql(query)[0][0].as_py()) for what, query in BROKEN.items()}
     return {what: count for what, count in found.items() if count}
 

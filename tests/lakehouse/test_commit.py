@@ -1,4 +1,4 @@
-"""The calls that pyiceberg does not promise: this fails first when a new version moves them."""
+"""One commit over many tables, in metadata that we write: pyiceberg and Polars read it."""
 
 from importlib import metadata
 from pathlib import Path
@@ -8,93 +8,176 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from lakehouse.commit import (
-    NAMESPACE,
-    LostRace,
-    Staged,
-    move,
-    open_catalog,
-    open_table,
-    stage,
-    with_field_ids,
-)
-from ridelake.errors import RidelakeError
+from lakehouse.commit import TableDraft, open_catalog
+from lakehouse.pointers import NAMESPACE, LostRace, Staged, move, pointers
+from ridelake.errors import UsageError
+from ridelake.settings import LakeAddress
 
-SCHEMA = pa.schema([pa.field("key", pa.int64(), nullable=False), pa.field("word", pa.string())])
+KEY = pa.field("key", pa.int64(), nullable=False)
+WORD = pa.field("word", pa.string(), nullable=False)
+SCHEMA = pa.schema([KEY, WORD])
 
 
 @pytest.fixture
-def catalog(tmp_path: Path):
-    return open_catalog(tmp_path, tmp_path / "catalog.sqlite", 30)
+def address(tmp_path: Path) -> LakeAddress:
+    (tmp_path / "lake").mkdir()
+    return LakeAddress.at(tmp_path / "lake")
 
 
-def staged(catalog, tmp_path: Path, name: str, words: list[str]) -> Staged:
-    table = open_table(catalog, tmp_path, name, SCHEMA)
-    rows = pa.table({"key": range(len(words)), "word": words}, schema=with_field_ids(table, SCHEMA))
-    path = tmp_path / f"{name}-{words[0]}.parquet"
-    pq.write_table(rows, path)
-    return stage(catalog, table, [path], {"ridelake.epoch": "1"})
+@pytest.fixture
+def catalog(address: LakeAddress):
+    return open_catalog(address, 30)
 
 
-def words_of(catalog, name: str) -> list[str]:
-    return catalog.load_table((NAMESPACE, name)).scan().to_arrow()["word"].to_pylist()
+def drafted(catalog, address: LakeAddress, name: str, schema: pa.Schema) -> TableDraft:
+    with catalog.engine.connect() as connection:
+        return TableDraft(address, name, schema, pointers(connection).get(name))
 
 
-def test_this_is_the_pyiceberg_whose_private_calls_were_read():
+@pytest.fixture
+def stage(catalog, address: LakeAddress):
+    """`stage(table, words)`: one more file, in place of `removed` ones."""
+
+    def stage(name: str, words: list[str], removed=(), schema=SCHEMA, alive=None) -> Staged:
+        draft = drafted(catalog, address, name, schema)
+        columns = [range(len(words)), *[words] * (len(schema) - 1)]
+        rows = pa.table(
+            [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)],
+            schema=draft.file_schema,
+        )
+        location = address.join(f"{name}-{words[0]}.parquet")
+        pq.write_table(rows, location)
+        return draft.stage([location], removed, {"ridelake.epoch": "1"}, alive)
+
+    return stage
+
+
+def moved(catalog, *staged: Staged) -> None:
+    with catalog.engine.begin() as connection:
+        move(connection, staged)
+
+
+def words_of(catalog, name: str, snapshot_id: int | None = None) -> list[str]:
+    table = catalog.load_table((NAMESPACE, name))
+    return sorted(table.scan(snapshot_id=snapshot_id).to_arrow()["word"].to_pylist())
+
+
+def test_this_is_the_pyiceberg_that_reads_and_writes_our_manifests():
     assert metadata.version("pyiceberg").startswith("0.12.")
 
 
-def test_staged_is_seen_by_nobody_until_all_are_moved(catalog, tmp_path: Path):
-    both = [staged(catalog, tmp_path, name, ["one"]) for name in ("left", "right")]
+def test_staged_is_seen_by_nobody_until_all_are_moved(catalog, address, stage):
+    both = [stage(name, ["one"]) for name in ("left", "right")]
     assert catalog.list_tables(NAMESPACE) == []
-    with catalog.engine.begin() as connection:
-        move(connection, both)
-    again = [staged(catalog, tmp_path, name, ["two", "three"]) for name in ("left", "right")]
+    moved(catalog, *both)
+    old = {name: [address.join(f"{name}-one.parquet")] for name in ("left", "right")}
+    again = [stage(name, ["two", "three"], old[name]) for name in ("left", "right")]
     assert words_of(catalog, "left") == words_of(catalog, "right") == ["one"]
-    with catalog.engine.begin() as connection:
-        move(connection, again)
-    assert words_of(catalog, "left") == words_of(catalog, "right") == ["two", "three"]
+    moved(catalog, *again)
+    assert words_of(catalog, "left") == words_of(catalog, "right") == ["three", "two"]
     table = catalog.load_table((NAMESPACE, "left"))
     assert table.metadata.format_version == 2
-    assert table.scan(snapshot_id=both[0].snapshot_id).to_arrow()["word"].to_pylist() == ["one"]
+    assert words_of(catalog, "left", both[0].snapshot_id) == ["one"]
     assert table.current_snapshot().summary.additional_properties["ridelake.epoch"] == "1"
     assert table.current_snapshot().summary.additional_properties["total-data-files"] == "1"
-    assert all(path.exists() for one in (*both, *again) for path in one.written)
+    assert all(Path(path).exists() for one in (*both, *again) for path in one.written)
 
 
-def test_a_pointer_that_was_moved_meanwhile_stops_all(catalog, tmp_path: Path):
-    with catalog.engine.begin() as connection:
-        move(connection, [staged(catalog, tmp_path, name, ["one"]) for name in ("left", "right")])
-    ours = [staged(catalog, tmp_path, name, ["ours"]) for name in ("left", "right")]
-    theirs = staged(catalog, tmp_path, "right", ["theirs"])
-    with catalog.engine.begin() as connection:
-        move(connection, [theirs])
-    with pytest.raises(LostRace), catalog.engine.begin() as connection:
-        move(connection, ours)
+def test_a_file_that_is_not_removed_stays_beside_the_new_one(catalog, address, stage):
+    moved(catalog, stage("left", ["one"]))
+    moved(catalog, stage("left", ["two"]))
+    assert words_of(catalog, "left") == ["one", "two"]
+    moved(catalog, stage("left", ["three"], [address.join("left-one.parquet")]))
+    assert words_of(catalog, "left") == ["three", "two"]
+    assert not any(task.delete_files for task in catalog.load_table((NAMESPACE, "left")).scan().plan_files())
+
+
+def test_only_snapshots_that_are_alive_are_remembered(catalog, stage):
+    first, second = stage("left", ["one"]), None
+    moved(catalog, first)
+    second = stage("left", ["two"])
+    moved(catalog, second)
+    moved(catalog, stage("left", ["three"], alive=[second.snapshot_id]))
+    known = {snapshot.snapshot_id for snapshot in catalog.load_table((NAMESPACE, "left")).metadata.snapshots}
+    assert second.snapshot_id in known
+    assert first.snapshot_id not in known
+    assert len(known) == 2
+    assert words_of(catalog, "left") == ["one", "three", "two"]
+
+
+def test_a_pointer_that_was_moved_meanwhile_stops_all(catalog, stage):
+    moved(catalog, *[stage(name, ["one"]) for name in ("left", "right")])
+    ours = [stage(name, ["ours"]) for name in ("left", "right")]
+    moved(catalog, stage("right", ["theirs"]))
+    with pytest.raises(LostRace):
+        moved(catalog, *ours)
     assert words_of(catalog, "left") == ["one"]
-    assert words_of(catalog, "right") == ["theirs"]
+    assert words_of(catalog, "right") == ["one", "theirs"]
 
 
-def test_a_table_that_is_not_new_any_more_stops_all(catalog, tmp_path: Path):
-    ours, theirs = (staged(catalog, tmp_path, "left", [word]) for word in ("ours", "theirs"))
-    with catalog.engine.begin() as connection:
-        move(connection, [theirs])
-    with pytest.raises(IntegrityError), catalog.engine.begin() as connection:
-        move(connection, [ours])
+def test_a_table_that_is_not_new_any_more_stops_all(catalog, stage):
+    ours, theirs = (stage("left", [word]) for word in ("ours", "theirs"))
+    moved(catalog, theirs)
+    with pytest.raises(IntegrityError):
+        moved(catalog, ours)
     assert words_of(catalog, "left") == ["theirs"]
 
 
+def test_what_cannot_be_staged_leaves_nothing(catalog, address, stage):
+    moved(catalog, stage("left", ["one"]))
+    before = {path for path in address.folder.rglob("*") if path.is_file()}
+    draft = drafted(catalog, address, "left", SCHEMA)
+    with pytest.raises(FileNotFoundError):
+        draft.stage([address.join("left-one.parquet"), address.join("nowhere.parquet")], (), {})
+    assert {path for path in address.folder.rglob("*") if path.is_file()} == before
+
+
+# ── Columns that come, go and change ────────────────────────────────────────────────────────────
+
+
+def test_a_new_column_is_added_and_older_rows_have_none_of_it(catalog, stage):
+    moved(catalog, stage("left", ["one"]))
+    with_more = pa.schema([KEY, WORD, pa.field("more", pa.string())])
+    moved(catalog, stage("left", ["two"], schema=with_more))
+    rows = catalog.load_table((NAMESPACE, "left")).scan().to_arrow().to_pylist()
+    assert {row["word"]: row["more"] for row in rows} == {"one": None, "two": "two"}
+
+
+def test_another_order_of_the_columns_changes_nothing(catalog, address, stage):
+    moved(catalog, stage("left", ["one"]))
+    numbers = drafted(catalog, address, "left", SCHEMA).file_schema
+    turned = drafted(catalog, address, "left", pa.schema([WORD, KEY])).file_schema
+    assert {f.name: f.metadata for f in turned} == {f.name: f.metadata for f in numbers}
+
+
+def test_a_column_that_may_be_null_now_may_be_null_in_the_lake(catalog, stage):
+    moved(catalog, stage("left", ["one"]))
+    moved(catalog, stage("left", ["two"], schema=pa.schema([KEY, WORD.with_nullable(True)])))
+    assert not catalog.load_table((NAMESPACE, "left")).schema().find_field("word").required
+    assert words_of(catalog, "left") == ["one", "two"]
+
+
+def test_the_column_of_tracking_may_come_and_go(catalog, stage):
+    tracked = pa.schema([KEY, WORD, pa.field("tx", pa.string())])
+    for words, schema in ((["one"], SCHEMA), (["two"], tracked), (["three"], SCHEMA), (["four"], tracked)):
+        moved(catalog, stage("left", words, schema=schema))
+        names = {field.name for field in catalog.load_table((NAMESPACE, "left")).schema().fields}
+        assert names == set(schema.names)
+    assert words_of(catalog, "left") == ["four", "one", "three", "two"]
+
+
 @pytest.mark.parametrize(
-    "other",
+    ("other", "told"),
     [
-        pa.schema([SCHEMA.field(0)]),
-        pa.schema([SCHEMA.field(0), pa.field("word", pa.int64())]),
-        pa.schema([SCHEMA.field(0), pa.field("word", pa.string(), nullable=False)]),
-        pa.schema([*SCHEMA, pa.field("more", pa.string())]),
-        pa.schema(reversed(SCHEMA)),
+        (pa.schema([KEY]), "word is gone"),
+        (pa.schema([KEY, pa.field("word", pa.int64())]), "word is long and was string"),
+        (pa.schema([pa.field("key", pa.string(), nullable=False), WORD]), "key is string and was long"),
     ],
 )
-def test_other_columns_are_refused(catalog, tmp_path: Path, other: pa.Schema):
-    table = open_table(catalog, tmp_path, "left", SCHEMA)
-    with pytest.raises(RidelakeError, match="has other columns"):
-        with_field_ids(table, other)
+def test_a_column_that_is_gone_or_of_another_type_is_refused(catalog, address, stage, other, told: str):
+    moved(catalog, stage("left", ["one"]))
+    with pytest.raises(
+        UsageError, match=rf"table left has other columns .*\({told}\).*: bring the column back"
+    ):
+        drafted(catalog, address, "left", other)
+    assert words_of(catalog, "left") == ["one"]

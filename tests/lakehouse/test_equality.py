@@ -1,6 +1,5 @@
 """An epoch equals Postgres, to the row and to the bit."""
 
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,15 +7,17 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tables import columns_of, exported, rows_of, source_of
 
 from lakehouse.catalog import Lake
-from lakehouse.columns import arrow_schema, read_columns
 from lakehouse.engines import open_engine
-from lakehouse.extract import extract
-from lakehouse.layout import ROW_GROUP_ROWS, TABLES, write_files
-from lakehouse.snapshot import take_snapshot
+from lakehouse.layout import STORE_TABLES
+from lakehouse.sink import TableWriter
+from lakehouse.storage import Storage
+from lakehouse.take import take_snapshot
 from oltp.store import Store
 from ridelake.errors import BadInput
+from ridelake.settings import LakeAddress
 
 EVERY_TYPE = """
 CREATE TYPE colour AS ENUM ('red', 'green "g"');
@@ -43,26 +44,26 @@ def test_every_table_equals_its_rows(published):
         open_engine("postgres", published.settings, None) as rows,
         open_engine("duckdb", published.settings, published.epoch) as files,
     ):
-        for table, order_by in TABLES.items():
+        for table in STORE_TABLES:
             query = f"SELECT * FROM {table} ORDER BY 1"
             expected, found = rows.sql(query), files.sql(query)
             assert found.equals(expected), table
             assert published.epoch.tables[table].rows == len(expected)
-            in_file = pq.read_table(published.epoch.tables[table].files[0])
-            assert in_file.column_names == expected.column_names
-            assert in_file.select(order_by).equals(
-                in_file.select(order_by).sort_by([(name, "ascending") for name in order_by])
-            ), f"{table} is not sorted as its file says"
+            with published.store.connect() as connection:
+                order_by = list(source_of(connection, table).order_by)
+            for location in published.epoch.tables[table].locations:
+                in_file = pq.ParquetFile(location).read()
+                assert in_file.column_names == expected.column_names
+                assert in_file.select(order_by).equals(
+                    in_file.select(order_by).sort_by([(name, "ascending") for name in order_by])
+                ), f"{table} is not sorted as its file says"
 
 
 def test_nulls_extremes_and_awkward_text_come_back_exactly(store: Store, tmp_path: Path):
     with store.connect() as connection:
         connection.execute(EVERY_TYPE)
-        columns = read_columns(connection, "every")
-        schema = arrow_schema(columns)
-        batches = extract(connection, "every", columns, ["key"], ROW_GROUP_ROWS)
-        (file,) = write_files(tmp_path / "every", columns, schema, ["key"], batches)
-    table = pq.read_table(file.path)
+        file = exported(connection, "every", tmp_path)
+    table = pq.ParquetFile(file).read().sort_by("key")
     assert str(table.schema.field("precise").type) == "decimal128(38, 12)"
     assert table.schema.field("key").nullable is False
     first, second, third = table.to_pylist()
@@ -89,32 +90,44 @@ def test_nulls_extremes_and_awkward_text_come_back_exactly(store: Store, tmp_pat
     assert str(second["precise"]) == "12345678901234567890123456.123456789012"
 
 
-def test_batches_end_where_row_groups_end_and_lose_nothing(store: Store, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("lakehouse.layout.FILE_ROW_GROUPS", 2)
+def test_files_end_where_row_groups_end_and_lose_nothing(store: Store, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("lakehouse.layout.ROW_GROUP_ROWS", 100)
+    monkeypatch.setattr("lakehouse.sink.RUN_ROWS", 200)
+    monkeypatch.setattr("lakehouse.sink.SEAL_ROWS", 100)
     with store.connect() as connection:
         connection.execute(
             "CREATE TABLE many AS SELECT i::bigint, repeat('x', i % 7) AS x FROM generate_series(1, 999) i"
         )
-        columns = read_columns(connection, "many")
-        batches = extract(connection, "many", columns, ["i"], 100)
-        files = list(write_files(tmp_path / "many", columns, arrow_schema(columns), ["i"], batches))
+        connection.execute("ALTER TABLE many ADD PRIMARY KEY (i)")
+        table = source_of(connection, "many")
+        rows = rows_of(connection, "many")
+    writer = TableWriter(
+        Storage.of(LakeAddress.at(tmp_path)), table, table.arrow_schema, str(tmp_path / "many")
+    )
+    writer.add_rows(rows.take(list(range(998, -1, -1))))
+    files = writer.finish()
     assert [file.rows for file in files] == [200, 200, 200, 200, 199]
-    together = pa.concat_tables([pq.read_table(file.path) for file in files])
+    together = pa.concat_tables([pq.ParquetFile(file.location).read() for file in files])
     assert together["i"].to_pylist() == list(range(1, 1000))
     assert [len(x) for x in together["x"].to_pylist()] == [i % 7 for i in range(1, 1000)]
-    assert pq.read_metadata(files[0].path).num_row_groups == 2
+    assert pq.read_metadata(files[0].location).num_row_groups == 2
 
 
 def test_a_type_that_would_be_guessed_is_refused_by_name(store: Store):
     with store.connect() as connection:
         connection.execute("CREATE TABLE odd (a int, way point)")
         with pytest.raises(BadInput, match=r"column odd.way is of type point"):
-            read_columns(connection, "odd")
+            columns_of(connection, "odd")
         connection.execute("ALTER TABLE odd DROP COLUMN way, ADD COLUMN n numeric")
         with pytest.raises(BadInput, match=r"column odd.n is of type numeric"):
-            read_columns(connection, "odd")
-        with pytest.raises(BadInput, match="no table nowhere"):
-            read_columns(connection, "nowhere")
+            columns_of(connection, "odd")
+        with pytest.raises(BadInput, match="there is no table nowhere in Postgres"):
+            source_of(connection, "nowhere")
+        with pytest.raises(BadInput, match="odd has no primary key, by which its rows are told apart"):
+            source_of(connection, "odd")
+        connection.execute("CREATE VIEW seen AS SELECT 1 AS one")
+        with pytest.raises(BadInput, match="seen is not a table"):
+            source_of(connection, "seen")
 
 
 @pytest.mark.parametrize("moment", ["infinity", "-infinity", "290000-01-01"])
@@ -122,33 +135,32 @@ def test_a_time_that_arrow_cannot_hold_is_refused(store: Store, moment: str):
     with store.connect() as connection:
         connection.execute("CREATE TABLE late (at timestamptz)")
         connection.execute("INSERT INTO late VALUES (%s)", (moment,))
-        columns = read_columns(connection, "late")
-        with closing(extract(connection, "late", columns, [], 10)) as read:
-            if moment == "290000-01-01":
-                assert len(next(read)) == 1  # the last microsecond of Arrow is in the year 294247
-            else:
-                with pytest.raises(BadInput, match="column at holds 'infinity'"):
-                    next(read)
+        if moment == "290000-01-01":
+            assert len(rows_of(connection, "late")) == 1  # Arrow's last microsecond is in the year 294247
+        else:
+            with pytest.raises(BadInput, match="column at holds 'infinity'"):
+                rows_of(connection, "late")
+            assert connection.execute("SELECT 1").fetchone() == (1,), "the COPY was not ended"
 
 
 def test_an_empty_store_is_an_epoch_like_any_other(store: Store, lake: Lake, monkeypatch):
     monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
     epoch = take_snapshot(store, lake)
     assert epoch.tables["rides"].rows == 0
-    assert len(epoch.tables["rides"].files) == 1
+    assert len(epoch.tables["rides"].locations) == 1
     assert len(pl.scan_iceberg(str(epoch.tables["rides"].metadata)).collect()) == 0
 
 
 def test_any_iceberg_reader_opens_the_tables(published, monkeypatch):
     monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
-    for table in TABLES:
+    for table in STORE_TABLES:
         state = published.epoch.tables[table]
         read = pl.scan_iceberg(str(state.metadata)).collect().sort(pl.nth(0))
-        assert read.equals(pl.scan_parquet(list(state.files), glob=False).collect().sort(pl.nth(0)))
+        assert read.equals(pl.scan_parquet(state.locations, glob=False).collect().sort(pl.nth(0)))
 
 
 def test_the_files_are_laid_out_for_every_engine(published):
-    metadata = pq.read_metadata(published.epoch.tables["rides"].files[0])
+    metadata = pq.read_metadata(published.epoch.tables["rides"].locations[0])
     group = metadata.row_group(0)
     columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
     assert [metadata.schema.column(s.column_index).name for s in group.sorting_columns] == [

@@ -1,17 +1,22 @@
 """A lake over a store, to ask questions of."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.sql import SQL, Identifier
 
 from lakehouse.catalog import Lake
-from lakehouse.engines import ENGINE_NAMES, Engine, open_engine
-from lakehouse.epoch import Epoch, newest_epoch
-from lakehouse.snapshot import take_snapshot
-from oltp.store import Store
-from ridelake.settings import Settings
+from lakehouse.engines import BASE_ENGINES, Engine, open_engine
+from lakehouse.epoch import Epoch
+from lakehouse.published import newest_epoch
+from lakehouse.take import take_snapshot
+from oltp.cluster import Cluster
+from oltp.store import Store, open_database
+from ridelake.settings import LakeAddress, Settings
 
 Snapshot = Callable[[Store], Settings]
 
@@ -19,19 +24,32 @@ Snapshot = Callable[[Store], Settings]
 @pytest.fixture
 def snapshot(tmp_path: Path) -> Snapshot:
     """Publish a store as the next epoch of the test's own lake; the settings lead to both."""
+    return lambda store: _publish(store, tmp_path)
 
-    def publish(store: Store) -> Settings:
-        settings = Settings(home=tmp_path / "home", lake=tmp_path / "lake", dsn=store.conninfo)
-        take_snapshot(store, Lake.create(settings.lake))
-        return settings
 
-    return publish
+def _publish(store: Store, folder: Path) -> Settings:
+    settings = Settings(home=folder / "home", lake=LakeAddress.at(folder / "lake"), dsn=store.conninfo)
+    take_snapshot(store, Lake.create(settings.lake))
+    return settings
 
 
 @pytest.fixture
 def settings(seeded_store: Store, snapshot: Snapshot) -> Settings:
     """2,000 past rides, in Postgres and in epoch 1."""
     return snapshot(seeded_store)
+
+
+@pytest.fixture(scope="module")
+def settings_once(cluster: Cluster, templates: dict[str, str], tmp_path_factory) -> Iterator[Settings]:
+    """The same for a module whose tests change nothing."""
+    folder, name = tmp_path_factory.mktemp("lake"), f"test_{os.getpid()}_olap_module"
+    database, template = Identifier(name), Identifier(templates["seeded"])
+    with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
+        admin.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(database, template))
+        try:
+            yield _publish(open_database(cluster.conninfo(name)), folder)
+        finally:
+            admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(database))
 
 
 @pytest.fixture
@@ -42,6 +60,6 @@ def engines_over() -> Callable[[Settings], AbstractContextManager[tuple[list[Eng
     def opened(settings: Settings) -> Iterator[tuple[list[Engine], Epoch]]:
         epoch = newest_epoch(settings.lake)
         with ExitStack() as engines:
-            yield [engines.enter_context(open_engine(name, settings, epoch)) for name in ENGINE_NAMES], epoch
+            yield [engines.enter_context(open_engine(name, settings, epoch)) for name in BASE_ENGINES], epoch
 
     return opened

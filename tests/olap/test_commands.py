@@ -7,12 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from town import Town
 
+from lakehouse.engines import BASE_ENGINES
 from olap.question import questions
 from oltp.store import Store
-from ridelake.settings import Settings
+from ridelake.settings import LakeAddress, Settings
 
 LECTURE = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
 CITIES = "SELECT city_id, name FROM cities ORDER BY city_id LIMIT 2"
@@ -21,7 +23,7 @@ CITIES = "SELECT city_id, name FROM cities ORDER BY city_id LIMIT 2"
 def ridelake(
     settings: Settings, *arguments: str, stdin: str | bytes = b""
 ) -> subprocess.CompletedProcess[str]:
-    where = ["--home", str(settings.home), "--lake", str(settings.lake)]
+    where = ["--home", str(settings.home), "--lake", settings.lake.root]
     where += ["--dsn", settings.dsn] if settings.dsn else []
     done = subprocess.run(
         [sys.executable, "-m", "ridelake", *arguments, *where],
@@ -65,30 +67,76 @@ def test_each_format_is_alone_on_stdout(settings: Settings):
     assert out("--format", "csv", "--limit", "1") == "city_id,name\n1,Stanford\n"
 
 
+@pytest.mark.slow
 def test_every_engine_gives_the_lectures_answer(settings: Settings):
     done = ridelake(settings, "sql", LECTURE, "--engine", "all", "--format", "json")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("✓") == 3
+    assert done.stderr.count("✓") >= len(BASE_ENGINES)
     (row,) = json.loads(done.stdout)
     for name in ("postgres", "duckdb", "polars"):
         alone = ridelake(settings, "sql", LECTURE, "--engine", name)
         assert float(alone.stdout.splitlines()[1]) == pytest.approx(*row.values(), rel=1e-9)
 
 
-def test_a_cut_answer_says_so(settings: Settings):
-    done = ridelake(settings, "sql", "SELECT ride_id FROM rides", "--format", "table")
+def test_a_cut_answer_says_so_and_a_pipe_gets_all(settings: Settings):
+    done = ridelake(settings, "sql", "SELECT ride_id FROM rides", "--format", "table", "--limit", "100")
     assert len(done.stdout.splitlines()) == 3 + 100
     assert "the first 100 of 2,000 rows; --limit 0 shows all" in done.stderr
-    done = ridelake(settings, "sql", "SELECT ride_id FROM rides", "--format", "table", "--limit", "0")
-    assert len(done.stdout.splitlines()) == 3 + 2_000
-    assert "shows all" not in done.stderr
+    for more in ((), ("--limit", "0")):
+        done = ridelake(settings, "sql", "SELECT ride_id FROM rides", "--format", "table", *more)
+        assert len(done.stdout.splitlines()) == 3 + 2_000
+        assert "shows all" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_parameter_is_bound_by_every_engine(settings: Settings):
+    query = "SELECT name FROM cities WHERE city_id = $n OR name = $name OR name = $attack ORDER BY name"
+    values = ["-p", "n=1", "-p", "name=Austin", "-p", "attack=x' OR '1'='1"]
+    done = ridelake(settings, "sql", query, *values, "--engine", "all")
+    assert (done.returncode, done.stdout) == (0, "name\nAustin\nStanford\n"), done.stderr
+    asked = ridelake(settings, "ask", "ride_by_id", "-p", "ride_id=7", "--format", "json")
+    assert json.loads(asked.stdout)[0]["ride_id"] == 7
+    report = json.loads(ridelake(settings, "ask", "driver_ranking", "-p", "alpha=0.3", "--json").stdout)
+    assert report["parameters"] == {"alpha": "0.3", "beta": "0.5"}
+
+
+def test_an_answer_goes_into_a_file_and_only_remarks_to_the_screen(settings: Settings, tmp_path: Path):
+    file = tmp_path / "cities.parquet"
+    done = ridelake(settings, "sql", CITIES, "-o", str(file))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("2 rows in 0.")
+    assert pq.read_table(file).to_pylist()[0] == {"city_id": 1, "name": "Stanford"}
+    before = file.read_bytes()
+    done = ridelake(settings, "sql", "SELECT nothing FROM cities", "-o", str(file))
+    assert (done.returncode, file.read_bytes()) == (1, before)
+    piped = ridelake(settings, "sql", CITIES, "--format", "none")
+    assert (piped.returncode, piped.stdout) == (0, "")
+
+
+ENDLESS = (
+    "SELECT COUNT(*) FROM rides a, rides b, rides c, rides d"
+    " WHERE a.fare_cents * b.fare_cents % 7 + c.fare_cents * d.fare_cents % 11 = 3"
+)
+
+
+@pytest.mark.parametrize("name", ["postgres", "duckdb", "polars"])
+def test_an_answer_that_takes_too_long_is_exit_code_4_and_one_line(settings: Settings, name: str):
+    started = time.monotonic()
+    done = ridelake(settings, "sql", ENDLESS, "--engine", name, "--timeout", "0.5")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr == (
+        f"ridelake: {name}: no answer in 0.5 s, so it was cancelled: give it longer (--timeout), "
+        "or ask for less\n"
+    )
+    assert time.monotonic() - started < 20
 
 
 def test_the_report_has_engines_seconds_rows_and_a_checksum_that_all_share(settings: Settings):
-    done = ridelake(settings, "ask", "revenue_by_city_and_month", "--json")
+    base = ",".join(BASE_ENGINES)
+    done = ridelake(settings, "ask", "revenue_by_city_and_month", "--json", "--engine", base)
     report = json.loads(done.stdout)
     assert (report["question"], report["epoch"], report["equal"]) == ("revenue_by_city_and_month", 1, True)
-    assert [run["engine"] for run in report["engines"]] == ["postgres", "duckdb", "polars"]
+    assert [run["engine"] for run in report["engines"]] == list(BASE_ENGINES)
     assert all(run["seconds"] > 0 and run["rows"] == report["rows"] for run in report["engines"])
     for name in ("postgres", "duckdb", "polars"):
         alone = json.loads(
@@ -98,7 +146,7 @@ def test_the_report_has_engines_seconds_rows_and_a_checksum_that_all_share(setti
 
 
 def test_the_list_of_questions_needs_neither_store_nor_lake(tmp_path: Path):
-    nowhere = Settings(home=tmp_path / "no", lake=tmp_path / "none")
+    nowhere = Settings(home=tmp_path / "no", lake=LakeAddress.at(tmp_path / "none"))
     done = ridelake(nowhere, "ask")
     assert done.returncode == 0
     assert all(name in done.stdout for name in questions())
@@ -106,6 +154,8 @@ def test_the_list_of_questions_needs_neither_store_nor_lake(tmp_path: Path):
     assert {row["question"]: row["purpose"] for row in listed} == {
         q.name: q.purpose for q in questions().values()
     }
+    (ranking,) = (row for row in listed if row["question"] == "driver_ranking")
+    assert set(ranking["parameters"]) == {"alpha", "beta"}
     assert not nowhere.home.exists()
 
 
@@ -123,9 +173,10 @@ def test_a_refusal_keeps_the_engines_words_and_its_caret(settings: Settings):
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_one_engine_that_refuses_is_named_and_fails_the_call(settings: Settings):
     query = "SELECT CAST(percentile_disc(0.5) WITHIN GROUP (ORDER BY fare_cents) AS BIGINT) FROM rides"
-    done = ridelake(settings, "sql", query, "--engine", "all")
+    done = ridelake(settings, "sql", query, "--engine", "postgres,duckdb,polars")
     assert done.returncode == 1
     assert done.stderr.count("✓") == 2
     assert "refused" in done.stderr
@@ -133,9 +184,10 @@ def test_one_engine_that_refuses_is_named_and_fails_the_call(settings: Settings)
     assert len(done.stdout.splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_words_that_are_off_are_exit_code_2_and_one_line(settings: Settings, tmp_path: Path):
     (tmp_path / "image.png").write_bytes(b"\x89PNG\xff\xfe")
-    no_epoch = Settings(home=settings.home, lake=tmp_path / "empty")
+    no_epoch = Settings(home=settings.home, lake=LakeAddress.at(tmp_path / "empty"))
     off = {
         "there is no engine 'oracle': choose from": ridelake(settings, "sql", CITIES, "--engine", "oracle"),
         "cannot read nowhere.sql": ridelake(settings, "sql", "-f", "nowhere.sql"),
@@ -147,6 +199,14 @@ def test_words_that_are_off_are_exit_code_2_and_one_line(settings: Settings, tmp
         "run `ridelake snapshot`": ridelake(no_epoch, "ask", "average_price"),
         "did you mean average_price": ridelake(settings, "ask", "average_prise"),
         "'yaml' is not one of": ridelake(settings, "sql", CITIES, "--format", "yaml"),
+        "-p takes name=value": ridelake(settings, "sql", CITIES, "-p", "alpha"),
+        "$n, which has no value: give one with -p n=VALUE": ridelake(settings, "sql", "SELECT $n"),
+        "the query has no $n": ridelake(settings, "sql", CITIES, "-p", "n=1"),
+        "driver_ranking has no parameter n": ridelake(settings, "ask", "driver_ranking", "-p", "n=1"),
+        "what format is x.xls": ridelake(settings, "sql", CITIES, "-o", "x.xls"),
+        "--json is a report": ridelake(settings, "sql", CITIES, "-o", "x.csv", "--json"),
+        "'--timeout': nan": ridelake(settings, "sql", CITIES, "--timeout", "nan"),
+        "'--timeout': 0: seconds": ridelake(settings, "sql", CITIES, "--timeout", "0"),
     }
     for words, done in off.items():
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
@@ -155,7 +215,7 @@ def test_words_that_are_off_are_exit_code_2_and_one_line(settings: Settings, tmp
 
 
 def test_the_rows_are_there_before_the_first_epoch(settings: Settings, tmp_path: Path):
-    no_epoch = Settings(home=settings.home, lake=tmp_path / "empty", dsn=settings.dsn)
+    no_epoch = Settings(home=settings.home, lake=LakeAddress.at(tmp_path / "empty"), dsn=settings.dsn)
     done = ridelake(no_epoch, "sql", CITIES, "--engine", "postgres")
     assert (done.returncode, done.stdout.count("\n")) == (0, 3)
     assert "the rows as of now" in done.stderr
@@ -169,7 +229,7 @@ def test_a_server_that_is_not_there_is_exit_code_3(settings: Settings, tmp_path:
 
 
 def test_ctrl_c_is_exit_code_130_and_cancels_the_query_in_the_server(settings: Settings, seeded_store: Store):
-    where = ["--home", str(settings.home), "--lake", str(settings.lake), "--dsn", str(settings.dsn)]
+    where = ["--home", str(settings.home), "--lake", settings.lake.root, "--dsn", str(settings.dsn)]
     endless = "SELECT COUNT(*) FROM generate_series(1, 10000000000000) AS r(i) WHERE i % 7 = 3"
     started = subprocess.Popen(
         [sys.executable, "-m", "ridelake", "sql", endless, "--engine", "postgres", *where],
@@ -196,14 +256,23 @@ def test_duckdb_is_asked_without_loading_what_it_does_not_need(settings: Setting
         "print(*{name.split('.')[0] for name in sys.modules})"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, "--lake", str(settings.lake), "sql", CITIES],
+        [sys.executable, "-c", code, "--lake", settings.lake.root, "sql", CITIES],
         capture_output=True,
         text=True,
         check=True,
     )
     loaded = set(done.stdout.splitlines()[-1].split())
     assert {"duckdb", "pyarrow"} < loaded
-    assert not loaded & {"polars", "pyiceberg", "sqlalchemy", "psycopg", "pandas", "rich"}
+    assert not loaded & {
+        "polars",
+        "pyiceberg",
+        "sqlalchemy",
+        "psycopg",
+        "pandas",
+        "rich",
+        "sqlglot",
+        "prompt_toolkit",
+    }
 
 
 def running(store: Store, words: str) -> bool:

@@ -28,7 +28,7 @@ def text(answer: pa.Table, format_: str, width: int | None = None) -> str:
 
 
 def test_the_command_offers_what_there_is():
-    assert options.FORMATS == FORMATS
+    assert (*FORMATS, "parquet", "none") == options.FORMATS
 
 
 def test_csv_has_nulls_empty_and_reads_back():

@@ -1,21 +1,24 @@
 """E1: every question has one answer, whoever is asked and however odd the rides are."""
 
 from collections.abc import Callable
+from decimal import Decimal
+from functools import partial
 
 import pytest
 from psycopg import Connection
 from psycopg.rows import TupleRow
 from town import QUAD, SOMA, STADIUM, Town
 
-from lakehouse.engines import ENGINE_NAMES
+from lakehouse.engines import BASE_ENGINES
 from olap.answer import difference
 from olap.ask import answer_of
 from olap.question import find, questions
-from oltp import booking
+from oltp import booking, moves
 from oltp.seed import seed_rides
 from oltp.store import Store
+from ridelake.ride import CancelReason
 
-Move = Callable[[Connection[TupleRow], int], bool]
+Move = Callable[[Connection[TupleRow], int], object]
 
 
 def no_rides(store: Store) -> None:
@@ -25,23 +28,23 @@ def no_rides(store: Store) -> None:
 def cancelled_only(store: Store) -> None:
     """Rides, but not one that was paid: groups vanish, averages are null."""
     for zone in (QUAD, QUAD, SOMA):
-        ride(store, booking.cancel, zone=zone)
+        ride(store, moves.cancel, zone=zone)
 
 
 def ties(store: Store) -> None:
     """Equal fares, drivers who earned the same, zones as busy as each other."""
     for zone in (QUAD, STADIUM, SOMA, SOMA, STADIUM, QUAD):
-        ride(store, booking.start, tipped, zone=zone)
+        ride(store, moves.start, tipped, zone=zone)
 
 
 def one_ride(store: Store) -> None:
-    ride(store, booking.start, booking.complete)
+    ride(store, moves.start, moves.complete)
 
 
 def under_way(store: Store) -> None:
     """Assigned and started rides, none of them over: no receipt, no fare."""
     ride(store)
-    ride(store, booking.start, zone=SOMA)
+    ride(store, moves.start, zone=SOMA)
 
 
 def a_year(store: Store) -> None:
@@ -49,18 +52,23 @@ def a_year(store: Store) -> None:
     under_way(store)
 
 
-def tipped(connection: Connection[TupleRow], ride_id: int) -> bool:
-    return booking.complete(connection, ride_id, 100)
+def tipped(connection: Connection[TupleRow], ride_id: int) -> object:
+    return moves.complete(connection, ride_id, 100)
 
 
-def ride(store: Store, *moves: Move, zone: int = QUAD, fare_cents: int = 2_000) -> None:
+def ride(store: Store, *steps: Move, zone: int = QUAD, fare_cents: int = 2_000) -> None:
     """One more ride, taken as far as the moves go, by a rider and a driver of its own."""
+    Town(store).driver(zone)
+    drive(store, *steps, zone=zone, fare_cents=fare_cents)
+
+
+def drive(store: Store, *steps: Move, zone: int = QUAD, fare_cents: int = 2_000) -> None:
+    """The same by a driver who is there."""
     town = Town(store)
-    town.driver(zone)
     with store.connect() as connection:
         ride_id = booking.book(connection, town.request(town.rider(), zone, fare_cents)).ride_id
         assert ride_id is not None
-        for move in moves:
+        for move in steps:
             assert move(connection, ride_id)
 
 
@@ -74,9 +82,88 @@ def test_every_question_has_one_answer(past: Callable[[Store], None], store: Sto
     with engines_over(snapshot(store)) as (engines, _):
         for question in questions().values():
             reference, *others = [answer_of(engine, question) for engine in engines]
-            for name, other in zip(ENGINE_NAMES[1:], others, strict=True):
-                differences[question.name, name] = difference(reference, other, names=(ENGINE_NAMES[0], name))
+            for name, other in zip(BASE_ENGINES[1:], others, strict=True):
+                differences[question.name, name] = difference(reference, other, names=(BASE_ENGINES[0], name))
     assert {key: told for key, told in differences.items() if told} == {}
+
+
+def test_the_weights_given_decide_who_is_best(store: Store, snapshot, engines_over):
+    """One driver drove twice and let a rider down, another drove once and let nobody down."""
+    let_down = partial(moves.cancel, reason=CancelReason.DRIVER)
+    town = Town(store)
+    busy = town.driver()
+    for steps in ((moves.start, moves.complete), (moves.start, moves.complete), (let_down,)):
+        drive(store, *steps)
+    town.ask("UPDATE drivers SET status = 'offline' RETURNING driver_id")
+    kind = town.driver()
+    drive(store, moves.start, moves.complete)
+    ranked = {
+        (Decimal("0.9"), Decimal("0.1")): [(kind, 0.95), (busy, 0.7)],
+        (0.1, 0.9): [(busy, 29 / 30), (kind, 0.55)],
+        (0, 0): [(busy, 0), (kind, 0)],
+    }
+    with engines_over(snapshot(store)) as (engines, _):
+        for (alpha, beta), expected in ranked.items():
+            question = find("driver_ranking").given({"alpha": alpha, "beta": beta})
+            for engine in engines:
+                rows = answer_of(engine, question).to_pylist()
+                assert [row["driver_id"] for row in rows] == [driver for driver, _ in expected]
+                assert [row["score"] for row in rows] == pytest.approx([score for _, score in expected])
+
+
+def test_a_session_ends_after_thirty_minutes_and_not_at_thirty(store: Store, snapshot, engines_over):
+    """One rider asks at 0, 30 and 61 minutes, another once: sessions of two rides, one and one."""
+    for _ in range(4):
+        ride(store, moves.start, moves.complete)
+    Town(store).ask(
+        "UPDATE rides SET"
+        " rider_id = CASE ride_id WHEN 4 THEN rider_id ELSE (SELECT MIN(rider_id) FROM rides) END,"
+        " requested_at = TIMESTAMPTZ '2026-01-01 00:00Z'"
+        " + (CASE ride_id WHEN 2 THEN 30 WHEN 3 THEN 61 ELSE 0 END) * INTERVAL '1 minute',"
+        " requested_local = '2026-01-01', assigned_at = '2026-01-01 02:00Z',"
+        " started_at = '2026-01-01 02:00Z', ended_at = '2026-01-01 02:00Z' RETURNING ride_id"
+    )
+    with engines_over(snapshot(store)) as (engines, _):
+        for engine in engines:
+            rows = answer_of(engine, find("rider_sessions")).to_pylist()
+            assert rows == [
+                {"rides_in_session": 1, "sessions": 2, "riders": 2},
+                {"rides_in_session": 2, "sessions": 1, "riders": 1},
+            ]
+
+
+def test_a_zone_trends_if_it_has_more_than_in_the_same_hour_of_the_weeks_before(
+    store: Store, snapshot, engines_over
+):
+    """Newest: Thursday 12:30. What counts is 12:00 to 12:30 of that day and of the four Thursdays before."""
+    when = {
+        QUAD: ["2026-01-29 12:30", "2026-01-29 12:05", "2026-01-22 12:30", "2026-01-22 12:31"],
+        STADIUM: ["2026-01-29 12:00", "2026-01-01 12:10", "2025-12-25 12:10", "2026-01-28 12:10"],
+    }
+    moments = [(zone, moment) for zone, moments in when.items() for moment in moments]
+    for number, (zone, moment) in enumerate(moments, 1):
+        ride(store, moves.start, moves.complete, zone=zone)
+        Town(store).ask(
+            "UPDATE rides SET requested_local = %s WHERE ride_id = %s RETURNING ride_id", moment, number
+        )
+    with engines_over(snapshot(store)) as (engines, _):
+        for engine in engines:
+            rows = answer_of(engine, find("trending_zones")).to_pylist()
+            found = [(row["zone_id"], row["this_hour"], row["usual"]) for row in rows]
+            assert found == [(QUAD, 2, 0.25), (STADIUM, 1, 0.25)]
+
+
+def test_the_funnel_narrows_at_every_step(store: Store, snapshot, engines_over):
+    town = Town(store)
+    ride(store, moves.start, moves.complete)
+    ride(store, moves.start)
+    ride(store, moves.cancel)
+    with store.connect() as connection:
+        assert booking.book(connection, town.request(town.rider(balance_cents=0))).ride_id is None
+    with engines_over(snapshot(store)) as (engines, _):
+        for engine in engines:
+            (row,) = answer_of(engine, find("request_funnel")).to_pylist()
+            assert list(row.values()) == ["Stanford", 4, 3, 2, 1, 1]
 
 
 def test_the_rows_come_in_one_order_however_often_they_are_asked_for(settings, engines_over):
@@ -90,7 +177,7 @@ def test_the_rows_come_in_one_order_however_often_they_are_asked_for(settings, e
 def test_a_percentile_is_a_fare_that_was_paid(store: Store, snapshot, engines_over):
     """Of 1 to 10 dollars the median is the fifth fare, not the middle of the fifth and the sixth."""
     for dollars in range(10, 0, -1):
-        ride(store, booking.start, booking.complete, fare_cents=dollars * 100)
+        ride(store, moves.start, moves.complete, fare_cents=dollars * 100)
     with engines_over(snapshot(store)) as (engines, _):
         for engine in engines:
             (row,) = answer_of(engine, find("fare_percentiles")).to_pylist()

@@ -12,7 +12,12 @@ from town import QUAD, SOMA, STADIUM, Town
 from oltp import booking
 from oltp.audit import audit
 from ridelake.errors import UsageError
-from ridelake.ride import Decision, Outcome, RideRequest, new_request_id
+from ridelake.ride import (
+    Decision,
+    Outcome,
+    RideRequest,
+    new_request_id,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +28,8 @@ def the_audit_passes_after_every_test(town: Town):
     assert report.passed, report.verdict
 
 
+ID_OF_A_FILE = "019a0000-0000-8000-8000-000000000001"
+KINDS = ("int", "int", "int", "bigint")
 SECOND_ACTIVE_RIDE = """
     INSERT INTO rides SELECT (jsonb_populate_record(rides, jsonb_build_object(
         'ride_id', 0, 'rider_id', 0, 'request_id', gen_random_uuid()))).* FROM rides"""
@@ -91,21 +98,50 @@ def test_what_nobody_knows_is_refused_and_leaves_no_trace(
     assert town.trace() == before
 
 
-@pytest.mark.parametrize(("metres", "cents"), [(100, 0), (100, -500), (-1, 500), (100, 2**62), (2**31, 500)])
-def test_a_request_that_cannot_be_meant_is_an_error_and_leaves_nothing(
-    town: Town, connection: Connection, metres: int, cents: int
+@pytest.mark.parametrize(("metres", "cents"), [(100, 0), (100, -500), (-1, 500), (2**31, 500), (1, 2**63)])
+def test_a_request_that_cannot_be_meant_cannot_be_made(metres: int, cents: int):
+    with pytest.raises(UsageError, match="not a request"):
+        RideRequest(new_request_id(), 1, QUAD, QUAD, metres, cents)
+
+
+def test_a_fare_beyond_all_means_is_merely_declined(town: Town, connection: Connection):
+    town.driver()
+    assert (
+        booking.book(connection, town.request(town.rider(), fare_cents=2**62)).outcome
+        == Outcome.PAYMENT_DECLINED
+    )
+
+
+def test_the_id_of_a_file_s_ride_cannot_be_a_client_s():
+    with pytest.raises(UsageError, match=f"not a request: {ID_OF_A_FILE} is a UUID of version 8"):
+        RideRequest(UUID(ID_OF_A_FILE), 1, QUAD, QUAD, 100, 500)
+
+
+@pytest.mark.parametrize(
+    ("request_id", "arguments"),
+    [
+        ("gen_random_uuid()", "1002, 1002, 100, 0"),
+        ("gen_random_uuid()", "1002, 1002, -1, 500"),
+        ("gen_random_uuid()", "1002, NULL, 100, 500"),
+        ("NULL::uuid", "1002, 1002, 100, 500"),
+        (f"'{ID_OF_A_FILE}'::uuid", "1002, 1002, 100, 500"),
+    ],
+)
+def test_nonsense_from_another_client_is_a_value_and_leaves_nothing(
+    town: Town, connection: Connection, request_id: str, arguments: str
 ):
     town.driver()
     rider = town.rider()
     before = town.trace()
-    request = RideRequest(new_request_id(), rider, QUAD, QUAD, metres, cents)
-    if cents > 0 and metres == 100:  # merely dear
-        assert booking.book(connection, request).outcome == Outcome.PAYMENT_DECLINED
-    else:
-        with pytest.raises(UsageError):
-            booking.book(connection, request)
-        assert town.ask("SELECT count(*) FROM requests") == [(0,)]
+    for call in (
+        f"book_ride({request_id}, {rider}, {arguments})",
+        f"book_rides(ARRAY[{request_id}], ARRAY[{rider}::bigint], "
+        + ", ".join(f"ARRAY[{one}]::{kind}[]" for one, kind in zip(arguments.split(", "), KINDS, strict=True))
+        + ")",
+    ):
+        assert town.ask(f"SELECT outcome FROM {call}") == [("invalid_request",)]
     assert town.trace() == before
+    assert town.ask("SELECT count(*) FROM requests") == [(0,)]
 
 
 def test_the_driver_of_the_zone_comes_before_another_of_the_city(town: Town, connection: Connection):
@@ -191,84 +227,6 @@ def test_one_id_from_two_riders_at_once_is_decided_for_one(town: Town):
     assert outcomes == [Outcome.ASSIGNED, Outcome.REQUEST_MISMATCH]
 
 
-def test_a_completed_ride_pays_the_driver_and_the_platform_to_the_cent(town: Town, connection: Connection):
-    town.driver()
-    rider = town.rider(5_000)
-    ride = booking.book(connection, town.request(rider, fare_cents=1_999)).ride_id
-    assert booking.start(connection, ride)
-    assert booking.complete(connection, ride, tip_cents=300)
-    assert town.ask("SELECT kind, amount_cents FROM ledger WHERE ride_id = %s ORDER BY kind", ride) == [
-        ("pay", 1_600),
-        ("commission", 399),
-        ("tip", 300),
-    ]
-    assert town.ask(
-        "SELECT kind, balance_cents, held_cents FROM accounts WHERE account_id > 2 ORDER BY kind"
-    ) == [
-        ("rider", 5_000 - 1_999 - 300, 0),
-        ("driver", 1_900, 0),
-    ]
-    assert town.ask("SELECT status FROM drivers") == [("available",)]
-
-
-def test_a_tip_beyond_the_balance_is_left_out_and_the_ride_still_ends(town: Town, connection: Connection):
-    town.driver()
-    ride = booking.book(connection, town.request(town.rider(2_100), fare_cents=2_000)).ride_id
-    booking.start(connection, ride)
-    assert booking.complete(connection, ride, tip_cents=101)
-    assert town.ask("SELECT tip_cents, status FROM payments") == [(0, "captured")]
-
-
-def test_a_fare_too_small_to_divide_goes_to_the_driver_whole(town: Town, connection: Connection):
-    town.driver()
-    ride = booking.book(connection, town.request(town.rider(), fare_cents=4)).ride_id
-    booking.start(connection, ride)
-    assert booking.complete(connection, ride)
-    assert town.ask("SELECT kind, amount_cents FROM ledger WHERE ride_id IS NOT NULL") == [("pay", 4)]
-
-
-def test_a_cancelled_ride_gives_back_the_money_and_the_driver(town: Town, connection: Connection):
-    town.driver()
-    rider = town.rider(5_000)
-    ride = booking.book(connection, town.request(rider)).ride_id
-    assert booking.cancel(connection, ride)
-    assert town.ask("SELECT balance_cents, held_cents FROM accounts WHERE kind = 'rider'") == [(5_000, 0)]
-    assert town.ask("SELECT status FROM drivers") == [("available",)]
-    assert booking.book(connection, town.request(rider)).outcome == Outcome.ASSIGNED
-
-
-def test_moves_out_of_order_change_nothing(town: Town, connection: Connection):
-    town.driver()
-    ride = booking.book(connection, town.request(town.rider())).ride_id
-    assert not booking.complete(connection, ride)  # not started
-    assert booking.start(connection, ride)
-    assert not booking.start(connection, ride)
-    assert not booking.cancel(connection, ride)  # too late
-    assert booking.complete(connection, ride)
-    before = town.trace()
-    assert not booking.complete(connection, ride)
-    assert not booking.cancel(connection, ride)
-    assert not booking.start(connection, 10**9)
-    assert town.trace() == before
-
-
-def test_start_cancel_and_complete_at_once_end_in_one_legal_state(town: Town):
-    for _ in range(20):
-        town.driver()
-        with town.store.connect() as connection:
-            ride = booking.book(connection, town.request(town.rider())).ride_id
-        moves = [booking.start, booking.cancel, booking.complete, booking.cancel, booking.complete]
-        barrier = Barrier(len(moves))
-
-        def go(move, ride=ride, barrier=barrier):
-            with town.store.connect() as connection:
-                barrier.wait(30)
-                return move(connection, ride)
-
-        with ThreadPoolExecutor(len(moves)) as pool:
-            list(pool.map(go, moves))
-
-
 @pytest.mark.parametrize(
     ("statement", "error"),
     [
@@ -282,6 +240,9 @@ def test_start_cancel_and_complete_at_once_end_in_one_legal_state(town: Town):
         ("UPDATE drivers SET status = 'offline'", errors.CheckViolation),
         ("UPDATE ledger SET amount_cents = amount_cents + 1", errors.CheckViolation),
         ("DELETE FROM ledger", errors.CheckViolation),
+        ("UPDATE ride_events SET step = step + 1", errors.CheckViolation),
+        ("UPDATE rides SET status = 'cancelled', ended_at = now()", errors.CheckViolation),  # and no reason
+        ("UPDATE payments SET status = 'refunded', captured_cents = held_cents", errors.CheckViolation),
         ("INSERT INTO payments (ride_id, held_cents) SELECT ride_id, 1 FROM rides", errors.UniqueViolation),
         (TRANSFER_TO_ITSELF, errors.CheckViolation),
     ],

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,6 +59,7 @@ def judged(frame: pl.DataFrame, kind: str) -> tuple[list[str], list[bytes]]:
     return [names[code] for code in checked.verdicts], trips["request_id"].to_list()
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(DIRTY, min_size=1, max_size=40), st.randoms(use_true_random=False))
 def test_every_row_counts_once_in_every_format_and_order(rows, shuffler: random.Random):

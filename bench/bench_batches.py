@@ -1,0 +1,108 @@
+"""Bookings in batches, and pgbench making one ride a transaction beside them.
+
+pgbench is given its best number of clients: it is asked at several in every round, and the fastest counts.
+Each round runs both sides, so that a busy machine slows both; the ratio is taken round by round.
+"""
+
+from itertools import islice
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.clients import Run, pgbench_cycles_per_second, run_dispatched
+from bench.conftest import Ground
+from oltp import booking, moves
+from oltp.audit import audit
+from oltp.simulate import draw_requests, riders_by_city
+from oltp.store import Store
+from ridelake.ride import Outcome
+
+ROUNDS = 5
+ASSIGNED_SHARE_MIN = 0.8  # as in bench_booking.py
+CALLERS = 384
+CYCLES = 15_360
+PGBENCH_CLIENTS = (8, 16, 32)
+PGBENCH_CYCLES = 3_200
+BATCH_SIZES = (1, 8, 64, 512)
+CYCLES_BY_SIZE = {1: 800, 8: 2_400, 64: 6_400, 512: 10_240}
+
+
+def bench_booking_in_batches(benchmark: BenchmarkFixture, ground: Ground) -> None:
+    """Many callers of one dispatcher, whatever sizes its batches come to."""
+    benchmark.group = "booking and cancelling, in batches"
+    runs: list[Run] = []
+    batches: list[float] = []
+    rivals: list[float] = []
+
+    def rival() -> None:
+        rivals.append(
+            max(
+                pgbench_cycles_per_second(ground.store, clients, PGBENCH_CYCLES, seed=len(rivals) + 1)
+                for clients in PGBENCH_CLIENTS
+            )
+        )
+
+    def ours() -> None:
+        run, batch_mean = run_dispatched(ground.store, CALLERS, CYCLES, seed=len(runs) + 1)
+        runs.append(run)
+        batches.append(batch_mean)
+
+    benchmark.pedantic(ours, setup=rival, rounds=ROUNDS)
+
+    assert all(run.assigned >= run.cycles * ASSIGNED_SHARE_MIN for run in runs)
+    _audited(ground.store)
+    latency_ms = np.concatenate([run.latency_ms for run in runs])
+    ratios = sorted(run.cycles_per_second / rival for run, rival in zip(runs, rivals, strict=True))
+    benchmark.extra_info |= {
+        "callers": CALLERS,
+        "batch_mean": median(batches),
+        "rides_per_second": median(run.cycles_per_second for run in runs),
+        "pgbench_best_rides_per_second": median(rivals),
+        "ratio_to_pgbench": median(ratios),
+        "ratio_min": ratios[0],
+        "ratio_max": ratios[-1],
+        "latency_ms_p50": float(np.percentile(latency_ms, 50)),
+        "latency_ms_p99": float(np.percentile(latency_ms, 99)),
+        "audit": "passed",
+    }
+
+
+@pytest.mark.parametrize("size", BATCH_SIZES)
+def bench_batch_size(benchmark: BenchmarkFixture, ground: Ground, size: int) -> None:
+    """One connection, batches of one size: the curve, and where it bends."""
+    benchmark.group = "booking and cancelling, by batch size, one connection"
+    requests = draw_requests(np.random.default_rng(size), riders_by_city(ground.store))
+    batches = [list(islice(requests, size)) for _ in range(CYCLES_BY_SIZE[size] // size)]
+    latency_ms: list[float] = []
+    assigned: list[int] = []
+
+    def book_and_cancel() -> None:
+        for batch in batches:
+            asked = perf_counter()
+            decisions = booking.book_many(connection, batch)
+            latency_ms.append((perf_counter() - asked) * 1000)
+            rides = [one.ride_id for one in decisions if one.ride_id is not None]
+            assigned.append(sum(one.outcome is Outcome.ASSIGNED for one in decisions))
+            moves.cancel_many(connection, rides)
+
+    with ground.store.connect() as connection:
+        benchmark.pedantic(book_and_cancel, rounds=1)  # an id is decided once: a second round would replay
+    asked = size * len(batches)
+    assert sum(assigned) >= asked * ASSIGNED_SHARE_MIN
+    _audited(ground.store)
+    benchmark.extra_info |= {
+        "batch": size,
+        "rides_per_second": asked / benchmark.stats.stats.median,
+        "batch_ms_p50": float(np.percentile(latency_ms, 50)),
+        "batch_ms_p99": float(np.percentile(latency_ms, 99)),
+        "audit": "passed",
+    }
+
+
+def _audited(store: Store) -> None:
+    with store.connect() as connection:
+        report = audit(connection)
+    assert report.passed, report.verdict

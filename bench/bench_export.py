@@ -1,0 +1,99 @@
+"""A table from Postgres to Parquet, ours and others' ways, in turns.
+
+Every round runs all, so that a busy machine slows all; ratios are taken round by round. The slow ones are
+asked once.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from statistics import median
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.conftest import Ground
+from bench.exporters import (
+    Scanner,
+    by_adbc,
+    by_connectorx,
+    by_psycopg_rows,
+    ceiling,
+    heap_source,
+    ours,
+    rows_and_cents,
+    scanner,
+)
+from lakehouse.source import TableSource
+
+ROUNDS = 5
+COPIES = 10
+CORES = 2
+
+
+@pytest.fixture(scope="module")
+def source(ground: Ground) -> Iterator[TableSource]:
+    with ground.store.connect() as connection:
+        create = files("bench").joinpath("exported_rides.sql").read_text()
+        connection.execute(create.replace("%(copies)s", str(COPIES)))
+        connection.execute("VACUUM (ANALYZE, FREEZE) exported_rides")
+        try:
+            yield heap_source(connection, "exported_rides", ("city_id", "requested_at"))
+        finally:
+            connection.execute("DROP TABLE exported_rides")
+
+
+@pytest.fixture(scope="module")
+def duckdb_scanner(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scanner]:
+    with scanner(ground.store, tmp_path_factory.mktemp("scanner"), CORES) as ready:
+        yield ready
+
+
+@pytest.mark.timeout(900)
+def bench_export(
+    benchmark: BenchmarkFixture,
+    ground: Ground,
+    source: TableSource,
+    duckdb_scanner: Scanner,
+    tmp_path: Path,
+) -> None:
+    benchmark.group = "export to Parquet"
+    store = ground.store
+    with store.connect() as connection:
+        expected = connection.execute(
+            "SELECT count(*), sum(fare_cents)::bigint FROM exported_rides"
+        ).fetchone()
+    seconds: dict[str, list[float]] = {}
+
+    def measure(name: str, way: Callable[[Path], float]) -> None:
+        folder = tmp_path / name
+        folder.mkdir()
+        seconds.setdefault(name, []).append(way(folder))
+        assert rows_and_cents(folder) == expected, name
+        shutil.rmtree(folder)
+
+    def in_turns() -> None:
+        seconds.setdefault("ceiling", []).append(ceiling(store, source))
+        measure("one_worker", lambda folder: ours(store, source, folder, 1))
+        measure("two_workers", lambda folder: ours(store, source, folder, CORES))
+        measure("duckdb_scanner", lambda folder: duckdb_scanner(source, folder))
+
+    def others() -> None:
+        measure("adbc", lambda folder: by_adbc(store, source, folder))
+        measure("connectorx", lambda folder: by_connectorx(store, source, folder))
+        measure("psycopg_rows", lambda folder: by_psycopg_rows(store, source, folder))
+
+    others()
+    benchmark.pedantic(in_turns, rounds=ROUNDS)
+    assert expected is not None
+    benchmark.extra_info |= {"rows": expected[0], "checked": "rows and cents"}
+    benchmark.extra_info |= {f"{name}_s": median(times) for name, times in seconds.items()}
+    benchmark.extra_info |= _ratio("one_worker_to_ceiling", seconds["ceiling"], seconds["one_worker"])
+    benchmark.extra_info |= _ratio("two_workers_to_duckdb", seconds["duckdb_scanner"], seconds["two_workers"])
+
+
+def _ratio(name: str, theirs: list[float], ours: list[float]) -> dict[str, float]:
+    """How fast ours is in units of theirs: median, least, most."""
+    ratios = sorted(a / b for a, b in zip(theirs, ours, strict=True))
+    return {name: median(ratios), f"{name}_min": ratios[0], f"{name}_max": ratios[-1]}

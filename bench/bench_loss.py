@@ -1,0 +1,47 @@
+"""What polling loses: the same writers, watched by six rules at once (`bench/loss`).
+
+A figure of a run in which our copy is not the table, or in which the other rules were lucky, is not shown.
+"""
+
+from dataclasses import asdict
+
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.conftest import SEED, Ground
+from bench.loss import Effort, LossTable, RuleLoss, measure_loss
+
+EFFORT = Effort(seconds=30.0, seconds_max=120.0, seed=SEED)
+
+
+def bench_what_polling_loses(benchmark: BenchmarkFixture, ground: Ground) -> None:
+    benchmark.group = "six rules to poll by, one table, the same writers"
+    table: LossTable = benchmark.pedantic(lambda: measure_loss(ground.store.conninfo, EFFORT), rounds=1)
+    assert table.ours.equal, table.ours
+    assert table.void is None, table.void
+    benchmark.extra_info |= {
+        "writers": table.writers,
+        "transactions_per_second": table.transactions / table.seconds,
+        "long_transactions": table.long_transactions,
+        "versions": table.versions,
+        "rows": table.rows,
+        "poll_ms": table.poll_seconds * 1000,
+        "rules": [_shown(line) for line in table.rules],
+        "ours": "equal to the table",
+    }
+
+
+def _shown(line: RuleLoss) -> dict[str, object]:
+    shown = asdict(line)
+    shown["lost_percent"] = 100 * shown.pop("lost_share")
+    columns = (
+        "rule",
+        "lost",
+        "lost_percent",
+        "missing",
+        "outdated",
+        "kept",
+        "doubled",
+        "lag_ms_p50",
+        "lag_ms_p99",
+    )
+    return {name: shown[name] for name in columns}

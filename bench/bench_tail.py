@@ -1,0 +1,115 @@
+"""How long the unlucky wait: open loop, where a request is due whether or not the last one is answered.
+
+A closed loop asks less while the server is slow, and so measures its bad moments least. Here the latency
+counts from the moment at which a request was due (oltp/simulate/agenda.py), and the rate is a share of what
+the same workload reached at its best a moment before.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib.resources import files
+from time import sleep
+
+import pytest
+from psycopg import IsolationLevel
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.conftest import Ground
+from oltp.simulate import Simulated, simulate
+from oltp.store import Store, transaction
+
+PEAK_SECONDS = 6.0
+OPEN_SECONDS = 12.0
+HELD_SECONDS = 60.0
+CLIENTS = {"one by one": 8, "batch": 384}  # where each is at its best on two cores
+OPEN_CLIENTS = {"one by one": 32, "batch": 1_024}  # who may be under way at once, at most
+
+
+@pytest.mark.parametrize("mode", CLIENTS)
+def bench_latency_at_half_of_the_peak(benchmark: BenchmarkFixture, ground: Ground, mode: str) -> None:
+    benchmark.group = "latency at half of the peak, open loop"
+    peak = _peak(ground.store, mode)
+    done: Simulated = benchmark.pedantic(
+        lambda: _open_loop(ground.store, mode, peak / 2, OPEN_SECONDS), rounds=1
+    )
+    benchmark.extra_info |= {
+        "peak_requests_per_second": peak,
+        "rate": done.rate,
+        "latency_ms_p50": done.latency_ms_p50,
+        "latency_ms_p99": done.latency_ms_p99,
+        "latency_ms_max": done.latency_ms_max,
+        "behind_seconds": done.behind_seconds,
+        "audit": done.audit.verdict,
+    }
+
+
+def bench_booking_beside_a_long_reader(benchmark: BenchmarkFixture, ground: Ground) -> None:
+    """A REPEATABLE READ transaction is open for a minute, and nothing can be cleaned up meanwhile."""
+    benchmark.group = "booking beside a reader who holds a snapshot for 60 s, open loop"
+    rate = _peak(ground.store, "one by one") / 2
+    free = _watched(ground.store, rate, OPEN_SECONDS, held=False)
+    held: Watched = benchmark.pedantic(
+        lambda: _watched(ground.store, rate, HELD_SECONDS, held=True), rounds=1
+    )
+    benchmark.extra_info |= {
+        "rate": rate,
+        "free_latency_ms_p99": free.done.latency_ms_p99,
+        "held_latency_ms_p99": held.done.latency_ms_p99,
+        "ratio_of_p99": held.done.latency_ms_p99 / free.done.latency_ms_p99,
+        "driver_updates": held.updates,
+        "free_hot_share": free.hot_share,
+        "held_hot_share": held.hot_share,
+        "audit": held.done.audit.verdict,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A run, and what it did to the table of drivers."""
+
+    done: Simulated
+    updates: int
+    hot_share: float
+
+
+def _peak(store: Store, mode: str) -> float:
+    """Requests a second in the closed loop."""
+    done = simulate(store, seconds=PEAK_SECONDS, clients=CLIENTS[mode], batch=mode == "batch", seed=1)
+    assert done.audit.passed, done.audit.verdict
+    return done.requested / done.seconds
+
+
+def _open_loop(store: Store, mode: str, rate: float, seconds: float) -> Simulated:
+    done = simulate(
+        store, seconds=seconds, clients=OPEN_CLIENTS[mode], rate=rate, batch=mode == "batch", seed=2
+    )
+    assert done.audit.passed, done.audit.verdict
+    return done
+
+
+def _watched(store: Store, rate: float, seconds: float, *, held: bool) -> Watched:
+    before = _driver_updates(store)
+    with _snapshot_held(store) if held else nullcontext():
+        done = _open_loop(store, "one by one", rate, seconds)
+    sleep(1.0)  # a session tells its statistics when it has been idle for a while, or ends
+    after = _driver_updates(store)
+    updates, hot = after[0] - before[0], after[1] - before[1]
+    return Watched(done, updates, hot / updates)
+
+
+@contextmanager
+def _snapshot_held(store: Store) -> Iterator[None]:
+    with (
+        store.connect() as connection,
+        transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True),
+    ):
+        connection.execute("SELECT count(*) FROM drivers")  # from here on it has its snapshot
+        yield
+
+
+def _driver_updates(store: Store) -> tuple[int, int]:
+    with store.connect() as connection:
+        row = connection.execute(files("bench").joinpath("driver_updates.sql").read_bytes()).fetchone()
+    assert row is not None
+    return int(row[0]), int(row[1])

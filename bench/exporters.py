@@ -1,0 +1,189 @@
+"""Ways to get a table out of Postgres, each from the query to a Parquet file on disk; ours among them.
+
+`ceiling` is no export: the bytes of COPY BINARY into Python and no further, over one connection, by the
+faster of two clients.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import PIPE, CalledProcessError, Popen, run
+from sys import executable
+from time import perf_counter
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from psycopg import Connection
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import TupleRow
+from psycopg.sql import SQL, Identifier
+
+from lakehouse.columns import arrow_schema, read_columns
+from lakehouse.extract import export
+from lakehouse.extract.query import copy_table
+from lakehouse.extract.receive import _send, socket_of
+from lakehouse.layout import Layout, write_run
+from lakehouse.source import TableSource
+from lakehouse.storage import Storage
+from oltp.store import Store
+from ridelake.settings import LakeAddress
+
+FETCHED_ROWS = 10_000
+
+
+def heap_source(connection: Connection[TupleRow], name: str, order_by: Sequence[str]) -> TableSource:
+    """A table that needs no key: it is only read."""
+    found = connection.execute("SELECT to_regclass(%s)::oid::bigint", (name,)).fetchone()
+    assert found is not None
+    columns = read_columns(connection, [found[0]])[found[0]]
+    layout = Layout(tuple(order_by))
+    return TableSource("ridelake", name, f"ridelake.{name}", found[0], tuple(columns), (), None, "", layout)
+
+
+def ours(store: Store, source: TableSource, folder: Path, workers: int) -> float:
+    schema = arrow_schema(source.columns)
+    storage = Storage.of(LakeAddress.at(folder))
+
+    def write(run: pa.Table) -> None:
+        stem = storage.address.join("run")
+        file = write_run(storage, stem, source.columns, schema, source.order_by, run, sealed=True)
+        storage.settle([file.location])
+
+    started = perf_counter()
+    export(store, None, source, write, workers=workers, on_rows=lambda rows: None)
+    return perf_counter() - started
+
+
+def ceiling(store: Store, source: TableSource) -> float:
+    return min(_bytes_by_socket(store, source), _bytes_by_asyncpg(store, source))
+
+
+def _bytes_by_socket(store: Store, source: TableSource) -> float:
+    with store.connect() as connection, socket_of(connection) as server:
+        server.setblocking(True)
+        view = memoryview(bytearray(4 * 1024 * 1024))
+        used = 0
+        started = perf_counter()
+        _send(connection.pgconn, copy_table(source, None).as_bytes(connection))
+        while view[used - 6 : used - 1].tobytes() != b"Z\0\0\0\5":
+            used = used if used < len(view) // 2 else 0
+            used += server.recv_into(view[used:])
+        connection.close()
+        return perf_counter() - started
+
+
+def _bytes_by_asyncpg(store: Store, source: TableSource) -> float:
+    asyncpg, uvloop = pytest.importorskip("asyncpg"), pytest.importorskip("uvloop")
+
+    async def copy() -> float:
+        connection = await asyncpg.connect(**_address(store))
+        query = f'SELECT * FROM "{source.schema}"."{source.name}"'  # noqa: S608
+
+        async def take(data: bytes) -> None:
+            pass
+
+        started = perf_counter()
+        await connection.copy_from_query(query, output=take, format="binary")
+        seconds = perf_counter() - started
+        await connection.close()
+        return seconds
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(copy())
+
+
+def by_adbc(store: Store, source: TableSource, folder: Path) -> float:
+    adbc = pytest.importorskip("adbc_driver_postgresql.dbapi")
+    started = perf_counter()
+    with adbc.connect(_url(store)) as connection, connection.cursor() as cursor:
+        cursor.execute(f'SELECT * FROM "{source.schema}"."{source.name}"')  # noqa: S608
+        reader = cursor.fetch_record_batch()
+        with pq.ParquetWriter(folder / "0.parquet", reader.schema, compression="zstd") as writer:
+            for batch in reader:
+                writer.write_batch(batch)
+    return perf_counter() - started
+
+
+def by_connectorx(store: Store, source: TableSource, folder: Path) -> float:
+    connectorx = pytest.importorskip("connectorx")
+    query = f'SELECT * FROM "{source.schema}"."{source.name}"'  # noqa: S608
+    started = perf_counter()
+    table = connectorx.read_sql(_url(store), query, return_type="arrow")
+    pq.write_table(table, folder / "0.parquet", compression="zstd")
+    return perf_counter() - started
+
+
+def by_psycopg_rows(store: Store, source: TableSource, folder: Path) -> float:
+    schema = arrow_schema(source.columns)
+    query = SQL("SELECT * FROM {}").format(Identifier(source.schema, source.name))
+    started = perf_counter()
+    with (
+        store.connect() as connection,
+        connection.cursor() as cursor,
+        pq.ParquetWriter(folder / "0.parquet", schema, compression="zstd") as writer,
+    ):
+        rows: list[list[object]] = []
+        for row in cursor.stream(query, size=1_000):
+            rows.append([str(v) if type(v).__name__ == "UUID" else v for v in row])
+            if len(rows) == FETCHED_ROWS:
+                writer.write_batch(_batch(rows, schema))
+                rows = []
+        writer.write_batch(_batch(rows, schema))
+    return perf_counter() - started
+
+
+def _batch(rows: list[list[object]], schema: pa.Schema) -> pa.RecordBatch:
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+class Scanner:
+    """DuckDB's, which stays in memory between exports, so that its start is not counted."""
+
+    def __init__(self, process: "Popen[str]") -> None:
+        self._process = process
+
+    def __call__(self, source: TableSource, folder: Path) -> float:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{source.schema}.{source.name}\t{folder / '0.parquet'}\n")
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())
+
+
+@contextmanager
+def scanner(store: Store, folder: Path, threads: int) -> Iterator[Scanner]:
+    """Skips the benchmark if its packages cannot be had."""
+    wanted = Path(__file__).with_name("scanner.txt")
+    python = folder / "bin" / "python"
+    try:
+        run([executable, "-m", "venv", folder], check=True)
+        run([python, "-m", "pip", "install", "--quiet", "-r", wanted], check=True, capture_output=True)
+    except CalledProcessError:
+        pytest.skip(f"cannot install {' and '.join(wanted.read_text().split())}")
+    program = [str(python), str(wanted.with_suffix(".py")), store.conninfo, str(folder), str(threads)]
+    with Popen(program, stdin=PIPE, stdout=PIPE, text=True) as process:
+        yield Scanner(process)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def rows_and_cents(folder: Path) -> tuple[int, int]:
+    """What lies in the Parquet files of a folder."""
+    table = pq.read_table(folder, columns=["fare_cents"])
+    return len(table), int(pc.sum(table["fare_cents"]).as_py())
+
+
+def _address(store: Store) -> dict[str, object]:
+    theirs = conninfo_to_dict(store.conninfo)
+    return {"host": theirs["host"], "user": theirs["user"], "database": theirs["dbname"]}
+
+
+def _url(store: Store) -> str:
+    theirs = conninfo_to_dict(store.conninfo)
+    return f"postgresql://{theirs['user']}@{quote(str(theirs['host']), safe='')}/{theirs['dbname']}"

@@ -1,0 +1,108 @@
+"""The contest: writers and one poller for every rule, on one table, at the same time.
+
+Writers and pollers are threads of one process, which share its clock and its cores: a lag here is longer than
+it would be elsewhere, for all rules alike.
+"""
+
+from collections import ChainMap
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.resources import files
+from threading import Event
+from time import monotonic, perf_counter, sleep
+
+from bench.loss.poller import Poller
+from bench.loss.rules import RULES
+from bench.loss.table import LossTable, line_of
+from bench.loss.writer import Writer
+from oltp.acid.scratch import scratch_on
+from oltp.store import Store, install_tracking, transaction
+
+SETTLE_SECONDS_MAX = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard to try. After `seconds` the copies are compared; while a rule that loses rows has lost none,
+    the writers go on for as long again, up to `seconds_max` in all."""
+
+    seconds: float = 12.0
+    seconds_max: float = 36.0
+    writers: int = 6
+    poll_seconds: float = 0.1
+    seed: int = 1
+
+
+def measure_loss(server: str, effort: Effort) -> LossTable:
+    """The table, as data; measured in a database of its own on the server that the connection string
+    `server` leads to."""
+    with scratch_on(server) as scratch:
+        store = Store(scratch.dsn, scratch.small.server_version)
+        with store.connect() as connection:
+            with transaction(connection):
+                install_tracking(connection)
+            connection.execute(_sql("loss_rows"))
+        pollers = [Poller(rule) for rule in RULES]
+        writers = [Writer(number, effort.seed) for number in range(effort.writers)]
+        seconds = 0.0
+        while True:
+            seconds += _write_and_poll(store, writers, pollers, effort)
+            table = _compared(store, writers, pollers, effort, seconds)
+            if table.void is None or seconds >= effort.seconds_max:
+                return table
+
+
+def _write_and_poll(
+    store: Store, writers: Sequence[Writer], pollers: Sequence[Poller], effort: Effort
+) -> float:
+    """Until the writers are done and each poller has polled twice more; the seconds of the writing."""
+    stopped = Event()
+    started = perf_counter()
+    with ThreadPoolExecutor(len(writers) + len(pollers)) as pool:
+        polling = [pool.submit(one.poll_until, store, stopped, effort.poll_seconds) for one in pollers]
+        writing = [pool.submit(one.write_until, store, started + effort.seconds) for one in writers]
+        try:
+            for one in writing:
+                one.result()
+        finally:
+            stopped.set()
+        seconds = perf_counter() - started
+        for one in polling:
+            one.result()
+    _wait_for_the_watermark(store)
+    for poller in pollers:
+        poller.poll_twice(store)
+    return seconds
+
+
+def _wait_for_the_watermark(store: Store) -> None:
+    """What others do on the server may hold the watermark back: that would be late, not lost."""
+    deadline = monotonic() + SETTLE_SECONDS_MAX
+    with store.connect() as connection:
+        while connection.execute(_sql("settled")).fetchone() != (True,) and monotonic() < deadline:
+            sleep(0.05)
+
+
+def _compared(
+    store: Store, writers: Sequence[Writer], pollers: Sequence[Poller], effort: Effort, seconds: float
+) -> LossTable:
+    with store.connect() as connection:
+        truth: dict[int, str] = dict(connection.execute(_sql("truth")).fetchall())
+    committed = ChainMap(*(writer.committed for writer in writers))
+    return LossTable(
+        rules=tuple(line_of(poller, truth, committed) for poller in pollers),
+        rows=len(truth),
+        versions=len(committed),
+        transactions=sum(writer.transactions for writer in writers),
+        long_transactions=sum(writer.long for writer in writers),
+        writers=effort.writers,
+        poll_seconds=effort.poll_seconds,
+        seconds=seconds,
+        seed=effort.seed,
+        server_version=store.server_version,
+    )
+
+
+def _sql(name: str) -> bytes:
+    return files("bench.loss").joinpath(f"{name}.sql").read_bytes()

@@ -1,0 +1,35 @@
+"""`ridelake audit`. Here and not in `oltp`, because its last condition is about the lake."""
+
+import click
+
+from ridelake.errors import ProofFailed
+from ridelake.screen import note, say, say_json
+from ridelake.settings import Settings
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@click.pass_obj
+def audit(settings: Settings, as_json: bool) -> None:
+    """Check that store and lake keep their rules; exit 1 with the rows that break one."""
+    from lakehouse.sums import sums_of_newest_epoch
+    from oltp.audit import audit as audit_store
+    from oltp.store import open_store
+
+    with open_store(settings) as store, store.connect() as connection:
+        epoch = sums_of_newest_epoch(store, settings.lake)
+        report = audit_store(connection, epoch)
+    if as_json:
+        say_json(report.as_dict())
+    else:
+        for finding in report.findings:
+            mark, condition = "✗" if finding.broken else "✓", finding.condition
+            say(f"{mark} {condition.number:>3} {condition.name}: {condition.rule}")
+            for row in finding.offending:
+                say("      " + ", ".join(f"{column} {value}" for column, value in row.items()))
+            if finding.broken > len(finding.offending):
+                say(f"      … {finding.broken:,} rows in all")
+        against = f"epoch {epoch.number}" if epoch else "no epoch of this server, so F12 was not asked"
+        note(f"one snapshot, {report.seconds:.1f} s; {against}")
+    if not report.passed:
+        raise ProofFailed(report.verdict)

@@ -1,0 +1,43 @@
+"""`ridelake verify`."""
+
+import click
+
+from ridelake.screen import say, say_json, say_table
+from ridelake.settings import Settings
+
+
+@click.command()
+@click.argument("epoch", type=click.IntRange(min=1, max=10**9), required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@click.pass_obj
+def verify(settings: Settings, epoch: int | None, as_json: bool) -> None:
+    """Prove that the lake equals Postgres: the newest epoch and what has changed since, against all rows now.
+
+    With the number of an EPOCH, prove instead that its files are as they were when it was published. The
+    exit code is 1 if anything differs, and the differing rows are named.
+    """
+    from lakehouse.commands.options import store_and_lake
+    from lakehouse.verify import verify_files, verify_now
+
+    if epoch is not None:
+        checked = verify_files(settings.lake, epoch)
+        if as_json:
+            say_json({"epoch": epoch, "files": checked, "equal": True})
+        else:
+            say(f"epoch {epoch}: {checked:,} files are as they were published, by their checksums")
+        return
+    with store_and_lake(settings, begin=False) as (store, lake):
+        report = verify_now(store, lake)
+    if as_json:
+        say_json(report.as_dict())
+    else:
+        say_table(
+            ("table", "rows", "changed since", ""),
+            [
+                (one.table, one.rows, tail, "equal" if one.equal else "DIFFERS")
+                for one, tail in zip(report.comparisons, report.tail_rows, strict=True)
+            ],
+        )
+    report.prove()
+    if not as_json:
+        say(f"epoch {report.epoch} and its tail are equal to Postgres, all {report.rows:,} rows")

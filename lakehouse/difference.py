@@ -1,0 +1,75 @@
+"""What has changed in a table between an epoch's token and the transaction's own snapshot.
+
+A row version belongs to the difference if the old token had not seen its transaction, and the snapshot
+we read with has. Postgres itself does the second half; the first is one condition on the column `tx`:
+
+    tx >= xmax   had not begun then          tx = ANY (xip)   was running then
+
+This is PgQ's rule (Skype, 2007). docs/lake.md has the proof, and what each weaker rule loses.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+
+import pyarrow as pa
+from psycopg import Connection
+from psycopg.rows import TupleRow
+from psycopg.sql import SQL, Composed, Identifier, Literal
+
+from lakehouse.columns import arrow_schema
+from lakehouse.epoch import Token
+from lakehouse.extract import fetch
+from lakehouse.source import TableSource, select_list
+
+# Tables of which rows are gone, by oid, and whether all were at once.
+Tombstones = Mapping[int, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """`changed`: rows as they are now, new ones too. `gone`: keys of which there may be rows no more, or
+    again. `emptied`: the table was truncated, and what is in `changed` is all it has."""
+
+    changed: pa.Table
+    gone: pa.Table
+    emptied: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.changed.num_rows or self.gone.num_rows or self.emptied)
+
+
+def since(connection: Connection[TupleRow], token: Token) -> Tombstones:
+    """Say since when, for the rest of the transaction; gives which tables have tombstones since then."""
+    connection.execute(
+        "SELECT set_config('ridelake.since_xmax', %s, true), set_config('ridelake.since_xip', %s, true)",
+        (str(token.xmax), f"{{{','.join(map(str, token.xip))}}}"),
+    )
+    return dict(connection.execute(files("lakehouse").joinpath("tombstones.sql").read_bytes()).fetchall())
+
+
+def difference(connection: Connection[TupleRow], table: TableSource, tombstones: Tombstones) -> Difference:
+    """Of a tracked table, since what `since` was told, as of the connection's snapshot."""
+    changed = fetch(connection, changed_query(table), table.columns)
+    if table.relation in tombstones:
+        gone = fetch(connection, gone_query(table), table.key_columns)
+    else:
+        gone = arrow_schema(table.key_columns).empty_table()
+    return Difference(changed, gone, tombstones.get(table.relation, False))
+
+
+def changed_query(table: TableSource) -> Composed:
+    return _template("changed.sql").format(columns=select_list(table.columns), table=table.identifier)
+
+
+def gone_query(table: TableSource) -> Composed:
+    return _template("gone.sql").format(
+        columns=select_list(table.key_columns, Identifier("was")),
+        table=table.identifier,
+        relation=Literal(table.relation),
+    )
+
+
+def _template(name: str) -> SQL:
+    """A statement with places for names, which psycopg quotes."""
+    return SQL(files("lakehouse").joinpath(name).read_text())  # a file of ours

@@ -1,0 +1,131 @@
+"""An epoch in the making: files that nobody sees until it is published, and that go if it is not."""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import chain
+from time import monotonic
+
+from lakehouse.catalog import Lake
+from lakehouse.commit import TableDraft
+from lakehouse.epoch import Epoch, Kind, Token
+from lakehouse.layout import folder_of
+from lakehouse.pointers import LostRace, Staged
+from lakehouse.sink import Sink, TableWriter
+from lakehouse.source import TableSource
+
+# In a bucket, `maintain` takes what nobody points at for an orphan once it is an hour old. Who has been
+# writing for half of that looks again before it publishes.
+LOOK_AGAIN_SECONDS = 1_800.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Draft(Sink):
+    """What has been written so far for the epoch after `previous`."""
+
+    lake: Lake
+    stems: list[str] = field(default_factory=list)
+    drafts: dict[str, TableDraft] = field(default_factory=dict)
+    staged: list[Staged] = field(default_factory=list)
+    added: list[str] = field(default_factory=list)
+    begun: float = field(default_factory=monotonic)
+
+    @property
+    def number(self) -> int:
+        return self.previous.number + 1 if self.previous else 1
+
+    def writer(self, table: TableSource) -> TableWriter:
+        """For the table's new files."""
+        state = self.before(table.name)
+        pointer = state.metadata if state else None
+        draft = TableDraft(self.lake.address, table.name, table.arrow_schema, pointer)
+        self.drafts[table.name] = draft
+        folder = self.lake.address.join(folder_of(table.name), "data")
+        self.lake.storage.make_folder(folder)
+        stem = f"{folder}/{self.number:05d}-{secrets.token_hex(4)}"  # two at once try the same number
+        self.stems.append(stem)
+        return TableWriter(self.lake.storage, table, draft.file_schema, stem)
+
+    def stage(self, token: Token, alive: Mapping[str, Collection[int]] | None = None) -> None:
+        """Write the Iceberg metadata of every table that has a draft; all of it, and every file, is on disk
+        before anything points at it. `alive`: the snapshots that each table is to remember, if not all."""
+        properties = {
+            "ridelake.epoch": str(self.number), "pg.snapshot": token.snapshot, "pg.lsn": token.lsn,
+        }  # fmt: skip
+        for name, draft in self.drafts.items():
+            state = self.before(name)
+            old = set(state.locations) if state else set()
+            new = self.tables[name].locations
+            self.added += (mine := [location for location in new if location not in old])
+            one = draft.stage(mine, old - set(new), properties, alive[name] if alive else None)
+            self.staged.append(one)
+            self.tables[name] = replace(
+                self.tables[name], snapshot_id=one.snapshot_id, metadata=one.metadata_location
+            )
+        self.added += chain.from_iterable(one.written for one in self.staged)
+        self.lake.storage.settle(self.added)
+
+    def publish(
+        self, kind: Kind, token: Token, seconds: float, verified: bool | None, expired: Sequence[int] = ()
+    ) -> Epoch:
+        """In place of the `expired` ones. Raises LostRace if another epoch was published meanwhile, or if
+        this took so long that its files were taken for orphans."""
+        took_long = self.lake.address.remote and monotonic() - self.begun > LOOK_AGAIN_SECONDS
+        if took_long and not all(map(self.lake.storage.exists, self.added)):
+            raise LostRace("it took so long that another maintenance removed its files: run it again")
+        epoch = Epoch(self.number, kind, datetime.now(UTC), token, self.tables, seconds, verified)
+        self.lake.publish(epoch, self.staged, expired)
+        return epoch
+
+    def discard(self) -> None:
+        """Remove it, unless it is published after all: an interruption can fall behind the commit."""
+        metadata = {one.metadata_location for one in self.staged}
+        if metadata and self.lake.has(self.number, metadata):
+            return
+        for stem in self.stems:
+            folder = stem.rsplit("/", 1)[0].removeprefix(f"{self.lake.address.root}/")
+            self.lake.storage.delete(
+                file.location
+                for file in self.lake.storage.files_under(folder)
+                if file.location.startswith(f"{stem}-")
+            )
+        self.lake.storage.delete(chain.from_iterable(one.written for one in self.staged))
+
+
+@contextmanager
+def drafting(lake: Lake) -> Iterator[Draft]:
+    """A draft of the next epoch; discarded if the block fails. While it is open, nobody takes its files for
+    orphans: `maintain` asks for the lock that is held here. Raises LostRace if files of the epoch before it
+    have gone, because that was expired."""
+    with sharing(lake):
+        draft = Draft(previous=lake.newest(), reading=lake.storage, lake=lake)
+        try:
+            yield draft
+        except BaseException as error:  # Ctrl-C too
+            draft.discard()
+            if isinstance(error, FileNotFoundError) and lake.newest() != draft.previous:
+                raise LostRace("other epochs were published meanwhile: run it again") from error
+            raise
+
+
+@contextmanager
+def sharing(lake: Lake, operation: int = fcntl.LOCK_SH) -> Iterator[bool]:
+    """Hold the lake's drafts, together with other drafts, or (LOCK_EX | LOCK_NB) alone; gives whether it was
+    to be had. The kernel lets go of it however a process ends. A remote lake has no lock: always False."""
+    if lake.address.remote:
+        yield False
+        return
+    descriptor = os.open(lake.address.join("epochs"), os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, operation)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)

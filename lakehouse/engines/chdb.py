@@ -1,0 +1,189 @@
+"""chDB, ClickHouse inside a process, over the files of an epoch: a File table for each file, a Merge of
+them for each table.
+
+`readonly = 1` forbids, for good, to write, to change a setting and to call a function in the place of a
+table; but the scalar `file()` still reads, `sleep` still sleeps and INTO OUTFILE still writes. So queries
+pass through `tree.py` too. Joins give NULL and empty sums are NULL, as everywhere else but in ClickHouse.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from chdb import ChdbError
+from chdb import session as chdb_session
+from sqlglot import exp
+
+from lakehouse.engines import NO_PARAMETERS, has_ride_table, ride_table_query
+from lakehouse.engines.parameters import Parameters, Value
+from lakehouse.engines.tree import checked, split_explain, with_bare_names, with_decimals
+from lakehouse.epoch import Epoch
+from ridelake.errors import QueryRejected
+from ridelake.settings import Settings
+
+SETTINGS = {
+    "join_use_nulls": "1",
+    "aggregate_functions_null_for_empty": "1",
+    "cast_keep_nullable": "1",
+    "union_default_mode": "'DISTINCT'",
+    "session_timezone": "'UTC'",
+    "prefer_column_name_to_alias": "1",  # in WHERE and GROUP BY a column goes before an alias, as in SQL
+    "storage_file_read_method": "'pread'",  # what is read can be counted; what is mapped cannot
+    "readonly": "1",  # the last one: no setting can be changed after it
+}
+
+UTC_TYPE, LOCAL_TYPE = "DateTime64(6, 'UTC')", "DateTime64(6)"
+
+# ClickHouse's own sorts of functions that compute and touch nothing else.
+HARMLESS = (
+    "Aggregate Functions", "Arithmetic", "Arrays", "Bit", "Comparison", "Conditional", "Dates and Times",
+    "Distance", "Encoding", "Financial", "Geo", "Hash", "JSON", "Logical", "Map", "Mathematical", "Null",
+    "Rounding", "String", "String Replacement", "String Search", "String Splitting", "Tuple",
+    "Type Conversion", "URL", "UUID",
+)  # fmt: skip
+
+
+class ChDB:
+    """See the module."""
+
+    name = "chdb"
+
+    def __init__(self, session: Any, tables: list[str]) -> None:
+        self._session = session
+        self._tables = tables
+        sorts = ", ".join(f"'{sort}'" for sort in HARMLESS)
+        names = session.query(
+            f"SELECT lower(name) AS name FROM system.functions WHERE categories IN ({sorts})",  # noqa: S608
+            "ArrowTable",
+        )
+        self._harmless = frozenset(names["name"].to_pylist())
+        self._written = lru_cache(maxsize=64)(self._write)  # of queries without parameters
+
+    def version(self) -> str:
+        return str(self._session.query("SELECT version() AS v", "ArrowTable")["v"][0].as_py())
+
+    def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
+        explain, query = split_explain(query)
+        text = self._write(query, parameters) if parameters else self._written(query)
+        values = {name: _text(value) for name, value in parameters.items() if value is not None}
+        try:
+            answer = self._session.query(f"EXPLAIN {text}" if explain else text, "ArrowTable", params=values)
+            if any(pa.types.is_timestamp(field.type) for field in answer.schema):
+                return _local(answer, self._session.query(f"DESCRIBE ({text})", "ArrowTable", params=values))
+            return answer
+        except ChdbError as error:
+            raise QueryRejected(f"chdb: {_said(error)}") from error
+
+    def _write(self, query: str, parameters: Parameters = NO_PARAMETERS) -> str:
+        tree = checked(self.name, query, self._tables, lambda name: name.lower() in self._harmless)
+        return _typed(with_bare_names(with_decimals(tree)), parameters).sql(dialect="clickhouse")
+
+    def interrupt(self) -> None:
+        """Its process is ended: see `apart.py`."""
+
+
+@contextmanager
+def opened(settings: Settings, epoch: Epoch) -> Iterator[ChDB]:
+    session: Any = chdb_session.Session()  # type: ignore[no-untyped-call]
+    try:
+        for name, table in epoch.tables.items():
+            parts = [f"{name} {number}" for number in range(len(table.files))]
+            columns = _columns(session, table.locations[0])
+            for part, location in zip(parts, table.locations, strict=True):
+                _create(
+                    session, f"TABLE {_quoted(part)} ({columns}) ENGINE = File(Parquet, {_string(location)})"
+                )
+            merged = _string("^({})$".format("|".join(parts)))
+            _create(session, f"TABLE {_quoted(name)} ENGINE = Merge(currentDatabase(), {merged})")
+        for setting, value in SETTINGS.items():
+            if setting == "readonly" and has_ride_table(epoch):
+                view = with_decimals(checked("chdb", ride_table_query(), epoch.tables)).sql(
+                    dialect="clickhouse"
+                )
+                _create(session, f"VIEW RideTable AS {view}")
+            session.query(f"SET {setting} = {value}")
+        yield ChDB(session, [*epoch.tables, *(["RideTable"] if has_ride_table(epoch) else [])])
+    finally:
+        with suppress(ChdbError):
+            session.close()
+
+
+def _columns(session: Any, location: str) -> str:
+    """As ClickHouse finds them, but a time without a zone stays one; to ClickHouse all have a zone."""
+    found = session.query(f"DESCRIBE file({_string(location)}, Parquet)", "ArrowTable")
+    fields = zip(found["name"].to_pylist(), found["type"].to_pylist(), pq.read_schema(location), strict=True)
+    local = pa.timestamp("us")
+    return ", ".join(
+        f"{_quoted(name)} {type_.replace(UTC_TYPE, LOCAL_TYPE) if field.type == local else type_}"
+        for name, type_, field in fields
+    )
+
+
+def _create(session: Any, what: str) -> None:
+    session.query(f"CREATE {what}")
+
+
+def _quoted(name: str) -> str:
+    return exp.to_identifier(name, quoted=True).sql(dialect="clickhouse")
+
+
+def _string(text: str) -> str:
+    return exp.Literal.string(text).sql(dialect="clickhouse")
+
+
+def _typed(tree: exp.Expr, parameters: Parameters) -> exp.Expr:
+    """ClickHouse wants to know the type of a parameter: {name: Type}. Its own DateTime has no fractions."""
+
+    def replaced(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.DataType) and node.this in TIMES:
+            return exp.DataType.build(TIMES[node.this], dialect="clickhouse")
+        if not isinstance(node, exp.Placeholder) or node.name not in parameters:
+            return node
+        value = parameters[node.name]
+        if value is None:
+            return exp.Null()
+        return exp.Placeholder(this=node.this, kind=_type(value))
+
+    return tree.transform(replaced)
+
+
+TIMES = {exp.DataType.Type.TIMESTAMPNTZ: LOCAL_TYPE, exp.DataType.Type.TIMESTAMPTZ: UTC_TYPE}
+
+
+def _type(value: Value) -> str:
+    if isinstance(value, datetime):
+        return LOCAL_TYPE if value.tzinfo is None else UTC_TYPE
+    if isinstance(value, Decimal):
+        return f"Decimal(76, {max(0, -int(value.as_tuple().exponent))})"
+    names = {bool: "Bool", int: "Int64", float: "Float64", str: "String", date: "Date32"}
+    return names[type(value)]
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, datetime):
+        value = value if value.tzinfo is None else value.astimezone(UTC)
+        return value.replace(tzinfo=None).isoformat(" ", "microseconds")
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)
+
+
+def _local(answer: pa.Table, described: pa.Table) -> pa.Table:
+    """ClickHouse gives every time a zone in Arrow; its own types know which have one."""
+    zoned = ["'" in type_ for type_ in described["type"].to_pylist()]
+    columns = [
+        column.cast(pa.timestamp(column.type.unit))
+        if pa.types.is_timestamp(column.type) and not zone
+        else column
+        for column, zone in zip(answer.columns, zoned, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, answer.column_names)
+
+
+def _said(error: Exception) -> str:
+    return str(error).strip().split("Stack trace:", 1)[0].strip()

@@ -1,0 +1,128 @@
+"""Daft over the files of an epoch.
+
+Daft's SQL reads any file that a query names, and has no switch against it; so queries pass through
+`tree.py`. It lacks some words of SQL (FILTER, CASE x WHEN, COUNT(*) OVER, ISODOW), which are written in
+others for it, and takes `rides.x` for a field of a column `rides` where an alias is called so.
+"""
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from functools import lru_cache
+
+import daft
+import pyarrow as pa
+from sqlglot import exp
+
+from lakehouse.engines import NO_PARAMETERS, has_ride_table, ride_table_query
+from lakehouse.engines.parameters import Parameters, with_literals
+from lakehouse.engines.tree import checked, plain, split_explain, with_exact_averages
+from lakehouse.epoch import Epoch
+from ridelake.errors import QueryRejected
+from ridelake.settings import Settings
+
+# To Daft a path is a pattern.
+PATTERN = re.compile(r"([\\\[\]*?{}!])")
+
+
+class Daft:
+    """See the module."""
+
+    name = "daft"
+
+    def __init__(self, frames: dict[str, daft.DataFrame]) -> None:
+        self._frames = frames
+        self._written = lru_cache(maxsize=64)(self._write)  # of queries without parameters
+
+    def version(self) -> str:
+        return daft.__version__
+
+    def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
+        explain, query = split_explain(query)
+        text = self._write(query, parameters) if parameters else self._written(query)
+        try:
+            frame = daft.sql(text, register_globals=False, **self._frames)
+            if explain:
+                plan = io.StringIO()
+                frame.explain(show_all=True, file=plan)
+                return pa.table({"plan": plan.getvalue().splitlines()})
+            return frame.to_arrow()
+        except Exception as error:  # Daft's errors have no class in common
+            raise QueryRejected(f"daft: {str(error).strip()}") from error
+
+    def _write(self, query: str, parameters: Parameters = NO_PARAMETERS) -> str:
+        tree = checked(self.name, query, self._frames)
+        _refuse_a_lost_order(tree)
+        return _in_its_words(with_literals(tree, parameters)).sql(dialect="postgres")
+
+    def interrupt(self) -> None:
+        """Its process is ended: see `apart.py`."""
+
+
+@contextmanager
+def opened(settings: Settings, epoch: Epoch) -> Iterator[Daft]:
+    frames = {
+        name: daft.read_parquet([PATTERN.sub(r"\\\1", location) for location in table.locations])
+        for name, table in epoch.tables.items()
+    }
+    engine = Daft(frames)
+    if has_ride_table(epoch):
+        text = _in_its_words(checked("daft", ride_table_query(), frames)).sql(dialect="postgres")
+        frames["RideTable"] = daft.sql(text, register_globals=False, **frames)
+    yield engine
+
+
+def _refuse_a_lost_order(tree: exp.Query) -> None:
+    """Daft 0.7 sorts before it computes a window of the same SELECT, and the order is lost."""
+    for select in tree.find_all(exp.Select):
+        if select.args.get("order") and any(column.find(exp.Window) for column in select.expressions):
+            raise QueryRejected(
+                "daft: it loses an ORDER BY beside a window function: compute the window in a WITH, "
+                "and order outside of it"
+            )
+
+
+def _in_its_words(tree: exp.Expr) -> exp.Expr:
+    return _unambiguous(with_exact_averages(plain(tree))).transform(_in_its_word)
+
+
+def _in_its_word(node: exp.Expr) -> exp.Expr:
+    if (
+        isinstance(node, exp.Window)
+        and isinstance(node.this, exp.Count)
+        and isinstance(node.this.this, exp.Star)
+    ):
+        node.set("this", exp.Sum(this=exp.Literal.number(1)))
+    if isinstance(node, exp.Extract) and node.name.upper() == "ISODOW":
+        return exp.paren(exp.func("day_of_week", node.expression) + 1)  # it counts from Monday, which is 0
+    if isinstance(node, exp.Interval) and isinstance(node.this, exp.Literal) and node.unit:
+        return exp.Interval(this=exp.Literal.string(f"{node.this.name} {node.unit.name.lower()}s"))
+    if isinstance(node, exp.Cast) and node.to.this == exp.DataType.Type.TIMESTAMPTZ:
+        return exp.func(
+            "replace_time_zone", _utc_clock(node.this.transform(_in_its_word)), exp.Literal.string("UTC")
+        )
+    return node
+
+
+def _utc_clock(moment: exp.Expr) -> exp.Expr:
+    """A moment as UTC's clock shows it, without the zone, which Daft's CAST does not know."""
+    if isinstance(moment, exp.Literal):
+        with suppress(ValueError):
+            read = datetime.fromisoformat(moment.name)
+            utc = read.astimezone(UTC).replace(tzinfo=None) if read.tzinfo else read
+            moment = exp.Literal.string(utc.isoformat(" "))
+    return exp.cast(moment, "TIMESTAMP")
+
+
+def _unambiguous(tree: exp.Expr) -> exp.Expr:
+    """Tables by another name than any column of an answer has."""
+    taken = {alias.alias.lower() for alias in tree.find_all(exp.Alias)}
+    for table in tree.find_all(exp.Table, exp.Subquery):
+        if table.alias_or_name.lower() in taken:
+            table.set("alias", exp.TableAlias(this=exp.to_identifier(f"the_{table.alias_or_name}")))
+    for column in tree.find_all(exp.Column):
+        if column.table.lower() in taken:
+            column.set("table", exp.to_identifier(f"the_{column.table}"))
+    return tree

@@ -1,0 +1,78 @@
+"""DataFusion over the files of an epoch: a view for each table, the union of its files.
+
+Its own options let through neither DDL nor DML nor a statement such as SET, and a path in a query is a
+table that nobody knows. It can neither be cancelled nor, called wrongly, be trusted not to crash: it runs
+apart.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from functools import lru_cache, reduce
+from pathlib import Path
+
+import datafusion
+import pyarrow as pa
+from datafusion import SessionConfig, SessionContext, SQLOptions
+from sqlglot import exp
+
+from lakehouse.engines import NO_PARAMETERS, has_ride_table, ride_table_query
+from lakehouse.engines.parameters import Parameters
+from lakehouse.engines.tree import checked, split_explain, with_exact_averages
+from lakehouse.epoch import Epoch
+from ridelake.errors import QueryRejected
+from ridelake.settings import Settings
+
+READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
+
+
+class DataFusion:
+    """See the module."""
+
+    name = "datafusion"
+
+    def __init__(self, context: SessionContext, tables: Collection[str]) -> None:
+        self._context = context
+        self._tables = tables
+        self._written = lru_cache(maxsize=64)(self._write)
+
+    def version(self) -> str:
+        return datafusion.__version__
+
+    def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
+        explain, query = split_explain(query)
+        text = self._written(query)
+        try:
+            text = f"EXPLAIN {text}" if explain else text
+            frame = self._context.sql_with_options(text, READ_ONLY, param_values=dict(parameters))
+            return frame.to_arrow_table()
+        except Exception as error:  # of class Exception and no narrower: what DataFusion raises
+            raise QueryRejected(f"datafusion: {str(error).removeprefix('DataFusion error: ')}") from error
+
+    def _write(self, query: str) -> str:
+        tree = with_exact_averages(checked(self.name, query, self._tables, lambda _: True))
+        return tree.transform(_dollar).sql(dialect="postgres")
+
+    def interrupt(self) -> None:
+        """Its process is ended: see `apart.py`."""
+
+
+@contextmanager
+def opened(settings: Settings, epoch: Epoch) -> Iterator[DataFusion]:
+    # Without the switch a filter is applied after all columns of a row group have been decoded.
+    config = SessionConfig().set("datafusion.execution.parquet.pushdown_filters", "true")
+    config = config.set("datafusion.execution.time_zone", "UTC")
+    context = SessionContext(config)
+    for name, table in epoch.tables.items():
+        # As a URL: in a path, [ and * would be a pattern.
+        scans = [context.read_parquet(Path(location).as_uri()) for location in table.locations]
+        context.register_view(name, reduce(lambda left, right: left.union(right), scans))
+    tables = list(epoch.tables)
+    if has_ride_table(epoch):
+        context.register_view("ridetable", context.sql(ride_table_query()))
+        tables.append("RideTable")
+    yield DataFusion(context, tables)
+
+
+def _dollar(node: exp.Expr) -> exp.Expr:
+    """DataFusion's own parameters are written $name."""
+    return exp.Parameter(this=exp.var(node.name)) if isinstance(node, exp.Placeholder) else node

@@ -1,0 +1,167 @@
+"""Spark over the files of an epoch: on this machine's cores, or on a cluster that reads the same files.
+
+The driver binds to loopback unless the cluster is elsewhere. Files in a query are switched off
+(`runSQLOnFiles`), the functions that call Java are taken out of the session, and queries pass through
+`tree.py`, because a SELECT can call a program (TRANSFORM … USING).
+"""
+
+import re
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException, PySparkRuntimeError
+from pyspark.sql import SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
+from sqlglot import exp
+
+from lakehouse.engines import NO_PARAMETERS, has_ride_table, ride_table_query
+from lakehouse.engines.parameters import Parameters
+from lakehouse.engines.tree import checked, split_explain, with_exact_averages
+from lakehouse.epoch import Epoch
+from ridelake.errors import CannotConnect, NotReady, QueryRejected
+from ridelake.settings import Settings
+
+CONFIG = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.runSQLOnFiles": "false",
+    "spark.sql.catalogImplementation": "in-memory",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.sql.adaptive.enabled": "true",
+    # As many as there are rows for, not 200: adaptive execution joins small ones but starts from here.
+    "spark.sql.shuffle.partitions": "8",
+}
+CONNECT = "sc://"
+CANCEL_AGAIN_SECONDS = 0.1
+LOOPBACK = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
+CALLS_JAVA = ("reflect", "java_method", "try_reflect")
+OF_PYTHON_OR_FILES = re.compile("python|input_file", re.IGNORECASE)
+
+# To Hadoop a path is a pattern.
+PATTERN = re.compile(r"([\\\[\]*?{},])")
+
+
+class Spark:
+    """See the module."""
+
+    name = "spark"
+
+    def __init__(self, session: SparkSession, tables: list[str], *, far: bool) -> None:
+        """`far`: by Spark Connect, which has no context of its own."""
+        self._session = session
+        self._tables = tables
+        self._written = lru_cache(maxsize=64)(self._write)
+        self._far = far
+        self._running = threading.Event()
+
+    def version(self) -> str:
+        return str(self._session.version)
+
+    def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
+        explain, query = split_explain(query)
+        text = self._written(query)
+        self._running.set()
+        try:
+            frame = self._session.sql(f"EXPLAIN {text}" if explain else text, args=dict(parameters))
+            return frame.toArrow()
+        except PySparkException as error:
+            raise QueryRejected(f"spark: {error.getMessage() or error}") from error
+        except Py4JError as error:
+            raise QueryRejected(f"spark: {str(error).strip()}") from error
+        finally:
+            self._running.clear()
+
+    def _write(self, query: str) -> str:
+        tree = checked(self.name, query, self._tables, _harmless)
+        return with_exact_averages(tree).transform(_in_its_word).sql(dialect="spark")
+
+    def interrupt(self) -> None:
+        """Again and again, because a query that is being planned has no job yet."""
+        while self._running.is_set():
+            if self._far:
+                self._session.interruptAll()
+            else:
+                self._session.sparkContext.cancelAllJobs()
+            time.sleep(CANCEL_AGAIN_SECONDS)
+
+
+@contextmanager
+def opened(settings: Settings, epoch: Epoch) -> Iterator[Spark]:
+    master = settings.spark_master or "local[*]"
+    session = _session(master)
+    far = master.startswith(CONNECT)
+    try:
+        if not far:
+            session.sparkContext.setLogLevel("ERROR")
+            _take_out(session, CALLS_JAVA)
+        for name, table in epoch.tables.items():
+            paths = [PATTERN.sub(r"\\\1", location) for location in table.locations]
+            # Told the schema, it need not start a job to find out.
+            schema = from_arrow_schema(pq.read_schema(table.locations[0]), prefer_timestamp_ntz=True)
+            session.read.schema(schema).parquet(*paths).createOrReplaceTempView(name)
+        if has_ride_table(epoch):
+            view = checked("spark", ride_table_query(), epoch.tables).sql(dialect="spark")
+            session.sql(view).createOrReplaceTempView("RideTable")
+        yield Spark(session, [*epoch.tables, *(["RideTable"] if has_ride_table(epoch) else [])], far=far)
+    finally:
+        session.stop()
+
+
+def _session(master: str) -> SparkSession:
+    builder: Any = SparkSession.builder
+    if master.startswith(CONNECT):
+        builder = builder.remote(master)
+    else:
+        builder = builder.master(master).appName("ridelake")
+        builder = builder.config("spark.sql.warehouse.dir", str(Path(tempfile.gettempdir()) / "warehouse"))
+        builder = builder.config("spark.local.dir", tempfile.gettempdir())
+        near = master.startswith("local") or urlsplit(master).hostname in ("127.0.0.1", "localhost")
+        for key, value in (LOOPBACK if near else {}).items():
+            builder = builder.config(key, value)
+    for key, value in CONFIG.items():
+        if not master.startswith(CONNECT) or key.startswith("spark.sql.session"):
+            builder = builder.config(key, value)
+    try:
+        return builder.getOrCreate()  # type: ignore[no-any-return]
+    except (PySparkRuntimeError, ImportError) as error:
+        if "JAVA_GATEWAY_EXITED" in str(error):
+            raise NotReady(
+                "spark needs Java 17 or newer: install it (Debian: `apt install openjdk-17-jre-headless`) "
+                "or set JAVA_HOME"
+            ) from error
+        raise NotReady(f"spark cannot reach {master} with what is installed: {error}") from error
+    except Exception as error:
+        said = str(error).strip().splitlines()[0]
+        raise CannotConnect(f"spark cannot reach {master}: {said}. Correct --spark-master") from error
+
+
+def _take_out(session: SparkSession, functions: tuple[str, ...]) -> None:
+    """Out of this session's functions; not even by another way of writing a name are they found then."""
+    java: Any = session._jvm
+    registry = session._jsparkSession.sessionState().functionRegistry()
+    place = [java.scala.Option.apply(part) for part in ("builtin", "system")]
+    for function in functions:
+        identifier = java.org.apache.spark.sql.catalyst.FunctionIdentifier(function, *place)
+        if not registry.dropFunction(identifier):
+            raise RuntimeError(f"Spark has no function {function} to take out")
+
+
+def _harmless(function: str) -> bool:
+    return function.lower() not in CALLS_JAVA and not OF_PYTHON_OR_FILES.search(function)
+
+
+def _in_its_word(node: exp.Expr) -> exp.Expr:
+    if isinstance(node, exp.Extract) and node.name.upper() == "ISODOW":
+        node.set("this", exp.var("DAYOFWEEK_ISO"))
+    return node

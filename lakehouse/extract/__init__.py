@@ -1,0 +1,130 @@
+"""Tables out of Postgres into Arrow, near the speed at which the server sends them.
+
+    export   a whole table as of an exported snapshot, by as many connections as there are workers,
+             in sorted runs of which each becomes a file
+    fetch    the result of a query, on the caller's own connection and in its transaction
+
+The server does not sort: it sends rows as they lie in its heap, and each run is sorted here.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from importlib.resources import files
+
+import psycopg
+import pyarrow as pa
+from psycopg import Connection, IsolationLevel
+from psycopg.rows import TupleRow
+from psycopg.sql import SQL, Composed, Literal
+
+from lakehouse.columns import Column
+from lakehouse.extract.decode import Decoder
+from lakehouse.extract.query import copy_query, copy_table, lock_table, split_pages
+from lakehouse.extract.receive import receive_by_libpq
+from lakehouse.extract.workers import Reading, Run, run_workers
+from lakehouse.layout import RUN_ROWS
+from lakehouse.source import TableSource
+from oltp.store import Store, transaction
+from ridelake.errors import RidelakeError
+
+__all__ = ["RUN_ROWS", "export", "export_snapshot", "fetch"]
+
+
+def export(
+    store: Store,
+    snapshot: str | None,
+    table: TableSource,
+    write_run: Callable[[pa.Table], None],
+    *,
+    workers: int,
+    on_rows: Callable[[int], None],
+    coordinator: Connection[TupleRow] | None = None,
+) -> None:
+    """All rows of the table as of the exported snapshot, in sorted runs of at most RUN_ROWS rows, each
+    handed to `write_run`: from worker threads, one at a time per worker. A table without rows is no run.
+
+    The transaction that exported `snapshot` is to stay open meanwhile; None is the moment of the call.
+    `coordinator` is its connection, if it has locked the table: should somebody wait to truncate or alter
+    the table, a worker would wait behind them, and they for the coordinator. The rows are then read over
+    that connection alone.
+
+    Raises psycopg.Error, RidelakeError, or what `write_run` raises; nothing is left running then."""
+    run = Run(table, RUN_ROWS, write_run, on_rows)
+    with ExitStack() as stack:
+        if snapshot is None:
+            coordinator = _opened(stack, store)
+            coordinator.execute(lock_table(table))
+            snapshot = export_snapshot(coordinator)
+        run_workers(run, _readings(stack, store, snapshot, table, workers, coordinator))
+
+
+def fetch(connection: Connection[TupleRow], query: Composed, columns: Sequence[Column]) -> pa.Table:
+    """The whole result of a query that is not large, as of the connection's transaction. Of its columns
+    those that are named, in the order of its rows. The connection stays usable, also if this is interrupted.
+
+    Raises psycopg.Error, or RidelakeError."""
+    decoder = Decoder(columns)
+    with closing(receive_by_libpq(connection, copy_query(query, columns))) as chunks:
+        batches = [decoder.decode(chunk.buffer, chunk.begins, chunk.ends) for chunk in chunks]
+    return pa.Table.from_batches(batches, decoder.schema).combine_chunks()
+
+
+def _readings(
+    stack: ExitStack,
+    store: Store,
+    snapshot: str,
+    table: TableSource,
+    workers: int,
+    coordinator: Connection[TupleRow] | None,
+) -> list[Reading]:
+    """A connection for each worker, at the moment of the snapshot. None of them waits for a lock."""
+    connections: list[Connection[TupleRow]] = []
+    try:
+        connections.append(_importing(stack, store, snapshot, table))
+        ranges = split_pages(_pages(connections[0], table), workers)
+        connections.extend(_importing(stack, store, snapshot, table) for _ in ranges[1:])
+    except psycopg.errors.LockNotAvailable as error:
+        for connection in connections:
+            connection.close()  # and let go of what it has locked
+        if coordinator is None:
+            raise RidelakeError(
+                f"somebody waits to truncate or alter table {table.name}: run it again"
+            ) from error
+        return [Reading(coordinator, copy_table(table, None), is_lent=True)]
+    return [
+        Reading(connection, copy_table(table, pages))
+        for connection, pages in zip(connections, ranges, strict=True)
+    ]
+
+
+def _opened(stack: ExitStack, store: Store) -> Connection[TupleRow]:
+    connection = stack.enter_context(store.connect())
+    return stack.enter_context(transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True))
+
+
+def _importing(stack: ExitStack, store: Store, snapshot: str, table: TableSource) -> Connection[TupleRow]:
+    """Locks before anything else asks for the table: whatever did would wait."""
+    connection = _opened(stack, store)
+    connection.execute(
+        SQL("SET TRANSACTION SNAPSHOT {}").format(Literal(snapshot))
+    )  # it takes no bound value
+    try:
+        connection.execute(lock_table(table, or_fail=True))
+    except psycopg.errors.LockNotAvailable:
+        connection.close()
+        raise
+    return connection
+
+
+def export_snapshot(connection: Connection[TupleRow]) -> str:
+    """The name under which other connections can see what this one's transaction sees, until it ends."""
+    found = connection.execute("SELECT pg_export_snapshot()").fetchone()
+    assert found is not None
+    return str(found[0])
+
+
+def _pages(connection: Connection[TupleRow], table: TableSource) -> int:
+    """As many pages as the table has now: its statistics may be old. None of a view."""
+    query = files("lakehouse.extract").joinpath("pages.sql").read_bytes()
+    found = connection.execute(query, {"schema": table.schema, "name": table.name}).fetchone()
+    return int(found[0]) if found else 0

@@ -1,0 +1,5 @@
+-- How long the heap of a table is. A table of parts, a view or a foreign table has none of its own.
+SELECT pg_relation_size(c.oid) / current_setting('block_size')::bigint AS pages
+FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind IN ('r', 'm')

@@ -1,0 +1,158 @@
+"""Threads that read, decode and write at the same time, and end together.
+
+    server ──> receive ──chunks──> decode ──runs──> sort, write        one such line a worker
+
+Between two threads lie a few chunks or one run, so that memory is bounded by these and not by the table.
+The first error, or Ctrl-C, closes every channel, cancels every query and ends every thread.
+"""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+
+import psycopg
+import pyarrow as pa
+from psycopg import Connection
+from psycopg.rows import TupleRow
+from psycopg.sql import Composed
+
+from lakehouse.extract.channel import Channel, Closed
+from lakehouse.extract.decode import Decoder
+from lakehouse.extract.receive import Chunk, is_plain, receive_by_libpq, receive_raw, socket_of
+from lakehouse.extract.sorting import sort_run
+from lakehouse.source import TableSource
+
+CHUNKS_WAITING = 4
+CANCEL_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one worker reads, and over which connection; if `is_lent`, the caller goes on with it."""
+
+    connection: Connection[TupleRow]
+    copy: Composed
+    is_lent: bool = False
+
+
+@dataclass(slots=True)
+class Run:
+    """What one thread after the other does with a table; the same for all workers."""
+
+    table: TableSource
+    rows_max: int
+    write: Callable[[pa.Table], None]
+    on_rows: Callable[[int], None]
+    error: BaseException | None = None
+    ended: int = 0
+    progress: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    on_failure: list[Callable[[], None]] = field(default_factory=list)
+
+    def fail(self, error: BaseException) -> None:
+        """End everything. The first error is the one that is told."""
+        with self.lock:
+            if self.error is not None:
+                return
+            self.error = error
+        for end in self.on_failure:
+            end()
+
+    def count(self, rows: int) -> None:
+        with self.lock:
+            self.on_rows(rows)
+
+
+def run_workers(run: Run, readings: Sequence[Reading]) -> None:
+    """Everything of `readings`, a worker each. Raises what the first failing thread raised."""
+    threads = [thread for reading in readings for thread in _line(run, reading)]
+    try:
+        for thread in threads:
+            thread.start()
+        while run.ended < len(threads):
+            run.progress.acquire()  # not `join`: interrupted, Python 3.11 takes the thread for ended
+    except BaseException as error:  # Ctrl-C
+        run.fail(error)
+        while run.ended < sum(thread.ident is not None for thread in threads):
+            run.progress.acquire()
+        raise
+    if run.error is not None:
+        raise run.error
+
+
+def _line(run: Run, reading: Reading) -> list[threading.Thread]:
+    chunks: Channel[Chunk] = Channel(CHUNKS_WAITING)
+    runs: Channel[pa.Table] = Channel(1)
+    is_raw = is_plain(reading.connection) and not reading.is_lent
+    server = socket_of(reading.connection) if is_raw else None
+    run.on_failure += [chunks.close, runs.close, lambda: _cancel(reading.connection, server)]
+    works: list[Callable[[], None]] = [
+        lambda: _receive(reading, server, chunks),
+        lambda: _decode(run, chunks, runs),
+        lambda: _write(run, runs),
+    ]
+    return [threading.Thread(target=_guarded, args=(run, work)) for work in works]
+
+
+def _guarded(run: Run, work: Callable[[], None]) -> None:
+    try:
+        work()
+    except Closed:
+        pass
+    except BaseException as error:
+        run.fail(error)
+    finally:
+        with run.lock:
+            run.ended += 1
+        run.progress.release()
+
+
+def _cancel(connection: Connection[TupleRow], server: socket.socket | None) -> None:
+    """The server's answer to the COPY becomes an error, or the end of the stream."""
+    with suppress(psycopg.Error):  # it has gone, and so has the query
+        connection.cancel_safe(timeout=CANCEL_SECONDS)
+    if server is not None:
+        with suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)
+
+
+def _receive(reading: Reading, server: socket.socket | None, chunks: Channel[Chunk]) -> None:
+    if server is not None:
+        received = receive_raw(reading.connection, server, reading.copy)
+    else:
+        received = receive_by_libpq(reading.connection, reading.copy)
+    with closing(received):
+        for chunk in received:
+            chunks.put(chunk)
+    chunks.finish()
+
+
+def _decode(run: Run, chunks: Channel[Chunk], runs: Channel[pa.Table]) -> None:
+    decoder = Decoder(run.table.columns)
+    for table in _runs(decoder, chunks, run.rows_max):
+        runs.put(table)
+    runs.finish()
+
+
+def _runs(decoder: Decoder, chunks: Channel[Chunk], rows_max: int) -> Iterator[pa.Table]:
+    waiting: list[pa.RecordBatch] = []
+    rows = 0
+    for chunk in chunks:
+        batch = decoder.decode(chunk.buffer, chunk.begins, chunk.ends)
+        while rows + len(batch) >= rows_max:
+            taken = rows_max - rows
+            yield pa.Table.from_batches([*waiting, batch.slice(0, taken)], decoder.schema)
+            batch, waiting, rows = batch.slice(taken), [], 0
+        if len(batch):
+            waiting.append(batch)
+            rows += len(batch)
+    if waiting:
+        yield pa.Table.from_batches(waiting, decoder.schema)
+
+
+def _write(run: Run, runs: Channel[pa.Table]) -> None:
+    for table in runs:
+        run.write(sort_run(table, run.table.order_by))
+        run.count(len(table))

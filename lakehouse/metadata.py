@@ -1,0 +1,179 @@
+"""Iceberg's table metadata (format 2), as the JSON document it is: a table without rows, a snapshot more.
+
+pyiceberg has classes for it, and copies all of a table's snapshots some twenty times for one commit; an epoch
+a second would spend most of its time there. The document is what the specification defines, so it is read,
+changed in the few places that a snapshot concerns, and written. `tests/lakehouse/test_commit.py` has the
+result opened by pyiceberg and by readers that share no code with it.
+
+https://iceberg.apache.org/spec/#table-metadata-fields
+"""
+
+import json
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.catalog.noop import NoopCatalog
+from pyiceberg.io import load_file_io
+from pyiceberg.io.pyarrow import pyarrow_to_schema
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table, Transaction
+from pyiceberg.table.metadata import TableMetadataUtil, new_table_metadata
+from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
+from pyiceberg.types import IcebergType
+
+from ridelake.errors import UsageError
+
+Metadata = dict[str, Any]
+
+# pyarrow's name for the place of an Iceberg field id in a Parquet file.
+FIELD_ID = b"PARQUET:field_id"
+
+# The column that tracking.sql adds and takes away: it may come and go.
+TRACKING_COLUMN = "tx"
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Data files, counted for a snapshot's summary."""
+
+    files: int
+    rows: int
+    bytes: int
+
+
+def new_metadata(location: str, schema: pa.Schema) -> Metadata:
+    """Of a table without snapshots."""
+    metadata = new_table_metadata(
+        _numbered(schema),
+        UNPARTITIONED_PARTITION_SPEC,
+        UNSORTED_SORT_ORDER,
+        location,
+        properties={"format-version": "2"},
+    )
+    return dict(json.loads(metadata.model_dump_json()))
+
+
+def schema_of(metadata: Metadata) -> Schema:
+    """The current one."""
+    return Schema.model_validate(
+        next(one for one in metadata["schemas"] if one["schema-id"] == metadata["current-schema-id"])
+    )
+
+
+def with_field_ids(metadata: Metadata, schema: pa.Schema) -> pa.Schema:
+    """`schema` for the Parquet files: an Iceberg reader finds columns by number, not by name."""
+    ids = {field.name: field.field_id for field in schema_of(metadata).fields}
+    return pa.schema([field.with_metadata({FIELD_ID: str(ids[field.name])}) for field in schema])
+
+
+def with_schema(metadata: Metadata, schema: pa.Schema, name: str) -> Metadata:
+    """The same table with the columns that `schema` has more. Raises UsageError if it has fewer, or one of
+    another type."""
+    known = {field.name: field for field in schema_of(metadata).fields}
+    wanted = {field.name: field for field in _numbered(schema).fields}
+    gone = known.keys() - wanted.keys() - {TRACKING_COLUMN}
+    retyped = {n for n in known.keys() & wanted.keys() if known[n].field_type != wanted[n].field_type}
+    if gone or retyped:
+        told = [f"{column} is gone" for column in sorted(gone)]
+        told += [f"{n} is {wanted[n].field_type} and was {known[n].field_type}" for n in sorted(retyped)]
+        raise UsageError(
+            f"table {name} has other columns in Postgres than in the lake ({', '.join(told)}), and older "
+            "epochs could not be read any more: bring the column back, or choose a new folder with --lake "
+            "for the new shape"
+        )
+    added: dict[str, IcebergType] = {n: f.field_type for n, f in wanted.items() if n not in known}
+    loosened = [n for n in known.keys() & wanted.keys() if known[n].required and not wanted[n].required]
+    untracked = TRACKING_COLUMN in known.keys() - wanted.keys()
+    if not (added or loosened or untracked):
+        return metadata
+    parsed = TableMetadataUtil.parse_obj(metadata)
+    change = Transaction(Table((name,), parsed, "", load_file_io({}), NoopCatalog(name)))
+    with change.update_schema() as update:
+        for column, kind in added.items():
+            update.add_column((column,), kind)  # never required: the rows of older files have none
+        for column in loosened:
+            update.make_column_optional((column,))
+        if untracked:
+            update.delete_column(TRACKING_COLUMN)
+    return dict(json.loads(change.table_metadata.model_dump_json()))
+
+
+def with_snapshot(
+    metadata: Metadata,
+    snapshot_id: int,
+    manifest_list: str,
+    properties: Mapping[str, str],
+    *,
+    added: Files,
+    deleted: Files,
+    total: Files,
+) -> Metadata:
+    """The same table after a snapshot that swaps files for others."""
+    now_ms = max(time.time_ns() // 1_000_000, metadata["last-updated-ms"])
+    number = metadata["last-sequence-number"] + 1
+    snapshot = {
+        "snapshot-id": snapshot_id,
+        "sequence-number": number,
+        "timestamp-ms": now_ms,
+        "manifest-list": manifest_list,
+        "schema-id": metadata["current-schema-id"],
+        "summary": {"operation": "overwrite"} | _summary(added, deleted, total) | dict(properties),
+    }
+    if (parent := metadata.get("current-snapshot-id")) not in (None, -1):
+        snapshot["parent-snapshot-id"] = parent
+    return metadata | {
+        "last-sequence-number": number,
+        "last-updated-ms": now_ms,
+        "current-snapshot-id": snapshot_id,
+        "snapshots": [*metadata.get("snapshots", ()), snapshot],
+        "snapshot-log": [
+            *metadata.get("snapshot-log", ()), {"snapshot-id": snapshot_id, "timestamp-ms": now_ms},
+        ],
+        "refs": {"main": {"snapshot-id": snapshot_id, "type": "branch"}},
+    }  # fmt: skip
+
+
+def with_snapshots_alive(metadata: Metadata, alive: Collection[int]) -> Metadata:
+    """The same table, which remembers these snapshots and its current one. Of its log, what came after the
+    last forgotten one: what came before would have a gap."""
+    kept = {*alive, metadata.get("current-snapshot-id")}
+    log: list[Any] = []
+    for entry in metadata.get("snapshot-log", ()):
+        log = [*log, entry] if entry["snapshot-id"] in kept else []
+    snapshots = [one for one in metadata.get("snapshots", ()) if one["snapshot-id"] in kept]
+    return metadata | {"snapshots": snapshots, "snapshot-log": log}
+
+
+def with_previous(metadata: Metadata, previous: str | None) -> Metadata:
+    """Where the metadata before this one is. One step back is enough: older ones are removed."""
+    log = [{"metadata-file": previous, "timestamp-ms": metadata["last-updated-ms"]}] if previous else []
+    return metadata | {"metadata-log": log}
+
+
+def _summary(added: Files, deleted: Files, total: Files) -> dict[str, str]:
+    counts = {
+        "added-data-files": added.files,
+        "added-records": added.rows,
+        "added-files-size": added.bytes,
+        "deleted-data-files": deleted.files,
+        "deleted-records": deleted.rows,
+        "removed-files-size": deleted.bytes,
+        "total-data-files": total.files,
+        "total-records": total.rows,
+        "total-files-size": total.bytes,
+        "total-delete-files": 0,
+        "total-position-deletes": 0,
+        "total-equality-deletes": 0,
+    }
+    return {name: str(count) for name, count in counts.items()}
+
+
+def _numbered(schema: pa.Schema) -> Schema:
+    fields: Sequence[pa.Field] = [
+        field.with_metadata({FIELD_ID: str(number)}) for number, field in enumerate(schema, start=1)
+    ]
+    return pyarrow_to_schema(pa.schema(fields))

@@ -1,0 +1,151 @@
+"""The lake's side: SQL of DuckDB over the files, less the rows and plus the rows of a tail."""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from psycopg.sql import SQL, Composable, Identifier
+
+from lakehouse.columns import Column, arrow_schema
+from lakehouse.proof.forms import duckdb_record, form_of
+from lakehouse.proof.sides import Mask, Rows, Shape, Sums, query
+from ridelake.errors import BadInput, ProofFailed
+from ridelake.settings import LakeAddress
+
+
+class LakeSide:
+    """See the module; `opened` makes one."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, shape: Shape) -> None:
+        self._connection = connection
+        self._parts = {"key": duckdb_record(shape.key), "record": duckdb_record(shape.columns)}
+
+    def count(self) -> int:
+        (found,) = self._ask(SQL("SELECT count(*) FROM lake"))
+        return int(found[0])
+
+    def sums(self, mask: Mask) -> Sums:
+        found = self._ask(query("lake_sums.sql"), mask=mask)
+        return {bucket: (rows, int(total)) for bucket, rows, total in found}
+
+    def differing(
+        self, suspects: Iterable[pa.Table], mask: Mask, buckets: Sequence[int], limit: int
+    ) -> tuple[int, list[bytes]]:
+        """How many keys differ, and the first of them. `suspects` are these buckets' rows in Postgres."""
+        self._ask(SQL("CREATE OR REPLACE TABLE in_postgres (key BLOB, hash BIGINT)"))
+        for piece in suspects:
+            self._connection.register("piece", piece)
+            self._ask(SQL("INSERT INTO in_postgres SELECT key, hash FROM piece"))
+            self._connection.unregister("piece")
+        self._ask(query("lake_suspects.sql"), mask=mask, buckets=list(buckets))
+        self._ask(query("lake_differing.sql"))
+        (counted,) = self._ask(SQL("SELECT count(*) FROM differing"))
+        first = self._ask(SQL("SELECT key FROM differing ORDER BY key LIMIT $limit"), limit=limit)
+        return int(counted[0]), [key for (key,) in first]
+
+    def rows(self, keys: Sequence[bytes]) -> Rows:
+        rows: Rows = {}
+        for key, record in self._ask(query("lake_rows.sql"), keys=list(keys)):
+            rows.setdefault(key, []).append(record)
+        return rows
+
+    def _ask(self, template: SQL, **values: object) -> list[tuple[Any, ...]]:
+        text = template.format(**self._parts).as_string(None)
+        found: list[tuple[Any, ...]] = self._connection.execute(text, values or None).fetchall()
+        return found
+
+
+@contextmanager
+def opened(
+    shape: Shape,
+    files: Sequence[str],
+    minus_keys: pa.Table | None,
+    plus_rows: pa.Table | None,
+    lake: LakeAddress | None = None,
+) -> Iterator[LakeSide]:
+    """`lake`: where the files are, if that is far away. Raises ProofFailed if the files have other columns,
+    or cannot be read; BadInput if the tail has."""
+    connection = duckdb.connect(":memory:")
+    try:
+        connection.execute("SET python_enable_replacements = false")
+        connection.execute("SET preserve_insertion_order = false")
+        spill = Path(tempfile.gettempdir()) / f"ridelake-duckdb-{os.getpid()}"
+        connection.execute("SET temp_directory = ?", [str(spill)])
+        with _reading(connection, lake, files):
+            _view_files(connection, shape, files)
+            _view_lake(connection, shape, minus_keys, plus_rows)
+            yield LakeSide(connection, shape)
+    except duckdb.Error as error:
+        said = str(error).strip().split("\n", 1)[0]
+        raise ProofFailed(f"DuckDB cannot read the files ({said}): nothing is proved of them") from error
+    finally:
+        connection.close()
+
+
+def _reading(
+    connection: duckdb.DuckDBPyConnection, lake: LakeAddress | None, files: Sequence[str]
+) -> AbstractContextManager[None]:
+    if lake is None or not lake.remote:
+        return nullcontext()
+    from lakehouse.s3_for_duckdb import let_read  # a lake in a folder need not load it
+
+    return let_read(connection, lake, files).refusals()
+
+
+def _view_files(connection: duckdb.DuckDBPyConnection, shape: Shape, files: Sequence[str]) -> None:
+    if not files:
+        connection.register("lake_files", arrow_schema(list(shape.columns)).empty_table())
+        return
+    for path in files:
+        _refuse_other_columns(connection, shape, path)
+    paths = [str(path) for path in files]
+    connection.read_parquet(paths, hive_partitioning=False).create_view("lake_files")
+
+
+def _refuse_other_columns(connection: duckdb.DuckDBPyConnection, shape: Shape, path: str) -> None:
+    """Each file for itself: read together, they would be cast to what the first one has."""
+    relation = connection.read_parquet([str(path)], hive_partitioning=False)
+    found = dict(zip(relation.columns, map(str, relation.types), strict=True))
+    expected = {column.name: form_of(column).duckdb_type for column in shape.columns}
+    if wrong := [name for name in {**expected, **found} if found.get(name) != expected.get(name)]:
+        name = wrong[0]
+        raise ProofFailed(
+            f"column {name} is {found.get(name, 'not there')} in {path}, and should be "
+            f"{expected.get(name, 'not there')}: the files are of another shape than the table"
+        )
+
+
+def _view_lake(
+    connection: duckdb.DuckDBPyConnection,
+    shape: Shape,
+    minus_keys: pa.Table | None,
+    plus_rows: pa.Table | None,
+) -> None:
+    names = _names(shape.columns)
+    lake: Composable = SQL("SELECT {} FROM lake_files").format(names)
+    if minus_keys is not None:
+        if not any(column.in_key for column in shape.columns):
+            raise BadInput("rows can only be taken away from a table that has a key")
+        connection.register("minus_keys", _in_shape(shape.key, minus_keys))
+        lake = SQL("{} ANTI JOIN minus_keys USING ({})").format(lake, _names(shape.key))
+    if plus_rows is not None:
+        connection.register("plus_rows", _in_shape(shape.columns, plus_rows))
+        lake = SQL("{} UNION ALL SELECT {} FROM plus_rows").format(lake, names)
+    connection.execute(SQL("CREATE VIEW lake AS {}").format(lake).as_string(None))
+
+
+def _in_shape(columns: Sequence[Column], rows: pa.Table) -> pa.Table:
+    """These columns, in the lake's types. Arrow's cast refuses to lose anything."""
+    try:
+        return rows.select([column.name for column in columns]).cast(arrow_schema(list(columns)))
+    except (KeyError, ValueError) as error:  # pa.ArrowInvalid is a ValueError
+        raise BadInput(f"the rows of the tail have other columns than the table ({error})") from error
+
+
+def _names(columns: Sequence[Column]) -> Composable:
+    return SQL(", ").join(Identifier(column.name) for column in columns)

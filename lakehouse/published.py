@@ -1,0 +1,149 @@
+"""What is published: the catalog, read.
+
+Reading it must not cost more than answering a question over an epoch, so this module needs nothing but
+the standard library while the catalog is SQLite: pyiceberg takes a second to import, SQLAlchemy almost
+half of one.
+"""
+
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lakehouse.epoch import Epoch, Token, tables_from_json
+from ridelake.errors import NotReady, UsageError
+from ridelake.settings import LakeAddress
+
+FORMAT = 2
+"""Of the lake: what its catalog's tables and its manifests look like. Another one is refused."""
+
+# A publisher holds the catalog for some milliseconds; who waits longer than this has met a stopped one.
+BUSY_SECONDS = 30.0
+
+EPOCHS_QUERY = (
+    "SELECT number, kind, published_at, token, tables, seconds, verified FROM epochs"
+    " WHERE number = coalesce(:number, number) ORDER BY number DESC LIMIT :limit"
+)
+
+
+def read_epochs(address: LakeAddress, number: int | None = None, limit: int = -1) -> list[Epoch]:
+    """The published epochs of the lake, newest first; one of them if `number` is given. Empty if there is
+    none yet. Raises UsageError for a catalog that is none, or that a newer ridelake has written."""
+    if (file := address.catalog_file) is None:
+        from lakehouse.catalog import epoch_rows  # SQLAlchemy, and so only here
+
+        rows = epoch_rows(address, number, limit)
+    elif not file.is_file():
+        return []
+    else:
+        try:
+            rows = _rows(file, number, limit)
+        except sqlite3.Error as error:
+            if "no such table" in str(error):
+                return []  # a catalog whose first epoch is being made
+            raise UsageError(
+                f"{file} cannot be read as a catalog ({error}): choose another folder with --lake"
+            ) from error
+    return [_epoch(address, row) for row in rows]
+
+
+def _rows(file: Path, number: int | None, limit: int, mode: str = "ro") -> list[Sequence[Any]]:
+    try:
+        with closing(
+            sqlite3.connect(f"{file.absolute().as_uri()}?mode={mode}", BUSY_SECONDS, uri=True)
+        ) as connection:
+            refuse_another_format(connection.execute("SELECT format FROM lake").fetchall())
+            return connection.execute(EPOCHS_QUERY, {"number": number, "limit": limit}).fetchall()
+    except sqlite3.OperationalError as error:
+        # Somebody was killed while publishing; the next who may write takes it back.
+        if mode == "ro" and error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
+            return _rows(file, number, limit, "rw")
+        raise
+
+
+def refuse_another_format(found: Sequence[Sequence[Any]]) -> None:
+    """Raises UsageError unless the lake's format is ours."""
+    if found and found[0][0] != FORMAT:
+        than = "a newer" if found[0][0] > FORMAT else "an older"
+        raise UsageError(
+            f"this lake has format {found[0][0]}, of {than} ridelake; this one reads and writes {FORMAT}: "
+            "use that ridelake, or choose another folder with --lake and run `ridelake snapshot`"
+        )
+
+
+def _epoch(address: LakeAddress, row: Sequence[Any]) -> Epoch:
+    number, kind, published_at, token, tables, seconds, verified = row
+    return Epoch(
+        number=number,
+        kind=kind,
+        published_at=datetime.fromisoformat(published_at),
+        token=Token(**_loaded(token)),
+        tables=tables_from_json(address, _loaded(tables)),
+        seconds=seconds,
+        verified=None if verified is None else bool(verified),
+    )
+
+
+def _loaded(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def newest_epoch(address: LakeAddress) -> Epoch:
+    """Raises NotReady if there is none yet."""
+    for epoch in read_epochs(address, limit=1):
+        return epoch
+    raise NotReady(f"no epoch yet in {address.root}: run `ridelake snapshot`")
+
+
+def numbered_epoch(address: LakeAddress, number: int) -> Epoch:
+    """Raises NotReady if there is no epoch at all, UsageError if not that one."""
+    for epoch in read_epochs(address, number):
+        return epoch
+    raise UsageError(
+        f"there is no epoch {number}, the newest is {newest_epoch(address).number}: see `ridelake epochs`"
+    )
+
+
+def epoch_as_of(address: LakeAddress, when: str) -> Epoch:
+    """The epoch of that number, or the newest that was taken at or before that time (ISO 8601; without an
+    offset it is UTC). Raises UsageError if `when` is neither, or if nothing is that old."""
+    if when.isascii() and when.isdecimal() and len(when) <= 9:
+        return numbered_epoch(address, int(when))
+    try:
+        moment = datetime.fromisoformat(when)
+    except ValueError:
+        raise UsageError(
+            f"--as-of takes an epoch's number or a time like 2026-07-01T12:00:00+00:00, not {when!r}"
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    for epoch in read_epochs(address):
+        if datetime.fromisoformat(epoch.token.taken_at) <= moment:
+            return epoch
+    newest_epoch(address)
+    raise UsageError(f"no epoch is as old as {when}: see `ridelake epochs`")
+
+
+@contextmanager
+def holding(address: LakeAddress, epoch: Epoch) -> Iterator[None]:
+    """While it is open, `ridelake maintain` does not expire the epoch: its manifest is locked, by the kernel,
+    which lets go however a process ends. A remote lake knows no locks; there an epoch is left alone for an
+    hour. Raises NotReady if the epoch was expired a moment ago."""
+    try:
+        descriptor = os.open(address.manifest(epoch.number), os.O_RDONLY) if not address.remote else None
+    except FileNotFoundError:
+        descriptor = None  # killed between commit and manifest, or expired: the next look says which
+    try:
+        if descriptor is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if not read_epochs(address, epoch.number):
+            raise NotReady(f"epoch {epoch.number} has just been expired: ask again")
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)

@@ -1,0 +1,101 @@
+"""Where the tables of an epoch are written: a draft that may be published, or a tail that never is."""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse.epoch import DataFile, Epoch, TableState
+from lakehouse.layout import RUN_ROWS, SEAL_ROWS, write_run
+from lakehouse.source import TableSource
+from lakehouse.storage import Storage
+
+
+@dataclass(slots=True)
+class TableWriter:
+    """New files of one table. Rows that may still change, and rows too few to be sealed, are gathered for
+    the table's one open file. May be called from several threads."""
+
+    storage: Storage
+    table: TableSource
+    schema: pa.Schema  # of the files
+    stem: str
+    files: list[DataFile] = field(default_factory=list)
+    _open: list[pa.Table] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add_run(self, rows: pa.Table) -> None:
+        """At most RUN_ROWS rows, in the table's order."""
+        settled, under_way = self._split(rows)
+        if settled.num_rows < SEAL_ROWS:
+            settled, under_way = rows.slice(0, 0), rows
+        file = self._write(settled, sealed=True) if settled.num_rows else None
+        with self._lock:
+            self.files += [file] if file else []
+            self._open += [under_way] if under_way.num_rows else []
+
+    def add_rows(self, rows: pa.Table) -> None:
+        """Any number, in any order."""
+        settled, under_way = self._split(rows)
+        if settled.num_rows < SEAL_ROWS:
+            settled, under_way = rows.slice(0, 0), rows
+        settled = self._sorted(settled)
+        for begin in range(0, settled.num_rows, RUN_ROWS):
+            self.files.append(self._write(settled.slice(begin, RUN_ROWS), sealed=True))
+        self._open += [under_way] if under_way.num_rows else []
+
+    def finish(self, kept: Sequence[DataFile] = ()) -> tuple[DataFile, ...]:
+        """Write the open file, if there is anything for it or no other file. All files of the table now:
+        `kept`, which has no open file if there is anything for one, and the new ones."""
+        rows = pa.concat_tables([*self._open, self.table.arrow_schema.empty_table()])
+        if rows.num_rows >= SEAL_ROWS and self.table.layout.settled is None:
+            self._open.clear()
+            self.add_rows(rows)
+        elif rows.num_rows or not (kept or self.files):
+            self.files.append(self._write(self._sorted(rows), sealed=False))
+        return (*kept, *self.files)
+
+    def _split(self, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+        if self.table.layout.settled is None:
+            return rows, rows.slice(0, 0)
+        settled = self.table.layout.settled(rows)
+        return rows.filter(settled), rows.filter(pc.invert(settled))
+
+    def _sorted(self, rows: pa.Table) -> pa.Table:
+        return rows.sort_by([(name, "ascending") for name in self.table.order_by])
+
+    def _write(self, rows: pa.Table, *, sealed: bool) -> DataFile:
+        return write_run(
+            self.storage, self.stem, self.table.columns, self.schema, self.table.order_by, rows, sealed=sealed
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Sink(ABC):
+    """The tables as they will be, beside those of the epoch before, whose files are read from `reading`."""
+
+    previous: Epoch | None
+    reading: Storage
+    tables: dict[str, TableState] = field(default_factory=dict)
+
+    @abstractmethod
+    def writer(self, table: TableSource) -> TableWriter:
+        """For the table's new files."""
+
+    def before(self, table: str) -> TableState | None:
+        return self.previous.tables.get(table) if self.previous else None
+
+    def put(self, table: TableSource, files: tuple[DataFile, ...], changed: int = 0, gone: int = 0) -> None:
+        """The table's files in this epoch; its Iceberg metadata is not there yet."""
+        self.tables[table.name] = TableState(
+            table.qualified, table.relation, table.shape, files, 0, "", changed, gone
+        )
+
+    def keep(self, name: str) -> None:
+        """The table is as it was in the epoch before."""
+        state = self.before(name)
+        assert state is not None
+        self.tables[name] = replace(state, changed=0, gone=0)

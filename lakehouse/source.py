@@ -1,0 +1,184 @@
+"""What an epoch is made of: tables of Postgres, as its own catalog describes them.
+
+The store's tables by default, or anybody's that have a primary key. A table that is tracked
+(`oltp/tracking.sql`) can be taken by its changes; any other is taken whole each time.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+
+import pyarrow as pa
+from psycopg import Connection, errors
+from psycopg.rows import TupleRow
+from psycopg.sql import SQL, Composed, Identifier
+
+from lakehouse.columns import Column, arrow_schema, read_columns
+from lakehouse.epoch import TableState, Token
+from lakehouse.layout import STORE_TABLES, UNKNOWN, Layout
+from ridelake.errors import BadInput, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class TableSource:
+    """One table. `qualified`: schema and name as SQL writes them. `tracked_since`: the transaction from which
+    on every change is stamped; None if it is not tracked, or if its triggers are not what they should be;
+    `watched` is another one once they have been altered."""
+
+    schema: str
+    name: str
+    qualified: str
+    relation: int
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    tracked_since: int | None
+    watched: str
+    layout: Layout
+
+    @property
+    def identifier(self) -> Identifier:
+        return Identifier(self.schema, self.name)
+
+    @property
+    def order_by(self) -> tuple[str, ...]:
+        return self.layout.order_by or self.key
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        return arrow_schema(self.columns)
+
+    @property
+    def key_columns(self) -> tuple[Column, ...]:
+        by_name = {column.name: column for column in self.columns}
+        return tuple(by_name[name] for name in self.key)
+
+    @property
+    def shape(self) -> str:
+        """Changes with the columns, their types, the labels of an enum and the key; and with what may have
+        changed rows behind our back: an ALTER of a column, a trigger that was silent for a while."""
+        columns = [(c.name, c.declared, c.nullable, c.labels, c.altered) for c in self.columns]
+        told = json.dumps([columns, self.key, self.watched])
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+    def can_be_taken_by_changes_since(self, token: Token, state: TableState | None, cleared: int) -> bool:
+        """Whether every change after the token has been stamped, and every tombstone is still there."""
+        return (
+            state is not None
+            and state.relation == self.relation
+            and state.shape == self.shape
+            and self.tracked_since is not None
+            and token.has_seen(self.tracked_since)
+            and cleared <= token.xmin
+        )
+
+
+def select_list(columns: Sequence[Column], of: Identifier | None = None) -> Composed:
+    """The columns as COPY is to send them."""
+    wanted = []
+    for column in columns:
+        name = Identifier(column.name) if of is None else SQL("{}.{}").format(of, Identifier(column.name))
+        wanted.append(SQL("{}::text").format(name) if column.as_text else name)
+    return SQL(", ").join(wanted)
+
+
+def store_tables() -> list[str]:
+    """The names of the store's tables that the lake has, as SQL writes them."""
+    return [f"ridelake.{name}" for name in STORE_TABLES]
+
+
+def read_sources(connection: Connection[TupleRow], tables: Sequence[str]) -> list[TableSource]:
+    """Describe the tables (names as SQL writes them). Raises BadInput for one that is not there, that has
+    no primary key, a column of a type the lake has no exact form of, or another's name."""
+    with refusing_bad_names():
+        found = connection.execute(_statement("sources.sql"), {"tables": list(tables)}).fetchall()
+    for name, relation, _, _, _, is_table, key in found:
+        if relation is None:
+            raise BadInput(
+                f"there is no table {name} in Postgres: is --dsn the right database? If it was dropped or "
+                "renamed, begin a lake of the tables that there are in a new folder (--lake)"
+            )
+        if not is_table:
+            raise BadInput(f"{name} is not a table: name one, not a view or an index")
+        if not key:
+            raise BadInput(f"{name} has no primary key, by which its rows are told apart: add one")
+    relations = list(dict.fromkeys(row[1] for row in found))
+    columns = read_columns(connection, relations)
+    tracked = dict[int, tuple[int | None, str]]()
+    if has_tracking(connection):
+        rows = connection.execute(_statement("tracked.sql"), {"relations": relations}).fetchall()
+        tracked = {relation: (tx, watched) for relation, tx, watched in rows}
+    by_relation: dict[int, TableSource] = {}
+    for _, relation, schema, name, qualified, _, key in found:
+        layout = STORE_TABLES.get(name, UNKNOWN) if schema == "ridelake" else UNKNOWN
+        since, watched = tracked.get(relation, (None, ""))
+        by_relation[relation] = TableSource(
+            schema, name, qualified, relation, tuple(columns[relation]), tuple(key), since, watched, layout
+        )
+    sources = list(by_relation.values())
+    _refuse_one_name_for_two(sources)
+    return sources
+
+
+def _refuse_one_name_for_two(sources: Sequence[TableSource]) -> None:
+    """Engines do not tell big letters from small ones."""
+    by_name: dict[str, TableSource] = {}
+    for source in sources:
+        other = by_name.setdefault(source.name.lower(), source)
+        if other is not source:
+            raise BadInput(
+                f"{other.qualified} and {source.qualified} would both be {source.name} in the lake: "
+                "give one of them a lake of its own with --lake"
+            )
+        names = [column.name.lower() for column in source.columns]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise BadInput(
+                f"{source.qualified} has two columns {twice[0]}, which engines cannot tell apart by big and "
+                "small letters alone: rename one"
+            )
+
+
+@contextmanager
+def refusing_bad_names() -> Iterator[None]:
+    """Say in a sentence that a name cannot be a table's, or that the role may not look."""
+    try:
+        with refusing_bad_tables():
+            yield
+    except (errors.InvalidName, errors.SyntaxError, errors.FeatureNotSupported) as error:
+        raise BadInput(
+            f"that is no table's name ({error.diag.message_primary}): write it as SQL does, "
+            'for example sales.orders or "Sales"."Orders"'
+        ) from error
+
+
+@contextmanager
+def refusing_bad_tables() -> Iterator[None]:
+    """Say in a sentence that a table has just gone, or that the role may not read it."""
+    try:
+        yield
+    except errors.UndefinedTable as error:
+        raise BadInput(f"{error.diag.message_primary}, it was dropped a moment ago: run it again") from error
+    except errors.InsufficientPrivilege as error:
+        raise UsageError(
+            f"{error.diag.message_primary}: connect as the role that owns it, or grant this one SELECT on it"
+            " and USAGE of its schema"
+        ) from error
+
+
+def cleared_before(connection: Connection[TupleRow]) -> int:
+    """Tombstones of transactions from this one on are all there. 0 if nothing is tracked here."""
+    if not has_tracking(connection):
+        return 0
+    row = connection.execute("SELECT before_tx FROM ridelake_tracking.cleared").fetchone()
+    return int(row[0]) if row else 0
+
+
+def has_tracking(connection: Connection[TupleRow]) -> bool:
+    """Whether any table can be tracked here: `oltp/tracking.sql` is installed."""
+    return connection.execute("SELECT to_regclass('ridelake_tracking.tracked')").fetchone() != (None,)
+
+
+def _statement(name: str) -> bytes:
+    return files("lakehouse").joinpath(name).read_bytes()

@@ -1,0 +1,118 @@
+"""Copy on write: which files of a table hold a row that is no more, and what is to lie in their place.
+
+    removed keys ──> the open file        read whole, it is small
+                 └─> sealed files         by the range of the key in each row group, then by the key itself
+    survivors of those files + changed rows ──> written anew; every other file stays as it is
+
+A key is in one file at most. So what the open file had is not looked for elsewhere, and of a table that
+only grows hardly any sealed file is opened.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lakehouse.difference import Difference
+from lakehouse.epoch import DataFile
+from lakehouse.source import TableSource
+from lakehouse.storage import Storage
+
+# A name that no column has: Postgres' end after 63 bytes.
+ROW_NUMBER = "row number".ljust(64)
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """`kept` files stay, the others are replaced by `rows`."""
+
+    kept: tuple[DataFile, ...]
+    rows: pa.Table
+
+
+def swap(storage: Storage, files: Sequence[DataFile], table: TableSource, found: Difference) -> Swap:
+    """Apply the difference to the table that `files` are."""
+    if found.emptied:
+        return Swap((), found.changed)
+    removed = pa.concat_tables([found.changed.select(table.key), found.gone.select(table.key)])
+    kept: list[DataFile] = []
+    parts = [found.changed]
+    for file in sorted(files, key=lambda file: file.sealed):  # the open one first
+        if file.sealed and not _holds_any(storage, file, table, removed):
+            kept.append(file)
+            continue
+        rows = _read(storage, file, table)
+        found_here = _matching(rows.select(table.key), removed)
+        parts.append(rows.filter(pc.invert(found_here)))
+        removed = removed.filter(pc.invert(_matching(removed, rows.select(table.key).filter(found_here))))
+    return Swap(tuple(kept), pa.concat_tables(parts))
+
+
+def read_rows(storage: Storage, files: Iterable[DataFile], table: TableSource) -> pa.Table:
+    """All rows of the files, in the table's types."""
+    return pa.concat_tables([_read(storage, file, table) for file in files])
+
+
+def _read(storage: Storage, file: DataFile, table: TableSource) -> pa.Table:
+    with storage.open(file.location) as stream:
+        return pq.ParquetFile(stream).read(use_threads=False).cast(table.arrow_schema)
+
+
+def _holds_any(storage: Storage, file: DataFile, table: TableSource, removed: pa.Table) -> bool:
+    """Whether a row of the file has one of the keys."""
+    if removed.num_rows == 0:
+        return False
+    first = table.key[0]
+    try:
+        wanted = removed[first].unique().to_pylist()
+        has_nan = any(key != key for key in wanted)  # is in no group's range, and has no place in an order
+        wanted = sorted(key for key in wanted if key == key)
+    except (OverflowError, ValueError):  # a day that Python has none of
+        wanted, has_nan = [], True
+    with storage.open(file.location) as stream:
+        parquet = pq.ParquetFile(stream)
+        place = parquet.schema_arrow.get_field_index(first)
+        groups = [
+            number
+            for number in range(parquet.metadata.num_row_groups)
+            if has_nan or _may_hold(parquet.metadata.row_group(number).column(place), wanted)
+        ]
+        if not groups:
+            return False
+        keys = parquet.read_row_groups(groups, columns=list(table.key), use_threads=False)
+    return bool(pc.any(_matching(keys.select(table.key), removed)).as_py())
+
+
+def _may_hold(column: pq.ColumnChunkMetaData, wanted: Sequence[Any]) -> bool:
+    statistics = column.statistics
+    if statistics is None or not statistics.has_min_max:
+        return True
+    try:
+        place = bisect_left(wanted, statistics.min)
+        return place < len(wanted) and bool(wanted[place] <= statistics.max)
+    except (OverflowError, ValueError):
+        return True
+
+
+def _matching(keys: pa.Table, among: pa.Table) -> pa.Array:
+    """For each of the keys, whether it is among the others; a mask. Both have the key's columns."""
+    keys, among = _one_zero(keys), _one_zero(among)
+    if keys.num_columns == 1:
+        return pc.is_in(keys.column(0).combine_chunks(), value_set=among.column(0).combine_chunks())
+    names = keys.column_names
+    numbered = keys.append_column(ROW_NUMBER, pa.array(range(keys.num_rows), pa.int64()))
+    matched = numbered.join(among.group_by(names).aggregate([]), names, join_type="left semi")
+    return pc.is_in(numbered[ROW_NUMBER].combine_chunks(), value_set=matched[ROW_NUMBER].combine_chunks())
+
+
+def _one_zero(keys: pa.Table) -> pa.Table:
+    """To Postgres -0 and 0 are one key, to Arrow two."""
+    for place, field in enumerate(keys.schema):
+        if pa.types.is_floating(field.type):
+            zero = pa.scalar(0, field.type)
+            keys = keys.set_column(place, field, pc.add(keys.column(place), zero))
+    return keys

@@ -1,0 +1,182 @@
+"""Take an epoch: the store's tables at one moment, whole or by what has changed.
+
+    BEGIN REPEATABLE READ READ ONLY
+      token                     which transactions this moment has seen
+      for each table            what changed since the last epoch's token; all rows where that cannot be told
+      verify, if asked          Postgres' rows and the new files, compared while the moment is still there
+    COMMIT
+    wait for the log            nothing is published that a crash of Postgres could take back
+    stage, then move            all tables and the epoch, in one commit
+
+Until the last step nobody sees anything of it, and whatever stops it before takes its files along.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psycopg
+
+from lakehouse.catalog import Lake
+from lakehouse.difference import difference, since
+from lakehouse.draft import drafting
+from lakehouse.epoch import Epoch, Kind, Token
+from lakehouse.extract import export
+from lakehouse.faults import refusing_a_bad_lake
+from lakehouse.moment import Moment, moment_of, wait_until_flushed
+from lakehouse.sink import Sink
+from lakehouse.source import (
+    TableSource,
+    cleared_before,
+    has_tracking,
+    refusing_bad_names,
+    store_tables,
+)
+from lakehouse.swap import swap
+from lakehouse.verify import verify_at_token
+from oltp.store import Store
+from ridelake.errors import CannotConnect
+
+# A worker keeps a core busy together with the server process that it reads from.
+WORKERS = min(os.cpu_count() or 1, 4)
+
+
+def ignore_rows(count: int) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """`epoch`: the new one, or the newest there is, if nothing had changed since."""
+
+    epoch: Epoch
+    is_new: bool
+
+
+def take_snapshot(
+    store: Store,
+    lake: Lake,
+    on_rows: Callable[[int], None] = ignore_rows,
+    *,
+    tables: Sequence[str] = (),
+    verify: bool = False,
+) -> Epoch:
+    """Publish all rows of all tables, as they are now. `on_rows` is told of rows as they are read.
+
+    `tables`: names of further tables, which join the lake. Raises LostRace if another epoch is published
+    meanwhile, ProofFailed if the files are not what Postgres has, UsageError if the lake cannot be written
+    or the server is a standby, CannotConnect if the server goes away. Nothing of it is visible then."""
+    return _take(store, lake, "full", tables, verify, on_rows).epoch
+
+
+def take_changes(
+    store: Store,
+    lake: Lake,
+    on_rows: Callable[[int], None] = ignore_rows,
+    *,
+    tables: Sequence[str] = (),
+    verify: bool = False,
+) -> Taken:
+    """Publish what has changed since the newest epoch; a table of which that cannot be told is taken whole.
+
+    Raises as `take_snapshot` does, and UsageError if the server's history is not the newest epoch's."""
+    return _take(store, lake, "changes", tables, verify, on_rows)
+
+
+def _take(
+    store: Store,
+    lake: Lake,
+    kind: Kind,
+    more: Sequence[str],
+    verify: bool,
+    on_rows: Callable[[int], None],
+) -> Taken:
+    started = time.perf_counter()
+    try:
+        with (
+            refusing_a_bad_lake(lake.address),
+            drafting(lake) as draft,
+            store.connect() as connection,
+        ):
+            since = draft.previous.token if draft.previous and kind == "changes" else None
+            kind = kind if since else "full"
+            with moment_of(store, connection, tables_of(draft.previous, more), since) as moment:
+                if since is not None:
+                    write_changes(moment, draft, since, on_rows)
+                    if not draft.drafts and not verify:
+                        assert draft.previous is not None
+                        return Taken(draft.previous, is_new=False)
+                else:
+                    for source in moment.sources:
+                        _write_all(moment, draft, source, on_rows)
+                if verify:
+                    verify_at_token(connection, lake.address, moment.sources, draft.tables)
+            wait_until_flushed(connection, moment.token.lsn)
+            draft.stage(moment.token)
+            epoch = draft.publish(kind, moment.token, time.perf_counter() - started, verify or None)
+            return Taken(epoch, is_new=True)
+    except psycopg.OperationalError as error:
+        said = str(error).strip().split("\n", 1)[0]
+        raise CannotConnect(
+            f"Postgres broke off the epoch ({said}): nothing is published, run it again"
+        ) from error
+
+
+def tables_of(epoch: Epoch | None, more: Sequence[str]) -> list[str]:
+    """Those of the newest epoch and `more`; of a new lake, `more` alone, or the store's."""
+    known = [table.source for table in epoch.tables.values()] if epoch else []
+    return [*known, *more] or store_tables()
+
+
+def write_changes(
+    moment: Moment,
+    sink: Sink,
+    old: Token,
+    on_rows: Callable[[int], None] = ignore_rows,
+) -> None:
+    """What has changed since `old`, as of the moment; all rows where that cannot be told."""
+    connection = moment.connection
+    tombstones = since(connection, old) if has_tracking(connection) else {}
+    cleared = cleared_before(connection)
+    for source in moment.sources:
+        state = sink.before(source.name)
+        if state is None or not source.can_be_taken_by_changes_since(old, state, cleared):
+            _write_all(moment, sink, source, on_rows)
+            continue
+        found = difference(connection, source, tombstones)
+        if not found:
+            sink.keep(source.name)
+            continue
+        writer = sink.writer(source)
+        swapped = swap(sink.reading, state.files, source, found)
+        writer.add_rows(swapped.rows)
+        files = writer.finish(swapped.kept)
+        sink.put(source, files, found.changed.num_rows, found.gone.num_rows)
+        on_rows(found.changed.num_rows)
+
+
+def _write_all(moment: Moment, sink: Sink, source: TableSource, on_rows: Callable[[int], None]) -> None:
+    writer = sink.writer(source)
+    export(
+        moment.store,
+        moment.name,
+        source,
+        writer.add_run,
+        workers=WORKERS,
+        on_rows=on_rows,
+        coordinator=moment.connection,
+    )
+    files = writer.finish()
+    sink.put(source, files, changed=sum(file.rows for file in files))
+
+
+def estimate_rows(store: Store, tables: Sequence[str] | None = None) -> int:
+    """What the server's statistics say of the tables (None: the store's); for a progress bar."""
+    with refusing_bad_names(), store.connect() as connection:
+        found = connection.execute(
+            "SELECT sum(greatest(reltuples, 0))::bigint FROM unnest(%s::text[]) AS t (name)"
+            " JOIN pg_class ON oid = to_regclass(t.name)",
+            (list(tables or store_tables()),),
+        ).fetchone()
+    return int(found[0]) if found and found[0] else 0

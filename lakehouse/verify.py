@@ -1,0 +1,172 @@
+"""Is the lake what Postgres has? Asked at an epoch's own moment, or at any.
+
+At its own: the files of the epoch, and Postgres' rows at the snapshot they were taken from, before they are
+published. At any: one snapshot of Postgres, and the newest epoch with what has changed up to that snapshot.
+"""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from lakehouse.catalog import Lake
+from lakehouse.difference import difference, since
+from lakehouse.epoch import DataFile, Epoch, TableState
+from lakehouse.moment import moment_of
+from lakehouse.proof import Comparison, Difference, compare
+from lakehouse.published import holding, newest_epoch, numbered_epoch
+from lakehouse.s3 import refusing_a_bad_bucket
+from lakehouse.source import TableSource, cleared_before, has_tracking
+from lakehouse.storage import Storage
+from oltp.store import Store
+from ridelake.errors import NotReady, ProofFailed
+from ridelake.settings import LakeAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """`tail_rows`: how many of a table's rows were not in the epoch's files yet."""
+
+    epoch: int
+    comparisons: tuple[Comparison, ...]
+    tail_rows: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(comparison.rows for comparison in self.comparisons)
+
+    def prove(self) -> None:
+        """Raises ProofFailed, with the rows that differ, if any does."""
+        prove(self.comparisons)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "epoch": self.epoch,
+            "rows": self.rows,
+            "equal": all(comparison.equal for comparison in self.comparisons),
+            "tables": [
+                asdict(comparison) | {"equal": comparison.equal, "tail_rows": tail}
+                for comparison, tail in zip(self.comparisons, self.tail_rows, strict=True)
+            ],
+        }
+
+
+def prove(comparisons: Iterable[Comparison]) -> None:
+    """Raises ProofFailed, with the rows that differ, if any does."""
+    different = [comparison for comparison in comparisons if not comparison.equal]
+    if different:
+        told = [_told(one) for comparison in different for one in comparison.differences[:5]]
+        counted = ", ".join(f"{one.rows_different:,} of {one.table}" for one in different)
+        raise ProofFailed(
+            f"the lake is not equal to Postgres; rows that differ: {counted}. {'; '.join(told)}"
+        )
+
+
+def verify_at_token(
+    connection: Connection[TupleRow],
+    lake: LakeAddress,
+    sources: Sequence[TableSource],
+    tables: dict[str, TableState],
+) -> None:
+    """Inside the transaction of the token. Raises ProofFailed, with the rows that differ."""
+    prove(_compare(connection, lake, source, tables[source.name].files) for source in sources)
+
+
+def verify_now(store: Store, lake: Lake) -> Verified:
+    """Raises NotReady if there is no epoch, or if a table cannot be taken by its changes; UsageError as
+    `take_changes` does. A difference is not raised: see `Verified.prove`."""
+    newest = newest_epoch(lake.address)
+    with (
+        holding(lake.address, newest),
+        refusing_a_bad_bucket(lake.address),
+        store.connect() as connection,
+    ):
+        names = [state.source for state in newest.tables.values()]
+        with moment_of(store, connection, names, since=newest.token) as moment:
+            sources = moment.sources
+            _refuse_untracked(connection, newest, sources)
+            tombstones = since(connection, newest.token)
+            found = [difference(connection, source, tombstones) for source in sources]
+            comparisons = tuple(
+                _compare(
+                    connection,
+                    lake.address,
+                    source,
+                    () if tail.emptied else newest.tables[source.name].files,
+                    minus_keys=pa.concat_tables([tail.changed.select(source.key), tail.gone]),
+                    plus_rows=tail.changed,
+                )
+                for source, tail in zip(sources, found, strict=True)
+            )
+    return Verified(newest.number, comparisons, tuple(tail.changed.num_rows for tail in found))
+
+
+def _refuse_untracked(
+    connection: Connection[TupleRow], newest: Epoch, sources: Sequence[TableSource]
+) -> None:
+    cleared = cleared_before(connection)
+    for source in sources:
+        state = newest.tables[source.name]
+        if not source.can_be_taken_by_changes_since(newest.token, state, cleared):
+            why = "is not tracked" if not has_tracking(connection) or source.tracked_since is None else (
+                "was altered or tracked anew since"
+            )  # fmt: skip
+            raise NotReady(
+                f"what has changed in {source.qualified} since epoch {newest.number} cannot be told, because "
+                f"it {why}: run `ridelake snapshot --verify`, which compares at one moment"
+            )
+
+
+def _compare(
+    connection: Connection[TupleRow],
+    lake: LakeAddress,
+    source: TableSource,
+    files: Sequence[DataFile],
+    minus_keys: pa.Table | None = None,
+    plus_rows: pa.Table | None = None,
+) -> Comparison:
+    return compare(
+        connection,
+        source.schema,
+        source.name,
+        source.columns,
+        [file.location for file in files],
+        minus_keys=minus_keys,
+        plus_rows=plus_rows,
+        lake=lake,
+    )
+
+
+def _told(difference: Difference) -> str:
+    key = ", ".join(difference.key)
+    columns = ", ".join(f"{name} {ours} / {theirs}" for name, ours, theirs in difference.columns)
+    return f"{difference.table} ({key}) {difference.kind}" + (
+        f": {columns} (Postgres / lake)" if columns else ""
+    )
+
+
+def verify_files(address: LakeAddress, number: int) -> int:
+    """Whether the files of an epoch are there and as they were; gives how many. Raises ProofFailed with the
+    names of those that are not, UsageError if there is no such epoch."""
+    storage = Storage.of(address)
+    epoch = numbered_epoch(address, number)
+
+    def wrong(file: DataFile) -> str | None:
+        try:
+            if not storage.exists(file.location):
+                return f"{file.location} is not there"
+            if storage.bytes_and_sha256(file.location) != (file.bytes, file.sha256):
+                return f"{file.location} is not as it was written"
+        except PermissionError:
+            return f"{file.location} may not be read by you"
+        return None
+
+    with refusing_a_bad_bucket(address), ThreadPoolExecutor(2) as threads:
+        if told := [text for text in threads.map(wrong, epoch.files) if text]:
+            raise ProofFailed(f"epoch {number} is damaged: {'; '.join(told)}")
+    return len(epoch.files)

@@ -1,0 +1,137 @@
+"""The bytes of a ride, and of a column, in both layouts: a heap page beside a row group.
+
+    row-major                                    column-major
+    ┌ page ─────────────────────────┐            ┌ row group ────────────────────┐
+    │ tuple: a b c d │ tuple: a b c d │  …       │ a a a a a │ b b b b b │ c c c … │
+    └───────────────────────────────┘            └───────────────────────────────┘
+    a ride: one place                            a ride: a place in every chunk
+    a column: a place in every tuple             a column: one chunk
+
+`row_store.py` fetches the page and `heap_page.py` takes it apart; `row_group.py` does the same for the file.
+`drawing.py` draws what they found.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from ridelake.errors import NotReady, UsageError
+
+if TYPE_CHECKING:
+    from lakehouse.xray.row_group import RideInFiles
+    from lakehouse.xray.row_store import RideInHeap
+    from ridelake.settings import Settings
+
+COLUMN = "fare_cents"
+
+
+@dataclass(frozen=True, slots=True)
+class Xray:
+    """One ride and one column, in the heap as of now and in the files of an epoch."""
+
+    ride_id: int
+    column: str
+    epoch: int
+    heap: "RideInHeap"
+    files: "RideInFiles"
+
+    @property
+    def ride_bytes_in_heap(self) -> int:
+        """The way down the primary key, and the page it ends at."""
+        return ((self.heap.index_pages or 0) + 1) * self.heap.page.page_bytes
+
+    @property
+    def ride_bytes_in_files(self) -> int:
+        """The footer, and of every column the page that holds the ride and the dictionary it needs."""
+        return self.files.footer_bytes + sum(chunk.bytes_for_the_ride for chunk in self.files.chunks)
+
+    @property
+    def row_group_bytes(self) -> int:
+        """What reads the ride without the page index: every chunk of the row group."""
+        return sum(chunk.bytes for chunk in self.files.chunks)
+
+    @property
+    def column_bytes_in_heap(self) -> int:
+        """Every page: the column is in each tuple of each."""
+        return self.heap.heap_bytes
+
+    @property
+    def column_bytes_in_files(self) -> int:
+        return self.files.chunk_bytes[self.column]
+
+    @property
+    def changed_columns(self) -> list[str]:
+        """Whose value in the heap, decoded from its bytes, is not the one in the files."""
+        return [
+            chunk.column
+            for chunk in self.files.chunks
+            if self.heap.values and _plain(self.heap.values[chunk.column]) != _plain(chunk.value)
+        ]
+
+    def report(self) -> dict[str, Any]:
+        """The form of `--json`."""
+        page = self.heap.page
+        return {
+            "ride_id": self.ride_id,
+            "column": self.column,
+            "epoch": self.epoch,
+            "bytes_touched": {
+                "ride": {
+                    "row_major": self.ride_bytes_in_heap,
+                    "column_major": self.ride_bytes_in_files,
+                    "column_major_whole_row_group": self.row_group_bytes,
+                },
+                "column": {
+                    "row_major": self.column_bytes_in_heap,
+                    "column_major": self.column_bytes_in_files,
+                },
+            },
+            "heap": {
+                "block": page.block,
+                "bytes": page.page_bytes,
+                "lower": page.lower,
+                "upper": page.upper,
+                "places": "measured" if page.content is not None else "computed from the lengths",
+                "index_pages": self.heap.index_pages,
+                "heap_bytes": self.heap.heap_bytes,
+                "line_pointers": list(page.pointers),
+                "ride": asdict(self.heap.ride),
+                "tuples": [{"number": one.number, **asdict(one.span)} for one in page.tuples],
+                "values": dict(self.heap.values),
+            },
+            "row_group": {
+                "file": self.files.file.location,
+                "group": self.files.group,
+                "rows": self.files.rows,
+                "row": self.files.row,
+                "chunks": [asdict(chunk) for chunk in self.files.chunks],
+            },
+            "changed_columns": self.changed_columns,
+        }
+
+
+def _plain(value: Any) -> Any:
+    """A uuid is text in the files."""
+    return str(value) if isinstance(value, UUID) else value
+
+
+def xray(settings: "Settings", ride_id: int | None = None, column: str = COLUMN) -> Xray:
+    """Raises NotReady without an epoch of rides, UsageError for a ride or column that is not there."""
+    from lakehouse.published import holding, newest_epoch
+    from lakehouse.storage import Storage
+    from lakehouse.xray.row_group import ride_in_files
+    from lakehouse.xray.row_store import ride_in_heap
+    from oltp.store import open_store
+
+    epoch = newest_epoch(settings.lake)
+    rides = next((table for table in epoch.tables.values() if table.source == "ridelake.rides"), None)
+    if rides is None:
+        raise NotReady("this lake has no table of rides: run `ridelake snapshot` with another --lake")
+    with holding(settings.lake, epoch):
+        files = ride_in_files(Storage.of(settings.lake), rides, ride_id)
+    columns = [chunk.column for chunk in files.chunks]
+    if column not in columns:
+        raise UsageError(f"rides have no column '{column}': choose one of {', '.join(columns)}")
+    found: int = files.chunk_of("ride_id").value
+    with open_store(settings) as store:
+        return Xray(found, column, epoch.number, ride_in_heap(store, found), files)

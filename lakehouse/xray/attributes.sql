@@ -1,0 +1,12 @@
+-- What a tuple of the table is made of, dropped columns too: their values are still in old rows.
+SELECT
+    a.attname AS name,
+    coalesce(t.typname, '') AS type,
+    a.attlen AS length,
+    a.attalign AS alignment,
+    (SELECT jsonb_object_agg(e.oid::bigint, e.enumlabel) FROM pg_enum AS e WHERE e.enumtypid = a.atttypid) AS labels,
+    a.attisdropped AS dropped
+FROM pg_attribute AS a
+LEFT JOIN pg_type AS t ON t.oid = a.atttypid
+WHERE a.attrelid = 'ridelake.rides'::regclass AND a.attnum > 0
+ORDER BY a.attnum

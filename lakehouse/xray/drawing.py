@@ -1,0 +1,215 @@
+"""The two layouts, drawn: the same signs mean the same in both.
+
+░ bytes of others   ▒ the column   ▓ the ride   █ the ride's value of the column
+"""
+
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from lakehouse.xray import Xray
+from lakehouse.xray.heap_page import HEADER, POINTER_BYTES, HeapPage, Span
+from lakehouse.xray.row_group import Chunk
+
+CELL_BYTES = 16  # of the page; a value of eight bytes fills half a cell
+OFFSET_COLUMNS = 6
+CHUNK_COLUMNS = 15 + 11 + 11  # name, offset, bytes
+
+OTHERS, COLUMN, RIDE, VALUE = "░", "▒", "▓", "█"
+HEAD, POINTER, FREE = "≡", "┊", "·"
+STYLES = {
+    OTHERS: "dim",
+    COLUMN: "cyan",
+    RIDE: "yellow",
+    VALUE: "bold magenta",
+    HEAD: "blue",
+    POINTER: "blue",
+    FREE: "dim",
+}
+
+
+def drawn(xray: Xray, columns: int) -> Iterator[Text]:
+    """Both maps and what follows from them, for a screen of so many columns (60 or more)."""
+    yield from _row_major(xray, columns)
+    yield Text()
+    yield from _column_major(xray, columns)
+    yield Text()
+    yield from verdicts(xray)
+
+
+def _row_major(xray: Xray, columns: int) -> Iterator[Text]:
+    page, ride = xray.heap.page, f"ride {xray.ride_id}"
+    yield Text(f"{ride}, {xray.column}", "bold")
+    yield Text()
+    yield _said(
+        "ROW-MAJOR",
+        f"  page {page.block:,} of the heap's {xray.heap.heap_pages:,}, {page.page_bytes:,} bytes, as of now",
+    )
+    yield from page_map(page, xray.heap.ride.number, xray.column, columns)
+    yield from _legend(
+        columns,
+        (HEAD, "header"),
+        (POINTER, f"{len(page.pointers)} line pointers"),
+        (FREE, f"{page.free_bytes:,} bytes free"),
+        (OTHERS, f"{len(page.tuples) - 1} other rides"),
+        (COLUMN, f"their {xray.column}"),
+        (RIDE, ride),
+        (VALUE, f"its {xray.column}"),
+    )
+    yield from _value_in_page(xray)
+
+
+def _column_major(xray: Xray, columns: int) -> Iterator[Text]:
+    files = xray.files
+    yield _said(
+        "COLUMN-MAJOR",
+        f"  row group {files.group} of {files.file.name} (epoch {xray.epoch}), "
+        f"{xray.row_group_bytes:,} bytes, {files.rows:,} rides",
+    )
+    yield from row_group_map(xray, columns)
+    yield from _legend(
+        columns,
+        (OTHERS, "other columns"),
+        (COLUMN, xray.column),
+        (RIDE, f"the page with ride {xray.ride_id}"),
+        (VALUE, f"its {xray.column}"),
+    )
+    yield from _value_in_chunk(xray)
+
+
+def page_map(page: HeapPage, number: int, column: str, columns: int) -> Iterator[Text]:
+    """A cell is 16 bytes; where several things share one, the rarest is shown."""
+    cells = [FREE] * (page.page_bytes // CELL_BYTES)
+
+    def mark(span: Span | None, sign: str) -> None:
+        if span is not None and span.bytes:
+            for cell in range(span.offset // CELL_BYTES, (span.end - 1) // CELL_BYTES + 1):
+                cells[cell] = sign
+
+    mark(Span(HEADER.size, page.lower - HEADER.size), POINTER)
+    mark(Span(0, HEADER.size), HEAD)
+    for one in page.tuples:
+        mark(one.span, OTHERS)
+    for one in page.tuples:
+        mark(one.columns[column], COLUMN)
+    ride = page.tuple_at(number)
+    mark(Span(HEADER.size + POINTER_BYTES * (number - 1), POINTER_BYTES), RIDE)
+    mark(ride.span, RIDE)
+    mark(ride.columns[column], VALUE)
+    per_line = 64 if columns >= OFFSET_COLUMNS + 1 + 64 else 32
+    for begin in range(0, len(cells), per_line):
+        yield _signs(f"{begin * CELL_BYTES:>{OFFSET_COLUMNS},} ", cells[begin : begin + per_line])
+
+
+def row_group_map(xray: Xray, columns: int) -> Iterator[Text]:
+    """A bar a chunk, in the order of the file; the ride's page stands where it lies in the chunk."""
+    chunks = xray.files.chunks
+    width = columns - CHUNK_COLUMNS - 1
+    largest = max(chunk.bytes for chunk in chunks)
+    yield Text(f"{'column':<15}{'offset':>11}{'bytes':>11}", "dim")
+    for chunk in chunks:
+        told = f"{chunk.column:<15}{chunk.offset:>11,}{chunk.bytes:>11,} "
+        yield _signs(told, list(_bar(chunk, width / largest, chunk.column == xray.column)))
+
+
+def _bar(chunk: Chunk, cells_per_byte: float, chosen: bool) -> Iterator[str]:
+    length = max(1, round(chunk.bytes * cells_per_byte))
+    begin = (chunk.page.offset - chunk.offset) / chunk.bytes * length
+    end = begin + chunk.page.bytes / chunk.bytes * length
+    for cell in range(length):
+        here = int(begin) == cell or begin <= cell + 0.5 < end
+        yield (VALUE if chosen else RIDE) if here else (COLUMN if chosen else OTHERS)
+
+
+def _value_in_page(xray: Xray) -> Iterator[Text]:
+    page, ride = xray.heap.page, xray.heap.ride
+    spans = [span for one in page.tuples if (span := one.columns[xray.column]) is not None]
+    share = sum(span.bytes for span in spans)
+    yield Text(
+        f"ctid ({page.block},{ride.number}): line pointer {ride.number} leads to byte {ride.span.offset:,}, "
+        f"where {ride.span.bytes} bytes are the whole ride. {xray.column} is {share:,} of the "
+        f"{page.page_bytes:,} bytes, in {counted(len(spans), 'place')}."
+    )
+    span = ride.columns[xray.column]
+    if page.content is None:
+        yield Text(
+            "This role may not read the page itself (pageinspect takes a superuser): the lengths are "
+            "measured, the places computed from them."
+        )
+    elif span is None:
+        yield Text(f"{xray.column} is null here: a bit in the tuple's header, and no byte.")
+    else:
+        raw = page.content[span.offset : span.end].hex(" ")
+        yield Text(f"Byte {span.offset:,}: {raw} = {xray.heap.values[xray.column]}")
+
+
+def _value_in_chunk(xray: Xray) -> Iterator[Text]:
+    chunk = xray.files.chunk_of(xray.column)
+    data = [page for page in chunk.pages if page.kind == "data"]
+    behind = f"a dictionary of {counted(chunk.dictionary.values, 'value')} and " if chunk.dictionary else ""
+    yield Text(
+        f"{xray.column}: {behind}{counted(len(data), 'page')} ({', '.join(chunk.encodings)}; "
+        f"{chunk.compression}), {chunk.bytes / xray.files.rows:.2f} bytes a ride. The ride is in page "
+        f"{data.index(chunk.page) + 1}, {chunk.page.bytes:,} bytes at {chunk.page.offset:,}."
+    )
+    values = ", ".join("null" if value is None else str(value) for value in chunk.first_values)
+    yield Text(f"It begins {chunk.head} …, which becomes {values} …")
+    if xray.heap.values:
+        changed = xray.changed_columns
+        yield Text(
+            f"Changed since epoch {xray.epoch}: {', '.join(changed)}."
+            if changed
+            else f"All {len(xray.files.chunks)} values of the ride are the same in both."
+        )
+
+
+def verdicts(xray: Xray) -> Iterator[Text]:
+    """How many bytes have to be touched for the ride, and for the column, in each layout."""
+    files, heap = xray.files, xray.heap
+    dictionaries = sum(chunk.dictionary is not None for chunk in files.chunks)
+    way = (
+        f"{heap.index_pages} of the index and 1 of the heap"
+        if heap.index_pages
+        else "of the heap; those of its index were not measured"
+    )
+    yield _said(
+        "To read this ride: ",
+        f"{xray.ride_bytes_in_heap:,} bytes row-major (pages of {heap.page.page_bytes:,}: {way}); "
+        f"{xray.ride_bytes_in_files:,} column-major (the footer, a page from each of {len(files.chunks)} "
+        f"chunks, {counted(dictionaries, 'dictionary')}; {xray.row_group_bytes:,} where whole chunks are "
+        "read).",
+    )
+    yield _said(
+        f"To read {xray.column} of every ride: ",
+        f"{xray.column_bytes_in_heap:,} bytes row-major (all {counted(heap.heap_pages, 'page')}); "
+        f"{xray.column_bytes_in_files:,} column-major "
+        f"(its chunk in {counted(files.row_groups, 'row group')}).",
+    )
+
+
+def counted(count: int, noun: str) -> str:
+    """1 page, 2 pages, 2 dictionaries."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"
+
+
+def _said(head: str, text: str) -> Text:
+    return Text.assemble((head, "bold"), text)
+
+
+def _legend(columns: int, *entries: tuple[str, str]) -> Iterator[Text]:
+    """As many entries on a line as it holds."""
+    line = Text()
+    for sign, what in entries:
+        if line and len(line) + 3 + 2 + len(what) > columns:
+            yield line
+            line = Text()
+        line.append("   " if line else "").append(f"{sign} ", STYLES[sign]).append(what)
+    yield line
+
+
+def _signs(begin: str, cells: list[str]) -> Text:
+    text = Text(begin)
+    for sign in cells:
+        text.append(sign, STYLES[sign])
+    return text

@@ -1,0 +1,125 @@
+"""Where an answer goes: to stdout, or into a file that is there whole or not at all."""
+
+import io
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import mkstemp
+from typing import IO, TYPE_CHECKING
+
+from ridelake.errors import BadInput, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SUFFIXES = {
+    ".csv": "csv",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".md": "markdown",
+    ".parquet": "parquet",
+    ".txt": "table",
+}
+
+
+def settled_format(format_: str | None, file: str | None) -> str:
+    """The format that is wanted: said so, by the file's suffix, or a table on a terminal and csv elsewhere.
+
+    Raises UsageError before anything is asked if the answer would have nowhere to go."""
+    if file is None:
+        format_ = format_ or ("table" if sys.stdout.isatty() else "csv")
+        if format_ == "parquet" and sys.stdout.isatty():
+            raise UsageError("parquet is not for the eyes: give -o FILE.parquet, or send it into a pipe")
+        return format_
+    path = Path(file)
+    if path.is_dir():
+        raise BadInput(f"{file} is a folder: name a file in it")
+    if not path.absolute().parent.is_dir():
+        raise BadInput(
+            f"there is no folder {path.absolute().parent} to write {path.name} into: make it first"
+        )
+    if format_ is None and path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"what format is {file}? End it in {', '.join(SUFFIXES)}, or say --format")
+    return format_ or SUFFIXES[path.suffix.lower()]
+
+
+def deliver(answer: "pa.Table", format_: str, file: str | None) -> None:
+    """Write the answer out. Raises BadInput if it cannot be; then a file is what it was before."""
+    if file is not None:
+        try:
+            with replaced(Path(file)) as out:
+                _write(answer, format_, out)
+        except OSError as error:
+            raise BadInput(f"cannot write {file}: {error.strerror or error}") from error
+        return
+    terminal = sys.stdout.isatty()
+    if format_ == "parquet":
+        _write(answer, format_, sys.stdout.buffer)
+    elif format_ != "none":
+        from olap.formats import write
+
+        write(answer, format_, sys.stdout, width=shutil.get_terminal_size().columns if terminal else None)
+    sys.stdout.flush()
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes the place of the one at `path` once it is complete and on disk. What is no
+    plain file (a pipe, /dev/stdout) is written as it is."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as out:
+            yield out
+        return
+    path = path.resolve()  # through a link, which stays one
+    descriptor, draft = mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            os.fchmod(out.fileno(), _mode(path))
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(draft, path)  # noqa: PTH105 (a draft is no Path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(draft)  # noqa: PTH108
+        raise
+
+
+def _mode(path: Path) -> int:
+    """The permissions of the file that is replaced, or those that a new file gets."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def _write(answer: "pa.Table", format_: str, out: IO[bytes]) -> None:
+    if format_ == "parquet":
+        _write_parquet(answer, out)
+    elif format_ != "none":
+        from olap.formats import write
+
+        text = io.TextIOWrapper(out, encoding="utf-8", newline="")
+        write(answer, format_, text)
+        text.flush()
+        text.detach()
+
+
+def _write_parquet(answer: "pa.Table", out: IO[bytes]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from olap.formats import unique
+
+    named = answer.rename_columns(unique(answer.schema.names))
+    try:
+        pq.write_table(named, out, compression="zstd")
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise BadInput(
+            f"parquet has no form for this answer ({error}): cast that column, or choose csv"
+        ) from error

@@ -1,0 +1,78 @@
+"""Values that a query has names for: `-p alpha=0.3` for `$alpha`. They are bound by the engine and never
+become part of the text, so that no value can say anything in SQL.
+
+    7, -7            a whole number          2026-07-01             a date
+    0.3              a decimal, exact        2026-07-01T12:00:00    a timestamp; with Z or an offset, in UTC
+    3e-1             a double                null                   no value
+    true, false      a truth value           anything else          text
+    '7', '', 'null'  text: in quotes nothing is anything else, and two of them inside stand for one
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+from lakehouse.engines.parameters import Value
+from ridelake.errors import UsageError
+
+INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1  # of bigint; beyond it a whole number is a decimal
+DECIMAL_DIGITS_MAX = 38  # of a decimal in every engine
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+)")
+_DOUBLE = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]{1,4}")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_TIMESTAMP = re.compile(
+    r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:?\d{2})?", re.ASCII
+)
+_WORDS: dict[str, Value] = {"true": True, "false": False, "null": None}
+
+
+def parse(given: Sequence[str]) -> dict[str, Value]:
+    """The values of `-p name=value`, by name. Raises UsageError for what is no pair, or given twice."""
+    values: dict[str, Value] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        name = name.strip().removeprefix("$")
+        if not equals or not _NAME.fullmatch(name):
+            raise UsageError(f"-p takes name=value, as in -p alpha=0.3, not {text!r}")
+        if name in values:
+            raise UsageError(f"-p {name} is given twice: leave one of them out")
+        values[name] = typed(value)
+    return values
+
+
+def typed(text: str) -> Value:
+    """The value that the text stands for; see the module."""
+    if len(text) >= 2 and text[0] == text[-1] == "'":
+        return text[1:-1].replace("''", "'")
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if _INTEGER.fullmatch(text) and len(text) <= DECIMAL_DIGITS_MAX:
+        number = int(text)
+        return number if INTEGER_MIN <= number <= INTEGER_MAX else Decimal(number)
+    if _DECIMAL.fullmatch(text) and len(text) <= DECIMAL_DIGITS_MAX:
+        return Decimal(text)
+    if _DOUBLE.fullmatch(text):
+        return float(text)
+    try:
+        if _DATE.fullmatch(text):
+            return date.fromisoformat(text)
+        if _TIMESTAMP.fullmatch(text):
+            moment = datetime.fromisoformat(text)
+            return moment if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"there is no {text!r} in the calendar ({error}): in quotes it is a text") from error
+    return text
+
+
+def chosen(declared: Mapping[str, Value], given: Mapping[str, Value], question: str) -> dict[str, Value]:
+    """What the question is asked with: its own values, and those that were given instead. Raises UsageError
+    for a name that the question does not have."""
+    for name in given:
+        if name not in declared:
+            its = f"it has {', '.join(declared)}" if declared else "it has none"
+            raise UsageError(f"question {question} has no parameter {name}: {its}")
+    return {**declared, **given}

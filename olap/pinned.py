@@ -1,0 +1,48 @@
+"""Which epoch a question is asked over: the newest, an older one, or the newest and what has changed since.
+Pinned: while it is asked, nobody expires the epoch."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from lakehouse.published import epoch_as_of, holding, newest_epoch
+from ridelake.errors import NotReady, UsageError
+from ridelake.settings import Settings
+
+if TYPE_CHECKING:
+    from lakehouse.epoch import Epoch
+
+
+@contextmanager
+def pinned(
+    settings: Settings, engines: Sequence[str], *, as_of: str | None = None, fresh: bool = False
+) -> "Iterator[Epoch | None]":
+    """None only for Postgres alone, which needs no epoch: it answers from its rows, as of now.
+
+    Raises NotReady without an epoch, UsageError for an epoch that is not there, or Postgres as of then."""
+    if as_of is not None and fresh:
+        raise UsageError("--as-of is about then and --fresh about now: give one of them")
+    if as_of is not None and "postgres" in engines:
+        raise UsageError("postgres answers as of now: with --as-of choose engines that read files (--engine)")
+    if fresh:
+        with _fresh(settings) as epoch:
+            yield epoch
+        return
+    try:
+        epoch = epoch_as_of(settings.lake, as_of) if as_of is not None else newest_epoch(settings.lake)
+    except NotReady:
+        if list(engines) != ["postgres"]:
+            raise
+        yield None
+        return
+    with holding(settings.lake, epoch):
+        yield epoch
+
+
+@contextmanager
+def _fresh(settings: Settings) -> "Iterator[Epoch]":
+    from lakehouse.fresh import fresh_epoch  # psycopg and pyarrow: most questions need no Postgres
+
+    newest = newest_epoch(settings.lake)
+    with holding(settings.lake, newest), fresh_epoch(settings, newest) as epoch:
+        yield epoch

@@ -1,0 +1,5 @@
+-- A look-up: the last twenty movements of money.
+SELECT transfer_id, kind, from_account_id, to_account_id, amount_cents, ride_id, moved_at
+FROM ledger
+ORDER BY transfer_id DESC
+LIMIT 20

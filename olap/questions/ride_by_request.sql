@@ -1,0 +1,7 @@
+-- A look-up by UUID: the ride of this request, or of the next one if it became none.
+-- $request_id = 00000000-0000-0000-0000-000000000000: the client's id of the request
+SELECT request_id, ride_id, rider_id, driver_id, requested_at, status, fare_cents
+FROM rides
+WHERE request_id >= $request_id
+ORDER BY request_id
+LIMIT 1

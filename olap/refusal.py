@@ -1,0 +1,71 @@
+"""How a refusal is told: the engine's own words, the line and the caret, and one hint."""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    Relations = Mapping[str, pa.Schema]
+
+LIKENESS_MIN = 0.7  # of difflib: fare_cent is fare_cents, Stanford is not transfer_id
+
+_OWN_HINT = re.compile(
+    r"did you mean|candidate|perhaps you meant|\bhint\b|valid columns|similar", re.IGNORECASE
+)
+_QUOTED = re.compile(r"""["'`]([^"'`\n]+)["'`]""")
+_BARE = re.compile(
+    r"(?:column|table|relation|identifier|field|view)(?: with)?(?: named?)? (\w+(?:\.\w+)*)", re.IGNORECASE
+)
+# Of sqlparser, which says where but draws nothing (Polars, DataFusion).
+_PLACE = re.compile(r" at Line: (\d+), Column: (\d+)")
+_UNKNOWN = re.compile(
+    r"not (?:be )?(?:found|exist)|no such|unable to find|unknown|unresolved|no field", re.IGNORECASE
+)
+
+
+def sentence(words: str) -> str:
+    """What the engine says is wrong, without its drawing of where: up to `LINE 1:` or an empty line."""
+    lines = words.splitlines()
+    end = next((n for n, line in enumerate(lines) if not line.strip() or line.startswith("LINE ")), None)
+    return " ".join(lines[:end])
+
+
+def drawing(words: str, query: str) -> str:
+    """`LINE 1: …` and the caret below it: the engine's, or made from the place that it names; or nothing."""
+    lines = words.splitlines()
+    begin = next((n for n, line in enumerate(lines) if line.startswith("LINE ")), len(lines))
+    if begin < len(lines) or (found := _PLACE.search(words)) is None:
+        return "\n".join(lines[begin:])
+    number, column = int(found[1]), int(found[2])
+    asked = query.splitlines()
+    if not (1 <= number <= len(asked) and 1 <= column <= len(asked[number - 1]) + 1):
+        return ""
+    head = f"LINE {number}: "
+    return f"{head}{asked[number - 1]}\n{' ' * (len(head) + column - 1)}^"
+
+
+def hint(words: str, query: str, relations: "Callable[[], Relations]") -> str | None:
+    """What was probably meant, if the engine itself has not said it; None if nobody knows. `relations` is
+    called only if the refusal is about a name."""
+    if _OWN_HINT.search(words) or not _UNKNOWN.search(words):
+        return None
+    named = [name for name in _QUOTED.findall(words) + _BARE.findall(words) if name.lower() in query.lower()]
+    if not named:
+        return None
+    known = relations()
+    tables = {name.lower(): name for name in known}
+    columns = {name.lower(): name for schema in known.values() for name in schema.names}
+    for name in named:
+        last = name.rsplit(".", 1)[-1].lower()
+        if last in tables or last in columns:
+            continue
+        nearest = difflib.get_close_matches(last, [*columns, *tables], n=1, cutoff=LIKENESS_MIN)
+        if nearest:
+            return f"did you mean {columns.get(nearest[0]) or tables[nearest[0]]}?"
+        if f'"{name}"' in query:
+            return f"a text stands in single quotes: '{name}'"
+        return r"\d lists the tables, \d TABLE its columns"
+    return None

@@ -1,0 +1,87 @@
+"""What DuckDB's profile of a query says of its scans.
+
+`rows_scanned` there are the rows that come out of a scan, behind the filters pushed into it; how many were
+decoded to find them it does not say.
+"""
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from olap.why import Part
+from olap.why.scans import Scans, texts, walk
+from ridelake.errors import ProofFailed
+from ridelake.settings import S3
+
+if TYPE_CHECKING:
+    from lakehouse.engines import Engine
+    from lakehouse.epoch import Epoch, TableState
+    from olap.question import Question
+
+EXPLAIN = "EXPLAIN (ANALYZE, FORMAT JSON)\n"
+TEXT = re.compile(r"'(?:[^']|'')*'")
+
+
+def profiled(engine: "Engine", question: "Question", rows: int, epoch: "Epoch") -> Scans:
+    """Raises ProofFailed if this run gave another number of rows."""
+    told = engine.sql(EXPLAIN + question.sql, question.parameters)
+    profile = json.loads(told["explain_value"][0].as_py())
+    if "operator" not in profile:  # answered by the statistics in the footers alone: nothing was scanned
+        return Scans()
+    nodes = [node for root in profile["operator"] for node in walk(root, "children")]
+    returned = next(node for node in nodes if node["type"] == "EXPLAIN_ANALYZE")["children"][0]
+    if returned["intermediate_rows"] != rows:
+        raise ProofFailed(
+            f"✗ duckdb does not answer as before, so no reasons: {returned['intermediate_rows']:,} rows "
+            f"after {rows:,}"
+        )
+    scans = [node for node in nodes if node.get("extra_info", {}).get("Function") == "PARQUET_SCAN"]
+    tables = [_table(scan, epoch) for scan in scans]
+    return Scans(
+        bytes=profile["io"]["total_bytes_read"],
+        files=_files(scans, tables),
+        row_groups=Part(
+            sum(scan["row_groups_scanned"] for scan in scans),
+            sum(scan["total_row_groups_to_scan"] for scan in scans),
+        ),
+        columns=_columns_of_all(scans, tables),
+        rows_past_filters=sum(scan["rows_scanned"] for scan in scans),
+    )
+
+
+def _table(scan: Any, epoch: "Epoch") -> "TableState | None":
+    """Whose files they are: a scan has files of one table. None if it had to open none."""
+    named = " ".join(texts(scan["extra_info"].get("Filename(s)")))
+    return next(
+        (table for table in epoch.tables.values() if any(location in named for location in table.locations)),
+        None,
+    )
+
+
+def _files(scans: list[Any], tables: "list[TableState | None]") -> Part | None:
+    touched = sum(int(scan["extra_info"].get("Total Files Read", 0)) for scan in scans)
+    there = [len(table.files) for table in tables if table is not None]
+    return Part(touched, sum(there)) if len(there) == len(tables) else None
+
+
+def _columns_of_all(scans: list[Any], tables: "list[TableState | None]") -> Part | None:
+    """None where the names of those that were not read are far away, in footers on S3."""
+    known = [table for table in tables if table is not None and not table.locations[0].startswith(S3)]
+    if len(known) < len(tables):
+        return None
+    counted = [_columns(scan, table) for scan, table in zip(scans, known, strict=True)]
+    return Part(sum(touched for touched, _ in counted), sum(there for _, there in counted))
+
+
+def _columns(scan: Any, table: "TableState") -> tuple[int, int]:
+    """Read, and there: what the scan gives on and what its filters look at; none without a row group."""
+    names = pq.read_schema(table.locations[0]).names
+    if not scan["row_groups_scanned"]:
+        return 0, len(names)
+    info = scan["extra_info"]
+    looked_at = " ".join(TEXT.sub("", text) for text in texts(info.get("Filters")))
+    given = {text.split(" AS ")[0] for text in texts(info.get("Projections"))}
+    touched = [name for name in names if name in given or re.search(rf"\b{re.escape(name)}\b", looked_at)]
+    return len(touched), len(names)

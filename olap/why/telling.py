@@ -1,0 +1,166 @@
+"""The reasons in words, numbers and bars. What was not measured is said to be so."""
+
+from collections.abc import Iterator, Mapping
+
+from rich.text import Text
+
+from olap.ask import Asked
+from olap.why import Part, Touched
+from ridelake.screen import draw, drawing_columns
+
+BARS = {"row-major": ("▓", "yellow"), "column-major": ("▒", "cyan")}
+UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+def tell(asked: Asked, touched: Mapping[str, Touched]) -> None:
+    """On stderr: the reasons, and for several engines the contrast. All that answered have answered alike, or
+    there would be nothing to tell."""
+    lines = list(reasons(touched))
+    if len(touched) > 1:
+        seconds = {run.engine: run.usual_seconds for run in asked.runs if run.answer is not None}
+        lines += [Text(), *bars(touched, seconds, drawing_columns())]
+    draw(lines, on_stderr=True)
+
+
+def sentence(touched: Touched) -> str:
+    """One sentence made of measured numbers."""
+    told = _of_rows(touched) if touched.layout == "row-major" else _of_columns(touched)
+    return told or f"{touched.engine}: not measured."
+
+
+def numbers(touched: Touched) -> str:
+    """All of them, exact."""
+    if touched.layout == "row-major":
+        told: dict[str, object] = {
+            "bytes": touched.bytes,
+            "pages hit": touched.pages_hit,
+            "pages read": touched.pages_read,
+            "rows scanned": _rows(touched),
+        }
+    else:
+        told = {
+            "bytes": _part(touched.bytes, touched.bytes_total),
+            "files": touched.files,
+            "row groups": touched.row_groups,
+            "columns": touched.columns,
+            "rows past filters": touched.rows_past_filters,
+            "rows decoded": None,  # no engine tells
+        }
+    told["rows returned"] = touched.rows_returned
+    unknown = [name for name, value in told.items() if value is None]
+    known = [f"{name} {_number(value)}" for name, value in told.items() if value is not None]
+    return " · ".join([*known, *([f"not measured: {', '.join(unknown)}"] if unknown else [])])
+
+
+def reasons(touched: Mapping[str, Touched]) -> Iterator[Text]:
+    for one in touched.values():
+        yield Text(sentence(one))
+        yield Text(f"  {numbers(one)}", "dim")
+
+
+def bars(touched: Mapping[str, Touched], seconds: Mapping[str, float], columns: int) -> Iterator[Text]:
+    """Bytes of all engines on one scale, the time beside them."""
+    names = max(len("engine"), *map(len, touched))
+    counted = {
+        name: "not measured" if one.bytes is None else f"{one.bytes:,}" for name, one in touched.items()
+    }
+    numbers = max(len("bytes touched"), *map(len, counted.values()))
+    times = max(len("seconds"), *(len(f"{second:.4f}") for second in seconds.values()))
+    width = max(8, columns - names - numbers - times - 4)
+    most = max((one.bytes or 0 for one in touched.values()), default=0)
+    yield Text(f"{'engine':<{names}} {'':<{width}} {'bytes touched':>{numbers}} {'seconds':>{times}}", "bold")
+    for name, one in touched.items():
+        sign, style = BARS[one.layout]
+        line = Text(f"{name:<{names}} ").append(_bar(one.bytes or 0, most, width, sign), style)
+        line.append(" " * (names + 1 + width - len(line)))
+        yield line.append(f" {counted[name]:>{numbers}} {seconds[name]:>{times}.4f}")
+    layouts = dict.fromkeys(one.layout for one in touched.values())
+    yield Text("   ").join(Text.assemble(BARS[layout], f" {layout}") for layout in layouts)
+
+
+def _bar(count: int, most: int, width: int, sign: str) -> str:
+    """What is there and too short for a cell is a line."""
+    cells = round(count / most * width) if most else 0
+    return sign * cells or ("▏" if count else "")
+
+
+def _of_rows(touched: Touched) -> str | None:
+    hit, read = touched.pages_hit, touched.pages_read
+    if hit is None or read is None or touched.bytes is None:
+        return None
+    ways = []
+    if touched.by_index:
+        ways.append(f"by the index {_listed(touched.by_index)}")
+    if touched.end_to_end:
+        ways.append(f"through {_listed(touched.end_to_end)} from end to end")
+    way = f", {_listed(ways)}" if ways else ""
+    return (
+        f"postgres looked at {_count(_rows(touched), 'row')} to return {touched.rows_returned:,}{way}: "
+        f"{_count(f'{hit + read:,}', 'visit')} to pages of {touched.page_bytes:,} bytes "
+        f"({_size(touched.bytes)}), {_where(hit, read)}."
+    )
+
+
+def _where(hit: int, read: int) -> str:
+    if not read:
+        return "all in its own memory"
+    return f"{hit:,} in its own memory and {read:,} read into it" if hit else "all read into its memory"
+
+
+def _of_columns(touched: Touched) -> str | None:
+    took = []
+    if touched.columns is not None:
+        took.append(f"{_of(touched.columns)} columns")
+    if touched.row_groups is not None:
+        took.append(f"{_of(touched.row_groups)} row groups")
+    if touched.bytes is None and not took:
+        return None
+    if touched.bytes is None:
+        read = f"{touched.engine} read {' in '.join(took)}; its bytes were not measured"
+    else:
+        total = touched.bytes_total
+        share = f" of the {_size(total)}" if total else ""
+        percent = f" ({touched.bytes / total:.1%})" if total else ""
+        read = f"{touched.engine} read {_size(touched.bytes)}{share} in its files{percent}"
+        read += f": {' in '.join(took)}" if took else ""
+    returned = f"return {touched.rows_returned:,}"
+    if touched.rows_past_filters is None:
+        return f"{read}, to {returned} row{'' if touched.rows_returned == 1 else 's'}."
+    passed = _count(f"{touched.rows_past_filters:,}", "row")
+    return f"{read}; {passed} came out of its scans, to {returned}."
+
+
+def _rows(touched: Touched) -> str | None:
+    if touched.rows_scanned is None:
+        return None
+    return f"{'' if touched.rows_exact else '≈ '}{touched.rows_scanned:,}"
+
+
+def _count(number: str | None, noun: str) -> str:
+    return f"{number} {noun}{'' if number == '1' else 's'}"
+
+
+def _listed(words: "tuple[str, ...] | list[str]") -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _of(part: Part) -> str:
+    return f"{part.touched:,} of {part.total:,}"
+
+
+def _part(touched: int | None, total: int | None) -> object:
+    return touched if touched is None or total is None else Part(touched, total)
+
+
+def _number(value: object) -> str:
+    if isinstance(value, Part):
+        return _of(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _size(count: int) -> str:
+    """Three digits and a unit: 404 bytes, 32.8 kB, 47.7 MB."""
+    value, unit = float(count), 0
+    while value >= 999.5 and unit + 1 < len(UNITS):
+        value, unit = value / 1000, unit + 1
+    return f"{count} bytes" if unit == 0 else f"{value:.3g} {UNITS[unit]}"

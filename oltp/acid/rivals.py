@@ -1,0 +1,192 @@
+"""The rivals: threads with a connection each, released together, round after round.
+
+What is random (who dies, how long a retry waits) is drawn from a seed; who is first is up to the server.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Protocol
+
+import psycopg
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+ABORTS = ("40001", "40P01", "23505")  # serialization failure, deadlock, unique violation
+BACKOFF_SECONDS = 0.002  # doubled by every attempt, then a random part of it
+BACKOFF_SECONDS_MAX = 0.1
+DEATH_SHARE = 1 / 8
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The same for every strategy. Two rivals share a rider: one account, two phones. `think_ms`: between
+    the check and the act, when a program decides; it makes overlaps likely that are rare otherwise."""
+
+    rivals: int = 16
+    drivers: int = 4
+    rounds: int = 25
+    think_ms: float = 10.0
+    fare_cents: int = 2_000
+    seed: int = 1
+
+    @property
+    def riders(self) -> int:
+        return (self.rivals + 1) // 2
+
+    @property
+    def start_cents(self) -> int:
+        """Enough for every request: nobody is refused for want of money."""
+        return self.fare_cents * self.rounds * 2
+
+
+class ClientDied(Exception):
+    """The client is gone: its connection is closed in the middle of the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request of one rival. Phones differ in what they do first; one in eight dies between the two."""
+
+    number: int
+    round: int
+    rider: int  # counted from 0
+    pays_first: bool
+    dies: bool
+    think_seconds: float
+
+    def think(self) -> None:
+        time.sleep(self.think_seconds)
+
+    def cross_the_middle(self, connection: Connection[Any]) -> None:
+        """The moment between the first act and the second."""
+        if self.dies:
+            connection.close()
+            raise ClientDied
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one client was told. What is true is counted in SQL."""
+
+    aborts: Counter[str] = field(default_factory=Counter)
+    retries: int = 0
+    refused: int = 0  # no driver was free (or, in the store, the rider rides already)
+    died: int = 0
+
+    def add(self, other: "Tally") -> None:
+        self.aborts += other.aborts
+        self.retries += other.retries
+        self.refused += other.refused
+        self.died += other.died
+
+
+class World(Protocol):
+    """Tables, and a way to book in them."""
+
+    @property
+    def attempts_max(self) -> int: ...
+
+    def connect(self) -> Connection[TupleRow]:
+        """A connection for a rival."""
+
+    def book(self, connection: Connection[TupleRow], ask: Ask) -> bool:
+        """True if there is a ride, False if no driver was free."""
+
+    def next_round(self) -> None:
+        """End the rides, free the drivers."""
+
+
+def compete(world: World, rules: Rules, report: Callable[[int], None]) -> tuple[Tally, float]:
+    """All rounds. Returns what the rivals were told, and the seconds between each release and its last
+    rival's end, summed. `report` is called with each round that is over."""
+    gate = threading.Barrier(rules.rivals + 1)
+    tallies = [Tally() for _ in range(rules.rivals)]
+    failures: list[BaseException] = []
+
+    def rival(number: int) -> None:
+        try:
+            _play(world, rules, number, gate, tallies[number])
+        except threading.BrokenBarrierError:
+            return  # the game was broken off
+        except BaseException as error:
+            failures.append(error)
+            gate.abort()
+
+    seconds = 0.0
+    with _running([threading.Thread(target=rival, args=(number,)) for number in range(rules.rivals)], gate):
+        try:
+            for round_number in range(rules.rounds):
+                gate.wait()
+                released = time.perf_counter()
+                gate.wait()
+                seconds += time.perf_counter() - released
+                world.next_round()
+                report(round_number + 1)
+        except threading.BrokenBarrierError:
+            raise failures[0] from None
+    total = Tally()
+    for tally in tallies:
+        total.add(tally)
+    return total, seconds
+
+
+@contextmanager
+def _running(threads: list[threading.Thread], gate: threading.Barrier) -> Iterator[None]:
+    """However it ends, nobody is left waiting at the gate."""
+    try:
+        for thread in threads:
+            thread.start()
+        yield
+    finally:
+        gate.abort()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+
+
+def _play(world: World, rules: Rules, number: int, gate: threading.Barrier, tally: Tally) -> None:
+    deaths = Random(f"{rules.seed}/{number}/deaths")
+    waits = Random(f"{rules.seed}/{number}/waits")  # of its own: how many are drawn is up to the server
+    rider = number % rules.riders
+    connection = world.connect()
+    try:
+        for round_number in range(rules.rounds):
+            if connection.closed:
+                connection = world.connect()
+            ask = Ask(
+                number=round_number * rules.rivals + number,
+                round=round_number,
+                rider=rider,
+                # The same on both phones of a rider, so that they cannot wait for each other crosswise.
+                pays_first=(rider + round_number) % 2 == 0,
+                dies=deaths.random() < DEATH_SHARE,
+                think_seconds=rules.think_ms / 1000,
+            )
+            gate.wait()
+            _ask(world, connection, ask, tally, waits)
+            gate.wait()
+    finally:
+        connection.close()
+
+
+def _ask(world: World, connection: Connection[TupleRow], ask: Ask, tally: Tally, waits: Random) -> None:
+    """Until it is decided, or the attempts are used up."""
+    for attempt in range(world.attempts_max):
+        if attempt:
+            tally.retries += 1
+            time.sleep(waits.uniform(0, min(BACKOFF_SECONDS * 2**attempt, BACKOFF_SECONDS_MAX)))
+        try:
+            tally.refused += not world.book(connection, ask)
+            return
+        except ClientDied:
+            tally.died += 1
+            return
+        except psycopg.Error as error:
+            if error.sqlstate not in ABORTS:
+                raise
+            tally.aborts[error.sqlstate] += 1

@@ -1,0 +1,33 @@
+-- The small tables of the naive strategies. A driver is free while no active ride names him: the tidy
+-- design, and the trap, because "no such row" is nothing that a lock could be put on.
+--
+-- No foreign keys: they take locks of their own, and this is about the locks that you take yourself.
+
+DROP SCHEMA IF EXISTS ridelake_acid CASCADE;
+CREATE SCHEMA ridelake_acid;
+SET LOCAL search_path = ridelake_acid;
+
+CREATE TABLE riders (
+    rider_id       bigint PRIMARY KEY,
+    start_cents    bigint NOT NULL,
+    balance_cents  bigint NOT NULL
+);
+
+CREATE TABLE drivers (
+    driver_id  bigint PRIMARY KEY,
+    busy       boolean NOT NULL DEFAULT false      -- kept by the strategies that lock: a lock guards its own row
+);
+
+CREATE TABLE rides (
+    request_id  bigint PRIMARY KEY,
+    round       integer NOT NULL,                  -- all rides of a round are under way at its end
+    rider_id    bigint NOT NULL,
+    driver_id   bigint NOT NULL,
+    active      boolean NOT NULL DEFAULT true
+);
+
+CREATE TABLE charges (
+    request_id  bigint PRIMARY KEY,
+    rider_id    bigint NOT NULL,
+    cents       bigint NOT NULL
+);

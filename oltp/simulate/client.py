@@ -1,0 +1,144 @@
+"""One client's behaviour, as a script: it yields what it wants done and is sent the answer.
+
+    decision = yield Book(request)
+
+Who plays the script decides how: a thread on a connection, or an event loop through the batching front
+(`crew`). The behaviour is the same, and stands here once.
+"""
+
+from collections.abc import Generator
+from time import perf_counter
+from typing import Any
+
+from oltp import moves
+from oltp.simulate.agenda import Turn
+from oltp.simulate.fates import TOP_UP_CENTS, Fate
+from oltp.simulate.tally import Tally
+from oltp.simulate.verbs import (
+    Book,
+    Cancel,
+    Complete,
+    GoOffline,
+    GoOnline,
+    HangUp,
+    Refund,
+    Start,
+    TopUp,
+    Verb,
+)
+from ridelake.errors import ProofFailed
+from ridelake.ride import (
+    CancelReason,
+    Decision,
+    DriverStatus,
+    Outcome,
+    PaymentStatus,
+    RideRequest,
+    RideStatus,
+    new_request_id,
+)
+
+Script = Generator[Verb, Any, None]
+
+
+class Client:
+    """Plays turns one after the other. What a turn leaves open (a request whose answer nobody read, a driver
+    who rests) is put right after the next turn, or at the end."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._in_doubt: list[RideRequest] = []
+        self._resting: list[tuple[int, int]] = []  # drivers, and the zones where they come back
+
+    def turn(self, turn: Turn) -> Script:
+        """One request, to its end. Raises ProofFailed for an answer that cannot be right."""
+        in_doubt, self._in_doubt = self._in_doubt, []
+        resting, self._resting = self._resting, []
+        if turn.fate.abandoned:
+            yield HangUp(turn.request)
+            self._tally.happened("abandoned")
+            self._in_doubt.append(turn.request)
+        else:
+            yield from self._ask(turn)
+        yield from self._put_right(in_doubt, resting)
+
+    def leave(self) -> Script:
+        """Leave nothing open."""
+        yield from self._put_right(self._in_doubt, self._resting)
+
+    def _ask(self, turn: Turn) -> Script:
+        asked = perf_counter() if turn.due is None else turn.due
+        decision: Decision = yield Book(turn.request)
+        self._tally.decided(decision.outcome, perf_counter() - asked)
+        if turn.fate.sent_again:
+            yield from self._ask_again(turn.request, decision)
+        if decision.ride_id is not None:
+            yield from self._ride(turn.request, turn.fate, decision)
+            if turn.fate.sent_again:
+                yield from self._ask_again(turn.request, decision)
+        elif decision.outcome is Outcome.PAYMENT_DECLINED and turn.fate.topped_up:
+            yield from self._top_up(turn.request.rider_id)
+
+    def _ask_again(self, request: RideRequest, decision: Decision) -> Script:
+        again: Decision = yield Book(request)
+        self._tally.happened("sent_again")
+        if again != decision:
+            raise ProofFailed(
+                f"request {request.request_id} was answered {_said(decision)} first and {_said(again)} again"
+            )
+
+    def _ride(self, request: RideRequest, fate: Fate, decision: Decision) -> Script:
+        ride_id = decision.ride_id
+        assert ride_id is not None
+        if fate.cancelled is not None:
+            yield from self._cancel(ride_id, fate.cancelled)
+            return
+        standing: moves.Standing = yield Start(ride_id)
+        if standing is RideStatus.STARTED:
+            standing = yield Complete(ride_id, fate.tip_cents)
+        if standing is RideStatus.CANCELLED:  # another run took us for dead: see `request_ids`
+            self._tally.cancelled(CancelReason.EXPIRED)
+            return
+        self._check(f"ride {ride_id} that was driven to its end", standing, RideStatus.COMPLETED)
+        self._tally.happened("completed")
+        if fate.refunded:
+            payment: PaymentStatus | None = yield Refund(ride_id)
+            self._check(f"the payment of ride {ride_id}, given back,", payment, PaymentStatus.REFUNDED)
+            self._tally.happened("refunded")
+        if fate.rested and decision.driver_id is not None:
+            driver: DriverStatus | None = yield GoOffline(decision.driver_id)
+            if driver is DriverStatus.OFFLINE:  # else the next ride was faster
+                self._tally.happened("rested")
+                self._resting.append((decision.driver_id, request.dropoff_zone_id))
+
+    def _cancel(self, ride_id: int, reason: CancelReason) -> Script:
+        standing: moves.Standing = yield Cancel(ride_id, reason)
+        self._check(f"ride {ride_id} that was called off", standing, RideStatus.CANCELLED)
+        self._tally.cancelled(reason)
+
+    def _top_up(self, rider_id: int) -> Script:
+        """Sent twice, as by a thumb that trembles: it has to arrive once."""
+        top_up = TopUp(rider_id, TOP_UP_CENTS, new_request_id())
+        first: int | None = yield top_up
+        second: int | None = yield top_up
+        if first is None or first != second:
+            raise ProofFailed(f"top-up {top_up.top_up_id} was transfer {first} first and {second} again")
+        self._tally.happened("topped_up")
+
+    def _put_right(self, in_doubt: list[RideRequest], resting: list[tuple[int, int]]) -> Script:
+        for request in in_doubt:  # decided or not, it is now; and nobody waits for that ride any more
+            decision: Decision = yield Book(request)
+            self._tally.decided(decision.outcome, None)
+            self._tally.happened("settled")
+            if decision.ride_id is not None:
+                yield from self._cancel(decision.ride_id, CancelReason.EXPIRED)
+        for driver_id, zone_id in resting:
+            yield GoOnline(driver_id, zone_id)
+
+    def _check(self, what: str, standing: object, wanted: object) -> None:
+        if standing is not wanted:
+            raise ProofFailed(f"{what} is {standing or 'not there'}, not {wanted}")
+
+
+def _said(decision: Decision) -> str:
+    return f"{decision.outcome} (ride {decision.ride_id or 'none'}, driver {decision.driver_id or 'none'})"

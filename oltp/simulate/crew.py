@@ -1,0 +1,224 @@
+"""Who plays the clients' scripts: a thread for each of them, or one event loop for all.
+
+One by one, a verb is a call on a connection of its own. In batches, a verb waits in a lane of the dispatcher
+(`oltp.dispatch`) for the round trip that takes it along; the rare verbs go one at a time there too.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from oltp.dispatch import Dispatcher, Lane
+from oltp.pool import Pool
+from oltp.retry import Patience
+from oltp.simulate.agenda import Agenda, Turn
+from oltp.simulate.client import Client, Script
+from oltp.simulate.rehearsal import rehearse
+from oltp.simulate.tally import Tally
+from oltp.simulate.verbs import Book, Cancel, Complete, HangUp, Start, Verb
+from oltp.store import Store
+from ridelake.errors import CannotConnect, Closed
+from ridelake.ride import CancelReason, RideRequest
+
+Answer = TypeVar("Answer")
+
+# With the last try's wait for a connection it is fifteen seconds before a run ends for want of a server.
+PATIENCE = Patience(seconds_max=13.0)
+BOOKING_WORKERS = 2
+SIDE_WORKERS = 2  # for the verbs that the dispatcher has no lane for
+BATCH_CONNECTIONS = BOOKING_WORKERS + 3 + SIDE_WORKERS  # three: starts, completions, cancellations
+HANG_UP_SECONDS = 0.0005  # long enough to be in a batch, now and then
+LOOK_SECONDS = 0.1  # how often a client who waits for its turn looks whether the run was stopped
+
+
+class Line(Pool):
+    """The pool of a run. When one call has waited in vain, the others need not wait as long again."""
+
+    def __init__(self, store: Store, size: int) -> None:
+        super().__init__(store, size, PATIENCE)
+        self._gone = threading.Event()
+
+    def __enter__(self) -> "Line":
+        return self
+
+    def close(self) -> None:
+        self.give_up()
+        super().close()
+
+    def give_up(self) -> None:
+        self._gone.set()
+
+    @property
+    def gone(self) -> bool:
+        return self._gone.is_set()
+
+    def _once(self, verb: Callable[[Connection[TupleRow]], Answer]) -> Answer:
+        if self._gone.is_set():
+            raise Closed("the run is over: nothing more is sent")
+        return super()._once(verb)
+
+
+class Crew:
+    """Threads that work until the agenda is empty. What one of them cannot cope with stops all; the first
+    such failure is the one to tell of."""
+
+    def __init__(self, line: Line, agenda: Agenda) -> None:
+        self.failures: list[BaseException] = []
+        self.batch_mean: float | None = None  # requests in a batch, known at the end
+        self._line, self._agenda = line, agenda
+        self._at_work = 0
+        self._over = threading.Event()  # and not Thread.join(), which Ctrl-C breaks before Python 3.13
+        self._lock = threading.Lock()
+
+    def begin(self, work: Callable[[], None], threads: int) -> None:
+        def guarded() -> None:
+            try:
+                work()
+            except BaseException as error:
+                self.fail(error)
+            with self._lock:
+                self._at_work -= 1
+                if not self._at_work:
+                    self._over.set()
+
+        self._at_work = threads
+        for _ in range(threads):  # daemons: a second Ctrl-C must not have to wait for them
+            threading.Thread(target=guarded, daemon=True).start()
+
+    @property
+    def stranded(self) -> bool:
+        """The server is gone: nobody has anything to wait for."""
+        return self._line.gone
+
+    def stop(self) -> None:
+        """All end their turns and leave nothing open."""
+        self._agenda.stop()
+
+    def leave(self) -> None:
+        """All leave at once, answered or not."""
+        self._agenda.stop()
+        self._line.give_up()
+
+    def fail(self, error: BaseException) -> None:
+        self.failures.append(error)
+        self.stop()
+        if isinstance(error, CannotConnect):
+            self._line.give_up()
+
+    def wait(self, seconds: float) -> bool:
+        """Until all are done, or for `seconds`. True: all are done."""
+        return self._over.wait(seconds)
+
+
+def work_one_by_one(line: Line, agenda: Agenda, tally: Tally) -> None:
+    """What each thread does: it is one client."""
+    client = Client(tally)
+    while (turn := agenda.take()) is not None:
+        if agenda.wait_for(turn):
+            _play(client.turn(turn), line)
+    _play(client.leave(), line)
+
+
+def work_in_batches(line: Line, agenda: Agenda, tally: Tally, clients: int, crew: Crew) -> None:
+    """What the one thread does: it is all clients. One client's failure is the crew's; the others end their
+    turns, as they would in threads of their own."""
+
+    async def client(desk: "Desk") -> None:
+        client = Client(tally)
+        try:
+            while (turn := agenda.take()) is not None:
+                if await _its_moment(agenda, turn):
+                    await desk.play(client.turn(turn))
+            await desk.play(client.leave())
+        except Exception as error:
+            crew.fail(error)
+
+    async def all_clients(desk: "Desk") -> None:
+        await asyncio.gather(*(client(desk) for _ in range(clients)))
+
+    with Dispatcher(line, booking_workers=BOOKING_WORKERS) as dispatcher:
+        desk = Desk(line, dispatcher)
+        try:
+            asyncio.run(all_clients(desk))
+        finally:
+            desk.close()
+        lane = dispatcher.bookings
+    crew.batch_mean = lane.items / max(lane.flushes, 1)
+
+
+class Desk:
+    """Where clients of an event loop hand in their verbs."""
+
+    def __init__(self, line: Line, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._side: Lane[Verb, object] = Lane(line, _each, workers=SIDE_WORKERS, batch_max=1)
+
+    def close(self) -> None:
+        self._side.close()
+
+    async def play(self, script: Script) -> None:
+        answer: Any = None
+        with suppress(StopIteration):
+            while True:
+                answer = await self._ask(script.send(answer))
+
+    async def _ask(self, verb: Verb) -> object:
+        match verb:
+            case Book(request):
+                return await self._dispatcher.bookings.ask(request)
+            case HangUp(request):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._dispatcher.bookings.ask(request), HANG_UP_SECONDS)
+                return None  # whatever it was: nobody has read it
+            case Start(ride_id):
+                return await self._dispatcher.starts.ask(ride_id)
+            case Complete(ride_id, tip_cents):
+                return await self._dispatcher.completions.ask((ride_id, tip_cents))
+            case Cancel(ride_id, CancelReason.RIDER):
+                return await self._dispatcher.cancellations.ask(ride_id)
+        return await self._side.ask(verb)
+
+
+def warm_up(line: Line, requests: Sequence[RideRequest]) -> None:
+    """Open as many connections as there are requests, and rehearse one on each, before the clock runs. Each
+    is held until the last one is there, or two seconds."""
+    together = threading.Barrier(len(requests))
+
+    def visit(request: RideRequest) -> None:
+        def hold(connection: Connection[TupleRow]) -> None:
+            with suppress(threading.BrokenBarrierError):
+                together.wait(2.0)
+            rehearse(connection, request)
+
+        with suppress(CannotConnect, Closed):  # then the run itself will say so
+            line.call(hold)
+
+    threads = [threading.Thread(target=visit, args=(request,), daemon=True) for request in requests]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _play(script: Script, line: Line) -> None:
+    answer: Any = None
+    with suppress(StopIteration):
+        while True:
+            answer = line.call(script.send(answer).on)
+
+
+def _each(connection: Connection[TupleRow], verbs: Sequence[Verb]) -> list[object]:
+    return [verb.on(connection) for verb in verbs]
+
+
+async def _its_moment(agenda: Agenda, turn: Turn) -> bool:
+    while (seconds := agenda.seconds_until(turn)) > 0:
+        if agenda.stopped.is_set():
+            return False
+        await asyncio.sleep(min(seconds, LOOK_SECONDS))
+    return True

@@ -1,0 +1,114 @@
+"""Who asks for a ride, when, from where to where, how far and at what price.
+
+A run plays days. A day is 2,400 requests in the order of the clock, as many in each hour as that hour has of
+a day in New York (`oltp.city.HOUR_SHARE`). Who asks is any rider. Where is half the published demand of the
+zones and half a Zipf law (the k-th hottest zone has 1/k of the hottest), whose ranking changes with the part
+of the day: at night others are hot than at noon. Whoever left in the morning returns in the evening: the
+drop-offs of the one are the pick-ups of the other.
+
+The ranking belongs to the city, not to the seed: another seed is another day of the same city.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oltp.city import CITY_FARE_FACTOR, HOUR_SHARE, draw_shape
+from oltp.places import City, cities
+from oltp.store import Store
+from ridelake.errors import NotReady
+from ridelake.ride import RideRequest, new_request_id
+
+DAY_REQUESTS = 2_400
+ZIPF_SHARE = 0.5  # the rest follows the published demand
+ZIPF_EXPONENT = 1.0
+
+NIGHT, MORNING, NOON, EVENING, LATE = range(5)
+PART_OF_HOUR = np.array([NIGHT] * 6 + [MORNING] * 4 + [NOON] * 6 + [EVENING] * 4 + [LATE] * 4)
+# Whose pick-ups a part's drop-offs are: the way there and the way back.
+DROP_OFFS_OF = {NIGHT: LATE, MORNING: EVENING, NOON: NOON, EVENING: MORNING, LATE: NIGHT}
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A request and the hour of the played day it belongs to."""
+
+    hour: int
+    request: RideRequest
+
+
+def draw_requests(random: np.random.Generator, riders_of: dict[int, list[int]]) -> Iterator[RideRequest]:
+    """Requests without end, by riders of the cities that `riders_of` has."""
+    return (wish.request for wish in draw_wishes(random, riders_of, new_request_id))
+
+
+def draw_wishes(
+    random: np.random.Generator, riders_of: dict[int, list[int]], new_id: Callable[[], UUID]
+) -> Iterator[Wish]:
+    """Day after day. An id is made when its wish is taken, so that ids follow the time."""
+    here = [city for city in cities() if riders_of.get(city.city_id)]
+    riders = np.concatenate([np.array(riders_of[city.city_id], dtype=np.int64) for city in here])
+    city_of = np.repeat(np.arange(len(here)), [len(riders_of[city.city_id]) for city in here])
+    fare_factor = np.array([CITY_FARE_FACTOR[city.city_id - 1] for city in here])
+    while True:
+        hours = np.sort(random.choice(24, size=DAY_REQUESTS, p=HOUR_SHARE / HOUR_SHARE.sum()))
+        who = random.integers(0, len(riders), DAY_REQUESTS)
+        places = city_of[who]
+        pickups, dropoffs = _draw_ways(random, here, places, PART_OF_HOUR[hours])
+        shape = draw_shape(random, DAY_REQUESTS)
+        cents = (shape.fare_cents * fare_factor[places]).astype(np.int64)
+        drawn = (hours, riders[who], pickups, dropoffs, shape.distance_metres, cents)
+        for hour, *rest in zip(*(column.tolist() for column in drawn), strict=True):
+            yield Wish(hour, RideRequest(new_id(), *rest))
+
+
+def zone_shares(city: City, part: int) -> tuple[Ints, Floats]:
+    """The zones of a city where rides are asked for, and how often in this part of the day."""
+    zone_ids, published, zipf = _ranked(city)
+    return zone_ids, (1 - ZIPF_SHARE) * published + ZIPF_SHARE * zipf[part]
+
+
+def riders_by_city(store: Store) -> dict[int, list[int]]:
+    """Raises NotReady if there is nobody."""
+    with store.connect() as connection:
+        rows = connection.execute(
+            "SELECT city_id, array_agg(rider_id ORDER BY rider_id) FROM riders GROUP BY city_id"
+        )
+        riders_of: dict[int, list[int]] = dict(rows.fetchall())
+    if not riders_of:
+        raise NotReady("nobody is there to ask for a ride: run `ridelake seed` or `ridelake load FILE` first")
+    return riders_of
+
+
+def _draw_ways(random: np.random.Generator, here: list[City], places: Ints, parts: Ints) -> tuple[Ints, Ints]:
+    pickups, dropoffs = np.empty_like(places), np.empty_like(places)
+    for number, city in enumerate(here):
+        for part in range(5):
+            asked = (places == number) & (parts == part)
+            n = int(asked.sum())
+            zone_ids, shares = zone_shares(city, part)
+            pickups[asked] = random.choice(zone_ids, size=n, p=shares)
+            _, shares = zone_shares(city, DROP_OFFS_OF[part])
+            dropoffs[asked] = random.choice(zone_ids, size=n, p=shares)
+    return pickups, dropoffs
+
+
+@cache
+def _ranked(city: City) -> tuple[Ints, Floats, Floats]:
+    """Zone ids, their published shares, and their Zipf shares in each part of the day."""
+    zones = [zone for zone in city.zones if zone.trips > 0]
+    published = np.array([zone.trips for zone in zones], dtype=float)
+    falling = 1 / np.arange(1, len(zones) + 1) ** ZIPF_EXPONENT
+    zipf = [np.random.default_rng([city.city_id, part]).permutation(falling) for part in range(5)]
+    return (
+        np.array([zone.zone_id for zone in zones], dtype=np.int64),
+        published / published.sum(),
+        np.array(zipf) / falling.sum(),
+    )

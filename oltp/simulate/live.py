@@ -1,0 +1,164 @@
+"""A run, shown while it runs: a small screen on a terminal, a line every two seconds elsewhere. On stderr, as
+stdout is for the result."""
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from oltp.simulate.agenda import Agenda
+from oltp.simulate.result import listed
+from oltp.simulate.run import Moment, Plan
+from oltp.simulate.tally import Latencies
+from ridelake.screen import note
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+BARS = "▁▂▃▄▅▆▇█"
+BARS_SHOWN = 60
+BAR_SECONDS = 0.5
+LINE_SECONDS = 2.0
+RECENT_SECONDS = 1.0
+
+
+@contextmanager
+def live() -> Iterator[Callable[[Moment], None]]:
+    """Where `simulate` shows itself."""
+    if not sys.stderr.isatty():
+        yield Lines().show
+        return
+    from rich.console import Console  # here, because it costs a tenth of a second
+    from rich.live import Live
+
+    console = Console(stderr=True, highlight=False)
+    if console.is_dumb_terminal:
+        yield Lines().show
+        return
+    screen = Screen()
+    with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False) as shown:
+        yield lambda moment: shown.update(screen.draw(moment), refresh=True)
+
+
+class Lines:
+    """One line every two seconds."""
+
+    def __init__(self) -> None:
+        self._recent = Recent(LINE_SECONDS)
+
+    def show(self, moment: Moment) -> None:
+        if not self._recent.follow(moment):
+            return
+        recent, agenda, seen = self._recent, moment.agenda, moment.seen
+        behind = f", {agenda.behind_seconds(moment.now):.1f} s behind" if agenda.open_loop else ""
+        note(
+            f"{moment.now - agenda.began:.0f} s: {seen.requested:,} requests{left(moment)}; "
+            f"{recent.rides_per_second:,.0f} rides/s, p50 {recent.latencies.milliseconds(0.5):.2f} ms, "
+            f"p99 {recent.latencies.milliseconds(0.99):.2f} ms, "
+            f"refused {sum(seen.refused.values()):,}, retries {moment.retried.total():,}{behind}"
+        )
+
+
+class Screen:
+    """Some ten lines that are drawn again and again."""
+
+    def __init__(self) -> None:
+        self._recent = Recent(RECENT_SECONDS)
+        self._pace = Recent(BAR_SECONDS)
+        self._bars: deque[float] = deque(maxlen=BARS_SHOWN)
+
+    def draw(self, moment: Moment) -> "RenderableType":
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        self._recent.follow(moment)
+        if self._pace.follow(moment):
+            self._bars.append(self._pace.rides_per_second)
+        seen, agenda = moment.seen, moment.agenda
+        seconds = max(moment.now - agenda.began, 1e-9)
+        recent = self._recent
+        pace = f"{seen.assigned / seconds:,.0f} rides/s on average"
+        if recent.known:
+            pace = f"{recent.rides_per_second:,.0f} rides/s now, {pace}"
+        rows: list[tuple[str, str | Text]] = [
+            ("", Text(sparkline(self._bars), style="green")),
+            ("rides", Text(pace, style="bold")),
+            ("requests", f"{seen.requested:,} in {seconds:.0f} s{left(moment)}"),
+            ("last second", percentiles(recent.latencies) if recent.known else "…"),
+            ("all", f"{percentiles(seen.latencies)}, max {seen.latencies.seconds_max * 1e3:.1f} ms"),
+            ("refused", listed(seen.refused)),
+            ("cancelled", f"by {listed(seen.cancelled)}" if seen.cancelled else "none"),
+            ("retries", Text(listed(moment.retried), style="yellow" if moment.retried else "")),
+        ]
+        if agenda.open_loop:
+            behind = agenda.behind_seconds(moment.now)
+            rows.append(("behind", Text(f"{behind:.2f} s", style="red" if behind > 1 else "")))
+        if moment.auditing:
+            rows.append(("audit", "reading every row …"))
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(style="dim", no_wrap=True, min_width=len("last second"))
+        table.add_column(overflow="ellipsis", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        return Group(Text(headline(moment.plan, agenda), style="dim"), table)
+
+
+class Recent:
+    """The rides and latencies of about the last `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self.latencies = Latencies([], 0.0)
+        self.rides_per_second = 0.0
+        self._seconds = seconds
+        self._before: Moment | None = None
+
+    @property
+    def known(self) -> bool:
+        return self._before is not None
+
+    def follow(self, moment: Moment) -> bool:
+        """True if the figures are new."""
+        if self._before is None:
+            began = moment.agenda.began
+            since, assigned, latencies = began, 0, None
+        else:
+            since, assigned = self._before.now, self._before.seen.assigned
+            latencies = self._before.seen.latencies
+        if moment.now - since < self._seconds:
+            return False
+        self.rides_per_second = (moment.seen.assigned - assigned) / (moment.now - since)
+        now = moment.seen.latencies
+        self.latencies = now if latencies is None else now.since(latencies)
+        self._before = moment
+        return True
+
+
+def headline(plan: Plan, agenda: Agenda) -> str:
+    pace = "" if plan.rate is None else f" at {plan.rate:,g} requests/s"
+    return (
+        f"{plan.clients} clients, {plan.mode}, {plan.loop} loop{pace}, seed {plan.seed}; "
+        f"the city's clock: day {agenda.day}, {agenda.hour} h"
+    )
+
+
+def percentiles(latencies: Latencies) -> str:
+    return f"p50 {latencies.milliseconds(0.5):.2f} ms, p99 {latencies.milliseconds(0.99):.2f} ms"
+
+
+def left(moment: Moment) -> str:
+    """How much of the run there is still to come, as far as anybody can know."""
+    agenda, requested = moment.agenda, moment.seen.requested
+    gone = moment.now - agenda.began
+    if agenda.seconds is not None:
+        return f", {max(agenda.seconds - gone, 0):.0f} s left"
+    if agenda.rides is not None and requested:
+        return f" of {agenda.rides:,}, {gone * max(agenda.rides - requested, 0) / requested:.0f} s left"
+    return ""
+
+
+def sparkline(values: "deque[float]") -> str:
+    """Bars of rides a second, the highest of them as high as a line."""
+    most = max(values, default=0.0)
+    return "".join(BARS[round(value / most * (len(BARS) - 1))] if most else BARS[0] for value in values)

@@ -1,0 +1,76 @@
+"""Ids of requests that tell whose they are. They are UUIDs of version 7 like all others
+(`ridelake.ride.new_request_id`), but where those are random after their 48 bits of milliseconds, these have
+
+    12 bits   a count, so that two of one millisecond differ
+    30 bits   the mark of the run, random once: afterwards the store can be asked how many of this run's
+              decisions it has: exactly, whoever else books at the same time, and without a list of millions
+    32 bits   the mark of all simulations: a ride whose client was killed may be ended by the next run. A ride
+              of anybody else's never is; one id in four thousand million would have these bits by chance
+"""
+
+import itertools
+import os
+import time
+from collections import Counter
+from datetime import timedelta
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from oltp import moves
+from ridelake.ride import Outcome
+
+OF_A_SIMULATION = b"ride"
+EXPIRE_SECONDS = 60.0  # a ride of a simulation takes milliseconds: this one's client is dead
+
+# The bounds make it a walk over the newest pages of the primary key.
+STORED = b"""
+    SELECT outcome, count(*) FROM requests
+    WHERE request_id BETWEEN %s AND %s AND substring(uuid_send(request_id) FROM 9 FOR 4) = %s
+    GROUP BY outcome"""
+
+UNDER_WAY = b"""
+    SELECT count(*) FROM rides
+    WHERE status IN ('assigned', 'started') AND substring(uuid_send(request_id) FROM 13) = %s"""
+
+
+class RequestIds:
+    """Of one run, for all of its clients."""
+
+    def __init__(self) -> None:
+        mark = bytearray(os.urandom(4))
+        mark[0] = mark[0] & 0x3F | 0x80  # the variant of RFC 9562
+        self._mark = bytes(mark)
+        self._count = itertools.count()
+        # A clock that nobody turns back: no id of the run is before its first.
+        self._began_ms = time.time_ns() // 1_000_000
+        self._began = time.monotonic_ns()
+
+    def new(self) -> UUID:
+        milliseconds = self._began_ms + (time.monotonic_ns() - self._began) // 1_000_000
+        count = next(self._count) & 0x0FFF | 0x7000  # version 7
+        return UUID(bytes=milliseconds.to_bytes(6) + count.to_bytes(2) + self._mark + OF_A_SIMULATION)
+
+    def stored(self, connection: Connection[TupleRow]) -> Counter[Outcome]:
+        """What the store has decided of this run's requests."""
+        first = UUID(bytes=self._began_ms.to_bytes(6) + bytes(10))
+        newest = UUID(bytes=self.new().bytes[:6] + b"\xff" * 10)
+        rows = connection.execute(STORED, (first, newest, self._mark))
+        return Counter({Outcome(outcome): count for outcome, count in rows})
+
+
+def expire(connection: Connection[TupleRow]) -> int:
+    """End the rides of simulations whose clients were killed, by the server's clock. How many there were."""
+    row = connection.execute("SELECT now()").fetchone()
+    assert row is not None, "now() always answers"
+    before = row[0] - timedelta(seconds=EXPIRE_SECONDS)
+    return sum(moves.expire(connection, before, before, OF_A_SIMULATION))
+
+
+def under_way(connection: Connection[TupleRow]) -> int:
+    """Rides of any simulation that are under way at this moment."""
+    row = connection.execute(UNDER_WAY, (OF_A_SIMULATION,)).fetchone()
+    assert row is not None, "a count always answers"
+    count: int = row[0]
+    return count

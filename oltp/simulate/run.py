@@ -1,0 +1,224 @@
+"""A simulation from its first request to its audit."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from time import perf_counter
+
+import numpy as np
+
+from oltp.audit import AuditReport, audit
+from oltp.simulate.agenda import Agenda, Arrivals
+from oltp.simulate.crew import (
+    BATCH_CONNECTIONS,
+    Crew,
+    Line,
+    warm_up,
+    work_in_batches,
+    work_one_by_one,
+)
+from oltp.simulate.demand import draw_requests, draw_wishes, riders_by_city
+from oltp.simulate.fates import draw_fates
+from oltp.simulate.request_ids import RequestIds, expire, under_way
+from oltp.simulate.result import Simulated
+from oltp.simulate.tally import Seen, Tally
+from oltp.store import Store
+from ridelake.errors import ProofFailed
+from ridelake.ride import Outcome
+
+REPORT_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was asked for. `rate` None is the closed loop."""
+
+    clients: int
+    rate: float | None
+    batch: bool
+    seed: int
+
+    @property
+    def mode(self) -> str:
+        return "batch" if self.batch else "one by one"
+
+    @property
+    def loop(self) -> str:
+        return "closed" if self.rate is None else "open"
+
+    @property
+    def connections(self) -> int:
+        return BATCH_CONNECTIONS if self.batch else self.clients
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a screen shows of a run."""
+
+    plan: Plan
+    agenda: Agenda
+    now: float  # on the clock of perf_counter
+    seen: Seen
+    retried: Counter[str]
+    auditing: bool  # the work is done
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the work came to its end, before the audit."""
+
+    seconds: float
+    behind_seconds: float
+    overdue: int
+    batch_mean: float | None
+    interrupted: bool
+    failure: BaseException | None
+
+
+def simulate(
+    store: Store,
+    *,
+    rides: int | None = None,
+    seconds: float | None = None,
+    clients: int = 8,
+    rate: float | None = None,
+    batch: bool = False,
+    seed: int = 1,
+    report: Callable[[int], None] = lambda requests: None,
+    show: Callable[[Moment], None] = lambda moment: None,
+) -> Simulated:
+    """Book until `rides` requests are sent or `seconds` are over, then audit. Ctrl-C ends it early, with
+    all that was done counted and audited; a second one leaves at once. `report` is called with the number
+    of requests decided so far, `show` with all that is known, about four times a second.
+
+    Raises NotReady if the store has no riders, ProofFailed if an answer cannot be right or decisions that
+    were acknowledged are not stored, CannotConnect if the server goes away for good."""
+    plan = Plan(clients, rate, batch, seed)
+    streams = [np.random.default_rng([seed, number]) for number in range(4)]
+    riders_of = riders_by_city(store)
+    ids = RequestIds()
+    agenda = Agenda(
+        draw_wishes(streams[0], riders_of, ids.new),
+        draw_fates(streams[1]),
+        None if rate is None else Arrivals(streams[2], rate),
+        rides=rides,
+        seconds=seconds,
+    )
+    tally = Tally()
+    with Line(store, plan.connections) as line:
+
+        def tell(auditing: bool = False) -> None:
+            retried = line.retries.by_reason.copy()
+            report(tally.requested)
+            show(Moment(plan, agenda, perf_counter(), tally.seen(), retried, auditing))
+
+        expired = line.call(expire)
+        met = line.call(under_way)
+        warm_up(line, list(islice(draw_requests(streams[3], riders_of), plan.connections)))
+        ended = _work(plan, line, agenda, tally, tell)
+        if ended.failure is not None and not isinstance(ended.failure, ProofFailed):
+            raise ended.failure
+        seen = tally.seen()
+        tell(auditing=True)
+        stored = line.call(ids.stored)
+        checked = line.call(audit)
+        retried = line.retries.by_reason
+    if ended.failure is not None:
+        raise ProofFailed(f"{ended.failure}; {checked.verdict}")
+    _check_stored(seen, stored, checked)
+    return _result(plan, seen, ended, retried, expired, met, checked)
+
+
+def _work(plan: Plan, line: Line, agenda: Agenda, tally: Tally, tell: Callable[[], None]) -> Ended:
+    crew = Crew(line, agenda)
+    agenda.begin()
+    if plan.batch:
+        crew.begin(lambda: work_in_batches(line, agenda, tally, plan.clients, crew), threads=1)
+    else:
+        crew.begin(lambda: work_one_by_one(line, agenda, tally), threads=plan.clients)
+    interrupted = _watch(crew, tell)
+    over = perf_counter()
+    return Ended(
+        over - agenda.began,
+        agenda.behind_seconds(over),
+        agenda.overdue(over),
+        crew.batch_mean,
+        interrupted,
+        crew.failures[0] if crew.failures else None,
+    )
+
+
+def _watch(crew: Crew, tell: Callable[[], None]) -> bool:
+    """Until all are done. True: the user did not want to wait for that."""
+    interrupted = False
+    try:
+        try:
+            while not crew.wait(REPORT_SECONDS) and not crew.stranded:
+                tell()
+            tell()
+        except KeyboardInterrupt:
+            interrupted = True
+            crew.stop()
+            # In steps: a signal that lands in another thread does not wake this one.
+            while not crew.wait(REPORT_SECONDS) and not crew.stranded:
+                pass
+    except BaseException:
+        crew.leave()  # the second Ctrl-C
+        raise
+    return interrupted
+
+
+def _check_stored(seen: Seen, stored: Counter[Outcome], checked: AuditReport) -> None:
+    """Every decision that was acknowledged is stored, as it was acknowledged."""
+    lost = seen.outcomes - stored
+    if lost:
+        said = ", ".join(f"{count:,} {outcome}" for outcome, count in lost.items())
+        raise ProofFailed(
+            f"of {seen.requested:,} decisions that were acknowledged the store does not have {said}; "
+            f"{checked.verdict}"
+        )
+
+
+def _result(
+    plan: Plan,
+    seen: Seen,
+    ended: Ended,
+    retried: Counter[str],
+    expired: int,
+    met: int,
+    checked: AuditReport,
+) -> Simulated:
+    is_open = plan.rate is not None
+    return Simulated(
+        requested=seen.requested,
+        assigned=seen.assigned,
+        refused=seen.refused,
+        retries=retried.total(),
+        retried=dict(retried.most_common()),
+        completed=seen.fates["completed"],
+        cancelled={reason.value: count for reason, count in seen.cancelled.items()},
+        abandoned=seen.fates["abandoned"],
+        settled=seen.fates["settled"],
+        sent_again=seen.fates["sent_again"],
+        topped_up=seen.fates["topped_up"],
+        refunded=seen.fates["refunded"],
+        rested=seen.fates["rested"],
+        expired_before=expired,
+        under_way_before=met,
+        seconds=ended.seconds,
+        rides_per_second=seen.assigned / ended.seconds,
+        latency_ms_p50=seen.latencies.milliseconds(0.50),
+        latency_ms_p99=seen.latencies.milliseconds(0.99),
+        latency_ms_max=seen.latencies.seconds_max * 1e3,
+        clients=plan.clients,
+        mode=plan.mode,
+        loop=plan.loop,
+        rate=plan.rate,
+        behind_seconds=ended.behind_seconds if is_open else None,
+        overdue=ended.overdue if is_open else None,
+        batch_mean=ended.batch_mean,
+        seed=plan.seed,
+        interrupted=ended.interrupted,
+        audit=checked,
+    )

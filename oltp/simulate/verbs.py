@@ -1,0 +1,110 @@
+"""What a client can ask of the store: each a value that knows how to be done on a connection.
+
+All may be done again: a request carries its id, a top-up too, and a move answers where things stand.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from oltp import booking, moves
+from ridelake.ride import CancelReason, Decision, DriverStatus, PaymentStatus, RideRequest
+
+
+class Verb(Protocol):
+    def on(self, connection: Connection[TupleRow]) -> object:
+        """Do it, and answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    request: RideRequest
+
+    def on(self, connection: Connection[TupleRow]) -> Decision:
+        return booking.book(connection, self.request)
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """Send the request, close the connection, never know."""
+
+    request: RideRequest
+
+    def on(self, connection: Connection[TupleRow]) -> None:
+        request = self.request
+        connection.pgconn.send_query_params(
+            b"SELECT book_ride($1::uuid, $2::bigint, $3::int, $4::int, $5::int, $6::bigint)",
+            [
+                str(value).encode()
+                for value in (
+                    *(request.request_id, request.rider_id, request.pickup_zone_id),
+                    *(request.dropoff_zone_id, request.distance_metres, request.fare_cents),
+                )
+            ],
+        )
+        connection.pgconn.flush()
+        connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    ride_id: int
+
+    def on(self, connection: Connection[TupleRow]) -> moves.Standing:
+        return moves.start(connection, self.ride_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    ride_id: int
+    tip_cents: int
+
+    def on(self, connection: Connection[TupleRow]) -> moves.Standing:
+        return moves.complete(connection, self.ride_id, self.tip_cents)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    ride_id: int
+    reason: CancelReason
+
+    def on(self, connection: Connection[TupleRow]) -> moves.Standing:
+        return moves.cancel(connection, self.ride_id, self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    ride_id: int
+
+    def on(self, connection: Connection[TupleRow]) -> PaymentStatus | None:
+        return moves.refund(connection, self.ride_id)
+
+
+@dataclass(frozen=True, slots=True)
+class TopUp:
+    rider_id: int
+    amount_cents: int
+    top_up_id: UUID
+
+    def on(self, connection: Connection[TupleRow]) -> int | None:
+        return moves.top_up(connection, self.rider_id, self.amount_cents, self.top_up_id)
+
+
+@dataclass(frozen=True, slots=True)
+class GoOffline:
+    driver_id: int
+
+    def on(self, connection: Connection[TupleRow]) -> DriverStatus | None:
+        return moves.driver_offline(connection, self.driver_id)
+
+
+@dataclass(frozen=True, slots=True)
+class GoOnline:
+    driver_id: int
+    zone_id: int
+
+    def on(self, connection: Connection[TupleRow]) -> DriverStatus | None:
+        return moves.driver_online(connection, self.driver_id, self.zone_id)

@@ -1,0 +1,54 @@
+"""Ours loses nothing where the rules that others poll by lose rows, on the same table in the same seconds."""
+
+import pytest
+
+from bench.loss import Effort, LossTable, measure_loss
+from bench.loss.poller import Copy
+from bench.loss.rules import Delta
+from bench.loss.table import compare, lag_ms
+from oltp.cluster import Cluster
+
+EFFORT = Effort(seconds=3.0, seconds_max=11.0, poll_seconds=0.02)
+
+
+def assert_ours_alone_is_right(table: LossTable):
+    if table.void is not None:
+        pytest.fail(f"void: {table.void}")
+    assert table.long_transactions > 0
+    assert table.ours.equal, table.ours
+    for rule in ("id", "updated_now", "updated_clock", "xmin"):
+        assert table[rule].lost > 0
+    assert table["watermark"].lost == 0  # it is late instead
+    assert table["watermark"].kept > 0  # and sees no delete
+
+
+def test_the_snapshot_difference_loses_nothing_where_others_do(cluster: Cluster):
+    assert_ours_alone_is_right(measure_loss(cluster.conninfo("postgres"), EFFORT))
+
+
+def test_nor_does_it_on_postgres_15(postgres_15: str):
+    table = measure_loss(postgres_15, EFFORT)
+    assert table.server_version // 10_000 == 15
+    assert_ours_alone_is_right(table)
+
+
+def test_what_is_wrong_with_a_copy_is_seen():
+    truth = {1: "a", 2: "b", 3: "c"}
+    found = compare({2: "b", 3: "older", 4: "gone"}, truth)
+    assert (found.missing, found.outdated, found.kept, found.lost) == (1, 1, 1, 2)
+
+
+def test_a_version_that_comes_again_is_counted_and_its_first_time_holds():
+    copy = Copy()
+    copy.take(Delta([(1, "a"), (2, "b")], [], None), now=1.0)
+    copy.take(Delta([(1, "a"), (2, "c")], [2], None), now=3.0)
+    assert copy.rows == {1: "a", 2: "c"}
+    assert copy.doubled == 1
+    assert copy.arrived == {"a": 1.0, "b": 1.0, "c": 3.0}
+    assert lag_ms(copy, {"a": 0.5, "b": 0.5, "c": 2.5})[0] == 500
+
+
+def test_a_version_that_nobody_committed_is_an_error():
+    copy = Copy(arrived={"dirty": 1.0})
+    with pytest.raises(KeyError):
+        lag_ms(copy, {})

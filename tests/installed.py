@@ -1,0 +1,15 @@
+"""The engines as parameters of a test: the missing ones are skipped with what installs them."""
+
+import pytest
+
+from lakehouse.engines import ENGINES
+
+
+def _parameter(name: str):
+    package = ENGINES[name]
+    missing = pytest.mark.skipif(package.version() is None, reason=f"not installed: {package.install}")
+    return pytest.param(name, marks=[missing, *([pytest.mark.slow] if name == "spark" else [])])
+
+
+EVERY_ENGINE = [_parameter(name) for name in ENGINES]
+EVERY_ENGINE_APART = [_parameter(name) for name, package in ENGINES.items() if package.apart]

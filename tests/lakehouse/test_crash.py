@@ -1,0 +1,114 @@
+"""Postgres dies with rows that were committed and not yet on disk: none of them may be in the lake."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from private_server import PrivateServer, private_server
+from psycopg import Connection
+
+from lakehouse.catalog import Lake
+from lakehouse.published import newest_epoch
+from lakehouse.take import take_changes, take_snapshot
+from lakehouse.verify import verify_now
+from ridelake.errors import CannotConnect
+
+TABLE = """
+CREATE TABLE things (key bigint PRIMARY KEY, word text);
+SELECT ridelake_tracking.track('things');
+INSERT INTO things SELECT i, 'old' FROM generate_series(1, 100) AS i
+"""
+ATTEMPTS = 20
+
+
+@pytest.fixture
+def server() -> Iterator[PrivateServer]:
+    """Whose log is seldom flushed unless somebody waits for it: it is up to us to wait for that."""
+    with private_server() as server:
+        with server.store.connect() as connection:
+            connection.execute(TABLE)
+            connection.execute("ALTER SYSTEM SET wal_writer_delay = '1s'")
+            connection.execute("SELECT pg_reload_conf()")
+        yield server
+
+
+def keys(server: PrivateServer) -> set[int]:
+    with server.store.connect() as connection:
+        return {key for (key,) in connection.execute("SELECT key FROM things").fetchall()}
+
+
+def commit_carelessly(connection: Connection, key: int) -> None:
+    """As a client of its own may do, whatever the store's sessions do: without waiting for the log."""
+    connection.execute("SET synchronous_commit = off")
+    connection.execute("INSERT INTO things VALUES (%s, 'unsafe')", (key,))
+
+
+def publish_and_crash(server: PrivateServer, lake: Lake, key: int) -> None:
+    """A row that is committed and not safe is taken; then the server is killed, at once."""
+    with server.store.connect() as connection:
+        commit_carelessly(connection, key)
+        take_changes(server.store, lake)
+    server.kill()
+    server.start()
+
+
+def test_without_the_fence_a_row_is_in_the_lake_that_never_was(
+    server: PrivateServer, lake: Lake, monkeypatch
+):
+    """That the danger is real, and that `test_with_the_fence` would see it."""
+    monkeypatch.setattr("lakehouse.take.wait_until_flushed", lambda *_: None)
+    take_snapshot(server.store, lake, tables=["things"])
+    for attempt in range(ATTEMPTS):
+        publish_and_crash(server, lake, 1000 + attempt)
+        if 1000 + attempt not in keys(server):
+            break
+    else:
+        pytest.fail("the log was always flushed in time, so this shows nothing")
+    assert newest_epoch(lake.address).tables["things"].rows == len(keys(server)) + 1
+
+
+def test_with_the_fence_every_row_of_the_lake_is_still_there(server: PrivateServer, lake: Lake):
+    take_snapshot(server.store, lake, tables=["things"])
+    for attempt in range(3):
+        publish_and_crash(server, lake, 1000 + attempt)
+        assert 1000 + attempt in keys(server), "it was published, and Postgres has lost it"
+        assert verify_now(server.store, lake).as_dict()["equal"]
+    assert take_changes(server.store, lake, verify=True).epoch.verified
+
+
+def test_a_server_that_dies_in_the_middle_leaves_the_old_epoch(
+    server: PrivateServer, lake: Lake, monkeypatch
+):
+    first = take_snapshot(server.store, lake, tables=["things"])
+    with server.store.connect() as connection:
+        commit_carelessly(connection, 1000)
+
+    def die(*_) -> None:
+        server.kill()
+        with pytest.raises(psycopg.OperationalError):
+            connection.execute("SELECT 1")
+        raise psycopg.OperationalError("the server is gone")
+
+    monkeypatch.setattr("lakehouse.take.wait_until_flushed", die)
+    with pytest.raises(CannotConnect, match="nothing is published, run it again"):
+        take_changes(server.store, lake)
+    assert newest_epoch(lake.address) == first
+    monkeypatch.undo()
+    server.start()
+    assert take_changes(server.store, lake, verify=True).epoch.verified
+
+
+@pytest.mark.slow
+def test_a_reused_transaction_number_is_not_taken_for_the_lost_one(server: PrivateServer, lake: Lake):
+    """After the crash the numbers of the lost transactions are given anew, to other rows."""
+    take_snapshot(server.store, lake, tables=["things"])
+    for attempt in range(3):
+        with server.store.connect() as connection:
+            commit_carelessly(connection, 2000 + attempt)
+        server.kill()  # nobody has published that
+        server.start()
+        with server.store.connect() as connection:
+            connection.execute("INSERT INTO things VALUES (%s, 'other')", (3000 + attempt,))
+            connection.execute("UPDATE things SET word = 'other' WHERE key = %s", (1 + attempt,))
+        assert take_changes(server.store, lake, verify=True).epoch.verified
+        assert 3000 + attempt in keys(server)

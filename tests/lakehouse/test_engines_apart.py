@@ -1,0 +1,177 @@
+"""Engines in processes of their own: what befalls one befalls nobody else, and leaves nothing behind."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from installed import EVERY_ENGINE_APART
+
+from lakehouse.engines import ENGINES, open_engine, open_engines
+from lakehouse.engines.apart import Apart
+from ridelake.errors import NotReady, QueryRejected
+from ridelake.settings import LakeAddress, Settings
+
+LONG = "SELECT count(*) FROM rides a, rides b, rides c, rides d WHERE a.ride_id <> d.ride_id"
+COUNT = "SELECT count(*) AS n FROM rides"
+
+
+@pytest.fixture(scope="module")
+def published(published_once):
+    return published_once
+
+
+@pytest.fixture
+def engine(published):
+    with open_engine("datafusion", published.settings, published.epoch) as engine:
+        yield engine
+
+
+def children() -> list[psutil.Process]:
+    return [one for one in psutil.Process().children(recursive=True) if "engines.child" in str(one.cmdline())]
+
+
+def kill(number: signal.Signals) -> None:
+    (child,) = children()
+    os.kill(child.pid, number)
+
+
+def test_a_crash_is_one_line_and_the_next_query_is_answered(engine):
+    for number, said in (
+        (signal.SIGSEGV, "SIGSEGV"),
+        (signal.SIGKILL, "SIGKILL, perhaps because memory ran"),
+    ):
+        kill(number)
+        with pytest.raises(QueryRejected) as crashed:
+            engine.sql(COUNT)
+        assert str(crashed.value).startswith("datafusion: its process ended (" + said)
+        assert "\n" not in str(crashed.value)
+        assert engine.sql(COUNT)["n"].to_pylist() == [2000]
+
+
+def test_a_crash_in_the_middle_of_a_query_leaves_the_others_at_work(published):
+    with open_engines(["duckdb", "datafusion"], published.settings, published.epoch) as (duckdb, datafusion):
+        threading.Timer(0.5, kill, [signal.SIGABRT]).start()
+        with pytest.raises(QueryRejected, match="its process ended"):
+            datafusion.sql(
+                "SELECT count(*) FROM rides a, rides b, rides c, rides d WHERE a.ride_id <> d.ride_id"
+            )
+        assert duckdb.sql(COUNT)["n"].to_pylist() == [2000]
+
+
+def test_nothing_is_left_behind(published):
+    with open_engine("datafusion", published.settings, published.epoch) as engine:
+        folder = Path(engine._folder.name)
+        assert children()
+        assert folder.is_dir()
+        engine.sql(COUNT)
+    assert not children()
+    assert not folder.exists()
+
+
+def test_an_interrupt_between_queries_changes_nothing(engine):
+    before = children()
+    engine.interrupt()
+    assert engine.sql(COUNT)["n"].to_pylist() == [2000]
+    assert children() == before
+
+
+def test_a_child_whose_parent_is_killed_leaves(published, tmp_path: Path):
+    script = (
+        "import pickle, sys, time; from lakehouse.engines.apart import started\n"
+        "with started('datafusion', *pickle.load(sys.stdin.buffer), cancels=False) as engine:\n"
+        "    engine.ready(); print(engine._process.pid, engine._folder.name, flush=True)\n"
+        f"    engine.sql('{LONG}')"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdin
+        assert parent.stdout
+        pickle.dump((published.settings, published.epoch), parent.stdin)
+        parent.stdin.close()
+        pid, folder = parent.stdout.readline().decode().split()
+        child = psutil.Process(int(pid))
+        time.sleep(0.3)
+        parent.kill()
+    try:
+        child.wait(5)
+        assert not Path(folder).exists()
+    finally:
+        if child.is_running():
+            child.kill()
+
+
+@pytest.mark.parametrize("name", EVERY_ENGINE_APART)
+def test_only_the_pinned_files_are_read(name, published, tmp_path: Path):
+    """A file beside them is none of the epoch's; a lake that is gone on from, or away, does not matter."""
+    table = published.epoch.tables["cities"]
+    decoy = Path(table.locations[0]).with_name("decoy.parquet")
+    pq.write_table(pq.read_table(table.locations[0]), decoy)
+    away = Settings(home=tmp_path, lake=LakeAddress.at(tmp_path / "nowhere"), dsn="host=/nowhere")
+    try:
+        with open_engine(name, away, published.epoch) as engine:
+            answer = engine.sql("SELECT count(*) AS n FROM cities")
+            assert answer["n"].to_pylist() == [table.rows]
+    finally:
+        decoy.unlink()
+
+
+def test_a_large_answer_comes_whole_and_in_order(engine):
+    answer = engine.sql("SELECT a.ride_id FROM rides a CROSS JOIN cities ORDER BY a.ride_id")
+    assert answer.num_rows == 2000 * engine.sql("SELECT count(*) AS n FROM cities")["n"][0].as_py()
+    assert answer["ride_id"].to_pylist() == sorted(answer["ride_id"].to_pylist())
+    assert isinstance(answer, pa.Table)
+
+
+def test_a_missing_engine_is_told_with_what_installs_it(published, monkeypatch):
+    monkeypatch.setattr("lakehouse.engines.Package.version", lambda _: None)
+    with pytest.raises(NotReady, match=r"engine chdb is not installed: `pip install 'ridelake\[engines\]'`"):
+        with open_engine("chdb", published.settings, published.epoch):
+            pass
+
+
+def test_a_lake_that_an_engine_cannot_read_is_said_at_once(published):
+    far = Settings(home=Path("unused"), lake=LakeAddress.at("s3://bucket/lake"))
+    for name, package in ENGINES.items():
+        if not package.remote and package.version():
+            with pytest.raises(NotReady, match=f"{name} reads lakes in a folder"):
+                with open_engine(name, far, published.epoch):
+                    pass
+
+
+def test_what_the_engine_raises_at_its_opening_is_raised_here(published):
+    broken = Apart("daft", published.settings, published.epoch)
+    broken._what = ("daft", published.settings, None)  # type: ignore[assignment]
+    broken.start()
+    try:
+        with pytest.raises(QueryRejected, match="daft: AttributeError"):
+            broken.ready()
+    finally:
+        broken.close()
+
+
+def test_a_cancelled_query_does_not_end_the_one_after_it(published, monkeypatch):
+    """The patience with the first is not over with the second."""
+    monkeypatch.setattr("lakehouse.engines.apart.CANCEL_SECONDS", 0.5)
+    engine = Apart("datafusion", published.settings, published.epoch, cancels=True)
+    engine.start()
+    try:
+        engine.ready()
+        before = children()
+        engine._busy.set()  # as if a query ran, that ends by itself at once
+        engine.interrupt()
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:  # whenever patience is over, a query runs
+            assert engine.sql(COUNT)["n"].to_pylist() == [2000]
+        assert children() == before
+    finally:
+        engine.close()

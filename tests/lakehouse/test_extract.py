@@ -1,0 +1,308 @@
+"""What an export reads is the table, by whichever way, and it ends when it is told to."""
+
+import resource
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import psycopg
+import pyarrow as pa
+import pytest
+from psycopg.sql import SQL
+from tables import heap_source
+
+import lakehouse.extract.workers
+from lakehouse.extract import RUN_ROWS, export, export_snapshot, fetch
+from lakehouse.extract.query import Pages, split_pages
+from lakehouse.extract.sorting import sort_run
+from lakehouse.source import TableSource
+from oltp.store import Store
+from ridelake.errors import RidelakeError
+
+PROMPTLY_SECONDS = 8.0
+
+MIXED = """
+CREATE TABLE mixed AS SELECT
+    i::bigint AS key, CASE WHEN i % 3 = 0 THEN i END AS maybe, gen_random_uuid() AS id,
+    CASE WHEN i % 5 = 0 THEN gen_random_uuid() END AS other, repeat('ü', i % 11) AS words,
+    CASE WHEN i % 7 > 0 THEN 'd' || i END AS some, i % 2 = 0 AS even,
+    timestamptz '2025-01-01' + i * interval '1 s' AS at,
+    CASE WHEN i % 9 = 0 THEN date '2025-01-01' + i END AS day, (i / 100.0)::numeric(12, 2) AS price,
+    decode(repeat('64000000', i % 4), 'hex') AS raw
+FROM generate_series(1, {rows}) AS i ORDER BY i % 97
+"""
+
+
+def source_of(store: Store, name: str, *order_by: str) -> TableSource:
+    with store.connect() as connection:
+        return heap_source(connection, name, order_by)
+
+
+def exported(store: Store, source: TableSource, workers: int = 1, **more) -> list[pa.Table]:
+    runs: list[pa.Table] = []
+    export(store, None, source, runs.append, workers=workers, on_rows=lambda rows: None, **more)
+    return runs
+
+
+def filled(store: Store, statement: str, *order_by: str) -> TableSource:
+    with store.connect() as connection:
+        connection.execute(statement)
+        return heap_source(connection, statement.split()[2], order_by)
+
+
+def fetched(store: Store, source: TableSource) -> pa.Table:
+    with store.connect() as connection:
+        query = SQL("SELECT * FROM {} ORDER BY 1").format(SQL(source.name))
+        return fetch(connection, query, source.columns)
+
+
+def busy(store: Store) -> int:
+    """How many others of this database are at work. What has just been cancelled gets a moment to end."""
+    give_up = time.monotonic() + PROMPTLY_SECONDS
+    with store.connect() as connection:
+        while True:
+            found = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            ).fetchone()
+            if found == (0,) or time.monotonic() > give_up:
+                return found[0]
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def nothing_left(store: Store):
+    before = threading.active_count()
+    yield
+    assert threading.active_count() <= before
+    assert busy(store) == 0
+
+
+def test_both_transports_give_the_same_table(store: Store, monkeypatch):
+    source = filled(store, MIXED.format(rows=50_000), "key")
+    raw = pa.concat_tables(exported(store, source))
+    monkeypatch.setattr("lakehouse.extract.workers.is_plain", lambda connection: False)
+    by_libpq = pa.concat_tables(exported(store, source))
+    assert raw.equals(by_libpq)
+    assert raw.equals(fetched(store, source))
+    assert raw["price"].to_pylist()[:2] == [
+        pytest.importorskip("decimal").Decimal(x) for x in ("0.01", "0.02")
+    ]
+    assert raw["id"].null_count == 0
+    assert raw["other"].null_count == 40_000
+
+
+def test_what_libpq_would_say_of_every_value_is_what_is_read(store: Store):
+    source = filled(store, MIXED.format(rows=500), "key")
+    with store.connect() as connection:
+        rows = connection.execute("SELECT * FROM mixed ORDER BY key").fetchall()
+    (run,) = exported(store, source)
+    found = [tuple(one.values()) for one in run.to_pylist()]
+    assert found == [tuple(str(v) if type(v).__name__ == "UUID" else v for v in one) for one in rows]
+
+
+@pytest.mark.parametrize("length", [0, 7, 5_000_000, 40_000_000])
+def test_texts_longer_than_any_buffer(store: Store, length: int):
+    source = filled(
+        store,
+        f"CREATE TABLE long AS SELECT i::int, repeat('d', {length}) AS t FROM generate_series(1, 3) i",
+        "i",
+    )
+    (run,) = exported(store, source)
+    assert run["t"].to_pylist() == ["d" * length] * 3
+
+
+def test_a_table_without_rows_is_no_run_and_an_empty_result(store: Store):
+    source = filled(store, MIXED.format(rows=0), "key")
+    assert exported(store, source, workers=2) == []
+    assert fetched(store, source).num_rows == 0
+    assert fetched(store, source).schema.names == [column.name for column in source.columns]
+
+
+def test_workers_share_a_table_and_a_moment(store: Store, monkeypatch):
+    monkeypatch.setattr("lakehouse.extract.query.WORKER_PAGES_MIN", 10)
+    source = filled(store, MIXED.format(rows=20_000), "key")
+    whole = fetched(store, source)
+    with store.connect() as connection, connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        moment = export_snapshot(connection)
+        with store.connect() as other:
+            other.execute("INSERT INTO mixed (key) SELECT 0 FROM generate_series(1, 30000)")
+            other.execute("DELETE FROM mixed WHERE key = 7")
+        runs: list[pa.Table] = []
+        threads: set[str] = set()
+        counted: list[int] = []
+
+        def write(run: pa.Table) -> None:
+            threads.add(threading.current_thread().name)
+            runs.append(run)
+
+        export(store, moment, source, write, workers=3, on_rows=counted.append)
+    assert len(threads) == 2, "the third range holds only what came later"
+    assert pa.concat_tables(runs).sort_by("key").equals(whole)
+    assert sum(counted) == 20_000
+
+
+def test_pages_that_came_after_the_table_was_measured_are_read_too(store: Store, monkeypatch):
+    monkeypatch.setattr("lakehouse.extract.query.WORKER_PAGES_MIN", 1)
+    source = filled(store, MIXED.format(rows=20_000), "key")
+    monkeypatch.setattr("lakehouse.extract._pages", lambda *_: 5)
+    assert sum(map(len, exported(store, source, workers=4))) == 20_000
+    assert split_pages(10, 3) == [Pages(0, 3), Pages(3, 6), Pages(6, None)]
+    assert split_pages(10, 1) == [None] == split_pages(0, 4)
+
+
+def test_runs_are_sorted_as_postgres_sorts(store: Store):
+    statement = (
+        "CREATE TABLE sorted AS SELECT nullif(i % 5, 3) AS a, (i * 7919 % 1000)::bigint - 500 AS b,"
+        " (i % 13)::text AS c, date '2025-01-01' - i % 30 AS d, i FROM generate_series(1, 2000) i"
+    )
+    filled(store, statement)
+    for order_by in (["a", "b", "i"], ["b", "d", "i"], ["d", "b", "i"], ["c", "i"], ["i"]):
+        (run,) = exported(store, source_of(store, "sorted", *order_by))
+        with store.connect() as connection:
+            query = f"SELECT i FROM sorted ORDER BY {', '.join(order_by)}".replace("c,", 'c COLLATE "C",')
+            expected = [row[0] for row in connection.execute(query)]
+        assert run["i"].to_pylist() == expected, order_by
+
+
+def test_keys_from_end_to_end_of_their_range_are_sorted():
+    extremes = [2**63 - 1, -(2**63), 0, -1, 1]
+    assert sort_run(pa.table({"k": extremes}), ["k"])["k"].to_pylist() == sorted(extremes)
+
+
+# ── Failures ────────────────────────────────────────────────────────────────────────────────────
+
+
+def lasting(store: Store) -> TableSource:
+    """A table that takes its time: a worker is in the middle of it when something happens."""
+    return filled(store, MIXED.format(rows=200_000), "key")
+
+
+def while_reading(monkeypatch, happens: Callable[[], None]) -> None:
+    """Once rows have come, and more are to come."""
+    decode, once = lakehouse.extract.workers.Decoder.decode, []
+
+    def decode_later(*arguments):
+        if not once:
+            once.append(True)
+            happens()
+        return decode(*arguments)
+
+    monkeypatch.setattr("lakehouse.extract.workers.CHUNKS_WAITING", 1)
+    monkeypatch.setattr("lakehouse.extract.receive.BUFFER_BYTES", 64 * 1024)
+    monkeypatch.setattr("lakehouse.extract.workers.Decoder.decode", decode_later)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("nothing_left")
+def test_a_killed_server_process_is_one_sentence(store: Store, monkeypatch):
+    source = lasting(store)
+
+    def kill() -> None:
+        with store.connect() as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND query LIKE 'COPY%'"
+            )
+
+    while_reading(monkeypatch, kill)
+    started = time.monotonic()
+    with pytest.raises(RidelakeError, match="run it again") as told:
+        exported(store, source)
+    assert time.monotonic() - started < PROMPTLY_SECONDS
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_that_cannot_be_written_ends_all(store: Store, monkeypatch, workers: int):
+    monkeypatch.setattr("lakehouse.extract.query.WORKER_PAGES_MIN", 10)
+    monkeypatch.setattr("lakehouse.extract.RUN_ROWS", 1_000)
+    source = lasting(store)
+
+    def write(run: pa.Table) -> None:
+        raise OSError("the disk is full")
+
+    started = time.monotonic()
+    with pytest.raises(OSError, match="the disk is full"):
+        export(store, None, source, write, workers=workers, on_rows=lambda rows: None)
+    assert time.monotonic() - started < PROMPTLY_SECONDS
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("nothing_left")
+@pytest.mark.parametrize("view", ["SELECT 1::bigint AS key FROM pg_sleep(60)", None])
+def test_ctrl_c_ends_all_promptly(store: Store, view: str | None):
+    """While the server has sent nothing yet, and while nobody takes what it has sent."""
+    source = lasting(store) if view is None else filled(store, f"CREATE VIEW slow AS {view}")
+
+    def interrupted(*_) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupted)  # whoever runs the tests may ignore SIGINT
+    main = threading.main_thread().ident
+    timer = threading.Timer(0.7, signal.pthread_kill, (main, signal.SIGUSR1))
+    timer.start()
+    started = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            export(store, None, source, lambda run: time.sleep(2), workers=1, on_rows=lambda rows: None)
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert time.monotonic() - started < PROMPTLY_SECONDS
+
+
+@pytest.mark.timeout(60)
+def test_a_query_that_the_server_refuses_is_a_sentence(store: Store):
+    source = filled(store, "CREATE VIEW broken AS SELECT 1 / (i - 5) AS x FROM generate_series(1, 9) AS i")
+    with pytest.raises(RidelakeError, match=r"broke off its COPY \(division by zero\): run it again"):
+        exported(store, source)
+    with store.connect() as connection:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            fetch(connection, SQL("SELECT * FROM broken").format(), source.columns)
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+@pytest.mark.timeout(60)
+def test_a_waiting_truncate_is_not_waited_for(store: Store):
+    """It waits for whoever exported the snapshot, who waits for this: nobody would go on."""
+    source = filled(store, MIXED.format(rows=1_000), "key")
+
+    def truncate() -> None:
+        with store.connect() as other:
+            other.execute("TRUNCATE mixed")
+
+    with store.connect() as connection:
+        with connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            connection.execute("LOCK TABLE mixed IN ACCESS SHARE MODE")
+            moment = export_snapshot(connection)
+            waiting = threading.Thread(target=truncate)
+            waiting.start()
+            time.sleep(0.3)
+            runs: list[pa.Table] = []
+            more = {"workers": 2, "on_rows": lambda rows: None}
+            with pytest.raises(RidelakeError, match="somebody waits to truncate or alter table mixed"):
+                export(store, moment, source, runs.append, **more)
+            export(store, moment, source, runs.append, coordinator=connection, **more)
+        waiting.join()
+    assert sum(map(len, runs)) == 1_000
+
+
+@pytest.mark.slow
+def test_memory_is_bounded_by_the_run_and_not_by_the_table(store: Store, monkeypatch):
+    monkeypatch.setattr("lakehouse.extract.RUN_ROWS", 20_000)
+    source = filled(
+        store, "CREATE TABLE wide AS SELECT i, repeat('x', 500) AS t FROM generate_series(1, 1000000) i", "i"
+    )
+    read: list[int] = []
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    export(store, None, source, lambda run: None, workers=1, on_rows=read.append)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    assert sum(read) == 1_000_000
+    assert grown < 250_000_000, f"{grown / 1e6:.0f} MB for a table of 500 MB"
+    assert RUN_ROWS == 4 * 122_880

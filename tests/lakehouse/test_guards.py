@@ -1,0 +1,229 @@
+"""What must not be synced is refused in one sentence, with nothing published and no file left."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from lakes import data_files, files_of
+from sqlalchemy import text
+
+import lakehouse.moment
+import lakehouse.take
+from lakehouse.catalog import Lake
+from lakehouse.epoch import Token
+from lakehouse.fresh import fresh_epoch
+from lakehouse.pointers import NAMESPACE, LostRace
+from lakehouse.published import newest_epoch, read_epochs
+from lakehouse.take import take_changes, take_snapshot
+from lakehouse.verify import verify_now
+from oltp.store import Store
+from ridelake.errors import CannotConnect, RidelakeError, UsageError
+from ridelake.settings import LakeAddress, Settings
+
+TOKEN = Token("100:200:150", "2026-07-01T12:00:00.000000+00:00", "1/A0", "7000", 3)
+
+
+def one_sentence(error: pytest.ExceptionInfo[RidelakeError]) -> bool:
+    return "\n" not in str(error.value)
+
+
+# ── The server ──────────────────────────────────────────────────────────────────────────────────
+
+BREAKS: dict[str, tuple[Callable[[Token], Token], str]] = {
+    "another server": (lambda t: replace(t, system_identifier="7"), "this lake is of another server"),
+    "a timeline": (lambda t: replace(t, timeline=(t.timeline or 0) + 1), "went from timeline 1 to 2"),
+    "numbers that went back": (lambda t: replace(t, snapshot="3:3:"), "has gone back in time"),
+    "a log that went back": (lambda t: replace(t, lsn="0/1"), "has gone back in time"),
+}
+
+
+@pytest.mark.parametrize("what", BREAKS)
+def test_a_break_of_the_history_is_refused_and_begun_anew_from_all_rows(
+    seeded_store: Store, lake: Lake, monkeypatch, what: str
+):
+    change, told = BREAKS[what]
+    first = take_snapshot(seeded_store, lake)
+    before = files_of(lake.address.folder)
+    with seeded_store.connect() as connection:
+        connection.execute("SELECT top_up(1, 100)")
+    original = lakehouse.moment.take_token
+    monkeypatch.setattr("lakehouse.moment.take_token", lambda connection: change(original(connection)))
+    settings = Settings(home=lake.address.folder, lake=lake.address, dsn=seeded_store.conninfo)
+    for attempt in (
+        lambda: take_changes(seeded_store, lake),
+        lambda: verify_now(seeded_store, lake),
+        lambda: fresh_epoch(settings, first).__enter__(),
+    ):
+        with pytest.raises(UsageError, match=f"{told}.*run `ridelake snapshot` to begin anew") as error:
+            attempt()
+        assert one_sentence(error)
+    assert newest_epoch(lake.address) == first
+    assert files_of(lake.address.folder) == before
+    anew = take_snapshot(seeded_store, lake, verify=True)
+    assert (anew.number, anew.kind) == (2, "full")
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        TOKEN,
+        replace(TOKEN, snapshot="200:200:", lsn="2/0"),
+        replace(TOKEN, lsn="10/0"),
+        replace(TOKEN, system_identifier=None, timeline=None),
+    ],
+)
+def test_what_may_be_the_same_history_is_not_refused(later: Token):
+    lakehouse.moment.refuse_a_break(TOKEN, later)
+
+
+@pytest.mark.parametrize("lsn", ["0/FFFFFFFF", "1/9F"])
+def test_positions_in_the_log_are_compared_as_numbers(lsn: str):
+    with pytest.raises(UsageError, match="gone back in time"):
+        lakehouse.moment.refuse_a_break(TOKEN, replace(TOKEN, lsn=lsn))
+
+
+def test_a_standby_is_refused(lake: Lake, seeded_store: Store, monkeypatch):
+    class Standby:
+        def execute(self, query):
+            assert query.startswith("SELECT pg_is_in_recovery()")
+            return self
+
+        def fetchone(self):
+            return (True, "UTF8")
+
+    original = lakehouse.moment.refuse_unfit_source
+    monkeypatch.setattr("lakehouse.moment.refuse_unfit_source", lambda _: original(Standby()))
+    for take in (take_snapshot, take_changes):
+        with pytest.raises(UsageError, match=r"is a standby.*: point --dsn at the primary") as error:
+            take(seeded_store, lake)
+        assert one_sentence(error)
+    assert files_of(lake.address.folder) == set()
+
+
+def test_a_log_that_is_never_flushed_is_told_and_nothing_published(seeded_store, lake, monkeypatch):
+    monkeypatch.setattr("lakehouse.moment.FLUSH_SECONDS_MAX", 0.2)
+    original = lakehouse.moment.take_token
+    monkeypatch.setattr("lakehouse.moment.take_token", lambda c: replace(original(c), lsn="FF/0"))
+    with pytest.raises(RidelakeError, match=r"does not flush its log, .*: run it again"):
+        take_snapshot(seeded_store, lake)
+    assert files_of(lake.address.folder) == set()
+
+
+# ── The lake ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("format_", "than"), [(3, "a newer"), (1, "an older")])
+def test_a_lake_of_another_format_is_neither_read_nor_written(published, format_: int, than: str):
+    address = published.settings.lake
+    with Lake.create(address).catalog.engine.begin() as connection:
+        connection.execute(text("UPDATE lake SET format = :format"), {"format": format_})
+    before = files_of(address.folder)
+    for attempt in (lambda: Lake.create(address), lambda: newest_epoch(address)):
+        with pytest.raises(UsageError, match=f"format {format_}, of {than} ridelake") as error:
+            attempt()
+        assert one_sentence(error)
+    assert files_of(address.folder) == before
+
+
+def write_to(lake: Lake, table: str) -> None:
+    """As any Iceberg writer may."""
+    one = lake.catalog.load_table((NAMESPACE, table))
+    one.append(one.scan(limit=1).to_arrow())
+
+
+def test_a_table_that_another_program_wrote_is_not_built_upon(seeded_store: Store, lake: Lake):
+    first = take_snapshot(seeded_store, lake)
+    write_to(lake, "zones")
+    for take in (take_snapshot, take_changes):
+        with pytest.raises(
+            UsageError, match=r"^zones in the lake .* was written by another program"
+        ) as error:
+            take(seeded_store, lake)
+        assert one_sentence(error)
+    assert newest_epoch(lake.address) == first, "what was published can still be read"
+
+
+def test_a_table_that_another_program_made_is_not_taken_for_ours(seeded_store: Store, lake: Lake):
+    take_snapshot(seeded_store, lake)
+    lake.catalog.create_table((NAMESPACE, "theirs"), pa.schema([pa.field("a", pa.int64())]))
+    with pytest.raises(UsageError, match=r"^theirs in the lake .* was written by another program"):
+        take_changes(seeded_store, lake)
+
+
+@pytest.mark.parametrize("table", ["accounts", "zones"])
+def test_a_table_that_is_written_while_an_epoch_is_made_stops_it(seeded_store, lake, monkeypatch, table: str):
+    """Be it one that the epoch changes, or one that it keeps."""
+    first = take_snapshot(seeded_store, lake)
+    with seeded_store.connect() as connection:
+        connection.execute("SELECT top_up(1, 100)")
+    stage = lakehouse.take.wait_until_flushed
+
+    def meanwhile(*arguments) -> None:
+        stage(*arguments)
+        write_to(lake, table)
+
+    monkeypatch.setattr("lakehouse.take.wait_until_flushed", meanwhile)
+    before = data_files(lake.address.folder)
+    with pytest.raises(LostRace, match="another epoch was published meanwhile"):
+        take_changes(seeded_store, lake)
+    assert newest_epoch(lake.address) == first
+    assert len(data_files(lake.address.folder) - before) == 1, "theirs stays, ours go"
+
+
+def test_of_two_syncs_at_once_none_takes_anything_twice(seeded_store: Store, lake: Lake):
+    take_snapshot(seeded_store, lake)
+    new, lost, stop = [], [], threading.Event()
+
+    def run() -> None:
+        mine = Lake.create(lake.address)
+        while not stop.is_set():
+            try:
+                new.append(take_changes(seeded_store, mine))
+            except LostRace as error:
+                lost.append(str(error))
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    with seeded_store.connect() as connection:
+        for number in range(1000):
+            connection.execute("SELECT top_up(%s, 100)", (1 + number % 20,))
+            if number > 30 and lost:
+                break
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert lost, "they all had luck, so this shows nothing"
+    numbers = [one.epoch.number for one in new if one.is_new]
+    assert sorted(numbers) == list(range(2, len(numbers) + 2))
+    epochs = read_epochs(lake.address)
+    assert data_files(lake.address.folder) == {Path(file.location) for one in epochs for file in one.files}
+    assert sum(one.tables["ledger"].changed for one in epochs[:-1]) == (
+        epochs[0].tables["ledger"].rows - epochs[-1].tables["ledger"].rows
+    )
+    assert take_changes(seeded_store, lake, verify=True).epoch.verified
+
+
+# ── The catalog ─────────────────────────────────────────────────────────────────────────────────
+
+NOWHERE = "postgresql+psycopg://nobody@/nowhere?host=/nowhere"
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "told"),
+    [
+        (NOWHERE, CannotConnect, "cannot reach the lake's catalog: .*: correct --catalog or RIDELAKE_"),
+        ("once upon a time", UsageError, "--catalog takes a database as SQLAlchemy writes it"),
+        ("nosuch://user:secret@there", UsageError, "--catalog takes a database as SQLAlchemy writes it"),
+    ],
+)
+def test_a_catalog_that_cannot_be_reached_is_told(tmp_path: Path, url: str, error: type, told: str):
+    address = LakeAddress.at(tmp_path / "lake", url)
+    for attempt in (lambda: Lake.create(address), lambda: newest_epoch(address)):
+        with pytest.raises(error, match=told) as raised:
+            attempt()
+        assert one_sentence(raised)
+        assert "secret" not in str(raised.value)

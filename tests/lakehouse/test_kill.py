@@ -1,0 +1,165 @@
+"""Whoever syncs may be killed at any moment: the lake is at the old epoch or the new one, and goes on."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from crowd import assert_audit_passes
+from lakes import files_of
+from victim import CONTEXT, LOST_THE_RACE, referenced, victim, wait_until_stopped
+
+from lakehouse.catalog import Lake
+from lakehouse.epoch import Epoch
+from lakehouse.maintain import maintain
+from lakehouse.published import newest_epoch
+from lakehouse.take import take_changes, take_snapshot
+from lakehouse.verify import verify_files, verify_now
+from oltp.store import Store
+
+SLOW = (pytest.mark.slow, pytest.mark.timeout(600))
+
+
+def assert_whole(lake: Lake) -> Epoch:
+    """The newest epoch is what Iceberg's pointers say, and its files are there as they were written."""
+    newest = lake.newest()
+    assert newest is not None
+    verify_files(lake.address, newest.number)
+    return newest
+
+
+def assert_nothing_else_is_left(store: Store, lake: Lake) -> None:
+    maintain(lake, store)
+    assert {str(path) for path in files_of(lake.address.folder)} == referenced(lake)
+
+
+def seconds_until_an_epoch(store: Store, lake: Lake) -> float:
+    """How long a victim takes on this machine, as it is today."""
+    before, ready = newest_epoch(lake.address).number, CONTEXT.Event()
+    with victim(store, lake.address, ready=ready):
+        assert ready.wait(60)
+        began = time.perf_counter()
+        while newest_epoch(lake.address).number == before:
+            time.sleep(0.005)
+        return time.perf_counter() - began
+
+
+@pytest.mark.parametrize(
+    ("kills", "maintaining"),
+    [
+        (8, False),
+        pytest.param(130, False, marks=SLOW),
+        pytest.param(70, True, marks=SLOW),
+    ],
+)
+def test_killed_at_random_it_is_the_old_epoch_or_the_new(
+    seeded_store: Store, lake: Lake, kills: int, maintaining: bool
+):
+    """`maintaining`: it also compacts, expires and sweeps all the time."""
+    chance = random.Random(kills)
+    take_snapshot(seeded_store, lake)
+    an_epochs_seconds = seconds_until_an_epoch(seeded_store, lake)
+    last, published = assert_whole(lake), 0
+    for kill in range(kills):
+        ready = CONTEXT.Event()
+        with victim(seeded_store, lake.address, maintaining=maintaining, ready=ready) as process:
+            assert ready.wait(60)
+            time.sleep(chance.uniform(0, 1.5 * an_epochs_seconds))
+            assert process.is_alive(), "it ended by itself"
+        epoch = assert_whole(lake)
+        assert epoch.number >= last.number
+        assert newest_epoch(lake.address) == epoch
+        published += epoch.number - last.number
+        last = epoch
+        if kill % 10 == 7:
+            last = take_changes(seeded_store, lake, verify=True).epoch
+            assert_nothing_else_is_left(seeded_store, lake)
+    assert kills / 10 < published < kills * 3, "it was killed before it could do anything, or after it all"
+    take_changes(seeded_store, lake, verify=True)
+    assert verify_now(seeded_store, lake).as_dict()["equal"]
+    assert_nothing_else_is_left(seeded_store, lake)
+    assert_audit_passes(seeded_store)
+
+
+HALF_A_COMMIT = """
+import os, sqlite3, sys
+catalog = sqlite3.connect(sys.argv[1], isolation_level=None)
+catalog.execute("PRAGMA cache_size = 1")  # so that pages are in the file before the commit
+catalog.execute("BEGIN IMMEDIATE")
+catalog.execute("UPDATE epochs SET token = token || hex(randomblob(100000))")
+catalog.execute("DELETE FROM epochs")
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_commit_that_was_killed_in_the_middle_is_taken_back_by_whoever_reads(seeded_store, lake: Lake):
+    first = take_snapshot(seeded_store, lake)
+    subprocess.run([sys.executable, "-c", HALF_A_COMMIT, str(lake.address.catalog_file)], check=False)
+    assert Path(f"{lake.address.catalog_file}-journal").stat().st_size > 0
+    assert newest_epoch(lake.address) == first
+
+
+BEFORE_THE_COMMIT = [
+    "lakehouse.moment.lock",
+    "lakehouse.moment.take_token",
+    "lakehouse.take.difference",
+    "lakehouse.take.swap",
+    "lakehouse.sink.write_run",
+    "lakehouse.take.wait_until_flushed",
+    "lakehouse.commit.parquet_file_to_data_file",
+    "lakehouse.storage.Storage.settle",
+    "lakehouse.catalog.Lake.publish",
+    "lakehouse.catalog.insert",
+    "lakehouse.catalog.move",
+    "lakehouse.catalog.delete",
+]
+AFTER_THE_COMMIT = ["lakehouse.catalog.Lake.write_manifest", "lakehouse.storage.Storage.write_whole"]
+
+
+def test_killed_at_each_step_it_is_the_old_epoch_or_the_new(seeded_store: Store, lake: Lake):
+    take_snapshot(seeded_store, lake)
+    for step in (*BEFORE_THE_COMMIT, *AFTER_THE_COMMIT):
+        before = assert_whole(lake).number
+        with victim(seeded_store, lake.address, at=step) as process:
+            process.join(60)
+            assert process.exitcode == -signal.SIGKILL, step
+        assert assert_whole(lake).number == before + (step in AFTER_THE_COMMIT), step
+        healed = take_changes(seeded_store, lake)
+        assert healed.is_new == (step not in AFTER_THE_COMMIT), step
+        assert_nothing_else_is_left(seeded_store, lake)
+    assert verify_now(seeded_store, lake).tail_rows == (0,) * 9
+    assert take_changes(seeded_store, lake, verify=True).epoch.verified
+
+
+@pytest.mark.parametrize("step", ["lakehouse.draft.Draft.publish", "lakehouse.draft.Draft.stage"])
+def test_a_zombie_loses_the_race_and_takes_its_files_along(seeded_store: Store, lake: Lake, step: str):
+    """Stopped before it publishes, it wakes up when its successor has published."""
+    take_snapshot(seeded_store, lake)
+    with victim(seeded_store, lake.address, at=step, sends=signal.SIGSTOP) as zombie:
+        wait_until_stopped(zombie)
+        left = files_of(lake.address.folder)
+        successor = take_changes(seeded_store, lake, verify=True).epoch
+        maintain(lake, seeded_store)
+        assert files_of(lake.address.folder) >= left, "files of an epoch in the making were swept away"
+        assert zombie.pid is not None
+        os.kill(zombie.pid, signal.SIGCONT)
+        zombie.join(60)
+        assert zombie.exitcode == LOST_THE_RACE
+    assert newest_epoch(lake.address) == successor
+    assert {str(path) for path in files_of(lake.address.folder)} == referenced(lake)
+    assert verify_now(seeded_store, lake).as_dict()["equal"]
+
+
+def test_a_zombie_that_never_wakes_up_leaves_files_that_are_swept(seeded_store: Store, lake: Lake):
+    take_snapshot(seeded_store, lake)
+    with victim(
+        seeded_store, lake.address, at="lakehouse.draft.Draft.publish", sends=signal.SIGSTOP
+    ) as zombie:
+        wait_until_stopped(zombie)
+    assert {str(path) for path in files_of(lake.address.folder)} > referenced(lake)
+    assert_nothing_else_is_left(seeded_store, lake)
+    assert take_changes(seeded_store, lake, verify=True).is_new

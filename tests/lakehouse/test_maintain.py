@@ -1,0 +1,375 @@
+"""Housekeeping: what is kept is kept as it was, what is not goes, and nobody is disturbed."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from bare_database import bare_database, rows_of, run
+
+from lakehouse.catalog import Lake
+from lakehouse.commit import open_catalog
+from lakehouse.engines import open_engine
+from lakehouse.epoch import Epoch
+from lakehouse.maintain import maintain
+from lakehouse.published import epoch_as_of, holding, newest_epoch, numbered_epoch, read_epochs
+from lakehouse.sync import synced_every
+from lakehouse.take import take_changes, take_snapshot
+from lakehouse.tracking import track
+from lakehouse.verify import verify_files, verify_now
+from oltp.cluster import Cluster
+from oltp.store import Store
+from ridelake.errors import NotReady, UsageError
+from ridelake.settings import LakeAddress, Settings
+
+NO_GRACE = timedelta(0)
+
+
+@pytest.fixture
+def numbers(cluster: Cluster, lake: Lake, monkeypatch) -> Iterator[Store]:
+    """A tracked table of which every epoch adds a small sealed file."""
+    monkeypatch.setattr("lakehouse.sink.SEAL_ROWS", 10)
+    with bare_database(cluster) as store:
+        run(store, "CREATE TABLE numbers (n bigint PRIMARY KEY, what text)", "CREATE SEQUENCE next_number")
+        track(store, "numbers")
+        more(store)
+        take_changes(store, lake, tables=["numbers"])
+        yield store
+
+
+def more(store: Store, *, rows_alone: bool = False) -> None:
+    """Twenty rows more, and unless `rows_alone` an old one changed and an old one gone."""
+    run(store, "INSERT INTO numbers SELECT nextval('next_number'), 'new' FROM generate_series(1, 20)")
+    if rows_alone:
+        return
+    run(
+        store,
+        "UPDATE numbers SET what = 'changed' WHERE n = (SELECT min(n) + 3 FROM numbers)",
+        "DELETE FROM numbers WHERE n = (SELECT min(n) FROM numbers)",
+    )
+
+
+def grow(store: Store, lake: Lake, epochs: int, *, rows_alone: bool = False) -> None:
+    for _ in range(epochs):
+        more(store, rows_alone=rows_alone)
+        take_changes(store, lake)
+
+
+def counted(lake: Lake, epoch: Epoch) -> int:
+    with open_engine("duckdb", Settings(home=Path("unused"), lake=lake.address), epoch) as engine:
+        return int(engine.sql("SELECT count(DISTINCT n) AS n FROM numbers")["n"][0].as_py())
+
+
+def data_files(lake: Lake) -> set[str]:
+    return {str(path) for path in lake.address.folder.rglob("*.parquet")}
+
+
+@contextmanager
+def another_process(lake: Lake, code: str) -> Iterator[subprocess.Popen]:
+    """Runs `code` with a `lake` and an `address`, which says when it is ready and then waits to be killed."""
+    begin = (
+        "import sys\nfrom lakehouse.catalog import Lake\nfrom ridelake.settings import LakeAddress\n"
+        f"address = LakeAddress.at({str(lake.address.folder)!r})\nlake = Lake.create(address)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", begin + code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin
+    assert process.stdout
+    try:
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+# ── Compaction and expiry ───────────────────────────────────────────────────────────────────────
+
+
+def test_small_files_become_few_and_the_rows_stay(numbers: Store, lake: Lake):
+    grow(numbers, lake, 8, rows_alone=True)
+    before = newest_epoch(lake.address)
+    done = maintain(lake, numbers)
+    after = newest_epoch(lake.address)
+    assert done.epoch == after
+    assert (after.kind, after.token, after.rows) == ("maintenance", before.token, before.rows)
+    assert (done.files_before, done.files_after) == (len(before.files), len(after.files))
+    assert len(after.files) < 4 < len(before.files)
+    assert counted(lake, after) == counted(lake, before) == before.rows
+    verify_now(numbers, lake).prove()
+    grow(numbers, lake, 1)
+    verify_now(numbers, lake).prove()
+    assert take_snapshot(numbers, lake, verify=True).verified
+
+
+def test_the_newest_epochs_are_kept_whole_and_the_rest_goes_with_its_files(numbers: Store, lake: Lake):
+    grow(numbers, lake, 9)
+    rows = {epoch.number: epoch.rows for epoch in read_epochs(lake.address)}
+    old_files = {file.location for epoch in read_epochs(lake.address)[4:] for file in epoch.files}
+    done = maintain(lake, numbers, keep_epochs=4)
+    assert done.epochs_expired == 6
+    kept = read_epochs(lake.address)
+    assert [epoch.number for epoch in kept] == [11, 10, 9, 8, 7]
+    for epoch in kept[1:]:
+        assert verify_files(lake.address, epoch.number) == len(epoch.files)
+        assert counted(lake, epoch) == rows[epoch.number]
+    assert data_files(lake) == {file.location for epoch in kept for file in epoch.files}
+    assert old_files - data_files(lake), "files of old epochs alone are gone"
+    manifests = sorted(path.name for path in (lake.address.folder / "epochs").iterdir())
+    assert manifests == [f"{number:05d}.json" for number in (7, 8, 9, 10, 11)]
+    table = open_catalog(lake.address, 30).load_table(("ridelake", "numbers"))
+    alive = {epoch.tables["numbers"].snapshot_id for epoch in kept}
+    assert {snapshot.snapshot_id for snapshot in table.metadata.snapshots} == alive
+    for epoch in kept:
+        scanned = table.scan(snapshot_id=epoch.tables["numbers"].snapshot_id).to_arrow()
+        assert scanned.num_rows == epoch.rows
+    with pytest.raises(UsageError, match="there is no epoch 3, the newest is 11"):
+        numbered_epoch(lake.address, 3)
+    with pytest.raises(UsageError, match="no epoch is as old as"):
+        epoch_as_of(lake.address, "2020-01-01")
+
+
+def test_an_epoch_that_is_read_in_another_process_stays_until_it_is_let_go(numbers: Store, lake: Lake):
+    grow(numbers, lake, 4)
+    hold = (
+        "from lakehouse.published import holding, numbered_epoch\n"
+        "with holding(address, numbered_epoch(address, 2)):\n    print('ready', flush=True)\n    input()\n"
+        "print('gone', flush=True)\ninput()"
+    )
+    with another_process(lake, hold) as reader:
+        assert maintain(lake, numbers, keep_epochs=1).epochs_expired == 3
+        assert [epoch.number for epoch in read_epochs(lake.address)] == [6, 5, 2]
+        assert verify_files(lake.address, 2)
+        assert counted(lake, numbered_epoch(lake.address, 2)) == 38
+        table = open_catalog(lake.address, 30).load_table(("ridelake", "numbers"))
+        assert (
+            table.scan(snapshot_id=numbered_epoch(lake.address, 2).tables["numbers"].snapshot_id).count()
+            == 38
+        )
+        assert reader.stdin
+        assert reader.stdout
+        reader.stdin.write("\n")
+        reader.stdin.flush()
+        assert reader.stdout.readline() == "gone\n"
+        maintain(lake, numbers, keep_epochs=1)
+        assert 2 not in {epoch.number for epoch in read_epochs(lake.address)}
+    number = newest_epoch(lake.address).number
+    with another_process(lake, hold.replace(" 2)", f" {number})")) as reader:
+        grow(numbers, lake, 2)
+        maintain(lake, numbers, keep_epochs=1)
+        assert number in {epoch.number for epoch in read_epochs(lake.address)}
+        reader.kill()
+        reader.wait()
+        maintain(lake, numbers, keep_epochs=1)
+        assert number not in {epoch.number for epoch in read_epochs(lake.address)}
+    verify_now(numbers, lake).prove()
+
+
+def test_a_reader_that_comes_too_late_is_told_to_ask_again(numbers: Store, lake: Lake):
+    first = newest_epoch(lake.address)
+    grow(numbers, lake, 2)
+    maintain(lake, numbers, keep_epochs=1)
+    with (
+        pytest.raises(NotReady, match="epoch 1 has just been expired: ask again"),
+        holding(lake.address, first),
+    ):
+        pass
+
+
+# ── Orphans ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_a_dead_draft_left_goes_and_what_a_live_one_writes_does_not(numbers: Store, lake: Lake):
+    grow(numbers, lake, 1)
+    data, metadata = (lake.address.folder / "numbers" / name for name in ("data", "metadata"))
+    planted = [data / "00007-deaddead-0123abcd.parquet", metadata / f"00007-{uuid.uuid4()}.metadata.json",
+               lake.address.folder / "never" / "data" / "00001-deaddead-0123abcd.parquet",
+               lake.address.folder / "epochs" / "00003.json.a1b2c3d4"]  # fmt: skip
+    draft = (
+        "from lakehouse.draft import drafting\nfrom pathlib import Path\n"
+        "with drafting(lake):\n"
+        "    Path(address.join('numbers', 'data', '00003-abcdabcd-0123abcd.parquet')).write_bytes(b'live')\n"
+        "    print('ready', flush=True)\n    input()"
+    )
+    for path in planted:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"left behind")
+    with another_process(lake, draft):
+        assert maintain(lake, numbers).files_removed == 0, "they may be somebody's"
+        for path in planted[:3]:
+            os.utime(path, (time.time() - 7200,) * 2)
+        assert maintain(lake, numbers).files_removed == 3
+        assert (data / "00003-abcdabcd-0123abcd.parquet").exists()
+    assert maintain(lake, numbers).files_removed == 2, "nobody drafts any more"
+    assert data_files(lake) == {file.location for epoch in read_epochs(lake.address) for file in epoch.files}
+    verify_now(numbers, lake).prove()
+    assert verify_files(lake.address, 1)
+
+
+def test_a_manifest_that_was_not_written_is_healed(numbers: Store, lake: Lake):
+    manifest = Path(lake.address.manifest(1))
+    written = manifest.read_text()
+    manifest.unlink()
+    maintain(lake, numbers)
+    assert json.loads(manifest.read_text()) == json.loads(written)
+    writers = [
+        threading.Thread(target=lake.write_manifest, args=(newest_epoch(lake.address),)) for _ in range(8)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert json.loads(manifest.read_text()) == json.loads(written)
+    assert len(list(manifest.parent.iterdir())) == 1
+
+
+# ── At the same time as others ──────────────────────────────────────────────────────────────────
+
+
+def test_an_empty_lake_has_nothing_to_maintain_and_twice_is_once(cluster: Cluster, lake: Lake):
+    with bare_database(cluster) as store:
+        assert maintain(lake, store).epoch is None
+        run(store, "CREATE TABLE t (id int PRIMARY KEY)")
+        take_changes(store, lake, tables=["t"])
+        assert maintain(lake, store).epoch is None
+        take_snapshot(store, lake)
+        assert maintain(lake, store, keep_epochs=1).epochs_expired == 1
+        assert [maintain(lake, store, keep_epochs=2).epoch for _ in range(2)] == [None, None]
+
+
+@pytest.mark.slow
+def test_reading_syncing_and_maintaining_do_not_disturb_each_other(
+    numbers: Store, lake: Lake, tmp_path: Path
+):
+    stop, failed = threading.Event(), list[BaseException]()
+
+    def again_and_again(what) -> threading.Thread:
+        def loop() -> None:
+            while not stop.is_set():
+                try:
+                    what()
+                except NotReady as error:
+                    if "ask again" not in str(error):
+                        failed.append(error)
+                except BaseException as error:
+                    failed.append(error)
+                    return
+
+        return threading.Thread(target=loop)
+
+    def read() -> None:
+        for epoch in read_epochs(lake.address)[:3]:
+            with holding(lake.address, epoch):
+                assert counted(lake, epoch) == epoch.rows
+
+    def sync() -> None:
+        for synced in islice(synced_every(0.02, numbers, lake), 5):
+            assert synced.trouble is None or "run it again" in synced.trouble, synced.trouble
+
+    threads = [again_and_again(what) for what in (
+        read, read, sync, sync, lambda: more(numbers),
+        lambda: maintain(lake, numbers, keep_epochs=2), lambda: maintain(lake, numbers, keep_epochs=1),
+        lambda: verify_now(numbers, lake).prove(),
+    )]  # fmt: skip
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + 90
+    while newest_epoch(lake.address).number <= 10 and not failed and time.monotonic() < until:
+        time.sleep(0.2)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert newest_epoch(lake.address).number > 10
+    maintain(lake, numbers, keep_epochs=1)
+    verify_now(numbers, lake).prove()
+    assert data_files(lake) == {file.location for epoch in read_epochs(lake.address) for file in epoch.files}
+
+
+# ── Tombstones ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_tombstones_are_cleared_only_below_the_newest_token_and_other_lakes_are_told(
+    numbers: Store, lake: Lake, tmp_path: Path
+):
+    other = Lake.create(LakeAddress.at(tmp_path / "other"))
+    take_changes(numbers, other, tables=["numbers"])
+    grow(numbers, lake, 3)
+    with numbers.connect() as writer:
+        writer.execute("BEGIN")
+        writer.execute("DELETE FROM numbers WHERE n = 10")  # running while the epoch is taken
+        more(numbers)
+        take_changes(numbers, lake)
+        more(numbers)  # after it
+        assert maintain(lake, numbers).tombstones_cleared == 4
+        writer.execute("COMMIT")
+    assert len(rows_of(numbers, "SELECT FROM ridelake_tracking.tombstones")) == 3
+    assert take_changes(numbers, lake, verify=True).epoch.gone == 2
+    assert maintain(lake, numbers).tombstones_cleared == 3
+    taken = take_changes(numbers, other, verify=True).epoch.tables["numbers"]
+    assert taken.changed == taken.rows, "whole, because tombstones are gone that it has not read"
+    more(numbers)
+    assert take_changes(numbers, other, verify=True).epoch.gone == 1
+
+
+def test_an_idle_lake_keeps_its_history(numbers: Store, lake: Lake):
+    grow(numbers, lake, 5)
+    tokens = [epoch.token for epoch in read_epochs(lake.address)][:3]
+    for _ in range(4):
+        maintain(lake, numbers, keep_epochs=3)
+    kept = read_epochs(lake.address)
+    assert list(dict.fromkeys(epoch.token for epoch in kept)) == tokens
+    assert len(kept) == 4, "one maintenance, and then there was nothing to do"
+
+
+def test_what_somebody_else_keeps_in_the_folder_stays(numbers: Store, lake: Lake):
+    root = lake.address.folder
+    theirs = [
+        root / place
+        for place in ("proj/data/x.csv", "proj/src/main.py", "numbers/data/notes.txt", "epochs/README")
+    ]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("theirs")
+    left = root / "gone" / "data" / "00001-0123abcd-0123abcd.parquet"
+    left.parent.mkdir(parents=True)
+    left.write_text("left by a crash")
+    assert maintain(lake, numbers).files_removed == 1
+    assert all(path.exists() for path in theirs)
+    assert not left.exists()
+
+
+# ── For ever ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+def test_a_lake_that_is_synced_for_ever_does_not_grow_for_ever(numbers: Store, lake: Lake, monkeypatch):
+    monkeypatch.setattr("lakehouse.sync.MAINTAIN_EVERY_EPOCHS", 20)
+    monkeypatch.setattr("lakehouse.maintain.maintain.__kwdefaults__", {"keep_epochs": 30, "grace": NO_GRACE})
+    sizes = []
+    turns = synced_every(0.01, numbers, lake)
+    for turn in range(300):
+        more(numbers, rows_alone=turn % 3 > 0)
+        assert next(turns).is_new
+        if turn >= 100 and turn % 20 == 10:
+            files = [path for path in lake.address.folder.rglob("*") if path.is_file()]
+            metadata = Path(newest_epoch(lake.address).tables["numbers"].metadata)
+            sizes.append((len(files), sum(path.stat().st_size for path in files), metadata.stat().st_size))
+    files, total, metadata_bytes = zip(*sizes, strict=True)
+    assert max(files) < 1.25 * files[0], files
+    assert max(total) < 2 * total[0], total  # the rows grow threefold meanwhile
+    assert max(metadata_bytes) < 1.25 * metadata_bytes[0], metadata_bytes
+    verify_now(numbers, lake).prove()
+    print(sizes)

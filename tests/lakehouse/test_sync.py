@@ -1,0 +1,126 @@
+"""An epoch of the changes equals Postgres at its moment, whoever writes meanwhile."""
+
+import threading
+import time
+from collections import Counter
+
+import pytest
+from churn import EVERYTHING, churning
+from crowd import assert_audit_passes
+
+from lakehouse.catalog import Lake
+from lakehouse.maintain import maintain
+from lakehouse.pointers import pointers
+from lakehouse.published import newest_epoch, numbered_epoch, read_epochs
+from lakehouse.sync import sync_once
+from lakehouse.take import take_changes, take_snapshot
+from lakehouse.verify import verify_now
+from oltp.store import Store
+
+SLOW = (pytest.mark.slow, pytest.mark.timeout(600))
+
+
+@pytest.mark.parametrize(("epochs", "pause_seconds"), [(5, 0.0), pytest.param(100, 0.1, marks=SLOW)])
+def test_epochs_taken_while_eight_write_are_each_equal(
+    seeded_store: Store, lake: Lake, broken, epochs: int, pause_seconds: float
+):
+    """As fast as they can; for many epochs a little slower, or the growing tables would take the time."""
+    take_snapshot(seeded_store, lake)
+    gone = Counter[str]()
+    with churning(seeded_store, 8, pause_seconds) as done:
+        for _ in range(epochs):
+            before = sum(done)
+            epoch = take_changes(seeded_store, lake, verify=True).epoch
+            assert (epoch.kind, epoch.verified) == ("changes", True)
+            assert sum(done) > before, "nobody wrote meanwhile, so this shows nothing"
+            assert epoch.tables["cities"].changed == 0
+            assert 0 < epoch.tables["rides"].changed < 2000, "it was taken whole"
+            assert not broken(epoch)
+            gone.update({name: table.gone for name, table in epoch.tables.items() if table.gone})
+    idle = [what for what, times in zip(EVERYTHING, done, strict=True) if not times]
+    assert not idle, "nobody did that, so this shows little"
+    assert gone.keys() == {"requests", "riders", "accounts"}
+    assert verify_now(seeded_store, lake).as_dict()["equal"]
+    assert not broken(take_changes(seeded_store, lake, verify=True).epoch)
+    assert verify_now(seeded_store, lake).tail_rows == (0,) * 9
+    assert_audit_passes(seeded_store)
+
+
+def test_nothing_changed_is_no_new_epoch(seeded_store: Store, lake: Lake):
+    first = sync_once(seeded_store, lake)
+    assert (first.is_new, first.epoch.kind) == (True, "full")
+    again = sync_once(seeded_store, lake)
+    assert (again.is_new, again.epoch) == (False, newest_epoch(lake.address))
+    assert "nothing has changed" in again.line()
+    assert [epoch.number for epoch in read_epochs(lake.address)] == [1]
+
+
+def test_nothing_changed_and_verified_is_an_epoch_that_says_so(seeded_store: Store, lake: Lake):
+    first = take_snapshot(seeded_store, lake)
+    second = take_changes(seeded_store, lake, verify=True)
+    assert (second.is_new, second.epoch.verified, second.epoch.changed) == (True, True, 0)
+    assert second.epoch.files == first.files
+
+
+def test_the_first_epoch_of_a_lake_is_a_full_one(seeded_store: Store, lake: Lake):
+    epoch = take_changes(seeded_store, lake, verify=True).epoch
+    assert (epoch.number, epoch.kind, epoch.verified) == (1, "full", True)
+    assert epoch.tables["rides"].rows == 2000
+
+
+def test_a_table_that_did_not_change_keeps_its_files_and_its_metadata(seeded_store: Store, lake: Lake):
+    first = take_snapshot(seeded_store, lake)
+    with seeded_store.connect() as connection:
+        connection.execute("SELECT top_up(1, 100)")
+    second = take_changes(seeded_store, lake, verify=True).epoch
+    changed = {name for name, table in second.tables.items() if table.changed or table.gone}
+    assert changed == {"accounts", "ledger"}
+    assert (second.tables["accounts"].changed, second.tables["ledger"].changed) == (1, 1)
+    for name in second.tables.keys() - changed:
+        before, after = first.tables[name], second.tables[name]
+        assert after.files == before.files
+        assert (after.metadata, after.snapshot_id) == (before.metadata, before.snapshot_id)
+
+
+@pytest.mark.parametrize("epochs", [30, pytest.param(500, marks=SLOW)])
+def test_no_reader_sees_tables_of_two_epochs(seeded_store: Store, lake: Lake, epochs: int):
+    """Each epoch brings one more row to two tables; maintenance goes on as it does in `sync`."""
+    take_snapshot(seeded_store, lake)
+    stop, faults, seen = threading.Event(), [], []
+
+    def read() -> None:
+        while not stop.is_set():
+            # Iceberg's own pointers, in one look, are those of the epoch that is the newest in that look.
+            with lake.catalog.engine.connect() as connection:
+                connection.exec_driver_sql("BEGIN")  # sqlite3 would begin none for a SELECT
+                number = connection.exec_driver_sql("SELECT max(number) FROM epochs").scalar_one()
+                found = pointers(connection)
+            epoch = numbered_epoch(lake.address, number)
+            if found != {name: table.metadata for name, table in epoch.tables.items()}:
+                faults.append(f"the pointers are not those of epoch {number}")
+            newest = newest_epoch(lake.address)
+            rows = {name: newest.tables[name].rows - base[name] for name in base}
+            if len(set(rows.values())) != 1:
+                faults.append(f"epoch {newest.number} has {rows}")
+            seen.append(newest.number)
+            time.sleep(0.05)  # or it would leave the publisher no time
+
+    base = {name: newest_epoch(lake.address).tables[name].rows for name in ("ledger", "accounts")}
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        with seeded_store.connect() as connection:
+            for number in range(1, epochs + 1):
+                connection.execute(
+                    "WITH a AS (INSERT INTO accounts (kind, balance_cents) VALUES ('rider', 0)"
+                    " RETURNING account_id) SELECT top_up(1, 100)"
+                )
+                assert take_changes(seeded_store, lake).is_new
+                if number % 25 == 0:
+                    maintain(lake, seeded_store, keep_epochs=25)
+    finally:
+        stop.set()
+        reader.join()
+    assert not faults
+    assert seen == sorted(seen)
+    assert len(set(seen)) > epochs / 10, "it did not look often enough to show anything"

@@ -1,0 +1,12 @@
+"""What lies in a lake's folder."""
+
+from pathlib import Path
+
+
+def files_of(folder: Path) -> set[Path]:
+    """All that an epoch leaves in a lake; the catalog is not counted."""
+    return {path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("catalog")}
+
+
+def data_files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*.parquet") if path.is_file()}

@@ -1,0 +1,123 @@
+"""docs/engines.md says what is so: each cell of its table is measured here."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from installed import EVERY_ENGINE
+
+from lakehouse.engines import ENGINES, Engine, open_engine
+from lakehouse.epoch import DataFile, Epoch
+from lakehouse.published import newest_epoch
+from olap.answer import difference
+from olap.question import Question, questions
+from ridelake.errors import QueryRejected
+from ridelake.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+ROWS, ROW_GROUPS = 200_000, 20
+ALL_COLUMNS = (
+    "SELECT sum(CAST(x AS DOUBLE PRECISION)) AS a, sum(CAST(y AS DOUBLE PRECISION)) AS b, max(word) AS c,"
+    " max(id) AS d FROM numbers"
+)
+ONE_COLUMN = "SELECT sum(CAST(x AS DOUBLE PRECISION)) AS a FROM numbers"
+ONE_ROW_GROUP = f"{ONE_COLUMN} WHERE id BETWEEN 51000 AND 51010"
+
+
+@pytest.fixture
+def numbers(settings: Settings, tmp_path: Path) -> Epoch:
+    """An epoch of one table: a key in order, and three columns of noise."""
+    random = np.random.default_rng(1)
+    noise = [random.integers(0, 2**60, ROWS) for _ in range(3)]
+    words = [f"{value:x}" for value in noise[2]]
+    table = pa.table({"id": np.arange(ROWS), "x": noise[0], "y": noise[1], "word": words})
+    path = tmp_path / "numbers.parquet"
+    pq.write_table(
+        table, path, row_group_size=ROWS // ROW_GROUPS, write_page_index=True, use_dictionary=False
+    )
+    epoch = newest_epoch(settings.lake)
+    files = (DataFile(str(path), ROWS, path.stat().st_size, ""),)
+    state = dataclasses.replace(epoch.tables["cities"], source="public.numbers", files=files)
+    return dataclasses.replace(epoch, tables={"numbers": state})
+
+
+def bytes_read() -> int:
+    """By this process and its children, as the kernel counts them; of files and sockets alike."""
+    found = re.compile(r"rchar: (\d+)")
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    return sum(int(found.findall(Path(f"/proc/{one.pid}/io").read_text())[0]) for one in processes)
+
+
+def pruned(name: str, settings: Settings, numbers: Epoch) -> tuple[str, str]:
+    if not ENGINES[name].reads.startswith("the files"):
+        return "–", "–"
+    size = numbers.tables["numbers"].bytes
+    with open_engine(name, settings, numbers) as engine:
+        shares = []
+        for query in (ALL_COLUMNS, ONE_COLUMN, ONE_ROW_GROUP):
+            engine.sql(query)  # the first time it reads code of its own, too
+            before = bytes_read()
+            engine.sql(query)
+            shares.append((bytes_read() - before) / size)
+    assert 0.9 < shares[0] < 1.3, "the kernel's count is not of this file"
+    return f"{shares[1]:.1f}", "yes" if shares[2] < 0.1 else "no"
+
+
+def answered(name: str, settings: Settings) -> str:
+    epoch = newest_epoch(settings.lake)
+    with (
+        open_engine("duckdb", settings, epoch) as duckdb,
+        open_engine(name, settings, epoch) as engine,
+    ):
+        wrong = [question.name for question in questions().values() if not alike(duckdb, engine, question)]
+    return "all" if not wrong else f"all but {', '.join(wrong)}"
+
+
+def alike(reference: Engine, engine: Engine, question: Question) -> bool:
+    """Whether it answers, and alike; a wrong answer is worse than none, and no row of the table."""
+    values = question.parameters
+    try:
+        answer = engine.sql(question.sql, values)
+    except QueryRejected:
+        return False
+    told = difference(reference.sql(question.sql, values), answer, ordered=question.ordered)
+    assert told is None, (engine.name, question.name, told)
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY_ENGINE)
+def test_the_row_of_an_engine_is_true(name: str, settings: Settings, numbers: Epoch):
+    package = ENGINES[name]
+    column, row_group = pruned(name, settings, numbers)
+    expected = [
+        f"`{name}`",
+        f"{package.distribution} {pinned_version(package.distribution)}",
+        package.reads,
+        "its own" if package.apart else "ours",
+        column,
+        row_group,
+        answered(name, settings),
+        "a cluster" if name == "spark" else "–",  # tests/olap/test_spark_cluster.py
+    ]
+    assert row_of(name) == f"| {' | '.join(expected)} |"
+
+
+def test_the_table_has_a_row_for_each_engine():
+    assert [name for name in ENGINES if row_of(name)] == list(ENGINES)
+
+
+def row_of(name: str) -> str:
+    lines = (ROOT / "docs" / "engines.md").read_text().splitlines()
+    return next((line for line in lines if line.startswith(f"| `{name}` |")), "")
+
+
+def pinned_version(distribution: str) -> str:
+    found = re.search(rf"^{distribution}==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert found is not None
+    return found[1]

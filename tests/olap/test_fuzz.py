@@ -1,0 +1,155 @@
+"""Random SQL: an engine answers or refuses, and in time. Never a traceback, never a hang."""
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from lakehouse.engines import open_engine
+from lakehouse.engines.parameters import placeholders
+from lakehouse.published import newest_epoch
+from olap.ask import CANCEL_SECONDS, timed
+from olap.question import free
+from olap.refusal import drawing, hint, sentence
+from olap.relations import relations
+from ridelake.errors import QueryRejected, TimedOut, UsageError
+
+TIMEOUT_SECONDS = 2.0
+GRACE_SECONDS = 8.0  # of a busy machine, beyond the time that an engine has to stop in
+
+COLUMNS = ["ride_id", "rider_id", "driver_id", "fare_cents", "status", "city_id", "requested_at"] * 3
+COLUMNS += ["nothing", "*", "username"]
+TABLES = ["rides"] * 9 + [
+    "rides AS r",
+    '"rides"',
+    "riders",
+    "cities",
+    "RideTable",
+    "nowhere",
+    "(SELECT 1 AS n)",
+]
+VALUES = [*COLUMNS, "1", "-1", "0", "1.5", "'x'", "''", "NULL", "true", "DATE '2026-02-30'", "$p"]
+GARBAGE = ["'", '"', "$$", "$x", "$1", "--", "/*", "*/", ";", "(", ")", "::", "\\", "\x00", "🚕", "NULL",
+           "SELECT", "FROM", ",", "1e999", "0x", "..", "@", "#", "`", "E'\\'", "\n", "9" * 400]  # fmt: skip
+
+
+class Grammar:
+    """Queries that are nearly right: some are, most fail deep inside an engine."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def queries(self) -> Iterator[str]:
+        while True:
+            query = self._query(2)
+            if self._random.random() < 0.3:
+                query = self._spoiled(query)
+            yield query
+
+    def _query(self, depth: int) -> str:
+        choose = self._random.choice
+        what = ", ".join(self._value(depth) for _ in range(self._random.randint(1, 3)))
+        query = f"SELECT {what} FROM {self._from(depth)}"
+        if self._random.random() < 0.5:
+            compared = choose(["=", "=", "<", "<>", "LIKE", "IN", "IS"])
+            query += f" WHERE {self._value(depth)} {compared} {self._value(depth)}"
+        if self._random.random() < 0.1:
+            query += f" GROUP BY {choose(['1', *COLUMNS])}"
+        if self._random.random() < 0.3:
+            query += f" ORDER BY {choose(['1', '-1', '99', *COLUMNS])}"
+        return query + choose(["", "", "", f" LIMIT {choose(['3', '-1', '0', 'x'])}", f" UNION ALL {what}"])
+
+    def _from(self, depth: int) -> str:
+        choose = self._random.choice
+        source = (
+            f"({self._query(depth - 1)}) AS s" if depth and self._random.random() < 0.3 else choose(TABLES)
+        )
+        if self._random.random() < 0.4:
+            source += f"{choose([' JOIN ', ' LEFT JOIN ', ', ', ' CROSS JOIN '])}{choose(TABLES)}"
+            source += choose(["", f" ON {self._value(0)} = {self._value(0)}", " USING (ride_id)"])
+        return source
+
+    def _value(self, depth: int) -> str:
+        choose = self._random.choice
+        if not depth or self._random.random() < 0.4:
+            return choose(
+                [*COLUMNS, "1", "-1", "0", "1.5", "'x'", "''", "NULL", "true", "DATE '2026-02-30'", "$p"]
+            )
+        inner = self._value(depth - 1)
+        return choose(
+            [
+                f"{choose(['COUNT', 'SUM', 'AVG', 'MAX', 'ABS', 'LOWER', 'NOPE', 'COALESCE'])}({inner})",
+                f"({inner} {choose(['+', '-', '*', '/', '%', '||', 'AND', 'OR'])} {self._value(depth - 1)})",
+                f"CAST({inner} AS {choose(['BIGINT', 'DATE', 'VARCHAR', 'DECIMAL(40, 3)', 'NOTYPE'])})",
+                f"CASE WHEN {inner} THEN 1 ELSE {self._value(depth - 1)} END",
+                f"ROW_NUMBER() OVER (ORDER BY {inner})",
+                f"EXTRACT(YEAR FROM {inner})",
+                f"({self._query(depth - 1)})",
+            ]
+        )
+
+    def _spoiled(self, query: str) -> str:
+        """Something is cut out of it or put into it."""
+        for _ in range(self._random.randint(1, 3)):
+            place = self._random.randrange(len(query) + 1)
+            if self._random.random() < 0.3:
+                query = query[:place] + query[place + self._random.randint(1, 9) :]
+            else:
+                query = query[:place] + self._random.choice(GARBAGE) + query[place:]
+        return query
+
+
+def ask_at_random(settings, names: tuple[str, ...], seed: int, seconds: float) -> dict[str, int]:
+    """For so long, each query of each engine; how many were answered."""
+    epoch = newest_epoch(settings.lake)
+    answered = dict.fromkeys(names, 0)
+    deadline = time.monotonic() + seconds
+    for name in names:
+        share = (deadline - time.monotonic()) / (len(names) - names.index(name))
+        with open_engine(name, settings, epoch) as engine:
+            until = time.monotonic() + share
+            for query in Grammar(seed).queries():
+                if time.monotonic() > until:
+                    break
+                answered[name] += asked_in_time(engine, epoch, query)
+    return answered
+
+
+def asked_in_time(engine, epoch, query: str) -> bool:
+    """Whether it was answered. A refusal must be tellable, and nothing else may be raised."""
+    started = time.monotonic()
+    try:
+        timed(engine, free(query, dict.fromkeys(placeholders(query), 7)), TIMEOUT_SECONDS)
+        return True
+    except QueryRejected as error:
+        words = str(error)
+        assert words.startswith(f"{engine.name}: "), (query, words)
+        assert sentence(words), query
+        drawing(words, query)
+        with suppress(QueryRejected):
+            hint(words, query, lambda: relations(engine, epoch))
+    except (TimedOut, UsageError):
+        pass
+    except BaseException as error:
+        error.add_note(f"{engine.name} was asked: {query!r}")
+        raise
+    took = time.monotonic() - started
+    assert took < TIMEOUT_SECONDS + CANCEL_SECONDS + GRACE_SECONDS, (engine.name, query, took)
+    return False
+
+
+ENGINES_OF_THE_BASE = ("postgres", "duckdb", "polars")
+
+
+def test_random_queries_are_answered_or_refused_in_time(settings_once):
+    answered = ask_at_random(settings_once, ENGINES_OF_THE_BASE, seed=1, seconds=9)
+    assert all(answered.values()), answered  # it is not only refusals that are seen
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_ten_minutes_of_random_queries(settings_once):
+    answered = ask_at_random(settings_once, ENGINES_OF_THE_BASE, seed=random.randrange(10**9), seconds=600)
+    assert all(answered.values()), answered

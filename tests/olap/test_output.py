@@ -1,0 +1,132 @@
+"""-o FILE: the answer whole or not at all, in the format that its name says."""
+
+import errno
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import olap.output
+from olap.output import deliver, settled_format
+from ridelake.errors import BadInput, UsageError
+
+ANSWER = pa.table({"n": [1, 2], "name": ["a", None]})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "n,name\n1,a\n2,\n"),
+        ("a.CSV", "n,name\n1,a\n2,\n"),
+        ("a.jsonl", '{"n": 1, "name": "a"}\n{"n": 2, "name": null}\n'),
+        ("a.md", "| n | name |\n| --: | --- |\n| 1 | a |\n| 2 | null |\n"),
+    ],
+)
+def test_the_suffix_says_the_format(tmp_path: Path, name: str, text: str):
+    file = tmp_path / name
+    deliver(ANSWER, settled_format(None, str(file)), str(file))
+    assert file.read_text() == text
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_parquet_and_json_are_read_back_as_they_were(tmp_path: Path):
+    for name in ("a.parquet", "a.json"):
+        deliver(ANSWER, settled_format(None, str(tmp_path / name)), str(tmp_path / name))
+    assert pq.read_table(tmp_path / "a.parquet").equals(ANSWER)
+    assert json.loads((tmp_path / "a.json").read_text()) == ANSWER.to_pylist()
+
+
+def test_two_columns_of_one_name_are_two_columns_in_parquet(tmp_path: Path):
+    twins = pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["n", "n"])
+    deliver(twins, "parquet", str(tmp_path / "a.parquet"))
+    assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [{"n": 1, "n_2": 2}]
+
+
+def test_none_writes_nothing_and_an_empty_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    deliver(ANSWER, "none", None)
+    assert capfd.readouterr().out == ""
+    deliver(ANSWER, "none", str(tmp_path / "a"))
+    assert (tmp_path / "a").read_bytes() == b""
+
+
+def test_a_file_that_was_there_is_replaced_and_keeps_its_permissions(tmp_path: Path):
+    file, link = tmp_path / "a.csv", tmp_path / "link.csv"
+    file.write_text("before")
+    file.chmod(0o640)
+    link.symlink_to(file)
+    deliver(ANSWER, "csv", str(link))
+    assert link.is_symlink()
+    assert file.read_text().startswith("n,name")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+
+
+def test_a_new_file_has_the_permissions_that_new_files_get(tmp_path: Path):
+    before = os.umask(0o027)
+    try:
+        deliver(ANSWER, "csv", str(tmp_path / "a.csv"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.csv").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_write_that_fails_half_way_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+):
+    file = tmp_path / "a.csv"
+    file.write_text("before")
+    monkeypatch.setattr(olap.output, "_write", lambda answer, format_, out: fail(out, error))
+    expected = BadInput if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(expected, match="No space left" if isinstance(error, OSError) else None):
+        deliver(ANSWER, "csv", str(file))
+    assert file.read_text() == "before"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
+
+
+def fail(out, error: BaseException) -> None:
+    out.write(b"half")
+    out.flush()
+    raise error
+
+
+def test_a_writer_that_is_killed_leaves_what_was_there(tmp_path: Path):
+    file = tmp_path / "a.csv"
+    file.write_text("before")
+    code = (
+        "import os, sys; from pathlib import Path; from olap.output import replaced\n"
+        "with replaced(Path(sys.argv[1])) as out: out.write(b'half'); out.flush(); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(file)], check=False).returncode == -9
+    assert file.read_text() == "before"
+
+
+def test_what_is_no_file_is_written_as_it_is(tmp_path: Path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE)
+    deliver(ANSWER, "csv", str(pipe))
+    assert reader.communicate(timeout=20)[0] == b"n,name\n1,a\n2,\n"
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_place_that_is_off_is_refused_before_anything_is_asked(tmp_path: Path):
+    for file, error, says in (
+        ("a.xls", UsageError, r"what format is .*a.xls\? End it in .csv"),
+        (".", BadInput, "is a folder"),
+        ("none/a.csv", BadInput, "there is no folder .*none to write a.csv into"),
+    ):
+        with pytest.raises(error, match=says):
+            settled_format(None, str(tmp_path / file))
+
+
+def test_a_type_that_parquet_has_no_form_for_is_one_line_and_no_file(tmp_path: Path):
+    spans = pa.table({"gap": pa.array([pa.MonthDayNano([1, 0, 0])])})
+    with pytest.raises(BadInput, match="parquet has no form for this answer"):
+        deliver(spans, "parquet", str(tmp_path / "a.parquet"))
+    assert not [*tmp_path.iterdir()]

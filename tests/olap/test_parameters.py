@@ -1,0 +1,116 @@
+"""Values given with -p: typed as the help says, bound and never read as SQL."""
+
+from contextlib import suppress
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from lakehouse.engines.parameters import Value, placeholders
+from olap.ask import answer_of
+from olap.parameters import parse, typed
+from olap.question import find, free, questions
+from ridelake.errors import UsageError
+
+TYPED = {
+    "7": 7,
+    "-7": -7,
+    "007": 7,
+    "9223372036854775807": 2**63 - 1,
+    "9223372036854775808": Decimal(2**63),
+    "0.3": Decimal("0.3"),
+    "-.50": Decimal("-0.50"),
+    "3e-1": 0.3,
+    "true": True,
+    "False": False,
+    "null": None,
+    "2026-07-01": date(2026, 7, 1),
+    "2026-07-01T12:00:00": datetime(2026, 7, 1, 12),
+    "2026-07-01 12:00": datetime(2026, 7, 1, 12),
+    "2026-07-01T12:00:00.25Z": datetime(2026, 7, 1, 12, 0, 0, 250_000, UTC),
+    "2026-07-01T12:00:00+02:00": datetime(2026, 7, 1, 10, tzinfo=UTC),
+    "'7'": "7",
+    "''": "",
+    "'it''s'": "it's",
+    "'null'": "null",
+    "": "",
+    "Stanford": "Stanford",
+    "O'Hare": "O'Hare",
+    "a=b": "a=b",
+    "nan": "nan",
+    "1_000": "1_000",
+    "٣": "٣",
+    "2026-7-1": "2026-7-1",
+}
+
+
+@pytest.mark.parametrize("text", TYPED, ids=repr)
+def test_a_value_has_the_type_that_the_help_says(text: str):
+    value = typed(text)
+    assert (value, type(value)) == (TYPED[text], type(TYPED[text]))
+
+
+@hypothesis_settings(deadline=None)
+@given(st.text(max_size=40))
+def test_a_text_in_quotes_is_that_text(text: str):
+    assert typed("'" + text.replace("'", "''") + "'") == text
+
+
+@hypothesis_settings(deadline=None)
+@given(st.text(max_size=40) | st.from_regex(r"[-0-9T:.eZ+]{1,30}", fullmatch=True))
+def test_no_text_is_a_fault(text: str):
+    with suppress(UsageError):  # a day that is none
+        assert typed(text) is None or isinstance(typed(text), Value)
+
+
+@pytest.mark.parametrize(
+    ("given_", "says"),
+    [
+        (["alpha"], "takes name=value"),
+        (["=3"], "takes name=value"),
+        (["a b=3"], "takes name=value"),
+        (["a=1", "$a=2"], "-p a is given twice"),
+        (["day=2026-02-30"], "no '2026-02-30' in the calendar"),
+        (["day=2026-07-01T25:00"], "in the calendar"),
+    ],
+)
+def test_what_is_no_value_is_one_line(given_: list[str], says: str):
+    with pytest.raises(UsageError, match=says):
+        parse(given_)
+
+
+@pytest.mark.parametrize("question", questions().values(), ids=lambda q: q.name)
+def test_a_question_declares_what_it_asks_for(question):
+    assert sorted(question.parameters) == sorted(placeholders(question.sql))
+    assert sorted(question.meanings) == sorted(question.parameters)
+
+
+def test_a_question_takes_no_name_that_it_has_not():
+    with pytest.raises(UsageError, match="driver_ranking has no parameter gamma: it has alpha, beta"):
+        find("driver_ranking").given({"gamma": 1})
+    with pytest.raises(UsageError, match="average_price has no parameter x: it has none"):
+        find("average_price").given({"x": 1})
+
+
+def test_a_value_cannot_say_anything_in_sql(settings_once, engines_over):
+    """Whatever the text, it is that text in the answer, and finds nobody whom it does not name."""
+    echo = "SELECT CAST($x AS VARCHAR) FROM cities WHERE city_id = 1"
+    search = "SELECT COUNT(*) FROM riders WHERE username = $x"
+    attacks = st.sampled_from(
+        ["' OR '1'='1", "'; DROP TABLE rides; --", "$x", "$1", "$$ OR true --", "\\' OR 1=1 --", "/*", '"']
+    )
+    texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
+    with engines_over(settings_once) as (engines, _):
+
+        @hypothesis_settings(max_examples=60, deadline=None)
+        @given(attacks | texts)
+        def holds(text: str) -> None:
+            for engine in engines:
+                for sql, expected in ((echo, text), (search, 0)):
+                    answer = answer_of(engine, free(sql, {"x": text}))
+                    assert [row[0].as_py() for row in answer.columns] == [expected], engine.name
+
+        holds()

@@ -1,0 +1,53 @@
+"""A refusal keeps the engine's words, shows where, and says what was probably meant."""
+
+import pyarrow as pa
+import pytest
+
+from olap.refusal import drawing, hint, sentence
+
+RELATIONS = {
+    "rides": pa.schema({"ride_id": pa.int64(), "fare_cents": pa.int64()}),
+    "RideTable": pa.schema({"Price": pa.int64(), "City": pa.string()}),
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "query", "meant"),
+    [
+        (
+            'postgres: column "fare_cent" does not exist',
+            "SELECT fare_cent FROM rides",
+            "did you mean fare_cents?",
+        ),
+        ('postgres: relation "rids" does not exist', "SELECT 1 FROM rids", "did you mean rides?"),
+        ("polars: relation 'RIDETABEL' was not found", "SELECT 1 FROM RideTabel", "did you mean RideTable?"),
+        ("x: No field named prise.", "SELECT prise FROM RideTable", "did you mean Price?"),
+        ("x: table name rides.fare_cent not found", "SELECT rides.fare_cent", "did you mean fare_cents?"),
+        (
+            'postgres: column "Stanford" does not exist',
+            'SELECT 1 FROM cities WHERE name = "Stanford"',
+            "a text stands in single quotes: 'Stanford'",
+        ),
+        (
+            'postgres: relation "bookings" does not exist',
+            "SELECT 1 FROM bookings",
+            r"\d lists the tables, \d TABLE its columns",
+        ),
+        ('duckdb: Table "rids" not found! Did you mean "rides"?', "SELECT 1 FROM rids", None),
+        ('postgres: column "fare_cents" must appear in GROUP BY', "SELECT fare_cents", None),
+        ("postgres: division by zero", "SELECT 1 / 0", None),
+        ('x: column "elsewhere" does not exist', "SELECT 1", None),
+    ],
+)
+def test_one_hint_where_the_engine_has_none(words: str, query: str, meant: str | None):
+    assert hint(words, query, lambda: RELATIONS) == meant
+
+
+def test_the_engines_drawing_is_kept_and_one_is_made_of_a_place_that_is_only_named():
+    postgres = 'postgres: syntax error at or near "FORM"\nLINE 1: SELECT 1 FORM x\n                 ^'
+    assert sentence(postgres) == 'postgres: syntax error at or near "FORM"'
+    assert drawing(postgres, "SELECT 1 FORM x") == "LINE 1: SELECT 1 FORM x\n                 ^"
+    polars = "polars: sql parser error: Expected: x, found: FORM at Line: 2, Column: 3"
+    assert drawing(polars, "SELECT\n  FORM") == "LINE 2:   FORM\n          ^"
+    assert drawing(polars, "SELECT") == ""  # a place that is not in the query
+    assert drawing("polars: no", "SELECT") == ""

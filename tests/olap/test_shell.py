@@ -1,0 +1,217 @@
+"""The shell of `ridelake sql`, at a terminal of its own."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import stat
+import struct
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+
+import pytest
+
+from ridelake.settings import Settings
+
+ENDLESS = (
+    "SELECT COUNT(*) FROM rides a, rides b, rides c, rides d"
+    " WHERE a.fare_cents * b.fare_cents % 7 + c.fare_cents * d.fare_cents % 11 = 3;"
+)
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[=>]|\r")
+WAIT_SECONDS = 60
+
+
+class Terminal:
+    """Types into a command and reads what it shows."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.pid, self._end = pty.fork()
+        if self.pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
+            os.environ["TERM"] = "xterm"
+            os.execv(sys.executable, [sys.executable, "-m", "ridelake", "sql", *arguments])
+        fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
+        self._seen = ""
+
+    def type(self, text: str) -> None:
+        os.write(self._end, text.encode())
+
+    def read(self, until: str, seconds: float = WAIT_SECONDS) -> str:
+        """What is shown from the last reading on, up to these words."""
+        deadline = time.monotonic() + seconds
+        while not (found := re.search(until, self._seen)):
+            assert time.monotonic() < deadline, f"no {until!r} in {self._seen!r}"
+            if select.select([self._end], [], [], 0.2)[0]:
+                try:
+                    data = os.read(self._end, 65536)
+                except OSError as error:
+                    raise AssertionError(f"it ended without {until!r}: {self._seen!r}") from error
+                if b"\x1b[6n" in data:  # "where is the cursor?"
+                    os.write(self._end, b"\x1b[1;1R")
+                self._seen += ESCAPES.sub("", data.decode(errors="replace"))
+        shown, self._seen = self._seen[: found.end()], self._seen[found.end() :]
+        return shown
+
+    def forget(self) -> None:
+        """What is shown until now, and in half a second."""
+        with suppress(AssertionError):
+            self.read("words that nobody writes", 0.5)
+        self._seen = ""
+
+    def insist(self, key: str, until: str) -> str:
+        """Press the key again and again: between the line and its query nobody listens to Ctrl-C."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            self.type(key)
+            with suppress(AssertionError):
+                return self.read(until, 1.0)
+            assert time.monotonic() < deadline, f"no {until!r} in {self._seen!r}"
+
+    def do(self, line: str, until: str) -> str:
+        """Type the line; what it leads to."""
+        self.type(line)
+        return self.read(until)
+
+    def close(self) -> None:
+        """However far it has come."""
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self._end)
+
+    def left(self) -> int:
+        """The exit code, once it has ended."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < deadline:
+            if select.select([self._end], [], [], 0.1)[0]:
+                try:
+                    os.read(self._end, 65536)
+                except OSError:  # its end of the line is closed
+                    break
+        else:
+            raise AssertionError(f"it goes on: {self._seen!r}")
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+@pytest.fixture
+def where(settings_once: Settings) -> list[str]:
+    return [
+        "--home",
+        str(settings_once.home),
+        "--lake",
+        settings_once.lake.root,
+        "--dsn",
+        str(settings_once.dsn),
+    ]
+
+
+@pytest.fixture
+def terminal(where: list[str]) -> Iterator[Terminal]:
+    terminal = Terminal(*where)
+    try:
+        terminal.read("duckdb>")
+        yield terminal
+    finally:
+        terminal.close()
+
+
+def test_a_statement_of_several_lines_is_answered_at_its_semicolon(terminal: Terminal):
+    terminal.do("SELECT city_id,\r", r"\.\.\.")
+    shown = terminal.do("name FROM cities ORDER BY city_id LIMIT 2;\r", r"2 rows in .*\)")
+    assert "1  Stanford" in shown
+    assert "integer  text" in shown
+
+
+def test_tables_columns_and_commands_are_described(terminal: Terminal):
+    shown = terminal.do("\\d\r", "RideTable +6")
+    assert re.search(r"rides +\d+ +2,000", shown)
+    assert re.search(r"name +text\s+time_zone +text", terminal.do("\\d cities\r", "time_zone +text"))
+    assert "Ctrl-D" in terminal.do("\\?\r", "leave.*")
+    terminal.do("\\nope\r", r"there is no \\nope: \\\? lists what there is")
+    terminal.do("\\d nowhere\r", r"there is no table nowhere: \\d lists what there is")
+
+
+def test_the_engine_is_switched_and_several_are_compared(terminal: Terminal):
+    terminal.do("\\e polars\r", "polars>")
+    terminal.do("SELECT COUNT(*) AS n FROM rides;\r", r"2000\s+1 row in .* \(polars")
+    terminal.do("\\e postgres,duckdb\r", "postgres,duckdb>")
+    assert terminal.do("SELECT COUNT(*) AS n FROM rides;\r", "answers compared first").count("✓") == 2
+    terminal.do("\\e oracle\r", "there is no engine 'oracle'")
+    terminal.do("SELECT 1 AS still;\r", "still")
+
+
+def test_the_time_is_told_until_it_is_not_wanted(terminal: Terminal):
+    terminal.do("\\timing\r", "timing is off")
+    terminal.do("SELECT 1 AS x;\r", r"1 row \(duckdb")
+
+
+def test_an_error_is_told_and_the_shell_goes_on(terminal: Terminal):
+    shown = terminal.do("SELECT prise FROM RideTable;\r", r"duckdb: Binder Error.*")
+    assert "Traceback" not in shown
+    terminal.do("SELECT 41 + 1 AS x;\r", "42")
+
+
+def test_ctrl_c_cancels_the_line_or_the_query_and_ctrl_d_leaves(terminal: Terminal):
+    terminal.do("SELECT 1 +", r"1 \+")
+    terminal.type("\x03")
+    terminal.read("duckdb>")
+    terminal.do("SELECT 5 AS five;\r", r"1 row in")
+    for _ in range(10):  # a line that was just sent off can still be cancelled as a line
+        terminal.do(ENDLESS + "\r", "= 3;")
+        terminal.forget()
+        if "cancelled" in terminal.insist("\x03", until="cancelled|duckdb>"):
+            break
+    else:
+        pytest.fail("no query was cancelled")
+    terminal.do("SELECT 6 AS six;\r", r"1 row in")
+    terminal.read("duckdb>")
+    terminal.type("\x04")
+    assert terminal.left() == 0
+
+
+def test_tab_completes_what_has_a_name(terminal: Terminal):
+    terminal.do("SELECT COUNT(distance_m\t", "etres")
+    terminal.do(") AS n FROM rides;\r", r"2000\s+1 row in")
+    terminal.read("duckdb>")
+    terminal.do("\\d citi\t", "es")
+    terminal.do("\r", r"time_zone +text")
+
+
+def test_a_query_that_takes_too_long_ends_and_the_shell_goes_on(where: list[str]):
+    with closing(Terminal(*where, "--timeout", "0.5")) as terminal:
+        terminal.read("duckdb>")
+        terminal.do(ENDLESS + "\r", "no answer in 0.5 s, so it was cancelled")
+        terminal.do("SELECT 6 AS six;\r", "1 row in")
+        terminal.read("duckdb>")
+        terminal.type("\\q\r")
+        assert terminal.left() == 0
+
+
+def test_the_history_is_kept_for_its_owner_alone(
+    terminal: Terminal, where: list[str], settings_once: Settings
+):
+    terminal.do("SELECT 77 AS first;\r", "1 row in")
+    terminal.read("duckdb>")
+    terminal.type("\x04")
+    assert terminal.left() == 0
+    history = settings_once.home / "sql_history"
+    assert "SELECT 77 AS first;" in history.read_text()
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
+    with closing(Terminal(*where)) as again:
+        again.read("duckdb>")
+        again.do("\x1b[A", "SELECT 77")  # arrow up
+        again.do("\r", r"77\s+1 row in")
+        again.read("duckdb>")
+        again.type("\x04")
+        assert again.left() == 0
+
+
+def test_a_terminal_shows_a_hundred_rows_and_says_so(terminal: Terminal):
+    shown = terminal.do("SELECT ride_id AS r FROM rides ORDER BY ride_id;\r", "shows all")
+    assert "note: the first 100 of 2,000 rows; --limit 0" in shown
+    assert len(re.findall(r"^ *\d+$", shown, flags=re.MULTILINE)) == 100

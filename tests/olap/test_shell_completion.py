@@ -1,0 +1,53 @@
+"""What a shell offers after Tab: names that are there."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from click.shell_completion import ShellComplete
+
+from lakehouse.engines import ENGINE_NAMES
+from olap.commands.options import FORMATS
+from olap.question import questions
+from ridelake.__main__ import ridelake
+from ridelake.settings import LakeAddress
+
+
+def offered(settings, *words: str) -> list[str]:
+    *before, begun = words
+    where = ["--home", str(settings.home), "--lake", settings.lake.root]
+    shell = ShellComplete(ridelake, {}, "ridelake", "_RIDELAKE_COMPLETE")
+    return [item.value for item in shell.get_completions([*where, *before], begun)]
+
+
+def test_names_of_all_kinds_are_offered(settings):
+    assert offered(settings, "ask", "average_") == [n for n in questions() if n.startswith("average_")]
+    assert offered(settings, "ask", "--engine", "") == [*ENGINE_NAMES, "all"]
+    assert set(offered(settings, "sql", "--engine", "duckdb,po")) == {"duckdb,postgres", "duckdb,polars"}
+    assert offered(settings, "sql", "--format", "j") == [name for name in FORMATS if name.startswith("j")]
+    assert offered(settings, "sql", "SELECT * FROM ri") == [
+        "SELECT * FROM riders", "SELECT * FROM rides", "SELECT * FROM RideTable",
+    ]  # fmt: skip
+
+
+def test_before_the_first_epoch_there_is_nothing_to_offer_and_no_error(settings, tmp_path):
+    nowhere = replace(settings, lake=LakeAddress.at(tmp_path / "none"))
+    assert offered(nowhere, "sql", "SELECT * FROM ride") == ["SELECT * FROM RideTable"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_line_of_the_help_gives_a_script(shell: str):
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.argv[0] = 'ridelake'; from ridelake.__main__ import main; main()",
+        ],
+        env={**os.environ, "_RIDELAKE_COMPLETE": f"{shell}_source"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "_RIDELAKE_COMPLETE" in done.stdout

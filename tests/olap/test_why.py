@@ -1,0 +1,295 @@
+"""`--why`: the numbers are those of an independent count, and nothing is said that was not measured."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from terminal import ridelake
+
+from lakehouse.engines import ENGINE_NAMES, ENGINES, open_engine
+from lakehouse.epoch import DataFile, Epoch, TableState, Token
+from lakehouse.published import newest_epoch
+from olap.ask import ask
+from olap.question import free
+from olap.why import Part, Touched, why
+from olap.why.reading import COUNTED_APART, COUNTED_HERE
+from olap.why.scans import scans_of, tables_of
+from olap.why.telling import bars, numbers, sentence
+from oltp.store import Store
+from ridelake.errors import ProofFailed
+from ridelake.settings import LakeAddress, Settings
+
+FILES, GROUPS, ROWS = 2, 4, 40_000  # row groups a file, rows a row group
+COLUMNS = ("a", "b", "c", "d", "e")
+CHUNK_BYTES = ROWS * 8  # random numbers, neither encoded nor compressed
+AROUND_A_FILE = 300_000  # Polars reads 256 kB at the end of a file for its footer, others less
+
+# A JVM takes its time.
+SLOW = {"spark"}
+READ_FILES = [
+    pytest.param(name, marks=pytest.mark.slow if name in SLOW else [])
+    for name in ENGINE_NAMES
+    if name in COUNTED_HERE | COUNTED_APART and ENGINES[name].version() is not None
+]
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory) -> tuple[Settings, Epoch]:
+    """A table of known bytes: row group N holds city N alone, and five columns of eight bytes a row."""
+    folder = tmp_path_factory.mktemp("wide") / "la[k]e *? 'q"  # a name that patterns and quotes trip over
+    folder.mkdir()
+    random = np.random.default_rng(7)
+    files = []
+    for number in range(FILES):
+        path = folder / f"wide-{number}.parquet"
+        rows = ROWS * GROUPS
+        cities = np.repeat(np.arange(number * GROUPS, (number + 1) * GROUPS, dtype=np.int32), ROWS)
+        columns = {name: random.integers(0, 2**62, rows) >> 20 for name in COLUMNS}
+        pq.write_table(
+            pa.table({"city": cities} | columns),
+            path,
+            row_group_size=ROWS,
+            compression="none",
+            use_dictionary=False,
+        )
+        files.append(DataFile(str(path), rows, path.stat().st_size, ""))
+    state = TableState("public.wide", 1, "", tuple(files), 1, "")
+    token = Token("1:1:", "2026-01-01T00:00:00+00:00", "0/0", None, None)
+    epoch = Epoch(1, "full", datetime(2026, 1, 1, tzinfo=UTC), token, {"wide": state}, 0.0)
+    return Settings(home=folder, lake=LakeAddress.at(folder)), epoch
+
+
+def reason(wide: tuple[Settings, Epoch], engine: str, sql: str) -> Touched:
+    settings, epoch = wide
+    with open_engine(engine, settings, epoch) as opened:
+        asked = ask(free(sql), [opened], epoch, rounds_max=1)
+        return why(asked, [opened], epoch)[engine]
+
+
+@pytest.mark.parametrize("engine", READ_FILES)
+def test_one_column_costs_its_chunks(wide, engine: str):
+    touched = reason(wide, engine, "SELECT sum(a) AS s FROM wide")
+    chunks = FILES * GROUPS * CHUNK_BYTES
+    assert touched.bytes is not None
+    assert chunks <= touched.bytes <= chunks + FILES * AROUND_A_FILE
+    assert touched.bytes_total == wide[1].bytes > 5 * chunks
+    assert touched.columns in (Part(1, 6), None)
+    assert touched.row_groups in (Part(8, 8), None)
+
+
+@pytest.mark.parametrize("engine", READ_FILES)
+def test_a_city_costs_its_row_group(wide, engine: str):
+    touched = reason(wide, engine, "SELECT sum(a) AS s FROM wide WHERE city = 5")
+    assert touched.bytes is not None
+    assert CHUNK_BYTES <= touched.bytes <= CHUNK_BYTES + ROWS * 4 + FILES * AROUND_A_FILE
+    assert touched.row_groups in (Part(1, 8), None)
+    assert touched.columns in (Part(2, 6), None)
+
+
+def test_duckdb_and_polars_tell_of_row_groups_and_columns(wide):
+    """So that the None of the two tests above is not everybody's."""
+    for engine in ("duckdb", "polars"):
+        touched = reason(wide, engine, "SELECT sum(a) AS s, max(b) AS m FROM wide WHERE city IN (1, 6)")
+        assert (touched.row_groups, touched.columns) == (Part(2, 8), Part(3, 6)), engine
+        assert touched.files == Part(2, 2)
+    assert reason(wide, "duckdb", "SELECT a FROM wide WHERE city = 5").rows_past_filters == ROWS
+
+
+def test_all_columns_cost_everything(wide):
+    """A point query: what is pruned is row groups, not columns."""
+    for engine in ("duckdb", "polars"):
+        touched = reason(wide, engine, "SELECT * FROM wide ORDER BY a, b, c LIMIT 1")
+        assert touched.bytes is not None
+        assert touched.bytes >= FILES * GROUPS * CHUNK_BYTES
+
+
+def test_an_engine_whose_reading_is_not_counted_has_no_bytes(wide):
+    """It may map files into memory, as chDB does unless told not to, and then the count says nothing."""
+    settings, epoch = wide
+    with open_engine("duckdb", settings, epoch) as engine:
+        masked = SimpleNamespace(
+            name="another", sql=engine.sql, interrupt=engine.interrupt, version=engine.version
+        )
+        asked = ask(free("SELECT sum(a) AS s FROM wide"), [masked], epoch, rounds_max=1)
+        touched = why(asked, [masked], epoch)["another"]
+    assert (touched.bytes, touched.row_groups, touched.columns) == (None, None, None)
+    assert sentence(touched) == "another: not measured."
+
+
+def test_duckdbs_own_count_of_bytes_is_the_kernels(wide):
+    settings, epoch = wide
+    question = free("SELECT sum(a) AS s, sum(b) AS t FROM wide WHERE city > 2")
+    with open_engine("duckdb", settings, epoch) as engine:
+        own = scans_of(engine, question, 1, epoch).bytes
+    kernels = reason(wide, "duckdb", question.sql).bytes
+    assert own is not None
+    assert kernels is not None
+    assert own == pytest.approx(kernels, abs=FILES * 16_384)  # footers, read again when the query is bound
+
+
+@pytest.fixture
+def postgres(seeded_store: Store, tmp_path: Path) -> Iterator[SimpleNamespace]:
+    settings = Settings(home=tmp_path, lake=LakeAddress.at(tmp_path / "lake"), dsn=seeded_store.conninfo)
+    with open_engine("postgres", settings, None) as engine, seeded_store.connect() as connection:
+        yield SimpleNamespace(engine=engine, connection=connection)
+
+
+def row_reason(postgres: SimpleNamespace, sql: str) -> Touched:
+    asked = ask(free(sql), [postgres.engine], None, rounds_max=1)
+    return why(asked, [postgres.engine], None)["postgres"]
+
+
+def test_a_sequential_scan_visits_every_page_of_the_table(postgres):
+    pages, rows = postgres.connection.execute(
+        "SELECT pg_relation_size('rides') / 8192, (SELECT count(*) FROM rides)"
+    ).fetchone()
+    touched = row_reason(postgres, "SELECT sum(fare_cents) FROM rides WHERE fare_cents > 999999999")
+    assert (touched.pages_hit or 0) + (touched.pages_read or 0) == pages
+    assert touched.bytes == pages * 8192
+    assert (touched.rows_scanned, touched.rows_exact, touched.rows_returned) == (rows, True, 1)
+    assert (touched.by_index, touched.end_to_end) == ((), ("rides",))
+    assert "2,000 rows to return 1, through rides from end to end" in sentence(touched)
+
+
+def test_a_look_up_goes_down_the_index_to_one_page(postgres):
+    postgres.connection.execute("CREATE EXTENSION pageinspect SCHEMA public")
+    (levels,) = postgres.connection.execute("SELECT fastlevel + 1 FROM bt_metap('rides_pkey')").fetchone()
+    touched = row_reason(postgres, "SELECT * FROM rides WHERE ride_id = 1234")
+    assert (touched.pages_hit or 0) + (touched.pages_read or 0) == levels + 1
+    assert (touched.rows_scanned, touched.rows_returned) == (1, 1)
+    assert (touched.by_index, touched.end_to_end) == (("rides_pkey",), ())
+    assert "1 row to return 1, by the index rides_pkey" in sentence(touched)
+
+
+def test_pages_that_were_not_in_memory_are_told_apart(postgres):
+    postgres.connection.execute("CREATE EXTENSION pg_buffercache SCHEMA public")
+    postgres.connection.execute("CHECKPOINT")
+    evict = (
+        "SELECT count(*) FILTER (WHERE (pg_buffercache_evict(bufferid)).buffer_evicted) FROM pg_buffercache"
+        " WHERE relfilenode = pg_relation_filenode('rides') AND reldatabase ="
+        " (SELECT oid FROM pg_database WHERE datname = current_database()) AND relforknumber = 0"
+    )
+    asked = ask(free("SELECT * FROM rides WHERE ride_id = 1234"), [postgres.engine], None, rounds_max=1)
+    assert postgres.connection.execute(evict).fetchone()[0] > 0
+    touched = why(asked, [postgres.engine], None)["postgres"]
+    assert (touched.pages_hit, touched.pages_read) == (2, 1)
+    assert "2 in its own memory and 1 read into it" in sentence(touched)
+
+
+def test_rows_that_went_meanwhile_are_no_reason(postgres):
+    asked = ask(free("SELECT city_id, name FROM cities ORDER BY 1"), [postgres.engine], None, rounds_max=1)
+    postgres.connection.execute("INSERT INTO cities VALUES (99, 'Atlantis', 'UTC')")
+    with pytest.raises(ProofFailed, match="does not answer as before, so no reasons"):
+        why(asked, [postgres.engine], None)
+
+
+def test_an_answer_that_differs_has_no_reasons(wide):
+    """Neither between engines, which `ask` refuses, nor between the answer and the run that is measured."""
+    settings, epoch = wide
+    with ExitStack() as opened:
+        engine = opened.enter_context(open_engine("duckdb", settings, epoch))
+        asked = ask(free("SELECT sum(a) AS s FROM wide"), [engine], epoch, rounds_max=1)
+        (run,) = asked.runs
+        planted = replace(asked, runs=(replace(run, answer=pa.table({"s": [1]})),))
+        with pytest.raises(ProofFailed, match="so no reasons"):
+            why(planted, [engine], epoch)
+
+
+def test_tables_are_found_through_views_parameters_and_sub_queries(settings: Settings):
+    epoch = newest_epoch(settings.lake)
+    assert tables_of("SELECT avg(Price) FROM RideTable", epoch) == {"rides", "riders", "cities"}
+    assert tables_of("WITH x AS (SELECT * FROM Rides WHERE ride_id = $r) SELECT * FROM x", epoch) == {"rides"}
+    assert tables_of("SELECT 'FROM riders'", epoch) == set()
+    assert tables_of("SELEC", epoch) is None or tables_of("SELEC", epoch) == set()
+
+
+def test_what_was_not_measured_is_said_and_not_invented():
+    nothing = Touched(engine="daft", layout="column-major", rows_returned=3)
+    assert sentence(nothing) == "daft: not measured."
+    assert numbers(nothing) == (
+        "rows returned 3 · not measured: bytes, files, row groups, columns, rows past filters, rows decoded"
+    )
+    bytes_only = replace(nothing, bytes=1_234, bytes_total=4_936)
+    assert sentence(bytes_only) == "daft read 1.23 kB of the 4.94 kB in its files (25.0%), to return 3 rows."
+    assert (
+        sentence(Touched(engine="postgres", layout="row-major", rows_returned=1)) == "postgres: not measured."
+    )
+
+
+def test_bars_have_one_scale():
+    touched = {
+        "postgres": Touched(engine="postgres", layout="row-major", rows_returned=1, bytes=4_000_000),
+        "duckdb": Touched(engine="duckdb", layout="column-major", rows_returned=1, bytes=1_000_000),
+        "polars": Touched(engine="polars", layout="column-major", rows_returned=1, bytes=3),
+        "daft": Touched(engine="daft", layout="column-major", rows_returned=1),
+    }
+    for columns in (60, 100):
+        head, *lines, legend = [str(line) for line in bars(touched, dict.fromkeys(touched, 0.5), columns)]
+        assert max(map(len, (head, *lines, legend))) <= columns
+        rows, quarter = lines[0].count("▓"), lines[1].count("▒")
+        assert rows == columns - len("postgres") - len("bytes touched") - len("seconds") - 4
+        assert quarter == pytest.approx(rows / 4, abs=1)
+        assert "▏" in lines[2]
+        assert "not measured" in lines[3]
+        assert "▏" not in lines[3]
+
+
+def call(settings: Settings, *arguments: str) -> list[str]:
+    where = ["--home", str(settings.home), "--lake", settings.lake.root, "--dsn", str(settings.dsn)]
+    return [*arguments, *where]
+
+
+def test_reasons_stand_on_stderr_in_60_columns_and_plain(settings: Settings):
+    environment = os.environ | {"COLUMNS": "60"}
+    done = ridelake(
+        *call(settings, "ask", "average_price", "--why", "--engine", "postgres,duckdb,polars"),
+        environment=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2  # the answer alone
+    assert "\x1b" not in done.stderr
+    reasons = done.stderr[done.stderr.index("postgres looked at") :].splitlines()
+    assert max(map(len, reasons)) <= 60
+    told = " ".join(done.stderr.split())
+    assert re.search(r"postgres looked at (≈ )?[\d,]+ rows to return 1", told)
+    assert re.search(
+        r"duckdb read [\d.]+ kB of the [\d.]+ kB in its files \([\d.]+%\): 8 of 26 columns", told
+    )
+    assert re.search(r"polars read [\d.]+ kB", told)
+    assert "▓ row-major ▒ column-major" in told
+
+
+def test_the_report_has_the_numbers(settings: Settings):
+    done = ridelake(
+        *call(settings, "sql", "--why", "--json", "--engine", "postgres,duckdb,polars"),
+        *("SELECT count(*) AS n FROM rides WHERE fare_cents > $c", "-p", "c=3000"),
+    )
+    assert done.returncode == 0, done.stderr
+    rows, duckdb, polars = json.loads(done.stdout)["engines"]
+    assert rows["touched"]["layout"] == "row-major"
+    assert rows["touched"]["bytes"] == 8192 * (rows["touched"]["pages_hit"] + rows["touched"]["pages_read"])
+    assert duckdb["touched"]["columns"] == {"touched": 1, "total": 17}
+    assert 0 < duckdb["touched"]["bytes"] <= duckdb["touched"]["bytes_total"]
+    assert polars["why"].startswith("polars read ")
+
+
+def test_what_scans_nothing_or_has_no_plan_is_answered_and_not_explained(settings: Settings):
+    """DuckDB knows the largest fare of its only row group from the footer, without looking at a ride."""
+    epoch = newest_epoch(settings.lake)
+    with open_engine("duckdb", settings, epoch) as engine:
+        for query in ("SELECT max(fare_cents) AS m FROM rides", "DESCRIBE rides"):
+            touched = why(ask(free(query), [engine], epoch, rounds_max=1), [engine], epoch)["duckdb"]
+            assert (touched.row_groups, touched.columns, touched.rows_past_filters) == (None, None, None)
+            assert touched.bytes is not None
+            assert touched.bytes < epoch.tables["rides"].bytes
+            assert "not measured: files, row groups, columns" in numbers(touched)

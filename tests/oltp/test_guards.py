@@ -1,0 +1,265 @@
+"""Are the guards needed, and does anybody notice when one is gone? Each is taken away once, in a store of
+the test's own. Either a second wall still holds, and the test says which; or the audit finds the damage.
+"""
+
+from functools import partial
+from importlib.resources import files
+
+import psycopg
+import pytest
+from crowd import all_at_once, assert_audit_passes, broken_conditions
+from psycopg import Connection, errors
+from town import QUAD, STADIUM, Town
+
+from oltp import booking, moves
+from oltp.pool import Pool
+from ridelake.ride import Decision, Outcome, RideRequest
+
+SECOND_ACTIVE_RIDE = b"""
+    INSERT INTO rides SELECT (jsonb_populate_record(rides, jsonb_build_object(
+        'ride_id', 1000000, 'rider_id', %s::bigint, 'request_id', gen_random_uuid()))).* FROM rides"""
+CLAIM_LOCK = "LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"
+RIDER_LOCK = "    FOR NO KEY UPDATE;\n\n    SELECT q.* INTO v_earlier"
+HOLD = "UPDATE accounts SET held_cents = held_cents + p_fare_cents WHERE account_id = v_account.account_id;"
+REPLAY = "FROM requests AS q WHERE q.request_id = p_request_id;"
+# So that rivals are certain to meet between the look and the deed.
+DAWDLE = "PERFORM pg_sleep(0.2);"
+
+
+def mutate(connection: Connection, file: str, function: str, *changes: tuple[str, str]) -> None:
+    """Replace the function by itself with the changes; each must apply."""
+    text = files("oltp").joinpath(file).read_text()
+    start = text.index(f"CREATE FUNCTION {function}(")
+    body = text[start : text.index("END $$;", start)] + "END $$;"
+    for guard, without in changes:
+        assert guard in body, f"{guard!r} is not in {function} any more"
+        body = body.replace(guard, without)
+    connection.execute(body.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1).encode())
+
+
+def send(connection: Connection, request: RideRequest) -> Decision:
+    """As `booking.book`, which hides that it asked twice."""
+    row = connection.execute(booking.BOOK, booking._columns(request)).fetchone()
+    assert row is not None
+    return Decision(request.request_id, Outcome(row[0]), row[1], row[2])
+
+
+def outcomes(answers: list[Decision | Exception]) -> list[str]:
+    return sorted(
+        answer.outcome if isinstance(answer, Decision) else type(answer).__name__ for answer in answers
+    )
+
+
+def rides(town: Town) -> int:
+    [(count,)] = town.ask("SELECT count(*) FROM rides")
+    return int(count)
+
+
+def test_without_the_index_a_raw_second_ride_gets_in_and_the_audit_sees_it(
+    town: Town, connection: Connection
+):
+    town.driver()
+    booking.book(connection, town.request(town.rider()))
+    intruder = (town.rider(),)
+    with pytest.raises(errors.UniqueViolation, match="one_active_ride_per_driver"):
+        connection.execute(SECOND_ACTIVE_RIDE, intruder)
+    connection.execute("DROP INDEX one_active_ride_per_driver")
+    connection.execute(SECOND_ACTIVE_RIDE, intruder)
+    seen = broken_conditions(town.store)
+    assert {"busy_means_one_active_ride", "nobody_is_in_two_rides_at_once"} <= seen
+
+
+def test_without_the_index_the_claim_alone_still_gives_a_driver_to_one(town: Town, connection: Connection):
+    connection.execute("DROP INDEX one_active_ride_per_driver")
+    town.driver()
+    requests = [town.request(town.rider()) for _ in range(24)]
+    answers = outcomes(all_at_once(town.store, booking.book, requests))
+    assert answers == [Outcome.ASSIGNED] + [Outcome.NO_DRIVER_AVAILABLE] * 23
+    assert_audit_passes(town.store)
+
+
+def without_the_claim(town: Town, connection: Connection) -> list[RideRequest]:
+    """Who looks for a driver no longer takes hold of them. One driver, many who ask."""
+    mutate(
+        connection,
+        "booking.sql",
+        "claim_driver",
+        (f"{CLAIM_LOCK})", "LIMIT 1) AND pg_sleep(0.3) IS NOT NULL"),  # between the look and the deed
+    )
+    town.driver()
+    return [town.request(town.rider()) for _ in range(12)]
+
+
+def test_without_the_claim_the_index_alone_still_gives_a_driver_to_one(town: Town, connection: Connection):
+    requests = without_the_claim(town, connection)
+    answers = outcomes(all_at_once(town.store, send, requests[:6]))
+    assert answers.count(Outcome.ASSIGNED) == 1
+    assert "UniqueViolation" in answers  # saved, but by an error instead of an answer
+    [(ride,)] = town.ask("SELECT ride_id FROM rides")
+    moves.cancel(connection, ride)
+    answers = outcomes(all_at_once(town.store, booking.book, requests[6:]))  # which asks once more
+    assert answers.count(Outcome.ASSIGNED) == 1
+    assert town.ask("SELECT count(*) FROM rides WHERE status = 'assigned'") == [(1,)]
+    assert_audit_passes(town.store)
+
+
+def test_without_claim_and_index_drivers_are_given_twice_and_the_audit_sees_it(
+    town: Town, connection: Connection
+):
+    requests = without_the_claim(town, connection)
+    connection.execute("DROP INDEX one_active_ride_per_driver")
+    all_at_once(town.store, booking.book, requests)
+    assert rides(town) > 1
+    seen = broken_conditions(town.store)
+    assert {"busy_means_one_active_ride", "nobody_is_in_two_rides_at_once"} <= seen
+
+
+def test_a_batch_that_may_claim_its_own_claims_is_stopped_by_the_index(town: Town, connection: Connection):
+    """SKIP LOCKED does not skip what the same statement has locked: the batch has to exclude it itself."""
+    mutate(
+        connection,
+        "booking.sql",
+        "book_rides",
+        ("AND d.driver_id NOT IN (SELECT driver_id FROM near)", ""),
+    )
+    town.driver(QUAD)
+    requests = [town.request(town.rider(), zone) for zone in (QUAD, STADIUM)]
+    with pytest.raises(errors.UniqueViolation, match="one_active_ride_per_driver"):
+        booking.book_many(connection, requests)
+    assert rides(town) == 0
+    connection.execute("DROP INDEX one_active_ride_per_driver")
+    booking.book_many(connection, requests)
+    assert "busy_means_one_active_ride" in broken_conditions(town.store)
+
+
+def without_the_queue_of_the_rider(town: Town, connection: Connection) -> list[RideRequest]:
+    mutate(
+        connection,
+        "booking.sql",
+        "book_ride",
+        (RIDER_LOCK, RIDER_LOCK.replace("    FOR NO KEY UPDATE;", "    ;")),
+        ("driver_id := claim_driver", f"{DAWDLE} driver_id := claim_driver"),
+    )
+    for _ in range(6):
+        town.driver()
+    rider = town.rider(2_500)
+    return [town.request(rider) for _ in range(6)]
+
+
+def test_without_the_lock_on_the_rider_index_and_check_still_hold(town: Town, connection: Connection):
+    answers = outcomes(
+        all_at_once(town.store, booking.book, without_the_queue_of_the_rider(town, connection))
+    )
+    assert answers.count(Outcome.ASSIGNED) == 1
+    assert set(answers) & {"UniqueViolation", "CheckViolation"}  # an error instead of `rider_busy`
+    assert_audit_passes(town.store)
+
+
+def test_without_lock_and_index_the_check_on_the_balance_is_the_last_wall(town: Town, connection: Connection):
+    requests = without_the_queue_of_the_rider(town, connection)
+    connection.execute("DROP INDEX one_active_ride_per_rider")
+    answers = outcomes(all_at_once(town.store, booking.book, requests))
+    assert answers.count(Outcome.ASSIGNED) == 1  # there is money for one
+    assert "CheckViolation" in answers
+    assert_audit_passes(town.store)
+
+
+def test_without_any_wall_around_a_rider_the_audit_sees_two_rides_and_the_debt(
+    town: Town, connection: Connection
+):
+    requests = without_the_queue_of_the_rider(town, connection)
+    connection.execute("DROP INDEX one_active_ride_per_rider")
+    connection.execute(
+        "DO $$ DECLARE c text; BEGIN FOR c IN SELECT conname FROM pg_constraint"
+        " WHERE conrelid = 'accounts'::regclass AND contype = 'c'"
+        " LOOP EXECUTE format('ALTER TABLE accounts DROP CONSTRAINT %I', c); END LOOP; END $$"
+    )
+    all_at_once(town.store, booking.book, requests)
+    assert rides(town) == 6
+    assert {"nobody_overspends", "nobody_is_in_two_rides_at_once"} <= broken_conditions(town.store)
+
+
+def book_and_hold_apart(connection: Connection, request: RideRequest, dies: bool) -> Decision:
+    """The charge in a transaction of its own, after the ride's; a client may die in between."""
+    decision = booking.book(connection, request)
+    if not dies and decision.outcome == Outcome.ASSIGNED:
+        connection.execute(
+            "UPDATE accounts SET held_cents = held_cents + %s"
+            " WHERE account_id = (SELECT account_id FROM riders WHERE rider_id = %s)",
+            (request.fare_cents, request.rider_id),
+        )
+    return decision
+
+
+def test_a_hold_outside_of_the_transaction_is_lost_with_its_client_and_the_audit_sees_it(
+    town: Town, connection: Connection
+):
+    mutate(connection, "booking.sql", "book_ride", (HOLD, ""))
+    town.driver(), town.driver()
+    book_and_hold_apart(connection, town.request(town.rider()), dies=False)
+    assert_audit_passes(town.store)  # in fair weather nobody can tell
+    book_and_hold_apart(connection, town.request(town.rider()), dies=True)
+    assert broken_conditions(town.store) == {"balances_are_sums"}
+
+
+def test_a_charge_before_the_ride_is_kept_for_a_ride_that_never_comes(town: Town, connection: Connection):
+    """The other order: hold first, then look for a driver. No driver, no ride, and the money is gone."""
+    mutate(connection, "booking.sql", "book_ride", (HOLD, ""))
+    rider = town.rider()
+    connection.execute(
+        "UPDATE accounts SET held_cents = 2000 WHERE account_id = (SELECT account_id FROM riders"
+        " WHERE rider_id = %s)",
+        (rider,),
+    )
+    assert booking.book(connection, town.request(rider)).outcome == Outcome.NO_DRIVER_AVAILABLE
+    assert broken_conditions(town.store) == {"balances_are_sums"}
+
+
+def send_twice(town: Town, connection: Connection) -> list[Decision]:
+    """One request, ridden and paid, whose first answer was lost and which is sent again."""
+    town.driver(), town.driver()
+    request = town.request(town.rider())
+    with Pool(town.store, size=1) as pool:
+        first = pool.call(partial(booking.book, request=request))
+        moves.start(connection, first.ride_id or 0)
+        moves.complete(connection, first.ride_id or 0)
+        return [first, pool.call(partial(booking.book, request=request))]
+
+
+def test_with_its_key_a_request_sent_twice_is_one_ride(town: Town, connection: Connection):
+    first, again = send_twice(town, connection)
+    assert first == again
+    assert rides(town) == 1
+
+
+def test_without_the_replay_the_key_alone_still_makes_one_ride(town: Town, connection: Connection):
+    mutate(connection, "booking.sql", "book_ride", (REPLAY, REPLAY.replace(";", " AND false;")))
+    with pytest.raises(errors.UniqueViolation):
+        send_twice(town, connection)
+    assert rides(town) == 1
+    assert_audit_passes(town.store)
+
+
+def test_without_the_key_a_request_sent_twice_is_charged_twice_and_the_audit_sees_it(
+    town: Town, connection: Connection
+):
+    mutate(connection, "booking.sql", "book_ride", (REPLAY, REPLAY.replace(";", " AND false;")))
+    connection.execute("ALTER TABLE requests DROP CONSTRAINT requests_pkey")
+    connection.execute("ALTER TABLE rides DROP CONSTRAINT rides_request_id_key")
+    first, again = send_twice(town, connection)
+    assert first.ride_id != again.ride_id
+    assert rides(town) == 2
+    assert "each_decision_made_one_ride" in broken_conditions(town.store)
+
+
+def test_without_the_look_at_its_times_a_ride_is_still_paid_once(town: Town, connection: Connection):
+    mutate(connection, "moves.sql", "complete_rides", ("AND started_at IS NOT NULL AND ended_at IS NULL", ""))
+    town.driver()
+    ride = booking.book(connection, town.request(town.rider())).ride_id or 0
+    with pytest.raises(errors.CheckViolation):  # from assigned straight to completed
+        moves.complete(connection, ride)
+    moves.start(connection, ride)
+    moves.complete(connection, ride)
+    with pytest.raises(psycopg.IntegrityError):  # the hold is gone, and `ledger` has it once for each ride
+        moves.complete(connection, ride)
+    assert_audit_passes(town.store)

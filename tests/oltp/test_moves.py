@@ -1,0 +1,274 @@
+"""What becomes of a ride: every move, by whom it is made, twice, out of order, at once; to the cent."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
+from uuid import uuid4
+
+import pytest
+from crowd import wait_until_blocked
+from psycopg import Connection
+from town import QUAD, STADIUM, Town
+
+from oltp import booking, moves
+from oltp.audit import audit
+from oltp.store import Store
+from ridelake.ride import CancelReason, DriverStatus, Outcome, PaymentStatus, RideStatus
+
+
+@pytest.fixture(autouse=True)
+def the_audit_passes_after_every_test(town: Town):
+    yield
+    with town.store.connect() as connection:
+        report = audit(connection)
+    assert report.passed, report.verdict
+
+
+def test_a_completed_ride_pays_the_driver_and_the_platform_to_the_cent(town: Town, connection: Connection):
+    town.driver()
+    rider = town.rider(5_000)
+    ride = booking.book(connection, town.request(rider, fare_cents=1_999)).ride_id
+    moves.start(connection, ride)
+    assert moves.complete(connection, ride, tip_cents=300) is RideStatus.COMPLETED
+    assert town.ask("SELECT kind, amount_cents FROM ledger WHERE ride_id = %s ORDER BY kind", ride) == [
+        ("pay", 1_600),
+        ("commission", 399),
+        ("tip", 300),
+    ]
+    assert town.ask(
+        "SELECT kind, balance_cents, held_cents FROM accounts WHERE account_id > 2 ORDER BY kind"
+    ) == [
+        ("rider", 5_000 - 1_999 - 300, 0),
+        ("driver", 1_900, 0),
+    ]
+    assert town.ask("SELECT status FROM drivers") == [("available",)]
+
+
+def test_a_tip_beyond_the_balance_is_left_out_and_the_ride_still_ends(town: Town, connection: Connection):
+    town.driver()
+    ride = booking.book(connection, town.request(town.rider(2_100), fare_cents=2_000)).ride_id
+    moves.start(connection, ride)
+    assert moves.complete(connection, ride, tip_cents=101)
+    assert town.ask("SELECT tip_cents, status FROM payments") == [(0, "captured")]
+
+
+def test_a_fare_too_small_to_divide_goes_to_the_driver_whole(town: Town, connection: Connection):
+    town.driver()
+    ride = booking.book(connection, town.request(town.rider(), fare_cents=4)).ride_id
+    moves.start(connection, ride)
+    assert moves.complete(connection, ride)
+    assert town.ask("SELECT kind, amount_cents FROM ledger WHERE ride_id IS NOT NULL") == [("pay", 4)]
+
+
+def test_a_cancelled_ride_gives_back_the_money_and_the_driver(town: Town, connection: Connection):
+    town.driver()
+    rider = town.rider(5_000)
+    ride = booking.book(connection, town.request(rider)).ride_id
+    assert moves.cancel(connection, ride)
+    assert town.ask("SELECT balance_cents, held_cents FROM accounts WHERE kind = 'rider'") == [(5_000, 0)]
+    assert town.ask("SELECT status FROM drivers") == [("available",)]
+    assert booking.book(connection, town.request(rider)).outcome == Outcome.ASSIGNED
+
+
+def test_moves_out_of_order_change_nothing_and_say_where_the_ride_stands(town: Town, connection: Connection):
+    town.driver()
+    ride = booking.book(connection, town.request(town.rider())).ride_id
+    assert moves.complete(connection, ride) is RideStatus.ASSIGNED  # not started
+    assert moves.start(connection, ride) is RideStatus.STARTED
+    assert moves.cancel(connection, ride) is RideStatus.STARTED  # too late
+    assert moves.complete(connection, ride) is RideStatus.COMPLETED
+    before = town.trace()
+    assert moves.cancel(connection, ride) is RideStatus.COMPLETED
+    assert moves.start(connection, ride) is RideStatus.COMPLETED
+    assert moves.start(connection, 10**9) is None
+    assert town.trace() == before
+
+
+def test_a_move_sent_again_answers_the_same_and_changes_nothing(town: Town, connection: Connection):
+    town.driver()
+    ride = booking.book(connection, town.request(town.rider())).ride_id
+    for move in (moves.start, lambda c, r: moves.complete(c, r, 100), moves.refund):
+        first = move(connection, ride)
+        before = town.trace()
+        assert move(connection, ride) == first
+        assert town.trace() == before
+
+
+def test_rides_are_moved_many_at_once_each_with_its_own_answer(town: Town, connection: Connection):
+    for _ in range(3):
+        town.driver()
+    first, second, third = (booking.book(connection, town.request(town.rider())).ride_id for _ in range(3))
+    moves.cancel(connection, second)
+    assert moves.start_many(connection, [third, second, 10**9, first, third]) == [
+        RideStatus.STARTED,
+        RideStatus.CANCELLED,
+        None,
+        RideStatus.STARTED,
+        RideStatus.STARTED,
+    ]
+    assert moves.complete_many(connection, [(first, 5), (first, 5), (third, 0)]) == [RideStatus.COMPLETED] * 3
+    assert town.ask("SELECT tip_cents FROM payments ORDER BY ride_id") == [(5,), (0,), (0,)]
+    assert moves.complete_many(connection, []) == booking.book_many(connection, []) == []
+
+
+def test_a_rider_who_is_not_there_pays_a_fee_to_the_driver_and_keeps_the_rest(
+    town: Town, connection: Connection
+):
+    town.driver()
+    ride = booking.book(connection, town.request(town.rider(5_000), fare_cents=2_000)).ride_id
+    assert moves.cancel(connection, ride, CancelReason.NO_SHOW) is RideStatus.CANCELLED
+    assert town.ask(
+        "SELECT kind, balance_cents, held_cents FROM accounts WHERE account_id > 2 ORDER BY kind"
+    ) == [("rider", 4_500, 0), ("driver", 500, 0)]
+    assert town.ask("SELECT status, captured_cents FROM payments") == [("captured", 500)]
+    assert town.ask("SELECT status FROM drivers") == [("available",)]
+
+
+def test_a_no_show_never_costs_more_than_the_ride(town: Town, connection: Connection):
+    town.driver()
+    ride = booking.book(connection, town.request(town.rider(5_000), fare_cents=300)).ride_id
+    moves.cancel(connection, ride, CancelReason.NO_SHOW)
+    assert town.ask("SELECT captured_cents FROM payments") == [(300,)]
+
+
+def test_a_refund_gives_the_fare_back_at_the_platform_s_expense(town: Town, connection: Connection):
+    town.driver()
+    ride = booking.book(connection, town.request(town.rider(5_000), fare_cents=2_000)).ride_id
+    assert moves.refund(connection, ride) is PaymentStatus.HELD  # nothing to give back yet
+    moves.start(connection, ride)
+    moves.complete(connection, ride, tip_cents=100)
+    assert moves.refund(connection, ride) is PaymentStatus.REFUNDED
+    assert town.ask("SELECT kind, balance_cents FROM accounts WHERE account_id > 2 ORDER BY kind") == [
+        ("rider", 4_900),  # the tip was a gift
+        ("driver", 1_700),
+    ]
+    assert moves.refund(connection, 10**9) is None
+
+
+def test_money_sent_twice_arrives_once(town: Town, connection: Connection):
+    rider, other = town.rider(0), town.rider(0)
+    once = uuid4()
+    first = moves.top_up(connection, rider, 700, once)
+    assert moves.top_up(connection, rider, 700, once) == first
+    assert moves.top_up(connection, rider, 701, once) is None  # the id stands for another sum
+    assert moves.top_up(connection, other, 700, once) is None
+    assert moves.top_up(connection, 10**9, 700) is None
+    assert moves.top_up(connection, rider, 700) != first  # without an id, every time
+    assert town.ask("SELECT balance_cents FROM accounts WHERE kind = 'rider' ORDER BY 1") == [(0,), (1_400,)]
+
+
+def test_drivers_come_and_go_but_not_with_a_ride(town: Town, connection: Connection):
+    driver = town.driver(QUAD, "offline")
+    request = town.request(town.rider())
+    assert booking.book(connection, request).outcome == Outcome.NO_DRIVER_AVAILABLE
+    assert moves.driver_online(connection, driver, STADIUM) is DriverStatus.AVAILABLE
+    assert booking.book(connection, town.request(town.rider())).driver_id == driver
+    assert moves.driver_offline(connection, driver) is DriverStatus.BUSY
+    assert moves.driver_online(connection, driver, QUAD) is DriverStatus.BUSY
+    assert moves.driver_online(connection, 10**9, QUAD) is None
+    assert moves.driver_online(connection, driver, 9) is None
+    assert moves.driver_offline(connection, 10**9) is None
+
+
+def test_a_driver_who_leaves_at_the_moment_of_the_claim_is_never_assigned_offline(town: Town):
+    for _ in range(25):
+        driver = town.driver()
+        request = town.request(town.rider())
+        barrier = Barrier(2)
+
+        def leave(driver=driver, barrier=barrier):
+            with town.store.connect() as connection:
+                barrier.wait(30)
+                return moves.driver_offline(connection, driver)
+
+        def ask(barrier=barrier, request=request):
+            with town.store.connect() as connection:
+                barrier.wait(30)
+                return booking.book(connection, request)
+
+        with ThreadPoolExecutor(2) as pool:
+            left, decided = pool.submit(leave), pool.submit(ask)
+        assert (left.result(), decided.result().outcome) in [
+            (DriverStatus.OFFLINE, Outcome.NO_DRIVER_AVAILABLE),
+            (DriverStatus.BUSY, Outcome.ASSIGNED),
+        ]
+
+
+def test_rides_that_nobody_moves_any_more_are_ended(town: Town, connection: Connection):
+    for _ in range(3):
+        town.driver()
+    lost, begun, fresh = (booking.book(connection, town.request(town.rider())).ride_id for _ in range(3))
+    moves.start(connection, begun)
+    moves.start(connection, fresh)
+    now = datetime.now(UTC)
+    assert moves.expire(connection, now - timedelta(hours=1), now - timedelta(hours=1)) == (0, 0)
+    (started_at,) = town.ask("SELECT started_at FROM rides WHERE ride_id = %s", fresh)[0]
+    assert moves.expire(connection, now + timedelta(hours=1), started_at) == (1, 1)
+    assert town.ask("SELECT status, cancel_reason FROM rides ORDER BY ride_id") == [
+        ("cancelled", "expired"),
+        ("completed", None),
+        ("started", None),
+    ]
+    assert lost
+
+
+def test_who_ends_abandoned_rides_waits_in_the_order_of_all_others(town: Town, connection: Connection):
+    """A started ride and a younger one that waits: as long as somebody has the first, the second is free."""
+    town.driver(), town.driver()
+    begun, waiting = (booking.book(connection, town.request(town.rider())).ride_id for _ in range(2))
+    moves.start(connection, begun)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    with town.store.connect() as other, ThreadPoolExecutor(1) as thread, other.transaction():
+        moves.start(other, begun)  # has its lock from here on
+        ending = thread.submit(moves.expire, connection, tomorrow, tomorrow)
+        wait_until_blocked(town.store)
+        assert moves.cancel(other, waiting) is RideStatus.CANCELLED
+    assert ending.result(30) == (1, 1)
+
+
+def test_a_ride_that_is_completed_twice_in_a_batch_keeps_its_first_tip(town: Town, connection: Connection):
+    rides = []
+    for _ in range(2):
+        town.driver()
+        rides.append(booking.book(connection, town.request(town.rider())).ride_id or 0)
+    moves.start_many(connection, rides)
+    batch = [(rides[0], 0), (rides[1], 300), (rides[0], 900), (rides[1], 0)]
+    assert moves.complete_many(connection, batch) == [RideStatus.COMPLETED] * 4
+    assert town.ask("SELECT tip_cents FROM payments ORDER BY ride_id") == [(0,), (300,)]
+
+
+def test_start_cancel_and_complete_at_once_end_in_one_legal_state(town: Town):
+    for _ in range(20):
+        town.driver()
+        with town.store.connect() as connection:
+            ride = booking.book(connection, town.request(town.rider())).ride_id
+        steps = [moves.start, moves.cancel, moves.complete, moves.cancel, moves.complete]
+        barrier = Barrier(len(steps))
+
+        def go(move, ride=ride, barrier=barrier):
+            with town.store.connect() as connection:
+                barrier.wait(30)
+                return move(connection, ride)
+
+        with ThreadPoolExecutor(len(steps)) as pool:
+            list(pool.map(go, steps))
+
+
+def test_moves_find_their_ride_by_its_key_and_not_among_the_active_ones(seeded_store: Store, town: Town):
+    """Under an old snapshot the small indexes of the active rides are full of dead entries."""
+    seen = "SELECT indexrelname, idx_scan FROM pg_stat_user_indexes WHERE indexrelname LIKE 'one_active%'"
+    with seeded_store.connect() as connection:
+        riders = connection.execute("SELECT rider_id FROM riders WHERE city_id = 1 LIMIT 3").fetchall()
+        for (rider_id,) in riders:
+            moves.top_up(connection, rider_id, 5_000)
+        rides = [booking.book(connection, town.request(rider_id)).ride_id or 0 for (rider_id,) in riders]
+        connection.execute("ANALYZE rides")
+        connection.execute("SELECT pg_stat_force_next_flush()")
+    with seeded_store.connect() as connection:  # plans are made anew
+        before = connection.execute(seen).fetchall()
+        assert moves.start(connection, rides[0]) is RideStatus.STARTED
+        assert moves.complete(connection, rides[0]) is RideStatus.COMPLETED
+        moves.cancel(connection, rides[1])
+        moves.cancel(connection, rides[2], CancelReason.NO_SHOW)
+        connection.execute("SELECT pg_stat_force_next_flush()")
+        assert connection.execute(seen).fetchall() == before

@@ -1,0 +1,436 @@
+"""A simulation does what it says: the same seed, the same wishes; every request counted once, whatever
+happens to clients and connections; latencies that leave nobody out."""
+
+import io
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from uuid import UUID
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from oltp import booking, moves
+from oltp.cluster import start
+from oltp.embedded import open_cluster
+from oltp.places import cities
+from oltp.seed import seed_rides
+from oltp.simulate import Simulated, draw_requests, fates, simulate
+from oltp.simulate.agenda import Agenda, Arrivals
+from oltp.simulate.demand import DAY_REQUESTS, EVENING, MORNING, draw_wishes, zone_shares
+from oltp.simulate.live import Screen
+from oltp.simulate.request_ids import RequestIds
+from oltp.simulate.run import Moment
+from oltp.simulate.tally import BUCKETS, Latencies, Tally
+from oltp.store import Store, ensure_database, open_database
+from ridelake.errors import CannotConnect, ProofFailed
+from ridelake.ride import Decision, Outcome, RideRequest, new_request_id
+
+RIDERS_OF = {1: [1, 2, 3], 2: list(range(10, 20)), 3: list(range(20, 60)), 4: [60]}
+ONE_BY_ONE = {"clients": 5}
+BATCH = {"clients": 24, "batch": True}
+both_modes = pytest.mark.parametrize("how", [ONE_BY_ONE, BATCH], ids=["one by one", "batch"])
+
+
+def rows(store: Store, query: str) -> list[tuple]:
+    with store.connect() as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def asked(store: Store) -> list[tuple]:
+    """What the requests asked for, in the order of their ids, which is that of the time."""
+    wanted = "rider_id, pickup_zone_id, dropoff_zone_id, distance_metres, fare_cents"
+    return rows(store, f"SELECT {wanted} FROM requests ORDER BY request_id")
+
+
+# ── Counting ────────────────────────────────────────────────────────────────────────────────────
+
+
+@both_modes
+def test_a_simulation_counts_every_request_once(seeded_store: Store, how: dict):
+    done = simulate(seeded_store, rides=500, seed=3, **how)
+    assert done.requested == 500 == done.assigned + sum(done.refused.values())
+    assert done.assigned == done.completed + sum(done.cancelled.values())
+    assert 0 < done.latency_ms_p50 <= done.latency_ms_p99 <= done.latency_ms_max
+    stored = dict(rows(seeded_store, "SELECT outcome, count(*) FROM requests GROUP BY 1"))
+    assert stored == {"assigned": done.assigned} | done.refused
+    assert done.audit.passed, done.audit.verdict
+    assert (done.batch_mean is None) == (done.mode == "one by one")
+    json.dumps(done.as_dict())
+
+
+@both_modes
+def test_every_fate_is_met_and_stored_as_it_was_told(
+    seeded_store: Store, how: dict, monkeypatch: pytest.MonkeyPatch
+):
+    for share in ("SENT_AGAIN_SHARE", "ABANDONED_SHARE", "REFUNDED_SHARE", "RESTED_SHARE"):
+        monkeypatch.setattr(fates, share, 0.2)
+    monkeypatch.setattr(fates, "CANCEL_SHARES", dict.fromkeys(fates.CANCEL_SHARES, 0.1))
+    done = simulate(seeded_store, rides=400, seed=1, **how)
+    assert done.audit.passed, done.audit.verdict
+    cancelled = "SELECT cancel_reason, count(*) FROM rides JOIN requests USING (request_id) WHERE status = "
+    assert dict(rows(seeded_store, f"{cancelled}'cancelled' GROUP BY 1")) == done.cancelled
+    assert {"rider", "driver", "no_show", "expired"} == set(done.cancelled)
+    refunded, topped_up, offline = rows(
+        seeded_store,
+        "SELECT (SELECT count(*) FROM payments WHERE status = 'refunded'),"
+        " (SELECT count(*) FROM ledger WHERE top_up_id IS NOT NULL),"
+        " (SELECT count(*) FROM drivers WHERE status = 'offline')",
+    )[0]
+    assert (refunded, topped_up) == (done.refunded, done.topped_up)
+    assert offline == 0 < done.rested, "whoever rested is back"
+    assert done.settled == done.abandoned > 50
+    assert done.sent_again > 100
+
+
+def test_a_lost_decision_is_noticed(seeded_store: Store):
+    with seeded_store.connect() as connection:
+        connection.execute(
+            "CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+        )
+        connection.execute(
+            "CREATE TRIGGER forget BEFORE INSERT ON requests FOR EACH ROW"
+            " WHEN (NEW.outcome = 'payment_declined') EXECUTE FUNCTION forget()"
+        )
+    with pytest.raises(ProofFailed, match=r"of \d+ decisions .* does not have \d+ payment_declined"):
+        simulate(seeded_store, rides=300, clients=2, seed=1)
+
+
+def test_another_answer_to_the_same_request_is_noticed(seeded_store: Store, monkeypatch: pytest.MonkeyPatch):
+    calls = itertools.count()
+
+    def forgetful(connection, request: RideRequest) -> Decision:
+        decision = real(connection, request)
+        return decision if next(calls) % 2 == 0 else Decision(request.request_id, decision.outcome, 1, 1)
+
+    real = booking.book
+    monkeypatch.setattr(booking, "book", forgetful)
+    monkeypatch.setattr(fates, "SENT_AGAIN_SHARE", 1.0)
+    monkeypatch.setattr(fates, "ABANDONED_SHARE", 0.0)
+    with pytest.raises(ProofFailed, match=r"\(ride 1, driver 1\) .*; audit: "):
+        simulate(seeded_store, rides=5, clients=1)
+
+
+def test_decisions_of_a_run_are_told_from_all_others(seeded_store: Store):
+    ids, others = RequestIds(), RequestIds()
+    rider_id = rows(seeded_store, "SELECT min(rider_id) FROM riders")[0][0]
+    made = [new() for new in (ids.new, others.new, new_request_id, ids.new)]
+    assert [number.version for number in made] == [7] * 4
+    assert all(number.variant == "specified in RFC 4122" for number in made)
+    assert len({ids.new() for _ in range(4_000)}) == 4_000
+    with seeded_store.connect() as connection:
+        for request_id in made:
+            booking.book(connection, RideRequest(request_id, rider_id, 1, 1, 1, 100))
+        assert ids.stored(connection) == {Outcome.UNKNOWN_ZONE: 2}
+
+
+def ride_of_long_ago(store: Store, request_id: UUID, age: str, started: bool = False) -> int:
+    """A ride that its client, killed at that time, has left under way."""
+    with store.connect() as connection:
+        rider_id, zone_id = connection.execute(
+            "SELECT rider_id, zone_id FROM riders JOIN accounts USING (account_id) JOIN zones USING (city_id)"
+            " WHERE rider_id NOT IN (SELECT rider_id FROM rides WHERE ended_at IS NULL)"
+            " ORDER BY balance_cents DESC LIMIT 1"
+        ).fetchone() or (0, 0)
+        request = RideRequest(request_id, rider_id, zone_id, zone_id, 100, 500)
+        ride_id = booking.book(connection, request).ride_id
+        assert ride_id is not None
+        if started:
+            moves.start(connection, ride_id)
+        connection.execute(
+            "UPDATE rides SET requested_at = requested_at - %(age)s::interval,"
+            " assigned_at = assigned_at - %(age)s::interval, started_at = started_at - %(age)s::interval"
+            " WHERE ride_id = %(ride_id)s",
+            {"age": age, "ride_id": ride_id},
+        )
+    return ride_id
+
+
+def test_rides_of_a_simulation_that_was_killed_are_ended_first_and_nobody_else_s(seeded_store: Store):
+    killed = RequestIds()
+    lost = ride_of_long_ago(seeded_store, killed.new(), "2 min")
+    begun = ride_of_long_ago(seeded_store, killed.new(), "2 min", started=True)
+    fresh = ride_of_long_ago(seeded_store, killed.new(), "30 s")
+    theirs = ride_of_long_ago(seeded_store, new_request_id(), "1 day")
+    theirs_begun = ride_of_long_ago(seeded_store, new_request_id(), "1 day", started=True)
+    done = simulate(seeded_store, rides=5, clients=1)
+    assert (done.expired_before, done.under_way_before) == (2, 1)
+    found = dict(rows(seeded_store, "SELECT ride_id, status FROM rides"))
+    assert (found[lost], found[begun], found[fresh]) == ("cancelled", "completed", "assigned")
+    assert (found[theirs], found[theirs_begun]) == ("assigned", "started")
+    assert simulate(seeded_store, rides=5, clients=1).expired_before == 0
+
+
+def test_a_run_right_after_a_killed_one_says_why_nobody_is_free(seeded_store: Store):
+    with seeded_store.connect() as connection:
+        connection.execute("UPDATE drivers SET status = 'offline'")
+        connection.execute(
+            "UPDATE drivers SET status = 'available' WHERE driver_id ="
+            " (SELECT min(driver_id) FROM drivers JOIN riders USING (city_id))"
+        )
+        rider_id, zone_id = rows(
+            seeded_store,
+            "SELECT rider_id, zone_id FROM drivers JOIN riders USING (city_id) JOIN accounts"
+            " ON accounts.account_id = riders.account_id WHERE status = 'available'"
+            " ORDER BY balance_cents DESC LIMIT 1",
+        )[0]
+        request = RideRequest(RequestIds().new(), rider_id, zone_id, zone_id, 1, 1)
+        assert booking.book(connection, request).outcome is Outcome.ASSIGNED
+    arguments = command(seeded_store, "--rides", "20", "--clients", "2")
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert "1 drivers were taken by another simulation" in done.stderr
+    assert "scarce" not in done.stderr
+
+
+# ── Demand ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_one_client_with_one_seed_asks_for_the_same_rides_every_time(seeded_store: Store):
+    simulate(seeded_store, rides=100, clients=1, seed=8)
+    first = asked(seeded_store)
+    forget_requests(seeded_store)
+    simulate(seeded_store, rides=100, clients=1, seed=8)
+    assert asked(seeded_store) == first
+    forget_requests(seeded_store)
+    simulate(seeded_store, rides=100, clients=1, seed=9)
+    assert asked(seeded_store) != first
+
+
+def test_a_seed_asks_for_the_same_rides_however_many_clients_share_them(seeded_store: Store):
+    simulate(seeded_store, rides=100, clients=1, seed=8)
+    first = asked(seeded_store)
+    forget_requests(seeded_store)
+    simulate(seeded_store, rides=100, clients=20, batch=True, seed=8)
+    assert Counter(asked(seeded_store)) == Counter(first)
+
+
+def test_a_day_has_its_hours_in_order_and_its_rush_hours():
+    wishes = list(
+        itertools.islice(draw_wishes(np.random.default_rng(1), RIDERS_OF, new_request_id), DAY_REQUESTS)
+    )
+    hours = [wish.hour for wish in wishes]
+    assert hours == sorted(hours)
+    assert set(hours) == set(range(24))
+    assert hours.count(18) > 2 * hours.count(3)
+
+
+def test_requests_stay_within_the_city_of_their_rider():
+    city_of = {zone.zone_id: city.city_id for city in cities() for zone in city.zones}
+    for request in itertools.islice(draw_requests(np.random.default_rng(2), RIDERS_OF), 3_000):
+        home = city_of[request.pickup_zone_id]
+        assert request.rider_id in RIDERS_OF[home]
+        assert city_of[request.dropoff_zone_id] == home
+
+
+def test_other_zones_are_hot_at_other_hours_and_evening_is_the_way_back():
+    for city in cities():
+        zone_ids, morning = zone_shares(city, MORNING)
+        _, evening = zone_shares(city, EVENING)
+        assert morning.sum() == pytest.approx(1)
+        assert np.argsort(morning).tolist() != np.argsort(evening).tolist()
+        if len(zone_ids) > 100:  # of many zones the hottest one has many times its equal share
+            assert morning.max() > 10 / len(zone_ids)
+
+
+# ── Latency and pace ────────────────────────────────────────────────────────────────────────────
+
+
+def test_percentiles_of_the_tally_are_within_one_percent():
+    tally = Tally()
+    seconds = np.exp(np.random.default_rng(1).normal(-6, 1.5, 20_000))
+    for value in seconds.tolist():
+        tally.decided(Outcome.ASSIGNED, value)
+    counted = tally.seen().latencies
+    for share in (0.01, 0.5, 0.9, 0.99, 0.999):
+        exact = np.quantile(seconds, share, method="inverted_cdf") * 1e3
+        assert counted.milliseconds(share) == pytest.approx(exact, rel=0.01)
+    assert counted.milliseconds(1.0) == pytest.approx(seconds.max() * 1e3, rel=0.01)
+    assert counted.seconds_max == seconds.max()
+    assert len(counted.counts) == BUCKETS
+    assert Latencies([0] * BUCKETS, 0.0).milliseconds(0.5) == 0.0
+
+
+def test_arrivals_are_a_poisson_process_of_the_rate_and_the_seed():
+    first, again = (
+        np.array([arrivals.gap_seconds() for _ in range(20_000)])
+        for arrivals in (Arrivals(np.random.default_rng(5), 200) for _ in range(2))
+    )
+    assert (first == again).all()
+    assert first.mean() == pytest.approx(1 / 200, rel=0.03)
+    assert first.std() == pytest.approx(first.mean(), rel=0.03)  # as only the exponential has it
+
+
+def test_millions_who_were_not_served_are_counted_at_once():
+    nobody = iter(())
+    arrivals = Arrivals(np.random.default_rng(1), 1_000_000)
+    agenda = Agenda(nobody, nobody, arrivals, rides=None, seconds=3_600)
+    agenda.begin()
+    began = time.perf_counter()
+    count = agenda.overdue(agenda.began + 3_600)
+    assert time.perf_counter() - began < 1
+    assert count == pytest.approx(3.6e9, rel=1e-3)
+    few = Agenda(nobody, nobody, arrivals, rides=7, seconds=None)
+    few.begin()
+    assert few.overdue(few.began + 3_600) == 7
+    assert few.overdue(few.began) == 0
+
+
+def test_an_open_loop_within_reach_ends_on_time(seeded_store: Store):
+    done = simulate(seeded_store, seconds=2, rate=40, clients=12)
+    assert done.loop == "open"
+    assert 50 < done.requested < 115
+    assert done.overdue is not None
+    assert done.overdue <= 2
+    assert done.seconds < 3.5
+
+
+@both_modes
+def test_an_open_loop_out_of_reach_skips_nobody_and_hides_no_wait(seeded_store: Store, how: dict):
+    done = simulate(seeded_store, rides=300, rate=50_000, **{**how, "clients": 2})
+    assert done.requested == 300
+    assert done.behind_seconds is not None
+    assert done.behind_seconds > 0.5 * done.seconds, "the last one began when nearly all were through"
+    half = done.seconds * 1e3 / 2
+    assert done.latency_ms_p50 == pytest.approx(half, rel=0.5), "whoever waited for a client waited"
+    assert done.latency_ms_max > 1.5 * half
+
+
+def test_an_open_loop_that_stops_by_the_clock_tells_who_was_not_served(seeded_store: Store):
+    done = simulate(seeded_store, seconds=1, rate=5_000, clients=2)
+    assert done.overdue is not None
+    assert 4_000 < done.requested + done.overdue < 6_000
+    assert done.behind_seconds is not None
+    assert 0.5 < done.behind_seconds < 1
+
+
+# ── Connections that break ──────────────────────────────────────────────────────────────────────
+
+
+@both_modes
+def test_broken_connections_are_survived_and_counted(seeded_store: Store, how: dict):
+    results: list[Simulated] = []
+    run = Thread(target=lambda: results.append(simulate(seeded_store, seconds=3, **how)))
+    run.start()
+    with seeded_store.connect() as connection:
+        for _ in range(3):
+            time.sleep(0.8)
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+    run.join()
+    done = results[0]
+    assert done.audit.passed, done.audit.verdict
+    assert done.retries == sum(done.retried.values()) > 0
+    assert done.assigned == done.completed + sum(done.cancelled.values())
+
+
+def test_a_killed_server_that_comes_back_is_survived(tmp_path: Path):
+    with open_cluster(tmp_path) as cluster:
+        ensure_database(cluster.conninfo("postgres"), "rides")
+        store = open_database(cluster.conninfo("rides"))
+        seed_rides(store, 500, seed=1)
+        results: list[Simulated] = []
+        run = Thread(target=lambda: results.append(simulate(store, seconds=4, clients=4)))
+        run.start()
+        time.sleep(1.5)
+        pid = cluster.server_pid()
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(0.5)
+        while cluster.server_pid() is None:
+            with suppress(CannotConnect):  # the killed server's children have not all noticed yet
+                start(cluster)
+        run.join()
+    assert results[0].audit.passed, results[0].audit.verdict
+    assert results[0].retries > 0
+    assert results[0].assigned == results[0].completed + sum(results[0].cancelled.values())
+
+
+# ── The command ─────────────────────────────────────────────────────────────────────────────────
+
+
+def command(store: Store, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "ridelake", "simulate", "--dsn", store.conninfo, *arguments]
+
+
+def test_the_result_goes_to_stdout_and_the_rest_to_stderr(seeded_store: Store):
+    arguments = ("--seconds", "3", "--clients", "4", "--json")
+    done = subprocess.run(command(seeded_store, *arguments), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {"retried", "settled", "behind_seconds", "batch_mean", "seed", "mode"} <= found.keys()
+    assert found["audit"]["passed"]
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("2 s: ")
+    assert "1 s left" in lines[0]
+    assert "\x1b" not in done.stderr
+    assert lines[-1] == "audit: all 11 conditions hold"
+
+
+@pytest.mark.parametrize("mode", [["--batch"], ["--clients", "3"]])
+def test_ctrl_c_ends_the_run_with_its_audit(seeded_store: Store, mode: list[str]):
+    running = subprocess.Popen(
+        command(seeded_store, "--seconds", "60", "--json", *mode),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stderr is not None
+    assert running.stderr.readline().startswith("2 s: ")
+    running.send_signal(signal.SIGINT)
+    out, said = running.communicate(timeout=30)
+    assert running.returncode == 130, said
+    assert json.loads(out)["interrupted"]
+    assert json.loads(out)["audit"]["passed"]
+    assert said.splitlines()[-1] == "ridelake: interrupted"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--rides", "5", "--seconds", "5"), "not both"),
+        (("--rate", "0"), "--rate"),
+        (("--rate", "-1"), "--rate"),
+        (("--rate", "1e7"), "at most 1,000,000 requests/s"),
+        (("--seconds", "nan"), "a number with an end"),
+        (("--clients", "0"), "--clients"),
+        (("--clients", "151"), "--batch takes 4,096"),
+        (("--clients", "5000", "--batch"), "at most 4,096"),
+        (("--seed", "-1"), "--seed"),
+    ],
+)
+def test_a_wrong_word_is_one_line(seeded_store: Store, arguments: tuple[str, ...], says: str):
+    done = subprocess.run(command(seeded_store, *arguments), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_screen_fits_a_terminal_of_any_width(seeded_store: Store):
+    moments: list[Moment] = []
+    simulate(seeded_store, rides=200, clients=2, rate=1_000, show=moments.append)
+    assert moments[-1].auditing
+    for columns in (60, 100):
+        console = Console(file=io.StringIO(), width=columns, force_terminal=True)
+        screen = Screen()
+        for moment in moments:
+            console.print(screen.draw(moment))
+        assert isinstance(console.file, io.StringIO)
+        text = console.file.getvalue()
+        assert "rides/s on average" in text
+        assert "behind" in text
+
+
+def forget_requests(store: Store) -> None:
+    with store.connect() as connection:
+        connection.execute("TRUNCATE requests")

@@ -1,0 +1,167 @@
+"""What tracking.sql promises: no version of a row without its transaction, no row gone without its key."""
+
+import psycopg
+import pytest
+from psycopg import Connection, errors
+
+from oltp.store import Store, transaction
+
+CHANGED = """
+    SELECT id FROM things WHERE tx >= pg_snapshot_xmax(%(token)s::pg_snapshot)::text::bigint
+       OR tx::text::xid8 IN (SELECT pg_snapshot_xip(%(token)s::pg_snapshot)) ORDER BY id"""
+GONE = "SELECT key FROM ridelake_tracking.tombstones WHERE relation = 'things'::regclass ORDER BY tx, key"
+
+
+@pytest.fixture
+def connection(store: Store):
+    with store.connect() as connection:
+        connection.execute("CREATE TABLE things (id bigint PRIMARY KEY, what text)")
+        connection.execute("INSERT INTO things VALUES (1, 'before')")
+        connection.execute("SELECT ridelake_tracking.track('things')")
+        yield connection
+
+
+def token(connection: Connection) -> str:
+    row = connection.execute("SELECT pg_current_snapshot()::text").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def changed_since(connection: Connection, since: str) -> list[int]:
+    return [row[0] for row in connection.execute(CHANGED, {"token": since})]
+
+
+def gone(connection: Connection) -> list[object]:
+    return [row[0] for row in connection.execute(GONE)]
+
+
+def test_every_way_to_write_a_row_is_stamped(connection: Connection):
+    since = token(connection)
+    connection.execute("INSERT INTO things (id) VALUES (2)")
+    connection.execute("UPDATE things SET what = 'now' WHERE id = 1")
+    with connection.cursor().copy("COPY things (id) FROM STDIN") as copy:
+        copy.write(b"3\n")
+    connection.execute(
+        "INSERT INTO things (id) VALUES (3), (4) ON CONFLICT (id) DO UPDATE SET what = 'again'"
+    )
+    assert changed_since(connection, since) == [1, 2, 3, 4]
+
+
+def test_a_row_written_under_a_savepoint_has_a_number_that_snapshots_know(connection: Connection):
+    since = token(connection)
+    with transaction(connection), connection.transaction(), connection.transaction():
+        connection.execute("INSERT INTO things (id) VALUES (2)")
+    row = connection.execute("SELECT tx, xmin::text::bigint FROM things WHERE id = 2").fetchone()
+    assert row is not None
+    assert row[0] < row[1]
+    assert changed_since(connection, since) == [2]
+
+
+def test_a_row_that_brings_a_number_of_its_own_is_stamped_over(connection: Connection):
+    since = token(connection)
+    connection.execute("INSERT INTO things (id, tx) VALUES (2, 3), (3, NULL)")  # as a restored dump does
+    connection.execute("UPDATE things SET tx = 5 WHERE id = 1")
+    assert changed_since(connection, since) == [1, 2, 3]
+
+
+def test_a_silenced_session_is_stamped_and_buried_all_the_same(connection: Connection):
+    since = token(connection)
+    connection.execute("SET session_replication_role = replica")
+    connection.execute("INSERT INTO things (id, tx) VALUES (2, 3)")
+    connection.execute("DELETE FROM things WHERE id = 1")
+    assert changed_since(connection, since) == [2]
+    assert gone(connection) == [{"id": 1}]
+
+
+def test_a_row_that_is_gone_leaves_its_key(connection: Connection):
+    connection.execute("INSERT INTO things (id) VALUES (2), (3)")
+    connection.execute("DELETE FROM things WHERE id <= 2")
+    connection.execute("UPDATE things SET id = 30 WHERE id = 3")
+    connection.execute("UPDATE things SET id = id, what = 'same key'")
+    assert gone(connection) == [{"id": 1}, {"id": 2}, {"id": 3}]
+    connection.execute("TRUNCATE things")
+    assert gone(connection)[-1] is None
+
+
+def test_whoever_may_delete_a_row_need_not_write_tombstones(connection: Connection):
+    connection.execute(
+        "CREATE ROLE clerk; GRANT USAGE ON SCHEMA ridelake TO clerk; GRANT ALL ON things TO clerk"
+    )
+    try:
+        connection.execute("SET ROLE clerk")
+        connection.execute("DELETE FROM things")
+        with pytest.raises(errors.InsufficientPrivilege):
+            connection.execute("DELETE FROM ridelake_tracking.tombstones")
+        connection.execute("RESET ROLE")
+        assert gone(connection) == [{"id": 1}]
+    finally:
+        connection.execute("RESET ROLE; DROP OWNED BY clerk; DROP ROLE clerk")
+
+
+def test_keys_of_several_columns_and_odd_names(connection: Connection):
+    connection.execute('CREATE TABLE "Odd ""one" ("a b" text, "B" uuid, n int, PRIMARY KEY ("B", "a b"))')
+    connection.execute("""SELECT ridelake_tracking.track('"Odd ""one"')""")
+    some_id = "0197a8f2-0000-7000-8000-000000000001"
+    connection.execute('INSERT INTO "Odd ""one" VALUES (%s, %s, 1)', ("it's", some_id))
+    connection.execute('DELETE FROM "Odd ""one"')
+    row = connection.execute("SELECT key FROM ridelake_tracking.tombstones").fetchone()
+    assert row == ({"a b": "it's", "B": some_id},)
+
+
+def test_a_stamp_leaves_updates_hot(connection: Connection):
+    if connection.info.server_version < 160000:
+        pytest.skip("before Postgres 16 no index on a changed column lets an update be HOT")
+    connection.execute("ALTER TABLE things SET (fillfactor = 40)")
+    connection.execute("INSERT INTO things SELECT n FROM generate_series(2, 500) AS n")
+    connection.execute("UPDATE things SET what = 'x'")
+    connection.execute("SELECT pg_stat_force_next_flush()")
+    row = connection.execute(
+        "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relid = 'things'::regclass"
+    ).fetchone()
+    assert row is not None
+    assert row[0] >= 500
+    assert row[1] >= 0.9 * row[0]
+
+
+def test_untrack_leaves_nothing(connection: Connection):
+    connection.execute("DELETE FROM things")
+    assert connection.execute("SELECT ridelake_tracking.untrack('things')").fetchone() == (True,)
+    assert connection.execute("SELECT ridelake_tracking.untrack('things')").fetchone() == (False,)
+    for left in (
+        "SELECT FROM pg_trigger WHERE tgrelid = 'things'::regclass",
+        "SELECT FROM pg_attribute WHERE attrelid = 'things'::regclass AND attname = 'tx'",
+        "SELECT FROM ridelake_tracking.tombstones",
+        "SELECT FROM ridelake_tracking.tracked WHERE relation = 'things'::regclass",
+    ):
+        assert connection.execute(left.encode()).fetchall() == [], left
+
+
+def test_tracking_anew_starts_anew(connection: Connection):
+    before = connection.execute("SELECT tx FROM ridelake_tracking.tracked ORDER BY tx DESC").fetchone()
+    connection.execute("SELECT ridelake_tracking.track('things')")
+    after = connection.execute("SELECT tx FROM ridelake_tracking.tracked ORDER BY tx DESC").fetchone()
+    assert before is not None
+    assert after is not None
+    assert after > before
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        ("CREATE TABLE bad (n int)", "has no primary key"),
+        ("CREATE TABLE bad (n int PRIMARY KEY, tx text)", "has a column tx of its own"),
+        ("CREATE VIEW bad AS SELECT 1", "is not a plain table"),
+        ("CREATE UNLOGGED TABLE bad (n int PRIMARY KEY)", "is not a plain table"),
+        ("CREATE TABLE bad (n int PRIMARY KEY) PARTITION BY RANGE (n)", "is not a plain table"),
+    ],
+)
+def test_what_cannot_be_tracked_is_refused_and_left_alone(connection: Connection, make: str, said: str):
+    connection.execute(make.encode())
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match=said):
+        connection.execute("SELECT ridelake_tracking.track('bad')")
+    assert (
+        connection.execute(
+            "SELECT FROM ridelake_tracking.tracked WHERE relation = 'bad'::regclass"
+        ).fetchall()
+        == []
+    )

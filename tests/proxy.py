@@ -1,0 +1,104 @@
+"""A wire that can be cut: a proxy before Postgres' unix socket that loses what it is told to lose.
+
+It understands as much of the protocol as it needs: a statement that was prepared before is asked for by a
+message that begins with Bind ('B') and ends with Sync; the answer ends with ReadyForQuery.
+"""
+
+import select
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from enum import StrEnum
+from pathlib import Path
+
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from oltp.store import Store
+
+SYNC, READY = b"S\x00\x00\x00\x04", b"Z\x00\x00\x00\x05I"
+SOCKET = ".s.PGSQL.5432"
+
+
+class Loss(StrEnum):
+    """What the wire loses before it is cut."""
+
+    REQUEST = "the request never arrives"
+    ATTENTION = "the request arrives, and nobody is there when the answer comes"
+    REPLY = "the work is done and committed, the answer is lost"
+    HALF_REPLY = "the answer is cut in the middle"
+
+
+class Proxy:
+    """`decide()` is asked at every request: None lets it pass."""
+
+    def __init__(self, folder: Path, target: Path) -> None:
+        self.decide: Callable[[], Loss | None] = lambda: None
+        self.lost: list[Loss] = []
+        self._target = target
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(folder / SOCKET))
+        self._listener.listen(64)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def lose_once(self, loss: Loss) -> None:
+        """The next request, whoever sends it."""
+        left = [loss]
+        self.decide = lambda: left.pop() if left else None
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.socket(socket.AF_UNIX) as server, suppress(OSError):
+            server.connect(str(self._target))
+            while True:
+                readable, _, _ = select.select([client, server], [], [])
+                if server in readable:
+                    if not (reply := server.recv(65_536)):
+                        return None
+                    client.sendall(reply)
+                if client in readable:
+                    if not (request := client.recv(65_536)):
+                        return None
+                    if request.startswith(b"B") and (loss := self.decide()) is not None:
+                        self.lost.append(loss)
+                        return self._lose(loss, request, client, server)
+                    server.sendall(request)
+
+    def _lose(self, loss: Loss, request: bytes, client: socket.socket, server: socket.socket) -> None:
+        while not request.endswith(SYNC):
+            request += client.recv(65_536)
+        if loss is Loss.REQUEST:
+            return
+        server.sendall(request)
+        if loss is Loss.ATTENTION:
+            return
+        reply = b""
+        while not reply.endswith(READY):
+            if not (part := server.recv(65_536)):
+                return
+            reply += part
+        if loss is Loss.HALF_REPLY:
+            client.sendall(reply[: len(reply) // 2])
+
+
+@contextmanager
+def proxied(store: Store) -> Iterator[tuple[Proxy, Store]]:
+    """The same store, by way of a proxy."""
+    target = Path(str(conninfo_to_dict(store.conninfo)["host"])) / SOCKET
+    with tempfile.TemporaryDirectory(prefix="ridelake-proxy-") as folder:
+        proxy = Proxy(Path(folder), target)
+        try:
+            yield proxy, Store(make_conninfo(store.conninfo, host=folder), store.server_version)
+        finally:
+            proxy.close()

@@ -1,0 +1,87 @@
+"""A standalone Spark cluster on loopback: a master and two workers, each a process of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pyspark
+
+SPARK_CLASS = Path(pyspark.__file__).parent / "bin" / "spark-class"
+START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class SparkCluster:
+    master: str
+    workers: list[subprocess.Popen[bytes]]
+
+    def busiest_worker(self, seconds: float = 1.0) -> subprocess.Popen[bytes]:
+        """The one whose executor has computed most in that time."""
+        executors = {
+            child: worker
+            for worker in self.workers
+            for child in psutil.Process(worker.pid).children(recursive=True)
+        }
+        before = {child: child.cpu_times().user for child in executors}
+        time.sleep(seconds)
+        return executors[max(executors, key=lambda child: child.cpu_times().user - before[child])]
+
+
+@contextmanager
+def spark_cluster(folder: Path) -> Iterator[SparkCluster]:
+    port = _free_port()
+    address = f"spark://127.0.0.1:{port}"
+    with ExitStack() as running:
+        log = running.enter_context((folder / "cluster.log").open("wb"))
+
+        def start(part: str, *arguments: str) -> subprocess.Popen[bytes]:
+            process = subprocess.Popen(
+                [SPARK_CLASS, f"org.apache.spark.deploy.{part}", "--host", "127.0.0.1", *arguments],
+                env={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_MEMORY": "512m"},
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+            running.callback(end, process)
+            return process
+
+        start("master.Master", "--port", str(port), "--webui-port", "0")
+        _wait_for(folder / "cluster.log", "I have been elected leader", 1)
+        workers = [
+            start(
+                "worker.Worker", "--cores", "1", "--memory", "1200m", "--webui-port", "0",
+                "--work-dir", str(folder / f"work-{number}"), address,
+            )
+            for number in range(2)
+        ]  # fmt: skip
+        _wait_for(folder / "cluster.log", "Successfully registered with master", 2)
+        yield SparkCluster(address, workers)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """With its executors, which are in its group."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _wait_for(log: Path, words: str, times: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while log.read_text(errors="replace").count(words) < times:
+        assert time.monotonic() < deadline, log.read_text(errors="replace")[-2000:]
+        time.sleep(0.2)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

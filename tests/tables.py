@@ -1,0 +1,54 @@
+"""A table of Postgres as the lake sees it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+from psycopg import Connection
+from psycopg.sql import SQL, Identifier
+
+from lakehouse.columns import Column, arrow_schema, read_columns
+from lakehouse.extract import fetch
+from lakehouse.layout import Layout, write_run
+from lakehouse.source import TableSource, read_sources, select_list
+from lakehouse.storage import Storage
+from ridelake.settings import LakeAddress
+
+
+def source_of(connection: Connection, table: str) -> TableSource:
+    """By its name as SQL writes it; it needs a primary key."""
+    (source,) = read_sources(connection, [table])
+    return source
+
+
+def columns_of(connection: Connection, table: str) -> list[Column]:
+    """Of anything that has columns, key or no key; by its bare name."""
+    row = connection.execute("SELECT to_regclass(quote_ident(%s))::oid::bigint", (table,)).fetchone()
+    assert row is not None
+    return read_columns(connection, [row[0]])[row[0]]
+
+
+def rows_of(connection: Connection, table: str) -> pa.Table:
+    """All rows of it, in no order, as the lake takes them."""
+    columns = columns_of(connection, table)
+    return fetch(
+        connection, SQL("SELECT {} FROM {}").format(select_list(columns), Identifier(table)), columns
+    )
+
+
+def exported(connection: Connection, table: str, folder: Path) -> Path:
+    """A file of all its rows, as an epoch writes it."""
+    columns = columns_of(connection, table)
+    storage = Storage.of(LakeAddress.at(folder))
+    stem = str(folder / table.encode().hex())
+    rows = rows_of(connection, table)
+    file = write_run(storage, stem, columns, arrow_schema(columns), [], rows, sealed=True)
+    return Path(file.location)
+
+
+def heap_source(connection: Connection, name: str, order_by: Sequence[str]) -> TableSource:
+    """Also of a table without a key, or of a view: it is only read."""
+    columns = columns_of(connection, name)
+    return TableSource(
+        "ridelake", name, f"ridelake.{name}", 0, tuple(columns), (), None, "", Layout(tuple(order_by))
+    )
