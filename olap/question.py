@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -112,9 +112,10 @@ def _read(name: str, sql: str) -> Question:
 
 
 def _frames(name: str, values: Parameters) -> "FrameAnswer":
-    def frames(tables: "Mapping[str, pl.LazyFrame]") -> "pl.LazyFrame":
-        # Imported when asked for: Polars takes a fifth of a second, and the list of questions needs none.
-        answer: Callable[..., pl.LazyFrame] = import_module(f"olap.questions.{name}").answer
-        return answer(tables, **values)
+    return partial(_asked, name, dict(values))  # by name, so that it can be sent to the engine's process
 
-    return frames
+
+def _asked(name: str, values: Parameters, tables: "Mapping[str, pl.LazyFrame]") -> "pl.LazyFrame":
+    # Imported when asked: Polars takes a fifth of a second, and the list of questions needs none.
+    answer: Callable[..., pl.LazyFrame] = import_module(f"olap.questions.{name}").answer
+    return answer(tables, **values)

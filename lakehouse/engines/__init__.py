@@ -80,7 +80,7 @@ FILES = "the files of an epoch"
 ENGINES = {
     "postgres": Package("psycopg", "the rows in the store, as of now"),
     "duckdb": Package("duckdb", FILES),
-    "polars": Package("polars", FILES),
+    "polars": Package("polars", FILES, apart=True),
     "pyarrow": Package("pyarrow", FILES),
     "datafusion": Package("datafusion", FILES, "engines", apart=True, remote=False),
     "chdb": Package("chdb", FILES, "engines", apart=True, remote=False),

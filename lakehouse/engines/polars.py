@@ -1,6 +1,12 @@
-"""Polars over the files of an epoch: lazy frames, by name in SQL or by hand (`frames`)."""
+"""Polars over the files of an epoch: lazy frames, named in SQL or taken by hand.
 
+It cannot be stopped: its own `cancel` lets the running step end first, and a step can be the whole query.
+And its Rust panics here and there. So it runs in a process of its own, which can be ended.
+"""
+
+import os
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -28,9 +34,14 @@ READS_A_FILE = re.compile(
 FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
+FrameAnswer = Callable[[Mapping[str, pl.LazyFrame]], pl.LazyFrame]
+"""A question in Polars' own words: from the tables, by name, to the answer."""
+
+STDERR = 2
+
+
 class Polars:
-    """See the module. `frames` are the tables and RideTable, for questions in Polars' own words; `reading`
-    is to be open while they are collected."""
+    """See the module. `reading` is open while the frames are read."""
 
     name = "polars"
 
@@ -39,36 +50,67 @@ class Polars:
         frames: Mapping[str, pl.LazyFrame],
         reading: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        self.frames = frames
-        self.reading = reading
+        self._frames = frames
+        self._reading = reading
 
     def version(self) -> str:
         return pl.__version__
 
     def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
-        frame = self.lazy(query, parameters)
-        try:
-            with self.reading():
-                return frame.collect().to_arrow(compat_level=pl.CompatLevel.oldest())
-        except FAILURES as error:
-            raise QueryRejected(f"polars: {error}") from error
+        with self._refusals():
+            return _collected(self._queried(query, parameters))
 
-    def lazy(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pl.LazyFrame:
-        """The query, before it is answered. Raises as `sql` does."""
+    def answer(self, question: FrameAnswer) -> pa.Table:
+        """The question, asked of the frames of the tables and of RideTable. Raises as `sql` does."""
+        with self._refusals():
+            return _collected(question(self._frames))
+
+    def explained(self, question: FrameAnswer | str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
+        """One row: the optimized `plan`, and what Polars `said` of its work while it answered."""
+        with self._refusals():
+            if isinstance(question, str):
+                frame = self._queried(question, parameters)
+            else:
+                frame = question(self._frames)
+            return pa.table({"plan": [frame.explain()], "said": [_overheard(frame.collect)]})
+
+    def _queried(self, query: str, parameters: Parameters) -> pl.LazyFrame:
         refuse_wrong_parameters(query, parameters)
         _refuse_writing(query)
         if parameters:
             query = _bound(query, parameters)
+        # A new context each time: what a query names is forgotten with it.
+        return pl.SQLContext(self._frames).execute(query)
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
         try:
-            with self.reading():
-                # A new context each time: what a query names is forgotten with it.
-                return pl.SQLContext(self.frames).execute(query)
+            with self._reading():
+                yield
         except FAILURES as error:
             raise QueryRejected(f"polars: {error}") from error
 
     def interrupt(self) -> None:
-        """Polars cannot be stopped from another thread: its `cancel` lets the running step end first, and
-        a step can be the whole query. Whoever must end in time has to end the process."""
+        """Its process is ended: see `apart.py`."""
+
+
+def _collected(frame: pl.LazyFrame) -> pa.Table:
+    return frame.collect().to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _overheard(work: Callable[[], object]) -> str:
+    """What Polars tells of its work: it goes to stderr, from code that is not Python's."""
+    with tempfile.TemporaryFile() as kept:
+        stderr = os.dup(STDERR)
+        os.dup2(kept.fileno(), STDERR)
+        try:
+            with pl.Config(verbose=True):
+                work()
+        finally:
+            os.dup2(stderr, STDERR)
+            os.close(stderr)
+        kept.seek(0)
+        return kept.read().decode(errors="replace")
 
 
 @contextmanager

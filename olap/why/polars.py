@@ -3,14 +3,8 @@
 It tells of row groups only where a filter may leave some out, and of rows not at all.
 """
 
-import os
 import re
-import tempfile
-from collections.abc import Callable
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, cast
-
-import polars as pl
 
 from olap.why import Part
 from olap.why.scans import Scans
@@ -21,21 +15,16 @@ if TYPE_CHECKING:
 
 COLUMNS = re.compile(r"^\s*PROJECT (\d+|\*)/(\d+) COLUMNS", re.MULTILINE)
 SCAN = re.compile(r"^\s*Parquet SCAN ", re.MULTILINE)
-FILES = re.compile(rb"Readers init: (\d+) / \((\d+) total\)")
-ROW_GROUPS = re.compile(rb"Predicate pushdown: reading (\d+) / (\d+) row groups")
-STDERR = 2
+FILES = re.compile(r"Readers init: (\d+) / \((\d+) total\)")
+ROW_GROUPS = re.compile(r"Predicate pushdown: reading (\d+) / (\d+) row groups")
 
 
 def explained(engine: "Engine", question: "Question") -> Scans:
     """Raises QueryRejected for what is no query."""
-    polars = cast("Any", engine)  # lakehouse.engines.polars.Polars, which has frames and can be lazy
-    with getattr(engine, "reading", nullcontext)():
-        if question.frames is not None:
-            frame: pl.LazyFrame = question.frames(polars.frames)
-        else:
-            frame = polars.lazy(question.sql, question.parameters)
-        plan = frame.explain()
-        words = _overheard(frame.collect)
+    polars = cast("Any", engine)  # in its own process, which passes `explained` on
+    asked = (question.frames,) if question.frames is not None else (question.sql, dict(question.parameters))
+    (told,) = polars.call("explained", *asked).to_pylist()
+    plan, words = told["plan"], told["said"]
     columns = [(touched.replace("*", total), total) for touched, total in COLUMNS.findall(plan)]
     scans = len(SCAN.findall(plan))
     opened = _sum(FILES.findall(words))
@@ -49,18 +38,3 @@ def explained(engine: "Engine", question: "Question") -> Scans:
 
 def _sum(parts: list[Any]) -> Part:
     return Part(sum(int(touched) for touched, _ in parts), sum(int(total) for _, total in parts))
-
-
-def _overheard(work: Callable[[], object]) -> bytes:
-    """What Polars tells of its work: it goes to stderr, from code that is not Python's."""
-    with tempfile.TemporaryFile() as kept:
-        stderr = os.dup(STDERR)
-        os.dup2(kept.fileno(), STDERR)
-        try:
-            with pl.Config(verbose=True):
-                work()
-        finally:
-            os.dup2(stderr, STDERR)
-            os.close(stderr)
-        kept.seek(0)
-        return kept.read()

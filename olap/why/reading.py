@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # Where the count was seen to be right, and where it is: in this process, or in one of the engine's own.
-COUNTED_HERE = frozenset({"duckdb", "polars", "pyarrow"})
-COUNTED_APART = frozenset({"chdb", "daft", "datafusion", "spark"})
+COUNTED_HERE = frozenset({"duckdb", "pyarrow"})
+COUNTED_APART = frozenset({"chdb", "daft", "datafusion", "polars", "spark"})
 
 
 def reading(engine: "Engine", epoch: "Epoch", work: Callable[[], T]) -> tuple[T, int | None]:

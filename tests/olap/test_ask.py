@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import polars as pl
 import pyarrow as pa
@@ -150,16 +151,16 @@ def test_those_who_agree_are_trusted_and_one_against_one_nobody():
     assert caught.value.trusted == frozenset()
 
 
+def a_cent_more(right, tables):
+    first_row = (pl.int_range(pl.len()) == 0).cast(pl.Int64)
+    return right(tables).with_columns(pl.col("fares_cents") + first_row)
+
+
 def test_a_planted_wrong_answer_fails_the_command_and_shows_no_time(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     right = find("revenue_by_city_and_month")
-
-    def a_cent_more(tables):
-        first_row = (pl.int_range(pl.len()) == 0).cast(pl.Int64)
-        return right.frames(tables).with_columns(pl.col("fares_cents") + first_row)
-
-    planted = replace(right, frames=a_cent_more)
+    planted = replace(right, frames=partial(a_cent_more, right.frames))
     monkeypatch.setitem(questions(), planted.name, planted)
     for more in ((), ("--json",), ("--format", "table"), ("--engine", "polars,duckdb")):
         assert command(settings, "ask", planted.name, *more) == 1
