@@ -44,6 +44,7 @@ COMMANDS = {
     "ask": "olap.commands.ask:ask",
     "xray": "lakehouse.commands.xray:xray",
     "engines": "lakehouse.commands.engines:engines",
+    "bench": "bench.commands.bench:bench",
 }
 
 

@@ -1,0 +1,41 @@
+"""The benchmarks as `ridelake bench` runs them: pytest's, without its screen."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import bench
+from bench.machine import this_machine
+from bench.record import Entry, Record
+from bench.recorder import Recorder
+from ridelake.errors import UsageError
+
+SEED = 1
+# Our own lines instead of pytest's; nothing written beside the user's files; the project's own rules.
+ARGUMENTS = (
+    "--import-mode=importlib",
+    "--strict-markers",
+    "-pno:terminal",
+    "-pno:cacheprovider",
+    "--benchmark-quiet",
+    "-opython_files=bench_*.py",
+    "-opython_functions=bench_*",
+    "-otimeout=900",
+)
+
+
+def run(scale: str, path: Path, only: str | None, told: Callable[[Entry, int, int], None]) -> Record:
+    """Measure, keep the record at `path`, and give it. `told` hears of every benchmark, its number and how
+    many there are. Raises UsageError if `only` selects none; an interrupt leaves a valid partial record."""
+    folder = str(Path(bench.__file__).parent)
+    record = Record.begin(scale, SEED, this_machine())
+    recorder = Recorder(record, path, lambda entry: told(entry, len(record.figures), recorder.selected))
+    selection = ["-k", only] if only else []
+    arguments = [*ARGUMENTS, f"--rootdir={Path(folder).parent}", f"--scale={scale}", *selection, folder]
+    exit_code = pytest.main(arguments, plugins=[recorder])
+    if exit_code == pytest.ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
+    if exit_code in (pytest.ExitCode.NO_TESTS_COLLECTED, pytest.ExitCode.USAGE_ERROR):
+        raise UsageError(f"no benchmark is called like '{only}': leave --only out, or ask for other words")
+    return record
