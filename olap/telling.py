@@ -93,7 +93,13 @@ def answer_and_tell(
         touched = _why(asked, engines, epoch, timeout_seconds) if telling.why else {}
         say_json(report(asked, epoch, touched))
     else:
-        _tell(asked, epoch, telling)
+        _tell_answer(asked, telling)
+        if len(asked.runs) == 1:
+            _tell_run(asked, epoch, telling)
+        else:
+            from olap.why import bytes_touched
+
+            _tell_runs(asked, epoch, bytes_touched(asked, engines, epoch, timeout_seconds))
         if telling.why:
             from olap.why.telling import tell
 
@@ -200,7 +206,7 @@ def _refusal(
     return QueryRejected(f"{sentence(words)}: {meant}" if meant else sentence(words))
 
 
-def _tell(asked: Asked, epoch: "Epoch | None", telling: Telling) -> None:
+def _tell_answer(asked: Asked, telling: Telling) -> None:
     format_ = settled_format(telling.format_, telling.file)
     for_a_person = format_ == "table" and telling.file is None and sys.stdout.isatty()
     rows_max = telling.limit if telling.limit is not None else (TERMINAL_ROWS_MAX if for_a_person else 0)
@@ -209,32 +215,36 @@ def _tell(asked: Asked, epoch: "Epoch | None", telling: Telling) -> None:
     deliver(shown, format_, telling.file)
     if shown.num_rows < rows and format_ != "none":
         note(f"note: the first {shown.num_rows:,} of {rows:,} rows; --limit 0 shows all")
-    if len(asked.runs) == 1:
-        (run,) = asked.runs
-        counted = "1 row" if rows == 1 else f"{rows:,} rows"
-        took = f" in {_seconds(run.usual_seconds)} s" if telling.timing else ""
-        state = "the rows as of now" if run.engine == "postgres" or epoch is None else f"epoch {epoch.number}"
-        note(f"{counted}{took} ({run.engine} {run.version}, {state})")
-    else:
-        _tell_runs(asked, epoch)
 
 
-def _tell_runs(asked: Asked, epoch: "Epoch | None") -> None:
-    heads = (("engine", False), ("seconds", True), ("first", True), ("rows", True), ("equal", False))
-    columns = [(name, "", to_right) for name, to_right in heads]
-    note("\n".join(aligned(columns, [_run_line(run) for run in asked.runs])))
+def _tell_run(asked: Asked, epoch: "Epoch | None", telling: Telling) -> None:
+    (run,) = asked.runs
+    rows = asked.answer.num_rows
+    counted = "1 row" if rows == 1 else f"{rows:,} rows"
+    took = f" in {_seconds(run.usual_seconds)} s" if telling.timing else ""
+    state = "the rows as of now" if run.engine == "postgres" or epoch is None else f"epoch {epoch.number}"
+    note(f"{counted}{took} ({run.engine} {run.version}, {state})")
+
+
+def _tell_runs(asked: Asked, epoch: "Epoch | None", bytes_touched: Mapping[str, int]) -> None:
+    heads = ("engine", "seconds", "first", "rows", "bytes", "equal")
+    columns = [(name, "", name not in ("engine", "equal")) for name in heads]
+    note("\n".join(aligned(columns, [_run_line(run, bytes_touched.get(run.engine)) for run in asked.runs])))
     warm = max(len(run.seconds) for run in asked.runs) - 1
     how = f"median of {warm} interleaved runs after the first" if warm > 1 else "one run after the first"
     lake = f"epoch {epoch.number}; " if epoch else ""
-    note(f"{lake}answers compared first; seconds: {how if warm else 'the first and only run'}")
+    note(
+        f"{lake}answers compared first; seconds: {how if warm else 'the first and only run'}; "
+        "bytes: touched by one more"
+    )
 
 
-def _run_line(run: Run) -> tuple[str, ...]:
+def _run_line(run: Run, bytes_touched: int | None) -> tuple[str, ...]:
     who = f"{run.engine} {run.version}"
     if run.answer is None:
-        return (who, "", "", "", "timed out" if run.timed_out else "refused")
-    rows = f"{run.answer.num_rows:,}"
-    return (who, _seconds(run.usual_seconds), _seconds(run.first_seconds), rows, "✓")
+        return (who, "", "", "", "", "timed out" if run.timed_out else "refused")
+    rows, size = f"{run.answer.num_rows:,}", "–" if bytes_touched is None else f"{bytes_touched:,}"
+    return (who, _seconds(run.usual_seconds), _seconds(run.first_seconds), rows, size, "✓")
 
 
 def _seconds(seconds: float) -> str:
