@@ -58,7 +58,8 @@ def run(home: Path, *arguments: str) -> str:
 def shape(text: str) -> list[str]:
     """Its words without what differs from machine to machine and from run to run: numbers and the room that
     they take, bars, what was counted of what happened, a verdict, a doubt."""
-    passing = r"^doubt: .*\n|^ +(?:HOLDS|DOES NOT HOLD).*\n|^\d+ s: .*\n"  # the last is progress, if it is slow
+    # The last of them is progress, if it is slow.
+    passing = r"^doubt: .*\n|^ +(?:HOLDS|DOES NOT HOLD).*\n|^\d+ s: .*\n"
     text = re.sub(passing, "", text, flags=re.MULTILINE)
     text = re.sub(r"(refused|cancelled by|retries):.*", r"\1:", text)
     text = re.sub(r"([✗✓] [^:]*?):[^.]*\.", r"\1:", text)  # which anomalies the rivals have run into
