@@ -16,6 +16,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.figure import Figure
 from bench.machine import this_machine
+from bench.own.subject import Subject
 from bench.record import Record
 from bench.recorder import Recorder, left_out
 from bench.scale import DEFAULT, SCALES, Scale
@@ -46,10 +47,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    larger = [item for item in items if left_out(item, config.getoption("scale"))]
-    if larger:
-        config.hook.pytest_deselected(items=larger)
-        items[:] = [item for item in items if item not in larger]
+    own = any(isinstance(plugin, Subject) for plugin in config.pluginmanager.get_plugins())
+    others = [
+        item
+        for item in items
+        if left_out(item, config.getoption("scale")) or own != item.path.match("bench/own/*")
+    ]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
 
 
 @pytest.fixture(scope="session")

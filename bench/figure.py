@@ -80,12 +80,13 @@ class Table:
 
 @dataclass(slots=True)
 class Contest:
-    """The samples of several ways, taken in turns."""
+    """The samples of several ways, taken in turns, at what `label` says."""
 
     samples: dict[str, Samples]
+    label: str = ""
 
     def ratio(self, of: str, over: str) -> Ratio:
-        return ratio_of(of, self.samples[of].seconds, over, self.samples[over].seconds)
+        return ratio_of(of, self.samples[of].seconds, over, self.samples[over].seconds, self.label)
 
     def median_seconds(self, name: str) -> float:
         return self.samples[name].median_seconds
@@ -129,7 +130,7 @@ class Figure:
             self.benchmark.pedantic(turns.round, rounds=rounds, iterations=1)  # type: ignore[no-untyped-call]
         prefix = f"{label}: " if label else ""
         self.samples |= {prefix + name: samples for name, samples in turns.samples.items()}
-        return Contest(turns.samples)
+        return Contest(turns.samples, label)
 
     def once(self, work: Callable[[], T]) -> T:
         """Let the fixture time work that measures itself (several processes, a server that is killed)."""

@@ -29,13 +29,15 @@ REPEATS_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How many times as long one way takes as another: the median of the rounds, and its interval."""
+    """How many times as long one way takes as another: the median of the rounds, and its interval. `label`
+    says at what, where a figure has several."""
 
     of: str
     over: str
     median: float
     low: float
     high: float
+    label: str = ""
 
     @property
     def distinguishable(self) -> bool:
@@ -57,13 +59,15 @@ def _times(ratio: float) -> str:
     return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.1f}" if ratio >= 10 else f"{ratio:.2f}"
 
 
-def ratio_of(name: str, seconds: Sequence[float], other: str, others: Sequence[float]) -> Ratio:
+def ratio_of(
+    name: str, seconds: Sequence[float], other: str, others: Sequence[float], label: str = ""
+) -> Ratio:
     """Of the times of two ways, round by round: both sequences are in the order of the rounds."""
     ratios = np.array(seconds) / np.array(others)
     chosen = np.random.default_rng(len(ratios)).integers(0, len(ratios), (RESAMPLES, len(ratios)))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(np.median(ratios[chosen], axis=1), [tail, 1 - tail])
-    return Ratio(name, other, float(np.median(ratios)), float(low), float(high))
+    return Ratio(name, other, float(np.median(ratios)), float(low), float(high), label)
 
 
 @dataclass(frozen=True, slots=True)
