@@ -54,8 +54,8 @@ def verdict(naive: dict[Anomaly, int]) -> Verdict:
 def _because(naive: Seen, store: Seen) -> str:
     counted = ", ".join(f"{times:,} {WORDS[one]}" for one, times in naive.anomalies.items())
     return (
-        f"Without transactions {naive.rides:,} rides leave {counted}; "
-        f"under the same rivals the store's {store.rides:,} rides leave {sum(store.anomalies.values())} of these."
+        f"Without transactions {naive.rides:,} rides leave {counted}; under the same rivals "
+        f"the store's {store.rides:,} rides leave {sum(store.anomalies.values())} of these."
     )
 
 
