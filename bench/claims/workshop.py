@@ -12,8 +12,13 @@ from oltp.store import Store
 
 
 def read_sql(name: str) -> bytes:
-    """A .sql file of this package."""
-    return files("bench").joinpath("claims", f"{name}.sql").read_bytes()
+    """A .sql file of this package, as psycopg takes it."""
+    return read_text(f"{name}.sql").encode()
+
+
+def read_text(name: str) -> str:
+    """A file of this package, in whatever language it is."""
+    return files("bench").joinpath("claims", name).read_text("utf-8")
 
 
 @contextmanager
