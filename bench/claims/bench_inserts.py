@@ -4,15 +4,14 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import closing
-from decimal import Decimal
 from pathlib import Path
 from time import perf_counter
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 
-from bench.claims.inserters import RIDE_TABLE, Batch, DuckDBInserter, Inserter, LakeInserter, PostgresInserter
+from bench.claims.inserters import DuckDBInserter, Inserter, LakeInserter, PostgresInserter
+from bench.claims.rides import Batch, made_up
 from bench.claims.words import Saying
 from bench.claims.workshop import workshop
 from bench.conftest import Ground
@@ -89,21 +88,6 @@ class Inserts:
     def check(self) -> None:
         for name, place in self._places.items():
             assert place.rides().equals(made_up(0, self._taken[name])), f"{name} has other rides"
-
-
-def made_up(first: int, rides: int) -> pa.Table:
-    """Rides with the ids from `first` on; the same id is always the same ride."""
-    ids = np.arange(first, first + rides)
-    cities = np.array(["Stanford", "San Francisco", "New York", "Chicago"])
-    columns = [
-        pa.array(ids),
-        pa.array([f"rider{number % 9973}" for number in ids]),
-        pa.array(3_932_839 + ids % 499),
-        pa.array(cities[ids % 4].tolist()),
-        pa.array(np.where(ids % 12 == 0, "July", "August").tolist()),
-        pa.array([Decimal(int(cents)).scaleb(-2) for cents in 400 + ids * 7919 % 6_000]),
-    ]
-    return pa.table(columns, RIDE_TABLE.names).cast(RIDE_TABLE)
 
 
 def judge(others: tuple[Ratio, ...]) -> Verdict:

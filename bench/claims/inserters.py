@@ -4,7 +4,6 @@ What is there after a crash differs: Postgres and DuckDB force their log to the 
 lake only the catalog is forced, pyiceberg leaves its files to the operating system.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,39 +13,10 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 from pyiceberg.catalog.sql import SqlCatalog
 
+from bench.claims.rides import RIDE_TABLE, Batch
 from bench.claims.workshop import read_sql
 
-RIDE_TABLE = pa.schema(
-    {
-        "RideID": pa.int64(),
-        "Username": pa.string(),
-        "DriverID": pa.int64(),
-        "City": pa.string(),
-        "Month": pa.string(),
-        "Price": pa.decimal128(12, 2),
-    }
-)
 INSERT_RIDE = "INSERT INTO RideTable VALUES (%s, %s, %s, %s, %s, %s)"
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rides of schema RIDE_TABLE in the two forms that drivers take, made before anybody's time runs."""
-
-    table: pa.Table
-    columns: list[list[object]]
-
-    @classmethod
-    def of(cls, table: pa.Table) -> "Batch":
-        return cls(table, [column.to_pylist() for column in table.columns])
-
-    @property
-    def row(self) -> list[object]:
-        """The first."""
-        return [column[0] for column in self.columns]
-
-    def __len__(self) -> int:
-        return len(self.table)
 
 
 class Inserter(Protocol):
