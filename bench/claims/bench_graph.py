@@ -53,9 +53,7 @@ def bench_graph(figure: Figure, ground: Ground, tmp_path: Path) -> None:
         }
     lengths = {question: lengths_of(texts) for question, texts, _ in _questions(len(known.people))}
     figure.rows = len(known.people) + len(known.friendships)
-    figure.checked(
-        f"{', '.join(engines)} count the same people, for each question and each person asked about"
-    )
+    figure.checked(f"{', '.join(engines)} count the same people, in every question")
     figure.table("Milliseconds a question, characters of its text", list(_rows(contests, lengths)))
     figure.chart(_bars(contests))
     ratios = [figure.ratio(contest.ratio(POSTGRES, GRAPH)) for contest in contests.values()]
@@ -154,7 +152,8 @@ def _graph(path: Path, known: People) -> Iterator[Ask]:
             # The reach of the pattern is in the text, so only the first value is asked for.
             result = connection.execute(text, {"1": values[0]})
             assert not isinstance(result, list)
-            return int(result.get_next()[0])
+            (count,) = result.get_next()
+            return int(count)
 
         yield ask
 
