@@ -32,6 +32,7 @@ from ridelake.settings import LakeAddress
 ROWS, INDEX, COLUMNS = "Postgres", "Postgres with a covering index", "DuckDB over Parquet"
 AVERAGE = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
 AVERAGE_INDEXED = "SELECT AVG(Price) FROM IndexedRideTable WHERE City = 'Stanford' AND Month = 'July'"
+PARQUET = "rides.parquet"
 QUESTIONS = ("average_price", "revenue_by_city_and_month", "busiest_pickup_zones")
 
 Average = Callable[[], float]
@@ -47,6 +48,7 @@ def bench_average_price(figure: Figure, ground: Ground, epoch: Epoch, tmp_path: 
     for part in (rides.slice(0, len(rides) // 10), rides, pa.concat_tables([rides] * 10)):
         with workshop(ground.store) as connection, _averages(connection, part, tmp_path) as ways:
             contests[len(part)] = figure.in_turns(ways, _equal, label=f"{len(part):,} rows")
+            sizes = _sizes(connection, tmp_path / PARQUET)
     figure.rows = max(contests)
     figure.checked("at each size the averages over rows, index and columns are equal to a relative 1e-9")
     figure.chart(_lines(contests))
@@ -57,6 +59,7 @@ def bench_average_price(figure: Figure, ground: Ground, epoch: Epoch, tmp_path: 
             for rows, contest in contests.items()
         ],
     )
+    figure.table(f"Bytes of {figure.rows:,} rows", [sizes])
     plain = {rows: figure.ratio(contest.ratio(ROWS, COLUMNS)) for rows, contest in contests.items()}
     indexed = {rows: figure.ratio(contest.ratio(INDEX, COLUMNS)) for rows, contest in contests.items()}
     figure.state(Saying.AVERAGE_PRICE, *judge_columns(plain, indexed[figure.rows]))
@@ -72,7 +75,7 @@ def _averages(
     copy_into(connection, "ridetable", frame)
     connection.execute(read_sql("ride_table_index"))
     connection.execute("VACUUM (ANALYZE) RideTable, IndexedRideTable")
-    file = folder / f"{len(rides)}.parquet"
+    file = folder / PARQUET
     pq.write_table(rides, file, compression="zstd")
     with duckdb.connect(":memory:") as columns:
         columns.read_parquet(str(file)).create_view("RideTable")
@@ -81,6 +84,14 @@ def _averages(
             INDEX: lambda: float(connection.execute(AVERAGE_INDEXED).fetchall()[0][0]),
             COLUMNS: lambda: float(columns.execute(AVERAGE).fetchall()[0][0]),
         }
+
+
+def _sizes(connection: Connection[TupleRow], file: Path) -> dict[str, Cell]:
+    row = connection.execute(
+        "SELECT pg_table_size('IndexedRideTable'), pg_indexes_size('IndexedRideTable')"
+    ).fetchone()
+    assert row is not None
+    return {"the rows in Postgres": row[0], "the covering index": row[1], "Parquet": file.stat().st_size}
 
 
 def _equal(answers: dict[str, float]) -> None:

@@ -63,7 +63,8 @@ def bench_graph(figure: Figure, ground: Ground, tmp_path: Path) -> None:
 
 
 def judge_graph(ratios: list[Ratio], lengths: list[dict[str, int]]) -> tuple[Verdict, str]:
-    """`ratios`: of the best row store over the graph engine, for each question, the last the farthest."""
+    """`ratios`: of Postgres over the graph engine, for each question, the last the farthest; `lengths`: the
+    characters of each question's text."""
     shorter = all(length[GRAPH] < length[POSTGRES] for length in lengths)
     faster = [ratio.distinguishable and ratio.median > 1 for ratio in ratios]
     told = (

@@ -14,7 +14,7 @@ from bench.claims.words import Saying
 from bench.claims.work_done import work_of
 from bench.claims.workshop import read_sql, workshop
 from bench.conftest import Ground
-from bench.figure import Figure, Verdict
+from bench.figure import Axis, Chart, Figure, Series, Verdict
 from bench.sampling import Ratio
 
 NORMALISED, FLAT = "the normalised model", "the wide table"
@@ -146,6 +146,11 @@ def bench_documents(figure: Figure, ground: Ground) -> None:
             for (task, model), done in work.items()
         ],
     )
+    bars = [
+        Series(model, [*TASKS], [contests[task].median_seconds(model) * 1000 for task in TASKS])
+        for model in STORED
+    ]
+    figure.chart(Chart("bars", "One ride, and all of them", Axis("task"), Axis("ms", log=True), bars))
     ratios = {task: figure.ratio(contest.ratio(DOCUMENTS, TABLES)) for task, contest in contests.items()}
     pages = [work[FETCH, model].pages for model in STORED]
     logged = [work[UPDATE, model].log_bytes for model in STORED]
