@@ -20,7 +20,7 @@ from bench.sampling import Ratio, ratio_of
 
 POSTGRES, DUCKDB, LAKE = "Postgres", "DuckDB", "an Iceberg table"
 # Rides in a commit → commits a round. Of the lake one: it is the slowest, and its rows are as many as wanted.
-COMMITS = {1: 20, 10: 20, 100: 10, 1_000: 3}
+COMMITS = {1: 10, 10: 10, 100: 5, 1_000: 2}
 SEEN_FOR_P99 = 100  # commits; of fewer, the hundredth part is nobody
 
 Milliseconds = dict[tuple[str, int], list[list[float]]]  # (place, rides in a commit) → round → commit
@@ -38,7 +38,7 @@ def bench_single_inserts(figure: Figure, ground: Ground, tmp_path: Path) -> None
         )
         contest.play(1)  # cold: plans unmade, files not there
         contest.ms.clear()
-        figure.once(lambda: contest.play(figure.scale.rounds_min))
+        figure.once(lambda: contest.play(2 * figure.scale.rounds_min))
         figure.rows = contest.check()
         figure.facts["files of the Iceberg table"] = lake.files()
     fsync_ms = figure.facts["ms of a bare fsync"] = _fsync_ms(tmp_path / "fsync")
