@@ -23,6 +23,7 @@ ARGUMENTS = (
     "-opython_files=bench_*.py",
     "-opython_functions=bench_*",
     "-otimeout=900",
+    "-Wignore:Benchmark fixture was not used",  # where a benchmark is skipped, which it says itself
 )
 
 
