@@ -6,7 +6,6 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pytest
-from psycopg.sql import SQL
 
 from bench.figure import Axis, Chart, Contest, Figure, Series
 from bench.own.asking import (
@@ -121,10 +120,9 @@ def bench_insert(figure: Figure, subject: Subject, tmp_path: Path) -> None:
 
 def bench_size(figure: Figure, subject: Subject, tmp_path: Path) -> None:
     figure.title = "How much room does it take?"
-    sizes = SQL("SELECT pg_table_size({0}::regclass), pg_indexes_size({0}::regclass)")
+    sizes = "SELECT pg_table_size(%(oid)s::oid::regclass), pg_indexes_size(%(oid)s::oid::regclass)"
     with subject.store.connect() as connection:
-        name = ".".join(f'"{part}"' for part in subject.relation)
-        found = connection.execute(sizes.format(name)).fetchone()
+        found = connection.execute(sizes, {"oid": subject.state.relation}).fetchone()
     assert found is not None
     with duckdb.connect() as database:
         rows = database.read_parquet(subject.state.locations)

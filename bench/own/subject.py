@@ -16,7 +16,7 @@ from lakehouse.catalog import Lake
 from lakehouse.columns import Column, read_columns
 from lakehouse.epoch import Epoch, TableState
 from lakehouse.take import take_snapshot
-from oltp.store import Store, open_store
+from oltp.store import Store, open_store, transaction
 from ridelake.errors import BadInput
 from ridelake.settings import LakeAddress, Settings
 
@@ -104,7 +104,7 @@ def _load(store: Store, path: Path) -> tuple[str, ...]:
         connection.execute(_create(key, kept))
         names = SQL(", ").join(map(Identifier, kept))
         copy = SQL("COPY {} ({}) FROM STDIN").format(Identifier("public", LOADED), names)
-        with connection.transaction(), connection.cursor().copy(copy) as into:
+        with transaction(connection), connection.cursor().copy(copy) as into:
             for batch in rows.select(list(kept)).to_batches(max_chunksize=50_000):
                 for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     into.write_row(row)
