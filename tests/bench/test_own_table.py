@@ -56,7 +56,7 @@ def test_any_table_with_a_key_is_measured_and_its_database_is_as_before(store: S
     assert all(figure["checked"] for figure in figures.values())
     assert figures["scan"]["rows"] == figures["size"]["rows"] == 500
     labels = [ratio["label"] for ratio in figures["group_by"]["ratios"]]
-    assert labels == ["2 groups of gift", "30 groups of day"]
+    assert labels == ["2 groups of gift", "500 groups of placed"]
     with store.connect() as connection:
         assert connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (SCHEMA,)).fetchone() is None
         assert connection.execute('SELECT count(*) FROM "my shop"."the ""Orders"" now"').fetchone() == (500,)
