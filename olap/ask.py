@@ -50,9 +50,11 @@ class Run:
     @property
     def usual_seconds(self) -> float:
         """The median of the warm runs, or the cold one where it is the only one."""
+        if len(self.seconds) == 1:
+            return self.seconds[0]
         from statistics import median  # not needed by `sql`, whose start it would slow
 
-        return median(self.seconds[1:] or self.seconds)
+        return median(self.seconds[1:])
 
 
 @dataclass(frozen=True, slots=True)

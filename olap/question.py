@@ -1,6 +1,5 @@
 """A question: one text of SQL for the engines that speak it, one function of frames for Polars."""
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -73,6 +72,8 @@ def find(name: str) -> Question:
     known = questions()
     if name in known:
         return known[name]
+    import difflib  # only who mistypes a name loads it
+
     nearest = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=3, cutoff=0.5)
     meant = f"did you mean {' or '.join(nearest)}? " if nearest else ""
     raise UsageError(f"there is no question '{name}': {meant}run `ridelake ask` for the list")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.engines import ENGINE_NAMES, left_out_of_all, open_engines
-from olap.answer import checksum
 from olap.ask import ROUNDS_MAX, Asked, Run, ask
 from olap.comparison import AnswersDiffer
 from olap.formats import aligned
@@ -137,6 +136,8 @@ def report(
     asked: Asked, epoch: "Epoch | None", touched: "Mapping[str, Touched] | None" = None
 ) -> dict[str, Any]:
     """The form of `--json`: who answered, how fast, and what the answer's checksum is; and why."""
+    from olap.answer import checksum
+
     return {
         "question": asked.question.name or None,
         "sql": asked.question.sql,

@@ -10,7 +10,8 @@ A new engine is one file here with a context manager `opened(settings, epoch)`, 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib import import_module, metadata, resources
+from importlib import import_module, resources
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
@@ -64,8 +65,15 @@ class Package:
     cancels: bool = False
     remote: bool = True
 
+    @property
+    def here(self) -> bool:
+        """Whether it is installed; each is imported by the name that pip knows."""
+        return find_spec(self.distribution) is not None
+
     def version(self) -> str | None:
         """None if it is not installed."""
+        from importlib import metadata  # takes longer than all else that a list of engines needs
+
         try:
             return metadata.version(self.distribution)
         except metadata.PackageNotFoundError:
@@ -98,7 +106,7 @@ def left_out_of_all(settings: "Settings") -> list[str]:
     return [
         name
         for name, package in ENGINES.items()
-        if package.version() is None
+        if not package.here
         or (settings.lake.remote and not package.remote)
         or (name == "spark" and settings.spark_master is None)
     ]
@@ -132,7 +140,7 @@ def _refuse_unready(name: str, settings: "Settings", epoch: "Epoch | None") -> N
     if name not in ENGINES:
         raise UsageError(f"there is no engine {name}: choose one of {', '.join(ENGINE_NAMES)}")
     package = ENGINES[name]
-    if package.version() is None:
+    if not package.here:
         raise NotReady(f"engine {name} is not installed: `{package.install}`")
     if epoch is None and name != "postgres":
         raise NotReady(f"no epoch yet for {name} to read: run `ridelake snapshot`")

@@ -113,6 +113,12 @@ def test_all_columns_cost_everything(wide):
         assert touched.bytes >= FILES * GROUPS * CHUNK_BYTES
 
 
+def test_duckdb_explains_a_query_whose_plan_begins_with_a_cte(wide):
+    twice = "SELECT city FROM few UNION SELECT city FROM few"
+    query = f"WITH few AS MATERIALIZED (SELECT city FROM wide WHERE city < 2) {twice}"
+    assert reason(wide, "duckdb", query).rows_returned == 2
+
+
 def test_an_engine_whose_reading_is_not_counted_has_no_bytes(wide):
     """It may map files into memory, as chDB does unless told not to, and then the count says nothing."""
     settings, epoch = wide

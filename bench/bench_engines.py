@@ -1,0 +1,123 @@
+"""What we cost: each engine through us and without us, over the same files, with the same query, in turns.
+
+    bare    bare.py: the library, called as its own documentation calls it
+    ours    open_engine(…).sql(…): checked, written in the engine's dialect, from its own process by a socket
+
+Every answer of every round is compared with DuckDB's before a figure is told.
+"""
+
+from collections.abc import Callable
+from time import perf_counter
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.bare import TABLE, Answer, as_table, bare
+from bench.conftest import Ground
+from bench.spread import interval, spread
+from lakehouse.engines import ENGINE_NAMES, open_engine, open_engines
+from lakehouse.epoch import Epoch
+from olap.answer import difference
+from olap.ask import ask
+from olap.question import find
+from ridelake.settings import Settings
+
+QUERIES = {
+    "five groups": "SELECT city_id, count(*) AS rides, CAST(sum(fare_cents) AS bigint) AS cents"
+    " FROM rides GROUP BY city_id ORDER BY city_id",
+    "one ride": "SELECT ride_id, status, fare_cents FROM rides WHERE ride_id = 77777",
+    "20,000 rows": "SELECT * FROM rides WHERE ride_id <= 20000",
+}
+ROUNDS = 15
+WARM_UP_ROUNDS = 3
+SLOW = {"spark": 9}  # rounds; its queries take a second
+
+# What is promised of the overhead: this share of the bare time, and this much.
+SHARE, MS = 0.05, 20.0
+
+
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def bench_overhead(benchmark: BenchmarkFixture, ground: Ground, epoch: Epoch, name: str) -> None:
+    benchmark.group = "our overhead over the bare engine"
+    settings = store_of(ground)
+    where = [ground.store.conninfo] if name == "postgres" else epoch.tables[TABLE].locations
+    rows = []
+    with (
+        open_engine("duckdb", settings, epoch) as reference,
+        open_engine(name, settings, epoch) as engine,
+        bare(name, where) as ask_bare,
+    ):
+        benchmark.extra_info["engine"] = f"{name} {engine.version()}"
+
+        def in_turns() -> None:
+            for told, query in QUERIES.items():
+                equal = reference.sql(query)
+                ours, theirs = _in_turns(engine.sql, ask_bare, query, equal, SLOW.get(name, ROUNDS))
+                rows.append(_row(told, ours, theirs))
+
+        benchmark.pedantic(in_turns, rounds=1)
+    benchmark.extra_info |= {"promised": f"5 % + {MS:g} ms", "overhead": rows, "answers": "those of duckdb"}
+
+
+def _in_turns(
+    ours: Callable[[str], pa.Table],
+    theirs: Callable[[str], tuple[float, Answer]],
+    query: str,
+    equal: pa.Table,
+    rounds: int,
+) -> tuple[list[float], list[float]]:
+    """Seconds of each round; those of the first rounds, in which plans and caches are made, are not kept."""
+    ours_seconds: list[float] = []
+    bare_seconds: list[float] = []
+    ordered = "ORDER BY" in query
+    for turn in range(WARM_UP_ROUNDS + rounds):
+
+        def by_us() -> pa.Table:
+            started = perf_counter()
+            answer = ours(query)
+            ours_seconds.append(perf_counter() - started)
+            return answer
+
+        def by_them() -> pa.Table:
+            seconds, answer = theirs(query)
+            bare_seconds.append(seconds)
+            return as_table(answer, equal.schema)
+
+        for way in (by_us, by_them) if turn % 2 else (by_them, by_us):
+            assert difference(equal, way(), ordered=ordered) is None
+    return ours_seconds[WARM_UP_ROUNDS:], bare_seconds[WARM_UP_ROUNDS:]
+
+
+def _row(query: str, ours: list[float], theirs: list[float]) -> dict[str, object]:
+    bare_ms, ours_ms = 1e3 * np.array(theirs), 1e3 * np.array(ours)
+    over, *_ = spread(ours_ms - bare_ms)
+    return {
+        "query": query,
+        "bare_ms": spread(bare_ms)[0],
+        "ours_ms": spread(ours_ms)[0],
+        "overhead_ms": interval(ours_ms - bare_ms, 1),
+        "kept": "yes" if over <= SHARE * spread(bare_ms)[0] + MS else "no",
+    }
+
+
+def bench_all_engines(benchmark: BenchmarkFixture, ground: Ground, epoch: Epoch) -> None:
+    """`ridelake ask average_price --engine all`: all open, all asked once, all answers compared."""
+    benchmark.group = "one question of all engines"
+    names = [name for name in ENGINE_NAMES if name != "spark"]
+    question = find("average_price")
+    opening: list[float] = []
+
+    def asked() -> None:
+        started = perf_counter()
+        with open_engines(names, store_of(ground), epoch) as engines:
+            opening.append(perf_counter() - started)
+            ask(question, engines, epoch, rounds_max=1)
+
+    benchmark.pedantic(asked, rounds=3, warmup_rounds=1)
+    benchmark.extra_info |= {"engines": len(names), "opening_s": spread(opening)[0]}
+
+
+def store_of(ground: Ground) -> Settings:
+    return Settings(ground.settings.home, ground.settings.lake, dsn=ground.store.conninfo)

@@ -1,0 +1,112 @@
+"""A small answer, whole process: `ridelake sql` beside a bare `python -c "import duckdb; …"`, in turns.
+
+    duckdb rows     import duckdb, read_parquet of the same files, fetchall, the csv module
+    duckdb Arrow    the same by to_arrow_table, which loads pyarrow and numpy
+
+All print the same bytes, which are compared in every round. Python may keep what it has compiled, for all of
+them: whoever measures with PYTHONDONTWRITEBYTECODE compiles our sources anew at every start.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from time import perf_counter
+
+import numpy as np
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.conftest import Ground
+from bench.spread import interval, spread, told
+from lakehouse.epoch import Epoch
+
+ROUNDS = 15
+QUERIES = {
+    "numbers": "SELECT city_id, count(*) AS rides FROM rides GROUP BY city_id ORDER BY city_id",
+    "an average": "SELECT avg(fare_cents) AS mean FROM rides WHERE status = 'completed'",
+    "texts": "SELECT ride_id, status FROM rides WHERE ride_id <= 5 ORDER BY ride_id",
+}
+PYTHON = ("env", "-u", "PYTHONDONTWRITEBYTECODE", sys.executable)
+HEAD = """
+import csv, json, sys, duckdb
+query, *files = json.loads(sys.argv[1])
+connection = duckdb.connect()
+connection.read_parquet(files).create_view("rides")
+write = csv.writer(sys.stdout, lineterminator="\\n")
+"""
+ROWS = """
+answer = connection.sql(query)
+write.writerow(answer.columns)
+write.writerows(answer.fetchall())
+"""
+ARROW = """
+answer = connection.sql(query).to_arrow_table()
+write.writerow(answer.column_names)
+write.writerows(zip(*(column.to_pylist() for column in answer.columns)))
+"""
+
+
+def bench_small_answer(benchmark: BenchmarkFixture, ground: Ground, epoch: Epoch) -> None:
+    benchmark.group = "a small answer, whole process"
+    rows = []
+
+    def in_turns() -> None:
+        for name, query in QUERIES.items():
+            rows.append(_row(name, _seconds(_ways(ground, epoch, query))))
+
+    benchmark.pedantic(in_turns, rounds=1)
+    benchmark.extra_info |= {"rounds": ROUNDS, "promised": "1.3 of duckdb rows", "processes": rows}
+
+
+def bench_nothing_asked(benchmark: BenchmarkFixture) -> None:
+    """What any process costs: Python alone, `import duckdb`, `ridelake --version`."""
+    benchmark.group = "a process that is asked nothing"
+    ways = {
+        "python": [*PYTHON, "-c", "pass"],
+        "duckdb": [*PYTHON, "-c", "import duckdb"],
+        "ridelake": [*PYTHON, "-m", "ridelake", "--version"],
+    }
+    seconds: dict[str, np.ndarray] = {}
+    benchmark.pedantic(lambda: seconds.update(_seconds(ways, same=False)), rounds=1)
+    for name, of in seconds.items():
+        benchmark.extra_info |= told(f"{name}_ms", 1e3 * of)
+
+
+def _ways(ground: Ground, epoch: Epoch, query: str) -> dict[str, list[str]]:
+    given = json.dumps([query, *epoch.tables["rides"].locations])
+    return {
+        "rows": [*PYTHON, "-c", HEAD + ROWS, given],
+        "arrow": [*PYTHON, "-c", HEAD + ARROW, given],
+        "ours": [*PYTHON, "-m", "ridelake", "--lake", ground.settings.lake.root, "sql", query],
+    }
+
+
+def _seconds(ways: dict[str, list[str]], *, same: bool = True) -> dict[str, np.ndarray]:
+    """Of each round; those of the first, in which files are read and sources compiled, are not kept."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(1 + ROUNDS):
+        said = set()
+        for name, command in ways.items():
+            seconds, output = _run(command)
+            taken[name].append(seconds)
+            said.add(output)
+        assert len(said) == 1 or not same, said
+    return {name: np.array(of[1:]) for name, of in taken.items()}
+
+
+def _run(command: Sequence[str]) -> tuple[float, bytes]:
+    started = perf_counter()
+    done = subprocess.run(command, check=True, capture_output=True)
+    return perf_counter() - started, done.stdout
+
+
+def _row(name: str, seconds: dict[str, np.ndarray]) -> dict[str, object]:
+    ours, rows, arrow = (seconds[way] for way in ("ours", "rows", "arrow"))
+    return {
+        "answer": name,
+        "duckdb_rows_ms": 1e3 * spread(rows)[0],
+        "duckdb_arrow_ms": 1e3 * spread(arrow)[0],
+        "ours_ms": 1e3 * spread(ours)[0],
+        "of_rows": interval(ours / rows),
+        "of_arrow": interval(ours / arrow),
+    }
