@@ -32,9 +32,9 @@ def bench_data_frames(figure: Figure, epoch: Epoch) -> None:
     figure.title = "By column or by row: which way are frames and matrices made to be read?"
     rides = rides_table(epoch, FRAME_ROWS)
     figure.rows = rides.num_rows
-    walks = figure.in_turns(_frame_walks(rides), _assert_values_equal, label="all values of a frame")
-    ones = figure.in_turns(_frame_ones(rides), _assert_first, label="one of a frame")
-    sums = figure.in_turns(_matrix_sums(), _assert_sums_equal, label="sums over a matrix")
+    walks = figure.in_turns(_frame_walks(rides), _assert_values_equal, label="walk")
+    ones = figure.in_turns(_frame_ones(rides), _assert_first, label="get")
+    sums = figure.in_turns(_matrix_sums(), _assert_sums_equal, label="sum")
     figure.checked("every walk has visited the same values; sums by row, and by column, are the same")
     _tell(figure, f"All values of a frame of {FRAME_ROWS} rides", walks)
     _tell(figure, f"One column, or one row, of a frame of {FRAME_ROWS} rides", ones)
@@ -93,15 +93,12 @@ def _matrix_sums() -> dict[str, Callable[[], list[float]]]:
     """Of whole numbers, whose sums do not depend on their order."""
     whole = np.random.default_rng(SEED).integers(0, 100, (MATRIX_ROWS, MATRIX_ROWS))
     by_row, by_column = np.ascontiguousarray(whole, float), np.asfortranarray(whole, float)
-    frame = pd.DataFrame(by_column)
     every = range(MATRIX_ROWS)
     return {
         "NumPy in C order, by row": lambda: [by_row[i].sum() for i in every],
         "NumPy in C order, by column": lambda: [by_row[:, i].sum() for i in every],
         "NumPy in Fortran order, by row": lambda: [by_column[i].sum() for i in every],
         "NumPy in Fortran order, by column": lambda: [by_column[:, i].sum() for i in every],
-        "pandas of one type, by row": lambda: [frame.iloc[i].to_numpy().sum() for i in every],
-        "pandas of one type, by column": lambda: [frame[i].to_numpy().sum() for i in every],
     }
 
 

@@ -67,10 +67,10 @@ def _judge(figure: Figure, losses: dict[str, dict[str, int]], price: str) -> Non
     exact = [writer for writer in losses if writer not in losing]
     pairs = [lost for of_writer in losses.values() for lost in of_writer.values()]
     verdict: Verdict = "holds" if all(pairs) else "holds in part" if any(pairs) else "does not hold"
-    words = [f"{writer} changes {most:,}" for writer, most in losing.items()]
+    words = [f"{most:,} change when written with {writer}" for writer, most in losing.items()]
     figure.state(
         Saying.FLOATS_AS_TEXT,
         verdict,
-        f"Of {figure.rows:,} floats, {', '.join(words) or 'no writer changes any'}; "
-        f"what {', '.join(exact) or 'nobody'} wrote was read by all as it was. {price}",
+        f"Of {figure.rows:,} floats, {', '.join(words) or 'none changes'}; "
+        f"what {', '.join(exact) or 'nobody'} wrote, every reader reads as it was. {price}",
     )

@@ -125,7 +125,8 @@ def _judge(figure: Figure, contest: Contest, sizes: dict[str, int], zstd: dict[s
     figure.state(
         Saying.PARQUET,
         verdict,
-        f"Over {figure.rows:,} rides, {faster[0].words()}, and {faster[1].words()}, where up to {TIMES_FASTER} "
-        f"is said. CSV has {smaller[0]:.1f} and {smaller[1]:.1f} times the bytes of Parquet, where up to "
-        f"{TIMES_SMALLER} is said; behind zstd as well it has {behind_zstd[0]:.1f} and {behind_zstd[1]:.1f}.",
+        f"Over {figure.rows:,} rides, {faster[0].words()}, and {faster[1].words()}, where up to "
+        f"{TIMES_FASTER} is said. CSV has {smaller[0]:.1f} and {smaller[1]:.1f} times the bytes of Parquet, "
+        f"where up to {TIMES_SMALLER} is said; compressed with zstd, as Parquet is, {behind_zstd[0]:.1f} and "
+        f"{behind_zstd[1]:.1f} times.",
     )

@@ -79,7 +79,7 @@ WRITERS: dict[str, Callable[[Floats, Path], None]] = {
     # 17 digits are enough for any float64, and 15 are what a spreadsheet keeps.
     "17 digits": partial(_write_digits, ".17g"),
     "15 digits": partial(_write_digits, ".15g"),
-    "6 behind the point": partial(_write_digits, ".6f"),
+    "6 digits behind the point": partial(_write_digits, ".6f"),
 }
 READERS: dict[str, Callable[[Path], Floats]] = {
     "Python's float": _read_python,
