@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from bench.claims.floats import COLUMN, READERS, THE_LECTURES, WRITERS, Floats, changed, floats, through_json
 from bench.claims.words import Saying
 from bench.conftest import SEED
-from bench.figure import Cell, Figure, Verdict
+from bench.figure import Axis, Cell, Chart, Figure, Series, Verdict
 
 
 def bench_floats_as_text(figure: Figure, tmp_path: Path) -> None:
@@ -37,6 +37,10 @@ def bench_floats_as_text(figure: Figure, tmp_path: Path) -> None:
         for writer in WRITERS
     ]
     figure.table(f"Values of {figure.rows:,} that have changed", table)
+    worst: list[Cell] = [max(losses[writer].values()) for writer in losses]
+    bars = [Series("changed", list(losses), worst)]
+    title = f"Values of {figure.rows:,} that have changed, by the worst reader"
+    figure.chart(Chart("bars", title, Axis("written by"), Axis("values"), bars))
     figure.facts["changed_through_json"] = losses["JSON"]["json"]
     figure.facts["lectures_number_is"] = repr(THE_LECTURES)  # its last digit was never there
     figure.facts["pandas"] = pd.__version__

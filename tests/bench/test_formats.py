@@ -23,7 +23,7 @@ each_format = pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.nam
 
 
 def rides(rows: int) -> pa.Table:
-    """With nulls, other alphabets, negative and large numbers, microseconds, times with and without a zone."""
+    """With nulls, other alphabets, negative and large numbers, microseconds, with a zone and without."""
     one = {
         "ride_id": [2**63 - 1 - n for n in range(rows)],
         "fare_cents": [-n for n in range(rows)],
