@@ -40,6 +40,6 @@ def _told(one: Measured, shares: tuple[float, float]) -> str:
     bookings, questions = one.best
     fresh = "always fresh" if one.age_seconds_p95 == 0 else f"up to {one.age_seconds_p95:.1f} s behind (p95)"
     return (
-        f"{one.name} reaches {shares[0]:.0%} of the best bookings/s ({bookings:,.0f}) and {shares[1]:.0%} of the "
-        f"best questions/s ({questions:,.0f}), {fresh}, with {as_words(one.area)} ({one.area:.2f})"
+        f"{one.name} reaches {shares[0]:.0%} of the best bookings/s ({bookings:,.0f}) and {shares[1]:.0%} of "
+        f"the best questions/s ({questions:,.0f}), {fresh}, with {as_words(one.area)} ({one.area:.2f})"
     )
