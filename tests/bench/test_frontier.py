@@ -144,7 +144,7 @@ def test_no_client_outlives_its_parent(end: signal.Signals):
     with parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"at work\n"
-        clients = psutil.Process(parent.pid).children()
+        clients = psutil.Process(parent.pid).children(recursive=True)
         assert len(clients) >= 2
         parent.send_signal(end)
         _, left = psutil.wait_procs(clients, timeout=ENDED_SECONDS_MAX)
