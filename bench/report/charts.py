@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.report.axes import axis_of, can_be_log, folded, interval, layout_of, log_range
-from bench.report.marks import across, signed, place
+from bench.report.marks import across, place, signed
 from bench.report.palette import FAINT, INK, RAMP, colours_of, engine_colour, symbols_of
 from bench.report.quantities import digits, number
 
