@@ -45,6 +45,8 @@ COMMANDS = {
     "xray": "lakehouse.commands.xray:xray",
     "engines": "lakehouse.commands.engines:engines",
     "bench": "bench.commands.bench:bench",
+    "report": "bench.commands.report:report",
+    "compare": "bench.commands.compare:compare",
 }
 
 
