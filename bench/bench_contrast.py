@@ -19,6 +19,8 @@ from olap.ask import ask
 from olap.question import questions
 from olap.why import why
 
+pytestmark = pytest.mark.scale("full")
+
 ENGINES = ("postgres", "duckdb")
 SWEEP_ROUNDS = 9
 STEPS = 13  # from one row to a tenth of all: by more than that nobody's order is in doubt

@@ -24,6 +24,8 @@ from olap.ask import ask
 from olap.question import find
 from ridelake.settings import Settings
 
+pytestmark = pytest.mark.scale("full")
+
 QUERIES = {
     "five groups": "SELECT city_id, count(*) AS rides, CAST(sum(fare_cents) AS bigint) AS cents"
     " FROM rides GROUP BY city_id ORDER BY city_id",

@@ -26,6 +26,8 @@ from olap.answer import difference
 from olap.ask import timed
 from olap.question import questions
 
+pytestmark = pytest.mark.scale("full")
+
 RIDES = 1_000_000
 ROUNDS = 5
 SLOW = {"spark": 2, "daft": 2}  # a question takes them up to a second

@@ -14,11 +14,14 @@ from collections.abc import Sequence
 from time import perf_counter
 
 import numpy as np
+import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.conftest import Ground
 from bench.spread import interval, spread, told
 from lakehouse.epoch import Epoch
+
+pytestmark = pytest.mark.scale("full")
 
 ROUNDS = 15
 QUERIES = {
