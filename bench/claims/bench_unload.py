@@ -43,9 +43,14 @@ def bench_unload(figure: Figure, ground: Ground, epoch: Epoch, tmp_path: Path) -
     )
     figure.rows = epoch.tables["rides"].rows
     rides = rides_table(epoch, figure.rows).sort_by("ride_id")
+    paths: dict[str, Path] = {}
+
+    def compare(found: dict[str, Path]) -> None:
+        _assert_all_are(rides, found)
+        paths.update(found)
+
     with _unloads(ground, rides, tmp_path) as ways:
-        contest = figure.in_turns(ways, partial(_assert_all_are, rides))
-        paths = {name: unload() for name, unload in ways.items()}
+        contest = figure.in_turns(ways, compare)
     figure.checked("the rides in each file, sorted by their number, equal those of the epoch")
     sizes = {name: path.stat().st_size for name, path in paths.items()}
     zstd = {name: len(pa.compress(path.read_bytes(), codec="zstd")) for name, path in paths.items()}
