@@ -52,7 +52,7 @@ class Standing:
         fresh = "always fresh" if age == 0 else f"up to {age:.1f} s behind (p95)"
         return (
             f"{self.measured.name} reaches {self.bookings.words('bookings/s')} and "
-            f"{self.questions.words('questions/s')}, {fresh}, with {as_words(area)} ({area:.2f})"
+            f"{self.questions.words('questions/s')}, {fresh}, {as_words(area)} (area {area:.2f})"
         )
 
 
@@ -69,7 +69,9 @@ def judge(measured: Sequence[Measured]) -> tuple[Verdict, str]:
     elif max(one.high for one in singles) < BARELY:
         verdict = "does not hold"
     best = [one.measured.name for one in standings if one.high >= 1]
-    leader = f"best in both is {' or '.join(best)}" if best else "nobody is best in both"
+    leader = (
+        f"within the intervals, best in both is {' or '.join(best)}" if best else "nobody is best in both"
+    )
     return verdict, f"{'; '.join(one.words() for one in standings)}; {leader}."
 
 
