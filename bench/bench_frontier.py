@@ -9,8 +9,8 @@ from bench.frontier.setups import duckdb_alone, postgres_alone, postgres_and_epo
 from bench.frontier.verdict import judge
 
 EFFORTS = {
-    "quick": Effort(clients=(0, 1, 2), rehearsal_seconds=0.5, warm_seconds=0.05, seconds=0.35),
-    "default": Effort(clients=(0, 1, 2, 4), rehearsal_seconds=2.0, warm_seconds=0.2, seconds=1.2),
+    "quick": Effort(clients=(0, 1, 2), rehearsal_seconds=0.5, warm_seconds=0.05, seconds=0.3),
+    "default": Effort(clients=(0, 1, 2, 4), rehearsal_seconds=1.0, warm_seconds=0.2, seconds=1.0),
     "full": Effort(clients=(0, 1, 2, 4), rehearsal_seconds=5.0, warm_seconds=1.0, seconds=5.0, rounds=3),
 }
 
@@ -39,11 +39,12 @@ def bench_frontier(figure: Figure, ground: Ground) -> None:
 
 def _row(one: Measured, number: int) -> dict[str, Cell]:
     point = one.points[number]
+    bookings_per_second, questions_per_second = point.xy
     return {
         "booking clients": point.booking_clients,
         "asking clients": point.asking_clients,
-        "bookings/s": point.bookings_per_second,
-        "questions/s": point.questions_per_second,
+        "bookings/s": bookings_per_second,
+        "questions/s": questions_per_second,
         "booking p50 ms": point.latency_ms_p50,
         "booking p99 ms": point.latency_ms_p99,
         "refused": point.refused,
@@ -75,8 +76,8 @@ def _plane(measured: list[Measured]) -> Chart:
         series.append(
             Series(
                 one.name,
-                x=[point.bookings_per_second for point in inner],
-                y=[point.questions_per_second for point in inner],
+                x=[point.xy[0] for point in inner],
+                y=[point.xy[1] for point in inner],
                 colour=[point.age_seconds_p95 for point in inner],
                 text=[f"{point.booking_clients} booking, {point.asking_clients} asking" for point in inner],
             )

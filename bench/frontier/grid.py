@@ -42,8 +42,9 @@ class Point:
 
     booking_clients: int
     asking_clients: int
-    bookings_per_second: float
-    questions_per_second: float
+    seconds: float
+    bookings: int
+    questions: int
     latency_ms_p50: float | None
     latency_ms_p99: float | None
     refused: int
@@ -52,7 +53,8 @@ class Point:
 
     @property
     def xy(self) -> XY:
-        return self.bookings_per_second, self.questions_per_second
+        """Bookings/s, questions/s."""
+        return self.bookings / self.seconds, self.questions / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +127,9 @@ def point_of(load: Load, shifts: Sequence[Shift], history: History) -> Point:
     ages = [0.0 if one.token is None else history.age_seconds(one.began, one.token) for one in answered]
     return Point(
         *load,
-        bookings_per_second=len(booked) / seconds,
-        questions_per_second=len(answered) / seconds,
+        seconds=seconds,
+        bookings=len(booked),
+        questions=len(answered),
         latency_ms_p50=nearest_rank(latencies_ms, 50) if latencies_ms else None,
         latency_ms_p99=nearest_rank(latencies_ms, 99) if latencies_ms else None,
         refused=len(decided) - len(booked),

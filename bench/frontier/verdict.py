@@ -1,45 +1,93 @@
-"""One system for both? Judged by what each system reaches at its best, beside the best of all set-ups."""
+"""One system for both? Judged by what each set-up reaches at its best, as a share of the best of them all.
 
-from collections.abc import Sequence
+A rate is a count, and a count n has an error of √n: a share is told with its interval, and where that covers
+the border, the verdict is the middle one.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from bench.figure import Verdict
 from bench.frontier.envelope import as_words
-from bench.frontier.grid import Measured
+from bench.frontier.grid import Measured, Point
 
 # Half of the best set-up: who keeps that of both serves both. Less than a tenth of either serves one.
 SERVES = 0.5
 BARELY = 0.1
-# Peaks this near to each other are as good: points of one pass scatter as much.
-TIE = 0.1
+STANDARD_ERRORS = 1.96  # 95 of 100
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Of the best rate of all set-ups, with its interval."""
+
+    rate: float
+    of_best: float
+    low: float
+    high: float
+
+    def words(self, what: str) -> str:
+        return f"{self.of_best:.0%} of the best {what} ({self.rate:,.0f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a set-up reaches of both."""
+
+    measured: Measured
+    bookings: Share
+    questions: Share
+
+    @property
+    def low(self) -> float:
+        return min(self.bookings.low, self.questions.low)
+
+    @property
+    def high(self) -> float:
+        return min(self.bookings.high, self.questions.high)
+
+    def words(self) -> str:
+        age, area = self.measured.age_seconds_p95, self.measured.area
+        fresh = "always fresh" if age == 0 else f"up to {age:.1f} s behind (p95)"
+        return (
+            f"{self.measured.name} reaches {self.bookings.words('bookings/s')} and "
+            f"{self.questions.words('questions/s')}, {fresh}, {as_words(area)} (area {area:.2f})"
+        )
 
 
 def judge(measured: Sequence[Measured]) -> tuple[Verdict, str]:
-    """`holds` if a single system reaches half of the best bookings/s and half of the best questions/s of all
-    set-ups, `does not hold` if none reaches a tenth of both; and one sentence with the figures."""
-    shares = {one.name: _shares(one, measured) for one in measured}
-    singles = [one for one in measured if one.single]
-    nearest = max(singles, key=lambda one: min(shares[one.name]))
-    weakest = min(shares[nearest.name])
-    verdict: Verdict = (
-        "holds" if weakest >= SERVES else "holds in part" if weakest >= BARELY else "does not hold"
+    """`holds` if a single system surely has half of the best bookings/s and half of the best questions/s,
+    `does not hold` if surely none has a tenth of both; and one sentence with the figures."""
+    bookings = _shares(measured, lambda point: point.bookings)
+    questions = _shares(measured, lambda point: point.questions)
+    standings = [Standing(*one) for one in zip(measured, bookings, questions, strict=True)]
+    singles = [one for one in standings if one.measured.single]
+    verdict: Verdict = "holds in part"
+    if max(one.low for one in singles) >= SERVES:
+        verdict = "holds"
+    elif max(one.high for one in singles) < BARELY:
+        verdict = "does not hold"
+    best = [one.measured.name for one in standings if one.high >= 1]
+    leader = (
+        f"within the intervals, best in both is {' or '.join(best)}" if best else "nobody is best in both"
     )
-    best = [one.name for one in measured if min(shares[one.name]) >= 1 - TIE]
-    leader = f"best in both is {' and '.join(best)}" if best else "nobody is best in both"
-    told = "; ".join(_told(one, shares[one.name]) for one in measured)
-    return verdict, f"{told}; {leader}."
+    return verdict, f"{'; '.join(one.words() for one in standings)}; {leader}."
 
 
-def _shares(one: Measured, measured: Sequence[Measured]) -> tuple[float, float]:
-    """What it reaches of the best bookings/s and of the best questions/s: 0–1."""
-    most_bookings = max(other.best[0] for other in measured)
-    most_questions = max(other.best[1] for other in measured)
-    return one.best[0] / most_bookings, one.best[1] / most_questions
-
-
-def _told(one: Measured, shares: tuple[float, float]) -> str:
-    bookings, questions = one.best
-    fresh = "always fresh" if one.age_seconds_p95 == 0 else f"up to {one.age_seconds_p95:.1f} s behind (p95)"
-    return (
-        f"{one.name} reaches {shares[0]:.0%} of the best bookings/s ({bookings:,.0f}) and {shares[1]:.0%} of "
-        f"the best questions/s ({questions:,.0f}), {fresh}, with {as_words(one.area)} ({one.area:.2f})"
-    )
+def _shares(measured: Sequence[Measured], count: Callable[[Point], int]) -> list[Share]:
+    """Of one kind of work, of each set-up at its best point for it."""
+    peaks = [max(one.points, key=lambda point: count(point) / point.seconds) for one in measured]
+    best = max(peaks, key=lambda point: count(point) / point.seconds)
+    best_rate = count(best) / best.seconds
+    shares = []
+    for peak in peaks:
+        rate = count(peak) / peak.seconds
+        error = (
+            0.0
+            if peak is best
+            else STANDARD_ERRORS * math.sqrt(sum(1 / max(1, count(p)) for p in (peak, best)))
+        )
+        share = rate / best_rate if best_rate else 0.0
+        shares.append(Share(rate, share, share * math.exp(-error), share * math.exp(error)))
+    return shares

@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[2]
 TINY = Effort(clients=(0, 1), rehearsal_seconds=0.1, warm_seconds=0.0, seconds=0.3)
 ENDED_SECONDS_MAX = 20
 
-rates = st.floats(0, 1e6, allow_nan=False)
+rates = st.integers(0, 1_000_000).map(float)  # counts, in a second
 planes = st.lists(st.tuples(rates, rates), min_size=1, max_size=20)
 
 
@@ -104,16 +104,26 @@ def test_only_what_ends_within_the_window_is_counted_and_its_length_is_exact():
     history = History([Commit(10, 0.0)])
     asked = [Answered(1.0, 1.2, token("10:10:")), Answered(0.1, 0.9, token("10:10:")), Answered(2.0, 3.1)]
     point = point_of((1, 1), [Shift(window, [*booked, refused, *asked])], history)
-    assert (point.bookings_per_second, point.questions_per_second, point.refused) == (1.0, 0.5, 1)
+    assert (point.xy, point.bookings, point.refused) == ((1.0, 0.5), 2, 1)
     assert point.latency_ms_p99 == pytest.approx(100)
     assert point.age_seconds_p95 == 1.0
 
 
 def test_one_system_serves_both_if_it_has_half_of_both():
-    def measured(name: str, single: bool, bookings: float, questions: float) -> Measured:
+    def measured(name: str, single: bool, bookings: float, questions: float, seconds: float = 10) -> Measured:
         points = [
-            Point(1, 1, *xy, latency_ms_p50=1, latency_ms_p99=1, refused=0, conflicts=0, age_seconds_p95=0)
-            for xy in [(bookings, 0.0), (0.0, questions)]
+            Point(
+                1,
+                1,
+                seconds,
+                *counts,
+                latency_ms_p50=1,
+                latency_ms_p99=1,
+                refused=0,
+                conflicts=0,
+                age_seconds_p95=0,
+            )
+            for counts in [(round(bookings * seconds), 0), (0, round(questions * seconds))]
         ]
         return Measured(name, single, points, [0.5], "")
 
@@ -124,6 +134,9 @@ def test_one_system_serves_both_if_it_has_half_of_both():
     assert verdict == "holds"
     assert "best in both is one" in because
     assert judge([measured("rows", True, 100, 10), measured("columns", True, 5, 100)])[0] == "holds in part"
+    # 60 of 100 counted is half for sure in ten seconds, and not in a tenth of one.
+    assert judge([measured("rows", True, 100, 60), both])[0] == "holds"
+    assert judge([measured("rows", True, 100, 60, 0.1), both])[0] == "holds in part"
 
 
 def test_clients_work_in_one_window_and_a_failure_is_told():
@@ -157,9 +170,8 @@ def test_a_set_up_books_and_answers_and_is_proved(make: Callable, seeded_store: 
     found = measure(make(settings(tmp_path), seeded_store), TINY, seed=1)
     loads = {(point.booking_clients, point.asking_clients): point for point in found.points}
     assert set(loads) == {(0, 1), (1, 0), (1, 1)}
-    assert loads[1, 0].bookings_per_second > 0
-    assert loads[1, 0].questions_per_second == 0
-    assert loads[0, 1].bookings_per_second == 0
+    assert loads[1, 0].bookings > 0
+    assert (loads[1, 0].questions, loads[0, 1].bookings) == (0, 0)
     assert "audit holds" in found.proof
     assert found.age_seconds_p95 == 0 or (not found.single and found.age_seconds_p95 < monotonic() - began)
     assert list(tmp_path.iterdir()) == []
