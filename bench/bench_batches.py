@@ -20,6 +20,8 @@ from oltp.simulate import draw_requests, riders_by_city
 from oltp.store import Store
 from ridelake.ride import Outcome
 
+pytestmark = pytest.mark.scale("full")
+
 ROUNDS = 5
 ASSIGNED_SHARE_MIN = 0.8  # as in bench_booking.py
 CALLERS = 384

@@ -14,6 +14,8 @@ from bench.clients import Run, pgbench_cycles_per_second, run_clients
 from bench.conftest import Ground
 from oltp.audit import audit
 
+pytestmark = pytest.mark.scale("full")
+
 ROUNDS = 5
 CYCLES = {1: 1_000, 8: 4_000, 32: 6_400}
 ASSIGNED_SHARE_MIN = 0.8  # 3 % of the riders are broke; more refusals would mean that refusing is measured

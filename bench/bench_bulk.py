@@ -3,6 +3,7 @@
 import itertools
 from pathlib import Path
 
+import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.conftest import Ground
@@ -13,6 +14,8 @@ from oltp.audit import audit
 from oltp.load import LoadReport, check_files, load_files
 from oltp.seed import Seeded, seed_rides
 from oltp.store import Store
+
+pytestmark = pytest.mark.scale("full")
 
 SEEDED_RIDES = 100_000
 

@@ -32,6 +32,8 @@ from oltp.simulate import draw_requests, riders_by_city
 from oltp.store import Store, ensure_database, open_database, open_store
 from ridelake.settings import LakeAddress, Settings
 
+pytestmark = pytest.mark.scale("full")
+
 CHANGED_RIDES = 1_000
 ROUNDS = 15
 REPEATS = 9

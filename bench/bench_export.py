@@ -27,6 +27,8 @@ from bench.exporters import (
 )
 from lakehouse.source import TableSource
 
+pytestmark = pytest.mark.scale("full")
+
 ROUNDS = 5
 COPIES = 10
 CORES = 2

@@ -5,10 +5,13 @@ A figure of a run in which our copy is not the table, or in which the other rule
 
 from dataclasses import asdict
 
+import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.conftest import SEED, Ground
 from bench.loss import Effort, LossTable, RuleLoss, measure_loss
+
+pytestmark = pytest.mark.scale("full")
 
 EFFORT = Effort(seconds=30.0, seconds_max=120.0, seed=SEED)
 

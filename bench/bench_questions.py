@@ -10,6 +10,8 @@ from olap.answer import checksum, difference
 from olap.ask import answer_of
 from olap.question import find
 
+pytestmark = pytest.mark.scale("default")
+
 QUESTION = "average_price"
 
 

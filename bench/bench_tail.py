@@ -19,6 +19,8 @@ from bench.conftest import Ground
 from oltp.simulate import Simulated, simulate
 from oltp.store import Store, transaction
 
+pytestmark = pytest.mark.scale("full")
+
 PEAK_SECONDS = 6.0
 OPEN_SECONDS = 12.0
 HELD_SECONDS = 60.0

@@ -12,8 +12,14 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.figure import Figure
 from bench.machine import this_machine
+from bench.own.subject import Subject
+from bench.record import Record
+from bench.recorder import Recorder, left_out
+from bench.scale import DEFAULT, SCALES, Scale
 from lakehouse.catalog import Lake
 from lakehouse.epoch import Epoch
 from lakehouse.take import take_snapshot
@@ -23,25 +29,60 @@ from oltp.store import Store, open_store
 from ridelake.settings import LakeAddress, Settings
 
 MACHINE_BEFORE = this_machine()  # before the benchmarks keep it busy themselves
-RIDES = 200_000
 MORE_DRIVERS = 4_000
 SEED = 1
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("ridelake")
+    group.addoption("--scale", choices=list(SCALES), default=DEFAULT.name, help="how much is measured")
+    group.addoption("--record", type=Path, metavar="FILE", help="keep what is found in this file")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "scale(name): the least scale at which a benchmark is run")
+    if not any(isinstance(plugin, Recorder) for plugin in config.pluginmanager.get_plugins()):
+        record = Record.begin(config.getoption("scale"), SEED, MACHINE_BEFORE)
+        config.pluginmanager.register(Recorder(record, config.getoption("record")))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    own = any(isinstance(plugin, Subject) for plugin in config.pluginmanager.get_plugins())
+    others = [
+        item
+        for item in items
+        if left_out(item, config.getoption("scale")) or own != item.path.match("bench/own/*")
+    ]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
+
+
+@pytest.fixture(scope="session")
+def scale(pytestconfig: pytest.Config) -> Scale:
+    return SCALES[pytestconfig.getoption("scale")]
+
+
+@pytest.fixture
+def figure(benchmark: BenchmarkFixture, scale: Scale) -> Figure:
+    """What the benchmark finds, to be filled by it."""
+    return Figure(benchmark, scale)
+
+
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What is measured on: a store of 200,000 past rides and a fleet that is never short."""
+    """What is measured on: a store of past rides (200,000; quick 20,000) and a fleet that is never short."""
 
     settings: Settings
     store: Store
 
 
 @pytest.fixture(scope="session")
-def ground() -> Iterator[Ground]:
+def ground(scale: Scale) -> Iterator[Ground]:
     with tempfile.TemporaryDirectory(prefix="ridelake-bench-", ignore_cleanup_errors=True) as folder:
         settings = Settings(Path(folder), LakeAddress.at(Path(folder) / "lake"))
         with open_store(settings) as store:
-            seed_rides(store, RIDES, SEED)
+            seed_rides(store, scale.rides, SEED)
             with store.connect() as connection:
                 more = files("bench").joinpath("more_drivers.sql").read_bytes()
                 connection.execute(more, {"drivers": MORE_DRIVERS})

@@ -1,4 +1,4 @@
-"""How an answer is told: the answer alone on stdout or in a file; who gave it, and how fast, on stderr."""
+"""How an answer is told: the answer alone on stdout or in a file; who gave it, on stderr (`runs.py`)."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from olap.comparison import AnswersDiffer
 from olap.formats import aligned
 from olap.output import deliver, settled_format
 from olap.pinned import pinned
+from olap.runs import tell_run, tell_runs
 from ridelake.errors import QueryRejected, RidelakeError, TimedOut, UsageError
 from ridelake.screen import note, say_json
 from ridelake.settings import Settings
@@ -92,7 +93,13 @@ def answer_and_tell(
         touched = _why(asked, engines, epoch, timeout_seconds) if telling.why else {}
         say_json(report(asked, epoch, touched))
     else:
-        _tell(asked, epoch, telling)
+        _tell_answer(asked, telling)
+        if len(asked.runs) == 1:
+            tell_run(asked, epoch, timing=telling.timing)
+        else:
+            from olap.why import bytes_touched
+
+            tell_runs(asked, epoch, bytes_touched(asked, engines, epoch, timeout_seconds))
         if telling.why:
             from olap.why.telling import tell
 
@@ -201,7 +208,7 @@ def _refusal(
     return QueryRejected(f"{sentence(words)}: {meant}" if meant else sentence(words))
 
 
-def _tell(asked: Asked, epoch: "Epoch | None", telling: Telling) -> None:
+def _tell_answer(asked: Asked, telling: Telling) -> None:
     format_ = settled_format(telling.format_, telling.file)
     for_a_person = format_ == "table" and telling.file is None and sys.stdout.isatty()
     rows_max = telling.limit if telling.limit is not None else (TERMINAL_ROWS_MAX if for_a_person else 0)
@@ -210,35 +217,3 @@ def _tell(asked: Asked, epoch: "Epoch | None", telling: Telling) -> None:
     deliver(shown, format_, telling.file)
     if shown.num_rows < rows and format_ != "none":
         note(f"note: the first {shown.num_rows:,} of {rows:,} rows; --limit 0 shows all")
-    if len(asked.runs) == 1:
-        (run,) = asked.runs
-        counted = "1 row" if rows == 1 else f"{rows:,} rows"
-        took = f" in {_seconds(run.usual_seconds)} s" if telling.timing else ""
-        state = "the rows as of now" if run.engine == "postgres" or epoch is None else f"epoch {epoch.number}"
-        note(f"{counted}{took} ({run.engine} {run.version}, {state})")
-    else:
-        _tell_runs(asked, epoch)
-
-
-def _tell_runs(asked: Asked, epoch: "Epoch | None") -> None:
-    heads = (("engine", False), ("seconds", True), ("first", True), ("rows", True), ("equal", False))
-    columns = [(name, "", to_right) for name, to_right in heads]
-    note("\n".join(aligned(columns, [_run_line(run) for run in asked.runs])))
-    warm = max(len(run.seconds) for run in asked.runs) - 1
-    how = f"median of {warm} interleaved runs after the first" if warm > 1 else "one run after the first"
-    lake = f"epoch {epoch.number}; " if epoch else ""
-    note(f"{lake}answers compared first; seconds: {how if warm else 'the first and only run'}")
-
-
-def _run_line(run: Run) -> tuple[str, ...]:
-    who = f"{run.engine} {run.version}"
-    if run.answer is None:
-        return (who, "", "", "", "timed out" if run.timed_out else "refused")
-    rows = f"{run.answer.num_rows:,}"
-    return (who, _seconds(run.usual_seconds), _seconds(run.first_seconds), rows, "✓")
-
-
-def _seconds(seconds: float) -> str:
-    """Three significant digits: 0.00214, 0.0214, 0.214, 2.14, 21.4."""
-    digits = next((digits for digits in range(5) if seconds >= 10 ** (2 - digits)), 5)
-    return f"{seconds:.{digits}f}"

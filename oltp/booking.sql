@@ -77,7 +77,7 @@ BEGIN
         INSERT INTO rides (request_id, rider_id, driver_id, city_id, pickup_zone_id, dropoff_zone_id,
                            requested_at, requested_local, assigned_at, distance_metres, fare_cents)
         VALUES (p_request_id, p_rider_id, driver_id, v_city_id, p_pickup_zone_id, p_dropoff_zone_id,
-                now(), v_local, clock_timestamp(), p_distance_metres, p_fare_cents)
+                now(), v_local, greatest(clock_timestamp(), now()), p_distance_metres, p_fare_cents)
         RETURNING rides.ride_id, rides.assigned_at INTO ride_id, v_assigned_at;
 
         INSERT INTO payments (ride_id, held_cents) VALUES (ride_id, p_fare_cents);
@@ -243,7 +243,7 @@ BEGIN
             INSERT INTO rides (request_id, rider_id, driver_id, city_id, pickup_zone_id, dropoff_zone_id,
                                requested_at, requested_local, assigned_at, distance_metres, fare_cents)
             SELECT request_id, rider_id, claimed_driver_id, city_id, pickup_zone_id, dropoff_zone_id,
-                   now(), requested_local, clock_timestamp(), distance_metres, fare_cents
+                   now(), requested_local, greatest(clock_timestamp(), now()), distance_metres, fare_cents
             FROM served ORDER BY request_id
             RETURNING rides.request_id, rides.ride_id, rides.driver_id, rides.fare_cents, rides.assigned_at
         ),

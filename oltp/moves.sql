@@ -19,7 +19,7 @@ BEGIN
     PERFORM FROM rides WHERE ride_id = ANY (p_ride_ids) ORDER BY ride_id FOR NO KEY UPDATE;
 
     WITH moved AS (
-        UPDATE rides SET status = 'started', started_at = clock_timestamp()
+        UPDATE rides SET status = 'started', started_at = greatest(clock_timestamp(), assigned_at)
         WHERE ride_id = ANY (p_ride_ids) AND started_at IS NULL AND ended_at IS NULL
         RETURNING ride_id, started_at)
     INSERT INTO ride_events SELECT ride_id, 2, 'started', started_at FROM moved;
@@ -39,7 +39,7 @@ BEGIN
     PERFORM lock_rides_and_accounts(p_ride_ids, true);
 
     WITH ended AS (
-        UPDATE rides SET status = 'completed', ended_at = clock_timestamp()
+        UPDATE rides SET status = 'completed', ended_at = greatest(clock_timestamp(), started_at)
         WHERE ride_id = ANY (p_ride_ids) AND started_at IS NOT NULL AND ended_at IS NULL
         RETURNING ride_id, rider_id, driver_id, fare_cents, ended_at
     ),
@@ -107,7 +107,8 @@ BEGIN
     PERFORM lock_rides_and_accounts(p_ride_ids, p_reason = 'no_show');
 
     WITH ended AS (
-        UPDATE rides SET status = 'cancelled', cancel_reason = p_reason, ended_at = clock_timestamp()
+        UPDATE rides SET status = 'cancelled', cancel_reason = p_reason,
+                         ended_at = greatest(clock_timestamp(), assigned_at)
         WHERE ride_id = ANY (p_ride_ids) AND started_at IS NULL AND ended_at IS NULL
         RETURNING ride_id, rider_id, driver_id, fare_cents, ended_at
     ),

@@ -17,7 +17,7 @@ from oltp.places import install_places
 from ridelake.errors import CannotConnect
 from ridelake.settings import Settings
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SERVER_VERSION_MIN = 150000  # the oldest we test; 14 has no MERGE and ends in 2026
 
 # Any number that nobody else takes: two first users must not both install the schema.

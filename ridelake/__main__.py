@@ -44,6 +44,9 @@ COMMANDS = {
     "ask": "olap.commands.ask:ask",
     "xray": "lakehouse.commands.xray:xray",
     "engines": "lakehouse.commands.engines:engines",
+    "bench": "bench.commands.bench:bench",
+    "report": "bench.commands.report:report",
+    "compare": "bench.commands.compare:compare",
 }
 
 

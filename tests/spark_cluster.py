@@ -1,4 +1,4 @@
-"""A standalone Spark cluster on loopback: a master and two workers, each a process of its own."""
+"""Spark on loopback: a standalone master and two workers, or a Connect server, each a process of its own."""
 
 import os
 import signal
@@ -14,6 +14,7 @@ import psutil
 import pyspark
 
 SPARK_CLASS = Path(pyspark.__file__).parent / "bin" / "spark-class"
+SPARK_SUBMIT = SPARK_CLASS.with_name("spark-submit")
 START_SECONDS = 60
 
 
@@ -65,6 +66,33 @@ def spark_cluster(folder: Path) -> Iterator[SparkCluster]:
         ]  # fmt: skip
         _wait_for(folder / "cluster.log", "Successfully registered with master", 2)
         yield SparkCluster(address, workers)
+
+
+@contextmanager
+def spark_connect(folder: Path) -> Iterator[str]:
+    """A Spark Connect server of this machine; its address."""
+    port = _free_port()
+    log = folder / "connect.log"
+    conf = {"grpc.binding.address": "127.0.0.1", "grpc.binding.port": str(port)}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [
+                SPARK_SUBMIT, "--master", "local[2]", "--conf", "spark.ui.enabled=false",
+                *(word for key, value in conf.items() for word in ("--conf", f"spark.connect.{key}={value}")),
+                "--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal",
+            ],
+            env={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"},
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            _wait_for(log, "Spark Connect server started", 1)
+            yield f"sc://127.0.0.1:{port}"
+        finally:
+            end(process)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

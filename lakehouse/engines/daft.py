@@ -95,6 +95,10 @@ def _in_its_word(node: exp.Expr) -> exp.Expr:
         and isinstance(node.this.this, exp.Star)
     ):
         node.set("this", exp.Sum(this=exp.Literal.number(1)))
+    if isinstance(node, exp.If) and isinstance(
+        node.parent, exp.Case
+    ):  # neither true nor false: ELSE, not NULL
+        node.set("this", exp.func("COALESCE", node.this, exp.false()))
     if isinstance(node, exp.Extract) and node.name.upper() == "ISODOW":
         return exp.paren(exp.func("day_of_week", node.expression) + 1)  # it counts from Monday, which is 0
     if isinstance(node, exp.Interval) and isinstance(node.this, exp.Literal) and node.unit:

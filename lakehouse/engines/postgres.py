@@ -135,6 +135,7 @@ def opened(settings: Settings, epoch: Epoch | None) -> Iterator[Postgres]:
         if epoch is not None:  # the tables go by the same names as in the lake
             relations = [table.relation for table in epoch.tables.values()]
             connection.execute(_search_path_query(), (relations,))
+        pa.array([])  # looks for pandas, and imports it if it is there: before an answer is timed, then
         yield Postgres(store, connection)
 
 

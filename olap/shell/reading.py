@@ -19,6 +19,7 @@ COMMANDS = {
     r"\d": "the tables; \\d TABLE: its columns",
     r"\e": "who answers; \\e NAME (a,b or all): somebody else",
     r"\timing": "tell the time of an answer, or no more",
+    r"\why": "tell what each engine had to touch, or no more",
     r"\?": "this list",
     r"\q": "leave, as Ctrl-D does",
 }

@@ -110,6 +110,9 @@ class Shell:
             case "\\timing":
                 self._telling = replace(self._telling, timing=not self._telling.timing)
                 note(f"timing is {'on' if self._telling.timing else 'off'}")
+            case "\\why":
+                self._telling = replace(self._telling, why=not self._telling.why)
+                note(f"why is {'on' if self._telling.why else 'off'}")
             case "\\?" | "\\h" | "\\help":
                 say("\n".join(f"{name:<9}{does}" for name, does in COMMANDS.items()))
             case _:

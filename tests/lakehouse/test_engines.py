@@ -261,3 +261,24 @@ def test_decimals_stay_exact(engine):
     for name in ("total", "dearest"):
         assert pa.types.is_decimal(answer[name].type)
         assert answer[name][0].as_py() * 100 == int(cents[name][0].as_py())
+
+
+UNKNOWN = "started_at >= assigned_at"  # NULL for a ride that was cancelled before it began
+NEITHER = [
+    (f"SUM(CASE WHEN {UNKNOWN} THEN 0 ELSE 1 END)", "started_at IS NULL"),
+    (f"SUM(CASE WHEN NOT ({UNKNOWN}) THEN 0 ELSE 1 END)", "1 = 1"),
+    (f"SUM(CASE WHEN {UNKNOWN} THEN 1 WHEN started_at IS NULL THEN 1 END)", "1 = 1"),
+    (f"COUNT(*) FILTER (WHERE NOT ({UNKNOWN}))", "1 = 0"),
+    (f"SUM(CASE WHEN {UNKNOWN} OR ride_id > 0 THEN 1 ELSE 0 END)", "1 = 1"),
+    (f"SUM(CASE WHEN {UNKNOWN} AND ride_id > 0 THEN 0 ELSE 1 END)", "started_at IS NULL"),
+    (f"COUNT({UNKNOWN})", "started_at IS NOT NULL"),
+    ("SUM(CASE WHEN started_at <> assigned_at THEN 1 ELSE 0 END)", "started_at <> assigned_at"),
+]
+
+
+@pytest.mark.parametrize(("expression", "where"), NEITHER)
+def test_what_is_neither_true_nor_false_is_taken_as_sql_says(engine, expression, where):
+    """Daft takes the whole CASE for NULL, without a word."""
+    answer = only(engine.sql(f"SELECT CAST({expression} AS BIGINT) AS n FROM rides"))
+    assert answer == only(engine.sql(f"SELECT COUNT(*) AS n FROM rides WHERE {where}"))
+    assert only(engine.sql(f"SELECT COUNT(*) AS n FROM rides WHERE NOT ({UNKNOWN})")) == 0

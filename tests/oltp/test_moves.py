@@ -272,3 +272,16 @@ def test_moves_find_their_ride_by_its_key_and_not_among_the_active_ones(seeded_s
         moves.cancel(connection, rides[2], CancelReason.NO_SHOW)
         connection.execute("SELECT pg_stat_force_next_flush()")
         assert connection.execute(seen).fetchall() == before
+
+
+def test_a_clock_that_is_set_back_stops_no_ride(town: Town, connection: Connection):
+    """As after a failover to a machine whose clock is behind."""
+    town.driver()
+    ride = booking.book(connection, town.request(town.rider(), fare_cents=2_000)).ride_id
+    connection.execute("UPDATE rides SET assigned_at = assigned_at + interval '1 hour'")
+    connection.execute("SET session_replication_role = replica")  # events are only ever added to
+    connection.execute("UPDATE ride_events SET happened_at = happened_at + interval '1 hour'")
+    connection.execute("RESET session_replication_role")
+    assert moves.start(connection, ride) is RideStatus.STARTED
+    assert moves.complete(connection, ride) is RideStatus.COMPLETED
+    assert town.ask("SELECT started_at = assigned_at, ended_at = assigned_at FROM rides") == [(True, True)]

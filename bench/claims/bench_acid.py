@@ -1,0 +1,73 @@
+"""The claim about transactions: what becomes of drivers and payments without them, counted."""
+
+from bench.claims.words import Saying
+from bench.conftest import Ground
+from bench.figure import Axis, Chart, Figure, Series, Verdict
+from bench.scale import QUICK
+from oltp.acid.contrast import Contrast, Seen, contrast
+from oltp.acid.rivals import Rules
+from oltp.acid.scratch import open_scratch
+from oltp.acid.strategies import STRATEGIES, Anomaly
+
+WORDS = {
+    Anomaly.TWICE: "drivers booked twice",
+    Anomaly.CHARGED: "charges without a ride",
+    Anomaly.FREE: "rides without a charge",
+    Anomaly.LOST: "debits lost",
+}
+NAIVE, STORE = STRATEGIES[0].name, STRATEGIES[-1].name
+ROUNDS_QUICK, ROUNDS = 5, 25
+
+
+def bench_without_acid(figure: Figure, ground: Ground) -> None:
+    figure.title = "What breaks without atomicity and isolation?"
+    rules = Rules(rounds=ROUNDS_QUICK if figure.scale == QUICK else ROUNDS)
+    with open_scratch(ground.settings) as scratch:
+        done = figure.once(lambda: contrast(scratch, rules))
+    assert done.store_holds, "the store shows an anomaly"
+    figure.checked(
+        "anomalies and rides are counted in SQL over the tables; the store's own audit of its rides, money "
+        "and drivers has passed"
+    )
+    figure.table(f"{rules.rivals} rivals, {rules.drivers} drivers, {rules.rounds} rounds", _rows(done))
+    bars = [
+        Series(WORDS[one], [seen.strategy.name for seen in done.seen], [s.anomalies[one] for s in done.seen])
+        for one in Anomaly
+    ]
+    figure.chart(Chart("bars", "What each strategy leaves behind", Axis("strategy"), Axis("times"), bars))
+    for seen in done.seen:
+        if {one for one, times in seen.anomalies.items() if times} < seen.strategy.breaks:
+            figure.doubt(
+                f"{seen.strategy.name} broke less than it can on this run: more rounds show the rest"
+            )
+    naive, store = (next(s for s in done.seen if s.strategy.name == name) for name in (NAIVE, STORE))
+    figure.state(Saying.ATOMIC_ISOLATED, verdict(naive.anomalies), _because(naive, store))
+
+
+def verdict(naive: dict[Anomaly, int]) -> Verdict:
+    """Of what is found where every statement stands alone; the store is known to be right."""
+    twice = naive[Anomaly.TWICE] > 0
+    lost = naive[Anomaly.CHARGED] + naive[Anomaly.FREE] + naive[Anomaly.LOST] > 0
+    return "holds" if twice and lost else "holds in part" if twice or lost else "does not hold"
+
+
+def _because(naive: Seen, store: Seen) -> str:
+    counted = ", ".join(f"{times:,} {WORDS[one]}" for one, times in naive.anomalies.items())
+    return (
+        f"Without transactions {naive.rides:,} rides leave {counted}; under the same rivals "
+        f"the store's {store.rides:,} rides leave {sum(store.anomalies.values())} of these."
+    )
+
+
+def _rows(done: Contrast) -> list[dict[str, str | int | float | None]]:
+    return [
+        {
+            "strategy": seen.strategy.name,
+            **{WORDS[one]: seen.anomalies[one] for one in Anomaly},
+            "rides": seen.rides,
+            "aborts": seen.tally.aborts.total(),
+            "retries": seen.tally.retries,
+            "rides/s": round(seen.rides_per_second),
+        }
+        for seen in done.seen
+    ]

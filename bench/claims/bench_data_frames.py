@@ -1,0 +1,136 @@
+"""Frames and matrices, walked through by column and by row.
+
+Two things are told apart: to get at one column or one row, which may be no more than a view, and to visit
+every value. The frame is of rides, whose columns have different types; the matrices are square, so that there
+are as many rows as columns to go through.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+
+from bench.claims.formats.rides import rides_table
+from bench.claims.words import Saying
+from bench.conftest import SEED
+from bench.figure import Axis, Cell, Chart, Contest, Figure, Series, Verdict
+from lakehouse.epoch import Epoch
+
+FRAME_ROWS_MAX = 1_000
+MATRIX_ROWS = 1_500  # 18 MB of float64, more than a cache holds
+# What "far slower" should mean at least. The lecture's own figures are 81 for one row, 34 for all values.
+FAR = 10
+ROW_WAYS = ("iloc", "iterrows", "itertuples")
+
+Values = list[list[Any]]
+
+
+def bench_data_frames(figure: Figure, epoch: Epoch) -> None:
+    figure.title = "By column or by row: which way are frames and matrices made to be read?"
+    rides = rides_table(epoch, min(figure.scale.rides // 100, FRAME_ROWS_MAX))
+    figure.rows = rides.num_rows
+    walks = figure.in_turns(_frame_walks(rides), _assert_values_equal, label="walk")
+    ones = figure.in_turns(_frame_ones(rides), _assert_first, label="get")
+    sums = figure.in_turns(_matrix_sums(), _assert_sums_equal, label="sum")
+    figure.checked("every walk has visited the same values; sums by row, and by column, are the same")
+    _tell(figure, f"All values of a frame of {figure.rows:,} rides", walks)
+    _tell(figure, f"One column, or one row, of a frame of {figure.rows:,} rides", ones)
+    _tell(figure, f"Sums over a matrix of {MATRIX_ROWS:,} × {MATRIX_ROWS:,} float64", sums)
+    mixed = rides.to_pandas().to_numpy()
+    figure.facts["numpy_order_by_default"] = _order(np.zeros((2, 2)))
+    figure.facts["order_of_to_numpy_of_mixed_frame"] = _order(mixed)
+    _judge(figure, walks, ones, sums)
+
+
+def _order(matrix: np.ndarray) -> str:
+    return "rows (C)" if matrix.flags.c_contiguous else "columns (Fortran)"
+
+
+def _frame_walks(rides: pa.Table) -> dict[str, Callable[[], Values]]:
+    """Each gives all values, column by column or row by row."""
+    frame, polar = rides.to_pandas(), pl.DataFrame(rides)
+    return {
+        "pandas by column": lambda: [list(frame[name]) for name in frame],
+        "pandas by iloc": lambda: [list(frame.iloc[i]) for i in range(len(frame))],
+        "pandas by iterrows": lambda: [list(row) for _, row in frame.iterrows()],
+        "pandas by itertuples": lambda: [list(row) for row in frame.itertuples(index=False)],
+        "Polars by column": lambda: [polar[name].to_list() for name in polar.columns],
+        "Polars by row": lambda: [list(polar.row(i)) for i in range(len(polar))],
+        "Arrow by column": lambda: [column.to_pylist() for column in rides.columns],
+        "Arrow by row": lambda: [[c[i].as_py() for c in rides.columns] for i in range(rides.num_rows)],
+    }
+
+
+def _assert_values_equal(values: dict[str, Values]) -> None:
+    wanted = values["Arrow by column"]
+    for way, found in values.items():
+        columns = found if way.endswith("column") else zip(*found, strict=True)
+        for column, expected in zip(columns, wanted, strict=True):
+            for value, right in zip(column, expected, strict=True):
+                assert pd.isna(value) if right is None else value == right, way
+
+
+def _frame_ones(rides: pa.Table) -> dict[str, Callable[[], Any]]:
+    """As on the lecture's slide: a column, which is there, and a row, which has to be put together."""
+    frame, polar = rides.to_pandas(), pl.DataFrame(rides)
+    return {
+        "pandas, a column": lambda: frame["fare_cents"],
+        "pandas, a row": lambda: frame.iloc[0],
+        "Polars, a column": lambda: polar["fare_cents"],
+        "Polars, a row": lambda: polar.row(0, named=True),
+    }
+
+
+def _assert_first(found: dict[str, Any]) -> None:
+    for library in ("pandas", "Polars"):
+        assert found[f"{library}, a column"][0] == found[f"{library}, a row"]["fare_cents"]
+
+
+def _matrix_sums() -> dict[str, Callable[[], list[float]]]:
+    """Of whole numbers, whose sums do not depend on their order."""
+    whole = np.random.default_rng(SEED).integers(0, 100, (MATRIX_ROWS, MATRIX_ROWS))
+    by_row, by_column = np.ascontiguousarray(whole, float), np.asfortranarray(whole, float)
+    every = range(MATRIX_ROWS)
+    return {
+        "NumPy in C order, by row": lambda: [by_row[i].sum() for i in every],
+        "NumPy in C order, by column": lambda: [by_row[:, i].sum() for i in every],
+        "NumPy in Fortran order, by row": lambda: [by_column[i].sum() for i in every],
+        "NumPy in Fortran order, by column": lambda: [by_column[:, i].sum() for i in every],
+    }
+
+
+def _assert_sums_equal(sums: dict[str, list[float]]) -> None:
+    for direction in ("by row", "by column"):
+        wanted = sums[f"NumPy in C order, {direction}"]
+        assert all(found == wanted for way, found in sums.items() if way.endswith(direction))
+
+
+def _tell(figure: Figure, title: str, contest: Contest) -> None:
+    seconds: dict[Cell, Cell] = {way: contest.median_seconds(way) for way in contest.samples}
+    figure.table(title, [{"way": way, "seconds": taken} for way, taken in seconds.items()])
+    bars = [Series("median", list(seconds), list(seconds.values()))]
+    figure.chart(Chart("bars", title, Axis("way"), Axis("seconds", log=True), bars))
+
+
+def _judge(figure: Figure, walks: Contest, ones: Contest, sums: Contest) -> None:
+    pandas = {way: figure.ratio(walks.ratio(f"pandas by {way}", "pandas by column")) for way in ROW_WAYS}
+    one = figure.ratio(ones.ratio("pandas, a row", "pandas, a column"))
+    c_order, fortran_order = (
+        figure.ratio(sums.ratio(f"NumPy in {order}, by column", f"NumPy in {order}, by row"))
+        for order in ("C order", "Fortran order")
+    )
+    far = [ratio.low >= FAR for ratio in (one, *pandas.values())]
+    numpy_by_row = c_order.low > 1 and fortran_order.high < 1
+    verdict: Verdict = "does not hold"
+    if any(far) or numpy_by_row:
+        verdict = "holds" if all(far) and numpy_by_row else "holds in part"
+    figure.state(
+        Saying.DATA_FRAMES,
+        verdict,
+        f"{one.words()}; through all values of {figure.rows:,} rides, {pandas['iloc'].words()}, "
+        f"{pandas['iterrows'].words()}, {pandas['itertuples'].words()}. "
+        f"{c_order.words()}, and {fortran_order.words()}.",
+    )

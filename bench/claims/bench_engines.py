@@ -1,0 +1,193 @@
+"""Claims about engines: the lecture's question over rows and over columns, and many engines over the same
+files."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from math import isclose
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from bench.claims.words import Saying
+from bench.claims.workshop import read_sql, workshop
+from bench.conftest import Ground
+from bench.figure import Axis, Cell, Chart, Contest, Figure, Series, Verdict
+from bench.sampling import Ratio
+from lakehouse.engines import ENGINES, left_out_of_all, open_engine, open_engines, ride_table_view
+from lakehouse.engines.duckdb import DuckDB
+from lakehouse.epoch import Epoch
+from lakehouse.storage import Storage
+from olap.ask import answer_of
+from olap.comparison import compare
+from olap.question import find
+from oltp.history.tables import copy_into
+from ridelake.settings import LakeAddress
+
+ROWS, INDEX, COLUMNS = "Postgres", "Postgres with a covering index", "DuckDB over Parquet"
+AVERAGE = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
+AVERAGE_INDEXED = "SELECT AVG(Price) FROM IndexedRideTable WHERE City = 'Stanford' AND Month = 'July'"
+OWN_COPY = "duckdb with its own copy"
+PARQUET = "rides.parquet"
+QUESTIONS = ("average_price", "revenue_by_city_and_month", "busiest_pickup_zones")
+
+Average = Callable[[], float]
+
+
+def bench_average_price(figure: Figure, ground: Ground, epoch: Epoch, tmp_path: Path) -> None:
+    figure.title = "From how many rows on are columns better for the average price of a city and a month?"
+    with open_engine("duckdb", ground.settings, epoch) as engine:
+        rides = engine.sql("SELECT * FROM RideTable ORDER BY RideID")
+    # In no order, so that neither side profits from one that happens to suit the question.
+    rides = rides.take(np.random.default_rng(1).permutation(len(rides)))
+    contests: dict[int, Contest] = {}
+    for part in (rides.slice(0, len(rides) // 10), rides, pa.concat_tables([rides] * 10)):
+        with workshop(ground.store) as connection, _averages(connection, part, tmp_path) as ways:
+            contests[len(part)] = figure.in_turns(ways, _equal, label=f"{len(part):,} rows")
+            sizes = _sizes(connection, tmp_path / PARQUET)
+    figure.rows = max(contests)
+    figure.checked("at each size the averages over rows, index and columns are equal to a relative 1e-9")
+    figure.chart(_lines(contests))
+    figure.table(
+        "Milliseconds a question",
+        [
+            {"rows": rows, **{name: contest.median_seconds(name) * 1000 for name in (ROWS, INDEX, COLUMNS)}}
+            for rows, contest in contests.items()
+        ],
+    )
+    figure.table(f"Bytes of {figure.rows:,} rows", [sizes])
+    plain = {rows: figure.ratio(contest.ratio(ROWS, COLUMNS)) for rows, contest in contests.items()}
+    indexed = {rows: figure.ratio(contest.ratio(INDEX, COLUMNS)) for rows, contest in contests.items()}
+    figure.state(Saying.AVERAGE_PRICE, *judge_columns(plain, indexed[figure.rows]))
+
+
+@contextmanager
+def _averages(
+    connection: Connection[TupleRow], rides: pa.Table, folder: Path
+) -> Iterator[dict[str, Average]]:
+    """The same rides, of the columns of RideTable, as rows, as rows with an index, and in a Parquet file."""
+    frame = pl.DataFrame(rides).rename(str.lower)
+    connection.execute(read_sql("ride_table"))
+    copy_into(connection, "ridetable", frame)
+    connection.execute(read_sql("ride_table_index"))
+    connection.execute("VACUUM (ANALYZE) RideTable, IndexedRideTable")
+    file = folder / PARQUET
+    pq.write_table(rides, file, compression="zstd")
+    with duckdb.connect(":memory:") as columns:
+        columns.read_parquet(str(file)).create_view("RideTable")
+        yield {
+            ROWS: lambda: float(connection.execute(AVERAGE).fetchall()[0][0]),
+            INDEX: lambda: float(connection.execute(AVERAGE_INDEXED).fetchall()[0][0]),
+            COLUMNS: lambda: float(columns.execute(AVERAGE).fetchall()[0][0]),
+        }
+
+
+def _sizes(connection: Connection[TupleRow], file: Path) -> dict[str, Cell]:
+    row = connection.execute(
+        "SELECT pg_table_size('IndexedRideTable'), pg_indexes_size('IndexedRideTable')"
+    ).fetchone()
+    assert row is not None
+    return {"the rows in Postgres": row[0], "the covering index": row[1], "Parquet": file.stat().st_size}
+
+
+def _equal(answers: dict[str, float]) -> None:
+    first, *others = answers.values()
+    assert all(isclose(first, other, rel_tol=1e-9) for other in others), answers
+
+
+def _lines(contests: dict[int, Contest]) -> Chart:
+    lines = []
+    for name in (ROWS, INDEX, COLUMNS):
+        ms = [np.array(contest.samples[name].seconds) * 1000 for contest in contests.values()]
+        low, middle, high = np.array([np.quantile(taken, [0.25, 0.5, 0.75]) for taken in ms]).T.tolist()
+        lines.append(Series(name, list(contests), middle, low, high))
+    axes = Axis("rows", log=True), Axis("ms a question (median, quartiles)", log=True)
+    return Chart("lines", "AVG(Price) of Stanford in July", *axes, lines)
+
+
+def judge_columns(plain: dict[int, Ratio], indexed: Ratio) -> tuple[Verdict, str]:
+    """`plain`: rows to columns, at each number of rows, smallest first; `indexed`: of the largest."""
+    from_rows = None
+    for rows, ratio in reversed(plain.items()):
+        if not (ratio.distinguishable and ratio.median > 1):
+            break
+        from_rows = rows
+    largest = max(plain)
+    told = f"at {largest:,} rows {plain[largest].words()}, and with the index that fits: {indexed.words()}"
+    if from_rows is None:
+        return "does not hold", f"Columns are at no size sure to be faster; {told}."
+    head = f"From {from_rows:,} rows on columns are faster than plain rows; {told}"
+    if indexed.distinguishable and indexed.median > 1:
+        return "holds", f"{head}."
+    return "holds in part", f"{head}. A covering index is a small column store."
+
+
+def bench_one_storage(figure: Figure, ground: Ground, epoch: Epoch, tmp_path: Path) -> None:
+    figure.title = "How many engines answer from the same files?"
+    left_out = left_out_of_all(ground.settings)
+    names = [name for name in ENGINES if name not in left_out and name != "postgres"]
+    before = _stored(ground.settings.lake)
+    contests: dict[str, Contest] = {}
+    with (
+        open_engines(names, ground.settings, epoch) as engines,
+        _own_copy(epoch, tmp_path / "own.duckdb") as copy,
+    ):
+        for question in map(find, QUESTIONS):
+            ways = {engine.name: partial(answer_of, engine, question) for engine in engines}
+            contests[question.name] = figure.in_turns(
+                ways | {OWN_COPY: partial(answer_of, copy, question)},
+                partial(compare, question),
+                label=question.name,
+                seconds=figure.scale.seconds / 2,
+            )
+        copy_bytes = (tmp_path / "own.duckdb").stat().st_size
+    assert _stored(ground.settings.lake) == before, "an engine has changed the lake"
+    figure.rows = epoch.rows
+    figure.checked(
+        f"each of {len(QUESTIONS)} questions has one answer, whichever engine gives it; "
+        "no file of the lake was added, changed or removed"
+    )
+    figure.table(
+        f"The same {len(epoch.files)} files, {epoch.bytes:,} bytes, read by each; last, a copy of "
+        f"{copy_bytes:,} bytes in an engine's own format",
+        [
+            {"engine": name, **{f"{q}, ms": c.median_seconds(name) * 1000 for q, c in contests.items()}}
+            for name in (*names, OWN_COPY)
+        ],
+    )
+    bars = [
+        Series(asked, [*names, OWN_COPY], [c.median_seconds(name) * 1000 for name in (*names, OWN_COPY)])
+        for asked, c in contests.items()
+    ]
+    figure.chart(Chart("bars", "One copy of the data", Axis("engine"), Axis("ms a question"), bars))
+    prices = [figure.ratio(contest.ratio("duckdb", OWN_COPY)) for contest in contests.values()]
+    figure.state(
+        Saying.DECOUPLED,
+        "holds" if len(names) > 1 else "does not hold",
+        f"{len(names)} engines give equal answers from the same {len(epoch.files)} files; their "
+        f"{epoch.bytes / 1e6:,.1f} MB are stored once. A copy of DuckDB's own is another "
+        f"{copy_bytes / 1e6:,.1f} MB: for {QUESTIONS[0]}, {prices[0].words()}.",
+    )
+
+
+@contextmanager
+def _own_copy(epoch: Epoch, file: Path) -> Iterator[DuckDB]:
+    """What coupled storage is: the same tables once more, in the format of the engine that asks."""
+    with duckdb.connect(str(file)) as database:
+        for name, table in epoch.tables.items():
+            database.read_parquet(table.locations).create(name)
+        database.execute(ride_table_view())
+        database.execute("SET TimeZone = 'UTC'")
+        database.execute("CHECKPOINT")
+        yield DuckDB(database)
+
+
+def _stored(lake: LakeAddress) -> dict[str, float]:
+    """The files of the lake, and when each was last written."""
+    return {file.location: file.modified_at.timestamp() for file in Storage.of(lake).files_under()}

@@ -1,0 +1,224 @@
+"""Claims about when data is given its form: when it is written, or whenever it is read. DuckDB does the work
+on both sides, so that only the moment differs."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from bench.claims.deferral import Answer, Costs, Pipeline, crossover, sums_chart
+from bench.claims.dirty_trips import COLUMNS, write_dirty_trips
+from bench.claims.rides import made_up
+from bench.claims.words import Saying
+from bench.claims.workshop import read_text
+from bench.figure import Figure, Verdict
+from bench.sampling import Ratio
+from oltp.load import check_files
+
+ON_WRITE, ON_READ = "schema on write", "schema on read"
+ETL, ELT = "ETL", "ELT"
+RIDE_TYPES = {
+    "RideID": "BIGINT",
+    "Username": "VARCHAR",
+    "DriverID": "BIGINT",
+    "City": "VARCHAR",
+    "Month": "VARCHAR",
+    "Price": "DECIMAL(12, 2)",
+}
+TEXTS = dict.fromkeys(COLUMNS, "VARCHAR")  # told, so that nobody has to guess them at each question
+
+
+def bench_schema(figure: Figure, tmp_path: Path) -> None:
+    figure.title = "What does a schema cost when it is written, and what when it is read?"
+    figure.rows = figure.scale.rides
+    good, bad = tmp_path / "rides.jsonl", tmp_path / "bad.jsonl"
+    pl.DataFrame(made_up(0, figure.rows)).with_columns(pl.col("Price").cast(pl.Float64)).write_ndjson(good)
+    bad.write_bytes(_with_a_bad_row(good.read_bytes()))
+    with _schemas(good, tmp_path / "good") as ways:
+        storing = figure.in_turns({name: way.store for name, way in ways.items()}, _stored, label="storing")
+        asking = figure.in_turns({name: way.ask for name, way in ways.items()}, _equal, label="asking")
+    with _schemas(bad, tmp_path / "bad") as ways:
+        found = {name: found_bad_row(way) for name, way in ways.items()}
+    figure.checked("both give the same answer; the same file with one bad price was given to both")
+    costs = {
+        name: Costs(storing.median_seconds(name) + asking.median_seconds(name), asking.median_seconds(name))
+        for name in ways
+    }
+    met = crossover(costs[ON_WRITE], costs[ON_READ])
+    figure.table(
+        f"{figure.rows:,} rides",
+        [
+            {
+                "schema": name,
+                "storing, ms": storing.median_seconds(name) * 1000,
+                "a question, ms": asking.median_seconds(name) * 1000,
+                "a bad row is": found[name],
+            }
+            for name in ways
+        ],
+    )
+    figure.chart(sums_chart("Stored once, asked often", costs, met))
+    write, read = (
+        figure.ratio(storing.ratio(ON_WRITE, ON_READ)),
+        figure.ratio(asking.ratio(ON_READ, ON_WRITE)),
+    )
+    figure.state(
+        Saying.SCHEMA,
+        judge(write, read),
+        f"To store, {write.words()}; to ask, {read.words()}. {paid(met)} A bad row is "
+        f"{found[ON_WRITE]} with the schema on write, and {found[ON_READ]} with the schema on read.",
+    )
+
+
+def bench_etl_and_elt(figure: Figure, tmp_path: Path) -> None:
+    figure.title = "Transform before loading, or at each question?"
+    figure.rows = figure.scale.rides
+    raw = tmp_path / "yellow_tripdata_2025.csv"
+    write_dirty_trips(raw, figure.rows, seed=1)
+    (checked,) = check_files([raw])
+    good = int((checked.verdicts == 0).sum())
+    with _transformations(raw, tmp_path) as ways:
+        stored = figure.in_turns({name: way.store for name, way in ways.items()}, _stored, label="stored")
+        first = figure.in_turns({name: way.first for name, way in ways.items()}, _equal, label="first answer")
+        further = figure.in_turns({name: way.ask for name, way in ways.items()}, _equal, label="each further")
+        for name, way in ways.items():
+            counted = sum(int(str(row[1])) for row in way.ask())
+            assert counted == good, f"{name} finds {counted} trips, the loader of the store {good}"
+    figure.checked(
+        f"both give the same answer, over {good:,} trips: as many of the {figure.rows:,} rows as the store's "
+        "own loader, which is other code, finds good"
+    )
+    costs = {name: Costs(first.median_seconds(name), further.median_seconds(name)) for name in ways}
+    met = crossover(costs[ETL], costs[ELT])
+    figure.table(
+        f"{figure.rows:,} rows, {figure.rows - good:,} of them bad",
+        [
+            {
+                "way": name,
+                "stored, ms": stored.median_seconds(name) * 1000,
+                "first answer, ms": cost.first_seconds * 1000,
+                "each further, ms": cost.further_seconds * 1000,
+            }
+            for name, cost in costs.items()
+        ],
+    )
+    figure.chart(sums_chart("Loaded once, asked often", costs, met))
+    ready = figure.ratio(stored.ratio(ETL, ELT))
+    sooner, dearer = figure.ratio(first.ratio(ETL, ELT)), figure.ratio(further.ratio(ELT, ETL))
+    figure.state(
+        Saying.ETL_AND_ELT,
+        judge(sooner, dearer),
+        f"To be stored, {ready.words()}; to the first answer, {sooner.words()}; to each further, "
+        f"{dearer.words()}. {paid(met)}",
+    )
+
+
+def judge(early: Ratio, late: Ratio) -> Verdict:
+    """Of a claim that what is done early costs early, and what is left costs later."""
+    longer = [ratio.distinguishable and ratio.median > 1 for ratio in (early, late)]
+    return "holds" if all(longer) else "holds in part" if any(longer) else "does not hold"
+
+
+def paid(met: int | None) -> str:
+    if met is None:
+        return "The early work never pays."
+    return f"The early work has paid {'with the first question' if met == 1 else f'after {met} questions'}."
+
+
+@contextmanager
+def _schemas(arrived: Path, folder: Path) -> Iterator[dict[str, Pipeline]]:
+    """Lines of JSON, typed into a Parquet file when they are stored, or kept as they are."""
+    folder.mkdir()
+    typed, raw = folder / "rides.parquet", folder / "rides.jsonl"
+    question = read_text("ask_schema.sql")
+    with duckdb.connect(":memory:") as database:
+
+        def write_typed() -> None:
+            _json(database, arrived).write_parquet(str(typed), compression="zstd")
+            _settle(typed)
+
+        def copy_raw() -> None:
+            shutil.copyfile(arrived, raw)
+            _settle(raw)
+
+        def ask(rides: duckdb.DuckDBPyRelation) -> Answer:
+            rides.create_view("rides")
+            return database.execute(question).fetchall()
+
+        yield {
+            ON_WRITE: Pipeline(write_typed, lambda: ask(database.read_parquet(str(typed)))),
+            ON_READ: Pipeline(copy_raw, lambda: ask(_json(database, raw))),
+        }
+
+
+def _json(database: duckdb.DuckDBPyConnection, file: Path) -> duckdb.DuckDBPyRelation:
+    return database.read_json(str(file), columns=RIDE_TYPES, format="newline_delimited")
+
+
+@contextmanager
+def _transformations(arrived: Path, folder: Path) -> Iterator[dict[str, Pipeline]]:
+    """The same SELECT cleans the trips: once, into a Parquet file; or under each question, from raw text."""
+    clean, raw = folder / "trips.parquet", folder / "trips.csv"
+    transform, question = read_text("clean_trips.sql"), read_text("ask_trips.sql")
+    with duckdb.connect(":memory:") as database:
+
+        def trips(file: Path) -> duckdb.DuckDBPyRelation:
+            lines = database.read_csv(str(file), header=True, auto_detect=False, delimiter=",", columns=TEXTS)
+            lines.create_view("raw_trips")
+            return database.sql(transform)
+
+        def write_clean() -> None:
+            trips(arrived).write_parquet(str(clean), compression="zstd")
+            _settle(clean)
+
+        def copy_raw() -> None:
+            shutil.copyfile(arrived, raw)
+            _settle(raw)
+
+        def ask(cleaned: duckdb.DuckDBPyRelation) -> Answer:
+            cleaned.create_view("trips")
+            return database.execute(question).fetchall()
+
+        yield {
+            ETL: Pipeline(write_clean, lambda: ask(database.read_parquet(str(clean)))),
+            ELT: Pipeline(copy_raw, lambda: ask(trips(raw))),
+        }
+
+
+def found_bad_row(way: Pipeline) -> str:
+    """When a pipeline says that a row is not what it should be."""
+    try:
+        way.store()
+    except duckdb.Error:
+        return "refused when written"
+    try:
+        way.ask()
+    except duckdb.Error:
+        return "found by the first question"
+    return "not found"
+
+
+def _with_a_bad_row(lines: bytes) -> bytes:
+    """The price of a row in the middle is no number."""
+    middle = lines.index(b'"Price":', len(lines) // 2) + len(b'"Price":')
+    return lines[:middle] + b'"twenty"' + lines[lines.index(b"}", middle) :]
+
+
+def _settle(file: Path) -> None:
+    """On the disk, as a store would promise it."""
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+def _stored(nothing: dict[str, None]) -> None:
+    """What has been stored is compared by the question over it."""
+
+
+def _equal(answers: dict[str, Answer]) -> None:
+    first, *others = answers.values()
+    assert first, "no answer"
+    assert all(other == first for other in others), answers

@@ -1,0 +1,185 @@
+"""The claim about graphs: the same relationships followed in SQL and in Cypher."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from psycopg import Connection, RawCursor
+from psycopg.rows import TupleRow
+
+from bench.claims.people import People, draw_people
+from bench.claims.words import Saying
+from bench.claims.workshop import read_sql, read_text, workshop
+from bench.conftest import Ground
+from bench.figure import Axis, Cell, Chart, Contest, Figure, Series, Verdict
+from bench.sampling import Ratio
+from oltp.history.tables import copy_into
+
+POSTGRES, DUCKDB, GRAPH = "SQL in Postgres", "SQL in DuckDB", "Cypher in Ladybug"
+BORN = "born in the USA"
+HOPS = (2, 3, 4)
+ASKED = 5  # people a question is about, so that one with few friends does not decide
+RIDES_PER_PERSON = 10
+
+Ask = Callable[[str, list[Any]], int]  # a question's text and its values → the number that it asks for
+
+
+def bench_graph(figure: Figure, ground: Ground, tmp_path: Path) -> None:
+    pytest.importorskip("ladybug", reason="no graph engine: pip install 'ridelake[bench]'")
+    figure.title = "Are relationships easier to follow in a graph?"
+    known = draw_people(figure.scale.rides // RIDES_PER_PERSON, seed=1)
+    with (
+        workshop(ground.store) as connection,
+        duckdb.connect(str(tmp_path / "people.duckdb")) as database,
+        _graph(tmp_path / "people.ladybug", known) as graph,
+    ):
+        engines: dict[str, Ask] = {
+            POSTGRES: _postgres(connection, known),
+            DUCKDB: _duckdb(database, known),
+            GRAPH: graph,
+        }
+        contests = {
+            question: figure.in_turns(
+                {name: partial(_asked, ask, texts[name], values) for name, ask in engines.items()},
+                _equal,
+                label=question,
+                seconds=figure.scale.seconds / 2,
+            )
+            for question, texts, values in _questions(len(known.people))
+        }
+    lengths = {question: lengths_of(texts) for question, texts, _ in _questions(len(known.people))}
+    figure.rows = len(known.people) + len(known.friendships)
+    figure.checked(f"{', '.join(engines)} count the same people, in every question")
+    figure.table("Milliseconds a question, characters of its text", list(_rows(contests, lengths)))
+    figure.chart(_bars(contests))
+    ratios = [figure.ratio(contest.ratio(POSTGRES, GRAPH)) for contest in contests.values()]
+    for contest in contests.values():
+        figure.ratio(contest.ratio(DUCKDB, GRAPH))
+    figure.state(Saying.GRAPH, *judge_graph(ratios, list(lengths.values())))
+
+
+def judge_graph(ratios: list[Ratio], lengths: list[dict[str, int]]) -> tuple[Verdict, str]:
+    """`ratios`: of Postgres over the graph engine, for each question, the last the farthest; `lengths`: the
+    characters of each question's text."""
+    shorter = all(length[GRAPH] < length[POSTGRES] for length in lengths)
+    faster = [ratio.distinguishable and ratio.median > 1 for ratio in ratios]
+    told = (
+        f"The questions take {sum(length[GRAPH] for length in lengths):,} characters of Cypher and "
+        f"{sum(length[POSTGRES] for length in lengths):,} of SQL. Born in the USA: {ratios[0].words()}; "
+        f"friends within {HOPS[-1]} hops: {ratios[-1].words()}."
+    )
+    if shorter and all(faster):
+        return "holds", told
+    return ("holds in part" if shorter or any(faster) else "does not hold"), told
+
+
+def lengths_of(texts: dict[str, str]) -> dict[str, int]:
+    """Characters, each run of blanks as one."""
+    return {name: len(" ".join(text.split())) for name, text in texts.items()}
+
+
+def _questions(people: int) -> Iterator[tuple[str, dict[str, str], list[list[Any]]]]:
+    """The question's name, its text for each engine, and the values of each time it is asked."""
+    born = read_text("born_in.sql")
+    yield (
+        BORN,
+        {POSTGRES: born, DUCKDB: born, GRAPH: read_text("born_in.cypher")},
+        [["USA"]],
+    )
+    within = read_text("friends_within.sql")
+    asked = range(0, people, people // ASKED)
+    for hops in HOPS:
+        # How far a pattern reaches is part of Cypher's text and cannot be a parameter.
+        pattern = read_text("friends_within.cypher").replace("$hops", str(hops))
+        texts = {POSTGRES: within, DUCKDB: within, GRAPH: pattern}
+        yield f"friends within {hops} hops", texts, [[person, hops] for person in asked]
+
+
+def _asked(ask: Ask, text: str, values: list[list[Any]]) -> list[int]:
+    return [ask(text, one) for one in values]
+
+
+def _postgres(connection: Connection[TupleRow], known: People) -> Ask:
+    connection.execute(read_sql("graph_tables"))
+    copy_into(connection, "places", known.places)
+    copy_into(connection, "people", known.people)
+    copy_into(connection, "friendships", known.friendships_both_ways)
+    connection.execute(read_sql("graph_indexes"))
+    connection.execute("VACUUM (ANALYZE) places, people, friendships")
+    cursor = RawCursor(connection)
+
+    def ask(text: str, values: list[Any]) -> int:
+        return int(cursor.execute(text.encode(), values).fetchall()[0][0])
+
+    return ask
+
+
+def _duckdb(database: duckdb.DuckDBPyConnection, known: People) -> Ask:
+    database.execute(read_text("graph_tables.sql"))
+    for statement, frame in (
+        ("INSERT INTO places SELECT * FROM frame", known.places),
+        ("INSERT INTO people SELECT * FROM frame", known.people),
+        ("INSERT INTO friendships SELECT * FROM frame", known.friendships_both_ways),
+    ):
+        database.register("frame", frame.to_arrow())
+        database.execute(statement)
+    database.execute(read_text("graph_indexes.sql"))
+    return lambda text, values: int(database.execute(text, values).fetchall()[0][0])
+
+
+@contextmanager
+def _graph(path: Path, known: People) -> Iterator[Ask]:
+    import ladybug
+
+    with ladybug.Database(path) as database, ladybug.Connection(database) as connection:
+        for statement in read_text("graph.cypher").split(";\n"):
+            if statement:
+                connection.execute(statement)
+        within = known.places.drop_nulls("within_id").select("place_id", "within_id")
+        for statement, frame in (
+            ("COPY Place FROM $frame", known.places.select("place_id", "name")),
+            ("COPY Person FROM $frame", known.people.select("person_id", "name")),
+            ("COPY WITHIN FROM $frame", within),
+            ("COPY BORN_IN FROM $frame", known.people.select("person_id", "born_in_id")),
+            ("COPY FRIEND FROM $frame", known.friendships),
+        ):
+            connection.execute(statement, {"frame": frame.to_arrow()})
+
+        def ask(text: str, values: list[Any]) -> int:
+            # The reach of the pattern is in the text, so only the first value is asked for.
+            result = connection.execute(text, {"1": values[0]})
+            assert not isinstance(result, list)
+            (count,) = result.get_next()
+            return int(count)
+
+        yield ask
+
+
+def _equal(answers: dict[str, list[int]]) -> None:
+    first, *others = answers.values()
+    assert all(count > 0 for count in first), answers
+    assert all(other == first for other in others), answers
+
+
+def _rows(contests: dict[str, Contest], lengths: dict[str, dict[str, int]]) -> Iterator[dict[str, Cell]]:
+    for question, contest in contests.items():
+        asked = 1 if question == BORN else ASKED
+        yield {
+            "question": question,
+            **{f"{name}, ms": contest.median_seconds(name) * 1000 / asked for name in contest.samples},
+            "SQL, characters": lengths[question][POSTGRES],
+            "Cypher, characters": lengths[question][GRAPH],
+        }
+
+
+def _bars(contests: dict[str, Contest]) -> Chart:
+    bars = [
+        Series(name, [*contests], [contest.median_seconds(name) * 1000 for contest in contests.values()])
+        for name in (POSTGRES, DUCKDB, GRAPH)
+    ]
+    title = f"Relationships followed (friends: of {ASKED} people)"
+    return Chart("bars", title, Axis("question"), Axis("ms", log=True), bars)

@@ -1,0 +1,235 @@
+"""Claims about data models: normalised tables or one wide one, tables or documents. All in Postgres, so that
+only the model differs."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
+from itertools import cycle
+from typing import Any
+
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from bench.claims.words import Saying
+from bench.claims.work_done import work_of
+from bench.claims.workshop import read_sql, workshop
+from bench.conftest import Ground
+from bench.figure import Axis, Chart, Figure, Series, Verdict
+from bench.sampling import Ratio
+
+NORMALISED, FLAT = "the normalised model", "the wide table"
+DOCUMENTS, TABLES = "the document model", "the relational model"
+FETCH, UPDATE, SUM = "fetch one whole", "change one field", "sum over all"
+TASKS = {
+    FETCH: {DOCUMENTS: "fetch_document", TABLES: "fetch_rows"},
+    UPDATE: {DOCUMENTS: "tip_document", TABLES: "tip_rows"},
+    SUM: {DOCUMENTS: "sum_documents", TABLES: "sum_rows"},
+}
+STORED = {DOCUMENTS: ["documents"], TABLES: ["rides", "payments", "riders", "drivers", "zones"]}
+BOOKS_PER_PUBLISHER = 200
+BANANA, PINEAPPLE = "Banana Press", "Pineapple Press"
+RIDES_COMPARED = 200
+
+Answer = list[TupleRow]
+
+
+def bench_normalised(figure: Figure, ground: Ground) -> None:
+    figure.title = "What does it cost to rename a publisher, and what to list the books?"
+    books = figure.rows = figure.scale.rides
+    with workshop(ground.store) as connection:
+        _make_books(connection, books)
+        listing = {
+            NORMALISED: partial(_answer, connection, read_sql("list_books"), {}),
+            FLAT: partial(_answer, connection, read_sql("list_books_flat"), {}),
+        }
+        renaming = {
+            NORMALISED: partial(_rename, connection, read_sql("rename_publisher")),
+            FLAT: partial(_rename, connection, read_sql("rename_publisher_flat")),
+        }
+        work = {
+            name: work_of(connection, read_sql(file), {"old": BANANA, "new": PINEAPPLE})
+            for name, file in ((NORMALISED, "rename_publisher"), (FLAT, "rename_publisher_flat"))
+        }
+        _equal_by(listing)
+        for way in renaming.values():
+            way()  # back again
+        listed = figure.in_turns(listing, _equal, label="listing")
+        renamed = figure.in_turns(renaming, lambda renamed: _equal_by(listing), label="renaming")
+        _equal_by(listing)
+        sizes = {
+            NORMALISED: _bytes_of(connection, ["books", "publishers"]),
+            FLAT: _bytes_of(connection, ["flat_books"]),
+        }
+    figure.checked(
+        "both list the same books, publishers and prices, before any renaming, after one, and after all"
+    )
+    rename, join = figure.ratio(renamed.ratio(FLAT, NORMALISED)), figure.ratio(listed.ratio(NORMALISED, FLAT))
+    figure.table(
+        f"{books:,} books, {BOOKS_PER_PUBLISHER} a publisher",
+        [
+            {
+                "model": name,
+                "rename, ms": renamed.median_seconds(name) * 1000 / 2,  # there and back
+                "rows changed": work[name].rows,
+                "bytes of log": work[name].log_bytes,
+                "listing, ms": listed.median_seconds(name) * 1000,
+                "bytes stored": sizes[name],
+            }
+            for name in (NORMALISED, FLAT)
+        ],
+    )
+    figure.state(
+        Saying.NORMALISED,
+        both(_longer(rename), _longer(join)),
+        f"Renaming changes {work[NORMALISED].rows:,} row or {work[FLAT].rows:,}, "
+        f"{work[NORMALISED].log_bytes:,} or {work[FLAT].log_bytes:,} bytes of log: {rename.words()}. "
+        f"Listing: {join.words()}.",
+    )
+
+
+def _make_books(connection: Connection[TupleRow], books: int) -> None:
+    values = {"books": books, "publishers": books // BOOKS_PER_PUBLISHER}
+    connection.execute(read_sql("books"))
+    for name in ("fill_publishers", "fill_books", "fill_flat_books"):
+        connection.execute(read_sql(name), values)
+    connection.execute("VACUUM (ANALYZE) publishers, books, flat_books")
+
+
+def _rename(connection: Connection[TupleRow], statement: bytes) -> None:
+    """There and back, so that every turn finds the same state."""
+    for old, new in ((BANANA, PINEAPPLE), (PINEAPPLE, BANANA)):
+        connection.execute(statement, {"old": old, "new": new})
+
+
+def bench_documents(figure: Figure, ground: Ground) -> None:
+    figure.title = "Is a ride better kept as a document or in tables?"
+    with workshop(ground.store) as connection:
+        connection.execute(read_sql("documents"))
+        connection.execute("VACUUM (ANALYZE) documents, rides, payments, riders, drivers, zones")
+        drawn = connection.execute(read_sql("some_rides"), {"rides": RIDES_COMPARED}).fetchall()
+        changes = [{"ride_id": ride_id, "tip_cents": ride_id % 500} for (ride_id,) in drawn]
+        _equal_rides(connection, changes)
+        contests = {
+            task: figure.in_turns(
+                {model: _turn(connection, read_sql(file), changes) for model, file in statements.items()},
+                _equal if task == SUM else _anything,
+                label=task,
+            )
+            for task, statements in TASKS.items()
+        }
+        work = {
+            (task, model): work_of(connection, read_sql(file), changes[0])
+            for task, statements in TASKS.items()
+            for model, file in statements.items()
+        }
+        for change in changes:  # those that no turn has come to
+            for file in TASKS[UPDATE].values():
+                connection.execute(read_sql(file), change)
+        _equal_rides(connection, changes)
+        sizes = {model: _bytes_of(connection, tables) for model, tables in STORED.items()}
+    figure.rows = figure.scale.rides
+    figure.checked(
+        f"{len(changes)} rides are equal, value by value, as documents and joined from the tables, before "
+        "the updates and after them; so are the sums of all"
+    )
+    figure.table(
+        f"{figure.rows:,} rides",
+        [
+            {
+                "task": task,
+                "model": model,
+                "ms": contests[task].median_seconds(model) * 1000,
+                "pages": done.pages,
+                "bytes of log": done.log_bytes,
+                "bytes stored": sizes[model],
+            }
+            for (task, model), done in work.items()
+        ],
+    )
+    bars = [
+        Series(model, [*TASKS], [contests[task].median_seconds(model) * 1000 for task in TASKS])
+        for model in STORED
+    ]
+    figure.chart(Chart("bars", "One ride, and all of them", Axis("task"), Axis("ms", log=True), bars))
+    ratios = {task: figure.ratio(contest.ratio(DOCUMENTS, TABLES)) for task, contest in contests.items()}
+    pages = [work[FETCH, model].pages for model in STORED]
+    logged = [work[UPDATE, model].log_bytes for model in STORED]
+    figure.state(
+        Saying.DOCUMENT,
+        both(_shorter(ratios[FETCH]), _longer(ratios[SUM])),
+        f"To fetch one whole: {ratios[FETCH].words()}, {pages[0]:,} pages looked at or {pages[1]:,}. "
+        f"To change one field: {ratios[UPDATE].words()}, {logged[0]:,} bytes of log or {logged[1]:,}. "
+        f"To sum over all: {ratios[SUM].words()}.",
+    )
+
+
+def _turn(
+    connection: Connection[TupleRow], statement: bytes, values: list[dict[str, Any]]
+) -> Callable[[], Answer]:
+    """The next values at each call."""
+    following = cycle(values)
+    return lambda: _answer(connection, statement, next(following))
+
+
+def _answer(connection: Connection[TupleRow], statement: bytes, values: Mapping[str, Any]) -> Answer:
+    cursor = connection.execute(statement, values)
+    return cursor.fetchall() if cursor.description else []
+
+
+def _equal_rides(connection: Connection[TupleRow], rides: list[dict[str, Any]]) -> None:
+    for ride in rides:
+        ((document,),) = _answer(connection, read_sql("fetch_document"), ride)
+        (row,) = _answer(connection, read_sql("fetch_rows"), ride)
+        assert leaves(document) == sorted(map(_text, row)), f"ride {ride['ride_id']} differs"
+
+
+def leaves(document: Mapping[str, Any]) -> list[str]:
+    """The values of a document at any depth, as texts in the order of the alphabet."""
+    found: list[str] = []
+    for value in document.values():
+        found += leaves(value) if isinstance(value, Mapping) else [_text(value)]
+    return sorted(found)
+
+
+def _text(value: object) -> str:
+    """JSON has no times; Postgres writes them in ISO's form, as Python reads it."""
+    if isinstance(value, str) and value[:2] == "20" and "T" in value:
+        return datetime.fromisoformat(value).isoformat()
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _anything(answers: dict[str, Answer]) -> None:
+    """Compared ride by ride instead, before the times and after them."""
+
+
+def _equal(answers: Mapping[str, Answer]) -> None:
+    first, *others = answers.values()
+    assert first, "no answer"
+    assert all(other == first for other in others), answers
+
+
+def _equal_by(ways: Mapping[str, Callable[[], Answer]]) -> None:
+    _equal({name: way() for name, way in ways.items()})
+
+
+def _bytes_of(connection: Connection[TupleRow], tables: list[str]) -> int:
+    """With their indexes."""
+    row = connection.execute(
+        "SELECT sum(pg_total_relation_size(name::regclass))::bigint FROM unnest(%s::text[]) AS name",
+        (tables,),
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _longer(ratio: Ratio) -> bool:
+    return ratio.distinguishable and ratio.median > 1
+
+
+def _shorter(ratio: Ratio) -> bool:
+    return ratio.distinguishable and ratio.median < 1
+
+
+def both(first: bool, second: bool) -> Verdict:
+    """Of a claim that says two things."""
+    return "holds" if first and second else "holds in part" if first or second else "does not hold"

@@ -1,0 +1,208 @@
+"""Row-major and column-major: what it takes to add rows, and what to read a few columns of them.
+
+Adding: n rides, in memory as an application has them, to a file; a column format, which cannot be appended
+to, makes a new file. Reading: k of 16 columns into memory. The engines' own tables: sums of k columns.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib.resources import files
+from itertools import count, pairwise
+from math import exp, log
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from bench.claims.formats import FileFormat
+from bench.claims.formats.avro import AVRO
+from bench.claims.formats.columnar import ARROW_IPC, PARQUET
+from bench.claims.formats.fidelity import identical
+from bench.claims.formats.rides import rides_table
+from bench.claims.formats.text import CSV, JSONL
+from bench.claims.words import Saying
+from bench.conftest import Ground
+from bench.figure import Axis, Cell, Chart, Contest, Figure, Mark, Series, Verdict
+from bench.sampling import Ratio
+from lakehouse.epoch import Epoch
+
+ROWS = (CSV, JSONL, AVRO)
+COLUMNS = (ARROW_IPC, PARQUET)
+ADDED_ROWS = (1, 10, 100, 1_000)
+READ_COLUMNS: dict[int, Sequence[str]] = {
+    1: ("fare_cents",),
+    4: ("requested_at", "pickup_zone_id", "distance_metres", "fare_cents"),
+}
+SUMMED_COLUMNS = (1, 4, 8)
+GRID_ROWS = (10, 100, 1_000, 5_000, 50_000)
+
+
+def bench_row_and_column(figure: Figure, ground: Ground, epoch: Epoch, tmp_path: Path) -> None:
+    figure.title = "Which formats are faster to add rows to, and which to read a few columns of?"
+    rides = rides_table(epoch, figure.scale.rides // 4)
+    few = rides.slice(0, figure.scale.rides // 20).combine_chunks()
+    figure.rows = few.num_rows
+    adding = {n: _adding(figure, rides.slice(0, n), tmp_path) for n in ADDED_ROWS}
+    reading = {k: _reading(figure, few, columns, tmp_path) for k, columns in _columns(rides).items()}
+    summing = _summing(figure, ground, epoch, tmp_path)
+    _tell_formats(figure, adding, reading)
+    _draw_grid(figure, rides, tmp_path)
+    figure.checked(
+        "what was added is the end of the file, what was read equals the rides, bit by bit; "
+        "the sums of both engines are equal"
+    )
+    _judge(figure, adding, reading, summing)
+
+
+def _columns(rides: pa.Table) -> dict[int, Sequence[str]]:
+    return READ_COLUMNS | {rides.num_columns: rides.column_names}
+
+
+def _adding(figure: Figure, added: pa.Table, folder: Path) -> Contest:
+    rows, numbers = added.to_pylist(), count()
+
+    def add(form: FileFormat) -> Path:
+        stem = "added" if form.appends else f"added-{next(numbers)}"
+        path = folder / f"{stem}-{len(rows)}.{form.name}"
+        form.write(rows, added.schema, path)
+        return path
+
+    def compare(paths: dict[str, Path]) -> None:
+        for form in (*ROWS, *COLUMNS):
+            found = form.read(paths[form.name], added.schema, added.column_names)
+            assert identical(found.slice(found.num_rows - len(rows)), added), form.name
+
+    ways = {form.name: partial(add, form) for form in (*ROWS, *COLUMNS)}
+    return figure.in_turns(ways, compare, label=f"add {len(rows)}", seconds=figure.scale.seconds / 2)
+
+
+def _reading(figure: Figure, rides: pa.Table, columns: Sequence[str], folder: Path) -> Contest:
+    def compare(tables: dict[str, pa.Table]) -> None:
+        for name, table in tables.items():
+            assert identical(table, rides.select(columns)), name
+
+    ways: dict[str, Callable[[], pa.Table]] = {}
+    for form in (*ROWS, *COLUMNS):
+        path = _written(form, rides, folder)
+        ways[form.name] = partial(form.read, path, rides.schema, columns)
+    label = f"read {len(columns)} of 16 columns"
+    return figure.in_turns(ways, compare, label=label, seconds=figure.scale.seconds / 2)
+
+
+def _written(form: FileFormat, rides: pa.Table, folder: Path) -> Path:
+    path = folder / f"rides-{rides.num_rows}.{form.name}"
+    if not path.exists():
+        form.write(rides.to_pylist(), rides.schema, path)
+    return path
+
+
+def _summing(figure: Figure, ground: Ground, epoch: Epoch, folder: Path) -> Contest:
+    """Sums of 1, 4 and 8 columns by the engines over tables of their own, which answer with a single row."""
+    with ground.store.connect() as postgres, duckdb.connect(folder / "rides.duckdb") as columns:
+        columns.read_parquet([file.location for file in epoch.tables["rides"].files]).create("rides")
+        columns.execute("CHECKPOINT")
+        ways: dict[str, Callable[[], list[int]]] = {}
+        for k in SUMMED_COLUMNS:
+            query = files("bench.claims").joinpath(f"sum_{k}.sql").read_text()
+            ways[_way("Postgres", k)] = partial(_sums, postgres, query)
+            ways[_way("DuckDB", k)] = partial(_sums, columns, query)
+        return figure.in_turns(ways, _assert_sums, label="sum", seconds=figure.scale.seconds)
+
+
+def _way(engine: str, columns: int) -> str:
+    return f"the sum of {columns} column{'s' if columns > 1 else ''} in {engine}"
+
+
+def _sums(connection: Any, query: str) -> list[int]:
+    return [int(number) for number in connection.execute(query).fetchone()]
+
+
+def _assert_sums(sums: dict[str, list[int]]) -> None:
+    for k in SUMMED_COLUMNS:
+        assert sums[_way("Postgres", k)] == sums[_way("DuckDB", k)]
+        assert len(sums[_way("DuckDB", k)]) == k
+
+
+def _tell_formats(figure: Figure, adding: dict[int, Contest], reading: dict[int, Contest]) -> None:
+    table: list[dict[str, Cell]] = [{"format": f.name, "layout": f.layout} for f in (*ROWS, *COLUMNS)]
+    for row in table:
+        name = str(row["format"])
+        row |= {f"add_{n}_rows_seconds": c.median_seconds(name) for n, c in adding.items()}
+        row |= {f"read_{k}_columns_seconds": c.median_seconds(name) for k, c in reading.items()}
+    figure.table(f"Adding rows, and reading columns of {figure.rows:,} rows", table)
+    for title, x, contests in (
+        ("Seconds to add rows", Axis("rows added at once", log=True), adding),
+        (f"Seconds to read columns of {figure.rows:,} rows", Axis("columns read of 16"), reading),
+    ):
+        series = [
+            Series(form.name, list(contests), [c.median_seconds(form.name) for c in contests.values()])
+            for form in (*ROWS, *COLUMNS)
+        ]
+        figure.chart(Chart("lines", title, x, Axis("seconds", log=True), series))
+
+
+def _draw_grid(figure: Figure, rides: pa.Table, folder: Path) -> None:
+    """Where in the plane of rows and columns read the one format takes over from the other."""
+    rows: list[Cell] = []
+    read: list[Cell] = []
+    times: list[Cell] = []
+    marks: list[Mark] = []
+    for k, columns in _columns(rides).items():
+        ratios: dict[int, float] = {}
+        for n in (n for n in GRID_ROWS if n <= rides.num_rows):
+            ratios[n] = _one_by_one(figure, rides.slice(0, n).combine_chunks(), columns, folder).median
+        rows += ratios
+        read += [k] * len(ratios)
+        times += ratios.values()
+        marks += [Mark(f"equal at {x:,.0f} rows", x, k) for x in crossings(ratios)]
+    series = Series("CSV / Parquet", rows, read, colour=times)
+    title = "How many times as long CSV takes as Parquet to read"
+    axes = Axis("rows in the file", log=True), Axis("columns read of 16")
+    figure.chart(Chart("points", title, *axes, [series], marks, colour="CSV / Parquet"))
+    figure.facts["csv_and_parquet_equal_at_rows"] = ", ".join(f"{m.y}: {m.x:,.0f}" for m in marks) or None
+
+
+def _one_by_one(figure: Figure, rides: pa.Table, columns: Sequence[str], folder: Path) -> Ratio:
+    def compare(tables: dict[str, pa.Table]) -> None:
+        assert identical(tables["CSV"], tables["Parquet"])
+
+    ways = {
+        f.name: partial(f.read, _written(f, rides, folder), rides.schema, columns) for f in (CSV, PARQUET)
+    }
+    label = f"grid: {len(columns)} columns of {rides.num_rows:,} rows"
+    contest = figure.in_turns(ways, compare, label=label, seconds=figure.scale.seconds / 20)
+    return contest.ratio("CSV", "Parquet")
+
+
+def crossings(ratios: dict[int, float]) -> Iterator[float]:
+    """The rows at which a ratio passes 1, between two that were measured: both axes are logarithmic."""
+    points = sorted(ratios.items())
+    for (x, y), (next_x, next_y) in pairwise(points):
+        if (y < 1) != (next_y < 1):
+            share = -log(y) / (log(next_y) - log(y))
+            yield exp(log(x) + share * (log(next_x) - log(x)))
+
+
+def _judge(figure: Figure, adding: dict[int, Contest], reading: dict[int, Contest], summing: Contest) -> None:
+    pairs = [(row.name, column.name) for row in ROWS for column in COLUMNS]
+    adds = {n: [c.ratio(column, row).low > 1 for row, column in pairs] for n, c in adding.items()}
+    reads = [reading[4].ratio(row, column).low > 1 for row, column in pairs]
+    verdict: Verdict = "does not hold"
+    if any(adds[1]) or any(reads):
+        verdict = "holds" if all(reads) and all(map(all, adds.values())) else "holds in part"
+    many = max(adding)
+    one_by_one = figure.ratio(adding[1].ratio("Parquet", "CSV"))
+    in_bulk = figure.ratio(adding[many].ratio("Parquet", "CSV"))
+    four = figure.ratio(reading[4].ratio("CSV", "Parquet"))
+    wider = [
+        figure.ratio(summing.ratio(_way(engine, SUMMED_COLUMNS[-1]), _way(engine, SUMMED_COLUMNS[0])))
+        for engine in ("Postgres", "DuckDB")
+    ]
+    figure.state(
+        Saying.ROW_AND_COLUMN,
+        verdict,
+        f"To add a single ride, {one_by_one.words()}; {many:,} at once, {in_bulk.words()}. "
+        f"To read 4 of 16 columns of {figure.rows:,} rides, {four.words()}. "
+        f"In the engines' own tables, {wider[0].words()}, and {wider[1].words()}.",
+    )

@@ -1,0 +1,53 @@
+"""Work that is done once, when something is stored, or again at every reading: when is which one cheaper?"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bench.figure import Axis, Chart, Mark, Series
+
+Answer = list[tuple[object, ...]]
+
+QUESTIONS_MAX = 1_000  # beyond it nobody asks of one load
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """From data that has arrived to answers. `store` can be repeated: it replaces what it has stored."""
+
+    store: Callable[[], None]
+    ask: Callable[[], Answer]
+
+    def first(self) -> Answer:
+        self.store()
+        return self.ask()
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """`first_seconds`: from the arrival of the data to the first answer; `further_seconds`: of every answer
+    after it."""
+
+    first_seconds: float
+    further_seconds: float
+
+    def sum_seconds(self, questions: int) -> float:
+        return self.first_seconds + (questions - 1) * self.further_seconds
+
+
+def crossover(early: Costs, late: Costs) -> int | None:
+    """The number of questions from which on the early work has paid; None if it never does."""
+    paid = (n for n in range(1, QUESTIONS_MAX + 1) if early.sum_seconds(n) <= late.sum_seconds(n))
+    first = next(paid, None)
+    lasting = first is not None and early.sum_seconds(QUESTIONS_MAX) <= late.sum_seconds(QUESTIONS_MAX)
+    return first if lasting else None
+
+
+def sums_chart(title: str, costs: dict[str, Costs], met: int | None) -> Chart:
+    """The seconds spent after each number of questions."""
+    numbers: Sequence[int] = range(1, 2 * (met or 5) + 1)
+    lines = [
+        Series(name, [*numbers], [cost.sum_seconds(number) for number in numbers])
+        for name, cost in costs.items()
+    ]
+    marks = [Mark(f"from {met} questions on", met)] if met else []
+    return Chart("lines", title, Axis("questions asked"), Axis("seconds, summed"), lines, marks)

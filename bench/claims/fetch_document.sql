@@ -1,0 +1,1 @@
+SELECT document FROM documents WHERE ride_id = %(ride_id)s

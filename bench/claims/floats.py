@@ -1,0 +1,95 @@
+"""Writers and readers of a column of floats as text, any of which goes with any other."""
+
+import json
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import duckdb
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv as pc
+
+COLUMN = "price"
+THE_LECTURES = 0.12345678901232323  # of the book's example
+Floats = np.ndarray  # of float64
+
+
+def floats(rows: int, seed: int) -> Floats:
+    """Half of them any bits that are a finite number, the other half between 0 and 1; and those that readers
+    are known to stumble over: 5e-324 is the smallest there is."""
+    random = np.random.default_rng(seed)
+    bits = random.integers(-(2**63), 2**63 - 1, rows).view(np.float64)
+    anything = bits[np.isfinite(bits)][: rows // 2]
+    special = np.array([THE_LECTURES, 20.4, 0.1, -0.0, 5e-324, 2.2250738585072014e-308, 1e23, 2.0**53])
+    return np.concatenate([special, anything, random.random(rows - len(special) - len(anything))])
+
+
+def changed(before: Floats, after: Floats) -> int:
+    """How many have other bits."""
+    return int((before.view(np.int64) != np.ascontiguousarray(after, np.float64).view(np.int64)).sum())
+
+
+def _write_python(values: Floats, path: Path) -> None:
+    path.write_text("\n".join([COLUMN, *map(repr, values.tolist())]) + "\n")
+
+
+def _write_digits(form: str, values: Floats, path: Path) -> None:
+    path.write_text("\n".join([COLUMN, *(format(value, form) for value in values.tolist())]) + "\n")
+
+
+def _write_duckdb(values: Floats, path: Path) -> None:
+    with duckdb.connect() as engine:
+        engine.from_arrow(pa.table({COLUMN: values})).write_csv(str(path), header=True)
+
+
+def _read_python(path: Path) -> Floats:
+    return np.array([float(line) for line in path.read_text().splitlines()[1:]])
+
+
+def _read_pyarrow(path: Path) -> Floats:
+    options = pc.ConvertOptions(column_types={COLUMN: pa.float64()})
+    return np.asarray(pc.read_csv(path, convert_options=options)[COLUMN].to_numpy())
+
+
+def _read_duckdb(path: Path) -> Floats:
+    with duckdb.connect() as engine:
+        return np.asarray(engine.read_csv(str(path), dtype={COLUMN: "DOUBLE"}).fetchnumpy()[COLUMN])
+
+
+def _read_pandas(path: Path, float_precision: Literal["round_trip"] | None = None) -> Floats:
+    """Since pandas 3.1 there is one converter, and an exact one: to ask for it by name gives a warning.
+    Before, the default was fast and not exact."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        frame = pd.read_csv(path, dtype={COLUMN: "float64"}, float_precision=float_precision)
+    return np.asarray(frame[COLUMN])
+
+
+WRITERS: dict[str, Callable[[Floats, Path], None]] = {
+    "Python's repr": _write_python,
+    "pandas": lambda values, path: pd.DataFrame({COLUMN: values}).to_csv(path, index=False),
+    "pyarrow": lambda values, path: pc.write_csv(pa.table({COLUMN: values}), path),
+    "Polars": lambda values, path: pl.DataFrame({COLUMN: values}).write_csv(path),
+    "DuckDB": _write_duckdb,
+    # 17 digits are enough for any float64, and 15 are what a spreadsheet keeps.
+    "17 digits": partial(_write_digits, ".17g"),
+    "15 digits": partial(_write_digits, ".15g"),
+    "6 digits behind the point": partial(_write_digits, ".6f"),
+}
+READERS: dict[str, Callable[[Path], Floats]] = {
+    "Python's float": _read_python,
+    "pandas": _read_pandas,
+    "pandas, round_trip": partial(_read_pandas, float_precision="round_trip"),
+    "pyarrow": _read_pyarrow,
+    "Polars": lambda path: pl.read_csv(path, schema={COLUMN: pl.Float64})[COLUMN].to_numpy(),
+    "DuckDB": _read_duckdb,
+}
+
+
+def through_json(values: Floats) -> Floats:
+    return np.array(json.loads(json.dumps(values.tolist())))

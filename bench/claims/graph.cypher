@@ -1,0 +1,5 @@
+CREATE NODE TABLE Place (place_id INT64, name STRING, PRIMARY KEY (place_id));
+CREATE NODE TABLE Person (person_id INT64, name STRING, PRIMARY KEY (person_id));
+CREATE REL TABLE WITHIN (FROM Place TO Place);
+CREATE REL TABLE BORN_IN (FROM Person TO Place);
+CREATE REL TABLE FRIEND (FROM Person TO Person);

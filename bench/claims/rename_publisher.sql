@@ -1,0 +1,1 @@
+UPDATE publishers SET publisher = %(new)s WHERE publisher = %(old)s

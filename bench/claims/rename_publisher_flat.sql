@@ -1,0 +1,1 @@
+UPDATE flat_books SET publisher = %(new)s WHERE publisher = %(old)s

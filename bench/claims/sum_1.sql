@@ -1,0 +1,1 @@
+SELECT sum(fare_cents) FROM rides

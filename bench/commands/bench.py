@@ -1,0 +1,83 @@
+"""`ridelake bench`."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import click
+
+from ridelake.errors import NotReady, ProofFailed
+from ridelake.screen import note, say, say_table
+from ridelake.settings import Settings
+
+if TYPE_CHECKING:
+    from bench.record import Entry
+
+DEFAULT_RECORD = Path("ridelake-bench.json")
+
+
+@click.command()
+@click.option("--quick", "scale", flag_value="quick", help="Every claim, in a minute.")
+@click.option("--full", "scale", flag_value="full", help="All there is; takes its time.")
+@click.option(
+    "--table",
+    "name",
+    metavar="SCHEMA.NAME|FILE",
+    help="A table of your own instead: look-ups, inserts into a copy, scans, group-bys, sizes. Or a Parquet "
+    "or CSV file.",
+)
+@click.option("--only", metavar="WORDS", help="Only benchmarks that pytest's -k selects by these words.")
+@click.option(
+    "--record",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=DEFAULT_RECORD,
+    show_default=True,
+    help="The file to keep what is found in; whole after each benchmark.",
+)
+@click.pass_obj
+def bench(settings: Settings, scale: str | None, name: str | None, only: str | None, path: Path) -> None:
+    """Measure this machine: the lecture's claims, the store, the lake, the engines, in six minutes.
+
+    It measures a store and a lake of its own, in a temporary folder. Draw what it has found with
+    `ridelake report`. Exit 1 if an answer was wrong or a benchmark failed.
+    """
+    try:
+        from bench.own.subject import subject_of
+        from bench.run import run
+    except ModuleNotFoundError as error:
+        raise NotReady(f"{error.name} is not installed: `pip install 'ridelake[bench]'`") from error
+
+    with ExitStack() as opened:
+        subject = None
+        if name is not None:
+            folder = opened.enter_context(TemporaryDirectory(prefix="ridelake-bench-"))
+            subject = opened.enter_context(subject_of(settings, name, Path(folder)))
+        record = run(scale or "default", path, only, subject, _tell)
+    for doubt in record.doubts:
+        note(f"doubt: {doubt}")
+    measured = [entry for entry in record.figures if entry.status == "measured"]
+    say(f"{len(measured)} figures, {len(record.claims)} verdicts: {path}; draw them with `ridelake report`")
+    if record.failed:
+        raise ProofFailed(f"✗ {len(record.failed)} failed, and have no figure: {record.failed[0].why}")
+
+
+def _tell(entry: "Entry", number: int, of: int) -> None:
+    head = f"[{number}/{of}] {entry.group}"
+    if entry.status != "measured":
+        say(f"{head}\n   {'✗' if entry.status == 'failed' else '–'} {entry.why}")
+        return
+    say(f"{head} ({entry.seconds:.1f} s)")
+    if entry.figure is None:
+        return
+    if claim := entry.figure["claim"]:
+        say(f"   {claim['says']}\n   {claim['verdict'].upper()}: {claim['because']}")
+        return
+    from bench.sampling import Ratio
+
+    for told in entry.figure["ratios"]:
+        ratio = Ratio(**{name: told[name] for name in ("of", "over", "median", "low", "high", "label")})
+        say(f"   {ratio.label}: {ratio.words()}" if ratio.label else f"   {ratio.words()}")
+    for table in entry.figure["tables"]:
+        say_table(list(table["rows"][0]), [list(row.values()) for row in table["rows"]])

@@ -1,0 +1,72 @@
+"""`ridelake compare`."""
+
+from pathlib import Path
+
+import click
+
+from ridelake.errors import ProofFailed, UsageError
+from ridelake.screen import note, say, say_json, say_table
+
+
+def percent(text: str) -> float:
+    """`5%` or `0.05` → 0.05. Raises UsageError for anything else."""
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 10:
+        raise UsageError(f"'{text}' is no threshold: write it like 5% or 0.05")
+    return share
+
+
+@click.command()
+@click.argument("before", type=click.Path(path_type=Path, dir_okay=False), metavar="A.json")
+@click.argument("after", type=click.Path(path_type=Path, dir_okay=False), metavar="B.json")
+@click.option("--threshold", metavar="PERCENT", default="5%", show_default=True, help="What is let pass.")
+@click.option(
+    "--group",
+    "groups",
+    multiple=True,
+    metavar="NAME=PERCENT",
+    help="Another threshold for what has this in its name or group; may be repeated, the last counts.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="For a pull request.")
+def compare(
+    before: Path, after: Path, threshold: str, groups: tuple[str, ...], as_json: bool, as_markdown: bool
+) -> None:
+    """Compare two records of `ridelake bench`, B against A. Exit 1 if a path is slower, or has failed.
+
+    Slower is what the whole interval of B/A says, beyond the threshold, after the drift of all other paths
+    between the two runs is divided out.
+    """
+    if as_json and as_markdown:
+        raise UsageError("--json and --markdown: one or the other")
+    own = dict(_group(words) for words in groups)
+    from bench.comparison import telling
+    from bench.comparison.records import compare_records
+    from bench.record import read_record
+
+    found = compare_records(read_record(before), read_record(after), percent(threshold), own)
+    if as_json:
+        say_json(telling.as_json(found))
+    elif as_markdown:
+        say(telling.markdown(found))
+    else:
+        if found.changes:
+            say_table(telling.COLUMNS, telling.rows(found), dense=True)
+        say(telling.summary(found))
+        for remark in telling.remarks(found):
+            note(remark)
+    slower = found.of("regression")
+    if slower:
+        raise ProofFailed(f"✗ slower: {', '.join(change.path.name for change in slower)}")
+    if found.failed:
+        raise ProofFailed(f"✗ {found.failed[0]}")
+
+
+def _group(words: str) -> tuple[str, float]:
+    name, equals, share = words.rpartition("=")
+    if not equals or not name:
+        raise UsageError(f"--group {words}: write NAME=PERCENT, as in bench_tail=10%")
+    return name, percent(share)

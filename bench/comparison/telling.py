@@ -1,0 +1,108 @@
+"""A comparison as a table, as Markdown for a pull request, as JSON."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from bench.comparison.changes import Change, Drift
+from bench.comparison.records import Comparison
+from bench.report.quantities import percentile, seconds_told
+
+COLUMNS = ("benchmark: way", "A", "B", "B/A", "95 % interval", "p90", "p99", "verdict")
+SIGNS = {"regression": "✗", "improvement": "✓", "within threshold": "=", "not distinguishable": "~"}
+# The news first.
+ORDER = tuple(SIGNS)
+
+
+def rows(comparison: Comparison) -> list[list[str]]:
+    """Of `COLUMNS`: medians as measured, B/A with the drift divided out, the percentiles' B/A as measured."""
+    ordered = sorted(comparison.changes, key=lambda change: (ORDER.index(change.verdict), -change.ratio))
+    return [_row(change) for change in ordered]
+
+
+def _row(change: Change) -> list[str]:
+    before, after = (percentile(list(one), 50) for one in (change.path.before, change.path.after))
+    return [
+        change.path.name,
+        seconds_told(before),
+        seconds_told(after),
+        f"{change.ratio:.2f}",
+        f"{change.low:.2f}–{change.high:.2f}",
+        f"{change.percentiles[90]:.2f}",
+        f"{change.percentiles[99]:.2f}",
+        f"{SIGNS[change.verdict]} {change.verdict}",
+    ]
+
+
+def summary(comparison: Comparison) -> str:
+    """`1 regression, 3 within threshold, 20 not distinguishable.`"""
+    counts = [(len(comparison.of(verdict)), verdict) for verdict in ORDER]  # type: ignore[arg-type]
+    told = [f"{count} {_plural(verdict, count)}" for count, verdict in counts if count]
+    return f"{', '.join(told) or 'nothing to compare'}."
+
+
+def _plural(verdict: str, count: int) -> str:
+    return f"{verdict}s" if count > 1 and verdict in ("regression", "improvement") else verdict
+
+
+def remarks(comparison: Comparison) -> Iterator[str]:
+    """How the runs differ as a whole, what failed, what is missing, why to doubt."""
+    yield _drift_told(comparison.drift)
+    yield from (f"failed: {sentence}" for sentence in comparison.failed)
+    yield from (f"missing: {sentence}" for sentence in comparison.missing)
+    yield from (f"doubt: {sentence}" for sentence in comparison.doubts)
+
+
+def _drift_told(drift: Drift | None) -> str:
+    if drift is None:
+        return "drift between the runs: unknown, too few paths; a busier machine would look like a regression"
+    return (
+        f"drift between the runs: the median of {drift.of} paths takes {drift.ratio:.2f} × as long in B; "
+        "B/A is beside it. What slows all paths alike is not seen as a regression"
+    )
+
+
+def markdown(comparison: Comparison) -> str:
+    """A summary, the news as a table, all the rest folded away."""
+    lines = rows(comparison)
+    news = [line for line in lines if line[-1].endswith(("regression", "improvement"))]
+    told = [f"**{summary(comparison)}**", ""]
+    told += [*_table(news), ""] if news else []
+    told += [f"- {_cell(remark)}" for remark in remarks(comparison)]
+    told += ["", f"<details><summary>All {len(lines)}</summary>", "", *_table(lines), "", "</details>"]
+    return "\n".join(told)
+
+
+def _table(lines: list[list[str]]) -> list[str]:
+    head = [f"| {' | '.join(COLUMNS)} |", f"|---|{'---:|' * (len(COLUMNS) - 2)}---|"]
+    return [*head, *(f"| {' | '.join(map(_cell, line))} |" for line in lines)]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def as_json(comparison: Comparison) -> dict[str, Any]:
+    """Seconds are medians; `ratio`, `low` and `high` have the drift divided out."""
+    drift = comparison.drift
+    return {
+        "drift": {"ratio": drift.ratio, "paths": drift.of} if drift else None,
+        "changes": [_change(change) for change in comparison.changes],
+        "failed": comparison.failed,
+        "missing": comparison.missing,
+        "doubts": comparison.doubts,
+    }
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {
+        "benchmark": change.path.benchmark,
+        "way": change.path.way,
+        "verdict": change.verdict,
+        "ratio": change.ratio,
+        "low": change.low,
+        "high": change.high,
+        "threshold": change.threshold,
+        "a_seconds": percentile(list(change.path.before), 50),
+        "b_seconds": percentile(list(change.path.after), 50),
+        "measured": {f"p{percent}": ratio for percent, ratio in change.percentiles.items()},
+    }

@@ -1,0 +1,13 @@
+-- After the load. Events are not in the lake; each is told by its ride (rides from files have none).
+INSERT INTO ride_events
+SELECT ride_id, 1, 'assigned', assigned_at FROM rides WHERE substr(request_id::text, 15, 1) <> '8'
+UNION ALL
+SELECT ride_id, 2, CASE status WHEN 'cancelled' THEN 'cancelled' ELSE 'started' END,
+       CASE status WHEN 'cancelled' THEN ended_at ELSE started_at END
+FROM rides WHERE status <> 'assigned' AND substr(request_id::text, 15, 1) <> '8'
+UNION ALL
+SELECT ride_id, 3, 'completed', ended_at FROM rides
+WHERE status = 'completed' AND substr(request_id::text, 15, 1) <> '8';
+
+-- As Postgres has one for the same look-up: is the rider under way?
+CREATE INDEX rides_by_rider ON rides (rider_id);

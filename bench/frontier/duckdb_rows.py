@@ -1,0 +1,164 @@
+"""DuckDB as the row store: the tables of an epoch in one file, with keys, and the booking as transactions.
+
+Durable as Postgres is: a commit has flushed the log. One process has the file; its clients are threads with a
+cursor each. A transaction that has lost against another one is tried again.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from importlib.resources import files
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+import duckdb
+
+from bench.frontier.clients import Booked
+from lakehouse.engines import ride_table_view
+from lakehouse.epoch import Epoch
+from oltp.audit import conditions
+from ridelake.errors import RidelakeError
+from ridelake.ride import Outcome, RideRequest
+
+TRIES_MAX = 200
+ONE_OF_STATEMENTS = re.compile(r"^-- (\w+): .+\n", re.MULTILINE)
+PARAMETER = re.compile(r"\$(\w+)")
+TABLES = ("cities", "zones", "accounts", "riders", "drivers", "rides", "payments", "requests", "ledger")
+
+Cursor = duckdb.DuckDBPyConnection
+
+
+def create(file: Path, epoch: Epoch) -> None:
+    """A database of the epoch's rows in a new file."""
+    with closing(duckdb.connect(file)) as connection:
+        connection.execute(_text("duckdb_schema.sql"))
+        for name in TABLES:
+            rows = connection.read_parquet(epoch.tables[name].locations, hive_partitioning=False)
+            # What a relation inserts, it inserts by position.
+            rows.project(", ".join(connection.table(name).columns)).insert_into(name)
+        connection.execute(_text("duckdb_loaded.sql"))
+        connection.execute(ride_table_view())
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with closing(duckdb.connect(file)) as connection:
+        yield connection
+
+
+def session(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """A cursor of a client's own, with the clock that the store has."""
+    cursor = connection.cursor()
+    cursor.execute("SET TimeZone = 'UTC'")
+    return cursor
+
+
+def broken_conditions(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """Names of the conditions of the store's audit, word for word, that do not hold."""
+    with closing(session(connection)) as cursor:
+        cursor.execute("SET integer_division = true")  # 5 / 2 is 2 in the audit, as in Postgres
+        asked = [condition for condition in conditions() if "%(" not in condition.query]
+        return [one.name for one in asked if cursor.execute(one.query).fetchone() is not None]
+
+
+def decided(connection: duckdb.DuckDBPyConnection, request_ids: Sequence[UUID]) -> dict[object, str]:
+    """The outcomes of those of the requests that are there."""
+    rows = connection.execute(
+        "SELECT request_id, outcome FROM requests WHERE request_id IN (SELECT unnest($ids))",
+        {"ids": list(request_ids)},
+    )
+    return dict(rows.fetchall())
+
+
+class Booking:
+    """Books and cancels on one cursor."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        self._cursor = cursor
+        named = ONE_OF_STATEMENTS.split(_text("duckdb_booking.sql"))[1:]
+        self._statements = dict(zip(named[::2], named[1::2], strict=True))
+
+    def cycle(self, request: RideRequest) -> Booked:
+        """A booking and its cancellation, two transactions; what is told is the booking."""
+        values: dict[str, Any] = {name: getattr(request, name) for name in RideRequest.__slots__}
+        began = monotonic()
+        outcome, conflicts = self._persist(self._book, values)
+        ended = monotonic()
+        if outcome is Outcome.ASSIGNED:
+            self._persist(self._cancel, values)
+        return Booked(began, ended, request.request_id, outcome, conflicts)
+
+    def _book(self, values: dict[str, Any]) -> Outcome:
+        outcome = self._judge(values)
+        values |= {"outcome": str(outcome), "ride_id": None}
+        if outcome is Outcome.ASSIGNED:
+            self._do("claim", values)
+            self._do("hold", values)
+            (values["ride_id"],) = self._ask("ride", values) or (None,)
+            self._do("payment", values)
+            self._do("assigned", values)
+        self._do("request", values)
+        return outcome
+
+    def _judge(self, values: dict[str, Any]) -> Outcome:
+        values["driver_id"] = None
+        account = self._ask("account", values)
+        if account is None:
+            return Outcome.UNKNOWN_RIDER
+        values["account_id"], free_cents = account
+        city = self._ask("city", values)
+        if city is None:
+            return Outcome.UNKNOWN_ZONE
+        values["city_id"], values["time_zone"] = city
+        if self._ask("under_way", values) != (0,):
+            return Outcome.RIDER_BUSY
+        if free_cents < values["fare_cents"]:
+            return Outcome.PAYMENT_DECLINED
+        driver = self._ask("near", values) or self._ask("far", values)
+        if driver is None:
+            return Outcome.NO_DRIVER_AVAILABLE
+        (values["driver_id"],) = driver
+        return Outcome.ASSIGNED
+
+    def _cancel(self, values: dict[str, Any]) -> Outcome:
+        for statement in ("cancel", "void", "let_go", "free", "cancelled"):
+            self._do(statement, values)
+        return Outcome.ASSIGNED
+
+    def _persist(
+        self, work: Callable[[dict[str, Any]], Outcome], values: dict[str, Any]
+    ) -> tuple[Outcome, int]:
+        """In a transaction, again while it conflicts: what came of it, and how often it conflicted."""
+        for conflicts in range(TRIES_MAX):
+            self._cursor.begin()
+            try:
+                outcome = work(values)
+                self._cursor.commit()
+            except duckdb.TransactionException:
+                self._roll_back()
+            except BaseException:
+                self._roll_back()
+                raise
+            else:
+                return outcome, conflicts
+        raise RidelakeError(f"DuckDB refused a booking {TRIES_MAX} times, for conflicts")
+
+    def _roll_back(self) -> None:
+        try:
+            self._cursor.rollback()
+        except duckdb.TransactionException:
+            return  # a commit that failed has done it
+
+    def _do(self, name: str, values: dict[str, Any]) -> None:
+        statement = self._statements[name]
+        self._cursor.execute(statement, {name: values[name] for name in PARAMETER.findall(statement)})
+
+    def _ask(self, name: str, values: dict[str, Any]) -> tuple[Any, ...] | None:
+        self._do(name, values)
+        return self._cursor.fetchone()
+
+
+def _text(name: str) -> str:
+    return files("bench.frontier").joinpath(name).read_text()

@@ -1,0 +1,119 @@
+"""What the processes of the set-ups are for: each is pickled, sent, and opened over there."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+
+from bench.frontier import duckdb_rows
+from bench.frontier.asking import Answers, Asking
+from bench.frontier.clients import Booked, Seat, Seats
+from lakehouse.engines import Engine, open_engine
+from lakehouse.engines.duckdb import DuckDB
+from lakehouse.epoch import Token
+from lakehouse.published import holding, newest_epoch
+from oltp import booking, moves
+from oltp.simulate import draw_requests, riders_by_city
+from oltp.store import Store
+from ridelake.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresBooking:
+    """One client who books in Postgres and cancels, so that driver and money are there for the next."""
+
+    store: Store
+    number: int
+    booking: int = 1
+    asking: int = 0
+
+    @contextmanager
+    def opened(self) -> Iterator[Seats]:
+        requests = draw_requests(np.random.default_rng(self.number), riders_by_city(self.store))
+        with self.store.connect() as connection:
+
+            def book() -> Booked:
+                request = next(requests)
+                began = monotonic()
+                decision = booking.book(connection, request)
+                ended = monotonic()
+                if decision.ride_id is not None:
+                    moves.cancel(connection, decision.ride_id)
+                return Booked(began, ended, request.request_id, decision.outcome)
+
+            yield Seats(booking=[book])
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresAsking:
+    """One client who asks Postgres."""
+
+    settings: Settings
+    expected: Answers
+    number: int
+    booking: int = 0
+    asking: int = 1
+
+    @contextmanager
+    def opened(self) -> Iterator[Seats]:
+        with open_engine("postgres", self.settings, None) as engine:
+            yield Seats(asking=[Asking(lambda: (engine, None), self.expected, self.number)])
+
+
+@dataclass(frozen=True, slots=True)
+class EpochAsking:
+    """One client who asks DuckDB over the newest epoch, which it looks for before each question."""
+
+    settings: Settings
+    expected: Answers
+    number: int
+    booking: int = 0
+    asking: int = 1
+
+    @contextmanager
+    def opened(self) -> Iterator[Seats]:
+        with ExitStack() as held:
+            engine: Engine | None = None
+            token: Token | None = None
+
+            def newest() -> tuple[Engine, Token | None]:
+                nonlocal engine, token
+                epoch = newest_epoch(self.settings.lake)
+                if engine is None or epoch.token != token:
+                    held.close()
+                    held.enter_context(holding(self.settings.lake, epoch))
+                    engine = held.enter_context(open_engine("duckdb", self.settings, epoch))
+                    token = epoch.token
+                return engine, token
+
+            yield Seats(asking=[Asking(newest, self.expected, self.number)])
+
+
+@dataclass(frozen=True, slots=True)
+class DuckDBAlone:
+    """All clients of a DuckDB file: it lets in one process, so they are its threads."""
+
+    file: Path
+    riders_of: dict[int, list[int]]
+    expected: Answers
+    booking: int
+    asking: int
+
+    @contextmanager
+    def opened(self) -> Iterator[Seats]:
+        with duckdb_rows.opened(self.file) as connection:
+            yield Seats(
+                booking=[self._booker(duckdb_rows.session(connection), n) for n in range(self.booking)],
+                asking=[self._asker(DuckDB(duckdb_rows.session(connection)), n) for n in range(self.asking)],
+            )
+
+    def _booker(self, cursor: duckdb_rows.Cursor, number: int) -> Seat:
+        requests = draw_requests(np.random.default_rng(number), self.riders_of)
+        client = duckdb_rows.Booking(cursor)
+        return lambda: client.cycle(next(requests))
+
+    def _asker(self, engine: Engine, number: int) -> Seat:
+        return Asking(lambda: (engine, None), self.expected, number)

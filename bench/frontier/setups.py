@@ -1,0 +1,199 @@
+"""The set-ups: each made ready from the same rows, and proved when its clients have left.
+
+A figure is believed only after that: the store's audit holds, every acknowledged booking is there, and the
+questions have the same answers as asked of somebody else.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import polars as pl
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.sql import SQL, Identifier
+
+from bench.freshness import SYNC_EVERY_SECONDS, syncing
+from bench.frontier import asking, duckdb_rows
+from bench.frontier.age import Commit
+from bench.frontier.clients import Booked, Post
+from bench.frontier.posts import DuckDBAlone, EpochAsking, PostgresAsking, PostgresBooking
+from lakehouse.catalog import Lake
+from lakehouse.engines import open_engine
+from lakehouse.engines.duckdb import DuckDB
+from lakehouse.published import newest_epoch
+from lakehouse.take import take_snapshot
+from lakehouse.verify import verify_now
+from olap.question import find
+from oltp.audit import audit
+from oltp.simulate import riders_by_city
+from oltp.store import Store, open_database
+from ridelake.errors import ProofFailed
+from ridelake.settings import LakeAddress, Settings
+
+AUDITED = "the store's audit holds, and every acknowledged booking is there"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A set-up that waits for its clients. `prove` is called when they have left: it raises ProofFailed, or
+    says what was compared. `commits`: what a copy may be behind of; the store itself is never behind."""
+
+    posts: Sequence[Post]
+    prove: Callable[[Sequence[Booked]], str]
+    commits: Callable[[Sequence[Booked]], list[Commit]] = lambda booked: []
+
+
+@dataclass(frozen=True, slots=True)
+class SetUp:
+    """`single`: one system does both. `opened(clients)` has seats for so many clients of each kind."""
+
+    name: str
+    single: bool
+    opened: Callable[[int], AbstractContextManager[Stage]]
+
+
+def postgres_alone(settings: Settings, store: Store) -> SetUp:
+    @contextmanager
+    def opened(clients: int) -> Iterator[Stage]:
+        with copied(settings, store) as (ours, copy):
+            with open_engine("postgres", ours, None) as engine:
+                expected = asking.answers_of(engine)
+
+            def prove(booked: Sequence[Booked]) -> str:
+                _audit(copy, booked)
+                _compare_with_an_epoch(ours, copy)
+                return f"{AUDITED}; its answers are those of DuckDB over an epoch of it"
+
+            bookers = [PostgresBooking(copy, number) for number in range(clients)]
+            askers = [PostgresAsking(ours, expected, number) for number in range(clients)]
+            yield Stage([*bookers, *askers], prove)
+
+    return SetUp("Postgres alone", True, opened)
+
+
+def postgres_and_epochs(settings: Settings, store: Store) -> SetUp:
+    @contextmanager
+    def opened(clients: int) -> Iterator[Stage]:
+        with copied(settings, store) as (ours, copy), ExitStack() as beside:
+            with open_engine("postgres", ours, None) as engine:
+                expected = asking.answers_of(engine)
+            lake = Lake.create(ours.lake)
+            take_snapshot(copy, lake)
+            beside.enter_context(syncing(copy, lake))
+
+            def prove(booked: Sequence[Booked]) -> str:
+                beside.close()  # the sync takes the last change, and ends
+                _audit(copy, booked)
+                verify_now(copy, lake).prove()
+                with (
+                    open_engine("postgres", ours, None) as rows,
+                    open_engine("duckdb", ours, newest_epoch(ours.lake)) as columns,
+                ):
+                    asking.compare(asking.answers_of(rows), asking.answers_of(columns))
+                return f"{AUDITED}; the last epoch equals it, row by row, and so do its answers"
+
+            bookers = [PostgresBooking(copy, number) for number in range(clients)]
+            askers = [EpochAsking(ours, expected, number) for number in range(clients)]
+            yield Stage([*bookers, *askers], prove, lambda booked: _commits(copy, booked))
+
+    return SetUp(f"Postgres, an epoch each {SYNC_EVERY_SECONDS:g} s", False, opened)
+
+
+def duckdb_alone(settings: Settings, store: Store) -> SetUp:
+    @contextmanager
+    def opened(clients: int) -> Iterator[Stage]:
+        with tempfile.TemporaryDirectory(prefix="frontier-", dir=settings.home) as folder:
+            ours = _settings(Path(folder), store)
+            file = Path(folder) / "rides.duckdb"
+            duckdb_rows.create(file, take_snapshot(store, Lake.create(ours.lake)))
+            with open_engine("postgres", ours, None) as engine:
+                expected = asking.answers_of(engine)
+
+            def prove(booked: Sequence[Booked]) -> str:
+                with duckdb_rows.opened(file) as connection:
+                    if broken := duckdb_rows.broken_conditions(connection):
+                        raise ProofFailed(f"✗ DuckDB alone: broken are {', '.join(broken)}")
+                    _refuse_loss(booked, duckdb_rows.decided(connection, [one.request_id for one in booked]))
+                    frames = {name: connection.table(name).pl().lazy() for name in duckdb_rows.TABLES}
+                    told = asking.answers_of(DuckDB(duckdb_rows.session(connection)))
+                asking.compare(_answers_of_polars(frames), told)
+                return f"{AUDITED}; its answers are those of Polars over the same rows"
+
+            yield Stage([DuckDBAlone(file, riders_by_city(store), expected, clients, clients)], prove)
+
+    return SetUp("DuckDB alone", True, opened)
+
+
+@contextmanager
+def copied(settings: Settings, store: Store) -> Iterator[tuple[Settings, Store]]:
+    """A copy of the store's database in the same server, with a folder of its own for a lake, both gone
+    afterwards: so all set-ups begin from the same rows."""
+    source = str(conninfo_to_dict(store.conninfo)["dbname"])
+    # From elsewhere: nobody may be in a database while it is copied.
+    server = open_database(make_conninfo(store.conninfo, dbname="postgres"), install=False)
+    with (
+        tempfile.TemporaryDirectory(prefix="frontier-", dir=settings.home) as folder,
+        server.connect() as admin,
+    ):
+        name = Path(folder).name
+        admin.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(source)))
+        try:
+            copy = open_database(make_conninfo(store.conninfo, dbname=name))
+            yield _settings(Path(folder), copy), copy
+        finally:
+            admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+
+def _settings(folder: Path, store: Store) -> Settings:
+    return Settings(folder, LakeAddress.at(folder / "lake"), dsn=store.conninfo)
+
+
+def _audit(store: Store, booked: Sequence[Booked]) -> None:
+    with store.connect() as connection:
+        report = audit(connection)
+    if not report.passed:
+        raise ProofFailed(f"✗ {report.verdict}")
+    _refuse_loss(
+        booked, {request_id: outcome for request_id, (outcome, _) in _decided(store, booked).items()}
+    )
+
+
+def _refuse_loss(booked: Sequence[Booked], stored: dict[object, str]) -> None:
+    """Raises ProofFailed unless the store has decided all requests as their clients were told."""
+    lost = [one for one in booked if stored.get(one.request_id) != one.outcome]
+    if lost:
+        raise ProofFailed(f"✗ {len(lost)} of {len(booked)} bookings are not as they were acknowledged")
+
+
+def _decided(store: Store, booked: Sequence[Booked]) -> dict[object, tuple[str, int]]:
+    query = files("bench.frontier").joinpath("decided.sql").read_bytes()
+    with store.connect() as connection:
+        rows = connection.execute(query, {"request_ids": [one.request_id for one in booked]})
+        return {request_id: (outcome, tx) for request_id, outcome, tx in rows}
+
+
+def _commits(store: Store, booked: Sequence[Booked]) -> list[Commit]:
+    """When each booking's answer was there, and its transaction: the row it has written bears the number."""
+    decided = _decided(store, booked)
+    return [Commit(decided[one.request_id][1], one.ended) for one in booked]
+
+
+def _compare_with_an_epoch(settings: Settings, store: Store) -> None:
+    epoch = take_snapshot(store, Lake.create(settings.lake))
+    with (
+        open_engine("postgres", settings, None) as rows,
+        open_engine("duckdb", settings, epoch) as columns,
+    ):
+        asking.compare(asking.answers_of(columns), asking.answers_of(rows))
+
+
+def _answers_of_polars(frames: dict[str, pl.LazyFrame]) -> asking.Answers:
+    answers = {}
+    for name in asking.NAMES:
+        question = find(name)
+        assert question.frames is not None
+        answers[name] = question.frames(frames).collect().to_arrow()
+    return answers

@@ -1,0 +1,85 @@
+"""Questions about any table, from the types of its columns. They are syntax trees until an engine reads them,
+so that a name with a quote in it is a name."""
+
+import pyarrow as pa
+from sqlglot import exp
+
+from lakehouse.columns import Column
+from olap.question import Question, free
+
+GROUPS_MIN, GROUPS_MAX = 2, 1_000
+
+
+def middle_key(table: str, key: Column, rows: int) -> Question:
+    """The key in the middle of the table."""
+    tree = exp.select(_column(key)).from_(_table(table)).order_by(_column(key))
+    return _question(tree.offset(rows // 2).limit(1))
+
+
+def look_up(table: str, key: Column, value: int | str) -> Question:
+    """The whole row of that key."""
+    wanted = exp.EQ(this=_column(key), expression=exp.Placeholder(this="key"))
+    return _question(exp.select("*").from_(_table(table)).where(wanted), {"key": value})
+
+
+def scan(table: str, columns: list[Column]) -> Question:
+    """One value for each column, for which all of its values have to be read."""
+    told = [exp.alias_(_summary(column), f"c{number}") for number, column in enumerate(columns)]
+    return _question(exp.select(*told).from_(_table(table)))
+
+
+def grouped(table: str, by: Column, measure: Column | None) -> Question:
+    """How many rows each group has, and the sum of the measure."""
+    told: list[exp.Expr] = [exp.alias_(_column(by), "g"), exp.alias_(exp.Count(this=exp.Star()), "n")]
+    if measure is not None:
+        told.append(exp.alias_(exp.Sum(this=_column(measure)), "total"))
+    return _question(exp.select(*told).from_(_table(table)).group_by(_column(by)))
+
+
+def count_distinct(table: str, columns: list[Column]) -> Question:
+    told = [
+        exp.alias_(exp.Count(this=exp.Distinct(expressions=[_column(column)])), f"c{number}")
+        for number, column in enumerate(columns)
+    ]
+    return _question(exp.select(*told).from_(_table(table)))
+
+
+def may_group(column: Column) -> bool:
+    return not column.in_key and not pa.types.is_floating(column.arrow_type)
+
+
+def is_exact_number(column: Column) -> bool:
+    """Whether its sum does not depend on the order of the rows."""
+    return bool(pa.types.is_integer(column.arrow_type) or pa.types.is_decimal(column.arrow_type))
+
+
+def _summary(column: Column) -> exp.Expr:
+    """Not MIN or MAX, which a file's footer answers without the column; and nothing that rounds."""
+    found, arrow = _column(column), column.arrow_type
+    if is_exact_number(column):
+        return exp.Sum(this=found)
+    if pa.types.is_boolean(arrow):
+        return _how_many(found)
+    if pa.types.is_floating(arrow):
+        return _how_many(exp.GT(this=found, expression=exp.Literal.number(1)))
+    if pa.types.is_timestamp(arrow) or pa.types.is_date(arrow):
+        day = exp.Extract(this=exp.var("DAY"), expression=found)
+        return _how_many(exp.GT(this=day, expression=exp.Literal.number(15)))
+    return exp.Sum(this=exp.Length(this=exp.cast(found, "VARCHAR")))
+
+
+def _how_many(condition: exp.Expr) -> exp.Expr:
+    return exp.Count(this=exp.case().when(condition, exp.Literal.number(1)))
+
+
+def _column(column: Column) -> exp.Column:
+    return exp.column(exp.to_identifier(column.name, quoted=True))
+
+
+def _table(name: str) -> exp.Table:
+    return exp.Table(this=exp.to_identifier(name, quoted=True))
+
+
+def _question(tree: exp.Expr, parameters: dict[str, int | str] | None = None) -> Question:
+    # A placeholder of `parameters.py` is $name, in DuckDB's dialect, which Postgres reads as well.
+    return free(tree.sql(dialect="duckdb"), parameters or {})

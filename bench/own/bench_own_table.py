@@ -1,0 +1,161 @@
+"""The contrast on a table of the user's own; only with `ridelake bench --table`."""
+
+from functools import partial
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+
+from bench.figure import Axis, Chart, Contest, Figure, Series
+from bench.own.asking import (
+    GROUPS_MAX,
+    GROUPS_MIN,
+    count_distinct,
+    grouped,
+    is_exact_number,
+    look_up,
+    may_group,
+    middle_key,
+    scan,
+)
+from bench.own.inserting import insert_into_duckdb, insert_into_postgres, postgres_copy, some_rows
+from bench.own.subject import Subject
+from lakehouse.engines import open_engine, open_engines
+from olap.ask import answer_of
+from olap.comparison import compare
+from olap.question import Question
+
+ENGINES = ("postgres", "duckdb")
+INSERTS = 200
+
+
+@pytest.fixture(scope="module")
+def subject(pytestconfig: pytest.Config) -> Subject:
+    """What the command has opened."""
+    (subject,) = [one for one in pytestconfig.pluginmanager.get_plugins() if isinstance(one, Subject)]
+    return subject
+
+
+def bench_look_up(figure: Figure, subject: Subject) -> None:
+    figure.title = "How long does one row take, by its key?"
+    key = subject.key
+    if key is None:
+        pytest.skip("the primary key has several columns, and a look-up here is by one")
+    with open_engine("duckdb", subject.settings, subject.epoch) as engine:
+        value = answer_of(engine, middle_key(subject.name, key, subject.state.rows)).column(0)[0].as_py()
+    contest = asked(figure, subject, look_up(subject.name, key, value))
+    figure.ratio(contest.ratio("postgres", "duckdb"))
+
+
+def bench_scan(figure: Figure, subject: Subject) -> None:
+    figure.title = "How long do one, four and all columns of all rows take?"
+    plain = [column for column in subject.columns if not column.in_key] or list(subject.columns)
+    counts = sorted({min(count, len(plain)) for count in (1, 4, len(plain))})
+    milliseconds: dict[str, list[float]] = {name: [] for name in ENGINES}
+    for count in counts:
+        contest = asked(figure, subject, scan(subject.name, plain[:count]), f"{count} columns")
+        figure.ratio(contest.ratio("postgres", "duckdb"))
+        for name in ENGINES:
+            milliseconds[name].append(contest.median_seconds(name) * 1e3)
+    figure.chart(
+        Chart(
+            "lines",
+            figure.title,
+            Axis("columns read"),
+            Axis("milliseconds", log=True),
+            [Series(name, list(counts), list(times)) for name, times in milliseconds.items()],
+        )
+    )
+
+
+def bench_group_by(figure: Figure, subject: Subject) -> None:
+    figure.title = "How long does a group-by take?"
+    candidates = [column for column in subject.columns if may_group(column)]
+    with open_engine("duckdb", subject.settings, subject.epoch) as engine:
+        (groups,) = engine.sql(count_distinct(subject.name, candidates).sql).to_pylist()
+    fit = [
+        (count, column)
+        for count, column in zip(groups.values(), candidates, strict=True)
+        if GROUPS_MIN <= count <= GROUPS_MAX
+    ]
+    if not fit:
+        pytest.skip(f"no column has {GROUPS_MIN} to {GROUPS_MAX:,} different values to group by")
+    fewest, most = min(fit, key=lambda found: found[0]), max(fit, key=lambda found: found[0])
+    measure = next(
+        (column for column in subject.columns if is_exact_number(column) and not column.in_key), None
+    )
+    for count, column in [fewest] if fewest == most else [fewest, most]:
+        question = grouped(subject.name, column, None if measure == column else measure)
+        contest = asked(figure, subject, question, f"{count} groups of {column.name}")
+        figure.ratio(contest.ratio("postgres", "duckdb"))
+
+
+def bench_insert(figure: Figure, subject: Subject, tmp_path: Path) -> None:
+    figure.title = "How long does one row take to be inserted, and safe?"
+    rows = some_rows(subject, INSERTS)
+
+    def both() -> dict[str, tuple[list[float], int]]:
+        with postgres_copy(subject) as connection:
+            into_rows = insert_into_postgres(connection, subject, rows)
+        return {"postgres": into_rows, "duckdb": insert_into_duckdb(tmp_path / "copy.db", subject, rows)}
+
+    found = figure.once(both)
+    assert {count for _, count in found.values()} == {len(rows)}, "rows are missing from a copy"
+    figure.checked(f"all {len(rows)} rows are in both copies")
+    figure.rows = len(rows)
+    figure.table(
+        "Single rows, each in a transaction of its own",
+        [
+            {
+                "engine": name,
+                "rows_per_second": round(len(rows) / sum(seconds)),
+                "latency_ms_p50": round(float(np.percentile(seconds, 50)) * 1e3, 3),
+                "latency_ms_p99": round(float(np.percentile(seconds, 99)) * 1e3, 3),
+            }
+            for name, (seconds, _) in found.items()
+        ],
+    )
+
+
+def bench_size(figure: Figure, subject: Subject, tmp_path: Path) -> None:
+    figure.title = "How much room does it take?"
+    sizes = "SELECT pg_table_size(%(oid)s::oid::regclass), pg_indexes_size(%(oid)s::oid::regclass)"
+    with subject.store.connect() as connection:
+        found = connection.execute(sizes, {"oid": subject.state.relation}).fetchone()
+    assert found is not None
+    with duckdb.connect() as database:
+        rows = database.read_parquet(subject.state.locations)
+        figure.once(lambda: rows.write_csv(str(tmp_path / "rows.csv")))
+        counted = len(rows)
+    assert counted == subject.state.rows
+    figure.checked("the CSV was written from as many rows as the epoch has")
+    figure.rows = subject.state.rows
+    sized = {
+        "Postgres, the table": found[0],
+        "Postgres, its indexes": found[1],
+        "CSV": (tmp_path / "rows.csv").stat().st_size,
+        "Parquet, as the lake has it": subject.state.bytes,
+    }
+    figure.table(
+        "Bytes",
+        [
+            {"form": form, "bytes": size, "bytes_per_row": round(size / max(subject.state.rows, 1), 1)}
+            for form, size in sized.items()
+        ],
+    )
+    for column in subject.left_out:
+        figure.doubt(f"column {column} of the file has no simple type, and was left out")
+
+
+def asked(figure: Figure, subject: Subject, question: Question, label: str = "") -> Contest:
+    """The question, of both, in turns."""
+    with open_engines(ENGINES, subject.settings, subject.epoch) as engines:
+        contest = figure.in_turns(
+            {engine.name: partial(answer_of, engine, question) for engine in engines},
+            lambda answers: compare(question, answers),
+            label=label,
+        )
+    figure.checked(f"the answers of {' and '.join(ENGINES)} are equal")
+    figure.rows = subject.state.rows
+    return contest

@@ -1,0 +1,110 @@
+"""A record as one HTML file that needs nothing else: no network, which its own policy forbids."""
+
+from datetime import datetime
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+from bench.record import Record
+from bench.report.sections import anchors, claim_of, contents, figure, left_out, verdicts
+from ridelake.errors import BadInput, UsageError
+
+
+def write_page(path: Path, record: Record) -> None:
+    """Raises UsageError if the file cannot be written, BadInput if a figure is not what a record holds."""
+    page = page_of(record)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, "utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path} ({error.strerror}): choose another file with -o") from error
+
+
+def page_of(record: Record) -> str:
+    try:
+        parts = _parts(record)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"the record is damaged ({type(error).__name__}: {error}): measure again") from error
+    return Template(_file("page.html")).substitute(
+        parts, css=_file("page.css"), js=_file("page.js"), plotly=get_plotlyjs()
+    )
+
+
+def _parts(record: Record) -> dict[str, str]:
+    claims = record.claims
+    measured = [entry for entry in record.figures if entry.status == "measured" and entry.figure]
+    ordered = [*claims, *(entry for entry in measured if entry not in claims)]
+    others = [entry for entry in record.figures if entry not in measured]
+    anchor = anchors(record.figures)
+    figures = "\n".join(figure(entry, anchor[entry.name]) for entry in ordered)
+    return {
+        "summary": escape(_summary(record)),
+        "doubts": "".join(f'<p class="doubt">⚠ {escape(doubt)}</p>' for doubt in _doubts(record)),
+        "verdicts": verdicts(claims, anchor),
+        "contents": contents(ordered, anchor),
+        "figures": figures or '<p class="note">Nothing has been measured.</p>',
+        "left_out": left_out(others),
+        "run": _run(record),
+    }
+
+
+def _summary(record: Record) -> str:
+    """`11 claims: 7 hold, 3 hold in part, 1 does not hold.`"""
+    found = [claim_of(entry)["verdict"] for entry in record.claims]
+    counts = {verdict: found.count(verdict) for verdict in ("holds", "holds in part", "does not hold")}
+    told = [f"{count} {_plural(verdict, count)}" for verdict, count in counts.items() if count]
+    claims = f"{len(found)} claim{'' if len(found) == 1 else 's'}: {', '.join(told)}. " if found else ""
+    measured = sum(entry.status == "measured" for entry in record.figures)
+    return f"{claims}{measured} of {len(record.figures)} benchmarks have a figure."
+
+
+def _plural(verdict: str, count: int) -> str:
+    if count == 1:
+        return verdict
+    return verdict.replace("holds", "hold").replace("does", "do")
+
+
+def _doubts(record: Record) -> list[str]:
+    unfinished = "the run was cut short, or is under way: this is a part of it"
+    failed = [f"{len(record.failed)} failed, and have no figure"] if record.failed else []
+    return [*([] if record.finished_at else [unfinished]), *failed, *record.doubts]
+
+
+def _run(record: Record) -> str:
+    """What the figures were measured on: without it they say nothing."""
+    machine = record.machine
+    versions = ", ".join(f"{name} {version}" for name, version in machine.get("versions", {}).items())
+    lines: dict[str, Any] = {
+        "machine": _machine(machine),
+        "load before": f"{machine['load_per_core']:.2f} a core" if "load_per_core" in machine else None,
+        "versions": versions,
+        "scale": record.scale,
+        "seed": record.seed,
+        "begun": _moment(record.started_at),
+        "finished": _moment(record.finished_at) if record.finished_at else "not",
+    }
+    return "".join(
+        f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in lines.items() if value
+    )
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    told = [
+        machine.get("processor"),
+        f"{machine['cores']} cores" if "cores" in machine else None,
+        f"{machine['memory_gib']:.0f} GiB" if "memory_gib" in machine else None,
+        machine.get("system"),
+    ]
+    return ", ".join(part for part in told if part)
+
+
+def _moment(iso: str) -> str:
+    return f"{datetime.fromisoformat(iso):%Y-%m-%d %H:%M} UTC"
+
+
+def _file(name: str) -> str:
+    return files("bench.report").joinpath(name).read_text("utf-8")

@@ -1,0 +1,175 @@
+"""The parts of the page, in the order in which they are read: verdicts, figures, what was left out."""
+
+import json
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from bench.record import Entry
+from bench.report.axes import axis_told
+from bench.report.charts import colour_range, drawing, has_marks, legend
+from bench.report.palette import RAMP
+from bench.report.quantities import digits, percentile
+from bench.report.tables import facts_list, ratios_list, samples_table, table
+
+Json = dict[str, Any]
+
+# A sign and a word beside the colour, for who does not see it.
+VERDICTS = {
+    "holds": ("✓", "holds"),
+    "holds in part": ("◐", "part"),
+    "does not hold": ("✗", "not"),
+}
+
+
+def anchors(entries: Sequence[Entry]) -> dict[str, str]:
+    """The address of each entry on the page, by its name: the same from run to run."""
+    found: dict[str, str] = {}
+    for entry in entries:
+        words = entry.name.rsplit("::", 1)[-1].removeprefix("bench_")
+        anchor = re.sub(r"\W+", "-", words).strip("-").lower() or "figure"
+        taken = list(found.values()).count(anchor)
+        found[entry.name] = anchor if anchor not in found.values() else f"{anchor}-{taken + len(found)}"
+    return found
+
+
+def verdicts(claims: Sequence[Entry], anchor: dict[str, str]) -> str:
+    """What is said, what was found, and why, with the way to the figure."""
+    if not claims:
+        return '<p class="note">No claim was measured in this run.</p>'
+    return f'<ol class="verdicts">{"".join(_verdict(entry, anchor[entry.name]) for entry in claims)}</ol>'
+
+
+def _verdict(entry: Entry, anchor: str) -> str:
+    claim = claim_of(entry)
+    return (
+        f'<li class="{kind_of(claim)}"><span class="nr">{escape(str(claim["number"]))}</span>'
+        f'<div><p class="says">{escape(claim["says"])}</p>'
+        f'<p class="because">{badge(claim)} {escape(claim["because"])} '
+        f'<a href="#{anchor}">figure</a></p></div></li>'
+    )
+
+
+def badge(claim: Json) -> str:
+    sign, kind = VERDICTS.get(claim["verdict"], ("?", "part"))
+    return f'<b class="badge {kind}">{sign} {escape(claim["verdict"])}</b>'
+
+
+def kind_of(claim: Json) -> str:
+    return VERDICTS.get(claim["verdict"], ("?", "part"))[1]
+
+
+def claim_of(entry: Entry) -> Json:
+    """Of an entry that has one."""
+    claim: Json = (entry.figure or {})["claim"]
+    return claim
+
+
+def title_of(entry: Entry) -> str:
+    return str((entry.figure or {}).get("title") or entry.group)
+
+
+def contents(entries: Sequence[Entry], anchor: dict[str, str]) -> str:
+    lines = []
+    for entry in entries:
+        claim = entry.figure and entry.figure["claim"]
+        sign = f'<i class="{kind_of(claim)}">{VERDICTS.get(claim["verdict"], "?")[0]}</i>' if claim else ""
+        lines.append(f'<li><a href="#{anchor[entry.name]}">{sign}{escape(title_of(entry))}</a></li>')
+    return f'<ul class="contents">{"".join(lines)}</ul>'
+
+
+def figure(entry: Entry, anchor: str) -> str:
+    """One measured benchmark: question, verdict, pictures, times, tables, its doubts, its record."""
+    found = entry.figure or {}
+    claim = found.get("claim")
+    charts = [chart for chart in found.get("charts", []) if has_marks(chart)]
+    parts = [
+        f'<h3><a href="#{anchor}">{escape(title_of(entry))}</a></h3>',
+        f'<p class="verdict">{badge(claim)} {escape(claim["because"])}</p>' if claim else "",
+        f'<p class="checked">Checked: {escape(found["checked"])}.</p>' if found.get("checked") else "",
+        *(f'<p class="doubt">⚠ {escape(doubt)}</p>' for doubt in found.get("doubts", [])),
+        *map(picture, charts or _pictures_of_times(found.get("samples", {}))),
+        ratios_list(found.get("ratios", [])),
+        samples_table(found.get("samples", {})),
+        *(table(one["rows"], one["title"]) for one in found.get("tables", []) if one["rows"]),
+        facts_list(found.get("facts", {})),
+        _provenance(entry, anchor),
+    ]
+    return f'<section class="figure" id="{anchor}">{"".join(parts)}</section>'
+
+
+def picture(chart: Json) -> str:
+    """A chart's place, its data beside it; page.js draws it."""
+    drawn = drawing(chart)
+    axis = chart["x"] if chart["kind"] == "bars" else chart["y"]
+    return (
+        f'<figure class="picture"><figcaption>{escape(chart["title"])}</figcaption>{_legend(chart)}'
+        f'<p class="axis">{escape(axis_told(axis))}</p>'
+        f'<div class="plot" role="img" aria-label="{escape(chart["title"])}" '
+        f'style="height:{drawn.pop("height"):.0f}px"></div>'
+        f'<script type="application/json">{as_script(drawn)}</script></figure>'
+    )
+
+
+def _legend(chart: Json) -> str:
+    lines = [
+        f'<li><i style="color:{colour}">{sign}</i> {escape(words)}</li>'
+        for sign, colour, words in legend(chart)
+    ]
+    ends = colour_range(chart)
+    if ends:
+        ramp = f'<i class="ramp" style="background:linear-gradient(90deg,{",".join(RAMP)})"></i>'
+        lines.append(f"<li>{digits(ends[0])} {ramp} {digits(ends[1])} {escape(chart['colour'])}</li>")
+    return f'<ul class="legend">{"".join(lines)}</ul>' if lines else ""
+
+
+def _pictures_of_times(samples: Json) -> list[Json]:
+    """Of a figure that drew none: the medians, and where the middle half of the times lies."""
+    timed = {name: one["seconds"] for name, one in samples.items() if one["seconds"]}
+    if len(timed) < 2:
+        return []
+    medians = {name: percentile(seconds, 50) for name, seconds in timed.items()}
+    series = {
+        "name": "median",
+        "x": list(timed),
+        "y": list(medians.values()),
+        "low": [percentile(seconds, 25) for seconds in timed.values()],
+        "high": [percentile(seconds, 75) for seconds in timed.values()],
+    }
+    far = max(medians.values()) > 30 * min(medians.values())
+    picture = {"kind": "bars", "title": "The median, and where the middle half of the times lies"}
+    return [picture | {"x": {"title": "way"}, "y": {"title": "seconds", "log": far}, "series": [series]}]
+
+
+def _provenance(entry: Entry, anchor: str) -> str:
+    """The figure as the record has it, to be copied or checked."""
+    rows = (entry.figure or {}).get("rows")
+    of_rows = f", {rows:,} rows" if rows else ""
+    whole = json.dumps(_entry_told(entry), ensure_ascii=False, indent=1)
+    return (
+        f'<details id="{anchor}-record"><summary>Its record: {escape(entry.name)}, '
+        f"{entry.seconds:.1f} s{of_rows}</summary><pre>{escape(whole)}</pre></details>"
+    )
+
+
+def _entry_told(entry: Entry) -> Json:
+    return {"name": entry.name, "group": entry.group, "seconds": entry.seconds, "figure": entry.figure}
+
+
+def left_out(entries: Sequence[Entry]) -> str:
+    """Failed and skipped: why, and no figure."""
+    if not entries:
+        return ""
+    lines = "".join(
+        f'<li class="{entry.status}"><b>{"✗ failed" if entry.status == "failed" else "– skipped"}</b> '
+        f"{escape(entry.group)}<br><code>{escape(entry.name)}</code>: "
+        f"{escape(entry.why or 'no reason given')}</li>"
+        for entry in entries
+    )
+    return f'<section id="left-out"><h2>Without a figure</h2><ul class="left-out">{lines}</ul></section>'
+
+
+def as_script(data: Json) -> str:
+    """JSON that cannot end the script it stands in; what JSON has no number for is null already."""
+    return json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")

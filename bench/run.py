@@ -1,0 +1,52 @@
+"""The benchmarks as `ridelake bench` runs them: pytest's, without its screen."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import bench
+from bench.machine import this_machine
+from bench.own.subject import Subject
+from bench.record import Entry, Record
+from bench.recorder import Recorder
+from ridelake.errors import ProofFailed, UsageError
+
+SEED = 1
+# Our own lines instead of pytest's; nothing written beside the user's files; the project's own rules.
+ARGUMENTS = (
+    "--import-mode=importlib",
+    "--strict-markers",
+    "-pno:terminal",
+    "-pno:cacheprovider",
+    "--benchmark-quiet",
+    "-opython_files=bench_*.py",
+    "-opython_functions=bench_*",
+    "-otimeout=900",
+    "-Wignore:Benchmark fixture was not used",  # where a benchmark is skipped, which it says itself
+)
+
+
+def run(
+    scale: str,
+    path: Path,
+    only: str | None,
+    subject: Subject | None,
+    told: Callable[[Entry, int, int], None],
+) -> Record:
+    """Measure, keep the record at `path`, and give it: all there is, or a table of the user's. `told` hears
+    of every benchmark, its number and how many there are. Raises UsageError if `only` selects none; an
+    interrupt leaves a valid partial record."""
+    folder = str(Path(bench.__file__).parent)
+    record = Record.begin(scale, SEED, this_machine())
+    recorder = Recorder(record, path, lambda entry: told(entry, len(record.figures), recorder.selected))
+    selection = ["-k", only] if only else []
+    arguments = [*ARGUMENTS, f"--rootdir={Path(folder).parent}", f"--scale={scale}", *selection, folder]
+    exit_code = pytest.main(arguments, plugins=[recorder, *([subject] if subject else [])])
+    if exit_code == pytest.ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt
+    if exit_code in (pytest.ExitCode.NO_TESTS_COLLECTED, pytest.ExitCode.USAGE_ERROR):
+        raise UsageError(f"no benchmark is called like '{only}': leave --only out, or ask for other words")
+    if exit_code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise ProofFailed(f"✗ the benchmarks could not be run: pytest ended with {exit_code!r}")
+    return record

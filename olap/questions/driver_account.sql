@@ -1,0 +1,7 @@
+-- A look-up: what has this driver in the account?
+-- $driver_id = 1: which driver
+SELECT drivers.driver_id, drivers.name AS driver, drivers.status, accounts.balance_cents
+FROM drivers
+JOIN accounts ON accounts.account_id = drivers.account_id
+WHERE drivers.driver_id = $driver_id
+ORDER BY drivers.driver_id

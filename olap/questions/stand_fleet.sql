@@ -1,0 +1,8 @@
+-- A look-up: how many drivers does this stand have, by what they are doing?
+-- $zone_id = 1002: which zone
+SELECT drivers.status, COUNT(*) AS drivers
+FROM zones
+JOIN drivers ON drivers.city_id = zones.city_id AND drivers.zone_id = zones.zone_id
+WHERE zones.zone_id = $zone_id
+GROUP BY drivers.status
+ORDER BY drivers.status

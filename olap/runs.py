@@ -1,0 +1,49 @@
+"""Who answered, and how fast: remarks on stderr, beside the answer."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from olap.ask import Asked, Run
+from olap.formats import aligned
+from ridelake.screen import note
+
+if TYPE_CHECKING:
+    from lakehouse.epoch import Epoch
+
+
+def tell_run(asked: Asked, epoch: "Epoch | None", *, timing: bool) -> None:
+    """One engine: a line."""
+    (run,) = asked.runs
+    rows = asked.answer.num_rows
+    counted = "1 row" if rows == 1 else f"{rows:,} rows"
+    took = f" in {_seconds(run.usual_seconds)} s" if timing else ""
+    state = "the rows as of now" if run.engine == "postgres" or epoch is None else f"epoch {epoch.number}"
+    note(f"{counted}{took} ({run.engine} {run.version}, {state})")
+
+
+def tell_runs(asked: Asked, epoch: "Epoch | None", bytes_touched: Mapping[str, int]) -> None:
+    """Several: a row each. `bytes_touched` has those of whom it is known."""
+    heads = ("engine", "seconds", "first", "rows", "bytes", "equal")
+    columns = [(name, "", name not in ("engine", "equal")) for name in heads]
+    note("\n".join(aligned(columns, [_run_line(run, bytes_touched.get(run.engine)) for run in asked.runs])))
+    warm = max(len(run.seconds) for run in asked.runs) - 1
+    how = f"median of {warm} interleaved runs after the first" if warm > 1 else "one run after the first"
+    lake = f"epoch {epoch.number}; " if epoch else ""
+    note(
+        f"{lake}answers compared first; seconds: {how if warm else 'the first and only run'}; "
+        "bytes: touched by one more"
+    )
+
+
+def _run_line(run: Run, bytes_touched: int | None) -> tuple[str, ...]:
+    who = f"{run.engine} {run.version}"
+    if run.answer is None:
+        return (who, "", "", "", "", "timed out" if run.timed_out else "refused")
+    rows, size = f"{run.answer.num_rows:,}", "–" if bytes_touched is None else f"{bytes_touched:,}"
+    return (who, _seconds(run.usual_seconds), _seconds(run.first_seconds), rows, size, "✓")
+
+
+def _seconds(seconds: float) -> str:
+    """Three significant digits: 0.00214, 0.0214, 0.214, 2.14, 21.4."""
+    digits = next((digits for digits in range(5) if seconds >= 10 ** (2 - digits)), 5)
+    return f"{seconds:.{digits}f}"

@@ -1,0 +1,130 @@
+"""What is written in a format is what is read, and what a format cannot keep is told by name."""
+
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from bench.claims.bench_row_and_column import crossings
+from bench.claims.bench_text_and_binary import column_bytes, number_bytes
+from bench.claims.bench_thousand_columns import COLUMNS, WANTED, feature_table
+from bench.claims.floats import READERS, THE_LECTURES, WRITERS, changed, floats, through_json
+from bench.claims.formats import FORMATS, FileFormat
+from bench.claims.formats.fidelity import HARD, identical, kept, lost
+from bench.claims.formats.file_format import is_readable
+from bench.claims.formats.pickled import runs_code
+
+LOST = {"CSV": ["empty text"], "JSON": ["infinity"], "JSONL": ["infinity"]}
+UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
+
+each_format = pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
+
+
+def rides(rows: int) -> pa.Table:
+    """With nulls, other alphabets, negative and large numbers, microseconds, with a zone and without."""
+    one = {
+        "ride_id": [2**63 - 1 - n for n in range(rows)],
+        "fare_cents": [-n for n in range(rows)],
+        "requested_at": [datetime(2025, 7, 1, 8, 0, 0, n, UTC) for n in range(rows)],
+        "requested_local": [datetime(1969, 7, 20, 22, 17, 40, n) for n in range(rows)],
+        "ended_at": [None if n % 2 else datetime(2025, 7, 1, 9, tzinfo=UTC) for n in range(rows)],
+        "city_id": [-(2**31) + n for n in range(rows)],
+        "rating": [0.1 + n for n in range(rows)],
+        "zone": ['Zoë 🚕, "名古屋"' if n % 3 else None for n in range(rows)],
+    }
+    types = [
+        pa.int64(), pa.int64(), UTC_MICROSECONDS, pa.timestamp("us"), UTC_MICROSECONDS,
+        pa.int32(), pa.float64(), pa.string(),
+    ]  # fmt: skip
+    return pa.table(one, schema=pa.schema(list(zip(one, types, strict=True))))
+
+
+@each_format
+def test_rides_come_back_bit_by_bit(form: FileFormat, tmp_path: Path):
+    table = rides(7)
+    assert identical(form.round_trip(table, tmp_path / "rides"), table)
+
+
+@each_format
+def test_a_few_columns_come_in_the_order_asked_for(form: FileFormat, tmp_path: Path):
+    table = rides(7)
+    form.write(table.to_pylist(), table.schema, tmp_path / "rides")
+    columns = ["zone", "ended_at", "ride_id"]
+    assert identical(form.read(tmp_path / "rides", table.schema, columns), table.select(columns))
+
+
+@each_format
+def test_rows_written_later_stand_behind_or_in_a_new_file(form: FileFormat, tmp_path: Path):
+    table = rides(4)
+    form.write(table.slice(0, 3).to_pylist(), table.schema, tmp_path / "rides")
+    form.write(table.slice(3).to_pylist(), table.schema, tmp_path / "rides")
+    found = form.read(tmp_path / "rides", table.schema, table.column_names)
+    assert identical(found, table if form.appends else table.slice(3))
+
+
+@each_format
+def test_what_a_format_loses_is_told_by_name(form: FileFormat, tmp_path: Path):
+    assert lost(form, tmp_path) == LOST.get(form.name, [])
+
+
+@each_format
+def test_a_file_is_what_its_format_says(form: FileFormat, tmp_path: Path):
+    path = tmp_path / "rides"
+    form.round_trip(rides(3), path)
+    content = path.read_bytes()
+    assert content.startswith(form.magic)
+    assert is_readable(path) == form.is_text
+    assert (b"fare_cents" in content) == (form.describes != "nothing")
+
+
+def test_a_loss_is_seen(tmp_path: Path):
+    dull = FileFormat(
+        "dull", "none", "rows", True, "nothing", False, False, b"",
+        write=lambda rows, schema, path: None,
+        read=lambda path, schema, columns: pa.table({"number": [0, 1, 2], "value": [0.1, 0.0, 5e-324]}),
+    )  # fmt: skip
+    assert not kept(dull, HARD["float64"], tmp_path / "x")  # -0.0 has become 0.0
+    assert not kept(dull, HARD["null"], tmp_path / "x")
+
+
+def test_nan_is_identical_to_itself_and_a_type_is_part_of_a_table():
+    table = pa.table({"x": [math.nan]})
+    assert identical(table, table)
+    assert not identical(pa.table({"x": pa.array([1], pa.int32())}), pa.table({"x": [1]}))
+
+
+def test_reading_a_pickle_runs_what_its_writer_wants(tmp_path: Path):
+    assert runs_code(tmp_path)
+
+
+def test_a_million_takes_seven_bytes_as_text_and_four_as_an_integer(tmp_path: Path):
+    million = number_bytes(1_000_000)
+    assert (million["text"], million["int32"], million["avro"]) == (7, 4, 3)
+    same, *_ = column_bytes(tmp_path)
+    assert same["parquet"] < 0.01  # a column of equal values is written once
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_floats_change_only_where_digits_are_left_out(writer: str, tmp_path: Path):
+    values = floats(500, seed=1)
+    assert THE_LECTURES in values
+    assert len(values) == 500
+    WRITERS[writer](values, tmp_path / "floats.csv")
+    lossy = writer in ("15 digits", "6 digits behind the point")
+    for reader, read in READERS.items():
+        if reader != "pandas":  # exact since 3.1 only
+            assert (changed(values, read(tmp_path / "floats.csv")) > 0) == lossy, reader
+    assert changed(values, through_json(values)) == 0
+
+
+def test_the_wide_table_is_a_thousand_columns_with_four_that_are_wanted():
+    table = feature_table(3)
+    assert table.num_columns == COLUMNS == len(set(table.column_names))
+    assert [table.column_names[place] for place in WANTED] == list(WANTED.values())
+
+
+def test_where_one_format_takes_over_from_the_other():
+    assert list(crossings({10: 0.5, 1_000: 2.0})) == [pytest.approx(100)]
+    assert list(crossings({10: 2.0, 1_000: 3.0})) == []

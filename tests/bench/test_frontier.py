@@ -1,0 +1,210 @@
+"""The frontier is the edge of its points, an age that of the oldest missing change, and no client outlives
+its parent."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from uuid import uuid4
+
+import psutil
+import pyarrow as pa
+import pytest
+from busy_clients import Dozing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.frontier import duckdb_rows
+from bench.frontier.age import Commit, History, nearest_rank
+from bench.frontier.asking import Asking
+from bench.frontier.clients import Answered, Booked, Shift, Window, started
+from bench.frontier.envelope import area_share, as_words, bounding_box, frontier
+from bench.frontier.grid import Effort, Measured, Point, measure, point_of
+from bench.frontier.setups import duckdb_alone, postgres_alone, postgres_and_epochs
+from bench.frontier.verdict import judge
+from lakehouse.catalog import Lake
+from lakehouse.epoch import Token
+from lakehouse.take import take_snapshot
+from oltp.store import Store
+from ridelake.errors import ProofFailed, RidelakeError
+from ridelake.ride import Outcome
+from ridelake.settings import LakeAddress, Settings
+
+ROOT = Path(__file__).parents[2]
+TINY = Effort(clients=(0, 1), rehearsal_seconds=0.1, warm_seconds=0.0, seconds=0.3)
+ENDED_SECONDS_MAX = 20
+
+rates = st.floats(0, 1e6, allow_nan=False)
+planes = st.lists(st.tuples(rates, rates), min_size=1, max_size=20)
+
+
+def test_an_area_says_isolation_proportion_or_interference():
+    ends = [(100.0, 0.0), (0.0, 10.0)]
+    assert area_share([*ends, (100.0, 10.0)]) == 1
+    assert area_share([*ends, (50.0, 5.0), (25.0, 7.5)]) == 0.5
+    assert area_share([*ends, (20.0, 2.0)]) == pytest.approx(0.2)
+    assert [as_words(share) for share in (1.0, 0.8, 0.5, 0.2)] == [
+        "near isolation",
+        "partly isolated",
+        "proportional sharing",
+        "interference",
+    ]
+
+
+@given(planes)
+def test_a_frontier_falls_from_axis_to_axis_and_nothing_is_beyond_it(points):
+    edge = frontier(points)
+    x_max, y_max = bounding_box(points)
+    assert edge[0] == (0, y_max)
+    assert edge[-1] == (x_max, 0)
+    assert edge == sorted(edge, key=lambda point: (point[0], -point[1]))
+    assert [y for _, y in edge] == sorted((y for _, y in edge), reverse=True)
+    for x, y in points:
+        assert any(x <= right and y <= high for right, high in edge)
+    assert 0 <= area_share(points) <= 1 + 1e-9
+
+
+@given(planes, st.floats(0.1, 10), st.floats(0.1, 10))
+def test_an_area_knows_no_units_and_no_beaten_points(points, per_x, per_y):
+    area = area_share(points)
+    beaten = [(x * 0.5, y * 0.5) for x, y in points]
+    assert area_share([*points, *beaten]) == pytest.approx(area)
+    assert area_share([(x * per_x, y * per_y) for x, y in points]) == pytest.approx(area, abs=1e-6)
+
+
+def token(snapshot: str) -> Token:
+    return Token(snapshot, "2026-07-01T00:00:00+00:00", "0/0", None, None)
+
+
+def test_an_age_is_that_of_the_oldest_change_that_is_missing():
+    history = History([Commit(12, 3.0), Commit(10, 1.0), Commit(11, 2.0)])
+    assert history.age_seconds(5.0, token("13:13:")) == 0  # has all
+    assert history.age_seconds(5.0, token("11:11:")) == 3.0  # 11 and 12 are missing
+    assert (
+        history.age_seconds(5.0, token("10:12:10")) == 4.0
+    )  # 10 was still under way then, and 12 is missing
+    assert history.age_seconds(2.5, token("12:12:")) == 0  # what is missing came after the question
+    assert History([]).age_seconds(5.0, token("1:1:")) == 0
+
+
+def test_a_percentile_is_a_value_that_was_there():
+    assert nearest_rank(range(1, 21), 95) == 19
+    assert nearest_rank([7.0], 95) == nearest_rank([7.0], 50) == 7.0
+    assert nearest_rank([3.0, 1.0, 2.0], 50) == 2.0
+
+
+def test_only_what_ends_within_the_window_is_counted_and_its_length_is_exact():
+    window = Window(start=0.0, begin=1.0, end=3.0)
+    ended = [0.5, 1.5, 2.5, 3.5]
+    booked: list[Booked | Answered] = [Booked(at - 0.1, at, uuid4(), Outcome.ASSIGNED) for at in ended]
+    refused = Booked(1.0, 2.0, uuid4(), Outcome.RIDER_BUSY)
+    history = History([Commit(10, 0.0)])
+    asked = [Answered(1.0, 1.2, token("10:10:")), Answered(0.1, 0.9, token("10:10:")), Answered(2.0, 3.1)]
+    point = point_of((1, 1), [Shift(window, [*booked, refused, *asked])], history)
+    assert (point.bookings_per_second, point.questions_per_second, point.refused) == (1.0, 0.5, 1)
+    assert point.latency_ms_p99 == pytest.approx(100)
+    assert point.age_seconds_p95 == 1.0
+
+
+def test_one_system_serves_both_if_it_has_half_of_both():
+    def measured(name: str, single: bool, bookings: float, questions: float) -> Measured:
+        points = [
+            Point(1, 1, *xy, latency_ms_p50=1, latency_ms_p99=1, refused=0, conflicts=0, age_seconds_p95=0)
+            for xy in [(bookings, 0.0), (0.0, questions)]
+        ]
+        return Measured(name, single, points, [0.5], "")
+
+    rows, both = measured("rows", True, 100, 10), measured("both", False, 90, 100)
+    assert judge([rows, both])[0] == "holds in part"
+    assert judge([measured("rows", True, 100, 1), both])[0] == "does not hold"
+    verdict, because = judge([rows, measured("one", True, 95, 99)])
+    assert verdict == "holds"
+    assert "best in both is one" in because
+    assert judge([measured("rows", True, 100, 10), measured("columns", True, 5, 100)])[0] == "holds in part"
+
+
+def test_clients_work_in_one_window_and_a_failure_is_told():
+    with started([Dozing(), Dozing(patience=50)]) as clients:
+        assert clients.work(0, 2, warm_seconds=0.0, seconds=0.1).events
+        with pytest.raises(RidelakeError, match="ValueError: no more"):
+            clients.work(0, 4, warm_seconds=0.0, seconds=0.5)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_no_client_outlives_its_parent(end: signal.Signals):
+    parent = subprocess.Popen(
+        [sys.executable, ROOT / "tests" / "busy_clients.py"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    with parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"at work\n"
+        clients = psutil.Process(parent.pid).children(recursive=True)
+        assert len(clients) >= 2
+        parent.send_signal(end)
+        _, left = psutil.wait_procs(clients, timeout=ENDED_SECONDS_MAX)
+        assert not left
+
+
+@pytest.mark.parametrize("make", [postgres_alone, postgres_and_epochs, duckdb_alone])
+def test_a_set_up_books_and_answers_and_is_proved(make: Callable, seeded_store: Store, tmp_path: Path):
+    began = monotonic()
+    found = measure(make(settings(tmp_path), seeded_store), TINY, seed=1)
+    loads = {(point.booking_clients, point.asking_clients): point for point in found.points}
+    assert set(loads) == {(0, 1), (1, 0), (1, 1)}
+    assert loads[1, 0].bookings_per_second > 0
+    assert loads[1, 0].questions_per_second == 0
+    assert loads[0, 1].bookings_per_second == 0
+    assert "audit holds" in found.proof
+    assert found.age_seconds_p95 == 0 or (not found.single and found.age_seconds_p95 < monotonic() - began)
+    assert list(tmp_path.iterdir()) == []
+    with seeded_store.connect() as connection:
+        left = connection.execute(
+            "SELECT count(*) FROM pg_database WHERE datname LIKE 'frontier-%'"
+        ).fetchone()
+    assert left == (0,)
+
+
+def test_the_audit_of_duckdb_sees_what_is_broken(seeded_store: Store, tmp_path: Path):
+    file = tmp_path / "rides.duckdb"
+    duckdb_rows.create(file, take_snapshot(seeded_store, Lake.create(settings(tmp_path).lake)))
+    with duckdb_rows.opened(file) as connection:
+        assert duckdb_rows.broken_conditions(connection) == []
+        connection.execute("UPDATE drivers SET status = 'busy' WHERE driver_id = 1")
+        connection.execute("UPDATE accounts SET balance_cents = balance_cents + 1 WHERE account_id = 101")
+        assert set(duckdb_rows.broken_conditions(connection)) == {
+            "money_is_conserved",
+            "balances_are_sums",
+            "busy_means_one_active_ride",
+        }
+
+
+class Liar:
+    """Answers rightly, once."""
+
+    name = "liar"
+
+    def __init__(self) -> None:
+        self.price = 20.4
+
+    def sql(self, query: str, parameters: object) -> pa.Table:
+        self.price += 1
+        return pa.table({"average_price": [self.price - 1]})
+
+
+def test_a_wrong_answer_beside_the_bookings_is_seen():
+    liar, right = Liar(), pa.table({"average_price": [20.4]})
+    asking = Asking(lambda: (liar, None), {"average_price": right}, number=0)
+    asking()
+    asking._questions = iter([next(asking._questions) for _ in range(4)][-1:])  # the first of them again
+    with pytest.raises(ProofFailed, match="average_price was answered wrongly"):
+        asking()
+
+
+def settings(home: Path) -> Settings:
+    return Settings(home, LakeAddress.at(home / "lake"))

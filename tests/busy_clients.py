@@ -1,0 +1,38 @@
+"""A parent of clients who work for a minute, to be killed in the middle: `python busy_clients.py`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic, sleep
+
+from bench.frontier.clients import Answered, Seats, started
+
+
+@dataclass(frozen=True)
+class Dozing:
+    """Clients who take a millisecond for anything; they fail after `patience` of it, if that is given."""
+
+    patience: int | None = None
+    booking: int = 0
+    asking: int = 2
+
+    @contextmanager
+    def opened(self) -> Iterator[Seats]:
+        done = 0
+
+        def doze() -> Answered:
+            nonlocal done
+            done += 1
+            if done == self.patience:
+                raise ValueError("no more")
+            began = monotonic()
+            sleep(0.001)
+            return Answered(began, monotonic())
+
+        yield Seats(asking=[doze] * self.asking)
+
+
+if __name__ == "__main__":
+    with started([Dozing(), Dozing()]) as clients:
+        print("at work", flush=True)
+        clients.work(0, 4, warm_seconds=0.0, seconds=60.0)
