@@ -23,7 +23,7 @@ BEGIN, END = "<!-- figures: python -m bench.readme -->", "<!-- end of figures --
 
 WIDTH, ROW, HEAD, FOOT = 860, 46, 14, 34  # pixels
 TEXT_X, LEFT, RIGHT = 34, 470, 845
-TEXT_COLUMNS = 64
+TEXT_COLUMNS = 60
 
 STYLE = """
   text { font: 12.5px system-ui, -apple-system, 'Segoe UI', sans-serif; fill: #1b1f24; }

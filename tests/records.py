@@ -19,9 +19,10 @@ MACHINE = {
 
 
 def record(*entries: Entry, **more: Any) -> Record:
-    told = {"scale": "quick", "seed": 1, "machine": dict(MACHINE), "doubts": []} | more
     began = datetime(2026, 11, 1, 12, tzinfo=UTC).isoformat()
-    return Record(**told, started_at=began, finished_at=more.get("finished_at", began), figures=list(entries))
+    told = {"scale": "quick", "seed": 1, "machine": dict(MACHINE), "doubts": []}
+    told |= {"started_at": began, "finished_at": began} | more
+    return Record(**told, figures=list(entries))
 
 
 def entry(name: str, group: str = "A group", **figure: Any) -> Entry:
