@@ -49,7 +49,8 @@ def table(record: Record) -> str:
         cells = (claim["number"], claim["says"], f"{sign} {claim['verdict']}", claim["because"])
         lines.append(f"| {' | '.join(_cell(str(cell)) for cell in cells)} |")
     machine = record.machine
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    others = {name: version for name, version in machine["versions"].items() if name != "ridelake"}
+    versions = ", ".join(f"{name} {version}" for name, version in others.items())
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB"
     told = f"Scale {record.scale}, seed {record.seed}, {record.started_at[:10]}; {where}; {versions}."
     return "\n".join([*lines, "", told, *(f"Doubt: {doubt}." for doubt in record.doubts)])
