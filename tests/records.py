@@ -19,9 +19,10 @@ MACHINE = {
 
 
 def record(*entries: Entry, **more: Any) -> Record:
-    told = {"scale": "quick", "seed": 1, "machine": dict(MACHINE), "doubts": []} | more
     began = datetime(2026, 11, 1, 12, tzinfo=UTC).isoformat()
-    return Record(**told, started_at=began, finished_at=more.get("finished_at", began), figures=list(entries))
+    told = {"scale": "quick", "seed": 1, "machine": dict(MACHINE), "doubts": []}
+    told |= {"started_at": began, "finished_at": began} | more
+    return Record(**told, figures=list(entries))
 
 
 def entry(name: str, group: str = "A group", **figure: Any) -> Entry:
@@ -174,30 +175,35 @@ CHARTS = {
 }
 
 
+def formats() -> Entry:
+    """With all that a figure may have."""
+    return entry(
+        "formats",
+        title="What do formats cost?",
+        claim=claim(
+            1,
+            "holds",
+            "Row-major formats are faster to write, column-major ones to read a few columns of.",
+        ),
+        charts=[CHARTS["bars"], CHARTS["bars, grouped"]],
+        samples=samples(csv=0.9, parquet=0.3, avro=0.31),
+        ratios=[ratio("csv", "parquet", 3.1, 2.9, 3.3), ratio("avro", "parquet", 1.02, 0.97, 1.08)],
+        tables=[
+            {
+                "title": "Bytes",
+                "rows": [
+                    {"format": "CSV", "bytes": 14_100_000, "per ride": 70.5},
+                    {"format": "Parquet", "bytes": 2_900_000, "per ride": None},
+                ],
+            }
+        ],
+    )
+
+
 def full() -> Record:
     """One of everything."""
     figures = [
-        entry(
-            "formats",
-            title="What do formats cost?",
-            claim=claim(
-                1,
-                "holds",
-                "Row-major formats are faster to write, column-major ones to read a few columns of.",
-            ),
-            charts=[CHARTS["bars"], CHARTS["bars, grouped"]],
-            samples=samples(csv=0.9, parquet=0.3, avro=0.31),
-            ratios=[ratio("csv", "parquet", 3.1, 2.9, 3.3), ratio("avro", "parquet", 1.02, 0.97, 1.08)],
-            tables=[
-                {
-                    "title": "Bytes",
-                    "rows": [
-                        {"format": "CSV", "bytes": 14_100_000, "per ride": 70.5},
-                        {"format": "Parquet", "bytes": 2_900_000, "per ride": None},
-                    ],
-                }
-            ],
-        ),
+        formats(),
         entry(
             "average[1,000]",
             title="How long does an average take?",
@@ -224,13 +230,10 @@ def full() -> Record:
         ),
         entry(
             "facts",
-            **{
-                "title": "",
-                "facts": {
-                    "rides/s": 1234.5,
-                    "at each size": [{"rides": 10, "ms": 1.0}],
-                    "engines": ["a", "b"],
-                },
+            facts={
+                "rides/s": 1234.5,
+                "at each size": [{"rides": 10, "ms": 1.0}],
+                "engines": ["a", "b"],
             },
         ),
         failed("broken"),

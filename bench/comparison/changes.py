@@ -1,8 +1,8 @@
 """Two records of the same benchmarks: what became slower, what faster, and what nobody can tell.
 
 A ratio is that of two medians, B's over A's. The two runs took their samples apart, so both are drawn anew
-for its interval (percentile bootstrap). That alone would cry wolf: another hour, another temperature, and all
-paths are a few per cent slower. So a path is seen against the others of the same two runs:
+for its interval (percentile bootstrap). That alone would cry wolf: another hour, another temperature, and
+every path is a few per cent slower. So a path is seen against the others of the same two runs:
 
     drift    the median ratio of all the other paths; it is divided out, and told
     spread   how far they lie around it beyond what their own samples explain: the noise between runs.

@@ -1,6 +1,7 @@
 """Axes, whiskers and the layout that all pictures share, as plotly wants them."""
 
 from collections.abc import Sequence
+from html import escape
 from math import floor, log10
 from textwrap import wrap
 from typing import Any
@@ -84,6 +85,5 @@ def log_range(cells: Sequence[Any]) -> list[float]:
 
 
 def folded(text: object, columns: int) -> str:
-    """In lines of plotly's small HTML; what the text has of it is text."""
-    plain = str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "<br>".join(wrap(plain, columns)) or plain
+    """In lines of plotly's small HTML. What the text has of that, or of formulas in dollars, is text."""
+    return "<br>".join(escape(line, quote=False).replace("$", "&#36;") for line in wrap(str(text), columns))

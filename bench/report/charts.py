@@ -27,17 +27,24 @@ def legend(chart: Json) -> list[tuple[str, str, str]]:
     """Sign, colour and words for each series, and for each mark. A single series needs none."""
     series = chart["series"]
     signs = ["■"] * len(series) if chart["kind"] == "bars" else [sign for _, sign in symbols_of(series)]
-    colours = [INK] * len(series) if chart.get("colour") else colours_of([one["name"] for one in series])
+    colours = [INK] * len(series) if colour_range(chart) else colours_of([one["name"] for one in series])
     told = [(sign, colour, one["name"]) for sign, colour, one in zip(signs, colours, series, strict=True)]
     marks = [(sign, INK, mark["text"]) for sign, mark in signed(chart)]
     return [*(told if len(told) > 1 else []), *marks]
 
 
 def colour_range(chart: Json) -> tuple[float, float] | None:
-    """Least and most of the third value, if there is one."""
+    """Least and most of the third value, if there is one; bars have none."""
+    if not chart.get("colour") or chart["kind"] == "bars":
+        return None
     cells = [number(cell) for one in chart["series"] for cell in one.get("colour") or []]
     known = [cell for cell in cells if cell is not None]
-    return (min(known), max(known)) if chart.get("colour") and known else None
+    return (min(known), max(known)) if known else None
+
+
+def _texts(one: Json) -> list[str] | None:
+    """What the points are called."""
+    return [folded(text, LABEL_COLUMNS) for text in one["text"]] if one.get("text") else None
 
 
 def has_marks(chart: Json) -> bool:
@@ -58,12 +65,12 @@ def _bars(chart: Json) -> Json:
             {
                 "type": "bar",
                 "orientation": "h",
-                "name": one["name"],
+                "name": folded(one["name"], LABEL_COLUMNS),
                 "y": [folded(name, LABEL_COLUMNS) for name in names],
                 "x": [number(y) for y in one["y"]],
                 "error_x": interval(one),
                 "marker": {"color": [engine_colour(name) for name in names] if engines else colour},
-                "hovertext": one.get("text"),
+                "hovertext": _texts(one),
                 **_values_at_the_ends(one),
             }
         )
@@ -114,7 +121,7 @@ def _plane(chart: Json) -> Json:
     colours = colours_of([one["name"] for one in series])
     data = [
         _scatter(chart, one, colour, symbol, named)
-        | {"x": [str(x) if categories else number(x) for x in one["x"]]}
+        | {"x": [folded(x, LABEL_COLUMNS) if categories else number(x) for x in one["x"]]}
         for one, colour, (symbol, _) in zip(series, colours, symbols_of(series), strict=True)
     ]
     marks = signed(chart)
@@ -136,7 +143,7 @@ def _plane(chart: Json) -> Json:
 
 def _scatter(chart: Json, one: Json, colour: str, symbol: str, named: bool) -> Json:
     lines = chart["kind"] == "lines"
-    text = one.get("text")
+    text = _texts(one)
     third = one.get("colour") if colour_range(chart) else None
     marker: Json = {"size": 8 if lines else 10, "symbol": symbol, "color": colour}
     if third:
@@ -145,7 +152,7 @@ def _scatter(chart: Json, one: Json, colour: str, symbol: str, named: bool) -> J
     return {
         "type": "scatter",
         "mode": "+".join(["markers"] + ["lines"] * lines + ["text"] * bool(text and named)),
-        "name": one["name"],
+        "name": folded(one["name"], LABEL_COLUMNS),
         "y": [number(y) for y in one["y"]],
         "error_y": interval(one) | {"color": FAINT if third else colour},
         "marker": marker,

@@ -67,7 +67,10 @@ def claim_of(entry: Entry) -> Json:
 
 
 def title_of(entry: Entry) -> str:
-    return str((entry.figure or {}).get("title") or entry.group)
+    """Its question; without one its group, and which of the group it is."""
+    which = re.search(r"\[(.+)\]$", entry.name)
+    group = f"{entry.group}: {which[1]}" if which else entry.group
+    return str((entry.figure or {}).get("title") or group)
 
 
 def contents(entries: Sequence[Entry], anchor: dict[str, str]) -> str:
@@ -163,7 +166,7 @@ def left_out(entries: Sequence[Entry]) -> str:
         return ""
     lines = "".join(
         f'<li class="{entry.status}"><b>{"✗ failed" if entry.status == "failed" else "– skipped"}</b> '
-        f"{escape(entry.group)}<br><code>{escape(entry.name)}</code>: "
+        f"{escape(title_of(entry))}<br><code>{escape(entry.name)}</code>: "
         f"{escape(entry.why or 'no reason given')}</li>"
         for entry in entries
     )

@@ -7,7 +7,7 @@ from math import log
 from typing import Any
 
 from bench.report.quantities import digits, number, percentile, seconds_told
-from bench.sampling import Ratio
+from bench.report.ratios import ratio_from
 
 Json = dict[str, Any]
 
@@ -67,7 +67,7 @@ def ratios_list(ratios: Sequence[Json]) -> str:
 
 
 def _ratio(ratio: Json, place: Any) -> str:
-    found = Ratio(ratio["of"], ratio["over"], ratio["median"], ratio["low"], ratio["high"])
+    found = ratio_from(ratio)
     kind = "clear" if found.distinguishable else "unclear"
     left, right = place(found.low), place(found.high)
     return (

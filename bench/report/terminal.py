@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from itertools import chain
 from math import log
-from typing import Any
 
 from rich.text import Text
 
 from bench.record import Entry, Record
+from bench.report.ratios import ratio_from, slower_over_faster
 from bench.report.sections import VERDICTS, claim_of, kind_of, title_of
 from bench.sampling import Ratio
 
@@ -21,7 +21,7 @@ def told(record: Record, columns: int) -> Iterator[Text]:
     for entry in record.claims:
         yield from _verdict(entry)
     ratios = [
-        (entry, _larger(ratio))
+        (entry, slower_over_faster(ratio_from(ratio)))
         for entry in record.figures
         for ratio in (entry.figure or {}).get("ratios", [])
     ]
@@ -74,14 +74,6 @@ def _bars(ratios: list[tuple[Entry, Ratio]], columns: int) -> Iterator[Text]:
     yield Text.assemble(
         (SURE, "cyan"), " at least  ", (PERHAPS, "cyan"), " at most (95 %), from 1, log scale"
     )
-
-
-def _larger(ratio: dict[str, Any]) -> Ratio:
-    """The slower over the faster."""
-    found = Ratio(ratio["of"], ratio["over"], ratio["median"], ratio["low"], ratio["high"])
-    if found.median >= 1:
-        return found
-    return Ratio(found.over, found.of, 1 / found.median, 1 / found.high, 1 / found.low)
 
 
 def _name(ratio: Ratio) -> str:

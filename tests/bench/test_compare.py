@@ -1,0 +1,187 @@
+"""Two runs of the same code are not told apart; a path that became slower is found, and it alone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import records
+from click.testing import CliRunner
+
+from bench.commands.compare import compare, percent
+from bench.comparison import telling
+from bench.comparison.records import Comparison, compare_records
+from bench.record import Record
+from ridelake.errors import ProofFailed, UsageError
+
+BENCHMARKS, WAYS, SAMPLES = 8, 2, 15
+NOISE, BETWEEN_RUNS, DRIFT = 0.05, 0.01, 0.10  # of logarithms of seconds: of a sample, of a path, of a run
+SLOWED = "f3: w1"
+
+
+def a_run(random: np.random.Generator, usual: np.ndarray, *, slower: float = 1.0) -> Record:
+    """Of paths that take `usual` seconds on the whole; one sample in thirty met something else."""
+    drift = random.uniform(-DRIFT, DRIFT) / 2
+    entries = []
+    for benchmark in range(BENCHMARKS):
+        samples = {}
+        for way in range(WAYS):
+            seconds = usual[benchmark, way] * np.exp(drift + random.normal(0, BETWEEN_RUNS))
+            seconds *= slower if f"f{benchmark}: w{way}" == SLOWED else 1
+            noise = np.exp(random.normal(0, NOISE, SAMPLES)) * np.where(
+                random.random(SAMPLES) < 1 / 30, 1.5, 1
+            )
+            samples[f"w{way}"] = {"cold_seconds": 1.0, "seconds": (seconds * noise).tolist(), "repeats": 1}
+        entries.append(records.entry(f"f{benchmark}", "a group", samples=samples))
+    return records.record(*entries)
+
+
+def two_runs(seed: int, slower: float = 1.0) -> tuple[Record, Record]:
+    random = np.random.default_rng(seed)
+    usual = np.exp(random.normal(-4, 2, (BENCHMARKS, WAYS)))
+    return a_run(random, usual), a_run(random, usual, slower=slower)
+
+
+def regressions(seeds: int, slower: float) -> list[list[str]]:
+    """Of each pair of runs."""
+    pairs = (two_runs(seed, slower) for seed in range(seeds))
+    return [
+        [change.path.name for change in compare_records(before, after, 0.05, {}).of("regression")]
+        for before, after in pairs
+    ]
+
+
+def test_nothing_is_told_of_two_runs_of_the_same():
+    assert sum(map(bool, regressions(40, 1.0))) <= 1
+
+
+def test_a_path_that_takes_a_fifth_longer_is_found_and_no_other():
+    found = regressions(40, 1.2)
+    assert sum(SLOWED in names for names in found) >= 38
+    assert sum(len(set(names) - {SLOWED}) for names in found) <= 1
+
+
+@pytest.mark.slow
+def test_both_hold_over_two_hundred_pairs_of_runs():
+    assert sum(map(bool, regressions(200, 1.0))) <= 2
+    assert sum(SLOWED in names for names in regressions(200, 1.2)) >= 190
+
+
+def test_the_reverse_is_an_improvement():
+    before, after = two_runs(1, slower=1.3)
+    assert [change.path.name for change in compare_records(after, before, 0.05, {}).of("improvement")] == [
+        SLOWED
+    ]
+
+
+def exact(*seconds: float) -> Record:
+    """A run without noise: a benchmark for each time."""
+    samples = [{"a": {"cold_seconds": 1.0, "seconds": [one] * 9, "repeats": 1}} for one in seconds]
+    return records.record(*(records.entry(f"f{index}", samples=one) for index, one in enumerate(samples)))
+
+
+def test_what_slows_all_alike_is_drift_and_told():
+    found = compare_records(exact(1, 2, 3, 4, 5, 6), exact(1.3, 2.6, 3.9, 5.2, 6.5, 7.8), 0.05, {})
+    assert not found.of("regression")
+    assert found.drift is not None
+    assert found.drift.ratio == pytest.approx(1.3)
+    assert "takes 1.30 × as long in B" in next(telling.remarks(found))
+
+
+def test_of_too_few_paths_no_drift_is_known_and_that_is_told():
+    found = compare_records(exact(1, 2), exact(1.3, 2), 0.05, {})
+    assert [change.path.name for change in found.of("regression")] == ["f0: a"]
+    assert "unknown" in next(telling.remarks(found))
+
+
+def test_a_group_has_a_threshold_of_its_own():
+    before, after = exact(1, 2, 3, 4, 5, 6), exact(1.3, 2, 3, 4, 5, 6)
+    assert compare_records(before, after, 0.05, {}).of("regression")
+    assert not compare_records(before, after, 0.05, {"f0": 0.5}).of("regression")
+    with pytest.raises(UsageError, match="no benchmark is called like"):
+        compare_records(before, after, 0.05, {"nobody": 0.5})
+
+
+def test_what_one_of_them_lacks_is_named():
+    samples = records.samples(a=1.0, b=2.0)
+    before = records.record(
+        records.entry("both", samples=samples),
+        records.entry("gone", samples=samples),
+        records.entry("breaks", samples=samples),
+    )
+    less = records.entry("both", samples=records.samples(a=1.0))
+    after = records.record(less, records.failed("breaks", "answers differ"), records.skipped("new"))
+    found = compare_records(before, after, 0.05, {})
+    assert found.failed == ["bench/bench_x.py::bench_breaks: failed in B (answers differ)"]
+    assert found.missing == [
+        "bench/bench_x.py::bench_gone: not in B",
+        "bench/bench_x.py::bench_new: not in A",
+        "bench/bench_x.py::bench_both: b is in one of them only",
+    ]
+    assert [change.path.way for change in found.changes] == ["a"]
+
+
+def test_another_machine_another_version_and_another_seed_are_doubts():
+    other = dict(records.MACHINE, cores=8, versions={"python": "3.13.1", "duckdb": "2.1.0"})
+    after = records.record(machine=other, seed=2, finished_at=None, doubts=["busy"])
+    doubts = compare_records(records.record(), after, 0.05, {}).doubts
+    assert doubts == [
+        "cores: 2 in A, 8 in B",
+        "seed: 1 in A, 2 in B",
+        "version of duckdb: 2.0.0 in A, 2.1.0 in B",
+        "B is a part of a run",
+        "B: busy",
+    ]
+
+
+def test_runs_of_different_scales_are_not_compared():
+    with pytest.raises(UsageError, match="different work"):
+        compare_records(records.record(), records.record(scale="full"), 0.05, {})
+
+
+def test_records_of_nothing_compare_to_nothing():
+    found = compare_records(records.record(), records.record(), 0.05, {})
+    assert found == Comparison([], None, [], [], [])
+    assert telling.summary(found) == "nothing to compare."
+    assert "All 0" in telling.markdown(found)
+
+
+@pytest.mark.parametrize(("text", "share"), [("5%", 0.05), ("0.05", 0.05), ("0", 0.0), ("12.5%", 0.125)])
+def test_a_threshold_is_written_as_a_percentage_or_a_share(text: str, share: float):
+    assert percent(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["", "%", "five", "-1%", "nan", "inf"])
+def test_what_is_no_threshold_is_refused(text: str):
+    with pytest.raises(UsageError, match="no threshold"):
+        percent(text)
+
+
+@pytest.fixture
+def slowed(tmp_path: Path) -> list[str]:
+    for name, record in zip("AB", two_runs(1, slower=1.3), strict=True):
+        record.write(tmp_path / f"{name}.json")
+    return [str(tmp_path / "A.json"), str(tmp_path / "B.json")]
+
+
+def test_the_command_fails_by_a_regression_and_names_it(slowed: list[str]):
+    done = CliRunner().invoke(compare, slowed)
+    assert isinstance(done.exception, ProofFailed)
+    assert SLOWED in str(done.exception)
+    assert "1 regression" in done.stdout
+    assert CliRunner().invoke(compare, [slowed[0], slowed[0]]).exit_code == 0
+    assert CliRunner().invoke(compare, [*slowed, "--group", "f3=50%"]).exit_code == 0
+
+
+def test_json_and_markdown_tell_the_same(slowed: list[str]):
+    document = json.loads(CliRunner().invoke(compare, [*slowed, "--json"]).stdout)
+    slower = [change for change in document["changes"] if change["verdict"] == "regression"]
+    assert [(change["benchmark"], change["way"]) for change in slower] == [
+        ("bench/bench_x.py::bench_f3", "w1")
+    ]
+    assert slower[0]["low"] > 1.05
+    assert set(slower[0]["measured"]) == {"p50", "p90", "p99"}
+    markdown = CliRunner().invoke(compare, [*slowed, "--markdown"]).stdout
+    assert markdown.startswith("**1 regression")
+    assert f"| {SLOWED} |" in markdown
+    assert "All 16" in markdown

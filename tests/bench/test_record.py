@@ -1,0 +1,66 @@
+"""A record is whole or not there, is read as it was written, and the README says what the record says."""
+
+import json
+from pathlib import Path
+
+import pytest
+import records
+
+from bench.readme import PICTURE, README, RECORD, picture, readme_with
+from bench.record import read_record
+from ridelake.errors import BadInput
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path):
+    record = records.full()
+    record.write(tmp_path / "folder" / "record.json")
+    assert read_record(tmp_path / "folder" / "record.json") == record
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["record.json"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"format": 2}', '{"format": 1}', '{"format": 1, "figures": [{"name": "a"}]}', "null"],
+)
+def test_what_is_no_record_is_refused_with_a_sentence(text: str, tmp_path: Path):
+    path = tmp_path / "record.json"
+    path.write_text(text)
+    with pytest.raises(BadInput, match="record"):
+        read_record(path)
+
+
+def test_claims_come_in_the_order_of_their_numbers_and_failures_apart():
+    record = records.full()
+    assert [entry.figure["claim"]["number"] for entry in record.claims] == [1, 8, 15]
+    assert [entry.name for entry in record.failed] == ["bench/bench_x.py::bench_broken"]
+
+
+def test_the_readme_and_its_picture_are_those_of_the_record():
+    record = read_record(RECORD)
+    text = README.read_text("utf-8")
+    assert readme_with(text, record) == text, "`python -m bench.readme` makes them anew"
+    assert PICTURE.read_text("utf-8") == picture(record), "`python -m bench.readme` makes them anew"
+
+
+def test_the_record_of_the_readme_has_verdicts_and_no_failure():
+    record = read_record(RECORD)
+    assert record.claims
+    assert record.finished_at
+    assert not record.failed
+
+
+def test_another_record_is_another_readme():
+    text = README.read_text("utf-8")
+    changed = readme_with(text, records.full())
+    assert changed != text
+    assert "✗ does not hold" in changed
+    assert readme_with(changed, read_record(RECORD)) == text
+
+
+def test_the_picture_has_a_row_for_each_claim_and_no_text_that_is_markup():
+    record = records.full()
+    record.figures[0].figure["claim"]["says"] = "<b>A & B</b>"
+    drawn = picture(record)
+    assert "&lt;b&gt;A &amp; B" in drawn
+    assert drawn.count('<text class="sign') == 3
+    assert json.dumps(picture(records.record()))  # of nothing, too

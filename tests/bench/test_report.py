@@ -1,0 +1,244 @@
+"""The page shows what a record holds, whatever it holds, and needs nothing else for it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import records
+from browser import CHROMIUM, look_at
+from click.testing import CliRunner
+
+from bench.commands.report import report
+from bench.record import Record
+from bench.report.charts import drawing
+from bench.report.quantities import digits, seconds_told
+from bench.report.tables import ratios_list, samples_table, told
+from bench.report.terminal import told as told_in_lines
+from ridelake.errors import BadInput
+
+pytest.importorskip("plotly", reason="the pictures need plotly: the extra `bench`")
+
+from bench.report.page import page_of, write_page
+
+HOSTILE = "<script>alert(1)</script> & \"quotes' $name ${css} </title>"
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return page_of(records.full())
+
+
+def body_of(page: str) -> str:
+    """Without the library, which holds any text."""
+    return page[page.index("<body>") : page.index("</main>")]
+
+
+def test_a_verdict_leads_to_its_figure_and_a_figure_to_its_record(page: str):
+    body = body_of(page)
+    for address in re.findall(r'href="#([\w-]+)"', body):
+        assert f'id="{address}"' in body
+    assert '<a href="#formats">figure</a>' in body
+    record = re.search(r'id="formats-record".*?<pre>(.*?)</pre>', body, flags=re.DOTALL)
+    assert record
+    assert json.loads(record[1].replace("&quot;", '"'))["figure"]["claim"]["number"] == 1
+
+
+def test_the_verdicts_come_first_in_the_order_of_their_numbers(page: str):
+    body = body_of(page)
+    assert body.index('id="verdicts"') < body.index('id="figures"') < body.index('id="left-out"')
+    assert re.findall(r'class="nr">(\d+)<', body) == ["1", "8", "15"]
+    assert "3 claims: 1 holds, 1 holds in part, 1 does not hold." in body
+
+
+def test_what_failed_or_was_left_out_is_told_with_the_reason_and_has_no_figure(page: str):
+    body = body_of(page)
+    left_out = body[body.index('id="left-out"') :]
+    assert "ProofFailed: answers differ" in left_out
+    assert "no file of real trips" in left_out
+    assert 'id="broken"' not in body
+
+
+def test_what_the_figures_were_measured_on_and_why_to_doubt_them_is_told(page: str):
+    for words in (
+        "Example 9000, 2 cores, 8 GiB",
+        "duckdb 2.0.0",
+        "quick",
+        "2026-11-01 12:00 UTC",
+        "⚠ the machine was",
+    ):
+        assert words in page
+    for words in ("Checked: all answers are equal.", "avro and parquet are not distinguishable (0.97–1.08)"):
+        assert words in page
+
+
+def test_the_page_fetches_nothing(page: str):
+    assert "default-src 'none'" in page
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page[: page.index("<body>")] + body_of(page))
+
+
+def hostile() -> Record:
+    """The same words wherever a benchmark may put words."""
+    claim = records.claim(1, HOSTILE, HOSTILE, HOSTILE)
+    series = [records.series(HOSTILE, [HOSTILE, "b"], [1.0, 2.0], text=[HOSTILE, "b"], colour=[1.0, 2.0])] * 2
+    charts = [
+        records.chart(
+            kind,
+            *series,
+            title=HOSTILE,
+            x=records.axis(HOSTILE),
+            colour=HOSTILE,
+            marks=[records.mark(HOSTILE, 1.0)],
+        )
+        for kind in ("bars", "lines", "points")
+    ]
+    entry = records.entry(
+        HOSTILE,
+        HOSTILE,
+        title=HOSTILE,
+        checked=HOSTILE,
+        claim=claim,
+        charts=charts,
+        samples=records.samples(**{HOSTILE: 1.0}),
+        ratios=[records.ratio(HOSTILE, HOSTILE, 2.0, 1.5, 3.0)],
+        tables=[{"title": HOSTILE, "rows": [{HOSTILE: HOSTILE}]}],
+        facts={HOSTILE: HOSTILE},
+        doubts=[HOSTILE],
+    )  # fmt: skip
+    return records.record(entry, records.failed(HOSTILE, HOSTILE), doubts=[HOSTILE], scale=HOSTILE)
+
+
+def test_text_stays_text():
+    assert "<script>alert" not in page_of(hostile())
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        records.record(),
+        records.record(records.failed("a"), records.failed("a"), records.skipped("b")),
+        records.record(records.entry("a"), records.entry("a"), finished_at=None),
+        records.record(records.entry("a", charts=[records.chart("bars"), records.chart("lines")])),
+        records.record(records.entry("a", facts={"nothing": None, "not a number": float("nan")}), machine={}),
+        records.record(records.entry("a", samples={"x": {"cold_seconds": 1.0, "seconds": [], "repeats": 1}})),
+    ],
+    ids=["empty", "failed only", "under way", "charts of nothing", "facts of nothing", "cold only"],
+)
+def test_a_record_of_little_has_a_page_and_lines(record: Record):
+    assert "</html>" in page_of(record)
+    assert list(told_in_lines(record, 80)) or record.figures
+
+
+def test_a_run_that_was_cut_short_is_told_to_be_a_part():
+    assert "the run was cut short" in page_of(records.record(records.entry("a"), finished_at=None))
+
+
+def test_a_damaged_figure_is_one_sentence():
+    broken = records.entry("a")
+    broken.figure["charts"] = [{"kind": "bars"}]
+    with pytest.raises(BadInput, match="damaged"):
+        page_of(records.record(broken))
+
+
+@pytest.mark.parametrize("name", records.CHARTS)
+def test_a_chart_is_drawn_with_every_point_and_interval(name: str):
+    chart = records.CHARTS[name]
+    drawn = drawing(chart)
+    way = "x" if chart["kind"] == "bars" else "y"
+    for one, trace in zip(chart["series"], drawn["data"], strict=False):
+        assert trace[way] == one["y"]
+        if one["low"]:
+            whiskers = trace[f"error_{way}"]
+            ends = [y + up for y, up in zip(one["y"], whiskers["array"], strict=True)]
+            assert ends == pytest.approx(one["high"])
+    marks = drawn["layout"]["shapes"]
+    assert len(marks) + len(drawn["data"]) == len(chart["series"]) + len(chart["marks"])
+
+
+def test_what_is_not_a_number_is_a_gap():
+    chart = records.chart("lines", records.series("a", [1, 2, 3], [1.0, float("nan"), None]))
+    assert drawing(chart)["data"][0]["y"] == [1.0, None, None]
+
+
+def test_a_logarithm_of_nothing_is_not_asked_for():
+    chart = records.chart("bars", records.series("a", ["x"], [0]), y=records.axis("rows", log=True))
+    assert drawing(chart)["layout"]["xaxis"]["type"] == "linear"
+
+
+def test_numbers_are_read_with_three_digits_and_a_unit():
+    assert [seconds_told(second) for second in (90, 0.00123, 4.2e-8)] == ["90 s", "1.23 ms", "42 ns"]
+    assert [digits(value) for value in (1234567.8, 12.345, 0.00012345, 0, 100.0)] == [
+        "1,234,568",
+        "12.3",
+        "0.000123",
+        "0",
+        "100",
+    ]
+    assert told({"a": [1, None]}) == "a 1, –"
+
+
+def test_times_are_told_by_median_and_tail_and_cold():
+    row = samples_table({"csv": {"cold_seconds": 3.0, "seconds": [1.0, 2.0, 9.0], "repeats": 40}})
+    for words in ("2 s", "8.86 s", "3 s", "3 × 40 runs"):
+        assert f">{words}<" in row
+
+
+def test_an_interval_lies_on_its_side_of_one():
+    strip = ratios_list([records.ratio("a", "b", 2.0, 1.5, 3.0), records.ratio("c", "b", 0.5, 0.4, 0.6)])
+    one, *_ = map(float, re.findall(r'class="one" style="left:([\d.]+)%', strip))
+    first, second = map(float, re.findall(r'class="median" style="left:([\d.]+)%', strip))
+    assert second < one < first
+
+
+def test_lines_tell_the_verdicts_and_the_sure_part_of_each_ratio():
+    lines = [line.plain for line in told_in_lines(records.full(), 78)]
+    assert any("✗ DOES NOT HOLD" in line for line in lines)
+    bar = next(line for line in lines if "csv ÷ parquet" in line)
+    assert bar.count("▓") > bar.count("▒") > 0
+    assert any("avro ÷ parquet" in line and "not distinguishable" in line for line in lines)
+    assert all(len(line) <= 78 for line in lines if "▓" in line)
+
+
+def test_the_command_writes_the_page_and_says_where(tmp_path: Path):
+    records.full().write(tmp_path / "record.json")
+    arguments = [str(tmp_path / "record.json"), "-o", str(tmp_path / "new" / "page.html")]
+    done = CliRunner().invoke(report, arguments)
+    assert done.exit_code == 0, done.output
+    assert "page.html" in done.output
+    assert "What do formats cost?" in (tmp_path / "new" / "page.html").read_text()
+
+
+def test_no_record_is_a_sentence(tmp_path: Path):
+    done = CliRunner().invoke(report, [str(tmp_path / "none.json")])
+    assert isinstance(done.exception, BadInput)
+
+
+def test_a_page_that_cannot_be_written_is_a_sentence(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(Exception, match="choose another file with -o"):
+        write_page(tmp_path / "file" / "page.html", records.record())
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+@pytest.mark.parametrize(
+    ("width", "dark"), [(390, False), (1440, True)], ids=["a phone, light", "a desk, dark"]
+)
+def test_a_browser_shows_every_picture_and_nothing_sticks_out(width: int, dark: bool, tmp_path: Path):
+    record = records.full()
+    record.figures += [
+        one for one in hostile().figures if one.figure
+    ]  # words that are long, and full of signs
+    seen = look_at(page_of(record), tmp_path, width, dark=dark)
+    assert seen["faults"] == []
+    assert seen["width"] == width
+    assert seen["outside"] == []
+    assert not seen["scrolls"]
+    assert len(seen["plots"]) >= 10
+    for plot in seen["plots"]:
+        assert plot["marks"] > 0, plot
+        assert plot["lost"] == 0, plot
+    paper, ink = (
+        ("rgb(22, 24, 27)", "rgb(232, 230, 225)") if dark else ("rgb(253, 253, 251)", "rgb(27, 31, 36)")
+    )
+    assert seen["paper"] == paper
+    assert seen["ink"] == [ink]
