@@ -133,7 +133,7 @@ def test_a_large_answer_comes_whole_and_in_order(engine):
 
 
 def test_a_missing_engine_is_told_with_what_installs_it(published, monkeypatch):
-    monkeypatch.setattr("lakehouse.engines.Package.version", lambda _: None)
+    monkeypatch.setattr("lakehouse.engines.find_spec", lambda _: None)
     with pytest.raises(NotReady, match=r"engine chdb is not installed: `pip install 'ridelake\[engines\]'`"):
         with open_engine("chdb", published.settings, published.epoch):
             pass
