@@ -1,10 +1,16 @@
 """`ridelake drill`."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from ridelake.errors import ProofFailed, UsageError
 from ridelake.screen import note, say, say_json
 from ridelake.settings import Settings
+
+if TYPE_CHECKING:
+    from oltp.drill.result import Drilled
+    from oltp.drill.standby_dies import StandbyDied
 
 
 @click.command()
@@ -59,6 +65,7 @@ def drill(
     from oltp.drill.rounds import drill as run
     from oltp.drill.standby_dies import standby_dies as run_standby_dies
 
+    done: Drilled | StandbyDied
     if standby_dies:
         done = run_standby_dies(clients=clients, seed=seed)
     else:

@@ -104,7 +104,9 @@ class Node:
         """Kill what is left of it, and see to it that nobody can start it."""
         self.kill()
         self._kill_orphans()
+        # Until somebody takes note of its end, its number still counts as a process to Postgres.
         (self.cluster.data / "postmaster.pid").unlink(missing_ok=True)
+        (self.cluster.socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
         self.cluster.data.rename(self.fenced)
 
     def _kill_orphans(self) -> None:
@@ -126,7 +128,9 @@ class Node:
         self.fenced.rename(self.cluster.data)
 
     def _last_words(self) -> str:
-        lines = self.cluster.log.read_text(errors="replace").splitlines() or ["it has said nothing"]
+        log = self.cluster.log
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        lines = lines or ["it has said nothing"]
         return next((line for line in reversed(lines) if CAUSE.search(line)), lines[-1])
 
     def _follow(self, data: Path) -> None:

@@ -18,7 +18,8 @@ from oltp.seed import seed_rides
 from oltp.store import ensure_database, open_database
 from ridelake.errors import CannotConnect
 
-PAST_RIDES = 2_000  # their riders and drivers are who rides here
+PAST_RIDES = 4_000  # their riders and drivers are who rides here
+ENOUGH_CENTS = 100_000_000  # for each of them: a drill is about rides, not about refusals
 LOAD_SECONDS = (0.3, 1.0)  # how long before the kill: at random, so that it hits any moment of a booking
 AFTER_SECONDS = 0.3  # of load on the new primary alone, before the other one comes back
 PROMOTION_SECONDS_MAX = 60.0
@@ -65,7 +66,10 @@ def drill(
 def prepare(conninfo: str) -> None:
     """A store with people in it, on the primary; before it is copied, so that the copy has them too."""
     ensure_database(conninfo, DATABASE)
-    seed_rides(open_database(make_conninfo(conninfo, dbname=DATABASE)), PAST_RIDES, seed=1)
+    store = open_database(make_conninfo(conninfo, dbname=DATABASE))
+    seed_rides(store, PAST_RIDES, seed=1)
+    with store.connect() as connection:
+        connection.execute("SELECT top_up(rider_id, %s) FROM riders", (ENOUGH_CENTS,))
 
 
 def _round(number: int, pair: Pair, told: Told, load_seconds: float) -> Round:
