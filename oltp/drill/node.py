@@ -31,6 +31,7 @@ SETTINGS = {
     "wal_retrieve_retry_interval": "100ms",  # the default, 5 s, is longer than all the rest of a drill
 }
 KILL_SECONDS_MAX = 20.0
+CONNECT_SECONDS_MAX = 5  # of a server that hangs, the kernel goes on accepting connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Node:
         return self.folder / "fenced"
 
     def connect(self) -> Connection[TupleRow]:
-        return psycopg.connect(self.conninfo, autocommit=True)
+        return psycopg.connect(self.conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS_MAX)
 
     def start(self, upstream: "Node") -> None:
         """Start it; if it is a standby, it follows `upstream`. A new folder becomes a new primary.
