@@ -20,7 +20,7 @@ from psycopg.rows import TupleRow
 from oltp import booking, moves
 from oltp.dispatch import Lane
 from oltp.pool import Pool
-from oltp.retry import Retries
+from oltp.retry import PATIENCE, Patience, Retries
 from oltp.simulate import draw_requests, riders_by_city
 from oltp.store import Store
 from ridelake.errors import Closed, ProofFailed
@@ -82,7 +82,7 @@ class Told:
 
 
 @contextmanager
-def clients_at_work(store: Store, clients: int, seed: int) -> Iterator[Told]:
+def clients_at_work(store: Store, clients: int, seed: int, patience: Patience = PATIENCE) -> Iterator[Told]:
     """They work until the block is left, and have their answers then.
 
     Raises what a client could not cope with, when the block is left."""
@@ -90,7 +90,7 @@ def clients_at_work(store: Store, clients: int, seed: int) -> Iterator[Told]:
     over = threading.Event()
     failures: list[BaseException] = []
     requests = _Shared(draw_requests(np.random.default_rng(seed), riders_by_city(store)))
-    with Pool(store, size=clients - clients // 2 + LANE_CONNECTIONS) as pool:
+    with Pool(store, size=clients - clients // 2 + LANE_CONNECTIONS, patience=patience) as pool:
         told.retries = pool.retries
         lanes = _Lanes(pool, told)
         ways: list[_Pooled | _Lanes] = [_Pooled(pool, told), lanes]
@@ -114,7 +114,7 @@ def clients_at_work(store: Store, clients: int, seed: int) -> Iterator[Told]:
         finally:
             over.set()
             for thread in threads:
-                thread.join(LEAVE_SECONDS_MAX)
+                thread.join(patience.seconds_max + LEAVE_SECONDS_MAX)
     if failures:
         raise failures[0]
 

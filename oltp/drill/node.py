@@ -79,7 +79,7 @@ class Node:
         """Have its configuration say so, and with it that of its copies. pg_rewind starts a killed server by
         itself, to end what the kill broke off; that must leave the log back to where the two parted."""
         with self.connect() as connection:
-            connection.execute("ALTER SYSTEM SET wal_keep_size = '128MB'")
+            connection.execute("ALTER SYSTEM SET wal_keep_size = '256MB'")
             connection.execute("SELECT pg_reload_conf()")
 
     def copy(self, primary: "Node") -> None:

@@ -78,6 +78,9 @@ class Pair:
         """The fenced server becomes the standby, and commits wait for it again."""
         with self.primary.connect() as connection:
             connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", (self.standby.name,))
+            # A promoted server takes minutes for its first checkpoint, and a rewind goes back to the last one
+            # that both have: without this one, further with each failover.
+            connection.execute("CHECKPOINT")
         self.standby.rewind(self.primary)
         self.follow()
 
