@@ -23,7 +23,7 @@ from oltp.pool import Pool
 from oltp.retry import PATIENCE, Patience, Retries
 from oltp.simulate import draw_requests, riders_by_city
 from oltp.store import Store
-from ridelake.errors import Closed, ProofFailed
+from ridelake.errors import ProofFailed
 from ridelake.ride import Decision, Outcome, RideRequest, RideStatus
 
 LEAVE_SECONDS_MAX = 30.0
@@ -99,8 +99,6 @@ def clients_at_work(store: Store, clients: int, seed: int, patience: Patience = 
             try:
                 while not over.is_set():
                     _ride(way, requests.next(), told)
-            except Closed:
-                return  # the drill is broken off
             except BaseException as error:
                 failures.append(error)
 
@@ -111,10 +109,13 @@ def clients_at_work(store: Store, clients: int, seed: int, patience: Patience = 
             thread.start()
         try:
             yield told
-        finally:
-            over.set()
-            for thread in threads:
-                thread.join(patience.seconds_max + LEAVE_SECONDS_MAX)
+        except BaseException:
+            over.set()  # nobody is waited for: the servers may be gone, and end with the drill
+            raise
+        over.set()
+        for thread in threads:
+            thread.join(patience.seconds_max + LEAVE_SECONDS_MAX)
+        lanes.close()
     if failures:
         raise failures[0]
 

@@ -30,20 +30,22 @@ from ridelake.ride import Outcome, RideRequest
 from ridelake.settings import LakeAddress
 
 
-@pytest.fixture
-def pair() -> Iterator[Pair]:
+@pytest.fixture(scope="module")
+def calm() -> Iterator[Pair]:
+    """For tests in which both servers live on."""
     with open_pair(synchronous=True, prepare=prepare) as pair:
         yield pair
 
 
 @pytest.fixture
-def store(pair: Pair) -> Store:
-    return open_database(pair.dsn)
+def pair() -> Iterator[Pair]:
+    """For a test that fails over."""
+    with open_pair(synchronous=True, prepare=prepare) as pair:
+        yield pair
 
 
-@pytest.fixture
-def requests(store: Store) -> Iterator[RideRequest]:
-    return draw_requests(np.random.default_rng(7), riders_by_city(store))
+def requests_for(store: Store, seed: int = 7) -> Iterator[RideRequest]:
+    return draw_requests(np.random.default_rng(seed), riders_by_city(store))
 
 
 @contextmanager
@@ -70,8 +72,8 @@ def wait_for_commits_held_back(pair: Pair, count: int = 1) -> None:
 # ── Which server ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_of_several_hosts_the_one_that_can_be_written_to_is_used(pair: Pair):
-    hosts = ",".join(str(node.cluster.socket_folder) for node in (pair.standby, pair.primary))
+def test_of_several_hosts_the_one_that_can_be_written_to_is_used(calm: Pair):
+    hosts = ",".join(str(node.cluster.socket_folder) for node in (calm.standby, calm.primary))
     dsn = make_conninfo(host=hosts, user="ridelake", dbname="rides", target_session_attrs="any")
     store = open_database(dsn)
     with store.connect() as connection:
@@ -79,7 +81,9 @@ def test_of_several_hosts_the_one_that_can_be_written_to_is_used(pair: Pair):
     assert conninfo_to_dict(store.conninfo)["connect_timeout"] == "2"
 
 
-def test_a_pool_goes_on_at_the_promoted_server(pair: Pair, store: Store, requests: Iterator[RideRequest]):
+def test_a_pool_goes_on_at_the_promoted_server(pair: Pair):
+    store = open_database(pair.dsn)
+    requests = requests_for(store)
     request = next(requests)
     with Pool(store, size=4) as pool:
         before = pool.call(lambda connection: booking.book(connection, request))
@@ -94,8 +98,9 @@ def test_a_pool_goes_on_at_the_promoted_server(pair: Pair, store: Store, request
         assert 0 < pool.retries.total < 200  # bounded, and not a hammer
 
 
-def test_a_call_that_meets_a_standby_is_sent_again_on_another_connection(pair: Pair, store: Store):
-    alone = replace(store, conninfo=make_conninfo(pair.standby.conninfo, dbname="rides"))
+def test_a_call_that_meets_a_standby_is_sent_again_on_another_connection(calm: Pair):
+    store = open_database(calm.dsn)
+    alone = replace(store, conninfo=make_conninfo(calm.standby.conninfo, dbname="rides"))
     with Pool(alone, size=2, patience=Patience(seconds_max=0.5)) as pool:
         with pytest.raises(Exception, match="read-only transaction"):
             pool.call(lambda connection: connection.execute("UPDATE drivers SET name = name"))
@@ -105,39 +110,38 @@ def test_a_call_that_meets_a_standby_is_sent_again_on_another_connection(pair: P
 # ── What an answer is worth ─────────────────────────────────────────────────────────────────────
 
 
-def test_a_wait_that_is_broken_off_is_no_answer(pair: Pair, store: Store, requests: Iterator[RideRequest]):
+def test_a_wait_that_is_broken_off_is_no_answer(calm: Pair):
+    store = open_database(calm.dsn)
+    requests = requests_for(store)
     request = next(requests)
     with Pool(store, size=2) as pool, ThreadPoolExecutor(1) as client:
-        with nothing_sent(pair):
+        with nothing_sent(calm):
             answer = client.submit(pool.call, lambda connection: booking.book(connection, request))
-            wait_for_commits_held_back(pair)
-            broken_off(pair, "pg_cancel_backend")
+            wait_for_commits_held_back(calm)
+            broken_off(calm, "pg_cancel_backend")
             # The ride is committed and everybody sees it. The client asks again, finds it, and still waits.
-            wait_for_commits_held_back(pair)
-            assert_stored_on(pair, request, there=True)
+            wait_for_commits_held_back(calm)
+            assert_stored_on(calm, request, there=True)
             time.sleep(0.3)
             assert not answer.done()
         assert answer.result(30).outcome is Outcome.ASSIGNED
         assert pool.retries.by_reason[UNREPLICATED] == 1
-    pair.primary.kill()
-    pair.fail_over()
-    assert_stored_on(pair, request, there=True)
 
 
-def test_an_answer_that_is_found_waits_for_the_standby_as_one_that_is_made(
-    pair: Pair, store: Store, requests: Iterator[RideRequest]
-):
+def test_an_answer_that_is_found_waits_for_the_standby_as_one_that_is_made(calm: Pair):
     """The session that committed was ended while it waited. A read would find its ride and wait for nobody:
     the client would be told of a ride that the primary alone has."""
+    store = open_database(calm.dsn)
+    requests = requests_for(store, seed=8)
     request = next(requests)
     with Pool(store, size=2) as pool, ThreadPoolExecutor(1) as client:
-        with nothing_sent(pair):
+        with nothing_sent(calm):
             answer = client.submit(pool.call, lambda connection: booking.book(connection, request))
-            wait_for_commits_held_back(pair)
-            broken_off(pair, "pg_terminate_backend")
+            wait_for_commits_held_back(calm)
+            broken_off(calm, "pg_terminate_backend")
             wait_until(lambda: pool.retries.total > 0, "nobody asks again")
             time.sleep(0.3)
-            assert_stored_on(pair, request, there=True)
+            assert_stored_on(calm, request, there=True)
             assert not answer.done()
         assert answer.result(30).outcome is Outcome.ASSIGNED
 
@@ -179,9 +183,9 @@ def assert_stored_on(pair: Pair, request: RideRequest, *, there: bool) -> None:
 # ── The lake ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_lake_goes_on_at_the_promoted_server(
-    pair: Pair, store: Store, requests: Iterator[RideRequest], tmp_path: Path
-):
+def test_a_lake_goes_on_at_the_promoted_server(pair: Pair, tmp_path: Path):
+    store = open_database(pair.dsn)
+    requests = requests_for(store)
     lake = Lake.create(LakeAddress.at(tmp_path / "lake"))
     with Pool(store, size=2) as pool:
         book_some(pool, requests)
@@ -197,12 +201,15 @@ def test_a_lake_goes_on_at_the_promoted_server(
     assert (after.number, after.kind, after.verified) == (3, "changes", True)
     assert 0 < after.tables["rides"].changed < after.tables["rides"].rows  # by its changes, and not anew
     assert verify_now(store, lake)
+    with store.connect() as connection:
+        assert list(read_forks(connection, 2) or {}) == [1]
 
 
 def test_a_promoted_standby_that_lagged_behind_the_lake_is_refused_with_the_reason(
-    requests_of_async: tuple[Pair, Store, Iterator[RideRequest]], tmp_path: Path
+    asynchronous: Pair, tmp_path: Path
 ):
-    pair, store, requests = requests_of_async
+    pair, store = asynchronous, open_database(asynchronous.dsn)
+    requests = requests_for(store)
     lake = Lake.create(LakeAddress.at(tmp_path / "lake"))
     with Pool(store, size=2) as pool:
         take_snapshot(store, lake)
@@ -221,23 +228,15 @@ def test_a_promoted_standby_that_lagged_behind_the_lake_is_refused_with_the_reas
     assert (anew.number, anew.kind, anew.verified) == (epoch.number + 1, "full", True)
 
 
-def test_a_standby_is_no_source(pair: Pair, store: Store, tmp_path: Path):
-    alone = replace(store, conninfo=make_conninfo(pair.standby.conninfo, dbname="rides"))
+def test_a_standby_is_no_source(calm: Pair, tmp_path: Path):
+    store = open_database(calm.dsn)
+    alone = replace(store, conninfo=make_conninfo(calm.standby.conninfo, dbname="rides"))
     with pytest.raises(UsageError, match="is a standby"):
         take_snapshot(alone, Lake.create(LakeAddress.at(tmp_path / "lake")))
 
 
-def test_the_history_of_a_promoted_server_says_where_it_left_the_old_timeline(pair: Pair):
-    pair.primary.kill()
-    pair.fail_over()
-    with pair.primary.connect() as connection:
-        forks = read_forks(connection, 2)
-    assert forks is not None
-    assert list(forks) == [1]
-
-
-def test_a_role_that_may_not_read_the_history_is_told_nothing(pair: Pair):
-    with pair.primary.connect() as connection:
+def test_a_role_that_may_not_read_the_history_is_told_nothing(calm: Pair):
+    with calm.primary.connect() as connection:
         connection.execute("CREATE ROLE reader")
         connection.execute("SET ROLE reader")
         assert read_forks(connection, 2) is None
@@ -258,10 +257,9 @@ def test_within_a_page_one_byte_past_the_fork_is_past_it():
 
 
 @pytest.fixture
-def requests_of_async() -> Iterator[tuple[Pair, Store, Iterator[RideRequest]]]:
+def asynchronous() -> Iterator[Pair]:
     with open_pair(synchronous=False, prepare=prepare) as pair:
-        store = open_database(pair.dsn)
-        yield pair, store, draw_requests(np.random.default_rng(7), riders_by_city(store))
+        yield pair
 
 
 def book_some(pool: Pool, requests: Iterator[RideRequest], count: int = 10) -> None:
