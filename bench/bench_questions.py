@@ -10,7 +10,7 @@ from olap.answer import checksum, difference
 from olap.ask import answer_of
 from olap.question import find
 
-pytestmark = pytest.mark.scale("default")
+pytestmark = pytest.mark.scale("full")
 
 QUESTION = "average_price"
 

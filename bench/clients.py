@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oltp import booking, moves
-from oltp.cluster import binaries
 from oltp.dispatch import BATCH_MAX, Dispatcher
 from oltp.pool import Pool
+from oltp.programs import binaries
 from oltp.simulate import draw_requests, riders_by_city
 from oltp.store import Store
 from ridelake.errors import RidelakeError

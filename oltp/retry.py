@@ -1,12 +1,14 @@
 """When to send it again, and for how long.
 
-Three kinds of failure leave the caller with nothing to mend and a reason to repeat:
+Four kinds of failure leave the caller with nothing to mend and a reason to repeat:
 
     40001, 40P01          the server chose us as the victim of a conflict; the next try may win
+    25006                 it is a standby now: of several hosts the next connection leads to the primary
     57P0x                 the server stops, crashes or starts
-    08xxx, or no code     the connection is gone, and with it perhaps an answer
+    08xxx, or no code     the connection is gone, and with it perhaps an answer; or a commit was answered
+                          before the standby had it (`oltp.connection`)
 
-After the third kind nobody knows whether the work was done. It is sent again all the same, because every
+After the last kind nobody knows whether the work was done. It is sent again all the same, because every
 verb of the store may be: a request carries its id, a move answers where the ride stands. (Asking Postgres
 about the transaction instead, by pg_xact_status(), would be wrong: after a crash the number may belong to
 somebody else's.)
@@ -26,13 +28,15 @@ from typing import TypeVar
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from ridelake.errors import CannotConnect
+from ridelake.errors import CannotConnect, Unreplicated
 
 Answer = TypeVar("Answer")
 
 CONFLICTS = frozenset({"40001", "40P01"})
+STANDBY = "25006"
 SERVER_STATES = frozenset({"57P01", "57P02", "57P03", "57P05"})
 NO_ANSWER = "connection lost"  # counted under this name, as there is no code
+UNREPLICATED = "not on the standby"  # the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +70,30 @@ class Retries:
 
 def retryable(error: Exception) -> str | None:
     """The reason to send it again, or None if that would not help."""
+    if isinstance(error, Unreplicated):
+        return UNREPLICATED
     if isinstance(error, CannotConnect | PoolTimeout):
         return NO_ANSWER
     if not isinstance(error, psycopg.Error) or isinstance(error, PoolClosed):
         return None
     if error.sqlstate is None:
         return NO_ANSWER if isinstance(error, psycopg.OperationalError) else None
-    if error.sqlstate in CONFLICTS | SERVER_STATES or error.sqlstate.startswith("08"):
+    if error.sqlstate in {*CONFLICTS, *SERVER_STATES, STANDBY} or error.sqlstate.startswith("08"):
         return error.sqlstate
     return None
+
+
+def leaves_doubt(error: Exception) -> bool:
+    """Whether the work may have been done all the same. A conflict undid it; of the rest nobody knows."""
+    reason = retryable(error)
+    return reason is not None and reason not in CONFLICTS
 
 
 def persist(call: Callable[[], Answer], patience: Patience, retries: Retries) -> Answer:
     """`call()`, again and again while that makes sense.
 
-    Raises CannotConnect if the server has not come back in time; whether the last try was done is unknown
-    then. Raises what `call` raises if repeating does not help."""
+    Raises CannotConnect if the server has not come back in time, Unreplicated if the standby has not; whether
+    the last try was done is unknown then. Raises what `call` raises if repeating does not help."""
     give_up = time.monotonic() + patience.seconds_max
     wait_seconds = patience.first_wait_seconds
     for tried in range(1, patience.tries_max + 1):
@@ -92,7 +104,7 @@ def persist(call: Callable[[], Answer], patience: Patience, retries: Retries) ->
             if reason is None:
                 raise
             if tried == patience.tries_max or time.monotonic() > give_up:
-                if reason in CONFLICTS:
+                if reason in CONFLICTS or isinstance(error, Unreplicated):
                     raise
                 raise CannotConnect(
                     f"Postgres went away and did not come back in {patience.seconds_max:.0f} s "

@@ -12,6 +12,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Identifier
 
+from oltp.connection import Session
 from oltp.embedded import open_cluster
 from oltp.places import install_places
 from ridelake.errors import CannotConnect
@@ -27,6 +28,10 @@ INSTALL_LOCK = 0x52_49_44_45
 # statements that see what others have done while they waited, and commits that are on disk when they answer.
 # And no rows left out without a word: of a table whose policies hide some, a query fails.
 PROMISED = r"-c default_transaction_isolation=read\ committed -c synchronous_commit=on -c row_security=off"
+
+# Of one server; of a server that is away and does not refuse, each try takes as long.
+CONNECT_SECONDS_MAX = 10
+CONNECT_SECONDS_MAX_OF_SEVERAL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +76,22 @@ def open_store(settings: Settings, *, install: bool = True) -> Iterator[Store]:
 
 
 def open_database(dsn: str, *, install: bool = True) -> Store:
-    """The store in one database; the schema is installed if it is not there."""
+    """The store in one database; the schema is installed if it is not there. Of a DSN with several hosts
+    (`host=a,b`) the one that can be written to is used, whichever that is when a connection is made: what is
+    read to decide a write is never read from a standby."""
     try:
         theirs = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError as error:
         raise CannotConnect(f"not a connection string: {str(error).strip()}") from error
     ours = f"-c search_path=ridelake,public -c TimeZone=UTC {PROMISED}"
     options = f"{theirs.get('options') or ''} {ours}".strip()
-    timeout = theirs.get("connect_timeout") or 10
-    conninfo = make_conninfo(
-        dsn, options=options, application_name="ridelake", connect_timeout=timeout, client_encoding="utf8"
-    )
+    several = "," in str(theirs.get("host") or theirs.get("hostaddr") or "")
+    if several:
+        theirs["target_session_attrs"] = "read-write"
+    timeout = CONNECT_SECONDS_MAX_OF_SEVERAL if several else CONNECT_SECONDS_MAX
+    theirs["connect_timeout"] = theirs.get("connect_timeout") or timeout
+    theirs |= {"options": options, "application_name": "ridelake", "client_encoding": "utf8"}
+    conninfo = make_conninfo("", **theirs)
     with _connect(conninfo) as connection:
         version = connection.info.server_version
         if version < SERVER_VERSION_MIN:
@@ -131,9 +141,9 @@ def transaction(
             connection.read_only = None
 
 
-def _connect(conninfo: str) -> Connection[TupleRow]:
+def _connect(conninfo: str) -> Session:
     try:
-        return psycopg.connect(conninfo, autocommit=True)
+        return Session.connect(conninfo, autocommit=True)
     except psycopg.OperationalError as error:
         said = str(error).strip().splitlines()[0]
         raise CannotConnect(

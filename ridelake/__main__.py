@@ -33,6 +33,7 @@ COMMANDS = {
     "simulate": "oltp.commands.simulate:simulate",
     "audit": "lakehouse.commands.audit:audit",
     "acid": "oltp.commands.acid:acid",
+    "drill": "oltp.commands.drill:drill",
     "snapshot": "lakehouse.commands.snapshot:snapshot",
     "sync": "lakehouse.commands.sync:sync",
     "epochs": "lakehouse.commands.epochs:epochs",

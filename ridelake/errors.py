@@ -4,6 +4,7 @@
     ├── ProofFailed          exit 1   an audit, a comparison or a check found a difference
     ├── QueryRejected        exit 1   an engine refused the SQL
     ├── Closed               exit 1   it was closed before it was asked
+    ├── Unreplicated         exit 1   it is done, and may be lost with the primary
     ├── UsageError           exit 2   the words of the call are off
     │   ├── BadInput         exit 2   a file that cannot be what it was said to be
     │   └── NotReady         exit 2   something has to be done first
@@ -33,6 +34,11 @@ class QueryRejected(RidelakeError):
 
 class Closed(RidelakeError):
     """Work for something that has been closed; it was not accepted."""
+
+
+class Unreplicated(RidelakeError):
+    """The wait for the standby was broken off: the commit is on the primary, and perhaps nowhere else. It is
+    neither safe nor undone; ask again with the same id."""
 
 
 class UsageError(RidelakeError):

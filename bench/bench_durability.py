@@ -1,0 +1,139 @@
+"""What each level of synchronous_commit costs, and what it may lose.
+
+A pair of its own, as `ridelake drill` makes it: a primary, and a standby that commits wait for. Both are on
+this machine and share its disk, so the steps from level to level are what the waiting costs here; between two
+machines a round trip comes on top of the last three.
+"""
+
+from dataclasses import dataclass, field
+from importlib.resources import files
+from itertools import islice
+from time import perf_counter
+
+import numpy as np
+import pytest
+from psycopg import Connection
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import TupleRow
+from psycopg.sql import SQL, Literal
+
+from bench.conftest import SEED
+from bench.figure import Axis, Chart, Figure, Series
+from oltp import booking, moves
+from oltp.audit import audit
+from oltp.connection import confirm
+from oltp.drill.pair import DATABASE, Pair, open_pair
+from oltp.drill.rounds import prepare
+from oltp.simulate import draw_requests, riders_by_city
+from oltp.store import Store, open_database
+from ridelake.ride import RideRequest
+
+# From what is promised least to most.
+MAY_LOSE = {
+    "off": "the last 0.6 s, by any crash of the server",
+    "local": "what the standby did not have yet, by a failover",
+    "remote_write": "that too, if the standby's machine goes down at the same time",
+    "on": "nothing, unless both disks are lost",
+    "remote_apply": "nothing, unless both disks are lost; and the standby shows it",
+}
+BATCH = 64
+DRIVERS = 1_000
+COMMITS_A_ROUND = 100
+BATCHES_A_ROUND = 6
+
+
+@dataclass(slots=True)
+class Level:
+    """Seconds of each commit, and of each batch of `BATCH` rides."""
+
+    alone: list[float] = field(default_factory=list)
+    batched: list[float] = field(default_factory=list)
+
+
+@pytest.mark.scale("default")
+def bench_durability(figure: Figure) -> None:
+    figure.title = "What does it cost that a commit is safe?"
+    levels = {name: Level() for name in MAY_LOSE}
+    with open_pair(synchronous=True, prepare=_prepare) as pair:
+        store = open_database(pair.dsn)
+        figure.once(lambda: _take_turns(store, levels, rounds=figure.scale.rounds_min))
+        _check(pair, store)
+    figure.checked(
+        "after all turns the standby has every decision of the primary, and the audit holds on both"
+    )
+    figure.table("Commits, one by one and in batches", [_row(name, level) for name, level in levels.items()])
+    x = list(levels)
+    figure.chart(
+        Chart(
+            kind="bars",
+            title="Latency of one commit",
+            x=Axis("synchronous_commit"),
+            y=Axis("ms", log=True),
+            series=[
+                Series("p50", [*x], [_milliseconds(level.alone, 50) for level in levels.values()]),
+                Series("p99", [*x], [_milliseconds(level.alone, 99) for level in levels.values()]),
+            ],
+        )
+    )
+
+
+def _prepare(conninfo: str) -> None:
+    prepare(conninfo)
+    with open_database(make_conninfo(conninfo, dbname=DATABASE)).connect() as connection:
+        connection.execute(files("bench").joinpath("more_drivers.sql").read_bytes(), {"drivers": DRIVERS})
+
+
+def _take_turns(store: Store, levels: dict[str, Level], rounds: int) -> None:
+    requests = draw_requests(np.random.default_rng(SEED), riders_by_city(store))
+    names = list(levels)
+    with store.connect() as connection:
+        for number in range(rounds + 1):
+            first = number % len(names)
+            for name in (*names[first:], *names[:first]):
+                connection.execute(SQL("SET synchronous_commit = {}").format(Literal(name)))
+                # The first round warms up.
+                level = levels[name] if number else Level()
+                level.alone += [_seconds(connection, [one]) for one in islice(requests, COMMITS_A_ROUND // 2)]
+                for _ in range(BATCHES_A_ROUND // 2):
+                    level.batched.append(_seconds(connection, list(islice(requests, BATCH))))
+
+
+def _seconds(connection: Connection[TupleRow], requests: list[RideRequest]) -> float:
+    """Of one commit: the rides are booked in one, and called off in another, which is not timed."""
+    began = perf_counter()
+    decisions = booking.book_many(connection, requests)
+    seconds = perf_counter() - began
+    moves.cancel_many(connection, [one.ride_id for one in decisions if one.ride_id is not None])
+    return seconds
+
+
+def _check(pair: Pair, store: Store) -> None:
+    with store.connect() as connection:
+        connection.execute("SET synchronous_commit = remote_apply")
+        confirm(connection)
+    conninfo = make_conninfo(pair.standby.conninfo, dbname=DATABASE, options="-c search_path=ridelake")
+    counts = []
+    for one in (store, Store(conninfo, store.server_version)):
+        with one.connect() as connection:
+            rows = connection.execute("SELECT outcome, count(*) FROM requests GROUP BY 1 ORDER BY 1")
+            counts.append(rows.fetchall())
+            report = audit(connection)
+            assert report.passed, report.verdict
+    assert counts[0] == counts[1]
+
+
+def _row(name: str, level: Level) -> dict[str, str | int | float | None]:
+    return {
+        "synchronous_commit": name,
+        "one by one: p50 ms": _milliseconds(level.alone, 50),
+        "p99 ms": _milliseconds(level.alone, 99),
+        "rides/s": round(len(level.alone) / sum(level.alone)),
+        f"batches of {BATCH}: p50 ms": _milliseconds(level.batched, 50),
+        "batch p99 ms": _milliseconds(level.batched, 99),
+        "batched rides/s": round(BATCH * len(level.batched) / sum(level.batched)),
+        "may lose": MAY_LOSE[name],
+    }
+
+
+def _milliseconds(seconds: list[float], percentile: int) -> float:
+    return round(1e3 * float(np.percentile(seconds, percentile)), 2)

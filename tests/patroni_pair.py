@@ -1,0 +1,275 @@
+"""Two servers under Patroni, with etcd as its memory: who leads is decided by nobody of ours."""
+
+import ctypes
+import importlib.metadata
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from oltp.programs import binaries, server_account
+
+# The least that Patroni takes. A leader that vanishes is missed when its key in etcd runs out.
+TTL_SECONDS, LOOP_WAIT_SECONDS, RETRY_SECONDS = 20, 1, 3
+WAIT_SECONDS_MAX = 120.0
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def dies_with_us() -> None:
+    """In the child: a SIGTERM when the test ends, however that is. Patroni then stops its Postgres."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@dataclass(slots=True)
+class Member:
+    """Patroni and its Postgres."""
+
+    name: str
+    folder: Path
+    etcd: str
+    account: int | None
+    port: int = field(default_factory=free_port)
+    api_port: int = field(default_factory=free_port)
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def socket_folder(self) -> Path:
+        return self.folder / "socket"
+
+    @property
+    def conninfo(self) -> str:
+        return make_conninfo(
+            host=str(self.socket_folder), port=str(self.port), user="ridelake", dbname="postgres"
+        )
+
+    def start(self) -> None:
+        for folder in (self.folder, self.socket_folder):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if self.account is not None:
+                os.chown(folder, self.account, -1)
+        settings = self.folder / "patroni.json"  # which is YAML too
+        settings.write_text(json.dumps(self._settings()))
+        settings.chmod(0o644)
+        identity: dict[str, Any] = {}
+        if self.account is not None:
+            group = pwd.getpwuid(self.account).pw_gid
+            identity = {"user": self.account, "group": group, "extra_groups": []}
+        with (self.folder.parent / f"{self.name}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "patroni", str(settings)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env={"HOME": str(self.folder), "PATH": os.environ["PATH"]},
+                preexec_fn=dies_with_us,
+                **identity,
+            )
+
+    def kill(self) -> None:
+        """SIGKILL for Patroni and for the whole of its Postgres, as if the machine had gone."""
+        if self.process is None:
+            return
+        tree = [psutil.Process(self.process.pid)]
+        tree += tree[0].children(recursive=True)
+        try:  # pg_ctl's way: the server is nobody's child
+            pid = int((self.folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
+            tree += [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        except (OSError, ValueError, psutil.NoSuchProcess):
+            pass
+        for process in tree:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        self.process.wait(20)
+        self.process = None
+
+    def role(self) -> str:
+        """What Patroni says: primary, sync_standby, replica …; empty if it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.api_port}/cluster", timeout=2) as answer:
+                members = json.load(answer)["members"]
+        except OSError:
+            return ""
+        mine = [one for one in members if one["name"] == self.name]
+        return mine[0]["role"] if mine and mine[0]["state"] in ("running", "streaming") else ""
+
+    def _settings(self) -> dict[str, Any]:
+        trust = ["local all all trust", "host all all 127.0.0.1/32 trust"]
+        here = f"127.0.0.1:{self.port}"
+        return {
+            "scope": "rides",
+            "name": self.name,
+            "restapi": {"listen": f"127.0.0.1:{self.api_port}"},
+            "etcd3": {"host": self.etcd},
+            "bootstrap": {
+                "dcs": {
+                    "ttl": TTL_SECONDS,
+                    "loop_wait": LOOP_WAIT_SECONDS,
+                    "retry_timeout": RETRY_SECONDS,
+                    "synchronous_mode": True,
+                    "postgresql": {"use_pg_rewind": True, "use_slots": True},
+                },
+                "initdb": [
+                    {"encoding": "UTF8"},
+                    {"locale-provider": "builtin"},
+                    {"locale": "C.UTF-8"},
+                    {"auth": "trust"},
+                ],
+            },
+            "postgresql": {
+                "listen": here,
+                "connect_address": here,
+                "data_dir": str(self.folder / "data"),
+                "bin_dir": str(binaries()),
+                "pgpass": str(self.folder / "pgpass"),
+                "use_unix_socket": True,
+                "authentication": {
+                    "superuser": {"username": "ridelake"},
+                    "replication": {"username": "follower"},
+                    "rewind": {"username": "rewinder"},
+                },
+                "pg_hba": [*trust, "host replication all 127.0.0.1/32 trust"],
+                "parameters": {
+                    "unix_socket_directories": str(self.socket_folder),
+                    "shared_buffers": "128MB",
+                    "wal_keep_size": "128MB",
+                },
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PatroniPair:
+    members: tuple[Member, Member]
+
+    @property
+    def dsn(self) -> str:
+        return make_conninfo(
+            host=",".join(str(one.socket_folder) for one in self.members),
+            port=",".join(str(one.port) for one in self.members),
+            user="ridelake",
+            dbname="rides",
+        )
+
+    def member(self, role: str) -> Member:
+        """The one that has this role now; waited for."""
+        found: list[Member] = []
+
+        def there() -> bool:
+            found[:] = [one for one in self.members if one.role() == role]
+            return len(found) == 1
+
+        wait_until(there, f"no {role}")
+        return found[0]
+
+
+@contextmanager
+def patroni_pair() -> Iterator[PatroniPair]:
+    """Skips the test where Patroni or etcd is not installed."""
+    if not any(importlib.metadata.distributions(name="patroni")):
+        pytest.skip("Patroni is not installed (pip install 'patroni[etcd3]')")
+    if shutil.which("etcd") is None:
+        pytest.skip("etcd is not installed (Debian: etcd-server)")
+    with ExitStack() as stack:
+        home = Path(tempfile.mkdtemp(prefix="ridelake-patroni-"))
+        stack.callback(shutil.rmtree, home, ignore_errors=True)
+        home.chmod(0o711)
+        account = server_account(home, home / "data")
+        stack.enter_context(_way_to_python(account))
+        etcd = stack.enter_context(_etcd(home))
+        members = (Member("a", home / "a", etcd, account), Member("b", home / "b", etcd, account))
+        for member in members:
+            stack.callback(member.kill)
+        pair = PatroniPair(members)
+        members[0].start()
+        pair.member("leader")
+        members[1].start()
+        pair.member("sync_standby")
+        yield pair
+
+
+@contextmanager
+def _way_to_python(account: int | None) -> Iterator[None]:
+    """Root's own Python may lie where the account that runs the servers may not pass."""
+    opened: list[tuple[Path, int]] = []
+    if account is not None:
+        for folder in {*Path(sys.executable).parents, *Path(sys.executable).resolve().parents}:
+            mode = folder.stat().st_mode
+            if not mode & 0o001:
+                opened.append((folder, mode))
+                folder.chmod(mode | 0o001)
+    try:
+        yield
+    finally:
+        for folder, mode in opened:
+            folder.chmod(mode)
+
+
+@contextmanager
+def _etcd(home: Path) -> Iterator[str]:
+    client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    with (home / "etcd.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                *("etcd", "--name", "only", "--data-dir", str(home / "etcd")),
+                *("--listen-client-urls", client, "--advertise-client-urls", client),
+                *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+                *("--initial-cluster", f"only={peer}"),
+            ],
+            stdout=log,
+            stderr=log,
+            preexec_fn=dies_with_us,
+        )
+    try:
+        wait_until(lambda: _healthy(client), "etcd does not answer")
+        yield client.removeprefix("http://")
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:
+            return bool(json.load(answer)["health"] == "true")
+    except OSError:
+        return False
+
+
+def wait_until(holds: Callable[[], bool], otherwise: str) -> None:
+    until = time.monotonic() + WAIT_SECONDS_MAX
+    while not holds():
+        assert time.monotonic() < until, f"{otherwise} in {WAIT_SECONDS_MAX:.0f} s"
+        time.sleep(0.2)
+
+
+def leads(member: Member) -> bool:
+    with psycopg.connect(member.conninfo) as connection:
+        return connection.execute("SELECT NOT pg_is_in_recovery()").fetchone() == (True,)
