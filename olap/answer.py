@@ -59,13 +59,19 @@ def difference(
         return None
     unpaired = None if _sorted_alike(reference, other) else _first_unpaired(reference, other)
     if unpaired is None:
-        told = f"from row {place[0] + 1} on the same rows come in another order: the ORDER BY leaves ties"
-        return f"{told}, name more columns in it" if ordered else None
+        return f"from row {place[0] + 1} on {_another_order(reference)}" if ordered else None
     if not ordered:
         return f"row {unpaired + 1} of {ours} is not in {theirs}: {_row_text(reference, unpaired)}"
     row, column = place
     values = [table_text(table, row, column) for table in (reference, other)]
     return f"row {row + 1}, {_column(reference, column)}: {values[0]} in {ours}, {values[1]} in {theirs}"
+
+
+def _another_order(answer: pa.Table) -> str:
+    told = "the same rows come in another order: the ORDER BY leaves ties, name more columns in it"
+    if any(column.null_count for column in answer.columns):  # they stand where each engine likes
+        told += "; or say NULLS FIRST or NULLS LAST in it"
+    return told
 
 
 def checksum(answer: pa.Table, *, ordered: bool = True) -> str:

@@ -209,3 +209,8 @@ def test_one_changed_number_is_found_where_it_is(numbers, data):
         or "order" in told
     )
     assert difference(of(numbers, pa.int64()), of(changed, pa.decimal128(38, 0)), ordered=False) is not None
+
+
+def test_where_nulls_may_stand_first_or_last_that_is_told():
+    left, right = pa.table({"n": [None, 1]}), pa.table({"n": [1, None]})
+    assert "NULLS FIRST or NULLS LAST" in difference(left, right)
