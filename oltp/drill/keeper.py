@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-QUIET_SECONDS = 2.0  # a server that was just being started writes its pid file by then
+QUIET_SECONDS = 2.0  # a server that was just being started is there by then
 
 
 def main(folder: Path) -> None:
@@ -24,19 +24,26 @@ def main(folder: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
     quiet_since = time.monotonic()
     while folder.exists() and time.monotonic() < quiet_since + QUIET_SECONDS:
-        for written in folder.glob("*/*/postmaster.pid"):
-            with suppress(OSError, ValueError):
-                pid = int(written.read_text().split("\n", 1)[0])
-                if is_postgres(pid):
-                    os.kill(pid, signal.SIGQUIT)  # Postgres' "immediate" shutdown: its children end too
-                    quiet_since = time.monotonic()
+        for pid in working_in(folder):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGQUIT)  # Postgres' "immediate" shutdown: its children end too
+            quiet_since = time.monotonic()
         time.sleep(0.1)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def is_postgres(pid: int) -> bool:
-    named = subprocess.run(["ps", "-o", "comm=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return named.stdout.strip().rsplit("/", 1)[-1] == "postgres"
+def working_in(folder: Path) -> list[int]:
+    """Servers, and programs that make or rewind them, by what they were told."""
+    told = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=False
+    )
+    found = []
+    for line in told.stdout.splitlines():
+        pid, _, args = line.strip().partition(" ")
+        program = args.split(" ", 1)[0].rsplit("/", 1)[-1]
+        if f"{folder}/" in args and program.startswith(("postgres", "pg_", "initdb")):
+            found.append(int(pid))
+    return found
 
 
 if __name__ == "__main__":

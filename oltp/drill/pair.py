@@ -13,16 +13,18 @@ that was awaited when its primary died may be promoted: any other may lack what 
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+import psutil
 from psycopg import Connection
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
@@ -139,12 +141,41 @@ def open_pair(*, synchronous: bool, prepare: Callable[[str], None]) -> Iterator[
         pair.follow()
         yield pair
     finally:
-        for node in (a, b):
-            node.kill()
-        shutil.rmtree(folder)
+        clear(folder)
         for node in (a, b):
             shutil.rmtree(node.cluster.socket_folder, ignore_errors=True)  # it is elsewhere if TMPDIR is long
         os.close(lock)
+
+
+def clear(folder: Path) -> None:
+    """End everything that works in the folder, and take it away. Ctrl-C may have come while a server was
+    just being started or rewound: pg_ctl and pg_rewind die of it, and what they have started goes on."""
+    give_up = time.monotonic() + WAIT_SECONDS_MAX
+    while folder.exists():
+        for process in _working_in(folder):
+            with suppress(psutil.NoSuchProcess):
+                # Postgres' "immediate" shutdown; the others ask no questions either.
+                process.send_signal(signal.SIGQUIT)
+        psutil.wait_procs(_working_in(folder), timeout=1.0)
+        for process in _working_in(folder):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        if time.monotonic() > give_up:
+            raise CannotConnect(f"{folder} cannot be taken away: something still writes to it")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _working_in(folder: Path) -> list[psutil.Process]:
+    """Servers, and programs that make or rewind them: by where they are, or by what they were told."""
+    found = []
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"].startswith(("postgres", "pg_", "initdb")):
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                alive = process.status() != psutil.STATUS_ZOMBIE
+                where = " ".join([process.cwd(), *process.cmdline()])
+                if alive and str(folder) in where:
+                    found.append(process)
+    return found
 
 
 def wait_until(holds: Callable[[], bool], otherwise: str, every_seconds: float = 0.02) -> None:
