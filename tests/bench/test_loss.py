@@ -26,6 +26,7 @@ def test_the_snapshot_difference_loses_nothing_where_others_do(cluster: Cluster)
     assert_ours_alone_is_right(measure_loss(cluster.conninfo("postgres"), EFFORT))
 
 
+@pytest.mark.slow
 def test_nor_does_it_on_postgres_15(postgres_15: str):
     table = measure_loss(postgres_15, EFFORT)
     assert table.server_version // 10_000 == 15

@@ -47,6 +47,7 @@ def measured(record: Path, *arguments: str) -> dict[str, dict]:
     return {entry["name"].rsplit("bench_", 1)[1]: entry["figure"] for entry in entries}
 
 
+@pytest.mark.slow
 def test_any_table_with_a_key_is_measured_and_its_database_is_as_before(store: Store, tmp_path: Path):
     with store.connect() as connection:
         connection.execute(ODD)

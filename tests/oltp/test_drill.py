@@ -80,6 +80,7 @@ def test_the_primary_is_killed_twice_under_load_and_nothing_is_lost(
         print("", *(one.line() for one in done.rounds), *done.lines(), sep="\n  ")
 
 
+@pytest.mark.slow
 def test_without_waiting_for_the_standby_the_loss_is_found_and_shown(
     temporary: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -92,6 +93,7 @@ def test_without_waiting_for_the_standby_the_loss_is_found_and_shown(
     assert_nothing_is_left(temporary)
 
 
+@pytest.mark.slow
 def test_a_dead_standby_blocks_and_does_not_lie_until_it_is_taken_off(temporary: Path):
     done = standby_dies(seed=5)
     assert done.answered_while_blocked == 0
@@ -117,6 +119,7 @@ def test_a_fenced_primary_cannot_come_back_but_as_a_standby(pair: Pair):
     assert pair.protected
 
 
+@pytest.mark.slow
 def test_what_the_old_primary_alone_had_is_gone_after_its_rewind(pair: Pair):
     old = pair.primary
     with old.connect() as connection:
@@ -141,6 +144,7 @@ def test_a_standby_that_nobody_waited_for_is_not_promoted(pair: Pair):
     assert not pair.primary.fenced.exists()  # it can be started again, and has all
 
 
+@pytest.mark.slow
 def test_a_primary_that_hangs_is_killed_before_another_one_leads(pair: Pair):
     pid = pair.primary.cluster.server_pid()
     watchdog = Watchdog(pair)
@@ -156,6 +160,7 @@ def test_a_primary_that_hangs_is_killed_before_another_one_leads(pair: Pair):
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "SIGKILL"])
 def test_a_drill_that_is_broken_off_leaves_no_server_and_no_folder(temporary: Path, ended_by: signal.Signals):
     running = subprocess.Popen(
