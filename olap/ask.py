@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+ANSWERS = " answers"  # so ends the name of a thread in which an engine does
+
 ROUNDS_MAX = 6  # the cold one, and five of which the median is told
 WARM_SECONDS_MAX = 2.0  # no further round once the rounds have taken this long: people wait for the answer
 CANCEL_SECONDS = 2.0  # what an engine has to stop in after Ctrl-C or a timeout; then we leave without it
@@ -186,7 +188,7 @@ def interruptible(engine: "Engine", work: Callable[[], T], timeout_seconds: floa
         finally:
             over.set()
 
-    threading.Thread(target=run, name=engine.name, daemon=True).start()
+    threading.Thread(target=run, name=f"{engine.name}{ANSWERS}", daemon=True).start()
     try:
         in_time = over.wait(timeout_seconds)
     except BaseException:  # Ctrl-C, or SIGTERM as SystemExit

@@ -7,7 +7,9 @@ for, and turns every error into a line and an exit code.
 import os
 import signal
 import sys
+import threading
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
 from typing import Any, NoReturn
@@ -146,7 +148,17 @@ def main() -> NoReturn:
         signal.signal(number, _interrupt)
     signal.signal(signal.SIGALRM, lambda _, frame: _leave(frame))
     exit_code = _run(sys.argv[1:])
-    sys.exit(_fail("interrupted", 128 + _received[0]) if _received else exit_code)
+    _exit(_fail("interrupted", 128 + _received[0]) if _received else exit_code)
+
+
+def _exit(exit_code: int) -> NoReturn:
+    if any(thread.name.endswith(" answers") for thread in threading.enumerate()):
+        # A query that was given up still computes, and its library must not be taken down around it.
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(exit_code)
+    sys.exit(exit_code)
 
 
 def _run(arguments: list[str]) -> int:

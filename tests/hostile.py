@@ -126,6 +126,9 @@ WAITS = [
     "SELECT sleep(3)",
     "SELECT sleep_ms(60000)",
     "SELECT * FROM query('SELECT pg_' || 'sleep(60)')",
+    "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT sleep_' || 'ms(60000)'))",
+    "SELECT * FROM json_execute_serialized_sql(json_serialize_sql("
+    "'WITH x AS (COPY (SELECT 1 a) TO ''<pinned>'' (FORMAT parquet, USE_TMP_FILE false)) SELECT * FROM x'))",
     'SELECT U&"pg\\005fsleep"(60)',
     "SELECT write_log('mine')",
     "SELECT sleepEachRow(1) FROM rides",

@@ -87,6 +87,8 @@ def _opened(settings: Settings, name: str, left_out: tuple[str, ...] = ()) -> It
             oid, schema, relation = connection.execute(query, {"name": name}).fetchone() or (0, "", "")
             columns = tuple(read_columns(connection, [oid])[oid])
         (table,) = [table for table, state in epoch.tables.items() if state.relation == oid]
+        if epoch.tables[table].rows == 0:
+            raise BadInput(f"{name} has no rows, so there is nothing to measure")
         yield Subject(settings, store, epoch, table, (schema, relation), columns, left_out)
 
 

@@ -31,6 +31,7 @@ SETTINGS = {
     "aggregate_functions_null_for_empty": "1",
     "cast_keep_nullable": "1",
     "union_default_mode": "'DISTINCT'",
+    "group_by_use_nulls": "1",  # what ROLLUP sums over is NULL, and not 0 or ''
     "session_timezone": "'UTC'",
     "prefer_column_name_to_alias": "1",  # in WHERE and GROUP BY a column goes before an alias, as in SQL
     "storage_file_read_method": "'pread'",  # what is read can be counted; what is mapped cannot
@@ -73,11 +74,14 @@ class ChDB:
         values = {name: _text(value) for name, value in parameters.items() if value is not None}
         try:
             answer = self._session.query(f"EXPLAIN {text}" if explain else text, "ArrowTable", params=values)
+            answer.validate(full=True)  # its strings are bytes, of any kind
             if any(pa.types.is_timestamp(field.type) for field in answer.schema):
                 return _local(answer, self._session.query(f"DESCRIBE ({text})", "ArrowTable", params=values))
             return answer
         except ChdbError as error:
             raise QueryRejected(f"chdb: {_said(error)}") from error
+        except pa.ArrowInvalid as error:
+            raise QueryRejected(f"chdb: the answer is no table of UTF-8 texts ({error})") from error
 
     def _write(self, query: str, parameters: Parameters = NO_PARAMETERS) -> str:
         tree = checked(self.name, query, self._tables, lambda name: name.lower() in self._harmless)
@@ -170,6 +174,8 @@ def _text(value: Value) -> str:
         return value.replace(tzinfo=None).isoformat(" ", "microseconds")
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, str):  # it is read as a line of a file with tabs between the values
+        return value.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
     return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 

@@ -76,7 +76,15 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Daft]:
 
 def _refuse_a_lost_order(tree: exp.Query) -> None:
     """Daft 0.7 sorts before it computes a window of the same SELECT, and the order is lost."""
+    for query in tree.find_all(exp.SetOperation):
+        if query.args.get("order") or query.args.get("limit") or query.args.get("offset"):
+            raise QueryRejected(
+                "daft: it orders and limits the last part of a UNION alone: put the UNION in a WITH, and "
+                "order outside of it"
+            )
     for select in tree.find_all(exp.Select):
+        if (distinct := select.args.get("distinct")) is not None and distinct.args.get("on"):
+            raise QueryRejected("daft: it loses the ORDER BY of a DISTINCT ON: use ROW_NUMBER() in a WITH")
         if select.args.get("order") and any(column.find(exp.Window) for column in select.expressions):
             raise QueryRejected(
                 "daft: it loses an ORDER BY beside a window function: compute the window in a WITH, "

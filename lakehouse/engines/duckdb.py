@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import duckdb
@@ -26,7 +26,7 @@ from ridelake.settings import Settings
 
 # Looked for in strings and comments too: a pattern that is to find out where those end could be misled.
 NOT_LET_THROUGH = re.compile(
-    r"""pg_sleep | sleep_ms | write_log | \bquery(_table)?"?\s*(?=\(|/\*|--) | U&["']""",
+    r"""pg_sleep | sleep_ms | write_log | json_execute | \bquery(_table)?"?\s*(?=\(|/\*|--) | U&["']""",
     re.VERBOSE | re.IGNORECASE,
 )
 EXPLAIN = re.compile(r"\s*explain\b\s*(analyze\b)?\s*(\([^)]*\))?", re.IGNORECASE)
@@ -81,7 +81,8 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[DuckDB]:
         connection.execute("SET lock_configuration = true")
         yield DuckDB(connection, reading)
     finally:
-        connection.close()
+        with suppress(duckdb.Error):  # busy with a query that was given up; it goes with the process
+            connection.close()
 
 
 def spill_folder() -> str:

@@ -38,6 +38,7 @@ EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, VERBOSE, TIMING OFF, FORMAT JSON)\n"
 # what a string holds may be run as SQL.
 NOT_LET_THROUGH = re.compile(
     r"""set_config | (query|cursor)_to_xml | ts_stat | ts_rewrite | pg_sleep | advisory | pg_notify | dblink
+        | txid_current\b(?!_) | pg_current_xact_id\b | pg_export_snapshot
         | pg_(cancel|terminate)_backend | lo_(import|export) | pg_read_(binary_)?file | pg_ls_ | pg_stat_file
         | U&["']""",
     re.VERBOSE | re.IGNORECASE,

@@ -8,7 +8,7 @@ reader alone is worth. DuckDB is closed as in `duckdb.py`, and here it may open 
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import duckdb
 import pyarrow as pa
@@ -44,7 +44,8 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[PyArrow]:
         connection.execute("SET lock_configuration = true")
         yield PyArrow(connection)
     finally:
-        connection.close()
+        with suppress(duckdb.Error):  # busy with a query that was given up; it goes with the process
+            connection.close()
 
 
 def _dataset(locations: list[str], settings: Settings) -> ds.Dataset:

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.engines import ENGINE_NAMES, open_engines
 from lakehouse.engines.parameters import Parameters, placeholders
-from olap.ask import ROUNDS_MAX, interruptible
+from olap.ask import ANSWERS, ROUNDS_MAX, interruptible
 from olap.formats import aligned, type_name
 from olap.pinned import pinned
 from olap.question import free
@@ -81,6 +82,9 @@ class Shell:
             note(" ".join(str(error).split()))
         finally:
             self._asking = False
+        if any(thread.name.endswith(ANSWERS) for thread in threading.enumerate()):
+            # An engine has not let go of a query that was given up, and would refuse the next one.
+            self._switch(",".join(engine.name for engine in self._engines))
 
     def _ask(self, line: str) -> None:
         query = line.rstrip("; \n\t")

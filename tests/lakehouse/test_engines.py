@@ -188,6 +188,7 @@ VALUES = [
     ("$a > 0.29999999 AND $a < 0.30000001", 0.3, True),
     ("CAST($a AS DOUBLE PRECISION)", -1e-300, -1e-300),
     ("CAST($a AS VARCHAR) = 'it''s -- \"x\" $b \\ 🚕'", 'it\'s -- "x" $b \\ 🚕', True),
+    ("CAST($a AS VARCHAR)", "C:\\new\\\\x\ta\nb\r", "C:\\new\\\\x\ta\nb\r"),
     ("CASE WHEN $a THEN 1 ELSE 2 END", False, 2),
     ("CAST($a AS DECIMAL(12, 2))", Decimal("-12345678.91"), Decimal("-12345678.91")),
     ("COALESCE(CAST($a AS BIGINT), 7)", None, 7),

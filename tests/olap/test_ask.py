@@ -214,7 +214,7 @@ def test_an_interrupt_cancels_the_query(name: str, settings: Settings, engines_o
         finally:
             signal.signal(signal.SIGINT, before)
         assert time.monotonic() - started < 5
-        assert not [thread for thread in threading.enumerate() if thread.name == name]
+        assert not [thread for thread in threading.enumerate() if thread.name == f"{name} answers"]
         assert engine.sql("SELECT 1 AS n").num_rows == 1  # still there for the next one
 
 
