@@ -11,14 +11,15 @@ cannot be forgotten. Whoever leaves and finds the lock free stops the server; a 
 
 import fcntl
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from oltp.cluster import Cluster, start, stop
+from oltp.programs import spawn_keeper
 from ridelake.errors import UsageError
+
+KEEPER = Path(__file__).with_name("keeper.py")
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def open_cluster(home: Path) -> Iterator[Cluster]:
         fcntl.flock(users, fcntl.LOCK_SH)
         with _alone(cluster):
             if start(cluster):
-                _spawn_keeper(cluster)
+                spawn_keeper(KEEPER, cluster.folder)
         yield cluster
     finally:
         _leave(cluster, users)
@@ -62,7 +63,7 @@ def release(home: Path) -> bool:
         return True
     with open_cluster(home):
         cluster.held.unlink(missing_ok=True)
-        _spawn_keeper(cluster)
+        spawn_keeper(KEEPER, cluster.folder)
     return cluster.server_pid() is None
 
 
@@ -83,17 +84,3 @@ def _leave(cluster: Cluster, users: int) -> None:
         return
     if not cluster.held.exists():
         stop(cluster)
-
-
-def _spawn_keeper(cluster: Cluster) -> None:
-    """Through a shell that leaves at once, so that the keeper is nobody's child and never a zombie."""
-    keeper = [sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py")), str(cluster.folder)]
-    subprocess.run(
-        ["/bin/sh", "-c", '"$@" &', "keeper", *keeper],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        start_new_session=True,
-        check=False,
-    )

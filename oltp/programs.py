@@ -5,6 +5,7 @@ import os
 import pwd
 import re
 import subprocess
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -92,3 +93,18 @@ def run(account: int | None, program: str, arguments: list[str | Path], failure:
             said = output.read().decode(errors="replace").strip().splitlines() or [f"exit {done.returncode}"]
             cause = next((line for line in said if CAUSE.search(line)), said[-1])  # then it tidies up
             raise CannotConnect(f"{failure} ({cause.strip()})")
+
+
+def spawn_keeper(script: Path, folder: Path) -> None:
+    """Start a keeper of the servers in the folder: through a shell that leaves at once, so that it is
+    nobody's child and never a zombie, and deaf to Ctrl-C. It may import nothing but Python's own."""
+    keeper = [sys.executable, "-I", "-S", str(script), str(folder)]
+    subprocess.run(
+        ["/bin/sh", "-c", '"$@" &', "keeper", *keeper],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+        check=False,
+    )

@@ -14,8 +14,6 @@ import fcntl
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +30,10 @@ from psycopg.sql import SQL, Literal
 
 from oltp.connection import confirm
 from oltp.drill.node import Node
+from oltp.programs import spawn_keeper
 from ridelake.errors import CannotConnect
+
+KEEPER = Path(__file__).with_name("keeper.py")
 
 DATABASE = "rides"
 WAIT_SECONDS_MAX = 60.0
@@ -132,7 +133,7 @@ def open_pair(*, synchronous: bool, prepare: Callable[[str], None]) -> Iterator[
     lock = os.open(folder / "drill.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _spawn_keeper(folder)
+        spawn_keeper(KEEPER, folder)
         pair = Pair(a, b, synchronous)
         a.start(b)
         a.keep_log()
@@ -194,17 +195,3 @@ def _leads(connection: Connection[TupleRow]) -> bool:
 def _await_standby(connection: Connection[TupleRow], name: str) -> None:
     connection.execute(SQL("ALTER SYSTEM SET synchronous_standby_names = {}").format(Literal(name)))
     connection.execute("SELECT pg_reload_conf()")
-
-
-def _spawn_keeper(folder: Path) -> None:
-    """As the embedded server's: nobody's child, and deaf to Ctrl-C."""
-    keeper = [sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py")), str(folder)]
-    subprocess.run(
-        ["/bin/sh", "-c", '"$@" &', "keeper", *keeper],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd="/",
-        start_new_session=True,
-        check=False,
-    )
