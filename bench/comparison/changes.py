@@ -76,10 +76,12 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How the two runs differ as a whole: the median ratio of `of` paths."""
+    """How the two runs differ as a whole: the median ratio of `of` paths, and from which ratio to it on one
+    would stand out, so far do they lie around it."""
 
     ratio: float
     of: int
+    least_told: float
 
 
 def changes_of(paths: Sequence[Path], threshold_of: Callable[[Path], float]) -> list[Change]:
@@ -88,7 +90,7 @@ def changes_of(paths: Sequence[Path], threshold_of: Callable[[Path], float]) -> 
     measured = np.array([_log_ratio(path) for path in paths])
     noise = np.array([row.std() for row in draws])
     tail = (1 - CONFIDENCE) / 2
-    deviations = NormalDist().inv_cdf(1 - FALSE_ALARMS / (2 * max(1, len(paths))))
+    deviations = _deviations(len(paths))
     changes = []
     for index, path in enumerate(paths):
         others = np.arange(len(paths)) != index
@@ -129,7 +131,14 @@ def _percentile_ratio(path: Path, percent: float) -> float:
 def drift_of(paths: Sequence[Path]) -> Drift | None:
     if len(paths) <= OTHERS_MIN:
         return None
-    return Drift(float(np.exp(np.median([_log_ratio(path) for path in paths]))), len(paths))
+    measured = np.array([_log_ratio(path) for path in paths])
+    least = np.exp(_deviations(len(paths)) * _deviation(measured))
+    return Drift(float(np.exp(np.median(measured))), len(paths), float(least))
+
+
+def _deviations(paths: int) -> float:
+    """How many standard deviations from the others one of so many has to be."""
+    return NormalDist().inv_cdf(1 - FALSE_ALARMS / (2 * max(1, paths)))
 
 
 def _spread(measured: Floats, noise: Floats) -> float:

@@ -19,14 +19,20 @@ NOISE, BETWEEN_RUNS, DRIFT = 0.05, 0.01, 0.10  # of logarithms of seconds: of a 
 SLOWED = "f3: w1"
 
 
-def a_run(random: np.random.Generator, usual: np.ndarray, *, slower: float = 1.0) -> Record:
+def a_run(
+    random: np.random.Generator,
+    usual: np.ndarray,
+    *,
+    slower: float = 1.0,
+    between_runs: float = BETWEEN_RUNS,
+) -> Record:
     """Of paths that take `usual` seconds on the whole; one sample in thirty met something else."""
     drift = random.uniform(-DRIFT, DRIFT) / 2
     entries = []
     for benchmark in range(BENCHMARKS):
         samples = {}
         for way in range(WAYS):
-            seconds = usual[benchmark, way] * np.exp(drift + random.normal(0, BETWEEN_RUNS))
+            seconds = usual[benchmark, way] * np.exp(drift + random.normal(0, between_runs))
             seconds *= slower if f"f{benchmark}: w{way}" == SLOWED else 1
             noise = np.exp(random.normal(0, NOISE, SAMPLES)) * np.where(
                 random.random(SAMPLES) < 1 / 30, 1.5, 1
@@ -36,10 +42,11 @@ def a_run(random: np.random.Generator, usual: np.ndarray, *, slower: float = 1.0
     return records.record(*entries)
 
 
-def two_runs(seed: int, slower: float = 1.0) -> tuple[Record, Record]:
+def two_runs(seed: int, slower: float = 1.0, between_runs: float = BETWEEN_RUNS) -> tuple[Record, Record]:
     random = np.random.default_rng(seed)
     usual = np.exp(random.normal(-4, 2, (BENCHMARKS, WAYS)))
-    return a_run(random, usual), a_run(random, usual, slower=slower)
+    first = a_run(random, usual, between_runs=between_runs)
+    return first, a_run(random, usual, slower=slower, between_runs=between_runs)
 
 
 def regressions(seeds: int, slower: float) -> list[list[str]]:
@@ -86,6 +93,16 @@ def test_what_slows_all_alike_is_drift_and_told():
     assert found.drift is not None
     assert found.drift.ratio == pytest.approx(1.3)
     assert "takes 1.30 × as long in B" in next(telling.remarks(found))
+
+
+def test_what_could_not_have_been_seen_is_told():
+    quiet, noisy = (
+        compare_records(*two_runs(5, between_runs=noise), 0.05, {}).drift for noise in (0.01, 0.2)
+    )
+    assert quiet is not None
+    assert noisy is not None
+    assert 1 < quiet.least_told < 1.2
+    assert noisy.least_told > 1.5
 
 
 def test_of_too_few_paths_no_drift_is_known_and_that_is_told():
