@@ -5,12 +5,17 @@ from bench.conftest import SEED, Ground
 from bench.figure import Axis, Cell, Chart, Figure, Mark, Series
 from bench.frontier.envelope import as_words, frontier
 from bench.frontier.grid import Effort, Measured, measure
-from bench.frontier.setups import duckdb_alone, postgres_alone, postgres_and_epochs
+from bench.frontier.setups import (
+    duckdb_alone,
+    postgres_alone,
+    postgres_and_epochs,
+    postgres_and_standby,
+)
 from bench.frontier.verdict import judge
 
 EFFORTS = {
     "quick": Effort(clients=(0, 1, 2), rehearsal_seconds=0.5, warm_seconds=0.05, seconds=0.3),
-    "default": Effort(clients=(0, 1, 2, 4), rehearsal_seconds=1.0, warm_seconds=0.2, seconds=1.0),
+    "default": Effort(clients=(0, 1, 2, 4), rehearsal_seconds=1.0, warm_seconds=0.2, seconds=0.75),
     "full": Effort(clients=(0, 1, 2, 4), rehearsal_seconds=5.0, warm_seconds=1.0, seconds=5.0, rounds=3),
 }
 
@@ -23,6 +28,7 @@ def bench_frontier(figure: Figure, ground: Ground) -> None:
         postgres_and_epochs(ground.settings, ground.store),
     ]
     if figure.scale.level > 0:
+        setups.append(postgres_and_standby(ground.settings, ground.store))
         setups.append(duckdb_alone(ground.settings, ground.store))
     measured = figure.once(lambda: [measure(setup, effort, SEED) for setup in setups])
     figure.rows = figure.scale.rides
@@ -128,8 +134,8 @@ def _doubt(figure: Figure, effort: Effort) -> None:
     )
     if figure.scale.level == 0:
         figure.doubt(
-            f"only {figure.scale.rides:,} rides, which favours the row store, and DuckDB alone is left out: "
-            "for both see the default scale"
+            f"only {figure.scale.rides:,} rides, which favours the row store, and DuckDB alone and the hot "
+            "standby are left out: for all of it see the default scale"
         )
     if effort.rounds == 1:
         figure.doubt(

@@ -15,7 +15,7 @@ oldest change is that a question should have seen and did not.
 
     clients.py     processes that book or ask, in windows of one clock; they end when their parent does
     asking.py      the questions in turn, each answer checked
-    setups.py      Postgres alone, Postgres with epochs, DuckDB alone: made ready, and proved afterwards
+    setups.py      Postgres alone, with epochs, with a hot standby; DuckDB alone: made ready, proved
     posts.py       what the processes of a set-up are for
     duckdb_rows.py DuckDB as a row store: the same booking, by its own transactions
     grid.py        a set-up at all points, in shuffled order

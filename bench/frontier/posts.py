@@ -1,7 +1,7 @@
 """What the processes of the set-ups are for: each is pickled, sent, and opened over there."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -13,12 +13,15 @@ from bench.frontier.asking import Answers, Asking
 from bench.frontier.clients import Booked, Seat, Seats
 from lakehouse.engines import Engine, open_engine
 from lakehouse.engines.duckdb import DuckDB
+from lakehouse.engines.postgres import Postgres
 from lakehouse.epoch import Token
 from lakehouse.published import holding, newest_epoch
 from oltp import booking, moves
 from oltp.simulate import draw_requests, riders_by_city
-from oltp.store import Store
+from oltp.store import Store, open_database
 from ridelake.settings import Settings
+
+OLDEST_UNDER_WAY = b"SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +51,17 @@ class PostgresBooking:
 
 
 @dataclass(frozen=True, slots=True)
-class PostgresAsking:
-    """One client who asks Postgres."""
-
+class _OneAsking:
     settings: Settings
     expected: Answers
     number: int
     booking: int = 0
     asking: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresAsking(_OneAsking):
+    """One client who asks Postgres."""
 
     @contextmanager
     def opened(self) -> Iterator[Seats]:
@@ -63,15 +69,36 @@ class PostgresAsking:
             yield Seats(asking=[Asking(lambda: (engine, None), self.expected, self.number)])
 
 
-@dataclass(frozen=True, slots=True)
-class EpochAsking:
-    """One client who asks DuckDB over the newest epoch, which it looks for before each question."""
+@contextmanager
+def standby_engine(standby: Store) -> Iterator[Engine]:
+    """Postgres as `open_engine` gives it, of a server that cannot be written to: no schema is installed."""
+    with closing(standby.connect()) as connection:
+        yield Postgres(standby, connection)
 
-    settings: Settings
-    expected: Answers
-    number: int
-    booking: int = 0
-    asking: int = 1
+
+@dataclass(frozen=True, slots=True)
+class StandbyAsking(_OneAsking):
+    """One client who asks a hot standby, and before each question how far that is."""
+
+    @contextmanager
+    def opened(self) -> Iterator[Seats]:
+        assert self.settings.dsn is not None
+        standby = open_database(self.settings.dsn, install=False)
+        with standby_engine(standby) as engine, standby.connect() as beside:
+
+            def replayed() -> tuple[Engine, Token | None]:
+                # A standby's snapshot does not list who is under way, so what is not older than all of them
+                # is taken for missing: an age that is too high by a booking's length at most.
+                row = beside.execute(OLDEST_UNDER_WAY).fetchone()
+                assert row is not None
+                return engine, Token(f"{row[0]}:{row[0]}:", "", "", None, None)
+
+            yield Seats(asking=[Asking(replayed, self.expected, self.number)])
+
+
+@dataclass(frozen=True, slots=True)
+class EpochAsking(_OneAsking):
+    """One client who asks DuckDB over the newest epoch, which it looks for before each question."""
 
     @contextmanager
     def opened(self) -> Iterator[Seats]:

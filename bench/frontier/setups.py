@@ -19,7 +19,14 @@ from bench.freshness import SYNC_EVERY_SECONDS, syncing
 from bench.frontier import asking, duckdb_rows
 from bench.frontier.age import Commit
 from bench.frontier.clients import Booked, Post
-from bench.frontier.posts import DuckDBAlone, EpochAsking, PostgresAsking, PostgresBooking
+from bench.frontier.posts import (
+    DuckDBAlone,
+    EpochAsking,
+    PostgresAsking,
+    PostgresBooking,
+    StandbyAsking,
+    standby_engine,
+)
 from lakehouse.catalog import Lake
 from lakehouse.engines import open_engine
 from lakehouse.engines.duckdb import DuckDB
@@ -28,6 +35,7 @@ from lakehouse.take import take_snapshot
 from lakehouse.verify import verify_now
 from olap.question import find
 from oltp.audit import audit
+from oltp.drill.standby import catch_up, open_standby
 from oltp.simulate import riders_by_city
 from oltp.store import Store, open_database
 from ridelake.errors import ProofFailed
@@ -72,6 +80,36 @@ def postgres_alone(settings: Settings, store: Store) -> SetUp:
             yield Stage([*bookers, *askers], prove)
 
     return SetUp("Postgres alone", True, opened)
+
+
+def postgres_and_standby(settings: Settings, store: Store) -> SetUp:
+    """The standby follows the server that the other set-ups book in, with the same memory: on one machine
+    it has no cores and no disk of its own."""
+
+    @contextmanager
+    def opened(clients: int) -> Iterator[Stage]:
+        with copied(settings, store) as (ours, copy), open_standby(copy) as dsn:
+            theirs = Settings(ours.home, ours.lake, dsn=dsn)
+            with open_engine("postgres", ours, None) as engine:
+                expected = asking.answers_of(engine)
+
+            def prove(booked: Sequence[Booked]) -> str:
+                _audit(copy, booked)
+                standby = open_database(dsn, install=False)
+                catch_up(copy, standby)
+                _refuse_loss(booked, _outcomes(standby, booked))
+                with (
+                    open_engine("postgres", ours, None) as primary,
+                    standby_engine(standby) as follower,
+                ):
+                    asking.compare(asking.answers_of(primary), asking.answers_of(follower))
+                return f"{AUDITED}, on the standby too; its answers are those of the primary"
+
+            bookers = [PostgresBooking(copy, number) for number in range(clients)]
+            askers = [StandbyAsking(theirs, expected, number) for number in range(clients)]
+            yield Stage([*bookers, *askers], prove, lambda booked: _commits(copy, booked))
+
+    return SetUp("Postgres, questions on a hot standby", False, opened)
 
 
 def postgres_and_epochs(settings: Settings, store: Store) -> SetUp:
@@ -156,9 +194,7 @@ def _audit(store: Store, booked: Sequence[Booked]) -> None:
         report = audit(connection)
     if not report.passed:
         raise ProofFailed(f"✗ {report.verdict}")
-    _refuse_loss(
-        booked, {request_id: outcome for request_id, (outcome, _) in _decided(store, booked).items()}
-    )
+    _refuse_loss(booked, _outcomes(store, booked))
 
 
 def _refuse_loss(booked: Sequence[Booked], stored: dict[object, str]) -> None:
@@ -166,6 +202,10 @@ def _refuse_loss(booked: Sequence[Booked], stored: dict[object, str]) -> None:
     lost = [one for one in booked if stored.get(one.request_id) != one.outcome]
     if lost:
         raise ProofFailed(f"✗ {len(lost)} of {len(booked)} bookings are not as they were acknowledged")
+
+
+def _outcomes(store: Store, booked: Sequence[Booked]) -> dict[object, str]:
+    return {request_id: outcome for request_id, (outcome, _) in _decided(store, booked).items()}
 
 
 def _decided(store: Store, booked: Sequence[Booked]) -> dict[object, tuple[str, int]]:

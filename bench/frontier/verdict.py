@@ -48,12 +48,20 @@ class Standing:
         return min(self.bookings.high, self.questions.high)
 
     def words(self) -> str:
-        age, area = self.measured.age_seconds_p95, self.measured.area
-        fresh = "always fresh" if age == 0 else f"up to {age:.1f} s behind (p95)"
+        area = self.measured.area
         return (
             f"{self.measured.name} reaches {self.bookings.words('bookings/s')} and "
-            f"{self.questions.words('questions/s')}, {fresh}, {as_words(area)} (area {area:.2f})"
+            f"{self.questions.words('questions/s')}, {_freshness(self.measured)}, "
+            f"{as_words(area)} (area {area:.2f})"
         )
+
+
+def _freshness(measured: Measured) -> str:
+    age_seconds = measured.age_seconds_p95
+    if measured.single:
+        return "always fresh"
+    told = f"{age_seconds:.1f} s" if age_seconds >= 0.1 else f"{1_000 * age_seconds:.1g} ms"
+    return f"up to {told} behind (p95)"
 
 
 def judge(measured: Sequence[Measured]) -> tuple[Verdict, str]:

@@ -9,7 +9,9 @@
                    rejoins as the standby by pg_rewind         the next round kills this one
 
 node.py       one server: made, copied, started, killed, fenced, rewound
+folder.py     where they are, and that nothing stays of them
 pair.py       two of them, and which of them leads
+standby.py    a standby of somebody else's primary, for questions
 watch.py      who notices that the primary is gone, and what is done then
 clients.py    the insert workload, and what each client was told
 findings.py   what was told against what is there

@@ -9,9 +9,10 @@ that knows the folder by its name can start it.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import psutil
@@ -58,8 +59,9 @@ class Node:
     def connect(self) -> Connection[TupleRow]:
         return psycopg.connect(self.conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS_MAX)
 
-    def start(self, upstream: "Node") -> None:
-        """Start it; if it is a standby, it follows `upstream`. A new folder becomes a new primary.
+    def start(self, upstream: str, settings: Mapping[str, str] = SETTINGS) -> None:
+        """Start it; if it is a standby, it follows the server `upstream`, a connection string. A new folder
+        becomes a new primary.
 
         Raises CannotConnect if it is fenced, or cannot be started."""
         if self.fenced.exists():
@@ -68,10 +70,10 @@ class Node:
                 "pg_rewind, as a standby"
             )
         self.folder.mkdir(exist_ok=True)
-        following = make_conninfo(upstream.conninfo, application_name=self.name)
+        following = make_conninfo(upstream, application_name=self.name)
         ours = {"cluster_name": self.name, "primary_conninfo": following, "primary_slot_name": self.name}
         try:
-            start(self.cluster, SETTINGS | ours)
+            start(self.cluster, {**settings, **ours})
         except CannotConnect as error:  # the log will be gone with the folder
             raise CannotConnect(f"{self.name} does not start: {self._last_words()}") from error
 
@@ -82,10 +84,10 @@ class Node:
             connection.execute("ALTER SYSTEM SET wal_keep_size = '256MB'")
             connection.execute("SELECT pg_reload_conf()")
 
-    def copy(self, primary: "Node") -> None:
-        """Become a copy of `primary`, to be started as its standby."""
+    def copy(self, primary: str) -> None:
+        """Become a copy of the server `primary`, a connection string, to be started as its standby."""
         self.folder.mkdir()
-        source = ["-d", primary.conninfo, "--create-slot", "--slot", self.name, "--wal-method=stream"]
+        source = ["-d", primary, "--create-slot", "--slot", self.name, "--wal-method=stream"]
         self._run("pg_basebackup", ["-D", self.cluster.data, *source, "--checkpoint=fast", "--no-sync"])
         self._follow(self.cluster.data)
 
@@ -140,6 +142,13 @@ class Node:
     def _run(self, program: str, arguments: list[str | Path]) -> None:
         account = server_account(self.folder, self.fenced if self.fenced.exists() else self.cluster.data)
         run(account, program, arguments, f"{program} of {self.name} failed")
+
+
+def follows(primary: Connection[TupleRow], name: str, column: str, wanted: str) -> bool:
+    """Whether the standby's `state` is `streaming`, or its `sync_state` `sync`, as its primary sees it."""
+    query = files("oltp.drill").joinpath("replication.sql").read_bytes()
+    row = primary.execute(query, {"name": name}).fetchone()
+    return row is not None and row[("state", "sync_state").index(column)] == wanted
 
 
 def _kill(process: psutil.Process) -> None:

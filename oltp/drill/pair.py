@@ -10,33 +10,21 @@ The standby's own copy of the setting is empty, so that it can lead alone once i
 that was awaited when its primary died may be promoted: any other may lack what was acknowledged.
 """
 
-import fcntl
-import os
-import shutil
-import signal
-import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
 
-import psutil
 from psycopg import Connection
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Literal
 
 from oltp.connection import confirm
-from oltp.drill.node import Node
-from oltp.programs import spawn_keeper
+from oltp.drill.folder import kept_folder, wait_until
+from oltp.drill.node import Node, follows
 from ridelake.errors import CannotConnect
 
-KEEPER = Path(__file__).with_name("keeper.py")
-
 DATABASE = "rides"
-WAIT_SECONDS_MAX = 60.0
 
 
 @dataclass(slots=True)
@@ -89,7 +77,7 @@ class Pair:
 
     def follow(self) -> None:
         """Start the standby; return when it has all, and is awaited if it should be."""
-        self.standby.start(self.primary)
+        self.standby.start(self.primary.conninfo)
         with (
             self.standby.connect() as connection
         ):  # slots of the time when it led would keep its log for ever
@@ -113,9 +101,7 @@ class Pair:
         self.protected = True
 
     def _follows(self, connection: Connection[TupleRow], column: str, wanted: str) -> bool:
-        query = files("oltp.drill").joinpath("replication.sql").read_bytes()
-        row = connection.execute(query, {"name": self.standby.name}).fetchone()
-        return row is not None and row[("state", "sync_state").index(column)] == wanted
+        return follows(connection, self.standby.name, column, wanted)
 
     @property
     def _stays_behind(self) -> str:
@@ -125,67 +111,18 @@ class Pair:
 @contextmanager
 def open_pair(*, synchronous: bool, prepare: Callable[[str], None]) -> Iterator[Pair]:
     """A primary and its standby in a folder of their own; `prepare(conninfo)` fills the primary before it is
-    copied. However the block is left, no process and no file stays; if we are killed, the keeper sees to it.
+    copied. However the block is left, no process and no file stays (`kept_folder`).
 
     Raises CannotConnect if they cannot be started."""
-    folder = Path(tempfile.mkdtemp(prefix="ridelake-drill-"))
-    a, b = Node("a", folder / "a"), Node("b", folder / "b")
-    lock = os.open(folder / "drill.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        spawn_keeper(KEEPER, folder)
+    with kept_folder() as folder:
+        a, b = Node("a", folder / "a"), Node("b", folder / "b")
         pair = Pair(a, b, synchronous)
-        a.start(b)
+        a.start(b.conninfo)
         a.keep_log()
         prepare(a.conninfo)
-        b.copy(a)
+        b.copy(a.conninfo)
         pair.follow()
         yield pair
-    finally:
-        clear(folder)
-        for node in (a, b):
-            shutil.rmtree(node.cluster.socket_folder, ignore_errors=True)  # it is elsewhere if TMPDIR is long
-        os.close(lock)
-
-
-def clear(folder: Path) -> None:
-    """End everything that works in the folder, and take it away. Ctrl-C may have come while a server was
-    just being started or rewound: pg_ctl and pg_rewind die of it, and what they have started goes on."""
-    give_up = time.monotonic() + WAIT_SECONDS_MAX
-    while folder.exists():
-        for process in _working_in(folder):
-            with suppress(psutil.NoSuchProcess):
-                # Postgres' "immediate" shutdown; the others ask no questions either.
-                process.send_signal(signal.SIGQUIT)
-        psutil.wait_procs(_working_in(folder), timeout=1.0)
-        for process in _working_in(folder):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        if time.monotonic() > give_up:
-            raise CannotConnect(f"{folder} cannot be taken away: something still writes to it")
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _working_in(folder: Path) -> list[psutil.Process]:
-    """Servers, and programs that make or rewind them: by where they are, or by what they were told."""
-    found = []
-    for process in psutil.process_iter(["name"]):
-        if process.info["name"].startswith(("postgres", "pg_", "initdb")):
-            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                alive = process.status() != psutil.STATUS_ZOMBIE
-                where = " ".join([process.cwd(), *process.cmdline()])
-                if alive and str(folder) in where:
-                    found.append(process)
-    return found
-
-
-def wait_until(holds: Callable[[], bool], otherwise: str, every_seconds: float = 0.02) -> None:
-    """Raises CannotConnect, with `otherwise`, if it does not hold in a minute."""
-    give_up = time.monotonic() + WAIT_SECONDS_MAX
-    while not holds():
-        if time.monotonic() > give_up:
-            raise CannotConnect(f"{otherwise} in {WAIT_SECONDS_MAX:.0f} s")
-        time.sleep(every_seconds)
 
 
 def _leads(connection: Connection[TupleRow]) -> bool:

@@ -18,7 +18,8 @@ from typing import Any
 from oltp.audit import AuditReport, audit
 from oltp.drill.clients import Told, clients_at_work
 from oltp.drill.findings import Findings, compare
-from oltp.drill.pair import Pair, open_pair, wait_until
+from oltp.drill.folder import wait_until
+from oltp.drill.pair import Pair, open_pair
 from oltp.drill.rounds import prepare
 from oltp.retry import UNREPLICATED
 from oltp.store import open_database

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from uuid import uuid4
 
 import psutil
@@ -16,6 +16,7 @@ import pytest
 from busy_clients import Dozing
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict
 
 from bench.frontier import duckdb_rows
 from bench.frontier.age import Commit, History, nearest_rank
@@ -23,12 +24,19 @@ from bench.frontier.asking import Asking
 from bench.frontier.clients import Answered, Booked, Shift, Window, started
 from bench.frontier.envelope import area_share, as_words, bounding_box, frontier
 from bench.frontier.grid import Effort, Measured, Point, measure, point_of
-from bench.frontier.setups import duckdb_alone, postgres_alone, postgres_and_epochs
+from bench.frontier.posts import OLDEST_UNDER_WAY
+from bench.frontier.setups import (
+    duckdb_alone,
+    postgres_alone,
+    postgres_and_epochs,
+    postgres_and_standby,
+)
 from bench.frontier.verdict import judge
 from lakehouse.catalog import Lake
 from lakehouse.epoch import Token
 from lakehouse.take import take_snapshot
-from oltp.store import Store
+from oltp.drill.standby import catch_up, open_standby
+from oltp.store import Store, open_database, transaction
 from ridelake.errors import ProofFailed, RidelakeError
 from ridelake.ride import Outcome
 from ridelake.settings import LakeAddress, Settings
@@ -164,7 +172,7 @@ def test_no_client_outlives_its_parent(end: signal.Signals):
         assert not left
 
 
-@pytest.mark.parametrize("make", [postgres_alone, postgres_and_epochs, duckdb_alone])
+@pytest.mark.parametrize("make", [postgres_alone, postgres_and_epochs, postgres_and_standby, duckdb_alone])
 def test_a_set_up_books_and_answers_and_is_proved(make: Callable, seeded_store: Store, tmp_path: Path):
     began = monotonic()
     found = measure(make(settings(tmp_path), seeded_store), TINY, seed=1)
@@ -179,7 +187,60 @@ def test_a_set_up_books_and_answers_and_is_proved(make: Callable, seeded_store: 
         left = connection.execute(
             "SELECT count(*) FROM pg_database WHERE datname LIKE 'frontier-%'"
         ).fetchone()
-    assert left == (0,)
+        slots = connection.execute("SELECT count(*) FROM pg_replication_slots").fetchone()
+    assert left == slots == (0,)
+
+
+def test_a_standby_has_all_when_it_has_caught_up_and_claims_nothing_that_is_under_way(seeded_store: Store):
+    with (
+        open_standby(seeded_store) as dsn,
+        seeded_store.connect() as primary,
+        seeded_store.connect() as other,
+    ):
+        standby = open_database(dsn, install=False)
+        with standby.connect() as behind, transaction(other):
+            other.execute("CREATE TABLE early AS SELECT 1 AS one")
+            (early,) = other.execute("SELECT pg_current_xact_id()::text::bigint").fetchone() or (0,)
+            primary.execute("CREATE TABLE late AS SELECT pg_current_xact_id()::text::bigint AS tx")
+            catch_up(seeded_store, standby)
+            assert behind.execute("SELECT tx > %s FROM late", (early,)).fetchone() == (True,)
+            (oldest,) = behind.execute(OLDEST_UNDER_WAY).fetchone() or ("0",)
+            assert int(oldest) <= early
+        catch_up(seeded_store, standby)
+        with standby.connect() as behind:
+            assert behind.execute("SELECT one FROM early").fetchone() == (1,)
+            (oldest,) = behind.execute(OLDEST_UNDER_WAY).fetchone() or ("0",)
+            assert int(oldest) > early
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_no_standby_outlives_its_parent(end: signal.Signals, tmp_path: Path):
+    parent = subprocess.Popen(
+        [sys.executable, ROOT / "tests" / "stood_by.py", tmp_path],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    with parent:
+        assert parent.stdout is not None
+        folder = Path(str(conninfo_to_dict(parent.stdout.readline().decode())["host"])).parents[1]
+        servers = [one for one in psutil.process_iter(["name"]) if works_in(one, folder)]
+        assert servers
+        parent.send_signal(end)
+        _, left = psutil.wait_procs(servers, timeout=ENDED_SECONDS_MAX)
+        assert not left
+    give_up = monotonic() + ENDED_SECONDS_MAX
+    while folder.exists() and monotonic() < give_up:
+        sleep(0.1)
+    assert not folder.exists()
+
+
+def works_in(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return process.info["name"] == "postgres" and process.cwd().startswith(f"{folder}/")
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
 
 
 def test_the_audit_of_duckdb_sees_what_is_broken(seeded_store: Store, tmp_path: Path):

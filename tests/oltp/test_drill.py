@@ -111,7 +111,7 @@ def test_a_fenced_primary_cannot_come_back_but_as_a_standby(pair: Pair):
     pair.fail_over()
     assert pair.primary is not old
     with pytest.raises(CannotConnect, match=r"a is fenced.*pg_rewind"):
-        old.start(pair.primary)
+        old.start(pair.primary.conninfo)
     assert not old.cluster.data.exists()
     pair.rejoin()
     with old.connect() as connection:

@@ -19,7 +19,8 @@ from lakehouse.take import take_changes, take_snapshot
 from lakehouse.timeline import keeps, read_forks
 from lakehouse.verify import verify_now
 from oltp import booking
-from oltp.drill.pair import Pair, open_pair, wait_until
+from oltp.drill.folder import wait_until
+from oltp.drill.pair import Pair, open_pair
 from oltp.drill.rounds import prepare
 from oltp.pool import Pool
 from oltp.retry import STANDBY, UNREPLICATED, Patience, Retries, leaves_doubt, persist, retryable

@@ -1,0 +1,15 @@
+"""A parent whose store has a hot standby, to be killed in the middle: `python stood_by.py HOME`."""
+
+import sys
+from pathlib import Path
+from time import sleep
+
+from oltp.drill.standby import open_standby
+from oltp.store import open_store
+from ridelake.settings import LakeAddress, Settings
+
+if __name__ == "__main__":
+    home = Path(sys.argv[1])
+    with open_store(Settings(home, LakeAddress.at(home / "lake"))) as store, open_standby(store) as dsn:
+        print(dsn, flush=True)
+        sleep(60.0)
