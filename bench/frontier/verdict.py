@@ -60,7 +60,7 @@ def _freshness(measured: Measured) -> str:
     age_seconds = measured.age_seconds_p95
     if measured.single:
         return "always fresh"
-    told = f"{age_seconds:.1f} s" if age_seconds >= 0.1 else f"{1_000 * age_seconds:.1g} ms"
+    told = f"{age_seconds:.1f} s" if age_seconds >= 0.1 else f"{1_000 * age_seconds:.1f} ms"
     return f"up to {told} behind (p95)"
 
 
