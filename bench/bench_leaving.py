@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from bench.figure import Axis, Cell, Chart, Contest, Figure, Mark, Series
 from bench.leaving.crossing import Crossing, crossing_of, words
-from bench.leaving.sentences import by_share, by_size
+from bench.leaving.sentences import TITLE, by_share, by_size
 from bench.sampling import Ratio
 from bench.sized import Sized, sized
 from lakehouse.engines import Engine, open_engines
@@ -39,7 +39,7 @@ SOME = (
 
 
 def bench_leaving(figure: Figure) -> None:
-    figure.title = "When should I leave Postgres?"
+    figure.title = TITLE
     sizes = SIZES[figure.scale.name]
     asked = {"quick": FEW, "default": SOME, "full": tuple(questions())}[figure.scale.name]
     by_question: dict[str, list[Contest]] = {name: [] for name in asked}

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 
 from bench.leaving.crossing import Crossing, words
+from bench.record import Entry, Record
+
+TITLE = "When should I leave Postgres?"
 
 
 def by_size(crossings: Mapping[str, Crossing]) -> str:
@@ -26,3 +29,13 @@ def by_share(crossing: Crossing, rides: int, what: str) -> str:
     return (
         f"By their key ({what}) the columns overtake the index {words(crossing, 'rows')} of {rides:,} rides."
     )
+
+
+def is_leaving(entry: Entry) -> bool:
+    return entry.group == TITLE and entry.status == "measured"
+
+
+def verdict_of(record: Record) -> list[str]:
+    """The sentences of a record; none if it has no such figure."""
+    found = [entry.figure for entry in record.figures if is_leaving(entry)]
+    return [str(figure["facts"][name]) for figure in found if figure for name in ("questions", "ranges")]

@@ -1,11 +1,19 @@
 """Where the columns overtake the rows is told as it was measured, and no further."""
 
+from dataclasses import replace
 from math import inf
 
+import pyarrow as pa
 import pytest
+import records
 
+from bench.bench_leaving import _contest
+from bench.figure import Figure
 from bench.leaving.crossing import Crossing, crossing_of, words
-from bench.leaving.sentences import by_share, by_size
+from bench.leaving.sentences import TITLE, by_share, by_size, verdict_of
+from bench.report.page import page_of
+from bench.report.sections import anchors
+from bench.scale import QUICK
 
 PLACES = (1_000, 10_000, 100_000)
 
@@ -49,3 +57,27 @@ def test_a_share_that_is_never_crossed_is_told_up_to_what_was_asked():
     assert "up to 50.00% of 200 rides" in by_share(Crossing(inf, inf, inf, 1, 100), 200, "a sum")
     assert by_share(Crossing(0, 0, 0, 1, 100), 200, "a sum").startswith("Even for 1 of 200 rides")
     assert "from 20 rows on (10 to 30) of 200" in by_share(Crossing(20, 10, 30, 1, 100), 200, "a sum")
+
+
+def test_a_wrong_answer_ends_the_figure_before_it_is_timed():
+    figure = Figure(None, QUICK)
+    ways = {"postgres": lambda: pa.table({"n": [1]}), "duckdb": lambda: pa.table({"n": [2]})}
+    with pytest.raises(AssertionError, match="a question"):
+        _contest(figure, ways, "a question", ordered=True)
+    assert not figure.samples
+
+
+def test_the_verdict_is_told_of_a_measured_figure_alone_and_first_on_the_page():
+    record = records.full()
+    assert verdict_of(record) == []
+    last = next(entry for entry in reversed(record.figures) if entry.status == "measured")
+    assert last not in record.claims
+    facts = {"questions": "From here on.", "ranges": "And there."}
+    found = replace(last, group=TITLE, figure={**last.figure, "title": TITLE, "facts": facts})
+    record.figures[record.figures.index(last)] = found
+    assert verdict_of(record) == ["From here on.", "And there."]
+    anchor, page = anchors(record.figures), page_of(record)
+    places = [page.index(f'id="{anchor[entry.name]}"') for entry in (found, *record.claims)]
+    assert places[0] == min(places)
+    record.figures[record.figures.index(found)] = replace(found, status="failed")
+    assert verdict_of(record) == []
