@@ -18,8 +18,8 @@ from olap.ask import answer_of
 from olap.question import questions
 
 ROWS, COLUMNS = "postgres", "duckdb"
-SIZES = {"quick": (2_000, 20_000), "default": (5_000, 40_000, 300_000), "full": (100_000, 1_000_000)}
-SECONDS = {"quick": 0.05, "default": 0.4, "full": 3.0}  # of one contest
+SIZES = {"quick": (2_000, 20_000), "default": (5_000, 25_000, 120_000), "full": (100_000, 1_000_000)}
+SECONDS = {"quick": 0.05, "default": 0.2, "full": 3.0}  # of one contest
 STEPS = {"quick": 3, "default": 5, "full": 9}
 BY_KEY = (
     "SELECT count(*) AS rides, CAST(sum(fare_cents) AS bigint) AS cents"
