@@ -1,0 +1,1 @@
+"""When should I leave Postgres? From where on the columns overtake the row store, in words."""
