@@ -108,6 +108,7 @@ class Figure:
     charts: list[Chart] = field(default_factory=list)
     facts: dict[str, Cell] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
+    advice: list[str] = field(default_factory=list)
 
     def in_turns(
         self,
@@ -116,13 +117,16 @@ class Figure:
         *,
         label: str = "",
         seconds: float | None = None,
+        rounds_min: int | None = None,
     ) -> Contest:
-        """Time the ways in turns for about that long. `compare` raises unless their answers are equal; it is
-        called before any of them is timed warm. `label` tells several contests of one figure apart."""
+        """Time the ways in turns for about that long, in at least so many rounds. `compare` raises unless
+        their answers are equal; it is called before any of them is timed warm. `label` tells several contests
+        of one figure apart."""
         turns = Turns(ways)
         compare(turns.cold())
         budget = self.scale.seconds if seconds is None else seconds
-        rounds = int(min(self.scale.rounds_max, max(self.scale.rounds_min, budget / turns.round_seconds)))
+        least = self.scale.rounds_min if rounds_min is None else rounds_min
+        rounds = int(min(self.scale.rounds_max, max(least, budget / turns.round_seconds)))
         if self.samples:  # the fixture of pytest-benchmark times one thing a test
             for _ in range(rounds):
                 turns.round()
@@ -158,6 +162,10 @@ class Figure:
     def doubt(self, words: str) -> None:
         self.doubts.append(words)
 
+    def advise(self, sentences: Sequence[str]) -> None:
+        """What the figure means for who has to decide: told at the end of a run, and first on the page."""
+        self.advice = list(sentences)
+
     def close(self) -> None:
         """Raises AssertionError if nothing was checked."""
         assert self.check, "no figure without a check of what was timed: call figure.checked"
@@ -177,12 +185,13 @@ class Figure:
             "charts": [asdict(chart) for chart in self.charts],
             "facts": self.facts,
             "doubts": self.doubts,
+            "advice": self.advice,
         }
 
 
 def empty_report() -> dict[str, Any]:
     """The same of a benchmark that tells no more than single facts."""
-    lists = ("ratios", "tables", "charts", "doubts")
+    lists = ("ratios", "tables", "charts", "doubts", "advice")
     nothing: dict[str, Any] = {
         "title": "",
         "checked": "",

@@ -44,7 +44,7 @@ def bench(settings: Settings, scale: str | None, name: str | None, only: str | N
     `ridelake report`. Exit 1 if an answer was wrong or a benchmark failed.
     """
     try:
-        from bench.leaving.sentences import TITLE, verdict_of
+        from bench.leaving.advice import advising
         from bench.own.subject import subject_of
         from bench.run import run
     except ModuleNotFoundError as error:
@@ -58,8 +58,8 @@ def bench(settings: Settings, scale: str | None, name: str | None, only: str | N
         record = run(scale or "default", path, only, subject, _tell)
     for doubt in record.doubts:
         note(f"doubt: {doubt}")
-    if sentences := verdict_of(record):
-        say("\n".join([TITLE, *(f"   {sentence}" for sentence in sentences)]))
+    for entry in advising(record):
+        say("\n   ".join([entry.group, *(entry.figure or {})["advice"]]))
     measured = [entry for entry in record.figures if entry.status == "measured"]
     say(f"{len(measured)} figures, {len(record.claims)} verdicts: {path}; draw them with `ridelake report`")
     if record.failed:

@@ -9,9 +9,9 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from bench.leaving.sentences import is_leaving
+from bench.leaving.advice import advising
 from bench.record import Record
-from bench.report.sections import anchors, claim_of, contents, figure, left_out, verdicts
+from bench.report.sections import advice, anchors, claim_of, contents, figure, left_out, verdicts
 from ridelake.errors import BadInput, UsageError
 
 
@@ -39,13 +39,13 @@ def _parts(record: Record) -> dict[str, str]:
     claims = record.claims
     measured = [entry for entry in record.figures if entry.status == "measured" and entry.figure]
     ordered = [*claims, *(entry for entry in measured if entry not in claims)]
-    ordered.sort(key=lambda entry: not is_leaving(entry))  # what most come for stands first
     others = [entry for entry in record.figures if entry not in measured]
     anchor = anchors(record.figures)
     figures = "\n".join(figure(entry, anchor[entry.name]) for entry in ordered)
     return {
         "summary": escape(_summary(record)),
         "doubts": "".join(f'<p class="doubt">⚠ {escape(doubt)}</p>' for doubt in _doubts(record)),
+        "advice": "".join(advice(entry, anchor[entry.name]) for entry in advising(record)),
         "verdicts": verdicts(claims, anchor),
         "contents": contents(ordered, anchor),
         "figures": figures or '<p class="note">Nothing has been measured.</p>',

@@ -34,6 +34,17 @@ def anchors(entries: Sequence[Entry]) -> dict[str, str]:
     return found
 
 
+def advice(entry: Entry, anchor: str) -> str:
+    """What a figure means for who has to decide: its sentences, and its first picture."""
+    found = entry.figure or {}
+    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in found["advice"])
+    pictures = [picture(chart) for chart in found["charts"] if has_marks(chart)][:1]
+    return (
+        f'<section class="advice"><h2>{escape(title_of(entry))}</h2><ol>{sentences}</ol>{"".join(pictures)}'
+        f'<p class="note">How it was measured, and all of it: <a href="#{anchor}">figure</a></p></section>'
+    )
+
+
 def verdicts(claims: Sequence[Entry], anchor: dict[str, str]) -> str:
     """What is said, what was found, and why, with the way to the figure."""
     if not claims:

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 import records
 
-from bench.bench_leaving import _contest
 from bench.figure import Figure
+from bench.leaving.advice import TITLE, advising, by_freshness, by_range, by_size
+from bench.leaving.contests import Effort, _contest
 from bench.leaving.crossing import Crossing, crossing_of, words
-from bench.leaving.sentences import TITLE, by_share, by_size, verdict_of
 from bench.report.page import page_of
-from bench.report.sections import anchors
+from bench.sampling import Ratio
 from bench.scale import QUICK
 
 PLACES = (1_000, 10_000, 100_000)
@@ -47,37 +47,66 @@ def test_noise_over_one_leaves_both_ends_open():
     assert "more than 100,000" in words(found, "rides")
 
 
-def test_questions_with_the_same_answer_share_a_clause():
-    always, never = Crossing(0, 0, 0, 1, 9), Crossing(inf, inf, inf, 1, 9)
-    told = by_size({"a": always, "b": never, "c": always})
-    assert told == "The columns overtake the rows for a, c already at 1 rides; for b never up to 9 rides."
+ALWAYS, NEVER = Crossing(0, 0, 0, 1, 9), Crossing(inf, inf, inf, 1, 9)
 
 
-def test_a_share_that_is_never_crossed_is_told_up_to_what_was_asked():
-    assert "up to 50.00% of 200 rides" in by_share(Crossing(inf, inf, inf, 1, 100), 200, "a sum")
-    assert by_share(Crossing(0, 0, 0, 1, 100), 200, "a sum").startswith("Even for 1 of 200 rides")
-    assert "from 20 rows on (10 to 30) of 200" in by_share(Crossing(20, 10, 30, 1, 100), 200, "a sum")
+def rows_over_columns(median: float) -> Ratio:
+    return Ratio("postgres", "duckdb", median, median * 0.9, median * 1.1)
+
+
+def test_questions_are_counted_by_who_answers_them_faster():
+    ratios = {"sums": 12.0, "averages": 2.0, "look-up": 0.05, "tie": 1.01}
+    crossings = {name: Crossing(400, 300, 500, 100, 1_000) for name in ratios}
+    told = by_size(1_000, {name: rows_over_columns(one) for name, one in ratios.items()}, crossings)
+    assert told == (
+        "At 1,000 rides 2 of 4 questions are faster over columns, most of all sums (12 ×), half of them from "
+        "400 on; 1 of 4 questions is faster over rows, most of all look-up (20 ×); 1 is not distinguishable."
+    )
+
+
+def test_where_only_one_side_wins_nothing_is_said_of_the_other():
+    ours = {"sums": rows_over_columns(3.0)}
+    assert by_size(9, ours, {"sums": ALWAYS}) == (
+        "At 9 rides 1 of 1 questions is faster over columns, most of all sums (3.0 ×), already at 1."
+    )
+    theirs = {"look-up": rows_over_columns(0.5)}
+    assert "columns" not in by_size(9, theirs, {"look-up": NEVER})
+    ties = {"tie": rows_over_columns(1.0)}
+    assert by_size(9, ties, {"tie": NEVER}) == "At 9 rides 1 is not distinguishable."
+
+
+def test_a_range_that_is_never_crossed_is_told_up_to_what_was_tried():
+    some = Crossing(2, 1, inf, 1, 9)
+    told = by_range(100, NEVER, some, ALWAYS)
+    assert "index for all that were tried, up to 9 (9.0%)" in told
+    assert "whole rows up to 2 of them (2.0%; 1 to over 9)" in told
+    assert told.endswith("without an index, Postgres is sooner for none.")
+
+
+def test_freshness_is_told_with_what_it_takes():
+    now_over_last = Ratio("duckdb as of now", "duckdb over the last epoch", 30.0, 25.0, 35.0)
+    rows_over_now = Ratio("postgres", "duckdb as of now", 0.5, 0.4, 0.6)
+    told = by_freshness(500, 0.17, now_over_last, rows_over_now, 0.2)
+    assert "an epoch of 500 new rides takes 0.17 s" in told
+    assert "0.20 s, 30 × as long" in told
+    assert "duckdb as of now takes 2.00 × as long as postgres" in told
 
 
 def test_a_wrong_answer_ends_the_figure_before_it_is_timed():
     figure = Figure(None, QUICK)
     ways = {"postgres": lambda: pa.table({"n": [1]}), "duckdb": lambda: pa.table({"n": [2]})}
     with pytest.raises(AssertionError, match="a question"):
-        _contest(figure, ways, "a question", ordered=True)
+        _contest(figure, Effort((), 0.1, 3, 3, 1), ways, "a question")
     assert not figure.samples
 
 
-def test_the_verdict_is_told_of_a_measured_figure_alone_and_first_on_the_page():
+def test_the_advice_of_a_measured_figure_is_told_before_all_verdicts():
     record = records.full()
-    assert verdict_of(record) == []
+    assert advising(record) == []
+    assert 'class="advice"' not in page_of(record)
     last = next(entry for entry in reversed(record.figures) if entry.status == "measured")
-    assert last not in record.claims
-    facts = {"questions": "From here on.", "ranges": "And there."}
-    found = replace(last, group=TITLE, figure={**last.figure, "title": TITLE, "facts": facts})
-    record.figures[record.figures.index(last)] = found
-    assert verdict_of(record) == ["From here on.", "And there."]
-    anchor, page = anchors(record.figures), page_of(record)
-    places = [page.index(f'id="{anchor[entry.name]}"') for entry in (found, *record.claims)]
-    assert places[0] == min(places)
-    record.figures[record.figures.index(found)] = replace(found, status="failed")
-    assert verdict_of(record) == []
+    told = replace(last, figure=last.figure | {"title": TITLE, "advice": ["Leave <now>."]})
+    record.figures[record.figures.index(last)] = told
+    page = page_of(record)
+    assert advising(record) == [told]
+    assert page.index("Leave &lt;now&gt;.") < page.index('id="verdicts"')
