@@ -14,8 +14,8 @@ from bench.frontier.setups import (
 from bench.frontier.verdict import judge
 
 EFFORTS = {
-    "quick": Effort(clients=(0, 1, 2), rehearsal_seconds=0.5, warm_seconds=0.05, seconds=0.3),
-    "default": Effort(clients=(0, 1, 2, 4), rehearsal_seconds=1.0, warm_seconds=0.2, seconds=0.75),
+    "quick": Effort(clients=(0, 2), rehearsal_seconds=0.5, warm_seconds=0.05, seconds=0.3),
+    "default": Effort(clients=(0, 1, 4), rehearsal_seconds=1.0, warm_seconds=0.2, seconds=0.75),
     "full": Effort(clients=(0, 1, 2, 4), rehearsal_seconds=5.0, warm_seconds=1.0, seconds=5.0, rounds=3),
 }
 

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ridelake.__main__ import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +28,7 @@ def test_every_make_target_of_the_readme_exists():
     assert {"demo", "install", "test", "bench"} <= set(named) <= set(targets)
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_run_in_its_order(tmp_path: Path):
     commands = [words[1:] for words in commands_of_the_readme() if words[0] == "ridelake"]
     assert len(commands) >= 7

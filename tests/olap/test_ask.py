@@ -188,6 +188,7 @@ def test_a_store_that_moved_on_is_named_as_the_reason(
     assert "Postgres has changed since epoch 1 was taken: run `ridelake snapshot` and ask again" in said.err
 
 
+@pytest.mark.slow
 def test_every_question_is_answered_by_the_command(settings: Settings, capfd: pytest.CaptureFixture[str]):
     for name in questions():
         assert command(settings, "ask", name, "--engine", ",".join(BASE_ENGINES)) == 0
