@@ -16,7 +16,7 @@ class Scale:
     rounds_max: int
 
 
-QUICK = Scale("quick", 0, rides=20_000, seconds=0.4, rounds_min=5, rounds_max=30)
+QUICK = Scale("quick", 0, rides=20_000, seconds=0.3, rounds_min=5, rounds_max=30)
 DEFAULT = Scale("default", 1, rides=200_000, seconds=2.0, rounds_min=9, rounds_max=60)
 FULL = Scale("full", 2, rides=200_000, seconds=6.0, rounds_min=15, rounds_max=100)
 SCALES = {scale.name: scale for scale in (QUICK, DEFAULT, FULL)}
