@@ -72,7 +72,7 @@ def _tell(entry: "Entry", number: int, of: int) -> None:
         say(f"{head}\n   {'✗' if entry.status == 'failed' else '–'} {entry.why}")
         return
     say(f"{head} ({entry.seconds:.1f} s)")
-    if entry.figure is None:
+    if entry.figure is None or entry.figure["advice"]:  # which is told at the end
         return
     if claim := entry.figure["claim"]:
         say(f"   {claim['says']}\n   {claim['verdict'].upper()}: {claim['because']}")
