@@ -12,6 +12,7 @@ from math import log10
 from pathlib import Path
 from textwrap import wrap
 
+from bench.leaving.advice import advising
 from bench.record import Entry, Record, read_record
 from bench.report.ratios import ratio_from, slower_over_faster
 from bench.report.sections import VERDICTS, claim_of, kind_of
@@ -41,7 +42,7 @@ STYLE = """
 
 
 def table(record: Record) -> str:
-    """A row for each claim, and on what it was measured."""
+    """A row for each claim, the advice, and on what all was measured."""
     lines = ["| | what is said | verdict | because |", "|---:|---|---|---|"]
     for entry in record.claims:
         claim = claim_of(entry)
@@ -53,7 +54,13 @@ def table(record: Record) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in others.items())
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB"
     told = f"Scale {record.scale}, seed {record.seed}, {record.started_at[:10]}; {where}; {versions}."
-    return "\n".join([*lines, "", told, *(f"Doubt: {doubt}." for doubt in record.doubts)])
+    advice = [line for entry in advising(record) for line in _advice(entry)]
+    return "\n".join([*lines, *advice, "", told, *(f"Doubt: {doubt}." for doubt in record.doubts)])
+
+
+def _advice(entry: Entry) -> list[str]:
+    sentences = (entry.figure or {})["advice"]
+    return ["", f"**{entry.group}**", "", *(f"{number}. {one}" for number, one in enumerate(sentences, 1))]
 
 
 def _cell(text: str) -> str:

@@ -57,6 +57,14 @@ def test_another_record_is_another_readme():
     assert readme_with(changed, read_record(RECORD)) == text
 
 
+def test_the_advice_of_a_record_is_in_the_readme():
+    record = records.full()
+    last = record.figures[-3]
+    last.figure["advice"] = ["Leave.", "Stay."]
+    told = readme_with(README.read_text("utf-8"), record)
+    assert f"**{last.group}**\n\n1. Leave.\n2. Stay.\n" in told
+
+
 def test_the_picture_has_a_row_for_each_claim_and_no_text_that_is_markup():
     record = records.full()
     record.figures[0].figure["claim"]["says"] = "<b>A & B</b>"
