@@ -1,12 +1,10 @@
 """Two servers under Patroni, with etcd as its memory: who leads is decided by nobody of ours."""
 
-import ctypes
 import importlib.metadata
 import json
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -29,8 +27,6 @@ from oltp.programs import binaries, server_account
 # The least that Patroni takes. A leader that vanishes is missed when its key in etcd runs out.
 TTL_SECONDS, LOOP_WAIT_SECONDS, RETRY_SECONDS = 20, 1, 3
 WAIT_SECONDS_MAX = 120.0
-PR_SET_PDEATHSIG = 1
-LIBC = ctypes.CDLL(None)
 
 
 def free_port() -> int:
@@ -40,9 +36,18 @@ def free_port() -> int:
         return port
 
 
-def dies_with_us() -> None:
-    """In the child: a SIGTERM when the test ends, however that is. Patroni then stops its Postgres."""
-    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def bound_to_us(account: int | None = None) -> list[str]:
+    """What a command is prefixed with: it has a SIGTERM when the test ends, however that is; Patroni then
+    stops its Postgres. For root it runs as `account`, whom Postgres does not refuse.
+
+    Root's own Python may lie where that account may not pass (/root). No folder's permissions are changed for
+    that, which a killed test would leave behind: the process may pass anywhere."""
+    prefix = ["setpriv", "--pdeathsig", "TERM"]
+    if account is not None:
+        group = pwd.getpwuid(account).pw_gid
+        prefix += [f"--reuid={account}", f"--regid={group}", "--clear-groups"]
+        prefix += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    return [*prefix, "--"]
 
 
 @dataclass(slots=True)
@@ -75,20 +80,14 @@ class Member:
         settings = self.folder / "patroni.json"  # which is YAML too
         settings.write_text(json.dumps(self._settings()))
         settings.chmod(0o644)
-        identity: dict[str, Any] = {}
-        if self.account is not None:
-            group = pwd.getpwuid(self.account).pw_gid
-            identity = {"user": self.account, "group": group, "extra_groups": []}
         with (self.folder.parent / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "patroni", str(settings)],
+                [*bound_to_us(self.account), sys.executable, "-m", "patroni", str(settings)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd="/",
                 env={"HOME": str(self.folder), "PATH": os.environ["PATH"]},
-                preexec_fn=dies_with_us,
-                **identity,
             )
 
     def kill(self) -> None:
@@ -195,14 +194,14 @@ def patroni_pair() -> Iterator[PatroniPair]:
     """Skips the test where Patroni or etcd is not installed."""
     if not any(importlib.metadata.distributions(name="patroni")):
         pytest.skip("Patroni is not installed (pip install 'patroni[etcd3]')")
-    if shutil.which("etcd") is None:
-        pytest.skip("etcd is not installed (Debian: etcd-server)")
+    for program, package in (("etcd", "etcd-server"), ("setpriv", "util-linux")):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (Debian: {package})")
     with ExitStack() as stack:
         home = Path(tempfile.mkdtemp(prefix="ridelake-patroni-"))
         stack.callback(shutil.rmtree, home, ignore_errors=True)
         home.chmod(0o711)
         account = server_account(home, home / "data")
-        stack.enter_context(_way_to_python(account))
         etcd = stack.enter_context(_etcd(home))
         members = (Member("a", home / "a", etcd, account), Member("b", home / "b", etcd, account))
         for member in members:
@@ -216,36 +215,18 @@ def patroni_pair() -> Iterator[PatroniPair]:
 
 
 @contextmanager
-def _way_to_python(account: int | None) -> Iterator[None]:
-    """Root's own Python may lie where the account that runs the servers may not pass."""
-    opened: list[tuple[Path, int]] = []
-    if account is not None:
-        for folder in {*Path(sys.executable).parents, *Path(sys.executable).resolve().parents}:
-            mode = folder.stat().st_mode
-            if not mode & 0o001:
-                opened.append((folder, mode))
-                folder.chmod(mode | 0o001)
-    try:
-        yield
-    finally:
-        for folder, mode in opened:
-            folder.chmod(mode)
-
-
-@contextmanager
 def _etcd(home: Path) -> Iterator[str]:
     client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     with (home / "etcd.log").open("wb") as log:
         process = subprocess.Popen(
             [
-                *("etcd", "--name", "only", "--data-dir", str(home / "etcd")),
+                *(*bound_to_us(), "etcd", "--name", "only", "--data-dir", str(home / "etcd")),
                 *("--listen-client-urls", client, "--advertise-client-urls", client),
                 *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
                 *("--initial-cluster", f"only={peer}"),
             ],
             stdout=log,
             stderr=log,
-            preexec_fn=dies_with_us,
         )
     try:
         wait_until(lambda: _healthy(client), "etcd does not answer")
