@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from bucket import endpoint, far  # noqa: F401  (fixtures)
+from own_tables import bare, orders  # noqa: F401  (fixtures)
 from psycopg.sql import SQL, Identifier
 
 from lakehouse.catalog import Lake

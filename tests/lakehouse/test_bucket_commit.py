@@ -1,0 +1,154 @@
+"""A commit to a bucket is one or the other, never half, whoever is killed or comes second."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from bucket import Far
+
+import lakehouse.take
+from lakehouse.catalog import Lake
+from lakehouse.maintain import maintain
+from lakehouse.pointers import LostRace
+from lakehouse.published import newest_epoch, numbered_epoch, read_epochs
+from lakehouse.take import take_changes, take_snapshot
+from lakehouse.verify import verify_files, verify_now
+from ridelake.errors import RidelakeError, UsageError
+
+KILLED = """
+import os, sys
+import lakehouse.catalog, lakehouse.draft, lakehouse.take
+from lakehouse.catalog import Lake
+from oltp.store import Store
+from pathlib import Path
+from ridelake.settings import LakeAddress
+def die(*_): os.kill(os.getpid(), 9)
+setattr(sys.modules[sys.argv[5]], sys.argv[6], die)
+address = LakeAddress.at(sys.argv[2], s3_endpoint=sys.argv[3], home=Path(sys.argv[4]))
+lakehouse.take.take_changes(Store(sys.argv[1], 180000), Lake.create(address))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["lakehouse.take wait_until_flushed", "lakehouse.catalog move"])
+def test_a_kill_before_the_commit_leaves_the_old_epoch(far: Far, step: str):
+    lake = far.lake()
+    first = take_snapshot(far.store, lake)
+    far.change()
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, far.store.conninfo, far.address.root, far.address.s3_endpoint or "",
+         str(far.settings.home), *step.split()],
+        check=False,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL
+    assert newest_epoch(far.address) == first
+    assert take_changes(far.store, lake, verify=True).epoch.number == 2
+    time.sleep(1.1)
+    assert maintain(lake, far.store, grace=timedelta(0)).files_removed > 0
+    assert verify_files(far.address, 2) == len(numbered_epoch(far.address, 2).files)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failure", [RidelakeError, KeyboardInterrupt, OSError])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "lakehouse.take.write_changes",
+        "lakehouse.take.wait_until_flushed",
+        "lakehouse.commit.parquet_file_to_data_file",
+        "lakehouse.draft.Draft.publish",
+        "lakehouse.catalog.move",
+    ],
+)
+def test_what_fails_takes_its_objects_along(far: Far, monkeypatch, step: str, failure: type[BaseException]):
+    lake = far.lake()
+    take_snapshot(far.store, lake)
+    before = far.objects()
+    far.change()
+    with monkeypatch.context() as patch:
+        owner, name = step.rsplit(".", 1)
+        if step.endswith("write_changes"):
+            original = lakehouse.take.write_changes
+
+            def fails(*arguments, **more):
+                original(*arguments, **more)
+                raise failure("here")
+        else:
+
+            def fails(*arguments, **more):
+                raise failure("here")
+
+        patch.setattr(f"{owner}.{name}", fails)
+        with pytest.raises(failure):
+            take_changes(far.store, lake)
+    assert far.objects() == before
+    assert newest_epoch(far.address).number == 1
+
+
+@pytest.mark.slow
+def test_a_sync_that_is_interrupted_leaves_whole_epochs(far: Far):
+    take_snapshot(far.store, far.lake())
+    running = subprocess.Popen(
+        [sys.executable, "-m", "ridelake", "sync", "--every", "0.05", "--home", str(far.settings.home)],
+        env=far.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    until = time.monotonic() + 60
+    try:
+        while newest_epoch(far.address).number < 3 and time.monotonic() < until:
+            far.change()
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+    finally:
+        running.kill()
+        running.wait()
+    assert (running.returncode, said.splitlines()[-1]) == (130, b"ridelake: interrupted")
+    known = {file.location for epoch in read_epochs(far.address) for file in epoch.files}
+    there = {location for location in far.objects() if "/data/" in location}
+    assert there == known
+    assert newest_epoch(far.address).number >= 3
+    verify_now(far.store, far.lake()).prove()
+
+
+@pytest.mark.slow
+def test_of_two_syncs_at_once_one_wins_each_time_and_nothing_is_mixed(far: Far):
+    take_snapshot(far.store, far.lake())
+    won: list[int] = []
+    lost: list[str] = []
+
+    def run() -> None:
+        lake = far.lake()
+        for _ in range(3):
+            far.change()
+            try:
+                taken = take_changes(far.store, lake)
+                won.extend([taken.epoch.number] if taken.is_new else [])
+            except LostRace as error:
+                lost.append(str(error))
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == len(set(won))
+    assert [epoch.number for epoch in read_epochs(far.address)] == sorted([1, *won], reverse=True)
+    for epoch in read_epochs(far.address):
+        assert verify_files(far.address, epoch.number) == len(epoch.files)
+    verify_now(far.store, far.lake()).prove()
+
+
+def test_a_second_catalog_over_the_same_bucket_is_refused(far: Far, tmp_path: Path):
+    """It would take the epochs of the first one for orphans."""
+    take_snapshot(far.store, far.lake())
+    other = replace(far.address, catalog_file=tmp_path / "another.sqlite")
+    with pytest.raises(UsageError, match=r"has epochs that the catalog .* does not know"):
+        Lake.create(other)
+    assert far.lake().newest() is not None

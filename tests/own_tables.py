@@ -1,0 +1,45 @@
+"""A database of somebody's own, with a table or none, and what a lake has of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bare_database import bare_database, run
+
+from lakehouse.catalog import Lake
+from lakehouse.engines import open_engine
+from lakehouse.published import newest_epoch
+from lakehouse.take import Taken, take_changes
+from lakehouse.tracking import track
+from oltp.cluster import Cluster
+from oltp.store import Store
+from ridelake.settings import Settings
+
+ORDERS = "CREATE TABLE public.orders (id bigint PRIMARY KEY, what text, price numeric(10, 2))"
+
+
+@pytest.fixture
+def bare(cluster: Cluster) -> Iterator[Store]:
+    with bare_database(cluster) as store:
+        yield store
+
+
+@pytest.fixture
+def orders(bare: Store, lake: Lake) -> Store:
+    """Tracked, 1,000 rows, in epoch 1."""
+    run(bare, ORDERS, "INSERT INTO orders SELECT n, 'thing ' || n, n FROM generate_series(1, 1000) AS n")
+    track(bare, "orders")
+    take_changes(bare, lake, tables=["orders"])
+    return bare
+
+
+def asked(lake: Lake, query: str, engine: str = "duckdb") -> list[dict]:
+    settings = Settings(home=Path("unused"), lake=lake.address)
+    with open_engine(engine, settings, newest_epoch(lake.address)) as opened:
+        return opened.sql(query).to_pylist()
+
+
+def how(taken: Taken) -> str:
+    """`whole` or `changes`, by the number of rows that the newest epoch says it took of `orders`."""
+    table = taken.epoch.tables["orders"]
+    return "whole" if table.changed == table.rows else "changes"
