@@ -95,9 +95,10 @@ class Drilled:
             if self.lag_seconds is None
             else f"asynchronous standby, {self.lag_seconds:.1f} s behind"
         )
+        failovers = "failover" if len(self.rounds) == 1 else "failovers"
         longest = max(one.longest_gap_seconds for one in self.rounds)
         lines = [
-            f"{len(self.rounds)} failovers, {standby}, {self.clients} clients, {self.seconds:.0f} s, "
+            f"{len(self.rounds)} {failovers}, {standby}, {self.clients} clients, {self.seconds:.0f} s, "
             f"seed {self.seed}",
             f"{found.acknowledged:,} decisions and {found.rides_ended:,} ends of rides acknowledged: "
             f"{len(found.lost):,} decisions lost, {len(found.undone):,} ends lost, "

@@ -285,6 +285,15 @@ def test_a_drill_that_fails_leaves_no_server_and_no_folder(temporary: Path, monk
     assert_nothing_is_left(temporary)
 
 
+def test_a_disk_that_is_too_small_for_a_drill_is_told_before_it_begins(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("oltp.drill.pair.FREE_BYTES_MIN", 1 << 60)
+    assert _run(["drill"]) == 3
+    assert f"{temporary} has" in capsys.readouterr().err
+    assert_nothing_is_left(temporary)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

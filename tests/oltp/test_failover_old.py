@@ -20,7 +20,7 @@ from oltp.store import open_database
 from ridelake.ride import Outcome
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
-MEMORY = {
+SETTINGS = {
     "shared_buffers": "32MB",
     "dynamic_shared_memory_type": "mmap",
     "wal_retrieve_retry_interval": "100ms",
@@ -32,7 +32,7 @@ def pair() -> Iterator[OldPair]:
     if not (DEBIAN_15 / "pg_ctl").exists():
         pytest.skip("PostgreSQL 15 is not installed (Debian: postgresql-15)")
     with old_pair(DEBIAN_15) as pair:
-        pair.start("a", **MEMORY)
+        pair.start("a", **SETTINGS)
         prepare(pair.conninfo("a"))
         pair.copy()
         start_standby(pair)
@@ -46,7 +46,7 @@ def pair() -> Iterator[OldPair]:
 
 def start_standby(pair: OldPair) -> None:
     upstream = f"{pair.conninfo('a')} application_name=b"
-    pair.start("b", primary_conninfo=upstream, primary_slot_name="b", **MEMORY)
+    pair.start("b", primary_conninfo=upstream, primary_slot_name="b", **SETTINGS)
 
 
 @pytest.mark.slow
