@@ -63,12 +63,14 @@ class Cluster:
 
     @property
     def socket_folder(self) -> Path:
-        """In the cluster's folder; in the temporary folder if that path is too long for a socket."""
-        inside = self.folder / "socket"
-        if len(os.fsencode(inside)) <= SOCKET_FOLDER_MAX_BYTES:
-            return inside
+        """In the cluster's folder; in the temporary folder if that path is too long for a socket, and in
+        /tmp if that one is, too."""
         digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"ridelake-{digest}"
+        elsewhere = f"ridelake-{digest}"
+        for folder in (self.folder / "socket", Path(tempfile.gettempdir()) / elsewhere):
+            if len(os.fsencode(folder)) <= SOCKET_FOLDER_MAX_BYTES:
+                return folder
+        return Path("/tmp") / elsewhere
 
     def conninfo(self, database: str) -> str:
         return make_conninfo(host=str(self.socket_folder), user="ridelake", dbname=database)

@@ -158,6 +158,7 @@ class Member:
                 "parameters": {
                     "unix_socket_directories": str(self.socket_folder),
                     "shared_buffers": "128MB",
+                    "dynamic_shared_memory_type": "mmap",  # in its folder, and gone with that
                     "wal_keep_size": "128MB",
                 },
             },

@@ -28,7 +28,12 @@ class Findings:
 
     @property
     def nothing_lost(self) -> bool:
-        return not (self.lost or self.undone or self.doubled) and self.in_doubt == self.settled
+        return not (self.lost or self.undone) and self.nothing_doubled
+
+    @property
+    def nothing_doubled(self) -> bool:
+        """Nor left in doubt."""
+        return not self.doubled and self.in_doubt == self.settled
 
 
 def compare(connection: Connection[TupleRow], told: Told) -> Findings:

@@ -27,7 +27,8 @@ def kept_folder() -> Iterator[Path]:
     file stays; if we are killed, the keeper sees to it.
 
     Raises CannotConnect if something goes on writing to it."""
-    folder = Path(tempfile.mkdtemp(prefix="ridelake-drill-"))
+    # As the kernel calls it (not by a link): that is what a process says when it is asked where it is.
+    folder = Path(tempfile.mkdtemp(prefix="ridelake-drill-")).resolve()
     lock = os.open(folder / "drill.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -64,7 +65,7 @@ def _working_in(folder: Path) -> list[psutil.Process]:
     """Servers, and programs that make or rewind them: by where they are, or by what they were told."""
     found = []
     for process in psutil.process_iter(["name"]):
-        if process.info["name"].startswith(("postgres", "pg_", "initdb")):
+        if (process.info["name"] or "").startswith(("postgres", "pg_", "initdb")):
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 alive = process.status() != psutil.STATUS_ZOMBIE
                 where = " ".join([process.cwd(), *process.cmdline()])

@@ -8,6 +8,7 @@ folder is gone; or by SIGKILL, and then every server in the folder is killed, an
 
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,11 +18,14 @@ from contextlib import suppress
 from pathlib import Path
 
 QUIET_SECONDS = 2.0  # a server that was just being started is there by then
+SOCKET_LINE = 4  # of postmaster.pid
+PROGRAM = re.compile(r"(?:^|/)(?:postgres|pg_\w+|initdb) ")  # its path may have blanks
 
 
 def main(folder: Path) -> None:
     with (folder / "drill.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+    sockets = sockets_elsewhere(folder)
     quiet_since = time.monotonic()
     while folder.exists() and time.monotonic() < quiet_since + QUIET_SECONDS:
         for pid in working_in(folder):
@@ -29,7 +33,19 @@ def main(folder: Path) -> None:
                 os.kill(pid, signal.SIGQUIT)  # Postgres' "immediate" shutdown: its children end too
             quiet_since = time.monotonic()
         time.sleep(0.1)
-    shutil.rmtree(folder, ignore_errors=True)
+    for gone in (folder, *sockets):
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def sockets_elsewhere(folder: Path) -> list[Path]:
+    """Where its servers have their sockets, if the folder's own path is too long for one."""
+    found = []
+    for pid_file in folder.glob("*/data/postmaster.pid"):
+        with suppress(OSError, IndexError):
+            socket = Path(pid_file.read_text().splitlines()[SOCKET_LINE])
+            if socket.name.startswith("ridelake-"):
+                found.append(socket)
+    return found
 
 
 def working_in(folder: Path) -> list[int]:
@@ -40,8 +56,7 @@ def working_in(folder: Path) -> list[int]:
     found = []
     for line in told.stdout.splitlines():
         pid, _, args = line.strip().partition(" ")
-        program = args.split(" ", 1)[0].rsplit("/", 1)[-1]
-        if f"{folder}/" in args and program.startswith(("postgres", "pg_", "initdb")):
+        if f"{folder}/" in args and PROGRAM.search(args):
             found.append(int(pid))
     return found
 

@@ -8,6 +8,7 @@ commits that nobody will keep. So it is fenced before the other one is promoted:
 that knows the folder by its name can start it.
 """
 
+import signal
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -30,6 +31,8 @@ SETTINGS = {
     "shared_buffers": "128MB",  # two of them share the machine
     "max_wal_size": "1GB",
     "wal_retrieve_retry_interval": "100ms",  # the default, 5 s, is longer than all the rest of a drill
+    # Who is killed takes no memory away. In its folder it goes with that; in /dev/shm it would stay.
+    "dynamic_shared_memory_type": "mmap",
 }
 KILL_SECONDS_MAX = 20.0
 CONNECT_SECONDS_MAX = 5  # of a server that hangs, the kernel goes on accepting connections
@@ -103,21 +106,33 @@ class Node:
             _kill(process)
         _wait_until_dead(tree)
 
-    def fence(self) -> None:
-        """Kill what is left of it, and see to it that nobody can start it."""
+    def end(self) -> None:
+        """Postgres' "immediate" shutdown: no last word to its clients, but its memory is given back."""
+        pid = self.cluster.server_pid()
+        if pid is None:
+            return
+        server = psutil.Process(pid)
+        with suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+            server.send_signal(signal.SIGQUIT)
+            server.wait(KILL_SECONDS_MAX)
         self.kill()
-        self._kill_orphans()
-        # Until somebody takes note of its end, its number still counts as a process to Postgres.
-        (self.cluster.data / "postmaster.pid").unlink(missing_ok=True)
-        (self.cluster.socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
-        self.cluster.data.rename(self.fenced)
 
-    def _kill_orphans(self) -> None:
-        """Children of a postmaster that died alone: for a moment they go on, and answer."""
+    def fence(self) -> None:
+        """Kill what is left of it, and see to it that nobody can start it; also if somebody just has."""
+        self.kill()
+        self._kill_in(self.cluster.data)
+        self.cluster.data.rename(self.fenced)
+        self._kill_in(self.fenced)  # a supervisor was faster than the new name
+        # Until somebody takes note of its end, its number still counts as a process to Postgres.
+        (self.fenced / "postmaster.pid").unlink(missing_ok=True)
+        (self.cluster.socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+
+    def _kill_in(self, data: Path) -> None:
+        """Also children of a postmaster that died alone: for a moment they go on, and answer."""
         for process in psutil.process_iter(["name"]):
             if process.info["name"] == "postgres":
                 try:
-                    if Path(process.cwd()) == self.cluster.data:
+                    if Path(process.cwd()) == data:
                         _kill(process)
                         _wait_until_dead([process])
                 except (psutil.NoSuchProcess, psutil.AccessDenied):

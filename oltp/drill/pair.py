@@ -10,6 +10,7 @@ The standby's own copy of the setting is empty, so that it can lead alone once i
 that was awaited when its primary died may be promoted: any other may lack what was acknowledged.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from oltp.drill.node import Node, follows
 from ridelake.errors import CannotConnect
 
 DATABASE = "rides"
+FREE_BYTES_MIN = 300 << 20  # what three rounds take
 
 
 @dataclass(slots=True)
@@ -113,8 +115,14 @@ def open_pair(*, synchronous: bool, prepare: Callable[[str], None]) -> Iterator[
     """A primary and its standby in a folder of their own; `prepare(conninfo)` fills the primary before it is
     copied. However the block is left, no process and no file stays (`kept_folder`).
 
-    Raises CannotConnect if they cannot be started."""
+    Raises CannotConnect if they cannot be started, or the disk is too full for them."""
     with kept_folder() as folder:
+        free = shutil.disk_usage(folder).free
+        if free < FREE_BYTES_MIN:
+            raise CannotConnect(
+                f"two servers take {FREE_BYTES_MIN >> 20} MB, and {folder.parent} has {free >> 20}: "
+                "free some, or set TMPDIR to a larger folder"
+            )
         a, b = Node("a", folder / "a"), Node("b", folder / "b")
         pair = Pair(a, b, synchronous)
         a.start(b.conninfo)

@@ -12,12 +12,14 @@ LOST_SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One failover. `noticed_seconds` from the kill until the primary was believed to be gone,
+    """One failover. `hung`: the primary was believed to be gone before it was killed, as it did not answer in
+    time. `noticed_seconds` from the kill until the primary was believed to be gone,
     `promoted_seconds` from there until the standby could be written to, `longest_gap_seconds` between two
     acknowledgements to any client, `rejoined_seconds` for the rewind, until commits wait for it again."""
 
     number: int
     killed: str
+    hung: bool
     promoted: str
     acknowledged: int
     noticed_seconds: float
@@ -26,8 +28,10 @@ class Round:
     rejoined_seconds: float
 
     def line(self) -> str:
+        hung = f"{self.killed} hung, and was killed"
+        killed = f"{self.killed} killed, noticed after {self.noticed_seconds:.2f} s"
         return (
-            f"round {self.number}: {self.killed} killed, noticed after {self.noticed_seconds:.2f} s, "
+            f"round {self.number}: {hung if self.hung else killed}, "
             f"{self.promoted} promoted in {self.promoted_seconds:.2f} s; longest gap "
             f"{self.longest_gap_seconds:.2f} s; {self.killed} rejoined in {self.rejoined_seconds:.1f} s; "
             f"{self.acknowledged:,} acknowledged"
@@ -53,6 +57,11 @@ class Drilled:
     def passed(self) -> bool:
         """Nothing lost, doubled or left in doubt, and the audit holds."""
         return self.findings.nothing_lost and self.audit.passed
+
+    @property
+    def as_promised(self) -> bool:
+        """An asynchronous standby may lose. It may not double a ride, nor leave a doubt open."""
+        return self.passed or (not self.synchronous and self.findings.nothing_doubled and self.audit.passed)
 
     def as_dict(self) -> dict[str, Any]:
         found = self.findings
@@ -86,9 +95,10 @@ class Drilled:
             if self.lag_seconds is None
             else f"asynchronous standby, {self.lag_seconds:.1f} s behind"
         )
+        failovers = "failover" if len(self.rounds) == 1 else "failovers"
         longest = max(one.longest_gap_seconds for one in self.rounds)
         lines = [
-            f"{len(self.rounds)} failovers, {standby}, {self.clients} clients, {self.seconds:.0f} s, "
+            f"{len(self.rounds)} {failovers}, {standby}, {self.clients} clients, {self.seconds:.0f} s, "
             f"seed {self.seed}",
             f"{found.acknowledged:,} decisions and {found.rides_ended:,} ends of rides acknowledged: "
             f"{len(found.lost):,} decisions lost, {len(found.undone):,} ends lost, "

@@ -11,6 +11,7 @@ from psycopg.conninfo import make_conninfo
 from oltp.audit import audit
 from oltp.drill.clients import Told, clients_at_work
 from oltp.drill.findings import compare
+from oltp.drill.node import Node
 from oltp.drill.pair import DATABASE, Pair, open_pair
 from oltp.drill.result import Drilled, Round
 from oltp.drill.watch import Watchdog
@@ -74,12 +75,12 @@ def prepare(conninfo: str) -> None:
 
 def _round(number: int, pair: Pair, told: Told, load_seconds: float) -> Round:
     before, began = told.acknowledged, perf_counter()
+    victim = pair.primary  # of now: if it hangs, the watchdog is faster than we, and the other one leads
     watchdog = Watchdog(pair)
     try:
         time.sleep(load_seconds)
-        victim = pair.primary
         if not pair.synchronous:
-            _hold_back(pair)
+            _hold_back(victim)
         killed = perf_counter()
         victim.kill()
         promotion = watchdog.wait(PROMOTION_SECONDS_MAX)
@@ -96,17 +97,18 @@ def _round(number: int, pair: Pair, told: Told, load_seconds: float) -> Round:
         killed=victim.name,
         promoted=pair.primary.name,
         acknowledged=told.acknowledged - before,
-        noticed_seconds=promotion.noticed - killed,
+        hung=promotion.noticed < killed,
+        noticed_seconds=max(0.0, promotion.noticed - killed),
         promoted_seconds=promotion.promoted - promotion.noticed,
         longest_gap_seconds=told.longest_gap_seconds(began, over),
         rejoined_seconds=over - left,
     )
 
 
-def _hold_back(pair: Pair) -> None:
+def _hold_back(primary: Node) -> None:
     """Let the standby fall behind: whoever sends it the log is stopped, as a network would stop it. A kill
     takes stopped processes too."""
-    with pair.primary.connect() as connection:
+    with primary.connect() as connection:
         senders = connection.execute("SELECT pid FROM pg_stat_replication").fetchall()
     for (pid,) in senders:
         psutil.Process(pid).suspend()

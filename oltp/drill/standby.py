@@ -47,7 +47,7 @@ def open_standby(store: Store) -> Iterator[str]:
                 )
             yield node.cluster.conninfo(str(theirs["dbname"]))
         finally:
-            node.kill()
+            node.end()
             _drop_slot(primary, node.name)
 
 

@@ -57,6 +57,10 @@ class StandbyDied:
             and self.audit.passed
         )
 
+    @property
+    def as_promised(self) -> bool:
+        return self.passed
+
     def as_dict(self) -> dict[str, Any]:
         found = self.findings
         of_findings = {

@@ -10,19 +10,29 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import psutil
 import pytest
 
+from oltp.audit import AuditReport
+from oltp.cluster import Cluster, start
+from oltp.drill import keeper, rounds
+from oltp.drill.clients import Told
+from oltp.drill.findings import Findings
 from oltp.drill.pair import Pair, open_pair
-from oltp.drill.result import Drilled
+from oltp.drill.result import Drilled, Round
 from oltp.drill.rounds import drill
 from oltp.drill.standby_dies import standby_dies
-from oltp.drill.watch import HANG_SECONDS_MAX, Watchdog
+from oltp.drill.watch import HANG_SECONDS_MAX, Promotion, Watchdog
 from oltp.store import ensure_database
 from ridelake.__main__ import _run
 from ridelake.errors import CannotConnect
+
+REQUEST = UUID(int=7)
+TOO_LONG_FOR_A_SOCKET = "with blanks " * 8 + "too"
 
 
 @pytest.fixture
@@ -119,6 +129,59 @@ def test_a_fenced_primary_cannot_come_back_but_as_a_standby(pair: Pair):
     assert pair.protected
 
 
+def test_a_primary_that_a_supervisor_restarts_while_it_is_fenced_does_not_live_on(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+):
+    old, revived = pair.primary, []
+    rename = Path.rename
+
+    def too_late(self: Path, target: Path) -> Path:  # between the kill and the new name
+        monkeypatch.setattr(Path, "rename", rename)
+        assert start(old.cluster)
+        revived.append(old.cluster.server_pid())
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", too_late)
+    old.kill()
+    pair.fail_over()
+    assert len(revived) == 1
+    assert not [pid for pid in servers_in(old.folder) if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+    pair.rejoin()
+    assert pair.protected
+
+
+def test_a_primary_that_hung_and_was_replaced_before_the_kill_is_the_one_that_rejoins(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+):
+    """Else the kill would hit the new primary, which has no standby."""
+
+    class Quick(Watchdog):
+        def __init__(self, pair: Pair) -> None:
+            noticed = time.perf_counter()
+            pair.fail_over()
+            self.promotion = Promotion(noticed, time.perf_counter())
+
+        def wait(self, seconds: float) -> Promotion:
+            return self.promotion
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(rounds, "Watchdog", Quick)
+    done = rounds._round(1, pair, Told(), load_seconds=0.0)
+    assert (done.killed, done.hung, done.promoted, done.noticed_seconds) == ("a", True, "b", 0.0)
+    assert "a hung, and was killed" in done.line()
+    assert (pair.primary.name, pair.protected) == ("b", True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the kernel does not say what is mapped")
+def test_a_killed_server_leaves_no_shared_memory(pair: Pair):
+    for node in (pair.primary, pair.standby):
+        mapped = Path(f"/proc/{node.cluster.server_pid()}/maps").read_text()
+        assert str(node.cluster.data) in mapped  # there, and gone with the folder
+        assert "/dev/shm" not in mapped
+
+
 @pytest.mark.slow
 def test_what_the_old_primary_alone_had_is_gone_after_its_rewind(pair: Pair):
     old = pair.primary
@@ -161,8 +224,20 @@ def test_a_primary_that_hangs_is_killed_before_another_one_leads(pair: Pair):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "SIGKILL"])
-def test_a_drill_that_is_broken_off_leaves_no_server_and_no_folder(temporary: Path, ended_by: signal.Signals):
+@pytest.mark.parametrize(
+    ("ended_by", "inside"),
+    [
+        (signal.SIGINT, ""),
+        (signal.SIGKILL, ""),
+        (signal.SIGKILL, TOO_LONG_FOR_A_SOCKET),
+    ],
+    ids=["Ctrl-C", "SIGKILL", "SIGKILL, sockets elsewhere"],
+)
+def test_a_drill_that_is_broken_off_leaves_no_server_and_no_folder(
+    temporary: Path, ended_by: signal.Signals, inside: str
+):
+    temporary = temporary / inside
+    temporary.mkdir(exist_ok=True)
     running = subprocess.Popen(
         [sys.executable, "-m", "ridelake", "drill", "--rounds", "50"],
         stderr=subprocess.PIPE,
@@ -173,10 +248,31 @@ def test_a_drill_that_is_broken_off_leaves_no_server_and_no_folder(temporary: Pa
     assert running.stderr is not None
     assert "round 1" in running.stderr.readline()
     assert len(servers_in(temporary)) > 2
+    sockets = [Cluster(folder).socket_folder for folder in temporary.glob("*/[ab]")]
+    assert len(sockets) == 2
     running.send_signal(ended_by)
     running.communicate(timeout=60)
     assert running.returncode == (130 if ended_by is signal.SIGINT else -signal.SIGKILL)
     assert_nothing_is_left(temporary, seconds=0.0 if ended_by is signal.SIGINT else 30.0)
+    assert not [socket for socket in sockets if socket.exists()]
+
+
+@pytest.mark.parametrize(
+    ("args", "ended"),
+    [
+        ("/home/my user/bin/postgres -D /tmp/it/a/data", True),
+        ("/usr/bin/pg_rewind -D /tmp/it/a/fenced --no-sync", True),
+        ("postgres: b: walreceiver streaming 0/3000000", False),  # ends with its parent
+        ("/usr/bin/postgres -D /tmp/it2/a/data", False),
+        ("/usr/bin/tail -f /tmp/it/a/server.log", False),
+    ],
+)
+def test_the_keeper_ends_the_servers_of_its_folder_and_nothing_else(
+    args: str, ended: bool, monkeypatch: pytest.MonkeyPatch
+):
+    told = subprocess.CompletedProcess([], 0, stdout=f"  123 {args}\n")
+    monkeypatch.setattr(keeper.subprocess, "run", lambda *words, **options: told)
+    assert keeper.working_in(Path("/tmp/it")) == ([123] if ended else [])
 
 
 def test_a_drill_that_fails_leaves_no_server_and_no_folder(temporary: Path, monkeypatch: pytest.MonkeyPatch):
@@ -189,10 +285,19 @@ def test_a_drill_that_fails_leaves_no_server_and_no_folder(temporary: Path, monk
     assert_nothing_is_left(temporary)
 
 
+def test_a_disk_that_is_too_small_for_a_drill_is_told_before_it_begins(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("oltp.drill.pair.FREE_BYTES_MIN", 1 << 60)
+    assert _run(["drill"]) == 3
+    assert f"{temporary} has" in capsys.readouterr().err
+    assert_nothing_is_left(temporary)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--dsn", "host=nowhere"], "only ones that it has made itself"),
+        (["--dsn", "host=nowhere"], "leave --dsn and RIDELAKE_DSN out"),
         (["--standby-dies", "--async"], "a drill of its own"),
         (["--standby-dies", "--rounds", "2"], "a drill of its own"),
     ],
@@ -200,6 +305,36 @@ def test_a_drill_that_fails_leaves_no_server_and_no_folder(temporary: Path, monk
 def test_words_that_do_not_fit_are_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]):
     assert _run(["drill", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "found", "status"),
+    [
+        ([], {}, 0),
+        ([], {"lost": [REQUEST]}, 1),
+        (["--async"], {"lost": [REQUEST]}, 0),
+        (["--async"], {"doubled": [REQUEST]}, 1),
+        (["--async"], {"in_doubt": 2}, 1),
+    ],
+)
+def test_a_broken_promise_is_a_failure_and_a_loss_without_waiting_is_none(
+    words: list[str],
+    found: dict[str, object],
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    nothing = Findings(acknowledged=9, rides_ended=9, lost=[], undone=[], doubled=[], in_doubt=1, settled=1)
+    one = Round(1, "a", False, "b", 9, 0.1, 0.1, 0.1, 1.0)
+
+    def done(*, synchronous: bool, clients: int, seed: int, **more: object) -> Drilled:
+        lag_seconds = None if synchronous else 0.1
+        seen = replace(nothing, **found)
+        return Drilled((one,), seen, AuditReport((), 0.1), clients, seed, synchronous, lag_seconds, 1.0)
+
+    monkeypatch.setattr(rounds, "drill", done)
+    assert _run(["drill", *words]) == status
+    assert ("the promise is broken" in capsys.readouterr().err) is bool(status)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -172,6 +173,12 @@ def test_a_path_too_long_for_a_socket_works_all_the_same(tmp_path: Path):
         assert len(str(cluster.folder)) > SOCKET_FOLDER_MAX_BYTES
         assert answers(cluster)
     assert not cluster.socket_folder.exists() or not any(cluster.socket_folder.iterdir())
+
+
+def test_a_temporary_folder_that_is_too_long_as_well_is_left_for_tmp(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tempfile, "tempdir", f"/{'long' * 30}")
+    assert Cluster(Path(f"/{'home' * 30}")).socket_folder.parent == Path("/tmp")
+    assert Cluster(Path("/home")).socket_folder == Path("/home/socket")
 
 
 def test_a_path_with_spaces_and_quotes_works(tmp_path: Path):

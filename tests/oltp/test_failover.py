@@ -1,5 +1,6 @@
 """What a client sees of a failover: another server leads, and its requests go on."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from oltp import booking
 from oltp.drill.folder import wait_until
 from oltp.drill.pair import Pair, open_pair
 from oltp.drill.rounds import prepare
+from oltp.drill.standby import open_standby
 from oltp.pool import Pool
 from oltp.retry import STANDBY, UNREPLICATED, Patience, Retries, leaves_doubt, persist, retryable
 from oltp.simulate import draw_requests, riders_by_city
@@ -106,6 +108,20 @@ def test_a_call_that_meets_a_standby_is_sent_again_on_another_connection(calm: P
         with pytest.raises(Exception, match="read-only transaction"):
             pool.call(lambda connection: connection.execute("UPDATE drivers SET name = name"))
         assert pool.retries.by_reason[STANDBY] > 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the kernel does not say what is mapped")
+def test_a_standby_for_questions_leaves_no_shared_memory(calm: Pair):
+    store = open_database(calm.dsn)
+    primary = replace(store, conninfo=make_conninfo(calm.primary.conninfo, dbname="rides"))
+    with open_standby(primary) as dsn:
+        with psycopg.connect(dsn) as connection:
+            data = connection.execute("SHOW data_directory").fetchone()
+        assert data is not None
+        pid = (Path(data[0]) / "postmaster.pid").read_text().split("\n", 1)[0]
+        mapped = re.findall(r"/dev/shm/PostgreSQL\.\d+", Path(f"/proc/{pid}/maps").read_text())
+        assert mapped
+    assert not [name for name in mapped if Path(name).exists()]
 
 
 # ── What an answer is worth ─────────────────────────────────────────────────────────────────────
