@@ -26,7 +26,8 @@ class Recorder:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.selected = len(session.items)
-        self._write()
+        if self.selected:  # a misspelt selection must not cost the record of another run
+            self._write()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self._begun[nodeid] = monotonic()
@@ -50,7 +51,8 @@ class Recorder:
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             self.record.finish()
-        self._write()
+        if self.selected:
+            self._write()
 
     def _keep(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
         benchmark = getattr(item, "funcargs", {}).get("benchmark")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import pytest
 
@@ -35,8 +36,9 @@ def run(
     told: Callable[[Entry, int, int], None],
 ) -> Record:
     """Measure, keep the record at `path`, and give it: all there is, or a table of the user's. `told` hears
-    of every benchmark, its number and how many there are. Raises UsageError if `only` selects none; an
-    interrupt leaves a valid partial record."""
+    of every benchmark, its number and how many there are. Raises UsageError if `only` selects none, or the
+    record cannot be written; an interrupt leaves a valid partial record."""
+    _refuse_unwritable(path)
     folder = str(Path(bench.__file__).parent)
     record = Record.begin(scale, SEED, this_machine())
     recorder = Recorder(record, path, lambda entry: told(entry, len(record.figures), recorder.selected))
@@ -50,3 +52,15 @@ def run(
     if exit_code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise ProofFailed(f"✗ the benchmarks could not be run: pytest ended with {exit_code!r}")
     return record
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Before minutes are spent on what could not be kept."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}."):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path} ({error.strerror}): choose another file with --record"
+        ) from error

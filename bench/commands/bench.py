@@ -61,9 +61,14 @@ def bench(settings: Settings, scale: str | None, name: str | None, only: str | N
     for entry in advising(record):
         say("\n   ".join([entry.group, *(entry.figure or {})["advice"]]))
     measured = [entry for entry in record.figures if entry.status == "measured"]
-    say(f"{len(measured)} figures, {len(record.claims)} verdicts: {path}; draw them with `ridelake report`")
+    counts = f"{_counted(len(measured), 'figure')}, {_counted(len(record.claims), 'verdict')}"
+    say(f"{counts}: {path}; draw with `ridelake report`")
     if record.failed:
         raise ProofFailed(f"✗ {len(record.failed)} failed, and have no figure: {record.failed[0].why}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _tell(entry: "Entry", number: int, of: int) -> None:

@@ -122,6 +122,8 @@ def _create(key: str, types: dict[str, str]) -> Composed:
 
 def read_rows(path: Path) -> pa.Table:
     """A Parquet or a CSV file, whole. Raises BadInput."""
+    if not path.is_file():
+        raise BadInput(f"there is no file {path}")
     try:
         if path.suffix.lower() == ".parquet":
             return pq.read_table(path)

@@ -80,7 +80,7 @@ def test_a_table_that_is_not_there_and_a_file_that_is_none_are_a_line(
     for name, said in (
         ("public.nothing", "there is no table public.nothing"),
         (str(tmp_path / "no.parquet"), "cannot be read"),
-        (str(tmp_path / "none.csv"), "cannot be read"),
+        (str(tmp_path / "none.csv"), "there is no file"),
     ):
         assert _run(["bench", "--table", name, "--dsn", store.conninfo]) == 2
         assert said in capsys.readouterr().err

@@ -1,6 +1,8 @@
 """A record is whole or not there, is read as it was written, and the README says what the record says."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,8 @@ import records
 
 from bench.readme import PICTURE, README, RECORD, picture, readme_with
 from bench.record import read_record
-from ridelake.errors import BadInput
+from bench.run import run
+from ridelake.errors import BadInput, UsageError
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path):
@@ -27,6 +30,29 @@ def test_what_is_no_record_is_refused_with_a_sentence(text: str, tmp_path: Path)
     path.write_text(text)
     with pytest.raises(BadInput, match="record"):
         read_record(path)
+
+
+@pytest.mark.parametrize("path", ["/proc/record.json", "/dev/null/record.json"])
+def test_a_record_that_could_not_be_kept_is_refused_before_anything_is_measured(path: str):
+    with pytest.raises(UsageError, match=r"cannot write .*--record"):
+        run("quick", Path(path), "no_benchmark", None, lambda *told: None)
+
+
+def test_a_misspelt_selection_leaves_the_record_of_another_run(tmp_path: Path):
+    path = tmp_path / "record.json"
+    records.full().write(path)
+    before = path.read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-m", "ridelake", "bench", "--only", "no_benchmark", "--record", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert "no benchmark is called like 'no_benchmark'" in done.stderr
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["record.json"]
 
 
 def test_claims_come_in_the_order_of_their_numbers_and_failures_apart():
