@@ -9,6 +9,8 @@ every path is a few per cent slower. So a path is seen against the others of the
              It widens the interval of each path
     many     with forty paths, one in twenty is unlucky: what is told to have changed must have done so at a
              confidence that allows for all of them at once (Bonferroni)
+    tails    a moment can hit one path and no other, as a disk that is flushed while files are written does.
+             So what lies between runs has the tails of a Laplace distribution, and not those of a normal one
 
 What slows every path alike is therefore called drift, not a regression: two runs cannot tell it from a
 busier machine, and the comparison says so.
@@ -16,6 +18,7 @@ busier machine, and the comparison says so.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import log
 from statistics import NormalDist
 from typing import Literal
 
@@ -30,8 +33,10 @@ Floats = NDArray[np.float64]
 PERCENTILES = (50, 90, 99)
 OTHERS_MIN = 4  # fewer say nothing of how runs differ
 FALSE_ALARMS = 0.01  # of comparisons in which nothing has changed
+FALSE_ALARMS_OF_TAILS = 0.1  # the same, were the tails as heavy as a Laplace distribution's
 MEDIAN_OF_MEAN = 1.2533  # how much wider the median of normal noise spreads than its mean
 SPREAD_OF_MAD = 1.4826  # median absolute deviation → standard deviation, of normal noise
+LAPLACE_OF_DEVIATION = 1 / (SPREAD_OF_MAD * log(2))  # such a deviation → the scale of a Laplace distribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +95,17 @@ def changes_of(paths: Sequence[Path], threshold_of: Callable[[Path], float]) -> 
     measured = np.array([_log_ratio(path) for path in paths])
     noise = np.array([row.std() for row in draws])
     tail = (1 - CONFIDENCE) / 2
-    deviations = _deviations(len(paths))
     changes = []
     for index, path in enumerate(paths):
         others = np.arange(len(paths)) != index
-        shift, own, usual = measured[index], draws[index], 0.0
+        shift, own, usual, between = measured[index], draws[index], 0.0, 0.0
         if others.sum() >= OTHERS_MIN:
             between = _spread(measured[others], noise[others])
             own = own - np.median(draws[others], axis=0) + random.normal(0, between, RESAMPLES)
             shift = shift - np.median(measured[others])
             usual = _deviation(measured[others])
         low, high = np.exp(np.quantile(own, [tail, 1 - tail]))
-        far = abs(shift) > deviations * max(_noise(path), usual)
+        far = abs(shift) > _reach(len(paths), max(_noise(path), usual), between)
         told = {percent: _percentile_ratio(path, percent) for percent in PERCENTILES}
         changes.append(
             Change(path, float(np.exp(shift)), float(low), float(high), threshold_of(path), bool(far), told)
@@ -132,13 +136,19 @@ def drift_of(paths: Sequence[Path]) -> Drift | None:
     if len(paths) <= OTHERS_MIN:
         return None
     measured = np.array([_log_ratio(path) for path in paths])
-    least = np.exp(_deviations(len(paths)) * _deviation(measured))
+    noise = np.array([_noise(path) for path in paths])
+    least = np.exp(_reach(len(paths), _deviation(measured), _spread(measured, noise)))
     return Drift(float(np.exp(np.median(measured))), len(paths), float(least))
 
 
-def _deviations(paths: int) -> float:
-    """How many standard deviations from the others one of so many has to be."""
-    return NormalDist().inv_cdf(1 - FALSE_ALARMS / (2 * max(1, paths)))
+def _reach(paths: int, usual: float, between: float) -> float:
+    """How far from the others one of so many has to be: beyond what is normal, with the standard deviation
+    `usual`, and beyond what befalls a single path between runs, of which `between` is the deviation."""
+    each = max(1, paths)
+    return max(
+        NormalDist().inv_cdf(1 - FALSE_ALARMS / each / 2) * usual,
+        log(each / FALSE_ALARMS_OF_TAILS) * between * LAPLACE_OF_DEVIATION,
+    )
 
 
 def _spread(measured: Floats, noise: Floats) -> float:
