@@ -28,7 +28,7 @@ check: $(READY)  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## all figures, in a quarter of an hour; `ridelake bench` takes six minutes, and --quick one
+bench: $(READY)  ## all figures, which takes its time; `ridelake bench` takes six minutes, and --quick one
 	$(BIN)/pytest bench --scale full --benchmark-columns=min,median,max,rounds
 
 clean:

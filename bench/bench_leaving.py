@@ -79,7 +79,7 @@ def _tell_sizes(figure: Figure, sizes: Sequence[int], asked: Mapping[str, list[C
         for ratio in of_one:
             figure.ratio(ratio)
     last = {name: of_one[-1] for name, of_one in ratios.items()}
-    figure.advice.append(by_size(sizes[-1], last, crossings))
+    figure.advise(by_size(sizes[-1], last, crossings))
     ordered = sorted(asked, key=lambda name: -last[name].median)
     figure.table(
         "Postgres' time in units of DuckDB's",
@@ -100,7 +100,7 @@ def _tell_ranges(figure: Figure, rides: int, ranges: Ranges) -> None:
     number, whole, scanned = (
         _crossing(list(contests), list(contests.values()), rows) for contests, rows in ways.values()
     )
-    figure.advice.append(by_range(rides, number, whole, scanned))
+    figure.advise(by_range(rides, number, whole, scanned))
     ratios = {
         name: [_ratio(one, rows) for one in contests.values()] for name, (contests, rows) in ways.items()
     }
@@ -115,9 +115,7 @@ def _tell_freshness(figure: Figure, found: Freshness) -> None:
     now_over_last = figure.ratio(found.contest.ratio(NOW, LAST))
     rows_over_now = figure.ratio(found.contest.ratio(ROWS, NOW))
     seconds = {name: found.contest.median_seconds(name) for name in (ROWS, LAST, NOW)}
-    figure.advice.append(
-        by_freshness(found.rides, found.epoch_seconds, now_over_last, rows_over_now, seconds[NOW])
-    )
+    figure.advise(by_freshness(found.rides, found.epoch_seconds, now_over_last, rows_over_now, seconds[NOW]))
     figure.table(
         f"A sum over all rides, {found.rides:,} of them new",
         [{"of": name, "seconds": taken} for name, taken in seconds.items()],

@@ -162,9 +162,9 @@ class Figure:
     def doubt(self, words: str) -> None:
         self.doubts.append(words)
 
-    def advise(self, sentences: Sequence[str]) -> None:
+    def advise(self, sentence: str) -> None:
         """What the figure means for who has to decide: told at the end of a run, and first on the page."""
-        self.advice = list(sentences)
+        self.advice.append(sentence)
 
     def close(self) -> None:
         """Raises AssertionError if nothing was checked."""

@@ -39,7 +39,7 @@ def _of(some: Mapping[str, Ratio], ratios: Mapping[str, Ratio]) -> str:
 
 
 def _overtaken(crossings: list[Crossing]) -> str:
-    """From where on those that are ahead have been: half of them, and the last."""
+    """From where on those that are ahead have been, or half of them."""
     places = sorted(one.at for one in crossings)
     first, last = crossings[0].first, places[-1]
     if last == 0:
