@@ -19,7 +19,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from lakehouse.columns import Column, arrow_schema, read_columns
 from lakehouse.epoch import TableState, Token
 from lakehouse.layout import STORE_TABLES, UNKNOWN, Layout
-from ridelake.errors import BadInput, UsageError
+from ridelake.errors import BadInput, CannotConnect, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +161,10 @@ def refusing_bad_tables() -> Iterator[None]:
     except errors.UndefinedTable as error:
         raise BadInput(f"{error.diag.message_primary}, it was dropped a moment ago: run it again") from error
     except errors.InsufficientPrivilege as error:
+        if error.diag.source_file == "controldata_utils.c":  # the system's refusal, which has the same code
+            raise CannotConnect(
+                f"{error.diag.message_primary}: let the server's user pass through the folders above its data"
+            ) from error
         raise UsageError(
             f"{error.diag.message_primary}: connect as the role that owns it, or grant this one SELECT on it"
             " and USAGE of its schema"

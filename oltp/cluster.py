@@ -22,7 +22,7 @@ from types import MappingProxyType
 import psutil
 from psycopg.conninfo import make_conninfo
 
-from oltp.programs import give, run, server_account
+from oltp.programs import give, open_the_way, run, server_account
 from ridelake.errors import CannotConnect
 
 # sockaddr_un holds 107 bytes, and Postgres appends "/.s.PGSQL.5432" to the folder.
@@ -91,6 +91,7 @@ def start(cluster: Cluster, settings: Mapping[str, str] = MappingProxyType({})) 
     """Make the cluster if it is not there, and start its server if it does not run, with `settings` on top
     of its configuration. The caller sees to it that nobody else does the same. True if it was started."""
     if cluster.server_pid() is not None:
+        open_the_way(cluster.folder)  # somebody may have closed it since
         return False
     account = server_account(cluster.folder, cluster.data)
     if not cluster.data.exists():

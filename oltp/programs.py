@@ -38,11 +38,19 @@ def server_account(home: Path, data: Path) -> int | None:
         return None
     account = data.stat().st_uid if data.exists() else _system_user(SYSTEM_USER)
     give(home, account)
+    open_the_way(home)
+    return account
+
+
+def open_the_way(home: Path) -> None:
+    """Let the server's user pass through the folders above its own and its programs', which root's may be
+    closed to others."""
+    if os.geteuid() != 0:
+        return
     for folder in [*home.parents, *binaries().parents]:
         mode = folder.stat().st_mode
         if not mode & 0o001:
             folder.chmod(mode | 0o001)  # passing through, not listing
-    return account
 
 
 def _system_user(name: str) -> int:

@@ -25,7 +25,6 @@ REAL_DATA = Path(os.environ.get("RIDELAKE_TEST_DATA", Path(__file__).parents[2] 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 RUN_HOME = "RIDELAKE_TEST_HOME"
 SEEDED_RIDES = 2_000
-DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 _numbers = itertools.count()
 
 
@@ -33,11 +32,14 @@ def pytest_report_header() -> str:
     return f"real trip files: {REAL_DATA if REAL_DATA.is_dir() else 'none (set RIDELAKE_TEST_DATA)'}"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest asks itself where temporary folders go
 def pytest_configure(config: pytest.Config) -> None:
-    """A home for the run's server, which parallel workers inherit by its name. Not in pytest's temporary
-    folder: each run of pytest takes away others' right to pass through that, the server's included."""
+    """A home for the run's server, which parallel workers inherit by its name, and the temporary folders in
+    it. Not in pytest's own: each run of pytest, be it another project's, takes away others' right to pass
+    through that, a server's included."""
     if not hasattr(config, "workerinput"):
         os.environ[RUN_HOME] = tempfile.mkdtemp(prefix="ridelake-tests-")
+        config.option.basetemp = config.option.basetemp or str(Path(os.environ[RUN_HOME], "tmp"))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

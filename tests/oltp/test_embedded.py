@@ -14,6 +14,7 @@ import psutil
 import psycopg
 import pytest
 
+from lakehouse.source import refusing_bad_tables
 from oltp import embedded
 from oltp.cluster import SOCKET_FOLDER_MAX_BYTES, Cluster
 from oltp.embedded import open_cluster
@@ -157,6 +158,20 @@ def test_down_while_others_use_it_stops_it_when_they_leave(home: Path):
     assert answers(cluster)
     leave(user)
     assert gone(cluster)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
+def test_a_way_that_was_closed_to_the_server_is_said_and_open_for_the_next_user(home: Path):
+    def its_own_file(cluster: Cluster) -> None:
+        with psycopg.connect(cluster.conninfo("postgres")) as connection, refusing_bad_tables():
+            connection.execute("SELECT system_identifier FROM pg_control_system()")
+
+    with open_cluster(home) as cluster:
+        home.parent.chmod(0o700)
+        with pytest.raises(CannotConnect, match="let the server's user pass through"):
+            its_own_file(cluster)
+        with open_cluster(home):
+            its_own_file(cluster)
 
 
 def test_a_half_made_cluster_is_made_anew(home: Path):
