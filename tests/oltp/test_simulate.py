@@ -1,5 +1,5 @@
-"""A simulation does what it says: the same seed, the same wishes; every request counted once, whatever
-happens to clients and connections; latencies that leave nobody out."""
+"""A simulation counts every request once and audits the store, whatever happens to clients, connections and
+the server; and its command tells that."""
 
 import io
 import itertools
@@ -9,33 +9,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from uuid import UUID
 
-import numpy as np
 import pytest
 from rich.console import Console
 
 from oltp import booking, moves
 from oltp.cluster import start
 from oltp.embedded import open_cluster
-from oltp.places import cities
 from oltp.seed import seed_rides
-from oltp.simulate import Simulated, draw_requests, fates, simulate
-from oltp.simulate.agenda import Agenda, Arrivals
-from oltp.simulate.demand import DAY_REQUESTS, EVENING, MORNING, draw_wishes, zone_shares
+from oltp.simulate import Simulated, fates, simulate
 from oltp.simulate.live import Screen
 from oltp.simulate.request_ids import RequestIds
 from oltp.simulate.run import Moment
-from oltp.simulate.tally import BUCKETS, Latencies, Tally
 from oltp.store import Store, ensure_database, open_database
 from ridelake.errors import CannotConnect, ProofFailed
 from ridelake.ride import Decision, Outcome, RideRequest, new_request_id
 
-RIDERS_OF = {1: [1, 2, 3], 2: list(range(10, 20)), 3: list(range(20, 60)), 4: [60]}
 ONE_BY_ONE = {"clients": 5}
 BATCH = {"clients": 24, "batch": True}
 both_modes = pytest.mark.parametrize("how", [ONE_BY_ONE, BATCH], ids=["one by one", "batch"])
@@ -44,12 +37,6 @@ both_modes = pytest.mark.parametrize("how", [ONE_BY_ONE, BATCH], ids=["one by on
 def rows(store: Store, query: str) -> list[tuple]:
     with store.connect() as connection:
         return connection.execute(query.encode()).fetchall()
-
-
-def asked(store: Store) -> list[tuple]:
-    """What the requests asked for, in the order of their ids, which is that of the time."""
-    wanted = "rider_id, pickup_zone_id, dropoff_zone_id, distance_metres, fare_cents"
-    return rows(store, f"SELECT {wanted} FROM requests ORDER BY request_id")
 
 
 # ── Counting ────────────────────────────────────────────────────────────────────────────────────
@@ -191,127 +178,6 @@ def test_a_run_right_after_a_killed_one_says_why_nobody_is_free(seeded_store: St
     assert "scarce" not in done.stderr
 
 
-# ── Demand ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_one_client_with_one_seed_asks_for_the_same_rides_every_time(seeded_store: Store):
-    simulate(seeded_store, rides=100, clients=1, seed=8)
-    first = asked(seeded_store)
-    forget_requests(seeded_store)
-    simulate(seeded_store, rides=100, clients=1, seed=8)
-    assert asked(seeded_store) == first
-    forget_requests(seeded_store)
-    simulate(seeded_store, rides=100, clients=1, seed=9)
-    assert asked(seeded_store) != first
-
-
-def test_a_seed_asks_for_the_same_rides_however_many_clients_share_them(seeded_store: Store):
-    simulate(seeded_store, rides=100, clients=1, seed=8)
-    first = asked(seeded_store)
-    forget_requests(seeded_store)
-    simulate(seeded_store, rides=100, clients=20, batch=True, seed=8)
-    assert Counter(asked(seeded_store)) == Counter(first)
-
-
-def test_a_day_has_its_hours_in_order_and_its_rush_hours():
-    wishes = list(
-        itertools.islice(draw_wishes(np.random.default_rng(1), RIDERS_OF, new_request_id), DAY_REQUESTS)
-    )
-    hours = [wish.hour for wish in wishes]
-    assert hours == sorted(hours)
-    assert set(hours) == set(range(24))
-    assert hours.count(18) > 2 * hours.count(3)
-
-
-def test_requests_stay_within_the_city_of_their_rider():
-    city_of = {zone.zone_id: city.city_id for city in cities() for zone in city.zones}
-    for request in itertools.islice(draw_requests(np.random.default_rng(2), RIDERS_OF), 3_000):
-        home = city_of[request.pickup_zone_id]
-        assert request.rider_id in RIDERS_OF[home]
-        assert city_of[request.dropoff_zone_id] == home
-
-
-def test_other_zones_are_hot_at_other_hours_and_evening_is_the_way_back():
-    for city in cities():
-        zone_ids, morning = zone_shares(city, MORNING)
-        _, evening = zone_shares(city, EVENING)
-        assert morning.sum() == pytest.approx(1)
-        assert np.argsort(morning).tolist() != np.argsort(evening).tolist()
-        if len(zone_ids) > 100:  # of many zones the hottest one has many times its equal share
-            assert morning.max() > 10 / len(zone_ids)
-
-
-# ── Latency and pace ────────────────────────────────────────────────────────────────────────────
-
-
-def test_percentiles_of_the_tally_are_within_one_percent():
-    tally = Tally()
-    seconds = np.exp(np.random.default_rng(1).normal(-6, 1.5, 20_000))
-    for value in seconds.tolist():
-        tally.decided(Outcome.ASSIGNED, value)
-    counted = tally.seen().latencies
-    for share in (0.01, 0.5, 0.9, 0.99, 0.999):
-        exact = np.quantile(seconds, share, method="inverted_cdf") * 1e3
-        assert counted.milliseconds(share) == pytest.approx(exact, rel=0.01)
-    assert counted.milliseconds(1.0) == pytest.approx(seconds.max() * 1e3, rel=0.01)
-    assert counted.seconds_max == seconds.max()
-    assert len(counted.counts) == BUCKETS
-    assert Latencies([0] * BUCKETS, 0.0).milliseconds(0.5) == 0.0
-
-
-def test_arrivals_are_a_poisson_process_of_the_rate_and_the_seed():
-    first, again = (
-        np.array([arrivals.gap_seconds() for _ in range(20_000)])
-        for arrivals in (Arrivals(np.random.default_rng(5), 200) for _ in range(2))
-    )
-    assert (first == again).all()
-    assert first.mean() == pytest.approx(1 / 200, rel=0.03)
-    assert first.std() == pytest.approx(first.mean(), rel=0.03)  # as only the exponential has it
-
-
-def test_millions_who_were_not_served_are_counted_at_once():
-    nobody = iter(())
-    arrivals = Arrivals(np.random.default_rng(1), 1_000_000)
-    agenda = Agenda(nobody, nobody, arrivals, rides=None, seconds=3_600)
-    agenda.begin()
-    began = time.perf_counter()
-    count = agenda.overdue(agenda.began + 3_600)
-    assert time.perf_counter() - began < 1
-    assert count == pytest.approx(3.6e9, rel=1e-3)
-    few = Agenda(nobody, nobody, arrivals, rides=7, seconds=None)
-    few.begin()
-    assert few.overdue(few.began + 3_600) == 7
-    assert few.overdue(few.began) == 0
-
-
-def test_an_open_loop_within_reach_ends_on_time(seeded_store: Store):
-    done = simulate(seeded_store, seconds=2, rate=40, clients=12)
-    assert done.loop == "open"
-    assert 50 < done.requested < 115
-    assert done.overdue is not None
-    assert done.overdue <= 2
-    assert done.seconds < 3.5
-
-
-@both_modes
-def test_an_open_loop_out_of_reach_skips_nobody_and_hides_no_wait(seeded_store: Store, how: dict):
-    done = simulate(seeded_store, rides=300, rate=50_000, **{**how, "clients": 2})
-    assert done.requested == 300
-    assert done.behind_seconds is not None
-    assert done.behind_seconds > 0.5 * done.seconds, "the last one began when nearly all were through"
-    half = done.seconds * 1e3 / 2
-    assert done.latency_ms_p50 == pytest.approx(half, rel=0.5), "whoever waited for a client waited"
-    assert done.latency_ms_max > 1.5 * half
-
-
-def test_an_open_loop_that_stops_by_the_clock_tells_who_was_not_served(seeded_store: Store):
-    done = simulate(seeded_store, seconds=1, rate=5_000, clients=2)
-    assert done.overdue is not None
-    assert 4_000 < done.requested + done.overdue < 6_000
-    assert done.behind_seconds is not None
-    assert 0.5 < done.behind_seconds < 1
-
-
 # ── Connections that break ──────────────────────────────────────────────────────────────────────
 
 
@@ -429,8 +295,3 @@ def test_the_screen_fits_a_terminal_of_any_width(seeded_store: Store):
         text = console.file.getvalue()
         assert "rides/s on average" in text
         assert "behind" in text
-
-
-def forget_requests(store: Store) -> None:
-    with store.connect() as connection:
-        connection.execute("TRUNCATE requests")

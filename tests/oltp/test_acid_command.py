@@ -1,0 +1,219 @@
+"""The command `acid`: what it tells, that it fails where the store or a level lets through more than is said,
+and that nothing stays on the server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from psycopg.conninfo import make_conninfo
+
+from oltp.acid.real import RealWorld
+from oltp.acid.scratch import PREFIX, scratch_on
+from oltp.acid.spec import read_cases
+from oltp.acid.strategies import STRATEGIES, Anomaly
+from oltp.cluster import Cluster
+from oltp.commands.acid import acid as command
+from oltp.commands.acid import riders_of
+from ridelake.errors import CannotConnect, ProofFailed
+from ridelake.settings import LakeAddress, Settings
+
+TENANT = f"tenant_of_acid_{os.getpid()}"
+
+
+@pytest.fixture(scope="module")
+def tenant(cluster: Cluster) -> Iterator[str]:
+    """The server, for a role that may make databases and nothing else; whatever it leaves is its own."""
+    with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {TENANT} LOGIN CREATEDB")
+        yield make_conninfo(cluster.conninfo("postgres"), user=TENANT)
+        for name in left_behind(cluster):
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        admin.execute(f"DROP ROLE {TENANT}")
+
+
+def left_behind(cluster: Cluster) -> list[str]:
+    """Databases of the tenant."""
+    with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
+        rows = admin.execute(
+            "SELECT datname FROM pg_database JOIN pg_roles ON pg_roles.oid = datdba WHERE rolname = %s",
+            (TENANT,),
+        )
+        return [name for (name,) in rows.fetchall()]
+
+
+def acid(home: Path, dsn: str, *arguments: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "ridelake", "acid", "--home", str(home), "--dsn", dsn, *arguments]
+    environment = {**os.environ, "COLUMNS": "100"}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_the_command_tells_everything_in_json_and_leaves_nothing(
+    cluster: Cluster, tenant: str, tmp_path: Path
+):
+    run = acid(tmp_path, tenant, "--rivals", "6", "--drivers", "2", "--rounds", "2", "--json")
+    out, said = run.communicate(timeout=60)
+    assert run.returncode == 0, said
+    told = json.loads(out)
+    assert told["store_holds"] is True
+    assert told["rules"]["riders"] == 3
+    assert [one["strategy"] for one in told["strategies"]] == [one.name for one in STRATEGIES]
+    assert set(told["strategies"][0]["anomalies"]) == set(Anomaly)
+    assert told["strategies"][0]["isolation"] is None
+    assert told["strategies"][-1]["audit"]["passed"] is True
+    for one in told["strategies"]:
+        assert {"aborts", "retries", "rides", "rides_per_second", "as_said", "why"} <= set(one)
+    assert left_behind(cluster) == []
+    assert list(tmp_path.iterdir()) == [], "a DSN needs no home"
+
+
+def test_the_command_tells_hermitage_in_json_and_leaves_nothing(
+    cluster: Cluster, tenant: str, tmp_path: Path
+):
+    run = acid(tmp_path, tenant, "--hermitage", "--json")
+    out, said = run.communicate(timeout=60)
+    assert run.returncode == 0, said
+    told = json.loads(out)
+    assert told["as_expected"] is True
+    assert len(told["cases"]) == 14
+    skew = next(case for case in told["cases"] if case["case"] == "G2-item")
+    assert [level["seen"] for level in skew["levels"].values()] == ["anomaly", "anomaly", "40001"]
+    assert left_behind(cluster) == []
+
+
+def test_ctrl_c_leaves_nothing(cluster: Cluster, tenant: str, tmp_path: Path):
+    run = acid(tmp_path, tenant, "--rounds", "1000")
+    wait_until_it_is_on(cluster)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=20)
+    assert run.returncode == 130, said
+    assert "Traceback" not in said
+    assert left_behind(cluster) == []
+
+
+def test_what_a_killed_run_left_is_cleared_by_the_next(cluster: Cluster, tenant: str, tmp_path: Path):
+    run = acid(tmp_path, tenant, "--rounds", "1000")
+    wait_until_it_is_on(cluster)
+    run.kill()
+    run.communicate(timeout=20)
+    until = time.monotonic() + 20
+    while left_behind(cluster) and time.monotonic() < until:  # its sessions take a moment to end
+        with scratch_on(tenant):
+            pass
+    assert left_behind(cluster) == []
+
+
+def test_a_run_under_way_is_not_cleared_away_by_another(cluster: Cluster, tenant: str):
+    with scratch_on(tenant), scratch_on(tenant):
+        assert len(left_behind(cluster)) == 2
+    assert left_behind(cluster) == []
+
+
+def test_a_role_that_may_not_make_a_database_is_told_so_in_one_line(
+    cluster: Cluster, tenant: str, tmp_path: Path
+):
+    with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
+        admin.execute(f"ALTER ROLE {TENANT} NOCREATEDB")
+    try:
+        run = acid(tmp_path, tenant)
+        out, said = run.communicate(timeout=30)
+    finally:
+        with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
+            admin.execute(f"ALTER ROLE {TENANT} CREATEDB")
+    assert run.returncode == CannotConnect.exit_code
+    assert out == ""
+    assert said.count("\n") == 1
+    assert "CREATEDB" in said
+
+
+def test_an_anomaly_of_the_store_fails_the_command(cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(RealWorld, "next_round", lambda self: None)  # holds that nobody captures
+    done = called_here(cluster, "--rivals", "2", "--rounds", "1")
+    assert isinstance(done.exception, ProofFailed)
+    assert "✗ store" in done.output
+
+
+def test_a_level_that_lets_through_more_fails_the_command(cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
+    cases = read_cases("""
+case odd: expects the impossible
+    T1: SELECT id, value FROM test WHERE id = 1 | 1=>99
+    T1: COMMIT
+    verdict                                     | prevented""")
+    monkeypatch.setattr("oltp.acid.spec.hermitage_cases", lambda: cases)
+    done = called_here(cluster, "--hermitage")
+    assert isinstance(done.exception, ProofFailed)
+    assert "0 of 3 are as expected" in done.output
+    assert "→ 1=>10, expected 1=>99" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_the_tables_break_no_word_on_a_terminal_of_any_width(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, columns: int
+):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    done = called_here(cluster, "--rivals", "3", "--rounds", "1", "--think-ms", "0")
+    assert done.exception is None
+    assert max(len(line.rstrip()) for line in done.stdout.splitlines()) <= columns
+    lines = done.stdout.split("\n\n")[1].splitlines()
+    words = {word.strip(",") for line in lines for word in line.split()}
+    assert {word for one in STRATEGIES for word in one.name.replace(",", "").split()} <= words
+    assert {"driver", "twice", "paid", "unpaid", "debit", "lost", "rides"} <= words
+    assert ("retries" in words) == (columns >= 80)
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_the_matrix_breaks_no_word_either(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, columns: int):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    done = called_here(cluster, "--hermitage")
+    table = done.stdout.split("\n\n")[0]
+    assert {"SERIALIZABLE", "REPEATABLE", "COMMITTED", "G-single-write", "prevented"} <= set(table.split())
+    assert max(len(line.rstrip()) for line in table.splitlines()) <= columns
+
+
+@pytest.mark.parametrize(
+    ("rivals", "riders"),
+    [
+        (2, "1 rider with two phones"),
+        (3, "1 rider with two phones and 1 with one"),
+        (5, "2 riders with two phones each and 1 with one"),
+        (16, "8 riders with two phones each"),
+    ],
+)
+def test_it_is_said_how_many_riders_have_two_phones(rivals: int, riders: str):
+    assert riders_of(rivals) == riders
+
+
+def called_here(cluster: Cluster, *arguments: str):
+    settings = Settings(Path("/nowhere"), LakeAddress.at("/nowhere"), cluster.conninfo("postgres"))
+    return CliRunner().invoke(command, arguments, obj=settings)
+
+
+@pytest.mark.parametrize("dsn", ["???", "host=/nowhere"])
+def test_a_server_that_is_not_there_is_one_line(dsn: str):
+    with pytest.raises(CannotConnect):
+        with scratch_on(dsn):
+            pass
+
+
+def wait_until_it_is_on(cluster: Cluster) -> None:
+    """Until rivals of the tenant are connected to its scratch database."""
+    until = time.monotonic() + 20
+    with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
+        while time.monotonic() < until:
+            found = admin.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND starts_with(datname, %s)",
+                (TENANT, PREFIX),
+            ).fetchone()
+            if found is not None and found[0] > 10:
+                return
+            time.sleep(0.05)
+    raise AssertionError("the command has not begun")
