@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ridelake.errors import NotReady, ProofFailed
+from ridelake.errors import NotReady, ProofFailed, UsageError
 from ridelake.screen import note, say, say_table
 from ridelake.settings import Settings
 
@@ -18,8 +18,8 @@ DEFAULT_RECORD = Path("ridelake-bench.json")
 
 
 @click.command()
-@click.option("--quick", "scale", flag_value="quick", help="Every claim, in a minute.")
-@click.option("--full", "scale", flag_value="full", help="All there is; takes its time.")
+@click.option("--quick", is_flag=True, help="Every claim, in a minute.")
+@click.option("--full", is_flag=True, help="All there is; takes its time.")
 @click.option(
     "--table",
     "name",
@@ -37,12 +37,17 @@ DEFAULT_RECORD = Path("ridelake-bench.json")
     help="The file to keep what is found in; whole after each benchmark.",
 )
 @click.pass_obj
-def bench(settings: Settings, scale: str | None, name: str | None, only: str | None, path: Path) -> None:
+def bench(
+    settings: Settings, quick: bool, full: bool, name: str | None, only: str | None, path: Path
+) -> None:
     """Measure this machine: the lecture's claims, the store, the lake, the engines, in six minutes.
 
     It measures a store and a lake of its own, in a temporary folder. Draw what it has found with
     `ridelake report`. Exit 1 if an answer was wrong or a benchmark failed.
     """
+    if quick and full:
+        raise UsageError("--quick and --full are two scales: choose one of them")
+    scale = "quick" if quick else "full" if full else "default"
     try:
         from bench.leaving.advice import advising
         from bench.own.subject import subject_of
@@ -55,7 +60,7 @@ def bench(settings: Settings, scale: str | None, name: str | None, only: str | N
         if name is not None:
             folder = opened.enter_context(TemporaryDirectory(prefix="ridelake-bench-"))
             subject = opened.enter_context(subject_of(settings, name, Path(folder)))
-        record = run(scale or "default", path, only, subject, _tell)
+        record = run(scale, path, only, subject, _tell)
     for doubt in record.doubts:
         note(f"doubt: {doubt}")
     for entry in advising(record):

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 import records
+from click.testing import CliRunner
 
+from bench.commands.bench import bench
 from bench.readme import PICTURE, README, RECORD, picture, readme_with
 from bench.record import read_record
 from bench.run import run
 from ridelake.errors import BadInput, UsageError
+from ridelake.settings import LakeAddress, Settings
 
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path):
@@ -57,6 +60,13 @@ def test_a_misspelt_selection_leaves_the_record_of_another_run(tmp_path: Path):
     assert "no benchmark is called like 'no_benchmark'" in done.stderr
     assert path.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_two_scales_at_once_are_refused(tmp_path: Path):
+    settings = Settings(tmp_path, LakeAddress.at(tmp_path))
+    done = CliRunner().invoke(bench, ["--quick", "--full"], obj=settings)
+    assert isinstance(done.exception, UsageError)
+    assert "choose one of them" in str(done.exception)
 
 
 def test_claims_come_in_the_order_of_their_numbers_and_failures_apart():
