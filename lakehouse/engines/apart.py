@@ -36,7 +36,10 @@ CANCEL_SECONDS = 5.0
 LEAVE_SECONDS = 10.0
 
 # Daft and others would tell their makers that they were imported.
-ENVIRONMENT = ("env", "DO_NOT_TRACK=1")
+SILENT = "DO_NOT_TRACK=1"
+# Where an engine is to put what does not fit in memory: in a folder that goes with its process. Left to
+# itself, Polars writes to /var/tmp, and what an ended process has written there stays.
+SPILL_FOLDERS = ("TMPDIR", "POLARS_OOC_SPILL_DIR")
 PROGRAM = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
@@ -62,10 +65,11 @@ class Apart:
         """Start the child and do not wait for it."""
         self._folder = tempfile.TemporaryDirectory(prefix=f"ridelake-{self.name}-")
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by _end)
+        environment = ["env", SILENT, *(f"{name}={self._folder.name}" for name in SPILL_FOLDERS)]
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [*ENVIRONMENT, sys.executable, "-c", PROGRAM, json.dumps(sys.path), str(theirs.fileno())],
+                [*environment, sys.executable, "-c", PROGRAM, json.dumps(sys.path), str(theirs.fileno())],
                 cwd=self._folder.name,
                 stdin=subprocess.DEVNULL,
                 stdout=self._said,
@@ -75,7 +79,7 @@ class Apart:
             )
         self._socket = ours
         self._stream = ours.makefile("rwb", BUFFER_BYTES)
-        self._send(*self._what, self._folder.name)
+        self._send(*self._what)
 
     def ready(self) -> None:
         """Wait until the engine is open. Raises what it raised."""

@@ -13,6 +13,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from chdb import ChdbError
@@ -37,6 +38,9 @@ SETTINGS = {
     "storage_file_read_method": "'pread'",  # what is read can be counted; what is mapped cannot
     "readonly": "1",  # the last one: no setting can be changed after it
 }
+# Of the machine's memory, before it sorts and groups by way of the disk. This is ClickHouse's own default;
+# but as a ratio it comes to nothing in chDB 4.4, and in bytes it does.
+MEMORY_SHARE = 0.5
 
 UTC_TYPE, LOCAL_TYPE = "DateTime64(6, 'UTC')", "DateTime64(6)"
 
@@ -104,7 +108,7 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[ChDB]:
                 )
             merged = _string("^({})$".format("|".join(parts)))
             _create(session, f"TABLE {_quoted(name)} ENGINE = Merge(currentDatabase(), {merged})")
-        for setting, value in SETTINGS.items():
+        for setting, value in (_spilling() | SETTINGS).items():
             if setting == "readonly" and has_ride_table(epoch):
                 view = with_decimals(checked("chdb", ride_table_query(), epoch.tables)).sql(
                     dialect="clickhouse"
@@ -115,6 +119,15 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[ChDB]:
     finally:
         with suppress(ChdbError):
             session.close()
+
+
+def _spilling() -> dict[str, str]:
+    memory = int(psutil.virtual_memory().total * MEMORY_SHARE)
+    settings = {}
+    for work in ("sort", "group_by"):
+        settings[f"max_bytes_ratio_before_external_{work}"] = "0"
+        settings[f"max_bytes_before_external_{work}"] = str(memory)
+    return settings
 
 
 def _columns(session: Any, location: str) -> str:

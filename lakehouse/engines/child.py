@@ -27,8 +27,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=int(sys.argv[2])) as talk, talk.makefile("rwb", BUFFER_BYTES) as both:
         stream = cast(BinaryIO, both)
-        name, settings, epoch, folder = pickle.load(stream)
-        tempfile.tempdir = folder  # what an engine spills goes when we go, however we go
+        name, settings, epoch = pickle.load(stream)
         try:
             engine_module = import_module(f"lakehouse.engines.{name}")
             with engine_module.opened(settings, epoch) as engine:

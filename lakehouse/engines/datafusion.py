@@ -11,8 +11,9 @@ from functools import lru_cache, reduce
 from pathlib import Path
 
 import datafusion
+import psutil
 import pyarrow as pa
-from datafusion import SessionConfig, SessionContext, SQLOptions
+from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
 from sqlglot import exp
 
 from lakehouse.engines import NO_PARAMETERS, has_ride_table, ride_table_query
@@ -22,6 +23,8 @@ from lakehouse.epoch import Epoch
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
 
+# Of the machine's memory, before it writes to disk: what DuckDB takes, too.
+MEMORY_SHARE = 0.8
 READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
 
 
@@ -61,7 +64,9 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[DataFusion]:
     # Without the switch a filter is applied after all columns of a row group have been decoded.
     config = SessionConfig().set("datafusion.execution.parquet.pushdown_filters", "true")
     config = config.set("datafusion.execution.time_zone", "UTC")
-    context = SessionContext(config)
+    # With no pool it knows no limit, and would be ended by the kernel where it can spill.
+    memory = int(psutil.virtual_memory().total * MEMORY_SHARE)
+    context = SessionContext(config, RuntimeEnvBuilder().with_disk_manager_os().with_fair_spill_pool(memory))
     for name, table in epoch.tables.items():
         # As a URL: in a path, [ and * would be a pattern.
         scans = [context.read_parquet(Path(location).as_uri()) for location in table.locations]

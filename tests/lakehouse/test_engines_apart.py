@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -75,6 +76,30 @@ def test_nothing_is_left_behind(published):
         engine.sql(COUNT)
     assert not children()
     assert not folder.exists()
+
+
+def test_what_an_interrupted_query_has_spilled_is_gone(
+    published, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("POLARS_OOC_MEMORY_BUDGET_MB", "1")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    spilled: list[Path] = []
+
+    def interrupt_once_it_spills() -> None:
+        until = time.monotonic() + 60
+        while not spilled and time.monotonic() < until:
+            spilled.extend(tmp_path.rglob("spill-*"))
+            time.sleep(0.01)
+        engine.interrupt()
+
+    with open_engine("polars", published.settings, published.epoch) as engine:
+        interrupter = threading.Thread(target=interrupt_once_it_spills)
+        interrupter.start()
+        with pytest.raises(QueryRejected, match="interrupted"):
+            engine.sql("SELECT a.* FROM rides a CROSS JOIN rides b ORDER BY a.distance_metres, b.ride_id")
+        interrupter.join()
+    assert spilled
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupt_between_queries_changes_nothing(engine):

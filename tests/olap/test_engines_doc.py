@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from installed import EVERY_ENGINE
+from spilling import sorted_in_little_memory, written_by
 
 from lakehouse.engines import ENGINES, Engine, open_engine
 from lakehouse.epoch import DataFile, Epoch
@@ -21,6 +22,8 @@ from ridelake.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 ROWS, ROW_GROUPS = 200_000, 20
+MANY_ROWS = 3_000_000
+SPILLED_BYTES_MIN = 10_000_000
 ALL_COLUMNS = (
     "SELECT sum(CAST(x AS DOUBLE PRECISION)) AS a, sum(CAST(y AS DOUBLE PRECISION)) AS b, max(word) AS c,"
     " max(id) AS d FROM numbers"
@@ -31,17 +34,20 @@ ONE_ROW_GROUP = f"{ONE_COLUMN} WHERE id BETWEEN 51000 AND 51010"
 
 @pytest.fixture
 def numbers(settings: Settings, tmp_path: Path) -> Epoch:
+    return epoch_of_numbers(settings, tmp_path / "numbers.parquet", ROWS)
+
+
+def epoch_of_numbers(settings: Settings, path: Path, rows: int) -> Epoch:
     """An epoch of one table: a key in order, and three columns of noise."""
     random = np.random.default_rng(1)
-    noise = [random.integers(0, 2**60, ROWS) for _ in range(3)]
+    noise = [random.integers(0, 2**60, rows) for _ in range(3)]
     words = [f"{value:x}" for value in noise[2]]
-    table = pa.table({"id": np.arange(ROWS), "x": noise[0], "y": noise[1], "word": words})
-    path = tmp_path / "numbers.parquet"
+    table = pa.table({"id": np.arange(rows), "x": noise[0], "y": noise[1], "word": words})
     pq.write_table(
-        table, path, row_group_size=ROWS // ROW_GROUPS, write_page_index=True, use_dictionary=False
+        table, path, row_group_size=rows // ROW_GROUPS, write_page_index=True, use_dictionary=False
     )
     epoch = newest_epoch(settings.lake)
-    files = (DataFile(str(path), ROWS, path.stat().st_size, ""),)
+    files = (DataFile(str(path), rows, path.stat().st_size, ""),)
     state = dataclasses.replace(epoch.tables["cities"], source="public.numbers", files=files)
     return dataclasses.replace(epoch, tables={"numbers": state})
 
@@ -68,6 +74,20 @@ def pruned(name: str, settings: Settings, numbers: Epoch) -> tuple[str, str]:
     return f"{shares[1]:.1f}", "yes" if shares[2] < 0.1 else "no"
 
 
+def spilled(name: str, settings: Settings, folder: Path) -> str:
+    """Whether it sorts more than the memory it believes to have, by way of the disk."""
+    if name == "postgres":  # for one sort it has 4 MB (`work_mem`)
+        with open_engine(name, settings, None) as engine:
+            process_id = engine.sql("SELECT pg_backend_pid() AS id")["id"][0].as_py()
+            before = written_by(process_id)
+            engine.sql("SELECT n, md5(n::text) AS word FROM generate_series(1, 500000) AS n ORDER BY word")
+            return "yes" if written_by(process_id) - before > SPILLED_BYTES_MIN else "no"
+    epoch = epoch_of_numbers(settings, folder / "many.parquet", MANY_ROWS)
+    done = sorted_in_little_memory(name, settings, epoch, folder)
+    assert (done["rows"], done["in_order"]) == (MANY_ROWS, True)
+    return "yes" if done["written"] > SPILLED_BYTES_MIN else "no"
+
+
 def answered(name: str, settings: Settings) -> str:
     epoch = newest_epoch(settings.lake)
     with (
@@ -91,8 +111,9 @@ def alike(reference: Engine, engine: Engine, question: Question) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a JVM is started three times, and shares two cores with another test
 @pytest.mark.parametrize("name", EVERY_ENGINE)
-def test_the_row_of_an_engine_is_true(name: str, settings: Settings, numbers: Epoch):
+def test_the_row_of_an_engine_is_true(name: str, settings: Settings, numbers: Epoch, tmp_path: Path):
     package = ENGINES[name]
     column, row_group = pruned(name, settings, numbers)
     expected = [
@@ -102,6 +123,7 @@ def test_the_row_of_an_engine_is_true(name: str, settings: Settings, numbers: Ep
         "its own" if package.apart else "ours",
         column,
         row_group,
+        spilled(name, settings, tmp_path),
         answered(name, settings),
         "a cluster" if name == "spark" else "–",  # tests/olap/test_spark_cluster.py
     ]
