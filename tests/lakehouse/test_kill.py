@@ -21,7 +21,7 @@ from lakehouse.take import take_changes, take_snapshot
 from lakehouse.verify import verify_files, verify_now
 from oltp.store import Store
 
-SLOW = (pytest.mark.slow, pytest.mark.timeout(600))
+SLOW = (pytest.mark.slow, pytest.mark.timeout(1800))
 
 
 def assert_whole(lake: Lake) -> Epoch:

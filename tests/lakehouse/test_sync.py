@@ -17,7 +17,7 @@ from lakehouse.take import take_changes, take_snapshot
 from lakehouse.verify import verify_now
 from oltp.store import Store
 
-SLOW = (pytest.mark.slow, pytest.mark.timeout(600))
+SLOW = (pytest.mark.slow, pytest.mark.timeout(1800))
 
 
 @pytest.mark.parametrize(("epochs", "pause_seconds"), [(5, 0.0), pytest.param(100, 0.1, marks=SLOW)])
