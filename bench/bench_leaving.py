@@ -41,8 +41,8 @@ SOME = (
     "rider_sessions",
 )
 EFFORTS = {
-    "quick": Effort(FEW, seconds=0.05, rounds=3, steps=4, rides=200),
-    "default": Effort(SOME, seconds=0.1, rounds=5, steps=6, rides=500),
+    "quick": Effort(FEW, seconds=0.05, rounds=6, steps=4, rides=200),
+    "default": Effort(SOME, seconds=0.1, rounds=6, steps=6, rides=500),
     "full": Effort((), seconds=3.0, rounds=9, steps=13, rides=1_000),
 }
 LINES_MAX = 6  # in one picture
@@ -117,7 +117,7 @@ def _tell_freshness(figure: Figure, found: Freshness) -> None:
     seconds = {name: found.contest.median_seconds(name) for name in (ROWS, LAST, NOW)}
     figure.advise(by_freshness(found.rides, found.epoch_seconds, now_over_last, rows_over_now, seconds[NOW]))
     figure.table(
-        f"A sum over all rides, {found.rides:,} of them new",
+        f"A sum over all rides, {found.rides:,} more requests since the last epoch",
         [{"of": name, "seconds": taken} for name, taken in seconds.items()],
     )
     figure.facts["seconds of an epoch of these"] = found.epoch_seconds

@@ -47,7 +47,9 @@ def run(
     exit_code = pytest.main(arguments, plugins=[recorder, *([subject] if subject else [])])
     if exit_code == pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
-    if exit_code in (pytest.ExitCode.NO_TESTS_COLLECTED, pytest.ExitCode.USAGE_ERROR):
+    if exit_code == pytest.ExitCode.USAGE_ERROR:
+        raise UsageError(f"--only '{only}' is no selection: write words, and between them and, or, not")
+    if exit_code == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise UsageError(f"no benchmark is called like '{only}': leave --only out, or ask for other words")
     if exit_code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise ProofFailed(f"✗ the benchmarks could not be run: pytest ended with {exit_code!r}")

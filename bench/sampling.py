@@ -26,7 +26,7 @@ RESAMPLES = 2_000
 CONFIDENCE = 0.95
 # The standard deviation of a ratio's logarithm from run to run, beyond what its own rounds explain: as found
 # between runs of the default scale on two cores that others used too. A quiet machine has less, and gets
-# intervals that are too wide; never less than one part in ten to either side.
+# intervals that are too wide; hardly less than one part in ten to either side.
 BETWEEN_RUNS = 0.05
 # What a sample should take at least, so that neither the clock nor a passing interrupt decides it.
 SAMPLE_SECONDS_MIN = 0.002

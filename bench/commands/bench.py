@@ -47,6 +47,8 @@ def bench(
     """
     if quick and full:
         raise UsageError("--quick and --full are two scales: choose one of them")
+    if only is not None and not only.strip():
+        raise UsageError("--only is empty: leave it out, or give words of what to measure")
     scale = "quick" if quick else "full" if full else "default"
     try:
         from bench.leaving.advice import advising

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.comparison.changes import Change, Drift, Floats, Path, Verdict, changes_of, drift_of
 from bench.record import Entry, Record
-from ridelake.errors import UsageError
+from ridelake.errors import BadInput, UsageError
 
 SAMPLES_MIN = 3
 SAME_MACHINE = ("processor", "cores", "system")
@@ -30,7 +30,8 @@ def compare_records(
     before: Record, after: Record, threshold: float, groups: Mapping[str, float]
 ) -> Comparison:
     """`groups` are thresholds of their own, by words in the name or group of a benchmark; the last that fits
-    counts. Raises UsageError for records of different scales, or a group that is in neither."""
+    counts. Raises UsageError for records of different scales or a group that is in neither, BadInput for a
+    damaged one."""
     if before.scale != after.scale:
         raise UsageError(
             f"A is of scale {before.scale} and B of {after.scale}: they measured different work; "
@@ -65,7 +66,10 @@ def paths_of(before: Record, after: Record) -> list[Path]:
 
 def _seconds(entry: Entry | None) -> dict[str, Floats]:
     samples = (entry.figure or {}).get("samples", {}) if entry else {}
-    return {way: np.array(one["seconds"], dtype=float) for way, one in samples.items()}
+    try:
+        return {way: np.array(one["seconds"], dtype=float) for way, one in samples.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"the record is damaged ({type(error).__name__}: {error}): measure again") from error
 
 
 def _left_out(before: Record, after: Record) -> tuple[list[str], list[str]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from math import inf
-from statistics import median
+from statistics import median_low
 
 from bench.leaving.crossing import Crossing
 from bench.record import Entry, Record
@@ -46,7 +46,7 @@ def _overtaken(crossings: list[Crossing]) -> str:
         return f"already at {first:,.0f}"
     if len(places) == 1:
         return f"from {last:,.0f} on"
-    half = median(places)
+    half = median_low(places)
     return f"half of them {f'from {half:,.0f} on' if half else f'already at {first:,.0f}'}"
 
 
@@ -54,31 +54,42 @@ def by_range(rides: int, number: Crossing, whole: Crossing, scanned: Crossing) -
     """Of ranges by key, in rows wanted: one number of them and whole rows through the index, and one number
     without an index."""
     return (
-        f"Of {rides:,} rides in a range of keys, one number is found sooner by Postgres' index "
+        f"Of a range of keys among {rides:,} rides, one number is found sooner by Postgres' index "
         f"{_until(number, rides)}, and whole rows {_until(whole, rides)}; without an index, "
         f"Postgres is sooner {_until(scanned, rides)}."
     )
 
 
 def _until(crossing: Crossing, rides: int) -> str:
-    """Up to which range the row store is ahead."""
-    if crossing.at == 0:
+    """Up to which range the row store is ahead; no more than its interval says."""
+    if crossing.always:
         return "for none"
+    if crossing.never:
+        return f"for all that were tried, up to {crossing.last:,.0f} ({_share(crossing.last / rides)})"
+    if crossing.low == 0 and crossing.high == inf:
+        return "up to a range that could not be told"
+    if crossing.at == 0:
+        return f"for none, or up to {crossing.high:,.0f} of them at most"
     if crossing.at == inf:
-        return f"for all that were tried, up to {crossing.last:,.0f} ({crossing.last / rides:.1%})"
+        return f"up to {crossing.low:,.0f} of them at least ({_share(crossing.low / rides)})"
     low = f"{crossing.low:,.0f}" if crossing.low else "none"
     high = f"{crossing.high:,.0f}" if crossing.high < inf else f"over {crossing.last:,.0f}"
-    return f"up to {crossing.at:,.0f} of them ({crossing.at / rides:.1%}; {low} to {high})"
+    return f"up to {crossing.at:,.0f} of them ({_share(crossing.at / rides)}; {low} to {high})"
+
+
+def _share(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.001 else f"{share:.2%}"
 
 
 def by_freshness(
     rides: int, epoch_seconds: float, now_over_last: Ratio, rows_over_now: Ratio, now_seconds: float
 ) -> str:
-    """`rides`: booked before each epoch, and before the question as of now. The ratios are of times."""
+    """`rides`: requested before each epoch, and before the question as of now. The ratios are of times."""
     return (
-        f"Freshness costs: an epoch of {rides:,} new rides takes {epoch_seconds:.2f} s, and an answer as of "
-        f"now, of the last epoch and what has changed since, {now_seconds:.2f} s, "
-        f"{_times(now_over_last.median)} × as long as of the last epoch alone; {rows_over_now.words()}."
+        f"Freshness costs: an epoch of {rides:,} more requests takes {epoch_seconds:.2f} s, and an answer as "
+        f"of now, of the last epoch and what has changed since, {now_seconds:.2f} s, "
+        f"{_times(now_over_last.median)} × as long as of the last epoch alone; {rows_over_now.words()}, each "
+        "opened for the question."
     )
 
 

@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from bench.figure import Contest, Figure
 from bench.sized import Sized
 from lakehouse.catalog import Lake
-from lakehouse.engines import open_engine, open_engines
+from lakehouse.engines import Engine, open_engine, open_engines
 from lakehouse.fresh import fresh_epoch
 from lakehouse.take import take_changes
 from olap.answer import difference
@@ -48,7 +48,7 @@ Answers = dict[str, pa.Table]
 @dataclass(frozen=True, slots=True)
 class Effort:
     """`questions`: by name. `seconds` and `rounds` at least, of a contest. `steps`: ranges, from one row to
-    the largest. `rides`: booked before each epoch that is timed."""
+    the largest. `rides`: requested before each epoch that is timed."""
 
     questions: Sequence[str]
     seconds: float
@@ -67,8 +67,8 @@ class Ranges:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """`contest`: of `ROWS`, `LAST` and `NOW`. `epoch_seconds`: of an epoch of so many booked rides, the
-    median."""
+    """`contest`: of `ROWS`, `LAST` and `NOW`, each opened for the question: as of now it has to be.
+    `epoch_seconds`: of an epoch of so many requests (`rides`), the median."""
 
     contest: Contest
     rides: int
@@ -93,25 +93,33 @@ def ask_ranges(figure: Figure, town: Sized, effort: Effort) -> Ranges:
     with ExitStack() as opened:
         rows, columns = opened.enter_context(open_engines((ROWS, COLUMNS), town.settings, town.epoch))
         scanned = opened.enter_context(open_engine(ROWS, _without_index(town.settings), town.epoch))
-        engines = {ROWS: rows, SCANNED: scanned, COLUMNS: columns}
+        _refuse_index(scanned)
+        both = {ROWS: rows, COLUMNS: columns}
 
-        def contests(query: str, share_max: float, what: str) -> Iterator[tuple[float, Contest]]:
+        def contests(
+            query: str, share_max: float, what: str, engines: Mapping[str, Engine]
+        ) -> Iterator[tuple[float, Contest]]:
             for count in _counts(town.rides * share_max, effort.steps):
                 values = {"low": town.rides // 2, "high": town.rides // 2 + count - 1}
                 ways = {name: partial(engine.sql, query, values) for name, engine in engines.items()}
                 yield float(count), _contest(figure, effort, ways, f"{count:,} rows by key, {what}")
 
         return Ranges(
-            dict(contests(NUMBER, NUMBER_SHARE_MAX, "one number")),
-            dict(contests(WHOLE, WHOLE_SHARE_MAX, "whole rows")),
+            dict(contests(NUMBER, NUMBER_SHARE_MAX, "one number", both | {SCANNED: scanned})),
+            dict(contests(WHOLE, WHOLE_SHARE_MAX, "whole rows", both)),
         )
 
 
 def ask_as_of_now(figure: Figure, town: Sized, effort: Effort) -> Freshness:
-    """A sum over all rides, when some have been booked since the last epoch; then these as epochs."""
+    """A sum over all rides, when some have been booked since the last epoch; then these as epochs. What is
+    as of now is opened for the question, so all are."""
     store = open_database(str(town.settings.dsn))
     lake = Lake.create(town.settings.lake)
     simulate(store, rides=effort.rides, clients=CLIENTS, batch=True, seed=1)
+
+    def opened(name: str) -> pa.Table:
+        with open_engine(name, town.settings, town.epoch) as engine:
+            return engine.sql(TOTAL)
 
     def now() -> pa.Table:
         with (
@@ -120,20 +128,19 @@ def ask_as_of_now(figure: Figure, town: Sized, effort: Effort) -> Freshness:
         ):
             return engine.sql(TOTAL)
 
-    with open_engines((ROWS, COLUMNS), town.settings, town.epoch) as (rows, columns):
-        ways: dict[str, Callable[[], pa.Table]] = {
-            ROWS: partial(rows.sql, TOTAL),
-            LAST: partial(columns.sql, TOTAL),
-            NOW: now,
-        }
+    ways: dict[str, Callable[[], pa.Table]] = {
+        ROWS: partial(opened, ROWS),
+        LAST: partial(opened, COLUMNS),
+        NOW: now,
+    }
 
-        def compare(answers: Answers) -> None:
-            _refuse_differing("as of now", {name: answers[name] for name in (ROWS, NOW)}, ordered=True)
-            assert not answers[LAST].equals(answers[NOW]), "nothing has changed since the last epoch"
+    def compare(answers: Answers) -> None:
+        _refuse_differing("as of now", {name: answers[name] for name in (ROWS, NOW)}, ordered=True)
+        assert not answers[LAST].equals(answers[NOW]), "nothing has changed since the last epoch"
 
-        contest = figure.in_turns(
-            ways, compare, label="as of now", seconds=effort.seconds, rounds_min=effort.rounds
-        )
+    contest = figure.in_turns(
+        ways, compare, label="as of now", seconds=effort.seconds, rounds_min=effort.rounds
+    )
     seconds = []
     for number in range(EPOCHS):
         if number:
@@ -146,6 +153,11 @@ def _without_index(settings: Settings) -> Settings:
     """The same store, whose planner is left nothing but to read all of a table."""
     options = conninfo_to_dict(str(settings.dsn)).get("options") or ""
     return replace(settings, dsn=make_conninfo(str(settings.dsn), options=f"{options} {NO_INDEX}"))
+
+
+def _refuse_index(scanned: Engine) -> None:
+    plan = str(scanned.plan(NUMBER, {"low": 1, "high": 1}))  # type: ignore[attr-defined]
+    assert "Seq Scan" in plan, f"the planner has found another way than to read all of the table: {plan}"
 
 
 def _counts(most: float, steps: int) -> list[int]:

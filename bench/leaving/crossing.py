@@ -47,7 +47,8 @@ def crossing_of(places: Sequence[float], ratios: Sequence[Sequence[float]]) -> C
     # Whole resamples: between one that crosses and one that never does there is nothing to interpolate.
     low, high = found[int(tail * RESAMPLES)], found[int((1 - tail) * RESAMPLES) - 1]
     middle = _for_good(places, [float(np.log(np.median(rounds))) for rounds in ratios])
-    return Crossing(middle, float(low), float(high), places[0], places[-1])
+    # Near a tie a resample that falls behind anywhere crosses later, so the middle may lie before them all.
+    return Crossing(middle, min(float(low), middle), max(float(high), middle), places[0], places[-1])
 
 
 def _for_good(places: Sequence[float], logs: Sequence[float]) -> float:

@@ -6,6 +6,7 @@ from math import log
 
 from rich.text import Text
 
+from bench.leaving.advice import advising
 from bench.record import Entry, Record
 from bench.report.ratios import ratio_from, slower_over_faster
 from bench.report.sections import VERDICTS, claim_of, kind_of, title_of
@@ -18,6 +19,9 @@ BAR_COLUMNS_MIN = 12
 
 def told(record: Record, columns: int) -> Iterator[Text]:
     """Lines no wider than that, but for names that are."""
+    for entry in advising(record):
+        yield Text(entry.group, "bold")
+        yield from (Text(f"    {sentence}") for sentence in (entry.figure or {})["advice"])
     for entry in record.claims:
         yield from _verdict(entry)
     ratios = [
@@ -77,7 +81,8 @@ def _bars(ratios: list[tuple[Entry, Ratio]], columns: int) -> Iterator[Text]:
 
 
 def _name(ratio: Ratio) -> str:
-    return f"{ratio.of} ÷ {ratio.over}"
+    named = f"{ratio.of} ÷ {ratio.over}"
+    return f"{ratio.label}: {named}" if ratio.label else named
 
 
 def _number(ratio: Ratio) -> str:

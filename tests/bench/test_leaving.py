@@ -83,11 +83,32 @@ def test_a_range_that_is_never_crossed_is_told_up_to_what_was_tried():
     assert told.endswith("without an index, Postgres is sooner for none.")
 
 
+def test_a_range_is_told_no_further_than_its_interval():
+    tie, few, many = Crossing(0, 0, inf, 1, 9), Crossing(0, 0, 4, 1, 9), Crossing(inf, 5, inf, 1, 9)
+    told = by_range(100, tie, few, many)
+    assert "index up to a range that could not be told, and whole rows for none, or up to 4 of them" in told
+    assert told.endswith("without an index, Postgres is sooner up to 5 of them at least (5.0%).")
+    tiny = Crossing(300, 200, 400, 1, 50_000)
+    assert "300 of them (0.03%; 200 to 400)" in by_range(1_000_000, tiny, tiny, tiny)
+
+
+def test_half_of_an_even_number_is_a_place_where_one_of_them_overtook():
+    ratios = {name: rows_over_columns(2.0) for name in "abcd"}
+    places = dict(zip("abcd", (0, 0, 2_100, 19_000), strict=True))
+    crossings = {name: Crossing(at, at, at, 5_000, 20_000) for name, at in places.items()}
+    assert "half of them already at 5,000" in by_size(20_000, ratios, crossings)
+
+
+def test_the_interval_of_a_crossing_has_it():
+    found = crossing_of(range(1, 14), [[1.03] * 9] * 13)
+    assert found.low <= found.at <= found.high
+
+
 def test_freshness_is_told_with_what_it_takes():
     now_over_last = Ratio("duckdb as of now", "duckdb over the last epoch", 30.0, 25.0, 35.0)
     rows_over_now = Ratio("postgres", "duckdb as of now", 0.5, 0.4, 0.6)
     told = by_freshness(500, 0.17, now_over_last, rows_over_now, 0.2)
-    assert "an epoch of 500 new rides takes 0.17 s" in told
+    assert "an epoch of 500 more requests takes 0.17 s" in told
     assert "0.20 s, 30 × as long" in told
     assert "duckdb as of now takes 2.00 × as long as postgres" in told
 

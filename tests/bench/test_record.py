@@ -62,11 +62,15 @@ def test_a_misspelt_selection_leaves_the_record_of_another_run(tmp_path: Path):
     assert [one.name for one in tmp_path.iterdir()] == ["record.json"]
 
 
-def test_two_scales_at_once_are_refused(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["--quick", "--full"], "choose one of them"), (["--only", " "], "leave it out")],
+)
+def test_what_nothing_can_be_measured_by_is_refused(arguments: list[str], says: str, tmp_path: Path):
     settings = Settings(tmp_path, LakeAddress.at(tmp_path))
-    done = CliRunner().invoke(bench, ["--quick", "--full"], obj=settings)
+    done = CliRunner().invoke(bench, arguments, obj=settings)
     assert isinstance(done.exception, UsageError)
-    assert "choose one of them" in str(done.exception)
+    assert says in str(done.exception)
 
 
 def test_claims_come_in_the_order_of_their_numbers_and_failures_apart():
