@@ -26,6 +26,8 @@ from oltp.store import Store
 from ridelake.errors import NotReady, ProofFailed
 from ridelake.settings import LakeAddress
 
+TRIES = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Verified:
@@ -80,7 +82,18 @@ def verify_at_token(
 def verify_now(store: Store, lake: Lake) -> Verified:
     """Raises NotReady if there is no epoch, or if a table cannot be taken by its changes; UsageError as
     `take_changes` does. A difference is not raised: see `Verified.prove`."""
-    newest = newest_epoch(lake.address)
+    for _ in range(TRIES):
+        newest = newest_epoch(lake.address)
+        try:
+            return _verify(store, lake, newest)
+        except NotReady:
+            # Perhaps the next one was published, and what had been deleted before it was cleared away.
+            if newest_epoch(lake.address).number == newest.number:
+                raise
+    raise NotReady("while it was compared the newest epoch was replaced again and again: ask again")
+
+
+def _verify(store: Store, lake: Lake, newest: Epoch) -> Verified:
     with (
         holding(lake.address, newest),
         refusing_a_bad_bucket(lake.address),

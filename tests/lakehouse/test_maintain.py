@@ -249,6 +249,27 @@ def test_an_empty_lake_has_nothing_to_maintain_and_twice_is_once(cluster: Cluste
         assert [maintain(lake, store, keep_epochs=2).epoch for _ in range(2)] == [None, None]
 
 
+@pytest.mark.parametrize("keep_epochs", [1, 2])
+def test_an_epoch_that_was_published_and_tidied_after_while_verify_began_is_the_one_compared(
+    numbers: Store, lake: Lake, monkeypatch: pytest.MonkeyPatch, keep_epochs: int
+):
+    asked: list[int] = []
+
+    def newest_then_tidied(address: LakeAddress) -> Epoch:
+        found = newest_epoch(address)
+        asked.append(found.number)
+        if len(asked) == 1:  # its deletions go, and with them what has changed since `found`
+            more(numbers)
+            take_changes(numbers, lake)
+            maintain(lake, numbers, keep_epochs=keep_epochs)
+        return found
+
+    monkeypatch.setattr("lakehouse.verify.newest_epoch", newest_then_tidied)
+    found = verify_now(numbers, lake)
+    found.prove()
+    assert found.epoch > asked[0]
+
+
 @pytest.mark.slow
 def test_reading_syncing_and_maintaining_do_not_disturb_each_other(
     numbers: Store, lake: Lake, tmp_path: Path
