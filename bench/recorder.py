@@ -24,9 +24,12 @@ class Recorder:
         self._begun: dict[str, float] = {}
         self.selected = 0
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        # Not when they were collected, which is told of a selection that is none, too: a misspelt one must
+        # not cost the record of another run.
         self.selected = len(session.items)
-        if self.selected:  # a misspelt selection must not cost the record of another run
+        if self.selected:
             self._write()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:

@@ -22,7 +22,7 @@ from ridelake.screen import say
     show_default=True,
     help="The page to write.",
 )
-@click.option("--terminal", is_flag=True, help="Verdicts and ratios here, instead of a page.")
+@click.option("--terminal", is_flag=True, help="Advice, verdicts and ratios here, instead of a page.")
 def report(record: Path, output: Path, terminal: bool) -> None:
     """Draw what `ridelake bench` has found [ridelake-bench.json]: one page that needs nothing else.
 

@@ -12,7 +12,7 @@ from bench.commands.compare import compare, percent
 from bench.comparison import telling
 from bench.comparison.records import Comparison, compare_records
 from bench.record import Record
-from ridelake.errors import ProofFailed, UsageError
+from ridelake.errors import BadInput, ProofFailed, UsageError
 
 BENCHMARKS, WAYS, SAMPLES = 8, 2, 15
 NOISE, BETWEEN_RUNS, DRIFT = 0.05, 0.01, 0.10  # of logarithms of seconds: of a sample, of a path, of a run
@@ -202,3 +202,10 @@ def test_json_and_markdown_tell_the_same(slowed: list[str]):
     assert markdown.startswith("**1 regression")
     assert f"| {SLOWED} |" in markdown
     assert "All 16" in markdown
+
+
+def test_a_damaged_record_is_one_sentence_and_no_regression():
+    broken = exact(1, 2)
+    broken.figures[0].figure["samples"] = {"way": {"rounds": 3}}
+    with pytest.raises(BadInput, match="damaged"):
+        compare_records(broken, exact(1, 2), 0.05, {})

@@ -12,6 +12,7 @@ from bench.leaving.advice import TITLE, advising, by_freshness, by_range, by_siz
 from bench.leaving.contests import Effort, _contest
 from bench.leaving.crossing import Crossing, crossing_of, words
 from bench.report.page import page_of
+from bench.report.terminal import told as told_in_lines
 from bench.sampling import Ratio
 from bench.scale import QUICK
 
@@ -131,3 +132,5 @@ def test_the_advice_of_a_measured_figure_is_told_before_all_verdicts():
     page = page_of(record)
     assert advising(record) == [told]
     assert page.index("Leave &lt;now&gt;.") < page.index('id="verdicts"')
+    first, sentence, *_ = (line.plain for line in told_in_lines(record, 80))
+    assert (first, sentence.strip()) == (told.group, "Leave <now>.")

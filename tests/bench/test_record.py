@@ -42,14 +42,18 @@ def test_a_record_that_could_not_be_kept_is_refused_before_anything_is_measured(
         run("quick", Path(path), "no_benchmark", None, lambda *told: None)
 
 
-def test_a_misspelt_selection_leaves_the_record_of_another_run(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("only", "says"),
+    [("no_benchmark", "no benchmark is called like 'no_benchmark'"), ("leaving and", "is no selection")],
+)
+def test_a_misspelt_selection_leaves_the_record_of_another_run(only: str, says: str, tmp_path: Path):
     path = tmp_path / "record.json"
     records.full().write(path)
     before = path.read_bytes()
     # This process is a worker of pytest, where nothing can be timed; that one is none.
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
-        [sys.executable, "-m", "ridelake", "bench", "--only", "no_benchmark", "--record", str(path)],
+        [sys.executable, "-m", "ridelake", "bench", "--only", only, "--record", str(path)],
         env=alone,
         capture_output=True,
         text=True,
@@ -57,7 +61,7 @@ def test_a_misspelt_selection_leaves_the_record_of_another_run(tmp_path: Path):
         timeout=120,
     )
     assert done.returncode == 2, done.stderr
-    assert "no benchmark is called like 'no_benchmark'" in done.stderr
+    assert says in done.stderr
     assert path.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir()] == ["record.json"]
 

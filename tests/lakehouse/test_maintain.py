@@ -235,6 +235,23 @@ def test_a_manifest_that_was_not_written_is_healed(numbers: Store, lake: Lake):
     assert len(list(manifest.parent.iterdir())) == 1
 
 
+def test_what_somebody_else_keeps_in_the_folder_stays(numbers: Store, lake: Lake):
+    root = lake.address.folder
+    theirs = [
+        root / place
+        for place in ("proj/data/x.csv", "proj/src/main.py", "numbers/data/notes.txt", "epochs/README")
+    ]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("theirs")
+    left = root / "gone" / "data" / "00001-0123abcd-0123abcd.parquet"
+    left.parent.mkdir(parents=True)
+    left.write_text("left by a crash")
+    assert maintain(lake, numbers).files_removed == 1
+    assert all(path.exists() for path in theirs)
+    assert not left.exists()
+
+
 # ── At the same time as others ──────────────────────────────────────────────────────────────────
 
 
@@ -353,23 +370,6 @@ def test_an_idle_lake_keeps_its_history(numbers: Store, lake: Lake):
     kept = read_epochs(lake.address)
     assert list(dict.fromkeys(epoch.token for epoch in kept)) == tokens
     assert len(kept) == 4, "one maintenance, and then there was nothing to do"
-
-
-def test_what_somebody_else_keeps_in_the_folder_stays(numbers: Store, lake: Lake):
-    root = lake.address.folder
-    theirs = [
-        root / place
-        for place in ("proj/data/x.csv", "proj/src/main.py", "numbers/data/notes.txt", "epochs/README")
-    ]
-    for path in theirs:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("theirs")
-    left = root / "gone" / "data" / "00001-0123abcd-0123abcd.parquet"
-    left.parent.mkdir(parents=True)
-    left.write_text("left by a crash")
-    assert maintain(lake, numbers).files_removed == 1
-    assert all(path.exists() for path in theirs)
-    assert not left.exists()
 
 
 # ── For ever ────────────────────────────────────────────────────────────────────────────────────

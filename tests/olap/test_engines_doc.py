@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from installed import EVERY_ENGINE
-from spilling import sorted_in_little_memory, written_by
+from spilling import sorted_in_little_memory
 
 from lakehouse.engines import ENGINES, Engine, open_engine
 from lakehouse.epoch import DataFile, Epoch
@@ -54,9 +54,8 @@ def epoch_of_numbers(settings: Settings, path: Path, rows: int) -> Epoch:
 
 def bytes_read() -> int:
     """By this process and its children, as the kernel counts them; of files and sockets alike."""
-    found = re.compile(r"rchar: (\d+)")
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    return sum(int(found.findall(Path(f"/proc/{one.pid}/io").read_text())[0]) for one in processes)
+    return sum(one.io_counters().read_chars for one in processes)
 
 
 def pruned(name: str, settings: Settings, numbers: Epoch) -> tuple[str, str]:
@@ -78,10 +77,11 @@ def spilled(name: str, settings: Settings, folder: Path) -> str:
     """Whether it sorts more than the memory it believes to have, by way of the disk."""
     if name == "postgres":  # for one sort it has 4 MB (`work_mem`)
         with open_engine(name, settings, None) as engine:
-            process_id = engine.sql("SELECT pg_backend_pid() AS id")["id"][0].as_py()
-            before = written_by(process_id)
+            backend = psutil.Process(engine.sql("SELECT pg_backend_pid() AS id")["id"][0].as_py())
+            before = backend.io_counters().write_chars
             engine.sql("SELECT n, md5(n::text) AS word FROM generate_series(1, 500000) AS n ORDER BY word")
-            return "yes" if written_by(process_id) - before > SPILLED_BYTES_MIN else "no"
+            written = backend.io_counters().write_chars - before
+            return "yes" if written > SPILLED_BYTES_MIN else "no"
     epoch = epoch_of_numbers(settings, folder / "many.parquet", MANY_ROWS)
     done = sorted_in_little_memory(name, settings, epoch, folder)
     assert (done["rows"], done["in_order"]) == (MANY_ROWS, True)
