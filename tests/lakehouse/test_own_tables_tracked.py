@@ -75,6 +75,12 @@ BEHIND_OUR_BACK = {
     "rows in a table that inherits": [
         "CREATE TABLE more () INHERITS (orders)", "INSERT INTO more VALUES (-1, 'more', 1)",
     ],
+    "the tables of tracking restored from a dump": [
+        "DELETE FROM orders WHERE id = 9",
+        "CREATE TEMP TABLE dump AS SELECT * FROM ridelake_tracking.tracked;"
+        " DELETE FROM ridelake_tracking.tracked; DELETE FROM ridelake_tracking.tombstones;"
+        " INSERT INTO ridelake_tracking.tracked SELECT * FROM dump",
+    ],
     "made anew by the same name": ["DROP TABLE orders", ORDERS, "INSERT INTO orders VALUES (1, 'one', 1)"],
 }  # fmt: skip
 
