@@ -1,4 +1,4 @@
-"""The server is upgraded, replaced or set back: what its transaction numbers mean, and that no row is lost."""
+"""The server is upgraded, replaced or set back: what its numbers mean then, and that no row is lost."""
 
 import time
 from pathlib import Path

@@ -137,6 +137,14 @@ def test_untrack_works_where_much_is_gone_already(orders: Store, lake: Lake):
         untrack(orders, "orders")
 
 
+def test_untrack_removes_what_a_dropped_schema_left(orders: Store):
+    run(orders, "DROP SCHEMA ridelake_tracking CASCADE", "UPDATE orders SET id = -id", "DELETE FROM orders")
+    assert untrack(orders, "orders") == "public.orders"
+    assert rows_of(orders, "SELECT * FROM (VALUES (1, '', 1.0)) AS v UNION ALL SELECT * FROM orders") != []
+    with pytest.raises(BadInput, match=r"public\.orders is not tracked"):
+        untrack(orders, "orders")
+
+
 def test_a_table_that_went_is_told_and_the_lake_can_still_be_asked(orders: Store, lake: Lake):
     run(orders, "ALTER TABLE orders RENAME TO invoices")
     with pytest.raises(
