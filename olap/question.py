@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lakehouse.engines import NO_PARAMETERS
 from lakehouse.engines.parameters import Parameters
 from olap.parameters import chosen, typed
-from ridelake.errors import UsageError
+from ridelake.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import polars as pl
@@ -72,11 +72,9 @@ def find(name: str) -> Question:
     known = questions()
     if name in known:
         return known[name]
-    import difflib  # only who mistypes a name loads it
-
-    nearest = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=3, cutoff=0.5)
-    meant = f"did you mean {' or '.join(nearest)}? " if nearest else ""
-    raise UsageError(f"there is no question '{name}': {meant}run `ridelake ask` for the list")
+    raise UsageError(
+        f"there is no question '{name}': {did_you_mean(name, known)}run `ridelake ask` for the list"
+    )
 
 
 def free(sql: str, parameters: Parameters = NO_PARAMETERS) -> Question:

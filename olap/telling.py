@@ -13,7 +13,7 @@ from olap.formats import aligned
 from olap.output import deliver, settled_format
 from olap.pinned import pinned
 from olap.runs import tell_run, tell_runs
-from ridelake.errors import QueryRejected, RidelakeError, TimedOut, UsageError
+from ridelake.errors import QueryRejected, RidelakeError, TimedOut, UsageError, did_you_mean
 from ridelake.screen import note, say_json
 from ridelake.settings import Settings
 
@@ -124,11 +124,14 @@ def chosen(names: Sequence[str], without: Sequence[str] = ()) -> list[str]:
     """The engines of `--engine a,b` or `--engine a --engine b`; `all` is every one but those of `without`.
     Raises UsageError."""
     wanted = [name.strip().lower() for text in names for name in text.split(",")]
-    if "all" in wanted:
-        return [name for name in ENGINE_NAMES if name not in without]
     for name in wanted:
-        if name not in ENGINE_NAMES:
-            raise UsageError(f"there is no engine '{name}': choose from {', '.join(ENGINE_NAMES)} or all")
+        if name not in (*ENGINE_NAMES, "all"):
+            meant = did_you_mean(name, (*ENGINE_NAMES, "all"))
+            raise UsageError(
+                f"there is no engine '{name}': {meant}choose from {', '.join(ENGINE_NAMES)} or all"
+            )
+    if "all" in wanted:
+        return [name for name in ENGINE_NAMES if name not in without or name in wanted]
     return list(dict.fromkeys(wanted))
 
 

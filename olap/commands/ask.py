@@ -76,7 +76,7 @@ def _list(as_json: bool) -> None:
         return ", ".join(f"{name}={value}" for name, value in question.parameters.items())
 
     rows = [(each.name, text(each), each.purpose) for each in known]
-    say_table(("question", "-p", "purpose"), rows, fold="purpose")
+    say_table(("question", "-p", "purpose"), rows)
 
 
 def _parameters(question: "Question") -> dict[str, dict[str, object]]:
