@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from lakehouse.engines import ENGINE_NAMES, left_out_of_all, open_engines
 from olap.ask import ROUNDS_MAX, Asked, Run, ask
 from olap.comparison import AnswersDiffer
-from olap.formats import aligned
 from olap.output import deliver, settled_format
 from olap.pinned import pinned
 from olap.runs import tell_run, tell_runs
 from ridelake.errors import QueryRejected, RidelakeError, TimedOut, UsageError, did_you_mean
-from ridelake.screen import note, say_json
+from ridelake.screen import note, say_json, say_table
 from ridelake.settings import Settings
 
 if TYPE_CHECKING:
@@ -187,11 +186,8 @@ def _asked(
     except QueryRejected as error:
         raise _refusal(str(error), question, engines, epoch) from error
     except AnswersDiffer as error:
-        heads = (("engine", "", False), ("rows", "", True), ("equal", "", False))
-        lines = [
-            (name, f"{rows:,}", "✓" if name in error.trusted else "✗") for name, rows in error.rows.items()
-        ]
-        note("\n".join(aligned(heads, lines)))
+        lines = [(name, rows, "✓" if name in error.trusted else "✗") for name, rows in error.rows.items()]
+        say_table(("engine", "rows", "equal"), lines, on_stderr=True)
         raise
 
 
@@ -203,7 +199,7 @@ def _refusal(
     from olap.relations import relations
 
     if where := drawing(words, question.sql):
-        note(where)
+        note(where, verbatim=True)
     try:
         meant = hint(words, question.sql, lambda: relations(engines[0], epoch))
     except RidelakeError:  # no hint, then

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PIPED_COLUMNS = 200
 DRAWING_COLUMNS_MAX = 100  # wider, the eye loses the line
 HANGING = re.compile(r"\s*(?:(?:[✓✗–•-]|\d+\.)\s+)?")
+NUMBER = re.compile(r"[-+]?[0-9][0-9.,]*[%×]?|[–-]?")
 WORD = re.compile(r"\s*\S+")
 
 
@@ -93,8 +94,7 @@ def say_table(
     widths = _fitted([columns, *texts], width - gap * (len(columns) - 1), whole_first=dense)
     if sum(widths) + gap * (len(columns) - 1) <= width:
         numbers = [
-            bool(rows) and all(isinstance(row[index], int | float) for row in rows)
-            for index in range(len(columns))
+            bool(rows) and all(NUMBER.fullmatch(row[index]) for row in texts) for index in range(len(columns))
         ]
         tables = [_table(columns, texts, widths, numbers, title, dense)]
     else:

@@ -9,17 +9,17 @@ from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from lakehouse.engines import ENGINE_NAMES, open_engines
+from lakehouse.engines import ENGINE_NAMES, full_version, open_engines
 from lakehouse.engines.parameters import Parameters, placeholders
 from olap.ask import ANSWERS, ROUNDS_MAX, interruptible
-from olap.formats import aligned, type_name
+from olap.formats import type_name
 from olap.pinned import pinned
 from olap.question import free
 from olap.relations import relations
 from olap.shell.reading import COMMANDS, Names, reader
 from olap.telling import Telling, answer_and_tell, chosen, unasked
 from ridelake.errors import RidelakeError, UsageError
-from ridelake.screen import note, say
+from ridelake.screen import note, say, say_table
 from ridelake.settings import Settings
 
 if TYPE_CHECKING:
@@ -124,15 +124,15 @@ class Shell:
 
     def _describe(self, table: str) -> None:
         if not table:
-            heads = [("table", "", False), ("columns", "", True), ("rows", "", True)]
+            heads = ["table", "columns", "rows"]
             lines = [[name, str(len(schema)), self._rows(name)] for name, schema in self._relations.items()]
         else:
             found = next((name for name in self._relations if name.lower() == table.strip('"').lower()), None)
             if found is None:
                 raise UsageError(f"there is no table {table}: \\d lists what there is")
-            heads = [("column", "", False), ("type", "", False)]
+            heads = ["column", "type"]
             lines = [[field.name, type_name(field.type)] for field in self._relations[found]]
-        say("\n".join(aligned(heads, lines)))
+        say_table(heads, lines)
 
     def _rows(self, table: str) -> str:
         state = self._epoch.tables.get(table) if self._epoch is not None else None
@@ -156,7 +156,9 @@ class Shell:
         self._relations: dict[str, pa.Schema] = known
 
     def _where(self) -> str:
-        who = ", ".join(f"{engine.name} {engine.version()}" for engine in self._engines)
+        who = ", ".join(
+            f"{engine.name} {full_version(engine.name, engine.version())}" for engine in self._engines
+        )
         return f"{who} over {'the rows as of now' if self._epoch is None else f'epoch {self._epoch.number}'}"
 
     @contextmanager
