@@ -170,7 +170,7 @@ def answer_of(engine: "Engine", question: "Question") -> "pa.Table":
     if engine.name == "polars" and question.frames is not None:
         answer: pa.Table = engine.call("answer", question.frames)  # type: ignore[attr-defined]
         return answer
-    return engine.sql(question.sql, question.parameters)
+    return engine.sql(question.sql_for(engine.name), question.parameters)
 
 
 def interruptible(engine: "Engine", work: Callable[[], T], timeout_seconds: float | None = None) -> T:

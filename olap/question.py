@@ -35,7 +35,7 @@ _DECLARATION = re.compile(r"-- \$(\w+) = ([^:]+): (.+)")
 class Question:
     """Something to ask, with values for the `$names` in its SQL. `frames` is the same question for Polars,
     or None where only the SQL is known: then Polars answers the SQL as well as it can. `meanings` are of the
-    parameters, in words."""
+    parameters, in words. `files_sql` is the SQL for engines over files, where it is not the same."""
 
     name: str
     purpose: str
@@ -43,6 +43,11 @@ class Question:
     frames: "FrameAnswer | None" = None
     parameters: Parameters = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
+    files_sql: str | None = None
+
+    def sql_for(self, engine: str) -> str:
+        """What that engine is asked: without schemas if it reads files."""
+        return self.sql if engine == "postgres" or self.files_sql is None else self.files_sql
 
     @property
     def ordered(self) -> bool:

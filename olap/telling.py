@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.engines import ENGINE_NAMES, left_out_of_all, open_engines
@@ -11,6 +11,7 @@ from olap.ask import ROUNDS_MAX, Asked, Run, ask
 from olap.comparison import AnswersDiffer
 from olap.output import deliver, settled_format
 from olap.pinned import pinned
+from olap.relations import without_schemas
 from olap.runs import tell_run, tell_runs
 from ridelake.errors import QueryRejected, RidelakeError, TimedOut, UsageError, did_you_mean
 from ridelake.screen import note, say_json, say_table
@@ -87,6 +88,8 @@ def answer_and_tell(
     timeout_seconds: float | None = None,
 ) -> None:
     """The same with engines that are open."""
+    if epoch is not None:
+        question = replace(question, files_sql=without_schemas(question.sql, epoch))
     asked = _asked(question, engines, epoch, rounds_max, timeout_seconds)
     if telling.as_json:
         touched = _why(asked, engines, epoch, timeout_seconds) if telling.why else {}
@@ -103,12 +106,26 @@ def answer_and_tell(
             from olap.why.telling import tell
 
             tell(asked, _why(asked, engines, epoch, timeout_seconds))
+    _explain_absence(asked, engines)
     if late := [run.refused for run in asked.runs if run.refused is not None and run.timed_out]:
         raise TimedOut("; ".join(late))
     if asked.refusals:
         from olap.refusal import sentence
 
         raise QueryRejected("; ".join(sentence(words) for words in asked.refusals.values()))
+
+
+def _explain_absence(asked: Asked, engines: "Sequence[Engine]") -> None:
+    """Say of an empty answer which condition no row meets."""
+    if asked.answer.num_rows > 1 or " where " not in f" {' '.join(asked.question.sql.lower().split())} ":
+        return
+    from olap.absence import is_empty, remarks
+
+    if is_empty(asked.answer):
+        answered = {run.engine for run in asked.runs if run.answer is not None}
+        engine = next(engine for engine in engines if engine.name in answered)
+        for remark in remarks(asked.question, engine):
+            note(f"note: {remark}")
 
 
 def _why(

@@ -15,7 +15,7 @@ from olap.ask import ANSWERS, ROUNDS_MAX, interruptible
 from olap.formats import type_name
 from olap.pinned import pinned
 from olap.question import free
-from olap.relations import relations
+from olap.relations import relations, without_schemas
 from olap.shell.reading import COMMANDS, Names, reader
 from olap.telling import Telling, answer_and_tell, chosen, unasked
 from ridelake.errors import RidelakeError, UsageError
@@ -127,7 +127,8 @@ class Shell:
             heads = ["table", "columns", "rows"]
             lines = [[name, str(len(schema)), self._rows(name)] for name, schema in self._relations.items()]
         else:
-            found = next((name for name in self._relations if name.lower() == table.strip('"').lower()), None)
+            bare = without_schemas(table, self._epoch) if self._epoch is not None else table
+            found = next((name for name in self._relations if name.lower() == bare.strip('"').lower()), None)
             if found is None:
                 raise UsageError(f"there is no table {table}: \\d lists what there is")
             heads = ["column", "type"]
