@@ -27,6 +27,8 @@ _SQL_TOKEN = re.compile(
 )
 
 
+LOOK_UP = "look-up"
+
 # "-- $alpha = 0.5: what it means" above the SQL: a parameter and its value where none is given.
 _DECLARATION = re.compile(r"-- \$(\w+) = ([^:]+): (.+)")
 
@@ -48,6 +50,19 @@ class Question:
     def sql_for(self, engine: str) -> str:
         """What that engine is asked: without schemas if it reads files."""
         return self.sql if engine == "postgres" or self.files_sql is None else self.files_sql
+
+    @property
+    def group(self) -> str:
+        """`look-up` or `analysis`."""
+        return LOOK_UP if self.purpose.lower().startswith("a look-up") else "analysis"
+
+    @property
+    def summary(self) -> str:
+        """The purpose without the name of the group."""
+        if self.group != LOOK_UP:
+            return self.purpose
+        summary = self.purpose.split(": ", 1)[-1]
+        return summary[:1].upper() + summary[1:]
 
     @property
     def ordered(self) -> bool:

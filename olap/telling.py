@@ -6,14 +6,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.engines import ENGINE_NAMES, left_out_of_all, open_engines
+from lakehouse.engines import ENGINE_NAMES, has_ride_table, left_out_of_all, open_engines
 from olap.ask import ROUNDS_MAX, Asked, Run, ask
 from olap.comparison import AnswersDiffer
 from olap.output import deliver, settled_format
 from olap.pinned import pinned
 from olap.relations import without_schemas
 from olap.runs import tell_run, tell_runs
-from ridelake.errors import QueryRejected, RidelakeError, TimedOut, UsageError, did_you_mean
+from ridelake.errors import NotReady, QueryRejected, RidelakeError, TimedOut, UsageError, did_you_mean
 from ridelake.screen import note, say_json, say_table
 from ridelake.settings import Settings
 
@@ -62,6 +62,10 @@ def ask_and_tell(
     names = chosen(engines, without=unasked(settings, as_of))
     with ExitStack() as opened:
         epoch = opened.enter_context(pinned(settings, names, as_of=as_of, fresh=fresh))
+        if question.name and epoch is not None and not has_ride_table(epoch):
+            from olap.catalogue import without_ride_tables
+
+            raise NotReady(f"question {question.name}: {without_ride_tables(epoch)}")
         over = opened.enter_context(open_engines(names, settings, epoch))
         answer_and_tell(
             question,

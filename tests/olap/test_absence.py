@@ -20,8 +20,8 @@ SAID = {
     ],
     "SELECT * FROM rides JOIN cities ON true WHERE fare_cents < 0": ["fare_cents < 0; fare_cents is from"],
     "SELECT * FROM riders WHERE username = 'memelor'": ["username = 'memelor'; did you mean memelord?"],
-    "WITH few AS (SELECT * FROM rides WHERE status IN ('done')) SELECT * FROM few WHERE ride_id > 0": [
-        "status IN ('done'); status is one of cancelled, completed"
+    "WITH few AS (SELECT * FROM rides WHERE city_id IN (98, 99)) SELECT * FROM few WHERE ride_id > 0": [
+        "city_id IN (98, 99); city_id is one of 1, 2, 3, 4"
     ],
     "SELECT * FROM rides WHERE ride_id BETWEEN 9000 AND 9999": ["ride_id is from 1 to 2000"],
 }
