@@ -29,6 +29,7 @@ ANSWERS = " answers"  # so ends the name of a thread in which an engine does
 
 ROUNDS_MAX = 6  # the cold one, and five of which the median is told
 WARM_SECONDS_MAX = 2.0  # no further round once the rounds have taken this long: people wait for the answer
+TIMEOUT_SECONDS_MAX = 1e6  # twelve days; a clock of the system ends somewhere
 CANCEL_SECONDS = 2.0  # what an engine has to stop in after Ctrl-C or a timeout; then we leave without it
 
 

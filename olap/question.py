@@ -1,17 +1,19 @@
 """A question: one text of SQL for the engines that speak it, one function of frames for Polars."""
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib import import_module
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.engines import NO_PARAMETERS
 from lakehouse.engines.parameters import Parameters
 from olap.parameters import chosen, typed
-from ridelake.errors import UsageError, did_you_mean
+from ridelake.errors import BadInput, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import polars as pl
@@ -100,6 +102,30 @@ def find(name: str) -> Question:
 def free(sql: str, parameters: Parameters = NO_PARAMETERS) -> Question:
     """A user's own SQL as a question without a name."""
     return Question(name="", purpose="", sql=sql, parameters=parameters)
+
+
+def query_text(query: str | None, file: str | None) -> str:
+    """The SQL of the call. Raises UsageError if there is none, or two."""
+    if query is not None and file is not None:
+        raise UsageError("there are two queries: give it as an argument or with -f, not both")
+    source = file or ("-" if query is None and not sys.stdin.isatty() else query)
+    try:
+        if source == "-":
+            text = sys.stdin.buffer.read().decode()
+        elif file is not None:
+            text = Path(file).read_text("utf-8")
+        else:
+            text = query or ""
+    except OSError as error:
+        raise BadInput(f"cannot read {file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file or 'stdin'} is not text in UTF-8: is it the right file?") from error
+    text = text.removeprefix("\ufeff").strip().rstrip(";").rstrip()
+    if not text:
+        raise UsageError(
+            'no query: give one, as in `ridelake sql "SELECT COUNT(*) FROM rides"`, or - to read stdin'
+        )
+    return text
 
 
 def is_ordered(sql: str) -> bool:

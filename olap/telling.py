@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lakehouse.engines import Engine
     from lakehouse.epoch import Epoch
     from olap.question import Question
+    from olap.tables import Expanded
     from olap.why import Touched
 
 # A table on a terminal is read by a person: more rows than this scroll away. Everybody else gets all.
@@ -31,7 +32,8 @@ TERMINAL_ROWS_MAX = 100
 class Telling:
     """How the answer is wanted: in which format (None: what suits the place), in which file (None: stdout),
     how many rows of it (None: all, or what a terminal can show), or a report about it instead. `timing`:
-    whether the remark on stderr says how long it took; `why`: whether what had to be touched is told too."""
+    whether the remark on stderr says how long it took; `why`: whether what had to be touched is told too.
+    `expanded` and `pager`: of a table on a terminal. `limit_option`: how the reader changes the limit."""
 
     format_: str | None = None
     file: str | None = None
@@ -39,6 +41,9 @@ class Telling:
     as_json: bool = False
     timing: bool = True
     why: bool = False
+    expanded: "Expanded" = "auto"
+    pager: bool = False
+    limit_option: str = "--limit"
 
 
 def ask_and_tell(
@@ -234,6 +239,6 @@ def _tell_answer(asked: Asked, telling: Telling) -> None:
     rows_max = telling.limit if telling.limit is not None else (TERMINAL_ROWS_MAX if for_a_person else 0)
     rows = asked.answer.num_rows
     shown = asked.answer.slice(0, rows_max) if 0 < rows_max < rows else asked.answer
-    deliver(shown, format_, telling.file)
+    deliver(shown, format_, telling.file, expanded=telling.expanded, pager=telling.pager)
     if shown.num_rows < rows and format_ != "none":
-        note(f"note: the first {shown.num_rows:,} of {rows:,} rows; --limit 0 shows all")
+        note(f"note: the first {shown.num_rows:,} of {rows:,} rows; {telling.limit_option} 0 shows all")

@@ -1,12 +1,10 @@
 """`ridelake sql`: one query, answered from the newest epoch."""
 
 import sys
-from pathlib import Path
 
 import click
 
 from olap.commands.options import EPILOG, answer_options, complete_tables
-from ridelake.errors import BadInput, UsageError
 from ridelake.settings import Settings
 
 
@@ -52,7 +50,7 @@ def sql(
 
         Shell(settings, engines, telling, values, as_of, fresh, timeout_seconds).run()
         return
-    from olap.question import free
+    from olap.question import free, query_text
 
     # One engine is asked once: this is for the answer. Several are compared, and then timed as `ask` does.
     several = len(engines) > 1 or "," in engines[0] or engines[0] == "all"
@@ -66,27 +64,3 @@ def sql(
         fresh=fresh,
         timeout_seconds=timeout_seconds,
     )
-
-
-def query_text(query: str | None, file: str | None) -> str:
-    """The SQL of the call. Raises UsageError if there is none, or two."""
-    if query is not None and file is not None:
-        raise UsageError("there are two queries: give it as an argument or with -f, not both")
-    source = file or ("-" if query is None and not sys.stdin.isatty() else query)
-    try:
-        if source == "-":
-            text = sys.stdin.buffer.read().decode()
-        elif file is not None:
-            text = Path(file).read_text("utf-8")
-        else:
-            text = query or ""
-    except OSError as error:
-        raise BadInput(f"cannot read {file}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{file or 'stdin'} is not text in UTF-8: is it the right file?") from error
-    text = text.removeprefix("\ufeff").strip().rstrip(";").rstrip()
-    if not text:
-        raise UsageError(
-            'no query: give one, as in `ridelake sql "SELECT COUNT(*) FROM rides"`, or - to read stdin'
-        )
-    return text
