@@ -37,6 +37,8 @@ def settled_format(format_: str | None, file: str | None) -> str:
         if format_ == "parquet" and sys.stdout.isatty():
             raise UsageError("parquet is not for the eyes: give -o FILE.parquet, or send it into a pipe")
         return format_
+    if not file:
+        raise UsageError("-o takes the name of a file, and this one is empty")
     path = Path(file)
     if path.is_dir():
         raise BadInput(f"{file} is a folder: name a file in it")

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib import import_module
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
     FrameAnswer = Callable[[Mapping[str, pl.LazyFrame]], pl.LazyFrame]
 
-# What may hold the words ORDER BY without being one (comments, strings, quoted names, dollar quotes),
-# and what decides how deep one stands.
+# What may hold the words ORDER BY or a semicolon and means neither (comments, strings, quoted names, dollar
+# quotes), and what decides how deep one stands.
 _SQL_TOKEN = re.compile(
     r"""--[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | "(?:[^"]|"")*" | \$(\w*)\$.*?\$\1\$
-        | [()] | \bORDER\s+BY\b""",
+        | [();] | \bORDER\s+BY\b""",
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
 
 
 LOOK_UP = "look-up"
+_COMMENTS = re.compile(r"\A(?:\s+|--[^\n]*|/\*.*?\*/)+", re.DOTALL)
 
 # "-- $alpha = 0.5: what it means" above the SQL: a parameter and its value where none is given.
 _DECLARATION = re.compile(r"-- \$(\w+) = ([^:]+): (.+)")
@@ -117,15 +118,28 @@ def query_text(query: str | None, file: str | None) -> str:
         else:
             text = query or ""
     except OSError as error:
-        raise BadInput(f"cannot read {file}: {error.strerror or error}") from error
+        raise BadInput(f"cannot read {file}: {error.strerror or error}; name a file with a query") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"{file or 'stdin'} is not text in UTF-8: is it the right file?") from error
     text = text.removeprefix("\ufeff").strip().rstrip(";").rstrip()
-    if not text:
+    if next(statements(text), None) is None:
         raise UsageError(
             'no query: give one, as in `ridelake sql "SELECT COUNT(*) FROM rides"`, or - to read stdin'
         )
     return text
+
+
+def statements(text: str) -> Iterator[str]:
+    """The statements of a text, without semicolons and comments before them. A line that begins with a
+    backslash is one too."""
+    while text := _COMMENTS.sub("", text, count=1):
+        if text.startswith("\\"):
+            statement, _, text = text.partition("\n")
+        else:
+            end = next((part.start() for part in _SQL_TOKEN.finditer(text) if part[0] == ";"), len(text))
+            statement, text = text[:end], text[end + 1 :]
+        if statement.strip():
+            yield statement.strip()
 
 
 def is_ordered(sql: str) -> bool:

@@ -48,12 +48,6 @@ COUNT SUM AVG MIN MAX COALESCE EXTRACT OVER PARTITION ROWS FILTER ASC DESC INTER
 """
 
 _WORD = re.compile(r"\w*$")
-# A semicolon in a comment, a text or a quoted name ends nothing.
-_PARTS = re.compile(
-    r"""--[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | "(?:[^"]|"")*"
-        | \$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?\$(?P=tag)\$ | (?P<end>;)""",
-    re.VERBOSE | re.DOTALL,
-)
 
 
 class Names(Completer):
@@ -103,18 +97,6 @@ def in_the_shell(message: str) -> str:
     for option, command in OPTIONS.items():
         message = message.replace(option, command)
     return message
-
-
-def statements(text: str) -> Iterator[str]:
-    """The statements of a text, without their semicolons, and its lines that begin with a backslash."""
-    while text := text.lstrip():
-        if text.startswith("\\"):
-            statement, _, text = text.partition("\n")
-        else:
-            end = next((part.start() for part in _PARTS.finditer(text) if part["end"]), len(text))
-            statement, text = text[:end], text[end + 1 :]
-        if statement.strip():
-            yield statement.strip()
 
 
 def reader(home: Path, names: Names) -> PromptSession[str]:

@@ -17,10 +17,10 @@ from olap.ask import ANSWERS, ROUNDS_MAX, TIMEOUT_SECONDS_MAX, interruptible
 from olap.formats import type_name
 from olap.parameters import parse
 from olap.pinned import pinned
-from olap.question import free, query_text
+from olap.question import free, query_text, statements
 from olap.relations import relations, without_schemas
 from olap.shell.display import DISPLAY
-from olap.shell.reading import COMMANDS, WORDS, Names, in_the_shell, reader, statements
+from olap.shell.reading import COMMANDS, WORDS, Names, in_the_shell, reader
 from olap.telling import Telling, answer_and_tell, chosen, unasked
 from ridelake.errors import RidelakeError, UsageError, did_you_mean
 from ridelake.screen import note, say_table
