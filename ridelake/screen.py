@@ -96,7 +96,7 @@ def say_table(
         numbers = [
             bool(rows) and all(NUMBER.fullmatch(row[index]) for row in texts) for index in range(len(columns))
         ]
-        tables = [_table(columns, texts, widths, numbers, title, dense)]
+        tables: list[Table | Text] = [_table(columns, texts, widths, numbers, title, dense)]
     else:
         tables = [_record(columns, row, width, title if row is texts[0] else None) for row in texts]
     console = Console(highlight=False, width=width, stderr=on_stderr)
@@ -140,13 +140,19 @@ def _table(
     return table
 
 
-def _record(columns: Sequence[str], row: Sequence[str], width: int, title: str | None) -> "Table":
-    """One row, a line for each column."""
+def _record(columns: Sequence[str], row: Sequence[str], width: int, title: str | None) -> "Table | Text":
+    """One row: a line for each column, the values beside the names if their longest words have room."""
+    from rich.text import Text
+
     pairs = [(column.replace("\n", " "), text) for column, text in zip(columns, row, strict=True)]
-    name, value = _fitted(pairs, width - 2, whole_first=True)
-    table = _table(("", ""), pairs, (name, min(value, width - 2 - name)), (False, False), title, False)
-    table.show_header = False
-    return table
+    for whole in (True, False):
+        widths = _fitted(pairs, width - 2, whole_first=whole)
+        if sum(widths) + 2 <= width:
+            table = _table(("", ""), pairs, widths, (False, False), title, False)
+            table.show_header = False
+            return table
+    lines = [*([title] if title else []), *(f"{name}: {text}" for name, text in pairs)]
+    return Text(wrapped("\n".join(lines), width), no_wrap=True, overflow="ignore")
 
 
 def drawing_columns() -> int:

@@ -66,7 +66,7 @@ def sql(
     text = query_text(query, query_file)
     if (count := len(list(statements(text)))) > 1:
         raise UsageError(
-            f"this is {count} statements; give one, or run a file of them with \\i in the shell (`ridelake sql`)"
+            f"this is {count} statements; give one, or run a file with \\i in the shell (`ridelake sql`)"
         )
     # One engine is asked once: this is for the answer. Several are compared, and then timed as `ask` does.
     several = len(engines) > 1 or "," in engines[0] or engines[0] == "all"
