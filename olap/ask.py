@@ -29,6 +29,7 @@ ANSWERS = " answers"  # so ends the name of a thread in which an engine does
 
 ROUNDS_MAX = 6  # the cold one, and five of which the median is told
 WARM_SECONDS_MAX = 2.0  # no further round once the rounds have taken this long: people wait for the answer
+TIMEOUT_SECONDS_MAX = 1e6  # twelve days; a clock of the system ends somewhere
 CANCEL_SECONDS = 2.0  # what an engine has to stop in after Ctrl-C or a timeout; then we leave without it
 
 
@@ -170,7 +171,7 @@ def answer_of(engine: "Engine", question: "Question") -> "pa.Table":
     if engine.name == "polars" and question.frames is not None:
         answer: pa.Table = engine.call("answer", question.frames)  # type: ignore[attr-defined]
         return answer
-    return engine.sql(question.sql, question.parameters)
+    return engine.sql(question.sql_for(engine.name), question.parameters)
 
 
 def interruptible(engine: "Engine", work: Callable[[], T], timeout_seconds: float | None = None) -> T:

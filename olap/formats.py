@@ -12,6 +12,7 @@ import pyarrow as pa
 FORMATS = ("table", "csv", "json", "jsonl", "markdown")
 
 COLUMN_WIDTH_MIN = 12  # a column of text is not cut shorter than this to make a table fit the terminal
+NEVER_CUT = ("bool", "date", "duration", "interval", "time")  # a part of a time would be another time
 BATCH_ROWS = 10_000  # rows that are Python objects at the same time while a large answer is written
 
 _TYPE_NAMES = {
@@ -33,8 +34,15 @@ def write(answer: pa.Table, format_: str, out: TextIO, *, width: int | None = No
         case "markdown":
             out.writelines(f"{line}\n" for line in _markdown(answer))
         case _:
-            columns = [(field.name, type_name(field.type), _is_number(field.type)) for field in answer.schema]
-            out.writelines(f"{line}\n" for line in aligned(columns, list(_text_rows(answer)), width))
+            lines = aligned(table_columns(answer), list(text_rows(answer)), width)
+            out.writelines(f"{line}\n" for line in lines)
+
+
+def table_columns(answer: pa.Table) -> list[tuple[str, str, bool]]:
+    """Name, type and whether the values stand to the right."""
+    return [
+        (_printable(field.name), type_name(field.type), _is_number(field.type)) for field in answer.schema
+    ]
 
 
 def aligned(
@@ -45,7 +53,8 @@ def aligned(
     heads = heads if any(heads[1]) else heads[:1]
     widths = [max(map(_cells_wide, texts)) for texts in zip(*heads, *rows, strict=True)]
     if width is not None:
-        widths = _fitted(widths, [to_right for _, _, to_right in columns], width)
+        whole = [to_right or type_.startswith(NEVER_CUT) for _, type_, to_right in columns]
+        widths = _fitted(widths, whole, width)
 
     def line(texts: Sequence[str]) -> str:
         padded = (
@@ -163,10 +172,10 @@ def _markdown(answer: pa.Table) -> Iterator[str]:
 
     yield line(list(map(_printable, answer.schema.names)))
     yield line(["--:" if _is_number(type_) else "---" for type_ in answer.schema.types])
-    yield from map(line, _text_rows(answer))
+    yield from map(line, text_rows(answer))
 
 
-def _text_rows(answer: pa.Table) -> Iterator[list[str]]:
+def text_rows(answer: pa.Table) -> Iterator[list[str]]:
     for row in _rows(answer):
         yield [_printable(_plain(value)) for value in row]
 
@@ -211,11 +220,11 @@ def _cells_wide(text: str) -> int:
     )
 
 
-def _fitted(widths: list[int], to_right: Sequence[bool], available: int) -> list[int]:
-    """The widest columns of text are cut until the line fits, or no column can be cut further."""
+def _fitted(widths: list[int], whole: Sequence[bool], available: int) -> list[int]:
+    """The widest columns that need not be whole are cut until the line fits, or none can be cut further."""
     widths = list(widths)
     while sum(widths) + 2 * (len(widths) - 1) > available:
-        texts = [i for i, right in enumerate(to_right) if not right and widths[i] > COLUMN_WIDTH_MIN]
+        texts = [i for i, kept in enumerate(whole) if not kept and widths[i] > COLUMN_WIDTH_MIN]
         if not texts:
             break
         widths[max(texts, key=widths.__getitem__)] -= 1

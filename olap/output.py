@@ -15,6 +15,8 @@ from ridelake.errors import BadInput, UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from olap.tables import Expanded
+
 SUFFIXES = {
     ".csv": "csv",
     ".json": "json",
@@ -35,6 +37,8 @@ def settled_format(format_: str | None, file: str | None) -> str:
         if format_ == "parquet" and sys.stdout.isatty():
             raise UsageError("parquet is not for the eyes: give -o FILE.parquet, or send it into a pipe")
         return format_
+    if not file:
+        raise UsageError("-o takes the name of a file, and this one is empty")
     path = Path(file)
     if path.is_dir():
         raise BadInput(f"{file} is a folder: name a file in it")
@@ -47,8 +51,16 @@ def settled_format(format_: str | None, file: str | None) -> str:
     return format_ or SUFFIXES[path.suffix.lower()]
 
 
-def deliver(answer: "pa.Table", format_: str, file: str | None) -> None:
-    """Write the answer out. Raises BadInput if it cannot be; then a file is what it was before."""
+def deliver(
+    answer: "pa.Table",
+    format_: str,
+    file: str | None,
+    *,
+    expanded: "Expanded" = "auto",
+    pager: bool = False,
+) -> None:
+    """Write the answer out. Raises BadInput if it cannot be; then a file is what it was before. `expanded`
+    and `pager` are of a table on a terminal: a pager shows what is longer than the screen."""
     if file is not None:
         try:
             with replaced(Path(file)) as out:
@@ -56,14 +68,28 @@ def deliver(answer: "pa.Table", format_: str, file: str | None) -> None:
         except OSError as error:
             raise BadInput(f"cannot write {file}: {error.strerror or error}") from error
         return
-    terminal = sys.stdout.isatty()
     if format_ == "parquet":
         _write(answer, format_, sys.stdout.buffer)
+    elif format_ == "table" and sys.stdout.isatty():
+        _show(answer, expanded, pager)
     elif format_ != "none":
         from olap.formats import write
 
-        write(answer, format_, sys.stdout, width=shutil.get_terminal_size().columns if terminal else None)
+        write(answer, format_, sys.stdout)
     sys.stdout.flush()
+
+
+def _show(answer: "pa.Table", expanded: "Expanded", pager: bool) -> None:
+    from olap.tables import table_lines
+
+    screen = shutil.get_terminal_size()
+    lines = table_lines(answer, screen.columns, expanded)
+    if pager and len(lines) >= screen.lines:
+        import click
+
+        click.echo_via_pager("".join(f"{line}\n" for line in lines))  # PAGER, or less
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
 
 
 @contextmanager

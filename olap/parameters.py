@@ -8,13 +8,14 @@ become part of the text, so that no value can say anything in SQL.
     '7', '', 'null'  text: in quotes nothing is anything else, and two of them inside stand for one
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
 from lakehouse.engines.parameters import Value
-from ridelake.errors import UsageError
+from ridelake.errors import UsageError, did_you_mean
 
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1  # of bigint; beyond it a whole number is a decimal
 DECIMAL_DIGITS_MAX = 38  # of a decimal in every engine
@@ -27,6 +28,8 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _TIMESTAMP = re.compile(
     r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:?\d{2})?", re.ASCII
 )
+_ALSO = {"a number": ("a whole number", "a number beyond bigint"), "a text": ("a UUID",)}
+_UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 _WORDS: dict[str, Value] = {"true": True, "false": False, "null": None}
 
 
@@ -40,7 +43,10 @@ def parse(given: Sequence[str]) -> dict[str, Value]:
             raise UsageError(f"-p takes name=value, as in -p alpha=0.3, not {text!r}")
         if name in values:
             raise UsageError(f"-p {name} is given twice: leave one of them out")
-        values[name] = typed(value)
+        try:
+            values[name] = typed(value)
+        except UsageError as error:
+            raise UsageError(f"-p {name}: {error}") from error
     return values
 
 
@@ -56,7 +62,12 @@ def typed(text: str) -> Value:
     if _DECIMAL.fullmatch(text) and len(text) <= DECIMAL_DIGITS_MAX:
         return Decimal(text)
     if _DOUBLE.fullmatch(text):
-        return float(text)
+        double = float(text)
+        if math.isinf(double):
+            raise UsageError(
+                f"{text} is out of the range of a double, ±1.8e308; write it in quotes for a text"
+            )
+        return double
     try:
         if _DATE.fullmatch(text):
             return date.fromisoformat(text)
@@ -74,5 +85,46 @@ def chosen(declared: Mapping[str, Value], given: Mapping[str, Value], question: 
     for name in given:
         if name not in declared:
             its = f"it has {', '.join(declared)}" if declared else "it has none"
-            raise UsageError(f"question {question} has no parameter {name}: {its}")
+            meant = did_you_mean(name, declared)
+            raise UsageError(f"question {question} has no parameter {name}: {meant}{its}")
+        _refuse_wrong_type(name, given[name], declared[name], question)
     return {**declared, **given}
+
+
+def _refuse_wrong_type(name: str, value: Value, default: Value, question: str) -> None:
+    """Raises UsageError unless the value is of the kind of the question's own."""
+    expected = _kind(default)
+    if _kind(value) in (expected, *_ALSO.get(expected, ())):
+        return
+    example = f"{name}={default}"
+    if expected == "a text" and value is not None:  # 7 or true, which is a text in quotes
+        example = f"\"{name}='{value}'\""
+    raise UsageError(
+        f"question {question}: parameter {name} takes {expected}, not {_shown(value)}; "
+        f"for example -p {example}"
+    )
+
+
+def _kind(value: Value) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a truth value"
+        case int():
+            return "a whole number"
+        case Decimal() if value == value.to_integral_value() and abs(value) > INTEGER_MAX:
+            return "a number beyond bigint"
+        case Decimal() | float():
+            return "a number"
+        case str():
+            return "a UUID" if _UUID.fullmatch(value) else "a text"
+    return "a timestamp" if isinstance(value, datetime) else "a date"
+
+
+def _shown(value: Value) -> str:
+    if isinstance(value, str):
+        return repr(value)
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    return f"{value:f}" if isinstance(value, Decimal) else str(value)

@@ -1,31 +1,36 @@
 """A question: one text of SQL for the engines that speak it, one function of frames for Polars."""
 
 import re
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib import import_module
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lakehouse.engines import NO_PARAMETERS
 from lakehouse.engines.parameters import Parameters
 from olap.parameters import chosen, typed
-from ridelake.errors import UsageError
+from ridelake.errors import BadInput, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     import polars as pl
 
     FrameAnswer = Callable[[Mapping[str, pl.LazyFrame]], pl.LazyFrame]
 
-# What may hold the words ORDER BY without being one (comments, strings, quoted names, dollar quotes),
-# and what decides how deep one stands.
+# What may hold the words ORDER BY or a semicolon and means neither (comments, strings, quoted names, dollar
+# quotes), and what decides how deep one stands.
 _SQL_TOKEN = re.compile(
     r"""--[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | "(?:[^"]|"")*" | \$(\w*)\$.*?\$\1\$
-        | [()] | \bORDER\s+BY\b""",
+        | [();] | \bORDER\s+BY\b""",
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
 
+
+LOOK_UP = "look-up"
+_COMMENTS = re.compile(r"\A(?:\s+|--[^\n]*|/\*.*?\*/)+", re.DOTALL)
 
 # "-- $alpha = 0.5: what it means" above the SQL: a parameter and its value where none is given.
 _DECLARATION = re.compile(r"-- \$(\w+) = ([^:]+): (.+)")
@@ -35,7 +40,7 @@ _DECLARATION = re.compile(r"-- \$(\w+) = ([^:]+): (.+)")
 class Question:
     """Something to ask, with values for the `$names` in its SQL. `frames` is the same question for Polars,
     or None where only the SQL is known: then Polars answers the SQL as well as it can. `meanings` are of the
-    parameters, in words."""
+    parameters, in words. `files_sql` is the SQL for engines over files, where it is not the same."""
 
     name: str
     purpose: str
@@ -43,6 +48,24 @@ class Question:
     frames: "FrameAnswer | None" = None
     parameters: Parameters = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
+    files_sql: str | None = None
+
+    def sql_for(self, engine: str) -> str:
+        """What that engine is asked: without schemas if it reads files."""
+        return self.sql if engine == "postgres" or self.files_sql is None else self.files_sql
+
+    @property
+    def group(self) -> str:
+        """`look-up` or `analysis`."""
+        return LOOK_UP if self.purpose.lower().startswith("a look-up") else "analysis"
+
+    @property
+    def summary(self) -> str:
+        """The purpose without the name of the group."""
+        if self.group != LOOK_UP:
+            return self.purpose
+        summary = self.purpose.split(": ", 1)[-1]
+        return summary[:1].upper() + summary[1:]
 
     @property
     def ordered(self) -> bool:
@@ -72,16 +95,51 @@ def find(name: str) -> Question:
     known = questions()
     if name in known:
         return known[name]
-    import difflib  # only who mistypes a name loads it
-
-    nearest = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=3, cutoff=0.5)
-    meant = f"did you mean {' or '.join(nearest)}? " if nearest else ""
-    raise UsageError(f"there is no question '{name}': {meant}run `ridelake ask` for the list")
+    raise UsageError(
+        f"there is no question '{name}': {did_you_mean(name, known)}run `ridelake ask` for the list"
+    )
 
 
 def free(sql: str, parameters: Parameters = NO_PARAMETERS) -> Question:
     """A user's own SQL as a question without a name."""
     return Question(name="", purpose="", sql=sql, parameters=parameters)
+
+
+def query_text(query: str | None, file: str | None) -> str:
+    """The SQL of the call. Raises UsageError if there is none, or two."""
+    if query is not None and file is not None:
+        raise UsageError("there are two queries: give it as an argument or with -f, not both")
+    source = file or ("-" if query is None and not sys.stdin.isatty() else query)
+    try:
+        if source == "-":
+            text = sys.stdin.buffer.read().decode()
+        elif file is not None:
+            text = Path(file).read_text("utf-8")
+        else:
+            text = query or ""
+    except OSError as error:
+        raise BadInput(f"cannot read {file}: {error.strerror or error}; name a file with a query") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file or 'stdin'} is not text in UTF-8: is it the right file?") from error
+    text = text.removeprefix("\ufeff").strip().rstrip(";").rstrip()
+    if next(statements(text), None) is None:
+        raise UsageError(
+            'no query: give one, as in `ridelake sql "SELECT COUNT(*) FROM rides"`, or - to read stdin'
+        )
+    return text
+
+
+def statements(text: str) -> Iterator[str]:
+    """The statements of a text, without semicolons and comments before them. A line that begins with a
+    backslash is one too."""
+    while text := _COMMENTS.sub("", text, count=1):
+        if text.startswith("\\"):
+            statement, _, text = text.partition("\n")
+        else:
+            end = next((part.start() for part in _SQL_TOKEN.finditer(text) if part[0] == ";"), len(text))
+            statement, text = text[:end], text[end + 1 :]
+        if statement.strip():
+            yield statement.strip()
 
 
 def is_ordered(sql: str) -> bool:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from lakehouse.engines import full_version
 from olap.ask import Asked, Run
-from olap.formats import aligned
-from ridelake.screen import note
+from ridelake.screen import note, say_table
 
 if TYPE_CHECKING:
     from lakehouse.epoch import Epoch
@@ -18,14 +18,13 @@ def tell_run(asked: Asked, epoch: "Epoch | None", *, timing: bool) -> None:
     counted = "1 row" if rows == 1 else f"{rows:,} rows"
     took = f" in {_seconds(run.usual_seconds)} s" if timing else ""
     state = "the rows as of now" if run.engine == "postgres" or epoch is None else f"epoch {epoch.number}"
-    note(f"{counted}{took} ({run.engine} {run.version}, {state})")
+    note(f"{counted}{took} ({run.engine} {full_version(run.engine, run.version)}, {state})")
 
 
 def tell_runs(asked: Asked, epoch: "Epoch | None", bytes_touched: Mapping[str, int]) -> None:
     """Several: a row each. `bytes_touched` has those of whom it is known."""
     heads = ("engine", "seconds", "first", "rows", "bytes", "equal")
-    columns = [(name, "", name not in ("engine", "equal")) for name in heads]
-    note("\n".join(aligned(columns, [_run_line(run, bytes_touched.get(run.engine)) for run in asked.runs])))
+    say_table(heads, [_run_line(run, bytes_touched.get(run.engine)) for run in asked.runs], on_stderr=True)
     warm = max(len(run.seconds) for run in asked.runs) - 1
     how = f"median of {warm} interleaved runs after the first" if warm > 1 else "one run after the first"
     lake = f"epoch {epoch.number}; " if epoch else ""
@@ -36,7 +35,7 @@ def tell_runs(asked: Asked, epoch: "Epoch | None", bytes_touched: Mapping[str, i
 
 
 def _run_line(run: Run, bytes_touched: int | None) -> tuple[str, ...]:
-    who = f"{run.engine} {run.version}"
+    who = f"{run.engine} {full_version(run.engine, run.version)}"
     if run.answer is None:
         return (who, "", "", "", "", "timed out" if run.timed_out else "refused")
     rows, size = f"{run.answer.num_rows:,}", "–" if bytes_touched is None else f"{bytes_touched:,}"

@@ -3,24 +3,25 @@
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.engines import ENGINE_NAMES, left_out_of_all, open_engines
+from lakehouse.engines import ENGINE_NAMES, has_ride_table, left_out_of_all, open_engines
 from olap.ask import ROUNDS_MAX, Asked, Run, ask
 from olap.comparison import AnswersDiffer
-from olap.formats import aligned
 from olap.output import deliver, settled_format
 from olap.pinned import pinned
+from olap.relations import without_schemas
 from olap.runs import tell_run, tell_runs
-from ridelake.errors import QueryRejected, RidelakeError, TimedOut, UsageError
-from ridelake.screen import note, say_json
+from ridelake.errors import NotReady, QueryRejected, RidelakeError, TimedOut, UsageError, did_you_mean
+from ridelake.screen import note, say_json, say_table
 from ridelake.settings import Settings
 
 if TYPE_CHECKING:
     from lakehouse.engines import Engine
     from lakehouse.epoch import Epoch
     from olap.question import Question
+    from olap.tables import Expanded
     from olap.why import Touched
 
 # A table on a terminal is read by a person: more rows than this scroll away. Everybody else gets all.
@@ -31,7 +32,8 @@ TERMINAL_ROWS_MAX = 100
 class Telling:
     """How the answer is wanted: in which format (None: what suits the place), in which file (None: stdout),
     how many rows of it (None: all, or what a terminal can show), or a report about it instead. `timing`:
-    whether the remark on stderr says how long it took; `why`: whether what had to be touched is told too."""
+    whether the remark on stderr says how long it took; `why`: whether what had to be touched is told too.
+    `expanded` and `pager`: of a table on a terminal. `limit_option`: how the reader changes the limit."""
 
     format_: str | None = None
     file: str | None = None
@@ -39,6 +41,9 @@ class Telling:
     as_json: bool = False
     timing: bool = True
     why: bool = False
+    expanded: "Expanded" = "auto"
+    pager: bool = False
+    limit_option: str = "--limit"
 
 
 def ask_and_tell(
@@ -62,6 +67,10 @@ def ask_and_tell(
     names = chosen(engines, without=unasked(settings, as_of))
     with ExitStack() as opened:
         epoch = opened.enter_context(pinned(settings, names, as_of=as_of, fresh=fresh))
+        if question.name and epoch is not None and not has_ride_table(epoch):
+            from olap.catalogue import without_ride_tables
+
+            raise NotReady(f"question {question.name}: {without_ride_tables(epoch)}")
         over = opened.enter_context(open_engines(names, settings, epoch))
         answer_and_tell(
             question,
@@ -88,6 +97,8 @@ def answer_and_tell(
     timeout_seconds: float | None = None,
 ) -> None:
     """The same with engines that are open."""
+    if epoch is not None:
+        question = replace(question, files_sql=without_schemas(question.sql, epoch))
     asked = _asked(question, engines, epoch, rounds_max, timeout_seconds)
     if telling.as_json:
         touched = _why(asked, engines, epoch, timeout_seconds) if telling.why else {}
@@ -104,12 +115,26 @@ def answer_and_tell(
             from olap.why.telling import tell
 
             tell(asked, _why(asked, engines, epoch, timeout_seconds))
+    _explain_absence(asked, engines)
     if late := [run.refused for run in asked.runs if run.refused is not None and run.timed_out]:
         raise TimedOut("; ".join(late))
     if asked.refusals:
         from olap.refusal import sentence
 
         raise QueryRejected("; ".join(sentence(words) for words in asked.refusals.values()))
+
+
+def _explain_absence(asked: Asked, engines: "Sequence[Engine]") -> None:
+    """Say of an empty answer which condition no row meets."""
+    if asked.answer.num_rows > 1 or " where " not in f" {' '.join(asked.question.sql.lower().split())} ":
+        return
+    from olap.absence import is_empty, remarks
+
+    if is_empty(asked.answer):
+        answered = {run.engine for run in asked.runs if run.answer is not None}
+        engine = next(engine for engine in engines if engine.name in answered)
+        for remark in remarks(asked.question, engine):
+            note(f"note: {remark}")
 
 
 def _why(
@@ -124,11 +149,14 @@ def chosen(names: Sequence[str], without: Sequence[str] = ()) -> list[str]:
     """The engines of `--engine a,b` or `--engine a --engine b`; `all` is every one but those of `without`.
     Raises UsageError."""
     wanted = [name.strip().lower() for text in names for name in text.split(",")]
-    if "all" in wanted:
-        return [name for name in ENGINE_NAMES if name not in without]
     for name in wanted:
-        if name not in ENGINE_NAMES:
-            raise UsageError(f"there is no engine '{name}': choose from {', '.join(ENGINE_NAMES)} or all")
+        if name not in (*ENGINE_NAMES, "all"):
+            meant = did_you_mean(name, (*ENGINE_NAMES, "all"))
+            raise UsageError(
+                f"there is no engine '{name}': {meant}choose from {', '.join(ENGINE_NAMES)} or all"
+            )
+    if "all" in wanted:
+        return [name for name in ENGINE_NAMES if name not in without or name in wanted]
     return list(dict.fromkeys(wanted))
 
 
@@ -184,11 +212,8 @@ def _asked(
     except QueryRejected as error:
         raise _refusal(str(error), question, engines, epoch) from error
     except AnswersDiffer as error:
-        heads = (("engine", "", False), ("rows", "", True), ("equal", "", False))
-        lines = [
-            (name, f"{rows:,}", "✓" if name in error.trusted else "✗") for name, rows in error.rows.items()
-        ]
-        note("\n".join(aligned(heads, lines)))
+        lines = [(name, rows, "✓" if name in error.trusted else "✗") for name, rows in error.rows.items()]
+        say_table(("engine", "rows", "equal"), lines, on_stderr=True)
         raise
 
 
@@ -200,7 +225,7 @@ def _refusal(
     from olap.relations import relations
 
     if where := drawing(words, question.sql):
-        note(where)
+        note(where, verbatim=True)
     try:
         meant = hint(words, question.sql, lambda: relations(engines[0], epoch))
     except RidelakeError:  # no hint, then
@@ -214,6 +239,6 @@ def _tell_answer(asked: Asked, telling: Telling) -> None:
     rows_max = telling.limit if telling.limit is not None else (TERMINAL_ROWS_MAX if for_a_person else 0)
     rows = asked.answer.num_rows
     shown = asked.answer.slice(0, rows_max) if 0 < rows_max < rows else asked.answer
-    deliver(shown, format_, telling.file)
+    deliver(shown, format_, telling.file, expanded=telling.expanded, pager=telling.pager)
     if shown.num_rows < rows and format_ != "none":
-        note(f"note: the first {shown.num_rows:,} of {rows:,} rows; --limit 0 shows all")
+        note(f"note: the first {shown.num_rows:,} of {rows:,} rows; {telling.limit_option} 0 shows all")

@@ -5,6 +5,7 @@ for, and turns every error into a line and an exit code.
 """
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -18,7 +19,8 @@ try:
     import click
 
     from ridelake import __version__
-    from ridelake.errors import RidelakeError
+    from ridelake.errors import RidelakeError, UsageError, did_you_mean
+    from ridelake.screen import columns_of, wrapped
     from ridelake.settings import Settings
 except KeyboardInterrupt:  # before `main` can take care of it: that is most of what a short call does
     print("ridelake: interrupted", file=sys.stderr)
@@ -71,6 +73,19 @@ class FrontDoor(click.Group):
         if not any(option.name == "home" for option in command.params):
             command.params.extend(settings_options())
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] == "help":  # `help COMMAND` is `COMMAND --help`
+            if len(args) == 1 or args[1].startswith("-"):
+                print(ctx.get_help())
+                ctx.exit()
+            args = [args[1], "--help"]
+        if args[0] not in COMMANDS:
+            meant = did_you_mean(args[0], COMMANDS)
+            raise UsageError(f"there is no command '{args[0]}': {meant}run `ridelake help` for the list")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -172,7 +187,7 @@ def _run(arguments: list[str]) -> int:
         return 0
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "ridelake"
-        return _fail(f"{error.format_message()} (see `{where} --help`)", 2)
+        return _fail(f"{_usage_message(error)} (see `{where} --help`)", 2)
     except (KeyboardInterrupt, click.Abort):
         _received.append(signal.SIGINT)
         return 130
@@ -197,6 +212,18 @@ def _run(arguments: list[str]) -> int:
         return _fail(f"{type(error).__name__}: {error} (a fault of ridelake; --debug shows where)", 1)
 
 
+def _usage_message(error: click.UsageError) -> str:
+    """Click's message; it offers the nearest options itself, but not the nearest choice."""
+    message = error.format_message().rstrip(".")
+    message = re.sub("a valid integer( range)?", "a whole number", message)
+    message = re.sub("a valid float( range)?", "a number", message)
+    choices = error.param.type if isinstance(error, click.BadParameter) and error.param else None
+    given = re.search(r"'([^']*)' is not one of", message)
+    if not given or not isinstance(choices, click.Choice):
+        return message
+    return f"{message}; {did_you_mean(given[1], map(str, choices.choices))}".rstrip("; ")
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """Ctrl-C, SIGTERM and SIGHUP leave alike: through every `finally`."""
     _received.append(number)
@@ -216,7 +243,8 @@ def _leave(frame: FrameType | None) -> None:
 
 
 def _fail(sentence: str, exit_code: int) -> int:
-    print(f"ridelake: {' '.join(sentence.split())}", file=sys.stderr)
+    line = f"ridelake: {' '.join(sentence.split())}"
+    print(wrapped(line, columns_of(sys.stderr)) if sys.stderr.isatty() else line, file=sys.stderr)
     return exit_code
 
 

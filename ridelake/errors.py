@@ -15,6 +15,7 @@ The message is one sentence that says what is wrong and what to do next. A refus
 an error: it is an answer (`ridelake.ride.Outcome`).
 """
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -65,3 +66,12 @@ class TimedOut(RidelakeError):
     """The time limit given with the call is over; the query was cancelled."""
 
     exit_code = 4
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`did you mean a or b? `, for a message about a name that does not exist; empty if none is similar."""
+    import difflib  # only a misspelt name needs it
+
+    names = {name.lower().replace("_", "-"): name for name in known}
+    nearest = difflib.get_close_matches(word.lower().replace("_", "-"), names, n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(names[name] for name in nearest)}? " if nearest else ""

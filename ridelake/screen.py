@@ -1,28 +1,72 @@
 """What the user sees: answers alone on stdout, everything else on stderr."""
 
 import json
+import os
+import re
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from rich.text import Text
 
 PIPED_COLUMNS = 200
 DRAWING_COLUMNS_MAX = 100  # wider, the eye loses the line
+HANGING = re.compile(r"\s*(?:(?:[✓✗–•-]|\d+\.)\s+)?")
+NUMBER = re.compile(r"[-+]?[0-9][0-9.,]*[%×]?|[–-]?")
+WORD = re.compile(r"\s*\S+")
 
 
-def note(text: str) -> None:
-    """A remark on stderr."""
-    print(text, file=sys.stderr, flush=True)
+def note(text: str, *, verbatim: bool = False) -> None:
+    """A remark on stderr, wrapped between words; `verbatim` text is printed as it is."""
+    print(text if verbatim else wrapped(text, columns_of(sys.stderr)), file=sys.stderr, flush=True)
 
 
-def say(text: str) -> None:
-    """A line of the answer, on stdout."""
-    print(text, flush=True)
+def say(text: str, *, verbatim: bool = False) -> None:
+    """A line of the answer, on stdout; as `note`."""
+    print(text if verbatim else wrapped(text, columns_of(sys.stdout)), flush=True)
+
+
+def columns_of(stream: TextIO) -> int | None:
+    """What COLUMNS says, or the width of the terminal behind the stream; None for a file or a pipe."""
+    if columns := shutil.get_terminal_size((0, 0)).columns:
+        return columns
+    try:
+        return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else None
+    except (OSError, ValueError):  # a stream without a file behind it
+        return None
+
+
+def wrapped(text: str, columns: int | None) -> str:
+    """The text in lines of at most so many columns, broken between words only. A word that is wider than a
+    line has a line to itself. What continues a line begins below its text, after its mark or number."""
+    if columns is None:
+        return text
+    lines: list[str] = []
+    for line in text.split("\n"):
+        current = ""
+        indent = " " * min(cells(HANGING.match(line)[0]), columns // 2)  # type: ignore[index]
+        for word in WORD.findall(line):
+            if current.strip() and cells(current + word) > columns:
+                lines.append(current)
+                current = indent + word.lstrip()
+            else:
+                current += word
+        lines.append(current)
+    return "\n".join(lines)
+
+
+def cells(text: str) -> int:
+    """Columns that the text takes on a screen: a Chinese character takes two."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len  # here, because most text is ASCII
+
+    return cell_len(text)
 
 
 def say_json(report: Any, *, one_line: bool = False) -> None:
@@ -35,28 +79,80 @@ def say_table(
     rows: Sequence[Sequence[object]],
     *,
     title: str | None = None,
-    fold: str | None = None,
     dense: bool = False,
+    on_stderr: bool = False,
 ) -> None:
-    """An aligned table on stdout; numbers stand to the right. Where it is too wide, cells are folded: those
-    of the column `fold` alone, if one is named. `dense` saves room between the columns, and leaves the first
-    one whole."""
+    """An aligned table; numbers stand to the right. Where it is too wide, cells wrap between words; where
+    its longest words do not fit beside each other, each row becomes lines of column and value. `dense` saves
+    room between the columns, and does not wrap the first one."""
     from rich.console import Console  # here, because only tables need it and every command pays for it
+
+    stream = sys.stderr if on_stderr else sys.stdout
+    width = columns_of(stream) or PIPED_COLUMNS
+    texts = [[grouped(value) for value in row] for row in rows]
+    gap = 1 if dense else 2
+    widths = _fitted([columns, *texts], width - gap * (len(columns) - 1), whole_first=dense)
+    if sum(widths) + gap * (len(columns) - 1) <= width:
+        numbers = [
+            bool(rows) and all(NUMBER.fullmatch(row[index]) for row in texts) for index in range(len(columns))
+        ]
+        tables: list[Table | Text] = [_table(columns, texts, widths, numbers, title, dense)]
+    else:
+        tables = [_record(columns, row, width, title if row is texts[0] else None) for row in texts]
+    console = Console(highlight=False, width=width, stderr=on_stderr)
+    for number, table in enumerate(tables):
+        console.print(*([""] if number else []), table, sep="\n")
+
+
+def _fitted(rows: Sequence[Sequence[str]], available: int, *, whole_first: bool = False) -> list[int]:
+    """Widths of the columns: as wide as their cells, or cut down as far as the longest word."""
+    columns = list(zip(*rows, strict=True))
+    widths = [max(cells(line) for text in texts for line in text.split("\n")) for texts in columns]
+    words = [max(max(map(cells, text.split()), default=0) for text in texts) for texts in columns]
+    if whole_first:
+        words[0] = widths[0]
+    while sum(widths) > available:
+        wide = [index for index, width in enumerate(widths) if width > words[index]]
+        if not wide:
+            break
+        widths[max(wide, key=widths.__getitem__)] -= 1
+    return widths
+
+
+def _table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    widths: Sequence[int],
+    numbers: Sequence[bool],
+    title: str | None,
+    dense: bool,
+) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.collapse_padding = dense
-    for index, column in enumerate(columns):
-        numbers = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
-        whole = (dense and index == 0) or fold not in (None, column)
-        justify: Literal["left", "right"] = "right" if numbers else "left"
-        table.add_column(column, justify=justify, overflow="fold", no_wrap=whole)
+    for column, width, number in zip(columns, widths, numbers, strict=True):
+        justify: Literal["left", "right"] = "right" if number else "left"
+        table.add_column(column, justify=justify, overflow="fold", width=width)
     for row in rows:
-        table.add_row(*(Text(grouped(value)) for value in row))
-    # A program or a file has room; COLUMNS says otherwise.
-    piped = None if sys.stdout.isatty() else shutil.get_terminal_size((PIPED_COLUMNS, 0)).columns
-    Console(highlight=False, width=piped).print(table)
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _record(columns: Sequence[str], row: Sequence[str], width: int, title: str | None) -> "Table | Text":
+    """One row: a line for each column, the values beside the names if their longest words have room."""
+    from rich.text import Text
+
+    pairs = [(column.replace("\n", " "), text) for column, text in zip(columns, row, strict=True)]
+    for whole in (True, False):
+        widths = _fitted(pairs, width - 2, whole_first=whole)
+        if sum(widths) + 2 <= width:
+            table = _table(("", ""), pairs, widths, (False, False), title, False)
+            table.show_header = False
+            return table
+    lines = [*([title] if title else []), *(f"{name}: {text}" for name, text in pairs)]
+    return Text(wrapped("\n".join(lines), width), no_wrap=True, overflow="ignore")
 
 
 def drawing_columns() -> int:

@@ -69,7 +69,7 @@ def test_no_command_at_all_shows_the_help(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "says"),
     [
-        (["nonsense"], 2, "No such command"),
+        (["nonsense"], 2, "there is no command"),
         (["seed", "--rides", "0"], 2, "--rides"),
         (["seed", "--nope"], 2, "--nope"),
         (["simulate", "--rides", "5", "--seconds", "5"], 2, "not both"),
@@ -300,3 +300,28 @@ def test_a_spark_master_is_one_or_is_refused():
     for wrong in ("h:7077", "spark://h", "local[0]", "yarn"):
         with pytest.raises(UsageError, match="--spark-master takes"):
             Settings.read({}, spark_master=wrong)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["sanpshot"], "did you mean snapshot?"),
+        (["help", "sanpshot"], "did you mean snapshot?"),
+        (["sql", "SELECT 1", "--engine", "all,duckbd"], "there is no engine 'duckbd': did you mean duckdb?"),
+        (["sql", "SELECT 1", "--engine", "duckdb,x"], "there is no engine 'x': choose from"),
+        (["ask", "driver-rankin"], "did you mean driver_ranking"),
+        (["ask", "driver_ranking", "-p", "alfa=1"], "did you mean alpha?"),
+        (["ask", "driver_ranking", "--format", "jsno"], "did you mean json"),
+        (["ask", "--engin", "all"], "'--engine'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_misspelt_name_is_answered_with_the_nearest(tmp_path: Path, arguments: list[str], meant: str):
+    done = ridelake(tmp_path, *arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert meant in done.stderr
+
+
+def test_help_is_a_command(tmp_path: Path):
+    assert ridelake(tmp_path, "help").stdout == ridelake(tmp_path, "--help").stdout
+    assert ridelake(tmp_path, "help", "sql").stdout == ridelake(tmp_path, "sql", "--help").stdout

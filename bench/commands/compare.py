@@ -51,7 +51,7 @@ def compare(
     if as_json:
         say_json(telling.as_json(found))
     elif as_markdown:
-        say(telling.markdown(found))
+        say(telling.markdown(found), verbatim=True)
     else:
         if found.changes:
             say_table(telling.COLUMNS, telling.rows(found), dense=True)

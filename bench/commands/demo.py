@@ -69,4 +69,7 @@ def demo(
     write_page(report, played, machine)
     say(f"The page: {report}")
     say("Go on: ridelake ask, or")
-    say('       ridelake sql "SELECT City, AVG(Price) FROM RideTable GROUP BY City" --engine all')
+    say(
+        '       ridelake sql "SELECT City, AVG(Price) FROM RideTable GROUP BY City" --engine all',
+        verbatim=True,
+    )

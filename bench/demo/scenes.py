@@ -91,7 +91,7 @@ def rides_booked(store: Store, rides: int, seed: int) -> Seen:
     return Seen(
         f"{done.assigned:,} of {done.requested:,} requests got a driver ({done.rides_per_second:,.0f} "
         f"rides/s, p99 {done.latency_ms_p99:.1f} ms); {declined:,} payments failed and took no driver along; "
-        f"all {len(done.audit.findings)} conditions of the audit hold.",
+        f"{done.audit.verdict}.",
         ("outcome", "requests"),
         (("assigned", grouped(done.assigned)), *refused),
         notes=(

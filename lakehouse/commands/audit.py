@@ -11,7 +11,11 @@ from ridelake.settings import Settings
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
 def audit(settings: Settings, as_json: bool) -> None:
-    """Check that store and lake keep their rules; exit 1 with the rows that break one."""
+    """Check that store and lake keep their rules; exit 1 with the rows that break one.
+
+    Eleven conditions are about the store. The twelfth, F12, compares the newest epoch with the store, and is
+    checked once there is an epoch.
+    """
     from lakehouse.sums import sums_of_newest_epoch
     from oltp.audit import audit as audit_store
     from oltp.store import open_store
@@ -29,7 +33,7 @@ def audit(settings: Settings, as_json: bool) -> None:
                 say("      " + ", ".join(f"{column} {value}" for column, value in row.items()))
             if finding.broken > len(finding.offending):
                 say(f"      … {finding.broken:,} rows in all")
-        against = f"epoch {epoch.number}" if epoch else "no epoch of this server, so F12 was not asked"
+        against = f"epoch {epoch.number}" if epoch else "no epoch of this server, so F12 was not checked"
         note(f"one snapshot, {report.seconds:.1f} s; {against}")
     if not report.passed:
         raise ProofFailed(report.verdict)

@@ -1,9 +1,44 @@
 """`ridelake engines`."""
 
+import subprocess
+import sys
+from typing import Any
+
 import click
 
+from ridelake.errors import CannotConnect
 from ridelake.screen import say_json, say_table
 from ridelake.settings import Settings
+
+
+def _version(name: str, settings: Settings) -> str | None:
+    """Of the engine itself, as `ask` shows it; None for a server that cannot be reached. Starts no server."""
+    from lakehouse.engines import ENGINES
+
+    if name == "chdb":  # it says so when it is imported, which is safer in a process of its own
+        program = "import chdb; print(chdb.engine_version)"
+        done = subprocess.run(
+            ["env", "DO_NOT_TRACK=1", sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+        )
+        return done.stdout.strip() or None
+    if name != "postgres":
+        return ENGINES[name].version()
+    try:
+        if settings.dsn is None:
+            from oltp.programs import binaries
+
+            words = subprocess.check_output([binaries() / "postgres", "--version"], text=True).split()
+            return words[-1]
+        from oltp.store import open_database
+
+        number = open_database(settings.dsn, install=False).server_version
+        return f"{number // 10_000}.{number % 10_000}"
+    except CannotConnect:
+        return None
 
 
 @click.command()
@@ -11,13 +46,15 @@ from ridelake.settings import Settings
 @click.pass_obj
 def engines(settings: Settings, as_json: bool) -> None:
     """List the engines: which are here, and what installs the others."""
-    from lakehouse.engines import ENGINES
+    from lakehouse.engines import ENGINES, full_version
 
-    found = [
+    versions = {name: _version(name, settings) for name, package in ENGINES.items() if package.version()}
+    found: list[dict[str, Any]] = [
         {
             "engine": name,
-            "here": package.version() is not None,
-            "version": package.version(),
+            "here": name in versions,
+            "version": versions.get(name),
+            "package": f"{package.distribution} {package.version()}" if name in versions else None,
             "reads": package.reads,
             "s3": package.remote,
             "apart": package.apart,
@@ -31,7 +68,7 @@ def engines(settings: Settings, as_json: bool) -> None:
         rows = [
             (
                 one["engine"],
-                one["version"] or "",
+                full_version(one["engine"], one["version"]) if one["here"] else "",
                 one["reads"] if one["here"] else f"not here: {one['install']}",
             )
             for one in found

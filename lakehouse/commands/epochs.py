@@ -37,4 +37,4 @@ def epochs(settings: Settings, as_json: bool) -> None:
             for epoch in found
         ]
         heads = ("epoch", "as of (UTC)", "took", "rows ±", "rows", "files", "MB", "s", "equal", "token")
-        say_table(heads, rows, fold="token")
+        say_table(heads, rows)

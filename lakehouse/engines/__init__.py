@@ -56,7 +56,8 @@ class Package:
     """Where an engine comes from, and how it is run.
 
     `distribution`: as pip knows it. `extra`: of ridelake, that installs it. `apart`: in a process of its
-    own, because it cannot be cancelled, or may take ours along. `remote`: it reads lakes on S3."""
+    own, because it cannot be cancelled, or may take ours along. `remote`: it reads lakes on S3. `driver`: the
+    package is a driver of the engine, which has a version of its own."""
 
     distribution: str
     reads: str
@@ -64,6 +65,7 @@ class Package:
     apart: bool = False
     cancels: bool = False
     remote: bool = True
+    driver: bool = False
 
     @property
     def here(self) -> bool:
@@ -86,18 +88,26 @@ class Package:
 
 FILES = "the files of an epoch"
 ENGINES = {
-    "postgres": Package("psycopg", "the rows in the store, as of now"),
+    "postgres": Package("psycopg", "the rows in the store, as of now", driver=True),
     "duckdb": Package("duckdb", FILES),
     "polars": Package("polars", FILES, apart=True),
     "pyarrow": Package("pyarrow", FILES),
     "datafusion": Package("datafusion", FILES, "engines", apart=True, remote=False),
-    "chdb": Package("chdb", FILES, "engines", apart=True, remote=False),
+    "chdb": Package("chdb", FILES, "engines", apart=True, remote=False, driver=True),
     "daft": Package("daft", FILES, "engines", apart=True, remote=False),
-    "spark": Package("pyspark", FILES, "spark", apart=True, cancels=True, remote=False),
+    "spark": Package("pyspark", FILES, "spark", apart=True, cancels=True, remote=False, driver=True),
 }
 ENGINE_NAMES = tuple(ENGINES)
 BASE_ENGINES = tuple(name for name, package in ENGINES.items() if package.extra is None)
 """Those that come with ridelake."""
+
+
+def full_version(name: str, version: str | None) -> str:
+    """`18.6 (psycopg 3.3.9)`: of the engine, and of the package if that has another."""
+    package = ENGINES[name]
+    if not package.driver or (driver := package.version()) in (None, version):
+        return version or ""
+    return f"{version or 'unknown'} ({package.distribution} {driver})"
 
 
 def left_out_of_all(settings: "Settings") -> list[str]:

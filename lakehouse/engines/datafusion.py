@@ -70,7 +70,10 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[DataFusion]:
     for name, table in epoch.tables.items():
         # As a URL: in a path, [ and * would be a pattern.
         scans = [context.read_parquet(Path(location).as_uri()) for location in table.locations]
-        context.register_view(name, reduce(lambda left, right: left.union(right), scans))
+        context.register_view(
+            exp.to_identifier(name, quoted=True).sql("postgres"),
+            reduce(lambda left, right: left.union(right), scans),
+        )
     tables = list(epoch.tables)
     if has_ride_table(epoch):
         context.register_view("ridetable", context.sql(ride_table_query()))

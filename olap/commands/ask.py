@@ -1,15 +1,9 @@
 """`ridelake ask`: a named question, asked of several engines, their answers compared."""
 
-from typing import TYPE_CHECKING
-
 import click
 
 from olap.commands.options import EPILOG, answer_options, complete_questions
-from ridelake.screen import say_json
 from ridelake.settings import Settings
-
-if TYPE_CHECKING:
-    from olap.question import Question
 
 
 @click.command(epilog=EPILOG)
@@ -30,7 +24,7 @@ def ask(
     why: bool,
     as_json: bool,
 ) -> None:
-    """Ask a named QUESTION of every engine; without a name, list the questions.
+    """Ask a named QUESTION of every engine; without a name, list the questions and their parameters.
 
     The answers are compared before any time is shown; if two differ, the exit code is 1.
 
@@ -38,12 +32,13 @@ def ask(
         ridelake ask driver_ranking -p alpha=0.3 -p beta=0.7
         ridelake ask ride_by_id -p ride_id=42 --engine postgres,duckdb
     """
-    from olap.question import find
-
     if question is None:
-        _list(as_json)
+        from olap.catalogue import show
+
+        show(settings, format_, file, limit, as_json=as_json)
         return
     from olap.parameters import parse
+    from olap.question import find
     from olap.telling import Telling, ask_and_tell
 
     ask_and_tell(
@@ -56,31 +51,3 @@ def ask(
         fresh=fresh,
         timeout_seconds=timeout_seconds,
     )
-
-
-def _list(as_json: bool) -> None:
-    from olap.question import questions
-
-    known = questions().values()
-    if as_json:
-        say_json(
-            [
-                {"question": each.name, "purpose": each.purpose, "parameters": _parameters(each)}
-                for each in known
-            ]
-        )
-        return
-    from ridelake.screen import say_table
-
-    def text(question: "Question") -> str:
-        return ", ".join(f"{name}={value}" for name, value in question.parameters.items())
-
-    rows = [(each.name, text(each), each.purpose) for each in known]
-    say_table(("question", "-p", "purpose"), rows, fold="purpose")
-
-
-def _parameters(question: "Question") -> dict[str, dict[str, object]]:
-    return {
-        name: {"value": value, "meaning": question.meanings[name]}
-        for name, value in question.parameters.items()
-    }

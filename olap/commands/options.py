@@ -8,9 +8,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from lakehouse.engines import ENGINE_NAMES
+from olap.ask import TIMEOUT_SECONDS_MAX
 
 FORMATS = ("table", "csv", "json", "jsonl", "markdown", "parquet", "none")
-TIMEOUT_SECONDS_MAX = 1e6  # twelve days; a clock of the system ends somewhere
 
 EPILOG = """
     A $name in the query takes its value from -p name=VALUE, bound by the engine and never pasted into the

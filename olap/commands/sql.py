@@ -1,16 +1,25 @@
 """`ridelake sql`: one query, answered from the newest epoch."""
 
+import re
 import sys
-from pathlib import Path
 
 import click
 
 from olap.commands.options import EPILOG, answer_options, complete_tables
-from ridelake.errors import BadInput, UsageError
+from ridelake.errors import UsageError
 from ridelake.settings import Settings
 
+COMMENT = re.compile(r"--(\s|[^=\n]*\n)")
 
-@click.command(epilog=EPILOG)
+
+class QueryCommand(click.Command):
+    """A query may begin with a comment, which is no option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [f"\n{one}" if COMMENT.match(one) else one for one in args])
+
+
+@click.command(cls=QueryCommand, epilog=EPILOG)
 @click.argument("query", required=False, shell_complete=complete_tables)
 @click.option("-f", "--file", "query_file", metavar="FILE", help="Read the query from FILE, - is stdin.")
 @answer_options(engine="duckdb")
@@ -52,13 +61,18 @@ def sql(
 
         Shell(settings, engines, telling, values, as_of, fresh, timeout_seconds).run()
         return
-    from olap.question import free
+    from olap.question import free, query_text, statements
 
+    text = query_text(query, query_file)
+    if (count := len(list(statements(text)))) > 1:
+        raise UsageError(
+            f"this is {count} statements; give one, or run a file with \\i in the shell (`ridelake sql`)"
+        )
     # One engine is asked once: this is for the answer. Several are compared, and then timed as `ask` does.
     several = len(engines) > 1 or "," in engines[0] or engines[0] == "all"
     ask_and_tell(
         settings,
-        free(query_text(query, query_file), values),
+        free(text, values),
         engines,
         telling,
         repeat=several,
@@ -66,27 +80,3 @@ def sql(
         fresh=fresh,
         timeout_seconds=timeout_seconds,
     )
-
-
-def query_text(query: str | None, file: str | None) -> str:
-    """The SQL of the call. Raises UsageError if there is none, or two."""
-    if query is not None and file is not None:
-        raise UsageError("there are two queries: give it as an argument or with -f, not both")
-    source = file or ("-" if query is None and not sys.stdin.isatty() else query)
-    try:
-        if source == "-":
-            text = sys.stdin.buffer.read().decode()
-        elif file is not None:
-            text = Path(file).read_text("utf-8")
-        else:
-            text = query or ""
-    except OSError as error:
-        raise BadInput(f"cannot read {file}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{file or 'stdin'} is not text in UTF-8: is it the right file?") from error
-    text = text.removeprefix("\ufeff").strip().rstrip(";").rstrip()
-    if not text:
-        raise UsageError(
-            'no query: give one, as in `ridelake sql "SELECT COUNT(*) FROM rides"`, or - to read stdin'
-        )
-    return text

@@ -15,14 +15,31 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import PostgresLexer
 
-COMMANDS = {
-    r"\d": "the tables; \\d TABLE: its columns",
-    r"\e": "who answers; \\e NAME (a,b or all): somebody else",
-    r"\timing": "tell the time of an answer, or no more",
-    r"\why": "tell what each engine had to touch, or no more",
-    r"\?": "this list",
-    r"\q": "leave, as Ctrl-D does",
+COMMANDS = {  # name: (arguments, what it does)
+    r"\d": ("[TABLE]", "list the tables, or the columns of a table"),
+    r"\e": ("[NAME]", "show the engines, or change them: one, several by comma, or all"),
+    r"\x": ("[auto|on|off]", "show each row as lines of column and value; auto: only rows too wide"),
+    r"\o": ("[FILE]", "write the next answer into FILE; without FILE, show it"),
+    r"\i": ("FILE", "run the statements in FILE"),
+    r"\set": ("[NAME=VALUE]", "show the parameters, or give $NAME a value"),
+    r"\limit": ("[N]", "show the first N rows of an answer, 0 for all"),
+    r"\timeout": ("[SECONDS]", "cancel a query after SECONDS, 0 for never"),
+    r"\pager": ("", "switch the pager (PAGER) for long answers on or off"),
+    r"\timing": ("", "switch the time of an answer on or off"),
+    r"\why": ("", "switch the report on what each engine reads on or off"),
+    r"\?": ("", "show this list; help does the same"),
+    r"\q": ("", "leave; exit, quit and Ctrl-D do the same"),
 }
+OPTIONS = {
+    "--timeout": r"\timeout",
+    "--limit": r"\limit",
+    "--engine": r"\e",
+    "with -p ": r"with \set ",
+    "-p name=value": r"\set name=value",
+    "-p ": r"\set ",
+    ", or say --format": "",
+}
+WORDS = {"help": r"\?", "exit": r"\q", "quit": r"\q"}  # understood without a backslash or a semicolon
 
 KEYWORDS = """
 SELECT FROM WHERE GROUP BY ORDER HAVING LIMIT OFFSET DISTINCT AS JOIN LEFT RIGHT FULL INNER OUTER CROSS ON
@@ -72,7 +89,14 @@ def _beginning(word: str, names: Iterable[str]) -> Iterator[Completion]:
 def is_complete(text: str) -> bool:
     """Whether Enter ends the statement: a command of one line, a `;` at the end, or nothing at all."""
     text = text.strip()
-    return not text or text.startswith("\\") or text.endswith(";")
+    return not text or text.startswith("\\") or text.endswith(";") or text.lower() in WORDS
+
+
+def in_the_shell(message: str) -> str:
+    """The message with the shell's commands in the place of options, which the shell does not have."""
+    for option, command in OPTIONS.items():
+        message = message.replace(option, command)
+    return message
 
 
 def reader(home: Path, names: Names) -> PromptSession[str]:

@@ -1,25 +1,29 @@
 """What the shell does with a line: ask, describe, switch; an error is told and the shell goes on."""
 
+import math
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from lakehouse.engines import ENGINE_NAMES, open_engines
+from lakehouse.engines import ENGINE_NAMES, full_version, open_engines
 from lakehouse.engines.parameters import Parameters, placeholders
-from olap.ask import ANSWERS, ROUNDS_MAX, interruptible
-from olap.formats import aligned, type_name
+from olap.ask import ANSWERS, ROUNDS_MAX, TIMEOUT_SECONDS_MAX, interruptible
+from olap.formats import type_name
+from olap.parameters import parse
 from olap.pinned import pinned
-from olap.question import free
-from olap.relations import relations
-from olap.shell.reading import COMMANDS, Names, reader
+from olap.question import free, query_text, statements
+from olap.relations import relations, without_schemas
+from olap.shell.display import DISPLAY
+from olap.shell.reading import COMMANDS, WORDS, Names, in_the_shell, reader
 from olap.telling import Telling, answer_and_tell, chosen, unasked
-from ridelake.errors import RidelakeError, UsageError
-from ridelake.screen import note, say
+from ridelake.errors import RidelakeError, UsageError, did_you_mean
+from ridelake.screen import note, say_table
 from ridelake.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,12 +49,13 @@ class Shell:
         if telling.file is not None or telling.as_json:
             raise UsageError("-o and --json go with a query: give one, or leave them out for the shell")
         self._settings = settings
-        self._telling = telling
+        self._telling = replace(telling, pager=True, limit_option=r"\limit")
         self._parameters = parameters
         self._as_of = as_of
         self._fresh = fresh
         self._timeout_seconds = timeout_seconds
         self._asking = False
+        self._reading: list[Path] = []  # files of \\i, the innermost last
         self._open(chosen(engines, without=unasked(settings, as_of)))
 
     def run(self) -> None:
@@ -58,7 +63,7 @@ class Shell:
         with self._opened, self._ctrl_c():
             names = Names({}, ENGINE_NAMES)
             session = reader(self._settings.home, names)
-            note(f"{self._where()}; a query ends with ; and \\? lists the commands")
+            note(f"{self._where()}; a query ends with ; and help lists the commands")
             while True:
                 names.relations = {name: schema.names for name, schema in self._relations.items()}
                 try:
@@ -67,29 +72,37 @@ class Shell:
                     continue
                 except EOFError:
                     return
-                if line.rstrip(";").strip() in (r"\q", "exit", "quit"):
+                if not self._do(line):
                     return
-                if line:
-                    self._do(line)
 
-    def _do(self, line: str) -> None:
+    def _do(self, line: str) -> bool:
+        """Whether the shell goes on after it."""
+        goes_on = True
         try:
             self._asking = True
-            self._command(line) if line.startswith("\\") else self._ask(line)
+            goes_on = self._run_all(line)
         except KeyboardInterrupt:
             note("cancelled")
-        except RidelakeError as error:
-            note(" ".join(str(error).split()))
         finally:
             self._asking = False
         if any(thread.name.endswith(ANSWERS) for thread in threading.enumerate()):
             # An engine has not let go of a query that was given up, and would refuse the next one.
             self._switch(",".join(engine.name for engine in self._engines))
+        return goes_on
 
-    def _ask(self, line: str) -> None:
-        query = line.rstrip("; \n\t")
-        if not query:
-            return
+    def _run_all(self, text: str) -> bool:
+        """The statements of the text, whichever of them fail; False once one of them is \\q."""
+        for statement in statements(text):
+            line = WORDS.get(statement.lower(), statement)
+            if line.rstrip("; ") == "\\q":
+                return False
+            try:
+                self._command(line) if line.startswith("\\") else self._ask(line)
+            except RidelakeError as error:
+                note(in_the_shell(" ".join(str(error).split())))
+        return True
+
+    def _ask(self, query: str) -> None:
         wanted = placeholders(query)
         values = {name: value for name, value in self._parameters.items() if name in wanted}
         answer_and_tell(
@@ -100,10 +113,17 @@ class Shell:
             rounds_max=ROUNDS_MAX if len(self._engines) > 1 else 1,
             timeout_seconds=self._timeout_seconds,
         )
+        if self._telling.file is not None:
+            note(f"written: {self._telling.file}")
+            self._telling = replace(self._telling, file=None)
 
     def _command(self, line: str) -> None:
-        word, _, rest = line.rstrip(";").partition(" ")
+        word, _, rest = line.rstrip("; ").partition(" ")
         rest = rest.strip()
+        if word in DISPLAY:
+            self._telling, remark = DISPLAY[word](self._telling, rest)
+            note(remark)
+            return
         match word:
             case "\\d":
                 self._describe(rest)
@@ -111,28 +131,60 @@ class Shell:
                 if rest:
                     self._switch(rest)
                 note(self._where())
-            case "\\timing":
-                self._telling = replace(self._telling, timing=not self._telling.timing)
-                note(f"timing is {'on' if self._telling.timing else 'off'}")
-            case "\\why":
-                self._telling = replace(self._telling, why=not self._telling.why)
-                note(f"why is {'on' if self._telling.why else 'off'}")
+            case "\\i":
+                self._run_file(rest)
+            case "\\set":
+                self._set(rest)
+            case "\\timeout":
+                self._set_timeout(rest)
             case "\\?" | "\\h" | "\\help":
-                say("\n".join(f"{name:<9}{does}" for name, does in COMMANDS.items()))
+                say_table(("command", "", ""), [(name, *texts) for name, texts in COMMANDS.items()])
             case _:
-                raise UsageError(f"there is no {word}: \\? lists what there is")
+                meant = did_you_mean(word, COMMANDS)
+                raise UsageError(f"there is no {word}: {meant}\\? lists what there is")
+
+    def _run_file(self, file: str) -> None:
+        if not file:
+            raise UsageError("\\i takes the name of a file with statements, as in \\i query.sql")
+        path = Path(file).expanduser().resolve()
+        if path in self._reading:
+            raise UsageError(f"{file} runs itself: take its \\i out")
+        self._reading.append(path)
+        try:
+            self._run_all(query_text(None, str(path)))
+        finally:
+            self._reading.pop()
+
+    def _set(self, rest: str) -> None:
+        if rest:
+            self._parameters = {**self._parameters, **parse([rest])}
+        shown = [f"${name} = {value!r}" for name, value in self._parameters.items()]
+        note("\n".join(shown) or "no parameter has a value: \\set NAME=VALUE gives it one")
+
+    def _set_timeout(self, rest: str) -> None:
+        try:
+            seconds = float(rest) if rest else self._timeout_seconds or 0.0
+        except ValueError:
+            seconds = math.nan
+        if not 0 <= seconds <= TIMEOUT_SECONDS_MAX:
+            raise UsageError(
+                f"\\timeout takes seconds from 0 (never) to {TIMEOUT_SECONDS_MAX:,.0f}, not {rest}"
+            )
+        self._timeout_seconds = seconds or None
+        note(f"the timeout is {seconds:g} s" if seconds else "there is no timeout")
 
     def _describe(self, table: str) -> None:
         if not table:
-            heads = [("table", "", False), ("columns", "", True), ("rows", "", True)]
+            heads = ["table", "columns", "rows"]
             lines = [[name, str(len(schema)), self._rows(name)] for name, schema in self._relations.items()]
         else:
-            found = next((name for name in self._relations if name.lower() == table.strip('"').lower()), None)
+            bare = without_schemas(table, self._epoch) if self._epoch is not None else table
+            found = next((name for name in self._relations if name.lower() == bare.strip('"').lower()), None)
             if found is None:
                 raise UsageError(f"there is no table {table}: \\d lists what there is")
-            heads = [("column", "", False), ("type", "", False)]
+            heads = ["column", "type"]
             lines = [[field.name, type_name(field.type)] for field in self._relations[found]]
-        say("\n".join(aligned(heads, lines)))
+        say_table(heads, lines)
 
     def _rows(self, table: str) -> str:
         state = self._epoch.tables.get(table) if self._epoch is not None else None
@@ -156,7 +208,9 @@ class Shell:
         self._relations: dict[str, pa.Schema] = known
 
     def _where(self) -> str:
-        who = ", ".join(f"{engine.name} {engine.version()}" for engine in self._engines)
+        who = ", ".join(
+            f"{engine.name} {full_version(engine.name, engine.version())}" for engine in self._engines
+        )
         return f"{who} over {'the rows as of now' if self._epoch is None else f'epoch {self._epoch.number}'}"
 
     @contextmanager

@@ -147,7 +147,7 @@ def _touched_files(engine: "Engine", question: "Question", answer: "pa.Table", e
     found, bytes_read = reading(engine, epoch, lambda: answer_of(engine, question))
     if told := difference(answer, found, ordered=question.ordered, names=("once", "again")):
         raise ProofFailed(f"✗ {engine.name} does not answer as before, so no reasons: {told}")
-    tables = tables_of(question.sql, epoch)
+    tables = tables_of(question.sql_for("duckdb"), epoch)
     try:
         scans = scans_of(engine, question, answer.num_rows, epoch)
     except QueryRejected:  # what is no SELECT (DESCRIBE, SHOW, EXPLAIN) has no plan to tell of

@@ -22,7 +22,11 @@ ROW_GROUPS = re.compile(r"Predicate pushdown: reading (\d+) / (\d+) row groups")
 def explained(engine: "Engine", question: "Question") -> Scans:
     """Raises QueryRejected for what is no query."""
     polars = cast("Any", engine)  # in its own process, which passes `explained` on
-    asked = (question.frames,) if question.frames is not None else (question.sql, dict(question.parameters))
+    asked = (
+        (question.frames,)
+        if question.frames is not None
+        else (question.sql_for("polars"), dict(question.parameters))
+    )
     (told,) = polars.call("explained", *asked).to_pylist()
     plan, words = told["plan"], told["said"]
     columns = [(touched.replace("*", total), total) for touched, total in COLUMNS.findall(plan)]

@@ -13,7 +13,7 @@ from ridelake.settings import Settings
 def up(settings: Settings) -> None:
     """Start the embedded Postgres and let it stay until `ridelake down`."""
     cluster = embedded.hold(_embedded(settings).home)
-    note(f"up: psql '{cluster.conninfo('ridelake')}'")
+    note(f"up: psql '{cluster.conninfo('ridelake')}'", verbatim=True)
 
 
 @click.command()

@@ -1,6 +1,7 @@
 """`ridelake engines`: who is here, and what installs the others."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,23 @@ def test_it_names_every_engine_and_what_installs_it(tmp_path: Path, capfd: pytes
     assert told["duckdb"]["version"][0].isdigit()
     assert told["spark"]["install"] == "pip install 'ridelake[spark]'"
     assert told["daft"]["install"] == "pip install 'ridelake[engines]'"
+
+
+def test_the_list_and_an_answer_name_the_same_versions(published, capfd: pytest.CaptureFixture[str]):
+    settings = published.settings
+    where = ["--home", str(settings.home), "--lake", settings.lake.root, "--dsn", str(settings.dsn)]
+    assert _run([*where, "engines"]) == 0
+    listed = dict(re.split("  +", line)[:2] for line in capfd.readouterr().out.splitlines()[1:])
+    assert re.fullmatch(r"\d+\.\d+ \(psycopg [\d.]+\)", listed["postgres"])
+    assert re.fullmatch(r"[\d.]+ \(chdb [\d.]+\)", listed["chdb"])
+    for name in ("postgres", "duckdb", "chdb"):
+        assert _run([*where, "sql", "SELECT 1", "--engine", name]) == 0
+        assert f"({name} {listed[name]}, " in capfd.readouterr().err
+
+
+def test_a_server_that_cannot_be_reached_has_no_version(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    assert _run(["--home", str(tmp_path), "--dsn", "host=/nowhere", "engines"]) == 0
+    assert "unknown (psycopg " in capfd.readouterr().out
 
 
 def test_a_missing_one_is_listed_with_the_command(

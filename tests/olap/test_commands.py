@@ -207,11 +207,28 @@ def test_words_that_are_off_are_exit_code_2_and_one_line(settings: Settings, tmp
         "--json is a report": ridelake(settings, "sql", CITIES, "-o", "x.csv", "--json"),
         "'--timeout': nan": ridelake(settings, "sql", CITIES, "--timeout", "nan"),
         "'--timeout': 0: seconds": ridelake(settings, "sql", CITIES, "--timeout", "0"),
+        "'--timeout': -1: seconds": ridelake(settings, "sql", CITIES, "--timeout", "-1"),
+        "'abc' is not a number": ridelake(settings, "sql", CITIES, "--timeout", "abc"),
+        "'abc' is not a whole number": ridelake(settings, "sql", CITIES, "--limit", "abc"),
+        "'--limit': -1 is not in the range": ridelake(settings, "sql", CITIES, "--limit", "-1"),
+        "there is no epoch 9, the newest is 1": ridelake(settings, "sql", CITIES, "--as-of", "9"),
+        "--as-of takes an epoch's number": ridelake(settings, "sql", CITIES, "--as-of", "abc"),
+        "no query: give one, as in": ridelake(settings, "sql", "-- a comment alone"),
+        "this is 2 statements; give one": ridelake(settings, "sql", "SELECT 1; SELECT 2"),
+        "Is a directory; name a file": ridelake(settings, "sql", "-f", str(tmp_path)),
+        "-o takes the name of a file": ridelake(settings, "sql", CITIES, "-o", ""),
+        "is a folder: name a file in it": ridelake(settings, "sql", CITIES, "-o", str(tmp_path)),
     }
     for words, done in off.items():
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         assert words in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_query_may_begin_with_a_comment_and_end_with_several_semicolons(settings: Settings):
+    for query in ("-- two; cities\n" + CITIES, "--two\n" + CITIES, CITIES + ";; -- end", "/* a */" + CITIES):
+        done = ridelake(settings, "sql", query)
+        assert (done.returncode, done.stdout.count("\n")) == (0, 3), done.stderr
 
 
 def test_the_rows_are_there_before_the_first_epoch(settings: Settings, tmp_path: Path):

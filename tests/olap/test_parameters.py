@@ -1,5 +1,6 @@
 """Values given with -p: typed as the help says, bound and never read as SQL."""
 
+import shlex
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -74,7 +75,8 @@ def test_no_text_is_a_fault(text: str):
         (["a b=3"], "takes name=value"),
         (["a=1", "$a=2"], "-p a is given twice"),
         (["day=2026-02-30"], "no '2026-02-30' in the calendar"),
-        (["day=2026-07-01T25:00"], "in the calendar"),
+        (["day=2026-07-01T25:00"], "-p day: .* in the calendar"),
+        (["alpha=1e999"], "-p alpha: 1e999 is out of the range of a double"),
     ],
 )
 def test_what_is_no_value_is_one_line(given_: list[str], says: str):
@@ -114,3 +116,43 @@ def test_a_value_cannot_say_anything_in_sql(settings_once, engines_over):
                     assert [row[0].as_py() for row in answer.columns] == [expected], engine.name
 
         holds()
+
+
+WHOLE, NUMBER, UUID, TEXT = "takes a whole number", "takes a number", "takes a UUID", "takes a text"
+REFUSED = {  # by the kind of the question's own value
+    WHOLE: ["abc", "", "1.5", "1e3", "null", "true", "2026-07-01", "9223372036854775808", "inf", "'7'"],
+    NUMBER: ["abc", "", "null", "true", "inf", "nan", "2026-07-01", "2026-07-01T12:00:00Z", "0,5", "'1'"],
+    UUID: ["abc", "", "7", "null", "true", "2026-07-01", "00000000-0000-0000-0000"],
+    TEXT: ["7", "null", "true", "1.5", "2026-07-01"],
+}
+TAKEN = {
+    WHOLE: ["0", "-7", "9223372036854775807"],
+    NUMBER: ["0", "-1", "0.25", "1e-3", "9223372036854775808"],
+    UUID: ["00000000-0000-0000-0000-000000000001", "ABCDEF00-0000-0000-0000-000000000001"],
+    TEXT: ["memelord", "'7'", "O'Hare", "", "00000000-0000-0000-0000-000000000001"],
+}
+
+
+def kind_of(value: Value) -> str:
+    if isinstance(value, str):
+        return UUID if value.startswith("00000000-") else TEXT
+    return WHOLE if isinstance(value, int) else NUMBER
+
+
+ALL_PARAMETERS = [
+    (question.name, name, kind_of(value))
+    for question in questions().values()
+    for name, value in question.parameters.items()
+]
+
+
+@pytest.mark.parametrize(("question", "name", "takes"), ALL_PARAMETERS)
+def test_a_value_of_the_wrong_type_is_named_with_the_type_expected(question: str, name: str, takes: str):
+    for text in REFUSED[takes]:
+        with pytest.raises(UsageError) as refused:
+            find(question).given(parse([f"{name}={text}"]))
+        assert f"parameter {name} {takes}, not " in str(refused.value)
+        _, example = str(refused.value).split("for example -p ")
+        find(question).given(parse(shlex.split(example)))  # what the message proposes is taken
+    for text in TAKEN[takes]:
+        assert find(question).given(parse([f"{name}={text}"])).parameters[name] == typed(text)

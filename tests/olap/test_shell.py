@@ -13,9 +13,12 @@ import termios
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 
+from olap.question import statements
+from olap.shell.reading import COMMANDS
 from ridelake.settings import Settings
 
 ENDLESS = (
@@ -34,7 +37,8 @@ class Terminal:
         if self.pid == 0:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
             os.environ["TERM"] = "xterm"
-            os.execv(sys.executable, [sys.executable, "-m", "ridelake", "sql", *arguments])
+            command = [sys.executable, "-m", "ridelake", "sql", *arguments]
+            os.execve(sys.executable, command, dict(os.environ))  # without what readline adds in C
         fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
         self._seen = ""
 
@@ -131,7 +135,7 @@ def test_tables_columns_and_commands_are_described(terminal: Terminal):
     shown = terminal.do("\\d\r", "RideTable +6")
     assert re.search(r"rides +\d+ +2,000", shown)
     assert re.search(r"name +text\s+time_zone +text", terminal.do("\\d cities\r", "time_zone +text"))
-    assert "Ctrl-D" in terminal.do("\\?\r", "leave.*")
+    assert "PAGER" in terminal.do("\\?\r", "Ctrl-D do the same")
     terminal.do("\\nope\r", r"there is no \\nope: \\\? lists what there is")
     terminal.do("\\d nowhere\r", r"there is no table nowhere: \\d lists what there is")
 
@@ -211,7 +215,85 @@ def test_the_history_is_kept_for_its_owner_alone(
         assert again.left() == 0
 
 
+WIDE = "SELECT * FROM rides ORDER BY ride_id LIMIT 2;\r"
+MOMENT = r"2025-\d\d-\d\d \d\d:\d\d:\d\d\.\d+\+00:00"
+
+
+def test_wide_rows_are_expanded_and_no_time_is_cut(terminal: Terminal):
+    shown = terminal.do(WIDE, "2 rows in")
+    assert len(re.findall(r"─\[ row [12] \]─", shown)) == 2
+    assert re.search(rf"^requested_at +{MOMENT}$", shown, flags=re.MULTILINE)
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 160
+    terminal.do("\\x off\r", "expanded display is off")
+    assert "row 1" not in terminal.do(WIDE, "2 rows in")
+    terminal.do("\\x\r", "expanded display is on")
+    assert re.search(r"^answer +42$", terminal.do("SELECT 42 AS answer;\r", "1 row in"), flags=re.MULTILINE)
+    terminal.do("\\x perhaps\r", r"\\x takes auto, on or off, not perhaps")
+
+
+def test_an_answer_goes_into_a_file_and_statements_come_from_one(terminal: Terminal, tmp_path: Path):
+    answer, queries = tmp_path / "answer.csv", tmp_path / "queries.sql"
+    terminal.do(f"\\o {answer}\r", "the next answer goes into")
+    terminal.do("SELECT 6 AS six;\r", "written: ")
+    assert answer.read_text() == "six\n6\n"
+    assert "seven" in terminal.do("SELECT 7 AS seven;\r", "1 row in")
+    assert answer.read_text() == "six\n6\n"
+    queries.write_text("SELECT ';' AS one; -- not; this\n\\timing\nSELECT nope;\nSELECT 3 AS three")
+    shown = terminal.do(f"\\i {queries}\r", r"three[\s\S]*1 row \(duckdb")
+    assert "timing is off" in shown
+    assert "Binder Error" in shown
+    terminal.do("\\i nowhere.sql\r", "cannot read .*nowhere.sql: No such file")
+    queries.write_text(f"\\i {queries}")
+    terminal.do(f"\\i {queries}\r", "runs itself")
+    terminal.do("\\o /nowhere/x.csv\r", "there is no folder /nowhere")
+    terminal.do(r"\o x.xls" + "\r", r"End it in .*\.txt\n")  # and no option that the shell lacks
+
+
+@pytest.mark.parametrize("word", ["exit", "quit", "exit;", r"\q"])
+def test_a_word_without_a_semicolon_leaves(terminal: Terminal, word: str):
+    terminal.type(f"{word}\r")
+    assert terminal.left() == 0
+
+
+def test_help_needs_no_semicolon_and_advice_names_what_the_shell_has(terminal: Terminal):
+    listed = terminal.do("help\r", "Ctrl-D do the same")
+    assert all(command in listed for command in COMMANDS)
+    terminal.do("SELECT $n AS n;\r", r"give one with \\set n=VALUE")
+    terminal.do("\\set n=5\r", r"\$n = 5")
+    terminal.do("SELECT $n + 1 AS n;\r", r"6\s+1 row in")
+    terminal.do("\\limit 3\r", "rows shown: 3")
+    assert "of 2,000" in terminal.do("SELECT ride_id FROM rides;\r", r"\\limit 0 shows all")
+    terminal.do("\\timeout x\r", r"\\timeout takes seconds from 0")
+    terminal.do("\\timeout 0.5\r", "the timeout is 0.5 s")
+    terminal.do(ENDLESS + "\r", r"give it longer \(\\timeout\)")
+    terminal.do("\\timin\r", r"did you mean \\timing")
+    terminal.do("SELECT 1 AS a; SELECT 2 AS b;\r", r"1 row in[\s\S]*b[\s\S]*1 row in")
+
+
+def test_a_pager_shows_what_is_longer_than_the_screen(where: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PAGER", "sed s/^/paged:/")
+    with closing(Terminal(*where)) as terminal:
+        terminal.read("duckdb>")
+        assert "paged:" not in terminal.do("SELECT ride_id FROM rides LIMIT 3;\r", "3 rows in")
+        assert "paged:" in terminal.do("SELECT ride_id FROM rides LIMIT 70;\r", "70 rows in")
+        terminal.do("\\pager\r", "the pager is off")
+        assert "paged:" not in terminal.do("SELECT ride_id FROM rides LIMIT 70;\r", "70 rows in")
+
+
+def test_statements_end_at_their_semicolons():
+    text = "SELECT ';' ; -- a; b\nSELECT $$;$$, \"x;y\" /* ; */;\n;\\x on\n\\d rides;\nSELECT 1"
+    assert list(statements(text)) == [
+        "SELECT ';'",
+        'SELECT $$;$$, "x;y" /* ; */',
+        "\\x on",
+        "\\d rides;",
+        "SELECT 1",
+    ]
+
+
 def test_a_terminal_shows_a_hundred_rows_and_says_so(terminal: Terminal):
+    terminal.do("\\pager\r", "the pager is off")
     shown = terminal.do("SELECT ride_id AS r FROM rides ORDER BY ride_id;\r", "shows all")
-    assert "note: the first 100 of 2,000 rows; --limit 0" in shown
+    assert r"note: the first 100 of 2,000 rows; \limit 0" in shown
     assert len(re.findall(r"^ *\d+$", shown, flags=re.MULTILINE)) == 100

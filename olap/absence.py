@@ -1,0 +1,154 @@
+"""Why an answer is empty: a condition of the query that no row meets, and what its column has."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import sqlglot
+from sqlglot import exp
+
+from lakehouse.engines import NO_PARAMETERS
+from lakehouse.engines.parameters import Parameters
+from olap.ask import interruptible
+from ridelake.errors import RidelakeError
+
+if TYPE_CHECKING:
+    from lakehouse.engines import Engine
+    from olap.question import Question
+
+SECONDS_MAX = 2.0  # for one query about a column: a remark must not delay the prompt
+CONDITIONS_MAX = 5
+LISTED_VALUES = 10
+READ_VALUES = 5_000  # of a column of text, to find the nearest in
+LIKENESS_MIN = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition on one column of one table."""
+
+    table: exp.Table
+    column: exp.Column
+    condition: exp.Expr
+    shown: str
+
+
+def is_empty(answer: pa.Table) -> bool:
+    """No row, or one row in which all is null or 0: what aggregates make of no row."""
+    if answer.num_rows == 0:
+        return True
+    return answer.num_rows == 1 and all(not value for value in answer.to_pylist()[0].values())
+
+
+def remarks(question: "Question", engine: "Engine") -> Iterator[str]:
+    """A sentence for each condition that no row meets. Nothing where the query is not understood, or where
+    the engine needs too long."""
+    try:
+        tree = sqlglot.parse_one(question.sql_for(engine.name), dialect=_dialect(engine))
+        for condition in list(_conditions(tree, engine))[:CONDITIONS_MAX]:
+            if sentence := _remark(condition, question.parameters, engine):
+                yield sentence
+    except (sqlglot.errors.SqlglotError, RecursionError, RidelakeError):
+        return
+
+
+def _conditions(tree: exp.Expr, engine: "Engine") -> Iterator[Condition]:
+    """Those that a row must meet: the parts of WHERE that are joined by AND."""
+    named = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
+    for select in tree.find_all(exp.Select):
+        where = select.args.get("where")
+        if where is None:
+            continue
+        sources = [select.args.get("from_"), *(join.this for join in select.args.get("joins") or ())]
+        tables = [
+            source.this if isinstance(source, exp.From) else source
+            for source in sources
+            if source is not None
+        ]
+        if not all(isinstance(table, exp.Table) and table.name.lower() not in named for table in tables):
+            continue
+        for part in where.this.flatten() if isinstance(where.this, exp.And) else (where.this,):
+            if found := _condition(part, tables, engine):
+                yield found
+
+
+def _condition(part: exp.Expr, tables: Sequence[exp.Table], engine: "Engine") -> Condition | None:
+    part = part.unnest()
+    columns = {(column.table.lower(), column.name.lower()) for column in part.find_all(exp.Column)}
+    if len(columns) != 1 or part.find(exp.Query, exp.AggFunc, exp.Window) or not part.find(exp.Predicate):
+        return None
+    column = next(iter(part.find_all(exp.Column)))
+    for table in tables:
+        if column.table and column.table.lower() != table.alias_or_name.lower():
+            continue
+        plain = table.copy()
+        plain.set("alias", None)
+        if len(tables) > 1 and not column.table and column.name.lower() not in _columns(plain, engine):
+            continue
+        bare = part.transform(
+            lambda node: exp.column(node.this.copy()) if isinstance(node, exp.Column) else node
+        )
+        return Condition(plain, exp.column(column.this.copy()), bare, part.sql(_dialect(engine)))
+    return None
+
+
+def _columns(table: exp.Table, engine: "Engine") -> set[str]:
+    query = exp.select("*").from_(table).limit(0)
+    names: list[str] = engine.sql(query.sql(_dialect(engine))).schema.names
+    return {name.lower() for name in names}
+
+
+def _remark(condition: Condition, parameters: Parameters, engine: "Engine") -> str | None:
+    used = {node.name for node in condition.condition.find_all(exp.Placeholder, exp.Parameter)}
+    values = {name: value for name, value in parameters.items() if name in used}
+    one = exp.alias_(exp.Literal.number(1), "one")
+    if _asked(engine, exp.select(one).from_(condition.table).where(condition.condition).limit(1), values):
+        return None
+    return f"no row has {_with_values(condition.shown, values)}; {_what_it_has(condition, values, engine)}"
+
+
+def _what_it_has(condition: Condition, values: Parameters, engine: "Engine") -> str:
+    column = condition.column
+    name = column.sql(_dialect(engine))
+    distinct = exp.select(column).distinct().from_(condition.table).where(column.is_(exp.null()).not_())
+    found = _asked(engine, distinct.limit(LISTED_VALUES + 1))
+    if not found:
+        return f"{name} is null in every row"
+    if len(found) <= LISTED_VALUES:
+        return f"{name} is one of {', '.join(map(str, sorted(found)))}"
+    if not isinstance(found[0], str):
+        (low,) = _asked(engine, exp.select(exp.Min(this=column).as_("low")).from_(condition.table))
+        (high,) = _asked(engine, exp.select(exp.Max(this=column).as_("high")).from_(condition.table))
+        return f"{name} is from {low} to {high}"
+    wanted = [
+        *(literal.name for literal in condition.condition.find_all(exp.Literal) if literal.is_string),
+        *(value for value in values.values() if isinstance(value, str)),
+    ]
+    known = {value.lower(): value for value in _asked(engine, distinct.limit(READ_VALUES))}
+    near = [
+        known[match]
+        for text in wanted
+        for match in difflib.get_close_matches(text.lower(), known, n=3, cutoff=LIKENESS_MIN)
+    ]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"{name} is for example {', '.join(sorted(found)[:3])}"
+
+
+def _asked(engine: "Engine", query: exp.Select, parameters: Parameters = NO_PARAMETERS) -> list[Any]:
+    text = query.sql(_dialect(engine))
+    answer = interruptible(engine, lambda: engine.sql(text, parameters), SECONDS_MAX)
+    values: list[Any] = answer.column(0).to_pylist()
+    return values
+
+
+def _dialect(engine: "Engine") -> str:
+    return "postgres" if engine.name == "postgres" else "duckdb"
+
+
+def _with_values(shown: str, values: Parameters) -> str:
+    for name, value in values.items():
+        shown = shown.replace(f"${name}", f"'{value}'" if isinstance(value, str) else str(value))
+    return shown

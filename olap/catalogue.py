@@ -1,0 +1,94 @@
+"""The list of the questions: grouped for a person, a row each in every other format."""
+
+from typing import TYPE_CHECKING
+
+from lakehouse.engines import has_ride_table
+from lakehouse.published import read_epochs
+from olap.output import deliver, settled_format
+from olap.question import LOOK_UP, Question, questions
+from ridelake.errors import RidelakeError
+from ridelake.screen import note, say, say_json
+from ridelake.settings import Settings
+
+if TYPE_CHECKING:
+    from lakehouse.epoch import Epoch
+
+HEADS = {LOOK_UP: "Look-ups: a few rows, found by a key", "analysis": "Analyses: one answer from all rows"}
+
+
+def show(
+    settings: Settings, format_: str | None, file: str | None, limit: int | None, *, as_json: bool
+) -> None:
+    """List what can be asked of the newest epoch, or of the ride store where there is no epoch yet."""
+    if format_ is not None or file is not None:
+        format_ = settled_format(format_, file)
+    epoch = _newest_epoch(settings)
+    known = list(questions().values())
+    if epoch is not None and not has_ride_table(epoch):
+        note(f"note: {without_ride_tables(epoch)}")
+        known = []
+    known.sort(key=lambda each: list(HEADS).index(each.group))
+    known = known[: limit or None]
+    if as_json:
+        say_json([_report(each) for each in known])
+    elif format_ in (None, "table") and file is None:
+        _list(known)
+    else:
+        _deliver(known, str(format_), file)
+
+
+def without_ride_tables(epoch: "Epoch") -> str:
+    """What can be asked of a lake of other tables."""
+    tables = ", ".join(sorted(table.source for table in epoch.tables.values()))
+    return (
+        f"epoch {epoch.number} has {tables} and not the ride store's tables, which the questions need; "
+        "use `ridelake sql` on its tables, or another lake (--lake)"
+    )
+
+
+def _newest_epoch(settings: Settings) -> "Epoch | None":
+    try:
+        return next(iter(read_epochs(settings.lake, limit=1)), None)
+    except RidelakeError:  # the list of the questions does not need the lake
+        return None
+
+
+def _list(known: list[Question]) -> None:
+    for number, (group, head) in enumerate(HEADS.items()):
+        members = [each for each in known if each.group == group]
+        if members:
+            say(f"{chr(10) if number else ''}{head}")
+        for each in members:
+            say(" ".join([f"  {each.name}", *(f"-p {text}" for text in _texts(each))]))
+            say(f"      {each.summary}")
+    if known:
+        say("\nAsk one: ridelake ask NAME -p PARAMETER=VALUE; the values above are used where none is given.")
+
+
+def _texts(question: Question) -> list[str]:
+    return [f"{name}={value}" for name, value in question.parameters.items()]
+
+
+def _deliver(known: list[Question], format_: str, file: str | None) -> None:
+    import pyarrow as pa
+
+    rows = {
+        "name": [each.name for each in known],
+        "group": [each.group for each in known],
+        "purpose": [each.summary for each in known],
+        "parameters": [" ".join(_texts(each)) for each in known],
+    }
+    deliver(pa.table({name: pa.array(values, pa.string()) for name, values in rows.items()}), format_, file)
+
+
+def _report(question: Question) -> dict[str, object]:
+    parameters = {
+        name: {"value": value, "meaning": question.meanings[name]}
+        for name, value in question.parameters.items()
+    }
+    return {
+        "question": question.name,
+        "group": question.group,
+        "purpose": question.purpose,
+        "parameters": parameters,
+    }
