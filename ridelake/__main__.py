@@ -214,14 +214,11 @@ def _run(arguments: list[str]) -> int:
 
 def _usage_message(error: click.UsageError) -> str:
     """Click's message; it offers the nearest options itself, but not the nearest choice."""
-    message = error.format_message().rstrip(".")
-    message = re.sub("a valid integer( range)?", "a whole number", message)
+    message = re.sub("a valid integer( range)?", "a whole number", error.format_message().rstrip("."))
     message = re.sub("a valid float( range)?", "a number", message)
-    choices = error.param.type if isinstance(error, click.BadParameter) and error.param else None
-    given = re.search(r"'([^']*)' is not one of", message)
-    if not given or not isinstance(choices, click.Choice):
-        return message
-    return f"{message}; {did_you_mean(given[1], map(str, choices.choices))}".rstrip("; ")
+    given = re.search(r"'([^']*)' is not one of (.+)", message)
+    meant = did_you_mean(given[1], re.findall(r"'([^']+)'", given[2])) if given else ""
+    return f"{message}; {meant}".rstrip("; ")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -170,7 +170,7 @@ def test_a_planted_wrong_answer_fails_the_command_and_shows_no_time(
             r"✗ the answers differ.*row 1, column 5 \(fares_cents\): \d+ in \w+, \d+ in \w+", said.err
         )
         assert not A_TIME.search(said.err.split("no times:")[1])
-        rows = [line.split() for line in said.err.splitlines()[2:-1]]
+        rows = [line.split() for line in said.err.splitlines()[1:-1]]
         wrong = [engine for engine, _, equal in rows if equal == "✗"]
         # With one against one nobody knows who is wrong.
         assert wrong == (["polars", "duckdb"] if "polars,duckdb" in more else ["polars"])
