@@ -12,7 +12,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Identifier
 
-from oltp.connection import Session
+from oltp.connection import Session, session_options
 from oltp.embedded import open_cluster
 from oltp.places import install_places
 from ridelake.errors import CannotConnect
@@ -24,11 +24,6 @@ SERVER_VERSION_MIN = 150000  # the oldest we test; 14 has no MERGE and ends in 2
 # Any number that nobody else takes: two first users must not both install the schema.
 INSTALL_LOCK = 0x52_49_44_45
 
-# What the promises need of every session, whatever the server, the role or the caller's own options say:
-# statements that see what others have done while they waited, and commits that are on disk when they answer.
-# And no rows left out without a word: of a table whose policies hide some, a query fails.
-PROMISED = r"-c default_transaction_isolation=read\ committed -c synchronous_commit=on -c row_security=off"
-
 # Of one server; of a server that is away and does not refuse, each try takes as long.
 CONNECT_SECONDS_MAX = 10
 CONNECT_SECONDS_MAX_OF_SEVERAL = 2
@@ -37,7 +32,7 @@ CONNECT_SECONDS_MAX_OF_SEVERAL = 2
 @dataclass(frozen=True, slots=True)
 class Store:
     """Where the store is. `conninfo` is a libpq connection string; the schema is on its search path,
-    its time zone is UTC, and it has what the promises need (`PROMISED`)."""
+    and every session has the settings of `oltp.connection.SESSION_SETTINGS`."""
 
     conninfo: str
     server_version: int
@@ -83,8 +78,7 @@ def open_database(dsn: str, *, install: bool = True) -> Store:
         theirs = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError as error:
         raise CannotConnect(f"not a connection string: {str(error).strip()}") from error
-    ours = f"-c search_path=ridelake,public -c TimeZone=UTC {PROMISED}"
-    options = f"{theirs.get('options') or ''} {ours}".strip()
+    options = f"{theirs.get('options') or ''} {session_options('ridelake,public')}".strip()
     several = "," in str(theirs.get("host") or theirs.get("hostaddr") or "")
     if several:
         theirs["target_session_attrs"] = "read-write"
