@@ -14,8 +14,7 @@ import re
 import select
 import time
 from collections.abc import Mapping
-from contextlib import closing
-from functools import lru_cache
+from contextlib import closing, suppress
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -59,6 +58,7 @@ OPTIONS_REFUSED = re.compile(r"startup parameter|startup option|command-line opt
 
 POOLER_ROUNDS = 4
 POOLER_ANSWER_SECONDS = 2.0
+_SESSION_POOLERS: set[str] = set()  # addresses found to keep a session for each connection
 
 # Where Postgres says it. Messages are translated (lc_messages); names of functions are not.
 BROKEN_OFF_IN = "SyncRepWaitForLSN"
@@ -187,32 +187,25 @@ def _setting_refused(name: str, wanted: str, found: str | None, why: str) -> str
 
 
 def _refuse_a_changing_session(connection: "Connection[TupleRow]", conninfo: str) -> None:
-    """Before anything is set: what is set there would reach the sessions of other clients."""
-    if _backend(connection) != connection.pgconn.backend_pid:  # a pooler gives a number of its own
-        _refuse_transaction_pooling(conninfo)
-
-
-@lru_cache(maxsize=32)
-def _refuse_transaction_pooling(conninfo: str) -> None:
-    """Two connections must keep one server process each. Once for each address."""
-    with closing(psycopg.connect(conninfo, autocommit=True)) as one:
-        mine = {_backend(one)}
-        try:
-            other = psycopg.connect(conninfo, autocommit=True)
-        except OperationalError:
-            return  # the pooler has no second session to give
-        with closing(other):
-            others: set[int] = set()
+    """Before anything is set: what is set there would reach the sessions of other clients. Once for each
+    address: two connections must keep one server process each."""
+    backends = {_backend(connection)}
+    if connection.pgconn.backend_pid in backends or conninfo in _SESSION_POOLERS:
+        return  # a pooler gives a number of its own
+    others: set[int] = set()
+    with suppress(OperationalError):  # the pooler has no second connection to give
+        with closing(psycopg.connect(conninfo, autocommit=True)) as other:
             for _ in range(POOLER_ROUNDS):
                 if (backend := _backend_in_time(other)) is None:
-                    return  # it waits for a session, as it must where each connection has its own
+                    break  # it waits for a session, as it must where each connection has its own
                 others.add(backend)
-                mine.add(_backend(one))
-    if len(mine) > 1 or len(others) > 1 or mine & others:
+                backends.add(_backend(connection))
+    if len(backends) > 1 or len(others) > 1 or backends & others:
         raise CannotConnect(
             "--dsn leads to a connection pooler in transaction mode, which changes the server session between"
             " transactions: connect to the server itself, or use the pooler's session mode"
         )
+    _SESSION_POOLERS.add(conninfo)
 
 
 def _backend(connection: "Connection[TupleRow]") -> int:

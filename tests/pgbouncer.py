@@ -1,6 +1,7 @@
 """A pgbouncer in front of a test's server, on a unix socket."""
 
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -25,6 +26,7 @@ def pgbouncer(conninfo: str, **settings: object) -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="ridelake-pgbouncer-"))
     # It refuses to run as root, and the server's socket is its owner's alone.
     account = Path(str(server["host"])).stat().st_uid if os.geteuid() == 0 else None
+    group = pwd.getpwuid(account).pw_gid if account is not None else None
     lines = {"unix_socket_dir": folder, "listen_port": 6432, "auth_type": "any", **settings}
     database = f"{server['dbname']} = host={server['host']} dbname={server['dbname']} user={server['user']}"
     text = "\n".join(f"{name} = {value}" for name, value in lines.items())
@@ -33,7 +35,7 @@ def pgbouncer(conninfo: str, **settings: object) -> Iterator[str]:
         os.chown(folder, account, -1)
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
-            [PGBOUNCER, folder / "pgbouncer.ini"], stdout=log, stderr=log, user=account
+            [PGBOUNCER, folder / "pgbouncer.ini"], stdout=log, stderr=log, user=account, group=group
         )
     try:
         give_up = time.monotonic() + START_SECONDS_MAX
