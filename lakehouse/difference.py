@@ -5,6 +5,8 @@ we read with has. Postgres itself does the second half; the first is one conditi
 
     tx >= xmax   had not begun then          tx = ANY (xip)   was running then
 
+A number beyond the snapshot's own xmax is another server's, and came with a dump.
+
 This is PgQ's rule (Skype, 2007). docs/lake.md has the proof, and what each weaker rule loses.
 """
 
@@ -17,7 +19,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from lakehouse.columns import arrow_schema
+from lakehouse.columns import Column, arrow_schema
 from lakehouse.epoch import Token
 from lakehouse.extract import fetch
 from lakehouse.source import TableSource, select_list
@@ -42,7 +44,8 @@ class Difference:
 def since(connection: Connection[TupleRow], token: Token) -> Tombstones:
     """Say since when, for the rest of the transaction; gives which tables have tombstones since then."""
     connection.execute(
-        "SELECT set_config('ridelake.since_xmax', %s, true), set_config('ridelake.since_xip', %s, true)",
+        "SELECT set_config('ridelake.since_xmax', %s, true), set_config('ridelake.since_xip', %s, true),"
+        " set_config('ridelake.until_xmax', pg_snapshot_xmax(pg_current_snapshot())::text, true)",
         (str(token.xmax), f"{{{','.join(map(str, token.xip))}}}"),
     )
     return dict(connection.execute(files("lakehouse").joinpath("tombstones.sql").read_bytes()).fetchall())
@@ -64,10 +67,18 @@ def changed_query(table: TableSource) -> Composed:
 
 def gone_query(table: TableSource) -> Composed:
     return _template("gone.sql").format(
-        columns=select_list(table.key_columns, Identifier("was")),
-        table=table.identifier,
+        columns=SQL(", ").join(_key_value(place, column) for place, column in enumerate(table.key_columns)),
         relation=Literal(table.relation),
     )
+
+
+def _key_value(place: int, column: Column) -> Composed:
+    """One value of a tombstone's key, as COPY is to send it: of the type that a domain stands on, which a
+    check added to the domain later does not refuse; of an enum and a numeric, its text."""
+    value = SQL("(key ->> {})").format(Literal(place))
+    if not (column.is_enum or column.as_text):
+        value = SQL("{}::{}").format(value, Identifier("pg_catalog", column.pg_type))
+    return SQL("{} AS {}").format(value, Identifier(column.name))
 
 
 def _template(name: str) -> SQL:

@@ -28,9 +28,9 @@ from lakehouse.faults import refusing_a_bad_lake
 from lakehouse.layout import RUN_ROWS
 from lakehouse.pointers import LostRace, metadata_files
 from lakehouse.published import read_epochs
-from lakehouse.source import TableSource, has_tracking, read_sources
+from lakehouse.source import TableSource, read_sources
 from lakehouse.swap import read_rows
-from oltp.store import Store, transaction
+from oltp.store import Store, has_tracking, transaction
 
 KEEP_EPOCHS = 100
 

@@ -23,7 +23,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadataUtil, new_table_metadata
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
-from pyiceberg.types import IcebergType
+from pyiceberg.types import DecimalType, DoubleType, FloatType, IcebergType, IntegerType, LongType
 
 from ridelake.errors import UsageError
 
@@ -71,12 +71,14 @@ def with_field_ids(metadata: Metadata, schema: pa.Schema) -> pa.Schema:
 
 
 def with_schema(metadata: Metadata, schema: pa.Schema, name: str) -> Metadata:
-    """The same table with the columns that `schema` has more. Raises UsageError if it has fewer, or one of
-    another type."""
+    """The same table with the columns that `schema` has more, and the types that it has wider, as Iceberg
+    allows. Raises UsageError if it has fewer columns, or one of another type."""
     known = {field.name: field for field in schema_of(metadata).fields}
     wanted = {field.name: field for field in _numbered(schema).fields}
     gone = known.keys() - wanted.keys() - {TRACKING_COLUMN}
-    retyped = {n for n in known.keys() & wanted.keys() if known[n].field_type != wanted[n].field_type}
+    changed = {n for n in known.keys() & wanted.keys() if known[n].field_type != wanted[n].field_type}
+    promoted = {n for n in changed if _can_be_promoted(known[n].field_type, wanted[n].field_type)}
+    retyped = changed - promoted
     if gone or retyped:
         told = [f"{column} is gone" for column in sorted(gone)]
         told += [f"{n} is {wanted[n].field_type} and was {known[n].field_type}" for n in sorted(retyped)]
@@ -88,7 +90,7 @@ def with_schema(metadata: Metadata, schema: pa.Schema, name: str) -> Metadata:
     added: dict[str, IcebergType] = {n: f.field_type for n, f in wanted.items() if n not in known}
     loosened = [n for n in known.keys() & wanted.keys() if known[n].required and not wanted[n].required]
     untracked = TRACKING_COLUMN in known.keys() - wanted.keys()
-    if not (added or loosened or untracked):
+    if not (added or loosened or untracked or promoted):
         return metadata
     parsed = TableMetadataUtil.parse_obj(metadata)
     change = Transaction(Table((name,), parsed, "", load_file_io({}), NoopCatalog(name)))
@@ -97,9 +99,21 @@ def with_schema(metadata: Metadata, schema: pa.Schema, name: str) -> Metadata:
             update.add_column((column,), kind)  # never required: the rows of older files have none
         for column in loosened:
             update.make_column_optional((column,))
+        for column in promoted:
+            update.update_column((column,), wanted[column].field_type)
         if untracked:
             update.delete_column(TRACKING_COLUMN)
     return dict(json.loads(change.table_metadata.model_dump_json()))
+
+
+def _can_be_promoted(known: IcebergType, wanted: IcebergType) -> bool:
+    """int to long, float to double, a decimal to one with more digits before the point."""
+    match known, wanted:
+        case (IntegerType(), LongType()) | (FloatType(), DoubleType()):
+            return True
+        case DecimalType(), DecimalType():
+            return known.scale == wanted.scale and known.precision < wanted.precision
+    return False
 
 
 def with_snapshot(

@@ -137,6 +137,13 @@ def refuse_a_break(old: Token, new: Token, forks: Mapping[int, str] | None = Non
     raise UsageError(f"{what}; {hint}run `ridelake snapshot` to begin anew from all rows")
 
 
+def refuse_another_history(connection: Connection[TupleRow], since: Token) -> None:
+    """Raises UsageError if this server, as it is now, cannot be later in the same history as `since`."""
+    with transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True):
+        token = take_token(connection)
+        refuse_a_break(since, token, _forks(connection, since, token))
+
+
 def _forks(connection: Connection[TupleRow], old: Token, new: Token) -> dict[int, str] | None:
     if new.timeline is None or new.timeline == old.timeline:
         return None

@@ -19,6 +19,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from lakehouse.columns import Column, arrow_schema, read_columns
 from lakehouse.epoch import TableState, Token
 from lakehouse.layout import STORE_TABLES, UNKNOWN, Layout
+from oltp.store import has_tracking
 from ridelake.errors import BadInput, CannotConnect, UsageError
 
 
@@ -175,13 +176,8 @@ def cleared_before(connection: Connection[TupleRow]) -> int:
     """Tombstones of transactions from this one on are all there. 0 if nothing is tracked here."""
     if not has_tracking(connection):
         return 0
-    row = connection.execute("SELECT before_tx FROM ridelake_tracking.cleared").fetchone()
-    return int(row[0]) if row else 0
-
-
-def has_tracking(connection: Connection[TupleRow]) -> bool:
-    """Whether any table can be tracked here: `oltp/tracking.sql` is installed."""
-    return connection.execute("SELECT to_regclass('ridelake_tracking.tracked')").fetchone() != (None,)
+    row = connection.execute("SELECT max(before_tx) FROM ridelake_tracking.cleared").fetchone()
+    return int(row[0] or 0) if row else 0
 
 
 def _statement(name: str) -> bytes:

@@ -29,13 +29,12 @@ from lakehouse.sink import Sink
 from lakehouse.source import (
     TableSource,
     cleared_before,
-    has_tracking,
     refusing_bad_names,
     store_tables,
 )
 from lakehouse.swap import swap
 from lakehouse.verify import verify_at_token
-from oltp.store import Store
+from oltp.store import Store, has_tracking
 from ridelake.errors import CannotConnect
 
 # A worker keeps a core busy together with the server process that it reads from.

@@ -1,6 +1,6 @@
 -- Of which tables rows are gone since the token, and whether one was truncated.
-SELECT relation::bigint, bool_or(key IS NULL)
-FROM ridelake_tracking.tombstones
-WHERE tx >= current_setting('ridelake.since_xmax')::bigint
-   OR tx = ANY (current_setting('ridelake.since_xip')::bigint[])
-GROUP BY relation
+SELECT tracked.relation::bigint, bool_or(tombstones.key IS NULL)
+FROM ridelake_tracking.tombstones JOIN ridelake_tracking.tracked USING (generation)
+WHERE tombstones.tx >= current_setting('ridelake.since_xmax')::bigint
+   OR tombstones.tx = ANY (current_setting('ridelake.since_xip')::bigint[])
+GROUP BY tracked.relation

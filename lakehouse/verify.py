@@ -20,9 +20,9 @@ from lakehouse.moment import moment_of
 from lakehouse.proof import Comparison, Difference, compare
 from lakehouse.published import holding, newest_epoch, numbered_epoch
 from lakehouse.s3 import refusing_a_bad_bucket
-from lakehouse.source import TableSource, cleared_before, has_tracking
+from lakehouse.source import TableSource, cleared_before
 from lakehouse.storage import Storage
-from oltp.store import Store
+from oltp.store import Store, has_tracking
 from ridelake.errors import NotReady, ProofFailed
 from ridelake.settings import LakeAddress
 

@@ -147,9 +147,18 @@ def _connect(conninfo: str) -> Session:
 
 
 def install_tracking(connection: Connection[TupleRow]) -> None:
-    """Make the schema `ridelake_tracking`, if it is not there. Inside the caller's transaction."""
-    if connection.execute("SELECT to_regclass('ridelake_tracking.tracked')").fetchone() == (None,):
+    """Create the schema `ridelake_tracking`, or bring an older version of it up to date. Inside the caller's
+    transaction."""
+    if connection.execute("SELECT to_regnamespace('ridelake_tracking')").fetchone() == (None,):
+        connection.execute("CREATE SCHEMA ridelake_tracking")
+    if not has_tracking(connection):
         connection.execute(files("oltp").joinpath("tracking.sql").read_bytes())
+
+
+def has_tracking(connection: Connection[TupleRow]) -> bool:
+    """Whether `tracking.sql` is installed in its present version."""
+    found = connection.execute("SELECT to_regprocedure('ridelake_tracking.is_current(oid)')").fetchone()
+    return found != (None,)
 
 
 def _install_schema(connection: Connection[TupleRow]) -> None:

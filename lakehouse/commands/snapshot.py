@@ -3,7 +3,7 @@
 import click
 
 from lakehouse.commands.options import store_and_lake, table_option, verify_option
-from ridelake.screen import progress, say, say_json
+from ridelake.screen import note, progress, say, say_json
 from ridelake.settings import Settings
 
 
@@ -15,12 +15,14 @@ from ridelake.settings import Settings
 def snapshot(settings: Settings, tables: tuple[str, ...], verify: bool, as_json: bool) -> None:
     """Publish all rows of all tables, as they are at one moment, as the next epoch."""
     from lakehouse.take import estimate_rows, tables_of, take_snapshot
+    from lakehouse.tracking import renew
 
-    with (
-        store_and_lake(settings, tables) as (store, lake),
-        progress("snapshot", estimate_rows(store, tables_of(lake.newest(), tables))) as bar,
-    ):
-        epoch = take_snapshot(store, lake, bar.advance, tables=tables, verify=verify)
+    with store_and_lake(settings, tables) as (store, lake):
+        names = tables_of(lake.newest(), tables)
+        for remark in renew(store, names):
+            note(remark)
+        with progress("snapshot", estimate_rows(store, names)) as bar:
+            epoch = take_snapshot(store, lake, bar.advance, tables=tables, verify=verify)
     if as_json:
         say_json(epoch.report())
     else:

@@ -40,8 +40,13 @@ def sync(
     is then at the last one published.
     """
     from lakehouse.sync import sync_once, synced_every
+    from lakehouse.take import tables_of
+    from lakehouse.tracking import renew
 
     with store_and_lake(settings, tables) as (store, lake):
+        newest = lake.newest()
+        for remark in renew(store, tables_of(newest, tables), newest.token if newest else None):
+            note(remark)
         if once:
             synced = sync_once(store, lake, tables=tables, verify=verify)
             say_json(synced.report()) if as_json else say(synced.line())

@@ -5,6 +5,7 @@ from bare_database import run
 from own_tables import asked
 
 from lakehouse.catalog import Lake
+from lakehouse.commit import open_catalog
 from lakehouse.maintain import maintain
 from lakehouse.published import newest_epoch
 from lakehouse.take import take_changes
@@ -125,3 +126,52 @@ def test_what_tracking_would_harm_or_miss_is_not_tracked(bare: Store):
         track(bare, "has_tx")
     with pytest.raises(BadInput, match="tables that inherit from it"):
         track(bare, "parent")
+
+
+def test_domains_that_refuse_null_are_taken_by_their_changes(bare: Store, lake: Lake):
+    run(
+        bare,
+        "CREATE DOMAIN email AS text NOT NULL CHECK (value LIKE '%@%')",
+        "CREATE DOMAIN present AS int CHECK (value IS NOT NULL)",
+        "CREATE TABLE customers (id present, mail email, n present NOT NULL, PRIMARY KEY (id, mail))",
+        "INSERT INTO customers SELECT i, 'u' || i || '@x', i FROM generate_series(1, 5) AS i",
+    )
+    track(bare, "customers")
+    take_changes(bare, lake, tables=["customers"])
+    run(
+        bare,
+        "DELETE FROM customers WHERE id = 2",
+        "UPDATE customers SET mail = 'new@x' WHERE id = 3",
+        "ALTER DOMAIN email ADD CHECK (value NOT LIKE 'u%') NOT VALID",  # the deleted keys would fail it
+    )
+    verify_now(bare, lake).prove()
+    taken = take_changes(bare, lake, verify=True)
+    assert (taken.epoch.changed, taken.epoch.gone, taken.epoch.rows) == (1, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("int", "bigint"), ("smallint", "int"), ("smallint", "bigint"), ("real", "float8"),
+     ("numeric(9, 2)", "numeric(20, 2)")],
+)  # fmt: skip
+def test_a_key_that_is_made_wider_goes_on(bare: Store, lake: Lake, before: str, after: str):
+    run(bare, f"CREATE TABLE wide (id {before} PRIMARY KEY, v {before})")
+    run(bare, "INSERT INTO wide SELECT i, i FROM generate_series(1, 5) AS i")
+    track(bare, "wide")
+    first = take_changes(bare, lake, tables=["wide"]).epoch
+    with bare.connect() as connection:  # has plans of before
+        connection.execute("DELETE FROM wide WHERE id = 1")
+        connection.execute(f"ALTER TABLE wide ALTER id TYPE {after}, ALTER v TYPE {after}".encode())
+        connection.execute("DELETE FROM wide WHERE id = 2")
+        connection.execute("UPDATE wide SET id = 30 WHERE id = 3")
+    taken = take_changes(bare, lake, verify=True)
+    assert taken.epoch.changed == taken.epoch.rows == 3, "whole once"
+    large = 10_000_000_000 if after == "bigint" else 7
+    run(bare, "DELETE FROM wide WHERE id = 4", f"INSERT INTO wide VALUES (7, {large})")
+    taken = take_changes(bare, lake, verify=True)
+    assert (taken.epoch.changed, taken.epoch.gone) == (1, 1)
+    for engine in ("duckdb", "polars"):
+        assert [row["id"] for row in asked(lake, "SELECT id FROM wide ORDER BY id", engine)] == [5, 7, 30]
+    table = open_catalog(lake.address, 30).load_table(("ridelake", "wide"))
+    assert sorted(table.scan().to_arrow()["id"].to_pylist()) == [5, 7, 30]
+    assert table.scan(snapshot_id=first.tables["wide"].snapshot_id).to_arrow().num_rows == 5

@@ -75,6 +75,12 @@ BEHIND_OUR_BACK = {
     "rows in a table that inherits": [
         "CREATE TABLE more () INHERITS (orders)", "INSERT INTO more VALUES (-1, 'more', 1)",
     ],
+    "the tables of tracking restored from a dump": [
+        "DELETE FROM orders WHERE id = 9",
+        "CREATE TEMP TABLE dump AS SELECT * FROM ridelake_tracking.tracked;"
+        " DELETE FROM ridelake_tracking.tracked; DELETE FROM ridelake_tracking.tombstones;"
+        " INSERT INTO ridelake_tracking.tracked SELECT * FROM dump",
+    ],
     "made anew by the same name": ["DROP TABLE orders", ORDERS, "INSERT INTO orders VALUES (1, 'one', 1)"],
 }  # fmt: skip
 
@@ -127,6 +133,14 @@ def test_untrack_works_where_much_is_gone_already(orders: Store, lake: Lake):
         "ALTER TABLE orders ADD COLUMN place point",
     )  # fmt: skip
     assert untrack(orders, "orders") == "public.orders"
+    with pytest.raises(BadInput, match=r"public\.orders is not tracked"):
+        untrack(orders, "orders")
+
+
+def test_untrack_removes_what_a_dropped_schema_left(orders: Store):
+    run(orders, "DROP SCHEMA ridelake_tracking CASCADE", "UPDATE orders SET id = -id", "DELETE FROM orders")
+    assert untrack(orders, "orders") == "public.orders"
+    assert rows_of(orders, "SELECT * FROM (VALUES (1, '', 1.0)) AS v UNION ALL SELECT * FROM orders") != []
     with pytest.raises(BadInput, match=r"public\.orders is not tracked"):
         untrack(orders, "orders")
 

@@ -70,7 +70,7 @@ def test_a_silenced_session_is_stamped_and_buried_all_the_same(connection: Conne
     connection.execute("INSERT INTO things (id, tx) VALUES (2, 3)")
     connection.execute("DELETE FROM things WHERE id = 1")
     assert changed_since(connection, since) == [2]
-    assert gone(connection) == [{"id": 1}]
+    assert gone(connection) == [["1"]]
 
 
 def test_a_row_that_is_gone_leaves_its_key(connection: Connection):
@@ -78,7 +78,7 @@ def test_a_row_that_is_gone_leaves_its_key(connection: Connection):
     connection.execute("DELETE FROM things WHERE id <= 2")
     connection.execute("UPDATE things SET id = 30 WHERE id = 3")
     connection.execute("UPDATE things SET id = id, what = 'same key'")
-    assert gone(connection) == [{"id": 1}, {"id": 2}, {"id": 3}]
+    assert gone(connection) == [["1"], ["2"], ["3"]]
     connection.execute("TRUNCATE things")
     assert gone(connection)[-1] is None
 
@@ -93,7 +93,7 @@ def test_whoever_may_delete_a_row_need_not_write_tombstones(connection: Connecti
         with pytest.raises(errors.InsufficientPrivilege):
             connection.execute("DELETE FROM ridelake_tracking.tombstones")
         connection.execute("RESET ROLE")
-        assert gone(connection) == [{"id": 1}]
+        assert gone(connection) == [["1"]]
     finally:
         connection.execute("RESET ROLE; DROP OWNED BY clerk; DROP ROLE clerk")
 
@@ -105,7 +105,7 @@ def test_keys_of_several_columns_and_odd_names(connection: Connection):
     connection.execute('INSERT INTO "Odd ""one" VALUES (%s, %s, 1)', ("it's", some_id))
     connection.execute('DELETE FROM "Odd ""one"')
     row = connection.execute("SELECT key FROM ridelake_tracking.tombstones").fetchone()
-    assert row == ({"a b": "it's", "B": some_id},)
+    assert row == ([some_id, "it's"],)
 
 
 def test_a_stamp_leaves_updates_hot(connection: Connection):
