@@ -5,8 +5,10 @@ broken off, by pg_cancel_backend() or an administrator's shutdown. The client is
 always, and one warning says that the standby may not have it: whoever does not listen takes it for safe.
 """
 
+import logging
 import random
 import time
+from types import TracebackType
 from typing import Any, TypeVar
 
 import psycopg
@@ -16,6 +18,9 @@ from psycopg.pq.abc import PGconn
 from psycopg.rows import RowFactory, TupleRow, tuple_row
 
 Self = TypeVar("Self", bound="Session")
+
+# Errors that psycopg ignores while it closes something have a cause, which is raised and reported.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 # Where Postgres says it. Messages are translated (lc_messages); names of functions are not.
 BROKEN_OFF_IN = "SyncRepWaitForLSN"
@@ -36,6 +41,14 @@ class Session(Connection[TupleRow]):
         super().__init__(pgconn, row_factory)
         self.unreplicated = False
         self.add_notice_handler(self._listen)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """An interrupt can leave the connection's lock taken; a closed connection does not wait for it."""
+        if error is not None and not isinstance(error, Exception):
+            self.close()
+        super().__exit__(kind, error, trace)
 
     def _listen(self, notice: Diagnostic) -> None:
         if notice.source_function == BROKEN_OFF_IN:
