@@ -9,13 +9,14 @@ broken off, by pg_cancel_backend() or an administrator's shutdown. The client is
 always, and one warning says that the standby may not have it: whoever does not listen takes it for safe.
 """
 
+import logging
 import random
 import re
 import select
 import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from types import MappingProxyType
+from types import MappingProxyType, TracebackType
 from typing import Any, TypeVar
 
 import psycopg
@@ -59,6 +60,8 @@ OPTIONS_REFUSED = re.compile(r"startup parameter|startup option|command-line opt
 POOLER_ROUNDS = 4
 POOLER_ANSWER_SECONDS = 2.0
 _SESSION_POOLERS: set[str] = set()  # addresses found to keep a session for each connection
+# Errors that psycopg ignores while it closes something have a cause, which is raised and reported.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 # Where Postgres says it. Messages are translated (lc_messages); names of functions are not.
 BROKEN_OFF_IN = "SyncRepWaitForLSN"
@@ -98,6 +101,14 @@ class Session(Connection[TupleRow]):
             connection.close()
             raise
         return connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """An interrupt can leave the connection's lock taken; a closed connection does not wait for it."""
+        if error is not None and not isinstance(error, Exception):
+            self.close()
+        super().__exit__(kind, error, trace)
 
     def _listen(self, notice: Diagnostic) -> None:
         if notice.source_function == BROKEN_OFF_IN:
@@ -193,13 +204,13 @@ def _refuse_a_changing_session(connection: "Connection[TupleRow]", conninfo: str
     if connection.pgconn.backend_pid in backends or conninfo in _SESSION_POOLERS:
         return  # a pooler gives a number of its own
     others: set[int] = set()
-    with suppress(OperationalError):  # the pooler has no second connection to give
-        with closing(psycopg.connect(conninfo, autocommit=True)) as other:
-            for _ in range(POOLER_ROUNDS):
-                if (backend := _backend_in_time(other)) is None:
-                    break  # it waits for a session, as it must where each connection has its own
-                others.add(backend)
-                backends.add(_backend(connection))
+    no_second = suppress(OperationalError)  # the pooler has no second connection to give
+    with no_second, closing(psycopg.connect(conninfo, autocommit=True)) as other:
+        for _ in range(POOLER_ROUNDS):
+            if (backend := _backend_in_time(other)) is None:
+                break  # it waits for a session, as it must where each connection has its own
+            others.add(backend)
+            backends.add(_backend(connection))
     if len(backends) > 1 or len(others) > 1 or backends & others:
         raise CannotConnect(
             "--dsn leads to a connection pooler in transaction mode, which changes the server session between"

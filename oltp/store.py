@@ -119,7 +119,15 @@ def transaction(
     connection.read_only = read_only
     try:
         with connection.transaction():
-            yield connection
+            try:
+                yield connection
+            except Exception:
+                raise
+            except BaseException:
+                # An interrupt can leave the connection's lock taken. A closed connection does not wait
+                # for it, and its server rolls back.
+                connection.close()
+                raise
             if connection.info.transaction_status == TransactionStatus.INERROR:
                 # Its statement failed and somebody caught that; the COMMIT would be answered ROLLBACK,
                 # without an error.
@@ -127,7 +135,7 @@ def transaction(
     except Exception:
         raise
     except BaseException:
-        connection.close()  # Ctrl-C may have left psycopg's lock taken: whoever asks for it waits for ever
+        connection.close()
         raise
     finally:
         if not connection.closed:

@@ -4,6 +4,7 @@ import math
 
 import click
 
+from ridelake import signals
 from ridelake.errors import ProofFailed, UsageError
 from ridelake.screen import note, say, say_json
 from ridelake.settings import Settings
@@ -72,7 +73,7 @@ def simulate(
 
     total = 10_000 if rides is None and seconds is None else rides
     number = _clients(clients, batch, rate)
-    with open_store(settings) as store, live() as show:
+    with open_store(settings) as store, live() as show, signals.patience():
         done = run(
             store, rides=total, seconds=seconds, clients=number, rate=rate, batch=batch, seed=seed, show=show
         )
