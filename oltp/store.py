@@ -12,10 +12,11 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Identifier
 
+from oltp.cluster import Cluster
 from oltp.connection import Session, session_options
 from oltp.embedded import open_cluster
 from oltp.places import install_places
-from ridelake.errors import CannotConnect
+from ridelake.errors import CannotConnect, NotReady, UsageError
 from ridelake.settings import Settings
 
 SCHEMA_VERSION = 4
@@ -49,11 +50,24 @@ class Store:
             row = connection.execute(files("oltp").joinpath("system_identifier.sql").read_bytes()).fetchone()
         return row[0] if row else None
 
-    def has_schema(self) -> bool:
-        """Whether there is a ride store in the database."""
+    def schema_state(self) -> str:
+        """Of the schema `ridelake` in the database: `installed`, `missing`, or `no access` for this role."""
         with self.connect() as connection:
-            found = connection.execute("SELECT to_regclass('ridelake.schema_version') IS NOT NULL").fetchone()
-        return found == (True,)
+            return _schema_state(connection)
+
+    def refuse_without_schema(self, hint: str) -> None:
+        """Raises NotReady if there is no ride store, UsageError if this role may not use it, CannotConnect
+        if another version of ridelake wrote it."""
+        with self.connect() as connection:
+            state, role = _schema_state(connection), connection.info.user
+            if state == "missing":
+                raise NotReady(f"there is no ride store in this database: {hint}")
+            if state == "no access":
+                raise UsageError(no_access(role))
+            try:
+                _refuse_another_version(connection)
+            except errors.InsufficientPrivilege as error:
+                raise UsageError(no_access(role)) from error
 
 
 @contextmanager
@@ -68,6 +82,30 @@ def open_store(settings: Settings, *, install: bool = True) -> Iterator[Store]:
         with open_cluster(settings.home) as cluster:
             ensure_database(cluster.conninfo("postgres"), "ridelake")
             yield open_database(cluster.conninfo("ridelake"), install=install)
+
+
+@contextmanager
+def open_existing_store(
+    settings: Settings, *, rides: bool = True, hint: str = "run `ridelake seed`"
+) -> Iterator[Store]:
+    """A store for a command that creates nothing. With `rides` False it may be a database without the ride
+    store. `hint`: what creates one.
+
+    Raises NotReady if there is no server in the home folder, or no ride store; UsageError if this role may
+    not use it."""
+    if settings.dsn is None and not Cluster(settings.home / "postgres").data.exists():
+        raise NotReady(f"there is no ride store in {settings.home}: {hint}")
+    with open_store(settings, install=False) as store:
+        if rides:
+            store.refuse_without_schema(hint)
+        yield store
+
+
+def no_access(role: str) -> str:
+    return (
+        f'no access to the ride store for role "{role}": as its owner run GRANT USAGE ON SCHEMA ridelake '
+        f'TO "{role}" and GRANT SELECT ON ALL TABLES IN SCHEMA ridelake TO "{role}"'
+    )
 
 
 def open_database(dsn: str, *, install: bool = True) -> Store:
@@ -164,9 +202,9 @@ def install_tracking(connection: Connection[TupleRow]) -> None:
 
 
 def has_tracking(connection: Connection[TupleRow]) -> bool:
-    """Whether `tracking.sql` is installed in its present version."""
-    found = connection.execute("SELECT to_regprocedure('ridelake_tracking.is_current(oid)')").fetchone()
-    return found != (None,)
+    """Whether `tracking.sql` is installed in its present version, and this role may read it."""
+    query = files("oltp").joinpath("has_tracking.sql").read_bytes()
+    return connection.execute(query).fetchone() == (True,)
 
 
 def _install_schema(connection: Connection[TupleRow]) -> None:
@@ -178,10 +216,24 @@ def _install_schema(connection: Connection[TupleRow]) -> None:
                 connection.execute(files("oltp").joinpath(name).read_bytes())
             install_places(connection)
             connection.execute("INSERT INTO schema_version VALUES (%s)", (SCHEMA_VERSION,))
-        found = connection.execute("SELECT version FROM schema_version").fetchone()
-        if found != (SCHEMA_VERSION,):
-            raise CannotConnect(
-                f"the store there has schema version {found[0] if found else 'unknown'}, this program has "
-                f"{SCHEMA_VERSION}: use another database or --home, or start anew with "
-                "DROP SCHEMA ridelake CASCADE"
-            )
+        _refuse_another_version(connection)
+
+
+def _schema_state(connection: Connection[TupleRow]) -> str:
+    found = connection.execute(
+        "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'ridelake'"
+    ).fetchone()
+    if found == (False,):
+        return "no access"
+    there = connection.execute("SELECT to_regclass('ridelake.schema_version')").fetchone()
+    return "missing" if there == (None,) else "installed"
+
+
+def _refuse_another_version(connection: Connection[TupleRow]) -> None:
+    found = connection.execute("SELECT version FROM ridelake.schema_version").fetchone()
+    if found != (SCHEMA_VERSION,):
+        raise CannotConnect(
+            f"the store there has schema version {found[0] if found else 'unknown'}, this program has "
+            f"{SCHEMA_VERSION}: use another database or --home, or drop the schema with "
+            "DROP SCHEMA ridelake CASCADE"
+        )

@@ -69,11 +69,11 @@ def simulate(
         )
     from oltp.simulate import simulate as run
     from oltp.simulate.live import live
-    from oltp.store import open_store
+    from oltp.store import open_existing_store
 
     total = 10_000 if rides is None and seconds is None else rides
     number = _clients(clients, batch, rate)
-    with open_store(settings) as store, live() as show, signals.patience():
+    with open_existing_store(settings) as store, live() as show, signals.patience():
         done = run(
             store, rides=total, seconds=seconds, clients=number, rate=rate, batch=batch, seed=seed, show=show
         )
