@@ -17,7 +17,7 @@ try:
     import click
 
     from ridelake import __version__, signals
-    from ridelake.errors import RidelakeError
+    from ridelake.errors import RidelakeError, UsageError, grant_hint
     from ridelake.settings import Settings
 except KeyboardInterrupt:  # before `main` can take care of it: that is most of what a short call does
     print("ridelake: interrupted", file=sys.stderr)
@@ -182,15 +182,26 @@ def _run(arguments: list[str]) -> int:
             return 130
         if isinstance(error, RidelakeError):
             return _fail(str(error), error.exit_code)
-        psycopg = sys.modules.get("psycopg")  # not imported for this: most commands do without
-        if psycopg is not None and isinstance(error, psycopg.OperationalError):
-            said = str(error).strip().split("\n", 1)[0]
-            if error.sqlstate is None or error.sqlstate.startswith(("08", "57P0")):
-                return _fail(
-                    f"Postgres went away ({said}): what it acknowledged is kept, run the command again", 3
-                )
-            return _fail(f"Postgres gave up: {said} (SQLSTATE {error.sqlstate})", 1)
-        return _fail(f"{type(error).__name__}: {error} (a fault of ridelake; --debug shows where)", 1)
+        return _fail(*_unexpected(error))
+
+
+def _unexpected(error: Exception) -> tuple[str, int]:
+    """The sentence and the exit code of an error that no command expects."""
+    psycopg = sys.modules.get("psycopg")  # not imported for this: most commands do without
+    if psycopg is None or not isinstance(error, psycopg.Error):
+        return f"{type(error).__name__}: {error} (a fault of ridelake; --debug shows where)", 1
+    said = error.diag.message_primary or str(error).strip().split("\n", 1)[0]
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return f"Postgres does not allow it: {said}; {grant_hint(said)}", UsageError.exit_code
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        hint = "connect to the primary, or as a role whose default_transaction_read_only is off"
+        return f"Postgres does not allow it: {said}; {hint}", UsageError.exit_code
+    if not isinstance(error, psycopg.OperationalError):
+        return f"{type(error).__name__}: {error} (a fault of ridelake; --debug shows where)", 1
+    said = str(error).strip().split("\n", 1)[0]
+    if error.sqlstate is None or error.sqlstate.startswith(("08", "57P0")):
+        return f"Postgres went away ({said}): what it acknowledged is kept, run the command again", 3
+    return f"Postgres gave up: {said} (SQLSTATE {error.sqlstate})", 1
 
 
 def _fail(sentence: str, exit_code: int) -> int:

@@ -15,6 +15,7 @@ The message is one sentence that says what is wrong and what to do next. A refus
 an error: it is an answer (`ridelake.ride.Outcome`).
 """
 
+import re
 from typing import ClassVar
 
 
@@ -65,3 +66,23 @@ class TimedOut(RidelakeError):
     """The time limit given with the call is over; the query was cancelled."""
 
     exit_code = 4
+
+
+PRIVILEGES = {
+    "schema": "USAGE ON SCHEMA",
+    "database": "CREATE ON DATABASE",
+    "table": "SELECT ON TABLE",
+    "view": "SELECT ON TABLE",
+    "sequence": "USAGE ON SEQUENCE",
+    "function": "EXECUTE ON FUNCTION",
+    "procedure": "EXECUTE ON PROCEDURE",
+}
+
+
+def grant_hint(message: str) -> str:
+    """What to do about Postgres' `permission denied for table orders`, or `must be owner of table orders`."""
+    found = re.match(r'permission denied for (\w+) "?([^"]+)"?', message)
+    if found and found[1] in PRIVILEGES:
+        grant = f"GRANT {PRIVILEGES[found[1]]} {found[2]} TO this role"
+        return f"as its owner run {grant}, or connect as another role"
+    return "connect as the role that owns it, or as one that has this privilege"
