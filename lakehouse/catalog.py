@@ -129,7 +129,8 @@ class Lake:
                     raise LostRace("a table was moved by another program")
         except (IntegrityError, LostRace) as error:
             raise LostRace(
-                f"another epoch was published meanwhile, and {epoch.number} is not ours: run it again"
+                f"another process published epoch {epoch.number} first, so this one is not published: "
+                "run the command again, or leave the lake to the other process"
             ) from error
         self.write_manifest(epoch)
 

@@ -76,7 +76,9 @@ class Draft(Sink):
         this took so long that its files were taken for orphans."""
         took_long = self.lake.address.remote and monotonic() - self.begun > LOOK_AGAIN_SECONDS
         if took_long and not all(map(self.lake.storage.exists, self.added)):
-            raise LostRace("it took so long that another maintenance removed its files: run it again")
+            raise LostRace(
+                "another maintenance removed its files, as it took too long: run the command again"
+            )
         epoch = Epoch(self.number, kind, datetime.now(UTC), token, self.tables, seconds, verified)
         self.lake.publish(epoch, self.staged, expired)
         return epoch
@@ -108,7 +110,7 @@ def drafting(lake: Lake) -> Iterator[Draft]:
         except BaseException as error:  # Ctrl-C too
             draft.discard()
             if isinstance(error, FileNotFoundError) and lake.newest() != draft.previous:
-                raise LostRace("other epochs were published meanwhile: run it again") from error
+                raise LostRace("other epochs were published meanwhile: run the command again") from error
             raise
 
 

@@ -38,6 +38,10 @@ def refusing_a_bad_lake(address: LakeAddress) -> Iterator[None]:
         with refusing_a_bad_bucket(address):
             yield
     except FileNotFoundError as error:
+        if not address.remote and not address.folder.exists():
+            raise UsageError(
+                f"the lake {address.root} cannot be created ({error.strerror or error}): {ELSEWHERE}"
+            ) from error
         said = str(error).split(". Detail")[0]
         raise UsageError(
             f"a file or folder of the lake is not there ({said}): `ridelake verify EPOCH` says what an "

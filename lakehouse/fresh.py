@@ -21,7 +21,7 @@ from lakehouse.sink import Sink, TableWriter
 from lakehouse.source import TableSource
 from lakehouse.storage import Storage
 from lakehouse.take import write_changes
-from oltp.store import open_store
+from oltp.store import open_existing_store
 from ridelake.settings import LakeAddress, Settings
 
 
@@ -44,7 +44,7 @@ def fresh_epoch(settings: Settings, newest: Epoch) -> Iterator[Epoch]:
     address = settings.lake
     with (
         tempfile.TemporaryDirectory(prefix="ridelake-fresh-") as folder,
-        open_store(settings, install=False) as store,
+        open_existing_store(settings, rides=False) as store,
         store.connect() as connection,
     ):
         names = [state.source for state in newest.tables.values()]

@@ -5,6 +5,7 @@ the standard library while the catalog is SQLite: pyiceberg takes a second to im
 half of one.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -38,7 +39,7 @@ def read_epochs(address: LakeAddress, number: int | None = None, limit: int = -1
         from lakehouse.catalog import epoch_rows  # SQLAlchemy, and so only here
 
         rows = epoch_rows(address, number, limit)
-    elif not file.is_file():
+    elif not _is_file(address, file):
         return []
     else:
         try:
@@ -50,6 +51,28 @@ def read_epochs(address: LakeAddress, number: int | None = None, limit: int = -1
                 f"{file} cannot be read as a catalog ({error}): choose another folder with --lake"
             ) from error
     return [_epoch(address, row) for row in rows]
+
+
+def _is_file(address: LakeAddress, file: Path) -> bool:
+    """Whether the catalog is there. Raises UsageError or CannotConnect if its lake cannot be reached."""
+    try:
+        if file.is_file():
+            return True
+        if address.remote:
+            from lakehouse.storage import Storage  # Arrow, and so only here
+
+            Storage.of(address).refuse_without_bucket()
+        for folder in (file, *file.parents):
+            if folder.exists():
+                if folder != file and not folder.is_dir():
+                    raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a file")
+                break
+    except OSError as error:
+        raise UsageError(
+            f"the lake {address.root} cannot be read, {error.strerror or error}: "
+            "choose another folder with --lake or --home"
+        ) from error
+    return False
 
 
 def _rows(file: Path, number: int | None, limit: int, mode: str = "ro") -> list[Sequence[Any]]:

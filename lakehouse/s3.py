@@ -83,14 +83,19 @@ def refusing_a_bad_bucket(address: LakeAddress) -> Iterator[None]:
         raise
 
 
+def no_bucket(address: LakeAddress) -> UsageError:
+    where = address.s3_endpoint or "Amazon S3"
+    return UsageError(
+        f"there is no bucket {address.bucket} at {where}: create it, or choose another with --lake"
+    )
+
+
 def _refusal(address: LakeAddress, error: OSError) -> RidelakeError | None:
     where = address.s3_endpoint or "Amazon S3"
     found = AWS_ERROR.search(str(error))
     code, status = (found[1], found[2]) if found else ("", None)
     if code == "NO_SUCH_BUCKET":
-        return UsageError(
-            f"there is no bucket {address.bucket} at {where}: make it, or choose another with --lake"
-        )
+        return no_bucket(address)
     if code in KEYS_REFUSED:
         return UsageError(
             f"{where} does not accept the credentials: correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "

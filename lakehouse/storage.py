@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
-from lakehouse.s3 import s3_filesystem
+from lakehouse.s3 import no_bucket, refusing_a_bad_bucket, s3_filesystem
 from ridelake.settings import S3, LakeAddress
 
 # fsync waits for the disk, and the disk is glad of company.
@@ -98,6 +98,12 @@ class Storage:
         (self.address.folder / "epochs").mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=self.address.folder):
             pass
+
+    def refuse_without_bucket(self) -> None:
+        """Raises UsageError if there is no such bucket or it cannot be read, CannotConnect without answer."""
+        with refusing_a_bad_bucket(self.address):
+            if self.filesystem.get_file_info(self.address.bucket).type == fs.FileType.NotFound:
+                raise no_bucket(self.address)
 
     def exists(self, location: str) -> bool:
         return bool(self.filesystem.get_file_info(self.path(location)).type != fs.FileType.NotFound)

@@ -77,8 +77,12 @@ def synced_every(
         started = time.perf_counter()
         try:
             synced = sync_once(store, lake, tables=tables, verify=verify)
-        except (LostRace, CannotConnect) as error:
-            synced = Synced(None, False, time.perf_counter() - started, None, str(error))
+        except LostRace:
+            trouble = "another process published an epoch first"
+            synced = Synced(None, False, time.perf_counter() - started, None, trouble + _again(seconds))
+        except CannotConnect as error:
+            trouble = str(error).replace(", run it again", "")
+            synced = Synced(None, False, time.perf_counter() - started, None, trouble + _again(seconds))
         yield synced
         if synced.is_new:
             new_epochs += 1
@@ -86,3 +90,7 @@ def synced_every(
                 with suppress(LostRace, CannotConnect, psycopg.OperationalError):  # the next one does it
                     maintain(lake, store)
         time.sleep(max(0.0, due - time.monotonic()))
+
+
+def _again(seconds: float) -> str:
+    return f"; `ridelake sync` tries again every {seconds:g} s"

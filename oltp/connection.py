@@ -1,21 +1,67 @@
-"""A connection that knows whether its commits are where they must be.
+"""A connection that has the session settings it needs, and knows whether its commits are where they must be.
+
+The settings are read back after connecting and set where they differ, because a connection pooler may drop
+or refuse the start-up parameter `options`. A pooler that gives each transaction another server session is
+refused: session settings, advisory locks, prepared statements and exported snapshots do not work there.
 
 A commit is on the primary's disk first, and its answer waits until the standby has it. That wait can be
 broken off, by pg_cancel_backend() or an administrator's shutdown. The client is then told `INSERT 0 1` as
 always, and one warning says that the standby may not have it: whoever does not listen takes it for safe.
 """
 
+import logging
 import random
+import re
+import select
 import time
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from types import MappingProxyType, TracebackType
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import Connection, OperationalError
+from psycopg import Connection, OperationalError, errors
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import Diagnostic
 from psycopg.pq.abc import PGconn
 from psycopg.rows import RowFactory, TupleRow, tuple_row
 
+from ridelake.errors import CannotConnect
+
 Self = TypeVar("Self", bound="Session")
+
+# Every session has these, whatever the server, the database, the role or the caller's own options say.
+SESSION_SETTINGS: Mapping[str, str] = MappingProxyType({
+    "default_transaction_isolation": "read committed",  # a statement sees what committed while it waited
+    "synchronous_commit": "on",  # a commit is on disk when it is answered
+    "row_security": "off",  # a query fails where a policy would hide rows
+    "session_replication_role": "origin",  # triggers fire
+    "client_encoding": "UTF8",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",  # floats as text keep every digit
+    "quote_all_identifiers": "off",
+    # A long session must not be ended half way; pg_dump does the same.
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+})  # fmt: skip
+# In `options` these would end the connection: unknown before Postgres 17, and for superusers alone.
+NOT_IN_OPTIONS = frozenset({"transaction_timeout", "session_replication_role"})
+
+# A word of `options`: libpq separates words by spaces, and a backslash keeps the next character.
+OPTION_WORD = re.compile(r"(?:\\.|[^\s\\])+")
+OPTION_SETTING = re.compile(r"(?:-c|--)([\w.-]+)=(.*)", re.DOTALL)
+OPTIONS_REFUSED = re.compile(r"startup parameter|startup option|command-line option", re.IGNORECASE)
+
+POOLER_ROUNDS = 4
+POOLER_ANSWER_SECONDS = 2.0
+_SESSION_POOLERS: set[str] = set()  # addresses found to keep a session for each connection
+# Errors that psycopg ignores while it closes something have a cause, which is raised and reported.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 # Where Postgres says it. Messages are translated (lc_messages); names of functions are not.
 BROKEN_OFF_IN = "SyncRepWaitForLSN"
@@ -36,6 +82,33 @@ class Session(Connection[TupleRow]):
         super().__init__(pgconn, row_factory)
         self.unreplicated = False
         self.add_notice_handler(self._listen)
+
+    @classmethod
+    def connect(cls: type[Self], conninfo: str = "", **options: Any) -> Self:
+        """Raises CannotConnect if a session setting cannot be had, or if a pooler changes the session."""
+        wanted, other_words = _settings_of(conninfo)
+        plain = make_conninfo(conninfo, options=other_words)
+        try:
+            connection = super().connect(conninfo, **options)
+        except OperationalError as error:
+            if not OPTIONS_REFUSED.search(str(error)):
+                raise
+            connection = super().connect(plain, **options)
+        try:
+            _refuse_a_changing_session(connection, plain)
+            _set_and_read_back(connection, wanted)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """An interrupt can leave the connection's lock taken; a closed connection does not wait for it."""
+        if error is not None and not isinstance(error, Exception):
+            self.close()
+        super().__exit__(kind, error, trace)
 
     def _listen(self, notice: Diagnostic) -> None:
         if notice.source_function == BROKEN_OFF_IN:
@@ -63,3 +136,106 @@ def confirm(connection: "psycopg.Connection[TupleRow]") -> None:
     An answer that was found, and not made, needs that: the commit behind it may be one whose wait was broken
     off. The connection is in autocommit."""
     connection.execute(CONFIRM)
+
+
+def session_options(search_path: str) -> str:
+    """The settings as the conninfo word `options`, also for other programs that connect with it."""
+    settings = {"search_path": search_path, **SESSION_SETTINGS}
+    escaped = {name: re.sub(r"([\\\s])", r"\\\1", value) for name, value in settings.items()}
+    return " ".join(f"-c {name}={value}" for name, value in escaped.items() if name not in NOT_IN_OPTIONS)
+
+
+def _settings_of(conninfo: str) -> tuple[dict[str, str], str]:
+    """The settings that a session is to have: those of `options`, and SESSION_SETTINGS. The other words of
+    `options` are returned as they are."""
+    text = str(conninfo_to_dict(conninfo).get("options") or "")
+    text = re.sub(r"(?<!\S)-c\s+", "-c", text)
+    wanted, others = dict(SESSION_SETTINGS), []
+    names = {name.lower(): name for name in wanted}
+    for word in OPTION_WORD.findall(text):
+        if found := OPTION_SETTING.fullmatch(re.sub(r"\\(.)", r"\1", word)):
+            name = found[1].replace("-", "_")
+            wanted[names.get(name.lower(), name)] = found[2]
+        else:
+            others.append(word)
+    return wanted, " ".join(others)
+
+
+def _set_and_read_back(connection: "Connection[TupleRow]", wanted: Mapping[str, str]) -> None:
+    found = _read_settings(connection, wanted)
+    # None: this version of Postgres does not have it.
+    different = {name: value for name, value in wanted.items() if found[name] not in (value, None)}
+    if not different:
+        return
+    set_to: dict[str, str] = {}
+    for name, value in different.items():
+        try:
+            cursor = connection.execute("SELECT set_config(%s, %s, false)", (name, value), prepare=False)
+        except errors.CantChangeRuntimeParam:  # of the caller's own options, in another spelling
+            continue
+        except psycopg.Error as error:
+            said = error.diag.message_primary or str(error)
+            raise CannotConnect(_setting_refused(name, value, found[name], said)) from error
+        row = cursor.fetchone()
+        set_to[name] = row[0] if row else value
+    now = _read_settings(connection, set_to)
+    for name, value in set_to.items():
+        if now[name] != value:
+            why = "the setting does not last; a connection pooler may change the session"
+            raise CannotConnect(_setting_refused(name, value, now[name], why))
+
+
+def _read_settings(connection: "Connection[TupleRow]", names: Mapping[str, str]) -> dict[str, str | None]:
+    query = "SELECT name, current_setting(name, true) FROM unnest(%s::text[]) AS s (name)"
+    return dict(connection.execute(query, (list(names),), prepare=False).fetchall())
+
+
+def _setting_refused(name: str, wanted: str, found: str | None, why: str) -> str:
+    return (
+        f"cannot use this Postgres session: {name} is {found or 'empty'} and must be {wanted} ({why}); "
+        "change it for the role or the database, or connect to the server itself"
+    )
+
+
+def _refuse_a_changing_session(connection: "Connection[TupleRow]", conninfo: str) -> None:
+    """Before anything is set: what is set there would reach the sessions of other clients. Once for each
+    address: two connections must keep one server process each."""
+    backends = {_backend(connection)}
+    if connection.pgconn.backend_pid in backends or conninfo in _SESSION_POOLERS:
+        return  # a pooler gives a number of its own
+    others: set[int] = set()
+    no_second = suppress(OperationalError)  # the pooler has no second connection to give
+    with no_second, closing(psycopg.connect(conninfo, autocommit=True)) as other:
+        for _ in range(POOLER_ROUNDS):
+            if (backend := _backend_in_time(other)) is None:
+                break  # it waits for a session, as it must where each connection has its own
+            others.add(backend)
+            backends.add(_backend(connection))
+    if len(backends) > 1 or len(others) > 1 or backends & others:
+        raise CannotConnect(
+            "--dsn leads to a connection pooler in transaction mode, which changes the server session between"
+            " transactions: connect to the server itself, or use the pooler's session mode"
+        )
+    _SESSION_POOLERS.add(conninfo)
+
+
+def _backend(connection: "Connection[TupleRow]") -> int:
+    row = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _backend_in_time(connection: "Connection[TupleRow]") -> int | None:
+    """None if there is no answer in POOLER_ANSWER_SECONDS."""
+    server = connection.pgconn
+    server.send_query(b"SELECT pg_backend_pid()")
+    give_up = time.monotonic() + POOLER_ANSWER_SECONDS
+    while server.is_busy():
+        if not select.select([server.socket], [], [], max(0.0, give_up - time.monotonic()))[0]:
+            return None
+        server.consume_input()
+    result = server.get_result()
+    value = result.get_value(0, 0) if result is not None else None
+    while server.get_result() is not None:
+        pass
+    return int(value) if value is not None else None

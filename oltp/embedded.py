@@ -39,8 +39,9 @@ def open_cluster(home: Path) -> Iterator[Cluster]:
     try:
         fcntl.flock(users, fcntl.LOCK_SH)
         with _alone(cluster):
-            if start(cluster):
-                spawn_keeper(KEEPER, cluster.folder)
+            if cluster.server_pid() is None:
+                spawn_keeper(KEEPER, cluster.folder)  # first, so that no started server is without one
+            start(cluster)
         yield cluster
     finally:
         _leave(cluster, users)

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 STOP_SECONDS_MAX = 60
@@ -23,21 +24,25 @@ def main(folder: Path) -> None:
         fcntl.flock(users, fcntl.LOCK_EX)
         if (folder / "held").exists():
             return
-        try:
-            pid = int((folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
-        except (OSError, ValueError):
-            return
-        if not is_postgres(pid):
-            return
-        os.kill(pid, signal.SIGINT)
-        until = time.monotonic() + STOP_SECONDS_MAX  # with the lock held: who comes now, waits
-        while is_postgres(pid) and time.monotonic() < until:
+        # The lock is held meanwhile, so that the next user waits.
+        until = time.monotonic() + STOP_SECONDS_MAX
+        asked = set[int]()
+        while (pids := servers_of(folder / "data")) and time.monotonic() < until:
+            for pid in pids - asked:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGINT)
+            asked |= pids
             time.sleep(0.05)
 
 
-def is_postgres(pid: int) -> bool:
-    named = subprocess.run(["ps", "-o", "comm=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return named.stdout.strip().rsplit("/", 1)[-1] == "postgres"
+def servers_of(data: Path) -> set[int]:
+    """The process ids of servers that were started for the folder. Not by their pid file: it is written a
+    moment after the start, and it may be deleted with its folder."""
+    listed = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=False
+    )
+    lines = (line.strip().partition(" ") for line in listed.stdout.splitlines())
+    return {int(pid) for pid, _, args in lines if "/postgres -D" in args and f"-D {data} " in f"{args} "}
 
 
 if __name__ == "__main__":

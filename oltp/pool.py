@@ -11,7 +11,6 @@ standby was broken off; the second finds the work done and is answered at once, 
 So after a doubtful try an answer counts once a commit of our own, behind it in the log, has been confirmed.
 """
 
-import logging
 from collections.abc import Callable
 from types import TracebackType
 from typing import TypeVar
@@ -26,8 +25,6 @@ from oltp.store import Store
 from ridelake.errors import Unreplicated
 
 Answer = TypeVar("Answer")
-
-logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())  # we tell of retries, once and in words
 
 
 class Pool:

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import pwd
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -86,19 +87,27 @@ def run(account: int | None, program: str, arguments: list[str | Path], failure:
         else {"user": account, "group": pwd.getpwuid(account).pw_gid, "extra_groups": []}
     )
     with tempfile.TemporaryFile() as output:
-        done = subprocess.run(
+        process = subprocess.Popen(
             [binaries() / program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             cwd="/",
             start_new_session=True,
-            check=False,
             **identity,  # type: ignore[call-overload]
         )
-        if done.returncode != 0:
+        try:
+            process.wait()
+        except BaseException:
+            # pg_ctl completes, because only then can the server that it starts be stopped.
+            if program != "pg_ctl":
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        if process.returncode != 0:
             output.seek(0)
-            said = output.read().decode(errors="replace").strip().splitlines() or [f"exit {done.returncode}"]
+            said = output.read().decode(errors="replace").strip().splitlines()
+            said = said or [f"exit {process.returncode}"]
             cause = next((line for line in said if CAUSE.search(line)), said[-1])  # then it tidies up
             raise CannotConnect(f"{failure} ({cause.strip()})")
 

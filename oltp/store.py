@@ -12,10 +12,11 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Identifier
 
-from oltp.connection import Session
+from oltp.cluster import Cluster
+from oltp.connection import Session, session_options
 from oltp.embedded import open_cluster
 from oltp.places import install_places
-from ridelake.errors import CannotConnect
+from ridelake.errors import CannotConnect, NotReady, UsageError
 from ridelake.settings import Settings
 
 SCHEMA_VERSION = 4
@@ -23,11 +24,6 @@ SERVER_VERSION_MIN = 150000  # the oldest we test; 14 has no MERGE and ends in 2
 
 # Any number that nobody else takes: two first users must not both install the schema.
 INSTALL_LOCK = 0x52_49_44_45
-
-# What the promises need of every session, whatever the server, the role or the caller's own options say:
-# statements that see what others have done while they waited, and commits that are on disk when they answer.
-# And no rows left out without a word: of a table whose policies hide some, a query fails.
-PROMISED = r"-c default_transaction_isolation=read\ committed -c synchronous_commit=on -c row_security=off"
 
 # Of one server; of a server that is away and does not refuse, each try takes as long.
 CONNECT_SECONDS_MAX = 10
@@ -37,7 +33,7 @@ CONNECT_SECONDS_MAX_OF_SEVERAL = 2
 @dataclass(frozen=True, slots=True)
 class Store:
     """Where the store is. `conninfo` is a libpq connection string; the schema is on its search path,
-    its time zone is UTC, and it has what the promises need (`PROMISED`)."""
+    and every session has the settings of `oltp.connection.SESSION_SETTINGS`."""
 
     conninfo: str
     server_version: int
@@ -54,11 +50,24 @@ class Store:
             row = connection.execute(files("oltp").joinpath("system_identifier.sql").read_bytes()).fetchone()
         return row[0] if row else None
 
-    def has_schema(self) -> bool:
-        """Whether there is a ride store in the database."""
+    def schema_state(self) -> str:
+        """Of the schema `ridelake` in the database: `installed`, `missing`, or `no access` for this role."""
         with self.connect() as connection:
-            found = connection.execute("SELECT to_regclass('ridelake.schema_version') IS NOT NULL").fetchone()
-        return found == (True,)
+            return _schema_state(connection)
+
+    def refuse_without_schema(self, hint: str) -> None:
+        """Raises NotReady if there is no ride store, UsageError if this role may not use it, CannotConnect
+        if another version of ridelake wrote it."""
+        with self.connect() as connection:
+            state, role = _schema_state(connection), connection.info.user
+            if state == "missing":
+                raise NotReady(f"there is no ride store in this database: {hint}")
+            if state == "no access":
+                raise UsageError(no_access(role))
+            try:
+                _refuse_another_version(connection)
+            except errors.InsufficientPrivilege as error:
+                raise UsageError(no_access(role)) from error
 
 
 @contextmanager
@@ -75,6 +84,30 @@ def open_store(settings: Settings, *, install: bool = True) -> Iterator[Store]:
             yield open_database(cluster.conninfo("ridelake"), install=install)
 
 
+@contextmanager
+def open_existing_store(
+    settings: Settings, *, rides: bool = True, hint: str = "run `ridelake seed`"
+) -> Iterator[Store]:
+    """A store for a command that creates nothing. With `rides` False it may be a database without the ride
+    store. `hint`: what creates one.
+
+    Raises NotReady if there is no server in the home folder, or no ride store; UsageError if this role may
+    not use it."""
+    if settings.dsn is None and not Cluster(settings.home / "postgres").data.exists():
+        raise NotReady(f"there is no ride store in {settings.home}: {hint}")
+    with open_store(settings, install=False) as store:
+        if rides:
+            store.refuse_without_schema(hint)
+        yield store
+
+
+def no_access(role: str) -> str:
+    return (
+        f'no access to the ride store for role "{role}": as its owner run GRANT USAGE ON SCHEMA ridelake '
+        f'TO "{role}" and GRANT SELECT ON ALL TABLES IN SCHEMA ridelake TO "{role}"'
+    )
+
+
 def open_database(dsn: str, *, install: bool = True) -> Store:
     """The store in one database; the schema is installed if it is not there. Of a DSN with several hosts
     (`host=a,b`) the one that can be written to is used, whichever that is when a connection is made: what is
@@ -83,8 +116,7 @@ def open_database(dsn: str, *, install: bool = True) -> Store:
         theirs = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError as error:
         raise CannotConnect(f"not a connection string: {str(error).strip()}") from error
-    ours = f"-c search_path=ridelake,public -c TimeZone=UTC {PROMISED}"
-    options = f"{theirs.get('options') or ''} {ours}".strip()
+    options = f"{theirs.get('options') or ''} {session_options('ridelake,public')}".strip()
     several = "," in str(theirs.get("host") or theirs.get("hostaddr") or "")
     if several:
         theirs["target_session_attrs"] = "read-write"
@@ -125,7 +157,15 @@ def transaction(
     connection.read_only = read_only
     try:
         with connection.transaction():
-            yield connection
+            try:
+                yield connection
+            except Exception:
+                raise
+            except BaseException:
+                # An interrupt can leave the connection's lock taken. A closed connection does not wait
+                # for it, and its server rolls back.
+                connection.close()
+                raise
             if connection.info.transaction_status == TransactionStatus.INERROR:
                 # Its statement failed and somebody caught that; the COMMIT would be answered ROLLBACK,
                 # without an error.
@@ -133,7 +173,7 @@ def transaction(
     except Exception:
         raise
     except BaseException:
-        connection.close()  # Ctrl-C may have left psycopg's lock taken: whoever asks for it waits for ever
+        connection.close()
         raise
     finally:
         if not connection.closed:
@@ -162,9 +202,9 @@ def install_tracking(connection: Connection[TupleRow]) -> None:
 
 
 def has_tracking(connection: Connection[TupleRow]) -> bool:
-    """Whether `tracking.sql` is installed in its present version."""
-    found = connection.execute("SELECT to_regprocedure('ridelake_tracking.is_current(oid)')").fetchone()
-    return found != (None,)
+    """Whether `tracking.sql` is installed in its present version, and this role may read it."""
+    query = files("oltp").joinpath("has_tracking.sql").read_bytes()
+    return connection.execute(query).fetchone() == (True,)
 
 
 def _install_schema(connection: Connection[TupleRow]) -> None:
@@ -176,10 +216,24 @@ def _install_schema(connection: Connection[TupleRow]) -> None:
                 connection.execute(files("oltp").joinpath(name).read_bytes())
             install_places(connection)
             connection.execute("INSERT INTO schema_version VALUES (%s)", (SCHEMA_VERSION,))
-        found = connection.execute("SELECT version FROM schema_version").fetchone()
-        if found != (SCHEMA_VERSION,):
-            raise CannotConnect(
-                f"the store there has schema version {found[0] if found else 'unknown'}, this program has "
-                f"{SCHEMA_VERSION}: use another database or --home, or start anew with "
-                "DROP SCHEMA ridelake CASCADE"
-            )
+        _refuse_another_version(connection)
+
+
+def _schema_state(connection: Connection[TupleRow]) -> str:
+    found = connection.execute(
+        "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'ridelake'"
+    ).fetchone()
+    if found == (False,):
+        return "no access"
+    there = connection.execute("SELECT to_regclass('ridelake.schema_version')").fetchone()
+    return "missing" if there == (None,) else "installed"
+
+
+def _refuse_another_version(connection: Connection[TupleRow]) -> None:
+    found = connection.execute("SELECT version FROM ridelake.schema_version").fetchone()
+    if found != (SCHEMA_VERSION,):
+        raise CannotConnect(
+            f"the store there has schema version {found[0] if found else 'unknown'}, this program has "
+            f"{SCHEMA_VERSION}: use another database or --home, or drop the schema with "
+            "DROP SCHEMA ridelake CASCADE"
+        )

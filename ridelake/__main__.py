@@ -12,14 +12,13 @@ import threading
 import traceback
 from contextlib import suppress
 from importlib import import_module
-from types import FrameType
 from typing import Any, NoReturn
 
 try:
     import click
 
-    from ridelake import __version__
-    from ridelake.errors import RidelakeError, UsageError, did_you_mean
+    from ridelake import __version__, signals
+    from ridelake.errors import RidelakeError, UsageError, did_you_mean, grant_hint
     from ridelake.screen import columns_of, wrapped
     from ridelake.settings import Settings
 except KeyboardInterrupt:  # before `main` can take care of it: that is most of what a short call does
@@ -150,20 +149,16 @@ def ridelake() -> None:
     """
 
 
-# The signals that came. An exception that a signal raised in the middle of some library may arrive here as
-# another one, or not at all; this does not forget.
-_received: list[int] = []
-IMPORT_GRACE_SECONDS = 0.02
-
-
 def main() -> NoReturn:
     """Run the command line; never returns. Exit codes: 0 done, 1 the work failed, 2 usage, 3 cannot
     connect, 4 timed out, 130 interrupted (128 + the signal)."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    signal.signal(signal.SIGALRM, lambda _, frame: _leave(frame))
-    exit_code = _run(sys.argv[1:])
-    _exit(_fail("interrupted", 128 + _received[0]) if _received else exit_code)
+    exit_code = 128 + signal.SIGINT
+    with suppress(KeyboardInterrupt):  # between two commands of this function
+        signals.install()
+        exit_code = _run(sys.argv[1:])
+    with suppress(KeyboardInterrupt):
+        signals.settle()
+    _exit(exit_code)
 
 
 def _exit(exit_code: int) -> NoReturn:
@@ -189,7 +184,8 @@ def _run(arguments: list[str]) -> int:
         where = error.ctx.command_path if error.ctx else "ridelake"
         return _fail(f"{_usage_message(error)} (see `{where} --help`)", 2)
     except (KeyboardInterrupt, click.Abort):
-        _received.append(signal.SIGINT)
+        if signals.received() is None:
+            signals.end(signal.SIGINT)
         return 130
     except ReaderLeft:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still in the buffers goes there
@@ -197,19 +193,11 @@ def _run(arguments: list[str]) -> int:
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        if _received:
+        if signals.received() is not None:
             return 130
         if isinstance(error, RidelakeError):
             return _fail(str(error), error.exit_code)
-        psycopg = sys.modules.get("psycopg")  # not imported for this: most commands do without
-        if psycopg is not None and isinstance(error, psycopg.OperationalError):
-            said = str(error).strip().split("\n", 1)[0]
-            if error.sqlstate is None or error.sqlstate.startswith(("08", "57P0")):
-                return _fail(
-                    f"Postgres went away ({said}): what it acknowledged is kept, run the command again", 3
-                )
-            return _fail(f"Postgres gave up: {said} (SQLSTATE {error.sqlstate})", 1)
-        return _fail(f"{type(error).__name__}: {error} (a fault of ridelake; --debug shows where)", 1)
+        return _fail(*_unexpected(error))
 
 
 def _usage_message(error: click.UsageError) -> str:
@@ -221,22 +209,23 @@ def _usage_message(error: click.UsageError) -> str:
     return f"{message}; {meant}".rstrip("; ")
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C, SIGTERM and SIGHUP leave alike: through every `finally`."""
-    _received.append(number)
-    _leave(frame)
-
-
-def _leave(frame: FrameType | None) -> None:
-    """Not in the middle of an import, which would leave half a module to the `finally`s, and which a library
-    in Rust answers with a panic: then a moment later."""
-    outer = frame
-    while outer is not None:
-        if outer.f_code.co_filename.startswith("<frozen importlib"):
-            signal.setitimer(signal.ITIMER_REAL, IMPORT_GRACE_SECONDS)
-            return
-        outer = outer.f_back
-    raise KeyboardInterrupt
+def _unexpected(error: Exception) -> tuple[str, int]:
+    """The sentence and the exit code of an error that no command expects."""
+    psycopg = sys.modules.get("psycopg")  # not imported for this: most commands do without
+    if psycopg is None or not isinstance(error, psycopg.Error):
+        return f"{type(error).__name__}: {error} (a fault of ridelake; --debug shows where)", 1
+    said = error.diag.message_primary or str(error).strip().split("\n", 1)[0]
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return f"Postgres does not allow it: {said}; {grant_hint(said)}", UsageError.exit_code
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        hint = "connect to the primary, or as a role whose default_transaction_read_only is off"
+        return f"Postgres does not allow it: {said}; {hint}", UsageError.exit_code
+    if not isinstance(error, psycopg.OperationalError):
+        return f"{type(error).__name__}: {error} (a fault of ridelake; --debug shows where)", 1
+    said = str(error).strip().split("\n", 1)[0]
+    if error.sqlstate is None or error.sqlstate.startswith(("08", "57P0")):
+        return f"Postgres went away ({said}): what it acknowledged is kept, run the command again", 3
+    return f"Postgres gave up: {said} (SQLSTATE {error.sqlstate})", 1
 
 
 def _fail(sentence: str, exit_code: int) -> int:

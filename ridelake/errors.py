@@ -15,6 +15,7 @@ The message is one sentence that says what is wrong and what to do next. A refus
 an error: it is an answer (`ridelake.ride.Outcome`).
 """
 
+import re
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -75,3 +76,23 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     names = {name.lower().replace("_", "-"): name for name in known}
     nearest = difflib.get_close_matches(word.lower().replace("_", "-"), names, n=3, cutoff=0.6)
     return f"did you mean {' or '.join(names[name] for name in nearest)}? " if nearest else ""
+
+
+PRIVILEGES = {
+    "schema": "USAGE ON SCHEMA",
+    "database": "CREATE ON DATABASE",
+    "table": "SELECT ON TABLE",
+    "view": "SELECT ON TABLE",
+    "sequence": "USAGE ON SEQUENCE",
+    "function": "EXECUTE ON FUNCTION",
+    "procedure": "EXECUTE ON PROCEDURE",
+}
+
+
+def grant_hint(message: str) -> str:
+    """What to do about Postgres' `permission denied for table orders`, or `must be owner of table orders`."""
+    found = re.match(r'permission denied for (\w+) "?([^"]+)"?', message)
+    if found and found[1] in PRIVILEGES:
+        grant = f"GRANT {PRIVILEGES[found[1]]} {found[2]} TO this role"
+        return f"as its owner run {grant}, or connect as another role"
+    return "connect as the role that owns it, or as one that has this privilege"

@@ -18,9 +18,9 @@ def audit(settings: Settings, as_json: bool) -> None:
     """
     from lakehouse.sums import sums_of_newest_epoch
     from oltp.audit import audit as audit_store
-    from oltp.store import open_store
+    from oltp.store import open_existing_store
 
-    with open_store(settings) as store, store.connect() as connection:
+    with open_existing_store(settings) as store, store.connect() as connection:
         epoch = sums_of_newest_epoch(store, settings.lake)
         report = audit_store(connection, epoch)
     if as_json:

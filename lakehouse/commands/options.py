@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ridelake.errors import NotReady
-
 if TYPE_CHECKING:
     from lakehouse.catalog import Lake
     from oltp.store import Store
@@ -29,25 +27,22 @@ verify_option = click.option(
 def store_and_lake(
     settings: "Settings", tables: Sequence[str] = (), *, begin: bool = True
 ) -> "Iterator[tuple[Store, Lake]]":
-    """Both, opened. The store's schema is installed only where the lake has tables of it, or is to begin with
-    them. Raises NotReady with `begin` False if there is no epoch, and of somebody's own database without a
-    ride store, whose tables have to be named."""
-    from lakehouse.catalog import Lake
-    from lakehouse.published import newest_epoch
-    from lakehouse.take import tables_of
-    from oltp.store import open_store
+    """Both, opened. The lake is created if there is none and `begin` is True; the ride store is not.
 
-    if not begin:
-        newest_epoch(settings.lake)
-    lake = Lake.create(settings.lake)
-    newest = lake.newest()
-    is_own_database = settings.dsn is not None and newest is None and not tables
-    wanted = tables_of(newest, tables)
-    install = any(name.startswith("ridelake.") for name in wanted) and not is_own_database
-    with open_store(settings, install=install) as store:
-        if is_own_database and not store.has_schema():
-            raise NotReady(
-                "there is no ride store in that database: name tables of yours with --table, or begin a "
-                "store with `ridelake seed`"
-            )
-        yield store, lake
+    Raises NotReady if there is no epoch (`begin` False), or if the lake is to have the store's tables and
+    there is no ride store."""
+    from lakehouse.catalog import Lake
+    from lakehouse.published import newest_epoch, read_epochs
+    from lakehouse.take import tables_of
+    from oltp.store import open_existing_store
+
+    if begin:
+        epochs = read_epochs(settings.lake, limit=1)
+        newest = epochs[0] if epochs else None
+    else:
+        newest = newest_epoch(settings.lake)
+    is_new = newest is None and not tables
+    rides = any(name.startswith("ridelake.") for name in tables_of(newest, tables))
+    hint = "run `ridelake seed`" + (", or name tables of your own with --table" if is_new else "")
+    with open_existing_store(settings, rides=rides, hint=hint) as store:
+        yield store, Lake.create(settings.lake)

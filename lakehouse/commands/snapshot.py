@@ -23,6 +23,8 @@ def snapshot(settings: Settings, tables: tuple[str, ...], verify: bool, as_json:
             note(remark)
         with progress("snapshot", estimate_rows(store, names)) as bar:
             epoch = take_snapshot(store, lake, bar.advance, tables=tables, verify=verify)
+    if "ridelake.rides" in names and not epoch.tables["rides"].rows:
+        note("the ride store has no rides: run `ridelake seed`")
     if as_json:
         say_json(epoch.report())
     else:

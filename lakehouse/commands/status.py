@@ -2,7 +2,7 @@
 
 import click
 
-from ridelake.screen import say, say_json
+from ridelake.screen import say, say_json, say_table
 from ridelake.settings import Settings
 
 
@@ -10,14 +10,24 @@ from ridelake.settings import Settings
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
 def status(settings: Settings, as_json: bool) -> None:
-    """What is there: the server, its rows, the newest epoch, and what holds back clean-up."""
+    """Show the server, the ride store, the lake, how far the lake is behind, and what to do next.
+
+    It creates and starts nothing. Transactions are counted over all databases of the server.
+    """
     from lakehouse.status import status_of
 
     report = status_of(settings)
     if as_json:
         say_json(report)
         return
+    tables, next_step = report.pop("tables", []), report.pop("next")
+    report.pop("same_server", None)
     width = max(map(len, report))
     for name, value in report.items():
         shown = f"{value:,}" if isinstance(value, int) else ("none" if value is None else str(value))
         say(f"{name.replace('_', ' '):<{width}}  {shown}")
+    if tables:
+        words = {True: "yes", False: "no", None: "unknown"}
+        rows = [(one["table"], one["rows"], words[one["tracked"]]) for one in tables]
+        say_table(("table in the lake", "rows", "tracked"), rows)
+    say(f"next: {next_step}")

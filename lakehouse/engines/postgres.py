@@ -23,7 +23,7 @@ from lakehouse.columns import arrow_type_of
 from lakehouse.engines import NO_PARAMETERS
 from lakehouse.engines.parameters import Parameters, numbered, placeholders, refuse_wrong_parameters
 from lakehouse.epoch import Epoch
-from oltp.store import Store, open_store, transaction
+from oltp.store import Store, open_existing_store, transaction
 from ridelake.errors import CannotConnect, QueryRejected
 from ridelake.settings import Settings
 
@@ -132,7 +132,7 @@ class Postgres:
 def opened(settings: Settings, epoch: Epoch | None) -> Iterator[Postgres]:
     ours = epoch is None or any(table.source.startswith("ridelake.") for table in epoch.tables.values())
     # Closed, and not left to its own `with`: a query that was given up may still hold a transaction.
-    with open_store(settings, install=ours) as store, closing(store.connect()) as connection:
+    with open_existing_store(settings, rides=ours) as store, closing(store.connect()) as connection:
         if epoch is not None:  # the tables go by the same names as in the lake
             relations = [table.relation for table in epoch.tables.values()]
             connection.execute(_search_path_query(), (relations,))

@@ -121,7 +121,7 @@ def xray(settings: "Settings", ride_id: int | None = None, column: str = COLUMN)
     from lakehouse.storage import Storage
     from lakehouse.xray.row_group import ride_in_files
     from lakehouse.xray.row_store import ride_in_heap
-    from oltp.store import open_store
+    from oltp.store import open_existing_store
 
     epoch = newest_epoch(settings.lake)
     rides = next((table for table in epoch.tables.values() if table.source == "ridelake.rides"), None)
@@ -133,5 +133,5 @@ def xray(settings: "Settings", ride_id: int | None = None, column: str = COLUMN)
     if column not in columns:
         raise UsageError(f"rides have no column '{column}': choose one of {', '.join(columns)}")
     found: int = files.chunk_of("ride_id").value
-    with open_store(settings) as store:
+    with open_existing_store(settings) as store:
         return Xray(found, column, epoch.number, ride_in_heap(store, found), files)

@@ -22,6 +22,7 @@ from olap.relations import relations, without_schemas
 from olap.shell.display import DISPLAY
 from olap.shell.reading import COMMANDS, WORDS, Names, in_the_shell, reader
 from olap.telling import Telling, answer_and_tell, chosen, unasked
+from ridelake import signals
 from ridelake.errors import RidelakeError, UsageError, did_you_mean
 from ridelake.screen import note, say_table
 from ridelake.settings import Settings
@@ -69,6 +70,8 @@ class Shell:
                 try:
                     line = session.prompt(f"{','.join(engine.name for engine in self._engines)}> ").strip()
                 except KeyboardInterrupt:
+                    if signals.received() is not None:  # SIGTERM or SIGHUP
+                        raise
                     continue
                 except EOFError:
                     return
@@ -215,8 +218,7 @@ class Shell:
 
     @contextmanager
     def _ctrl_c(self) -> Iterator[None]:
-        """The front door's own handler would remember Ctrl-C, and leave with 130 in the end. Between queries
-        it is a key like others."""
+        """The handler of `ridelake.signals` would end the process. Between queries Ctrl-C is a key."""
 
         def interrupted(_: int, __: FrameType | None) -> None:
             if self._asking:

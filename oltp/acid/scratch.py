@@ -14,8 +14,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Identifier
 
+from oltp.connection import session_options
 from oltp.embedded import open_cluster
-from oltp.store import PROMISED, Store, ensure_database
+from oltp.store import Store, ensure_database
 from ridelake.errors import CannotConnect
 from ridelake.settings import Settings
 
@@ -58,7 +59,7 @@ def scratch_on(server: str) -> Iterator[Scratch]:
     try:
         with closing(_make(server, name)) as staying:
             theirs = conninfo_to_dict(server).get("options") or ""
-            options = f"{theirs} -c search_path={SCHEMA} {PROMISED}".strip()
+            options = f"{theirs} {session_options(SCHEMA)}".strip()
             dsn = make_conninfo(server, dbname=name)
             small = Store(make_conninfo(dsn, options=options), staying.info.server_version)
             yield Scratch(dsn, small)

@@ -4,6 +4,7 @@ import math
 
 import click
 
+from ridelake import signals
 from ridelake.errors import ProofFailed, UsageError
 from ridelake.screen import note, say, say_json
 from ridelake.settings import Settings
@@ -13,6 +14,7 @@ WORKERS = 32  # of the open loop: who waits for a turn costs nothing
 CALLERS, CALLERS_MAX = 256, 4_096  # of the batching front; some thousand more would have to wait outside
 RATE_MAX = 1_000_000  # some hundred times what any machine books
 SCARCE_SHARE = 0.2
+BUSY_SHARE = 0.02
 
 
 @click.command()
@@ -68,11 +70,11 @@ def simulate(
         )
     from oltp.simulate import simulate as run
     from oltp.simulate.live import live
-    from oltp.store import open_store
+    from oltp.store import open_existing_store
 
     total = 10_000 if rides is None and seconds is None else rides
     number = _clients(clients, batch, rate)
-    with open_store(settings) as store, live() as show:
+    with open_existing_store(settings) as store, live() as show, signals.patience():
         done = run(
             store, rides=total, seconds=seconds, clients=number, rate=rate, batch=batch, seed=seed, show=show
         )
@@ -85,6 +87,12 @@ def simulate(
             say(line)
     if done.refused.get("no_driver_available", 0) > SCARCE_SHARE * done.requested:
         note(_why_scarce(done.under_way_before))
+    busy = done.refused.get("rider_busy", 0)
+    if done.others_requests and busy > BUSY_SHARE * done.requested:
+        note(
+            f"{busy:,} requests found their rider busy: another simulation sent {done.others_requests:,} "
+            f"requests meanwhile; with the same --seed it draws the same riders, so give one of them another"
+        )
     note(done.audit.verdict)
     if done.interrupted:
         raise KeyboardInterrupt

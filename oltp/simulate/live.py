@@ -54,8 +54,7 @@ class Lines:
         behind = f", {agenda.behind_seconds(moment.now):.1f} s behind" if agenda.open_loop else ""
         note(
             f"{moment.now - agenda.began:.0f} s: {seen.requested:,} requests{left(moment)}; "
-            f"{recent.rides_per_second:,.0f} rides/s, p50 {recent.latencies.milliseconds(0.5):.2f} ms, "
-            f"p99 {recent.latencies.milliseconds(0.99):.2f} ms, "
+            f"{recent.rides_per_second:,.0f} rides/s, {percentiles(recent.latencies)}, "
             f"refused {sum(seen.refused.values()):,}, retries {moment.retried.total():,}{behind}"
         )
 
@@ -144,6 +143,8 @@ def headline(plan: Plan, agenda: Agenda) -> str:
 
 
 def percentiles(latencies: Latencies) -> str:
+    if not any(latencies.counts):
+        return "no answers"
     return f"p50 {latencies.milliseconds(0.5):.2f} ms, p99 {latencies.milliseconds(0.99):.2f} ms"
 
 

@@ -30,6 +30,11 @@ STORED = b"""
     WHERE request_id BETWEEN %s AND %s AND substring(uuid_send(request_id) FROM 9 FOR 4) = %s
     GROUP BY outcome"""
 
+OF_OTHERS = b"""
+    SELECT count(*) FROM requests
+    WHERE request_id BETWEEN %s AND %s AND substring(uuid_send(request_id) FROM 13) = %s
+      AND substring(uuid_send(request_id) FROM 9 FOR 4) <> %s"""
+
 UNDER_WAY = b"""
     SELECT count(*) FROM rides
     WHERE status IN ('assigned', 'started') AND substring(uuid_send(request_id) FROM 13) = %s"""
@@ -54,10 +59,19 @@ class RequestIds:
 
     def stored(self, connection: Connection[TupleRow]) -> Counter[Outcome]:
         """What the store has decided of this run's requests."""
-        first = UUID(bytes=self._began_ms.to_bytes(6) + bytes(10))
-        newest = UUID(bytes=self.new().bytes[:6] + b"\xff" * 10)
-        rows = connection.execute(STORED, (first, newest, self._mark))
+        rows = connection.execute(STORED, (*self._bounds(), self._mark))
         return Counter({Outcome(outcome): count for outcome, count in rows})
+
+    def of_others(self, connection: Connection[TupleRow]) -> int:
+        """How many requests other simulations have sent since this run began."""
+        row = connection.execute(OF_OTHERS, (*self._bounds(), OF_A_SIMULATION, self._mark)).fetchone()
+        assert row is not None, "a count always answers"
+        count: int = row[0]
+        return count
+
+    def _bounds(self) -> tuple[UUID, UUID]:
+        first = UUID(bytes=self._began_ms.to_bytes(6) + bytes(10))
+        return first, UUID(bytes=self.new().bytes[:6] + b"\xff" * 10)
 
 
 def expire(connection: Connection[TupleRow]) -> int:

@@ -31,6 +31,7 @@ class Simulated:
     refunded: int
     rested: int  # drivers who went offline, and online again
     expired_before: int  # rides that earlier, killed simulations had left under way
+    others_requests: int  # that other simulations sent during this run
     under_way_before: int  # rides of other simulations, too young to be taken for dead
     seconds: float
     rides_per_second: float
@@ -63,7 +64,9 @@ class Simulated:
             f"{self.settled:,} settled",
             f"retries: {listed(self.retried)}",
             f"latency of a booking: p50 {self.latency_ms_p50:.2f} ms, p99 {self.latency_ms_p99:.2f} ms, "
-            f"max {self.latency_ms_max:.1f} ms",
+            f"max {self.latency_ms_max:.1f} ms"
+            if self.latency_ms_max
+            else "latency of a booking: no answers",
         ]
         if self.behind_seconds is not None:
             lines.append(

@@ -24,7 +24,7 @@ from oltp.simulate.request_ids import RequestIds, expire, under_way
 from oltp.simulate.result import Simulated
 from oltp.simulate.tally import Seen, Tally
 from oltp.store import Store
-from ridelake.errors import ProofFailed
+from ridelake.errors import CannotConnect, ProofFailed
 from ridelake.ride import Outcome
 
 REPORT_SECONDS = 0.25
@@ -118,16 +118,25 @@ def simulate(
         warm_up(line, list(islice(draw_requests(streams[3], riders_of), plan.connections)))
         ended = _work(plan, line, agenda, tally, tell)
         if ended.failure is not None and not isinstance(ended.failure, ProofFailed):
-            raise ended.failure
+            raise _with_acknowledged(ended.failure, tally.seen())
         seen = tally.seen()
         tell(auditing=True)
         stored = line.call(ids.stored)
+        of_others = line.call(ids.of_others)
         checked = line.call(audit)
         retried = line.retries.by_reason
     if ended.failure is not None:
         raise ProofFailed(f"{ended.failure}; {checked.verdict}")
     _check_stored(seen, stored, checked)
-    return _result(plan, seen, ended, retried, expired, met, checked)
+    return _result(plan, seen, ended, retried, (expired, met, of_others), checked)
+
+
+def _with_acknowledged(failure: BaseException, seen: Seen) -> BaseException:
+    if not isinstance(failure, CannotConnect):
+        return failure
+    return CannotConnect(
+        f"{failure}; {seen.requested:,} requests were answered before that, {seen.assigned:,} assigned"
+    )
 
 
 def _work(plan: Plan, line: Line, agenda: Agenda, tally: Tally, tell: Callable[[], None]) -> Ended:
@@ -185,10 +194,11 @@ def _result(
     seen: Seen,
     ended: Ended,
     retried: Counter[str],
-    expired: int,
-    met: int,
+    others: tuple[int, int, int],
     checked: AuditReport,
 ) -> Simulated:
+    """`others`: rides ended before the run, rides under way then, requests of other simulations during it."""
+    expired, met, of_others = others
     is_open = plan.rate is not None
     return Simulated(
         requested=seen.requested,
@@ -205,6 +215,7 @@ def _result(
         refunded=seen.fates["refunded"],
         rested=seen.fates["rested"],
         expired_before=expired,
+        others_requests=of_others,
         under_way_before=met,
         seconds=ended.seconds,
         rides_per_second=seen.assigned / ended.seconds,

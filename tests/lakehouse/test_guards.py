@@ -167,7 +167,7 @@ def test_a_table_that_is_written_while_an_epoch_is_made_stops_it(seeded_store, l
 
     monkeypatch.setattr("lakehouse.take.wait_until_flushed", meanwhile)
     before = data_files(lake.address.folder)
-    with pytest.raises(LostRace, match="another epoch was published meanwhile"):
+    with pytest.raises(LostRace, match="another process published epoch 2 first"):
         take_changes(seeded_store, lake)
     assert newest_epoch(lake.address) == first
     assert len(data_files(lake.address.folder) - before) == 1, "theirs stays, ours go"

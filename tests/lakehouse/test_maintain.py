@@ -314,7 +314,7 @@ def test_reading_syncing_and_maintaining_do_not_disturb_each_other(
 
     def sync() -> None:
         for synced in islice(synced_every(0.02, numbers, lake), 5):
-            assert synced.trouble is None or "run it again" in synced.trouble, synced.trouble
+            assert synced.trouble is None or "tries again" in synced.trouble, synced.trouble
 
     threads = [again_and_again(what) for what in (
         read, read, sync, sync, lambda: more(numbers),

@@ -1,0 +1,5 @@
+-- The database, the server's clock, and the next transaction that its snapshot has not seen begin.
+SELECT
+    (SELECT oid::bigint FROM pg_database WHERE datname = current_database()),
+    clock_timestamp(),
+    pg_snapshot_xmax(pg_current_snapshot())::text::bigint

@@ -1,0 +1,7 @@
+-- Whether tracking.sql is installed in its present version, and this role may read what it records.
+SELECT bool_and(CASE WHEN has_schema_privilege(n.oid, 'USAGE') THEN has_table_privilege(c.oid, 'SELECT') ELSE false END)
+       AND count(*) = 3
+       AND EXISTS (SELECT FROM pg_proc WHERE pronamespace = min(n.oid::bigint)::oid AND proname = 'is_current')
+FROM pg_namespace AS n
+JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname IN ('tracked', 'tombstones', 'cleared') AND c.relkind = 'r'
+WHERE n.nspname = 'ridelake_tracking'

@@ -1,0 +1,141 @@
+"""SIGINT, SIGTERM and SIGHUP end the process within two seconds, whatever it does at that moment.
+
+    signal ──> handler, main thread    raises KeyboardInterrupt: the work stops and cleans up
+           └─> wake-up pipe ──> guard  after the grace period, or at a second signal: ends the process
+
+The exception can arrive inside a library that holds a lock, a library can swallow it, and a long call into C
+delays it. The guard is a thread that depends on none of these. An end without cleanup is safe: the server
+rolls back what is not committed, readers of a lake see only what is published, and file locks end with their
+process.
+"""
+
+import atexit
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE_SECONDS = 1.3  # for the work to stop and to clean up
+LAST_SECONDS = 0.5  # to end child processes and remove temporary folders, if the work did not
+IMPORT_GRACE_SECONDS = 0.02
+POLL_SECONDS = 0.05
+
+_received: list[int] = []
+_wake_up: list[int] = []  # the pipe's end for writing
+_patient = threading.Event()
+_ending = threading.Lock()
+
+
+def install() -> None:
+    """Handle the signals from now on. Called once, in the main thread."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    _wake_up.append(writer)
+    for number in SIGNALS:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, _interrupt)
+    signal.signal(signal.SIGALRM, lambda _, frame: _raise(frame))
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_guard, args=(reader,), name="signal guard", daemon=True).start()
+
+
+def received() -> int | None:
+    """The first signal, or None."""
+    return _received[0] if _received else None
+
+
+@contextmanager
+def patience() -> Iterator[None]:
+    """In this block the first SIGINT has no time limit: the command takes it as a request to finish early.
+    A second signal ends the process at once, as everywhere."""
+    _patient.set()
+    try:
+        yield
+    finally:
+        _patient.clear()
+
+
+def settle() -> None:
+    """At the end of the work: end the process if a signal arrived, or if one arrives later."""
+    if _received:
+        end(_received[0])
+    for number in SIGNALS:
+        if signal.getsignal(number) is _interrupt:
+            signal.signal(number, lambda number, _: end(number))
+
+
+def end(number: int) -> None:
+    """End the process because of a signal: exit code 128 + its number, one line on stderr, no child process
+    left. Does not wait for other threads."""
+    if not _ending.acquire(blocking=False):
+        return
+    try:
+        last = threading.Thread(target=_finish, daemon=True)
+        last.start()
+        last.join(LAST_SECONDS)
+    finally:
+        os._exit(128 + number)
+
+
+def _finish() -> None:
+    terminal = sys.stderr.isatty()
+    line = "ridelake: interrupted\n"
+    # A progress line is cleared and the cursor shown, which a live table hides.
+    os.write(2, (f"\r\x1b[K\x1b[?25h{line}" if terminal else line).encode())
+    with suppress(Exception):
+        _kill_children()
+    with suppress(Exception):
+        sys.stdout.flush()
+    atexit._run_exitfuncs()  # removes temporary folders
+
+
+def _kill_children() -> None:
+    """Servers are not among them: they have keepers, which stop them when this process ends."""
+    import psutil  # here, because few calls need it
+
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            child.kill()
+
+
+def _guard(reader: int) -> None:
+    first, waited = 0, 0.0
+    while waited < GRACE_SECONDS:
+        began = time.monotonic()
+        ready, _, _ = select.select([reader], [], [], POLL_SECONDS if first else None)
+        for number in os.read(reader, 64) if ready else b"":
+            if number not in SIGNALS or signal.getsignal(number) is not _interrupt:
+                continue  # another handler is in place, such as that of the shell
+            if first:
+                end(first)
+            first = number
+        if first and not (first == signal.SIGINT and _patient.is_set()):
+            waited += time.monotonic() - began if not ready else 0.0
+    end(first)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    if signal.set_wakeup_fd(_wake_up[0], warn_on_full_buffer=False) != _wake_up[0]:
+        os.write(_wake_up[0], bytes([number]))  # an event loop had replaced the pipe
+    _received.append(number)
+    sys.unraisablehook = lambda _: None  # what fails now fails because of the interrupt
+    threading.excepthook = lambda _: None
+    _raise(frame)
+
+
+def _raise(frame: FrameType | None) -> None:
+    """Not in the middle of an import: cleanup would meet half a module, and a library in Rust would panic.
+    Then a moment later."""
+    outer = frame
+    while outer is not None:
+        if outer.f_code.co_filename.startswith("<frozen importlib"):
+            signal.setitimer(signal.ITIMER_REAL, IMPORT_GRACE_SECONDS)
+            return
+        outer = outer.f_back
+    raise KeyboardInterrupt

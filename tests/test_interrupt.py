@@ -1,0 +1,177 @@
+"""A signal at any moment of any command: the process ends within three seconds and leaves nothing running.
+
+The number of moments of the slow test is RIDELAKE_TEST_INTERRUPTS, 200 without it.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import pytest
+
+MODULE = [sys.executable, "-m", "ridelake"]
+END_SECONDS_MAX = 3.0
+SERVER_SECONDS_MAX = 30.0  # a server writes a checkpoint before it ends
+SLOW_QUERY = "SELECT count(*) FROM rides a, rides b WHERE a.fare_cents + b.fare_cents = 1"
+
+# Each with the seconds in which the signal arrives, at most.
+COMMANDS: tuple[tuple[float, tuple[str, ...]], ...] = (
+    (8.0, ("seed", "--rides", "300000", "--seed", "7")),
+    (4.0, ("load", "yellow_sample_2019.parquet")),
+    (3.0, ("snapshot",)),
+    (4.0, ("sync",)),
+    (3.0, ("verify",)),
+    (5.0, ("simulate", "--seconds", "60")),
+    (5.0, ("simulate", "--seconds", "60", "--batch")),
+    (15.0, ("demo", "--quick")),
+    (3.0, ("sql", SLOW_QUERY, "--engine", "postgres")),
+    (3.0, ("sql", SLOW_QUERY, "--engine", "duckdb")),
+    (6.0, ("ask", "revenue_by_city_and_month", "--engine", "all")),
+    (15.0, ("bench", "--quick", "--record", "record.json")),
+    (10.0, ("drill", "--rounds", "1")),
+    (5.0, ("acid",)),
+)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 2,000 rides and an epoch; its server is stopped."""
+    home = tmp_path_factory.mktemp("interrupt")
+    for arguments in (("seed", "--rides", "2000"), ("snapshot",)):
+        subprocess.run([*MODULE, *arguments], cwd=home, check=True, capture_output=True)
+    return home
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", [("seed", "--rides", "300000"), ("sql", SLOW_QUERY)], ids=" ".join)
+def test_a_signal_ends_a_command(home: Path, command: Sequence[str], number: signal.Signals):
+    interrupt(home, command, number, after_seconds=random.uniform(0.5, 2.5))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_a_signal_at_a_random_moment_ends_every_command(home: Path, real_data: Path):
+    for number in range(int(os.environ.get("RIDELAKE_TEST_INTERRUPTS", "200"))):
+        seconds_max, command = COMMANDS[number % len(COMMANDS)]
+        command = tuple(str(real_data / part) if part.endswith(".parquet") else part for part in command)
+        sent = random.choice([signal.SIGINT, signal.SIGINT, signal.SIGTERM])
+        interrupt(home, command, sent, after_seconds=random.uniform(0.0, seconds_max))
+    for command in (("audit",), ("snapshot",), ("verify",)):
+        done = subprocess.run([*MODULE, *command], cwd=home, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+HANGS = """
+import signal, sys, threading, time
+import ridelake.__main__ as front_door
+
+def command(*_, **__):
+    taken = threading.Lock()
+    taken.acquire()
+    signal.raise_signal(signal.SIGTERM) if "raise" in sys.argv else print("ready", flush=True)
+    while True:
+        try:
+            taken.acquire()
+        except KeyboardInterrupt:
+            pass
+
+front_door.ridelake.main = command
+front_door.main()
+"""
+
+
+def test_a_command_that_swallows_the_interrupt_ends_after_the_grace_period():
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", HANGS, "raise"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "ridelake: interrupted\n")
+    assert time.monotonic() - began < END_SECONDS_MAX
+
+
+def test_a_second_signal_ends_the_process_without_the_grace_period():
+    running = subprocess.Popen([sys.executable, "-c", HANGS], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert running.stdout is not None
+    assert running.stdout.readline() == b"ready\n"
+    running.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    began = time.monotonic()
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert (running.returncode, said) == (130, b"ridelake: interrupted\n")
+    assert time.monotonic() - began < 1.0
+
+
+def interrupt(home: Path, command: Sequence[str], number: signal.Signals, *, after_seconds: float) -> None:
+    """Start the command, send the signal, and check how it ends."""
+    token = uuid4().hex
+    what = f"{' '.join(command)}: {number.name} after {after_seconds:.2f} s"
+    running = subprocess.Popen(
+        [*MODULE, *command],
+        cwd=home,
+        env={**os.environ, "RIDELAKE_TEST_TOKEN": token},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        while not _handles(running.pid, signal.SIGTERM) and running.poll() is None:
+            time.sleep(0.005)
+        with suppress(subprocess.TimeoutExpired):
+            running.wait(after_seconds)
+        ended_before = running.poll() is not None
+        running.send_signal(number)
+        began = time.monotonic()
+        try:
+            _, said = running.communicate(timeout=END_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"{what}: still running after {END_SECONDS_MAX} s")
+        if not ended_before and running.returncode != 0:  # 0: it was about to end
+            assert running.returncode == 128 + number, f"{what}: {said}"
+            assert said.splitlines()[-1] == "ridelake: interrupted", f"{what}: {said}"
+        assert not any(word in said for word in ("Traceback", "ignored", "panicked", "fault")), (
+            f"{what}: {said}"
+        )
+        assert_nothing_is_left(token, what, began + SERVER_SECONDS_MAX)
+    finally:
+        for process in _with_token(token):
+            process.kill()
+        running.communicate()
+
+
+def assert_nothing_is_left(token: str, what: str, until: float) -> None:
+    """No process but servers and their keepers, and these not for long."""
+    time.sleep(0.3)
+    names = [" ".join(process.info["cmdline"] or []) for process in _with_token(token)]
+    others = [name for name in names if "postgres" not in name and "keeper.py" not in name]
+    assert others == [], f"{what}: {others}"
+    while (left := _with_token(token)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert left == [], what
+
+
+def _with_token(token: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        with suppress(psutil.Error):
+            if process.environ().get("RIDELAKE_TEST_TOKEN") == token:
+                found.append(process)
+    return found
+
+
+def _handles(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has a handler for the signal."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
