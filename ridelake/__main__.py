@@ -4,6 +4,7 @@ The only module that knows all the others. It reads the settings, loads the one 
 for, and turns every error into a line and an exit code.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -147,13 +148,18 @@ def main() -> NoReturn:
 
 
 def _exit(exit_code: int) -> NoReturn:
-    if any(thread.name.endswith(" answers") for thread in threading.enumerate()):
-        # A query that was given up still computes, and its library must not be taken down around it.
-        with suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(exit_code)
-    sys.exit(exit_code)
+    """Without Python's finalization, which waits for threads of libraries and in which a signal has no
+    handler."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass
+    except OSError as error:
+        exit_code = _fail(f"cannot write the output: {error.strerror}", 1)
+    # A cancelled query can still compute, and its library must stay whole.
+    if not any(thread.name.endswith(" answers") for thread in threading.enumerate()):
+        atexit._run_exitfuncs()
+    os._exit(exit_code)
 
 
 def _run(arguments: list[str]) -> int:

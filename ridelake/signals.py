@@ -28,6 +28,7 @@ POLL_SECONDS = 0.05
 
 _received: list[int] = []
 _wake_up: list[int] = []  # the pipe's end for writing
+_stderr: list[int] = []  # the original one: pytest, which `bench` runs, replaces it
 _patient = threading.Event()
 _ending = threading.Lock()
 
@@ -37,6 +38,7 @@ def install() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     _wake_up.append(writer)
+    _stderr.append(os.dup(2))
     for number in SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, _interrupt)
@@ -84,10 +86,10 @@ def end(number: int) -> None:
 
 
 def _finish() -> None:
-    terminal = sys.stderr.isatty()
     line = "ridelake: interrupted\n"
-    # A progress line is cleared and the cursor shown, which a live table hides.
-    os.write(2, (f"\r\x1b[K\x1b[?25h{line}" if terminal else line).encode())
+    if os.isatty(_stderr[0]):  # clear a progress line, and show the cursor, which a live table hides
+        line = f"\r\x1b[K\x1b[?25h{line}"
+    os.write(_stderr[0], line.encode())
     with suppress(Exception):
         _kill_children()
     with suppress(Exception):
@@ -107,7 +109,7 @@ def _kill_children() -> None:
 def _guard(reader: int) -> None:
     first, waited = 0, 0.0
     while waited < GRACE_SECONDS:
-        began = time.monotonic()
+        was_first, began = first, time.monotonic()
         ready, _, _ = select.select([reader], [], [], POLL_SECONDS if first else None)
         for number in os.read(reader, 64) if ready else b"":
             if number not in SIGNALS or signal.getsignal(number) is not _interrupt:
@@ -115,8 +117,8 @@ def _guard(reader: int) -> None:
             if first:
                 end(first)
             first = number
-        if first and not (first == signal.SIGINT and _patient.is_set()):
-            waited += time.monotonic() - began if not ready else 0.0
+        if was_first and not (first == signal.SIGINT and _patient.is_set()):
+            waited += time.monotonic() - began
     end(first)
 
 
