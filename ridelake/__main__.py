@@ -19,6 +19,7 @@ try:
 
     from ridelake import __version__, signals
     from ridelake.errors import RidelakeError
+    from ridelake.resources import shortage
     from ridelake.settings import Settings
 except KeyboardInterrupt:  # before `main` can take care of it: that is most of what a short call does
     print("ridelake: interrupted", file=sys.stderr)
@@ -142,8 +143,9 @@ def main() -> NoReturn:
     with suppress(KeyboardInterrupt):  # between two commands of this function
         signals.install()
         exit_code = _run(sys.argv[1:])
-    with suppress(KeyboardInterrupt):
-        signals.settle()
+    for _ in range(2):  # the exception can come once more, before the first statement of `settle`
+        with suppress(KeyboardInterrupt):
+            signals.settle()
     _exit(exit_code)
 
 
@@ -156,6 +158,8 @@ def _exit(exit_code: int) -> NoReturn:
         pass
     except OSError as error:
         exit_code = _fail(f"cannot write the output: {error.strerror}", 1)
+    if exit_code != 0:
+        sys.unraisablehook = lambda _: None  # the error is reported; what fails because of it is not
     # A cancelled query can still compute, and its library must stay whole.
     if not any(thread.name.endswith(" answers") for thread in threading.enumerate()):
         atexit._run_exitfuncs()
@@ -188,6 +192,8 @@ def _run(arguments: list[str]) -> int:
             return 130
         if isinstance(error, RidelakeError):
             return _fail(str(error), error.exit_code)
+        if said := shortage(error):
+            return _fail(said, 1)
         psycopg = sys.modules.get("psycopg")  # not imported for this: most commands do without
         if psycopg is not None and isinstance(error, psycopg.OperationalError):
             said = str(error).strip().split("\n", 1)[0]

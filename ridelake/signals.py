@@ -65,11 +65,12 @@ def patience() -> Iterator[None]:
 
 def settle() -> None:
     """At the end of the work: end the process if a signal arrived, or if one arrives later."""
-    if _received:
-        end(_received[0])
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
     for number in SIGNALS:
         if signal.getsignal(number) is _interrupt:
             signal.signal(number, lambda number, _: end(number))
+    if _received:
+        end(_received[0])
 
 
 def end(number: int) -> None:
@@ -134,6 +135,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _raise(frame: FrameType | None) -> None:
     """Not in the middle of an import: cleanup would meet half a module, and a library in Rust would panic.
     Then a moment later."""
+    if _ending.locked():
+        return
     outer = frame
     while outer is not None:
         if outer.f_code.co_filename.startswith("<frozen importlib"):
