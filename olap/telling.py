@@ -14,6 +14,7 @@ from olap.output import deliver, settled_format
 from olap.pinned import pinned
 from olap.runs import tell_run, tell_runs
 from ridelake.errors import QueryRejected, RidelakeError, TimedOut, UsageError
+from ridelake.progress import progress
 from ridelake.screen import note, say_json
 from ridelake.settings import Settings
 
@@ -62,7 +63,8 @@ def ask_and_tell(
     names = chosen(engines, without=unasked(settings, as_of))
     with ExitStack() as opened:
         epoch = opened.enter_context(pinned(settings, names, as_of=as_of, fresh=fresh))
-        over = opened.enter_context(open_engines(names, settings, epoch))
+        with progress(f"opening {', '.join(names)}"):
+            over = opened.enter_context(open_engines(names, settings, epoch))
         answer_and_tell(
             question,
             over,
@@ -88,7 +90,8 @@ def answer_and_tell(
     timeout_seconds: float | None = None,
 ) -> None:
     """The same with engines that are open."""
-    asked = _asked(question, engines, epoch, rounds_max, timeout_seconds)
+    with progress(f"asking {', '.join(engine.name for engine in engines)}"):
+        asked = _asked(question, engines, epoch, rounds_max, timeout_seconds)
     if telling.as_json:
         touched = _why(asked, engines, epoch, timeout_seconds) if telling.why else {}
         say_json(report(asked, epoch, touched))
