@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from lakehouse.s3 import refusing_a_bad_bucket
-from ridelake.errors import CannotConnect, UsageError
+from ridelake.errors import CannotConnect, OutOfResources, UsageError
+from ridelake.resources import shortage
 from ridelake.settings import LakeAddress
 
 ELSEWHERE = "choose another folder with --lake or RIDELAKE_LAKE"
 FOLDER_FAULTS = {
-    errno.ENOSPC: f"the disk is full: free some space, or {ELSEWHERE}",
-    errno.EDQUOT: f"the disk quota is used up: free some space, or {ELSEWHERE}",
     errno.EROFS: f"it is on a read-only file system: {ELSEWHERE}",
     errno.EACCES: f"you may not write there: {ELSEWHERE}",
     errno.EPERM: f"you may not write there: {ELSEWHERE}",
@@ -24,7 +23,6 @@ FOLDER_FAULTS = {
 
 # SQLite has its own words for the same faults.
 SQLITE_FAULTS = {
-    sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_READONLY: errno.EROFS,
     sqlite3.SQLITE_CANTOPEN: errno.EACCES,
     sqlite3.SQLITE_PERM: errno.EACCES,
@@ -48,6 +46,8 @@ def refusing_a_bad_lake(address: LakeAddress) -> Iterator[None]:
             f"epoch lacks, `ridelake snapshot` begins anew from all rows; or {ELSEWHERE}"
         ) from error
     except OSError as error:
+        if short := shortage(error, address.root, "--lake"):
+            raise OutOfResources(short) from error
         fault = FOLDER_FAULTS.get(error.errno or 0)
         if fault is None:
             raise
@@ -55,6 +55,8 @@ def refusing_a_bad_lake(address: LakeAddress) -> Iterator[None]:
     except DBAPIError as error:
         if address.catalog_url is not None and isinstance(error, OperationalError):
             raise catalog_away(error) from error
+        if short := shortage(error, address.catalog_file, "--lake"):
+            raise OutOfResources(short) from error
         code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # the upper bits say more than we need
         if code == sqlite3.SQLITE_NOTADB:
             raise UsageError(f"{address.catalog_file} is not a catalog: {ELSEWHERE}") from error

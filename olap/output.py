@@ -10,7 +10,8 @@ from pathlib import Path
 from tempfile import mkstemp
 from typing import IO, TYPE_CHECKING
 
-from ridelake.errors import BadInput, UsageError
+from ridelake.errors import BadInput, OutOfResources, UsageError
+from ridelake.resources import shortage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,6 +67,8 @@ def deliver(
             with replaced(Path(file)) as out:
                 _write(answer, format_, out)
         except OSError as error:
+            if said := shortage(error, Path(file).absolute().parent, "-o"):
+                raise OutOfResources(said) from error
             raise BadInput(f"cannot write {file}: {error.strerror or error}") from error
         return
     if format_ == "parquet":

@@ -14,6 +14,7 @@ from olap.pinned import pinned
 from olap.relations import without_schemas
 from olap.runs import tell_run, tell_runs
 from ridelake.errors import NotReady, QueryRejected, RidelakeError, TimedOut, UsageError, did_you_mean
+from ridelake.progress import progress
 from ridelake.screen import note, say_json, say_table
 from ridelake.settings import Settings
 
@@ -71,7 +72,8 @@ def ask_and_tell(
             from olap.catalogue import without_ride_tables
 
             raise NotReady(f"question {question.name}: {without_ride_tables(epoch)}")
-        over = opened.enter_context(open_engines(names, settings, epoch))
+        with progress(f"opening {', '.join(names)}"):
+            over = opened.enter_context(open_engines(names, settings, epoch))
         answer_and_tell(
             question,
             over,
@@ -99,7 +101,8 @@ def answer_and_tell(
     """The same with engines that are open."""
     if epoch is not None:
         question = replace(question, files_sql=without_schemas(question.sql, epoch))
-    asked = _asked(question, engines, epoch, rounds_max, timeout_seconds)
+    with progress(f"asking {', '.join(engine.name for engine in engines)}"):
+        asked = _asked(question, engines, epoch, rounds_max, timeout_seconds)
     if telling.as_json:
         touched = _why(asked, engines, epoch, timeout_seconds) if telling.why else {}
         say_json(report(asked, epoch, touched))

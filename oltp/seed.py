@@ -8,6 +8,7 @@ import polars as pl
 from oltp.city import past_trips
 from oltp.history import known_requests, settle, store_trips
 from oltp.store import Store, transaction
+from ridelake.progress import progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,13 @@ class Seeded:
 def seed_rides(store: Store, rides: int, seed: int) -> Seeded:
     """Put the first `rides` rides of `seed` into the store, in one transaction."""
     started = perf_counter()
-    trips = past_trips(rides, seed)
-    with store.connect() as connection:
+    with progress(f"making up {rides:,} rides") as shown, store.connect() as connection:
+        trips = past_trips(rides, seed)
         with transaction(connection):
             known = known_requests(connection, trips["request_id"])
             new = trips.filter(~pl.col("request_id").is_in(known.implode()))
-            stored = store_trips(connection, new, seed=seed)
+            shown.step("copying, rides", new.height)
+            stored = store_trips(connection, new, seed=seed, on_trips=shown.advance)
+        shown.step("VACUUM and ANALYZE")
         settle(connection)
     return Seeded(stored, rides - stored, seed, perf_counter() - started)

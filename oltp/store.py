@@ -16,6 +16,7 @@ from oltp.cluster import Cluster
 from oltp.connection import Session, session_options
 from oltp.embedded import open_cluster
 from oltp.places import install_places
+from oltp.shortage import naming_shortages
 from ridelake.errors import CannotConnect, NotReady, UsageError
 from ridelake.settings import Settings
 
@@ -77,9 +78,10 @@ def open_store(settings: Settings, *, install: bool = True) -> Iterator[Store]:
 
     Raises CannotConnect if there is no server, an old one, or one with another schema version."""
     if settings.dsn is not None:
-        yield open_database(settings.dsn, install=install)
+        with naming_shortages(None):
+            yield open_database(settings.dsn, install=install)
     else:
-        with open_cluster(settings.home) as cluster:
+        with naming_shortages(settings.home / "postgres"), open_cluster(settings.home) as cluster:
             ensure_database(cluster.conninfo("postgres"), "ridelake")
             yield open_database(cluster.conninfo("ridelake"), install=install)
 

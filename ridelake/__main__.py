@@ -4,6 +4,7 @@ The only module that knows all the others. It reads the settings, loads the one 
 for, and turns every error into a line and an exit code.
 """
 
+import atexit
 import os
 import re
 import signal
@@ -19,6 +20,7 @@ try:
 
     from ridelake import __version__, signals
     from ridelake.errors import RidelakeError, UsageError, did_you_mean, grant_hint
+    from ridelake.resources import shortage
     from ridelake.screen import columns_of, wrapped
     from ridelake.settings import Settings
 except KeyboardInterrupt:  # before `main` can take care of it: that is most of what a short call does
@@ -156,19 +158,27 @@ def main() -> NoReturn:
     with suppress(KeyboardInterrupt):  # between two commands of this function
         signals.install()
         exit_code = _run(sys.argv[1:])
-    with suppress(KeyboardInterrupt):
-        signals.settle()
+    for _ in range(2):  # the exception can come once more, before the first statement of `settle`
+        with suppress(KeyboardInterrupt):
+            signals.settle()
     _exit(exit_code)
 
 
 def _exit(exit_code: int) -> NoReturn:
-    if any(thread.name.endswith(" answers") for thread in threading.enumerate()):
-        # A query that was given up still computes, and its library must not be taken down around it.
-        with suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(exit_code)
-    sys.exit(exit_code)
+    """Without Python's finalization, which waits for threads of libraries and in which a signal has no
+    handler."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass
+    except OSError as error:
+        exit_code = _fail(f"cannot write the output: {error.strerror}", 1)
+    if exit_code != 0:
+        sys.unraisablehook = lambda _: None  # the error is reported; what fails because of it is not
+    # A cancelled query can still compute, and its library must stay whole.
+    if not any(thread.name.endswith(" answers") for thread in threading.enumerate()):
+        atexit._run_exitfuncs()
+    os._exit(exit_code)
 
 
 def _run(arguments: list[str]) -> int:
@@ -197,6 +207,8 @@ def _run(arguments: list[str]) -> int:
             return 130
         if isinstance(error, RidelakeError):
             return _fail(str(error), error.exit_code)
+        if said := shortage(error):
+            return _fail(said, 1)
         return _fail(*_unexpected(error))
 
 

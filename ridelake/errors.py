@@ -4,6 +4,7 @@
     ├── ProofFailed          exit 1   an audit, a comparison or a check found a difference
     ├── QueryRejected        exit 1   an engine refused the SQL
     ├── Closed               exit 1   it was closed before it was asked
+    ├── OutOfResources       exit 1   a disk is full, or a limit of the machine or the server is reached
     ├── Unreplicated         exit 1   it is done, and may be lost with the primary
     ├── UsageError           exit 2   the words of the call are off
     │   ├── BadInput         exit 2   a file that cannot be what it was said to be
@@ -41,6 +42,10 @@ class Closed(RidelakeError):
 class Unreplicated(RidelakeError):
     """The wait for the standby was broken off: the commit is on the primary, and perhaps nowhere else. It is
     neither safe nor undone; ask again with the same id."""
+
+
+class OutOfResources(RidelakeError):
+    """A disk, memory, or a limit of the machine or of a server is used up; the message names it."""
 
 
 class UsageError(RidelakeError):

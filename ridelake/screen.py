@@ -5,10 +5,10 @@ import os
 import re
 import shutil
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+from ridelake import progress
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,11 +23,13 @@ WORD = re.compile(r"\s*\S+")
 
 def note(text: str, *, verbatim: bool = False) -> None:
     """A remark on stderr, wrapped between words; `verbatim` text is printed as it is."""
+    progress.hide()
     print(text if verbatim else wrapped(text, columns_of(sys.stderr)), file=sys.stderr, flush=True)
 
 
 def say(text: str, *, verbatim: bool = False) -> None:
     """A line of the answer, on stdout; as `note`."""
+    progress.hide()
     print(text if verbatim else wrapped(text, columns_of(sys.stdout)), flush=True)
 
 
@@ -71,6 +73,7 @@ def cells(text: str) -> int:
 
 def say_json(report: Any, *, one_line: bool = False) -> None:
     """A report as one JSON document on stdout. What JSON has no word for is written as text."""
+    progress.hide()
     print(json.dumps(report, indent=None if one_line else 2, default=str, ensure_ascii=False), flush=True)
 
 
@@ -130,6 +133,7 @@ def _table(
     from rich.table import Table
     from rich.text import Text
 
+    progress.hide()
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.collapse_padding = dense
     for column, width, number in zip(columns, widths, numbers, strict=True):
@@ -166,6 +170,7 @@ def draw(lines: "Sequence[Text]", *, on_stderr: bool = False) -> None:
     """Lines of a drawing; coloured on a terminal that wants it, wrapped between words."""
     from rich.console import Console  # here, as in `say_table`
 
+    progress.hide()
     console = Console(highlight=False, width=drawing_columns(), stderr=on_stderr)
     for line in lines:
         console.print(line)
@@ -180,55 +185,3 @@ def grouped(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
     return "" if value is None else str(value)
-
-
-class Progress:
-    """Work of a known size, told on stderr once it has lasted two seconds: a line that rewrites itself
-    on a terminal, a line every ten seconds elsewhere."""
-
-    QUIET_SECONDS = 2.0  # nobody wants a bar for what is over at once
-
-    def __init__(self, what: str, total: int) -> None:
-        self._what = what
-        self._total = total
-        self._done = 0
-        self._started = time.monotonic()
-        self._terminal = sys.stderr.isatty()
-        self._next = self._started + (self.QUIET_SECONDS if self._terminal else 10.0)
-        self._shown = False
-
-    def advance(self, count: int) -> None:
-        """`count` more are done."""
-        self.reach(self._done + count)
-
-    def reach(self, done: int) -> None:
-        """`done` are done in all. A total of 0 means that nobody knows how many there will be."""
-        self._done = done
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + (0.2 if self._terminal else 10.0)
-        self._shown = True
-        seconds = now - self._started
-        line = f"{self._what}: {done:,}"
-        if self._total and done:
-            left = seconds * (self._total - done) / done
-            line += f" of {self._total:,} ({done / self._total:.0%}), {left:.0f} s left"
-        else:
-            line += f", {seconds:.0f} s"
-        if self._terminal:
-            line = f"\r\x1b[K{line}"
-        print(line, end="" if self._terminal else "\n", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self._shown and self._terminal:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Progress]:
-    shown = Progress(what, total)
-    try:
-        yield shown
-    finally:
-        shown.close()

@@ -28,6 +28,7 @@ POLL_SECONDS = 0.05
 
 _received: list[int] = []
 _wake_up: list[int] = []  # the pipe's end for writing
+_stderr: list[int] = []  # the original one: pytest, which `bench` runs, replaces it
 _patient = threading.Event()
 _ending = threading.Lock()
 
@@ -37,6 +38,7 @@ def install() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     _wake_up.append(writer)
+    _stderr.append(os.dup(2))
     for number in SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, _interrupt)
@@ -63,11 +65,12 @@ def patience() -> Iterator[None]:
 
 def settle() -> None:
     """At the end of the work: end the process if a signal arrived, or if one arrives later."""
-    if _received:
-        end(_received[0])
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
     for number in SIGNALS:
         if signal.getsignal(number) is _interrupt:
             signal.signal(number, lambda number, _: end(number))
+    if _received:
+        end(_received[0])
 
 
 def end(number: int) -> None:
@@ -84,10 +87,10 @@ def end(number: int) -> None:
 
 
 def _finish() -> None:
-    terminal = sys.stderr.isatty()
     line = "ridelake: interrupted\n"
-    # A progress line is cleared and the cursor shown, which a live table hides.
-    os.write(2, (f"\r\x1b[K\x1b[?25h{line}" if terminal else line).encode())
+    if os.isatty(_stderr[0]):  # clear a progress line, and show the cursor, which a live table hides
+        line = f"\r\x1b[K\x1b[?25h{line}"
+    os.write(_stderr[0], line.encode())
     with suppress(Exception):
         _kill_children()
     with suppress(Exception):
@@ -107,7 +110,7 @@ def _kill_children() -> None:
 def _guard(reader: int) -> None:
     first, waited = 0, 0.0
     while waited < GRACE_SECONDS:
-        began = time.monotonic()
+        was_first, began = first, time.monotonic()
         ready, _, _ = select.select([reader], [], [], POLL_SECONDS if first else None)
         for number in os.read(reader, 64) if ready else b"":
             if number not in SIGNALS or signal.getsignal(number) is not _interrupt:
@@ -115,8 +118,8 @@ def _guard(reader: int) -> None:
             if first:
                 end(first)
             first = number
-        if first and not (first == signal.SIGINT and _patient.is_set()):
-            waited += time.monotonic() - began if not ready else 0.0
+        if was_first and not (first == signal.SIGINT and _patient.is_set()):
+            waited += time.monotonic() - began
     end(first)
 
 
@@ -132,6 +135,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _raise(frame: FrameType | None) -> None:
     """Not in the middle of an import: cleanup would meet half a module, and a library in Rust would panic.
     Then a moment later."""
+    if _ending.locked():
+        return
     outer = frame
     while outer is not None:
         if outer.f_code.co_filename.startswith("<frozen importlib"):

@@ -164,7 +164,7 @@ def test_a_ctrl_c_while_it_is_loading_is_one_line(tmp_path: Path):
         ("08006", 3, "Postgres went away (no words)"),
         ("57P01", 3, "Postgres went away (no words)"),
         ("57014", 1, "Postgres gave up: no words (SQLSTATE 57014)"),  # statement_timeout
-        ("53100", 1, "Postgres gave up: no words (SQLSTATE 53100)"),  # the disk is full
+        ("53100", 1, "a disk is full (no words): free some space"),  # the disk is full
     ],
 )
 def test_only_a_server_that_has_gone_is_said_to_have_gone(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ridelake.errors import NotReady, ProofFailed, UsageError
+from ridelake.progress import progress
 from ridelake.screen import note, say, say_table
 from ridelake.settings import Settings
 
@@ -62,6 +63,7 @@ def bench(
         if name is not None:
             folder = opened.enter_context(TemporaryDirectory(prefix="ridelake-bench-"))
             subject = opened.enter_context(subject_of(settings, name, Path(folder)))
+        opened.enter_context(progress("bench"))
         record = run(scale, path, only, subject, _tell)
     for doubt in record.doubts:
         note(f"doubt: {doubt}")

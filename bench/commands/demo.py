@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from ridelake.errors import UsageError
+from ridelake.progress import progress
 from ridelake.screen import note, say
 from ridelake.settings import Settings
 
@@ -63,7 +64,8 @@ def demo(
     with closing(story(settings, plan)) as scenes:
         for number, scene in enumerate(scenes, 1):
             say(f"{number}. {scene.title}\n   {scene.doing}")
-            seen = scene.play()
+            with progress(scene.title):
+                seen = scene.play()
             say(f"   ✓ {seen.verdict}\n")
             played.append((scene, seen))
     write_page(report, played, machine)

@@ -18,7 +18,8 @@ from oltp.seed import seed_rides
 from oltp.simulate import simulate
 from oltp.store import Store
 from ridelake.errors import ProofFailed
-from ridelake.screen import grouped, progress
+from ridelake.progress import progress
+from ridelake.screen import grouped
 
 CLIENTS = 16
 SYNC_EVERY_SECONDS = 0.5

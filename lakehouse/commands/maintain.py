@@ -2,6 +2,7 @@
 
 import click
 
+from ridelake.progress import progress
 from ridelake.screen import say, say_json
 from ridelake.settings import Settings
 
@@ -23,7 +24,7 @@ def maintain(settings: Settings, keep_epochs: int, as_json: bool) -> None:
     from lakehouse.commands.options import store_and_lake
     from lakehouse.maintain import maintain as maintain_lake
 
-    with store_and_lake(settings, begin=False) as (store, lake):
+    with progress("maintaining"), store_and_lake(settings, begin=False) as (store, lake):
         done = maintain_lake(lake, store, keep_epochs=keep_epochs)
     if as_json:
         say_json(asdict(done) | {"epoch": done.epoch.number if done.epoch else None})

@@ -3,7 +3,8 @@
 import click
 
 from lakehouse.commands.options import store_and_lake, table_option, verify_option
-from ridelake.screen import note, progress, say, say_json
+from ridelake.progress import progress, seconds_in_all
+from ridelake.screen import note, say, say_json
 from ridelake.settings import Settings
 
 
@@ -28,8 +29,9 @@ def snapshot(settings: Settings, tables: tuple[str, ...], verify: bool, as_json:
     if as_json:
         say_json(epoch.report())
     else:
+        seconds, speed = seconds_in_all(epoch.seconds), epoch.rows / epoch.seconds
         say(
             f"epoch {epoch.number}: {epoch.rows:,} rows in {len(epoch.files)} files, "
-            f"{epoch.bytes / 1e6:,.1f} MB, {epoch.seconds:.1f} s ({epoch.rows / epoch.seconds:,.0f} rows/s)"
+            f"{epoch.bytes / 1e6:,.1f} MB, {seconds}: {speed:,.0f} rows/s"
             + (", equal to Postgres" if epoch.verified else "")
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lakehouse.commands.options import store_and_lake, table_option, verify_option
+from ridelake.progress import progress
 from ridelake.screen import note, say, say_json
 from ridelake.settings import Settings
 
@@ -48,7 +49,8 @@ def sync(
         for remark in renew(store, tables_of(newest, tables), newest.token if newest else None):
             note(remark)
         if once:
-            synced = sync_once(store, lake, tables=tables, verify=verify)
+            with progress("sync"):
+                synced = sync_once(store, lake, tables=tables, verify=verify)
             say_json(synced.report()) if as_json else say(synced.line())
             return
         ticker = Ticker(as_json)

@@ -2,6 +2,7 @@
 
 import click
 
+from ridelake.progress import progress
 from ridelake.screen import say, say_json, say_table
 from ridelake.settings import Settings
 
@@ -20,13 +21,14 @@ def verify(settings: Settings, epoch: int | None, as_json: bool) -> None:
     from lakehouse.verify import verify_files, verify_now
 
     if epoch is not None:
-        checked = verify_files(settings.lake, epoch)
+        with progress("verifying files"):
+            checked = verify_files(settings.lake, epoch)
         if as_json:
             say_json({"epoch": epoch, "files": checked, "equal": True})
         else:
             say(f"epoch {epoch}: {checked:,} files are as they were published, by their checksums")
         return
-    with store_and_lake(settings, begin=False) as (store, lake):
+    with progress("verifying"), store_and_lake(settings, begin=False) as (store, lake):
         report = verify_now(store, lake)
     if as_json:
         say_json(report.as_dict())

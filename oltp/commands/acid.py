@@ -9,7 +9,8 @@ import click
 from click.core import ParameterSource
 
 from ridelake.errors import ProofFailed, UsageError
-from ridelake.screen import note, progress, say, say_json, say_table
+from ridelake.progress import progress
+from ridelake.screen import note, say, say_json, say_table
 from ridelake.settings import Settings
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ridelake.errors import ProofFailed, UsageError
+from ridelake.progress import progress
 from ridelake.screen import note, say, say_json
 from ridelake.settings import Settings
 
@@ -68,16 +69,17 @@ def drill(
     from oltp.drill.standby_dies import standby_dies as run_standby_dies
 
     done: Drilled | StandbyDied
-    if standby_dies:
-        done = run_standby_dies(clients=clients, seed=seed)
-    else:
-        done = run(
-            rounds=rounds or 3,
-            clients=clients,
-            seed=seed,
-            synchronous=not asynchronous,
-            show=lambda one: note(one.line()),
-        )
+    with progress("drill"):
+        if standby_dies:
+            done = run_standby_dies(clients=clients, seed=seed)
+        else:
+            done = run(
+                rounds=rounds or 3,
+                clients=clients,
+                seed=seed,
+                synchronous=not asynchronous,
+                show=lambda one: note(one.line()),
+            )
     if as_json:
         say_json(done.as_dict())
     else:

@@ -4,6 +4,7 @@ import dataclasses
 
 import click
 
+from ridelake.progress import seconds_in_all
 from ridelake.screen import say, say_json
 from ridelake.settings import Settings
 
@@ -29,4 +30,4 @@ def seed(settings: Settings, rides: int, seed_number: int, as_json: bool) -> Non
     else:
         there = f" ({done.there_before:,} were there before)" if done.there_before else ""
         speed = f"{done.rides_per_second:,.0f} rides/s"
-        say(f"{done.rides:,} rides in {done.seconds:.1f} s{there}: {speed}, seed {seed_number}")
+        say(f"{done.rides:,} rides in {seconds_in_all(done.seconds)}{there}: {speed}, seed {seed_number}")

@@ -5,6 +5,8 @@ nobody does two things at once (`schedule`); anybody already in the store who is
 the trips to the last is taken again (`people`); every cent is accounted for (`money`).
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 from psycopg import Connection
@@ -36,13 +38,20 @@ def known_requests(connection: Connection[TupleRow], request_ids: pl.Series) -> 
     return pl.Series("request_id", [row[0].bytes for row in found], dtype=pl.Binary)
 
 
-def store_trips(connection: Connection[TupleRow], trips: pl.DataFrame, *, seed: int) -> int:
+def store_trips(
+    connection: Connection[TupleRow],
+    trips: pl.DataFrame,
+    *,
+    seed: int,
+    on_trips: Callable[[float], None] = lambda trips: None,
+) -> int:
     """Store `trips` (schema TRIPS, in the past, ids not in the store yet) with their riders, drivers,
-    payments and ledger. Inside the caller's transaction. Returns the number of trips."""
+    payments and ledger. Inside the caller's transaction. `on_trips` is called with the number of trips, in
+    parts, that have been sent since the last call. Returns the number of trips."""
     _one_at_a_time(connection)
     random = np.random.default_rng([seed, trips.height])
     for city in trips.select(TRIPS.names()).sort("requested_at", "request_id").partition_by("city_id"):
-        _store_city(connection, city, random)
+        _store_city(connection, city, random, on_trips)
     return trips.height
 
 
@@ -57,7 +66,12 @@ def settle(connection: Connection[TupleRow]) -> None:
     connection.execute("VACUUM (ANALYZE) rides, payments, ledger, accounts, riders, drivers")
 
 
-def _store_city(connection: Connection[TupleRow], trips: pl.DataFrame, random: np.random.Generator) -> None:
+def _store_city(
+    connection: Connection[TupleRow],
+    trips: pl.DataFrame,
+    random: np.random.Generator,
+    on_trips: Callable[[float], None],
+) -> None:
     """The trips of one city, in the order of their requests."""
     city_id = trips.item(0, "city_id")
     begin = trips["requested_at"].to_physical().to_numpy()
@@ -84,11 +98,16 @@ def _store_city(connection: Connection[TupleRow], trips: pl.DataFrame, random: n
     pocket_cents[random.random(len(riders.ids)) < BROKE_RIDERS_SHARE] = 0
     pocket_cents[: riders.old] = 0  # who was here before has what they had
 
+    ledger = pl.concat([top_ups_of(rides, riders.account_ids, pocket_cents), ledger_of(rides)])
+    rows_of_a_trip = 2 + ledger.height / trips.height  # the ride, its payment, its part of the ledger
+
+    def on_rows(rows: int) -> None:
+        on_trips(rows / rows_of_a_trip)
+
     with keys_by_construction(connection):
         write_people(connection, city_id, riders, drivers, trips["pickup_zone_id"], random)
-        _write_rides(connection, rides)
-        ledger = pl.concat([top_ups_of(rides, riders.account_ids, pocket_cents), ledger_of(rides)])
-        copy_into(connection, "ledger", ledger)
+        _write_rides(connection, rides, on_rows)
+        copy_into(connection, "ledger", ledger, on_rows)
     apply_to_balances(connection, ledger)
 
 
@@ -100,7 +119,9 @@ def _check_zones(connection: Connection[TupleRow], city_id: int, trips: pl.DataF
         raise BadInput(f"city {city_id} has no zone {unknown.item(0)}: trips name zones of oltp/places.csv")
 
 
-def _write_rides(connection: Connection[TupleRow], rides: pl.DataFrame) -> None:
+def _write_rides(
+    connection: Connection[TupleRow], rides: pl.DataFrame, on_rows: Callable[[int], None]
+) -> None:
     completed = pl.col("completed")
     fates = rides.with_columns(
         status=pl.when(completed).then(pl.lit("completed")).otherwise(pl.lit("cancelled")),
@@ -112,6 +133,7 @@ def _write_rides(connection: Connection[TupleRow], rides: pl.DataFrame) -> None:
         fates.select(
             "ride_id", "rider_id", "driver_id", *TRIPS.names(), "assigned_at", "status", "cancel_reason"
         ).drop("tip_cents"),
+        on_rows,
     )
     payments = rides.select(
         "ride_id",
@@ -120,4 +142,4 @@ def _write_rides(connection: Connection[TupleRow], rides: pl.DataFrame) -> None:
         tip_cents=pl.when(completed).then("tip_cents").otherwise(0),
         status=pl.when(completed).then(pl.lit("captured")).otherwise(pl.lit("voided")),
     )
-    copy_into(connection, "payments", payments)
+    copy_into(connection, "payments", payments, on_rows)

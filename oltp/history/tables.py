@@ -1,6 +1,6 @@
 """Bulk in and out of tables: COPY, blocks of sequence numbers, statements from files."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 
@@ -14,8 +14,14 @@ from psycopg.sql import SQL, Identifier
 CHUNK_ROWS = 50_000  # of CSV in memory at a time
 
 
-def copy_into(connection: Connection[TupleRow], table: str, rows: pl.DataFrame) -> None:
-    """COPY a frame into the columns of the same names. Bytes become hexadecimal, nulls nothing."""
+def copy_into(
+    connection: Connection[TupleRow],
+    table: str,
+    rows: pl.DataFrame,
+    on_rows: Callable[[int], None] = lambda rows: None,
+) -> None:
+    """COPY a frame into the columns of the same names. Bytes become hexadecimal, nulls nothing. `on_rows` is
+    called with the number of rows of each chunk that is sent."""
     if rows.is_empty():
         return
     binary = [name for name, dtype in rows.schema.items() if dtype == pl.Binary]
@@ -26,6 +32,7 @@ def copy_into(connection: Connection[TupleRow], table: str, rows: pl.DataFrame) 
             copy.write(
                 chunk.with_columns(pl.col(binary).bin.encode("hex")).write_csv(include_header=False).encode()
             )
+            on_rows(chunk.height)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from oltp.load.tlc import Layout, recognise
 from oltp.load.trip_file import TripFile, open_trip_file
 from oltp.load.values import check_types, read_values, used_columns
 from ridelake.errors import BadInput
-from ridelake.screen import Progress, progress
+from ridelake.progress import Progress, progress
 
 
 @dataclass(frozen=True, slots=True)

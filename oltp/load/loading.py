@@ -18,7 +18,7 @@ from oltp.load.rules import CODE, GOOD, Reason, as_trips
 from oltp.load.values import read_values
 from oltp.store import Store, transaction
 from ridelake.errors import BadInput
-from ridelake.screen import Progress, progress
+from ridelake.progress import Progress, progress
 
 NAMES = {code: str(reason) for reason, code in CODE.items()}
 
@@ -73,6 +73,7 @@ def load_files(
                 for file, aside in zip(checked, asides, strict=True)
             ]
         places = [aside.publish() for aside in asides]
+        shown.step("VACUUM and ANALYZE")
         settle(connection)
     reports = [
         FileReport(file.path, file.layout.kind, file.period, file.rows, loaded, rejected, place)

@@ -14,7 +14,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ridelake.errors import RidelakeError
+from ridelake.errors import OutOfResources, RidelakeError
+from ridelake.resources import shortage
 
 OURS = ("reason", "file", "row")
 
@@ -84,6 +85,8 @@ class Quarantine:
 
 
 def _no_room(path: Path, error: Exception) -> RidelakeError:
+    if said := shortage(error, path.parent, "--quarantine"):
+        return OutOfResources(said)
     return RidelakeError(
         f"cannot write the rejected rows to {path} ({error}): name another folder with --quarantine"
     )

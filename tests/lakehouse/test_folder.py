@@ -17,7 +17,7 @@ from lakehouse.layout import STORE_TABLES
 from lakehouse.published import newest_epoch, numbered_epoch, read_epochs
 from lakehouse.take import take_changes, take_snapshot
 from oltp.store import Store
-from ridelake.errors import NotReady, UsageError
+from ridelake.errors import NotReady, OutOfResources, UsageError
 from ridelake.settings import LakeAddress, Settings
 
 
@@ -28,7 +28,9 @@ def test_a_file_that_cannot_be_written_ends_the_copy_too(seeded_store: Store, la
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("pyarrow.parquet.ParquetWriter.write_table", no_space)
-    with pytest.raises(UsageError, match="the disk is full: free some space"):
+    with pytest.raises(
+        OutOfResources, match=r"the disk that holds .* is full \(.* MB free\): free some space"
+    ):
         take_snapshot(seeded_store, lake)
     assert files_of(lake.address.folder) == set()
 
@@ -74,7 +76,9 @@ def test_a_full_disk_is_told_and_left_clean(seeded_store: Store, small_disk: Pat
         while True:
             epochs.append(take_snapshot(seeded_store, lake))
 
-    with pytest.raises(UsageError, match="the disk is full: free some space, or choose another folder"):
+    with pytest.raises(
+        OutOfResources, match=r"is full .*: free some space or choose another place with --lake"
+    ):
         fill()
     published = {Path(file.location) for epoch in epochs for file in epoch.files}
     assert data_files(lake.address.folder) == published
@@ -85,7 +89,7 @@ def test_a_full_disk_is_told_and_left_clean(seeded_store: Store, small_disk: Pat
 def test_a_disk_that_is_full_from_the_start_is_told(seeded_store: Store, small_disk: Path, free_bytes: int):
     filler = small_disk / "filler"
     filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - free_bytes))
-    with pytest.raises(UsageError, match="the disk is full"):
+    with pytest.raises(OutOfResources, match=r"the disk that holds .* is full"):
         take_snapshot(seeded_store, Lake.create(LakeAddress.at(small_disk / "lake")))
     assert files_of(small_disk) == {filler}
 

@@ -1,0 +1,49 @@
+"""Which resource of the Postgres server is used up: by its answer, or by what its log says of its end."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+
+from ridelake.errors import CannotConnect, OutOfResources, UsageError
+from ridelake.resources import shortage, shortage_in
+
+LOG_BYTES = 64_000
+
+
+@contextmanager
+def naming_shortages(folder: Path | None) -> Iterator[None]:
+    """Raises OutOfResources for an error of the server that comes from a shortage. `folder`: of the embedded
+    server, whose log is read where the server has ended without an answer."""
+    log = folder / "server.log" if folder is not None else None
+    before = _size(log)
+    place = folder if folder is not None else "the files of the Postgres server"
+    option = "--home" if folder is not None else ""
+    try:
+        yield
+    except (psycopg.Error, CannotConnect, UsageError) as error:
+        if isinstance(error, UsageError) and not isinstance(error.__cause__, OSError):
+            raise
+        said = shortage(error, place, option)
+        if said is None and log is not None and not isinstance(error, UsageError):
+            said = shortage_in(_end_of(log, before), place, option)
+        if said is None:
+            raise
+        raise OutOfResources(said) from error
+
+
+def _size(log: Path | None) -> int:
+    with suppress(OSError):
+        return log.stat().st_size if log is not None else 0
+    return 0
+
+
+def _end_of(log: Path, before: int) -> str:
+    """What was written to the log since it had that size."""
+    try:
+        with log.open("rb") as lines:
+            lines.seek(max(before, log.stat().st_size - LOG_BYTES))
+            return lines.read().decode(errors="replace")
+    except OSError:
+        return ""

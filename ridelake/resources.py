@@ -1,0 +1,134 @@
+"""Which resource of the machine or of a server is used up, and where: one sentence from any error.
+
+The same shortage arrives as an OSError, as an SQLSTATE of class 53, or as text that a library in C made of
+the system's message. The cause can be several errors behind the one that is raised.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+# Text that an error contains, in the order in which it is looked for, and the resource.
+TEXTS = (
+    ("shared memory segment", "shared memory"),
+    ("max_locks_per_transaction", "locks"),
+    ("out of shared memory", "locks"),
+    (os.strerror(errno.ENOSPC), "disk"),
+    ("database or disk is full", "disk"),
+    (os.strerror(errno.EDQUOT), "quota"),
+    (os.strerror(errno.EFBIG), "file size"),
+    ("insufficient file descriptors", "files"),
+    (os.strerror(errno.EMFILE), "files"),
+    (os.strerror(errno.ENFILE), "files"),
+    (os.strerror(errno.ENOMEM), "memory"),
+    ("out of memory", "memory"),
+    ("failed to map segment", "memory"),
+    ("Resource temporarily unavailable", "processes"),
+    ("can't start new thread", "processes"),
+    ("too many clients already", "connections"),
+    ("remaining connection slots are reserved", "connections"),
+    ("too many connections for", "connections"),
+    ("no more connections allowed", "connections"),
+)
+SQLSTATES = {"53100": "disk", "53200": "memory", "53300": "connections", "53400": "limit"}
+ADVICE = {
+    "quota": "free some space, or have the quota raised",
+    "file size": "raise the limit of the file size (`ulimit -f`)",
+    "files": "raise the limit of open files (`ulimit -n`)",
+    "memory": "free some memory, or ask for less at a time",
+    "processes": "raise the limit of processes and threads (`ulimit -u`), or end some",
+    "shared memory": "enlarge it (/dev/shm; in a container `--shm-size`)",
+    "locks": "raise max_locks_per_transaction of the server",
+    "connections": "raise max_connections of the server, use fewer --clients, or end other sessions",
+    "limit": "raise that limit of the server",
+}
+NAMES = {
+    "quota": "the disk quota is used up",
+    "file size": "a file has reached the largest size allowed",
+    "files": "the limit of open files is reached",
+    "memory": "there is not enough memory",
+    "processes": "no further process or thread can be started",
+    "shared memory": "the shared memory is used up",
+    "locks": "the lock table of the server is full",
+    "connections": "the server takes no more connections",
+    "limit": "a limit of the server's configuration is reached",
+}
+
+
+def shortage(error: BaseException, place: Path | str | None = None, option: str = "") -> str | None:
+    """The sentence, or None if the error has another cause. `place`: what could not be written, where the
+    error does not say it; `option`: what names another place."""
+    for cause in _causes(error):
+        if resource := _resource(cause):
+            return sentence(resource, place or _file_of(cause), option, _said(cause))
+    return None
+
+
+def shortage_in(text: str, place: Path | str | None, option: str = "") -> str | None:
+    """The same from lines that a server wrote to its log."""
+    for line in text.splitlines():
+        if resource := _resource_in(line):
+            return sentence(resource, place, option, line.strip())
+    return None
+
+
+def sentence(resource: str, place: Path | str | None, option: str, said: str) -> str:
+    elsewhere = f" or choose another place with {option}" if option else ""
+    if resource != "disk":
+        where = f", {place}" if place and resource in ("quota", "file size") else ""
+        return f"{NAMES[resource]}{where} ({said}): {ADVICE[resource]}"
+    if place is None:
+        return f"a disk is full ({said}): free some space{elsewhere}"
+    return f"the disk that holds {place} is full{_room(Path(place))}: free some space{elsewhere}"
+
+
+def free_bytes(place: Path) -> int:
+    """On the disk that holds the place, or will hold it."""
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def _room(place: Path) -> str:
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        usage = shutil.disk_usage(place)
+    except OSError:
+        return ""
+    return f" ({usage.free / 1e6:,.0f} of {usage.total / 1e6:,.0f} MB free)"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what it was raised from or while."""
+    seen = set[int]()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _resource(error: BaseException) -> str | None:
+    if isinstance(error, MemoryError):
+        return "memory"
+    named = _resource_in(str(error))
+    if isinstance(error, OSError) and error.errno is not None and named is None:
+        return _resource_in(os.strerror(error.errno))
+    return named or SQLSTATES.get(getattr(error, "sqlstate", None) or "")
+
+
+def _resource_in(text: str) -> str | None:
+    return next((resource for part, resource in TEXTS if part in text), None)
+
+
+def _file_of(error: BaseException) -> str | None:
+    name = getattr(error, "filename", None)
+    return name if isinstance(name, str) else None
+
+
+def _said(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
