@@ -4,7 +4,7 @@ so that a name with a quote in it is a name."""
 import pyarrow as pa
 from sqlglot import exp
 
-from lakehouse.columns import Column
+from lakehouse.columns import DECIMAL_DIGITS_MAX, Column
 from olap.question import Question, free
 
 GROUPS_MIN, GROUPS_MAX = 2, 1_000
@@ -22,9 +22,9 @@ def look_up(table: str, key: Column, value: int | str) -> Question:
     return _question(exp.select("*").from_(_table(table)).where(wanted), {"key": value})
 
 
-def scan(table: str, columns: list[Column]) -> Question:
+def scan(table: str, columns: list[Column], rows: int) -> Question:
     """One value for each column, for which all of its values have to be read."""
-    told = [exp.alias_(_summary(column), f"c{number}") for number, column in enumerate(columns)]
+    told = [exp.alias_(_summary(column, rows), f"c{number}") for number, column in enumerate(columns)]
     return _question(exp.select(*told).from_(_table(table)))
 
 
@@ -48,18 +48,30 @@ def may_group(column: Column) -> bool:
     return not column.in_key and not pa.types.is_floating(column.arrow_type)
 
 
-def is_exact_number(column: Column) -> bool:
-    """Whether its sum does not depend on the order of the rows."""
-    return bool(pa.types.is_integer(column.arrow_type) or pa.types.is_decimal(column.arrow_type))
+def has_exact_sum(column: Column, rows: int) -> bool:
+    """Whether the sum of that many rows does not depend on their order and fits into 38 digits, which is
+    DuckDB's limit."""
+    arrow = column.arrow_type
+    if pa.types.is_decimal(arrow):
+        return bool(arrow.precision + len(str(rows)) <= DECIMAL_DIGITS_MAX)
+    return bool(pa.types.is_integer(arrow))
 
 
-def _summary(column: Column) -> exp.Expr:
-    """Not MIN or MAX, which a file's footer answers without the column; and nothing that rounds."""
+def _summary(column: Column, rows: int) -> exp.Expr:
+    """Not MIN or MAX, which a file's footer answers without the column; and nothing that rounds. Each
+    expression has the same meaning in Postgres and DuckDB: a cast of char(n) or bytea to text has not."""
     found, arrow = _column(column), column.arrow_type
-    if is_exact_number(column):
+    if has_exact_sum(column, rows):
         return exp.Sum(this=found)
     if pa.types.is_boolean(arrow):
         return _how_many(found)
+    if pa.types.is_decimal(arrow):
+        return _how_many(exp.GT(this=found, expression=exp.Literal.number(0)))
+    if pa.types.is_binary(arrow):
+        return exp.Sum(this=exp.Anonymous(this="octet_length", expressions=[found]))
+    if column.pg_type == "bpchar":
+        trimmed = exp.Anonymous(this="rtrim", expressions=[found, exp.Literal.string(" ")])
+        return exp.Sum(this=exp.Length(this=trimmed))
     if pa.types.is_floating(arrow):
         return _how_many(exp.GT(this=found, expression=exp.Literal.number(1)))
     if pa.types.is_timestamp(arrow) or pa.types.is_date(arrow):

@@ -6,23 +6,59 @@ from pathlib import Path
 from time import perf_counter
 
 import duckdb
-from psycopg import Connection
+import pyarrow as pa
+from psycopg import Connection, RawCursor
 from psycopg.rows import TupleRow
-from psycopg.sql import SQL, Identifier, Placeholder
+from psycopg.sql import SQL, Identifier
 
 from bench.own.subject import Subject
+from lakehouse.columns import Column
 from ridelake.errors import UsageError
 
 SCHEMA = "ridelake_bench"
 Row = Sequence[str | None]
 
+# How a value of Postgres reaches DuckDB as text, where the two write it differently: bytes, and dates before
+# year 1. The expression in Postgres, and the one in DuckDB that reads it.
+CROSSINGS = (
+    (pa.types.is_binary, SQL("encode({}, 'hex')"), "unhex(?)"),
+    (pa.types.is_date, SQL("({} - DATE '1970-01-01')::text"), "DATE '1970-01-01' + ?::INTEGER"),
+    (
+        lambda arrow: pa.types.is_timestamp(arrow) and arrow.tz is None,
+        SQL("(extract(epoch FROM {}) * 1000000)::bigint::text"),
+        "make_timestamp(?::BIGINT)",
+    ),
+    (
+        pa.types.is_timestamp,
+        SQL("(extract(epoch FROM {}) * 1000000)::bigint::text"),
+        "make_timestamptz(?::BIGINT)",
+    ),
+    (lambda arrow: True, SQL("{}::text"), "?"),
+)
 
-def some_rows(subject: Subject, count: int) -> list[Row]:
-    """As text, which either side reads as its own type."""
-    columns = [SQL("{}::text").format(Identifier(column.name)) for column in subject.columns]
-    query = SQL("SELECT {} FROM {} LIMIT {}").format(SQL(", ").join(columns), subject.identifier, count)
+
+def inserted_columns(subject: Subject) -> list[Column]:
+    return [column for column in subject.columns if column.name not in subject.generated]
+
+
+def some_rows(subject: Subject, count: int) -> list[tuple[Row, Row]]:
+    """Each row twice: as Postgres reads it, and as DuckDB does. Rows of child tables are left out, whose keys
+    may be the same; those of partitions are not."""
+    columns = inserted_columns(subject)
+    names = [Identifier(column.name) for column in columns]
+    values = [SQL("{}::text").format(name) for name in names]
+    values += [_crossing(column)[0].format(name) for column, name in zip(columns, names, strict=True)]
+    only = SQL("") if subject.partitioned else SQL("ONLY ")
+    query = SQL("SELECT {} FROM {}{} LIMIT {}").format(
+        SQL(", ").join(values), only, subject.identifier, count
+    )
     with subject.store.connect() as connection:
-        return list(connection.execute(query).fetchall())
+        rows = connection.execute(query).fetchall()
+    return [(row[: len(columns)], row[len(columns) :]) for row in rows]
+
+
+def _crossing(column: Column) -> tuple[SQL, str]:
+    return next((ours, theirs) for fits, ours, theirs in CROSSINGS if fits(column.arrow_type))
 
 
 @contextmanager
@@ -32,7 +68,9 @@ def postgres_copy(subject: Subject) -> Iterator[Connection[TupleRow]]:
     with subject.store.connect() as connection:
         found = connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (SCHEMA,)).fetchone()
         if found is not None:
-            raise UsageError(f"there is a schema {SCHEMA} in that database: if a benchmark left it, drop it")
+            raise UsageError(
+                f"the database has a schema {SCHEMA} already: drop it if an earlier benchmark left it"
+            )
         connection.execute(SQL("CREATE SCHEMA {}").format(schema))
         try:
             like = SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)")
@@ -43,29 +81,36 @@ def postgres_copy(subject: Subject) -> Iterator[Connection[TupleRow]]:
 
 
 def insert_into_postgres(
-    connection: Connection[TupleRow], subject: Subject, rows: Sequence[Row]
+    connection: Connection[TupleRow], subject: Subject, rows: Sequence[tuple[Row, Row]]
 ) -> tuple[list[float], int]:
     """The seconds of each row until it is durable, and how many rows there are then."""
-    names = SQL(", ").join(Identifier(column.name) for column in subject.columns)
-    values = SQL(", ").join([Placeholder()] * len(subject.columns))
+    columns = inserted_columns(subject)
+    names = SQL(", ").join(Identifier(column.name) for column in columns)
+    values = SQL(", ").join(SQL(f"${number + 1}") for number in range(len(columns)))
     copy = Identifier(SCHEMA, "copy")
     insert = SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})").format(copy, names, values)
     seconds = []
-    for row in rows:
-        begin = perf_counter()
-        connection.execute(insert, row)
-        seconds.append(perf_counter() - begin)
+    with RawCursor(connection) as cursor:  # a % in a column's name is no placeholder to it
+        for row, _ in rows:
+            begin = perf_counter()
+            cursor.execute(insert, row)
+            seconds.append(perf_counter() - begin)
     found = connection.execute(SQL("SELECT count(*) FROM {}").format(copy)).fetchone()
     return seconds, found[0] if found else 0
 
 
-def insert_into_duckdb(path: Path, subject: Subject, rows: Sequence[Row]) -> tuple[list[float], int]:
+def insert_into_duckdb(
+    path: Path, subject: Subject, rows: Sequence[tuple[Row, Row]]
+) -> tuple[list[float], int]:
     """The same of a database of one file."""
+    columns = inserted_columns(subject)
     with duckdb.connect(str(path)) as database:
-        database.read_parquet(subject.state.locations).limit(0).create("copy")
-        insert = f"INSERT INTO copy VALUES ({', '.join(['?'] * len(subject.columns))})"  # noqa: S608
+        empty = database.read_parquet(subject.state.locations).limit(0).to_arrow_table()
+        database.from_arrow(empty.select([column.name for column in columns])).create("copy")
+        values = ", ".join(_crossing(column)[1] for column in columns)
+        insert = f"INSERT INTO copy VALUES ({values})"  # noqa: S608
         seconds = []
-        for row in rows:
+        for _, row in rows:
             begin = perf_counter()
             database.execute(insert, row)
             seconds.append(perf_counter() - begin)

@@ -1,4 +1,15 @@
--- The oid, schema and name of a table as the user writes it: quoted where SQL wants it quoted.
-SELECT pg_class.oid::bigint, pg_namespace.nspname::text, pg_class.relname::text
-FROM pg_class JOIN pg_namespace ON pg_namespace.oid = pg_class.relnamespace
-WHERE pg_class.oid = to_regclass(%(name)s)
+-- A table as the user writes its name (quoted where SQL wants it quoted): oid, schema, name, whether it is
+-- partitioned, its generated columns, and those whose collation takes different strings for equal.
+SELECT
+    c.oid::bigint,
+    n.nspname::text,
+    c.relname::text,
+    c.relkind = 'p',
+    coalesce(array_agg(a.attname::text) FILTER (WHERE a.attgenerated <> ''), '{}'),
+    coalesce(array_agg(a.attname::text) FILTER (WHERE NOT collisdeterministic), '{}')
+FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_collation ON pg_collation.oid = a.attcollation
+WHERE c.oid = to_regclass(%(name)s)
+GROUP BY c.oid, n.oid

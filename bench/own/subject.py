@@ -7,40 +7,26 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
-import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
-from psycopg.sql import SQL, Composed, Identifier
+import psycopg
+from psycopg.sql import Identifier
 
+from bench.own.from_file import is_file_name, load_rows, read_rows
 from lakehouse.catalog import Lake
 from lakehouse.columns import Column, read_columns
 from lakehouse.epoch import Epoch, TableState
 from lakehouse.take import take_snapshot
-from oltp.store import Store, open_store, transaction
+from oltp.store import Store, open_store
 from ridelake.errors import BadInput
 from ridelake.settings import LakeAddress, Settings
 
-FILE_SUFFIXES = (".parquet", ".csv")
-LOADED = "loaded"
-
-# Arrow → Postgres, for a file's columns. What is not here is left out, and named.
-POSTGRES_TYPES = (
-    (pa.types.is_boolean, "boolean"),
-    (pa.types.is_integer, "bigint"),
-    (pa.types.is_floating, "double precision"),
-    (pa.types.is_date, "date"),
-    (lambda arrow: pa.types.is_timestamp(arrow) and arrow.tz is None, "timestamp"),
-    (pa.types.is_timestamp, "timestamptz"),
-    (pa.types.is_string, "text"),
-    (pa.types.is_large_string, "text"),
-    (pa.types.is_dictionary, "text"),
-)
+LOADED = "public.loaded"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subject:
     """`settings` lead the engines to it, under `name`; `relation` is schema and table in Postgres; `key` the
-    column of a primary key of one column, or None."""
+    column of a primary key of one column, or None. `generated` columns cannot be inserted; `fuzzy` ones have
+    a collation by which different strings are equal. `doubts`: what of a file is missing, in sentences."""
 
     settings: Settings
     store: Store
@@ -48,7 +34,10 @@ class Subject:
     name: str
     relation: tuple[str, ...]
     columns: tuple[Column, ...]
-    left_out: tuple[str, ...] = ()
+    partitioned: bool
+    generated: frozenset[str]
+    fuzzy: frozenset[str]
+    doubts: tuple[str, ...] = ()
 
     @property
     def state(self) -> TableState:
@@ -70,71 +59,45 @@ def subject_of(settings: Settings, name: str, folder: Path) -> Iterator[Subject]
     a file that cannot be read, UsageError for a table that is not there or has no primary key."""
     settings = replace(settings, lake=LakeAddress.at(folder / "lake"))
     path = Path(name).expanduser()
-    if path.suffix.lower() not in FILE_SUFFIXES:
+    if not is_file_name(path):
         yield from _opened(settings, name)
         return
+    rows, doubts = read_rows(path, folder)
     settings = Settings(folder / "home", settings.lake)
     with open_store(settings, install=False) as store:
-        left_out = _load(store, path)
-    yield from _opened(settings, f"public.{LOADED}", left_out)
+        try:
+            load_rows(store, Identifier(*LOADED.split(".")), rows)
+        except psycopg.DataError as error:
+            raise BadInput(f"Postgres cannot hold {path}: {error}; choose another file") from error
+        except psycopg.ProgrammingError as error:
+            raise BadInput(
+                f"Postgres cannot hold {path}: {error.diag.message_primary}; choose another file"
+            ) from error
+    yield from _opened(settings, LOADED, doubts)
 
 
-def _opened(settings: Settings, name: str, left_out: tuple[str, ...] = ()) -> Iterator[Subject]:
+def _opened(settings: Settings, name: str, doubts: tuple[str, ...] = ()) -> Iterator[Subject]:
     with open_store(settings, install=False) as store:
         epoch = take_snapshot(store, Lake.create(settings.lake), tables=[name])
         with store.connect() as connection:
             query = files("bench").joinpath("own", "relation.sql").read_bytes()
-            oid, schema, relation = connection.execute(query, {"name": name}).fetchone() or (0, "", "")
+            found = connection.execute(query, {"name": name}).fetchone()
+            if found is None:
+                raise BadInput(f"table {name} was dropped while it was read: run the command again")
+            oid, schema, relation, partitioned, generated, fuzzy = found
             columns = tuple(read_columns(connection, [oid])[oid])
         (table,) = [table for table, state in epoch.tables.items() if state.relation == oid]
         if epoch.tables[table].rows == 0:
-            raise BadInput(f"{name} has no rows, so there is nothing to measure")
-        yield Subject(settings, store, epoch, table, (schema, relation), columns, left_out)
-
-
-def _load(store: Store, path: Path) -> tuple[str, ...]:
-    """The file becomes a table with a key of its own; the names of the columns that it could not have."""
-    rows = read_rows(path)
-    types = {field.name: _postgres_type(field.type) for field in rows.schema}
-    left_out = tuple(name for name, found in types.items() if found is None)
-    kept = {name: found for name, found in types.items() if found is not None}
-    if not kept:
-        raise BadInput(f"{path} has no column of a simple type: choose another file")
-    taken = {name.lower() for name in kept}
-    key = next(name for name in ("row_number", "ridelake_row") if name not in taken)
-    with store.connect() as connection:
-        connection.execute(_create(key, kept))
-        names = SQL(", ").join(map(Identifier, kept))
-        copy = SQL("COPY {} ({}) FROM STDIN").format(Identifier("public", LOADED), names)
-        with transaction(connection), connection.cursor().copy(copy) as into:
-            for batch in rows.select(list(kept)).to_batches(max_chunksize=50_000):
-                for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    into.write_row(row)
-        connection.execute(SQL("VACUUM (ANALYZE) {}").format(Identifier("public", LOADED)))
-    return left_out
-
-
-def _create(key: str, types: dict[str, str]) -> Composed:
-    begin = SQL("CREATE TABLE {} ({} bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY")
-    columns = [SQL(", {} {}").format(Identifier(name), SQL(found)) for name, found in types.items()]
-    return begin.format(Identifier("public", LOADED), Identifier(key)) + Composed(columns) + SQL(")")
-
-
-def read_rows(path: Path) -> pa.Table:
-    """A Parquet or a CSV file, whole. Raises BadInput."""
-    if not path.is_file():
-        raise BadInput(f"there is no file {path}")
-    try:
-        if path.suffix.lower() == ".parquet":
-            return pq.read_table(path)
-        query = files("bench").joinpath("own", "read_csv.sql").read_text()
-        with duckdb.connect() as connection:
-            return connection.sql(query, params={"path": str(path)}).to_arrow_table()
-    except (OSError, pa.ArrowException, duckdb.Error) as error:
-        raise BadInput(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-
-
-def _postgres_type(arrow: pa.DataType) -> str | None:
-    if pa.types.is_decimal(arrow) and arrow.precision <= 38:
-        return f"numeric({arrow.precision}, {arrow.scale})"
-    return next((found for fits, found in POSTGRES_TYPES if fits(arrow)), None)
+            raise BadInput(f"table {name} has no rows: there is nothing to measure")
+        yield Subject(
+            settings,
+            store,
+            epoch,
+            table,
+            (schema, relation),
+            columns,
+            partitioned,
+            frozenset(generated),
+            frozenset(fuzzy),
+            doubts,
+        )

@@ -15,20 +15,39 @@ from ridelake.settings import Settings
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the rejected rows [HOME/quarantine].",
 )
+@click.option(
+    "--time-format",
+    metavar="FORM",
+    help="How times are written in a CSV file, if it does not say itself: '%d/%m/%Y %H:%M', say.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
-def load(settings: Settings, files: tuple[Path, ...], quarantine: Path | None, as_json: bool) -> None:
+def load(
+    settings: Settings,
+    files: tuple[Path, ...],
+    quarantine: Path | None,
+    time_format: str | None,
+    as_json: bool,
+) -> None:
     """Clean real trip files and put the trips into the store.
 
     Takes the trip records that New York's Taxi and Limousine Commission publishes (yellow, green, HVFHV;
     Parquet or CSV, also gzipped). Every row is loaded or rejected for one reason; a trip that is there
     already is not loaded again. One bad file, and none of the call is loaded.
+
+    Times in a CSV file are wall-clock times of New York, or have Z or an offset. 3/13/2019 17:49 is read as
+    the file's other values decide: month or day first.
     """
     from oltp.load import check_files, load_files
     from oltp.load.rules import MEANING, Reason
+    from oltp.load.time_forms import IN_WORDS
     from oltp.store import open_store
 
-    checked = check_files(files)
+    checked = check_files(files, time_format=time_format)
+    for one in checked:
+        if order := one.layout.date_order:
+            decided_by = one.layout.decided_by
+            note(f"{one.path.name}: times are read as {IN_WORDS[order]}, because of '{decided_by}'")
     with open_store(settings) as store:
         report = load_files(store, checked, quarantine or settings.home / "quarantine")
 
@@ -51,6 +70,7 @@ def load(settings: Settings, files: tuple[Path, ...], quarantine: Path | None, a
                         "loaded": file.loaded,
                         "rejected": file.rejected,
                         "quarantine": file.quarantine,
+                        "examples": file.examples,
                     }
                     for file in report.files
                 ],
@@ -68,3 +88,7 @@ def load(settings: Settings, files: tuple[Path, ...], quarantine: Path | None, a
             ("not loaded", "rows", "because it"),
             [(why, rows, MEANING[Reason(why)]) for why, rows in report.rejected.items()],
         )
+    for file in report.files:
+        for reason, examples in file.examples.items():
+            for example in examples:
+                say(f"{file.file.name}: {reason}: {example}")

@@ -1,18 +1,20 @@
 """The first reading: every file of the call to its end, and a verdict for each row."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
+from oltp.load.explanation import explain, in_words
 from oltp.load.period import Months, months_of, told
-from oltp.load.rules import JUDGED, judge_alone, judge_together
+from oltp.load.rules import CODE, JUDGED, Reason, judge_alone, judge_together
+from oltp.load.time_forms import check_time_format, with_date_order
 from oltp.load.tlc import Layout, recognise
-from oltp.load.trip_file import TripFile, open_trip_file
+from oltp.load.trip_file import Batch, TripFile, open_trip_file
 from oltp.load.values import check_types, read_values, used_columns
-from ridelake.errors import BadInput
+from ridelake.errors import BadInput, RidelakeError
 from ridelake.progress import Progress, progress
 
 
@@ -38,11 +40,16 @@ class CheckedFile:
         return told(self.months)
 
 
-def check_files(paths: Sequence[Path], now: datetime | None = None) -> list[CheckedFile]:
-    """Raises BadInput for the first file that is missing, broken or not trips; nothing is stored by then."""
+def check_files(
+    paths: Sequence[Path], now: datetime | None = None, *, time_format: str | None = None
+) -> list[CheckedFile]:
+    """`time_format` is the form of times in text. Raises BadInput for the first file that is missing, broken
+    or not trips, and RidelakeError for one of which no row can be read; nothing is stored by then."""
     moment = now or datetime.now(UTC)
     files = [open_trip_file(path) for path in paths]
     layouts = [recognise(file.path, file.columns) for file in files]  # all, before the long work on one
+    if time_format is not None:
+        layouts = [replace(layout, time_format=check_time_format(time_format)) for layout in layouts]
     with progress("checking, bytes", sum(file.path.stat().st_size for file in files)) as shown:
         return [_check(file, layout, moment, shown) for file, layout in zip(files, layouts, strict=True)]
 
@@ -51,6 +58,7 @@ def _check(file: TripFile, layout: Layout, now: datetime, shown: Progress) -> Ch
     judged, position = [pl.DataFrame(schema=JUDGED)], 0
     for batch in file.batches(used_columns(layout)):
         check_types(file, layout, batch.rows)
+        layout = with_date_order(file, layout, batch.rows)
         judged.append(judge_alone(read_values(batch, layout), now))
         shown.advance(batch.bytes_read - position)
         position = batch.bytes_read
@@ -58,4 +66,17 @@ def _check(file: TripFile, layout: Layout, now: datetime, shown: Progress) -> Ch
     if rows.is_empty():
         raise BadInput(f"{file.path} has a header and no rows: download it again, or leave it out")
     months = months_of(file.path.name, rows["month"])
-    return CheckedFile(file, layout, months, judge_together(rows, months))
+    verdicts = judge_together(rows, months)
+    if (verdicts == CODE[Reason.UNREADABLE]).all():
+        raise _all_unreadable(file, layout, rows.height)
+    return CheckedFile(file, layout, months, verdicts)
+
+
+def _all_unreadable(file: TripFile, layout: Layout, rows: int) -> RidelakeError:
+    batch = next(file.batches(file.columns))
+    first = Batch(batch.rows.head(1), None if batch.malformed is None else batch.malformed.head(1), 0)
+    (told,) = in_words(explain(first, layout, pl.Series([str(Reason.UNREADABLE)]), ""))
+    return RidelakeError(
+        f"cannot read any of the {rows:,} rows of {file.path}: in row 1 {told}; correct the file, or state "
+        "the form of its times with --time-format"
+    )

@@ -13,8 +13,10 @@ from psycopg.rows import TupleRow
 
 from oltp.history import known_requests, settle, store_trips
 from oltp.load.checking import CheckedFile
+from oltp.load.explanation import add_examples, explain
 from oltp.load.quarantine import Quarantine
 from oltp.load.rules import CODE, GOOD, Reason, as_trips
+from oltp.load.trip_file import Batch
 from oltp.load.values import read_values
 from oltp.store import Store, transaction
 from ridelake.errors import BadInput
@@ -25,7 +27,8 @@ NAMES = {code: str(reason) for reason, code in CODE.items()}
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """read = loaded + sum(rejected). `quarantine`: where the rejected rows are, or None."""
+    """read = loaded + sum(rejected). `quarantine`: where the rejected rows are, or None; `examples`: for each
+    reason, a few rows of the file, in words."""
 
     file: Path
     kind: str
@@ -34,6 +37,7 @@ class FileReport:
     loaded: int
     rejected: dict[str, int]
     quarantine: Path | None
+    examples: dict[str, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +80,18 @@ def load_files(
         shown.step("VACUUM and ANALYZE")
         settle(connection)
     reports = [
-        FileReport(file.path, file.layout.kind, file.period, file.rows, loaded, rejected, place)
-        for file, (loaded, rejected), place in zip(checked, counts, places, strict=True)
+        FileReport(file.path, file.layout.kind, file.period, file.rows, loaded, rejected, place, examples)
+        for file, (loaded, rejected, examples), place in zip(checked, counts, places, strict=True)
     ]
     return LoadReport(reports, perf_counter() - started)
 
 
 def _load(
     connection: Connection[TupleRow], checked: CheckedFile, aside: Quarantine, seed: int, shown: Progress
-) -> tuple[int, dict[str, int]]:
-    """How many rows of one file were loaded, and how many not, by reason."""
+) -> tuple[int, dict[str, int], dict[str, list[str]]]:
+    """How many rows of one file were loaded, and how many not, by reason; and examples of these."""
     rows_read, loaded, there = 0, 0, 0
+    examples: dict[str, list[str]] = {}
     for batch in checked.file.batches(checked.file.columns):
         verdict = checked.verdicts.slice(rows_read, batch.rows.height)
         if len(verdict) < batch.rows.height:
@@ -101,7 +106,12 @@ def _load(
 
         row = pl.int_range(rows_read + 1, rows_read + 1 + batch.rows.height, eager=True)
         why = verdict.filter(~good).replace_strict(NAMES, return_dtype=pl.String)
-        aside.add(batch.rows.filter(~good), why, row.filter(~good))
+        bad = Batch(
+            batch.rows.filter(~good), None if batch.malformed is None else batch.malformed.filter(~good), 0
+        )
+        explained = explain(bad, checked.layout, why, checked.period)
+        aside.add(bad.rows, why, explained, row.filter(~good))
+        add_examples(examples, why, explained, row.filter(~good))
         rows_read += batch.rows.height
         shown.advance(batch.rows.height)
     if rows_read != checked.rows:
@@ -112,7 +122,7 @@ def _load(
         {NAMES[code]: count for code, count in checked.verdicts.value_counts().rows() if code != GOOD}
     )
     counts[Reason.ALREADY_LOADED] = there
-    return loaded, {str(reason): counts[reason] for reason in Reason if counts[reason]}
+    return loaded, {str(reason): counts[reason] for reason in Reason if counts[reason]}, examples
 
 
 def _changed(checked: CheckedFile) -> BadInput:

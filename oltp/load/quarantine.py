@@ -1,7 +1,8 @@
 """Where the rejected rows go: one Parquet file for each file read.
 
-Every row as it came, in all its columns, and before them `reason`, `file` and `row` (from 1; a header does
-not count). The name is made from the path of the file, so loading it again replaces its quarantine.
+Every row as it came, in all its columns, and before them `reason`; the `column` and the `value` for which it
+is rejected and what was `expected`; `file` and `row` (from 1; a header does not count). The name is made from
+the path of the file, so loading it again replaces its quarantine.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 from ridelake.errors import OutOfResources, RidelakeError
 from ridelake.resources import shortage
 
-OURS = ("reason", "file", "row")
+OURS = ("reason", "column", "value", "expected", "file", "row")
 
 
 class Quarantine:
@@ -44,12 +45,14 @@ class Quarantine:
         with suppress(OSError):
             self._aside.unlink(missing_ok=True)
 
-    def add(self, rows: pl.DataFrame, reason: pl.Series, row: pl.Series) -> None:
+    def add(self, rows: pl.DataFrame, reason: pl.Series, why: pl.DataFrame, row: pl.Series) -> None:
+        """`why`: column, value and expected, of each row."""
         if rows.is_empty():
             return
         clash = {name: f"{name}_of_file" for name in rows.columns if name in OURS}
         ours = {
             "reason": reason,
+            **{name: why[name] for name in ("column", "value", "expected")},
             "file": pl.Series([str(self._source)]).new_from_index(0, rows.height),
             "row": row,
         }

@@ -63,10 +63,15 @@ KNOWN = (
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What kind of trips a file holds, and under which name each meaning stands in it."""
+    """What kind of trips a file holds, and under which name each meaning stands in it. `time_format`: the
+    form of its times, if the user has stated one; `date_order`: that of dates with slashes, decided by the
+    value `decided_by`."""
 
     kind: Kind
     names: dict[str, str]  # meaning → the file's own name
+    time_format: str | None = None
+    date_order: str | None = None
+    decided_by: str = ""
 
 
 def recognise(path: Path, columns: Sequence[str]) -> Layout:

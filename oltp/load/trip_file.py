@@ -18,8 +18,8 @@ BATCH_ROWS = 500_000
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some rows, in the order of the file. `malformed`: a line with more or fewer fields than the header.
-    `bytes_read`: how far into the file we are, for the progress."""
+    """Some rows, in the order of the file. `malformed`: how many fields a line has, where the header has
+    another number, or else 0. `bytes_read`: how far into the file we are, for the progress."""
 
     rows: pl.DataFrame
     malformed: pl.Series | None

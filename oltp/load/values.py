@@ -7,11 +7,11 @@ from operator import or_
 import polars as pl
 
 from oltp.load.clock import NEW_YORK
+from oltp.load.time_forms import TIMES, read_times
 from oltp.load.tlc import Kind, Layout
 from oltp.load.trip_file import Batch, TripFile
 from ridelake.errors import BadInput
 
-TIMES = ("pickup", "dropoff", "request")
 ZONES = ("pickup_zone", "dropoff_zone")
 FEES = ("tolls", "bcf", "sales_tax", "congestion_surcharge", "airport_fee", "cbd_congestion_fee")
 MONEY = ("total", "tip", "base_fare", *FEES)
@@ -19,12 +19,6 @@ NEEDED = ("pickup", "dropoff", "pickup_zone", "dropoff_zone", "miles", "total", 
 
 # How exports write "nothing", in lower case.
 NOTHING = ("", "null", "none", "nan", "na", "n/a", "\\n")
-
-# The TLC's own, NYC Open Data's, and a few that spreadsheets make of them.
-TIME_FORMATS = (
-    "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %H:%M:%S",
-    "%Y-%m-%d %H:%M",
-)  # fmt: skip
 
 METRES_PER_MILE = 1609.344
 # A larger number is a broken field, and would not fit the arithmetic.
@@ -52,16 +46,22 @@ def read_values(batch: Batch, layout: Layout) -> pl.DataFrame:
     """Of each row: vendor, pickup, dropoff, [request], zones, distance_metres, fare_cents, tip_cents, and
     `unreadable`, `incomplete`. Nothing is null in the columns of a row that is neither (but vendor and
     request)."""
-    raw = {meaning: _stripped(batch.rows[name]) for meaning, name in layout.names.items()}
-    read = {meaning: _read(column, meaning).alias(meaning) for meaning, column in raw.items()}
-
-    spoilt = [_spoilt(raw[meaning], read[meaning]) for meaning in raw]
+    read, spoilt_columns = parse(batch, layout)
+    spoilt = list(spoilt_columns.values())
     if batch.malformed is not None:
-        spoilt.append(batch.malformed)
+        spoilt.append(batch.malformed > 0)
     absent = [column.is_null() for meaning, column in read.items() if meaning in NEEDED]
     return _in_units(pl.DataFrame(read), layout.kind).with_columns(
         unreadable=reduce(or_, spoilt), incomplete=reduce(or_, absent)
     )
+
+
+def parse(batch: Batch, layout: Layout) -> tuple[dict[str, pl.Series], dict[str, pl.Series]]:
+    """By meaning: the values of each column, null where there is none; and where something was written that
+    could not be read."""
+    raw = {meaning: _stripped(batch.rows[name]) for meaning, name in layout.names.items()}
+    read = {meaning: _read(column, meaning, layout).alias(meaning) for meaning, column in raw.items()}
+    return read, {meaning: _spoilt(raw[meaning], read[meaning]) for meaning in raw}
 
 
 def _stripped(column: pl.Series) -> pl.Series:
@@ -81,9 +81,9 @@ def _spoilt(raw: pl.Series, read: pl.Series) -> pl.Series:
     return lost
 
 
-def _read(column: pl.Series, meaning: str) -> pl.Series:
+def _read(column: pl.Series, meaning: str, layout: Layout) -> pl.Series:
     if meaning in TIMES:
-        return _read_times(column)
+        return _read_times(column, layout)
     if meaning == "vendor":
         return column.cast(pl.String)  # every text can be one
     number = column.cast(pl.Float64, strict=False).fill_nan(None)
@@ -93,19 +93,13 @@ def _read(column: pl.Series, meaning: str) -> pl.Series:
     return cents(number) if meaning in MONEY else number
 
 
-def _read_times(column: pl.Series) -> pl.Series:
+def _read_times(column: pl.Series, layout: Layout) -> pl.Series:
     if isinstance(column.dtype, pl.Datetime):
         if column.dtype.time_zone is not None:
             column = column.dt.convert_time_zone(NEW_YORK).dt.replace_time_zone(None)
         times = column.cast(pl.Datetime("us"))
     else:
-        times = column.str.to_datetime(TIME_FORMATS[0], time_unit="us", strict=False)
-        for form in TIME_FORMATS[1:]:
-            if times.null_count() == column.null_count():
-                break
-            times = times.zip_with(
-                times.is_not_null(), column.str.to_datetime(form, time_unit="us", strict=False)
-            )
+        times = read_times(column, layout, NEW_YORK)
     return times.set(~times.is_between(CLOCK_MIN, CLOCK_MAX), None)
 
 

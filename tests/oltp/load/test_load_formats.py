@@ -1,7 +1,8 @@
 """The same trips in every dress that trip files come in."""
 
 import gzip
-from datetime import datetime
+import re
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -9,7 +10,7 @@ import pytest
 
 from oltp.load import check_files
 from oltp.load.trip_file import open_trip_file
-from ridelake.errors import BadInput
+from ridelake.errors import BadInput, RidelakeError, UsageError
 
 OLD = {
     "VendorID": "vendor_id",
@@ -61,9 +62,93 @@ def test_the_same_trip_has_the_same_id_in_every_spelling_type_and_order(ids, fra
     assert ids(as_csv(frame, quote_style="always")) == expected
 
 
-@pytest.mark.parametrize("form", ["%Y-%m-%dT%H:%M:%S%.3f", "%m/%d/%Y %I:%M:%S %p", "%Y-%m-%d %H:%M"])
-def test_times_are_read_as_open_data_portals_write_them(ids, frame, form):
+SLASHED = ["%m/%d/%Y", "%d/%m/%Y"]
+CLOCKS = ["%I:%M:%S %p", "%H:%M:%S", "%H:%M", "%-I:%M %p"]
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%dT%H:%M:%S%.3f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"])
+def test_iso_times_are_read(ids, frame, form):
     assert ids(frame.write_csv(datetime_format=form).encode()) == ids(frame)
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("order", SLASHED)
+def test_dates_with_slashes_are_read_in_the_order_that_a_value_decides(ids, yellow, order, clock):
+    days = [datetime(2024, 1, day, 15, 5) for day in (9, 10, 13)]
+    frame = pl.DataFrame(
+        [yellow(tpep_pickup_datetime=at, tpep_dropoff_datetime=at + timedelta(minutes=9)) for at in days]
+    )
+    text = frame.write_csv(datetime_format=f"{order} {clock}")
+    assert ids(text.encode()) == ids(frame)
+    padded = re.sub(r"\b0(?=\d?/|\d/)", "", text)  # as Excel writes them: 1/9/2024
+    assert ids(padded.encode()) == ids(frame)
+
+
+def test_the_order_is_decided_by_all_rows_and_all_time_columns(ids, yellow, monkeypatch):
+    monkeypatch.setattr("oltp.load.csv_file.CHUNK_BYTES", 100)
+    begin = datetime(2024, 1, 12, 23, 50)
+    frame = pl.DataFrame(
+        [yellow(number) for number in range(9)]
+        + [yellow(tpep_pickup_datetime=begin, tpep_dropoff_datetime=begin + timedelta(minutes=20))]
+    )
+    assert ids(frame.write_csv(datetime_format="%d/%m/%Y %H:%M").encode()) == ids(frame)
+
+
+@pytest.mark.parametrize("suffix", ["Z", "+00:00", "+0000", "+00", " +00:00"])
+@pytest.mark.parametrize("form", ["%Y-%m-%dT%H:%M:%S%.3f", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M"])
+def test_iso_times_with_an_offset_are_moments(ids, frame, form, suffix):
+    aware = frame.with_columns(pl.col("^tpep.*$").dt.replace_time_zone("UTC"))
+    assert ids(frame.write_csv(datetime_format=form + suffix).encode()) == ids(aware)
+
+
+def test_ambiguous_times_are_refused_until_their_form_is_stated(tmp_path, frame, yellow):
+    path = tmp_path / "trips.csv"
+    path.write_text(frame.write_csv(datetime_format="%d/%m/%Y %H:%M"))  # 10/01/2024
+    with pytest.raises(BadInput, match=r"'10/01/2024 12:00' in column tpep_pickup_datetime .*--time-format"):
+        check_files([path])
+    (checked,) = check_files([path], time_format="%d/%m/%Y %H:%M")
+    assert (checked.verdicts.sum(), checked.period) == (0, "2024-01")
+    with pytest.raises(UsageError, match=r"--time-format 'dd\.mm\.yyyy' is not"):
+        check_files([path], time_format="dd.mm.yyyy")
+
+
+def test_a_stated_form_with_an_offset_gives_moments(tmp_path, frame):
+    path = tmp_path / "trips.csv"
+    path.write_text(frame.write_csv(datetime_format="%d.%m.%Y %H:%M +0000"))
+    (checked,) = check_files([path], time_format="%d.%m.%Y %H:%M %z")
+    assert checked.verdicts.sum() == 0
+
+
+def test_times_of_two_forms_are_refused(tmp_path, frame):
+    path = tmp_path / "trips.csv"
+    lines = frame.write_csv(datetime_format="%m/%d/%Y %H:%M").splitlines()
+    lines[1] = lines[1].replace("01/10/2024", "01/13/2024")
+    lines[2] = lines[2].replace("01/10/2024", "13/01/2024")
+    path.write_text("\n".join(lines))
+    with pytest.raises(BadInput, match=r"two forms, '01/13/2024 12:00' in .* and '13/01/2024 12:01' in "):
+        check_files([path])
+
+
+@pytest.mark.parametrize("name", ["12_yellow_excel_2019-03.csv", "12_yellow_isoz_2019-03.csv"])
+def test_files_as_excel_and_as_a_web_service_save_them(real_data, name):
+    path = real_data / "bugs" / name
+    if not path.exists():
+        pytest.skip(f"{name} is not among the real trip files")
+    (checked,) = check_files([path])
+    assert checked.verdicts.to_list() == [0] * 5
+    assert checked.period == "2019-03"
+
+
+def test_a_file_of_which_no_row_can_be_read_fails_with_the_column_and_the_value(tmp_path, frame):
+    path = tmp_path / "trips.csv"
+    path.write_text(frame.write_csv(datetime_format="%d. %B %Y %H:%M"))
+    with pytest.raises(RidelakeError) as failed:
+        check_files([path])
+    assert failed.value.exit_code == 1
+    said = (
+        "cannot read any of the 8 rows of .*row 1 tpep_pickup_datetime is '10. January 2024 12:00', expected"
+    )
+    assert re.search(said, str(failed.value))
 
 
 def test_line_ends_marks_and_packing_change_nothing(ids, frame):

@@ -114,10 +114,71 @@ def test_batches_go_into_the_store_as_one(load, store, dirty, monkeypatch):
 def test_the_quarantine_keeps_the_row_as_it_came(load, dirty):
     kept = pl.read_parquet(load(dirty).files[0].quarantine)
     file = pl.read_parquet(dirty)
-    assert kept.columns == ["reason", "file", "row", *file.columns]
+    assert kept.columns == ["reason", "column", "value", "expected", "file", "row", *file.columns]
     assert kept["reason"].to_list() == ["refunded", "duplicate", "refund", "no_distance"]
     assert kept["file"].unique().to_list() == [str(dirty)]
     assert kept.select(file.columns).equals(file[[row - 1 for row in kept["row"]]])
+
+
+# a change to a good trip: the reason, and the column, the value and a word of what is expected
+REJECTED: list[tuple[dict[str, Any], str, str, str, str]] = [
+    ({"total_amount": "abc"}, "unreadable", "total_amount", "abc", "a number"),
+    ({"PULocationID": "1.5"}, "unreadable", "PULocationID", "1.5", "a whole number"),
+    ({"tpep_dropoff_datetime": "noon"}, "unreadable", "tpep_dropoff_datetime", "noon", "a time such as"),
+    ({"trip_distance": ""}, "missing_value", "trip_distance", "", "a value"),
+    ({"total_amount": "-21.66"}, "negative_fare", "total_amount", "-21.66", "0 or more"),
+    ({"tip_amount": "-1"}, "negative_fare", "tip_amount", "-1", "0 or more"),
+    ({"total_amount": "2"}, "zero_fare", "total_amount", "2", "more than the tip"),
+    ({"total_amount": "9999"}, "implausible_fare", "total_amount", "9999", "at most 1,000"),
+    ({"tip_amount": "2000", "total_amount": "2100"}, "implausible_fare", "tip_amount", "2000",
+     "at most 1,000"),
+    ({"tpep_dropoff_datetime": "2024-01-10 11:00:00"}, "impossible_times", "tpep_dropoff_datetime",
+     "2024-01-10 11:00:00", "later than the pick-up"),
+    ({"tpep_dropoff_datetime": "2024-01-11 11:00:00"}, "too_long", "tpep_dropoff_datetime",
+     "2024-01-11 11:00:00", "at most 20 hours"),
+    ({"tpep_pickup_datetime": "2190-01-01 11:00:00", "tpep_dropoff_datetime": "2190-01-01 11:09:00"},
+     "in_the_future", "tpep_dropoff_datetime", "2190-01-01 11:09:00", "before now"),
+    ({"trip_distance": "0"}, "no_distance", "trip_distance", "0", "more than 0"),
+    ({"trip_distance": "900"}, "too_far", "trip_distance", "900", "200 miles"),
+    ({"trip_distance": "90"}, "too_fast", "trip_distance", "90", "100 miles an hour"),
+    ({"PULocationID": "265"}, "unknown_zone", "PULocationID", "265", "a zone"),
+    ({"DOLocationID": "999"}, "unknown_zone", "DOLocationID", "999", "a zone"),
+    ({"tpep_pickup_datetime": "2023-05-01 11:00:00", "tpep_dropoff_datetime": "2023-05-01 11:09:00"},
+     "other_period", "tpep_pickup_datetime", "2023-05-01 11:00:00", "a time in 2024-01"),
+    ({"VendorID": "2"}, "duplicate", "tpep_pickup_datetime", "2024-01-10 12:00:00", "no copy"),
+]  # fmt: skip
+
+
+def test_every_rejected_row_names_column_value_and_what_is_expected(load, yellow, tmp_path):
+    form = "%Y-%m-%d %H:%M:%S"
+    good = pl.DataFrame([yellow(number) for number in range(200)])
+    as_text = good.with_columns(pl.col("^tpep.*$").dt.to_string(form)).cast(pl.String).to_dicts()
+    rows = as_text + [as_text[0] | change for change, *_ in REJECTED]
+    path = tmp_path / "yellow_tripdata_2024-01.csv"
+    path.write_text(pl.DataFrame(rows).write_csv() + "2,too short\n")
+    (file,) = load(path).files
+    kept = pl.read_parquet(file.quarantine)
+    for found, (_, reason, column, value, expected) in zip(kept.to_dicts(), REJECTED, strict=False):
+        assert (found["reason"], found["column"], found["value"]) == (reason, column, value)
+        assert expected in found["expected"]
+    short = kept.row(-1, named=True)
+    assert (short["column"], short["value"], short["expected"]) == (
+        "(line)", "2 fields", "10 fields, as in the header",
+    )  # fmt: skip
+    assert kept.height == len(REJECTED) + 1
+    assert file.examples["no_distance"] == ["row 213: trip_distance is '0', expected more than 0"]
+    assert len(file.examples["unreadable"]) == 2
+    assert file.examples.keys() == set(kept["reason"])
+
+
+def test_a_parquet_file_is_explained_alike(load, dirty):
+    (file,) = load(dirty).files
+    kept = pl.read_parquet(file.quarantine)
+    assert kept["column"].to_list() == [
+        "total_amount", "tpep_pickup_datetime", "total_amount", "trip_distance",
+    ]  # fmt: skip
+    assert kept["value"].to_list() == ["21.66", "2024-01-10 12:03:00.000000", "-21.66", "0.0"]
+    assert kept["expected"].null_count() == 0
 
 
 def test_a_file_may_have_columns_of_our_names(load, yellow, tmp_path):
@@ -171,6 +232,18 @@ class TestCommand:
         first, second = (line for line in capsys.readouterr().out.splitlines() if " read = " in line)
         assert first.endswith("yellow 2024-01, 20 read = 16 loaded + 0 there already + 4 rejected")
         assert second.endswith("20 read = 0 loaded + 16 there already + 4 rejected")
+
+    def test_text_shows_examples_and_the_form_of_the_times(self, store, yellow, tmp_path, capsys):
+        begin = datetime(2024, 1, 13, 9)
+        rows = [yellow(1), yellow(2, trip_distance=0.0)]
+        rows.append(yellow(tpep_pickup_datetime=begin, tpep_dropoff_datetime=begin + timedelta(minutes=9)))
+        path = tmp_path / "excel.csv"
+        path.write_text(pl.DataFrame(rows).write_csv(datetime_format="%-m/%-d/%Y %-H:%M"))
+        arguments = ["--dsn", store.conninfo, "--quarantine", str(tmp_path / "q")]
+        assert _run(["load", str(path), *arguments]) == 0
+        said = capsys.readouterr()
+        assert "excel.csv: no_distance: row 2: trip_distance is '0.0', expected more than 0" in said.out
+        assert "excel.csv: times are read as month/day/year, because of '1/13/2024 9:00'" in said.err
 
     def test_bad_input_is_one_line_and_starts_no_server(self, tmp_path, capsys):
         assert _run(["load", str(tmp_path / "nowhere"), "--home", str(tmp_path / "home")]) == 2
