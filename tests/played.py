@@ -1,8 +1,10 @@
-"""The pages of docs/lesson, played: each command in a console block is run, and its output stands below it.
+"""Runs the console blocks of docs/tutorial: each command is executed, and its output is inserted below it.
 
-    python tests/played.py        # writes the outputs anew, after a change of what a command prints
+    python tests/played.py             # rewrites the outputs, after the output of a command has changed
+    python tests/played.py 04 05 06    # of these pages only; the store must come from pages in the list
 
-All pages share one home, from the first to the last, as a reader who follows them does.
+All pages share one working directory, in order, as for a reader. Pages that use the store of 1,000,000 rides
+name its folder; the others use the default folder.
 """
 
 import os
@@ -11,48 +13,60 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-LESSON = Path(__file__).parents[1] / "docs" / "lesson"
+TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial"
 BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
 PROMPT = "$ ridelake "
-# Told only where the work takes its time.
+LARGE_HOME = "large"
+COMMAND_SECONDS_MAX = 900  # seeding 1,000,000 rides takes 40 s on two idle cores, minutes on a busy machine
+# Progress lines appear only in commands that take long.
 PROGRESS = re.compile(r"\d+ s: |[\w ]+: [\d,]+( of [\d,]+ \(\d+%\), \d+ s left|, \d+ s)$")
 
 
 def pages() -> list[Path]:
-    return sorted(LESSON.glob("[0-9]*.md"))
+    return sorted(TUTORIAL.glob("[0-9]*.md"))
 
 
-def played(home: Path) -> Iterator[tuple[Path, str]]:
-    """Every page with what its commands print now."""
-    run(home, "up")
+def large(page: Path) -> bool:
+    """Whether the page uses the store of 1,000,000 rides."""
+    return f"--home {LARGE_HOME}" in "".join(BLOCK.findall(page.read_text()))
+
+
+def played(working_directory: Path, some_pages: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Each page with the current output of its commands."""
+    homes = {LARGE_HOME if large(page) else ".ridelake" for page in some_pages}
+    for home in homes:
+        run(working_directory, "up", "--home", home)
     try:
-        for page in pages():
-            yield page, BLOCK.sub(lambda block: _played(home, block[0]), page.read_text())
+        for page in some_pages:
+            yield page, BLOCK.sub(lambda block: _played(working_directory, block[0]), page.read_text())
     finally:
-        run(home, "down")
+        for home in homes:
+            run(working_directory, "down", "--home", home)
 
 
-def _played(home: Path, block: str) -> str:
+def _played(working_directory: Path, block: str) -> str:
     commands = [line for line in block.splitlines() if line.startswith("$ ")]
-    return "".join(f"{line}\n{run(home, *shlex.split(line.removeprefix(PROMPT)))}" for line in commands)
+    return "".join(
+        f"{line}\n{run(working_directory, *shlex.split(line.removeprefix(PROMPT)))}" for line in commands
+    )
 
 
-def run(home: Path, *arguments: str) -> str:
-    """What it prints on both streams. Raises if it fails otherwise than by finding what it looked for."""
-    ours = ("RIDELAKE_", "PYTEST_")  # a worker of pytest times nothing
+def run(working_directory: Path, *arguments: str) -> str:
+    """The output on stdout and stderr. Raises if the exit code is neither 0 nor 1 (something was found)."""
+    ours = ("RIDELAKE_", "PYTEST_")  # a pytest worker disables timing
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     done = subprocess.run(
         [sys.executable, "-m", "ridelake", *arguments],
-        cwd=home,
+        cwd=working_directory,
         env=env | {"COLUMNS": "100", "NO_COLOR": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=180,
+        timeout=COMMAND_SECONDS_MAX,
         check=False,
     )
     assert done.returncode in (0, 1), (arguments, done.stdout)
@@ -61,11 +75,11 @@ def run(home: Path, *arguments: str) -> str:
 
 
 def shape(text: str) -> list[str]:
-    """Its words without what differs from machine to machine and from run to run: numbers and the room that
-    they take, bars, what was counted of what happened, a verdict, a doubt."""
-    text = re.sub(r"^doubt: .*\n|^ +(?:HOLDS|DOES NOT HOLD).*\n", "", text, flags=re.MULTILINE)
+    """The words without what differs between machines and runs: numbers and their alignment, bars, counts of
+    random outcomes, verdicts, warnings."""
+    text = re.sub(r"^(?:doubt|warning): .*\n|^ +(?:HOLDS|DOES NOT HOLD).*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"(refused|cancelled by|retries|first; seconds):.*", r"\1:", text)
-    text = re.sub(r"([✗✓] [^:]*?):[^.]*\.", r"\1:", text)  # which anomalies the rivals have run into
+    text = re.sub(r"([✗✓] [^:]*?):[^.]*\.", r"\1:", text)  # the anomalies that a strategy showed
     text = re.sub(r"^[✗✓?] ", "", text, flags=re.MULTILINE)
     words = re.sub(r"[▏▎▍▌▋▊▉█▓▒░─┊·≡]+", " ", text)
     words = re.sub(r"\d+-[0-9a-f]+-[0-9a-f]+\.parquet|(?:\b[0-9a-f]{2} )+…?", " ", words)
@@ -74,7 +88,8 @@ def shape(text: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(prefix="ridelake-lesson-") as folder:
-        for page, text in played(Path(folder)):
+    chosen = [page for page in pages() if not sys.argv[1:] or page.name.split("-")[0] in sys.argv[1:]]
+    with tempfile.TemporaryDirectory(prefix="ridelake-tutorial-") as folder:
+        for page, text in played(Path(folder), chosen):
             page.write_text(text)
-            print(page.name)
+            print(page.name, flush=True)
