@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from itertools import pairwise
 from time import perf_counter
 
 from psycopg import errors
@@ -102,7 +103,9 @@ def _compact_and_expire(
             if held.enter_context(_unread(lake, epoch, grace))
         ]
         with store.connect() as connection:
-            sources = read_sources(connection, [state.source for state in newest.tables.values()])
+            named = [state.source for state in newest.tables.values()]
+            sources = read_sources(connection, named, newest.without)
+        draft.left_out.update(newest.left_out)
         for source in sources:
             _compact(draft, source)
         if not draft.drafts and not old:
@@ -187,8 +190,14 @@ def _sweep(lake: Lake, grace: timedelta) -> int:
         known |= {lake.address.manifest(epoch.number) for epoch in epochs}
         known |= {table.metadata for epoch in epochs for table in epoch.tables.values()}
         newest_of = {n: t.metadata for epoch in reversed(epochs) for n, t in epoch.tables.items()}
+        last_of = {  # of a table that a later epoch left out; it came back with new metadata
+            table.metadata
+            for later, epoch in pairwise(epochs)
+            for name, table in epoch.tables.items()
+            if name not in later.tables
+        }
         try:  # which remember every snapshot that is alive
-            known |= metadata_files(lake.catalog, newest_of.values())
+            known |= metadata_files(lake.catalog, {*newest_of.values(), *last_of})
         except FileNotFoundError:  # somebody else has just swept
             return 0
         limit = datetime.now(UTC) - grace

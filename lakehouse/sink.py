@@ -2,7 +2,8 @@
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -88,10 +89,15 @@ class Sink(ABC):
     def before(self, table: str) -> TableState | None:
         return self.previous.tables.get(table) if self.previous else None
 
+    @contextmanager
+    def taking(self, table: TableSource) -> Iterator[None]:
+        """While a table is read and written."""
+        yield
+
     def put(self, table: TableSource, files: tuple[DataFile, ...], changed: int = 0, gone: int = 0) -> None:
         """The table's files in this epoch; its Iceberg metadata is not there yet."""
         self.tables[table.name] = TableState(
-            table.qualified, table.relation, table.shape, files, 0, "", changed, gone
+            table.qualified, table.relation, table.shape, files, 0, "", changed, gone, table.without
         )
 
     def keep(self, name: str) -> None:
