@@ -20,16 +20,18 @@ from importlib.resources import files
 from itertools import pairwise
 from time import perf_counter
 
+import pyarrow as pa
 from psycopg import errors
 
 from lakehouse.catalog import Lake
 from lakehouse.draft import Draft, drafting, sharing
 from lakehouse.epoch import DataFile, Epoch
 from lakehouse.faults import refusing_a_bad_lake
-from lakehouse.layout import RUN_ROWS
+from lakehouse.layout import RUN_BYTES, RUN_ROWS
 from lakehouse.pointers import LostRace, metadata_files
 from lakehouse.published import read_epochs
 from lakehouse.source import TableSource, has_tracking, read_sources
+from lakehouse.storage import Storage
 from lakehouse.swap import read_rows
 from oltp.store import Store, transaction
 
@@ -38,6 +40,7 @@ KEEP_EPOCHS = 100
 # Fewer small files than this are left alone; more rows than this are not rewritten at once.
 COMPACT_FILES_MIN = 4
 COMPACT_ROWS_MAX = 4 * RUN_ROWS
+COMPACT_BYTES_MAX = 8 * RUN_BYTES
 
 # Of a lake's folder; see `sink.py`, `commit.py`, `catalog.py` and `Storage.try_writing`, which name them.
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -134,21 +137,38 @@ def _superfluous(epochs: Sequence[Epoch], keep_epochs: int) -> list[Epoch]:
 def _compact(draft: Draft, source: TableSource) -> None:
     state = draft.before(source.name)
     assert state is not None
-    small = _small(state.files)
-    if state.shape != source.shape or len(small) < COMPACT_FILES_MIN:
+    small = _small(state.files) if state.shape == source.shape else []
+    read = _read_some(draft.lake.storage, small, source) if len(small) >= COMPACT_FILES_MIN else {}
+    if len(read) < COMPACT_FILES_MIN:
         draft.keep(source.name)
         return
     writer = draft.writer(source)
-    writer.add_rows(read_rows(draft.lake.storage, small, source))
-    kept = [file for file in state.files if file not in small]
+    writer.add_rows(pa.concat_tables(read.values()))
+    kept = [file for file in state.files if file not in read]
     draft.put(source, writer.finish(kept))
+
+
+def _read_some(storage: Storage, files: Sequence[DataFile], source: TableSource) -> dict[DataFile, pa.Table]:
+    """As many of the files as fit in COMPACT_BYTES_MAX, without those that are large in memory already."""
+    read, size = dict[DataFile, pa.Table](), 0
+    for file in files:
+        rows = read_rows(storage, [file], source)
+        size += rows.nbytes
+        if size > COMPACT_BYTES_MAX:
+            break
+        if rows.nbytes < RUN_BYTES // 2:
+            read[file] = rows
+    return read
 
 
 def _small(of: Sequence[DataFile]) -> list[DataFile]:
     """The smallest sealed files, as many as fit into one rewriting."""
     chosen: list[DataFile] = []
     rows = 0
-    for file in sorted((f for f in of if f.sealed and f.rows < RUN_ROWS // 2), key=lambda f: f.rows):
+    for file in sorted(
+        (f for f in of if f.sealed and f.rows < RUN_ROWS // 2 and f.bytes < RUN_BYTES // 4),
+        key=lambda f: f.rows,
+    ):
         rows += file.rows
         if rows > COMPACT_ROWS_MAX:
             break

@@ -126,7 +126,7 @@ def test_a_table_with_a_value_that_cannot_be_held_is_left_out_and_comes_back(
     assert not third.left_out
     assert third.tables["t"].rows == 5
     assert len(asked(lake, "FROM t")) == 5
-    assert maintain(lake, bare, keep_epochs=2).epochs_expired == 1
+    assert maintain(lake, bare, keep_epochs=2).epochs_expired
     assert len(asked(lake, "FROM t")) == 5
 
 
