@@ -16,7 +16,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,14 @@ from sqlalchemy import (
     delete,
     insert,
     text,
+    update,
 )
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from lakehouse.commit import catalog_url, open_catalog
 from lakehouse.epoch import Epoch, tables_to_json
 from lakehouse.faults import refusing_a_bad_lake
-from lakehouse.pointers import LostRace, Staged, move, pointers
+from lakehouse.pointers import LostRace, Staged, drop, move, pointers
 from lakehouse.published import BUSY_SECONDS, EPOCHS_QUERY, FORMAT, read_epochs, refuse_another_format
 from lakehouse.storage import Storage
 from ridelake.errors import UsageError
@@ -117,12 +118,13 @@ class Lake:
                         kind=epoch.kind,
                         published_at=epoch.published_at.isoformat(),
                         token=json.dumps(asdict(epoch.token)),
-                        tables=json.dumps(tables_to_json(self.address, epoch.tables)),
+                        tables=json.dumps(tables_to_json(self.address, epoch)),
                         seconds=epoch.seconds,
                         verified=epoch.verified,
                     )
                 )
                 move(connection, staged)
+                drop(connection, epoch.left_out)
                 connection.execute(delete(EPOCHS).where(EPOCHS.c.number.in_(expired)))
                 found = pointers(connection)
                 if any(found.get(name) != table.metadata for name, table in epoch.tables.items()):
@@ -134,9 +136,17 @@ class Lake:
             ) from error
         self.write_manifest(epoch)
 
+    def record_verified(self, epoch: Epoch) -> Epoch:
+        """The published epoch has been compared with Postgres and is equal."""
+        verified = replace(epoch, verified=True)
+        with self.catalog.engine.begin() as connection:
+            connection.execute(update(EPOCHS).where(EPOCHS.c.number == epoch.number).values(verified=True))
+        self.write_manifest(verified)
+        return verified
+
     def write_manifest(self, epoch: Epoch) -> None:
         """Say what the epoch is made of where no catalog is needed to read it."""
-        report = epoch.report() | {"format": FORMAT, "tables": tables_to_json(self.address, epoch.tables)}
+        report = epoch.report() | {"format": FORMAT, "tables": tables_to_json(self.address, epoch)}
         self.storage.write_whole(self.address.manifest(epoch.number), json.dumps(report, indent=1).encode())
 
     def has(self, number: int, metadata: set[str]) -> bool:

@@ -14,7 +14,8 @@ Postgres, DuckDB, Polars and any Iceberg reader; the hexadecimal half is random,
 other half away. A type that is not in this table is refused by name: nothing is rounded or guessed.
 """
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import cast
@@ -23,12 +24,29 @@ import pyarrow as pa
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
+from lakehouse.epoch import quoted
 from ridelake.errors import BadInput
 
 UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
 DECIMAL_DIGITS_MAX = 38  # of a decimal128, and of Iceberg
 
-# pg_type.typname → Arrow.
+
+class TableNotTaken(BadInput):
+    """No table could be taken; the next sync tries again."""
+
+
+class ValueNotHeld(TableNotTaken):
+    """A value of `column` has no exact form in the lake. `what`: the value in words."""
+
+    def __init__(self, column: str, what: str, where: str = "") -> None:
+        self.column, self.what = column, what
+        super().__init__(
+            f"column {column} holds {what}{where}, which the lake cannot hold: change that value, or leave "
+            f"the column out with --without-column TABLE.COLUMN"
+        )
+
+
+# A type of pg_catalog, by its bare name → Arrow. Any other type has its schema in its name.
 ARROW_TYPES: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
     "int2": pa.int32(),  # the smallest of Iceberg
@@ -50,8 +68,9 @@ ARROW_TYPES: dict[str, pa.DataType] = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its Postgres type by catalog name (`pg_type`) and as it was `declared`, the Arrow type that
-    stands for it, an enum's labels. `altered` is another one after each ALTER of the column."""
+    """One column. `pg_type`: the base type, by its bare name if it is built in, else with its schema.
+    `declared`: the type as it was declared. `arrow_type`: its type in the lake. `labels`: an enum's.
+    `altered` changes with each ALTER of the column."""
 
     name: str
     pg_type: str
@@ -69,23 +88,34 @@ class Column:
         return self.pg_type == "numeric"
 
 
-def read_columns(connection: Connection[TupleRow], relations: Sequence[int]) -> dict[int, list[Column]]:
-    """The columns of the tables with those oids, each in its table's order. Raises BadInput for a type the
-    lake has no exact form of."""
+def read_columns(
+    connection: Connection[TupleRow],
+    relations: Sequence[int],
+    without: Collection[tuple[int, str]] = (),
+) -> dict[int, list[Column]]:
+    """The columns of the tables with those oids, each in its table's order; those in `without`, by oid and
+    name, are left out. Raises BadInput that names every column whose type the lake cannot hold."""
     query = files("lakehouse").joinpath("columns.sql").read_bytes()
     columns: dict[int, list[Column]] = {relation: [] for relation in relations}
+    refused: list[tuple[str, str]] = []
     for (
         relation, name, declared, pg_type, is_enum, precision_scale, not_null, in_key, table, altered, found,
     ) in connection.execute(query, {"relations": list(relations)}).fetchall():  # fmt: skip
+        if (relation, name) in without:
+            continue
         arrow_type = pa.string() if is_enum else arrow_type_of(pg_type, cast(int | None, precision_scale))
         if arrow_type is None:
-            raise BadInput(
-                f"column {table}.{name} is of type {declared}, which the lake cannot hold exactly: "
-                "change it to a type of lakehouse/columns.py, or leave the table out"
-            )
+            refused.append((f"{table}.{quoted(name)}", declared))
+            continue
         labels = tuple(found or ())
         columns[relation].append(
             Column(name, pg_type, arrow_type, not not_null, in_key, is_enum, declared, labels, altered)
+        )
+    if refused:
+        raise BadInput(
+            f"the lake cannot hold {', '.join(f'column {name} of type {type_}' for name, type_ in refused)} "
+            "exactly: change the type to one that docs/lake.md lists, or leave the column out with "
+            + " ".join(f"--without-column {shlex.quote(name)}" for name, _ in refused)
         )
     return columns
 

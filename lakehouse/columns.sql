@@ -1,11 +1,20 @@
--- The columns of tables, as the catalog has them; a domain is looked through to the type it stands on.
+-- The columns of tables, as the catalog has them. Domains are resolved to the type they are based on.
+WITH RECURSIVE resolved AS (
+    SELECT attrelid, attnum, atttypid AS type, atttypmod AS modifier
+    FROM pg_attribute
+    WHERE attrelid = ANY (%(relations)s::oid[]) AND attnum > 0 AND NOT attisdropped
+    UNION ALL
+    SELECT attrelid, attnum, typbasetype, typtypmod
+    FROM resolved JOIN pg_type ON pg_type.oid = resolved.type AND typtype = 'd'
+)
 SELECT
     a.attrelid::bigint,
     a.attname AS name,
     format_type(a.atttypid, a.atttypmod) AS declared,
-    t.typname AS type,
+    -- A built-in type by its bare name, any other by schema and name: a user may call a type `uuid`.
+    CASE WHEN n.nspname = 'pg_catalog' THEN t.typname ELSE format('%%I.%%I', n.nspname, t.typname) END AS type,
     t.typtype = 'e' AS is_enum,
-    CASE WHEN t.typname = 'numeric' AND modifier >= 4 THEN modifier - 4 END AS precision_scale,
+    CASE WHEN t.oid = 'pg_catalog.numeric'::regtype AND r.modifier >= 4 THEN r.modifier - 4 END AS precision_scale,
     a.attnotnull AS not_null,
     coalesce(a.attnum = ANY (k.indkey), false) AS in_key,
     a.attrelid::regclass::text AS in_table,
@@ -13,12 +22,9 @@ SELECT
     -- back with other values, or been given others.
     concat(a.attnum, ' ', a.xmin) AS altered,
     (SELECT array_agg(enumlabel::text ORDER BY enumsortorder) FROM pg_enum WHERE enumtypid = t.oid) AS labels
-FROM pg_attribute AS a
-JOIN pg_type AS declared_type ON declared_type.oid = a.atttypid
-JOIN pg_type AS t ON t.oid = CASE WHEN declared_type.typtype = 'd' THEN declared_type.typbasetype ELSE a.atttypid END
-CROSS JOIN LATERAL (
-    SELECT CASE WHEN declared_type.typtype = 'd' THEN declared_type.typtypmod ELSE a.atttypmod END AS modifier
-) AS m
+FROM resolved AS r
+JOIN pg_attribute AS a USING (attrelid, attnum)
+JOIN pg_type AS t ON t.oid = r.type AND t.typtype <> 'd'
+JOIN pg_namespace AS n ON n.oid = t.typnamespace
 LEFT JOIN pg_index AS k ON k.indrelid = a.attrelid AND k.indisprimary
-WHERE a.attrelid = ANY (%(relations)s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum

@@ -11,8 +11,9 @@ from itertools import chain
 from time import monotonic
 
 from lakehouse.catalog import Lake
+from lakehouse.columns import ValueNotHeld
 from lakehouse.commit import TableDraft
-from lakehouse.epoch import Epoch, Kind, Token
+from lakehouse.epoch import Epoch, Kind, LeftOut, Token
 from lakehouse.layout import folder_of
 from lakehouse.pointers import LostRace, Staged
 from lakehouse.sink import Sink, TableWriter
@@ -28,8 +29,9 @@ class Draft(Sink):
     """What has been written so far for the epoch after `previous`."""
 
     lake: Lake
-    stems: list[str] = field(default_factory=list)
+    stems: dict[str, str] = field(default_factory=dict)  # by table: how its new files' names begin
     drafts: dict[str, TableDraft] = field(default_factory=dict)
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
     staged: list[Staged] = field(default_factory=list)
     added: list[str] = field(default_factory=list)
     begun: float = field(default_factory=monotonic)
@@ -37,6 +39,24 @@ class Draft(Sink):
     @property
     def number(self) -> int:
         return self.previous.number + 1 if self.previous else 1
+
+    @property
+    def has_changes(self) -> bool:
+        known = self.previous.left_out.keys() if self.previous else set()
+        return bool(self.drafts) or self.left_out.keys() != known
+
+    @contextmanager
+    def taking(self, table: TableSource) -> Iterator[None]:
+        """A table with a value that the lake cannot hold is left out of the epoch; the others are published.
+        The ride store's tables belong together: of these, the error is raised."""
+        try:
+            yield
+        except ValueNotHeld as error:
+            if table.schema == "ridelake":
+                raise
+            self.drafts.pop(table.name, None)
+            self._delete_files(self.stems.pop(table.name, None))
+            self.left_out[table.name] = LeftOut(table.qualified, str(error), table.without)
 
     def writer(self, table: TableSource) -> TableWriter:
         """For the table's new files."""
@@ -47,7 +67,7 @@ class Draft(Sink):
         folder = self.lake.address.join(folder_of(table.name), "data")
         self.lake.storage.make_folder(folder)
         stem = f"{folder}/{self.number:05d}-{secrets.token_hex(4)}"  # two at once try the same number
-        self.stems.append(stem)
+        self.stems[table.name] = stem
         return TableWriter(self.lake.storage, table, draft.file_schema, stem)
 
     def stage(self, token: Token, alive: Mapping[str, Collection[int]] | None = None) -> None:
@@ -79,7 +99,9 @@ class Draft(Sink):
             raise LostRace(
                 "another maintenance removed its files, as it took too long: run the command again"
             )
-        epoch = Epoch(self.number, kind, datetime.now(UTC), token, self.tables, seconds, verified)
+        epoch = Epoch(
+            self.number, kind, datetime.now(UTC), token, self.tables, seconds, verified, self.left_out
+        )
         self.lake.publish(epoch, self.staged, expired)
         return epoch
 
@@ -88,14 +110,19 @@ class Draft(Sink):
         metadata = {one.metadata_location for one in self.staged}
         if metadata and self.lake.has(self.number, metadata):
             return
-        for stem in self.stems:
-            folder = stem.rsplit("/", 1)[0].removeprefix(f"{self.lake.address.root}/")
-            self.lake.storage.delete(
-                file.location
-                for file in self.lake.storage.files_under(folder)
-                if file.location.startswith(f"{stem}-")
-            )
+        for stem in self.stems.values():
+            self._delete_files(stem)
         self.lake.storage.delete(chain.from_iterable(one.written for one in self.staged))
+
+    def _delete_files(self, stem: str | None) -> None:
+        if stem is None:
+            return
+        folder = stem.rsplit("/", 1)[0].removeprefix(f"{self.lake.address.root}/")
+        self.lake.storage.delete(
+            file.location
+            for file in self.lake.storage.files_under(folder)
+            if file.location.startswith(f"{stem}-")
+        )
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 The words only. `published.py` reads what is published, `catalog.py` publishes.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
@@ -66,7 +67,8 @@ class TableState:
     """One table of an epoch: the files that are its rows, and the Iceberg metadata that says the same.
 
     `source` is its schema-qualified name in Postgres and `relation` its oid there; `shape` stands for its
-    columns and their types. `changed` and `gone` count rows and keys since the epoch before."""
+    columns and their types. `changed` and `gone` count rows and keys since the epoch before. `without`:
+    columns that are left out of the lake."""
 
     source: str
     relation: int
@@ -76,6 +78,7 @@ class TableState:
     metadata: str
     changed: int = 0
     gone: int = 0
+    without: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -91,8 +94,18 @@ class TableState:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A table that could not be taken at the epoch's moment, and why. The next sync tries it again."""
+
+    source: str
+    reason: str
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Epoch:
-    """See the module. `verified`: it was compared with Postgres at its token, and equal; None: nobody has."""
+    """See the module. `verified`: it was compared with Postgres at its token, and equal; None: it was not
+    compared. `left_out`: the lake's tables that this epoch does not have."""
 
     number: int
     kind: Kind
@@ -101,6 +114,26 @@ class Epoch:
     tables: Mapping[str, TableState]
     seconds: float
     verified: bool | None = None
+    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> list[str]:
+        """The lake's tables, as SQL writes them; those left out too."""
+        left_out = [table.source for table in self.left_out.values()]
+        return [table.source for table in self.tables.values()] + left_out
+
+    @property
+    def without(self) -> list[str]:
+        """The columns that are left out of the lake, as TABLE.COLUMN."""
+        tables: list[TableState | LeftOut] = [*self.tables.values(), *self.left_out.values()]
+        return [f"{table.source}.{quoted(name)}" for table in tables for name in table.without]
+
+    def missing(self) -> list[str]:
+        """A sentence for each table that is left out."""
+        return [
+            f"{table.source} is not in epoch {self.number}: {table.reason}"
+            for table in self.left_out.values()
+        ]
 
     @property
     def rows(self) -> int:
@@ -140,22 +173,41 @@ class Epoch:
                 name: {"rows": table.rows, "bytes": table.bytes} | asdict(table)
                 for name, table in self.tables.items()
             },
+            "left_out": {name: asdict(table) for name, table in self.left_out.items()},
         }
 
 
-def tables_to_json(address: LakeAddress, tables: Mapping[str, TableState]) -> dict[str, Any]:
-    """Locations are kept relative to the lake, so that it can be moved or mounted elsewhere."""
-    report = {name: asdict(table) for name, table in tables.items()}
+def quoted(name: str) -> str:
+    """A name as SQL writes it; in quotes unless it needs none."""
+    return name if re.fullmatch("[a-z_][a-z0-9_]*", name) else '"{}"'.format(name.replace('"', '""'))
+
+
+def tables_to_json(address: LakeAddress, epoch: Epoch) -> dict[str, Any]:
+    """Locations are kept relative to the lake, so that it can be moved or mounted elsewhere. A table that is
+    left out has a reason and no files."""
+    report = {name: asdict(table) for name, table in epoch.tables.items()}
     for table in report.values():
         table["metadata"] = address.relative(table["metadata"])
+        if not table["without"]:  # older versions of ridelake do not know it
+            del table["without"]
         for file in table["files"]:
             file["location"] = address.relative(file["location"])
-    return report
+    return report | {name: asdict(table) for name, table in epoch.left_out.items()}
 
 
-def tables_from_json(address: LakeAddress, report: Mapping[str, Any]) -> dict[str, TableState]:
+def tables_from_json(
+    address: LakeAddress, report: Mapping[str, Any]
+) -> tuple[dict[str, TableState], dict[str, LeftOut]]:
     """The reverse."""
-    return {name: _table(address, dict(table)) for name, table in report.items()}
+    tables: dict[str, TableState] = {}
+    left_out: dict[str, LeftOut] = {}
+    for name, table in report.items():
+        values = dict(table) | {"without": tuple(table.get("without", ()))}
+        if "reason" in values:
+            left_out[name] = LeftOut(**values)
+        else:
+            tables[name] = _table(address, values)
+    return tables, left_out
 
 
 def _table(address: LakeAddress, table: dict[str, Any]) -> TableState:

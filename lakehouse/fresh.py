@@ -52,10 +52,11 @@ def fresh_epoch(settings: Settings, newest: Epoch) -> Iterator[Epoch]:
             previous=newest, reading=Storage.of(address), storage=Storage.of(LakeAddress.at(Path(folder)))
         )
         with (
-            moment_of(store, connection, names, since=newest.token) as moment,
+            moment_of(store, connection, names, newest.token, newest.without) as moment,
             refusing_a_bad_bucket(address),
         ):
             write_changes(moment, tail, newest.token)
         yield Epoch(
-            newest.number, "changes", datetime.now(UTC), moment.token, tail.tables, perf_counter() - started
-        )
+            newest.number, "changes", datetime.now(UTC), moment.token, tail.tables, perf_counter() - started,
+            left_out=newest.left_out,
+        )  # fmt: skip

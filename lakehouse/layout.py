@@ -29,8 +29,12 @@ PAGE_ROWS = 20_000
 # A file is a sorted run, and what has to be written anew when a row of it changes: around 20 MB of rides.
 RUN_ROWS = 4 * ROW_GROUP_ROWS
 
-# Fewer settled rows than this stay in the table's open file.
+# And no larger than this in memory, whatever its rows hold: a string array ends at 2 GiB.
+RUN_BYTES = 160 << 20
+
+# Settled rows that are fewer than this, and smaller, stay in the table's open file.
 SEAL_ROWS = 20_000
+SEAL_BYTES = 32 << 20
 
 # Behind these encodings higher levels find nothing more: level 3 takes half as long again for files of rides
 # that are one per cent larger.

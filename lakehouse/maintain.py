@@ -17,18 +17,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from itertools import pairwise
 from time import perf_counter
 
+import pyarrow as pa
 from psycopg import errors
 
 from lakehouse.catalog import Lake
 from lakehouse.draft import Draft, drafting, sharing
 from lakehouse.epoch import DataFile, Epoch
 from lakehouse.faults import refusing_a_bad_lake
-from lakehouse.layout import RUN_ROWS
+from lakehouse.layout import RUN_BYTES, RUN_ROWS
 from lakehouse.pointers import LostRace, metadata_files
 from lakehouse.published import read_epochs
 from lakehouse.source import TableSource, read_sources
+from lakehouse.storage import Storage
 from lakehouse.swap import read_rows
 from oltp.store import Store, has_tracking, transaction
 
@@ -37,6 +40,7 @@ KEEP_EPOCHS = 100
 # Fewer small files than this are left alone; more rows than this are not rewritten at once.
 COMPACT_FILES_MIN = 4
 COMPACT_ROWS_MAX = 4 * RUN_ROWS
+COMPACT_BYTES_MAX = 8 * RUN_BYTES
 
 # Of a lake's folder; see `sink.py`, `commit.py`, `catalog.py` and `Storage.try_writing`, which name them.
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -102,7 +106,9 @@ def _compact_and_expire(
             if held.enter_context(_unread(lake, epoch, grace))
         ]
         with store.connect() as connection:
-            sources = read_sources(connection, [state.source for state in newest.tables.values()])
+            named = [state.source for state in newest.tables.values()]
+            sources = read_sources(connection, named, newest.without)
+        draft.left_out.update(newest.left_out)
         for source in sources:
             _compact(draft, source)
         if not draft.drafts and not old:
@@ -131,21 +137,38 @@ def _superfluous(epochs: Sequence[Epoch], keep_epochs: int) -> list[Epoch]:
 def _compact(draft: Draft, source: TableSource) -> None:
     state = draft.before(source.name)
     assert state is not None
-    small = _small(state.files)
-    if state.shape != source.shape or len(small) < COMPACT_FILES_MIN:
+    small = _small(state.files) if state.shape == source.shape else []
+    read = _read_some(draft.lake.storage, small, source) if len(small) >= COMPACT_FILES_MIN else {}
+    if len(read) < COMPACT_FILES_MIN:
         draft.keep(source.name)
         return
     writer = draft.writer(source)
-    writer.add_rows(read_rows(draft.lake.storage, small, source))
-    kept = [file for file in state.files if file not in small]
+    writer.add_rows(pa.concat_tables(read.values()))
+    kept = [file for file in state.files if file not in read]
     draft.put(source, writer.finish(kept))
+
+
+def _read_some(storage: Storage, files: Sequence[DataFile], source: TableSource) -> dict[DataFile, pa.Table]:
+    """As many of the files as fit in COMPACT_BYTES_MAX, without those that are large in memory already."""
+    read, size = dict[DataFile, pa.Table](), 0
+    for file in files:
+        rows = read_rows(storage, [file], source)
+        size += rows.nbytes
+        if size > COMPACT_BYTES_MAX:
+            break
+        if rows.nbytes < RUN_BYTES // 2:
+            read[file] = rows
+    return read
 
 
 def _small(of: Sequence[DataFile]) -> list[DataFile]:
     """The smallest sealed files, as many as fit into one rewriting."""
     chosen: list[DataFile] = []
     rows = 0
-    for file in sorted((f for f in of if f.sealed and f.rows < RUN_ROWS // 2), key=lambda f: f.rows):
+    for file in sorted(
+        (f for f in of if f.sealed and f.rows < RUN_ROWS // 2 and f.bytes < RUN_BYTES // 4),
+        key=lambda f: f.rows,
+    ):
         rows += file.rows
         if rows > COMPACT_ROWS_MAX:
             break
@@ -187,8 +210,14 @@ def _sweep(lake: Lake, grace: timedelta) -> int:
         known |= {lake.address.manifest(epoch.number) for epoch in epochs}
         known |= {table.metadata for epoch in epochs for table in epoch.tables.values()}
         newest_of = {n: t.metadata for epoch in reversed(epochs) for n, t in epoch.tables.items()}
+        last_of = {  # of a table that a later epoch left out; it came back with new metadata
+            table.metadata
+            for later, epoch in pairwise(epochs)
+            for name, table in epoch.tables.items()
+            if name not in later.tables
+        }
         try:  # which remember every snapshot that is alive
-            known |= metadata_files(lake.catalog, newest_of.values())
+            known |= metadata_files(lake.catalog, {*newest_of.values(), *last_of})
         except FileNotFoundError:  # somebody else has just swept
             return 0
         limit = datetime.now(UTC) - grace

@@ -45,13 +45,19 @@ class Moment:
 
 @contextmanager
 def moment_of(
-    store: Store, connection: Connection[TupleRow], tables: Sequence[str], since: Token | None = None
+    store: Store,
+    connection: Connection[TupleRow],
+    tables: Sequence[str],
+    since: Token | None = None,
+    without: Sequence[str] = (),
 ) -> Iterator[Moment]:
-    """This moment, for as long as the block. Raises UsageError if it cannot be a lake's, or (`since`) cannot
-    be later in the same history; BadInput for a table that is not there."""
+    """This moment, for as long as the block. `without`: columns to leave out, as TABLE.COLUMN.
+
+    Raises UsageError if it cannot be a lake's, or (`since`) cannot be later in the same history; BadInput for
+    a table that is not there."""
     refuse_unfit_source(connection)
     with refusing_bad_tables():
-        named = read_sources(connection, tables)
+        named = read_sources(connection, tables, without)
         refuse_hidden_rows(connection, named)
     with (
         refusing_bad_tables(),
@@ -61,7 +67,7 @@ def moment_of(
         token = take_token(connection)
         if since is not None:
             refuse_a_break(since, token, _forks(connection, since, token))
-        yield Moment(store, connection, token, read_sources(connection, tables))
+        yield Moment(store, connection, token, read_sources(connection, tables, without))
 
 
 def refuse_unfit_source(connection: Connection[TupleRow]) -> None:

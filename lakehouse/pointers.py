@@ -9,7 +9,7 @@ from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.io import load_file_io
 from pyiceberg.manifest import read_manifest_list
 from pyiceberg.serializers import FromInputFile
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from ridelake.errors import RidelakeError
 
@@ -55,6 +55,16 @@ def pointers(connection: Connection) -> dict[str, str]:
         catalog_name=NAMESPACE, table_namespace=NAMESPACE
     )
     return {name: location for name, location in connection.execute(query) if location is not None}
+
+
+def drop(connection: Connection, tables: Iterable[str]) -> None:
+    """Remove the tables from the catalog, if they are there: their last state is of an earlier moment."""
+    for table in tables:
+        connection.execute(
+            delete(IcebergTables).filter_by(
+                catalog_name=NAMESPACE, table_namespace=NAMESPACE, table_name=table
+            )
+        )
 
 
 def move(connection: Connection, all_staged: Iterable[Staged]) -> None:

@@ -100,15 +100,17 @@ def refuse_another_format(found: Sequence[Sequence[Any]]) -> None:
 
 
 def _epoch(address: LakeAddress, row: Sequence[Any]) -> Epoch:
-    number, kind, published_at, token, tables, seconds, verified = row
+    number, kind, published_at, token, found, seconds, verified = row
+    tables, left_out = tables_from_json(address, _loaded(found))
     return Epoch(
         number=number,
         kind=kind,
         published_at=datetime.fromisoformat(published_at),
         token=Token(**_loaded(token)),
-        tables=tables_from_json(address, _loaded(tables)),
+        tables=tables,
         seconds=seconds,
         verified=None if verified is None else bool(verified),
+        left_out=left_out,
     )
 
 

@@ -2,14 +2,16 @@
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakehouse.epoch import DataFile, Epoch, TableState
-from lakehouse.layout import RUN_ROWS, SEAL_ROWS, write_run
+from lakehouse.extract.sorting import sort_run, sorted_runs
+from lakehouse.layout import RUN_BYTES, RUN_ROWS, SEAL_BYTES, SEAL_ROWS, write_run
 from lakehouse.source import TableSource
 from lakehouse.storage import Storage
 
@@ -30,7 +32,7 @@ class TableWriter:
     def add_run(self, rows: pa.Table) -> None:
         """At most RUN_ROWS rows, in the table's order."""
         settled, under_way = self._split(rows)
-        if settled.num_rows < SEAL_ROWS:
+        if not _fills_a_file(settled):
             settled, under_way = rows.slice(0, 0), rows
         file = self._write(settled, sealed=True) if settled.num_rows else None
         with self._lock:
@@ -40,22 +42,21 @@ class TableWriter:
     def add_rows(self, rows: pa.Table) -> None:
         """Any number, in any order."""
         settled, under_way = self._split(rows)
-        if settled.num_rows < SEAL_ROWS:
+        if not _fills_a_file(settled):
             settled, under_way = rows.slice(0, 0), rows
-        settled = self._sorted(settled)
-        for begin in range(0, settled.num_rows, RUN_ROWS):
-            self.files.append(self._write(settled.slice(begin, RUN_ROWS), sealed=True))
+        for run in sorted_runs(settled, self.table.order_by, RUN_ROWS, RUN_BYTES):
+            self.files.append(self._write(run, sealed=True))
         self._open += [under_way] if under_way.num_rows else []
 
     def finish(self, kept: Sequence[DataFile] = ()) -> tuple[DataFile, ...]:
         """Write the open file, if there is anything for it or no other file. All files of the table now:
         `kept`, which has no open file if there is anything for one, and the new ones."""
         rows = pa.concat_tables([*self._open, self.table.arrow_schema.empty_table()])
-        if rows.num_rows >= SEAL_ROWS and self.table.layout.settled is None:
+        if _fills_a_file(rows) and self.table.layout.settled is None:
             self._open.clear()
             self.add_rows(rows)
         elif rows.num_rows or not (kept or self.files):
-            self.files.append(self._write(self._sorted(rows), sealed=False))
+            self.files.append(self._write(sort_run(rows, self.table.order_by), sealed=False))
         return (*kept, *self.files)
 
     def _split(self, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -64,13 +65,15 @@ class TableWriter:
         settled = self.table.layout.settled(rows)
         return rows.filter(settled), rows.filter(pc.invert(settled))
 
-    def _sorted(self, rows: pa.Table) -> pa.Table:
-        return rows.sort_by([(name, "ascending") for name in self.table.order_by])
-
     def _write(self, rows: pa.Table, *, sealed: bool) -> DataFile:
         return write_run(
             self.storage, self.stem, self.table.columns, self.schema, self.table.order_by, rows, sealed=sealed
         )
+
+
+def _fills_a_file(rows: pa.Table) -> bool:
+    """Whether the rows are enough for a sealed file of their own."""
+    return bool(rows.num_rows >= SEAL_ROWS or rows.nbytes >= SEAL_BYTES)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,10 +91,15 @@ class Sink(ABC):
     def before(self, table: str) -> TableState | None:
         return self.previous.tables.get(table) if self.previous else None
 
+    @contextmanager
+    def taking(self, table: TableSource) -> Iterator[None]:
+        """While a table is read and written."""
+        yield
+
     def put(self, table: TableSource, files: tuple[DataFile, ...], changed: int = 0, gone: int = 0) -> None:
         """The table's files in this epoch; its Iceberg metadata is not there yet."""
         self.tables[table.name] = TableState(
-            table.qualified, table.relation, table.shape, files, 0, "", changed, gone
+            table.qualified, table.relation, table.shape, files, 0, "", changed, gone, table.without
         )
 
     def keep(self, name: str) -> None:

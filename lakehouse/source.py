@@ -27,7 +27,7 @@ from ridelake.errors import BadInput, CannotConnect, UsageError
 class TableSource:
     """One table. `qualified`: schema and name as SQL writes them. `tracked_since`: the transaction from which
     on every change is stamped; None if it is not tracked, or if its triggers are not what they should be;
-    `watched` is another one once they have been altered."""
+    `watched` is another one once they have been altered. `without`: columns that are left out of the lake."""
 
     schema: str
     name: str
@@ -38,6 +38,7 @@ class TableSource:
     tracked_since: int | None
     watched: str
     layout: Layout
+    without: tuple[str, ...] = ()
 
     @property
     def identifier(self) -> Identifier:
@@ -90,9 +91,12 @@ def store_tables() -> list[str]:
     return [f"ridelake.{name}" for name in STORE_TABLES]
 
 
-def read_sources(connection: Connection[TupleRow], tables: Sequence[str]) -> list[TableSource]:
-    """Describe the tables (names as SQL writes them). Raises BadInput for one that is not there, that has
-    no primary key, a column of a type the lake has no exact form of, or another's name."""
+def read_sources(
+    connection: Connection[TupleRow], tables: Sequence[str], without: Sequence[str] = ()
+) -> list[TableSource]:
+    """Describe the tables. `without`: columns to leave out, as TABLE.COLUMN; those that do not exist are
+    ignored. Names are written as in SQL. Raises BadInput for a table that does not exist or has no primary
+    key, for a type that the lake cannot hold, and for two tables of one name."""
     with refusing_bad_names():
         found = connection.execute(_statement("sources.sql"), {"tables": list(tables)}).fetchall()
     for name, relation, _, _, _, is_table, key in found:
@@ -106,7 +110,8 @@ def read_sources(connection: Connection[TupleRow], tables: Sequence[str]) -> lis
         if not key:
             raise BadInput(f"{name} has no primary key, by which its rows are told apart: add one")
     relations = list(dict.fromkeys(row[1] for row in found))
-    columns = read_columns(connection, relations)
+    left_out = {(relation, column) for _, relation, column, _ in named_columns(connection, without)}
+    columns = read_columns(connection, relations, left_out)
     tracked = dict[int, tuple[int | None, str]]()
     if has_tracking(connection):
         rows = connection.execute(_statement("tracked.sql"), {"relations": relations}).fetchall()
@@ -115,12 +120,45 @@ def read_sources(connection: Connection[TupleRow], tables: Sequence[str]) -> lis
     for _, relation, schema, name, qualified, _, key in found:
         layout = STORE_TABLES.get(name, UNKNOWN) if schema == "ridelake" else UNKNOWN
         since, watched = tracked.get(relation, (None, ""))
+        missing = tuple(sorted(column for of, column in left_out if of == relation))
         by_relation[relation] = TableSource(
-            schema, name, qualified, relation, tuple(columns[relation]), tuple(key), since, watched, layout
-        )
+            schema, name, qualified, relation, tuple(columns[relation]), tuple(key), since, watched, layout,
+            missing,
+        )  # fmt: skip
     sources = list(by_relation.values())
     _refuse_one_name_for_two(sources)
     return sources
+
+
+def named_columns(connection: Connection[TupleRow], names: Sequence[str]) -> list[tuple[str, int, str, bool]]:
+    """Name, the table's oid, the column and whether it is in the primary key, of each TABLE.COLUMN that
+    exists. Raises BadInput for a name that cannot be a column's."""
+    if not names:
+        return []
+    try:
+        return connection.execute(_statement("named_columns.sql"), {"names": list(names)}).fetchall()
+    except (errors.InvalidParameterValue, errors.InvalidName) as error:
+        raise BadInput(
+            f"--without-column takes TABLE.COLUMN as SQL writes it, for example sales.orders.note "
+            f"({error.diag.message_primary})"
+        ) from error
+
+
+def refuse_bad_exclusions(
+    connection: Connection[TupleRow], names: Sequence[str], sources: Sequence[TableSource]
+) -> None:
+    """Raises BadInput for a column of --without-column that does not exist, is of a table that is not part of
+    the lake, or is in the primary key."""
+    found = {name: (relation, in_key) for name, relation, _, in_key in named_columns(connection, names)}
+    relations = {source.relation for source in sources}
+    for name in names:
+        relation, in_key = found.get(name, (None, False))
+        if relation is None:
+            raise BadInput(f"cannot leave out {name}: there is no such column; write TABLE.COLUMN")
+        if relation not in relations:
+            raise BadInput(f"cannot leave out {name}: its table is not in the lake; add it with --table")
+        if in_key:
+            raise BadInput(f"cannot leave out {name}: it is part of the primary key")
 
 
 def _refuse_one_name_for_two(sources: Sequence[TableSource]) -> None:

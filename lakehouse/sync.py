@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from lakehouse.catalog import Lake
+from lakehouse.columns import TableNotTaken
 from lakehouse.epoch import Epoch
 from lakehouse.maintain import maintain
 from lakehouse.pointers import LostRace
@@ -24,20 +25,23 @@ MAINTAIN_EVERY_EPOCHS = 50
 @dataclass(frozen=True, slots=True)
 class Synced:
     """One turn. `is_new`: something had changed. `lag_seconds`: how old what is published was when it was
-    seen, at most. `trouble`: why there is no epoch this time; the next turn tries again."""
+    seen, at most. `trouble`: why there is no epoch this time; the next turn tries again. `compared`: the rows
+    were compared with Postgres."""
 
     epoch: Epoch | None
     is_new: bool
     seconds: float
     lag_seconds: float | None
     trouble: str | None = None
+    compared: bool = False
 
     def line(self) -> str:
         if self.trouble is not None:
             return self.trouble
         assert self.epoch is not None
         if not self.is_new:
-            return f"epoch {self.epoch.number} is still equal to Postgres: nothing has changed"
+            compared = ", compared row by row" if self.compared else ""
+            return f"epoch {self.epoch.number} is still equal to Postgres{compared}: nothing has changed"
         return (
             f"epoch {self.epoch.number}: {self.epoch.changed:,} rows changed, {self.epoch.gone:,} gone; "
             f"{self.epoch.rows:,} rows in {len(self.epoch.files)} files, {self.seconds:.2f} s, "
@@ -57,30 +61,45 @@ class Synced:
         return report
 
 
-def sync_once(store: Store, lake: Lake, *, tables: Sequence[str] = (), verify: bool = False) -> Synced:
+def sync_once(
+    store: Store,
+    lake: Lake,
+    *,
+    tables: Sequence[str] = (),
+    verify: bool = False,
+    without: Sequence[str] = (),
+) -> Synced:
     """Raises as `take_changes` does."""
     started = time.perf_counter()
-    taken = take_changes(store, lake, tables=tables, verify=verify)
+    taken = take_changes(store, lake, tables=tables, verify=verify, without=without)
     seen = datetime.fromisoformat(taken.epoch.token.taken_at)
     lag = (datetime.now(UTC) - seen).total_seconds() if taken.is_new else 0.0
-    return Synced(taken.epoch, taken.is_new, time.perf_counter() - started, round(lag, 4))
+    seconds = time.perf_counter() - started
+    return Synced(taken.epoch, taken.is_new, seconds, round(lag, 4), compared=verify)
 
 
 def synced_every(
-    seconds: float, store: Store, lake: Lake, *, tables: Sequence[str] = (), verify: bool = False
+    seconds: float,
+    store: Store,
+    lake: Lake,
+    *,
+    tables: Sequence[str] = (),
+    verify: bool = False,
+    without: Sequence[str] = (),
 ) -> Iterator[Synced]:
-    """Without end. A lost race or a server that is away is a turn without an epoch. What no waiting mends (a
+    """Without end. A lost race, a server that is away or a value that no table can be taken with is a turn
+    without an epoch. What no waiting mends (a
     standby, another server's history, a folder that cannot be written) is raised, as by `take_changes`."""
     new_epochs = 0
     while True:
         due = time.monotonic() + seconds
         started = time.perf_counter()
         try:
-            synced = sync_once(store, lake, tables=tables, verify=verify)
+            synced = sync_once(store, lake, tables=tables, verify=verify, without=without)
         except LostRace:
             trouble = "another process published an epoch first"
             synced = Synced(None, False, time.perf_counter() - started, None, trouble + _again(seconds))
-        except CannotConnect as error:
+        except (CannotConnect, TableNotTaken) as error:
             trouble = str(error).replace(", run it again", "")
             synced = Synced(None, False, time.perf_counter() - started, None, trouble + _again(seconds))
         yield synced

@@ -19,16 +19,18 @@ from dataclasses import dataclass
 import psycopg
 
 from lakehouse.catalog import Lake
-from lakehouse.difference import difference, since
+from lakehouse.columns import TableNotTaken
+from lakehouse.difference import Difference, difference, since
 from lakehouse.draft import drafting
-from lakehouse.epoch import Epoch, Kind, Token
-from lakehouse.extract import export
+from lakehouse.epoch import Epoch, Kind, TableState, Token
+from lakehouse.extract import export, naming_the_row
 from lakehouse.faults import refusing_a_bad_lake
 from lakehouse.moment import Moment, moment_of, wait_until_flushed
 from lakehouse.sink import Sink
 from lakehouse.source import (
     TableSource,
     cleared_before,
+    refuse_bad_exclusions,
     refusing_bad_names,
     store_tables,
 )
@@ -60,13 +62,18 @@ def take_snapshot(
     *,
     tables: Sequence[str] = (),
     verify: bool = False,
+    without: Sequence[str] = (),
 ) -> Epoch:
     """Publish all rows of all tables, as they are now. `on_rows` is told of rows as they are read.
 
-    `tables`: names of further tables, which join the lake. Raises LostRace if another epoch is published
-    meanwhile, ProofFailed if the files are not what Postgres has, UsageError if the lake cannot be written
+    `tables`: names of further tables, which join the lake. `without`: columns that are left out from now on,
+    as TABLE.COLUMN. A table with a value that the lake cannot hold is left out of the epoch
+    (`Epoch.left_out`), unless it is one of the ride store's.
+
+    Raises TableNotTaken if no table could be taken, LostRace if another epoch is published meanwhile,
+    ProofFailed if the files are not what Postgres has, UsageError if the lake cannot be written
     or the server is a standby, CannotConnect if the server goes away. Nothing of it is visible then."""
-    return _take(store, lake, "full", tables, verify, on_rows).epoch
+    return _take(store, lake, "full", tables, verify, on_rows, without).epoch
 
 
 def take_changes(
@@ -76,11 +83,12 @@ def take_changes(
     *,
     tables: Sequence[str] = (),
     verify: bool = False,
+    without: Sequence[str] = (),
 ) -> Taken:
     """Publish what has changed since the newest epoch; a table of which that cannot be told is taken whole.
 
     Raises as `take_snapshot` does, and UsageError if the server's history is not the newest epoch's."""
-    return _take(store, lake, "changes", tables, verify, on_rows)
+    return _take(store, lake, "changes", tables, verify, on_rows, without)
 
 
 def _take(
@@ -90,6 +98,7 @@ def _take(
     more: Sequence[str],
     verify: bool,
     on_rows: Callable[[int], None],
+    without: Sequence[str],
 ) -> Taken:
     started = time.perf_counter()
     try:
@@ -98,19 +107,21 @@ def _take(
             drafting(lake) as draft,
             store.connect() as connection,
         ):
-            since = draft.previous.token if draft.previous and kind == "changes" else None
+            previous = draft.previous
+            since = previous.token if previous and kind == "changes" else None
             kind = kind if since else "full"
-            with moment_of(store, connection, tables_of(draft.previous, more), since) as moment:
-                if since is not None:
-                    write_changes(moment, draft, since, on_rows)
-                    if not draft.drafts and not verify:
-                        assert draft.previous is not None
-                        return Taken(draft.previous, is_new=False)
-                else:
-                    for source in moment.sources:
-                        _write_all(moment, draft, source, on_rows)
+            left_out = [*(previous.without if previous else ()), *without]
+            with moment_of(store, connection, tables_of(previous, more), since, left_out) as moment:
+                refuse_bad_exclusions(connection, without, moment.sources)
+                write_changes(moment, draft, since, on_rows)
+                if not draft.tables and draft.left_out:
+                    raise TableNotTaken("; ".join(one.reason for one in draft.left_out.values()))
                 if verify:
-                    verify_at_token(connection, lake.address, moment.sources, draft.tables)
+                    taken = [source for source in moment.sources if source.name in draft.tables]
+                    verify_at_token(connection, lake.address, taken, draft.tables)
+                if previous and since and not draft.has_changes:
+                    verified = verify and not previous.verified
+                    return Taken(lake.record_verified(previous) if verified else previous, is_new=False)
             wait_until_flushed(connection, moment.token.lsn)
             draft.stage(moment.token)
             epoch = draft.publish(kind, moment.token, time.perf_counter() - started, verify or None)
@@ -124,35 +135,42 @@ def _take(
 
 def tables_of(epoch: Epoch | None, more: Sequence[str]) -> list[str]:
     """Those of the newest epoch and `more`; of a new lake, `more` alone, or the store's."""
-    known = [table.source for table in epoch.tables.values()] if epoch else []
+    known = epoch.sources if epoch else []
     return [*known, *more] or store_tables()
 
 
 def write_changes(
     moment: Moment,
     sink: Sink,
-    old: Token,
+    old: Token | None,
     on_rows: Callable[[int], None] = ignore_rows,
 ) -> None:
-    """What has changed since `old`, as of the moment; all rows where that cannot be told."""
+    """What has changed since `old`, as of the moment; all rows where it is not known, or if `old` is None."""
     connection = moment.connection
-    tombstones = since(connection, old) if has_tracking(connection) else {}
+    tombstones = since(connection, old) if old and has_tracking(connection) else {}
     cleared = cleared_before(connection)
     for source in moment.sources:
         state = sink.before(source.name)
-        if state is None or not source.can_be_taken_by_changes_since(old, state, cleared):
-            _write_all(moment, sink, source, on_rows)
-            continue
-        found = difference(connection, source, tombstones)
-        if not found:
-            sink.keep(source.name)
-            continue
-        writer = sink.writer(source)
-        swapped = swap(sink.reading, state.files, source, found)
-        writer.add_rows(swapped.rows)
-        files = writer.finish(swapped.kept)
-        sink.put(source, files, found.changed.num_rows, found.gone.num_rows)
-        on_rows(found.changed.num_rows)
+        by_changes = old and source.can_be_taken_by_changes_since(old, state, cleared)
+        with sink.taking(source), naming_the_row(connection, source):
+            if state and by_changes:
+                _write_difference(sink, source, state, difference(connection, source, tombstones), on_rows)
+            else:
+                _write_all(moment, sink, source, on_rows)
+
+
+def _write_difference(
+    sink: Sink, source: TableSource, state: TableState, found: Difference, on_rows: Callable[[int], None]
+) -> None:
+    if not found:
+        sink.keep(source.name)
+        return
+    writer = sink.writer(source)
+    swapped = swap(sink.reading, state.files, source, found)
+    writer.add_rows(swapped.rows)
+    files = writer.finish(swapped.kept)
+    sink.put(source, files, found.changed.num_rows, found.gone.num_rows)
+    on_rows(found.changed.num_rows)
 
 
 def _write_all(moment: Moment, sink: Sink, source: TableSource, on_rows: Callable[[int], None]) -> None:

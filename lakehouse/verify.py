@@ -100,7 +100,7 @@ def _verify(store: Store, lake: Lake, newest: Epoch) -> Verified:
         store.connect() as connection,
     ):
         names = [state.source for state in newest.tables.values()]
-        with moment_of(store, connection, names, since=newest.token) as moment:
+        with moment_of(store, connection, names, newest.token, newest.without) as moment:
             sources = moment.sources
             _refuse_untracked(connection, newest, sources)
             tombstones = since(connection, newest.token)

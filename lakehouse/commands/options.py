@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ridelake.errors import RidelakeError
+
 if TYPE_CHECKING:
     from lakehouse.catalog import Lake
+    from lakehouse.epoch import Epoch
     from oltp.store import Store
     from ridelake.settings import Settings
 
@@ -18,9 +21,22 @@ table_option = click.option(
     metavar="SCHEMA.NAME",
     help="A table of your own joins the lake; a new lake is then of such tables alone.",
 )
+without_option = click.option(
+    "--without-column",
+    "without",
+    multiple=True,
+    metavar="TABLE.COLUMN",
+    help="Leave the column out of the lake, from now on. Repeat it for several.",
+)
 verify_option = click.option(
     "--verify", is_flag=True, help="Compare with Postgres, row by row at the same moment, before publishing."
 )
+
+
+def refuse_missing_tables(epoch: "Epoch") -> None:
+    """The epoch is published. Raises RidelakeError with a sentence for each table that it lacks."""
+    if missing := epoch.missing():
+        raise RidelakeError("; ".join(missing))
 
 
 @contextmanager

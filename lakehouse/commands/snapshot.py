@@ -2,7 +2,13 @@
 
 import click
 
-from lakehouse.commands.options import store_and_lake, table_option, verify_option
+from lakehouse.commands.options import (
+    refuse_missing_tables,
+    store_and_lake,
+    table_option,
+    verify_option,
+    without_option,
+)
 from ridelake.progress import progress, seconds_in_all
 from ridelake.screen import note, say, say_json
 from ridelake.settings import Settings
@@ -10,10 +16,13 @@ from ridelake.settings import Settings
 
 @click.command()
 @table_option
+@without_option
 @verify_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
-def snapshot(settings: Settings, tables: tuple[str, ...], verify: bool, as_json: bool) -> None:
+def snapshot(
+    settings: Settings, tables: tuple[str, ...], without: tuple[str, ...], verify: bool, as_json: bool
+) -> None:
     """Publish all rows of all tables, as they are at one moment, as the next epoch."""
     from lakehouse.take import estimate_rows, tables_of, take_snapshot
     from lakehouse.tracking import renew
@@ -23,8 +32,8 @@ def snapshot(settings: Settings, tables: tuple[str, ...], verify: bool, as_json:
         for remark in renew(store, names):
             note(remark)
         with progress("snapshot", estimate_rows(store, names)) as bar:
-            epoch = take_snapshot(store, lake, bar.advance, tables=tables, verify=verify)
-    if "ridelake.rides" in names and not epoch.tables["rides"].rows:
+            epoch = take_snapshot(store, lake, bar.advance, tables=tables, verify=verify, without=without)
+    if "rides" in epoch.tables and "ridelake.rides" in names and not epoch.tables["rides"].rows:
         note("the ride store has no rides: run `ridelake seed`")
     if as_json:
         say_json(epoch.report())
@@ -35,3 +44,4 @@ def snapshot(settings: Settings, tables: tuple[str, ...], verify: bool, as_json:
             f"{epoch.bytes / 1e6:,.1f} MB, {seconds}: {speed:,.0f} rows/s"
             + (", equal to Postgres" if epoch.verified else "")
         )
+    refuse_missing_tables(epoch)

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lakehouse.commands.options import store_and_lake, table_option, verify_option
+from lakehouse.commands.options import (
+    refuse_missing_tables,
+    store_and_lake,
+    table_option,
+    verify_option,
+    without_option,
+)
 from ridelake.progress import progress
 from ridelake.screen import note, say, say_json
 from ridelake.settings import Settings
@@ -28,11 +34,18 @@ def _number(context: click.Context, parameter: click.Parameter, seconds: float) 
     metavar="SECONDS", help="Begin an epoch that often, until Ctrl-C [1].",
 )  # fmt: skip
 @table_option
+@without_option
 @verify_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document for each epoch, one a line.")
 @click.pass_obj
 def sync(
-    settings: Settings, once: bool, every_seconds: float, tables: tuple[str, ...], verify: bool, as_json: bool
+    settings: Settings,
+    once: bool,
+    every_seconds: float,
+    tables: tuple[str, ...],
+    without: tuple[str, ...],
+    verify: bool,
+    as_json: bool,
 ) -> None:
     """Publish what has changed since the newest epoch, again and again.
 
@@ -50,13 +63,17 @@ def sync(
             note(remark)
         if once:
             with progress("sync"):
-                synced = sync_once(store, lake, tables=tables, verify=verify)
+                synced = sync_once(store, lake, tables=tables, verify=verify, without=without)
             say_json(synced.report()) if as_json else say(synced.line())
+            assert synced.epoch is not None
+            refuse_missing_tables(synced.epoch)
             return
         ticker = Ticker(as_json)
         note(f"an epoch every {every_seconds:g} s into {settings.lake.root}; Ctrl-C ends it")
         try:
-            for synced in synced_every(every_seconds, store, lake, tables=tables, verify=verify):
+            for synced in synced_every(
+                every_seconds, store, lake, tables=tables, verify=verify, without=without
+            ):
                 ticker.tell(synced)
         finally:
             ticker.close()
@@ -64,12 +81,13 @@ def sync(
 
 class Ticker:
     """One line that rewrites itself on a terminal; elsewhere a line an epoch, as text or JSON. Trouble that
-    lasts is told once."""
+    lasts, or a table that stays out of the epochs, is reported once."""
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
         self._terminal = sys.stdout.isatty() and not as_json
         self._trouble: str | None = None
+        self._missing: frozenset[str] = frozenset()
 
     def tell(self, synced: "Synced") -> None:
         known, self._trouble = self._trouble, synced.trouble
@@ -82,6 +100,15 @@ class Ticker:
             sys.stdout.flush()
         elif synced.is_new or synced.trouble:
             say_json(synced.report(), one_line=True) if self._as_json else say(synced.line())
+        self._report_missing(synced)
+
+    def _report_missing(self, synced: "Synced") -> None:
+        if synced.epoch is None:
+            return
+        known, self._missing = self._missing, frozenset(synced.epoch.left_out)
+        if self._missing != known:
+            for line in synced.epoch.missing():
+                note(f"\n{line}" if self._terminal else line)
 
     def close(self) -> None:
         if self._terminal:

@@ -110,10 +110,7 @@ class Postgres:
     def _type(self, column: psycopg.Column) -> pa.DataType | None:
         """The exact Arrow type; None for a numeric without precision."""
         if column.type_code not in self._names:
-            found = self._connection.execute(
-                "SELECT CASE typtype WHEN 'e' THEN 'text' ELSE typname END FROM pg_type WHERE oid = %s",
-                (column.type_code,),
-            ).fetchone()
+            found = self._connection.execute(_statement("type_name.sql"), (column.type_code,)).fetchone()
             self._names[column.type_code] = found[0] if found else "unknown"
         name = self._names[column.type_code]
         if name == "numeric" and column.precision is None:
@@ -135,13 +132,13 @@ def opened(settings: Settings, epoch: Epoch | None) -> Iterator[Postgres]:
     with open_existing_store(settings, rides=ours) as store, closing(store.connect()) as connection:
         if epoch is not None:  # the tables go by the same names as in the lake
             relations = [table.relation for table in epoch.tables.values()]
-            connection.execute(_search_path_query(), (relations,))
+            connection.execute(_statement("search_path.sql"), (relations,))
         pa.array([])  # looks for pandas, and imports it if it is there: before an answer is timed, then
         yield Postgres(store, connection)
 
 
-def _search_path_query() -> bytes:
-    return files("lakehouse").joinpath("engines", "search_path.sql").read_bytes()
+def _statement(name: str) -> bytes:
+    return files("lakehouse").joinpath("engines", name).read_bytes()
 
 
 def _array(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:

@@ -7,19 +7,21 @@
 The server does not sort: it sends rows as they lie in its heap, and each run is sorted here.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from importlib.resources import files
 
 import psycopg
 import pyarrow as pa
 from psycopg import Connection, IsolationLevel
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
-from psycopg.sql import SQL, Composed, Literal
+from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from lakehouse.columns import Column
+from lakehouse.columns import Column, ValueNotHeld
+from lakehouse.epoch import quoted
 from lakehouse.extract.decode import Decoder
-from lakehouse.extract.query import copy_query, copy_table, lock_table, split_pages
+from lakehouse.extract.query import copy_query, copy_table, lock_table, name_of, split_pages
 from lakehouse.extract.receive import receive_by_libpq
 from lakehouse.extract.workers import Reading, Run, run_workers
 from lakehouse.layout import RUN_ROWS
@@ -27,7 +29,7 @@ from lakehouse.source import TableSource
 from oltp.store import Store, transaction
 from ridelake.errors import RidelakeError
 
-__all__ = ["RUN_ROWS", "export", "export_snapshot", "fetch"]
+__all__ = ["RUN_ROWS", "export", "export_snapshot", "fetch", "naming_the_row"]
 
 
 def export(
@@ -64,9 +66,41 @@ def fetch(connection: Connection[TupleRow], query: Composed, columns: Sequence[C
 
     Raises psycopg.Error, or RidelakeError."""
     decoder = Decoder(columns)
+    batches: list[pa.RecordBatch] = []
+    failure: ValueNotHeld | None = None
     with closing(receive_by_libpq(connection, copy_query(query, columns))) as chunks:
-        batches = [decoder.decode(chunk.buffer, chunk.begins, chunk.ends) for chunk in chunks]
+        for chunk in chunks:
+            try:
+                batches.append(decoder.decode(chunk.buffer, chunk.begins, chunk.ends))
+            except ValueNotHeld as error:  # read to the end: to cancel the COPY would end the transaction
+                failure = failure or error
+                batches.clear()
+    if failure is not None:
+        raise failure
     return pa.Table.from_batches(batches, decoder.schema).combine_chunks()
+
+
+@contextmanager
+def naming_the_row(connection: Connection[TupleRow], table: TableSource) -> Iterator[None]:
+    """Raise ValueNotHeld with the table and the key of a row that has the value. `connection` is in the
+    transaction of the moment that is read."""
+    try:
+        yield
+    except ValueNotHeld as error:
+        if connection.info.transaction_status != TransactionStatus.INTRANS:
+            raise
+        template = SQL(files("lakehouse.extract").joinpath("row_not_held.sql").read_text())
+        found = connection.execute(
+            template.format(
+                key=SQL(", ").join(SQL("{}::text").format(Identifier(name)) for name in table.key),
+                table=name_of(table),
+                column=Identifier(error.column),
+            )
+        ).fetchone()
+        key = ", ".join(f"{name} {value}" for name, value in zip(table.key, found or (), strict=False))
+        raise ValueNotHeld(
+            f"{table.qualified}.{quoted(error.column)}", error.what, f" in the row with {key}" if key else ""
+        ) from error
 
 
 def _readings(

@@ -17,14 +17,18 @@ from itertools import takewhile
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from lakehouse.columns import Column
+from lakehouse.columns import Column, ValueNotHeld
 from lakehouse.extract.framing import Bytes, Numbers
 from lakehouse.extract.values import FIXED, Mask, field, spans
 from ridelake.errors import RidelakeError
 
 # How far behind the last row a buffer must still be readable: a row of 1,600 uuids, all of them null.
 SLACK_BYTES = 1 << 15
+
+# What numeric(p, s) can be that no decimal can.
+NOT_NUMBERS = (b"NaN", b"Infinity", b"-Infinity")
 
 
 class Decoder:
@@ -77,11 +81,20 @@ class Decoder:
 def _varying(column: Column, buffer: Bytes, at: Numbers, sizes: Numbers) -> pa.Array:
     nulls: Mask = sizes < 0
     if column.pg_type not in FIXED:
-        return spans(buffer, at, sizes, nulls).cast(column.arrow_type)
+        return _cast(column, spans(buffer, at, sizes, nulls))
     width, decoder = FIXED[column.pg_type]
     if not ((sizes == width) | nulls).all():
         raise RidelakeError(f"COPY sent column {column.name} in another width than {column.pg_type} has")
     return decoder(column, _stretches(buffer, at, width), 0, nulls)
+
+
+def _cast(column: Column, values: pa.Array) -> pa.Array:
+    try:
+        return values.cast(column.arrow_type)
+    except pa.ArrowInvalid:
+        if pc.any(pc.is_in(values, pa.array(NOT_NUMBERS, pa.binary()))).as_py():
+            raise ValueNotHeld(column.name, "NaN") from None
+        raise
 
 
 def _torn() -> RidelakeError:

@@ -23,7 +23,7 @@ from psycopg.sql import Composed
 
 from lakehouse.extract.answer import PREAMBLE_BYTES, SIGNATURE, TRAILER, Answer, torn
 from lakehouse.extract.decode import SLACK_BYTES
-from lakehouse.extract.framing import Bytes, Numbers
+from lakehouse.extract.framing import HEADER_BYTES, Bytes, Numbers
 from ridelake.errors import RidelakeError
 
 BUFFER_BYTES = 4 * 1024 * 1024
@@ -85,13 +85,20 @@ def _chunks(server: socket.socket) -> Iterator[Chunk]:
         if not is_open and not answer.ended:
             raise RidelakeError("the server went away in the middle of a COPY: run it again")
         rest = used - stop
-        following = new_buffer(max(BUFFER_BYTES, 2 * rest))  # a message may be longer than a buffer
+        following = new_buffer(max(BUFFER_BYTES, message_bytes(buffer[stop:used])))
         following[:rest] = buffer[stop:used]
         if len(begins):
             yield Chunk(buffer, begins, ends)
         buffer, used = following, rest
     if not answer.complete:
         raise torn()
+
+
+def message_bytes(begin: Bytes) -> int:
+    """How long the message is that begins so; up to 1 GiB. 0 if its header is not complete."""
+    if len(begin) < HEADER_BYTES:
+        return 0
+    return 1 + int.from_bytes(begin[1:HEADER_BYTES].tobytes(), "big")
 
 
 def _fill(server: socket.socket, buffer: Bytes, used: int, room: int) -> tuple[int, bool]:

@@ -5,7 +5,7 @@ The order of Postgres' ORDER BY: ascending, nulls last. Where the columns are wh
 sorted by columns; and rows that already lie in order, as those of most tables do, stay where they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,40 @@ def sort_run(run: pa.Table, order_by: Sequence[str]) -> pa.Table:
     else:
         order = pa.array(np.argsort(key))
     return run.take(order).combine_chunks()
+
+
+def sorted_runs(rows: pa.Table, order_by: Sequence[str], rows_max: int, bytes_max: int) -> Iterator[pa.Table]:
+    """Any number of rows in the order of `order_by`, in runs of at most `rows_max` rows and, unless one row
+    is larger, `bytes_max` bytes of text and binary values."""
+    if rows.nbytes <= bytes_max:
+        run = sort_run(rows, order_by)
+        yield from (run.slice(begin, rows_max) for begin in range(0, len(run), rows_max))
+        return
+    keys = [(name, "ascending", "at_end") for name in order_by]
+    order = pc.sort_indices(rows.select(order_by), keys).to_numpy()
+    wide = rows.cast(_with_large_values(rows.schema)).combine_chunks()  # else `take` ends at 2 GiB
+    sizes = np.cumsum(_value_bytes(wide)[order])
+    begin = 0
+    while begin < len(order):
+        before = int(sizes[begin - 1]) if begin else 0
+        end = int(np.searchsorted(sizes, before + bytes_max, "right"))
+        end = min(max(end, begin + 1), begin + rows_max)
+        yield wide.take(pa.array(order[begin:end])).cast(rows.schema)
+        begin = end
+
+
+def _with_large_values(schema: pa.Schema) -> pa.Schema:
+    large = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
+    return pa.schema([field.with_type(large.get(field.type, field.type)) for field in schema])
+
+
+def _value_bytes(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """How many bytes of text and binary values each row has."""
+    sizes = np.zeros(len(rows), np.int64)
+    for column in rows.columns:
+        if pa.types.is_large_string(column.type) or pa.types.is_large_binary(column.type):
+            sizes += pc.fill_null(pc.binary_length(column), 0).to_numpy()
+    return sizes
 
 
 def _packed(columns: Sequence[pa.ChunkedArray]) -> npt.NDArray[np.int64] | None:

@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from lakehouse.columns import Column
+from lakehouse.columns import Column, ValueNotHeld
 from lakehouse.extract.framing import Bytes, Numbers
-from ridelake.errors import BadInput
 
 Mask = npt.NDArray[np.bool_]
 Stretches = npt.NDArray[np.void]
@@ -102,9 +101,9 @@ def _shifted(
         numbers[nulls] = 0
     limits = np.iinfo(numbers.dtype)
     if len(numbers) and (numbers.min() == limits.min or numbers.max() > limits.max - shift):
-        raise BadInput(
-            f"column {column.name} holds 'infinity' or a time too far away for the lake: "
-            "set it to null or to a real time, then run it again"
+        infinite = numbers.min() == limits.min or numbers.max() == limits.max
+        raise ValueNotHeld(
+            column.name, "infinity" if infinite else "a time after the last that Arrow can hold"
         )
     numbers += numbers.dtype.type(shift)
     return numbers

@@ -22,6 +22,7 @@ from lakehouse.extract.channel import Channel, Closed
 from lakehouse.extract.decode import Decoder
 from lakehouse.extract.receive import Chunk, is_plain, receive_by_libpq, receive_raw, socket_of
 from lakehouse.extract.sorting import sort_run
+from lakehouse.layout import RUN_BYTES
 from lakehouse.source import TableSource
 
 CHUNKS_WAITING = 4
@@ -131,23 +132,27 @@ def _receive(reading: Reading, server: socket.socket | None, chunks: Channel[Chu
 
 def _decode(run: Run, chunks: Channel[Chunk], runs: Channel[pa.Table]) -> None:
     decoder = Decoder(run.table.columns)
-    for table in _runs(decoder, chunks, run.rows_max):
+    for table in _runs(decoder, chunks, run.rows_max, RUN_BYTES):
         runs.put(table)
     runs.finish()
 
 
-def _runs(decoder: Decoder, chunks: Channel[Chunk], rows_max: int) -> Iterator[pa.Table]:
+def _runs(decoder: Decoder, chunks: Channel[Chunk], rows_max: int, bytes_max: int) -> Iterator[pa.Table]:
     waiting: list[pa.RecordBatch] = []
-    rows = 0
+    rows = size = 0
     for chunk in chunks:
         batch = decoder.decode(chunk.buffer, chunk.begins, chunk.ends)
         while rows + len(batch) >= rows_max:
             taken = rows_max - rows
             yield pa.Table.from_batches([*waiting, batch.slice(0, taken)], decoder.schema)
-            batch, waiting, rows = batch.slice(taken), [], 0
+            batch, waiting, rows, size = batch.slice(taken), [], 0, 0
         if len(batch):
             waiting.append(batch)
             rows += len(batch)
+            size += batch.nbytes
+        if size >= bytes_max:
+            yield pa.Table.from_batches(waiting, decoder.schema)
+            waiting, rows, size = [], 0, 0
     if waiting:
         yield pa.Table.from_batches(waiting, decoder.schema)
 

@@ -116,10 +116,10 @@ def test_files_end_where_row_groups_end_and_lose_nothing(store: Store, tmp_path:
 def test_a_type_that_would_be_guessed_is_refused_by_name(store: Store):
     with store.connect() as connection:
         connection.execute("CREATE TABLE odd (a int, way point)")
-        with pytest.raises(BadInput, match=r"column odd.way is of type point"):
+        with pytest.raises(BadInput, match=r"column odd.way of type point"):
             columns_of(connection, "odd")
         connection.execute("ALTER TABLE odd DROP COLUMN way, ADD COLUMN n numeric")
-        with pytest.raises(BadInput, match=r"column odd.n is of type numeric"):
+        with pytest.raises(BadInput, match=r"column odd.n of type numeric"):
             columns_of(connection, "odd")
         with pytest.raises(BadInput, match="there is no table nowhere in Postgres"):
             source_of(connection, "nowhere")
@@ -138,7 +138,7 @@ def test_a_time_that_arrow_cannot_hold_is_refused(store: Store, moment: str):
         if moment == "290000-01-01":
             assert len(rows_of(connection, "late")) == 1  # Arrow's last microsecond is in the year 294247
         else:
-            with pytest.raises(BadInput, match="column at holds 'infinity'"):
+            with pytest.raises(BadInput, match="column at holds infinity"):
                 rows_of(connection, "late")
             assert connection.execute("SELECT 1").fetchone() == (1,), "the COPY was not ended"
 

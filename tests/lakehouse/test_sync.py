@@ -1,5 +1,6 @@
 """An epoch of the changes equals Postgres at its moment, whoever writes meanwhile."""
 
+import json
 import threading
 import time
 from collections import Counter
@@ -55,11 +56,13 @@ def test_nothing_changed_is_no_new_epoch(seeded_store: Store, lake: Lake):
     assert [epoch.number for epoch in read_epochs(lake.address)] == [1]
 
 
-def test_nothing_changed_and_verified_is_an_epoch_that_says_so(seeded_store: Store, lake: Lake):
+def test_nothing_changed_and_verified_is_recorded_in_the_newest_epoch(seeded_store: Store, lake: Lake):
     first = take_snapshot(seeded_store, lake)
     second = take_changes(seeded_store, lake, verify=True)
-    assert (second.is_new, second.epoch.verified, second.epoch.changed) == (True, True, 0)
-    assert second.epoch.files == first.files
+    assert (second.is_new, second.epoch.number, second.epoch.verified) == (False, first.number, True)
+    assert lake.newest() == second.epoch
+    manifest = lake.address.folder / "epochs" / "00001.json"
+    assert json.loads(manifest.read_text())["verified"] is True
 
 
 def test_the_first_epoch_of_a_lake_is_a_full_one(seeded_store: Store, lake: Lake):

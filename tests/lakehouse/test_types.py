@@ -1,0 +1,139 @@
+"""Types are identified by oid, or by schema and name. Columns that the lake cannot hold can be left out."""
+
+import pytest
+from bare_database import run
+from own_tables import asked
+
+from lakehouse.catalog import Lake
+from lakehouse.maintain import maintain
+from lakehouse.published import newest_epoch
+from lakehouse.take import take_changes, take_snapshot
+from oltp.store import Store
+from ridelake.errors import BadInput
+
+BUILT_IN = [
+    "bool",
+    "int2",
+    "int8",
+    "float4",
+    "text",
+    "name",
+    "uuid",
+    "bytea",
+    "date",
+    "timestamptz",
+    "numeric",
+]
+
+
+@pytest.mark.parametrize("kind", ["AS (first text, last text)", "AS RANGE (subtype = float8)"])
+def test_a_type_that_is_called_like_a_built_in_one_is_refused(bare: Store, lake: Lake, kind: str):
+    run(bare, "CREATE SCHEMA shop", *(f'CREATE TYPE shop."{name}" {kind}' for name in BUILT_IN))
+    columns = ", ".join(f'{name}_ shop."{name}"' for name in BUILT_IN)
+    run(bare, f"CREATE TABLE shop.person (id int PRIMARY KEY, {columns})")
+    with pytest.raises(BadInput) as refused:
+        take_changes(bare, lake, tables=["shop.person"])
+    assert all(f"column shop.person.{name}_ of type shop." in str(refused.value) for name in BUILT_IN)
+
+
+def test_an_enum_or_a_domain_may_be_called_like_a_built_in_type(bare: Store, lake: Lake):
+    run(
+        bare,
+        "CREATE SCHEMA shop",
+        *(f"""CREATE TYPE shop."{name}" AS ENUM ('z', 'a')""" for name in BUILT_IN),
+        "CREATE DOMAIN shop.money AS numeric(10, 2)",
+        "CREATE DOMAIN shop.int4 AS shop.money CHECK (VALUE > 0)",
+        "CREATE DOMAIN shop.letter AS shop.uuid",
+        f"""CREATE TABLE shop.t (id int PRIMARY KEY, price shop.int4, letter shop.letter,
+            {", ".join(f'{name}_ shop."{name}"' for name in BUILT_IN)})""",
+        f"INSERT INTO shop.t VALUES (1, 12.34, 'z', {', '.join(['$$a$$'] * len(BUILT_IN))})",
+        "INSERT INTO shop.t VALUES (2)",
+    )
+    take_changes(bare, lake, tables=["shop.t"], verify=True)
+    first, second = asked(lake, "FROM t ORDER BY id")
+    assert str(first["price"]) == "12.34"
+    assert [value for name, value in first.items() if name.endswith("_")] == ["a"] * len(BUILT_IN)
+    assert first["letter"] == "z"
+    assert set(second.values()) == {2, None}
+
+
+def test_all_columns_that_cannot_be_held_are_named_at_once_and_can_be_left_out(bare: Store, lake: Lake):
+    run(
+        bare,
+        "CREATE SCHEMA shop",
+        """CREATE TABLE shop.t (id int PRIMARY KEY, a numeric, "B b" jsonb, c int[], d interval, e text)""",
+        "INSERT INTO shop.t VALUES (1, 1, '{}', '{1}', '1 day', 'one')",
+    )
+    unheld = ["shop.t.a", 'shop.t."B b"', "shop.t.c", "shop.t.d"]
+    with pytest.raises(BadInput) as refused:
+        take_snapshot(bare, lake, tables=["shop.t"])
+    assert all(f"column {name} of type" in str(refused.value) for name in unheld)
+    take_snapshot(bare, lake, tables=["shop.t"], without=unheld, verify=True)
+    run(bare, "UPDATE shop.t SET e = 'two'", "ALTER TABLE shop.t DROP COLUMN c")
+    take_changes(bare, lake, verify=True)
+    assert asked(lake, "FROM t") == [{"id": 1, "e": "two"}]
+    assert set(newest_epoch(lake.address).without) == {"shop.t.a", 'shop.t."B b"', "shop.t.d"}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("shop.t.nothing", "no such column"), ("shop.t", "no such column"), ("shop.t.id", "the primary key"),
+        ("shop.u.v", "not in the lake"), ("shop.t.", "takes TABLE.COLUMN"), ("t", "no such column"),
+    ],
+)  # fmt: skip
+def test_a_column_that_cannot_be_left_out_is_named(bare: Store, lake: Lake, name: str, said: str):
+    run(bare, "CREATE SCHEMA shop", "CREATE TABLE shop.t (id int PRIMARY KEY, v int)")
+    run(bare, "CREATE TABLE shop.u (id int PRIMARY KEY, v int)")
+    with pytest.raises(BadInput, match=said):
+        take_snapshot(bare, lake, tables=["shop.t"], without=[name])
+
+
+NOT_HELD = {
+    "numeric(10, 2)": ("NaN", "NaN"),
+    "timestamp": ("infinity", "infinity"),
+    "date": ("-infinity", "infinity"),
+    "timestamptz": ("294276-12-31", "a time after the last"),
+}
+
+
+@pytest.mark.parametrize("type_", NOT_HELD)
+def test_a_table_with_a_value_that_cannot_be_held_is_left_out_and_comes_back(
+    bare: Store, lake: Lake, type_: str
+):
+    value, said = NOT_HELD[type_]
+    run(
+        bare,
+        "CREATE SCHEMA shop",
+        f"CREATE TABLE shop.t (a int, b int, v {type_}, PRIMARY KEY (a, b))",
+        "CREATE TABLE shop.other (id int PRIMARY KEY)",
+        "INSERT INTO shop.t SELECT n, 7 FROM generate_series(1, 5) AS n",
+        "INSERT INTO shop.other VALUES (1)",
+    )
+    take_changes(bare, lake, tables=["shop.t", "shop.other"])
+    run(bare, f"UPDATE shop.t SET v = '{value}' WHERE a = 3", "INSERT INTO shop.other VALUES (2)")
+    second = take_changes(bare, lake, verify=True).epoch
+    assert list(second.tables) == ["other"]
+    assert second.rows == 2
+    (reason,) = second.missing()
+    assert f"shop.t is not in epoch 2: column shop.t.v holds {said}" in reason
+    assert "in the row with a 3, b 7" in reason
+    assert newest_epoch(lake.address) == second
+    assert lake.catalog.list_tables("ridelake") == [("ridelake", "other")]
+    assert not take_changes(bare, lake).epoch.left_out.keys() - {"t"}
+    run(bare, "UPDATE shop.t SET v = NULL")
+    third = take_changes(bare, lake, verify=True).epoch
+    assert not third.left_out
+    assert third.tables["t"].rows == 5
+    assert len(asked(lake, "FROM t")) == 5
+    assert maintain(lake, bare, keep_epochs=2).epochs_expired
+    assert len(asked(lake, "FROM t")) == 5
+
+
+def test_if_no_table_can_be_taken_nothing_is_published(bare: Store, lake: Lake):
+    run(bare, "CREATE TABLE t (id int PRIMARY KEY, v numeric(5, 1))", "INSERT INTO t VALUES (1, 'NaN')")
+    with pytest.raises(BadInput, match=r"column public\.t\.v holds NaN in the row with id 1"):
+        take_changes(bare, lake, tables=["t"])
+    assert lake.newest() is None
+    run(bare, "UPDATE t SET v = 1")
+    take_changes(bare, lake, tables=["t"], verify=True)
