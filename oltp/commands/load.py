@@ -55,27 +55,7 @@ def load(
         if file.quarantine is not None:
             note(f"rejected rows of {file.file.name}: {file.quarantine}")
     if as_json:
-        say_json(
-            {
-                "read": report.read,
-                "loaded": report.loaded,
-                "rejected": report.rejected,
-                "seconds": round(report.seconds, 3),
-                "files": [
-                    {
-                        "file": str(file.file),
-                        "kind": str(file.kind),
-                        "period": file.period or None,
-                        "read": file.read,
-                        "loaded": file.loaded,
-                        "rejected": file.rejected,
-                        "quarantine": file.quarantine,
-                        "examples": file.examples,
-                    }
-                    for file in report.files
-                ],
-            }
-        )
+        say_json(report.as_dict())
         return
     for file in report.files:
         there = file.rejected.get(Reason.ALREADY_LOADED, 0)

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import polars as pl
 from psycopg import Connection
@@ -59,6 +60,18 @@ class LoadReport:
     def rejected(self) -> dict[str, int]:
         counts = sum((Counter(file.rejected) for file in self.files), Counter[str]())
         return {str(reason): counts[reason] for reason in Reason if counts[reason]}
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "read": self.read,
+            "loaded": self.loaded,
+            "rejected": self.rejected,
+            "seconds": round(self.seconds, 3),
+            "files": [
+                asdict(file) | {"file": str(file.file), "period": file.period or None} for file in self.files
+            ],
+        }
 
 
 def load_files(
