@@ -17,8 +17,9 @@ from ridelake.errors import BadInput, UsageError
 LOCK_SECONDS_MAX = 2
 
 NO_ACCESS = (
-    "this role may not read what tracking records, so each epoch takes the tracked tables whole: as its owner "
-    "run GRANT USAGE ON SCHEMA ridelake_tracking and GRANT SELECT ON ALL TABLES IN SCHEMA ridelake_tracking"
+    "this role may not read what tracking records, so each epoch takes the tracked tables whole: as its "
+    "owner run GRANT USAGE ON SCHEMA ridelake_tracking and GRANT SELECT ON ALL TABLES IN SCHEMA "
+    "ridelake_tracking"
 )
 
 

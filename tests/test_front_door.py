@@ -252,6 +252,8 @@ def test_a_server_that_is_killed_under_a_simulation_is_one_line_and_the_audit_pa
     assert running.returncode == CannotConnect.exit_code, said
     assert "Traceback" not in said
     assert "Postgres went away" in said
+    assert re.search(r"; [\d,]+ requests were answered before that, [\d,]+ assigned", said)
+    assert "p50 0.00 ms" not in said
     assert ridelake(tmp_path, "audit").returncode == 0
 
 
