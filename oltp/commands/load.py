@@ -23,6 +23,8 @@ def load(settings: Settings, files: tuple[Path, ...], quarantine: Path | None, a
     Takes the trip records that New York's Taxi and Limousine Commission publishes (yellow, green, HVFHV;
     Parquet or CSV, also gzipped). Every row is loaded or rejected for one reason; a trip that is there
     already is not loaded again. One bad file, and none of the call is loaded.
+
+    Creates the ride store (schemas `ridelake` and `ridelake_tracking`) if the database has none.
     """
     from oltp.load import check_files, load_files
     from oltp.load.rules import MEANING, Reason
