@@ -302,3 +302,15 @@ def test_a_spark_master_is_one_or_is_refused():
     for wrong in ("h:7077", "spark://h", "local[0]", "yarn"):
         with pytest.raises(UsageError, match="--spark-master takes"):
             Settings.read({}, spark_master=wrong)
+
+
+@pytest.mark.slow
+def test_the_psql_line_of_up_connects_in_a_new_folder(tmp_path: Path):
+    try:
+        said = ridelake(tmp_path, "up").stderr
+        conninfo = re.search(r"psql '(.*)'", said)
+        assert conninfo, said
+        with psycopg.connect(conninfo[1]) as connection:
+            assert connection.execute("SELECT current_database()").fetchone() == ("ridelake",)
+    finally:
+        ridelake(tmp_path, "down")
