@@ -16,6 +16,12 @@ from ridelake.errors import BadInput, UsageError
 # A lock that is waited for longer holds up the users of the table: they queue behind it.
 LOCK_SECONDS_MAX = 2
 
+NO_ACCESS = (
+    "this role may not read what tracking records, so each epoch takes the tracked tables whole: as its "
+    "owner run GRANT USAGE ON SCHEMA ridelake_tracking and GRANT SELECT ON ALL TABLES IN SCHEMA "
+    "ridelake_tracking"
+)
+
 
 def track(store: Store, table: str) -> str:
     """`oltp/tracking.sql` does it; gives the table's full name. Raises BadInput for a table that is not there
@@ -61,6 +67,8 @@ def renew(store: Store, tables: Sequence[str], since: Token | None = None) -> li
         try:
             _update(connection)
         except (errors.InsufficientPrivilege, errors.LockNotAvailable) as error:
+            if not _has_access(connection):
+                return [NO_ACCESS]
             return [_not_renewed("the tracking of this database", "TABLE", error)]
         if not has_tracking(connection):
             return []
@@ -113,6 +121,13 @@ def _update(connection: Connection[TupleRow]) -> None:
         connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS_MAX}s'".encode())
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (INSTALL_LOCK,))
         install_tracking(connection)
+
+
+def _has_access(connection: Connection[TupleRow]) -> bool:
+    found = connection.execute(
+        "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'ridelake_tracking'"
+    ).fetchone()
+    return found == (True,)
 
 
 def _is_there(connection: Connection[TupleRow]) -> bool:

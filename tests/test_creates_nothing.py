@@ -90,7 +90,7 @@ def test_a_lake_of_own_tables_leaves_a_foreign_database_as_it_is(empty: Store, t
         "ALTER TABLE shop.orders ADD PRIMARY KEY (id)")  # fmt: skip
     before = schemas_of(empty)
     for arguments in (
-        ["snapshot", "--table", "shop.orders"], ["sync", "--once"], ["verify"], ["status"], ["maintain"],
+        ["snapshot", "--table", "shop.orders"], ["sync", "--once"], ["status"], ["maintain"], ["verify", "1"],
         ["sql", "--engine", "postgres,duckdb", "SELECT id FROM orders"],
         ["sql", "--fresh", "SELECT id FROM orders"],
     ):  # fmt: skip

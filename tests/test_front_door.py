@@ -252,6 +252,8 @@ def test_a_server_that_is_killed_under_a_simulation_is_one_line_and_the_audit_pa
     assert running.returncode == CannotConnect.exit_code, said
     assert "Traceback" not in said
     assert "Postgres went away" in said
+    assert re.search(r"; [\d,]+ requests were answered before that, [\d,]+ assigned", said)
+    assert "p50 0.00 ms" not in said
     assert ridelake(tmp_path, "audit").returncode == 0
 
 
@@ -325,3 +327,15 @@ def test_a_misspelt_name_is_answered_with_the_nearest(tmp_path: Path, arguments:
 def test_help_is_a_command(tmp_path: Path):
     assert ridelake(tmp_path, "help").stdout == ridelake(tmp_path, "--help").stdout
     assert ridelake(tmp_path, "help", "sql").stdout == ridelake(tmp_path, "sql", "--help").stdout
+
+
+@pytest.mark.slow
+def test_the_psql_line_of_up_connects_in_a_new_folder(tmp_path: Path):
+    try:
+        said = ridelake(tmp_path, "up").stderr
+        conninfo = re.search(r"psql '(.*)'", said)
+        assert conninfo, said
+        with psycopg.connect(conninfo[1]) as connection:
+            assert connection.execute("SELECT current_database()").fetchone() == ("ridelake",)
+    finally:
+        ridelake(tmp_path, "down")

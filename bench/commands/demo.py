@@ -41,7 +41,8 @@ def demo(
 ) -> None:
     """The whole journey on this machine: rows, an epoch, answers, figures, one page.
 
-    `--from FILE FILE …` plays it with real trip files instead of made-up rides.
+    `--from FILE FILE …` plays it with real trip files instead of made-up rides. Creates the ride store
+    (schemas `ridelake` and `ridelake_tracking`) if the database has none.
     """
     if more_paths and not paths:
         raise UsageError(f"what of {more_paths[0]}? Real trip files come after --from")

@@ -14,6 +14,7 @@ def track(settings: Settings, table: str) -> None:
 
     Adds a column `tx`, a BRIN index on it, and triggers that stamp every row written and keep the key of
     every row deleted. The next epoch of the table is still a whole one. `ridelake untrack` undoes it.
+    Creates the schema `ridelake_tracking` if the database has none.
     """
     from lakehouse.tracking import track as track_table
     from oltp.store import open_store

@@ -37,6 +37,8 @@ def load(
 
     Times in a CSV file are wall-clock times of New York, or have Z or an offset. 3/13/2019 17:49 is read as
     the file's other values decide: month or day first.
+
+    Creates the ride store (schemas `ridelake` and `ridelake_tracking`) if the database has none.
     """
     from oltp.load import check_files, load_files
     from oltp.load.rules import MEANING, Reason

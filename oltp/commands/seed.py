@@ -19,7 +19,10 @@ from ridelake.settings import Settings
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
 def seed(settings: Settings, rides: int, seed_number: int, as_json: bool) -> None:
-    """Fill the store with a year of plausible past rides."""
+    """Fill the store with a year of plausible past rides.
+
+    Creates the ride store (schemas `ridelake` and `ridelake_tracking`) if the database has none.
+    """
     from oltp.seed import seed_rides
     from oltp.store import open_store
 

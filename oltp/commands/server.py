@@ -3,6 +3,7 @@
 import click
 
 from oltp import embedded
+from oltp.store import ensure_database
 from ridelake.errors import UsageError
 from ridelake.screen import note
 from ridelake.settings import Settings
@@ -13,6 +14,7 @@ from ridelake.settings import Settings
 def up(settings: Settings) -> None:
     """Start the embedded Postgres and let it stay until `ridelake down`."""
     cluster = embedded.hold(_embedded(settings).home)
+    ensure_database(cluster.conninfo("postgres"), "ridelake")
     note(f"up: psql '{cluster.conninfo('ridelake')}'", verbatim=True)
 
 

@@ -51,7 +51,7 @@ def simulate(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Book rides from many clients at once, then audit the store.
+    """Book rides from many clients at once, then audit the store. It needs the riders of `ridelake seed`.
 
     Payments fail, riders and drivers cancel, clients hang up or send twice; every decision is counted, and
     must be stored. Without --rate, a client sends its next request when the last one is answered. With it,

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bare_database import run
@@ -16,7 +17,10 @@ from private_server import private_server
 from terminal import COMMAND, answer, ridelake
 
 from lakehouse.catalog import Lake
+from lakehouse.pointers import LostRace
 from lakehouse.published import newest_epoch, read_epochs
+from lakehouse.sync import sync_once, synced_every
+from lakehouse.take import take_snapshot
 from lakehouse.verify import verify_now
 from oltp.store import Store
 from ridelake.settings import LakeAddress
@@ -142,3 +146,38 @@ def test_syncing_beside_a_simulation_ends_equal(seeded_store: Store, tmp_path: P
     assert newest_epoch(lake.address).number > 10
     assert {epoch.kind for epoch in read_epochs(lake.address)} <= {"full", "changes", "maintenance"}
     verify_now(seeded_store, lake).prove()
+
+
+def test_a_loop_that_loses_a_race_says_that_it_goes_on(seeded_store: Store, tmp_path: Path, monkeypatch):
+    lake = Lake.create(LakeAddress.at(tmp_path / "lake"))
+    take_snapshot(seeded_store, lake)
+    publish, races = Lake.publish, iter([True])
+
+    def publish_second(self: Lake, *arguments: Any, **more: Any) -> None:
+        if next(races, False):
+            monkeypatch.undo()
+            take_snapshot(seeded_store, lake)
+        publish(self, *arguments, **more)
+
+    monkeypatch.setattr(Lake, "publish", publish_second)
+    with seeded_store.connect() as connection:
+        connection.execute("UPDATE riders SET username = 'of a race' WHERE rider_id = 1")
+        connection.execute("UPDATE drivers SET status = 'offline' WHERE status = 'available'")
+    turns = synced_every(0.01, seeded_store, lake)
+    lost = next(turns)
+    assert lost.trouble == (
+        "another process published an epoch first; `ridelake sync` tries again every 0.01 s"
+    )
+    assert next(turns).trouble is None
+    monkeypatch.setattr(Lake, "publish", publish_second)
+    races = iter([True])
+    with seeded_store.connect() as connection:
+        connection.execute("UPDATE riders SET username = 'of another' WHERE rider_id = 1")
+    with pytest.raises(LostRace, match=r"another process published epoch \d+ first.*run the command again"):
+        sync_once(seeded_store, lake)
+
+
+def test_a_snapshot_of_a_store_without_rides_hints_at_seed(store: Store, tmp_path: Path):
+    done = ridelake("snapshot", "--dsn", store.conninfo, "--lake", tmp_path / "lake")
+    assert done.returncode == 0
+    assert "the ride store has no rides: run `ridelake seed`" in done.stderr

@@ -10,24 +10,29 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from uuid import UUID
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 from oltp import booking, moves
 from oltp.cluster import start
+from oltp.commands.simulate import simulate as simulate_command
 from oltp.embedded import open_cluster
 from oltp.seed import seed_rides
 from oltp.simulate import Simulated, fates, simulate
-from oltp.simulate.live import Screen
+from oltp.simulate.live import Screen, percentiles
 from oltp.simulate.request_ids import RequestIds
 from oltp.simulate.run import Moment
+from oltp.simulate.tally import Tally
 from oltp.store import Store, ensure_database, open_database
 from ridelake.errors import CannotConnect, ProofFailed
 from ridelake.ride import Decision, Outcome, RideRequest, new_request_id
+from ridelake.settings import LakeAddress, Settings
 
 ONE_BY_ONE = {"clients": 5}
 BATCH = {"clients": 24, "batch": True}
@@ -176,6 +181,34 @@ def test_a_run_right_after_a_killed_one_says_why_nobody_is_free(seeded_store: St
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert "1 drivers were taken by another simulation" in done.stderr
     assert "scarce" not in done.stderr
+
+
+def test_requests_of_other_simulations_are_counted(seeded_store: Store):
+    assert simulate(seeded_store, rides=20, clients=2).others_requests == 0
+    other = Thread(target=lambda: simulate(seeded_store, rides=200, clients=2, seed=7))
+    other.start()
+    done = simulate(seeded_store, seconds=2, clients=2)
+    other.join()
+    assert 0 < done.others_requests <= 200
+
+
+@pytest.mark.parametrize("others", [0, 1_000])
+def test_busy_riders_are_explained_by_another_simulation(seeded_store: Store, monkeypatch, others: int):
+    done = simulate(seeded_store, rides=5, clients=1)
+    many = replace(done, requested=100, refused={"rider_busy": 40}, others_requests=others)
+    monkeypatch.setattr("oltp.simulate.simulate", lambda *arguments, **more: many)
+    arguments = ["--rides", "5"]
+    settings = Settings(Path("unused"), LakeAddress.at("unused"), seeded_store.conninfo)
+    said = CliRunner().invoke(simulate_command, arguments, obj=settings).stderr
+    explained = "40 requests found their rider busy: another simulation sent 1,000 requests" in said
+    assert explained == bool(others)
+
+
+def test_a_run_without_answers_has_no_latency(seeded_store: Store):
+    done = simulate(seeded_store, rides=5, clients=1)
+    silent = replace(done, latency_ms_p50=0.0, latency_ms_p99=0.0, latency_ms_max=0.0)
+    assert "latency of a booking: no answers" in silent.lines()
+    assert percentiles(Tally().seen().latencies) == "no answers"
 
 
 # ── Connections that break ──────────────────────────────────────────────────────────────────────
