@@ -59,8 +59,8 @@ def refuse_a_full_disk(settings: Settings, plan: Plan) -> None:
     if settings.dsn is None and free < plan.disk_bytes:
         raise OutOfResources(
             f"the demo needs about {plan.disk_bytes / 1e6:,.0f} MB, and the disk that holds {settings.home} "
-            f"has {free / 1e6:,.0f} MB free: free some space, choose another place with --home, or ask for fewer "
-            "--rides"
+            f"has {free / 1e6:,.0f} MB free: free some space, choose another place with --home, or ask for "
+            "fewer --rides"
         )
 
 
