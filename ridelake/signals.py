@@ -71,6 +71,7 @@ def settle() -> None:
             signal.signal(number, lambda number, _: end(number))
     if _received:
         end(_received[0])
+        time.sleep(2 * LAST_SECONDS)  # the guard ends the process already
 
 
 def end(number: int) -> None:

@@ -136,7 +136,7 @@ def interrupt(home: Path, command: Sequence[str], number: signal.Signals, *, aft
             pytest.fail(f"{what}: still running after {END_SECONDS_MAX} s")
         if not ended_before and running.returncode != 0:  # 0: it was about to end
             assert running.returncode == 128 + number, f"{what}: {running.returncode}, {said}"
-            assert said.splitlines()[-1] == "ridelake: interrupted", f"{what}: {said}"
+            assert said.rstrip().splitlines()[-1] == "ridelake: interrupted", f"{what}: {said}"
         assert not any(word in said for word in ("Traceback", "ignored", "panicked", "fault")), (
             f"{what}: {said}"
         )

@@ -74,6 +74,14 @@ def test_a_disk_that_is_full_before_the_first_server_is_named(small_disk: Path, 
     assert f"the disk that holds {small_disk / 'home'}/postgres is full" in said
 
 
+def test_a_demo_that_has_no_room_is_refused_before_it_begins(small_disk: Path, tmp_path: Path):
+    home = small_disk / "home"
+    exit_code, said = run(tmp_path, "--home", str(home), "demo", "--rides", "200000")
+    assert (exit_code, said.count("\n")) == (1, 1), said
+    assert f"the demo needs about 526 MB, and the disk that holds {home} has" in said
+    assert not home.exists()
+
+
 @pytest.mark.slow
 def test_a_full_disk_of_the_lake_the_answer_and_the_quarantine_is_named(
     small_disk: Path, tmp_path: Path, real_data: Path

@@ -51,13 +51,14 @@ def demo(
     from dataclasses import replace
 
     from bench.demo.page import write_page
-    from bench.demo.story import FULL, QUICK, story
+    from bench.demo.story import FULL, QUICK, refuse_a_full_disk, story
     from bench.machine import this_machine
     from oltp.load import check_files
 
     plan = QUICK if quick else FULL
     trip_files = check_files([*paths, *more_paths]) if paths else []
     plan = replace(plan, rides=rides or plan.rides, trip_files=trip_files)
+    refuse_a_full_disk(settings, plan)
     machine = this_machine()
     for doubt in machine.doubts:
         note(f"note: {doubt}")

@@ -14,9 +14,14 @@ from lakehouse.published import newest_epoch
 from olap.question import find
 from oltp.load import CheckedFile
 from oltp.store import Store, open_store
+from ridelake.errors import OutOfResources
+from ridelake.resources import free_bytes
 from ridelake.settings import Settings
 
 SEED = 1
+
+# A new server, and the tables, indexes, log and lake of each ride; measured, and rounded up.
+EMPTY_BYTES, RIDE_BYTES = 120_000_000, 2_000
 DEMO_ENGINES = ("postgres", "duckdb", "polars")  # one for each way to hold the rows, or to ask them
 
 
@@ -27,6 +32,12 @@ class Plan:
     rides: int
     requests: int
     trip_files: Sequence[CheckedFile] = ()
+
+    @property
+    def disk_bytes(self) -> int:
+        """What the embedded server and the lake need, about."""
+        past = sum(file.rows for file in self.trip_files) if self.trip_files else self.rides
+        return EMPTY_BYTES + RIDE_BYTES * (past + self.requests)
 
 
 FULL = Plan(rides=500_000, requests=3_000)
@@ -40,6 +51,17 @@ class Scene:
     title: str
     doing: str
     play: Callable[[], Seen]
+
+
+def refuse_a_full_disk(settings: Settings, plan: Plan) -> None:
+    """Raises OutOfResources if the demo would fill the disk of the embedded server."""
+    free = free_bytes(settings.home)
+    if settings.dsn is None and free < plan.disk_bytes:
+        raise OutOfResources(
+            f"the demo needs about {plan.disk_bytes / 1e6:,.0f} MB, and the disk that holds {settings.home} "
+            f"has {free / 1e6:,.0f} MB free: free some space, choose another place with --home, or ask for "
+            "fewer --rides"
+        )
 
 
 def story(settings: Settings, plan: Plan) -> Generator[Scene, None, None]:

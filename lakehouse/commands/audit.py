@@ -3,6 +3,7 @@
 import click
 
 from ridelake.errors import ProofFailed
+from ridelake.progress import progress
 from ridelake.screen import note, say, say_json
 from ridelake.settings import Settings
 
@@ -20,7 +21,11 @@ def audit(settings: Settings, as_json: bool) -> None:
     from oltp.audit import audit as audit_store
     from oltp.store import open_existing_store
 
-    with open_existing_store(settings) as store, store.connect() as connection:
+    with (
+        progress("auditing"),
+        open_existing_store(settings) as store,
+        store.connect() as connection,
+    ):
         epoch = sums_of_newest_epoch(store, settings.lake)
         report = audit_store(connection, epoch)
     if as_json:

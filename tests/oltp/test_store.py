@@ -146,3 +146,19 @@ def test_a_transaction_leaves_the_connection_as_it_was(store: Store):
                 connection.execute("DELETE FROM requests")
         assert connection.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
         connection.execute("DELETE FROM requests")
+
+
+@pytest.mark.timeout(20)
+def test_an_interrupt_that_leaves_the_lock_of_a_connection_taken_does_not_wait_for_it(store: Store):
+    with pytest.raises(KeyboardInterrupt), store.connect() as connection:
+        connection.lock.acquire()
+        raise KeyboardInterrupt
+    with (
+        pytest.raises(KeyboardInterrupt),
+        store.connect() as other,
+        transaction(other),
+    ):
+        other.lock.acquire()
+        raise KeyboardInterrupt
+    assert connection.closed
+    assert other.closed
