@@ -1,5 +1,6 @@
 """The benchmarks as `ridelake bench` runs them: pytest's, without its screen."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -21,6 +22,7 @@ ARGUMENTS = (
     "-pno:terminal",
     "-pno:cacheprovider",
     "--benchmark-quiet",
+    f"--benchmark-storage=file://{os.devnull}",  # the default makes a folder .benchmarks in the current one
     "-opython_files=bench_*.py",
     "-opython_functions=bench_*",
     "-otimeout=900",
