@@ -141,8 +141,7 @@ def settings_options(*, hidden: bool = False) -> list[click.Option]:
         option(
             "--spark-master",
             metavar="URL",
-            help="Who computes for Spark: local[N], spark://host:7077 or sc://host [local[*], "
-            "RIDELAKE_SPARK_MASTER].",
+            help="Spark master: local[N], spark://host:7077 or sc://host [local[*], RIDELAKE_SPARK_MASTER].",
         ),
         option("--debug", is_flag=True, help="Show the traceback of an error."),
     ]
