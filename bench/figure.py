@@ -12,11 +12,11 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.claims.words import Saying
 from bench.sampling import Ratio, Samples, Turns, ratio_of
-from bench.scale import Scale
+from bench.scale import DEFAULT, Scale
 
 T = TypeVar("T")
 
-Verdict = Literal["holds", "holds in part", "does not hold"]
+Verdict = Literal["holds", "holds in part", "does not hold", "too few rows to tell"]
 Cell = str | int | float | None
 
 
@@ -157,6 +157,9 @@ class Figure:
 
     def state(self, saying: Saying, verdict: Verdict, because: str) -> None:
         """The verdict on a claim; `because` is a sentence with the figure that it rests on."""
+        if why := too_few_rows(verdict, self.ratios, self.scale, saying.rides_min):
+            verdict = "too few rows to tell"
+            because = f"Too few rows to tell: {why}; run without --quick. {because}"
         self.claim = Claim(int(saying), saying.words, verdict, because)
 
     def doubt(self, words: str) -> None:
@@ -187,6 +190,20 @@ class Figure:
             "doubts": self.doubts,
             "advice": self.advice,
         }
+
+
+def too_few_rows(verdict: Verdict, ratios: Sequence[Ratio], scale: Scale, rides_min: int) -> str | None:
+    """Why a run has no verdict on a claim, or None if it has one.
+
+    A claim whose effect grows with the rows needs `rides_min` of them. Any other needs ratios whose intervals
+    leave out 1 before a short run may hold against it that two ways are equal."""
+    if scale.rides < rides_min:
+        return f"the claim is about {rides_min:,} rows or more, and this run has {scale.rides:,}"
+    unclear = [ratio for ratio in ratios if not ratio.distinguishable]
+    if scale.level < DEFAULT.level and verdict != "holds" and unclear:
+        told = f"{unclear[0].label}: {unclear[0].words()}" if unclear[0].label else unclear[0].words()
+        return f"{told} in {scale.rounds_min} to {scale.rounds_max} rounds"
+    return None
 
 
 def empty_report() -> dict[str, Any]:

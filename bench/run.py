@@ -1,5 +1,8 @@
 """The benchmarks as `ridelake bench` runs them: pytest's, without its screen."""
 
+import difflib
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -21,6 +24,7 @@ ARGUMENTS = (
     "-pno:terminal",
     "-pno:cacheprovider",
     "--benchmark-quiet",
+    f"--benchmark-storage=file://{os.devnull}",  # the default makes a folder .benchmarks in the current one
     "-opython_files=bench_*.py",
     "-opython_functions=bench_*",
     "-otimeout=900",
@@ -50,10 +54,25 @@ def run(
     if exit_code == pytest.ExitCode.USAGE_ERROR:
         raise UsageError(f"--only '{only}' is no selection: write words, and between them and, or, not")
     if exit_code == pytest.ExitCode.NO_TESTS_COLLECTED:
-        raise UsageError(f"no benchmark is called like '{only}': leave --only out, or ask for other words")
+        raise UsageError(f"no benchmark is selected by --only '{only}': {_nearest(only or '', folder)}")
     if exit_code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise ProofFailed(f"✗ the benchmarks could not be run: pytest ended with {exit_code!r}")
     return record
+
+
+def _nearest(only: str, folder: str) -> str:
+    """Names of benchmarks that are like a word of the selection, or how to see all of them."""
+    names = [
+        name
+        for path in Path(folder).rglob("bench_*.py")
+        for name in (path.stem, *re.findall(r"^def (bench_\w+)", path.read_text("utf-8"), re.MULTILINE))
+    ]
+    bare = {name.removeprefix("bench_"): name for name in names}
+    words = [word.removeprefix("bench_") for word in re.findall(r"\w+", only)]
+    near = [bare[name] for word in words for name in difflib.get_close_matches(word, bare, n=2)]
+    if near:
+        return f"did you mean {' or '.join(dict.fromkeys(near))}?"
+    return f"leave it out, or give words of their names, such as {', '.join(sorted(set(names))[:3])}"
 
 
 def _refuse_unwritable(path: Path) -> None:

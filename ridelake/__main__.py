@@ -27,33 +27,44 @@ except KeyboardInterrupt:  # before `main` can take care of it: that is most of 
     print("ridelake: interrupted", file=sys.stderr)
     sys.exit(128 + signal.SIGINT)
 
-# In the order in which a ride goes through them. A command's module is loaded when it is called.
-COMMANDS = {
-    "demo": "bench.commands.demo:demo",
-    "up": "oltp.commands.server:up",
-    "down": "oltp.commands.server:down",
-    "status": "lakehouse.commands.status:status",
-    "seed": "oltp.commands.seed:seed",
-    "load": "oltp.commands.load:load",
-    "simulate": "oltp.commands.simulate:simulate",
-    "audit": "lakehouse.commands.audit:audit",
-    "acid": "oltp.commands.acid:acid",
-    "drill": "oltp.commands.drill:drill",
-    "snapshot": "lakehouse.commands.snapshot:snapshot",
-    "sync": "lakehouse.commands.sync:sync",
-    "epochs": "lakehouse.commands.epochs:epochs",
-    "verify": "lakehouse.commands.verify:verify",
-    "maintain": "lakehouse.commands.maintain:maintain",
-    "track": "lakehouse.commands.track:track",
-    "untrack": "lakehouse.commands.track:untrack",
-    "sql": "olap.commands.sql:sql",
-    "ask": "olap.commands.ask:ask",
-    "xray": "lakehouse.commands.xray:xray",
-    "engines": "lakehouse.commands.engines:engines",
-    "bench": "bench.commands.bench:bench",
-    "report": "bench.commands.report:report",
-    "compare": "bench.commands.compare:compare",
+# What `ridelake --help` lists, in groups. A command's module is loaded when it is called.
+GROUPS = {
+    "Try": {"demo": "bench.commands.demo:demo"},
+    "Book": {
+        "seed": "oltp.commands.seed:seed",
+        "load": "oltp.commands.load:load",
+        "simulate": "oltp.commands.simulate:simulate",
+        "audit": "lakehouse.commands.audit:audit",
+        "acid": "oltp.commands.acid:acid",
+        "drill": "oltp.commands.drill:drill",
+    },
+    "Lake": {
+        "snapshot": "lakehouse.commands.snapshot:snapshot",
+        "sync": "lakehouse.commands.sync:sync",
+        "epochs": "lakehouse.commands.epochs:epochs",
+        "verify": "lakehouse.commands.verify:verify",
+        "maintain": "lakehouse.commands.maintain:maintain",
+        "track": "lakehouse.commands.track:track",
+        "untrack": "lakehouse.commands.track:untrack",
+    },
+    "Ask": {
+        "sql": "olap.commands.sql:sql",
+        "ask": "olap.commands.ask:ask",
+        "xray": "lakehouse.commands.xray:xray",
+        "engines": "lakehouse.commands.engines:engines",
+    },
+    "Measure": {
+        "bench": "bench.commands.bench:bench",
+        "report": "bench.commands.report:report",
+        "compare": "bench.commands.compare:compare",
+    },
+    "Run": {
+        "up": "oltp.commands.server:up",
+        "down": "oltp.commands.server:down",
+        "status": "lakehouse.commands.status:status",
+    },
 }
+COMMANDS = {name: place for group in GROUPS.values() for name, place in group.items()}
 
 
 class ReaderLeft(Exception):
@@ -72,7 +83,8 @@ class FrontDoor(click.Group):
         module, attribute = COMMANDS[name].split(":")
         command: click.Command = getattr(import_module(module), attribute)
         if not any(option.name == "home" for option in command.params):
-            command.params.extend(settings_options())
+            command.params.extend(settings_options(hidden=True))
+            command.epilog = "Global options: see `ridelake --help`."
         return command
 
     def resolve_command(
@@ -88,6 +100,14 @@ class FrontDoor(click.Group):
             raise UsageError(f"there is no command '{args[0]}': {meant}run `ridelake help` for the list")
         return super().resolve_command(ctx, args)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, COMMANDS))
+        for title, group in GROUPS.items():
+            commands = ((name, self.get_command(ctx, name)) for name in group)
+            rows = [(name.ljust(width), _first_sentence(command)) for name, command in commands if command]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -99,8 +119,15 @@ class FrontDoor(click.Group):
             raise
 
 
-def settings_options() -> list[click.Option]:
-    """--home, --dsn, --lake, --catalog, --spark-master, --debug: taken before or after the command's name."""
+def _first_sentence(command: click.Command) -> str:
+    """Of its help, whole: click would cut it with three dots."""
+    paragraph = " ".join((command.help or "").split("\n\n")[0].split())
+    return paragraph.split(". ")[0].rstrip(".") + "."
+
+
+def settings_options(*, hidden: bool = False) -> list[click.Option]:
+    """--home, --dsn, --lake, --catalog, --spark-master, --debug: taken before or after the command's name;
+    `hidden` in a command's own help."""
 
     def keep(ctx: click.Context, option: click.Parameter, value: Any) -> None:
         given = ctx.find_root().meta.setdefault("ridelake.settings", {})
@@ -109,7 +136,7 @@ def settings_options() -> list[click.Option]:
         ctx.obj = Settings.read(os.environ, **given)
 
     def option(name: str, **more: Any) -> click.Option:
-        return click.Option([name], expose_value=False, callback=keep, **more)
+        return click.Option([name], expose_value=False, callback=keep, hidden=hidden, **more)
 
     return [
         option(
@@ -130,8 +157,7 @@ def settings_options() -> list[click.Option]:
         option(
             "--spark-master",
             metavar="URL",
-            help="Who computes for Spark: local[N], spark://host:7077 or sc://host [local[*], "
-            "RIDELAKE_SPARK_MASTER].",
+            help="Spark master: local[N], spark://host:7077 or sc://host [local[*], RIDELAKE_SPARK_MASTER].",
         ),
         option("--debug", is_flag=True, help="Show the traceback of an error."),
     ]

@@ -51,7 +51,8 @@ def test_every_command_has_help_that_says_what_it_does(tmp_path: Path, command: 
     assert done.returncode == 0
     assert done.stderr == ""
     assert re.search(r"^  [A-Z]\w+", done.stdout, flags=re.MULTILINE), "a sentence"
-    assert "--home DIR" in done.stdout
+    assert "Global options: see `ridelake --help`." in done.stdout
+    assert "--spark-master" not in done.stdout
     assert not (tmp_path / ".ridelake").exists(), "help makes nothing"
 
 
@@ -339,3 +340,24 @@ def test_the_psql_line_of_up_connects_in_a_new_folder(tmp_path: Path):
             assert connection.execute("SELECT current_database()").fetchone() == ("ridelake",)
     finally:
         ridelake(tmp_path, "down")
+
+
+@pytest.mark.parametrize("columns", [60, 80, 132])
+def test_help_lists_every_command_once_in_a_group_and_cuts_no_description(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert front_door._run(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.endswith(":") and not line.startswith(" ")] == [
+        "Options:", "Try:", "Book:", "Lake:", "Ask:", "Measure:", "Run:",
+    ]  # fmt: skip
+    assert not any(line.endswith("...") for line in lines[1:])
+    listed = [line.split()[0] for line in lines if re.match(r"  [a-z]+  +[A-Z]", line)]
+    assert sorted(listed) == sorted(COMMANDS)
+
+
+def test_global_options_are_taken_after_the_command_too(tmp_path, capsys):
+    said = []
+    for arguments in (["epochs", "--lake", "none"], ["--lake", "none", "epochs"]):
+        code = front_door._run([argument.replace("none", str(tmp_path / "none")) for argument in arguments])
+        said.append((code, *capsys.readouterr()))
+    assert said[0] == said[1]

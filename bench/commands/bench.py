@@ -86,6 +86,8 @@ def _tell(entry: "Entry", number: int, of: int) -> None:
         say(f"{head}\n   {'✗' if entry.status == 'failed' else '–'} {entry.why}")
         return
     say(f"{head} ({entry.seconds:.1f} s)")
+    for doubt in (entry.figure or {}).get("doubts", []):
+        note(f"   doubt: {doubt}")
     if entry.figure is None or entry.figure["advice"]:  # which is told at the end
         return
     if claim := entry.figure["claim"]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from bench.commands.browser import open_page
 from ridelake.errors import UsageError
 from ridelake.progress import progress
 from ridelake.screen import note, say
@@ -29,6 +30,7 @@ from ridelake.settings import Settings
     show_default=True,
     help="The page to write.",
 )
+@click.option("--open", "in_browser", is_flag=True, help="Open the page in the browser.")
 @click.argument("more_paths", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE…]")
 @click.pass_obj
 def demo(
@@ -37,6 +39,7 @@ def demo(
     paths: tuple[Path, ...],
     quick: bool,
     report: Path,
+    in_browser: bool,
     more_paths: tuple[Path, ...],
 ) -> None:
     """The whole journey on this machine: rows, an epoch, answers, figures, one page.
@@ -77,3 +80,5 @@ def demo(
         '       ridelake sql "SELECT City, AVG(Price) FROM RideTable GROUP BY City" --engine all',
         verbatim=True,
     )
+    if in_browser:
+        open_page(report)

@@ -11,7 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from bench.leaving.advice import advising
 from bench.record import Record
-from bench.report.sections import advice, anchors, claim_of, contents, figure, left_out, verdicts
+from bench.report.sections import VERDICTS, advice, anchors, claim_of, contents, figure, left_out, verdicts
 from ridelake.errors import BadInput, UsageError
 
 
@@ -57,7 +57,7 @@ def _parts(record: Record) -> dict[str, str]:
 def _summary(record: Record) -> str:
     """`11 claims: 7 hold, 3 hold in part, 1 does not hold.`"""
     found = [claim_of(entry)["verdict"] for entry in record.claims]
-    counts = {verdict: found.count(verdict) for verdict in ("holds", "holds in part", "does not hold")}
+    counts = {verdict: found.count(verdict) for verdict in VERDICTS}
     told = [f"{count} {_plural(verdict, count)}" for verdict, count in counts.items() if count]
     claims = f"{len(found)} claim{'' if len(found) == 1 else 's'}: {', '.join(told)}. " if found else ""
     measured = sum(entry.status == "measured" for entry in record.figures)

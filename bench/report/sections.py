@@ -20,6 +20,7 @@ VERDICTS = {
     "holds": ("✓", "holds"),
     "holds in part": ("◐", "part"),
     "does not hold": ("✗", "not"),
+    "too few rows to tell": ("?", "part"),
 }
 
 

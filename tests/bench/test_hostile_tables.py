@@ -207,6 +207,7 @@ TABLES: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TABLES)
 def test_a_table_has_a_record_or_a_reason(kind: str, store: Store, tmp_path: Path):
     sql, skipped = TABLES[kind]
@@ -415,6 +416,7 @@ def test_a_file_is_loaded_but_for_what_is_named(kind: str, tmp_path: Path):
         assert word in " ".join(doubts)
 
 
+@pytest.mark.slow
 def test_every_file_becomes_a_table_that_is_measured(store: Store, tmp_path: Path):
     for number, (kind, (columns, _, _)) in enumerate(FILES.items()):
         path = tmp_path / f"{number}.parquet"

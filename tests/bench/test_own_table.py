@@ -33,15 +33,19 @@ FROM generate_series(1, 500) AS n;
 
 def measured(record: Path, *arguments: str) -> dict[str, dict]:
     """In a process of its own: this one is a worker of pytest, where nothing can be timed."""
+    folder = record.with_suffix(".cwd")
+    folder.mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "ridelake", "bench", "--quick", "--record", record, *arguments],
         env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=200,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert list(folder.iterdir()) == []  # not even .benchmarks
     entries = json.loads(record.read_text())["figures"]
     assert {entry["status"] for entry in entries} == {"measured"}
     return {entry["name"].rsplit("bench_", 1)[1]: entry["figure"] for entry in entries}

@@ -44,7 +44,10 @@ def test_a_record_that_could_not_be_kept_is_refused_before_anything_is_measured(
 
 @pytest.mark.parametrize(
     ("only", "says"),
-    [("no_benchmark", "no benchmark is called like 'no_benchmark'"), ("leaving and", "is no selection")],
+    [
+        ("no_benchmark", "no benchmark is selected by --only 'no_benchmark'"),
+        ("leaving and", "is no selection"),
+    ],
 )
 def test_a_misspelt_selection_leaves_the_record_of_another_run(only: str, says: str, tmp_path: Path):
     path = tmp_path / "record.json"

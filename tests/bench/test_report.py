@@ -10,11 +10,13 @@ from browser import CHROMIUM, look_at
 from click.testing import CliRunner
 
 from bench.commands.report import report
+from bench.machine import this_machine
 from bench.record import Record
 from bench.report.charts import drawing
 from bench.report.quantities import digits, seconds_told
 from bench.report.tables import ratios_list, samples_table, told
 from bench.report.terminal import told as told_in_lines
+from ridelake.__main__ import _run
 from ridelake.errors import BadInput
 
 pytest.importorskip("plotly", reason="the pictures need plotly: the extra `bench`")
@@ -242,3 +244,23 @@ def test_a_browser_shows_every_picture_and_nothing_sticks_out(width: int, dark: 
     )
     assert seen["paper"] == paper
     assert seen["ink"] == [ink]
+
+
+class TestOpen:
+    def test_the_page_is_opened_and_its_path_is_printed(self, tmp_path, monkeypatch, capsys):
+        opened = []
+        monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
+        record, page = tmp_path / "a.json", tmp_path / "a page.html"
+        Record.begin("quick", 1, this_machine()).write(record)
+        assert _run(["report", str(record), "-o", str(page), "--open"]) == 0
+        assert opened == [page.as_uri()]
+        assert str(page) in capsys.readouterr().out
+
+    def test_a_machine_without_a_browser_is_no_failure(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.setattr("webbrowser.open", lambda url: False)
+        record, page = tmp_path / "a.json", tmp_path / "page.html"
+        Record.begin("quick", 1, this_machine()).write(record)
+        assert _run(["report", str(record), "-o", str(page), "--open"]) == 0
+        said = capsys.readouterr()
+        assert f"no browser was found: open {page} yourself" in said.err
+        assert _run(["report", str(record), "--open", "--terminal"]) == 2
