@@ -34,4 +34,6 @@ def status_of(settings: Settings) -> dict[str, Any]:
         report["epoch_published_at"] = epochs[0].published_at.isoformat(timespec="seconds")
         report["epoch_rows"] = epochs[0].rows
         report["epoch_bytes"] = epochs[0].bytes
+        if missing := epochs[0].missing():
+            report["not_in_epoch"] = "; ".join(missing)
     return report
