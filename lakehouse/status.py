@@ -48,6 +48,8 @@ def status_of(settings: Settings) -> dict[str, Any]:
             }
             for one in epoch.tables.values()
         ]
+    if epoch is not None and (missing := epoch.missing()):
+        report["not_in_epoch"] = "; ".join(missing)
     report["next"] = _next(report)
     return report
 

@@ -9,6 +9,8 @@ from typing import Any, TextIO
 
 import pyarrow as pa
 
+from olap.values import plain, values
+
 FORMATS = ("table", "csv", "json", "jsonl", "markdown")
 
 COLUMN_WIDTH_MIN = 12  # a column of text is not cut shorter than this to make a table fit the terminal
@@ -108,7 +110,7 @@ def _csv_knows(type_: pa.DataType) -> bool:
 
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    texts = [None if value is None else _plain(value) for value in _values(column)]
+    texts = [None if value is None else plain(value) for value in values(column)]
     return pa.chunked_array([pa.array(texts, pa.large_string())])
 
 
@@ -163,7 +165,7 @@ def _json_value(value: Any) -> Any:
         return {str(name): _json_value(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_json_value(inner) for inner in value]
-    return value.isoformat() if isinstance(value, datetime | date | time) else _plain(value)
+    return value.isoformat() if isinstance(value, datetime | date | time) else plain(value)
 
 
 def _markdown(answer: pa.Table) -> Iterator[str]:
@@ -177,29 +179,13 @@ def _markdown(answer: pa.Table) -> Iterator[str]:
 
 def text_rows(answer: pa.Table) -> Iterator[list[str]]:
     for row in _rows(answer):
-        yield [_printable(_plain(value)) for value in row]
+        yield [_printable(plain(value)) for value in row]
 
 
 def _rows(answer: pa.Table) -> Iterator[tuple[Any, ...]]:
     for start in range(0, answer.num_rows, BATCH_ROWS):
         part = answer.slice(start, BATCH_ROWS)
-        yield from zip(*map(_values, part.columns), strict=True)
-
-
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    try:
-        values: list[Any] = column.to_pylist()
-    except (ValueError, OverflowError):  # a nanosecond, or a year that Python's datetime has no place for
-        values = column.cast(pa.string()).to_pylist()
-    return values
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return value.hex() if isinstance(value, bytes) else str(value)
+        yield from zip(*map(values, part.columns), strict=True)
 
 
 def _printable(text: str) -> str:

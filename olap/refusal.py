@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from lakehouse.epoch import Epoch
+
     Relations = Mapping[str, pa.Schema]
 
 LIKENESS_MIN = 0.7  # of difflib: fare_cent is fare_cents, Stanford is not transfer_id
@@ -45,6 +47,14 @@ def drawing(words: str, query: str) -> str:
         return ""
     head = f"LINE {number}: "
     return f"{head}{asked[number - 1]}\n{' ' * (len(head) + column - 1)}^"
+
+
+def missing_table(query: str, epoch: "Epoch") -> str | None:
+    """Why a table that the query names is not in the epoch; None if it names no such table."""
+    for name, sentence_ in zip(epoch.left_out, epoch.missing(), strict=True):
+        if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", query, re.IGNORECASE):
+            return sentence_
+    return None
 
 
 def hint(words: str, query: str, relations: "Callable[[], Relations]") -> str | None:

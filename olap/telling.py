@@ -224,9 +224,11 @@ def _refusal(
     words: str, question: "Question", engines: "Sequence[Engine]", epoch: "Epoch | None"
 ) -> QueryRejected:
     """One sentence for main() to print, with a hint; the line and the caret are shown above it."""
-    from olap.refusal import drawing, hint, sentence
+    from olap.refusal import drawing, hint, missing_table, sentence
     from olap.relations import relations
 
+    if epoch is not None and (missing := missing_table(question.sql, epoch)):
+        return QueryRejected(missing)
     if where := drawing(words, question.sql):
         note(where, verbatim=True)
     try:

@@ -17,7 +17,8 @@ def verify(settings: Settings, epoch: int | None, as_json: bool) -> None:
     With the number of an EPOCH, prove instead that its files are as they were when it was published. The
     exit code is 1 if anything differs, and the differing rows are named.
     """
-    from lakehouse.commands.options import store_and_lake
+    from lakehouse.commands.options import refuse_missing_tables, store_and_lake
+    from lakehouse.published import newest_epoch
     from lakehouse.verify import verify_files, verify_now
 
     if epoch is not None:
@@ -41,5 +42,6 @@ def verify(settings: Settings, epoch: int | None, as_json: bool) -> None:
             ],
         )
     report.prove()
+    refuse_missing_tables(newest_epoch(settings.lake))
     if not as_json:
         say(f"epoch {report.epoch} and its tail are equal to Postgres, all {report.rows:,} rows")

@@ -6,7 +6,8 @@ table; but the scalar `file()` still reads, `sleep` still sleeps and INTO OUTFIL
 pass through `tree.py` too. Joins give NULL and empty sums are NULL, as everywhere else but in ClickHouse.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -42,6 +43,10 @@ SETTINGS = {
 # but as a ratio it comes to nothing in chDB 4.4, and in bytes it does.
 MEMORY_SHARE = 0.5
 
+_OUT_OF_RANGE = re.compile(
+    r"out of allowed Date32 range.*?column: (?P<column>.*?): \(in file/uri (?P<file>.*?)\)", re.DOTALL
+)
+
 UTC_TYPE, LOCAL_TYPE = "DateTime64(6, 'UTC')", "DateTime64(6)"
 
 # ClickHouse's own sorts of functions that compute and touch nothing else.
@@ -58,7 +63,8 @@ class ChDB:
 
     name = "chdb"
 
-    def __init__(self, session: Any, tables: list[str]) -> None:
+    def __init__(self, session: Any, tables: list[str], files: Mapping[str, Sequence[str]]) -> None:
+        self._files = files  # by table
         self._session = session
         self._tables = tables
         sorts = ", ".join(f"'{sort}'" for sort in HARMLESS)
@@ -82,10 +88,20 @@ class ChDB:
             if any(pa.types.is_timestamp(field.type) for field in answer.schema):
                 return _local(answer, self._session.query(f"DESCRIBE ({text})", "ArrowTable", params=values))
             return answer
-        except ChdbError as error:
-            raise QueryRejected(f"chdb: {_said(error)}") from error
+        except RuntimeError as error:  # chdb has two classes of the name ChdbError
+            raise QueryRejected(f"chdb: {self._date_out_of_range(error) or _said(error)}") from error
         except pa.ArrowInvalid as error:
             raise QueryRejected(f"chdb: the answer is no table of UTF-8 texts ({error})") from error
+
+    def _date_out_of_range(self, error: RuntimeError) -> str | None:
+        """Which column has a date that Date32 cannot hold, if that is the error."""
+        if (found := _OUT_OF_RANGE.search(str(error))) is None:
+            return None
+        table = next((name for name, files in self._files.items() if found["file"] in files), "a table")
+        return (
+            f"column {found['column']} of {table} has a date that chDB cannot hold (years 0 to 9999): "
+            "leave the column out of the query, or use another engine"
+        )
 
     def _write(self, query: str, parameters: Parameters = NO_PARAMETERS) -> str:
         tree = checked(self.name, query, self._tables, lambda name: name.lower() in self._harmless)
@@ -115,7 +131,8 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[ChDB]:
                 )
                 _create(session, f"VIEW RideTable AS {view}")
             session.query(f"SET {setting} = {value}")
-        yield ChDB(session, [*epoch.tables, *(["RideTable"] if has_ride_table(epoch) else [])])
+        tables = [*epoch.tables, *(["RideTable"] if has_ride_table(epoch) else [])]
+        yield ChDB(session, tables, {name: table.locations for name, table in epoch.tables.items()})
     finally:
         with suppress(ChdbError):
             session.close()

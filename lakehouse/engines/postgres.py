@@ -16,15 +16,20 @@ from typing import Any
 
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 from psycopg import Connection, IsolationLevel, RawCursor
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from psycopg.pq import Format
 from psycopg.rows import TupleRow
 
 from lakehouse.columns import arrow_type_of
 from lakehouse.engines import NO_PARAMETERS
 from lakehouse.engines.parameters import Parameters, numbered, placeholders, refuse_wrong_parameters
 from lakehouse.epoch import Epoch
+from lakehouse.extract.values import EPOCH_SHIFT_DAYS, EPOCH_SHIFT_US
 from oltp.store import Store, open_existing_store, transaction
-from ridelake.errors import CannotConnect, QueryRejected
+from ridelake.errors import CannotConnect, NotReady, QueryRejected
 from ridelake.settings import Settings
 
 BATCH_ROWS = 50_000
@@ -43,6 +48,22 @@ NOT_LET_THROUGH = re.compile(
         | U&["']""",
     re.VERBOSE | re.IGNORECASE,
 )
+
+
+class _Days(Loader):
+    """A date as days since 2000: Python's own dates have the years 1 to 9999 only."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> int:
+        return int.from_bytes(data, "big", signed=True)
+
+
+class _Microseconds(_Days):
+    """A timestamp as microseconds since 2000."""
+
+
+LOADERS = {"date": _Days, "timestamp": _Microseconds, "timestamptz": _Microseconds}
 
 
 class Postgres:
@@ -82,6 +103,8 @@ class Postgres:
                     self._connection.execute("SELECT set_config('role', %s, true)", (READER,))
                 # binary: exact, and the protocol in which a message is one statement and not several
                 with RawCursor(self._connection) as cursor:
+                    for type_, loader in LOADERS.items():
+                        cursor.adapters.register_loader(type_, loader)
                     cursor.execute((numbered(query) if values else query).encode(), values, binary=True)
                     yield cursor
         except psycopg.Error as error:
@@ -102,7 +125,7 @@ class Postgres:
             for part, values, arrow_type in zip(parts, zip(*rows, strict=True), types, strict=True):
                 # A numeric without precision waits for the others: its type is as wide as the widest.
                 part.append(values if arrow_type is None else _array(values, arrow_type))
-        columns = []
+        columns: list[pa.ChunkedArray] = []
         for part, arrow_type in zip(parts, types, strict=True):
             columns.append(_numerics(part) if arrow_type is None else pa.chunked_array(part, arrow_type))
         return pa.Table.from_arrays(columns, [column.name for column in cursor.description])
@@ -133,8 +156,21 @@ def opened(settings: Settings, epoch: Epoch | None) -> Iterator[Postgres]:
         if epoch is not None:  # the tables go by the same names as in the lake
             relations = [table.relation for table in epoch.tables.values()]
             connection.execute(_statement("search_path.sql"), (relations,))
+            _find_by_bare_name(connection, relations)
         pa.array([])  # looks for pandas, and imports it if it is there: before an answer is timed, then
         yield Postgres(store, connection)
+
+
+def _find_by_bare_name(connection: Connection[TupleRow], relations: Sequence[int]) -> None:
+    """Raises NotReady if a table of the lake cannot be told from another of its name."""
+    for name, statement in connection.execute(_statement("shadowed.sql"), (relations,)).fetchall():
+        try:
+            connection.execute(statement)
+        except psycopg.Error as error:
+            raise NotReady(
+                f"postgres: another schema has a table {name} too, and a temporary view cannot be "
+                f"made ({error.diag.message_primary}): grant TEMPORARY on the database, or ask another engine"
+            ) from error
 
 
 def _statement(name: str) -> bytes:
@@ -145,7 +181,28 @@ def _array(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
     if arrow_type == pa.string():
         # A uuid has its own class; an enum's binary form is its word, which psycopg leaves as bytes.
         values = [value.decode() if isinstance(value, bytes) else value and str(value) for value in values]
-    return pa.array(values, arrow_type)
+    if pa.types.is_temporal(arrow_type):
+        return _times(values, arrow_type)
+    try:
+        return pa.array(values, arrow_type)
+    except pa.ArrowInvalid as error:
+        raise QueryRejected(
+            f"postgres: a value has no exact form in an answer ({error}): cast it to text"
+        ) from error
+
+
+def _times(values: Sequence[int | None], arrow_type: pa.DataType) -> pa.Array:
+    is_date = pa.types.is_date(arrow_type)
+    numbers = pa.array(values, pa.int32() if is_date else pa.int64())
+    shift = pa.scalar(EPOCH_SHIFT_DAYS if is_date else EPOCH_SHIFT_US, numbers.type)
+    try:
+        if pc.min(numbers).as_py() == -(1 << (numbers.type.bit_width - 1)):
+            raise pa.ArrowInvalid("-infinity")
+        return pc.add_checked(numbers, shift).view(arrow_type)
+    except pa.ArrowInvalid as error:
+        raise QueryRejected(
+            "postgres: a time is infinite, or after the last that Arrow can hold: cast it to text"
+        ) from error
 
 
 def _numerics(parts: Iterable[Sequence[Decimal | None]]) -> pa.ChunkedArray:

@@ -9,14 +9,19 @@ from collections.abc import Callable
 import psycopg
 import pyarrow as pa
 import pytest
+from bare_database import run
+from own_tables import asked
 from psycopg.sql import SQL
 from tables import heap_source
 
 import lakehouse.extract.workers
+from lakehouse.catalog import Lake
 from lakehouse.extract import RUN_ROWS, export, export_snapshot, fetch
 from lakehouse.extract.query import Pages, split_pages
-from lakehouse.extract.sorting import sort_run
+from lakehouse.extract.sorting import sort_run, sorted_runs
 from lakehouse.source import TableSource
+from lakehouse.take import take_changes
+from lakehouse.tracking import track
 from oltp.store import Store
 from ridelake.errors import RidelakeError
 
@@ -306,3 +311,53 @@ def test_memory_is_bounded_by_the_run_and_not_by_the_table(store: Store, monkeyp
     assert sum(read) == 1_000_000
     assert grown < 250_000_000, f"{grown / 1e6:.0f} MB for a table of 500 MB"
     assert RUN_ROWS == 4 * 122_880
+
+
+WIDE = """
+CREATE TABLE wide AS
+SELECT i::int AS id, repeat(md5(i::text), CASE WHEN i % 10 = 0 THEN 1000 ELSE 1 END) AS t
+FROM generate_series(1, 10000) AS i ORDER BY i DESC
+"""
+
+
+def test_a_run_is_bounded_by_bytes(store: Store, monkeypatch):
+    monkeypatch.setattr("lakehouse.extract.workers.RUN_BYTES", 8 << 20)
+    source = filled(store, WIDE, "id")
+    runs = exported(store, source)
+    assert len(runs) == 3
+    assert max(run.nbytes for run in runs) < 12 << 20
+    together = pa.concat_tables(runs).sort_by("id")
+    assert together.equals(fetched(store, source).combine_chunks().cast(together.schema))
+
+
+def test_rows_larger_than_a_run_are_sorted_into_several(monkeypatch):
+    words = [("b" * size if size else None) for size in (5, 0, 700, 1, 900, 300, 300, 300)]
+    rows = pa.table({"id": pa.array([8, 7, 6, 5, 4, 3, 2, 1]), "t": pa.array(words)})
+    runs = list(sorted_runs(rows, ["id"], 3, 800))
+    assert [run["id"].to_pylist() for run in runs] == [[1, 2], [3], [4], [5, 6, 7], [8]]
+    assert pa.concat_tables(runs).equals(rows.sort_by("id"))
+    assert [len(run) for run in sorted_runs(rows, ["id"], 3, 1 << 20)] == [3, 3, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_more_than_two_gib_of_text_in_one_column(bare: Store, lake: Lake):
+    """Published, changed and compared, in bounded memory."""
+    run(
+        bare,
+        "CREATE TABLE docs (id int PRIMARY KEY, t text)",
+        "ALTER TABLE docs ALTER t SET STORAGE EXTERNAL",
+        "INSERT INTO docs SELECT i, repeat(md5(i::text), 15000) FROM generate_series(1, 4700) AS i",
+    )
+    track(bare, "docs")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    epoch = take_changes(bare, lake, tables=["docs"]).epoch
+    assert sum(len(x["t"]) for x in asked(lake, "SELECT t FROM docs WHERE id = 7")) == 480_000
+    assert epoch.rows == 4700
+    assert len(epoch.files) > 10
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 2048, "MiB"
+    run(bare, "UPDATE docs SET t = t || 'x'")
+    assert take_changes(bare, lake, verify=True).epoch.changed == 4700
+    for engine in ("duckdb", "polars", "pyarrow", "datafusion", "chdb", "daft"):
+        (row,) = asked(lake, "SELECT sum(length(t)) AS n, count(*) AS m FROM docs", engine)
+        assert (int(row["n"]), row["m"]) == (4700 * 480_001, 4700), engine

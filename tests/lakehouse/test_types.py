@@ -2,6 +2,7 @@
 
 import pytest
 from bare_database import run
+from click.testing import CliRunner
 from own_tables import asked
 
 from lakehouse.catalog import Lake
@@ -9,7 +10,8 @@ from lakehouse.maintain import maintain
 from lakehouse.published import newest_epoch
 from lakehouse.take import take_changes, take_snapshot
 from oltp.store import Store
-from ridelake.errors import BadInput
+from ridelake.__main__ import ridelake
+from ridelake.errors import BadInput, RidelakeError
 
 BUILT_IN = [
     "bool",
@@ -119,6 +121,11 @@ def test_a_table_with_a_value_that_cannot_be_held_is_left_out_and_comes_back(
     assert f"shop.t is not in epoch 2: column shop.t.v holds {said}" in reason
     assert "in the row with a 3, b 7" in reason
     assert newest_epoch(lake.address) == second
+    command = ["--lake", str(lake.address.folder), "--dsn", bare.conninfo]
+    for words in (["sql", "SELECT count(*) FROM t"], ["verify"], ["sync", "--once"]):
+        result = CliRunner().invoke(ridelake, [*command, *words])
+        assert isinstance(result.exception, RidelakeError)
+        assert f"shop.t is not in epoch 2: column shop.t.v holds {said}" in str(result.exception)
     assert lake.catalog.list_tables("ridelake") == [("ridelake", "other")]
     assert not take_changes(bare, lake).epoch.left_out.keys() - {"t"}
     run(bare, "UPDATE shop.t SET v = NULL")

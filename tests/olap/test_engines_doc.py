@@ -46,6 +46,10 @@ def epoch_of_numbers(settings: Settings, path: Path, rows: int) -> Epoch:
     pq.write_table(
         table, path, row_group_size=rows // ROW_GROUPS, write_page_index=True, use_dictionary=False
     )
+    return epoch_of_file(settings, path, rows)
+
+
+def epoch_of_file(settings: Settings, path: Path, rows: int) -> Epoch:
     epoch = newest_epoch(settings.lake)
     files = (DataFile(str(path), rows, path.stat().st_size, ""),)
     state = dataclasses.replace(epoch.tables["cities"], source="public.numbers", files=files)
@@ -143,3 +147,31 @@ def pinned_version(distribution: str) -> str:
     found = re.search(rf"^{distribution}==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert found is not None
     return found[1]
+
+
+NAN_IS_LESS = ("chdb",)
+MAX_IGNORES_NAN = ("chdb", "polars")
+
+
+@pytest.mark.parametrize("name", [one for one in EVERY_ENGINE if one.values[0] not in ("postgres", "spark")])
+def test_engines_differ_about_nan_as_the_page_says(name: str, settings: Settings, tmp_path: Path):
+    page = (ROOT / "docs" / "engines.md").read_text()
+    assert "chDB: a comparison with NaN is false" in page
+    assert "chDB and Polars: `max` ignores NaN" in page
+    path = tmp_path / "numbers.parquet"
+    pq.write_table(pa.table({"f": [1.0, 700.0, float("nan")]}), path)
+    with open_engine(name, settings, epoch_of_file(settings, path, 3)) as engine:
+        query = "SELECT max(f) AS a, sum(CASE WHEN f > 600 THEN 1 ELSE 0 END) AS n FROM numbers"
+        (row,) = engine.sql(query).to_pylist()
+    assert (row["a"] == 700.0) == (name in MAX_IGNORES_NAN)
+    assert row["n"] == (1 if name in NAN_IS_LESS else 2)
+
+
+def test_a_date_that_chdb_cannot_hold_is_refused_by_its_column(settings: Settings, tmp_path: Path):
+    path = tmp_path / "numbers.parquet"
+    pq.write_table(pa.table({"day": pa.array([-735_160], pa.int32()).cast(pa.date32())}), path)
+    with (
+        open_engine("chdb", settings, epoch_of_file(settings, path, 1)) as engine,
+        pytest.raises(QueryRejected, match=r"chdb: column day of numbers has a date that chDB cannot hold"),
+    ):
+        engine.sql("SELECT min(day) AS d FROM numbers")

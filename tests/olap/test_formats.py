@@ -56,7 +56,7 @@ def test_csv_takes_what_arrow_itself_does_not():
     odd = pa.table({"l": [[1, 2]], "s": [{"a": 1}], "b": [b"\x01\xff"], "d": [dt.timedelta(hours=1)]})
     header, row = csv.reader(io.StringIO(text(odd, "csv")))
     assert header == ["l", "s", "b", "d"]
-    assert row == ["[1, 2]", "{'a': 1}", "01ff", "1:00:00"]
+    assert row == ["[1, 2]", '{"a": 1}', "01ff", "1:00:00"]
 
 
 def test_csv_of_many_rows_has_one_header():
@@ -85,6 +85,34 @@ def test_json_has_a_form_for_what_json_does_not_know():
     moment = dt.datetime(2024, 7, 1, 12, tzinfo=dt.UTC)
     odd = pa.table({"x": [float("nan")], "t": pa.array([moment], pa.timestamp("us", "UTC")), "b": [b"\x01"]})
     assert json.loads(text(odd, "json")) == [{"x": None, "t": "2024-07-01T12:00:00+00:00", "b": "01"}]
+
+
+NESTED = pa.table(
+    {
+        "m": pa.array([[("a", 1), ("b", None)]], pa.map_(pa.string(), pa.int32())),
+        "s": pa.array(
+            [{"x": [Decimal("1.50"), None], "y": [(7, 'é"')]}],
+            pa.struct({"x": pa.list_(pa.decimal128(5, 2)), "y": pa.map_(pa.int64(), pa.string())}),
+        ),
+        "d": pa.array([[-735_160, None]], pa.list_(pa.int32())).cast(pa.list_(pa.date32())),
+    }
+)
+
+
+@pytest.mark.parametrize("format_", ["json", "jsonl"])
+def test_a_map_is_an_object_in_json(format_):
+    found = json.loads(text(NESTED, format_))
+    assert (found[0] if format_ == "json" else found) == {
+        "m": {"a": 1, "b": None},
+        "s": {"x": [1.5, None], "y": {"7": 'é"'}},
+        "d": ["-0043-03-15", None],
+    }
+
+
+def test_nested_values_are_written_as_json_writes_them():
+    row = ['{"a": 1, "b": null}', '{"x": [1.50, null], "y": {"7": "é\\""}}', '["-0043-03-15", null]']
+    assert list(csv.reader(io.StringIO(text(NESTED, "csv"))))[1] == row
+    assert text(NESTED, "markdown").splitlines()[2] == f"| {' | '.join(row)} |"
 
 
 def test_json_keeps_two_columns_of_one_name():
