@@ -77,8 +77,10 @@ def run(working_directory: Path, *arguments: str) -> str:
 def shape(text: str) -> list[str]:
     """The words without what differs between machines and runs: numbers and their alignment, bars, counts of
     random outcomes, verdicts, warnings."""
-    text = re.sub(r"^(?:doubt|warning): .*\n|^ +(?:HOLDS|DOES NOT HOLD).*\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"(refused|cancelled by|retries|first; seconds):.*", r"\1:", text)
+    text = re.sub(r"^(?:doubt|warning): .*\n(?: +.*\n)*", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^ +(?:HOLDS|DOES NOT HOLD).*\n(?: +.*\n)*", "", text, flags=re.MULTILINE)
+    text = re.sub(r"(first; seconds):.*?one\s+more$", r"\1:", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"(refused|cancelled by|retries):.*", r"\1:", text)
     text = re.sub(r"([✗✓] [^:]*?):[^.]*\.", r"\1:", text)  # the anomalies that a strategy showed
     text = re.sub(r"^[✗✓?] ", "", text, flags=re.MULTILINE)
     words = re.sub(r"[▏▎▍▌▋▊▉█▓▒░─┊·≡]+", " ", text)
