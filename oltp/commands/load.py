@@ -1,11 +1,15 @@
 """`ridelake load`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ridelake.screen import note, say, say_json, say_table
 from ridelake.settings import Settings
+
+if TYPE_CHECKING:
+    from oltp.load import LoadReport
 
 
 @click.command()
@@ -39,7 +43,6 @@ def load(
     the file's other values decide: month or day first.
     """
     from oltp.load import check_files, load_files
-    from oltp.load.rules import MEANING, Reason
     from oltp.load.time_forms import IN_WORDS
     from oltp.store import open_store
 
@@ -55,28 +58,36 @@ def load(
         if file.quarantine is not None:
             note(f"rejected rows of {file.file.name}: {file.quarantine}")
     if as_json:
-        say_json(
+        say_json(_as_json(report))
+    else:
+        _print(report)
+
+
+def _as_json(report: "LoadReport") -> dict[str, object]:
+    return {
+        "read": report.read,
+        "loaded": report.loaded,
+        "rejected": report.rejected,
+        "seconds": round(report.seconds, 3),
+        "files": [
             {
-                "read": report.read,
-                "loaded": report.loaded,
-                "rejected": report.rejected,
-                "seconds": round(report.seconds, 3),
-                "files": [
-                    {
-                        "file": str(file.file),
-                        "kind": str(file.kind),
-                        "period": file.period or None,
-                        "read": file.read,
-                        "loaded": file.loaded,
-                        "rejected": file.rejected,
-                        "quarantine": file.quarantine,
-                        "examples": file.examples,
-                    }
-                    for file in report.files
-                ],
+                "file": str(file.file),
+                "kind": str(file.kind),
+                "period": file.period or None,
+                "read": file.read,
+                "loaded": file.loaded,
+                "rejected": file.rejected,
+                "quarantine": file.quarantine,
+                "examples": file.examples,
             }
-        )
-        return
+            for file in report.files
+        ],
+    }
+
+
+def _print(report: "LoadReport") -> None:
+    from oltp.load.rules import MEANING, Reason
+
     for file in report.files:
         there = file.rejected.get(Reason.ALREADY_LOADED, 0)
         rejected = sum(file.rejected.values()) - there
