@@ -1,11 +1,15 @@
 """`ridelake load`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ridelake.screen import note, say, say_json, say_table
 from ridelake.settings import Settings
+
+if TYPE_CHECKING:
+    from oltp.load import LoadReport
 
 
 @click.command()
@@ -41,7 +45,6 @@ def load(
     Creates the ride store (schemas `ridelake` and `ridelake_tracking`) if the database has none.
     """
     from oltp.load import check_files, load_files
-    from oltp.load.rules import MEANING, Reason
     from oltp.load.time_forms import IN_WORDS
     from oltp.store import open_store
 
@@ -58,7 +61,13 @@ def load(
             note(f"rejected rows of {file.file.name}: {file.quarantine}")
     if as_json:
         say_json(report.as_dict())
-        return
+    else:
+        _print(report)
+
+
+def _print(report: "LoadReport") -> None:
+    from oltp.load.rules import MEANING, Reason
+
     for file in report.files:
         there = file.rejected.get(Reason.ALREADY_LOADED, 0)
         rejected = sum(file.rejected.values()) - there
