@@ -20,7 +20,7 @@ TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial"
 BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
 PROMPT = "$ ridelake "
 LARGE_HOME = "large"
-COMMAND_SECONDS_MAX = 900  # seeding 1,000,000 rides takes 40 s on two idle cores, minutes on a busy machine
+COMMAND_SECONDS_MAX = 900  # seeding 1,000,000 rides takes 3 minutes on a busy machine
 # Progress lines appear only in commands that take long.
 PROGRESS = re.compile(r"\d+ s: |[\w ]+: [\d,]+( of [\d,]+ \(\d+%\), \d+ s left|, \d+ s)$")
 
