@@ -49,7 +49,7 @@ VALUES = {
     "bytea": ("''", "'\\x00ff'"),
     "bit(3)": ("B'101'",),
     "uuid": ("'ffffffff-ffff-ffff-ffff-ffffffffffff'",),
-    "jsonb": ("'{}'",), "xml": ("'<a/>'",), "inet": ("'::1'",), "money": ("1",), "oid": ("4294967295",),
+    "jsonb": ("'{}'",), "inet": ("'::1'",), "money": ("1",), "oid": ("4294967295",),
     "int[]": ("'{1,NULL}'",), "point": ("'(1,2)'",), "int4range": ("'empty'",), "tsvector": ("'a b'",),
     "pg_lsn": ("'0/1'",), "regclass": ("'pg_class'",), "xid8": ("'1'",), "void_domain": ("1",),
     "letter": ("'é'",), "enum_of_one": ("''",), "empty_enum": (), "composite": ("ROW(1, 'x')",),
@@ -73,7 +73,8 @@ SHAPES = {
     "identity": "CREATE TABLE identity (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);"
     " INSERT INTO identity DEFAULT VALUES",
     "dropped": "CREATE TABLE dropped (gone text, id int PRIMARY KEY, v int);"
-    " INSERT INTO dropped VALUES ('x', 1, 2); ALTER TABLE dropped DROP COLUMN gone, ADD COLUMN w text DEFAULT 'w'",
+    " INSERT INTO dropped VALUES ('x', 1, 2);"
+    " ALTER TABLE dropped DROP COLUMN gone, ADD COLUMN w text DEFAULT 'w'",
     "only_key_dropped": "CREATE TABLE only_key_dropped (id int PRIMARY KEY, v int);"
     " ALTER TABLE only_key_dropped DROP COLUMN id",
     '"select"': 'CREATE TABLE "select" ("from" int PRIMARY KEY, "a.b" int, "%s" text, "{{}}" text,'
@@ -113,16 +114,20 @@ def outcome(store: Store, lake: Lake, table: str) -> str:
     return "equal"
 
 
+def in_quotes(name: str) -> str:
+    return '"{}"'.format(name.replace('"', '""'))
+
+
 def ask_everything(store: Store, lake: Lake) -> None:
     epoch = newest_epoch(lake.address)
     settings = Settings(home=Path("unused"), lake=lake.address, dsn=store.conninfo)
     (name,) = epoch.tables
-    query = 'SELECT * FROM "{}"'.format(name.replace('"', '""'))
     with ExitStack() as stack:
         engines = [stack.enter_context(open_engine(e, settings, epoch)) for e in ("duckdb", "postgres")]
-        ours, theirs = (engine.sql(query) for engine in engines)
-    wanted = [field.name for field in ours.schema]
-    assert difference(ours, theirs.select(wanted), ordered=False) is None
+        ours = engines[0].sql(f"SELECT * FROM {in_quotes(name)}")  # without what is left out
+        columns = ", ".join(map(in_quotes, ours.schema.names))
+        theirs = engines[1].sql(f"SELECT {columns} FROM {in_quotes(name)}")
+    assert difference(ours, theirs, ordered=False) is None
     for format_ in FORMATS:
         write(ours, format_, io.StringIO())
 
@@ -134,7 +139,7 @@ def test_a_table_of_every_type(bare: Store, lake: Lake):
     with pytest.raises(BadInput) as refused:
         take_snapshot(bare, lake, tables=["t"])
     unheld = re.findall(r"--without-column (\S+)", str(refused.value))
-    assert len(unheld) == 22
+    assert len(unheld) == 21
     take_snapshot(bare, lake, tables=["t"], without=unheld, verify=True)
     ask_everything(bare, lake)
 
