@@ -153,6 +153,8 @@ def _refusing_what_cannot_be(table: str) -> Iterator[None]:
         yield
     except errors.FeatureNotSupported as error:
         raise BadInput(error.diag.message_primary or str(error)) from error
+    except errors.TooManyColumns as error:
+        raise BadInput(f"cannot track {table}: it has no room for the column tx; drop a column") from error
     except errors.DependentObjectsStillExist as error:
         raise BadInput(
             f"something is built on the column tx of {table} ({error.diag.message_detail}): drop that first"
