@@ -27,7 +27,7 @@ def track(store: Store, table: str) -> str:
     """`oltp/tracking.sql` does it; gives the table's full name. Raises BadInput for a table that is not there
     or cannot be tracked, UsageError if the role may not change it."""
     with store.connect() as connection, _refusing_what_cannot_be(table):
-        (source,) = read_sources(connection, [table])
+        (source,) = read_sources(connection, [table], any_type=True)
         _update(connection)
         with transaction(connection):
             install_tracking(connection)

@@ -22,6 +22,12 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 TREES = {path: ast.parse(path.read_text()) for path in [*SOURCES, *TESTS]}
 
 
+TREES = {path: ast.parse(path.read_text()) for path in [*SOURCES, *TESTS]}
+
+
+TREES = {path: ast.parse(path.read_text()) for path in [*SOURCES, *TESTS]}
+
+
 def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
