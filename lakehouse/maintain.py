@@ -28,6 +28,7 @@ from lakehouse.draft import Draft, drafting, sharing
 from lakehouse.epoch import DataFile, Epoch
 from lakehouse.faults import refusing_a_bad_lake
 from lakehouse.layout import RUN_BYTES, RUN_ROWS
+from lakehouse.moment import refuse_another_history
 from lakehouse.pointers import LostRace, metadata_files
 from lakehouse.published import read_epochs
 from lakehouse.source import TableSource, read_sources
@@ -69,7 +70,7 @@ class Maintained:
 def maintain(
     lake: Lake, store: Store, *, keep_epochs: int = KEEP_EPOCHS, grace: timedelta = GRACE
 ) -> Maintained:
-    """Safe while others read, sync or maintain. Raises UsageError as `Lake.newest` does."""
+    """Safe while others read, sync or maintain. Raises UsageError as `Lake.newest` and `take_changes` do."""
     with refusing_a_bad_lake(lake.address):
         lake.newest()  # refuses a lake that is not ours, before anything is written
         _heal_manifests(lake)
@@ -106,6 +107,7 @@ def _compact_and_expire(
             if held.enter_context(_unread(lake, epoch, grace))
         ]
         with store.connect() as connection:
+            refuse_another_history(connection, newest.token)
             named = [state.source for state in newest.tables.values()]
             sources = read_sources(connection, named, newest.without)
         draft.left_out.update(newest.left_out)

@@ -144,7 +144,9 @@ def refuse_a_break(old: Token, new: Token, forks: Mapping[int, str] | None = Non
 
 
 def refuse_another_history(connection: Connection[TupleRow], since: Token) -> None:
-    """Raises UsageError if this server, as it is now, cannot be later in the same history as `since`."""
+    """Raises UsageError if this server, as it is now, cannot be later in the same history as `since`, or is a
+    standby."""
+    refuse_unfit_source(connection)
     with transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True):
         token = take_token(connection)
         refuse_a_break(since, token, _forks(connection, since, token))

@@ -362,6 +362,19 @@ def test_tombstones_are_cleared_only_below_the_newest_token_and_other_lakes_are_
     assert take_changes(numbers, other, verify=True).epoch.gone == 1
 
 
+def test_a_lake_of_another_database_clears_no_tombstones(numbers: Store, lake: Lake, cluster: Cluster):
+    grow(numbers, lake, 2)
+    tombstones = rows_of(numbers, "SELECT key FROM ridelake_tracking.tombstones")
+    with bare_database(cluster) as other:
+        run(other, "CREATE TABLE numbers (n bigint PRIMARY KEY, what text)")
+        foreign = Lake.create(LakeAddress.at(Path(lake.address.root).parent / "foreign"))
+        take_changes(other, foreign, tables=["numbers"])
+        with pytest.raises(UsageError, match="this lake is of another database of the server"):
+            maintain(foreign, numbers)
+    assert rows_of(numbers, "SELECT key FROM ridelake_tracking.tombstones") == tombstones
+    assert rows_of(numbers, "SELECT before_tx FROM ridelake_tracking.cleared") == [(0,)]
+
+
 def test_an_idle_lake_keeps_its_history(numbers: Store, lake: Lake):
     grow(numbers, lake, 5)
     tokens = [epoch.token for epoch in read_epochs(lake.address)][:3]
