@@ -20,7 +20,7 @@ from lakehouse.columns import Column, arrow_schema, read_columns
 from lakehouse.epoch import TableState, Token
 from lakehouse.layout import STORE_TABLES, UNKNOWN, Layout
 from oltp.store import has_tracking
-from ridelake.errors import BadInput, CannotConnect, UsageError
+from ridelake.errors import BadInput, CannotConnect, UsageError, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +101,7 @@ def read_sources(
         found = connection.execute(_statement("sources.sql"), {"tables": list(tables)}).fetchall()
     for name, relation, _, _, _, is_table, key in found:
         if relation is None:
-            raise BadInput(
-                f"there is no table {name} in Postgres: is --dsn the right database? If it was dropped or "
-                "renamed, begin a lake of the tables that there are in a new folder (--lake)"
-            )
+            raise no_such_table(connection, name)
         if not is_table:
             raise BadInput(f"{name} is not a table: name one, not a view or an index")
         if not key:
@@ -128,6 +125,15 @@ def read_sources(
     sources = list(by_relation.values())
     _refuse_one_name_for_two(sources)
     return sources
+
+
+def no_such_table(connection: Connection[TupleRow], name: str) -> BadInput:
+    """The error, with the tables of a similar name."""
+    found = connection.execute(_statement("table_names.sql")).fetchall()
+    meant = did_you_mean(name, (row[0] for row in found))
+    return BadInput(
+        f"there is no table '{name}' in this database: {meant}write SCHEMA.TABLE as in SQL, and check --dsn"
+    )
 
 
 def named_columns(connection: Connection[TupleRow], names: Sequence[str]) -> list[tuple[str, int, str, bool]]:
