@@ -91,12 +91,8 @@ def store_tables() -> list[str]:
     return [f"ridelake.{name}" for name in STORE_TABLES]
 
 
-def read_sources(
-    connection: Connection[TupleRow], tables: Sequence[str], without: Sequence[str] = ()
-) -> list[TableSource]:
-    """Describe the tables. `without`: columns to leave out, as TABLE.COLUMN; those that do not exist are
-    ignored. Names are written as in SQL. Raises BadInput for a table that does not exist or has no primary
-    key, for a type that the lake cannot hold, and for two tables of one name."""
+def find_tables(connection: Connection[TupleRow], tables: Sequence[str]) -> list[TupleRow]:
+    """The rows of `sources.sql`. Raises BadInput for a table that does not exist or has no primary key."""
     with refusing_bad_names():
         found = connection.execute(_statement("sources.sql"), {"tables": list(tables)}).fetchall()
     for name, relation, _, _, _, is_table, key in found:
@@ -106,6 +102,16 @@ def read_sources(
             raise BadInput(f"{name} is not a table: name one, not a view or an index")
         if not key:
             raise BadInput(f"{name} has no primary key, by which its rows are told apart: add one")
+    return found
+
+
+def read_sources(
+    connection: Connection[TupleRow], tables: Sequence[str], without: Sequence[str] = ()
+) -> list[TableSource]:
+    """Describe the tables. `without`: columns to leave out, as TABLE.COLUMN; those that do not exist are
+    ignored. Names are written as in SQL. Raises BadInput for a table that does not exist or has no primary
+    key, for a type that the lake cannot hold, and for two tables of one name."""
+    found = find_tables(connection, tables)
     relations = list(dict.fromkeys(row[1] for row in found))
     left_out = {(relation, column) for _, relation, column, _ in named_columns(connection, without)}
     columns = read_columns(connection, relations, left_out)

@@ -13,9 +13,8 @@ from ridelake.settings import LakeAddress
 
 
 def sums_of_newest_epoch(store: Store, lake: LakeAddress) -> EpochSums | None:
-    """None if there is no epoch, if it lacks a table that the audit sums, or if it was taken from another server than
-    the store's: whose transactions
-    it had seen could not be asked here."""
+    """None if there is no epoch, if it lacks a table that the audit sums, or if it was taken from another
+    server than the store's: whose transactions it had seen could not be asked here."""
     newest = read_epochs(lake, limit=1)
     if not newest or newest[0].token.system_identifier != store.system_identifier():
         return None

@@ -9,7 +9,7 @@ from psycopg.rows import TupleRow
 
 from lakehouse.epoch import Token
 from lakehouse.moment import refuse_another_history
-from lakehouse.source import no_such_table, read_sources, refusing_bad_names, refusing_bad_tables
+from lakehouse.source import find_tables, no_such_table, refusing_bad_names, refusing_bad_tables
 from oltp.store import INSTALL_LOCK, Store, has_tracking, install_tracking, transaction
 from ridelake.errors import BadInput, UsageError
 
@@ -27,12 +27,12 @@ def track(store: Store, table: str) -> str:
     """`oltp/tracking.sql` does it; gives the table's full name. Raises BadInput for a table that is not there
     or cannot be tracked, UsageError if the role may not change it."""
     with store.connect() as connection, _refusing_what_cannot_be(table):
-        (source,) = read_sources(connection, [table])
+        ((_, relation, _, _, qualified, *_),) = find_tables(connection, [table])
         _update(connection)
         with transaction(connection):
             install_tracking(connection)
-            connection.execute("SELECT ridelake_tracking.track(%s::regclass)", (source.relation,))
-    return source.qualified
+            connection.execute("SELECT ridelake_tracking.track(%s::regclass)", (relation,))
+    return str(qualified)
 
 
 def untrack(store: Store, table: str) -> str:

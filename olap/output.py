@@ -52,7 +52,7 @@ def settled_format(format_: str | None, file: str | None) -> str:
             f"cannot tell the format of {file}: end its name in {', '.join(SUFFIXES)}, or give --format"
         )
     by_suffix = SUFFIXES.get(path.suffix.lower())
-    if format_ not in (None, "none", by_suffix) and by_suffix not in (None, "table"):
+    if format_ not in (None, "none", by_suffix) and "parquet" in (format_, by_suffix):
         raise UsageError(
             f"--format {format_} does not fit {file}: leave --format out, or give the file another suffix"
         )
