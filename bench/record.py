@@ -75,13 +75,21 @@ def read_record(path: Path) -> Record:
     try:
         found = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise BadInput(f"there is no record {path}: `ridelake bench` writes one") from error
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path} is no record of `ridelake bench`: {error}") from error
-    if not isinstance(found, dict) or found.pop("format", None) != FORMAT:
-        raise BadInput(f"{path} is no record of this version's `ridelake bench`: measure again")
+        raise BadInput(
+            f"{path} does not exist: correct the path, or run `ridelake bench` to write a record"
+        ) from error
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}; name a record of `ridelake bench`") from error
+    except ValueError as error:
+        raise BadInput(f"{path} is not JSON ({error}): name a record of `ridelake bench`") from error
+    if not isinstance(found, dict) or "format" not in found:
+        raise BadInput(f"{path} is not a record of `ridelake bench`: name another file")
+    if (format_ := found.pop("format")) != FORMAT:
+        raise BadInput(
+            f"{path} has record format {format_}, and this version reads {FORMAT}: run `ridelake bench` again"
+        )
     try:
         figures = [Entry(**entry) for entry in found.pop("figures")]
         return Record(**found, figures=figures)
     except (KeyError, TypeError) as error:
-        raise BadInput(f"{path} is a damaged record ({error}): measure again") from error
+        raise BadInput(f"{path} is a damaged record ({error}): run `ridelake bench` again") from error

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lakehouse.epoch import Epoch, Token, tables_from_json
-from ridelake.errors import NotReady, UsageError
+from ridelake.errors import NotReady, RidelakeError, UsageError
 from ridelake.settings import LakeAddress
 
 FORMAT = 2
@@ -122,7 +122,31 @@ def newest_epoch(address: LakeAddress) -> Epoch:
     """Raises NotReady if there is none yet."""
     for epoch in read_epochs(address, limit=1):
         return epoch
-    raise NotReady(f"no epoch yet in {address.root}: run `ridelake snapshot`")
+    raise NotReady(no_epoch(address))
+
+
+def no_epoch(address: LakeAddress) -> str:
+    """Why there is none: the lake is new, or its catalog is missing."""
+    if not address.remote and any(address.folder.glob("epochs/*.json")):
+        where = address.catalog_file or "the catalog of --catalog"
+        return (
+            f"the lake {address.root} has epochs that {where} does not list: give their own catalog "
+            "(--catalog), or choose another folder with --lake"
+        )
+    return f"no epoch yet in {address.root}: run `ridelake snapshot`"
+
+
+def refuse_missing_files(address: LakeAddress, epoch: Epoch) -> None:
+    """Raises RidelakeError if a file of the epoch was deleted: each engine has other words for it."""
+    if address.remote:
+        return
+    for table in epoch.tables.values():
+        for location in table.locations:
+            if not Path(location).exists():
+                raise RidelakeError(
+                    f"epoch {epoch.number} is damaged, {location} is missing: restore the file, or publish "
+                    "all rows in another folder with `ridelake snapshot --lake DIR`"
+                )
 
 
 def numbered_epoch(address: LakeAddress, number: int) -> Epoch:
@@ -143,7 +167,7 @@ def epoch_as_of(address: LakeAddress, when: str) -> Epoch:
         moment = datetime.fromisoformat(when)
     except ValueError:
         raise UsageError(
-            f"--as-of takes an epoch's number or a time like 2026-07-01T12:00:00+00:00, not {when!r}"
+            f"--as-of takes the number of an epoch or a time like 2026-07-01T12:00:00+00:00, not {when!r}"
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -151,7 +175,7 @@ def epoch_as_of(address: LakeAddress, when: str) -> Epoch:
         if datetime.fromisoformat(epoch.token.taken_at) <= moment:
             return epoch
     newest_epoch(address)
-    raise UsageError(f"no epoch is as old as {when}: see `ridelake epochs`")
+    raise UsageError(f"no epoch was published at or before {when}: see `ridelake epochs`")
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from lakehouse.columns import Column, arrow_schema, read_columns
 from lakehouse.epoch import TableState, Token
 from lakehouse.layout import STORE_TABLES, UNKNOWN, Layout
 from oltp.store import has_tracking
-from ridelake.errors import BadInput, CannotConnect, UsageError
+from ridelake.errors import BadInput, CannotConnect, UsageError, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,33 +91,32 @@ def store_tables() -> list[str]:
     return [f"ridelake.{name}" for name in STORE_TABLES]
 
 
-def read_sources(
-    connection: Connection[TupleRow],
-    tables: Sequence[str],
-    without: Sequence[str] = (),
-    *,
-    any_type: bool = False,
-) -> list[TableSource]:
-    """Describe the tables. `without`: columns to leave out, as TABLE.COLUMN; those that do not exist are
-    ignored. Names are written as in SQL. With `any_type`, columns that the lake cannot hold are left out too.
-
-    Raises BadInput for a table that does not exist or has no primary key, for a type that the lake cannot
-    hold, and for two tables of one name."""
+def find_tables(connection: Connection[TupleRow], tables: Sequence[str]) -> list[TupleRow]:
+    """The rows of `sources.sql`. Raises BadInput for a table that does not exist or has no primary key."""
     with refusing_bad_names():
         found = connection.execute(_statement("sources.sql"), {"tables": list(tables)}).fetchall()
     for name, relation, _, _, _, is_table, key in found:
         if relation is None:
-            raise BadInput(
-                f"there is no table {name} in Postgres: is --dsn the right database? If it was dropped or "
-                "renamed, begin a lake of the tables that there are in a new folder (--lake)"
-            )
+            raise no_such_table(connection, name)
         if not is_table:
             raise BadInput(f"{name} is not a table: name one, not a view or an index")
         if not key:
             raise BadInput(f"{name} has no primary key, by which its rows are told apart: add one")
+    return found
+
+
+def read_sources(
+    connection: Connection[TupleRow],
+    tables: Sequence[str],
+    without: Sequence[str] = (),
+) -> list[TableSource]:
+    """Describe the tables. `without`: columns to leave out, as TABLE.COLUMN; those that do not exist are
+    ignored. Names are written as in SQL. Raises BadInput for a table that does not exist or has no primary
+    key, for a type that the lake cannot hold, and for two tables of one name."""
+    found = find_tables(connection, tables)
     relations = list(dict.fromkeys(row[1] for row in found))
     left_out = {(relation, column) for _, relation, column, _ in named_columns(connection, without)}
-    columns = read_columns(connection, relations, left_out, any_type=any_type)
+    columns = read_columns(connection, relations, left_out)
     tracked = dict[int, tuple[int | None, str]]()
     if has_tracking(connection):
         rows = connection.execute(_statement("tracked.sql"), {"relations": relations}).fetchall()
@@ -134,6 +133,15 @@ def read_sources(
     sources = list(by_relation.values())
     _refuse_one_name_for_two(sources)
     return sources
+
+
+def no_such_table(connection: Connection[TupleRow], name: str) -> BadInput:
+    """The error, with the tables of a similar name."""
+    found = connection.execute(_statement("table_names.sql")).fetchall()
+    meant = did_you_mean(name, (row[0] for row in found))
+    return BadInput(
+        f"there is no table '{name}' in this database: {meant}write SCHEMA.TABLE as in SQL, and check --dsn"
+    )
 
 
 def named_columns(connection: Connection[TupleRow], names: Sequence[str]) -> list[tuple[str, int, str, bool]]:

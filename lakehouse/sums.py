@@ -4,7 +4,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse.epoch import Epoch
-from lakehouse.published import read_epochs
+from lakehouse.published import read_epochs, refuse_missing_files
 from lakehouse.s3 import refusing_a_bad_bucket
 from lakehouse.storage import Storage
 from oltp.audit import EpochSums
@@ -13,12 +13,15 @@ from ridelake.settings import LakeAddress
 
 
 def sums_of_newest_epoch(store: Store, lake: LakeAddress) -> EpochSums | None:
-    """None if there is no epoch, or if it was taken from another server than the store's: whose transactions
-    it had seen could not be asked here."""
+    """None if there is no epoch, if it lacks a table that the audit sums, or if it was taken from another
+    server than the store's: whose transactions it had seen could not be asked here."""
     newest = read_epochs(lake, limit=1)
     if not newest or newest[0].token.system_identifier != store.system_identifier():
         return None
     epoch, storage = newest[0], Storage.of(lake)
+    if not {"ledger", "requests"} <= epoch.tables.keys():
+        return None
+    refuse_missing_files(lake, epoch)
     with refusing_a_bad_bucket(lake):
         ledger_rows, ledger_cents = _rows_and_cents(storage, epoch, "ledger", "amount_cents")
         request_rows, request_cents = _rows_and_cents(storage, epoch, "requests", "fare_cents")

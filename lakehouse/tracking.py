@@ -9,7 +9,7 @@ from psycopg.rows import TupleRow
 
 from lakehouse.epoch import Token
 from lakehouse.moment import refuse_another_history
-from lakehouse.source import read_sources, refusing_bad_names, refusing_bad_tables
+from lakehouse.source import find_tables, no_such_table, refusing_bad_names, refusing_bad_tables
 from oltp.store import INSTALL_LOCK, Store, has_tracking, install_tracking, transaction
 from ridelake.errors import BadInput, UsageError
 
@@ -27,12 +27,12 @@ def track(store: Store, table: str) -> str:
     """`oltp/tracking.sql` does it; gives the table's full name. Raises BadInput for a table that is not there
     or cannot be tracked, UsageError if the role may not change it."""
     with store.connect() as connection, _refusing_what_cannot_be(table):
-        (source,) = read_sources(connection, [table], any_type=True)
+        ((_, relation, _, _, qualified, *_),) = find_tables(connection, [table])
         _update(connection)
         with transaction(connection):
             install_tracking(connection)
-            connection.execute("SELECT ridelake_tracking.track(%s::regclass)", (source.relation,))
-    return source.qualified
+            connection.execute("SELECT ridelake_tracking.track(%s::regclass)", (relation,))
+    return str(qualified)
 
 
 def untrack(store: Store, table: str) -> str:
@@ -41,7 +41,9 @@ def untrack(store: Store, table: str) -> str:
     with store.connect() as connection, _refusing_what_cannot_be(table):
         relation, qualified = _named(connection, table)
         if qualified.startswith("ridelake."):
-            raise BadInput(f"{qualified} is the store's own, which needs its tracking")
+            raise BadInput(
+                f"{qualified} belongs to the ride store, which needs its tracking: name a table of your own"
+            )
         _update(connection)
         with transaction(connection):
             install_tracking(connection)  # undone with the transaction, if there was nothing to remove
@@ -49,7 +51,7 @@ def untrack(store: Store, table: str) -> str:
                 "SELECT ridelake_tracking.untrack(%s::regclass)", (relation,)
             ).fetchone()
             if done != (True,):
-                raise BadInput(f"{qualified} is not tracked")
+                raise BadInput(f"{qualified} is not tracked: there is nothing to undo")
     return qualified
 
 
@@ -143,7 +145,7 @@ def _named(connection: Connection[TupleRow], table: str) -> tuple[int, str]:
             (table,),
         ).fetchone()
     if found is None:
-        raise BadInput(f"there is no table {table} in Postgres: is --dsn the right database?")
+        raise no_such_table(connection, table)
     return int(found[0]), str(found[1])
 
 

@@ -39,7 +39,7 @@ def settled_format(format_: str | None, file: str | None) -> str:
             raise UsageError("parquet is not for the eyes: give -o FILE.parquet, or send it into a pipe")
         return format_
     if not file:
-        raise UsageError("-o takes the name of a file, and this one is empty")
+        raise UsageError("-o has an empty file name: write one, as in -o answer.csv")
     path = Path(file)
     if path.is_dir():
         raise BadInput(f"{file} is a folder: name a file in it")
@@ -48,7 +48,14 @@ def settled_format(format_: str | None, file: str | None) -> str:
             f"there is no folder {path.absolute().parent} to write {path.name} into: make it first"
         )
     if format_ is None and path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"what format is {file}? End it in {', '.join(SUFFIXES)}, or say --format")
+        raise UsageError(
+            f"cannot tell the format of {file}: end its name in {', '.join(SUFFIXES)}, or give --format"
+        )
+    by_suffix = SUFFIXES.get(path.suffix.lower())
+    if format_ not in (None, "none", by_suffix) and "parquet" in (format_, by_suffix):
+        raise UsageError(
+            f"--format {format_} does not fit {file}: leave --format out, or give the file another suffix"
+        )
     return format_ or SUFFIXES[path.suffix.lower()]
 
 
@@ -69,7 +76,9 @@ def deliver(
         except OSError as error:
             if said := shortage(error, Path(file).absolute().parent, "-o"):
                 raise OutOfResources(said) from error
-            raise BadInput(f"cannot write {file}: {error.strerror or error}") from error
+            raise BadInput(
+                f"cannot write {file}: {error.strerror or error}; name another file with -o"
+            ) from error
         return
     if format_ == "parquet":
         _write(answer, format_, sys.stdout.buffer)

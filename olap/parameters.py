@@ -37,6 +37,8 @@ def parse(given: Sequence[str]) -> dict[str, Value]:
     """The values of `-p name=value`, by name. Raises UsageError for what is no pair, or given twice."""
     values: dict[str, Value] = {}
     for text in given:
+        if not text.isascii() and re.search("[\ud800-\udfff]", text):
+            raise UsageError(f"-p {text!a} is not UTF-8: set the terminal to UTF-8")
         name, equals, value = text.partition("=")
         name = name.strip().removeprefix("$")
         if not equals or not _NAME.fullmatch(name):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lakehouse.published import epoch_as_of, holding, newest_epoch
+from lakehouse.published import epoch_as_of, holding, newest_epoch, refuse_missing_files
 from ridelake.errors import NotReady, UsageError
 from ridelake.settings import Settings
 
@@ -36,6 +36,7 @@ def pinned(
         yield None
         return
     with holding(settings.lake, epoch):
+        refuse_missing_files(settings.lake, epoch)
         yield epoch
 
 
@@ -44,5 +45,7 @@ def _fresh(settings: Settings) -> "Iterator[Epoch]":
     from lakehouse.fresh import fresh_epoch  # psycopg and pyarrow: most questions need no Postgres
 
     newest = newest_epoch(settings.lake)
-    with holding(settings.lake, newest), fresh_epoch(settings, newest) as epoch:
-        yield epoch
+    with holding(settings.lake, newest):
+        refuse_missing_files(settings.lake, newest)
+        with fresh_epoch(settings, newest) as epoch:
+            yield epoch

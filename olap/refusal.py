@@ -60,6 +60,11 @@ def missing_table(query: str, epoch: "Epoch") -> str | None:
 def hint(words: str, query: str, relations: "Callable[[], Relations]") -> str | None:
     """What was probably meant, if the engine itself has not said it; None if nobody knows. `relations` is
     called only if the refusal is about a name."""
+    if found := re.search(r'column "([^"]+)" not found', words):
+        if f'"{found[1]}"' in query:
+            return f"a text stands in single quotes: '{found[1]}'"
+        if text := re.fullmatch("[‘’“”](.*)[‘’“”]", found[1]):
+            return f"these quotes are typographic: write '{text[1]}'"
     if _OWN_HINT.search(words) or not _UNKNOWN.search(words):
         return None
     named = [name for name in _QUOTED.findall(words) + _BARE.findall(words) if name.lower() in query.lower()]

@@ -64,6 +64,8 @@ def ask_and_tell(
     others answer."""
     if telling.as_json and telling.file is not None:
         raise UsageError("--json is a report and -o takes the answer: give one of them")
+    if telling.as_json and telling.format_ is not None:
+        raise UsageError("--json is a report and --format is for the answer: give one of them")
     settled_format(telling.format_, telling.file)  # a call that is off is told so before the work
     names = chosen(engines, without=unasked(settings, as_of))
     with ExitStack() as opened:

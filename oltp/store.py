@@ -110,6 +110,16 @@ def no_access(role: str) -> str:
     )
 
 
+def not_a_dsn(dsn: str, error: psycopg.ProgrammingError) -> CannotConnect:
+    """Libpq repeats the whole string, with its password, where it finds no `=`: that is left out."""
+    said = str(error).strip()
+    reason = "" if said.startswith('missing "="') else f" ({said})"
+    return CannotConnect(
+        f"--dsn or RIDELAKE_DSN is not a connection string of Postgres{reason}: "
+        "write postgresql://user@host:5432/database"
+    )
+
+
 def open_database(dsn: str, *, install: bool = True) -> Store:
     """The store in one database; the schema is installed if it is not there. Of a DSN with several hosts
     (`host=a,b`) the one that can be written to is used, whichever that is when a connection is made: what is
@@ -117,7 +127,7 @@ def open_database(dsn: str, *, install: bool = True) -> Store:
     try:
         theirs = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError as error:
-        raise CannotConnect(f"not a connection string: {str(error).strip()}") from error
+        raise not_a_dsn(dsn, error) from error
     options = f"{theirs.get('options') or ''} {session_options('ridelake,public')}".strip()
     several = "," in str(theirs.get("host") or theirs.get("hostaddr") or "")
     if several:

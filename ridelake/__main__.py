@@ -235,6 +235,12 @@ def _run(arguments: list[str]) -> int:
             return _fail(str(error), error.exit_code)
         if said := shortage(error):
             return _fail(said, 1)
+        if isinstance(error, UnicodeEncodeError) and error.encoding != "utf-8":
+            return _fail(
+                f"the output is in {error.encoding}, which lacks {error.object[error.start]!a}: "
+                "set PYTHONIOENCODING=utf-8",
+                1,
+            )
         return _fail(*_unexpected(error))
 
 
@@ -242,6 +248,8 @@ def _usage_message(error: click.UsageError) -> str:
     """Click's message; it offers the nearest options itself, but not the nearest choice."""
     message = re.sub("a valid integer( range)?", "a whole number", error.format_message().rstrip("."))
     message = re.sub("a valid float( range)?", "a number", message)
+    if "unexpected extra argument" in message and error.ctx and error.ctx.command.name == "sql":
+        return 'the query has several words: put it in quotes, as in "SELECT COUNT(*) FROM rides"'
     given = re.search(r"'([^']*)' is not one of (.+)", message)
     meant = did_you_mean(given[1], re.findall(r"'([^']+)'", given[2])) if given else ""
     return f"{message}; {meant}".rstrip("; ")

@@ -42,6 +42,8 @@ class LakeAddress:
                 )
             name = text.removeprefix(S3).replace("/", "%2F")  # no two lakes share it
             file = (home or Path.cwd()) / f"{name}.sqlite"
+        elif scheme := re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", str(root)):
+            raise UsageError(f"--lake cannot be {scheme[0]}…: give a folder or s3://bucket/prefix")
         else:
             text = str(Path(root).expanduser().resolve())  # one lake has one name
             file = Path(text) / "catalog.sqlite"

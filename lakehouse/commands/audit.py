@@ -38,7 +38,11 @@ def audit(settings: Settings, as_json: bool) -> None:
                 say("      " + ", ".join(f"{column} {value}" for column, value in row.items()))
             if finding.broken > len(finding.offending):
                 say(f"      … {finding.broken:,} rows in all")
-        against = f"epoch {epoch.number}" if epoch else "no epoch of this server, so F12 was not checked"
+        against = (
+            f"epoch {epoch.number}"
+            if epoch
+            else "no epoch of this server with all tables, so F12 was not checked"
+        )
         note(f"one snapshot, {report.seconds:.1f} s; {against}")
     if not report.passed:
         raise ProofFailed(report.verdict)

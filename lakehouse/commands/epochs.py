@@ -13,13 +13,13 @@ WHAT = {"full": "all rows", "changes": "changes", "maintenance": "no rows"}
 @click.pass_obj
 def epochs(settings: Settings, as_json: bool) -> None:
     """List the published epochs, newest first."""
-    from lakehouse.published import read_epochs
+    from lakehouse.published import no_epoch, read_epochs
 
     found = read_epochs(settings.lake)
     if as_json:
         say_json([epoch.report() for epoch in found])
     elif not found:
-        note(f"no epoch yet in {settings.lake.root}: run `ridelake snapshot`")
+        note(no_epoch(settings.lake))
     else:
         rows = [
             (

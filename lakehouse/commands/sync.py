@@ -13,6 +13,7 @@ from lakehouse.commands.options import (
     verify_option,
     without_option,
 )
+from ridelake.errors import UsageError
 from ridelake.progress import progress
 from ridelake.screen import note, say, say_json
 from ridelake.settings import Settings
@@ -20,9 +21,11 @@ from ridelake.settings import Settings
 if TYPE_CHECKING:
     from lakehouse.sync import Synced
 
+EVERY_SECONDS = 1.0
 
-def _number(context: click.Context, parameter: click.Parameter, seconds: float) -> float:
-    if seconds != seconds:  # NaN is in any range
+
+def _number(context: click.Context, parameter: click.Parameter, seconds: float | None) -> float | None:
+    if seconds is not None and seconds != seconds:  # NaN is in any range
         raise click.BadParameter("it is not a number of seconds", context, parameter)
     return seconds
 
@@ -30,7 +33,7 @@ def _number(context: click.Context, parameter: click.Parameter, seconds: float) 
 @click.command()
 @click.option("--once", is_flag=True, help="Take one epoch and leave.")
 @click.option(
-    "--every", "every_seconds", type=click.FloatRange(min=0.01, max=86_400), callback=_number, default=1.0,
+    "--every", "every_seconds", type=click.FloatRange(min=0.01, max=86_400), callback=_number,
     metavar="SECONDS", help="Begin an epoch that often, until Ctrl-C [1].",
 )  # fmt: skip
 @table_option
@@ -41,7 +44,7 @@ def _number(context: click.Context, parameter: click.Parameter, seconds: float) 
 def sync(
     settings: Settings,
     once: bool,
-    every_seconds: float,
+    every_seconds: float | None,
     tables: tuple[str, ...],
     without: tuple[str, ...],
     verify: bool,
@@ -53,6 +56,8 @@ def sync(
     If nothing has changed there is no new epoch. Ctrl-C ends it between two epochs or within one; the lake
     is then at the last one published.
     """
+    if once and every_seconds is not None:
+        raise UsageError("--once publishes one epoch and --every repeats: give one of them")
     from lakehouse.sync import sync_once, synced_every
     from lakehouse.take import tables_of
     from lakehouse.tracking import renew
@@ -69,6 +74,7 @@ def sync(
             refuse_missing_tables(synced.epoch)
             return
         ticker = Ticker(as_json)
+        every_seconds = every_seconds or EVERY_SECONDS
         note(f"an epoch every {every_seconds:g} s into {settings.lake.root}; Ctrl-C ends it")
         try:
             for synced in synced_every(

@@ -5,6 +5,8 @@ import click
 from ridelake.screen import say
 from ridelake.settings import Settings
 
+HINT = "name the database of the table with --dsn"
+
 
 @click.command()
 @click.argument("table", metavar="SCHEMA.NAME")
@@ -17,9 +19,9 @@ def track(settings: Settings, table: str) -> None:
     Creates the schema `ridelake_tracking` if the database has none.
     """
     from lakehouse.tracking import track as track_table
-    from oltp.store import open_store
+    from oltp.store import open_existing_store
 
-    with open_store(settings, install=False) as store:
+    with open_existing_store(settings, rides=False, hint=HINT) as store:
         name = track_table(store, table)
     say(f"{name} is tracked: put it into a lake with `ridelake sync --table {name}`")
 
@@ -30,8 +32,8 @@ def track(settings: Settings, table: str) -> None:
 def untrack(settings: Settings, table: str) -> None:
     """Take away again what `ridelake track` has added to a table."""
     from lakehouse.tracking import untrack as untrack_table
-    from oltp.store import open_store
+    from oltp.store import open_existing_store
 
-    with open_store(settings, install=False) as store:
+    with open_existing_store(settings, rides=False, hint=HINT) as store:
         name = untrack_table(store, table)
     say(f"{name} is not tracked any more: each epoch takes it whole")

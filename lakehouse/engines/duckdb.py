@@ -120,7 +120,7 @@ def _refuse_writing(engine: str, query: str) -> None:
         _refuse_writing(engine, explained)
     elif kind != duckdb.StatementType.SELECT:
         raise QueryRejected(
-            f"{engine}: only questions are answered here, and {kind.name} is none: use SELECT"
+            f"{engine}: {kind.name} is not allowed, because an epoch is read-only: use SELECT"
         )
 
 

@@ -185,7 +185,7 @@ def _refuse_writing(query: str) -> None:
     found = re.match(r"[\s(]*(\w+)", COMMENT.sub(" ", query))
     word = found[1].upper() if found else "an empty query"
     if word not in FIRST_WORDS:
-        raise QueryRejected(f"polars: only questions are answered here, and {word} is none: use SELECT")
+        raise QueryRejected(f"polars: {word} is not allowed, because an epoch is read-only: use SELECT")
     if reader := READS_A_FILE.search(query):
         raise QueryRejected(
             f"polars: files outside the epoch are not read: leave {reader[0]} out, name a table"

@@ -118,7 +118,7 @@ class Postgres:
     def _fetch(self, cursor: psycopg.Cursor[TupleRow]) -> pa.Table:
         if cursor.description is None:
             word = cursor.statusmessage or "an empty query"
-            raise QueryRejected(f"postgres: only questions are answered here, and {word} is none: use SELECT")
+            raise QueryRejected(f"postgres: {word} returns no rows: use SELECT")
         types = [self._type(column) for column in cursor.description]
         parts: list[list[Any]] = [[] for _ in types]
         while rows := cursor.fetchmany(BATCH_ROWS):

@@ -42,7 +42,7 @@ def checked(
     if not isinstance(tree, exp.Query):
         word = tree.name if isinstance(tree, exp.Command) else type(tree).__name__
         raise QueryRejected(
-            f"{engine}: only questions are answered here, and {word.upper()} is none: use SELECT"
+            f"{engine}: {word.upper()} is not allowed, because an epoch is read-only: use SELECT"
         )
     _refuse_names(engine, tree, tables)
     for function in tree.find_all(exp.Func):

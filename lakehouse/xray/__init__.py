@@ -117,7 +117,7 @@ def _plain(value: Any) -> Any:
 
 def xray(settings: "Settings", ride_id: int | None = None, column: str = COLUMN) -> Xray:
     """Raises NotReady without an epoch of rides, UsageError for a ride or column that is not there."""
-    from lakehouse.published import holding, newest_epoch
+    from lakehouse.published import holding, newest_epoch, refuse_missing_files
     from lakehouse.storage import Storage
     from lakehouse.xray.row_group import ride_in_files
     from lakehouse.xray.row_store import ride_in_heap
@@ -128,6 +128,7 @@ def xray(settings: "Settings", ride_id: int | None = None, column: str = COLUMN)
     if rides is None:
         raise NotReady("this lake has no table of rides: run `ridelake snapshot` with another --lake")
     with holding(settings.lake, epoch):
+        refuse_missing_files(settings.lake, epoch)
         files = ride_in_files(Storage.of(settings.lake), rides, ride_id)
     columns = [chunk.column for chunk in files.chunks]
     if column not in columns:

@@ -16,7 +16,7 @@ from psycopg.sql import SQL, Identifier
 
 from oltp.connection import session_options
 from oltp.embedded import open_cluster
-from oltp.store import Store, ensure_database
+from oltp.store import Store, ensure_database, not_a_dsn
 from ridelake.errors import CannotConnect
 from ridelake.settings import Settings
 
@@ -72,7 +72,7 @@ def _make(server: str, name: str) -> Connection[TupleRow]:
     try:
         conninfo_to_dict(server)
     except psycopg.ProgrammingError as error:
-        raise CannotConnect(f"not a connection string: {str(error).strip()}") from error
+        raise not_a_dsn(server, error) from error
     with closing(Store(server, 0).connect()) as admin:
         admin.execute("SELECT pg_advisory_lock(%s)", (MAKING_LOCK,))
         for (left,) in admin.execute(LEFT_BEHIND, (PREFIX,)).fetchall():

@@ -11,7 +11,11 @@ from ridelake.settings import Settings
 
 @click.command()
 @click.option(
-    "--rides", type=click.IntRange(min=1), default=100_000, show_default=True, help="How many past rides."
+    "--rides",
+    type=click.IntRange(1, 1_000_000_000),
+    default=100_000,
+    show_default=True,
+    help="How many past rides.",
 )
 @click.option(
     "--seed", "seed_number", type=int, default=1, show_default=True, help="The same seed, the same rides."

@@ -23,7 +23,7 @@ def up(settings: Settings) -> None:
 def down(settings: Settings) -> None:
     """Stop the embedded Postgres, or let it go when its last user leaves."""
     stopped = embedded.release(_embedded(settings).home)
-    note("down" if stopped else "still in use: it stops when the last user leaves")
+    note("down" if stopped else "the server is in use: it stops when its last user disconnects")
 
 
 def _embedded(settings: Settings) -> Settings:

@@ -43,7 +43,7 @@ class CsvFile:
         twice = {name for name in self.columns if self.columns.count(name) > 1}
         if twice:
             raise BadInput(
-                f"{path} has two columns {', '.join(sorted(twice))}: leave one of them in the file"
+                f"{path} has two columns named {', '.join(map(repr, sorted(twice)))}: remove one of them"
             )
 
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:

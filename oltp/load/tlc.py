@@ -119,7 +119,7 @@ def _complaint(
     required = len(spellings) - len(OPTIONAL & spellings.keys())
     if len(missing) > required // 2:
         shown = ", ".join(columns[:8]) + (", …" if len(columns) > 8 else "")
-        return f"{path} is not trips: no column {', '.join(wanted)}; it has {shown}. {KNOWN}"
+        return f"{path} is not a trip file, columns {', '.join(wanted)} are missing; it has {shown}. {KNOWN}"
     return f"{path}: {kind} trips, but no column {', '.join(wanted)}; get the file as the TLC publishes it"
 
 

@@ -46,6 +46,8 @@ def open_trip_file(path: Path) -> TripFile:
         if path.is_dir():
             raise BadInput(f"{path} is a folder: name the files in it, {path}/*.parquet say")
         if not path.exists():
+            if str(path).startswith(("http:/", "https:/", "s3:/")):
+                raise BadInput(f"{path} is not on this machine: download it and load the file")
             raise BadInput(f"{path} does not exist: correct the path")
         if not path.is_file():
             raise BadInput(f"{path} is not a file that can be read twice: save it to disk first")
