@@ -24,8 +24,8 @@ from lakehouse.epoch import Token
 from lakehouse.extract import fetch
 from lakehouse.source import TableSource, select_list
 
-# Which values of a type Arrow can hold; all of them for a type not listed. Arrow's last timestamp is earlier than
-# Postgres' last.
+# Which values of a type Arrow can hold; all of them for a type not listed. Arrow's last timestamp is earlier
+# than Postgres' last.
 HELD_KEYS = {
     "numeric": SQL("{value} <> 'NaN'"),
     "date": SQL("isfinite({value}::date)"),
