@@ -92,9 +92,12 @@ def read_columns(
     connection: Connection[TupleRow],
     relations: Sequence[int],
     without: Collection[tuple[int, str]] = (),
+    *,
+    any_type: bool = False,
 ) -> dict[int, list[Column]]:
     """The columns of the tables with those oids, each in its table's order; those in `without`, by oid and
-    name, are left out. Raises BadInput that names every column whose type the lake cannot hold."""
+    name, are left out. Raises BadInput that names every column whose type the lake cannot hold; with
+    `any_type` these are left out too."""
     query = files("lakehouse").joinpath("columns.sql").read_bytes()
     columns: dict[int, list[Column]] = {relation: [] for relation in relations}
     refused: list[tuple[str, str]] = []
@@ -111,7 +114,7 @@ def read_columns(
         columns[relation].append(
             Column(name, pg_type, arrow_type, not not_null, in_key, is_enum, declared, labels, altered)
         )
-    if refused:
+    if refused and not any_type:
         raise BadInput(
             f"the lake cannot hold {', '.join(f'column {name} of type {type_}' for name, type_ in refused)} "
             "exactly: change the type to one that docs/lake.md lists, or leave the column out with "

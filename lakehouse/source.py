@@ -92,11 +92,17 @@ def store_tables() -> list[str]:
 
 
 def read_sources(
-    connection: Connection[TupleRow], tables: Sequence[str], without: Sequence[str] = ()
+    connection: Connection[TupleRow],
+    tables: Sequence[str],
+    without: Sequence[str] = (),
+    *,
+    any_type: bool = False,
 ) -> list[TableSource]:
     """Describe the tables. `without`: columns to leave out, as TABLE.COLUMN; those that do not exist are
-    ignored. Names are written as in SQL. Raises BadInput for a table that does not exist or has no primary
-    key, for a type that the lake cannot hold, and for two tables of one name."""
+    ignored. Names are written as in SQL. With `any_type`, columns that the lake cannot hold are left out too.
+
+    Raises BadInput for a table that does not exist or has no primary key, for a type that the lake cannot
+    hold, and for two tables of one name."""
     with refusing_bad_names():
         found = connection.execute(_statement("sources.sql"), {"tables": list(tables)}).fetchall()
     for name, relation, _, _, _, is_table, key in found:
@@ -111,7 +117,7 @@ def read_sources(
             raise BadInput(f"{name} has no primary key, by which its rows are told apart: add one")
     relations = list(dict.fromkeys(row[1] for row in found))
     left_out = {(relation, column) for _, relation, column, _ in named_columns(connection, without)}
-    columns = read_columns(connection, relations, left_out)
+    columns = read_columns(connection, relations, left_out, any_type=any_type)
     tracked = dict[int, tuple[int | None, str]]()
     if has_tracking(connection):
         rows = connection.execute(_statement("tracked.sql"), {"relations": relations}).fetchall()

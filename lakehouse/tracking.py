@@ -27,7 +27,7 @@ def track(store: Store, table: str) -> str:
     """`oltp/tracking.sql` does it; gives the table's full name. Raises BadInput for a table that is not there
     or cannot be tracked, UsageError if the role may not change it."""
     with store.connect() as connection, _refusing_what_cannot_be(table):
-        (source,) = read_sources(connection, [table])
+        (source,) = read_sources(connection, [table], any_type=True)
         _update(connection)
         with transaction(connection):
             install_tracking(connection)
@@ -153,6 +153,8 @@ def _refusing_what_cannot_be(table: str) -> Iterator[None]:
         yield
     except errors.FeatureNotSupported as error:
         raise BadInput(error.diag.message_primary or str(error)) from error
+    except errors.TooManyColumns as error:
+        raise BadInput(f"cannot track {table}: it has no room for the column tx; drop a column") from error
     except errors.DependentObjectsStillExist as error:
         raise BadInput(
             f"something is built on the column tx of {table} ({error.diag.message_detail}): drop that first"

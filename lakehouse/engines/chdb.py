@@ -17,7 +17,6 @@ from typing import Any
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from chdb import ChdbError
 from chdb import session as chdb_session
 from sqlglot import exp
 
@@ -134,7 +133,7 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[ChDB]:
         tables = [*epoch.tables, *(["RideTable"] if has_ride_table(epoch) else [])]
         yield ChDB(session, tables, {name: table.locations for name, table in epoch.tables.items()})
     finally:
-        with suppress(ChdbError):
+        with suppress(RuntimeError):
             session.close()
 
 

@@ -10,7 +10,7 @@ import polars as pl
 from oltp.load.explanation import explain, in_words
 from oltp.load.period import Months, months_of, told
 from oltp.load.rules import CODE, JUDGED, Reason, judge_alone, judge_together
-from oltp.load.time_forms import check_time_format, with_date_order
+from oltp.load.time_forms import TIMES, check_time_format, with_date_order
 from oltp.load.tlc import Layout, recognise
 from oltp.load.trip_file import Batch, TripFile, open_trip_file
 from oltp.load.values import check_types, read_values, used_columns
@@ -76,7 +76,8 @@ def _all_unreadable(file: TripFile, layout: Layout, rows: int) -> RidelakeError:
     batch = next(file.batches(file.columns))
     first = Batch(batch.rows.head(1), None if batch.malformed is None else batch.malformed.head(1), 0)
     (told,) = in_words(explain(first, layout, pl.Series([str(Reason.UNREADABLE)]), ""))
+    times = [layout.names[one] for one in TIMES if one in layout.names]
+    hint = ", or state the form of its times with --time-format" if any(map(told.count, times)) else ""
     return RidelakeError(
-        f"cannot read any of the {rows:,} rows of {file.path}: in row 1 {told}; correct the file, or state "
-        "the form of its times with --time-format"
+        f"cannot read any of the {rows:,} rows of {file.path}: in row 1 {told}; correct the file{hint}"
     )

@@ -356,8 +356,8 @@ def test_more_than_two_gib_of_text_in_one_column(bare: Store, lake: Lake):
     assert epoch.rows == 4700
     assert len(epoch.files) > 10
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 2048, "MiB"
-    run(bare, "UPDATE docs SET t = t || 'x'")
-    assert take_changes(bare, lake, verify=True).epoch.changed == 4700
+    run(bare, "UPDATE docs SET t = t || 'x' WHERE id <= 10")
+    assert take_changes(bare, lake, verify=True).epoch.changed == 10
     for engine in ("duckdb", "polars", "pyarrow", "datafusion", "chdb", "daft"):
         (row,) = asked(lake, "SELECT sum(length(t)) AS n, count(*) AS m FROM docs", engine)
-        assert (int(row["n"]), row["m"]) == (4700 * 480_001, 4700), engine
+        assert (int(row["n"]), row["m"]) == (4700 * 480_000 + 10, 4700), engine

@@ -178,7 +178,7 @@ def test_temporary_files_go_away_after_an_error(things: Store, lake: Lake, folde
     with pytest.raises(UsageError, match="this lake is of another server"), fresh_epoch(settings, other):
         pass
     run(things, "ALTER TABLE kept ADD COLUMN place point")
-    with pytest.raises(UsageError, match=r"column kept\.place is of type point"):
+    with pytest.raises(UsageError, match=r"column kept\.place of type point"):
         with fresh_epoch(settings, newest):
             pass
     assert left_in(folder) == []

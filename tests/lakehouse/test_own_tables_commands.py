@@ -67,7 +67,7 @@ NOT_IN_A_LAKE = {
     "kept": "is not a table",
     "orders_pkey": "is not a table",
     "loose": "has no primary key",
-    "shaped": "column shaped.place is of type point",
+    "shaped": "column shaped.place of type point",
     "wide": "column wide.n is of type numeric,",
 }
 

@@ -34,6 +34,12 @@ SILENT = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine must not leave a remark out."""
+    monkeypatch.setattr("olap.absence.SECONDS_MAX", 60.0)
+
+
 def remarks_of(capfd: pytest.CaptureFixture[str], question, settings: Settings, *engines: str) -> list[str]:
     ask_and_tell(settings, question, engines, Telling("csv"), repeat=False)
     said = capfd.readouterr()
