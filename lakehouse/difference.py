@@ -24,6 +24,17 @@ from lakehouse.epoch import Token
 from lakehouse.extract import fetch
 from lakehouse.source import TableSource, select_list
 
+# Which values of a type Arrow can hold; all of them for a type not listed. Arrow's last timestamp is earlier
+# than Postgres' last.
+HELD_KEYS = {
+    "numeric": SQL("{value} <> 'NaN'"),
+    "date": SQL("isfinite({value}::date)"),
+    "timestamp": SQL("isfinite({value}::timestamp) AND {value}::timestamp <= '294247-01-10 04:00:54.775807'"),
+    "timestamptz": SQL(
+        "isfinite({value}::timestamptz) AND {value}::timestamptz <= '294247-01-10 04:00:54.775807+00'"
+    ),
+}
+
 # Tables of which rows are gone, by oid, and whether all were at once.
 Tombstones = Mapping[int, bool]
 
@@ -69,7 +80,14 @@ def gone_query(table: TableSource) -> Composed:
     return _template("gone.sql").format(
         columns=SQL(", ").join(_key_value(place, column) for place, column in enumerate(table.key_columns)),
         relation=Literal(table.relation),
+        is_held=SQL(" AND ").join(_is_held(place, column) for place, column in enumerate(table.key_columns)),
     )
+
+
+def _is_held(place: int, column: Column) -> Composed:
+    """A key with a value that the lake cannot hold is not in the lake, so its tombstone is ignored."""
+    condition = HELD_KEYS.get(column.pg_type, SQL("true"))
+    return condition.format(value=SQL("(key ->> {})").format(Literal(place)))
 
 
 def _key_value(place: int, column: Column) -> Composed:

@@ -3,6 +3,6 @@
 SELECT DISTINCT {columns}
 FROM ridelake_tracking.tombstones
 WHERE generation = (SELECT generation FROM ridelake_tracking.tracked WHERE relation = {relation})
-  AND key IS NOT NULL
+  AND key IS NOT NULL AND {is_held}
   AND (tx >= current_setting('ridelake.since_xmax')::bigint
        OR tx = ANY (current_setting('ridelake.since_xip')::bigint[]))

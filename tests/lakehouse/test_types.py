@@ -150,3 +150,30 @@ def test_if_no_table_can_be_taken_nothing_is_published(bare: Store, lake: Lake):
     assert lake.newest() is None
     run(bare, "UPDATE t SET v = 1")
     take_changes(bare, lake, tables=["t"], verify=True)
+
+
+@pytest.mark.parametrize(
+    ("type_", "held", "value"),
+    [
+        ("numeric(5, 1)", ["1", "2"], "NaN"),
+        ("date", ["2001-01-01", "2002-01-01"], "-infinity"),
+        ("timestamp", ["2001-01-01", "2002-01-01"], "infinity"),
+        ("timestamptz", ["2001-01-01", "294247-01-10 04:00:54.775807+00"], "-infinity"),
+        ("timestamptz", ["2001-01-01", "2002-01-01"], "294247-01-10 04:00:54.775808+00"),
+    ],
+)
+def test_a_deleted_key_that_the_lake_cannot_hold_stops_no_epoch(
+    bare: Store, lake: Lake, type_: str, held: list[str], value: str
+):
+    run(bare, f"CREATE TABLE t (k {type_}, n int, PRIMARY KEY (n, k))")
+    track(bare, "t")
+    run(bare, *(f"INSERT INTO t VALUES ('{key}', 1)" for key in held))
+    take_changes(bare, lake, tables=["t"])
+    run(
+        bare,
+        f"INSERT INTO t VALUES ('{value}', 1)",
+        f"DELETE FROM t WHERE k IN ('{value}', '{held[1]}')",
+    )
+    assert verify_now(bare, lake).as_dict()["equal"]
+    epoch = take_changes(bare, lake, verify=True).epoch
+    assert (epoch.changed, epoch.gone, epoch.rows) == (0, 1, 1)
