@@ -117,7 +117,7 @@ def test_what_is_no_file_is_written_as_it_is(tmp_path: Path):
 
 def test_a_place_that_is_off_is_refused_before_anything_is_asked(tmp_path: Path):
     for file, error, says in (
-        ("a.xls", UsageError, r"what format is .*a.xls\? End it in .csv"),
+        ("a.xls", UsageError, r"cannot tell the format of .*a.xls: end its name in .csv"),
         (".", BadInput, "is a folder"),
         ("none/a.csv", BadInput, "there is no folder .*none to write a.csv into"),
     ):
