@@ -77,6 +77,7 @@ FROM_THE_CODE = [
     ("track shop.recent", 2, "shop.recent is not a table: name one, not a view or an index"),
     ("track shop.keyless", 2, "shop.keyless has no primary key"),
     ("track a.b.c", 2, "write it as SQL does"),
+    ("track pg_catalog.pg_class", 2, "is a system catalog: name a table of your own"),
     ("track ''", 2, "there is no table ''"),
     ("untrack shop.orders", 2, "shop.orders is not tracked: there is nothing to undo"),
     ("untrack rides", 2, "belongs to the ride store, which needs its tracking: name a table of your own"),
@@ -127,7 +128,7 @@ FROM_THE_CODE = [
     ("report folder", 2, "'folder' is a directory"),
     ("compare run.json run.json --threshold abc", 2, "abc"),
     ("compare run.json run.json --group x", 2, "write NAME=PERCENT"),
-    ("bench --only nothing_matches", 2, "no benchmark is selected"),
+    ("bench --record folder", 2, "'folder' is a directory"),
     ("bench --quick --full", 2, "choose one of them"),
     ("bench --table absent.parquet", 2, "correct the path"),
     ("simulate --clients 100000", 2, "at most 150"),
@@ -200,6 +201,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def environment(store: Store, lakes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("RIDELAKE_") and "TEST" not in name]:
         monkeypatch.delenv(name)
+    monkeypatch.delenv("COLUMNS", raising=False)  # xdist sets it, and messages would wrap
     monkeypatch.setenv("RIDELAKE_DSN", store.conninfo)
     monkeypatch.setenv("RIDELAKE_LAKE", str(lakes / "whole"))
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))

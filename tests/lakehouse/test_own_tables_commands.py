@@ -67,8 +67,8 @@ NOT_IN_A_LAKE = {
     "kept": "is not a table",
     "orders_pkey": "is not a table",
     "loose": "has no primary key",
-    "shaped": "column shaped.place is of type point",
-    "wide": "column wide.n is of type numeric,",
+    "shaped": "column shaped.place of type point",
+    "wide": "column wide.n of type numeric",
 }
 
 
