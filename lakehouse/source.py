@@ -138,9 +138,9 @@ def read_sources(
 def no_such_table(connection: Connection[TupleRow], name: str) -> BadInput:
     """The error, with the tables of a similar name."""
     found = connection.execute(_statement("table_names.sql")).fetchall()
-    meant = did_you_mean(name, (row[0] for row in found))
+    meant, shown = did_you_mean(name, (row[0] for row in found)), name or "''"
     return BadInput(
-        f"there is no table '{name}' in this database: {meant}write SCHEMA.TABLE as in SQL, and check --dsn"
+        f"there is no table {shown} in this database: {meant}write SCHEMA.TABLE as in SQL, and check --dsn"
     )
 
 

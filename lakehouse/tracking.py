@@ -167,6 +167,8 @@ def _refusing_what_cannot_be(table: str) -> Iterator[None]:
             f"({error.diag.message_primary}): run it again when no long transaction is open"
         ) from error
     except errors.InsufficientPrivilege as error:
+        if "is a system catalog" in (error.diag.message_primary or ""):
+            raise BadInput(f"{table} is a system catalog: name a table of your own") from error
         raise UsageError(
             f"{error.diag.message_primary}: use the role that owns {table} and may create a schema"
         ) from error

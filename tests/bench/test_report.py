@@ -248,6 +248,7 @@ def test_a_browser_shows_every_picture_and_nothing_sticks_out(width: int, dark: 
 
 class TestOpen:
     def test_the_page_is_opened_and_its_path_is_printed(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.delenv("COLUMNS", raising=False)
         opened = []
         monkeypatch.setattr("webbrowser.open", lambda url: opened.append(url) or True)
         record, page = tmp_path / "a.json", tmp_path / "a page.html"
@@ -257,6 +258,7 @@ class TestOpen:
         assert str(page) in capsys.readouterr().out
 
     def test_a_machine_without_a_browser_is_no_failure(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.delenv("COLUMNS", raising=False)
         monkeypatch.setattr("webbrowser.open", lambda url: False)
         record, page = tmp_path / "a.json", tmp_path / "page.html"
         Record.begin("quick", 1, this_machine()).write(record)

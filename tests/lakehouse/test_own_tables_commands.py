@@ -68,7 +68,7 @@ NOT_IN_A_LAKE = {
     "orders_pkey": "is not a table",
     "loose": "has no primary key",
     "shaped": "column shaped.place of type point",
-    "wide": "column wide.n is of type numeric,",
+    "wide": "column wide.n of type numeric",
 }
 
 

@@ -203,7 +203,7 @@ def test_words_that_are_off_are_exit_code_2_and_one_line(settings: Settings, tmp
         "$n, which has no value: give one with -p n=VALUE": ridelake(settings, "sql", "SELECT $n"),
         "the query has no $n": ridelake(settings, "sql", CITIES, "-p", "n=1"),
         "driver_ranking has no parameter n": ridelake(settings, "ask", "driver_ranking", "-p", "n=1"),
-        "what format is x.xls": ridelake(settings, "sql", CITIES, "-o", "x.xls"),
+        "cannot tell the format of x.xls": ridelake(settings, "sql", CITIES, "-o", "x.xls"),
         "--json is a report": ridelake(settings, "sql", CITIES, "-o", "x.csv", "--json"),
         "'--timeout': nan": ridelake(settings, "sql", CITIES, "--timeout", "nan"),
         "'--timeout': 0: seconds": ridelake(settings, "sql", CITIES, "--timeout", "0"),

@@ -14,7 +14,7 @@ import pytest
 
 import olap.output
 from olap.output import deliver, settled_format
-from ridelake.errors import BadInput, UsageError
+from ridelake.errors import BadInput, OutOfResources, UsageError
 
 ANSWER = pa.table({"n": [1, 2], "name": ["a", None]})
 
@@ -82,8 +82,8 @@ def test_a_write_that_fails_half_way_leaves_what_was_there(
     file = tmp_path / "a.csv"
     file.write_text("before")
     monkeypatch.setattr(olap.output, "_write", lambda answer, format_, out: fail(out, error))
-    expected = BadInput if isinstance(error, OSError) else KeyboardInterrupt
-    with pytest.raises(expected, match="No space left" if isinstance(error, OSError) else None):
+    expected = OutOfResources if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(expected, match="is full" if isinstance(error, OSError) else None):
         deliver(ANSWER, "csv", str(file))
     assert file.read_text() == "before"
     assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
@@ -117,7 +117,7 @@ def test_what_is_no_file_is_written_as_it_is(tmp_path: Path):
 
 def test_a_place_that_is_off_is_refused_before_anything_is_asked(tmp_path: Path):
     for file, error, says in (
-        ("a.xls", UsageError, r"what format is .*a.xls\? End it in .csv"),
+        ("a.xls", UsageError, r"cannot tell the format of .*a.xls: end its name in .csv"),
         (".", BadInput, "is a folder"),
         ("none/a.csv", BadInput, "there is no folder .*none to write a.csv into"),
     ):

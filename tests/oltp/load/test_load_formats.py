@@ -269,7 +269,7 @@ class TestBadInput:
 
     def test_text_that_is_called_parquet(self, tmp_path):
         (tmp_path / "notes.parquet").write_text("this is not\na table at all\n")
-        self.refuse(tmp_path / "notes.parquet", "is not trips", "this is not")
+        self.refuse(tmp_path / "notes.parquet", "is not a trip file", "this is not")
 
     def test_columns_of_something_else(self, tmp_path):
         (tmp_path / "zones.csv").write_bytes(b"LocationID,Borough,Zone\r1,EWR,Newark Airport\r")

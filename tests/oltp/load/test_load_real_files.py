@@ -50,5 +50,5 @@ def test_the_sample_and_a_csv_of_its_january_hold_the_same_trips(real_data, stor
 
 
 def test_a_zone_table_with_cr_line_ends_is_not_taken_for_no_trips(real_data):
-    with pytest.raises(BadInput, match=r"is not trips.*LocationID, Borough, Zone"):
+    with pytest.raises(BadInput, match=r"is not a trip file.*LocationID, Borough, Zone"):
         check_files([real_data / "dirty" / "taxi-zone-lookup_cr_only.csv"])
