@@ -37,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """A home for the run's server, which parallel workers inherit by its name, and the temporary folders in
     it. Not in pytest's own: each run of pytest, be it another project's, takes away others' right to pass
     through that, a server's included."""
+    os.environ.pop("COLUMNS", None)  # lines wrap at it; a test that is about wrapping sets it
     if not hasattr(config, "workerinput"):
         os.environ[RUN_HOME] = tempfile.mkdtemp(prefix="ridelake-tests-")
         config.option.basetemp = config.option.basetemp or str(Path(os.environ[RUN_HOME], "tmp"))

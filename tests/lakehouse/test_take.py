@@ -191,7 +191,7 @@ def test_of_two_snapshots_at_once_one_may_lose_and_nothing_is_mixed(seeded_store
     assert sorted(won) == list(range(1, len(won) + 1))
     assert len(won) + len(lost) == 9
     assert lost, "they all had luck, so this shows nothing"
-    assert all("another epoch was published meanwhile" in text for text in lost)
+    assert all("another process published epoch" in text for text in lost)
     epochs = read_epochs(lake.address)
     published = {Path(file.location) for epoch in epochs for file in epoch.files}
     assert data_files(lake.address.folder) == published, "a loser left its files, or took a winner's"
