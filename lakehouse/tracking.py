@@ -9,7 +9,7 @@ from psycopg.rows import TupleRow
 
 from lakehouse.epoch import Token
 from lakehouse.moment import refuse_another_history
-from lakehouse.source import read_sources, refusing_bad_names, refusing_bad_tables
+from lakehouse.source import read_sources, refusing_bad_names, refusing_bad_tables, store_tables
 from oltp.store import INSTALL_LOCK, Store, has_tracking, install_tracking, transaction
 from ridelake.errors import BadInput, UsageError
 
@@ -40,7 +40,7 @@ def untrack(store: Store, table: str) -> str:
     one that could not be put into a lake any more."""
     with store.connect() as connection, _refusing_what_cannot_be(table):
         relation, qualified = _named(connection, table)
-        if qualified.startswith("ridelake."):
+        if qualified in store_tables():
             raise BadInput(f"{qualified} is the store's own, which needs its tracking")
         _update(connection)
         with transaction(connection):
