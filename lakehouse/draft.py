@@ -17,7 +17,7 @@ from lakehouse.epoch import Epoch, Kind, LeftOut, Token
 from lakehouse.layout import folder_of
 from lakehouse.pointers import LostRace, Staged
 from lakehouse.sink import Sink, TableWriter
-from lakehouse.source import TableSource
+from lakehouse.source import TableSource, store_tables
 
 # In a bucket, `maintain` takes what nobody points at for an orphan once it is an hour old. Who has been
 # writing for half of that looks again before it publishes.
@@ -52,7 +52,7 @@ class Draft(Sink):
         try:
             yield
         except ValueNotHeld as error:
-            if table.schema == "ridelake":
+            if table.qualified in store_tables():
                 raise
             self.drafts.pop(table.name, None)
             self._delete_files(self.stems.pop(table.name, None))

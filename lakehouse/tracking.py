@@ -9,7 +9,13 @@ from psycopg.rows import TupleRow
 
 from lakehouse.epoch import Token
 from lakehouse.moment import refuse_another_history
-from lakehouse.source import find_tables, no_such_table, refusing_bad_names, refusing_bad_tables
+from lakehouse.source import (
+    find_tables,
+    no_such_table,
+    refusing_bad_names,
+    refusing_bad_tables,
+    store_tables,
+)
 from oltp.store import INSTALL_LOCK, Store, has_tracking, install_tracking, transaction
 from ridelake.errors import BadInput, UsageError
 
@@ -40,7 +46,7 @@ def untrack(store: Store, table: str) -> str:
     one that could not be put into a lake any more."""
     with store.connect() as connection, _refusing_what_cannot_be(table):
         relation, qualified = _named(connection, table)
-        if qualified.startswith("ridelake."):
+        if qualified in store_tables():
             raise BadInput(
                 f"{qualified} belongs to the ride store, which needs its tracking: name a table of your own"
             )

@@ -8,8 +8,9 @@ from own_tables import asked
 from lakehouse.catalog import Lake
 from lakehouse.maintain import maintain
 from lakehouse.published import newest_epoch
+from lakehouse.source import store_tables
 from lakehouse.take import take_changes, take_snapshot
-from lakehouse.tracking import track
+from lakehouse.tracking import track, untrack
 from lakehouse.verify import verify_now
 from oltp.store import Store
 from ridelake.__main__ import ridelake
@@ -177,3 +178,15 @@ def test_a_deleted_key_that_the_lake_cannot_hold_stops_no_epoch(
     assert verify_now(bare, lake).as_dict()["equal"]
     epoch = take_changes(bare, lake, verify=True).epoch
     assert (epoch.changed, epoch.gone, epoch.rows) == (0, 1, 1)
+
+
+def test_a_table_created_in_the_schema_of_the_ride_store_is_not_one_of_its_tables(store: Store, lake: Lake):
+    """The role ridelake creates its tables there, because its search path begins with "$user"."""
+    run(store, "CREATE TABLE ridelake.mine (id int PRIMARY KEY, v numeric(5, 1))")
+    run(store, "INSERT INTO ridelake.mine VALUES (1, 'NaN')")
+    track(store, "mine")
+    epoch = take_changes(store, lake, tables=[*store_tables(), "mine"]).epoch
+    assert list(epoch.left_out) == ["mine"]
+    assert untrack(store, "mine") == "ridelake.mine"
+    with pytest.raises(BadInput, match="store's own"):
+        untrack(store, "rides")
