@@ -74,7 +74,7 @@ def demo(
             say(f"   ✓ {seen.verdict}\n")
             played.append((scene, seen))
     write_page(report, played, machine)
-    say(f"The page: {report}")
+    say(f"The page: {report}", verbatim=True)
     say("Go on: ridelake ask, or")
     say(
         '       ridelake sql "SELECT City, AVG(Price) FROM RideTable GROUP BY City" --engine all',

@@ -46,6 +46,6 @@ def report(record: Path, output: Path, in_browser: bool, terminal: bool) -> None
     except ModuleNotFoundError as error:
         raise NotReady(f"{error.name} is not installed: `pip install 'ridelake[bench]'`") from error
     write_page(output, found)
-    say(f"The page: {output}")
+    say(f"The page: {output}", verbatim=True)
     if in_browser:
         open_page(output)
