@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: install demo test slow check bench clean
+.PHONY: install demo quick test slow check bench clean
 
 install: $(READY)
 
@@ -16,6 +16,17 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## the whole journey: 500,000 rides, two minutes, one page
 	$(BIN)/ridelake demo
+
+# The tests that need neither a server nor a child process.
+QUICK := tests/test_structure.py \
+	tests/olap/test_answer.py tests/olap/test_formats.py tests/olap/test_output.py tests/olap/test_question.py \
+	tests/olap/test_refusal.py tests/lakehouse/test_framing.py tests/lakehouse/test_commit.py \
+	tests/bench/test_claims_verdicts.py tests/bench/test_compare.py tests/bench/test_formats.py \
+	tests/bench/test_leaving.py tests/bench/test_record.py tests/bench/test_sampling.py \
+	tests/oltp/load/test_load_clock.py tests/oltp/load/test_load_rules.py
+
+quick: $(READY)  ## the loop while editing: no server, no child process
+	$(BIN)/pytest -q -m 'not slow' $(QUICK)
 
 test: $(READY)  ## the promises, on a real Postgres
 	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow'
