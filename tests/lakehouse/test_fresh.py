@@ -178,7 +178,7 @@ def test_temporary_files_go_away_after_an_error(things: Store, lake: Lake, folde
     with pytest.raises(UsageError, match="this lake is of another server"), fresh_epoch(settings, other):
         pass
     run(things, "ALTER TABLE kept ADD COLUMN place point")
-    with pytest.raises(UsageError, match=r"column kept\.place is of type point"):
+    with pytest.raises(UsageError, match=r"column kept\.place of type point"):
         with fresh_epoch(settings, newest):
             pass
     assert left_in(folder) == []
@@ -205,10 +205,10 @@ def test_now_and_then_on_the_command_line(things: Store, lake: Lake):
 NOT_THEN = {
     ("--as-of", "3"): "there is no epoch 3, the newest is 1: see `ridelake epochs`",
     ("--as-of", "0"): "there is no epoch 0",
-    ("--as-of", "9" * 30): "takes an epoch's number or a time like",
-    ("--as-of", "yesterday"): "takes an epoch's number or a time like",
-    ("--as-of", ""): "takes an epoch's number or a time like",
-    ("--as-of", "-1"): "takes an epoch's number or a time like",
+    ("--as-of", "9" * 30): "takes the number of an epoch or a time like",
+    ("--as-of", "yesterday"): "takes the number of an epoch or a time like",
+    ("--as-of", ""): "takes the number of an epoch or a time like",
+    ("--as-of", "-1"): "takes the number of an epoch or a time like",
     ("--as-of", "2020-01-01T00:00:00+02:00"): "no epoch is as old as 2020-01-01T00:00:00+02:00",
     ("--as-of", "1", "--engine", "postgres"): "postgres answers as of now",
     ("--as-of", "1", "--fresh"): "--as-of is about then and --fresh about now",
