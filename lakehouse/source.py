@@ -91,13 +91,16 @@ def store_tables() -> list[str]:
     return [f"ridelake.{name}" for name in STORE_TABLES]
 
 
-def find_tables(connection: Connection[TupleRow], tables: Sequence[str]) -> list[TupleRow]:
+IF_DROPPED = "; if it was dropped or renamed, create a lake of the other tables in a new folder (--lake)"
+
+
+def find_tables(connection: Connection[TupleRow], tables: Sequence[str], advice: str = "") -> list[TupleRow]:
     """The rows of `sources.sql`. Raises BadInput for a table that does not exist or has no primary key."""
     with refusing_bad_names():
         found = connection.execute(_statement("sources.sql"), {"tables": list(tables)}).fetchall()
     for name, relation, _, _, _, is_table, key in found:
         if relation is None:
-            raise no_such_table(connection, name)
+            raise no_such_table(connection, name, advice)
         if not is_table:
             raise BadInput(f"{name} is not a table: name one, not a view or an index")
         if not key:
@@ -113,7 +116,7 @@ def read_sources(
     """Describe the tables. `without`: columns to leave out, as TABLE.COLUMN; those that do not exist are
     ignored. Names are written as in SQL. Raises BadInput for a table that does not exist or has no primary
     key, for a type that the lake cannot hold, and for two tables of one name."""
-    found = find_tables(connection, tables)
+    found = find_tables(connection, tables, IF_DROPPED)
     relations = list(dict.fromkeys(row[1] for row in found))
     left_out = {(relation, column) for _, relation, column, _ in named_columns(connection, without)}
     columns = read_columns(connection, relations, left_out)
@@ -135,12 +138,13 @@ def read_sources(
     return sources
 
 
-def no_such_table(connection: Connection[TupleRow], name: str) -> BadInput:
+def no_such_table(connection: Connection[TupleRow], name: str, advice: str = "") -> BadInput:
     """The error, with the tables of a similar name."""
     found = connection.execute(_statement("table_names.sql")).fetchall()
     meant, shown = did_you_mean(name, (row[0] for row in found)), name or "''"
     return BadInput(
-        f"there is no table {shown} in this database: {meant}write SCHEMA.TABLE as in SQL, and check --dsn"
+        f"there is no table {shown} in this database: {meant}write SCHEMA.TABLE as in SQL, "
+        f"and check --dsn{advice}"
     )
 
 

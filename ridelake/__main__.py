@@ -257,6 +257,9 @@ def _usage_message(error: click.UsageError) -> str:
 
 def _unexpected(error: Exception) -> tuple[str, int]:
     """The sentence and the exit code of an error that no command expects."""
+    if isinstance(error, PermissionError) and error.filename is not None:
+        place = f"cannot access {error.filename} ({error.strerror})"
+        return f"{place}: use the account that owns it, or choose another folder with --home", 2
     psycopg = sys.modules.get("psycopg")  # not imported for this: most commands do without
     if psycopg is None or not isinstance(error, psycopg.Error):
         return f"{type(error).__name__}: {error} (a fault of ridelake; --debug shows where)", 1

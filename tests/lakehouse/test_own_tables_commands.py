@@ -87,7 +87,9 @@ def test_what_cannot_be_in_a_lake_is_refused_by_name(bare: Store, lake: Lake):
             take_changes(bare, lake, tables=[name])
         with pytest.raises(BadInput, match=told):
             estimate_rows(bare, [name])
-            track(bare, name)
+        if name not in ("shaped", "wide"):  # these can be tracked: the lake leaves the column out
+            with pytest.raises(BadInput, match=told):
+                track(bare, name)
     assert not list(lake.address.folder.glob("*/data/*"))
     assert rows_of(bare, "SELECT FROM orders") == []
 
