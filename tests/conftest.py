@@ -4,6 +4,7 @@ import fcntl
 import itertools
 import os
 import pwd
+import readline  # noqa: F401  (see pytest_configure)
 import shutil
 import subprocess
 import tempfile
@@ -37,7 +38,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """A home for the run's server, which parallel workers inherit by its name, and the temporary folders in
     it. Not in pytest's own: each run of pytest, be it another project's, takes away others' right to pass
     through that, a server's included."""
-    os.environ.pop("COLUMNS", None)  # lines wrap at it; a test that is about wrapping sets it
+    # Lines wrap at COLUMNS, and a pager starts at LINES; a test that is about them sets them. readline puts both
+    # into the environment of child processes when it is loaded.
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
+        os.unsetenv(name)
     if not hasattr(config, "workerinput"):
         os.environ[RUN_HOME] = tempfile.mkdtemp(prefix="ridelake-tests-")
         config.option.basetemp = config.option.basetemp or str(Path(os.environ[RUN_HOME], "tmp"))

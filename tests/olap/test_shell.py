@@ -247,7 +247,7 @@ def test_an_answer_goes_into_a_file_and_statements_come_from_one(terminal: Termi
     queries.write_text(f"\\i {queries}")
     terminal.do(f"\\i {queries}\r", "runs itself")
     terminal.do("\\o /nowhere/x.csv\r", "there is no folder /nowhere")
-    terminal.do(r"\o x.xls" + "\r", r"End it in .*\.txt\n")  # and no option that the shell lacks
+    terminal.do(r"\o x.xls" + "\r", r"end its name in .*\.txt\n")  # and no option that the shell lacks
 
 
 @pytest.mark.parametrize("word", ["exit", "quit", "exit;", r"\q"])
