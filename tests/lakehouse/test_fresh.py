@@ -226,7 +226,7 @@ def test_what_is_not_there_is_told_in_a_sentence(things: Store, lake: Lake):
                 pass
     flags = ["--dsn", things.conninfo, "--lake", lake.address.root]
     assert "takes the number of an epoch" in refusal("sql", "SELECT 1", "--as-of", "9" * 30, *flags)
-    with pytest.raises(UsageError, match="no epoch yet"):
+    with pytest.raises(UsageError, match="does not list: give their own catalog"):
         empty = replace(settings, lake=replace(lake.address, catalog_file=lake.address.folder / "no.sqlite"))
         with pinned(empty, ["duckdb"], fresh=True):
             pass
