@@ -209,7 +209,7 @@ NOT_THEN = {
     ("--as-of", "yesterday"): "takes the number of an epoch or a time like",
     ("--as-of", ""): "takes the number of an epoch or a time like",
     ("--as-of", "-1"): "takes the number of an epoch or a time like",
-    ("--as-of", "2020-01-01T00:00:00+02:00"): "no epoch is as old as 2020-01-01T00:00:00+02:00",
+    ("--as-of", "2020-01-01T00:00:00+02:00"): "no epoch was published at or before 2020-01-01T00:00:00+02:00",
     ("--as-of", "1", "--engine", "postgres"): "postgres answers as of now",
     ("--as-of", "1", "--fresh"): "--as-of is about then and --fresh about now",
 }
@@ -225,8 +225,8 @@ def test_what_is_not_there_is_told_in_a_sentence(things: Store, lake: Lake):
             with pinned(settings, engines, as_of=call[1], fresh="--fresh" in call):
                 pass
     flags = ["--dsn", things.conninfo, "--lake", lake.address.root]
-    assert "takes an epoch's number" in refusal("sql", "SELECT 1", "--as-of", "9" * 30, *flags)
-    with pytest.raises(UsageError, match="no epoch yet"):
+    assert "takes the number of an epoch" in refusal("sql", "SELECT 1", "--as-of", "9" * 30, *flags)
+    with pytest.raises(UsageError, match="does not list: give their own catalog"):
         empty = replace(settings, lake=replace(lake.address, catalog_file=lake.address.folder / "no.sqlite"))
         with pinned(empty, ["duckdb"], fresh=True):
             pass

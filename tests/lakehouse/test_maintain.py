@@ -137,7 +137,7 @@ def test_the_newest_epochs_are_kept_whole_and_the_rest_goes_with_its_files(numbe
         assert scanned.num_rows == epoch.rows
     with pytest.raises(UsageError, match="there is no epoch 3, the newest is 11"):
         numbered_epoch(lake.address, 3)
-    with pytest.raises(UsageError, match="no epoch is as old as"):
+    with pytest.raises(UsageError, match="no epoch was published at or before"):
         epoch_as_of(lake.address, "2020-01-01")
 
 

@@ -212,7 +212,7 @@ def test_words_that_are_off_are_exit_code_2_and_one_line(settings: Settings, tmp
         "'abc' is not a whole number": ridelake(settings, "sql", CITIES, "--limit", "abc"),
         "'--limit': -1 is not in the range": ridelake(settings, "sql", CITIES, "--limit", "-1"),
         "there is no epoch 9, the newest is 1": ridelake(settings, "sql", CITIES, "--as-of", "9"),
-        "--as-of takes an epoch's number": ridelake(settings, "sql", CITIES, "--as-of", "abc"),
+        "--as-of takes the number of an epoch": ridelake(settings, "sql", CITIES, "--as-of", "abc"),
         "no query: give one, as in": ridelake(settings, "sql", "-- a comment alone"),
         "this is 2 statements; give one": ridelake(settings, "sql", "SELECT 1; SELECT 2"),
         "Is a directory; name a file": ridelake(settings, "sql", "-f", str(tmp_path)),
