@@ -37,7 +37,7 @@ OPTIONS = {
     "with -p ": r"with \set ",
     "-p name=value": r"\set name=value",
     "-p ": r"\set ",
-    ", or say --format": "",
+    ", or give --format": "",
 }
 WORDS = {"help": r"\?", "exit": r"\q", "quit": r"\q"}  # understood without a backslash or a semicolon
 

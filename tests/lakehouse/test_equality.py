@@ -121,7 +121,7 @@ def test_a_type_that_would_be_guessed_is_refused_by_name(store: Store):
         connection.execute("ALTER TABLE odd DROP COLUMN way, ADD COLUMN n numeric")
         with pytest.raises(BadInput, match=r"column odd.n of type numeric"):
             columns_of(connection, "odd")
-        with pytest.raises(BadInput, match="there is no table nowhere in Postgres"):
+        with pytest.raises(BadInput, match="there is no table nowhere in this database"):
             source_of(connection, "nowhere")
         with pytest.raises(BadInput, match="odd has no primary key, by which its rows are told apart"):
             source_of(connection, "odd")
