@@ -38,8 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """A home for the run's server, which parallel workers inherit by its name, and the temporary folders in
     it. Not in pytest's own: each run of pytest, be it another project's, takes away others' right to pass
     through that, a server's included."""
-    # Lines wrap at COLUMNS, and a pager starts at LINES; a test that is about them sets them. readline puts both
-    # into the environment of child processes when it is loaded.
+    # Lines wrap at COLUMNS, and a pager starts at LINES; a test that is about them sets them. readline puts
+    # both into the environment of child processes when it is loaded.
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
         os.unsetenv(name)
