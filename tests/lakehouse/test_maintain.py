@@ -271,6 +271,7 @@ def test_an_epoch_that_was_published_and_tidied_after_while_verify_began_is_the_
     numbers: Store, lake: Lake, monkeypatch: pytest.MonkeyPatch, keep_epochs: int
 ):
     asked: list[int] = []
+    cleared: list[int] = []
 
     def newest_then_tidied(address: LakeAddress) -> Epoch:
         found = newest_epoch(address)
@@ -278,13 +279,14 @@ def test_an_epoch_that_was_published_and_tidied_after_while_verify_began_is_the_
         if len(asked) == 1:  # its deletions go, and with them what has changed since `found`
             more(numbers)
             take_changes(numbers, lake)
-            maintain(lake, numbers, keep_epochs=keep_epochs)
+            cleared.append(maintain(lake, numbers, keep_epochs=keep_epochs).tombstones_cleared)
         return found
 
     monkeypatch.setattr("lakehouse.verify.newest_epoch", newest_then_tidied)
     found = verify_now(numbers, lake)
     found.prove()
-    assert found.epoch > asked[0]
+    # An open transaction of another test keeps the tombstones that it may still need; then the first epoch will do.
+    assert found.epoch > asked[0] if cleared[0] else found.epoch >= asked[0]
 
 
 @pytest.mark.slow
