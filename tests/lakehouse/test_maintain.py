@@ -285,7 +285,7 @@ def test_an_epoch_that_was_published_and_tidied_after_while_verify_began_is_the_
     monkeypatch.setattr("lakehouse.verify.newest_epoch", newest_then_tidied)
     found = verify_now(numbers, lake)
     found.prove()
-    # An open transaction of another test keeps the tombstones that it may still need; then the first epoch will do.
+    # An open transaction of another test keeps the tombstones that it may need; then the first epoch will do.
     assert found.epoch > asked[0] if cleared[0] else found.epoch >= asked[0]
 
 
