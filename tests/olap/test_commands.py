@@ -216,7 +216,7 @@ def test_words_that_are_off_are_exit_code_2_and_one_line(settings: Settings, tmp
         "no query: give one, as in": ridelake(settings, "sql", "-- a comment alone"),
         "this is 2 statements; give one": ridelake(settings, "sql", "SELECT 1; SELECT 2"),
         "Is a directory; name a file": ridelake(settings, "sql", "-f", str(tmp_path)),
-        "-o takes the name of a file": ridelake(settings, "sql", CITIES, "-o", ""),
+        "-o has an empty file name": ridelake(settings, "sql", CITIES, "-o", ""),
         "is a folder: name a file in it": ridelake(settings, "sql", CITIES, "-o", str(tmp_path)),
     }
     for words, done in off.items():
