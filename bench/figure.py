@@ -201,8 +201,8 @@ def too_few_rows(verdict: Verdict, ratios: Sequence[Ratio], scale: Scale, rides_
         return f"the claim is about {rides_min:,} rows or more, and this run has {scale.rides:,}"
     unclear = [ratio for ratio in ratios if not ratio.distinguishable]
     if scale.level < DEFAULT.level and verdict != "holds" and unclear:
-        told = f"{unclear[0].label}: {unclear[0].words()}" if unclear[0].label else unclear[0].words()
-        return f"{told} in {scale.rounds_min} to {scale.rounds_max} rounds"
+        ratio = f"{unclear[0].label}: {unclear[0].words()}" if unclear[0].label else unclear[0].words()
+        return f"{ratio} in {scale.rounds_min} to {scale.rounds_max} rounds"
     return None
 
 

@@ -104,7 +104,7 @@ def find_tables(connection: Connection[TupleRow], tables: Sequence[str], advice:
         if not is_table:
             raise BadInput(f"{name} is not a table: name one, not a view or an index")
         if not key:
-            raise BadInput(f"{name} has no primary key, by which its rows are told apart: add one")
+            raise BadInput(f"{name} has no primary key: add one, which identifies its rows")
     return found
 
 

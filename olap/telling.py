@@ -33,7 +33,7 @@ TERMINAL_ROWS_MAX = 100
 class Telling:
     """How the answer is wanted: in which format (None: what suits the place), in which file (None: stdout),
     how many rows of it (None: all, or what a terminal can show), or a report about it instead. `timing`:
-    whether the remark on stderr says how long it took; `why`: whether what had to be touched is told too.
+    whether the remark on stderr says how long it took; `why`: whether to report what each engine read.
     `expanded` and `pager`: of a table on a terminal. `limit_option`: how the reader changes the limit."""
 
     format_: str | None = None

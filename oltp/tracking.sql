@@ -45,7 +45,7 @@ SET search_path = pg_catalog, pg_temp AS $$
                          THEN (SELECT system_identifier::text FROM pg_control_system()) END, '')
 $$;
 
--- Qualified, because it runs with the search path of whoever writes the row.
+-- Qualified, because it runs with the search path of the session that writes the row.
 CREATE OR REPLACE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.tx := pg_catalog.pg_current_xact_id()::pg_catalog.text::pg_catalog.int8;
@@ -174,14 +174,14 @@ BEGIN
             'put it into a lake without tracking, each epoch takes it whole', p_relation
             USING ERRCODE = 'feature_not_supported';
     ELSIF v_key IS NULL THEN
-        RAISE EXCEPTION '% has no primary key: add one, so that its rows can be told apart', p_relation
+        RAISE EXCEPTION '% has no primary key: add one, which identifies its rows', p_relation
             USING ERRCODE = 'feature_not_supported';
     ELSIF v_default NOT LIKE '%pg_current_xact_id()%' THEN
         RAISE EXCEPTION '% has a column tx of its own: rename that, the name is needed', p_relation
             USING ERRCODE = 'feature_not_supported';
     END IF;
 
-    -- If it was tracked before, it starts over: nobody has seen what happened in between.
+    -- If it was tracked before, it starts over: changes made in between were not recorded.
     DELETE FROM ridelake_tracking.tracked WHERE relation = p_relation;
     EXECUTE format('ALTER TABLE %s ADD COLUMN IF NOT EXISTS tx bigint', p_relation);
     EXECUTE format('ALTER TABLE %s ALTER COLUMN tx SET DEFAULT pg_current_xact_id()::text::bigint', p_relation);

@@ -24,24 +24,24 @@ def look_up(table: str, key: Column, value: int | str) -> Question:
 
 def scan(table: str, columns: list[Column], rows: int) -> Question:
     """One value for each column, for which all of its values have to be read."""
-    told = [exp.alias_(_summary(column, rows), f"c{number}") for number, column in enumerate(columns)]
-    return _question(exp.select(*told).from_(_table(table)))
+    selected = [exp.alias_(_summary(column, rows), f"c{number}") for number, column in enumerate(columns)]
+    return _question(exp.select(*selected).from_(_table(table)))
 
 
 def grouped(table: str, by: Column, measure: Column | None) -> Question:
     """How many rows each group has, and the sum of the measure."""
-    told: list[exp.Expr] = [exp.alias_(_column(by), "g"), exp.alias_(exp.Count(this=exp.Star()), "n")]
+    selected: list[exp.Expr] = [exp.alias_(_column(by), "g"), exp.alias_(exp.Count(this=exp.Star()), "n")]
     if measure is not None:
-        told.append(exp.alias_(exp.Sum(this=_column(measure)), "total"))
-    return _question(exp.select(*told).from_(_table(table)).group_by(_column(by)))
+        selected.append(exp.alias_(exp.Sum(this=_column(measure)), "total"))
+    return _question(exp.select(*selected).from_(_table(table)).group_by(_column(by)))
 
 
 def count_distinct(table: str, columns: list[Column]) -> Question:
-    told = [
+    selected = [
         exp.alias_(exp.Count(this=exp.Distinct(expressions=[_column(column)])), f"c{number}")
         for number, column in enumerate(columns)
     ]
-    return _question(exp.select(*told).from_(_table(table)))
+    return _question(exp.select(*selected).from_(_table(table)))
 
 
 def may_group(column: Column) -> bool:

@@ -162,7 +162,7 @@ def opened(settings: Settings, epoch: Epoch | None) -> Iterator[Postgres]:
 
 
 def _find_by_bare_name(connection: Connection[TupleRow], relations: Sequence[int]) -> None:
-    """Raises NotReady if a table of the lake cannot be told from another of its name."""
+    """Raises NotReady if a table of the lake cannot be distinguished from another table of its name."""
     for name, statement in connection.execute(_statement("shadowed.sql"), (relations,)).fetchall():
         try:
             connection.execute(statement)

@@ -26,8 +26,8 @@ TEXT = re.compile(r"'(?:[^']|'')*'")
 
 def profiled(engine: "Engine", question: "Question", rows: int, epoch: "Epoch") -> Scans:
     """Raises ProofFailed if this run gave another number of rows."""
-    told = engine.sql(EXPLAIN + question.sql_for(engine.name), question.parameters)
-    profile = json.loads(told["explain_value"][0].as_py())
+    plan = engine.sql(EXPLAIN + question.sql_for(engine.name), question.parameters)
+    profile = json.loads(plan["explain_value"][0].as_py())
     if "operator" not in profile:  # answered by the statistics in the footers alone: nothing was scanned
         return Scans()
     nodes = [node for root in profile["operator"] for node in walk(root, "children")]

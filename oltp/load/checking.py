@@ -75,9 +75,9 @@ def _check(file: TripFile, layout: Layout, now: datetime, shown: Progress) -> Ch
 def _all_unreadable(file: TripFile, layout: Layout, rows: int) -> RidelakeError:
     batch = next(file.batches(file.columns))
     first = Batch(batch.rows.head(1), None if batch.malformed is None else batch.malformed.head(1), 0)
-    (told,) = in_words(explain(first, layout, pl.Series([str(Reason.UNREADABLE)]), ""))
+    (reason,) = in_words(explain(first, layout, pl.Series([str(Reason.UNREADABLE)]), ""))
     times = [layout.names[one] for one in TIMES if one in layout.names]
-    hint = ", or state the form of its times with --time-format" if any(map(told.count, times)) else ""
+    hint = ", or state the form of its times with --time-format" if any(map(reason.count, times)) else ""
     return RidelakeError(
-        f"cannot read any of the {rows:,} rows of {file.path}: in row 1 {told}; correct the file{hint}"
+        f"cannot read any of the {rows:,} rows of {file.path}: in row 1 {reason}; correct the file{hint}"
     )

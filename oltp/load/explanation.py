@@ -129,4 +129,4 @@ def add_examples(
         known = examples.setdefault(reason, [])
         chosen = reasons.eq(reason).arg_true().head(EXAMPLES - len(known))
         words = in_words(explained[chosen])
-        known += [f"row {number:,}: {told}" for number, told in zip(row[chosen], words, strict=True)]
+        known += [f"row {number:,}: {reason}" for number, reason in zip(row[chosen], words, strict=True)]

@@ -123,7 +123,7 @@ def test_a_type_that_would_be_guessed_is_refused_by_name(store: Store):
             columns_of(connection, "odd")
         with pytest.raises(BadInput, match="there is no table nowhere in this database"):
             source_of(connection, "nowhere")
-        with pytest.raises(BadInput, match="odd has no primary key, by which its rows are told apart"):
+        with pytest.raises(BadInput, match="odd has no primary key: add one, which identifies its rows"):
             source_of(connection, "odd")
         connection.execute("CREATE VIEW seen AS SELECT 1 AS one")
         with pytest.raises(BadInput, match="seen is not a table"):
