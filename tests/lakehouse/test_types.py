@@ -188,5 +188,5 @@ def test_a_table_created_in_the_schema_of_the_ride_store_is_not_one_of_its_table
     epoch = take_changes(store, lake, tables=[*store_tables(), "mine"]).epoch
     assert list(epoch.left_out) == ["mine"]
     assert untrack(store, "mine") == "ridelake.mine"
-    with pytest.raises(BadInput, match="store's own"):
+    with pytest.raises(BadInput, match="belongs to the ride store"):
         untrack(store, "rides")
