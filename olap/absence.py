@@ -106,7 +106,7 @@ def _remark(condition: Condition, parameters: Parameters, engine: "Engine") -> s
     one = exp.alias_(exp.Literal.number(1), "one")
     if _asked(engine, exp.select(one).from_(condition.table).where(condition.condition).limit(1), values):
         return None
-    return f"no row has {_with_values(condition.shown, values)}; {_what_it_has(condition, values, engine)}"
+    return f"no row matches {_with_values(condition.shown, values)}; {_what_it_has(condition, values, engine)}"
 
 
 def _what_it_has(condition: Condition, values: Parameters, engine: "Engine") -> str:
@@ -121,7 +121,7 @@ def _what_it_has(condition: Condition, values: Parameters, engine: "Engine") -> 
     if not isinstance(found[0], str):
         (low,) = _asked(engine, exp.select(exp.Min(this=column).as_("low")).from_(condition.table))
         (high,) = _asked(engine, exp.select(exp.Max(this=column).as_("high")).from_(condition.table))
-        return f"{name} is from {low} to {high}"
+        return f"{name} ranges from {low} to {high}"
     wanted = [
         *(literal.name for literal in condition.condition.find_all(exp.Literal) if literal.is_string),
         *(value for value in values.values() if isinstance(value, str)),
@@ -134,7 +134,7 @@ def _what_it_has(condition: Condition, values: Parameters, engine: "Engine") -> 
     ]
     if near:
         return f"did you mean {' or '.join(near)}?"
-    return f"{name} is for example {', '.join(sorted(found)[:3])}"
+    return f"{name} has values such as {', '.join(sorted(found)[:3])}"
 
 
 def _asked(engine: "Engine", query: exp.Select, parameters: Parameters = NO_PARAMETERS) -> list[Any]:

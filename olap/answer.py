@@ -51,7 +51,7 @@ def difference(
     for index, (left, right) in enumerate(zip(reference.columns, other.columns, strict=True)):
         if kind(left.type) != kind(right.type) and not _is_all_null(left) and not _is_all_null(right):
             where = _column(reference, index)
-            return f"{where}: a {kind(left.type)} in {ours}, a {kind(right.type)} in {theirs}"
+            return f"{where}: {kind(left.type)} in {ours}, {kind(right.type)} in {theirs}"
     if reference.num_rows != other.num_rows:
         return f"{ours} has {reference.num_rows:,} rows, {theirs} {other.num_rows:,}"
     place = _first_unequal(reference, other)
@@ -59,7 +59,7 @@ def difference(
         return None
     unpaired = None if _sorted_alike(reference, other) else _first_unpaired(reference, other)
     if unpaired is None:
-        return f"from row {place[0] + 1} on {_another_order(reference)}" if ordered else None
+        return f"from row {place[0] + 1} on, {_order_differs(reference)}" if ordered else None
     if not ordered:
         return f"row {unpaired + 1} of {ours} is not in {theirs}: {_row_text(reference, unpaired)}"
     row, column = place
@@ -67,11 +67,11 @@ def difference(
     return f"row {row + 1}, {_column(reference, column)}: {values[0]} in {ours}, {values[1]} in {theirs}"
 
 
-def _another_order(answer: pa.Table) -> str:
-    told = "the same rows come in another order: the ORDER BY leaves ties, name more columns in it"
-    if any(column.null_count for column in answer.columns):  # they stand where each engine likes
-        told += "; or say NULLS FIRST or NULLS LAST in it"
-    return told
+def _order_differs(answer: pa.Table) -> str:
+    message = "the same rows are in a different order; the ORDER BY has ties, so add columns to it"
+    if any(column.null_count for column in answer.columns):  # engines place nulls differently
+        message += ", or add NULLS FIRST or NULLS LAST"
+    return message
 
 
 def checksum(answer: pa.Table, *, ordered: bool = True) -> str:

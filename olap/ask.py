@@ -198,8 +198,8 @@ def interruptible(engine: "Engine", work: Callable[[], T], timeout_seconds: floa
     if not in_time:
         _cancel(engine, over)
         raise TimedOut(
-            f"{engine.name}: no answer in {timeout_seconds:g} s, so it was cancelled: "
-            "give it longer (--timeout), or ask for less"
+            f"{engine.name}: cancelled after {timeout_seconds:g} s without an answer; "
+            "raise the limit (--timeout), or query fewer rows"
         )
     if failed:
         raise failed[0]

@@ -13,7 +13,7 @@ from ridelake.settings import Settings
 if TYPE_CHECKING:
     from lakehouse.epoch import Epoch
 
-HEADS = {LOOK_UP: "Look-ups: a few rows, found by a key", "analysis": "Analyses: one answer from all rows"}
+HEADS = {LOOK_UP: "Look-ups: a few rows, by an indexed key", "analysis": "Analyses: aggregates over all rows"}
 
 
 def show(
@@ -41,8 +41,8 @@ def without_ride_tables(epoch: "Epoch") -> str:
     """What can be asked of a lake of other tables."""
     tables = ", ".join(sorted(table.source for table in epoch.tables.values()))
     return (
-        f"epoch {epoch.number} has {tables} and not the ride store's tables, which the questions need; "
-        "use `ridelake sql` on its tables, or another lake (--lake)"
+        f"epoch {epoch.number} has {tables} but not the ride store's tables, which the questions need; "
+        "query its tables with `ridelake sql`, or choose another lake (--lake)"
     )
 
 
@@ -62,7 +62,7 @@ def _list(known: list[Question]) -> None:
             say(" ".join([f"  {each.name}", *(f"-p {text}" for text in _texts(each))]))
             say(f"      {each.summary}")
     if known:
-        say("\nAsk one: ridelake ask NAME -p PARAMETER=VALUE; the values above are used where none is given.")
+        say("\nTo run one: ridelake ask NAME -p PARAMETER=VALUE. The values above are the defaults.")
 
 
 def _texts(question: Question) -> list[str]:

@@ -50,15 +50,15 @@ def kind(type_: pa.DataType) -> str:
         return kind(type_.value_type)
     tests = (
         ("null", is_.is_null),
-        ("truth value", is_.is_boolean),
+        ("boolean", is_.is_boolean),
         ("number", lambda t: is_.is_integer(t) or is_.is_floating(t) or is_.is_decimal(t)),
         ("text", lambda t: _is_text(t) or t.equals(pa.uuid())),
-        ("moment", lambda t: is_.is_timestamp(t) or is_.is_date(t)),
+        ("timestamp", lambda t: is_.is_timestamp(t) or is_.is_date(t)),
         ("time of day", is_.is_time),
-        ("span of time", lambda t: is_.is_duration(t) or is_.is_interval(t)),
+        ("interval", lambda t: is_.is_duration(t) or is_.is_interval(t)),
         ("bytes", _is_bytes),
         ("list", lambda t: is_.is_nested(t) and not is_.is_struct(t)),
-        ("record", is_.is_struct),
+        ("struct", is_.is_struct),
     )
     return next((name for name, test in tests if test(type_)), str(type_))
 
@@ -94,7 +94,7 @@ def cells(column: pa.ChunkedArray) -> list[Cell]:
             None if value is None else Moment(value * factor) for value in column.cast(pa.int64()).to_pylist()
         ]
     values: list[Any] = column.to_pylist()
-    if pa.types.is_nested(type_) or kind(type_) in ("text", "time of day", "span of time", "moment"):
+    if pa.types.is_nested(type_) or kind(type_) in ("text", "time of day", "interval", "timestamp"):
         return [_settled_value(value) for value in values]
     return values
 

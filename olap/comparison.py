@@ -41,7 +41,7 @@ def compare(question: "Question", answers: "dict[str, pa.Table]") -> None:
         else ""
     )
     raise AnswersDiffer(
-        f"✗ the answers differ, so no times: {differing}{agreeing}",
+        f"✗ the answers differ, so no times are shown: {differing}{agreeing}",
         {name: answer.num_rows for name, answer in answers.items()},
         _trusted(question, answers),
     )

@@ -36,25 +36,25 @@ def settled_format(format_: str | None, file: str | None) -> str:
     if file is None:
         format_ = format_ or ("table" if sys.stdout.isatty() else "csv")
         if format_ == "parquet" and sys.stdout.isatty():
-            raise UsageError("parquet is not for the eyes: give -o FILE.parquet, or send it into a pipe")
+            raise UsageError("refusing to write Parquet to a terminal; use -o FILE.parquet, or redirect stdout")
         return format_
     if not file:
-        raise UsageError("-o has an empty file name: write one, as in -o answer.csv")
+        raise UsageError("-o has an empty file name; give one, as in -o answer.csv")
     path = Path(file)
     if path.is_dir():
-        raise BadInput(f"{file} is a folder: name a file in it")
+        raise BadInput(f"{file} is a folder; name a file in it")
     if not path.absolute().parent.is_dir():
         raise BadInput(
-            f"there is no folder {path.absolute().parent} to write {path.name} into: make it first"
+            f"cannot write {path.name}: the folder {path.absolute().parent} does not exist; create it first"
         )
     if format_ is None and path.suffix.lower() not in SUFFIXES:
         raise UsageError(
-            f"cannot tell the format of {file}: end its name in {', '.join(SUFFIXES)}, or give --format"
+            f"no format is known for the suffix of {file}; use {', '.join(SUFFIXES)}, or give --format"
         )
     by_suffix = SUFFIXES.get(path.suffix.lower())
     if format_ not in (None, "none", by_suffix) and "parquet" in (format_, by_suffix):
         raise UsageError(
-            f"--format {format_} does not fit {file}: leave --format out, or give the file another suffix"
+            f"--format {format_} does not match the suffix of {file}; omit --format, or change the suffix"
         )
     return format_ or SUFFIXES[path.suffix.lower()]
 
@@ -159,5 +159,5 @@ def _write_parquet(answer: "pa.Table", out: IO[bytes]) -> None:
         pq.write_table(named, out, compression="zstd")
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
         raise BadInput(
-            f"parquet has no form for this answer ({error}): cast that column, or choose csv"
+            f"cannot store this answer as Parquet ({error}); cast that column, or choose csv"
         ) from error

@@ -28,7 +28,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _TIMESTAMP = re.compile(
     r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:?\d{2})?", re.ASCII
 )
-_ALSO = {"a number": ("a whole number", "a number beyond bigint"), "a text": ("a UUID",)}
+_ALSO = {"a number": ("an integer", "a number beyond bigint"), "text": ("a UUID",)}
 _UUID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 _WORDS: dict[str, Value] = {"true": True, "false": False, "null": None}
 
@@ -38,13 +38,13 @@ def parse(given: Sequence[str]) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for text in given:
         if not text.isascii() and re.search("[\ud800-\udfff]", text):
-            raise UsageError(f"-p {text!a} is not UTF-8: set the terminal to UTF-8")
+            raise UsageError(f"-p {text!a} is not UTF-8; set the terminal to UTF-8")
         name, equals, value = text.partition("=")
         name = name.strip().removeprefix("$")
         if not equals or not _NAME.fullmatch(name):
             raise UsageError(f"-p takes name=value, as in -p alpha=0.3, not {text!r}")
         if name in values:
-            raise UsageError(f"-p {name} is given twice: leave one of them out")
+            raise UsageError(f"-p {name} is given twice; remove one of them")
         try:
             values[name] = typed(value)
         except UsageError as error:
@@ -67,7 +67,7 @@ def typed(text: str) -> Value:
         double = float(text)
         if math.isinf(double):
             raise UsageError(
-                f"{text} is out of the range of a double, ±1.8e308; write it in quotes for a text"
+                f"{text} is out of range for a double (±1.8e308); quote it to pass it as text"
             )
         return double
     try:
@@ -77,7 +77,7 @@ def typed(text: str) -> Value:
             moment = datetime.fromisoformat(text)
             return moment if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise UsageError(f"there is no {text!r} in the calendar ({error}): in quotes it is a text") from error
+        raise UsageError(f"{text!r} is not a valid date or time ({error}); quote it to pass it as text") from error
     return text
 
 
@@ -99,7 +99,7 @@ def _refuse_wrong_type(name: str, value: Value, default: Value, question: str) -
     if _kind(value) in (expected, *_ALSO.get(expected, ())):
         return
     example = f"{name}={default}"
-    if expected == "a text" and value is not None:  # 7 or true, which is a text in quotes
+    if expected == "text" and value is not None:  # 7 or true, which is text if quoted
         example = f"\"{name}='{value}'\""
     raise UsageError(
         f"question {question}: parameter {name} takes {expected}, not {_shown(value)}; "
@@ -112,15 +112,15 @@ def _kind(value: Value) -> str:
         case None:
             return "null"
         case bool():
-            return "a truth value"
+            return "a boolean"
         case int():
-            return "a whole number"
+            return "an integer"
         case Decimal() if value == value.to_integral_value() and abs(value) > INTEGER_MAX:
             return "a number beyond bigint"
         case Decimal() | float():
             return "a number"
         case str():
-            return "a UUID" if _UUID.fullmatch(value) else "a text"
+            return "a UUID" if _UUID.fullmatch(value) else "text"
     return "a timestamp" if isinstance(value, datetime) else "a date"
 
 

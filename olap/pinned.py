@@ -21,9 +21,9 @@ def pinned(
 
     Raises NotReady without an epoch, UsageError for an epoch that is not there, or Postgres as of then."""
     if as_of is not None and fresh:
-        raise UsageError("--as-of is about then and --fresh about now: give one of them")
+        raise UsageError("--as-of and --fresh cannot be combined; give one of them")
     if as_of is not None and "postgres" in engines:
-        raise UsageError("postgres answers as of now: with --as-of choose engines that read files (--engine)")
+        raise UsageError("postgres has only current rows; with --as-of choose engines that read files (--engine)")
     if fresh:
         with _fresh(settings) as epoch:
             yield epoch

@@ -108,7 +108,7 @@ def free(sql: str, parameters: Parameters = NO_PARAMETERS) -> Question:
 def query_text(query: str | None, file: str | None) -> str:
     """The SQL of the call. Raises UsageError if there is none, or two."""
     if query is not None and file is not None:
-        raise UsageError("there are two queries: give one as an argument or one with -f")
+        raise UsageError("there are two queries; give one as an argument or with -f")
     source = file or ("-" if query is None and not sys.stdin.isatty() else query)
     try:
         if source == "-":
@@ -121,15 +121,15 @@ def query_text(query: str | None, file: str | None) -> str:
     except OSError as error:
         raise BadInput(f"cannot read {file}: {error.strerror or error}; name a file with a query") from error
     except UnicodeEncodeError as error:
-        raise UsageError("the query is not UTF-8: set the terminal to UTF-8, or use -f FILE") from error
+        raise UsageError("the query is not UTF-8; set the terminal to UTF-8, or use -f FILE") from error
     except UnicodeDecodeError as error:
         raise BadInput(
-            f"{file or 'stdin'} is not text in UTF-8: convert it, or name a file with a query"
+            f"{file or 'stdin'} is not text in UTF-8; convert it, or name a file with a query"
         ) from error
     text = text.removeprefix("\ufeff").strip().rstrip(";").rstrip()
     if next(statements(text), None) is None:
         raise UsageError(
-            'no query: give one, as in `ridelake sql "SELECT COUNT(*) FROM rides"`, or - to read stdin'
+            'no query; give one, as in `ridelake sql "SELECT COUNT(*) FROM rides"`, or - to read stdin'
         )
     return text
 

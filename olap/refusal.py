@@ -62,9 +62,9 @@ def hint(words: str, query: str, relations: "Callable[[], Relations]") -> str | 
     called only if the refusal is about a name."""
     if found := re.search(r'column "([^"]+)" not found', words):
         if f'"{found[1]}"' in query:
-            return f"a text stands in single quotes: '{found[1]}'"
+            return f"write text in single quotes: '{found[1]}'"
         if text := re.fullmatch("[‘’“”](.*)[‘’“”]", found[1]):
-            return f"these quotes are typographic: write '{text[1]}'"
+            return f"these quotes are typographic; write '{text[1]}'"
     if _OWN_HINT.search(words) or not _UNKNOWN.search(words):
         return None
     named = [name for name in _QUOTED.findall(words) + _BARE.findall(words) if name.lower() in query.lower()]
@@ -81,6 +81,6 @@ def hint(words: str, query: str, relations: "Callable[[], Relations]") -> str | 
         if nearest:
             return f"did you mean {columns.get(nearest[0]) or tables[nearest[0]]}?"
         if f'"{name}"' in query:
-            return f"a text stands in single quotes: '{name}'"
+            return f"write text in single quotes: '{name}'"
         return r"\d lists the tables, \d TABLE its columns"
     return None

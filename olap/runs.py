@@ -30,7 +30,7 @@ def tell_runs(asked: Asked, epoch: "Epoch | None", bytes_touched: Mapping[str, i
     lake = f"epoch {epoch.number}; " if epoch else ""
     note(
         f"{lake}answers compared first; seconds: {how if warm else 'the first and only run'}; "
-        "bytes: touched by one more"
+        "bytes: read in one more run"
     )
 
 

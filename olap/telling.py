@@ -63,9 +63,9 @@ def ask_and_tell(
     Raises QueryRejected if an engine refuses the SQL, and TimedOut if one is not done in time, even where
     others answer."""
     if telling.as_json and telling.file is not None:
-        raise UsageError("--json is a report and -o takes the answer: give one of them")
+        raise UsageError("--json prints a report and -o writes the answer; give one of them")
     if telling.as_json and telling.format_ is not None:
-        raise UsageError("--json is a report and --format is for the answer: give one of them")
+        raise UsageError("--json prints a report and --format is for the answer; give one of them")
     settled_format(telling.format_, telling.file)  # a call that is off is told so before the work
     names = chosen(engines, without=unasked(settings, as_of))
     with ExitStack() as opened:
@@ -103,7 +103,7 @@ def answer_and_tell(
     """The same with engines that are open."""
     if epoch is not None:
         question = replace(question, files_sql=without_schemas(question.sql, epoch))
-    with progress(f"asking {', '.join(engine.name for engine in engines)}"):
+    with progress(f"querying {', '.join(engine.name for engine in engines)}"):
         asked = _asked(question, engines, epoch, rounds_max, timeout_seconds)
     if telling.as_json:
         touched = _why(asked, engines, epoch, timeout_seconds) if telling.why else {}
@@ -158,7 +158,7 @@ def chosen(names: Sequence[str], without: Sequence[str] = ()) -> list[str]:
         if name not in (*ENGINE_NAMES, "all"):
             meant = did_you_mean(name, (*ENGINE_NAMES, "all"))
             raise UsageError(
-                f"there is no engine '{name}': {meant}choose from {', '.join(ENGINE_NAMES)} or all"
+                f"there is no engine '{name}': {meant}choose from {', '.join(ENGINE_NAMES)}, or all"
             )
     if "all" in wanted:
         return [name for name in ENGINE_NAMES if name not in without or name in wanted]

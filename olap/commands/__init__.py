@@ -1,1 +1,1 @@
-"""The commands of this stage: parse, one call, print."""
+"""The commands `ask` and `sql`: they parse the options and make one call."""

@@ -1,4 +1,4 @@
-"""`ridelake ask`: a named question, asked of several engines, their answers compared."""
+"""`ridelake ask`: run a named question on several engines and compare their answers."""
 
 import click
 
@@ -24,7 +24,7 @@ def ask(
     why: bool,
     as_json: bool,
 ) -> None:
-    """Ask a named QUESTION of every engine; without a name, list the questions and their parameters.
+    """Run a named QUESTION on every engine; without a name, list the questions and their parameters.
 
     The answers are compared before any time is shown; if two differ, the exit code is 1.
 

@@ -1,4 +1,4 @@
-"""`ridelake sql`: one query, answered from the newest epoch."""
+"""`ridelake sql`: run one query on the newest epoch."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ COMMENT = re.compile(r"--(\s|[^=\n]*\n)")
 
 
 class QueryCommand(click.Command):
-    """A query may begin with a comment, which is no option."""
+    """Accepts a query that begins with a comment; click would parse `--` as an option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, [f"\n{one}" if COMMENT.match(one) else one for one in args])
@@ -21,7 +21,7 @@ class QueryCommand(click.Command):
 
 @click.command(cls=QueryCommand, epilog=EPILOG)
 @click.argument("query", required=False, shell_complete=complete_tables)
-@click.option("-f", "--file", "query_file", metavar="FILE", help="Read the query from FILE, - is stdin.")
+@click.option("-f", "--file", "query_file", metavar="FILE", help="Read the query from FILE; - is stdin.")
 @answer_options(engine="duckdb")
 @click.pass_obj
 def sql(
@@ -39,17 +39,17 @@ def sql(
     why: bool,
     as_json: bool,
 ) -> None:
-    """Answer a QUERY from the newest epoch; - or a pipe reads it from stdin. Without one, on a
-    terminal, an interactive shell starts.
+    """Run a QUERY on the newest epoch; - or a pipe reads it from stdin. Without a query, on a
+    terminal, start an interactive shell.
 
-    The answer alone goes to stdout. Tables: rides, riders, drivers, zones, cities, payments, ledger,
+    Only the answer goes to stdout. Tables: rides, riders, drivers, zones, cities, payments, ledger,
     accounts, requests, and the view RideTable.
 
     \b
         ridelake sql "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
         ridelake sql --engine all --format json < query.sql
         ridelake sql --fresh "SELECT count(*) FROM rides WHERE status = 'started'"
-        ridelake sql 'SELECT * FROM rides WHERE fare_cents > $dear' -p dear=5000 -o dear.parquet
+        ridelake sql 'SELECT * FROM rides WHERE fare_cents > $min' -p min=5000 -o rides.parquet
     """
     from olap.parameters import parse
     from olap.telling import Telling, ask_and_tell
@@ -68,7 +68,7 @@ def sql(
         raise UsageError(
             f"this is {count} statements; give one, or run a file with \\i in the shell (`ridelake sql`)"
         )
-    # One engine is asked once: this is for the answer. Several are compared, and then timed as `ask` does.
+    # One engine runs once, for its answer. Several are compared, then timed in rounds as in `ask`.
     several = len(engines) > 1 or "," in engines[0] or engines[0] == "all"
     ask_and_tell(
         settings,

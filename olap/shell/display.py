@@ -19,9 +19,9 @@ def _expanded(telling: Telling, rest: str) -> Changed:
 
 def _output(telling: Telling, rest: str) -> Changed:
     if not rest:
-        return replace(telling, file=None), "answers are shown here"
+        return replace(telling, file=None), "answers are written to the terminal"
     settled_format(telling.format_, rest)  # raises where the answer could not go
-    return replace(telling, file=rest), f"the next answer goes into {rest}"
+    return replace(telling, file=rest), f"the next answer is written to {rest}"
 
 
 def _limit(telling: Telling, rest: str) -> Changed:

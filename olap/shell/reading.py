@@ -17,18 +17,18 @@ from pygments.lexers.sql import PostgresLexer
 
 COMMANDS = {  # name: (arguments, what it does)
     r"\d": ("[TABLE]", "list the tables, or the columns of a table"),
-    r"\e": ("[NAME]", "show the engines, or change them: one, several by comma, or all"),
-    r"\x": ("[auto|on|off]", "show each row as lines of column and value; auto: only rows too wide"),
-    r"\o": ("[FILE]", "write the next answer into FILE; without FILE, show it"),
+    r"\e": ("[NAME]", "show the engines, or change them: NAME, a,b or all"),
+    r"\x": ("[auto|on|off]", "show one column a line; auto: only if the rows are too wide"),
+    r"\o": ("[FILE]", "write the next answer to FILE; without FILE, to the terminal"),
     r"\i": ("FILE", "run the statements in FILE"),
-    r"\set": ("[NAME=VALUE]", "show the parameters, or give $NAME a value"),
+    r"\set": ("[NAME=VALUE]", "show the parameters, or set $NAME to VALUE"),
     r"\limit": ("[N]", "show the first N rows of an answer, 0 for all"),
     r"\timeout": ("[SECONDS]", "cancel a query after SECONDS, 0 for never"),
-    r"\pager": ("", "switch the pager (PAGER) for long answers on or off"),
-    r"\timing": ("", "switch the time of an answer on or off"),
-    r"\why": ("", "switch the report on what each engine reads on or off"),
+    r"\pager": ("", "toggle the pager (PAGER) for long answers"),
+    r"\timing": ("", "toggle the timing of answers"),
+    r"\why": ("", "toggle the report of what each engine read"),
     r"\?": ("", "show this list; help does the same"),
-    r"\q": ("", "leave; exit, quit and Ctrl-D do the same"),
+    r"\q": ("", "quit; exit, quit and Ctrl-D do the same"),
 }
 OPTIONS = {
     "--timeout": r"\timeout",

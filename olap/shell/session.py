@@ -48,7 +48,7 @@ class Shell:
         timeout_seconds: float | None,
     ) -> None:
         if telling.file is not None or telling.as_json:
-            raise UsageError("-o and --json go with a query: give one, or leave them out for the shell")
+            raise UsageError("-o and --json need a query; give one, or omit them to start the shell")
         self._settings = settings
         self._telling = replace(telling, pager=True, limit_option=r"\limit")
         self._parameters = parameters
@@ -64,7 +64,7 @@ class Shell:
         with self._opened, self._ctrl_c():
             names = Names({}, ENGINE_NAMES)
             session = reader(self._settings.home, names)
-            note(f"{self._where()}; a query ends with ; and help lists the commands")
+            note(f"{self._where()}; end a query with ; and type help for the commands")
             while True:
                 names.relations = {name: schema.names for name, schema in self._relations.items()}
                 try:
@@ -144,14 +144,14 @@ class Shell:
                 say_table(("command", "", ""), [(name, *texts) for name, texts in COMMANDS.items()])
             case _:
                 meant = did_you_mean(word, COMMANDS)
-                raise UsageError(f"there is no {word}: {meant}\\? lists what there is")
+                raise UsageError(f"there is no command {word}: {meant}\\? lists the commands")
 
     def _run_file(self, file: str) -> None:
         if not file:
             raise UsageError("\\i takes the name of a file with statements, as in \\i query.sql")
         path = Path(file).expanduser().resolve()
         if path in self._reading:
-            raise UsageError(f"{file} runs itself: take its \\i out")
+            raise UsageError(f"{file} runs itself; remove the \\i {file} from it")
         self._reading.append(path)
         try:
             self._run_all(query_text(None, str(path)))
@@ -162,7 +162,7 @@ class Shell:
         if rest:
             self._parameters = {**self._parameters, **parse([rest])}
         shown = [f"${name} = {value!r}" for name, value in self._parameters.items()]
-        note("\n".join(shown) or "no parameter has a value: \\set NAME=VALUE gives it one")
+        note("\n".join(shown) or "no parameter is set; set one with \\set NAME=VALUE")
 
     def _set_timeout(self, rest: str) -> None:
         try:
@@ -184,7 +184,7 @@ class Shell:
             bare = without_schemas(table, self._epoch) if self._epoch is not None else table
             found = next((name for name in self._relations if name.lower() == bare.strip('"').lower()), None)
             if found is None:
-                raise UsageError(f"there is no table {table}: \\d lists what there is")
+                raise UsageError(f"there is no table {table}; \\d lists the tables")
             heads = ["column", "type"]
             lines = [[field.name, type_name(field.type)] for field in self._relations[found]]
         say_table(heads, lines)

@@ -145,8 +145,8 @@ def _touched_files(engine: "Engine", question: "Question", answer: "pa.Table", e
     from olap.why.scans import Scans, scans_of, tables_of
 
     found, bytes_read = reading(engine, epoch, lambda: answer_of(engine, question))
-    if told := difference(answer, found, ordered=question.ordered, names=("once", "again")):
-        raise ProofFailed(f"✗ {engine.name} does not answer as before, so no reasons: {told}")
+    if message := difference(answer, found, ordered=question.ordered, names=("the first run", "the second")):
+        raise ProofFailed(f"✗ cannot explain the answer of {engine.name}: a second run differs; {message}")
     tables = tables_of(question.sql_for("duckdb"), epoch)
     try:
         scans = scans_of(engine, question, answer.num_rows, epoch)

@@ -36,8 +36,8 @@ def profiled(engine: "Engine", question: "Question", rows: int, epoch: "Epoch") 
         returned = returned["children"][-1]
     if returned["intermediate_rows"] != rows:
         raise ProofFailed(
-            f"✗ duckdb does not answer as before, so no reasons: {returned['intermediate_rows']:,} rows "
-            f"after {rows:,}"
+            f"✗ cannot explain the answer of duckdb: a second run returned {returned['intermediate_rows']:,} "
+            f"rows instead of {rows:,}; run the query again"
         )
     scans = [node for node in nodes if node.get("extra_info", {}).get("Function") == "PARQUET_SCAN"]
     tables = [_table(scan, epoch) for scan in scans]

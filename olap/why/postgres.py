@@ -38,8 +38,8 @@ def touched_rows(engine: "Engine", question: "Question", rows: int) -> Touched:
     returned = round(plan["Actual Rows"] * plan["Actual Loops"])
     if returned != rows:
         raise ProofFailed(
-            f"✗ postgres does not answer as before, so no reasons: {returned:,} rows after {rows:,}; "
-            "ask again"
+            f"✗ cannot explain the answer of postgres: a second run returned {returned:,} rows instead of "
+            f"{rows:,}; run the query again"
         )
     nodes = list(walk(plan, "Plans"))
     scans = [node for node in nodes if node["Node Type"] in HAS_ROWS]

@@ -90,21 +90,22 @@ def _of_rows(touched: Touched) -> str | None:
         return None
     ways = []
     if touched.by_index:
-        ways.append(f"by the index {_listed(touched.by_index)}")
+        indexes = "indexes" if len(touched.by_index) > 1 else "index"
+        ways.append(f"with the {indexes} {_listed(touched.by_index)}")
     if touched.end_to_end:
-        ways.append(f"through {_listed(touched.end_to_end)} from end to end")
+        ways.append(f"with a sequential scan of {_listed(touched.end_to_end)}")
     way = f", {_listed(ways)}" if ways else ""
     return (
-        f"postgres looked at {_count(_rows(touched), 'row')} to return {touched.rows_returned:,}{way}: "
-        f"{_count(f'{hit + read:,}', 'visit')} to pages of {touched.page_bytes:,} bytes "
+        f"postgres scanned {_count(_rows(touched), 'row')} to return {touched.rows_returned:,}{way}: "
+        f"{hit + read:,} page access{'' if hit + read == 1 else 'es'} of {touched.page_bytes:,} bytes "
         f"({_size(touched.bytes)}), {_where(hit, read)}."
     )
 
 
 def _where(hit: int, read: int) -> str:
     if not read:
-        return "all in its own memory"
-    return f"{hit:,} in its own memory and {read:,} read into it" if hit else "all read into its memory"
+        return "all found in shared buffers"
+    return f"{hit:,} found in shared buffers, {read:,} read into them" if hit else "all read into shared buffers"
 
 
 def _of_columns(touched: Touched) -> str | None:
@@ -127,7 +128,7 @@ def _of_columns(touched: Touched) -> str | None:
     if touched.rows_past_filters is None:
         return f"{read}, to {returned} row{'' if touched.rows_returned == 1 else 's'}."
     passed = _count(f"{touched.rows_past_filters:,}", "row")
-    return f"{read}; {passed} came out of its scans, to {returned}."
+    return f"{read}; its scans produced {passed}, to {returned}."
 
 
 def _rows(touched: Touched) -> str | None:

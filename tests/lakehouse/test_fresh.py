@@ -210,8 +210,8 @@ NOT_THEN = {
     ("--as-of", ""): "takes the number of an epoch or a time like",
     ("--as-of", "-1"): "takes the number of an epoch or a time like",
     ("--as-of", "2020-01-01T00:00:00+02:00"): "no epoch was published at or before 2020-01-01T00:00:00+02:00",
-    ("--as-of", "1", "--engine", "postgres"): "postgres answers as of now",
-    ("--as-of", "1", "--fresh"): "--as-of is about then and --fresh about now",
+    ("--as-of", "1", "--engine", "postgres"): "postgres has only current rows",
+    ("--as-of", "1", "--fresh"): "--as-of and --fresh cannot be combined",
 }
 
 

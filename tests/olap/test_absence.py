@@ -12,18 +12,18 @@ CITIES = "is one of Austin, New York, San Francisco, Stanford"
 SAID = {
     "SELECT AVG(Price) FROM RideTable WHERE City = 'stanford'": [f"City = 'stanford'; City {CITIES}"],
     "SELECT COUNT(*) FROM ridelake.RideTable WHERE Month = '7' AND City = 'Austin'": [
-        "Month = '7'; Month is for example"
+        "Month = '7'; Month has values such as"
     ],
     "SELECT * FROM rides r JOIN cities c ON c.city_id = r.city_id WHERE c.name = 'x' AND r.ride_id < 0": [
         f"c.name = 'x'; name {CITIES}",
-        "r.ride_id < 0; ride_id is from 1 to 2000",
+        "r.ride_id < 0; ride_id ranges from 1 to 2000",
     ],
-    "SELECT * FROM rides JOIN cities ON true WHERE fare_cents < 0": ["fare_cents < 0; fare_cents is from"],
+    "SELECT * FROM rides JOIN cities ON true WHERE fare_cents < 0": ["fare_cents < 0; fare_cents ranges from"],
     "SELECT * FROM riders WHERE username = 'memelor'": ["username = 'memelor'; did you mean memelord?"],
     "WITH few AS (SELECT * FROM rides WHERE city_id IN (98, 99)) SELECT * FROM few WHERE ride_id > 0": [
         "city_id IN (98, 99); city_id is one of 1, 2, 3, 4"
     ],
-    "SELECT * FROM rides WHERE ride_id BETWEEN 9000 AND 9999": ["ride_id is from 1 to 2000"],
+    "SELECT * FROM rides WHERE ride_id BETWEEN 9000 AND 9999": ["ride_id ranges from 1 to 2000"],
 }
 SILENT = [
     "SELECT 0 FROM rides WHERE status = 'completed' LIMIT 1",  # not empty for want of a row
@@ -52,7 +52,7 @@ def test_a_condition_that_no_row_meets_is_named(query: str, engine: str, setting
     remarks = remarks_of(capfd, free(query), settings_once, engine)
     assert len(remarks) == len(SAID[query])
     for remark, said in zip(remarks, SAID[query], strict=True):
-        assert remark.startswith("note: no row has ")
+        assert remark.startswith("note: no row matches ")
         assert said in remark
 
 
@@ -65,7 +65,7 @@ def test_a_parameter_is_a_value_of_the_condition(settings_once: Settings, capfd)
     query = free("SELECT * FROM riders WHERE username = $who", parse(["who=memelor"]))
     for engine in BASE_ENGINES:
         (remark,) = remarks_of(capfd, query, settings_once, engine)
-        assert remark == "note: no row has username = 'memelor'; did you mean memelord?"
+        assert remark == "note: no row matches username = 'memelor'; did you mean memelord?"
     question = find("ride_by_id").given(parse(["ride_id=5000"]))
     (remark,) = remarks_of(capfd, question, settings_once, "duckdb", "polars")
-    assert remark == "note: no row has rides.ride_id = 5000; ride_id is from 1 to 2000"
+    assert remark == "note: no row matches rides.ride_id = 5000; ride_id ranges from 1 to 2000"

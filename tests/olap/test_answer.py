@@ -127,7 +127,7 @@ def test_the_first_differing_row_and_column_are_named_with_both_values():
 
 def test_an_order_that_leaves_ties_is_told_as_such():
     left, right = pa.table({"n": [1, 1], "m": [1, 2]}), pa.table({"n": [1, 1], "m": [2, 1]})
-    assert "same rows come in another order" in difference(left, right)
+    assert "same rows are in a different order" in difference(left, right)
     assert difference(left, right, ordered=False) is None
 
 

@@ -67,7 +67,7 @@ def test_ridetable_has_the_store_s_schema(settings_once: Settings):
 def test_a_lake_of_other_tables_has_no_questions(shop: list[str]):
     done = ridelake("ask", *shop)
     assert (done.returncode, done.stdout) == (0, "")
-    assert 'epoch 1 has "Big Sales"."Customers", shop.orders and not the ride store' in done.stderr
+    assert 'epoch 1 has "Big Sales"."Customers", shop.orders but not the ride store' in done.stderr
     assert json.loads(answer("ask", "--json", *shop)) == []
     assert answer("ask", "--format", "csv", *shop) == "name,group,purpose,parameters\n"
     assert "which the questions need" in refusal("ask", "average_price", *shop)

@@ -125,8 +125,8 @@ def test_an_answer_that_takes_too_long_is_exit_code_4_and_one_line(settings: Set
     done = ridelake(settings, "sql", ENDLESS, "--engine", name, "--timeout", "0.5")
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr == (
-        f"ridelake: {name}: no answer in 0.5 s, so it was cancelled: give it longer (--timeout), "
-        "or ask for less\n"
+        f"ridelake: {name}: cancelled after 0.5 s without an answer; raise the limit (--timeout), "
+        "or query fewer rows\n"
     )
     assert time.monotonic() - started < 20
 
@@ -194,7 +194,7 @@ def test_words_that_are_off_are_exit_code_2_and_one_line(settings: Settings, tmp
         "is not text in UTF-8": ridelake(settings, "sql", "-f", str(tmp_path / "image.png")),
         "stdin is not text in UTF-8": ridelake(settings, "sql", "-", stdin=b"\xff"),
         "there are two queries": ridelake(settings, "sql", CITIES, "-f", "x.sql"),
-        "no query: give one": ridelake(settings, "sql"),
+        "no query; give one": ridelake(settings, "sql"),
         "no epoch yet": ridelake(no_epoch, "sql", CITIES),
         "run `ridelake snapshot`": ridelake(no_epoch, "ask", "average_price"),
         "did you mean average_price": ridelake(settings, "ask", "average_prise"),
@@ -203,21 +203,21 @@ def test_words_that_are_off_are_exit_code_2_and_one_line(settings: Settings, tmp
         "$n, which has no value: give one with -p n=VALUE": ridelake(settings, "sql", "SELECT $n"),
         "the query has no $n": ridelake(settings, "sql", CITIES, "-p", "n=1"),
         "driver_ranking has no parameter n": ridelake(settings, "ask", "driver_ranking", "-p", "n=1"),
-        "cannot tell the format of x.xls": ridelake(settings, "sql", CITIES, "-o", "x.xls"),
-        "--json is a report": ridelake(settings, "sql", CITIES, "-o", "x.csv", "--json"),
+        "no format is known for the suffix of x.xls": ridelake(settings, "sql", CITIES, "-o", "x.xls"),
+        "--json prints a report": ridelake(settings, "sql", CITIES, "-o", "x.csv", "--json"),
         "'--timeout': nan": ridelake(settings, "sql", CITIES, "--timeout", "nan"),
-        "'--timeout': 0: seconds": ridelake(settings, "sql", CITIES, "--timeout", "0"),
-        "'--timeout': -1: seconds": ridelake(settings, "sql", CITIES, "--timeout", "-1"),
+        "'--timeout': 0: must be": ridelake(settings, "sql", CITIES, "--timeout", "0"),
+        "'--timeout': -1: must be": ridelake(settings, "sql", CITIES, "--timeout", "-1"),
         "'abc' is not a number": ridelake(settings, "sql", CITIES, "--timeout", "abc"),
         "'abc' is not a whole number": ridelake(settings, "sql", CITIES, "--limit", "abc"),
         "'--limit': -1 is not in the range": ridelake(settings, "sql", CITIES, "--limit", "-1"),
         "there is no epoch 9, the newest is 1": ridelake(settings, "sql", CITIES, "--as-of", "9"),
         "--as-of takes the number of an epoch": ridelake(settings, "sql", CITIES, "--as-of", "abc"),
-        "no query: give one, as in": ridelake(settings, "sql", "-- a comment alone"),
+        "no query; give one, as in": ridelake(settings, "sql", "-- a comment alone"),
         "this is 2 statements; give one": ridelake(settings, "sql", "SELECT 1; SELECT 2"),
         "Is a directory; name a file": ridelake(settings, "sql", "-f", str(tmp_path)),
         "-o has an empty file name": ridelake(settings, "sql", CITIES, "-o", ""),
-        "is a folder: name a file in it": ridelake(settings, "sql", CITIES, "-o", str(tmp_path)),
+        "is a folder; name a file in it": ridelake(settings, "sql", CITIES, "-o", str(tmp_path)),
     }
     for words, done in off.items():
         assert (done.returncode, done.stdout) == (2, ""), done.stderr

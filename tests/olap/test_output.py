@@ -117,9 +117,9 @@ def test_what_is_no_file_is_written_as_it_is(tmp_path: Path):
 
 def test_a_place_that_is_off_is_refused_before_anything_is_asked(tmp_path: Path):
     for file, error, says in (
-        ("a.xls", UsageError, r"cannot tell the format of .*a.xls: end its name in .csv"),
+        ("a.xls", UsageError, r"no format is known for the suffix of .*a.xls; use .csv"),
         (".", BadInput, "is a folder"),
-        ("none/a.csv", BadInput, "there is no folder .*none to write a.csv into"),
+        ("none/a.csv", BadInput, "cannot write a.csv: the folder .*none does not exist"),
     ):
         with pytest.raises(error, match=says):
             settled_format(None, str(tmp_path / file))
@@ -127,6 +127,6 @@ def test_a_place_that_is_off_is_refused_before_anything_is_asked(tmp_path: Path)
 
 def test_a_type_that_parquet_has_no_form_for_is_one_line_and_no_file(tmp_path: Path):
     spans = pa.table({"gap": pa.array([pa.MonthDayNano([1, 0, 0])])})
-    with pytest.raises(BadInput, match="parquet has no form for this answer"):
+    with pytest.raises(BadInput, match="cannot store this answer as Parquet"):
         deliver(spans, "parquet", str(tmp_path / "a.parquet"))
     assert not [*tmp_path.iterdir()]

@@ -26,7 +26,7 @@ RELATIONS = {
         (
             'postgres: column "Stanford" does not exist',
             'SELECT 1 FROM cities WHERE name = "Stanford"',
-            "a text stands in single quotes: 'Stanford'",
+            "write text in single quotes: 'Stanford'",
         ),
         (
             'postgres: relation "bookings" does not exist',

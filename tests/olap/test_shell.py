@@ -136,8 +136,8 @@ def test_tables_columns_and_commands_are_described(terminal: Terminal):
     assert re.search(r"rides +\d+ +2,000", shown)
     assert re.search(r"name +text\s+time_zone +text", terminal.do("\\d cities\r", "time_zone +text"))
     assert "PAGER" in terminal.do("\\?\r", "Ctrl-D do the same")
-    terminal.do("\\nope\r", r"there is no \\nope: \\\? lists what there is")
-    terminal.do("\\d nowhere\r", r"there is no table nowhere: \\d lists what there is")
+    terminal.do("\\nope\r", r"there is no command \\nope: \\\? lists the commands")
+    terminal.do("\\d nowhere\r", r"there is no table nowhere; \\d lists the tables")
 
 
 def test_the_engine_is_switched_and_several_are_compared(terminal: Terminal):
@@ -189,7 +189,7 @@ def test_tab_completes_what_has_a_name(terminal: Terminal):
 def test_a_query_that_takes_too_long_ends_and_the_shell_goes_on(where: list[str]):
     with closing(Terminal(*where, "--timeout", "0.5")) as terminal:
         terminal.read("duckdb>")
-        terminal.do(ENDLESS + "\r", "no answer in 0.5 s, so it was cancelled")
+        terminal.do(ENDLESS + "\r", "cancelled after 0.5 s without an answer")
         terminal.do("SELECT 6 AS six;\r", "1 row in")
         terminal.read("duckdb>")
         terminal.type("\\q\r")
@@ -234,7 +234,7 @@ def test_wide_rows_are_expanded_and_no_time_is_cut(terminal: Terminal):
 
 def test_an_answer_goes_into_a_file_and_statements_come_from_one(terminal: Terminal, tmp_path: Path):
     answer, queries = tmp_path / "answer.csv", tmp_path / "queries.sql"
-    terminal.do(f"\\o {answer}\r", "the next answer goes into")
+    terminal.do(f"\\o {answer}\r", "the next answer is written to")
     terminal.do("SELECT 6 AS six;\r", "written: ")
     assert answer.read_text() == "six\n6\n"
     assert "seven" in terminal.do("SELECT 7 AS seven;\r", "1 row in")
@@ -246,8 +246,8 @@ def test_an_answer_goes_into_a_file_and_statements_come_from_one(terminal: Termi
     terminal.do("\\i nowhere.sql\r", "cannot read .*nowhere.sql: No such file")
     queries.write_text(f"\\i {queries}")
     terminal.do(f"\\i {queries}\r", "runs itself")
-    terminal.do("\\o /nowhere/x.csv\r", "there is no folder /nowhere")
-    terminal.do(r"\o x.xls" + "\r", r"end its name in .*\.txt\n")  # and no option that the shell lacks
+    terminal.do("\\o /nowhere/x.csv\r", "the folder /nowhere does not exist")
+    terminal.do(r"\o x.xls" + "\r", r"the suffix of .*; use .*\.txt\n")  # and no option that the shell lacks
 
 
 @pytest.mark.parametrize("word", ["exit", "quit", "exit;", r"\q"])
@@ -266,7 +266,7 @@ def test_help_needs_no_semicolon_and_advice_names_what_the_shell_has(terminal: T
     assert "of 2,000" in terminal.do("SELECT ride_id FROM rides;\r", r"\\limit 0 shows all")
     terminal.do("\\timeout x\r", r"\\timeout takes seconds from 0")
     terminal.do("\\timeout 0.5\r", "the timeout is 0.5 s")
-    terminal.do(ENDLESS + "\r", r"give it longer \(\\timeout\)")
+    terminal.do(ENDLESS + "\r", r"raise the limit \(\\timeout\)")
     terminal.do("\\timin\r", r"did you mean \\timing")
     terminal.do("SELECT 1 AS a; SELECT 2 AS b;\r", r"1 row in[\s\S]*b[\s\S]*1 row in")
 
