@@ -1,4 +1,4 @@
-"""Why an answer is empty: a condition of the query that no row meets, and what its column has."""
+"""Explain an empty answer: find a condition that no row matches, and show the values of its column."""
 
 import difflib
 from collections.abc import Iterator, Sequence
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from lakehouse.engines import Engine
     from olap.question import Question
 
-SECONDS_MAX = 2.0  # for one query about a column: a remark must not delay the prompt
+SECONDS_MAX = 2.0  # per query on a column, so that a hint does not delay the prompt
 CONDITIONS_MAX = 5
 LISTED_VALUES = 10
-READ_VALUES = 5_000  # of a column of text, to find the nearest in
+READ_VALUES = 5_000  # distinct values of a text column that are searched for a close match
 LIKENESS_MIN = 0.6
 
 
@@ -36,15 +36,15 @@ class Condition:
 
 
 def is_empty(answer: pa.Table) -> bool:
-    """No row, or one row in which all is null or 0: what aggregates make of no row."""
+    """Whether there are no rows, or one row of nulls and zeros, as aggregates return for no rows."""
     if answer.num_rows == 0:
         return True
     return answer.num_rows == 1 and all(not value for value in answer.to_pylist()[0].values())
 
 
 def remarks(question: "Question", engine: "Engine") -> Iterator[str]:
-    """A sentence for each condition that no row meets. Nothing where the query is not understood, or where
-    the engine needs too long."""
+    """A sentence for each condition that no row matches. Empty if the query cannot be parsed or the engine
+    takes too long."""
     try:
         tree = sqlglot.parse_one(question.sql_for(engine.name), dialect=_dialect(engine))
         for condition in list(_conditions(tree, engine))[:CONDITIONS_MAX]:
@@ -55,8 +55,8 @@ def remarks(question: "Question", engine: "Engine") -> Iterator[str]:
 
 
 def _conditions(tree: exp.Expr, engine: "Engine") -> Iterator[Condition]:
-    """Those that a row must meet: the parts of WHERE that are joined by AND."""
-    named = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
+    """The conditions that every row must match: the parts of WHERE that are joined by AND."""
+    cte_names = {cte.alias.lower() for cte in tree.find_all(exp.CTE)}
     for select in tree.find_all(exp.Select):
         where = select.args.get("where")
         if where is None:
@@ -67,7 +67,7 @@ def _conditions(tree: exp.Expr, engine: "Engine") -> Iterator[Condition]:
             for source in sources
             if source is not None
         ]
-        if not all(isinstance(table, exp.Table) and table.name.lower() not in named for table in tables):
+        if not all(isinstance(table, exp.Table) and table.name.lower() not in cte_names for table in tables):
             continue
         for part in where.this.flatten() if isinstance(where.this, exp.And) else (where.this,):
             if found := _condition(part, tables, engine):
@@ -87,10 +87,10 @@ def _condition(part: exp.Expr, tables: Sequence[exp.Table], engine: "Engine") ->
         plain.set("alias", None)
         if len(tables) > 1 and not column.table and column.name.lower() not in _columns(plain, engine):
             continue
-        bare = part.transform(
+        unqualified = part.transform(
             lambda node: exp.column(node.this.copy()) if isinstance(node, exp.Column) else node
         )
-        return Condition(plain, exp.column(column.this.copy()), bare, part.sql(_dialect(engine)))
+        return Condition(plain, exp.column(column.this.copy()), unqualified, part.sql(_dialect(engine)))
     return None
 
 
@@ -104,29 +104,31 @@ def _remark(condition: Condition, parameters: Parameters, engine: "Engine") -> s
     used = {node.name for node in condition.condition.find_all(exp.Placeholder, exp.Parameter)}
     values = {name: value for name, value in parameters.items() if name in used}
     one = exp.alias_(exp.Literal.number(1), "one")
-    if _asked(engine, exp.select(one).from_(condition.table).where(condition.condition).limit(1), values):
+    if _query(engine, exp.select(one).from_(condition.table).where(condition.condition).limit(1), values):
         return None
-    return f"no row matches {_with_values(condition.shown, values)}; {_what_it_has(condition, values, engine)}"
+    return (
+        f"no row matches {_with_values(condition.shown, values)}; {_column_values(condition, values, engine)}"
+    )
 
 
-def _what_it_has(condition: Condition, values: Parameters, engine: "Engine") -> str:
+def _column_values(condition: Condition, values: Parameters, engine: "Engine") -> str:
     column = condition.column
     name = column.sql(_dialect(engine))
     distinct = exp.select(column).distinct().from_(condition.table).where(column.is_(exp.null()).not_())
-    found = _asked(engine, distinct.limit(LISTED_VALUES + 1))
+    found = _query(engine, distinct.limit(LISTED_VALUES + 1))
     if not found:
         return f"{name} is null in every row"
     if len(found) <= LISTED_VALUES:
         return f"{name} is one of {', '.join(map(str, sorted(found)))}"
     if not isinstance(found[0], str):
-        (low,) = _asked(engine, exp.select(exp.Min(this=column).as_("low")).from_(condition.table))
-        (high,) = _asked(engine, exp.select(exp.Max(this=column).as_("high")).from_(condition.table))
+        (low,) = _query(engine, exp.select(exp.Min(this=column).as_("low")).from_(condition.table))
+        (high,) = _query(engine, exp.select(exp.Max(this=column).as_("high")).from_(condition.table))
         return f"{name} ranges from {low} to {high}"
     wanted = [
         *(literal.name for literal in condition.condition.find_all(exp.Literal) if literal.is_string),
         *(value for value in values.values() if isinstance(value, str)),
     ]
-    known = {value.lower(): value for value in _asked(engine, distinct.limit(READ_VALUES))}
+    known = {value.lower(): value for value in _query(engine, distinct.limit(READ_VALUES))}
     near = [
         known[match]
         for text in wanted
@@ -137,7 +139,7 @@ def _what_it_has(condition: Condition, values: Parameters, engine: "Engine") -> 
     return f"{name} has values such as {', '.join(sorted(found)[:3])}"
 
 
-def _asked(engine: "Engine", query: exp.Select, parameters: Parameters = NO_PARAMETERS) -> list[Any]:
+def _query(engine: "Engine", query: exp.Select, parameters: Parameters = NO_PARAMETERS) -> list[Any]:
     text = query.sql(_dialect(engine))
     answer = interruptible(engine, lambda: engine.sql(text, parameters), SECONDS_MAX)
     values: list[Any] = answer.column(0).to_pylist()

@@ -1,16 +1,16 @@
-"""When are two answers equal? And a short name for an answer: its checksum.
+"""Compare two answers, and compute the checksum of an answer.
 
-Engines agree on values, not on types: a sum of integers is `numeric` in Postgres, `decimal(38,0)` from
-DuckDB's HUGEINT and `int64` in Polars; text is `string`, `large_string` or a dictionary. So each value is
-brought to one form (`olap.cells`), and the forms are compared:
+Engines agree on values but not on types: a sum of integers is `numeric` in Postgres, `decimal(38,0)`
+(HUGEINT) in DuckDB and `int64` in Polars; text is `string`, `large_string` or a dictionary. So values are
+normalized (`olap.cells`) and then compared:
 
-    integers, decimals   exactly; 20.40 is 20.4
-    doubles              to a relative 1e-9, and so is an exact number beside a double; NaN is NaN
-    text, bytes, truth   exactly; a number is never equal to a text or to a truth value
-    moments              in UTC; without a zone taken as UTC, a date as its midnight
-    null                 is null, whatever the type of its column
+    integers, decimals      exactly; 20.40 equals 20.4
+    doubles                 with relative tolerance 1e-9, also against an exact number; NaN equals NaN
+    text, bytes, booleans   exactly; a number never equals text or a boolean
+    timestamps              in UTC; without time zone they are taken as UTC, a date as its midnight
+    null                    equals null, for any type of the column
 
-Names of columns do not count: each engine names `AVG(Price)` in its own way.
+Column names are not compared, because each engine names `AVG(Price)` differently.
 """
 
 import datetime as dt
@@ -24,12 +24,12 @@ import pyarrow as pa
 
 from olap.cells import Cell, Moment, Span, cells, holds_doubles, kind, settled
 
-# Addition of doubles is not associative, and each engine adds in an order of its own (threads, vectors,
-# partial sums): over a hundred million rows that moves a sum by some 1e-12 of itself. A wrong answer is
-# wrong by far more than 1e-9.
+# Addition of doubles is not associative, and engines add in different orders (threads, vectors, partial
+# sums). Over 100 million rows this changes a sum by a relative 1e-12. Wrong answers differ by far more than
+# 1e-9.
 RELATIVE_TOLERANCE = 1e-9
 
-# How far apart two nearly equal rows may stand after sorting by doubles whose last digits differ.
+# Maximum distance of two nearly equal rows after sorting by doubles that differ in their last digits.
 PAIRING_WINDOW = 64
 
 Row = tuple[Cell, ...]
@@ -44,7 +44,8 @@ def difference(
 ) -> str | None:
     """None if the two answers are equal, else one line that names the first row and column that differ.
 
-    With `ordered` false the rows are compared as a bag: SQL without ORDER BY promises no order."""
+    With `ordered=False` the rows are compared as a multiset, because SQL without ORDER BY defines no
+    order."""
     ours, theirs = names
     if reference.num_columns != other.num_columns:
         return f"{ours} has {reference.num_columns} columns, {theirs} {other.num_columns}"
@@ -75,9 +76,8 @@ def _order_differs(answer: pa.Table) -> str:
 
 
 def checksum(answer: pa.Table, *, ordered: bool = True) -> str:
-    """Sixteen hex digits that equal answers share, for records. Every number is taken to nine significant
-    digits, so that the engines' last digits do not matter; it names an answer and does not prove it:
-    equality is what `difference` says."""
+    """16 hex digits, the same for equal answers. Numbers are rounded to nine significant digits, so that the
+    last digits of doubles do not matter. Use `difference` to test equality."""
     columns = [[_digest_text(cell) for cell in cells(column)] for column in answer.columns]
     lines = [",".join(row) for row in zip(*columns, strict=True)]
     if not ordered:
@@ -86,12 +86,12 @@ def checksum(answer: pa.Table, *, ordered: bool = True) -> str:
 
 
 def table_text(table: pa.Table, row: int, column: int) -> str:
-    """One value, as a person reads it."""
+    """One value as text for a message."""
     return _text(cells(table.column(column).slice(row, 1))[0])
 
 
 def same(left: Cell, right: Cell) -> bool:
-    """Whether two values are the same value."""
+    """Whether two normalized values are equal."""
     if left is None or right is None:
         return left is right
     if isinstance(left, float) or isinstance(right, float):
@@ -117,10 +117,11 @@ def _is_all_null(column: pa.ChunkedArray) -> bool:
 
 
 def _first_unequal(reference: pa.Table, other: pa.Table) -> tuple[int, int] | None:
-    """(row, column) of the first difference, row by row. A column whose bytes are equal costs no Python."""
+    """(row, column) of the first difference in row order. Columns with equal buffers are compared by
+    Arrow."""
     first: tuple[int, int] | None = None
     for index in range(reference.num_columns):
-        end = reference.num_rows if first is None else first[0]  # only an earlier row can be better
+        end = reference.num_rows if first is None else first[0]  # only earlier rows matter
         left, right = (settled(table.column(index).slice(0, end)) for table in (reference, other))
         if left.type == right.type and left.equals(right):
             continue
@@ -132,12 +133,11 @@ def _first_unequal(reference: pa.Table, other: pa.Table) -> tuple[int, int] | No
 
 
 def _sorted_alike(reference: pa.Table, other: pa.Table) -> bool:
-    """Whether the two are equal once Arrow has sorted both: the quick yes, for large answers in two orders.
-    A no proves nothing, because doubles that differ in their last digits may be sorted differently."""
-    rough = _rough_columns(reference, other)
-    keys = sorted(
-        (index in rough, str(index)) for index in range(reference.num_columns)
-    )  # doubles decide last
+    """Whether the two are equal after sorting by Arrow. This is the fast path for large answers in different
+    orders. False proves nothing: doubles that differ in their last digits may sort differently."""
+    doubles = _double_columns(reference, other)
+    # Doubles are the last sort keys.
+    keys = sorted((index in doubles, str(index)) for index in range(reference.num_columns))
     by = [(name, "ascending") for _, name in keys]
     names = [str(index) for index in range(reference.num_columns)]
     tables = [
@@ -150,33 +150,33 @@ def _sorted_alike(reference: pa.Table, other: pa.Table) -> bool:
     return _first_unequal(left, right) is None
 
 
-def _rough_columns(reference: pa.Table, other: pa.Table) -> set[int]:
-    """Columns that hold doubles on either side."""
+def _double_columns(reference: pa.Table, other: pa.Table) -> set[int]:
+    """Indexes of the columns that contain doubles in either table."""
     pairs = enumerate(zip(reference.schema.types, other.schema.types, strict=True))
     return {index for index, pair in pairs if any(map(holds_doubles, pair))}
 
 
 def _first_unpaired(reference: pa.Table, other: pa.Table) -> int | None:
-    """The first row of the reference that has no equal row in the other, each used once.
+    """Index of the first row of `reference` without an equal row in `other`; each row pairs once.
 
-    Rows are sorted into groups by their exact values; inside a group only doubles can differ."""
-    rough = sorted(_rough_columns(reference, other))
-    exact = [index for index in range(reference.num_columns) if index not in rough]
+    Rows are grouped by their exact values, so only doubles can differ within a group."""
+    doubles = sorted(_double_columns(reference, other))
+    exact = [index for index in range(reference.num_columns) if index not in doubles]
     ours: dict[Row, list[tuple[Row, int]]] = defaultdict(list)
     theirs: dict[Row, list[Row]] = defaultdict(list)
     for number, row in enumerate(_rows(reference)):
-        ours[tuple(row[i] for i in exact)].append((tuple(row[i] for i in rough), number))
+        ours[tuple(row[i] for i in exact)].append((tuple(row[i] for i in doubles), number))
     for row in _rows(other):
-        theirs[tuple(row[i] for i in exact)].append(tuple(row[i] for i in rough))
-    return min((n for key, mine in ours.items() for n in _left_over(mine, theirs.get(key, []))), default=None)
+        theirs[tuple(row[i] for i in exact)].append(tuple(row[i] for i in doubles))
+    return min((n for key, mine in ours.items() for n in _unpaired(mine, theirs.get(key, []))), default=None)
 
 
 def _rows(table: pa.Table) -> Iterator[Row]:
     return zip(*(cells(column) for column in table.columns), strict=True)
 
 
-def _left_over(mine: list[tuple[Row, int]], theirs: list[Row]) -> Iterator[int]:
-    """Numbers of my rows that find no partner. Both sides are sorted, so a partner is never far."""
+def _unpaired(mine: list[tuple[Row, int]], theirs: list[Row]) -> Iterator[int]:
+    """Indexes of the rows without a partner. Both sides are sorted, so a partner is within PAIRING_WINDOW."""
     supply = iter(sorted(theirs, key=_sort_key))
     waiting: list[Row] = []
     for row, number in sorted(mine, key=lambda pair: _sort_key(pair[0])):
@@ -217,7 +217,7 @@ def _text(cell: Cell) -> str:
 
 
 def _digest_text(cell: Cell) -> str:
-    """A text that two cells share if they are equal, and that no cell of another kind has."""
+    """Text that is the same for equal values, and different for values of different kinds."""
     if cell is None:
         return "-"
     if isinstance(cell, bool):
@@ -232,4 +232,4 @@ def _digest_text(cell: Cell) -> str:
         return f"c{cell.isoformat('microseconds')}"
     if isinstance(cell, tuple):
         return f"[{','.join(map(_digest_text, cell))}]"
-    return repr(cell)  # text and bytes: quoted and escaped, so no comma or line end of theirs is ours
+    return repr(cell)  # text and bytes: quoted, so that their commas and line ends are no separators

@@ -1,9 +1,9 @@
-"""Ask one question of several engines: every answer first, compared, and only then the times.
+"""Run one question on several engines, compare the answers, and time the runs.
 
-    round 1      postgres  duckdb  polars     cold: files unread, plans unmade; the answers are compared
-    round 2 …    postgres  duckdb  polars     interleaved, so that a busy machine slows them all alike
+    round 1      postgres  duckdb  polars     cold; the answers are compared
+    round 2 …    postgres  duckdb  polars     warm, interleaved: other load affects all alike
 
-"Answered" means that the whole result is in memory as a `pyarrow.Table`.
+A run ends when the whole result is in memory as a `pyarrow.Table`.
 """
 
 import threading
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ANSWERS = " answers"  # so ends the name of a thread in which an engine does
+ANSWERS = " answers"  # suffix of the name of a thread that waits for an engine
 
-ROUNDS_MAX = 6  # the cold one, and five of which the median is told
-WARM_SECONDS_MAX = 2.0  # no further round once the rounds have taken this long: people wait for the answer
-TIMEOUT_SECONDS_MAX = 1e6  # twelve days; a clock of the system ends somewhere
-CANCEL_SECONDS = 2.0  # what an engine has to stop in after Ctrl-C or a timeout; then we leave without it
+ROUNDS_MAX = 6  # one cold round, and five warm rounds for the median
+WARM_SECONDS_MAX = 2.0  # no further round is started that would exceed this time in total
+TIMEOUT_SECONDS_MAX = 1e6  # twelve days; larger values overflow the wait of the operating system
+CANCEL_SECONDS = 2.0  # time for an engine to stop after Ctrl-C or a timeout; then it is abandoned
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One engine's part: its answer and the seconds of each round, or the words in which it refused, which it
-    also does by not being done in time."""
+    """The answer of one engine and the seconds of each round, or its error message if it rejected the query.
+    A timeout counts as a rejection."""
 
     engine: str
     version: str
@@ -47,22 +47,22 @@ class Run:
 
     @property
     def first_seconds(self) -> float:
-        """Of the cold run."""
+        """Seconds of the cold run."""
         return self.seconds[0]
 
     @property
     def usual_seconds(self) -> float:
-        """The median of the warm runs, or the cold one where it is the only one."""
+        """Median seconds of the warm runs, or of the cold run if there is no other."""
         if len(self.seconds) == 1:
             return self.seconds[0]
-        from statistics import median  # not needed by `sql`, whose start it would slow
+        from statistics import median  # imported late: it would slow the start of `sql`
 
         return median(self.seconds[1:])
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question whose answers were found equal on every engine that took it."""
+    """A question and its runs; all engines that answered gave equal answers."""
 
     question: "Question"
     runs: tuple[Run, ...]
@@ -84,9 +84,11 @@ def ask(
     rounds_max: int = ROUNDS_MAX,
     timeout_seconds: float | None = None,
 ) -> Asked:
-    """Raises QueryRejected if no engine takes the SQL, TimedOut if none answers in time, and AnswersDiffer if
-    two do not give the same: an answer that is wrong somewhere has no time. `epoch` may be None for Postgres
-    alone. Each engine has `timeout_seconds` for each of its answers."""
+    """Run the question on all engines. `epoch` may be None if Postgres is the only engine. `timeout_seconds`
+    applies to each run of each engine.
+
+    Raises QueryRejected if no engine accepts the SQL, TimedOut if none answers in time, and AnswersDiffer if
+    two answers differ."""
     try:
         return _ask(question, engines, rounds_max, timeout_seconds)
     except AnswersDiffer as error:
@@ -101,7 +103,7 @@ def ask(
 
 
 def moved_on(engines: Sequence["Engine"], epoch: "Epoch") -> bool:
-    """Whether Postgres is among the engines and has seen transactions that the epoch has not."""
+    """Whether Postgres is among the engines and has transactions that are not in the epoch."""
     query = "SELECT CAST(pg_current_snapshot() AS text)"
     return any(
         engine.name == "postgres" and engine.sql(query).column(0)[0].as_py() != epoch.token.snapshot
@@ -156,7 +158,7 @@ def _ask(
 def timed(
     engine: "Engine", question: "Question", timeout_seconds: float | None = None
 ) -> tuple["pa.Table", float]:
-    """The answer, and the seconds from the question to the whole answer in memory."""
+    """The answer, and the seconds until it was completely in memory."""
 
     def work() -> tuple["pa.Table", float]:
         started = time.perf_counter()
@@ -167,7 +169,7 @@ def timed(
 
 
 def answer_of(engine: "Engine", question: "Question") -> "pa.Table":
-    """In Polars' own words where the question has them, else by SQL."""
+    """The answer of one engine: by frames for Polars if the question has them, else by SQL."""
     if engine.name == "polars" and question.frames is not None:
         answer: pa.Table = engine.call("answer", question.frames)  # type: ignore[attr-defined]
         return answer
@@ -175,11 +177,11 @@ def answer_of(engine: "Engine", question: "Question") -> "pa.Table":
 
 
 def interruptible(engine: "Engine", work: Callable[[], T], timeout_seconds: float | None = None) -> T:
-    """Do `work` in a thread of its own, so that Ctrl-C is heard while an engine computes, and its time can be
-    over: then the engine is told to cancel, and we leave. Raises TimedOut."""
+    """Run `work` in a thread, so that Ctrl-C and the timeout take effect while the engine computes. On
+    either, the engine is asked to cancel. Raises TimedOut."""
     done: list[T] = []
     failed: list[BaseException] = []
-    over = threading.Event()  # not Thread.join(): in Python 3.11 an interrupted join forgets its thread
+    over = threading.Event()  # not Thread.join(): an interrupted join loses its thread in Python 3.11
 
     def run() -> None:
         try:
@@ -207,6 +209,6 @@ def interruptible(engine: "Engine", work: Callable[[], T], timeout_seconds: floa
 
 
 def _cancel(engine: "Engine", over: threading.Event) -> None:
-    with suppress(Exception):  # the connection may be gone; what is told is why we cancel
+    with suppress(Exception):  # the connection may be lost; the reason for cancelling is reported instead
         engine.interrupt()
     over.wait(CANCEL_SECONDS)

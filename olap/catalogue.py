@@ -1,4 +1,4 @@
-"""The list of the questions: grouped for a person, a row each in every other format."""
+"""The list of the named questions: grouped in the table format, one row each in the other formats."""
 
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ HEADS = {LOOK_UP: "Look-ups: a few rows, by an indexed key", "analysis": "Analys
 def show(
     settings: Settings, format_: str | None, file: str | None, limit: int | None, *, as_json: bool
 ) -> None:
-    """List what can be asked of the newest epoch, or of the ride store where there is no epoch yet."""
+    """List the questions for the newest epoch, or for the ride store if there is no epoch yet."""
     if format_ is not None or file is not None:
         format_ = settled_format(format_, file)
     epoch = _newest_epoch(settings)
@@ -38,7 +38,7 @@ def show(
 
 
 def without_ride_tables(epoch: "Epoch") -> str:
-    """What can be asked of a lake of other tables."""
+    """The message for an epoch without the tables of the ride store."""
     tables = ", ".join(sorted(table.source for table in epoch.tables.values()))
     return (
         f"epoch {epoch.number} has {tables} but not the ride store's tables, which the questions need; "
@@ -49,7 +49,7 @@ def without_ride_tables(epoch: "Epoch") -> str:
 def _newest_epoch(settings: Settings) -> "Epoch | None":
     try:
         return next(iter(read_epochs(settings.lake, limit=1)), None)
-    except RidelakeError:  # the list of the questions does not need the lake
+    except RidelakeError:  # the list does not require a lake
         return None
 
 

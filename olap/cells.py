@@ -1,4 +1,4 @@
-"""One form for each value, whatever type an engine gave it: what equality and checksums work on."""
+"""Normalize values, so that equal values of different engines and types compare equal."""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A point in time: nanoseconds since 1970 in UTC. An integer, so that year 294276 of Postgres fits."""
+    """A point in time in UTC, as nanoseconds since 1970. An integer covers the whole range of Postgres."""
 
     ns: int
 
@@ -29,7 +29,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A length of time. Months have no fixed length and stay apart; a day is 24 hours, as in Postgres."""
+    """An interval. Months are separate because their length varies; a day has 24 hours, as in Postgres."""
 
     months: int
     ns: int
@@ -44,7 +44,7 @@ Cell = None | bool | int | Decimal | float | str | bytes | dt.time | Moment | Sp
 
 
 def kind(type_: pa.DataType) -> str:
-    """What sort of value a column holds; columns of two kinds are never equal (but for all nulls)."""
+    """The kind of value of a type. Columns of different kinds are never equal, unless one is all null."""
     is_ = pa.types
     if is_.is_dictionary(type_):
         return kind(type_.value_type)
@@ -64,7 +64,7 @@ def kind(type_: pa.DataType) -> str:
 
 
 def holds_doubles(type_: pa.DataType) -> bool:
-    """Whether values of this type, or values inside them, are only equal up to a tolerance."""
+    """Whether values of this type contain doubles, which are compared with a tolerance."""
     if pa.types.is_dictionary(type_):
         return holds_doubles(type_.value_type)
     if pa.types.is_nested(type_):
@@ -73,8 +73,8 @@ def holds_doubles(type_: pa.DataType) -> bool:
 
 
 def settled(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column in the widest type of its kind, so that equal columns of two engines are mostly equal
-    in their bytes and need no look at each cell. What does not fit stays as it is."""
+    """The column cast to the widest type of its kind, so that Arrow can compare equal columns of two engines
+    without a loop over the values. Unchanged if a value does not fit."""
     target = _widest(column.type)
     if target is None or target == column.type:
         return column
@@ -85,17 +85,17 @@ def settled(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def cells(column: pa.ChunkedArray) -> list[Cell]:
-    """The values of a column in their one form."""
+    """The normalized values of a column."""
     column = settled(column)
     type_ = column.type
-    if pa.types.is_timestamp(type_):  # by its integer: Python's own datetime ends at year 9999
+    if pa.types.is_timestamp(type_):  # as integers, because Python's datetime ends at year 9999
         factor = _NS_PER_UNIT[type_.unit]
         return [
             None if value is None else Moment(value * factor) for value in column.cast(pa.int64()).to_pylist()
         ]
     values: list[Any] = column.to_pylist()
     if pa.types.is_nested(type_) or kind(type_) in ("text", "time of day", "interval", "timestamp"):
-        return [_settled_value(value) for value in values]
+        return [_normalized(value) for value in values]
     return values
 
 
@@ -127,11 +127,11 @@ def _widest(type_: pa.DataType) -> pa.DataType | None:
     if _is_bytes(type_):
         return pa.large_binary()
     if is_.is_timestamp(type_) or is_.is_date(type_):
-        return pa.timestamp("us")  # from a zone to none: Arrow keeps the UTC clock
+        return pa.timestamp("us")  # Arrow keeps the UTC value when the zone is dropped
     return None
 
 
-def _settled_value(value: Any) -> Cell:
+def _normalized(value: Any) -> Cell:
     if isinstance(value, dt.datetime):
         zoned = value if value.tzinfo else value.replace(tzinfo=dt.UTC)
         return Moment((zoned - _EPOCH) // dt.timedelta(microseconds=1) * NS_PER_US)
@@ -144,8 +144,8 @@ def _settled_value(value: Any) -> Cell:
     if isinstance(value, UUID):
         return str(value)
     if isinstance(value, dict):
-        return tuple(_settled_value(inner) for inner in value.values())
+        return tuple(_normalized(inner) for inner in value.values())
     if isinstance(value, list | tuple):
-        return tuple(_settled_value(inner) for inner in value)
+        return tuple(_normalized(inner) for inner in value)
     cell: Cell = value
     return cell

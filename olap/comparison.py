@@ -1,4 +1,4 @@
-"""The answers of several engines to one question: are they one answer, and if not, who stands alone?"""
+"""Compare the answers of several engines to one question."""
 
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 class AnswersDiffer(ProofFailed):
-    """An answer is wrong somewhere. `rows` of each engine's; `trusted`: those on whose answer most
-    agree, none if it is one against one."""
+    """The engines gave different answers. `rows`: number of rows by engine; `trusted`: the engines that share
+    the answer of the majority, empty without a majority."""
 
     def __init__(self, message: str, rows: "dict[str, int]", trusted: frozenset[str]) -> None:
         super().__init__(message)
@@ -21,11 +21,11 @@ class AnswersDiffer(ProofFailed):
 
 
 def compare(question: "Question", answers: "dict[str, pa.Table]") -> None:
-    """Raises AnswersDiffer unless all engines gave the same."""
+    """Raises AnswersDiffer unless all answers are equal."""
     reference, *others = answers
     if not others:
         return
-    from olap.answer import difference  # who asks one engine need not load it
+    from olap.answer import difference  # imported late: one engine needs no comparison
 
     found = {
         name: difference(answers[reference], answers[name], ordered=question.ordered, names=(reference, name))
@@ -33,8 +33,8 @@ def compare(question: "Question", answers: "dict[str, pa.Table]") -> None:
     }
     if not any(found.values()):
         return
-    differing = "; ".join(told for told in found.values() if told)
-    equal = [name for name, told in found.items() if told is None]
+    differing = "; ".join(message for message in found.values() if message)
+    equal = [name for name, message in found.items() if message is None]
     agreeing = (
         f"; {' and '.join(equal)} {'agrees' if len(equal) == 1 else 'agree'} with {reference}"
         if equal
@@ -48,7 +48,7 @@ def compare(question: "Question", answers: "dict[str, pa.Table]") -> None:
 
 
 def _trusted(question: "Question", answers: "dict[str, pa.Table]") -> frozenset[str]:
-    """The engines on whose answer more than half agree."""
+    """The engines that share the answer of more than half of all."""
     from olap.answer import difference
 
     groups: list[list[str]] = []

@@ -1,4 +1,4 @@
-"""An answer as text: an aligned table for people, csv, json, jsonl and markdown for programs and papers."""
+"""Write an answer as text: an aligned table, csv, json, jsonl or markdown."""
 
 import json
 import unicodedata
@@ -13,9 +13,9 @@ from olap.values import plain, values
 
 FORMATS = ("table", "csv", "json", "jsonl", "markdown")
 
-COLUMN_WIDTH_MIN = 12  # a column of text is not cut shorter than this to make a table fit the terminal
-NEVER_CUT = ("bool", "date", "duration", "interval", "time")  # a part of a time would be another time
-BATCH_ROWS = 10_000  # rows that are Python objects at the same time while a large answer is written
+COLUMN_WIDTH_MIN = 12  # a text column is not truncated below this width to fit the terminal
+NEVER_CUT = ("bool", "date", "duration", "interval", "time")  # a truncated time would be a wrong time
+BATCH_ROWS = 10_000  # rows converted to Python objects at a time, to bound the memory
 
 _TYPE_NAMES = {
     "int16": "smallint", "int32": "integer", "int64": "bigint", "float": "real", "double": "double",
@@ -25,7 +25,7 @@ _TYPE_NAMES = {
 
 
 def write(answer: pa.Table, format_: str, out: TextIO, *, width: int | None = None) -> None:
-    """The answer in one of `FORMATS`. `width` is the terminal's, for the table to fit in, or None."""
+    """Write the answer in one of `FORMATS`. `width`: columns of the terminal, or None for no limit."""
     match format_:
         case "csv":
             _write_csv(answer, out)
@@ -41,7 +41,7 @@ def write(answer: pa.Table, format_: str, out: TextIO, *, width: int | None = No
 
 
 def table_columns(answer: pa.Table) -> list[tuple[str, str, bool]]:
-    """Name, type and whether the values stand to the right."""
+    """(name, type, whether the values are right-aligned) of each column."""
     return [
         (_printable(field.name), type_name(field.type), _is_number(field.type)) for field in answer.schema
     ]
@@ -50,10 +50,10 @@ def table_columns(answer: pa.Table) -> list[tuple[str, str, bool]]:
 def aligned(
     columns: Sequence[tuple[str, str, bool]], rows: Sequence[Sequence[str]], width: int | None = None
 ) -> Iterator[str]:
-    """Lines of a table: names, types, a rule, the rows. A column is (name, type, whether to the right)."""
+    """Lines of a table: names, types, a rule, the rows. A column is (name, type, whether right-aligned)."""
     heads = [[_printable(name) for name, _, _ in columns], [type_ for _, type_, _ in columns]]
     heads = heads if any(heads[1]) else heads[:1]
-    widths = [max(map(_cells_wide, texts)) for texts in zip(*heads, *rows, strict=True)]
+    widths = [max(map(_display_width, texts)) for texts in zip(*heads, *rows, strict=True)]
     if width is not None:
         whole = [to_right or type_.startswith(NEVER_CUT) for _, type_, to_right in columns]
         widths = _fitted(widths, whole, width)
@@ -70,7 +70,7 @@ def aligned(
 
 
 def type_name(type_: pa.DataType) -> str:
-    """The type in the words of SQL."""
+    """The name of the type in SQL."""
     if pa.types.is_dictionary(type_):
         return type_name(type_.value_type)
     if pa.types.is_decimal(type_):
@@ -81,12 +81,12 @@ def type_name(type_: pa.DataType) -> str:
 
 
 def _write_csv(answer: pa.Table, out: TextIO) -> None:
-    """Null is nothing between two commas, an empty text is a pair of quotes; otherwise only what needs
-    quotes has them (Arrow's own choice is to quote either every text or none)."""
+    """Null is an empty field, empty text is a pair of quotes; other values are quoted only if necessary.
+    Arrow itself can only quote all text or none."""
     import pyarrow.csv as csv
 
-    # By position: two columns may have one name.
-    columns = [column if _csv_knows(column.type) else _as_text(column) for column in answer.columns]
+    # By position, because two columns may have the same name.
+    columns = [column if _csv_supports(column.type) else _as_text(column) for column in answer.columns]
     quotes = any(_needs_quotes(column) for column in columns)
     header_quotes = any(_has_special(name) for name in answer.schema.names)
     flat = pa.Table.from_arrays(columns, names=answer.schema.names)
@@ -101,7 +101,7 @@ def _write_csv(answer: pa.Table, out: TextIO) -> None:
         out.write(sink.getvalue().to_pybytes().decode())
 
 
-def _csv_knows(type_: pa.DataType) -> bool:
+def _csv_supports(type_: pa.DataType) -> bool:
     is_ = pa.types
     hidden = (
         is_.is_nested(type_) or is_.is_interval(type_) or is_.is_duration(type_) or is_.is_dictionary(type_)
@@ -117,7 +117,7 @@ def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _needs_quotes(column: pa.ChunkedArray) -> bool:
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return False
-    if len(column) <= BATCH_ROWS:  # sooner looked through than Arrow's functions are loaded
+    if len(column) <= BATCH_ROWS:  # faster than importing pyarrow.compute
         return any(value is not None and _has_special(value) for value in column.to_pylist())
     import pyarrow.compute as pc
 
@@ -142,7 +142,7 @@ def _json_rows(answer: pa.Table) -> Iterator[str]:
 
 
 def unique(names: Sequence[str]) -> list[str]:
-    """An object has no two members of one name: the second `n` becomes `n_2`."""
+    """Unique member names for a JSON object: the second `n` becomes `n_2`."""
     found: list[str] = []
     for name in names:
         candidate, number = name, 1
@@ -154,11 +154,11 @@ def unique(names: Sequence[str]) -> list[str]:
 
 
 def _json_value(value: Any) -> Any:
-    """JSON has no decimals, no NaN and no dates: a number stays a number, NaN is null, a date is ISO text."""
+    """JSON has no decimals, NaN or dates: decimals become numbers, NaN becomes null, dates ISO 8601 text."""
     if isinstance(value, Decimal):
         value = int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, float):
-        return value if value - value == 0 else None  # infinity and NaN are not
+        return value if value - value == 0 else None  # null for infinity and NaN
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, dict):
@@ -189,7 +189,7 @@ def _rows(answer: pa.Table) -> Iterator[tuple[Any, ...]]:
 
 
 def _printable(text: str) -> str:
-    """Without line ends and other control characters: they would break the table, or drive the terminal."""
+    """The text with control characters escaped; they would break the table or control the terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -197,8 +197,8 @@ def _is_number(type_: pa.DataType) -> bool:
     return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_))
 
 
-def _cells_wide(text: str) -> int:
-    """Cells of the terminal: a Chinese character takes two, a combining accent none."""
+def _display_width(text: str) -> int:
+    """Width in terminal cells: a Chinese character takes two, a combining accent none."""
     if text.isascii():
         return len(text)
     return sum(
@@ -207,7 +207,7 @@ def _cells_wide(text: str) -> int:
 
 
 def _fitted(widths: list[int], whole: Sequence[bool], available: int) -> list[int]:
-    """The widest columns that need not be whole are cut until the line fits, or none can be cut further."""
+    """Narrow the widest columns that may be truncated, until the line fits or all have the minimum width."""
     widths = list(widths)
     while sum(widths) + 2 * (len(widths) - 1) > available:
         texts = [i for i, kept in enumerate(whole) if not kept and widths[i] > COLUMN_WIDTH_MIN]
@@ -218,7 +218,7 @@ def _fitted(widths: list[int], whole: Sequence[bool], available: int) -> list[in
 
 
 def _padded(text: str, width: int, to_right: bool) -> str:
-    while _cells_wide(text) > width:
+    while _display_width(text) > width:
         text = text[:-2] + "…"
-    space = " " * (width - _cells_wide(text))
+    space = " " * (width - _display_width(text))
     return space + text if to_right else text + space

@@ -1,4 +1,4 @@
-"""Where an answer goes: to stdout, or into a file that is there whole or not at all."""
+"""Write an answer to stdout, or atomically to a file."""
 
 import io
 import os
@@ -30,13 +30,16 @@ SUFFIXES = {
 
 
 def settled_format(format_: str | None, file: str | None) -> str:
-    """The format that is wanted: said so, by the file's suffix, or a table on a terminal and csv elsewhere.
+    """The output format: as given, by the suffix of the file, or else a table on a terminal and csv
+    elsewhere.
 
-    Raises UsageError before anything is asked if the answer would have nowhere to go."""
+    Called before the query runs. Raises UsageError or BadInput if the answer could not be written."""
     if file is None:
         format_ = format_ or ("table" if sys.stdout.isatty() else "csv")
         if format_ == "parquet" and sys.stdout.isatty():
-            raise UsageError("refusing to write Parquet to a terminal; use -o FILE.parquet, or redirect stdout")
+            raise UsageError(
+                "refusing to write Parquet to a terminal; use -o FILE.parquet, or redirect stdout"
+            )
         return format_
     if not file:
         raise UsageError("-o has an empty file name; give one, as in -o answer.csv")
@@ -67,15 +70,18 @@ def deliver(
     expanded: "Expanded" = "auto",
     pager: bool = False,
 ) -> None:
-    """Write the answer out. Raises BadInput if it cannot be; then a file is what it was before. `expanded`
-    and `pager` are of a table on a terminal: a pager shows what is longer than the screen."""
+    """Write the answer. `expanded` and `pager` apply to a table on a terminal; the pager is used if the
+    answer is longer than the screen.
+
+    Raises BadInput if it cannot be written, OutOfResources if the disk is full; an existing file is then
+    unchanged."""
     if file is not None:
         try:
             with replaced(Path(file)) as out:
                 _write(answer, format_, out)
         except OSError as error:
-            if said := shortage(error, Path(file).absolute().parent, "-o"):
-                raise OutOfResources(said) from error
+            if message := shortage(error, Path(file).absolute().parent, "-o"):
+                raise OutOfResources(message) from error
             raise BadInput(
                 f"cannot write {file}: {error.strerror or error}; name another file with -o"
             ) from error
@@ -106,13 +112,13 @@ def _show(answer: "pa.Table", expanded: "Expanded", pager: bool) -> None:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of the one at `path` once it is complete and on disk. What is no
-    plain file (a pipe, /dev/stdout) is written as it is."""
+    """A temporary file that replaces the file at `path` once it is complete and flushed to disk. If `path` is
+    not a regular file (a pipe, /dev/stdout), it is written directly."""
     if path.exists() and not path.is_file():
         with path.open("wb") as out:
             yield out
         return
-    path = path.resolve()  # through a link, which stays one
+    path = path.resolve()  # write through a symbolic link instead of replacing it
     descriptor, draft = mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as out:
@@ -120,7 +126,7 @@ def replaced(path: Path) -> Iterator[IO[bytes]]:
             yield out
             out.flush()
             os.fsync(out.fileno())
-        os.replace(draft, path)  # noqa: PTH105 (a draft is no Path)
+        os.replace(draft, path)  # noqa: PTH105 (the draft is a str)
     except BaseException:
         with suppress(OSError):
             os.unlink(draft)  # noqa: PTH108
@@ -128,7 +134,7 @@ def replaced(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _mode(path: Path) -> int:
-    """The permissions of the file that is replaced, or those that a new file gets."""
+    """The permissions of the existing file, or the default permissions of a new file."""
     if path.exists():
         return path.stat().st_mode & 0o777
     mask = os.umask(0)

@@ -1,11 +1,11 @@
-"""Values that a query has names for: `-p alpha=0.3` for `$alpha`. They are bound by the engine and never
-become part of the text, so that no value can say anything in SQL.
+"""Values of query parameters: `-p alpha=0.3` for `$alpha`. The engine binds them; they never become part of
+the SQL text, so a value cannot inject SQL.
 
-    7, -7            a whole number          2026-07-01             a date
+    7, -7            an integer              2026-07-01             a date
     0.3              a decimal, exact        2026-07-01T12:00:00    a timestamp; with Z or an offset, in UTC
-    3e-1             a double                null                   no value
-    true, false      a truth value           anything else          text
-    '7', '', 'null'  text: in quotes nothing is anything else, and two of them inside stand for one
+    3e-1             a double                null                   NULL
+    true, false      a boolean               anything else          text
+    '7', '', 'null'  text: a quoted value is always text; a quote inside it is doubled
 """
 
 import math
@@ -17,8 +17,8 @@ from decimal import Decimal
 from lakehouse.engines.parameters import Value
 from ridelake.errors import UsageError, did_you_mean
 
-INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1  # of bigint; beyond it a whole number is a decimal
-DECIMAL_DIGITS_MAX = 38  # of a decimal in every engine
+INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1  # of bigint; larger integers become decimals
+DECIMAL_DIGITS_MAX = 38  # supported by every engine
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -34,7 +34,7 @@ _WORDS: dict[str, Value] = {"true": True, "false": False, "null": None}
 
 
 def parse(given: Sequence[str]) -> dict[str, Value]:
-    """The values of `-p name=value`, by name. Raises UsageError for what is no pair, or given twice."""
+    """The values of `-p name=value`, by name. Raises UsageError for a malformed or repeated parameter."""
     values: dict[str, Value] = {}
     for text in given:
         if not text.isascii() and re.search("[\ud800-\udfff]", text):
@@ -53,7 +53,7 @@ def parse(given: Sequence[str]) -> dict[str, Value]:
 
 
 def typed(text: str) -> Value:
-    """The value that the text stands for; see the module."""
+    """The value of the text, with the type described in the module docstring."""
     if len(text) >= 2 and text[0] == text[-1] == "'":
         return text[1:-1].replace("''", "'")
     if text.lower() in _WORDS:
@@ -66,24 +66,24 @@ def typed(text: str) -> Value:
     if _DOUBLE.fullmatch(text):
         double = float(text)
         if math.isinf(double):
-            raise UsageError(
-                f"{text} is out of range for a double (±1.8e308); quote it to pass it as text"
-            )
+            raise UsageError(f"{text} is out of range for a double (±1.8e308); quote it to pass it as text")
         return double
     try:
         if _DATE.fullmatch(text):
             return date.fromisoformat(text)
         if _TIMESTAMP.fullmatch(text):
-            moment = datetime.fromisoformat(text)
-            return moment if moment.tzinfo is None else moment.astimezone(UTC)
+            timestamp = datetime.fromisoformat(text)
+            return timestamp if timestamp.tzinfo is None else timestamp.astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise UsageError(f"{text!r} is not a valid date or time ({error}); quote it to pass it as text") from error
+        raise UsageError(
+            f"{text!r} is not a valid date or time ({error}); quote it to pass it as text"
+        ) from error
     return text
 
 
 def chosen(declared: Mapping[str, Value], given: Mapping[str, Value], question: str) -> dict[str, Value]:
-    """What the question is asked with: its own values, and those that were given instead. Raises UsageError
-    for a name that the question does not have."""
+    """The declared defaults, overridden by the given values. Raises UsageError for an unknown name or a value
+    of the wrong type."""
     for name in given:
         if name not in declared:
             its = f"it has {', '.join(declared)}" if declared else "it has none"
@@ -94,7 +94,7 @@ def chosen(declared: Mapping[str, Value], given: Mapping[str, Value], question: 
 
 
 def _refuse_wrong_type(name: str, value: Value, default: Value, question: str) -> None:
-    """Raises UsageError unless the value is of the kind of the question's own."""
+    """Raises UsageError unless the value has the type of the default."""
     expected = _kind(default)
     if _kind(value) in (expected, *_ALSO.get(expected, ())):
         return

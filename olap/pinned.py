@@ -1,5 +1,5 @@
-"""Which epoch a question is asked over: the newest, an older one, or the newest and what has changed since.
-Pinned: while it is asked, nobody expires the epoch."""
+"""Choose the epoch of a query: the newest, an older one (--as-of), or the newest with an overlay (--fresh).
+The epoch is pinned, so that `maintain` does not expire it during the query."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 def pinned(
     settings: Settings, engines: Sequence[str], *, as_of: str | None = None, fresh: bool = False
 ) -> "Iterator[Epoch | None]":
-    """None only for Postgres alone, which needs no epoch: it answers from its rows, as of now.
+    """The pinned epoch. None if there is no epoch and Postgres is the only engine, because it reads its own
+    rows.
 
-    Raises NotReady without an epoch, UsageError for an epoch that is not there, or Postgres as of then."""
+    Raises NotReady if there is no epoch, UsageError if `as_of` names no epoch or Postgres is to answer for
+    it."""
     if as_of is not None and fresh:
         raise UsageError("--as-of and --fresh cannot be combined; give one of them")
     if as_of is not None and "postgres" in engines:
-        raise UsageError("postgres has only current rows; with --as-of choose engines that read files (--engine)")
+        raise UsageError(
+            "postgres has only current rows; with --as-of choose engines that read files (--engine)"
+        )
     if fresh:
         with _fresh(settings) as epoch:
             yield epoch
@@ -42,7 +46,7 @@ def pinned(
 
 @contextmanager
 def _fresh(settings: Settings) -> "Iterator[Epoch]":
-    from lakehouse.fresh import fresh_epoch  # psycopg and pyarrow: most questions need no Postgres
+    from lakehouse.fresh import fresh_epoch  # imports psycopg and pyarrow, which most queries do not need
 
     newest = newest_epoch(settings.lake)
     with holding(settings.lake, newest):

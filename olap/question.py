@@ -1,4 +1,4 @@
-"""A question: one text of SQL for the engines that speak it, one function of frames for Polars."""
+"""A question: one SQL text for all SQL engines, and a function of frames for Polars."""
 
 import re
 import sys
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     FrameAnswer = Callable[[Mapping[str, pl.LazyFrame]], pl.LazyFrame]
 
-# What may hold the words ORDER BY or a semicolon and means neither (comments, strings, quoted names, dollar
-# quotes), and what decides how deep one stands.
+# Tokens that may contain ORDER BY or a semicolon without being one (comments, strings, quoted names, dollar
+# quotes), and parentheses, which determine the nesting depth.
 _SQL_TOKEN = re.compile(
     r"""--[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | "(?:[^"]|"")*" | \$(\w*)\$.*?\$\1\$
         | [();] | \bORDER\s+BY\b""",
@@ -32,15 +32,15 @@ _SQL_TOKEN = re.compile(
 LOOK_UP = "look-up"
 _COMMENTS = re.compile(r"\A(?:\s+|--[^\n]*|/\*.*?\*/)+", re.DOTALL)
 
-# "-- $alpha = 0.5: what it means" above the SQL: a parameter and its value where none is given.
+# "-- $alpha = 0.5: its meaning" above the SQL declares a parameter with its default.
 _DECLARATION = re.compile(r"-- \$(\w+) = ([^:]+): (.+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Something to ask, with values for the `$names` in its SQL. `frames` is the same question for Polars,
-    or None where only the SQL is known: then Polars answers the SQL as well as it can. `meanings` are of the
-    parameters, in words. `files_sql` is the SQL for engines over files, where it is not the same."""
+    """A query with values for the `$names` in its SQL. `frames`: the same query for Polars, or None if there
+    is only SQL, which Polars then runs itself. `meanings`: descriptions of the parameters. `files_sql`: the
+    SQL for engines over files, if it differs."""
 
     name: str
     purpose: str
@@ -51,7 +51,7 @@ class Question:
     files_sql: str | None = None
 
     def sql_for(self, engine: str) -> str:
-        """What that engine is asked: without schemas if it reads files."""
+        """The SQL for that engine; table names have no schema if the engine reads files."""
         return self.sql if engine == "postgres" or self.files_sql is None else self.files_sql
 
     @property
@@ -69,11 +69,11 @@ class Question:
 
     @property
     def ordered(self) -> bool:
-        """Whether the SQL decides the order of the rows, so that another order is another answer."""
+        """Whether the SQL has an ORDER BY, so that a different order is a different answer."""
         return is_ordered(self.sql)
 
     def given(self, parameters: Parameters) -> "Question":
-        """The question with these values instead of its own. Raises UsageError for a name that it lacks."""
+        """The question with these values instead of the defaults. Raises UsageError for an unknown name."""
         if not parameters:
             return self
         values = chosen(self.parameters, parameters, self.name)
@@ -82,7 +82,7 @@ class Question:
 
 @cache
 def questions() -> dict[str, Question]:
-    """All questions by name, in the order of the alphabet."""
+    """All questions by name, in alphabetical order."""
     texts = sorted(
         (file for file in files("olap.questions").iterdir() if file.name.endswith(".sql")),
         key=lambda file: file.name,
@@ -91,7 +91,7 @@ def questions() -> dict[str, Question]:
 
 
 def find(name: str) -> Question:
-    """The question of that name. Raises UsageError that offers the nearest names."""
+    """The question of that name. Raises UsageError, which suggests similar names."""
     known = questions()
     if name in known:
         return known[name]
@@ -101,12 +101,13 @@ def find(name: str) -> Question:
 
 
 def free(sql: str, parameters: Parameters = NO_PARAMETERS) -> Question:
-    """A user's own SQL as a question without a name."""
+    """A question without a name, from the SQL of the user."""
     return Question(name="", purpose="", sql=sql, parameters=parameters)
 
 
 def query_text(query: str | None, file: str | None) -> str:
-    """The SQL of the call. Raises UsageError if there is none, or two."""
+    """The SQL from the argument, the file or stdin. Raises UsageError if there is none or more than one, and
+    BadInput if it cannot be read."""
     if query is not None and file is not None:
         raise UsageError("there are two queries; give one as an argument or with -f")
     source = file or ("-" if query is None and not sys.stdin.isatty() else query)
@@ -135,8 +136,8 @@ def query_text(query: str | None, file: str | None) -> str:
 
 
 def statements(text: str) -> Iterator[str]:
-    """The statements of a text, without semicolons and comments before them. A line that begins with a
-    backslash is one too."""
+    """The statements of a text, without semicolons and leading comments. A line that begins with a backslash
+    is a statement, too."""
     while text := _COMMENTS.sub("", text, count=1):
         if text.startswith("\\"):
             statement, _, text = text.partition("\n")
@@ -148,7 +149,7 @@ def statements(text: str) -> Iterator[str]:
 
 
 def is_ordered(sql: str) -> bool:
-    """Whether an ORDER BY stands at the top level: not in a sub-query, a window or an aggregate."""
+    """Whether there is an ORDER BY at the top level, not in a subquery, window or aggregate."""
     depth = 0
     for match in _SQL_TOKEN.finditer(sql):
         token = match[0]
@@ -176,10 +177,11 @@ def _read(name: str, sql: str) -> Question:
 
 
 def _frames(name: str, values: Parameters) -> "FrameAnswer":
-    return partial(_asked, name, dict(values))  # by name, so that it can be sent to the engine's process
+    # By name, so that it can be sent to the process of the engine.
+    return partial(_run_frames, name, dict(values))
 
 
-def _asked(name: str, values: Parameters, tables: "Mapping[str, pl.LazyFrame]") -> "pl.LazyFrame":
-    # Imported when asked: Polars takes a fifth of a second, and the list of questions needs none.
+def _run_frames(name: str, values: Parameters, tables: "Mapping[str, pl.LazyFrame]") -> "pl.LazyFrame":
+    # Imported when run: Polars takes 0.2 s to import, and the list of questions does not need it.
     answer: Callable[..., pl.LazyFrame] = import_module(f"olap.questions.{name}").answer
     return answer(tables, **values)

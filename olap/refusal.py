@@ -1,4 +1,4 @@
-"""How a refusal is told: the engine's own words, the line and the caret, and one hint."""
+"""Format the error of a rejected query: the engine's message, the line with a caret, and one hint."""
 
 import difflib
 import re
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     Relations = Mapping[str, pa.Schema]
 
-LIKENESS_MIN = 0.7  # of difflib: fare_cent is fare_cents, Stanford is not transfer_id
+LIKENESS_MIN = 0.7  # of difflib: accepts fare_cent for fare_cents, not Stanford for transfer_id
 
 _OWN_HINT = re.compile(
     r"did you mean|candidate|perhaps you meant|\bhint\b|valid columns|similar", re.IGNORECASE
@@ -21,7 +21,7 @@ _QUOTED = re.compile(r"""["'`]([^"'`\n]+)["'`]""")
 _BARE = re.compile(
     r"(?:column|table|relation|identifier|field|view)(?: with)?(?: named?)? (\w+(?:\.\w+)*)", re.IGNORECASE
 )
-# Of sqlparser, which says where but draws nothing (Polars, DataFusion).
+# The format of sqlparser (Polars, DataFusion), which reports the position without showing the line.
 _PLACE = re.compile(r" at Line: (\d+), Column: (\d+)")
 _UNKNOWN = re.compile(
     r"not (?:be )?(?:found|exist)|no such|unable to find|unknown|unresolved|no field", re.IGNORECASE
@@ -29,14 +29,14 @@ _UNKNOWN = re.compile(
 
 
 def sentence(words: str) -> str:
-    """What the engine says is wrong, without its drawing of where: up to `LINE 1:` or an empty line."""
+    """The error message of the engine, up to `LINE 1:` or an empty line."""
     lines = words.splitlines()
     end = next((n for n, line in enumerate(lines) if not line.strip() or line.startswith("LINE ")), None)
     return " ".join(lines[:end])
 
 
 def drawing(words: str, query: str) -> str:
-    """`LINE 1: …` and the caret below it: the engine's, or made from the place that it names; or nothing."""
+    """`LINE 1: …` with a caret below, from the engine or from the position in its message; else empty."""
     lines = words.splitlines()
     begin = next((n for n, line in enumerate(lines) if line.startswith("LINE ")), len(lines))
     if begin < len(lines) or (found := _PLACE.search(words)) is None:
@@ -50,7 +50,7 @@ def drawing(words: str, query: str) -> str:
 
 
 def missing_table(query: str, epoch: "Epoch") -> str | None:
-    """Why a table that the query names is not in the epoch; None if it names no such table."""
+    """Why a table in the query is not in the epoch; None if all are, or are unknown."""
     for name, sentence_ in zip(epoch.left_out, epoch.missing(), strict=True):
         if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", query, re.IGNORECASE):
             return sentence_
@@ -58,8 +58,8 @@ def missing_table(query: str, epoch: "Epoch") -> str | None:
 
 
 def hint(words: str, query: str, relations: "Callable[[], Relations]") -> str | None:
-    """What was probably meant, if the engine itself has not said it; None if nobody knows. `relations` is
-    called only if the refusal is about a name."""
+    """A hint for a misspelt name or a wrong quote; None if the engine gave one itself or none is found.
+    `relations` is called only if the error is about a name."""
     if found := re.search(r'column "([^"]+)" not found', words):
         if f'"{found[1]}"' in query:
             return f"write text in single quotes: '{found[1]}'"

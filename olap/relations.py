@@ -1,4 +1,4 @@
-"""Which tables there are to ask about, and their columns, as an engine sees them."""
+"""The tables that a query can use, and their columns, as an engine sees them."""
 
 import re
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lakehouse.epoch import Epoch
 
 _NAME = r'(?:"(?:[^"]|"")+"|[A-Za-z_]\w*)'
-# Comments, strings and dollar quotes hold no names.
+# Comments, strings and dollar quotes contain no names.
 _QUALIFIED = re.compile(
     rf"""--[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | \$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?\$(?P=tag)\$
         | (?<![\w."])(?P<schema>{_NAME})\s*\.\s*(?P<table>{_NAME})""",
@@ -21,7 +21,7 @@ _QUALIFIED = re.compile(
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 RIDE_TABLE = "RideTable"
 
-# Of Postgres alone, before the first epoch.
+# For Postgres, before the first epoch.
 _TABLES_QUERY = (
     "SELECT CAST(table_name AS text) AS name FROM information_schema.tables"
     " WHERE table_schema = ANY(current_schemas(false)) ORDER BY 1"
@@ -30,11 +30,11 @@ _TABLES_QUERY = (
 
 def relations(engine: "Engine", epoch: "Epoch | None") -> "dict[str, pa.Schema]":
     """The columns of each table by its name. Raises QueryRejected."""
-    return {name: engine.sql(_no_row_of(name)).schema for name in names(engine, epoch)}
+    return {name: engine.sql(_schema_query(name)).schema for name in names(engine, epoch)}
 
 
 def names(engine: "Engine", epoch: "Epoch | None") -> list[str]:
-    """Of the tables, and of the lecture's view."""
+    """Names of the tables and of the view RideTable."""
     if epoch is not None:
         return [*sorted(epoch.tables), *([RIDE_TABLE] if has_ride_table(epoch) else [])]
     found = engine.sql(_TABLES_QUERY).column(0).to_pylist()
@@ -42,27 +42,28 @@ def names(engine: "Engine", epoch: "Epoch | None") -> list[str]:
 
 
 def without_schemas(query: str, epoch: "Epoch") -> str:
-    """The query with `shop.orders` written as `orders`, for engines over files: an epoch has each table under
-    its bare name, and no two of one name."""
+    """The query with `orders` for `shop.orders`, for engines over files. In an epoch, tables have no schema
+    and unique names."""
     sources = {_folded(*table.source.split(".", 1)) for table in epoch.tables.values() if "." in table.source}
     if has_ride_table(epoch):
         sources.add(("ridelake", RIDE_TABLE.lower()))
 
-    def bare(found: re.Match[str]) -> str:
+    def unqualified(found: re.Match[str]) -> str:
         schema, table = found["schema"], found["table"]
         if not schema or (name := _folded(schema, table)) not in sources:
             return found[0]
-        return RIDE_TABLE if name[1] == RIDE_TABLE.lower() else table  # some engines tell letters apart
+        return RIDE_TABLE if name[1] == RIDE_TABLE.lower() else table  # some engines are case-sensitive
 
-    return _QUALIFIED.sub(bare, query) if "." in query else query
+    return _QUALIFIED.sub(unqualified, query) if "." in query else query
 
 
 def _folded(*names: str) -> tuple[str, ...]:
-    """As Postgres reads names: in small letters unless they are quoted."""
+    """Names as Postgres folds them: lower case unless quoted."""
     return tuple(name[1:-1].replace('""', '"') if name.startswith('"') else name.lower() for name in names)
 
 
-def _no_row_of(name: str) -> str:
-    """No parameter can stand for a name; this one comes from the catalog, in quotes if it needs them."""
+def _schema_query(name: str) -> str:
+    """A query for the schema of a table. A name cannot be a parameter; it is from the catalog, and quoted
+    here."""
     quoted = name if _PLAIN.fullmatch(name) or name == RIDE_TABLE else '"' + name.replace('"', '""') + '"'
     return f"SELECT * FROM {quoted} LIMIT 0"  # noqa: S608

@@ -1,4 +1,4 @@
-"""Who answered, and how fast: remarks on stderr, beside the answer."""
+"""Print engines, times and rows to stderr."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def tell_run(asked: Asked, epoch: "Epoch | None", *, timing: bool) -> None:
-    """One engine: a line."""
+    """One line for one engine."""
     (run,) = asked.runs
     rows = asked.answer.num_rows
     counted = "1 row" if rows == 1 else f"{rows:,} rows"
@@ -22,7 +22,7 @@ def tell_run(asked: Asked, epoch: "Epoch | None", *, timing: bool) -> None:
 
 
 def tell_runs(asked: Asked, epoch: "Epoch | None", bytes_touched: Mapping[str, int]) -> None:
-    """Several: a row each. `bytes_touched` has those of whom it is known."""
+    """A table for several engines. `bytes_touched`: by engine, where it was measured."""
     heads = ("engine", "seconds", "first", "rows", "bytes", "equal")
     say_table(heads, [_run_line(run, bytes_touched.get(run.engine)) for run in asked.runs], on_stderr=True)
     warm = max(len(run.seconds) for run in asked.runs) - 1
@@ -35,11 +35,11 @@ def tell_runs(asked: Asked, epoch: "Epoch | None", bytes_touched: Mapping[str, i
 
 
 def _run_line(run: Run, bytes_touched: int | None) -> tuple[str, ...]:
-    who = f"{run.engine} {full_version(run.engine, run.version)}"
+    engine = f"{run.engine} {full_version(run.engine, run.version)}"
     if run.answer is None:
-        return (who, "", "", "", "", "timed out" if run.timed_out else "refused")
+        return (engine, "", "", "", "", "timed out" if run.timed_out else "refused")
     rows, size = f"{run.answer.num_rows:,}", "–" if bytes_touched is None else f"{bytes_touched:,}"
-    return (who, _seconds(run.usual_seconds), _seconds(run.first_seconds), rows, size, "✓")
+    return (engine, _seconds(run.usual_seconds), _seconds(run.first_seconds), rows, size, "✓")
 
 
 def _seconds(seconds: float) -> str:

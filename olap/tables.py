@@ -1,4 +1,4 @@
-"""An answer as a table on a screen: rows in columns, or each row as lines of column and value (`\\x`)."""
+"""Format an answer for the terminal: as a table, or with one column a line (`\\x`)."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
@@ -13,8 +13,8 @@ Expanded = Literal["auto", "on", "off"]
 
 
 def table_lines(answer: "pa.Table", columns: int, expanded: Expanded = "auto") -> list[str]:
-    """For a screen of so many columns. Texts may be cut, and end in … then; numbers and times never are.
-    `auto`: rows that are still too wide are expanded."""
+    """Lines for a terminal of that many columns. Text may be truncated and then ends in …; numbers and times
+    are not truncated. `auto`: expand the rows if they are still too wide."""
     if expanded != "on":
         lines = list(aligned(table_columns(answer), list(text_rows(answer)), columns))
         if expanded == "off" or not answer.num_rows or max(map(cells, lines)) <= columns:

@@ -1,4 +1,4 @@
-"""How an answer is told: the answer alone on stdout or in a file; who gave it, on stderr (`runs.py`)."""
+"""Run a query and print its answer to stdout or a file, and engines and times to stderr (`runs.py`)."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from olap.tables import Expanded
     from olap.why import Touched
 
-# A table on a terminal is read by a person: more rows than this scroll away. Everybody else gets all.
+# Limit of a table on a terminal. Files and pipes get all rows.
 TERMINAL_ROWS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Telling:
-    """How the answer is wanted: in which format (None: what suits the place), in which file (None: stdout),
-    how many rows of it (None: all, or what a terminal can show), or a report about it instead. `timing`:
-    whether the remark on stderr says how long it took; `why`: whether to report what each engine read.
-    `expanded` and `pager`: of a table on a terminal. `limit_option`: how the reader changes the limit."""
+    """How to print the answer: the format (None: by file suffix or terminal), the file (None: stdout), the
+    number of rows (None: all, or TERMINAL_ROWS_MAX), or a JSON report instead. `timing`: whether to print the
+    time to stderr; `why`: whether to report what each engine read. `expanded` and `pager` apply to a table on
+    a terminal. `limit_option`: the option that changes the limit, for the message."""
 
     format_: str | None = None
     file: str | None = None
@@ -58,15 +58,16 @@ def ask_and_tell(
     fresh: bool = False,
     timeout_seconds: float | None = None,
 ) -> None:
-    """Ask the question of the engines and tell the answer: over the newest epoch, one of then, or as of now.
+    """Run the question on the engines, over the newest epoch, an older one or current rows, and print the
+    answer.
 
-    Raises QueryRejected if an engine refuses the SQL, and TimedOut if one is not done in time, even where
-    others answer."""
+    Raises QueryRejected if an engine rejects the SQL, and TimedOut if one takes too long, even if others
+    answer."""
     if telling.as_json and telling.file is not None:
         raise UsageError("--json prints a report and -o writes the answer; give one of them")
     if telling.as_json and telling.format_ is not None:
         raise UsageError("--json prints a report and --format is for the answer; give one of them")
-    settled_format(telling.format_, telling.file)  # a call that is off is told so before the work
+    settled_format(telling.format_, telling.file)  # check the options before the query runs
     names = chosen(engines, without=unasked(settings, as_of))
     with ExitStack() as opened:
         epoch = opened.enter_context(pinned(settings, names, as_of=as_of, fresh=fresh))
@@ -87,7 +88,7 @@ def ask_and_tell(
 
 
 def unasked(settings: Settings, as_of: str | None) -> list[str]:
-    """The engines that `all` does not mean here."""
+    """The engines that `all` does not include here."""
     return left_out_of_all(settings) + (["postgres"] if as_of is not None else [])
 
 
@@ -100,7 +101,7 @@ def answer_and_tell(
     rounds_max: int = 1,
     timeout_seconds: float | None = None,
 ) -> None:
-    """The same with engines that are open."""
+    """Like `ask_and_tell`, with engines that are already open."""
     if epoch is not None:
         question = replace(question, files_sql=without_schemas(question.sql, epoch))
     with progress(f"querying {', '.join(engine.name for engine in engines)}"):
@@ -130,7 +131,7 @@ def answer_and_tell(
 
 
 def _explain_absence(asked: Asked, engines: "Sequence[Engine]") -> None:
-    """Say of an empty answer which condition no row meets."""
+    """For an empty answer, print which condition no row matches."""
     if asked.answer.num_rows > 1 or " where " not in f" {' '.join(asked.question.sql.lower().split())} ":
         return
     from olap.absence import is_empty, remarks
@@ -145,14 +146,14 @@ def _explain_absence(asked: Asked, engines: "Sequence[Engine]") -> None:
 def _why(
     asked: Asked, engines: "Sequence[Engine]", epoch: "Epoch | None", timeout_seconds: float | None
 ) -> "dict[str, Touched]":
-    from olap.why import why  # only who asks for reasons loads what finds them
+    from olap.why import why  # imported late: needed with --why only
 
     return why(asked, engines, epoch, timeout_seconds)
 
 
 def chosen(names: Sequence[str], without: Sequence[str] = ()) -> list[str]:
-    """The engines of `--engine a,b` or `--engine a --engine b`; `all` is every one but those of `without`.
-    Raises UsageError."""
+    """The engines of `--engine a,b` or `--engine a --engine b`; `all` is every engine except those in
+    `without`. Raises UsageError for an unknown name."""
     wanted = [name.strip().lower() for text in names for name in text.split(",")]
     for name in wanted:
         if name not in (*ENGINE_NAMES, "all"):
@@ -168,7 +169,7 @@ def chosen(names: Sequence[str], without: Sequence[str] = ()) -> list[str]:
 def report(
     asked: Asked, epoch: "Epoch | None", touched: "Mapping[str, Touched] | None" = None
 ) -> dict[str, Any]:
-    """The form of `--json`: who answered, how fast, and what the answer's checksum is; and why."""
+    """The report of `--json`: engines, times, the checksum of the answer, and what each engine read."""
     from olap.answer import checksum
 
     return {
@@ -178,7 +179,7 @@ def report(
         "epoch": epoch.number if epoch else None,
         "token": epoch.token.snapshot if epoch else None,
         "rows": asked.answer.num_rows,
-        "equal": True,  # of those that answered; answers that differ make no report
+        "equal": True,  # of the engines that answered; different answers are an error
         "checksum": checksum(asked.answer, ordered=asked.question.ordered),
         "engines": [_run_report(run) | _reason(run.engine, touched or {}) for run in asked.runs],
     }
@@ -225,7 +226,7 @@ def _asked(
 def _refusal(
     words: str, question: "Question", engines: "Sequence[Engine]", epoch: "Epoch | None"
 ) -> QueryRejected:
-    """One sentence for main() to print, with a hint; the line and the caret are shown above it."""
+    """The error with a hint, for main() to print. Prints the line and the caret before it."""
     from olap.refusal import drawing, hint, missing_table, sentence
     from olap.relations import relations
 
@@ -235,15 +236,15 @@ def _refusal(
         note(where, verbatim=True)
     try:
         meant = hint(words, question.sql, lambda: relations(engines[0], epoch))
-    except RidelakeError:  # no hint, then
+    except RidelakeError:  # the hint is optional
         meant = None
     return QueryRejected(f"{sentence(words)}: {meant}" if meant else sentence(words))
 
 
 def _tell_answer(asked: Asked, telling: Telling) -> None:
     format_ = settled_format(telling.format_, telling.file)
-    for_a_person = format_ == "table" and telling.file is None and sys.stdout.isatty()
-    rows_max = telling.limit if telling.limit is not None else (TERMINAL_ROWS_MAX if for_a_person else 0)
+    on_terminal = format_ == "table" and telling.file is None and sys.stdout.isatty()
+    rows_max = telling.limit if telling.limit is not None else (TERMINAL_ROWS_MAX if on_terminal else 0)
     rows = asked.answer.num_rows
     shown = asked.answer.slice(0, rows_max) if 0 < rows_max < rows else asked.answer
     deliver(shown, format_, telling.file, expanded=telling.expanded, pager=telling.pager)

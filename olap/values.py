@@ -1,4 +1,4 @@
-"""The values of an answer's column as Python objects, and as text."""
+"""Convert the values of a column to Python objects and to text."""
 
 import json
 from decimal import Decimal
@@ -8,10 +8,10 @@ import pyarrow as pa
 
 
 def values(column: pa.ChunkedArray) -> list[Any]:
-    """Python objects; a map is a dict, and a time that Python cannot hold is text."""
+    """Python objects; a map becomes a dict, and a time that Python cannot represent becomes text."""
     try:
         found: list[Any] = column.to_pylist()
-    except (ValueError, OverflowError):  # a nanosecond, or a year that Python's datetime has no place for
+    except (ValueError, OverflowError):  # nanoseconds, or a year outside the range of Python's datetime
         found = column.cast(_with_text_times(column.type)).to_pylist()
     return [_with_dicts(value, column.type) for value in found] if _is_nested(column.type) else found
 
@@ -21,7 +21,7 @@ def _is_nested(type_: pa.DataType) -> bool:
 
 
 def _with_text_times(type_: pa.DataType) -> pa.DataType:
-    """The type with text in the place of every time in it."""
+    """The type with each temporal type in it replaced by text."""
     if pa.types.is_map(type_):
         return pa.map_(_with_text_times(type_.key_type), _with_text_times(type_.item_type))
     if pa.types.is_struct(type_):
@@ -32,7 +32,7 @@ def _with_text_times(type_: pa.DataType) -> pa.DataType:
 
 
 def _with_dicts(value: Any, type_: pa.DataType) -> Any:
-    """Arrow gives a map as a list of pairs; here it becomes a dict, at any depth."""
+    """Arrow returns a map as a list of pairs; convert it to a dict, at any depth."""
     if value is None or not _is_nested(type_):
         return value
     if pa.types.is_map(type_):
@@ -54,10 +54,10 @@ def plain(value: Any) -> str:
 
 
 def _nested(value: Any) -> str:
-    """A list, record or map as JSON writes it, with the digits of its decimals."""
+    """A list, struct or map as JSON text, with all digits of its decimals."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_nested(name)}: {_nested(inner)}" for name, inner in value.items()) + "}"
     if isinstance(value, list):
         return f"[{', '.join(map(_nested, value))}]"
-    is_bare = value is None or isinstance(value, bool | int | float | Decimal)
-    return plain(value) if is_bare else json.dumps(plain(value), ensure_ascii=False)
+    is_unquoted = value is None or isinstance(value, bool | int | float | Decimal)
+    return plain(value) if is_unquoted else json.dumps(plain(value), ensure_ascii=False)

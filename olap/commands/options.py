@@ -36,7 +36,7 @@ def answer_options(engine: str) -> Callable[[Callable[..., Any]], Callable[..., 
             "--as-of", metavar="EPOCH|TIME",
             help="Query the epoch with this number, or of this time (ISO 8601, UTC) [newest].",
         ),
-        click.option("--fresh", is_flag=True, help="Query the newest epoch plus the rows that changed since."),
+        click.option("--fresh", is_flag=True, help="Query the newest epoch plus newer changes."),
         click.option(
             "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE",
             help="Value of $NAME in the query; see below.",
@@ -58,7 +58,7 @@ def answer_options(engine: str) -> Callable[[Callable[..., Any]], Callable[..., 
             help="Cancel an engine that takes longer; exit code 4.",
         ),
         click.option("--why", is_flag=True, help="Also report what each engine read, as measured."),
-        click.option("--json", "as_json", is_flag=True, help="Print a report instead: engines, times and checksums."),
+        click.option("--json", "as_json", is_flag=True, help="Print engines, times and checksums instead."),
     ]  # fmt: skip
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,12 +1,12 @@
-"""Questions that a ride company asks: `<name>.sql` and `<name>.py` give the same answer.
+"""The named questions: `<name>.sql` and `<name>.py` return the same rows.
 
-The SQL is one text for every engine that speaks SQL: standard words only, no value pasted in, integer
-cents, and an ORDER BY that leaves no ties. The first line says what it is for. The Python is the same
-question as a pure function of Polars frames.
+All SQL engines run the same text: standard SQL, bound values, integer cents, and an ORDER BY without ties.
+The first line is a comment with the question. The Python file is the same query as a pure function of Polars
+frames.
 
-A line `-- $name = value: meaning` declares a parameter: `$name` in the SQL, an argument of the Python, and
-`-p name=…` for whoever asks.
+A line `-- $name = value: meaning` declares a parameter and its default: `$name` in the SQL, an argument of
+the Python function, and `-p name=…` on the command line.
 
-Those that begin with "A look-up" want a few rows by a key that the row store has an index for; there it is
-the row store that wins.
+A question that begins with "A look-up" reads a few rows by a key that Postgres has an index on. For these
+questions Postgres is faster than the engines over files.
 """

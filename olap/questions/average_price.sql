@@ -1,2 +1,2 @@
--- The lecture's question: what does a ride in Stanford cost in July, on average?
+-- What is the average price of a ride in Stanford in July?
 SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'

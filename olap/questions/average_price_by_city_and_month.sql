@@ -1,4 +1,4 @@
--- The lecture's question of every city and month: what does a ride cost there and then, on average?
+-- What is the average price of a ride in each city and month?
 SELECT City, Month, COUNT(*) AS Rides, AVG(Price) AS AveragePrice
 FROM RideTable
 GROUP BY City, Month

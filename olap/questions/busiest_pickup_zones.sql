@@ -1,4 +1,4 @@
--- Where should drivers wait: the ten zones with the most requests?
+-- Where should drivers wait: which ten zones have the most requests?
 SELECT
     zones.zone_id,
     zones.name AS zone,

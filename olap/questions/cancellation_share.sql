@@ -1,4 +1,4 @@
--- What share of the rides is cancelled in each city, the worst first?
+-- What share of rides is cancelled in each city, largest first?
 SELECT
     cities.name AS city,
     COUNT(*) AS rides,

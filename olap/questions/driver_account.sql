@@ -1,5 +1,5 @@
--- A look-up: what has this driver in the account?
--- $driver_id = 1: which driver
+-- A look-up: what is the account balance of a driver?
+-- $driver_id = 1: the driver's id
 SELECT drivers.driver_id, drivers.name AS driver, drivers.status, accounts.balance_cents
 FROM drivers
 JOIN accounts ON accounts.account_id = drivers.account_id

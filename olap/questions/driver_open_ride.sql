@@ -1,5 +1,5 @@
--- A look-up: what is this driver doing now, and on which ride if on one?
--- $driver_id = 1: which driver
+-- A look-up: what is a driver's status, and which ride is open, if any?
+-- $driver_id = 1: the driver's id
 SELECT
     drivers.driver_id,
     drivers.name AS driver,

@@ -1,6 +1,6 @@
--- Who are the best drivers, by alpha · quality + beta · engagement, with the weights given as you ask?
--- $alpha = 0.5: weight of quality, the share of a driver's ended rides that the driver did not cancel
--- $beta = 0.5: weight of engagement, a driver's completed rides as a share of the city's busiest driver's
+-- Who are the best drivers, by alpha · quality + beta · engagement?
+-- $alpha = 0.5: weight of quality: the share of a driver's ended rides that the driver did not cancel
+-- $beta = 0.5: weight of engagement: a driver's completed rides, relative to the busiest driver of the city
 WITH per_driver AS (
     SELECT
         city_id,

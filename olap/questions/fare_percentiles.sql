@@ -1,6 +1,6 @@
--- What does a usual ride cost in each city, and a dear one: the median and the 90th percentile of the fares?
--- A percentile p is the fare at place ceil(p * n), as PERCENTILE_DISC has it. By row number, because the
--- engines' own percentile functions differ; in whole numbers, because 0.9 * n in doubles can miss a place.
+-- What are the median and the 90th percentile of the fares in each city?
+-- Percentile p is the fare at position ceil(p * n), as in PERCENTILE_DISC. It is computed by row number because
+-- the percentile functions of the engines differ, and in integers because 0.9 * n is not exact in doubles.
 WITH placed AS (
     SELECT
         city_id,

@@ -1,4 +1,4 @@
--- A look-up: the ten newest rides, for whoever looks over the dispatcher's shoulder.
+-- A look-up: the ten newest rides, as on a dispatcher's screen.
 SELECT
     rides.ride_id,
     riders.username AS rider,

@@ -1,4 +1,4 @@
--- A look-up: the newest ride with its rider, its driver, its way and its payment.
+-- A look-up: the newest ride with its rider, driver, route and payment.
 SELECT
     rides.ride_id,
     riders.username AS rider,

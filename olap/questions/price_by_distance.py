@@ -1,4 +1,4 @@
-"""Polars frames for price_by_distance.sql: the fact table of 40 columns, and the four of them."""
+"""Polars frames for price_by_distance.sql: a fact table of 40 columns, of which four are used."""
 
 from collections.abc import Mapping
 
@@ -35,7 +35,7 @@ def answer(tables: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame:
 
 
 def facts(tables: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame:
-    """The star around a ride: each table once, its columns under the names of the SQL."""
+    """Rides joined with all other tables (a star schema), with the column names of the SQL."""
     zones = tables["zones"].select("zone_id", "name", "city_id")
     payments = tables["payments"].rename({"status": "payment_status"}).drop("tx", strict=False)
     riders = _named(tables["riders"], "rider", {"username": "rider"})
@@ -50,12 +50,12 @@ def facts(tables: Mapping[str, pl.LazyFrame]) -> pl.LazyFrame:
         .join(cities, on="city_id", how="left")
         .join(_named(zones, "pickup", {"name": "pickup"}), on="pickup_zone_id", how="left")
         .join(_named(zones, "dropoff", {"name": "dropoff"}), on="dropoff_zone_id", how="left")
-        .join(_asked(tables["requests"]), on="request_id", how="left")
+        .join(_as_requested(tables["requests"]), on="request_id", how="left")
     )
 
 
 def _named(frame: pl.LazyFrame, prefix: str, names: Mapping[str, str]) -> pl.LazyFrame:
-    """city_id becomes driver_city_id; the key keeps a name of its own, and so do the columns of `names`."""
+    """Prefix the columns (city_id becomes driver_city_id), except the key and the columns in `names`."""
     key = f"{prefix}_id"
 
     def name(column: str) -> str:
@@ -64,8 +64,8 @@ def _named(frame: pl.LazyFrame, prefix: str, names: Mapping[str, str]) -> pl.Laz
     return frame.drop("tx", strict=False).rename(name)
 
 
-def _asked(requests: pl.LazyFrame) -> pl.LazyFrame:
-    """What was asked for, beside what the ride became."""
+def _as_requested(requests: pl.LazyFrame) -> pl.LazyFrame:
+    """The requested values, prefixed with asked_: those of the ride can differ."""
     twins = ("fare_cents", "distance_metres", "pickup_zone_id", "dropoff_zone_id")
     asked = requests.select("request_id", "outcome", "decided_at", *twins)
     return asked.rename({name: f"asked_{name}" for name in twins})

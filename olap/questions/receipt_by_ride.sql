@@ -1,5 +1,5 @@
--- A look-up: the receipt of one ride, from whose account to whose each cent went.
--- $ride_id = 1: which ride
+-- A look-up: the receipt of one ride, with both accounts of each transfer.
+-- $ride_id = 1: the ride's id
 SELECT
     ledger.transfer_id,
     ledger.kind,

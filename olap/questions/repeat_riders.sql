@@ -1,4 +1,4 @@
--- How much of the business is riders who come back: riders and fares by how many rides they have taken?
+-- How much revenue comes from repeat riders: riders and fares by number of rides?
 WITH per_rider AS (
     SELECT rider_id, COUNT(*) AS taken, SUM(fare_cents) AS fares_cents
     FROM rides

@@ -1,5 +1,6 @@
--- How far do the wishes of each city get: requested, assigned, started, completed, paid?
--- A ride was requested, whether the request was kept or came from a file; a refused request has no ride.
+-- How many rides of each city reach each step: requested, assigned, started, completed, paid?
+-- Each ride counts as requested, also if it was loaded from a file without its request. A refused request has no
+-- ride.
 WITH wishes AS (
     SELECT
         rides.pickup_zone_id,

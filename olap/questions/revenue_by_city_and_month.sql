@@ -1,4 +1,4 @@
--- What did riders pay in each city, month by month, and what of it did the company keep?
+-- How much did riders pay in each city and month, and how much of it did the company keep?
 WITH paid AS (
     SELECT
         CAST(EXTRACT(YEAR FROM requested_local) AS INTEGER) AS year,

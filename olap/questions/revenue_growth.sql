@@ -1,4 +1,4 @@
--- Does each city grow: fares by month, the change against the month before, and the sum so far?
+-- How fast does each city grow: fares by month, change from the previous month, and running total?
 WITH per_month AS (
     SELECT
         city_id,

@@ -1,5 +1,5 @@
--- A look-up: one ride by its number, with its rider, its driver and its payment.
--- $ride_id = 1: which ride
+-- A look-up: one ride by its id, with its rider, driver and payment.
+-- $ride_id = 1: the ride's id
 SELECT
     rides.ride_id,
     rides.status,

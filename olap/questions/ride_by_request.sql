@@ -1,5 +1,5 @@
--- A look-up by UUID: the ride of this request, or of the next one if it became none.
--- $request_id = 00000000-0000-0000-0000-000000000000: the client's id of the request
+-- A look-up by UUID: the ride of a request, or of the next request if it has no ride.
+-- $request_id = 00000000-0000-0000-0000-000000000000: the request's id, set by the client
 SELECT request_id, ride_id, rider_id, driver_id, requested_at, status, fare_cents
 FROM rides
 WHERE request_id >= $request_id

@@ -1,5 +1,5 @@
--- A look-up: what has this rider in the account, and what of it is free?
--- $username = memelord: which rider
+-- A look-up: the account balance of a rider, and how much of it is not held.
+-- $username = memelord: the rider's user name
 SELECT
     riders.rider_id,
     riders.username,

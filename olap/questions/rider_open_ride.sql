@@ -1,5 +1,5 @@
--- A look-up: where is this rider's ride, who comes, and what is set aside for it?
--- $rider_id = 1: which rider
+-- A look-up: a rider's open ride, with its driver, pickup zone and held amount.
+-- $rider_id = 1: the rider's id
 SELECT
     rides.ride_id,
     rides.status,

@@ -1,4 +1,4 @@
--- Do riders take one ride or several in one go: sessions, parted by more than 30 minutes, by their length?
+-- How many rides do riders take in one session? A gap of more than 30 minutes starts a new session.
 WITH steps AS (
     SELECT
         rider_id,

@@ -1,4 +1,4 @@
--- When do people ride: how many requests fall on each weekday (1 = Monday) and hour of the city's own clock?
+-- How many rides are requested by weekday (1 = Monday) and hour, in the local time of the city?
 WITH clocked AS (
     SELECT
         CAST(EXTRACT(ISODOW FROM requested_local) AS INTEGER) AS weekday,

@@ -1,4 +1,4 @@
--- A look-up: who is under way at this moment, with whom, and from where?
+-- A look-up: all open rides, with driver, rider and pickup zone.
 SELECT
     rides.ride_id,
     rides.status,

@@ -1,4 +1,4 @@
--- How well do riders tip in each city: how many do, and what do tips add to the fares?
+-- How many riders tip in each city, and how much do tips add to the fares?
 SELECT
     cities.name AS city,
     COUNT(*) AS paid_rides,

@@ -1,4 +1,4 @@
--- Who earns the most: ten drivers by fares and tips as the ledger paid them?
+-- Which ten drivers earn the most, by fares and tips in the ledger?
 SELECT
     drivers.driver_id,
     drivers.name AS driver,

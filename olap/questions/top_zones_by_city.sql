@@ -1,4 +1,4 @@
--- The three zones of each city that people pay most to get to.
+-- Which three dropoff zones of each city have the highest total fares?
 WITH per_zone AS (
     SELECT city_id, dropoff_zone_id AS zone_id, COUNT(*) AS rides, CAST(SUM(fare_cents) AS BIGINT) AS fares_cents
     FROM rides

@@ -1,6 +1,6 @@
--- Where is more going on than usual: requests of this hour so far, against the same minutes of the four weeks before?
--- "This hour" is the one of the city's newest ride, by the city's own clock. Ranked by whole numbers: four times
--- the requests of this hour, less those of the four before.
+-- Which zones are busier than usual: rides in this hour so far, against the same minutes of the last four weeks?
+-- "This hour" is the hour of the city's newest ride, in local time. The rank uses integers: four times the rides of
+-- this hour, minus those of the four earlier weeks.
 WITH newest AS (
     SELECT city_id, MAX(requested_local) AS at
     FROM rides

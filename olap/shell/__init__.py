@@ -1,9 +1,10 @@
-"""The interactive shell of `ridelake sql`: one line in, one answer out.
+"""The interactive shell of `ridelake sql`.
 
-    reading.py   the line: history, completion, colours, until the `;`
-    session.py   what it does: a query, or a command that begins with a backslash
+    reading.py   reads a statement: history, completion, colours, up to the `;`
+    session.py   runs it: a query, or a command that begins with a backslash
+    display.py   commands that change how answers are shown
 
-Loaded when the shell starts; a query in the command line needs none of it.
+Imported when the shell starts; a query on the command line does not need it.
 """
 
 from olap.shell.session import Shell

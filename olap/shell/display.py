@@ -1,4 +1,4 @@
-"""The shell's commands that change how an answer is shown: each gives the new `Telling` and a remark."""
+"""Shell commands that change how an answer is shown. Each returns the new `Telling` and a message."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +20,7 @@ def _expanded(telling: Telling, rest: str) -> Changed:
 def _output(telling: Telling, rest: str) -> Changed:
     if not rest:
         return replace(telling, file=None), "answers are written to the terminal"
-    settled_format(telling.format_, rest)  # raises where the answer could not go
+    settled_format(telling.format_, rest)  # raises if the file cannot be written
     return replace(telling, file=rest), f"the next answer is written to {rest}"
 
 

@@ -1,4 +1,4 @@
-"""Reading statements from a terminal: many lines until `;`, a history, completion of what has a name."""
+"""Read statements from a terminal: several lines up to `;`, with history and completion of names."""
 
 import os
 import re
@@ -39,7 +39,7 @@ OPTIONS = {
     "-p ": r"\set ",
     ", or give --format": "",
 }
-WORDS = {"help": r"\?", "exit": r"\q", "quit": r"\q"}  # understood without a backslash or a semicolon
+WORDS = {"help": r"\?", "exit": r"\q", "quit": r"\q"}  # accepted without a backslash or a semicolon
 
 KEYWORDS = """
 SELECT FROM WHERE GROUP BY ORDER HAVING LIMIT OFFSET DISTINCT AS JOIN LEFT RIGHT FULL INNER OUTER CROSS ON
@@ -61,8 +61,8 @@ class Names(Completer):
         text = document.text_before_cursor
         if text.startswith("\\") and " " not in text:
             return _beginning(text, COMMANDS)
-        begun = _WORD.search(text)
-        word = begun[0] if begun else ""
+        match = _WORD.search(text)
+        word = match[0] if match else ""
         if text.startswith(r"\e "):
             return _beginning(word, [*self.engines, "all"])
         if text.startswith(r"\d "):
@@ -87,20 +87,21 @@ def _beginning(word: str, names: Iterable[str]) -> Iterator[Completion]:
 
 
 def is_complete(text: str) -> bool:
-    """Whether Enter ends the statement: a command of one line, a `;` at the end, or nothing at all."""
+    """Whether Enter ends the statement: it is a command, ends with `;`, or is empty."""
     text = text.strip()
     return not text or text.startswith("\\") or text.endswith(";") or text.lower() in WORDS
 
 
 def in_the_shell(message: str) -> str:
-    """The message with the shell's commands in the place of options, which the shell does not have."""
+    """The message with command-line options replaced by the commands of the shell."""
     for option, command in OPTIONS.items():
         message = message.replace(option, command)
     return message
 
 
 def reader(home: Path, names: Names) -> PromptSession[str]:
-    """Its `prompt` gives a statement; raises KeyboardInterrupt on Ctrl-C, EOFError on Ctrl-D."""
+    """A session whose `prompt` returns a statement; it raises KeyboardInterrupt on Ctrl-C, EOFError on
+    Ctrl-D."""
     keys = KeyBindings()
 
     @keys.add("enter", filter=Condition(lambda: is_complete(get_app().current_buffer.text)))
@@ -119,7 +120,7 @@ def reader(home: Path, names: Names) -> PromptSession[str]:
 
 
 def _history(home: Path) -> History:
-    """In a file for its owner's eyes, where the home can be written to."""
+    """A file that only its owner can read; in memory if the home is not writable."""
     file = home / "sql_history"
     try:
         home.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the shell does with a line: ask, describe, switch; an error is told and the shell goes on."""
+"""Run the statements and commands of the shell. An error is printed and the shell continues."""
 
 import math
 import signal
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Shell:
-    """Engines over one epoch, which stays the same until `\\e` opens engines anew."""
+    """Open engines on one epoch. The epoch stays the same until `\\e` reopens the engines."""
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class Shell:
         self._as_of = as_of
         self._fresh = fresh
         self._timeout_seconds = timeout_seconds
-        self._asking = False
-        self._reading: list[Path] = []  # files of \\i, the innermost last
+        self._querying = False
+        self._reading: list[Path] = []  # files that \\i is running, the innermost last
         self._open(chosen(engines, without=unasked(settings, as_of)))
 
     def run(self) -> None:
-        """Until Ctrl-D or \\q. Ctrl-C cancels the line, or the query that runs."""
+        """Run until Ctrl-D or \\q. Ctrl-C cancels the line, or the running query."""
         with self._opened, self._ctrl_c():
             names = Names({}, ENGINE_NAMES)
             session = reader(self._settings.home, names)
@@ -79,22 +79,22 @@ class Shell:
                     return
 
     def _do(self, line: str) -> bool:
-        """Whether the shell goes on after it."""
-        goes_on = True
+        """Run a line; return whether the shell continues."""
+        continues = True
         try:
-            self._asking = True
-            goes_on = self._run_all(line)
+            self._querying = True
+            continues = self._run_all(line)
         except KeyboardInterrupt:
             note("cancelled")
         finally:
-            self._asking = False
+            self._querying = False
         if any(thread.name.endswith(ANSWERS) for thread in threading.enumerate()):
-            # An engine has not let go of a query that was given up, and would refuse the next one.
+            # An engine still runs a cancelled query and would reject the next one.
             self._switch(",".join(engine.name for engine in self._engines))
-        return goes_on
+        return continues
 
     def _run_all(self, text: str) -> bool:
-        """The statements of the text, whichever of them fail; False once one of them is \\q."""
+        """Run all statements of the text, also after one fails; return False at \\q."""
         for statement in statements(text):
             line = WORDS.get(statement.lower(), statement)
             if line.rstrip("; ") == "\\q":
@@ -181,8 +181,10 @@ class Shell:
             heads = ["table", "columns", "rows"]
             lines = [[name, str(len(schema)), self._rows(name)] for name, schema in self._relations.items()]
         else:
-            bare = without_schemas(table, self._epoch) if self._epoch is not None else table
-            found = next((name for name in self._relations if name.lower() == bare.strip('"').lower()), None)
+            unqualified = without_schemas(table, self._epoch) if self._epoch is not None else table
+            found = next(
+                (name for name in self._relations if name.lower() == unqualified.strip('"').lower()), None
+            )
             if found is None:
                 raise UsageError(f"there is no table {table}; \\d lists the tables")
             heads = ["column", "type"]
@@ -200,7 +202,7 @@ class Shell:
         before.close()
 
     def _open(self, names: Sequence[str]) -> None:
-        """Raises as `pinned` and `open_engine` do; then all is as before."""
+        """Open the engines. Raises as `pinned` and `open_engine` do, and then changes nothing."""
         with ExitStack() as opening:
             epoch = opening.enter_context(pinned(self._settings, names, as_of=self._as_of, fresh=self._fresh))
             engines = opening.enter_context(open_engines(names, self._settings, epoch))
@@ -211,17 +213,18 @@ class Shell:
         self._relations: dict[str, pa.Schema] = known
 
     def _where(self) -> str:
-        who = ", ".join(
+        versions = ", ".join(
             f"{engine.name} {full_version(engine.name, engine.version())}" for engine in self._engines
         )
-        return f"{who} over {'the rows as of now' if self._epoch is None else f'epoch {self._epoch.number}'}"
+        source = "the rows as of now" if self._epoch is None else f"epoch {self._epoch.number}"
+        return f"{versions} over {source}"
 
     @contextmanager
     def _ctrl_c(self) -> Iterator[None]:
-        """The handler of `ridelake.signals` would end the process. Between queries Ctrl-C is a key."""
+        """Replace the handler of `ridelake.signals`, which would end the process at Ctrl-C."""
 
         def interrupted(_: int, __: FrameType | None) -> None:
-            if self._asking:
+            if self._querying:
                 raise KeyboardInterrupt
 
         before = signal.signal(signal.SIGINT, interrupted)

@@ -1,12 +1,12 @@
-"""Why an engine took as long as it did: what it had to touch for its answer, measured.
+"""Explain the run time of an engine by measuring what it read for its answer.
 
-    postgres      EXPLAIN (ANALYZE, BUFFERS) of the query, in a transaction like the one that answered it
-    duckdb        its own profile of the query: row groups, columns, rows
-    polars        its plan, and what it says of row groups while it works
-    all of files  the bytes that the engine's process read while it answered once more (`reading.py`)
+    postgres              EXPLAIN (ANALYZE, BUFFERS) of the query
+    duckdb                its profile of the query: row groups, columns, rows
+    polars                its plan, and its messages on row groups
+    engines over files    the bytes that the process of the engine read in one more run (`reading.py`)
 
-What cannot be measured is None, and is said to be not measured. Nothing is said of an answer that differs:
-`ask` has compared the answers before, and what is run again here is compared again.
+What cannot be measured is None and is reported as not measured. `ask` has compared the answers; the runs made
+here are compared again.
 """
 
 from collections.abc import Sequence
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from lakehouse.epoch import Epoch
     from olap.question import Question
 
-ONE_MORE_RUN_SECONDS = 1.0  # who took longer is not asked once more only to count
+ONE_MORE_RUN_SECONDS = 1.0  # a slower engine is not run again only to count its bytes
 
 Layout = Literal["row-major", "column-major"]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """So much of so much."""
+    """A part of a total, such as 3 of 17 columns."""
 
     touched: int
     total: int
@@ -42,13 +42,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Touched:
-    """What one engine touched for one answer; None: not measured.
+    """What one engine read for one answer; None: not measured.
 
-    Row-major: pages of `page_bytes`, `pages_hit` in Postgres' own memory, `pages_read` from outside it, both
-    counted at every visit; `rows_scanned` looked at, `rows_exact` false where Postgres tells a mean of
-    several loops; `by_index` the indexes used, `end_to_end` the tables scanned sequentially.
-    Column-major: of all scans of files together, files opened, row groups and columns read, of those there
-    are; `rows_past_filters` came out of the scans, after the filters that the engine applies inside them."""
+    Row-major: `pages_hit` were found in shared buffers and `pages_read` were read into them, counted at each
+    access, of `page_bytes` each. `rows_scanned`: rows examined by the scans; `rows_exact` is false if
+    Postgres reports an average over several loops. `by_index`: the indexes used; `end_to_end`: the tables
+    read by a sequential scan. Column-major: files opened, row groups and columns read, summed over all scans,
+    and their totals. `rows_past_filters`: rows that the scans produced, after the filters inside them."""
 
     engine: str
     layout: Layout
@@ -68,7 +68,7 @@ class Touched:
     rows_past_filters: int | None = None
 
     def report(self) -> dict[str, Any]:
-        """Of its layout's numbers; null is not measured."""
+        """The numbers of its layout for `--json`; null: not measured."""
         shared = ("layout", "rows_returned", "bytes")
         rows = (
             "page_bytes",
@@ -80,8 +80,8 @@ class Touched:
             "end_to_end",
         )
         columns = ("bytes_total", "files", "row_groups", "columns", "rows_past_filters")
-        told = asdict(self)
-        return {name: told[name] for name in (*shared, *(rows if self.layout == "row-major" else columns))}
+        values = asdict(self)
+        return {name: values[name] for name in (*shared, *(rows if self.layout == "row-major" else columns))}
 
 
 def why(
@@ -90,8 +90,10 @@ def why(
     epoch: "Epoch | None",
     timeout_seconds: float | None = None,
 ) -> dict[str, Touched]:
-    """By engine, for those that answered. Raises ProofFailed if an answer is not what it was, TimedOut if
-    finding the reason takes longer than the answer may."""
+    """What each engine read, by engine, for the engines that answered. `timeout_seconds` applies to each
+    engine.
+
+    Raises ProofFailed if a second run gives a different answer, and TimedOut."""
     answers = {run.engine: run.answer for run in asked.runs if run.answer is not None}
     return {
         engine.name: interruptible(
@@ -110,13 +112,13 @@ def bytes_touched(
     epoch: "Epoch | None",
     timeout_seconds: float | None = None,
 ) -> dict[str, int]:
-    """How many bytes each engine touches for its answer, by one more run of those that are quick; who is slow
-    or cannot tell is left out."""
+    """The bytes that each engine reads for its answer, measured in one more run. Engines that took longer
+    than ONE_MORE_RUN_SECONDS or cannot be measured are omitted."""
     quick = {run.engine for run in asked.runs if run.seconds and run.usual_seconds <= ONE_MORE_RUN_SECONDS}
     found: dict[str, int] = {}
     for engine in engines:
         if engine.name in quick:
-            with suppress(ProofFailed, QueryRejected, TimedOut):  # the answers were compared, and stand
+            with suppress(ProofFailed, QueryRejected, TimedOut):  # the count is optional
                 work = partial(_bytes, engine, asked, epoch)
                 if (count := interruptible(engine, work, timeout_seconds)) is not None:
                     found[engine.name] = count
@@ -137,7 +139,7 @@ def _touched(engine: "Engine", question: "Question", answer: "pa.Table", epoch: 
         from olap.why.postgres import touched_rows
 
         return touched_rows(engine, question, answer.num_rows)
-    assert epoch is not None  # files are of one
+    assert epoch is not None  # files belong to an epoch
     return _touched_files(engine, question, answer, epoch)
 
 
@@ -150,7 +152,7 @@ def _touched_files(engine: "Engine", question: "Question", answer: "pa.Table", e
     tables = tables_of(question.sql_for("duckdb"), epoch)
     try:
         scans = scans_of(engine, question, answer.num_rows, epoch)
-    except QueryRejected:  # what is no SELECT (DESCRIBE, SHOW, EXPLAIN) has no plan to tell of
+    except QueryRejected:  # DESCRIBE, SHOW and EXPLAIN have no plan
         scans = Scans()
     return Touched(
         engine=engine.name,

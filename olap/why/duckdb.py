@@ -1,8 +1,7 @@
-"""What DuckDB's profile of a query says of its scans.
+"""Read the scans from DuckDB's profile of a query.
 
-`rows_scanned` there are the rows that come out of a scan, behind the filters pushed into it; how many were
-decoded to find them it does not say.
-"""
+`rows_scanned` in the profile are the rows that a scan produces after the filters pushed into it. The profile
+does not contain the number of rows decoded."""
 
 import json
 import re
@@ -25,14 +24,14 @@ TEXT = re.compile(r"'(?:[^']|'')*'")
 
 
 def profiled(engine: "Engine", question: "Question", rows: int, epoch: "Epoch") -> Scans:
-    """Raises ProofFailed if this run gave another number of rows."""
+    """Profile the query. Raises ProofFailed if this run returns a different number of rows."""
     plan = engine.sql(EXPLAIN + question.sql_for(engine.name), question.parameters)
     profile = json.loads(plan["explain_value"][0].as_py())
-    if "operator" not in profile:  # answered by the statistics in the footers alone: nothing was scanned
+    if "operator" not in profile:  # answered from the statistics in the footers, without a scan
         return Scans()
     nodes = [node for root in profile["operator"] for node in walk(root, "children")]
     returned = next(node for node in nodes if node["type"] == "EXPLAIN_ANALYZE")["children"][0]
-    while returned["type"] == "CTE":  # counts nothing itself: its last child is what is done with it
+    while returned["type"] == "CTE":  # has no counts itself; its last child is the query that uses it
         returned = returned["children"][-1]
     if returned["intermediate_rows"] != rows:
         raise ProofFailed(
@@ -54,7 +53,7 @@ def profiled(engine: "Engine", question: "Question", rows: int, epoch: "Epoch") 
 
 
 def _table(scan: Any, epoch: "Epoch") -> "TableState | None":
-    """Whose files they are: a scan has files of one table. None if it had to open none."""
+    """The table of a scan, by its file names. None if it opened no file."""
     named = " ".join(texts(scan["extra_info"].get("Filename(s)")))
     return next(
         (table for table in epoch.tables.values() if any(location in named for location in table.locations)),
@@ -69,7 +68,7 @@ def _files(scans: list[Any], tables: "list[TableState | None]") -> Part | None:
 
 
 def _columns_of_all(scans: list[Any], tables: "list[TableState | None]") -> Part | None:
-    """None where the names of those that were not read are far away, in footers on S3."""
+    """Columns read, of all. None if the table is on S3, where reading its schema needs a request."""
     known = [table for table in tables if table is not None and not table.locations[0].startswith(S3)]
     if len(known) < len(tables):
         return None
@@ -78,7 +77,8 @@ def _columns_of_all(scans: list[Any], tables: "list[TableState | None]") -> Part
 
 
 def _columns(scan: Any, table: "TableState") -> tuple[int, int]:
-    """Read, and there: what the scan gives on and what its filters look at; none without a row group."""
+    """(columns read, columns of the table). Read: columns that the scan outputs or filters; 0 if it reads no
+    row group."""
     names = pq.read_schema(table.locations[0]).names
     if not scan["row_groups_scanned"]:
         return 0, len(names)

@@ -1,6 +1,6 @@
-"""What Polars says of its scans: the columns in its plan, the row groups in what it prints while it works.
+"""Read the scans of Polars: columns from its plan, row groups from its verbose output.
 
-It tells of row groups only where a filter may leave some out, and of rows not at all.
+Polars reports row groups only if a filter may skip some of them. It does not report rows.
 """
 
 import re
@@ -20,21 +20,21 @@ ROW_GROUPS = re.compile(r"Predicate pushdown: reading (\d+) / (\d+) row groups")
 
 
 def explained(engine: "Engine", question: "Question") -> Scans:
-    """Raises QueryRejected for what is no query."""
-    polars = cast("Any", engine)  # in its own process, which passes `explained` on
-    asked = (
+    """Run the query in verbose mode. Raises QueryRejected if Polars cannot plan it."""
+    polars = cast("Any", engine)  # runs in a child process, which forwards `explained`
+    arguments = (
         (question.frames,)
         if question.frames is not None
         else (question.sql_for("polars"), dict(question.parameters))
     )
-    (told,) = polars.call("explained", *asked).to_pylist()
-    plan, words = told["plan"], told["said"]
+    (report,) = polars.call("explained", *arguments).to_pylist()
+    plan, output = report["plan"], report["said"]
     columns = [(touched.replace("*", total), total) for touched, total in COLUMNS.findall(plan)]
     scans = len(SCAN.findall(plan))
-    opened = _sum(FILES.findall(words))
-    pruned = ROW_GROUPS.findall(words)
+    opened = _sum(FILES.findall(output))
+    pruned = ROW_GROUPS.findall(output)
     return Scans(
-        files=opened if len(FILES.findall(words)) == scans else None,
+        files=opened if len(FILES.findall(output)) == scans else None,
         row_groups=_sum(pruned) if opened and len(pruned) == opened.touched else None,
         columns=_sum(columns) if len(columns) == scans else None,
     )

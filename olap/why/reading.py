@@ -1,10 +1,8 @@
-"""How many bytes an engine reads from files while it works: the same measure for every engine.
+"""Count the bytes that an engine reads from files, in the same way for every engine.
 
-Linux counts for every process what it has asked of read() and pread(): `rchar` in /proc/PID/io. It counts
-neither files that are mapped into memory nor what comes over a network. While the work is done, nothing else
-may read: it is the only thing that the process does, and it has been done before, so that nothing is
-imported any more.
-"""
+Linux counts the bytes that a process has read with read() and pread(): `rchar` in /proc/PID/io. The count
+excludes files that are mapped into memory, and the network. Nothing else in the process may read during the
+measurement. So the query must have run before, and all modules are imported."""
 
 import os
 from collections.abc import Callable
@@ -19,13 +17,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Where the count was seen to be right, and where it is: in this process, or in one of the engine's own.
+# Engines for which the count was verified, by the process that reads: this one, or a child.
 COUNTED_HERE = frozenset({"duckdb", "pyarrow"})
 COUNTED_APART = frozenset({"chdb", "daft", "datafusion", "polars", "spark"})
 
 
 def reading(engine: "Engine", epoch: "Epoch", work: Callable[[], T]) -> tuple[T, int | None]:
-    """Does the work, for which the engine reads; and the bytes it has read, or None if not measured."""
+    """The result of `work`, and the bytes that the engine read during it, or None if not measured."""
     process: int | None = os.getpid() if engine.name in COUNTED_HERE else None
     if engine.name in COUNTED_APART:
         process = getattr(engine, "process_id", None)
@@ -35,31 +33,32 @@ def reading(engine: "Engine", epoch: "Epoch", work: Callable[[], T]) -> tuple[T,
 
 
 def bytes_read(process: int, work: Callable[[], T]) -> tuple[T, int | None]:
-    """While `work` is done, by the process and those it had started before."""
+    """The result of `work`, and the bytes that the process and its existing children read during it."""
     processes = [process, *_descendants(process)]
     before = [_counted(one) for one in processes]
-    done = work()
+    result = work()
     after = [_counted(one) for one in processes]
     total = 0
-    for one, (begin, look), (end, _) in zip(processes, before, after, strict=True):
+    for one, (begin, overhead), (end, _) in zip(processes, before, after, strict=True):
         if begin is None or end is None:
-            return done, None
-        # Where we look at ourselves, the second look has counted the first one.
-        total += end - begin - (look if one == os.getpid() else 0)
-    return done, total
+            return result, None
+        # In this process, the second reading of /proc includes the bytes of the first.
+        total += end - begin - (overhead if one == os.getpid() else 0)
+    return result, total
 
 
 def _counted(process: int) -> tuple[int | None, int]:
-    """The count, and how many bytes it took to look."""
+    """`rchar`, and the bytes read to get it."""
     try:
         text = Path(f"/proc/{process}/io").read_text()
-    except OSError:  # another system than Linux, or not ours to look at
+    except OSError:  # not Linux, or no permission
         return None, 0
     return int(text.split("rchar:", 1)[1].split(maxsplit=1)[0]), len(text)
 
 
 def _descendants(process: int) -> list[int]:
-    """A JVM behind a Python, for example. Nobody's but an engine's own: we have other children."""
+    """Descendants of a child process, such as the JVM of Spark. Empty for this process, which has other
+    children."""
     if process == os.getpid():
         return []
     import psutil

@@ -1,4 +1,4 @@
-"""What the scans of files in a query took, as far as the engine itself tells."""
+"""The file scans of a query, as far as the engine reports them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Scans:
-    """Of all scans together; None: the engine does not tell. See `olap.why.Touched`."""
+    """Sums over all scans; None: not reported by the engine. See `olap.why.Touched`."""
 
     bytes: "int | None" = None
     files: "Part | None" = None
@@ -25,7 +25,7 @@ class Scans:
 
 
 def scans_of(engine: "Engine", question: "Question", rows: int, epoch: "Epoch") -> Scans:
-    """Raises QueryRejected for what the engine cannot explain, ProofFailed if it answers otherwise now."""
+    """Raises QueryRejected if the engine cannot explain the query, ProofFailed if the answer has changed."""
     if engine.name == "duckdb":
         from olap.why.duckdb import profiled
 
@@ -38,8 +38,8 @@ def scans_of(engine: "Engine", question: "Question", rows: int, epoch: "Epoch") 
 
 
 def tables_of(query: str, epoch: "Epoch") -> set[str] | None:
-    """The tables of the epoch that the query names, by itself or through RideTable; None for SQL that cannot
-    be taken apart."""
+    """The tables of the epoch that the query uses, directly or through RideTable; None if the SQL cannot be
+    parsed."""
     import sqlglot
     from sqlglot import exp
 
@@ -57,12 +57,12 @@ def tables_of(query: str, epoch: "Epoch") -> set[str] | None:
 
 
 def walk(node: Any, children: str) -> Iterator[Any]:
-    """A node of a plan and all below it."""
+    """A plan node and all its descendants."""
     yield node
     for child in node.get(children, ()):
         yield from walk(child, children)
 
 
 def texts(value: Any) -> Sequence[str]:
-    """A profile has one text where there is one, and a list where there are more."""
+    """A list of strings; DuckDB's profile has a plain string instead of a list of one."""
     return value if isinstance(value, list) else [value] if value else []

@@ -1,4 +1,4 @@
-"""The reasons in words, numbers and bars. What was not measured is said to be so."""
+"""Render what each engine read: sentences, numbers and bars."""
 
 from collections.abc import Iterator, Mapping
 
@@ -13,8 +13,7 @@ UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def tell(asked: Asked, touched: Mapping[str, Touched]) -> None:
-    """On stderr: the reasons, and for several engines the contrast. All that answered have answered alike, or
-    there would be nothing to tell."""
+    """Print the reasons to stderr, and bars if there are several engines."""
     lines = list(reasons(touched))
     if len(touched) > 1:
         seconds = {run.engine: run.usual_seconds for run in asked.runs if run.answer is not None}
@@ -23,32 +22,32 @@ def tell(asked: Asked, touched: Mapping[str, Touched]) -> None:
 
 
 def sentence(touched: Touched) -> str:
-    """One sentence made of measured numbers."""
-    told = _of_rows(touched) if touched.layout == "row-major" else _of_columns(touched)
-    return told or f"{touched.engine}: not measured."
+    """One sentence on what the engine read."""
+    text = _of_rows(touched) if touched.layout == "row-major" else _of_columns(touched)
+    return text or f"{touched.engine}: not measured."
 
 
 def numbers(touched: Touched) -> str:
-    """All of them, exact."""
+    """All numbers, not rounded."""
     if touched.layout == "row-major":
-        told: dict[str, object] = {
+        values: dict[str, object] = {
             "bytes": touched.bytes,
             "pages hit": touched.pages_hit,
             "pages read": touched.pages_read,
             "rows scanned": _rows(touched),
         }
     else:
-        told = {
+        values = {
             "bytes": _part(touched.bytes, touched.bytes_total),
             "files": touched.files,
             "row groups": touched.row_groups,
             "columns": touched.columns,
             "rows past filters": touched.rows_past_filters,
-            "rows decoded": None,  # no engine tells
+            "rows decoded": None,  # not reported by any engine
         }
-    told["rows returned"] = touched.rows_returned
-    unknown = [name for name, value in told.items() if value is None]
-    known = [f"{name} {_number(value)}" for name, value in told.items() if value is not None]
+    values["rows returned"] = touched.rows_returned
+    unknown = [name for name, value in values.items() if value is None]
+    known = [f"{name} {_number(value)}" for name, value in values.items() if value is not None]
     return " · ".join([*known, *([f"not measured: {', '.join(unknown)}"] if unknown else [])])
 
 
@@ -59,7 +58,7 @@ def reasons(touched: Mapping[str, Touched]) -> Iterator[Text]:
 
 
 def bars(touched: Mapping[str, Touched], seconds: Mapping[str, float], columns: int) -> Iterator[Text]:
-    """Bytes of all engines on one scale, the time beside them."""
+    """A bar chart of the bytes of all engines on one scale, with their times."""
     names = max(len("engine"), *map(len, touched))
     counted = {
         name: "not measured" if one.bytes is None else f"{one.bytes:,}" for name, one in touched.items()
@@ -79,7 +78,7 @@ def bars(touched: Mapping[str, Touched], seconds: Mapping[str, float], columns: 
 
 
 def _bar(count: int, most: int, width: int, sign: str) -> str:
-    """What is there and too short for a cell is a line."""
+    """A bar; a thin line if it is shorter than a cell."""
     cells = round(count / most * width) if most else 0
     return sign * cells or ("▏" if count else "")
 
@@ -88,15 +87,15 @@ def _of_rows(touched: Touched) -> str | None:
     hit, read = touched.pages_hit, touched.pages_read
     if hit is None or read is None or touched.bytes is None:
         return None
-    ways = []
+    methods = []
     if touched.by_index:
         indexes = "indexes" if len(touched.by_index) > 1 else "index"
-        ways.append(f"with the {indexes} {_listed(touched.by_index)}")
+        methods.append(f"with the {indexes} {_listed(touched.by_index)}")
     if touched.end_to_end:
-        ways.append(f"with a sequential scan of {_listed(touched.end_to_end)}")
-    way = f", {_listed(ways)}" if ways else ""
+        methods.append(f"with a sequential scan of {_listed(touched.end_to_end)}")
+    method = f", {_listed(methods)}" if methods else ""
     return (
-        f"postgres scanned {_count(_rows(touched), 'row')} to return {touched.rows_returned:,}{way}: "
+        f"postgres scanned {_count(_rows(touched), 'row')} to return {touched.rows_returned:,}{method}: "
         f"{hit + read:,} page access{'' if hit + read == 1 else 'es'} of {touched.page_bytes:,} bytes "
         f"({_size(touched.bytes)}), {_where(hit, read)}."
     )
@@ -105,25 +104,27 @@ def _of_rows(touched: Touched) -> str | None:
 def _where(hit: int, read: int) -> str:
     if not read:
         return "all found in shared buffers"
-    return f"{hit:,} found in shared buffers, {read:,} read into them" if hit else "all read into shared buffers"
+    if not hit:
+        return "all read into shared buffers"
+    return f"{hit:,} found in shared buffers, {read:,} read into them"
 
 
 def _of_columns(touched: Touched) -> str | None:
-    took = []
+    parts = []
     if touched.columns is not None:
-        took.append(f"{_of(touched.columns)} columns")
+        parts.append(f"{_of(touched.columns)} columns")
     if touched.row_groups is not None:
-        took.append(f"{_of(touched.row_groups)} row groups")
-    if touched.bytes is None and not took:
+        parts.append(f"{_of(touched.row_groups)} row groups")
+    if touched.bytes is None and not parts:
         return None
     if touched.bytes is None:
-        read = f"{touched.engine} read {' in '.join(took)}; its bytes were not measured"
+        read = f"{touched.engine} read {' in '.join(parts)}; its bytes were not measured"
     else:
         total = touched.bytes_total
         share = f" of the {_size(total)}" if total else ""
         percent = f" ({touched.bytes / total:.1%})" if total else ""
         read = f"{touched.engine} read {_size(touched.bytes)}{share} in its files{percent}"
-        read += f": {' in '.join(took)}" if took else ""
+        read += f": {' in '.join(parts)}" if parts else ""
     returned = f"return {touched.rows_returned:,}"
     if touched.rows_past_filters is None:
         return f"{read}, to {returned} row{'' if touched.rows_returned == 1 else 's'}."

@@ -18,7 +18,9 @@ SAID = {
         f"c.name = 'x'; name {CITIES}",
         "r.ride_id < 0; ride_id ranges from 1 to 2000",
     ],
-    "SELECT * FROM rides JOIN cities ON true WHERE fare_cents < 0": ["fare_cents < 0; fare_cents ranges from"],
+    "SELECT * FROM rides JOIN cities ON true WHERE fare_cents < 0": [
+        "fare_cents < 0; fare_cents ranges from"
+    ],
     "SELECT * FROM riders WHERE username = 'memelor'": ["username = 'memelor'; did you mean memelord?"],
     "WITH few AS (SELECT * FROM rides WHERE city_id IN (98, 99)) SELECT * FROM few WHERE ride_id > 0": [
         "city_id IN (98, 99); city_id is one of 1, 2, 3, 4"
