@@ -1,4 +1,4 @@
-"""A lake over a store, to ask questions of."""
+"""Fixtures: a lake of a seeded store, and engines on it."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ Snapshot = Callable[[Store], Settings]
 
 @pytest.fixture
 def snapshot(tmp_path: Path) -> Snapshot:
-    """Publish a store as the next epoch of the test's own lake; the settings lead to both."""
+    """A function that publishes a store as the next epoch of a private lake and returns settings for both."""
     return lambda store: _publish(store, tmp_path)
 
 
@@ -41,7 +41,7 @@ def settings(seeded_store: Store, snapshot: Snapshot) -> Settings:
 
 @pytest.fixture(scope="module")
 def settings_once(cluster: Cluster, templates: dict[str, str], tmp_path_factory) -> Iterator[Settings]:
-    """The same for a module whose tests change nothing."""
+    """Like `settings`, once per module, for tests that change nothing."""
     folder, name = tmp_path_factory.mktemp("lake"), f"test_{os.getpid()}_olap_module"
     database, template = Identifier(name), Identifier(templates["seeded"])
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
@@ -54,7 +54,7 @@ def settings_once(cluster: Cluster, templates: dict[str, str], tmp_path_factory)
 
 @pytest.fixture
 def engines_over() -> Callable[[Settings], AbstractContextManager[tuple[list[Engine], Epoch]]]:
-    """Every engine, opened over the newest epoch, and that epoch."""
+    """A context manager with the base engines, opened on the newest epoch, and that epoch."""
 
     @contextmanager
     def opened(settings: Settings) -> Iterator[tuple[list[Engine], Epoch]]:

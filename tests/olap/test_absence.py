@@ -1,4 +1,4 @@
-"""An empty answer says which condition no row meets."""
+"""An empty answer is explained by the condition that no row matches."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from olap.telling import Telling, ask_and_tell
 from ridelake.settings import Settings
 
 CITIES = "is one of Austin, New York, San Francisco, Stanford"
-SAID = {
+HINTS = {
     "SELECT AVG(Price) FROM RideTable WHERE City = 'stanford'": [f"City = 'stanford'; City {CITIES}"],
     "SELECT COUNT(*) FROM ridelake.RideTable WHERE Month = '7' AND City = 'Austin'": [
         "Month = '7'; Month has values such as"
@@ -28,8 +28,8 @@ SAID = {
     "SELECT * FROM rides WHERE ride_id BETWEEN 9000 AND 9999": ["ride_id ranges from 1 to 2000"],
 }
 SILENT = [
-    "SELECT 0 FROM rides WHERE status = 'completed' LIMIT 1",  # not empty for want of a row
-    "SELECT COUNT(*) FROM cities WHERE name = 'Austin' AND city_id = 1",  # each is met, though not both
+    "SELECT 0 FROM rides WHERE status = 'completed' LIMIT 1",  # not empty: one row of zero
+    "SELECT COUNT(*) FROM cities WHERE name = 'Austin' AND city_id = 1",  # each matches, but not both
     "SELECT * FROM rides WHERE status = 'x' OR ride_id < 0 LIMIT 0",  # more than one column
     "SELECT * FROM cities LIMIT 0",
     "SELECT * FROM cities WHERE name = 'x' UNION ALL SELECT * FROM cities",
@@ -37,33 +37,33 @@ SILENT = [
 
 
 @pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine must not leave a remark out."""
+def _no_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raise the time limit, so that hints also appear on a busy machine."""
     monkeypatch.setattr("olap.absence.SECONDS_MAX", 60.0)
 
 
 def remarks_of(capfd: pytest.CaptureFixture[str], question, settings: Settings, *engines: str) -> list[str]:
     ask_and_tell(settings, question, engines, Telling("csv"), repeat=False)
-    said = capfd.readouterr()
-    return [line for line in said.err.splitlines() if line.startswith("note: ")]
+    printed = capfd.readouterr()
+    return [line for line in printed.err.splitlines() if line.startswith("note: ")]
 
 
 @pytest.mark.parametrize("engine", BASE_ENGINES)
-@pytest.mark.parametrize("query", SAID)
-def test_a_condition_that_no_row_meets_is_named(query: str, engine: str, settings_once: Settings, capfd):
+@pytest.mark.parametrize("query", HINTS)
+def test_a_condition_that_no_row_matches_is_named(query: str, engine: str, settings_once: Settings, capfd):
     remarks = remarks_of(capfd, free(query), settings_once, engine)
-    assert len(remarks) == len(SAID[query])
-    for remark, said in zip(remarks, SAID[query], strict=True):
+    assert len(remarks) == len(HINTS[query])
+    for remark, expected in zip(remarks, HINTS[query], strict=True):
         assert remark.startswith("note: no row matches ")
-        assert said in remark
+        assert expected in remark
 
 
 @pytest.mark.parametrize("query", SILENT)
-def test_an_answer_that_is_empty_for_another_reason_has_no_remark(query: str, settings_once: Settings, capfd):
+def test_an_answer_that_is_empty_for_another_reason_has_no_hint(query: str, settings_once: Settings, capfd):
     assert remarks_of(capfd, free(query), settings_once, "duckdb") == []
 
 
-def test_a_parameter_is_a_value_of_the_condition(settings_once: Settings, capfd):
+def test_a_hint_shows_the_value_of_a_parameter(settings_once: Settings, capfd):
     query = free("SELECT * FROM riders WHERE username = $who", parse(["who=memelor"]))
     for engine in BASE_ENGINES:
         (remark,) = remarks_of(capfd, query, settings_once, engine)

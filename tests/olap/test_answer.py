@@ -1,4 +1,4 @@
-"""Equality of answers: types may differ, values may not."""
+"""Answers are equal if their values are equal, whatever their types."""
 
 import datetime as dt
 import math
@@ -31,7 +31,7 @@ def doubles(*values: float | None) -> pa.Table:
     return of(values, pa.float64())
 
 
-def moment(value: dt.datetime, unit: str = "us", zone: str | None = None) -> pa.Table:
+def timestamp(value: dt.datetime, unit: str = "us", zone: str | None = None) -> pa.Table:
     return of([value], pa.timestamp(unit, zone))
 
 
@@ -59,11 +59,17 @@ EQUAL = {
     "a view of text": (of(["x"], pa.string_view()), of(["x"], pa.string())),
     "a column without a type": (of([None, None], pa.null()), of([None, None], pa.int64())),
     "nulls of two types": (of([None], pa.string()), of([None], pa.int64())),
-    "a moment with and without its zone": (moment(NOON, "us", "UTC"), moment(NOON.replace(tzinfo=None))),
-    "a moment told in New York": (moment(NOON, "us", "America/New_York"), moment(NOON, "ms", "UTC")),
-    "nanoseconds that are microseconds": (moment(NOON, "ns", "UTC"), moment(NOON, "us", "UTC")),
-    "a date and its midnight": (of([dt.date(2024, 7, 1)], pa.date32()), moment(MIDNIGHT)),
-    "a span and an interval": (
+    "a timestamp with and without time zone": (
+        timestamp(NOON, "us", "UTC"),
+        timestamp(NOON.replace(tzinfo=None)),
+    ),
+    "a timestamp in the zone of New York": (
+        timestamp(NOON, "us", "America/New_York"),
+        timestamp(NOON, "ms", "UTC"),
+    ),
+    "nanoseconds that are microseconds": (timestamp(NOON, "ns", "UTC"), timestamp(NOON, "us", "UTC")),
+    "a date and its midnight": (of([dt.date(2024, 7, 1)], pa.date32()), timestamp(MIDNIGHT)),
+    "a duration and an interval": (
         of([dt.timedelta(days=1, hours=2)], pa.duration("us")),
         of([pa.MonthDayNano([0, 1, 7_200_000_000_000])], pa.month_day_nano_interval()),
     ),
@@ -82,15 +88,18 @@ UNEQUAL = {
     "null and NaN": (doubles(None, 1.0), doubles(math.nan, 1.0)),
     "null and empty text": (of([None, "x"], pa.string()), of(["", "x"], pa.string())),
     "a number and its text": (of([5], pa.int64()), of(["5"], pa.string())),
-    "a truth value and one": (of([True], pa.bool_()), of([1], pa.int64())),
-    "a moment and its integer": (moment(NOON, "us"), doubles(NOON.timestamp() * 1e6)),
-    "an hour of a wrong zone": (moment(NOON, "us", "UTC"), moment(NOON + dt.timedelta(hours=7), "us", "UTC")),
+    "a boolean and one": (of([True], pa.bool_()), of([1], pa.int64())),
+    "a timestamp and its integer": (timestamp(NOON, "us"), doubles(NOON.timestamp() * 1e6)),
+    "a timestamp in a wrong time zone": (
+        timestamp(NOON, "us", "UTC"),
+        timestamp(NOON + dt.timedelta(hours=7), "us", "UTC"),
+    ),
     "a nanosecond": (of([1_000], pa.timestamp("ns")), of([1_001], pa.timestamp("ns"))),
     "text of another case": (of(["Stanford"], pa.string()), of(["stanford"], pa.string())),
-    "space at the end": (of(["a"], pa.string()), of(["a "], pa.string())),
+    "a trailing space": (of(["a"], pa.string()), of(["a "], pa.string())),
     "infinity and its opposite": (doubles(math.inf), doubles(-math.inf)),
-    "a row less": (of([1, 2], pa.int64()), of([1], pa.int64())),
-    "a column more": (pa.table({"a": [1]}), pa.table({"a": [1], "b": [2]})),
+    "a missing row": (of([1, 2], pa.int64()), of([1], pa.int64())),
+    "an additional column": (pa.table({"a": [1]}), pa.table({"a": [1], "b": [2]})),
     "a longer list": (of([[1]], pa.list_(pa.int32())), of([[1, 2]], pa.list_(pa.int32()))),
     "a month and thirty days": (
         of([pa.MonthDayNano([1, 0, 0])], pa.month_day_nano_interval()),
@@ -101,7 +110,7 @@ UNEQUAL = {
 
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("case", EQUAL)
-def test_equal_values_of_other_types_are_equal_and_share_a_checksum(case, ordered):
+def test_equal_values_of_different_types_are_equal_and_share_a_checksum(case, ordered):
     left, right = EQUAL[case]
     assert difference(left, right, ordered=ordered) is None
     assert difference(right, left, ordered=ordered) is None
@@ -110,39 +119,39 @@ def test_equal_values_of_other_types_are_equal_and_share_a_checksum(case, ordere
 
 @pytest.mark.parametrize("ordered", [True, False])
 @pytest.mark.parametrize("case", UNEQUAL)
-def test_other_values_are_a_difference_both_ways(case, ordered):
+def test_different_values_are_reported_in_both_directions(case, ordered):
     left, right = UNEQUAL[case]
     for pair in ((left, right), (right, left)):
-        told = difference(*pair, ordered=ordered)
-        assert told is not None
-        assert "\n" not in told
+        message = difference(*pair, ordered=ordered)
+        assert message is not None
+        assert "\n" not in message
 
 
 def test_the_first_differing_row_and_column_are_named_with_both_values():
     left = pa.table({"city": ["a", "b", "c"], "cents": [1, 2, 3], "share": [0.1, 0.2, 0.3]})
     right = pa.table({"city": ["a", "b", "x"], "cents": [1, 9, 3], "share": [0.1, 0.5, 0.3]})
-    told = difference(left, right, names=("postgres", "duckdb"))
-    assert told == "row 2, column 2 (cents): 2 in postgres, 9 in duckdb"
+    message = difference(left, right, names=("postgres", "duckdb"))
+    assert message == "row 2, column 2 (cents): 2 in postgres, 9 in duckdb"
 
 
-def test_an_order_that_leaves_ties_is_told_as_such():
+def test_an_order_by_with_ties_is_reported():
     left, right = pa.table({"n": [1, 1], "m": [1, 2]}), pa.table({"n": [1, 1], "m": [2, 1]})
     assert "same rows are in a different order" in difference(left, right)
     assert difference(left, right, ordered=False) is None
 
 
-def test_without_an_order_each_row_counts_once():
+def test_without_order_by_each_row_pairs_once():
     left, right = pa.table({"n": [1, 1, 2]}), pa.table({"n": [1, 2, 2]})
     assert "row 2 of the first is not in the second" in difference(left, right, ordered=False)
 
 
-def test_without_an_order_doubles_near_each_other_find_their_partners():
+def test_without_order_by_nearly_equal_doubles_are_paired():
     left = pa.table({"x": [1.0, 1.0 + 1e-12, 2.0], "y": [2.0, 1.0, math.nan]})
     right = pa.table({"x": [2.0, 1.0 + 1e-12, 1.0], "y": [math.nan, 2.0, 1.0]})
     assert difference(left, right, ordered=False) is None
 
 
-# ── Whatever the values: types do not matter, a change does ─────────────────────────────────────
+# ── For generated values: types do not matter, a change does ─────────────────────────────────────
 
 _WHOLE = st.lists(st.none() | st.integers(-(2**31), 2**31 - 1), max_size=20)
 _DOUBLE = st.lists(st.none() | st.floats(allow_subnormal=False), max_size=20)
@@ -161,7 +170,7 @@ _MOMENT_TYPES = st.sampled_from(
 
 @settings(deadline=None)
 @given(st.data())
-def test_a_table_equals_itself_in_any_types(data):
+def test_a_table_equals_itself_in_other_types(data):
     left, right = [], []
     for values, types in ((_WHOLE, _WHOLE_TYPES), (_TEXT, _TEXT_TYPES), (_MOMENT, _MOMENT_TYPES)):
         drawn = (data.draw(values) + [None] * 20)[:20]
@@ -174,7 +183,7 @@ def test_a_table_equals_itself_in_any_types(data):
 
 @settings(deadline=None)
 @given(_DOUBLE, _TEXT, st.randoms())
-def test_a_shuffled_table_is_the_same_bag_and_has_the_same_checksum(doubles, texts, random):
+def test_a_shuffled_table_is_the_same_multiset_and_has_the_same_checksum(doubles, texts, random):
     rows = list(zip(doubles, texts, strict=False))
     shuffled = random.sample(rows, len(rows))
     left, right = (
@@ -187,30 +196,30 @@ def test_a_shuffled_table_is_the_same_bag_and_has_the_same_checksum(doubles, tex
 
 @settings(deadline=None)
 @given(st.lists(st.floats(-1e12, 1e12), min_size=1, max_size=20), st.data())
-def test_doubles_may_wander_in_their_last_digits(drawn, data):
-    wandered = [
+def test_doubles_may_differ_in_their_last_digits(drawn, data):
+    changed_doubles = [
         math.nextafter(value, data.draw(st.sampled_from([math.inf, -math.inf]))) if value else value
         for value in drawn
     ]
-    wandered = [w if abs(v) > 1e-300 else v for v, w in zip(drawn, wandered, strict=True)]
+    changed_doubles = [w if abs(v) > 1e-300 else v for v, w in zip(drawn, changed_doubles, strict=True)]
     for ordered in (True, False):
-        assert difference(doubles(*drawn), doubles(*wandered), ordered=ordered) is None
+        assert difference(doubles(*drawn), doubles(*changed_doubles), ordered=ordered) is None
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=20), st.data())
-def test_one_changed_number_is_found_where_it_is(numbers, data):
+def test_one_changed_number_is_reported_with_its_row(numbers, data):
     place = data.draw(st.integers(0, len(numbers) - 1))
     changed = [*numbers[:place], numbers[place] + 1, *numbers[place + 1 :]]
-    told = difference(of(numbers, pa.int64()), of(changed, pa.decimal128(38, 0)))
-    assert told is not None
+    message = difference(of(numbers, pa.int64()), of(changed, pa.decimal128(38, 0)))
+    assert message is not None
     assert (
-        f"row {place + 1}, column 1 (c0): {numbers[place]} in the first, {numbers[place] + 1} in" in told
-        or "order" in told
+        f"row {place + 1}, column 1 (c0): {numbers[place]} in the first, {numbers[place] + 1} in" in message
+        or "order" in message
     )
     assert difference(of(numbers, pa.int64()), of(changed, pa.decimal128(38, 0)), ordered=False) is not None
 
 
-def test_where_nulls_may_stand_first_or_last_that_is_told():
+def test_a_different_position_of_nulls_is_reported():
     left, right = pa.table({"n": [None, 1]}), pa.table({"n": [1, None]})
     assert "NULLS FIRST or NULLS LAST" in difference(left, right)

@@ -1,4 +1,4 @@
-"""Asking several engines: no time before the answers are equal."""
+"""Several engines run one question; times are shown only if the answers are equal."""
 
 import os
 import re
@@ -28,7 +28,7 @@ A_TIME = re.compile(r"\d\.\d+|second")
 
 @dataclass
 class Scripted:
-    """An engine that gives what it is told to, and notes when it was asked."""
+    """An engine that returns scripted answers and logs its calls."""
 
     name: str
     answers: list[pa.Table | QueryRejected]
@@ -52,7 +52,7 @@ ONE, TWO = pa.table({"n": [1]}), pa.table({"n": [2]})
 QUESTION = free("SELECT n FROM t ORDER BY n")
 
 
-def test_the_rounds_are_interleaved_and_the_first_is_told_apart():
+def test_rounds_are_interleaved_and_the_first_is_separate():
     log: list[str] = []
     asked = ask(QUESTION, [Scripted("a", [ONE], log), Scripted("b", [ONE], log)], None)
     assert log == ["a", "b"] * ROUNDS_MAX
@@ -62,7 +62,7 @@ def test_the_rounds_are_interleaved_and_the_first_is_told_apart():
         assert min(run.seconds[1:]) <= run.usual_seconds <= max(run.seconds[1:])
 
 
-def test_a_long_question_is_asked_once():
+def test_a_slow_question_runs_once():
     class Slow(Scripted):
         def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
             time.sleep(1.1)
@@ -73,7 +73,7 @@ def test_a_long_question_is_asked_once():
     assert run.usual_seconds == run.first_seconds > 1
 
 
-def test_two_answers_have_no_times():
+def test_different_answers_have_no_times():
     engines = [Scripted("a", [ONE]), Scripted("b", [TWO]), Scripted("c", [ONE])]
     with pytest.raises(ProofFailed, match=r"row 1, column 1 \(n\): 1 in a, 2 in b; c agrees with a$"):
         ask(QUESTION, engines, None)
@@ -84,14 +84,14 @@ def test_an_answer_that_changes_in_a_later_round_is_found():
         ask(QUESTION, [Scripted("a", [ONE]), Scripted("b", [ONE, ONE, TWO])], None)
 
 
-def test_who_refuses_is_named_and_the_others_are_compared():
+def test_an_engine_that_rejects_is_named_and_the_others_are_compared():
     refusing = Scripted("b", [QueryRejected("b: no such function")])
     asked = ask(QUESTION, [Scripted("a", [ONE]), refusing, Scripted("c", [ONE])], None)
     assert asked.refusals == {"b": "b: no such function"}
     assert [len(run.seconds) for run in asked.runs] == [ROUNDS_MAX, 0, ROUNDS_MAX]
 
 
-def test_a_query_that_nobody_takes_is_refused_in_the_engines_words():
+def test_a_query_that_all_engines_reject_raises_the_first_error():
     with pytest.raises(QueryRejected, match=r"^a: no$"):
         ask(
             QUESTION,
@@ -100,48 +100,48 @@ def test_a_query_that_nobody_takes_is_refused_in_the_engines_words():
         )
 
 
-def test_who_is_too_late_is_cancelled_and_named_and_the_others_are_compared():
-    told = threading.Event()
+def test_an_engine_that_times_out_is_cancelled_and_the_others_are_compared():
+    cancelled = threading.Event()
 
     class Late(Scripted):
         def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
-            assert told.wait(20)
+            assert cancelled.wait(20)
             raise QueryRejected("b: cancelled")
 
         def interrupt(self) -> None:
-            told.set()
+            cancelled.set()
 
     engines = [Scripted("a", [ONE]), Late("b", [ONE]), Scripted("c", [ONE])]
     asked = ask(QUESTION, engines, None, timeout_seconds=0.2)
-    assert told.is_set()
+    assert cancelled.is_set()
     assert [(run.timed_out, len(run.seconds)) for run in asked.runs] == [
         (False, ROUNDS_MAX),
         (True, 0),
         (False, ROUNDS_MAX),
     ]
-    told.clear()
+    cancelled.clear()
     with pytest.raises(TimedOut, match=r"^b: cancelled after 0.2 s without an answer"):
         ask(QUESTION, [Late("b", [ONE])], None, timeout_seconds=0.2)
 
 
-def test_an_engine_that_cannot_be_stopped_is_left_in_bounded_time():
-    class Deaf(Scripted):
+def test_an_engine_that_cannot_be_cancelled_is_abandoned_in_bounded_time():
+    class Uncancellable(Scripted):
         def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
             gate.wait(30)
             return ONE
 
         def interrupt(self) -> None:
-            raise OSError("gone")
+            raise OSError("connection lost")
 
     gate = threading.Event()
     started = time.monotonic()
     with pytest.raises(TimedOut):
-        ask(QUESTION, [Deaf("a", [ONE])], None, timeout_seconds=0.1)
+        ask(QUESTION, [Uncancellable("a", [ONE])], None, timeout_seconds=0.1)
     assert time.monotonic() - started < CANCEL_SECONDS + 3
     gate.set()
 
 
-def test_those_who_agree_are_trusted_and_one_against_one_nobody():
+def test_a_majority_is_trusted_and_one_against_one_is_not():
     three = [Scripted("a", [TWO]), Scripted("b", [ONE]), Scripted("c", [ONE])]
     with pytest.raises(AnswersDiffer) as caught:
         ask(QUESTION, three, None)
@@ -156,45 +156,47 @@ def a_cent_more(right, tables):
     return right(tables).with_columns(pl.col("fares_cents") + first_row)
 
 
-def test_a_planted_wrong_answer_fails_the_command_and_shows_no_time(
+def test_a_wrong_answer_fails_the_command_and_shows_no_time(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     right = find("revenue_by_city_and_month")
-    planted = replace(right, frames=partial(a_cent_more, right.frames))
-    monkeypatch.setitem(questions(), planted.name, planted)
+    wrong_question = replace(right, frames=partial(a_cent_more, right.frames))
+    monkeypatch.setitem(questions(), wrong_question.name, wrong_question)
     for more in ((), ("--json",), ("--format", "table"), ("--engine", "polars,duckdb")):
-        assert command(settings, "ask", planted.name, *more) == 1
-        said = capfd.readouterr()
-        assert said.out == ""
+        assert command(settings, "ask", wrong_question.name, *more) == 1
+        printed = capfd.readouterr()
+        assert printed.out == ""
         assert re.search(
-            r"✗ the answers differ.*row 1, column 5 \(fares_cents\): \d+ in \w+, \d+ in \w+", said.err
+            r"✗ the answers differ.*row 1, column 5 \(fares_cents\): \d+ in \w+, \d+ in \w+", printed.err
         )
-        assert not A_TIME.search(said.err.split("no times are shown:")[1])
-        rows = [line.split() for line in said.err.splitlines()[1:-1]]
+        assert not A_TIME.search(printed.err.split("no times are shown:")[1])
+        rows = [line.split() for line in printed.err.splitlines()[1:-1]]
         wrong = [engine for engine, _, equal in rows if equal == "✗"]
-        # With one against one nobody knows who is wrong.
+        # With two engines there is no majority.
         assert wrong == (["polars", "duckdb"] if "polars,duckdb" in more else ["polars"])
 
 
 @pytest.mark.slow
-def test_a_store_that_moved_on_is_named_as_the_reason(
+def test_a_store_with_newer_transactions_is_named_as_the_reason(
     settings: Settings, seeded_store: Store, capfd: pytest.CaptureFixture[str]
 ):
     Town(seeded_store).rider()
-    assert command(settings, "ask", "busiest_pickup_zones") == 0  # nothing that the question is about
+    assert command(settings, "ask", "busiest_pickup_zones") == 0  # the change does not affect this question
     capfd.readouterr()
     assert command(settings, "sql", "SELECT COUNT(*) FROM riders", "--engine", "all") == 1
-    said = capfd.readouterr()
-    assert "Postgres has changed since epoch 1 was taken: run `ridelake snapshot` and ask again" in said.err
+    printed = capfd.readouterr()
+    assert (
+        "Postgres has changed since epoch 1 was taken: run `ridelake snapshot` and ask again" in printed.err
+    )
 
 
 @pytest.mark.slow
 def test_every_question_is_answered_by_the_command(settings: Settings, capfd: pytest.CaptureFixture[str]):
     for name in questions():
         assert command(settings, "ask", name, "--engine", ",".join(BASE_ENGINES)) == 0
-        said = capfd.readouterr()
-        assert said.err.count("✓") == len(BASE_ENGINES)
-        assert said.out
+        printed = capfd.readouterr()
+        assert printed.err.count("✓") == len(BASE_ENGINES)
+        assert printed.out
 
 
 @pytest.mark.parametrize("name", ["duckdb", "postgres"])
@@ -205,7 +207,7 @@ def test_an_interrupt_cancels_the_query(name: str, settings: Settings, engines_o
     }
     with engines_over(settings) as (engines, _):
         engine = next(engine for engine in engines if engine.name == name)
-        # Said here, because a test run that is a job in the background was started to ignore Ctrl-C.
+        # A test run in the background ignores SIGINT by default.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
         started = time.monotonic()
@@ -216,7 +218,7 @@ def test_an_interrupt_cancels_the_query(name: str, settings: Settings, engines_o
             signal.signal(signal.SIGINT, before)
         assert time.monotonic() - started < 5
         assert not [thread for thread in threading.enumerate() if thread.name == f"{name} answers"]
-        assert engine.sql("SELECT 1 AS n").num_rows == 1  # still there for the next one
+        assert engine.sql("SELECT 1 AS n").num_rows == 1  # the engine still works
 
 
 def command(settings: Settings, *arguments: str) -> int:

@@ -1,4 +1,4 @@
-"""What can be asked: the list of the questions, and tables by their names with a schema."""
+"""The list of the questions, and tables with their schema names."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ from ridelake.settings import LakeAddress, Settings
 
 @pytest.fixture(scope="module")
 def shop(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """Options that lead to a lake of two tables that are not the ride store's."""
+    """Options for a lake of two tables that do not belong to the ride store."""
     folder = tmp_path_factory.mktemp("shop")
     with bare_database(cluster) as store:
         run(
@@ -45,7 +45,7 @@ JOINED = """SELECT c.name, COUNT(*) AS orders FROM shop.orders AS o
 
 
 @pytest.mark.parametrize("engine", BASE_ENGINES)
-def test_a_table_is_found_by_its_name_with_the_schema(shop: list[str], engine: str):
+def test_a_table_is_found_by_its_qualified_name(shop: list[str], engine: str):
     assert answer("sql", JOINED, "--engine", engine, *shop).splitlines()[1] == "Ada,1"
     qualified = "SELECT shop.orders.id FROM SHOP.Orders ORDER BY 1"
     assert answer("sql", qualified, "--engine", engine, *shop).splitlines()[1:] == ["1", "2"]
@@ -53,18 +53,18 @@ def test_a_table_is_found_by_its_name_with_the_schema(shop: list[str], engine: s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", [name for name in ENGINE_NAMES if name not in BASE_ENGINES])
-def test_every_other_engine_finds_it_too(shop: list[str], engine: str):
+def test_the_other_engines_find_a_table_by_its_qualified_name(shop: list[str], engine: str):
     assert answer("sql", JOINED, "--engine", engine, *shop).splitlines()[1] == "Ada,1"
 
 
-def test_ridetable_has_the_store_s_schema(settings_once: Settings):
+def test_ridetable_is_found_by_its_qualified_name(settings_once: Settings):
     where = ["--home", settings_once.home, "--lake", settings_once.lake.root, "--dsn", settings_once.dsn]
     for query in ("SELECT COUNT(*) FROM ridelake.RideTable", "SELECT COUNT(*) FROM ridelake.rides"):
         done = ridelake("sql", query, "--engine", "all", "--format", "none", *where)
         assert done.returncode == 0, done.stderr
 
 
-def test_a_lake_of_other_tables_has_no_questions(shop: list[str]):
+def test_a_lake_without_ride_tables_has_no_questions(shop: list[str]):
     done = ridelake("ask", *shop)
     assert (done.returncode, done.stdout) == (0, "")
     assert 'epoch 1 has "Big Sales"."Customers", shop.orders but not the ride store' in done.stderr
@@ -74,7 +74,7 @@ def test_a_lake_of_other_tables_has_no_questions(shop: list[str]):
 
 
 @pytest.mark.parametrize("columns", [40, 80, 100])
-def test_the_list_has_each_purpose_on_a_line_of_its_own(tmp_path: Path, columns: int):
+def test_the_list_shows_each_purpose_on_its_own_line(tmp_path: Path, columns: int):
     done = ridelake("ask", "--home", tmp_path, environment=os.environ | {"COLUMNS": str(columns)})
     lines = done.stdout.splitlines()
     assert len(lines) < 150 or columns < 80
@@ -88,7 +88,7 @@ def test_the_list_has_each_purpose_on_a_line_of_its_own(tmp_path: Path, columns:
     ]
 
 
-def test_the_list_comes_in_every_format(tmp_path: Path):
+def test_the_list_is_available_in_every_format(tmp_path: Path):
     expected = {name: question.summary for name, question in questions().items()}
 
     def out(format_: str) -> str:

@@ -1,4 +1,4 @@
-"""`ridelake sql` and `ridelake ask` from the outside: what a shell script relies on."""
+"""`ridelake sql` and `ridelake ask` as used by a shell script."""
 
 import json
 import signal
@@ -16,7 +16,7 @@ from olap.question import questions
 from oltp.store import Store
 from ridelake.settings import LakeAddress, Settings
 
-LECTURE = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
+AVERAGE_PRICE = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
 CITIES = "SELECT city_id, name FROM cities ORDER BY city_id LIMIT 2"
 
 
@@ -35,7 +35,7 @@ def ridelake(
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
-def test_the_query_comes_as_an_argument_a_file_or_a_pipe(settings: Settings, tmp_path: Path):
+def test_a_query_is_read_from_an_argument_a_file_or_a_pipe(settings: Settings, tmp_path: Path):
     file = tmp_path / "cities.sql"
     file.write_text(f"-- two cities\n{CITIES};\n")
     calls = [
@@ -53,7 +53,7 @@ def test_the_query_comes_as_an_argument_a_file_or_a_pipe(settings: Settings, tmp
         assert "epoch 1" in done.stderr
 
 
-def test_each_format_is_alone_on_stdout(settings: Settings):
+def test_only_the_answer_is_on_stdout_in_each_format(settings: Settings):
     def out(*options: str) -> str:
         done = ridelake(settings, "sql", CITIES, *options)
         assert done.returncode == 0, done.stderr
@@ -68,17 +68,17 @@ def test_each_format_is_alone_on_stdout(settings: Settings):
 
 
 @pytest.mark.slow
-def test_every_engine_gives_the_lectures_answer(settings: Settings):
-    done = ridelake(settings, "sql", LECTURE, "--engine", "all", "--format", "json")
+def test_every_engine_gives_the_same_average_price(settings: Settings):
+    done = ridelake(settings, "sql", AVERAGE_PRICE, "--engine", "all", "--format", "json")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("✓") >= len(BASE_ENGINES)
     (row,) = json.loads(done.stdout)
     for name in ("postgres", "duckdb", "polars"):
-        alone = ridelake(settings, "sql", LECTURE, "--engine", name)
+        alone = ridelake(settings, "sql", AVERAGE_PRICE, "--engine", name)
         assert float(alone.stdout.splitlines()[1]) == pytest.approx(*row.values(), rel=1e-9)
 
 
-def test_a_cut_answer_says_so_and_a_pipe_gets_all(settings: Settings):
+def test_a_limited_answer_is_reported_and_a_pipe_gets_all_rows(settings: Settings):
     done = ridelake(settings, "sql", "SELECT ride_id FROM rides", "--format", "table", "--limit", "100")
     assert len(done.stdout.splitlines()) == 3 + 100
     assert "the first 100 of 2,000 rows; --limit 0 shows all" in done.stderr
@@ -100,7 +100,7 @@ def test_a_parameter_is_bound_by_every_engine(settings: Settings):
     assert report["parameters"] == {"alpha": "0.3", "beta": "0.5"}
 
 
-def test_an_answer_goes_into_a_file_and_only_remarks_to_the_screen(settings: Settings, tmp_path: Path):
+def test_an_answer_is_written_to_a_file_and_messages_to_stderr(settings: Settings, tmp_path: Path):
     file = tmp_path / "cities.parquet"
     done = ridelake(settings, "sql", CITIES, "-o", str(file))
     assert (done.returncode, done.stdout) == (0, "")
@@ -120,7 +120,7 @@ ENDLESS = (
 
 
 @pytest.mark.parametrize("name", ["postgres", "duckdb", "polars"])
-def test_an_answer_that_takes_too_long_is_exit_code_4_and_one_line(settings: Settings, name: str):
+def test_a_timeout_is_exit_code_4_and_one_line(settings: Settings, name: str):
     started = time.monotonic()
     done = ridelake(settings, "sql", ENDLESS, "--engine", name, "--timeout", "0.5")
     assert (done.returncode, done.stdout) == (4, "")
@@ -131,7 +131,7 @@ def test_an_answer_that_takes_too_long_is_exit_code_4_and_one_line(settings: Set
     assert time.monotonic() - started < 20
 
 
-def test_the_report_has_engines_seconds_rows_and_a_checksum_that_all_share(settings: Settings):
+def test_the_report_has_engines_seconds_rows_and_a_common_checksum(settings: Settings):
     base = ",".join(BASE_ENGINES)
     done = ridelake(settings, "ask", "revenue_by_city_and_month", "--json", "--engine", base)
     report = json.loads(done.stdout)
@@ -159,7 +159,7 @@ def test_the_list_of_questions_needs_neither_store_nor_lake(tmp_path: Path):
     assert not nowhere.home.exists()
 
 
-def test_a_refusal_keeps_the_engines_words_and_its_caret(settings: Settings):
+def test_an_sql_error_shows_the_message_of_the_engine_and_a_caret(settings: Settings):
     done = ridelake(settings, "sql", "SELECT Prise FROM RideTable", "--engine", "postgres")
     assert (done.returncode, done.stdout) == (1, "")
     line, caret, *_, sentence = done.stderr.splitlines()
@@ -174,7 +174,7 @@ def test_a_refusal_keeps_the_engines_words_and_its_caret(settings: Settings):
 
 
 @pytest.mark.slow
-def test_one_engine_that_refuses_is_named_and_fails_the_call(settings: Settings):
+def test_an_engine_that_rejects_the_query_is_named_and_fails_the_command(settings: Settings):
     query = "SELECT CAST(percentile_disc(0.5) WITHIN GROUP (ORDER BY fare_cents) AS BIGINT) FROM rides"
     done = ridelake(settings, "sql", query, "--engine", "postgres,duckdb,polars")
     assert done.returncode == 1
@@ -185,10 +185,10 @@ def test_one_engine_that_refuses_is_named_and_fails_the_call(settings: Settings)
 
 
 @pytest.mark.slow
-def test_words_that_are_off_are_exit_code_2_and_one_line(settings: Settings, tmp_path: Path):
+def test_a_wrong_call_is_exit_code_2_and_one_line(settings: Settings, tmp_path: Path):
     (tmp_path / "image.png").write_bytes(b"\x89PNG\xff\xfe")
     no_epoch = Settings(home=settings.home, lake=LakeAddress.at(tmp_path / "empty"))
-    off = {
+    calls = {
         "there is no engine 'oracle': choose from": ridelake(settings, "sql", CITIES, "--engine", "oracle"),
         "cannot read nowhere.sql": ridelake(settings, "sql", "-f", "nowhere.sql"),
         "is not text in UTF-8": ridelake(settings, "sql", "-f", str(tmp_path / "image.png")),
@@ -219,7 +219,7 @@ def test_words_that_are_off_are_exit_code_2_and_one_line(settings: Settings, tmp
         "-o has an empty file name": ridelake(settings, "sql", CITIES, "-o", ""),
         "is a folder; name a file in it": ridelake(settings, "sql", CITIES, "-o", str(tmp_path)),
     }
-    for words, done in off.items():
+    for words, done in calls.items():
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
         assert words in done.stderr
         assert len(done.stderr.splitlines()) == 1
@@ -231,16 +231,16 @@ def test_a_query_may_begin_with_a_comment_and_end_with_several_semicolons(settin
         assert (done.returncode, done.stdout.count("\n")) == (0, 3), done.stderr
 
 
-def test_the_rows_are_there_before_the_first_epoch(settings: Settings, tmp_path: Path):
+def test_postgres_answers_before_the_first_epoch(settings: Settings, tmp_path: Path):
     no_epoch = Settings(home=settings.home, lake=LakeAddress.at(tmp_path / "empty"), dsn=settings.dsn)
     done = ridelake(no_epoch, "sql", CITIES, "--engine", "postgres")
     assert (done.returncode, done.stdout.count("\n")) == (0, 3)
     assert "the rows as of now" in done.stderr
 
 
-def test_a_server_that_is_not_there_is_exit_code_3(settings: Settings, tmp_path: Path):
-    away = Settings(home=settings.home, lake=settings.lake, dsn=f"host={tmp_path} dbname=none")
-    done = ridelake(away, "sql", CITIES, "--engine", "postgres")
+def test_an_unreachable_server_is_exit_code_3(settings: Settings, tmp_path: Path):
+    unreachable = Settings(home=settings.home, lake=settings.lake, dsn=f"host={tmp_path} dbname=none")
+    done = ridelake(unreachable, "sql", CITIES, "--engine", "postgres")
     assert (done.returncode, done.stdout) == (3, "")
     assert "cannot reach Postgres" in done.stderr
 
@@ -253,7 +253,9 @@ def test_ctrl_c_is_exit_code_130_and_cancels_the_query_in_the_server(settings: S
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored in background jobs by default
     )
     try:
         wait_until(lambda: running(seeded_store, "generate_series"))
@@ -266,8 +268,8 @@ def test_ctrl_c_is_exit_code_130_and_cancels_the_query_in_the_server(settings: S
     wait_until(lambda: not running(seeded_store, "generate_series"))
 
 
-def test_duckdb_is_asked_without_loading_what_it_does_not_need(settings: Settings):
-    """So that an answer is there in half a second."""
+def test_a_query_on_duckdb_imports_only_what_it_needs(settings: Settings):
+    """Keeps a query below half a second."""
     code = (
         "import sys; from ridelake.__main__ import _run; assert _run(sys.argv[1:]) == 0;"
         "print(*{name.split('.')[0] for name in sys.modules})"
@@ -304,4 +306,4 @@ def wait_until(holds) -> None:
         if holds():
             return
         time.sleep(0.1)
-    raise AssertionError("waited half a minute for nothing")
+    raise AssertionError("the condition did not hold within 30 s")

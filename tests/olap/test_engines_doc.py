@@ -1,4 +1,4 @@
-"""docs/engines.md says what is so: each cell of its table is measured here."""
+"""docs/engines.md is correct: each cell of its table is measured here."""
 
 import dataclasses
 import re
@@ -38,7 +38,7 @@ def numbers(settings: Settings, tmp_path: Path) -> Epoch:
 
 
 def epoch_of_numbers(settings: Settings, path: Path, rows: int) -> Epoch:
-    """An epoch of one table: a key in order, and three columns of noise."""
+    """An epoch of one table: a sorted key, and three columns of random values."""
     random = np.random.default_rng(1)
     noise = [random.integers(0, 2**60, rows) for _ in range(3)]
     words = [f"{value:x}" for value in noise[2]]
@@ -57,7 +57,7 @@ def epoch_of_file(settings: Settings, path: Path, rows: int) -> Epoch:
 
 
 def bytes_read() -> int:
-    """By this process and its children, as the kernel counts them; of files and sockets alike."""
+    """Bytes read by this process and its children, from files and sockets, as counted by the kernel."""
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
     return sum(one.io_counters().read_chars for one in processes)
 
@@ -69,7 +69,7 @@ def pruned(name: str, settings: Settings, numbers: Epoch) -> tuple[str, str]:
     with open_engine(name, settings, numbers) as engine:
         shares = []
         for query in (ALL_COLUMNS, ONE_COLUMN, ONE_ROW_GROUP):
-            engine.sql(query)  # the first time it reads code of its own, too
+            engine.sql(query)  # the first run also reads libraries
             before = bytes_read()
             engine.sql(query)
             shares.append((bytes_read() - before) / size)
@@ -78,8 +78,8 @@ def pruned(name: str, settings: Settings, numbers: Epoch) -> tuple[str, str]:
 
 
 def spilled(name: str, settings: Settings, folder: Path) -> str:
-    """Whether it sorts more than the memory it believes to have, by way of the disk."""
-    if name == "postgres":  # for one sort it has 4 MB (`work_mem`)
+    """Whether the engine sorts more than its memory limit by spilling to disk."""
+    if name == "postgres":  # work_mem is 4 MB per sort
         with open_engine(name, settings, None) as engine:
             backend = psutil.Process(engine.sql("SELECT pg_backend_pid() AS id")["id"][0].as_py())
             before = backend.io_counters().write_chars
@@ -98,26 +98,26 @@ def answered(name: str, settings: Settings) -> str:
         open_engine("duckdb", settings, epoch) as duckdb,
         open_engine(name, settings, epoch) as engine,
     ):
-        wrong = [question.name for question in questions().values() if not alike(duckdb, engine, question)]
+        wrong = [question.name for question in questions().values() if not accepts(duckdb, engine, question)]
     return "all" if not wrong else f"all but {', '.join(wrong)}"
 
 
-def alike(reference: Engine, engine: Engine, question: Question) -> bool:
-    """Whether it answers, and alike; a wrong answer is worse than none, and no row of the table."""
+def accepts(reference: Engine, engine: Engine, question: Question) -> bool:
+    """Whether the engine accepts the question. Fails if the answer is wrong."""
     values = question.parameters
     try:
         answer = engine.sql(question.sql, values)
     except QueryRejected:
         return False
-    told = difference(reference.sql(question.sql, values), answer, ordered=question.ordered)
-    assert told is None, (engine.name, question.name, told)
+    found = difference(reference.sql(question.sql, values), answer, ordered=question.ordered)
+    assert found is None, (engine.name, question.name, found)
     return True
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # a JVM is started three times, and shares two cores with another test
+@pytest.mark.timeout(900)  # Spark starts three JVMs
 @pytest.mark.parametrize("name", EVERY_ENGINE)
-def test_the_row_of_an_engine_is_true(name: str, settings: Settings, numbers: Epoch, tmp_path: Path):
+def test_the_row_of_an_engine_is_correct(name: str, settings: Settings, numbers: Epoch, tmp_path: Path):
     package = ENGINES[name]
     column, row_group = pruned(name, settings, numbers)
     expected = [
@@ -154,7 +154,7 @@ MAX_IGNORES_NAN = ("chdb", "polars")
 
 
 @pytest.mark.parametrize("name", [one for one in EVERY_ENGINE if one.values[0] not in ("postgres", "spark")])
-def test_engines_differ_about_nan_as_the_page_says(name: str, settings: Settings, tmp_path: Path):
+def test_engines_differ_in_nan_as_documented(name: str, settings: Settings, tmp_path: Path):
     page = (ROOT / "docs" / "engines.md").read_text()
     assert "chDB: a comparison with NaN is false" in page
     assert "chDB and Polars: `max` ignores NaN" in page
@@ -167,7 +167,7 @@ def test_engines_differ_about_nan_as_the_page_says(name: str, settings: Settings
     assert row["n"] == (1 if name in NAN_IS_LESS else 2)
 
 
-def test_a_date_that_chdb_cannot_hold_is_refused_by_its_column(settings: Settings, tmp_path: Path):
+def test_a_date_out_of_range_for_chdb_is_refused_with_its_column(settings: Settings, tmp_path: Path):
     path = tmp_path / "numbers.parquet"
     pq.write_table(pa.table({"day": pa.array([-735_160], pa.int32()).cast(pa.date32())}), path)
     with (

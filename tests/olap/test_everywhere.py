@@ -1,4 +1,4 @@
-"""Every question on every engine that is installed: over real trips, and over an epoch taken under load."""
+"""All questions on all installed engines: over real trips, and over an epoch taken under load."""
 
 import threading
 
@@ -16,7 +16,7 @@ from oltp.simulate import simulate
 from oltp.store import Store
 from ridelake.settings import LakeAddress, Settings
 
-HERE = [name for name, package in ENGINES.items() if package.version() is not None and name != "spark"]
+INSTALLED = [name for name, package in ENGINES.items() if package.version() is not None and name != "spark"]
 
 
 @pytest.mark.slow
@@ -25,7 +25,7 @@ def test_a_month_of_real_trips_has_one_answer_on_every_engine(real_data, store: 
     settings = snapshot(store)
     epoch = newest_epoch(settings.lake)
     refused = {}
-    with open_engines(HERE, settings, epoch) as engines:
+    with open_engines(INSTALLED, settings, epoch) as engines:
         for question in questions().values():
             refused |= ask(question, engines, epoch, rounds_max=1).refusals
     assert refused == {}
@@ -33,7 +33,7 @@ def test_a_month_of_real_trips_has_one_answer_on_every_engine(real_data, store: 
 
 @pytest.mark.slow
 def test_an_epoch_taken_under_load_has_one_answer_on_every_engine(seeded_store: Store, tmp_path):
-    """Postgres has moved on meanwhile, and is not asked."""
+    """Without Postgres, which has newer transactions by then."""
     settings = Settings(tmp_path, LakeAddress.at(tmp_path / "lake"), dsn=seeded_store.conninfo)
     lake = Lake.create(settings.lake)
     take_snapshot(seeded_store, lake)
@@ -49,10 +49,12 @@ def test_an_epoch_taken_under_load_has_one_answer_on_every_engine(seeded_store: 
     assert booked[0].audit.passed
     assert epochs >= 3
     epoch = newest_epoch(settings.lake)
-    told = {}
-    with open_engines([name for name in HERE if name != "postgres"], settings, epoch) as engines:
+    differences = {}
+    with open_engines([name for name in INSTALLED if name != "postgres"], settings, epoch) as engines:
         for question in questions().values():
             reference, *others = [answer_of(engine, question) for engine in engines]
             for engine, other in zip(engines[1:], others, strict=True):
-                told[question.name, engine.name] = difference(reference, other, ordered=question.ordered)
-    assert {key: words for key, words in told.items() if words} == {}
+                differences[question.name, engine.name] = difference(
+                    reference, other, ordered=question.ordered
+                )
+    assert {key: text for key, text in differences.items() if text} == {}

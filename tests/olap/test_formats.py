@@ -1,4 +1,4 @@
-"""An answer as text: what a spreadsheet, a program and a person read."""
+"""Answers in each text format."""
 
 import csv
 import datetime as dt
@@ -27,11 +27,11 @@ def text(answer: pa.Table, format_: str, width: int | None = None) -> str:
     return out.getvalue()
 
 
-def test_the_command_offers_what_there_is():
+def test_the_command_offers_all_formats():
     assert (*FORMATS, "parquet", "none") == options.FORMATS
 
 
-def test_csv_has_nulls_empty_and_reads_back():
+def test_csv_writes_null_as_an_empty_field_and_reads_back():
     assert list(csv.reader(io.StringIO(text(ANSWER, "csv")))) == [
         ["city", "rides", "price"],
         ["Stanford", "1", "20.40"],
@@ -40,19 +40,19 @@ def test_csv_has_nulls_empty_and_reads_back():
     ]
 
 
-def test_csv_quotes_only_what_needs_it():
+def test_csv_quotes_only_if_necessary():
     assert text(ANSWER.slice(0, 2), "csv") == "city,rides,price\nStanford,1,20.40\n,2,\n"
 
 
-def test_csv_tells_an_empty_text_from_null():
+def test_csv_distinguishes_empty_text_from_null():
     assert text(pa.table({"a": ["", None], "b": ["x", "y"]}), "csv") == 'a,b\n"","x"\n,"y"\n'
 
 
-def test_csv_of_no_rows_is_a_header():
+def test_csv_of_an_empty_answer_is_a_header():
     assert text(ANSWER.slice(0, 0), "csv") == "city,rides,price\n"
 
 
-def test_csv_takes_what_arrow_itself_does_not():
+def test_csv_supports_types_that_arrow_does_not():
     odd = pa.table({"l": [[1, 2]], "s": [{"a": 1}], "b": [b"\x01\xff"], "d": [dt.timedelta(hours=1)]})
     header, row = csv.reader(io.StringIO(text(odd, "csv")))
     assert header == ["l", "s", "b", "d"]
@@ -65,14 +65,14 @@ def test_csv_of_many_rows_has_one_header():
 
 
 @pytest.mark.parametrize("last", ["plain", "", "a,b", 'a"b', "a\nb", None])
-def test_csv_of_many_texts_reads_back(last):
+def test_csv_of_many_strings_reads_back(last):
     texts = [f"text {number}" for number in range(25_000)] + [last]
     rows = list(csv.reader(io.StringIO(text(pa.table({"t": texts, "n": range(25_001)}), "csv"), newline="")))
     assert rows[0] == ["t", "n"]
     assert [row[0] for row in rows[1:]] == [t or "" for t in texts]
 
 
-def test_json_keeps_numbers_numbers_and_nulls_null():
+def test_json_writes_numbers_and_nulls_as_such():
     assert json.loads(text(ANSWER, "json")) == [
         {"city": "Stanford", "rides": 1, "price": 20.4},
         {"city": None, "rides": 2, "price": None},
@@ -81,7 +81,7 @@ def test_json_keeps_numbers_numbers_and_nulls_null():
     assert json.loads(text(ANSWER.slice(0, 0), "json")) == []
 
 
-def test_json_has_a_form_for_what_json_does_not_know():
+def test_json_converts_types_that_json_does_not_have():
     moment = dt.datetime(2024, 7, 1, 12, tzinfo=dt.UTC)
     odd = pa.table({"x": [float("nan")], "t": pa.array([moment], pa.timestamp("us", "UTC")), "b": [b"\x01"]})
     assert json.loads(text(odd, "json")) == [{"x": None, "t": "2024-07-01T12:00:00+00:00", "b": "01"}]
@@ -109,30 +109,30 @@ def test_a_map_is_an_object_in_json(format_):
     }
 
 
-def test_nested_values_are_written_as_json_writes_them():
+def test_nested_values_are_written_as_json():
     row = ['{"a": 1, "b": null}', '{"x": [1.50, null], "y": {"7": "é\\""}}', '["-0043-03-15", null]']
     assert list(csv.reader(io.StringIO(text(NESTED, "csv"))))[1] == row
     assert text(NESTED, "markdown").splitlines()[2] == f"| {' | '.join(row)} |"
 
 
-def test_json_keeps_two_columns_of_one_name():
+def test_json_keeps_two_columns_of_the_same_name():
     twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["n", "n"])
     assert json.loads(text(twice, "jsonl")) == {"n": 1, "n_2": 2}
     assert text(twice, "csv") == "n,n\n1,2\n"
 
 
-def test_jsonl_is_an_object_a_line():
+def test_jsonl_writes_one_object_a_line():
     assert [json.loads(line)["rides"] for line in text(ANSWER, "jsonl").splitlines()] == [1, 2, None]
 
 
-def test_markdown_is_a_table_with_numbers_to_the_right():
+def test_markdown_right_aligns_numbers():
     assert (
         text(pa.table({"a|b": ["x|y\nz"], "n": [1]}), "markdown")
         == "| a\\|b | n |\n| --- | --: |\n| x\\|y\\nz | 1 |\n"
     )
 
 
-def test_the_table_shows_types_and_stands_in_columns():
+def test_the_table_shows_types_and_is_aligned():
     assert text(ANSWER, "table").splitlines() == [
         "city       rides          price",
         "text      bigint  decimal(12,2)",
@@ -143,14 +143,14 @@ def test_the_table_shows_types_and_stands_in_columns():
     ]
 
 
-def test_the_table_is_cut_to_the_terminal():
+def test_the_table_is_truncated_to_the_terminal():
     wide = pa.table({"n": [1], "text": ["x" * 200]})
     assert max(map(len, text(wide, "table", width=40).splitlines())) == 40
     assert "…" in text(wide, "table", width=40)
     assert "x" * 200 in text(wide, "table")
 
 
-def test_the_table_cannot_drive_the_terminal():
+def test_the_table_escapes_control_characters():
     assert "\x1b" not in text(pa.table({"a\x1b": ["\x1b[2J\n"]}), "table")
 
 
@@ -160,6 +160,6 @@ def test_wide_characters_take_two_cells():
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_moments_out_of_pythons_calendar_are_shown(format_):
+def test_timestamps_outside_the_range_of_python_are_shown(format_):
     far = pa.table({"t": pa.array([9_224_318_015_999_999, 10**18], pa.timestamp("us"))})
     assert "2262" in text(far, format_)

@@ -1,4 +1,4 @@
-"""Random SQL: an engine answers or refuses, and in time. Never a traceback, never a hang."""
+"""Random SQL: each engine answers or rejects the query in time, without a traceback or a hang."""
 
 import random
 import time
@@ -17,7 +17,7 @@ from olap.relations import relations
 from ridelake.errors import QueryRejected, TimedOut, UsageError
 
 TIMEOUT_SECONDS = 2.0
-GRACE_SECONDS = 8.0  # of a busy machine, beyond the time that an engine has to stop in
+GRACE_SECONDS = 8.0  # for a busy machine, in addition to CANCEL_SECONDS
 
 COLUMNS = ["ride_id", "rider_id", "driver_id", "fare_cents", "status", "city_id", "requested_at"] * 3
 COLUMNS += ["nothing", "*", "username"]
@@ -36,7 +36,7 @@ GARBAGE = ["'", '"', "$$", "$x", "$1", "--", "/*", "*/", ";", "(", ")", "::", "\
 
 
 class Grammar:
-    """Queries that are nearly right: some are, most fail deep inside an engine."""
+    """Generates almost valid queries; most fail in the planner or executor of an engine."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -45,7 +45,7 @@ class Grammar:
         while True:
             query = self._query(2)
             if self._random.random() < 0.3:
-                query = self._spoiled(query)
+                query = self._corrupted(query)
             yield query
 
     def _query(self, depth: int) -> str:
@@ -90,8 +90,8 @@ class Grammar:
             ]
         )
 
-    def _spoiled(self, query: str) -> str:
-        """Something is cut out of it or put into it."""
+    def _corrupted(self, query: str) -> str:
+        """The query with parts removed or garbage inserted."""
         for _ in range(self._random.randint(1, 3)):
             place = self._random.randrange(len(query) + 1)
             if self._random.random() < 0.3:
@@ -102,8 +102,8 @@ class Grammar:
 
 
 def ask_at_random(settings, names: tuple[str, ...], seed: int, seconds: float) -> dict[str, int]:
-    """The same queries of each engine, for its share of the time and until it has answered one; how many
-    it answered."""
+    """Run the same queries on each engine, for its share of the time, until it has answered at least one.
+    Returns the number of answers by engine."""
     epoch = newest_epoch(settings.lake)
     answered = dict.fromkeys(names, 0)
     for name in names:
@@ -117,7 +117,7 @@ def ask_at_random(settings, names: tuple[str, ...], seed: int, seconds: float) -
 
 
 def asked_in_time(engine, epoch, query: str) -> bool:
-    """Whether it was answered. A refusal must be tellable, and nothing else may be raised."""
+    """Whether the query was answered. A rejection must be printable; other exceptions are failures."""
     started = time.monotonic()
     try:
         timed(engine, free(query, dict.fromkeys(placeholders(query), 7)), TIMEOUT_SECONDS)
@@ -132,23 +132,23 @@ def asked_in_time(engine, epoch, query: str) -> bool:
     except (TimedOut, UsageError):
         pass
     except BaseException as error:
-        error.add_note(f"{engine.name} was asked: {query!r}")
+        error.add_note(f"query on {engine.name}: {query!r}")
         raise
     took = time.monotonic() - started
     assert took < TIMEOUT_SECONDS + CANCEL_SECONDS + GRACE_SECONDS, (engine.name, query, took)
     return False
 
 
-ENGINES_OF_THE_BASE = ("postgres", "duckdb", "polars")
+BASE_ENGINES = ("postgres", "duckdb", "polars")
 
 
 def test_random_queries_are_answered_or_refused_in_time(settings_once):
-    answered = ask_at_random(settings_once, ENGINES_OF_THE_BASE, seed=1, seconds=9)
-    assert min(answered.values()) > 0, answered  # it is not only refusals that are seen
+    answered = ask_at_random(settings_once, BASE_ENGINES, seed=1, seconds=9)
+    assert min(answered.values()) > 0, answered  # not only rejections
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_ten_minutes_of_random_queries(settings_once):
-    answered = ask_at_random(settings_once, ENGINES_OF_THE_BASE, seed=random.randrange(10**9), seconds=600)
+    answered = ask_at_random(settings_once, BASE_ENGINES, seed=random.randrange(10**9), seconds=600)
     assert min(answered.values()) > 9, answered

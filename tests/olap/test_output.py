@@ -1,4 +1,4 @@
-"""-o FILE: the answer whole or not at all, in the format that its name says."""
+"""`-o FILE` writes the answer atomically, in the format of the suffix."""
 
 import errno
 import json
@@ -28,34 +28,34 @@ ANSWER = pa.table({"n": [1, 2], "name": ["a", None]})
         ("a.md", "| n | name |\n| --: | --- |\n| 1 | a |\n| 2 | null |\n"),
     ],
 )
-def test_the_suffix_says_the_format(tmp_path: Path, name: str, text: str):
+def test_the_suffix_determines_the_format(tmp_path: Path, name: str, text: str):
     file = tmp_path / name
     deliver(ANSWER, settled_format(None, str(file)), str(file))
     assert file.read_text() == text
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
-def test_parquet_and_json_are_read_back_as_they_were(tmp_path: Path):
+def test_parquet_and_json_read_back_unchanged(tmp_path: Path):
     for name in ("a.parquet", "a.json"):
         deliver(ANSWER, settled_format(None, str(tmp_path / name)), str(tmp_path / name))
     assert pq.read_table(tmp_path / "a.parquet").equals(ANSWER)
     assert json.loads((tmp_path / "a.json").read_text()) == ANSWER.to_pylist()
 
 
-def test_two_columns_of_one_name_are_two_columns_in_parquet(tmp_path: Path):
+def test_two_columns_of_the_same_name_are_two_columns_in_parquet(tmp_path: Path):
     twins = pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["n", "n"])
     deliver(twins, "parquet", str(tmp_path / "a.parquet"))
     assert pq.read_table(tmp_path / "a.parquet").to_pylist() == [{"n": 1, "n_2": 2}]
 
 
-def test_none_writes_nothing_and_an_empty_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_format_none_writes_nothing_or_an_empty_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     deliver(ANSWER, "none", None)
     assert capfd.readouterr().out == ""
     deliver(ANSWER, "none", str(tmp_path / "a"))
     assert (tmp_path / "a").read_bytes() == b""
 
 
-def test_a_file_that_was_there_is_replaced_and_keeps_its_permissions(tmp_path: Path):
+def test_an_existing_file_is_replaced_and_keeps_its_permissions(tmp_path: Path):
     file, link = tmp_path / "a.csv", tmp_path / "link.csv"
     file.write_text("before")
     file.chmod(0o640)
@@ -66,7 +66,7 @@ def test_a_file_that_was_there_is_replaced_and_keeps_its_permissions(tmp_path: P
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
 
 
-def test_a_new_file_has_the_permissions_that_new_files_get(tmp_path: Path):
+def test_a_new_file_has_default_permissions(tmp_path: Path):
     before = os.umask(0o027)
     try:
         deliver(ANSWER, "csv", str(tmp_path / "a.csv"))
@@ -76,7 +76,7 @@ def test_a_new_file_has_the_permissions_that_new_files_get(tmp_path: Path):
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
-def test_a_write_that_fails_half_way_leaves_what_was_there(
+def test_a_failed_write_leaves_the_existing_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ):
     file = tmp_path / "a.csv"
@@ -95,7 +95,7 @@ def fail(out, error: BaseException) -> None:
     raise error
 
 
-def test_a_writer_that_is_killed_leaves_what_was_there(tmp_path: Path):
+def test_a_killed_writer_leaves_the_existing_file(tmp_path: Path):
     file = tmp_path / "a.csv"
     file.write_text("before")
     code = (
@@ -106,7 +106,7 @@ def test_a_writer_that_is_killed_leaves_what_was_there(tmp_path: Path):
     assert file.read_text() == "before"
 
 
-def test_what_is_no_file_is_written_as_it_is(tmp_path: Path):
+def test_a_pipe_is_written_directly(tmp_path: Path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE)
@@ -115,18 +115,18 @@ def test_what_is_no_file_is_written_as_it_is(tmp_path: Path):
     assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
-def test_a_place_that_is_off_is_refused_before_anything_is_asked(tmp_path: Path):
-    for file, error, says in (
+def test_a_file_that_cannot_be_written_is_refused_before_the_query(tmp_path: Path):
+    for file, error, message in (
         ("a.xls", UsageError, r"no format is known for the suffix of .*a.xls; use .csv"),
         (".", BadInput, "is a folder"),
         ("none/a.csv", BadInput, "cannot write a.csv: the folder .*none does not exist"),
     ):
-        with pytest.raises(error, match=says):
+        with pytest.raises(error, match=message):
             settled_format(None, str(tmp_path / file))
 
 
-def test_a_type_that_parquet_has_no_form_for_is_one_line_and_no_file(tmp_path: Path):
-    spans = pa.table({"gap": pa.array([pa.MonthDayNano([1, 0, 0])])})
+def test_a_type_that_parquet_cannot_store_is_one_line_and_no_file(tmp_path: Path):
+    intervals = pa.table({"gap": pa.array([pa.MonthDayNano([1, 0, 0])])})
     with pytest.raises(BadInput, match="cannot store this answer as Parquet"):
-        deliver(spans, "parquet", str(tmp_path / "a.parquet"))
+        deliver(intervals, "parquet", str(tmp_path / "a.parquet"))
     assert not [*tmp_path.iterdir()]

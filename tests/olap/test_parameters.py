@@ -1,4 +1,4 @@
-"""Values given with -p: typed as the help says, bound and never read as SQL."""
+"""Values of -p are typed as documented, bound, and never parsed as SQL."""
 
 import shlex
 from contextlib import suppress
@@ -49,26 +49,26 @@ TYPED = {
 
 
 @pytest.mark.parametrize("text", TYPED, ids=repr)
-def test_a_value_has_the_type_that_the_help_says(text: str):
+def test_a_value_has_the_documented_type(text: str):
     value = typed(text)
     assert (value, type(value)) == (TYPED[text], type(TYPED[text]))
 
 
 @hypothesis_settings(deadline=None)
 @given(st.text(max_size=40))
-def test_a_text_in_quotes_is_that_text(text: str):
+def test_a_quoted_value_is_text(text: str):
     assert typed("'" + text.replace("'", "''") + "'") == text
 
 
 @hypothesis_settings(deadline=None)
 @given(st.text(max_size=40) | st.from_regex(r"[-0-9T:.eZ+]{1,30}", fullmatch=True))
-def test_no_text_is_a_fault(text: str):
-    with suppress(UsageError):  # a day that is none
+def test_any_text_is_a_value_or_a_usage_error(text: str):
+    with suppress(UsageError):  # an invalid date
         assert typed(text) is None or isinstance(typed(text), Value)
 
 
 @pytest.mark.parametrize(
-    ("given_", "says"),
+    ("given_", "message"),
     [
         (["alpha"], "takes name=value"),
         (["=3"], "takes name=value"),
@@ -79,26 +79,26 @@ def test_no_text_is_a_fault(text: str):
         (["alpha=1e999"], "-p alpha: 1e999 is out of range for a double"),
     ],
 )
-def test_what_is_no_value_is_one_line(given_: list[str], says: str):
-    with pytest.raises(UsageError, match=says):
+def test_an_invalid_parameter_is_refused(given_: list[str], message: str):
+    with pytest.raises(UsageError, match=message):
         parse(given_)
 
 
 @pytest.mark.parametrize("question", questions().values(), ids=lambda q: q.name)
-def test_a_question_declares_what_it_asks_for(question):
+def test_a_question_declares_all_its_parameters(question):
     assert sorted(question.parameters) == sorted(placeholders(question.sql))
     assert sorted(question.meanings) == sorted(question.parameters)
 
 
-def test_a_question_takes_no_name_that_it_has_not():
+def test_a_question_refuses_an_unknown_parameter():
     with pytest.raises(UsageError, match="driver_ranking has no parameter gamma: it has alpha, beta"):
         find("driver_ranking").given({"gamma": 1})
     with pytest.raises(UsageError, match="average_price has no parameter x: it has none"):
         find("average_price").given({"x": 1})
 
 
-def test_a_value_cannot_say_anything_in_sql(settings_once, engines_over):
-    """Whatever the text, it is that text in the answer, and finds nobody whom it does not name."""
+def test_a_value_cannot_inject_sql(settings_once, engines_over):
+    """Any text is returned unchanged, and matches no other user name."""
     echo = "SELECT CAST($x AS VARCHAR) FROM cities WHERE city_id = 1"
     search = "SELECT COUNT(*) FROM riders WHERE username = $x"
     attacks = st.sampled_from(
@@ -119,13 +119,13 @@ def test_a_value_cannot_say_anything_in_sql(settings_once, engines_over):
 
 
 WHOLE, NUMBER, UUID, TEXT = "takes an integer", "takes a number", "takes a UUID", "takes text"
-REFUSED = {  # by the kind of the question's own value
+REFUSED = {  # by the type of the default
     WHOLE: ["abc", "", "1.5", "1e3", "null", "true", "2026-07-01", "9223372036854775808", "inf", "'7'"],
     NUMBER: ["abc", "", "null", "true", "inf", "nan", "2026-07-01", "2026-07-01T12:00:00Z", "0,5", "'1'"],
     UUID: ["abc", "", "7", "null", "true", "2026-07-01", "00000000-0000-0000-0000"],
     TEXT: ["7", "null", "true", "1.5", "2026-07-01"],
 }
-TAKEN = {
+ACCEPTED = {
     WHOLE: ["0", "-7", "9223372036854775807"],
     NUMBER: ["0", "-1", "0.25", "1e-3", "9223372036854775808"],
     UUID: ["00000000-0000-0000-0000-000000000001", "ABCDEF00-0000-0000-0000-000000000001"],
@@ -147,12 +147,12 @@ ALL_PARAMETERS = [
 
 
 @pytest.mark.parametrize(("question", "name", "takes"), ALL_PARAMETERS)
-def test_a_value_of_the_wrong_type_is_named_with_the_type_expected(question: str, name: str, takes: str):
+def test_a_value_of_the_wrong_type_is_refused_with_the_expected_type(question: str, name: str, takes: str):
     for text in REFUSED[takes]:
         with pytest.raises(UsageError) as refused:
             find(question).given(parse([f"{name}={text}"]))
         assert f"parameter {name} {takes}, not " in str(refused.value)
         _, example = str(refused.value).split("for example -p ")
-        find(question).given(parse(shlex.split(example)))  # what the message proposes is taken
-    for text in TAKEN[takes]:
+        find(question).given(parse(shlex.split(example)))  # the example in the message is accepted
+    for text in ACCEPTED[takes]:
         assert find(question).given(parse([f"{name}={text}"])).parameters[name] == typed(text)

@@ -1,4 +1,4 @@
-"""Questions: two files of one name, found by name."""
+"""Each question is two files of one name, found by that name."""
 
 from importlib import import_module
 from importlib.resources import files
@@ -11,7 +11,7 @@ from ridelake.errors import UsageError
 NAMES = sorted(questions())
 
 
-def test_the_lectures_question_is_the_lectures_text():
+def test_the_average_price_has_the_text_of_the_textbook_query():
     sql = find("average_price").sql.splitlines()[1]
     assert sql == "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
 
@@ -30,16 +30,16 @@ def test_each_question_has_a_purpose_and_frames(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_question_leaves_no_choice_of_order(name):
-    assert name == "average_price" or find(name).ordered  # that one has a single row
+def test_each_question_has_an_order_by(name):
+    assert name == "average_price" or find(name).ordered  # it returns a single row
 
 
-def test_no_frames_are_without_their_sql():
+def test_each_frames_file_has_its_sql():
     stems = {file.name[:-3] for file in files("olap.questions").iterdir() if file.name.endswith(".py")}
     assert stems - {"__init__"} == set(NAMES)
 
 
-def test_an_unknown_name_is_answered_with_the_nearest():
+def test_an_unknown_name_is_refused_with_similar_names():
     with pytest.raises(UsageError, match=r"did you mean average_price.*run `ridelake ask` for the list"):
         find("Average-Prise")
     with pytest.raises(UsageError, match="no question 'zzz': run `ridelake ask`"):
@@ -65,6 +65,6 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         ("SELECT a AS border BY FROM t", False),
     ],
 )
-def test_an_order_counts_at_the_top_level_only(sql, ordered):
+def test_only_a_top_level_order_by_counts(sql, ordered):
     assert is_ordered(sql) is ordered
     assert free(sql).ordered is ordered

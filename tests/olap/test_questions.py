@@ -1,4 +1,4 @@
-"""E1: every question has one answer, whoever is asked and however odd the rides are."""
+"""E1: every question has the same answer on every engine, also for unusual stores."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -26,25 +26,25 @@ def no_rides(store: Store) -> None:
 
 
 def cancelled_only(store: Store) -> None:
-    """Rides, but not one that was paid: groups vanish, averages are null."""
+    """Rides, none of them paid: groups are empty, averages null."""
     for zone in (QUAD, QUAD, SOMA):
-        ride(store, moves.cancel, zone=zone)
+        add_ride(store, moves.cancel, zone=zone)
 
 
 def ties(store: Store) -> None:
-    """Equal fares, drivers who earned the same, zones as busy as each other."""
+    """Equal fares, equal earnings of drivers, equal numbers of rides in zones."""
     for zone in (QUAD, STADIUM, SOMA, SOMA, STADIUM, QUAD):
-        ride(store, moves.start, tipped, zone=zone)
+        add_ride(store, moves.start, tipped, zone=zone)
 
 
 def one_ride(store: Store) -> None:
-    ride(store, moves.start, moves.complete)
+    add_ride(store, moves.start, moves.complete)
 
 
 def under_way(store: Store) -> None:
-    """Assigned and started rides, none of them over: no receipt, no fare."""
-    ride(store)
-    ride(store, moves.start, zone=SOMA)
+    """Only open rides (assigned or started): no receipts, no fares."""
+    add_ride(store)
+    add_ride(store, moves.start, zone=SOMA)
 
 
 def a_year(store: Store) -> None:
@@ -56,14 +56,14 @@ def tipped(connection: Connection[TupleRow], ride_id: int) -> object:
     return moves.complete(connection, ride_id, 100)
 
 
-def ride(store: Store, *steps: Move, zone: int = QUAD, fare_cents: int = 2_000) -> None:
-    """One more ride, taken as far as the moves go, by a rider and a driver of its own."""
+def add_ride(store: Store, *steps: Move, zone: int = QUAD, fare_cents: int = 2_000) -> None:
+    """Add a ride with a new rider and a new driver, and apply the steps."""
     Town(store).driver(zone)
-    drive(store, *steps, zone=zone, fare_cents=fare_cents)
+    add_ride_of_free_driver(store, *steps, zone=zone, fare_cents=fare_cents)
 
 
-def drive(store: Store, *steps: Move, zone: int = QUAD, fare_cents: int = 2_000) -> None:
-    """The same by a driver who is there."""
+def add_ride_of_free_driver(store: Store, *steps: Move, zone: int = QUAD, fare_cents: int = 2_000) -> None:
+    """Add a ride with a new rider and an available driver, and apply the steps."""
     town = Town(store)
     with store.connect() as connection:
         ride_id = booking.book(connection, town.request(town.rider(), zone, fare_cents)).ride_id
@@ -72,35 +72,37 @@ def drive(store: Store, *steps: Move, zone: int = QUAD, fare_cents: int = 2_000)
             assert move(connection, ride_id)
 
 
-PASTS = [no_rides, cancelled_only, ties, one_ride, under_way, a_year]
+STORES = [no_rides, cancelled_only, ties, one_ride, under_way, a_year]
 
 
-@pytest.mark.parametrize("past", PASTS)
-def test_every_question_has_one_answer(past: Callable[[Store], None], store: Store, snapshot, engines_over):
-    past(store)
+@pytest.mark.parametrize("fill", STORES)
+def test_every_question_has_the_same_answer_on_every_engine(
+    fill: Callable[[Store], None], store: Store, snapshot, engines_over
+):
+    fill(store)
     differences = {}
     with engines_over(snapshot(store)) as (engines, _):
         for question in questions().values():
             reference, *others = [answer_of(engine, question) for engine in engines]
             for name, other in zip(BASE_ENGINES[1:], others, strict=True):
                 differences[question.name, name] = difference(reference, other, names=(BASE_ENGINES[0], name))
-    assert {key: told for key, told in differences.items() if told} == {}
+    assert {key: text for key, text in differences.items() if text} == {}
 
 
-def test_the_weights_given_decide_who_is_best(store: Store, snapshot, engines_over):
-    """One driver drove twice and let a rider down, another drove once and let nobody down."""
-    let_down = partial(moves.cancel, reason=CancelReason.DRIVER)
+def test_the_weights_determine_the_ranking(store: Store, snapshot, engines_over):
+    """One driver completes two rides and cancels one, another completes one and cancels none."""
+    cancel_by_driver = partial(moves.cancel, reason=CancelReason.DRIVER)
     town = Town(store)
-    busy = town.driver()
-    for steps in ((moves.start, moves.complete), (moves.start, moves.complete), (let_down,)):
-        drive(store, *steps)
+    active = town.driver()
+    for steps in ((moves.start, moves.complete), (moves.start, moves.complete), (cancel_by_driver,)):
+        add_ride_of_free_driver(store, *steps)
     town.ask("UPDATE drivers SET status = 'offline' RETURNING driver_id")
-    kind = town.driver()
-    drive(store, moves.start, moves.complete)
+    reliable = town.driver()
+    add_ride_of_free_driver(store, moves.start, moves.complete)
     ranked = {
-        (Decimal("0.9"), Decimal("0.1")): [(kind, 0.95), (busy, 0.7)],
-        (0.1, 0.9): [(busy, 29 / 30), (kind, 0.55)],
-        (0, 0): [(busy, 0), (kind, 0)],
+        (Decimal("0.9"), Decimal("0.1")): [(reliable, 0.95), (active, 0.7)],
+        (0.1, 0.9): [(active, 29 / 30), (reliable, 0.55)],
+        (0, 0): [(active, 0), (reliable, 0)],
     }
     with engines_over(snapshot(store)) as (engines, _):
         for (alpha, beta), expected in ranked.items():
@@ -111,10 +113,10 @@ def test_the_weights_given_decide_who_is_best(store: Store, snapshot, engines_ov
                 assert [row["score"] for row in rows] == pytest.approx([score for _, score in expected])
 
 
-def test_a_session_ends_after_thirty_minutes_and_not_at_thirty(store: Store, snapshot, engines_over):
-    """One rider asks at 0, 30 and 61 minutes, another once: sessions of two rides, one and one."""
+def test_a_session_ends_after_more_than_30_minutes(store: Store, snapshot, engines_over):
+    """One rider rides at 0, 30 and 61 minutes, another once: sessions of two, one and one rides."""
     for _ in range(4):
-        ride(store, moves.start, moves.complete)
+        add_ride(store, moves.start, moves.complete)
     Town(store).ask(
         "UPDATE rides SET"
         " rider_id = CASE ride_id WHEN 4 THEN rider_id ELSE (SELECT MIN(rider_id) FROM rides) END,"
@@ -132,17 +134,15 @@ def test_a_session_ends_after_thirty_minutes_and_not_at_thirty(store: Store, sna
             ]
 
 
-def test_a_zone_trends_if_it_has_more_than_in_the_same_hour_of_the_weeks_before(
-    store: Store, snapshot, engines_over
-):
-    """Newest: Thursday 12:30. What counts is 12:00 to 12:30 of that day and of the four Thursdays before."""
+def test_a_zone_trends_if_it_exceeds_the_same_hour_of_earlier_weeks(store: Store, snapshot, engines_over):
+    """The newest ride is on Thursday at 12:30; 12:00 to 12:30 of it and four earlier Thursdays count."""
     when = {
         QUAD: ["2026-01-29 12:30", "2026-01-29 12:05", "2026-01-22 12:30", "2026-01-22 12:31"],
         STADIUM: ["2026-01-29 12:00", "2026-01-01 12:10", "2025-12-25 12:10", "2026-01-28 12:10"],
     }
     moments = [(zone, moment) for zone, moments in when.items() for moment in moments]
     for number, (zone, moment) in enumerate(moments, 1):
-        ride(store, moves.start, moves.complete, zone=zone)
+        add_ride(store, moves.start, moves.complete, zone=zone)
         Town(store).ask(
             "UPDATE rides SET requested_local = %s WHERE ride_id = %s RETURNING ride_id", moment, number
         )
@@ -155,9 +155,9 @@ def test_a_zone_trends_if_it_has_more_than_in_the_same_hour_of_the_weeks_before(
 
 def test_the_funnel_narrows_at_every_step(store: Store, snapshot, engines_over):
     town = Town(store)
-    ride(store, moves.start, moves.complete)
-    ride(store, moves.start)
-    ride(store, moves.cancel)
+    add_ride(store, moves.start, moves.complete)
+    add_ride(store, moves.start)
+    add_ride(store, moves.cancel)
     with store.connect() as connection:
         assert booking.book(connection, town.request(town.rider(balance_cents=0))).ride_id is None
     with engines_over(snapshot(store)) as (engines, _):
@@ -166,7 +166,7 @@ def test_the_funnel_narrows_at_every_step(store: Store, snapshot, engines_over):
             assert list(row.values()) == ["Stanford", 4, 3, 2, 1, 1]
 
 
-def test_the_rows_come_in_one_order_however_often_they_are_asked_for(settings, engines_over):
+def test_repeated_runs_return_rows_in_the_same_order(settings, engines_over):
     with engines_over(settings) as (engines, _):
         for question in questions().values():
             for engine in engines:
@@ -175,16 +175,16 @@ def test_the_rows_come_in_one_order_however_often_they_are_asked_for(settings, e
 
 
 def test_a_percentile_is_a_fare_that_was_paid(store: Store, snapshot, engines_over):
-    """Of 1 to 10 dollars the median is the fifth fare, not the middle of the fifth and the sixth."""
+    """For fares of 1 to 10 dollars the median is the fifth fare, not the mean of the fifth and sixth."""
     for dollars in range(10, 0, -1):
-        ride(store, moves.start, moves.complete, fare_cents=dollars * 100)
+        add_ride(store, moves.start, moves.complete, fare_cents=dollars * 100)
     with engines_over(snapshot(store)) as (engines, _):
         for engine in engines:
             (row,) = answer_of(engine, find("fare_percentiles")).to_pylist()
             assert (row["rides"], row["median_fare_cents"], row["p90_fare_cents"]) == (10, 500, 900)
 
 
-def test_the_lectures_question_is_answered_to_the_cent(settings, engines_over, seeded_store: Store):
+def test_the_average_price_is_exact(settings, engines_over, seeded_store: Store):
     expected = Town(seeded_store).ask(
         "SELECT round(avg(fare_cents), 6) / 100 FROM rides JOIN cities USING (city_id)"
         " WHERE name = 'Stanford' AND extract(month FROM requested_local) = 7 AND status = 'completed'"

@@ -1,4 +1,4 @@
-"""A refusal keeps the engine's words, shows where, and says what was probably meant."""
+"""An SQL error keeps the message of the engine, and adds the position and a hint."""
 
 import pyarrow as pa
 import pytest
@@ -39,15 +39,15 @@ RELATIONS = {
         ('x: column "elsewhere" does not exist', "SELECT 1", None),
     ],
 )
-def test_one_hint_where_the_engine_has_none(words: str, query: str, meant: str | None):
+def test_one_hint_if_the_engine_gives_none(words: str, query: str, meant: str | None):
     assert hint(words, query, lambda: RELATIONS) == meant
 
 
-def test_the_engines_drawing_is_kept_and_one_is_made_of_a_place_that_is_only_named():
+def test_the_caret_of_the_engine_is_kept_or_made_from_the_position():
     postgres = 'postgres: syntax error at or near "FORM"\nLINE 1: SELECT 1 FORM x\n                 ^'
     assert sentence(postgres) == 'postgres: syntax error at or near "FORM"'
     assert drawing(postgres, "SELECT 1 FORM x") == "LINE 1: SELECT 1 FORM x\n                 ^"
     polars = "polars: sql parser error: Expected: x, found: FORM at Line: 2, Column: 3"
     assert drawing(polars, "SELECT\n  FORM") == "LINE 2:   FORM\n          ^"
-    assert drawing(polars, "SELECT") == ""  # a place that is not in the query
+    assert drawing(polars, "SELECT") == ""  # the position is outside the query
     assert drawing("polars: no", "SELECT") == ""

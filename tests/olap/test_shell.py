@@ -1,4 +1,4 @@
-"""The shell of `ridelake sql`, at a terminal of its own."""
+"""The shell of `ridelake sql`, in a pseudo-terminal."""
 
 import fcntl
 import os
@@ -30,15 +30,15 @@ WAIT_SECONDS = 60
 
 
 class Terminal:
-    """Types into a command and reads what it shows."""
+    """A pseudo-terminal: types into a command and reads its output."""
 
     def __init__(self, *arguments: str) -> None:
         self.pid, self._end = pty.fork()
         if self.pid == 0:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in background jobs by default
             os.environ["TERM"] = "xterm"
             command = [sys.executable, "-m", "ridelake", "sql", *arguments]
-            os.execve(sys.executable, command, dict(os.environ))  # without what readline adds in C
+            os.execve(sys.executable, command, dict(os.environ))  # without variables set by readline
         fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
         self._seen = ""
 
@@ -46,7 +46,7 @@ class Terminal:
         os.write(self._end, text.encode())
 
     def read(self, until: str, seconds: float = WAIT_SECONDS) -> str:
-        """What is shown from the last reading on, up to these words."""
+        """The output since the last read, up to a match of `until`."""
         deadline = time.monotonic() + seconds
         while not (found := re.search(until, self._seen)):
             assert time.monotonic() < deadline, f"no {until!r} in {self._seen!r}"
@@ -55,20 +55,20 @@ class Terminal:
                     data = os.read(self._end, 65536)
                 except OSError as error:
                     raise AssertionError(f"it ended without {until!r}: {self._seen!r}") from error
-                if b"\x1b[6n" in data:  # "where is the cursor?"
+                if b"\x1b[6n" in data:  # a query for the cursor position
                     os.write(self._end, b"\x1b[1;1R")
                 self._seen += ESCAPES.sub("", data.decode(errors="replace"))
         shown, self._seen = self._seen[: found.end()], self._seen[found.end() :]
         return shown
 
-    def forget(self) -> None:
-        """What is shown until now, and in half a second."""
+    def discard(self) -> None:
+        """Discard the output until now and of the next half second."""
         with suppress(AssertionError):
-            self.read("words that nobody writes", 0.5)
+            self.read("text that never appears", 0.5)
         self._seen = ""
 
-    def insist(self, key: str, until: str) -> str:
-        """Press the key again and again: between the line and its query nobody listens to Ctrl-C."""
+    def press_until(self, key: str, until: str) -> str:
+        """Press the key repeatedly: Ctrl-C has no effect between the line and the start of its query."""
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
             self.type(key)
@@ -77,28 +77,28 @@ class Terminal:
             assert time.monotonic() < deadline, f"no {until!r} in {self._seen!r}"
 
     def do(self, line: str, until: str) -> str:
-        """Type the line; what it leads to."""
+        """Type the line and return the output up to `until`."""
         self.type(line)
         return self.read(until)
 
     def close(self) -> None:
-        """However far it has come."""
+        """Kill the command."""
         with suppress(ProcessLookupError, ChildProcessError):
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
         os.close(self._end)
 
-    def left(self) -> int:
-        """The exit code, once it has ended."""
+    def exit_code(self) -> int:
+        """Wait for the end of the command and return its exit code."""
         deadline = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < deadline:
             if select.select([self._end], [], [], 0.1)[0]:
                 try:
                     os.read(self._end, 65536)
-                except OSError:  # its end of the line is closed
+                except OSError:  # the command has closed its end
                     break
         else:
-            raise AssertionError(f"it goes on: {self._seen!r}")
+            raise AssertionError(f"the command did not end: {self._seen!r}")
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
@@ -124,7 +124,7 @@ def terminal(where: list[str]) -> Iterator[Terminal]:
         terminal.close()
 
 
-def test_a_statement_of_several_lines_is_answered_at_its_semicolon(terminal: Terminal):
+def test_a_statement_of_several_lines_runs_at_its_semicolon(terminal: Terminal):
     terminal.do("SELECT city_id,\r", r"\.\.\.")
     shown = terminal.do("name FROM cities ORDER BY city_id LIMIT 2;\r", r"2 rows in .*\)")
     assert "1  Stanford" in shown
@@ -149,36 +149,36 @@ def test_the_engine_is_switched_and_several_are_compared(terminal: Terminal):
     terminal.do("SELECT 1 AS still;\r", "still")
 
 
-def test_the_time_is_told_until_it_is_not_wanted(terminal: Terminal):
+def test_timing_can_be_switched_off(terminal: Terminal):
     terminal.do("\\timing\r", "timing is off")
     terminal.do("SELECT 1 AS x;\r", r"1 row \(duckdb")
 
 
-def test_an_error_is_told_and_the_shell_goes_on(terminal: Terminal):
+def test_the_shell_continues_after_an_error(terminal: Terminal):
     shown = terminal.do("SELECT prise FROM RideTable;\r", r"duckdb: Binder Error.*")
     assert "Traceback" not in shown
     terminal.do("SELECT 41 + 1 AS x;\r", "42")
 
 
-def test_ctrl_c_cancels_the_line_or_the_query_and_ctrl_d_leaves(terminal: Terminal):
+def test_ctrl_c_cancels_the_line_or_the_query_and_ctrl_d_quits(terminal: Terminal):
     terminal.do("SELECT 1 +", r"1 \+")
     terminal.type("\x03")
     terminal.read("duckdb>")
     terminal.do("SELECT 5 AS five;\r", r"1 row in")
-    for _ in range(10):  # a line that was just sent off can still be cancelled as a line
+    for _ in range(10):  # Ctrl-C can arrive before the query has started
         terminal.do(ENDLESS + "\r", "= 3;")
-        terminal.forget()
-        if "cancelled" in terminal.insist("\x03", until="cancelled|duckdb>"):
+        terminal.discard()
+        if "cancelled" in terminal.press_until("\x03", until="cancelled|duckdb>"):
             break
     else:
         pytest.fail("no query was cancelled")
     terminal.do("SELECT 6 AS six;\r", r"1 row in")
     terminal.read("duckdb>")
     terminal.type("\x04")
-    assert terminal.left() == 0
+    assert terminal.exit_code() == 0
 
 
-def test_tab_completes_what_has_a_name(terminal: Terminal):
+def test_tab_completes_names(terminal: Terminal):
     terminal.do("SELECT COUNT(distance_m\t", "etres")
     terminal.do(") AS n FROM rides;\r", r"2000\s+1 row in")
     terminal.read("duckdb>")
@@ -186,23 +186,23 @@ def test_tab_completes_what_has_a_name(terminal: Terminal):
     terminal.do("\r", r"time_zone +text")
 
 
-def test_a_query_that_takes_too_long_ends_and_the_shell_goes_on(where: list[str]):
+def test_the_shell_continues_after_a_timeout(where: list[str]):
     with closing(Terminal(*where, "--timeout", "0.5")) as terminal:
         terminal.read("duckdb>")
         terminal.do(ENDLESS + "\r", "cancelled after 0.5 s without an answer")
         terminal.do("SELECT 6 AS six;\r", "1 row in")
         terminal.read("duckdb>")
         terminal.type("\\q\r")
-        assert terminal.left() == 0
+        assert terminal.exit_code() == 0
 
 
-def test_the_history_is_kept_for_its_owner_alone(
+def test_the_history_is_readable_by_its_owner_only(
     terminal: Terminal, where: list[str], settings_once: Settings
 ):
     terminal.do("SELECT 77 AS first;\r", "1 row in")
     terminal.read("duckdb>")
     terminal.type("\x04")
-    assert terminal.left() == 0
+    assert terminal.exit_code() == 0
     history = settings_once.home / "sql_history"
     assert "SELECT 77 AS first;" in history.read_text()
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
@@ -212,17 +212,17 @@ def test_the_history_is_kept_for_its_owner_alone(
         again.do("\r", r"77\s+1 row in")
         again.read("duckdb>")
         again.type("\x04")
-        assert again.left() == 0
+        assert again.exit_code() == 0
 
 
 WIDE = "SELECT * FROM rides ORDER BY ride_id LIMIT 2;\r"
-MOMENT = r"2025-\d\d-\d\d \d\d:\d\d:\d\d\.\d+\+00:00"
+TIMESTAMP = r"2025-\d\d-\d\d \d\d:\d\d:\d\d\.\d+\+00:00"
 
 
-def test_wide_rows_are_expanded_and_no_time_is_cut(terminal: Terminal):
+def test_wide_rows_are_expanded_and_times_are_not_truncated(terminal: Terminal):
     shown = terminal.do(WIDE, "2 rows in")
     assert len(re.findall(r"─\[ row [12] \]─", shown)) == 2
-    assert re.search(rf"^requested_at +{MOMENT}$", shown, flags=re.MULTILINE)
+    assert re.search(rf"^requested_at +{TIMESTAMP}$", shown, flags=re.MULTILINE)
     assert "…" not in shown
     assert max(map(len, shown.splitlines())) <= 160
     terminal.do("\\x off\r", "expanded display is off")
@@ -232,7 +232,7 @@ def test_wide_rows_are_expanded_and_no_time_is_cut(terminal: Terminal):
     terminal.do("\\x perhaps\r", r"\\x takes auto, on or off, not perhaps")
 
 
-def test_an_answer_goes_into_a_file_and_statements_come_from_one(terminal: Terminal, tmp_path: Path):
+def test_an_answer_is_written_to_a_file_and_statements_are_read_from_one(terminal: Terminal, tmp_path: Path):
     answer, queries = tmp_path / "answer.csv", tmp_path / "queries.sql"
     terminal.do(f"\\o {answer}\r", "the next answer is written to")
     terminal.do("SELECT 6 AS six;\r", "written: ")
@@ -247,16 +247,17 @@ def test_an_answer_goes_into_a_file_and_statements_come_from_one(terminal: Termi
     queries.write_text(f"\\i {queries}")
     terminal.do(f"\\i {queries}\r", "runs itself")
     terminal.do("\\o /nowhere/x.csv\r", "the folder /nowhere does not exist")
-    terminal.do(r"\o x.xls" + "\r", r"the suffix of .*; use .*\.txt\n")  # and no option that the shell lacks
+    # The message does not name --format, which the shell does not have.
+    terminal.do(r"\o x.xls" + "\r", r"the suffix of .*; use .*\.txt\n")
 
 
 @pytest.mark.parametrize("word", ["exit", "quit", "exit;", r"\q"])
-def test_a_word_without_a_semicolon_leaves(terminal: Terminal, word: str):
+def test_quit_needs_no_semicolon(terminal: Terminal, word: str):
     terminal.type(f"{word}\r")
-    assert terminal.left() == 0
+    assert terminal.exit_code() == 0
 
 
-def test_help_needs_no_semicolon_and_advice_names_what_the_shell_has(terminal: Terminal):
+def test_help_needs_no_semicolon_and_messages_name_shell_commands(terminal: Terminal):
     listed = terminal.do("help\r", "Ctrl-D do the same")
     assert all(command in listed for command in COMMANDS)
     terminal.do("SELECT $n AS n;\r", r"give one with \\set n=VALUE")
@@ -271,7 +272,7 @@ def test_help_needs_no_semicolon_and_advice_names_what_the_shell_has(terminal: T
     terminal.do("SELECT 1 AS a; SELECT 2 AS b;\r", r"1 row in[\s\S]*b[\s\S]*1 row in")
 
 
-def test_a_pager_shows_what_is_longer_than_the_screen(where: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_a_pager_shows_answers_longer_than_the_screen(where: list[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PAGER", "sed s/^/paged:/")
     with closing(Terminal(*where)) as terminal:
         terminal.read("duckdb>")
@@ -292,7 +293,7 @@ def test_statements_end_at_their_semicolons():
     ]
 
 
-def test_a_terminal_shows_a_hundred_rows_and_says_so(terminal: Terminal):
+def test_a_terminal_shows_100_rows_and_a_note(terminal: Terminal):
     terminal.do("\\pager\r", "the pager is off")
     shown = terminal.do("SELECT ride_id AS r FROM rides ORDER BY ride_id;\r", "shows all")
     assert r"note: the first 100 of 2,000 rows; \limit 0" in shown

@@ -1,4 +1,4 @@
-"""What a shell offers after Tab: names that are there."""
+"""Shell completion offers existing names."""
 
 import os
 import subprocess
@@ -15,30 +15,30 @@ from ridelake.__main__ import ridelake
 from ridelake.settings import LakeAddress
 
 
-def offered(settings, *words: str) -> list[str]:
+def completions(settings, *words: str) -> list[str]:
     *before, begun = words
     where = ["--home", str(settings.home), "--lake", settings.lake.root]
     shell = ShellComplete(ridelake, {}, "ridelake", "_RIDELAKE_COMPLETE")
     return [item.value for item in shell.get_completions([*where, *before], begun)]
 
 
-def test_names_of_all_kinds_are_offered(settings):
-    assert offered(settings, "ask", "average_") == [n for n in questions() if n.startswith("average_")]
-    assert offered(settings, "ask", "--engine", "") == [*ENGINE_NAMES, "all"]
-    assert set(offered(settings, "sql", "--engine", "duckdb,po")) == {"duckdb,postgres", "duckdb,polars"}
-    assert offered(settings, "sql", "--format", "j") == [name for name in FORMATS if name.startswith("j")]
-    assert offered(settings, "sql", "SELECT * FROM ri") == [
+def test_names_of_all_kinds_are_completed(settings):
+    assert completions(settings, "ask", "average_") == [n for n in questions() if n.startswith("average_")]
+    assert completions(settings, "ask", "--engine", "") == [*ENGINE_NAMES, "all"]
+    assert set(completions(settings, "sql", "--engine", "duckdb,po")) == {"duckdb,postgres", "duckdb,polars"}
+    assert completions(settings, "sql", "--format", "j") == [name for name in FORMATS if name.startswith("j")]
+    assert completions(settings, "sql", "SELECT * FROM ri") == [
         "SELECT * FROM riders", "SELECT * FROM rides", "SELECT * FROM RideTable",
     ]  # fmt: skip
 
 
-def test_before_the_first_epoch_there_is_nothing_to_offer_and_no_error(settings, tmp_path):
+def test_completion_before_the_first_epoch_is_no_error(settings, tmp_path):
     nowhere = replace(settings, lake=LakeAddress.at(tmp_path / "none"))
-    assert offered(nowhere, "sql", "SELECT * FROM ride") == ["SELECT * FROM RideTable"]
+    assert completions(nowhere, "sql", "SELECT * FROM ride") == ["SELECT * FROM RideTable"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_line_of_the_help_gives_a_script(shell: str):
+def test_the_command_in_the_help_prints_a_completion_script(shell: str):
     done = subprocess.run(
         [
             sys.executable,

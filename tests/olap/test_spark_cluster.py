@@ -1,4 +1,4 @@
-"""The same files, read by a cluster: a master and two workers, of which one dies in the middle of a query."""
+"""Spark on a cluster: a master and two workers, one of which is killed during a query."""
 
 import dataclasses
 import threading
@@ -22,13 +22,13 @@ LONG = (
 
 
 def differences(duckdb: Engine, spark: Engine) -> dict[str, str]:
-    told = {
+    found = {
         question.name: difference(
             answer_of(duckdb, question), answer_of(spark, question), ordered=question.ordered
         )
         for question in questions().values()
     }
-    return {name: difference for name, difference in told.items() if difference}
+    return {name: text for name, text in found.items() if text}
 
 
 @pytest.mark.slow
@@ -39,22 +39,22 @@ def test_a_connect_server_answers_every_question(settings: Settings, tmp_path: P
     from spark_cluster import spark_connect
 
     with spark_connect(tmp_path) as address:
-        far = dataclasses.replace(settings, spark_master=address)
-        with open_engines(["duckdb", "spark"], far, newest_epoch(settings.lake)) as (duckdb, spark):
+        remote = dataclasses.replace(settings, spark_master=address)
+        with open_engines(["duckdb", "spark"], remote, newest_epoch(settings.lake)) as (duckdb, spark):
             assert differences(duckdb, spark) == {}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @NOT_INSTALLED
-def test_a_cluster_answers_every_question_and_outlives_a_worker(settings: Settings, tmp_path: Path):
+def test_a_cluster_answers_every_question_and_survives_a_killed_worker(settings: Settings, tmp_path: Path):
     from spark_cluster import end, spark_cluster
 
     epoch = newest_epoch(settings.lake)
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     with spark_cluster(tmp_path) as cluster:
-        far = dataclasses.replace(settings, spark_master=cluster.master)
-        with open_engines(["duckdb", "spark"], far, epoch) as (duckdb, spark):
+        remote = dataclasses.replace(settings, spark_master=cluster.master)
+        with open_engines(["duckdb", "spark"], remote, epoch) as (duckdb, spark):
             assert differences(duckdb, spark) == {}
 
             log = tmp_path / "cluster.log"
@@ -62,13 +62,13 @@ def test_a_cluster_answers_every_question_and_outlives_a_worker(settings: Settin
             asking = threading.Thread(target=lambda: answers.append(spark.sql(LONG)))
             asking.start()
             asking.join(3)
-            victim = cluster.busiest_worker()
-            assert asking.is_alive(), "the query was over before a worker could die in it"
-            end(victim)
+            worker = cluster.busiest_worker()
+            assert asking.is_alive(), "the query ended before the worker was killed"
+            end(worker)
             asking.join(300)
-            assert answers, f"no answer after a worker died: {log.read_text(errors='replace')[-3000:]}"
+            assert answers, f"no answer after a worker was killed: {log.read_text(errors='replace')[-3000:]}"
             assert difference(duckdb.sql(LONG), answers[0]) is None
-            told = log.read_text(errors="replace")
-            assert "Received unregister request" in told or "Removing" in told or "lost" in told.lower()
+            text = log.read_text(errors="replace")
+            assert "Received unregister request" in text or "Removing" in text or "lost" in text.lower()
     left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
     assert [child for child in left if "java" in child.name()] == []

@@ -1,4 +1,4 @@
-"""`--why`: the numbers are those of an independent count, and nothing is said that was not measured."""
+"""`--why` reports numbers that match an independent count, and nothing that was not measured."""
 
 import json
 import os
@@ -31,10 +31,10 @@ from ridelake.settings import LakeAddress, Settings
 
 FILES, GROUPS, ROWS = 2, 4, 40_000  # row groups a file, rows a row group
 COLUMNS = ("a", "b", "c", "d", "e")
-CHUNK_BYTES = ROWS * 8  # random numbers, neither encoded nor compressed
+CHUNK_BYTES = ROWS * 8  # random integers, not encoded and not compressed
 AROUND_A_FILE = 300_000  # Polars reads 256 kB at the end of a file for its footer, others less
 
-# A JVM takes its time.
+# Starts a JVM.
 SLOW = {"spark"}
 READ_FILES = [
     pytest.param(name, marks=pytest.mark.slow if name in SLOW else [])
@@ -45,8 +45,10 @@ READ_FILES = [
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory) -> tuple[Settings, Epoch]:
-    """A table of known bytes: row group N holds city N alone, and five columns of eight bytes a row."""
-    folder = tmp_path_factory.mktemp("wide") / "la[k]e *? 'q"  # a name that patterns and quotes trip over
+    """A table of known size: row group N contains only city N, and five columns of eight bytes a row."""
+    folder = (
+        tmp_path_factory.mktemp("wide") / "la[k]e *? 'q"
+    )  # characters that are special in patterns and quotes
     folder.mkdir()
     random = np.random.default_rng(7)
     files = []
@@ -69,7 +71,7 @@ def wide(tmp_path_factory) -> tuple[Settings, Epoch]:
     return Settings(home=folder, lake=LakeAddress.at(folder)), epoch
 
 
-def reason(wide: tuple[Settings, Epoch], engine: str, sql: str) -> Touched:
+def stats(wide: tuple[Settings, Epoch], engine: str, sql: str) -> Touched:
     settings, epoch = wide
     with open_engine(engine, settings, epoch) as opened:
         asked = ask(free(sql), [opened], epoch, rounds_max=1)
@@ -77,8 +79,8 @@ def reason(wide: tuple[Settings, Epoch], engine: str, sql: str) -> Touched:
 
 
 @pytest.mark.parametrize("engine", READ_FILES)
-def test_one_column_costs_its_chunks(wide, engine: str):
-    touched = reason(wide, engine, "SELECT sum(a) AS s FROM wide")
+def test_one_column_reads_its_chunks_only(wide, engine: str):
+    touched = stats(wide, engine, "SELECT sum(a) AS s FROM wide")
     chunks = FILES * GROUPS * CHUNK_BYTES
     assert touched.bytes is not None
     assert chunks <= touched.bytes <= chunks + FILES * AROUND_A_FILE
@@ -88,27 +90,27 @@ def test_one_column_costs_its_chunks(wide, engine: str):
 
 
 @pytest.mark.parametrize("engine", READ_FILES)
-def test_a_city_costs_its_row_group(wide, engine: str):
-    touched = reason(wide, engine, "SELECT sum(a) AS s FROM wide WHERE city = 5")
+def test_one_city_reads_its_row_group_only(wide, engine: str):
+    touched = stats(wide, engine, "SELECT sum(a) AS s FROM wide WHERE city = 5")
     assert touched.bytes is not None
     assert CHUNK_BYTES <= touched.bytes <= CHUNK_BYTES + ROWS * 4 + FILES * AROUND_A_FILE
     assert touched.row_groups in (Part(1, 8), None)
     assert touched.columns in (Part(2, 6), None)
 
 
-def test_duckdb_and_polars_tell_of_row_groups_and_columns(wide):
-    """So that the None of the two tests above is not everybody's."""
+def test_duckdb_and_polars_report_row_groups_and_columns(wide):
+    """Ensures that not all engines pass the two tests above with None."""
     for engine in ("duckdb", "polars"):
-        touched = reason(wide, engine, "SELECT sum(a) AS s, max(b) AS m FROM wide WHERE city IN (1, 6)")
+        touched = stats(wide, engine, "SELECT sum(a) AS s, max(b) AS m FROM wide WHERE city IN (1, 6)")
         assert (touched.row_groups, touched.columns) == (Part(2, 8), Part(3, 6)), engine
         assert touched.files == Part(2, 2)
-    assert reason(wide, "duckdb", "SELECT a FROM wide WHERE city = 5").rows_past_filters == ROWS
+    assert stats(wide, "duckdb", "SELECT a FROM wide WHERE city = 5").rows_past_filters == ROWS
 
 
-def test_all_columns_cost_everything(wide):
-    """A point query: what is pruned is row groups, not columns."""
+def test_all_columns_read_everything(wide):
+    """No filter, and all columns: nothing can be skipped."""
     for engine in ("duckdb", "polars"):
-        touched = reason(wide, engine, "SELECT * FROM wide ORDER BY a, b, c LIMIT 1")
+        touched = stats(wide, engine, "SELECT * FROM wide ORDER BY a, b, c LIMIT 1")
         assert touched.bytes is not None
         assert touched.bytes >= FILES * GROUPS * CHUNK_BYTES
 
@@ -116,11 +118,11 @@ def test_all_columns_cost_everything(wide):
 def test_duckdb_explains_a_query_whose_plan_begins_with_a_cte(wide):
     twice = "SELECT city FROM few UNION SELECT city FROM few"
     query = f"WITH few AS MATERIALIZED (SELECT city FROM wide WHERE city < 2) {twice}"
-    assert reason(wide, "duckdb", query).rows_returned == 2
+    assert stats(wide, "duckdb", query).rows_returned == 2
 
 
-def test_an_engine_whose_reading_is_not_counted_has_no_bytes(wide):
-    """It may map files into memory, as chDB does unless told not to, and then the count says nothing."""
+def test_an_engine_whose_reads_are_not_counted_has_no_bytes(wide):
+    """It may map files into memory, as chDB does by default; the count is then wrong."""
     settings, epoch = wide
     with open_engine("duckdb", settings, epoch) as engine:
         masked = SimpleNamespace(
@@ -132,15 +134,15 @@ def test_an_engine_whose_reading_is_not_counted_has_no_bytes(wide):
     assert sentence(touched) == "another: not measured."
 
 
-def test_duckdbs_own_count_of_bytes_is_the_kernels(wide):
+def test_duckdbs_count_of_bytes_matches_the_kernel(wide):
     settings, epoch = wide
     question = free("SELECT sum(a) AS s, sum(b) AS t FROM wide WHERE city > 2")
     with open_engine("duckdb", settings, epoch) as engine:
-        own = scans_of(engine, question, 1, epoch).bytes
-    kernels = reason(wide, "duckdb", question.sql).bytes
-    assert own is not None
-    assert kernels is not None
-    assert own == pytest.approx(kernels, abs=FILES * 16_384)  # footers, read again when the query is bound
+        reported = scans_of(engine, question, 1, epoch).bytes
+    counted = stats(wide, "duckdb", question.sql).bytes
+    assert reported is not None
+    assert counted is not None
+    assert reported == pytest.approx(counted, abs=FILES * 16_384)  # footers are read again by the binder
 
 
 @pytest.fixture
@@ -150,7 +152,7 @@ def postgres(seeded_store: Store, tmp_path: Path) -> Iterator[SimpleNamespace]:
         yield SimpleNamespace(engine=engine, connection=connection)
 
 
-def row_reason(postgres: SimpleNamespace, sql: str) -> Touched:
+def postgres_stats(postgres: SimpleNamespace, sql: str) -> Touched:
     asked = ask(free(sql), [postgres.engine], None, rounds_max=1)
     return why(asked, [postgres.engine], None)["postgres"]
 
@@ -159,7 +161,7 @@ def test_a_sequential_scan_visits_every_page_of_the_table(postgres):
     pages, rows = postgres.connection.execute(
         "SELECT pg_relation_size('rides') / 8192, (SELECT count(*) FROM rides)"
     ).fetchone()
-    touched = row_reason(postgres, "SELECT sum(fare_cents) FROM rides WHERE fare_cents > 999999999")
+    touched = postgres_stats(postgres, "SELECT sum(fare_cents) FROM rides WHERE fare_cents > 999999999")
     assert (touched.pages_hit or 0) + (touched.pages_read or 0) == pages
     assert touched.bytes == pages * 8192
     assert (touched.rows_scanned, touched.rows_exact, touched.rows_returned) == (rows, True, 1)
@@ -167,17 +169,17 @@ def test_a_sequential_scan_visits_every_page_of_the_table(postgres):
     assert "scanned 2,000 rows to return 1, with a sequential scan of rides" in sentence(touched)
 
 
-def test_a_look_up_goes_down_the_index_to_one_page(postgres):
+def test_a_look_up_descends_the_index_to_one_page(postgres):
     postgres.connection.execute("CREATE EXTENSION pageinspect SCHEMA public")
     (levels,) = postgres.connection.execute("SELECT fastlevel + 1 FROM bt_metap('rides_pkey')").fetchone()
-    touched = row_reason(postgres, "SELECT * FROM rides WHERE ride_id = 1234")
+    touched = postgres_stats(postgres, "SELECT * FROM rides WHERE ride_id = 1234")
     assert (touched.pages_hit or 0) + (touched.pages_read or 0) == levels + 1
     assert (touched.rows_scanned, touched.rows_returned) == (1, 1)
     assert (touched.by_index, touched.end_to_end) == (("rides_pkey",), ())
     assert "scanned 1 row to return 1, with the index rides_pkey" in sentence(touched)
 
 
-def test_pages_that_were_not_in_memory_are_told_apart(postgres):
+def test_pages_read_into_shared_buffers_are_counted_separately(postgres):
     postgres.connection.execute("CREATE EXTENSION pg_buffercache SCHEMA public")
     postgres.connection.execute("CHECKPOINT")
     evict = (
@@ -192,26 +194,26 @@ def test_pages_that_were_not_in_memory_are_told_apart(postgres):
     assert "2 found in shared buffers, 1 read into them" in sentence(touched)
 
 
-def test_rows_that_went_meanwhile_are_no_reason(postgres):
+def test_rows_that_changed_in_between_are_an_error(postgres):
     asked = ask(free("SELECT city_id, name FROM cities ORDER BY 1"), [postgres.engine], None, rounds_max=1)
     postgres.connection.execute("INSERT INTO cities VALUES (99, 'Atlantis', 'UTC')")
     with pytest.raises(ProofFailed, match="a second run returned 5 rows instead of 4"):
         why(asked, [postgres.engine], None)
 
 
-def test_an_answer_that_differs_has_no_reasons(wide):
-    """Neither between engines, which `ask` refuses, nor between the answer and the run that is measured."""
+def test_a_different_answer_in_the_second_run_is_an_error(wide):
+    """`ask` compares engines; `why` compares the answer with the measured run."""
     settings, epoch = wide
     with ExitStack() as opened:
         engine = opened.enter_context(open_engine("duckdb", settings, epoch))
         asked = ask(free("SELECT sum(a) AS s FROM wide"), [engine], epoch, rounds_max=1)
         (run,) = asked.runs
-        planted = replace(asked, runs=(replace(run, answer=pa.table({"s": [1]})),))
+        wrong = replace(asked, runs=(replace(run, answer=pa.table({"s": [1]})),))
         with pytest.raises(ProofFailed, match="cannot explain the answer of duckdb: a second run differs"):
-            why(planted, [engine], epoch)
+            why(wrong, [engine], epoch)
 
 
-def test_tables_are_found_through_views_parameters_and_sub_queries(settings: Settings):
+def test_tables_are_found_in_views_parameters_and_subqueries(settings: Settings):
     epoch = newest_epoch(settings.lake)
     assert tables_of("SELECT avg(Price) FROM RideTable", epoch) == {"rides", "riders", "cities"}
     assert tables_of("WITH x AS (SELECT * FROM Rides WHERE ride_id = $r) SELECT * FROM x", epoch) == {"rides"}
@@ -219,20 +221,20 @@ def test_tables_are_found_through_views_parameters_and_sub_queries(settings: Set
     assert tables_of("SELEC", epoch) is None or tables_of("SELEC", epoch) == set()
 
 
-def test_what_was_not_measured_is_said_and_not_invented():
-    nothing = Touched(engine="daft", layout="column-major", rows_returned=3)
-    assert sentence(nothing) == "daft: not measured."
-    assert numbers(nothing) == (
+def test_missing_measurements_are_reported_as_not_measured():
+    unmeasured = Touched(engine="daft", layout="column-major", rows_returned=3)
+    assert sentence(unmeasured) == "daft: not measured."
+    assert numbers(unmeasured) == (
         "rows returned 3 · not measured: bytes, files, row groups, columns, rows past filters, rows decoded"
     )
-    bytes_only = replace(nothing, bytes=1_234, bytes_total=4_936)
+    bytes_only = replace(unmeasured, bytes=1_234, bytes_total=4_936)
     assert sentence(bytes_only) == "daft read 1.23 kB of the 4.94 kB in its files (25.0%), to return 3 rows."
     assert (
         sentence(Touched(engine="postgres", layout="row-major", rows_returned=1)) == "postgres: not measured."
     )
 
 
-def test_bars_have_one_scale():
+def test_bars_share_one_scale():
     touched = {
         "postgres": Touched(engine="postgres", layout="row-major", rows_returned=1, bytes=4_000_000),
         "duckdb": Touched(engine="duckdb", layout="column-major", rows_returned=1, bytes=1_000_000),
@@ -255,7 +257,7 @@ def call(settings: Settings, *arguments: str) -> list[str]:
     return [*arguments, *where]
 
 
-def test_reasons_stand_on_stderr_in_60_columns_and_plain(settings: Settings):
+def test_reasons_are_on_stderr_in_60_columns_without_escapes(settings: Settings):
     environment = os.environ | {"COLUMNS": "60"}
     done = ridelake(
         *call(settings, "ask", "average_price", "--why", "--engine", "postgres,duckdb,polars"),
@@ -266,16 +268,16 @@ def test_reasons_stand_on_stderr_in_60_columns_and_plain(settings: Settings):
     assert "\x1b" not in done.stderr
     reasons = done.stderr[done.stderr.index("postgres scanned") :].splitlines()
     assert max(map(len, reasons)) <= 60
-    told = " ".join(done.stderr.split())
-    assert re.search(r"postgres scanned (≈ )?[\d,]+ rows to return 1", told)
+    printed = " ".join(done.stderr.split())
+    assert re.search(r"postgres scanned (≈ )?[\d,]+ rows to return 1", printed)
     assert re.search(
-        r"duckdb read [\d.]+ kB of the [\d.]+ kB in its files \([\d.]+%\): 8 of 26 columns", told
+        r"duckdb read [\d.]+ kB of the [\d.]+ kB in its files \([\d.]+%\): 8 of 26 columns", printed
     )
-    assert re.search(r"polars read [\d.]+ kB", told)
-    assert "▓ row-major ▒ column-major" in told
+    assert re.search(r"polars read [\d.]+ kB", printed)
+    assert "▓ row-major ▒ column-major" in printed
 
 
-def test_the_report_has_the_numbers(settings: Settings):
+def test_the_json_report_has_the_numbers(settings: Settings):
     done = ridelake(
         *call(settings, "sql", "--why", "--json", "--engine", "postgres,duckdb,polars"),
         *("SELECT count(*) AS n FROM rides WHERE fare_cents > $c", "-p", "c=3000"),
@@ -289,8 +291,8 @@ def test_the_report_has_the_numbers(settings: Settings):
     assert polars["why"].startswith("polars read ")
 
 
-def test_what_scans_nothing_or_has_no_plan_is_answered_and_not_explained(settings: Settings):
-    """DuckDB knows the largest fare of its only row group from the footer, without looking at a ride."""
+def test_queries_without_scans_or_plans_are_answered_but_not_explained(settings: Settings):
+    """DuckDB takes max(fare_cents) from the statistics in the footer."""
     epoch = newest_epoch(settings.lake)
     with open_engine("duckdb", settings, epoch) as engine:
         for query in ("SELECT max(fare_cents) AS m FROM rides", "DESCRIBE rides"):
