@@ -28,46 +28,48 @@ _UNKNOWN = re.compile(
 )
 
 
-def sentence(words: str) -> str:
+def sentence(message: str) -> str:
     """The error message of the engine, up to `LINE 1:` or an empty line."""
-    lines = words.splitlines()
+    lines = message.splitlines()
     end = next((n for n, line in enumerate(lines) if not line.strip() or line.startswith("LINE ")), None)
     return " ".join(lines[:end])
 
 
-def drawing(words: str, query: str) -> str:
+def drawing(message: str, query: str) -> str:
     """`LINE 1: …` with a caret below, from the engine or from the position in its message; else empty."""
-    lines = words.splitlines()
+    lines = message.splitlines()
     begin = next((n for n, line in enumerate(lines) if line.startswith("LINE ")), len(lines))
-    if begin < len(lines) or (found := _PLACE.search(words)) is None:
+    if begin < len(lines) or (found := _PLACE.search(message)) is None:
         return "\n".join(lines[begin:])
     number, column = int(found[1]), int(found[2])
-    asked = query.splitlines()
-    if not (1 <= number <= len(asked) and 1 <= column <= len(asked[number - 1]) + 1):
+    query_lines = query.splitlines()
+    if not (1 <= number <= len(query_lines) and 1 <= column <= len(query_lines[number - 1]) + 1):
         return ""
     head = f"LINE {number}: "
-    return f"{head}{asked[number - 1]}\n{' ' * (len(head) + column - 1)}^"
+    return f"{head}{query_lines[number - 1]}\n{' ' * (len(head) + column - 1)}^"
 
 
 def missing_table(query: str, epoch: "Epoch") -> str | None:
     """Why a table in the query is not in the epoch; None if all are, or are unknown."""
-    for name, sentence_ in zip(epoch.left_out, epoch.missing(), strict=True):
+    for name, reason in zip(epoch.left_out, epoch.missing(), strict=True):
         if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", query, re.IGNORECASE):
-            return sentence_
+            return reason
     return None
 
 
-def hint(words: str, query: str, relations: "Callable[[], Relations]") -> str | None:
+def hint(message: str, query: str, relations: "Callable[[], Relations]") -> str | None:
     """A hint for a misspelt name or a wrong quote; None if the engine gave one itself or none is found.
     `relations` is called only if the error is about a name."""
-    if found := re.search(r'column "([^"]+)" not found', words):
+    if found := re.search(r'column "([^"]+)" not found', message):
         if f'"{found[1]}"' in query:
             return f"write text in single quotes: '{found[1]}'"
         if text := re.fullmatch("[‘’“”](.*)[‘’“”]", found[1]):
             return f"these quotes are typographic; write '{text[1]}'"
-    if _OWN_HINT.search(words) or not _UNKNOWN.search(words):
+    if _OWN_HINT.search(message) or not _UNKNOWN.search(message):
         return None
-    named = [name for name in _QUOTED.findall(words) + _BARE.findall(words) if name.lower() in query.lower()]
+    named = [
+        name for name in _QUOTED.findall(message) + _BARE.findall(message) if name.lower() in query.lower()
+    ]
     if not named:
         return None
     known = relations()

@@ -110,7 +110,7 @@ def answer_and_tell(
         touched = _why(asked, engines, epoch, timeout_seconds) if telling.why else {}
         say_json(report(asked, epoch, touched))
     else:
-        _tell_answer(asked, telling)
+        _print_answer(asked, telling)
         if len(asked.runs) == 1:
             tell_run(asked, epoch, timing=telling.timing)
         else:
@@ -121,16 +121,16 @@ def answer_and_tell(
             from olap.why.telling import tell
 
             tell(asked, _why(asked, engines, epoch, timeout_seconds))
-    _explain_absence(asked, engines)
+    _explain_empty_answer(asked, engines)
     if late := [run.refused for run in asked.runs if run.refused is not None and run.timed_out]:
         raise TimedOut("; ".join(late))
     if asked.refusals:
         from olap.refusal import sentence
 
-        raise QueryRejected("; ".join(sentence(words) for words in asked.refusals.values()))
+        raise QueryRejected("; ".join(sentence(message) for message in asked.refusals.values()))
 
 
-def _explain_absence(asked: Asked, engines: "Sequence[Engine]") -> None:
+def _explain_empty_answer(asked: Asked, engines: "Sequence[Engine]") -> None:
     """For an empty answer, print which condition no row matches."""
     if asked.answer.num_rows > 1 or " where " not in f" {' '.join(asked.question.sql.lower().split())} ":
         return
@@ -224,7 +224,7 @@ def _asked(
 
 
 def _refusal(
-    words: str, question: "Question", engines: "Sequence[Engine]", epoch: "Epoch | None"
+    message: str, question: "Question", engines: "Sequence[Engine]", epoch: "Epoch | None"
 ) -> QueryRejected:
     """The error with a hint, for main() to print. Prints the line and the caret before it."""
     from olap.refusal import drawing, hint, missing_table, sentence
@@ -232,16 +232,16 @@ def _refusal(
 
     if epoch is not None and (missing := missing_table(question.sql, epoch)):
         return QueryRejected(missing)
-    if where := drawing(words, question.sql):
+    if where := drawing(message, question.sql):
         note(where, verbatim=True)
     try:
-        meant = hint(words, question.sql, lambda: relations(engines[0], epoch))
+        meant = hint(message, question.sql, lambda: relations(engines[0], epoch))
     except RidelakeError:  # the hint is optional
         meant = None
-    return QueryRejected(f"{sentence(words)}: {meant}" if meant else sentence(words))
+    return QueryRejected(f"{sentence(message)}: {meant}" if meant else sentence(message))
 
 
-def _tell_answer(asked: Asked, telling: Telling) -> None:
+def _print_answer(asked: Asked, telling: Telling) -> None:
     format_ = settled_format(telling.format_, telling.file)
     on_terminal = format_ == "table" and telling.file is None and sys.stdout.isatty()
     rows_max = telling.limit if telling.limit is not None else (TERMINAL_ROWS_MAX if on_terminal else 0)

@@ -1,7 +1,7 @@
 -- How many rides of each city reach each step: requested, assigned, started, completed, paid?
--- Each ride counts as requested, also if it was loaded from a file without its request. A refused request has no
--- ride.
-WITH wishes AS (
+-- Rides count as requested even if they were loaded from files, which have no requests. Refused requests have
+-- no ride.
+WITH requested_rides AS (
     SELECT
         rides.pickup_zone_id,
         1 AS assigned,
@@ -18,12 +18,12 @@ WITH wishes AS (
 SELECT
     cities.name AS city,
     COUNT(*) AS requested,
-    CAST(SUM(wishes.assigned) AS BIGINT) AS assigned,
-    CAST(SUM(wishes.started) AS BIGINT) AS started,
-    CAST(SUM(wishes.completed) AS BIGINT) AS completed,
-    CAST(SUM(wishes.paid) AS BIGINT) AS paid
-FROM wishes
-JOIN zones ON zones.zone_id = wishes.pickup_zone_id
+    CAST(SUM(requested_rides.assigned) AS BIGINT) AS assigned,
+    CAST(SUM(requested_rides.started) AS BIGINT) AS started,
+    CAST(SUM(requested_rides.completed) AS BIGINT) AS completed,
+    CAST(SUM(requested_rides.paid) AS BIGINT) AS paid
+FROM requested_rides
+JOIN zones ON zones.zone_id = requested_rides.pickup_zone_id
 JOIN cities ON cities.city_id = zones.city_id
 GROUP BY cities.city_id, cities.name
 ORDER BY cities.city_id

@@ -142,8 +142,8 @@ def _count(number: str | None, noun: str) -> str:
     return f"{number} {noun}{'' if number == '1' else 's'}"
 
 
-def _listed(words: "tuple[str, ...] | list[str]") -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+def _listed(names: "tuple[str, ...] | list[str]") -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _of(part: Part) -> str:

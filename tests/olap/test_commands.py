@@ -219,9 +219,9 @@ def test_a_wrong_call_is_exit_code_2_and_one_line(settings: Settings, tmp_path: 
         "-o has an empty file name": ridelake(settings, "sql", CITIES, "-o", ""),
         "is a folder; name a file in it": ridelake(settings, "sql", CITIES, "-o", str(tmp_path)),
     }
-    for words, done in calls.items():
+    for message, done in calls.items():
         assert (done.returncode, done.stdout) == (2, ""), done.stderr
-        assert words in done.stderr
+        assert message in done.stderr
         assert len(done.stderr.splitlines()) == 1
 
 
@@ -294,11 +294,11 @@ def test_a_query_on_duckdb_imports_only_what_it_needs(settings: Settings):
     }
 
 
-def running(store: Store, words: str) -> bool:
+def running(store: Store, text: str) -> bool:
     query = (
         "SELECT FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE %s"
     )
-    return bool(Town(store).ask(query, f"%{words}%"))
+    return bool(Town(store).ask(query, f"%{text}%"))
 
 
 def wait_until(holds) -> None:

@@ -123,12 +123,12 @@ def asked_in_time(engine, epoch, query: str) -> bool:
         timed(engine, free(query, dict.fromkeys(placeholders(query), 7)), TIMEOUT_SECONDS)
         return True
     except QueryRejected as error:
-        words = str(error)
-        assert words.startswith(f"{engine.name}: "), (query, words)
-        assert sentence(words), query
-        drawing(words, query)
+        message = str(error)
+        assert message.startswith(f"{engine.name}: "), (query, message)
+        assert sentence(message), query
+        drawing(message, query)
         with suppress(QueryRejected):
-            hint(words, query, lambda: relations(engine, epoch))
+            hint(message, query, lambda: relations(engine, epoch))
     except (TimedOut, UsageError):
         pass
     except BaseException as error:

@@ -146,13 +146,13 @@ ALL_PARAMETERS = [
 ]
 
 
-@pytest.mark.parametrize(("question", "name", "takes"), ALL_PARAMETERS)
-def test_a_value_of_the_wrong_type_is_refused_with_the_expected_type(question: str, name: str, takes: str):
-    for text in REFUSED[takes]:
+@pytest.mark.parametrize(("question", "name", "expected"), ALL_PARAMETERS)
+def test_a_value_of_the_wrong_type_is_refused_with_the_expected_type(question: str, name: str, expected: str):
+    for text in REFUSED[expected]:
         with pytest.raises(UsageError) as refused:
             find(question).given(parse([f"{name}={text}"]))
-        assert f"parameter {name} {takes}, not " in str(refused.value)
+        assert f"parameter {name} {expected}, not " in str(refused.value)
         _, example = str(refused.value).split("for example -p ")
         find(question).given(parse(shlex.split(example)))  # the example in the message is accepted
-    for text in ACCEPTED[takes]:
+    for text in ACCEPTED[expected]:
         assert find(question).given(parse([f"{name}={text}"])).parameters[name] == typed(text)

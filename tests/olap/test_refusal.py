@@ -12,7 +12,7 @@ RELATIONS = {
 
 
 @pytest.mark.parametrize(
-    ("words", "query", "meant"),
+    ("message", "query", "expected"),
     [
         (
             'postgres: column "fare_cent" does not exist',
@@ -39,8 +39,8 @@ RELATIONS = {
         ('x: column "elsewhere" does not exist', "SELECT 1", None),
     ],
 )
-def test_one_hint_if_the_engine_gives_none(words: str, query: str, meant: str | None):
-    assert hint(words, query, lambda: RELATIONS) == meant
+def test_one_hint_if_the_engine_gives_none(message: str, query: str, expected: str | None):
+    assert hint(message, query, lambda: RELATIONS) == expected
 
 
 def test_the_caret_of_the_engine_is_kept_or_made_from_the_position():
