@@ -53,17 +53,17 @@ def bench_overhead(benchmark: BenchmarkFixture, ground: Ground, epoch: Epoch, na
     ):
         benchmark.extra_info["engine"] = f"{name} {engine.version()}"
 
-        def in_turns() -> None:
+        def interleaved() -> None:
             for told, query in QUERIES.items():
                 equal = reference.sql(query)
-                ours, theirs = _in_turns(engine.sql, ask_bare, query, equal, SLOW.get(name, ROUNDS))
+                ours, theirs = _interleaved(engine.sql, ask_bare, query, equal, SLOW.get(name, ROUNDS))
                 rows.append(_row(told, ours, theirs))
 
-        benchmark.pedantic(in_turns, rounds=1)
+        benchmark.pedantic(interleaved, rounds=1)
     benchmark.extra_info |= {"promised": f"5 % + {MS:g} ms", "overhead": rows, "answers": "those of duckdb"}
 
 
-def _in_turns(
+def _interleaved(
     ours: Callable[[str], pa.Table],
     theirs: Callable[[str], tuple[float, Answer]],
     query: str,
@@ -87,8 +87,8 @@ def _in_turns(
             bare_seconds.append(seconds)
             return as_table(answer, equal.schema)
 
-        for way in (by_us, by_them) if turn % 2 else (by_them, by_us):
-            assert difference(equal, way(), ordered=ordered) is None
+        for variant in (by_us, by_them) if turn % 2 else (by_them, by_us):
+            assert difference(equal, variant(), ordered=ordered) is None
     return ours_seconds[WARM_UP_ROUNDS:], bare_seconds[WARM_UP_ROUNDS:]
 
 

@@ -1,4 +1,4 @@
-"""A table from Postgres to Parquet, ours and others' ways, in turns.
+"""A table from Postgres to Parquet, ours and others' variants, in turns.
 
 Every round runs all, so that a busy machine slows all; ratios are taken round by round. The slow ones are
 asked once.
@@ -68,14 +68,14 @@ def bench_export(
         ).fetchone()
     seconds: dict[str, list[float]] = {}
 
-    def measure(name: str, way: Callable[[Path], float]) -> None:
+    def measure(name: str, variant: Callable[[Path], float]) -> None:
         folder = tmp_path / name
         folder.mkdir()
-        seconds.setdefault(name, []).append(way(folder))
+        seconds.setdefault(name, []).append(variant(folder))
         assert rows_and_cents(folder) == expected, name
         shutil.rmtree(folder)
 
-    def in_turns() -> None:
+    def interleaved() -> None:
         seconds.setdefault("ceiling", []).append(ceiling(store, source))
         measure("one_worker", lambda folder: ours(store, source, folder, 1))
         measure("two_workers", lambda folder: ours(store, source, folder, CORES))
@@ -87,7 +87,7 @@ def bench_export(
         measure("psycopg_rows", lambda folder: by_psycopg_rows(store, source, folder))
 
     others()
-    benchmark.pedantic(in_turns, rounds=ROUNDS)
+    benchmark.pedantic(interleaved, rounds=ROUNDS)
     assert expected is not None
     benchmark.extra_info |= {"rows": expected[0], "checked": "rows and cents"}
     benchmark.extra_info |= {f"{name}_s": median(times) for name, times in seconds.items()}

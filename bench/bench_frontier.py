@@ -40,7 +40,7 @@ def bench_frontier(figure: Figure, ground: Ground) -> None:
     figure.chart(_shares(measured))
     verdict, because = judge(measured)
     figure.state(Saying.OUTDATED_TERMS, verdict, because)
-    _doubt(figure, effort)
+    _warn(figure, effort)
 
 
 def _row(one: Measured, number: int) -> dict[str, Cell]:
@@ -124,20 +124,20 @@ def _shares(measured: list[Measured]) -> Chart:
     )
 
 
-def _doubt(figure: Figure, effort: Effort) -> None:
-    figure.doubt(
+def _warn(figure: Figure, effort: Effort) -> None:
+    figure.warn(
         "clients, server and engines share the same cores, so that no set-up can reach its bounding box: "
         "what two machines would isolate, one machine shares, at best in proportion"
     )
-    figure.doubt(
+    figure.warn(
         "DuckDB lets one process in: its clients are threads of one Python, those of Postgres are processes"
     )
     if figure.scale.level == 0:
-        figure.doubt(
+        figure.warn(
             f"only {figure.scale.rides:,} rides, which favours the row store, and DuckDB alone and the hot "
             "standby are left out: for all of it see the default scale"
         )
     if effort.rounds == 1:
-        figure.doubt(
+        figure.warn(
             f"each point was measured once, for {effort.seconds:g} s: neighbouring points may change places"
         )

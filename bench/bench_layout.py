@@ -75,7 +75,7 @@ def _copied(epoch: Epoch, folder: Path, *, by_key: bool) -> Epoch:
 def bench_layout(benchmark: BenchmarkFixture, town: Sized, layouts: Mapping[str, Epoch], name: str) -> None:
     benchmark.group = "our file layout against DuckDB's default"
     found: dict[str, dict[str, list[float]]] = {}
-    benchmark.pedantic(lambda: found.update(_in_turns(name, town, layouts)), rounds=1)
+    benchmark.pedantic(lambda: found.update(_interleaved(name, town, layouts)), rounds=1)
     versus = {other: _ratios(found, other) for other in layouts if other != "ours"}
     rows = [_row(question, found[question], versus) for question in found]
     benchmark.extra_info |= {"engine": name, "rides": RIDES, "promised": PROMISED, "answers": "equal"}
@@ -90,7 +90,7 @@ def bench_layout(benchmark: BenchmarkFixture, town: Sized, layouts: Mapping[str,
     benchmark.extra_info["questions"] = rows
 
 
-def _in_turns(name: str, town: Sized, layouts: Mapping[str, Epoch]) -> dict[str, dict[str, list[float]]]:
+def _interleaved(name: str, town: Sized, layouts: Mapping[str, Epoch]) -> dict[str, dict[str, list[float]]]:
     """Seconds by question and layout, one for each round; the first round's are not kept."""
     found: dict[str, dict[str, list[float]]] = {}
     with ExitStack() as opened:

@@ -66,10 +66,10 @@ def bench_leaving(figure: Figure, sizes: tuple[int, ...]) -> None:
     _tell_sizes(figure, sizes, asked)
     _tell_ranges(figure, sizes[-1], ranges)
     _tell_freshness(figure, freshness)
-    figure.doubt("a crossing lies on a line between the places measured; none beyond them was tried")
-    figure.doubt("a row store's time for many whole rows is mostly their way through Python into Arrow")
+    figure.warn("a crossing lies on a line between the places measured; none beyond them was tried")
+    figure.warn("a row store's time for many whole rows is mostly their way through Python into Arrow")
     if len(effort.questions) < len(questions()):
-        figure.doubt(f"{len(effort.questions)} of {len(questions())} questions: all at the full scale")
+        figure.warn(f"{len(effort.questions)} of {len(questions())} questions: all at the full scale")
 
 
 def _tell_sizes(figure: Figure, sizes: Sequence[int], asked: Mapping[str, list[Contest]]) -> None:
@@ -92,22 +92,22 @@ def _tell_sizes(figure: Figure, sizes: Sequence[int], asked: Mapping[str, list[C
 
 
 def _tell_ranges(figure: Figure, rides: int, ranges: Ranges) -> None:
-    ways = {
+    variants = {
         "one number, by index": (ranges.number, ROWS),
         "whole rows, by index": (ranges.whole, ROWS),
         "one number, no index": (ranges.number, SCANNED),
     }
     number, whole, scanned = (
-        _crossing(list(contests), list(contests.values()), rows) for contests, rows in ways.values()
+        _crossing(list(contests), list(contests.values()), rows) for contests, rows in variants.values()
     )
     figure.advise(by_range(rides, number, whole, scanned))
     ratios = {
-        name: [_ratio(one, rows) for one in contests.values()] for name, (contests, rows) in ways.items()
+        name: [_ratio(one, rows) for one in contests.values()] for name, (contests, rows) in variants.items()
     }
     for of_one in ratios.values():
         figure.ratio(of_one[-1])
     title = f"Where the columns overtake the rows: ranges by key, of {rides:,} rides"
-    places = {name: list(contests) for name, (contests, _) in ways.items()}
+    places = {name: list(contests) for name, (contests, _) in variants.items()}
     figure.chart(_lines(title, Axis("rows wanted", log=True), places, ratios))
 
 

@@ -53,29 +53,29 @@ def bench_small_answer(benchmark: BenchmarkFixture, ground: Ground, epoch: Epoch
     benchmark.group = "a small answer, whole process"
     rows = []
 
-    def in_turns() -> None:
+    def interleaved() -> None:
         for name, query in QUERIES.items():
-            rows.append(_row(name, _seconds(_ways(ground, epoch, query))))
+            rows.append(_row(name, _seconds(_variants(ground, epoch, query))))
 
-    benchmark.pedantic(in_turns, rounds=1)
+    benchmark.pedantic(interleaved, rounds=1)
     benchmark.extra_info |= {"rounds": ROUNDS, "promised": "1.3 of duckdb rows", "processes": rows}
 
 
 def bench_nothing_asked(benchmark: BenchmarkFixture) -> None:
     """What any process costs: Python alone, `import duckdb`, `ridelake --version`."""
     benchmark.group = "a process that is asked nothing"
-    ways = {
+    variants = {
         "python": [*PYTHON, "-c", "pass"],
         "duckdb": [*PYTHON, "-c", "import duckdb"],
         "ridelake": [*PYTHON, "-m", "ridelake", "--version"],
     }
     seconds: dict[str, np.ndarray] = {}
-    benchmark.pedantic(lambda: seconds.update(_seconds(ways, same=False)), rounds=1)
+    benchmark.pedantic(lambda: seconds.update(_seconds(variants, same=False)), rounds=1)
     for name, of in seconds.items():
         benchmark.extra_info |= told(f"{name}_ms", 1e3 * of)
 
 
-def _ways(ground: Ground, epoch: Epoch, query: str) -> dict[str, list[str]]:
+def _variants(ground: Ground, epoch: Epoch, query: str) -> dict[str, list[str]]:
     given = json.dumps([query, *epoch.tables["rides"].locations])
     return {
         "rows": [*PYTHON, "-c", HEAD + ROWS, given],
@@ -84,12 +84,12 @@ def _ways(ground: Ground, epoch: Epoch, query: str) -> dict[str, list[str]]:
     }
 
 
-def _seconds(ways: dict[str, list[str]], *, same: bool = True) -> dict[str, np.ndarray]:
+def _seconds(variants: dict[str, list[str]], *, same: bool = True) -> dict[str, np.ndarray]:
     """Of each round; those of the first, in which files are read and sources compiled, are not kept."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+    taken: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(1 + ROUNDS):
         said = set()
-        for name, command in ways.items():
+        for name, command in variants.items():
             seconds, output = _run(command)
             taken[name].append(seconds)
             said.add(output)
@@ -104,7 +104,7 @@ def _run(command: Sequence[str]) -> tuple[float, bytes]:
 
 
 def _row(name: str, seconds: dict[str, np.ndarray]) -> dict[str, object]:
-    ours, rows, arrow = (seconds[way] for way in ("ours", "rows", "arrow"))
+    ours, rows, arrow = (seconds[variant] for variant in ("ours", "rows", "arrow"))
     return {
         "answer": name,
         "duckdb_rows_ms": 1e3 * spread(rows)[0],

@@ -137,8 +137,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for value in one.extra_info.values():
             for line in _lines(value) if isinstance(value, list) else []:
                 terminalreporter.write_line(f"  {line}")
-    for doubt in MACHINE_BEFORE.doubts:
-        terminalreporter.write_line(f"doubt: {doubt}")
+    for warning in MACHINE_BEFORE.warnings:
+        terminalreporter.write_line(f"warning: {warning}")
 
 
 def _lines(rows: list[dict[str, object]]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """A figure: what one benchmark has found, in the form in which it is kept and drawn.
 
-It holds what was checked (a figure without a check is refused), the samples of each way, the ratios with
+It holds what was checked (a figure without a check is refused), the samples of each variant, the ratios with
 their intervals, tables, charts, and, where a claim of a textbook is at stake, the verdict on it.
 """
 
@@ -80,7 +80,7 @@ class Table:
 
 @dataclass(slots=True)
 class Contest:
-    """The samples of several ways, taken in turns, at what `label` says."""
+    """The samples of several variants, taken in turns, at what `label` says."""
 
     samples: dict[str, Samples]
     label: str = ""
@@ -107,22 +107,22 @@ class Figure:
     tables: list[Table] = field(default_factory=list)
     charts: list[Chart] = field(default_factory=list)
     facts: dict[str, Cell] = field(default_factory=dict)
-    doubts: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     advice: list[str] = field(default_factory=list)
 
-    def in_turns(
+    def interleaved(
         self,
-        ways: Mapping[str, Callable[[], T]],
+        variants: Mapping[str, Callable[[], T]],
         compare: Callable[[dict[str, T]], None],
         *,
         label: str = "",
         seconds: float | None = None,
         rounds_min: int | None = None,
     ) -> Contest:
-        """Time the ways in turns for about that long, in at least so many rounds. `compare` raises unless
+        """Time the variants in turns for about that long, in at least so many rounds. `compare` raises unless
         their answers are equal; it is called before any of them is timed warm. `label` tells several contests
         of one figure apart."""
-        turns = Turns(ways)
+        turns = Turns(variants)
         compare(turns.cold())
         budget = self.scale.seconds if seconds is None else seconds
         least = self.scale.rounds_min if rounds_min is None else rounds_min
@@ -162,8 +162,8 @@ class Figure:
             because = f"Too few rows to tell: {why}; run without --quick. {because}"
         self.claim = Claim(int(saying), saying.words, verdict, because)
 
-    def doubt(self, words: str) -> None:
-        self.doubts.append(words)
+    def warn(self, words: str) -> None:
+        self.warnings.append(words)
 
     def advise(self, sentence: str) -> None:
         """What the figure means for who has to decide: told at the end of a run, and first on the page."""
@@ -187,7 +187,7 @@ class Figure:
             "tables": [asdict(table) for table in self.tables],
             "charts": [asdict(chart) for chart in self.charts],
             "facts": self.facts,
-            "doubts": self.doubts,
+            "warnings": self.warnings,
             "advice": self.advice,
         }
 
@@ -196,7 +196,7 @@ def too_few_rows(verdict: Verdict, ratios: Sequence[Ratio], scale: Scale, rides_
     """Why a run has no verdict on a claim, or None if it has one.
 
     A claim whose effect grows with the rows needs `rides_min` of them. Any other needs ratios whose intervals
-    leave out 1 before a short run may hold against it that two ways are equal."""
+    leave out 1 before a short run may hold against it that two variants are equal."""
     if scale.rides < rides_min:
         return f"the claim is about {rides_min:,} rows or more, and this run has {scale.rides:,}"
     unclear = [ratio for ratio in ratios if not ratio.distinguishable]
@@ -208,7 +208,7 @@ def too_few_rows(verdict: Verdict, ratios: Sequence[Ratio], scale: Scale, rides_
 
 def empty_report() -> dict[str, Any]:
     """The same of a benchmark that tells no more than single facts."""
-    lists = ("ratios", "tables", "charts", "doubts", "advice")
+    lists = ("ratios", "tables", "charts", "warnings", "advice")
     nothing: dict[str, Any] = {
         "title": "",
         "checked": "",

@@ -25,7 +25,7 @@ class Machine:
     measured_at: datetime
 
     @property
-    def doubts(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """Why not to believe the times."""
         if self.load_per_core <= BUSY_LOAD_PER_CORE:
             return []

@@ -55,7 +55,7 @@ def table(record: Record) -> str:
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB"
     told = f"Scale {record.scale}, seed {record.seed}, {record.started_at[:10]}; {where}; {versions}."
     advice = [line for entry in advising(record) for line in _advice(entry)]
-    return "\n".join([*lines, *advice, "", told, *(f"Doubt: {doubt}." for doubt in record.doubts)])
+    return "\n".join([*lines, *advice, "", told, *(f"Warning: {warning}." for warning in record.warnings)])
 
 
 def _advice(entry: Entry) -> list[str]:

@@ -1,7 +1,7 @@
 """The record of a run: one JSON file, whole after every benchmark, so that an interrupted run is a valid
 partial one.
 
-    {"format": 1, "scale", "seed", "started_at", "finished_at": null while it runs, "machine", "doubts",
+    {"format": 1, "scale", "seed", "started_at", "finished_at": null while it runs, "machine", "warnings",
      "figures": [{"name", "group", "status": "measured|failed|skipped", "why", "seconds", "figure": {…}}]}
 
 `figure` is what `bench.figure.Figure.report` gives, or null without one.
@@ -39,7 +39,7 @@ class Record:
     scale: str
     seed: int
     machine: dict[str, Any]
-    doubts: list[str]
+    warnings: list[str]
     started_at: str
     finished_at: str | None = None
     figures: list[Entry] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Record:
     @classmethod
     def begin(cls, scale: str, seed: int, machine: Machine) -> "Record":
         told = asdict(machine) | {"measured_at": machine.measured_at.isoformat()}
-        return cls(scale, seed, told, list(machine.doubts), datetime.now(UTC).isoformat())
+        return cls(scale, seed, told, list(machine.warnings), datetime.now(UTC).isoformat())
 
     def finish(self) -> None:
         self.finished_at = datetime.now(UTC).isoformat()

@@ -35,7 +35,7 @@ REPEATS_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How many times as long one way takes as another: the median of the rounds, and its interval. `label`
+    """How many times as long one variant takes as another: the median of the rounds, and its interval. `label`
     says at what, where a figure has several."""
 
     of: str
@@ -68,7 +68,7 @@ def _times(ratio: float) -> str:
 def ratio_of(
     name: str, seconds: Sequence[float], other: str, others: Sequence[float], label: str = ""
 ) -> Ratio:
-    """Of the times of two ways, round by round: both sequences are in the order of the rounds."""
+    """Of the times of two variants, round by round: both sequences are in the order of the rounds."""
     ratios = np.array(seconds) / np.array(others)
     random = np.random.default_rng(len(ratios))
     chosen = random.integers(0, len(ratios), (RESAMPLES, len(ratios)))
@@ -80,7 +80,7 @@ def ratio_of(
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Of one way: the seconds of its first, cold run, and of each round after it. One sample is the mean of
+    """Of one variant: the seconds of its first, cold run, and of each round after it. One sample is the mean of
     `repeats` runs, where one alone is too short to be timed."""
 
     cold_seconds: float
@@ -93,47 +93,47 @@ class Samples:
 
 
 class Turns(Generic[T]):
-    """Several ways to the same answer, timed in turns. See the module.
+    """Several variants to the same answer, timed in turns. See the module.
 
     `cold` runs each once and gives the answers to compare; then `round` is called as often as wanted."""
 
-    def __init__(self, ways: Mapping[str, Callable[[], T]]) -> None:
-        self._ways = dict(ways)
+    def __init__(self, variants: Mapping[str, Callable[[], T]]) -> None:
+        self._variants = dict(variants)
         self._cold: dict[str, float] = {}
-        self._seconds: dict[str, list[float]] = {name: [] for name in ways}
+        self._seconds: dict[str, list[float]] = {name: [] for name in variants}
         self._repeats: dict[str, int] = {}
         self._rounds = 0
 
     def cold(self) -> dict[str, T]:
         answers: dict[str, T] = {}
-        for name, way in self._ways.items():
+        for name, variant in self._variants.items():
             begin = perf_counter()
-            answers[name] = way()
+            answers[name] = variant()
             self._cold[name] = perf_counter() - begin
-        for name, way in self._ways.items():
+        for name, variant in self._variants.items():
             begin = perf_counter()
-            way()
+            variant()
             warm = max(perf_counter() - begin, 1e-7)
             self._repeats[name] = min(REPEATS_MAX, max(1, round(SAMPLE_SECONDS_MIN / warm)))
             self._seconds[name] = []
         return answers
 
     def round(self) -> None:
-        names = list(self._ways)
+        names = list(self._variants)
         first = self._rounds % len(names)
         self._rounds += 1
         for name in (*names[first:], *names[:first]):
-            way, repeats = self._ways[name], self._repeats[name]
+            variant, repeats = self._variants[name], self._repeats[name]
             begin = perf_counter()
             for _ in range(repeats):
-                way()
+                variant()
             self._seconds[name].append((perf_counter() - begin) / repeats)
 
     @property
     def samples(self) -> dict[str, Samples]:
         return {
             name: Samples(self._cold[name], tuple(self._seconds[name]), self._repeats[name])
-            for name in self._ways
+            for name in self._variants
         }
 
     @property

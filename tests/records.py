@@ -20,7 +20,7 @@ MACHINE = {
 
 def record(*entries: Entry, **more: Any) -> Record:
     began = datetime(2026, 11, 1, 12, tzinfo=UTC).isoformat()
-    told = {"scale": "quick", "seed": 1, "machine": dict(MACHINE), "doubts": []}
+    told = {"scale": "quick", "seed": 1, "machine": dict(MACHINE), "warnings": []}
     told |= {"started_at": began, "finished_at": began} | more
     return Record(**told, figures=list(entries))
 
@@ -48,7 +48,7 @@ def figure_of(**found: Any) -> dict[str, Any]:
             "tables": [],
             "charts": [],
             "facts": {},
-            "doubts": [],
+            "warnings": [],
         }
         | found
     )
@@ -221,7 +221,7 @@ def full() -> Record:
             title="Both at once?",
             charts=[CHARTS["points"], CHARTS["lines over names"]],
             claim=claim(15, "does not hold"),
-            doubts=["the clients shared the cores with the server"],
+            warnings=["the clients shared the cores with the server"],
         ),
         entry(
             "drawn_by_us",
@@ -240,5 +240,5 @@ def full() -> Record:
         skipped("absent"),
     ]
     return record(
-        *figures, doubts=["the machine was busy with other work (load 0.9 a core): times are too long"]
+        *figures, warnings=["the machine was busy with other work (load 0.9 a core): times are too long"]
     )

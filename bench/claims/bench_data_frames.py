@@ -23,7 +23,7 @@ FRAME_ROWS_MAX = 1_000
 MATRIX_ROWS = 2_000  # 32 MB of float64, more than a cache holds
 # What "far slower" should mean at least. The lecture's own figures are 81 for one row, 34 for all values.
 FAR = 10
-ROW_WAYS = ("iloc", "iterrows", "itertuples")
+ROW_VARIANTS = ("iloc", "iterrows", "itertuples")
 
 Values = list[list[Any]]
 
@@ -32,9 +32,9 @@ def bench_data_frames(figure: Figure, epoch: Epoch) -> None:
     figure.title = "By column or by row: which way are frames and matrices made to be read?"
     rides = rides_table(epoch, min(figure.scale.rides // 100, FRAME_ROWS_MAX))
     figure.rows = rides.num_rows
-    walks = figure.in_turns(_frame_walks(rides), _assert_values_equal, label="walk")
-    ones = figure.in_turns(_frame_ones(rides), _assert_first, label="get")
-    sums = figure.in_turns(_matrix_sums(), _assert_sums_equal, label="sum")
+    walks = figure.interleaved(_frame_walks(rides), _assert_values_equal, label="walk")
+    ones = figure.interleaved(_frame_ones(rides), _assert_first, label="get")
+    sums = figure.interleaved(_matrix_sums(), _assert_sums_equal, label="sum")
     figure.checked("every walk has visited the same values; sums by row, and by column, are the same")
     _tell(figure, f"All values of a frame of {figure.rows:,} rides", walks)
     _tell(figure, f"One column, or one row, of a frame of {figure.rows:,} rides", ones)
@@ -66,11 +66,11 @@ def _frame_walks(rides: pa.Table) -> dict[str, Callable[[], Values]]:
 
 def _assert_values_equal(values: dict[str, Values]) -> None:
     wanted = values["Arrow by column"]
-    for way, found in values.items():
-        columns = found if way.endswith("column") else zip(*found, strict=True)
+    for variant, found in values.items():
+        columns = found if variant.endswith("column") else zip(*found, strict=True)
         for column, expected in zip(columns, wanted, strict=True):
             for value, right in zip(column, expected, strict=True):
-                assert pd.isna(value) if right is None else value == right, way
+                assert pd.isna(value) if right is None else value == right, variant
 
 
 def _frame_ones(rides: pa.Table) -> dict[str, Callable[[], Any]]:
@@ -105,18 +105,21 @@ def _matrix_sums() -> dict[str, Callable[[], list[float]]]:
 def _assert_sums_equal(sums: dict[str, list[float]]) -> None:
     for direction in ("by row", "by column"):
         wanted = sums[f"NumPy in C order, {direction}"]
-        assert all(found == wanted for way, found in sums.items() if way.endswith(direction))
+        assert all(found == wanted for variant, found in sums.items() if variant.endswith(direction))
 
 
 def _tell(figure: Figure, title: str, contest: Contest) -> None:
-    seconds: dict[Cell, Cell] = {way: contest.median_seconds(way) for way in contest.samples}
-    figure.table(title, [{"way": way, "seconds": taken} for way, taken in seconds.items()])
+    seconds: dict[Cell, Cell] = {variant: contest.median_seconds(variant) for variant in contest.samples}
+    figure.table(title, [{"variant": variant, "seconds": taken} for variant, taken in seconds.items()])
     bars = [Series("median", list(seconds), list(seconds.values()))]
-    figure.chart(Chart("bars", title, Axis("way"), Axis("seconds", log=True), bars))
+    figure.chart(Chart("bars", title, Axis("variant"), Axis("seconds", log=True), bars))
 
 
 def _judge(figure: Figure, walks: Contest, ones: Contest, sums: Contest) -> None:
-    pandas = {way: figure.ratio(walks.ratio(f"pandas by {way}", "pandas by column")) for way in ROW_WAYS}
+    pandas = {
+        variant: figure.ratio(walks.ratio(f"pandas by {variant}", "pandas by column"))
+        for variant in ROW_VARIANTS
+    }
     one = figure.ratio(ones.ratio("pandas, a row", "pandas, a column"))
     c_order, fortran_order = (
         figure.ratio(sums.ratio(f"NumPy in {order}, by column", f"NumPy in {order}, by row"))

@@ -48,8 +48,8 @@ def bench_average_price(figure: Figure, ground: Ground, epoch: Epoch, tmp_path: 
     rides = rides.take(np.random.default_rng(1).permutation(len(rides)))
     contests: dict[int, Contest] = {}
     for part in (rides.slice(0, len(rides) // 10), rides, pa.concat_tables([rides] * 10)):
-        with workshop(ground.store) as connection, _averages(connection, part, tmp_path) as ways:
-            contests[len(part)] = figure.in_turns(ways, _equal, label=f"{len(part):,} rows")
+        with workshop(ground.store) as connection, _averages(connection, part, tmp_path) as variants:
+            contests[len(part)] = figure.interleaved(variants, _equal, label=f"{len(part):,} rows")
             sizes = _sizes(connection, tmp_path / PARQUET)
     figure.rows = max(contests)
     figure.checked("at each size the averages over rows, index and columns are equal to a relative 1e-9")
@@ -139,9 +139,9 @@ def bench_one_storage(figure: Figure, ground: Ground, epoch: Epoch, tmp_path: Pa
         _own_copy(epoch, tmp_path / "own.duckdb") as copy,
     ):
         for question in map(find, QUESTIONS):
-            ways = {engine.name: partial(answer_of, engine, question) for engine in engines}
-            contests[question.name] = figure.in_turns(
-                ways | {OWN_COPY: partial(answer_of, copy, question)},
+            variants = {engine.name: partial(answer_of, engine, question) for engine in engines}
+            contests[question.name] = figure.interleaved(
+                variants | {OWN_COPY: partial(answer_of, copy, question)},
                 partial(compare, question),
                 label=question.name,
                 seconds=figure.scale.seconds / 2,

@@ -38,15 +38,19 @@ def bench_schema(figure: Figure, tmp_path: Path) -> None:
     good, bad = tmp_path / "rides.jsonl", tmp_path / "bad.jsonl"
     pl.DataFrame(made_up(0, figure.rows)).with_columns(pl.col("Price").cast(pl.Float64)).write_ndjson(good)
     bad.write_bytes(_with_a_bad_row(good.read_bytes()))
-    with _schemas(good, tmp_path / "good") as ways:
-        storing = figure.in_turns({name: way.store for name, way in ways.items()}, _stored, label="storing")
-        asking = figure.in_turns({name: way.ask for name, way in ways.items()}, _equal, label="asking")
-    with _schemas(bad, tmp_path / "bad") as ways:
-        found = {name: found_bad_row(way) for name, way in ways.items()}
+    with _schemas(good, tmp_path / "good") as variants:
+        storing = figure.interleaved(
+            {name: variant.store for name, variant in variants.items()}, _stored, label="storing"
+        )
+        asking = figure.interleaved(
+            {name: variant.ask for name, variant in variants.items()}, _equal, label="asking"
+        )
+    with _schemas(bad, tmp_path / "bad") as variants:
+        found = {name: found_bad_row(variant) for name, variant in variants.items()}
     figure.checked("both give the same answer; the same file with one bad price was given to both")
     costs = {
         name: Costs(storing.median_seconds(name) + asking.median_seconds(name), asking.median_seconds(name))
-        for name in ways
+        for name in variants
     }
     met = crossover(costs[ON_WRITE], costs[ON_READ])
     figure.table(
@@ -58,7 +62,7 @@ def bench_schema(figure: Figure, tmp_path: Path) -> None:
                 "a question, ms": asking.median_seconds(name) * 1000,
                 "a bad row is": found[name],
             }
-            for name in ways
+            for name in variants
         ],
     )
     figure.chart(sums_chart("Stored once, asked often", costs, met))
@@ -81,24 +85,30 @@ def bench_etl_and_elt(figure: Figure, tmp_path: Path) -> None:
     write_dirty_trips(raw, figure.rows, seed=1)
     (checked,) = check_files([raw])
     good = int((checked.verdicts == 0).sum())
-    with _transformations(raw, tmp_path) as ways:
-        stored = figure.in_turns({name: way.store for name, way in ways.items()}, _stored, label="stored")
-        first = figure.in_turns({name: way.first for name, way in ways.items()}, _equal, label="first answer")
-        further = figure.in_turns({name: way.ask for name, way in ways.items()}, _equal, label="each further")
-        for name, way in ways.items():
-            counted = sum(int(str(row[1])) for row in way.ask())
+    with _transformations(raw, tmp_path) as variants:
+        stored = figure.interleaved(
+            {name: variant.store for name, variant in variants.items()}, _stored, label="stored"
+        )
+        first = figure.interleaved(
+            {name: variant.first for name, variant in variants.items()}, _equal, label="first answer"
+        )
+        further = figure.interleaved(
+            {name: variant.ask for name, variant in variants.items()}, _equal, label="each further"
+        )
+        for name, variant in variants.items():
+            counted = sum(int(str(row[1])) for row in variant.ask())
             assert counted == good, f"{name} finds {counted} trips, the loader of the store {good}"
     figure.checked(
         f"both give the same answer, over {good:,} trips: as many of the {figure.rows:,} rows as the store's "
         "own loader, which is other code, finds good"
     )
-    costs = {name: Costs(first.median_seconds(name), further.median_seconds(name)) for name in ways}
+    costs = {name: Costs(first.median_seconds(name), further.median_seconds(name)) for name in variants}
     met = crossover(costs[ETL], costs[ELT])
     figure.table(
         f"{figure.rows:,} rows, {figure.rows - good:,} of them bad",
         [
             {
-                "way": name,
+                "variant": name,
                 "stored, ms": stored.median_seconds(name) * 1000,
                 "first answer, ms": cost.first_seconds * 1000,
                 "each further, ms": cost.further_seconds * 1000,
@@ -189,14 +199,14 @@ def _transformations(arrived: Path, folder: Path) -> Iterator[dict[str, Pipeline
         }
 
 
-def found_bad_row(way: Pipeline) -> str:
+def found_bad_row(variant: Pipeline) -> str:
     """When a pipeline says that a row is not what it should be."""
     try:
-        way.store()
+        variant.store()
     except duckdb.Error:
         return "refused when written"
     try:
-        way.ask()
+        variant.ask()
     except duckdb.Error:
         return "found by the first question"
     return "not found"

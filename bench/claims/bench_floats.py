@@ -24,11 +24,11 @@ def bench_floats_as_text(figure: Figure, tmp_path: Path) -> None:
     def compare(answers: dict[str, Floats]) -> None:
         assert all(changed(values, found) == 0 for found in answers.values())
 
-    ways: dict[str, Callable[[], Floats]] = {
+    variants: dict[str, Callable[[], Floats]] = {
         "CSV": partial(_through_csv, values, text),
         "Parquet": partial(_through_parquet, values, binary),
     }
-    contest = figure.in_turns(ways, compare, label="write and read")
+    contest = figure.interleaved(variants, compare, label="write and read")
     losses = {writer: _losses(writer, values, tmp_path) for writer in WRITERS}
     losses["JSON"] = {"json": changed(values, through_json(values))}
     figure.checked("every value was compared with what it had been, by its 64 bits")

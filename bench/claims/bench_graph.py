@@ -43,7 +43,7 @@ def bench_graph(figure: Figure, ground: Ground, tmp_path: Path) -> None:
             GRAPH: graph,
         }
         contests = {
-            question: figure.in_turns(
+            question: figure.interleaved(
                 {name: partial(_asked, ask, texts[name], values) for name, ask in engines.items()},
                 _equal,
                 label=question,

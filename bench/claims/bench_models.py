@@ -51,10 +51,10 @@ def bench_normalised(figure: Figure, ground: Ground) -> None:
             for name, file in ((NORMALISED, "rename_publisher"), (FLAT, "rename_publisher_flat"))
         }
         _equal_by(listing)
-        for way in renaming.values():
-            way()  # back again
-        listed = figure.in_turns(listing, _equal, label="listing")
-        renamed = figure.in_turns(renaming, lambda renamed: _equal_by(listing), label="renaming")
+        for variant in renaming.values():
+            variant()  # back again
+        listed = figure.interleaved(listing, _equal, label="listing")
+        renamed = figure.interleaved(renaming, lambda renamed: _equal_by(listing), label="renaming")
         _equal_by(listing)
         sizes = {
             NORMALISED: _bytes_of(connection, ["books", "publishers"]),
@@ -110,7 +110,7 @@ def bench_documents(figure: Figure, ground: Ground) -> None:
         changes = [{"ride_id": ride_id, "tip_cents": ride_id % 500} for (ride_id,) in drawn]
         _equal_rides(connection, changes)
         contests = {
-            task: figure.in_turns(
+            task: figure.interleaved(
                 {model: _turn(connection, read_sql(file), changes) for model, file in statements.items()},
                 _equal if task == SUM else _anything,
                 label=task,
@@ -208,8 +208,8 @@ def _equal(answers: Mapping[str, Answer]) -> None:
     assert all(other == first for other in others), answers
 
 
-def _equal_by(ways: Mapping[str, Callable[[], Answer]]) -> None:
-    _equal({name: way() for name, way in ways.items()})
+def _equal_by(variants: Mapping[str, Callable[[], Answer]]) -> None:
+    _equal({name: variant() for name, variant in variants.items()})
 
 
 def _bytes_of(connection: Connection[TupleRow], tables: list[str]) -> int:

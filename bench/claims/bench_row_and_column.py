@@ -73,8 +73,8 @@ def _adding(figure: Figure, added: pa.Table, folder: Path) -> Contest:
             found = form.read(paths[form.name], added.schema, added.column_names)
             assert identical(found.slice(found.num_rows - len(rows)), added), form.name
 
-    ways = {form.name: partial(add, form) for form in (*ROWS, *COLUMNS)}
-    return figure.in_turns(ways, compare, label=f"add {len(rows)}", seconds=figure.scale.seconds / 2)
+    variants = {form.name: partial(add, form) for form in (*ROWS, *COLUMNS)}
+    return figure.interleaved(variants, compare, label=f"add {len(rows)}", seconds=figure.scale.seconds / 2)
 
 
 def _reading(figure: Figure, rides: pa.Table, columns: Sequence[str], folder: Path) -> Contest:
@@ -82,12 +82,12 @@ def _reading(figure: Figure, rides: pa.Table, columns: Sequence[str], folder: Pa
         for name, table in tables.items():
             assert identical(table, rides.select(columns)), name
 
-    ways: dict[str, Callable[[], pa.Table]] = {}
+    variants: dict[str, Callable[[], pa.Table]] = {}
     for form in (*ROWS, *COLUMNS):
         path = _written(form, rides, folder)
-        ways[form.name] = partial(form.read, path, rides.schema, columns)
+        variants[form.name] = partial(form.read, path, rides.schema, columns)
     label = f"read {len(columns)} of 16 columns"
-    return figure.in_turns(ways, compare, label=label, seconds=figure.scale.seconds / 2)
+    return figure.interleaved(variants, compare, label=label, seconds=figure.scale.seconds / 2)
 
 
 def _written(form: FileFormat, rides: pa.Table, folder: Path) -> Path:
@@ -102,15 +102,15 @@ def _summing(figure: Figure, ground: Ground, epoch: Epoch, folder: Path) -> Cont
     with ground.store.connect() as postgres, duckdb.connect(folder / "rides.duckdb") as columns:
         columns.read_parquet([file.location for file in epoch.tables["rides"].files]).create("rides")
         columns.execute("CHECKPOINT")
-        ways: dict[str, Callable[[], list[int]]] = {}
+        variants: dict[str, Callable[[], list[int]]] = {}
         for k in SUMMED_COLUMNS:
             query = files("bench.claims").joinpath(f"sum_{k}.sql").read_text()
-            ways[_way("Postgres", k)] = partial(_sums, postgres, query)
-            ways[_way("DuckDB", k)] = partial(_sums, columns, query)
-        return figure.in_turns(ways, _assert_sums, label="sum", seconds=figure.scale.seconds)
+            variants[_variant("Postgres", k)] = partial(_sums, postgres, query)
+            variants[_variant("DuckDB", k)] = partial(_sums, columns, query)
+        return figure.interleaved(variants, _assert_sums, label="sum", seconds=figure.scale.seconds)
 
 
-def _way(engine: str, columns: int) -> str:
+def _variant(engine: str, columns: int) -> str:
     return f"the sum of {columns} column{'s' if columns > 1 else ''} in {engine}"
 
 
@@ -120,8 +120,8 @@ def _sums(connection: Any, query: str) -> list[int]:
 
 def _assert_sums(sums: dict[str, list[int]]) -> None:
     for k in SUMMED_COLUMNS:
-        assert sums[_way("Postgres", k)] == sums[_way("DuckDB", k)]
-        assert len(sums[_way("DuckDB", k)]) == k
+        assert sums[_variant("Postgres", k)] == sums[_variant("DuckDB", k)]
+        assert len(sums[_variant("DuckDB", k)]) == k
 
 
 def _tell_formats(figure: Figure, adding: dict[int, Contest], reading: dict[int, Contest]) -> None:
@@ -167,11 +167,11 @@ def _one_by_one(figure: Figure, rides: pa.Table, columns: Sequence[str], folder:
     def compare(tables: dict[str, pa.Table]) -> None:
         assert identical(tables["CSV"], tables["Parquet"])
 
-    ways = {
+    variants = {
         f.name: partial(f.read, _written(f, rides, folder), rides.schema, columns) for f in (CSV, PARQUET)
     }
     label = f"grid: {len(columns)} columns of {rides.num_rows:,} rows"
-    contest = figure.in_turns(ways, compare, label=label, seconds=figure.scale.seconds / 20)
+    contest = figure.interleaved(variants, compare, label=label, seconds=figure.scale.seconds / 20)
     return contest.ratio("CSV", "Parquet")
 
 
@@ -196,7 +196,7 @@ def _judge(figure: Figure, adding: dict[int, Contest], reading: dict[int, Contes
     in_bulk = figure.ratio(adding[many].ratio("Parquet", "CSV"))
     four = figure.ratio(reading[4].ratio("CSV", "Parquet"))
     wider = [
-        figure.ratio(summing.ratio(_way(engine, SUMMED_COLUMNS[-1]), _way(engine, SUMMED_COLUMNS[0])))
+        figure.ratio(summing.ratio(_variant(engine, SUMMED_COLUMNS[-1]), _variant(engine, SUMMED_COLUMNS[0])))
         for engine in ("Postgres", "DuckDB")
     ]
     figure.state(

@@ -33,12 +33,12 @@ def bench_text_and_binary(figure: Figure, epoch: Epoch, tmp_path: Path) -> None:
     figure.rows = rides.num_rows
     paths = {form.name: tmp_path / f"rides.{form.name}" for form in FORMATS}
     rows = rides.to_pylist()
-    writing = figure.in_turns(
+    writing = figure.interleaved(
         {form.name: partial(_write, form, rows, rides.schema, paths[form.name]) for form in FORMATS},
         lambda answers: _assert_kept(rides, paths),
         label="write",
     )
-    reading = figure.in_turns(
+    reading = figure.interleaved(
         {
             form.name: partial(form.read, paths[form.name], rides.schema, rides.column_names)
             for form in FORMATS
@@ -58,7 +58,7 @@ def bench_text_and_binary(figure: Figure, epoch: Epoch, tmp_path: Path) -> None:
     figure.table("Bytes of one number", [number_bytes(number) for number in NUMBERS])
     figure.table(f"Bytes a number in a column of {COLUMN_ROWS:,}", column_bytes(tmp_path))
     if runs_code(tmp_path):
-        figure.doubt("Pickle runs what the file says: reading one has called a function that was named in it")
+        figure.warn("Pickle runs what the file says: reading one has called a function that was named in it")
     sizes = {form: paths[form.name].stat().st_size / rides.num_rows for form in FORMATS}
     zstd = {form: zstd_bytes(paths[form.name]) / rides.num_rows for form in FORMATS}
     _draw(figure, sizes, zstd)

@@ -45,7 +45,7 @@ def bench_thousand_columns(figure: Figure, tmp_path: Path) -> None:
     def compare(tables: dict[str, pa.Table]) -> None:
         assert all(identical(table, wanted) for table in tables.values())
 
-    contest = figure.in_turns(reads, compare)
+    contest = figure.interleaved(reads, compare)
     figure.checked("the four columns of every format equal those of the table, bit by bit")
     bytes_all = {name: path.stat().st_size for name, path in paths.items()}
     bytes_taken = {name: bytes_read(read) for name, read in reads.items()}

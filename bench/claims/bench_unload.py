@@ -49,8 +49,8 @@ def bench_unload(figure: Figure, ground: Ground, epoch: Epoch, tmp_path: Path) -
         _assert_all_are(rides, found)
         paths.update(found)
 
-    with _unloads(ground, rides, tmp_path) as ways:
-        contest = figure.in_turns(ways, compare)
+    with _unloads(ground, rides, tmp_path) as variants:
+        contest = figure.interleaved(variants, compare)
     figure.checked("the rides in each file, sorted by their number, equal those of the epoch")
     sizes = {name: path.stat().st_size for name, path in paths.items()}
     zstd = {name: len(pa.compress(path.read_bytes(), codec="zstd")) for name, path in paths.items()}
@@ -66,7 +66,7 @@ def bench_unload(figure: Figure, ground: Ground, epoch: Epoch, tmp_path: Path) -
     _judge(figure, contest, sizes, zstd)
 
 
-def _way(form: str, engine: str) -> str:
+def _variant(form: str, engine: str) -> str:
     return f"{form} from {engine}"
 
 
@@ -77,12 +77,12 @@ def _unloads(ground: Ground, rides: pa.Table, folder: Path) -> Iterator[dict[str
         columns.execute("CHECKPOINT")
         source = heap_source(postgres, "rides", ("ride_id",))
         yield {
-            _way("CSV", "Postgres"): partial(_csv_of_postgres, postgres, folder / "postgres.csv"),
-            _way("Parquet", "Postgres"): partial(
+            _variant("CSV", "Postgres"): partial(_csv_of_postgres, postgres, folder / "postgres.csv"),
+            _variant("Parquet", "Postgres"): partial(
                 _parquet_of_postgres, ground.store, source, folder / "postgres.parquet"
             ),
-            _way("CSV", "DuckDB"): partial(_csv_of_duckdb, columns, folder / "duckdb.csv"),
-            _way("Parquet", "DuckDB"): partial(_parquet_of_duckdb, columns, folder / "duckdb.parquet"),
+            _variant("CSV", "DuckDB"): partial(_csv_of_duckdb, columns, folder / "duckdb.csv"),
+            _variant("Parquet", "DuckDB"): partial(_parquet_of_duckdb, columns, folder / "duckdb.parquet"),
         }
 
 
@@ -111,18 +111,18 @@ def _parquet_of_duckdb(connection: duckdb.DuckDBPyConnection, path: Path) -> Pat
 
 
 def _assert_all_are(rides: pa.Table, paths: dict[str, Path]) -> None:
-    for way, path in paths.items():
+    for variant, path in paths.items():
         if path.suffix == ".csv":
             found = CSV.read(path, rides.schema, rides.column_names)
         else:
             found = pq.read_table(path).select(rides.column_names).cast(rides.schema)
-        assert identical(found.sort_by("ride_id"), rides), way
+        assert identical(found.sort_by("ride_id"), rides), variant
 
 
 def _judge(figure: Figure, contest: Contest, sizes: dict[str, int], zstd: dict[str, int]) -> None:
-    faster = [figure.ratio(contest.ratio(_way("CSV", e), _way("Parquet", e))) for e in ENGINES]
-    smaller = [sizes[_way("CSV", e)] / sizes[_way("Parquet", e)] for e in ENGINES]
-    behind_zstd = [zstd[_way("CSV", e)] / sizes[_way("Parquet", e)] for e in ENGINES]
+    faster = [figure.ratio(contest.ratio(_variant("CSV", e), _variant("Parquet", e))) for e in ENGINES]
+    smaller = [sizes[_variant("CSV", e)] / sizes[_variant("Parquet", e)] for e in ENGINES]
+    behind_zstd = [zstd[_variant("CSV", e)] / sizes[_variant("Parquet", e)] for e in ENGINES]
     reached = max(ratio.high for ratio in faster) >= TIMES_FASTER and max(smaller) >= TIMES_SMALLER
     verdict: Verdict = "does not hold"
     if any(ratio.low > 1 for ratio in faster) or min(smaller) > 1:

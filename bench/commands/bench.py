@@ -65,8 +65,8 @@ def bench(
             subject = opened.enter_context(subject_of(settings, name, Path(folder)))
         opened.enter_context(progress("bench"))
         record = run(scale, path, only, subject, _tell)
-    for doubt in record.doubts:
-        note(f"doubt: {doubt}")
+    for warning in record.warnings:
+        note(f"warning: {warning}")
     for entry in advising(record):
         say("\n   ".join([entry.group, *(entry.figure or {})["advice"]]))
     measured = [entry for entry in record.figures if entry.status == "measured"]
@@ -86,8 +86,8 @@ def _tell(entry: "Entry", number: int, of: int) -> None:
         say(f"{head}\n   {'✗' if entry.status == 'failed' else '–'} {entry.why}")
         return
     say(f"{head} ({entry.seconds:.1f} s)")
-    for doubt in (entry.figure or {}).get("doubts", []):
-        note(f"   doubt: {doubt}")
+    for warning in (entry.figure or {}).get("warnings", []):
+        note(f"   warning: {warning}")
     if entry.figure is None or entry.figure["advice"]:  # which is told at the end
         return
     if claim := entry.figure["claim"]:

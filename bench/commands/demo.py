@@ -63,8 +63,8 @@ def demo(
     plan = replace(plan, rides=rides or plan.rides, trip_files=trip_files)
     refuse_a_full_disk(settings, plan)
     machine = this_machine()
-    for doubt in machine.doubts:
-        note(f"note: {doubt}")
+    for warning in machine.warnings:
+        note(f"note: {warning}")
     played = []
     with closing(story(settings, plan)) as scenes:
         for number, scene in enumerate(scenes, 1):

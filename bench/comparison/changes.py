@@ -41,17 +41,17 @@ LAPLACE_OF_DEVIATION = 1 / (SPREAD_OF_MAD * log(2))  # such a deviation → the 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """One way of one benchmark, as two runs have timed it."""
+    """One variant of one benchmark, as two runs have timed it."""
 
     benchmark: str
     group: str
-    way: str
+    variant: str
     before: Floats  # seconds, of A
     after: Floats  # seconds, of B
 
     @property
     def name(self) -> str:
-        return f"{self.benchmark.rsplit('::', 1)[-1].removeprefix('bench_')}: {self.way}"
+        return f"{self.benchmark.rsplit('::', 1)[-1].removeprefix('bench_')}: {self.variant}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ class Comparison:
     drift: Drift | None  # None: too few paths to know
     missing: list[str]  # in sentences
     failed: list[str]
-    doubts: list[str]
+    warnings: list[str]
 
     def of(self, verdict: Verdict) -> list[Change]:
         return [change for change in self.changes if change.verdict == verdict]
@@ -46,7 +46,7 @@ def compare_records(
 
     missing, failed = _left_out(before, after)
     return Comparison(
-        changes_of(paths, threshold_of), drift_of(paths), missing, failed, _doubts(before, after)
+        changes_of(paths, threshold_of), drift_of(paths), missing, failed, _warnings(before, after)
     )
 
 
@@ -57,9 +57,9 @@ def paths_of(before: Record, after: Record) -> list[Path]:
     for entry in before.figures:
         old, new = _seconds(entry), _seconds(others.get(entry.name))
         found += [
-            Path(entry.name, entry.group, way, old[way], new[way])
-            for way in old
-            if way in new and min(len(old[way]), len(new[way])) >= SAMPLES_MIN
+            Path(entry.name, entry.group, variant, old[variant], new[variant])
+            for variant in old
+            if variant in new and min(len(old[variant]), len(new[variant])) >= SAMPLES_MIN
         ]
     return found
 
@@ -67,7 +67,7 @@ def paths_of(before: Record, after: Record) -> list[Path]:
 def _seconds(entry: Entry | None) -> dict[str, Floats]:
     samples = (entry.figure or {}).get("samples", {}) if entry else {}
     try:
-        return {way: np.array(one["seconds"], dtype=float) for way, one in samples.items()}
+        return {variant: np.array(one["seconds"], dtype=float) for variant, one in samples.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"the record is damaged ({type(error).__name__}: {error}): measure again") from error
 
@@ -87,8 +87,8 @@ def _left_out(before: Record, after: Record) -> tuple[list[str], list[str]]:
         elif old[name].status != "measured":
             missing.append(f"{name}: {old[name].status} in A ({old[name].why})")
         else:
-            ways = _seconds(old[name]).keys() ^ _seconds(new[name]).keys()
-            missing += [f"{name}: {way} is in one of them only" for way in sorted(ways)]
+            variants = _seconds(old[name]).keys() ^ _seconds(new[name]).keys()
+            missing += [f"{name}: {variant} is in one of them only" for variant in sorted(variants)]
     failed += [
         f"{name}: failed in B ({entry.why})"
         for name, entry in new.items()
@@ -97,7 +97,7 @@ def _left_out(before: Record, after: Record) -> tuple[list[str], list[str]]:
     return missing, failed
 
 
-def _doubts(before: Record, after: Record) -> list[str]:
+def _warnings(before: Record, after: Record) -> list[str]:
     """Why not to believe the comparison."""
     told = {
         **{name: (before.machine.get(name), after.machine.get(name)) for name in SAME_MACHINE},
@@ -105,13 +105,17 @@ def _doubts(before: Record, after: Record) -> list[str]:
     }
     versions = [record.machine.get("versions", {}) for record in (before, after)]
     told |= {f"version of {name}": (versions[0].get(name), versions[1].get(name)) for name in versions[0]}
-    doubts = [f"{name}: {_told(a)} in A, {_told(b)} in B" for name, (a, b) in told.items() if a != b]
-    doubts += [
+    warnings = [f"{name}: {_told(a)} in A, {_told(b)} in B" for name, (a, b) in told.items() if a != b]
+    warnings += [
         f"{name} is a part of a run"
         for name, one in zip("AB", (before, after), strict=True)
         if not one.finished_at
     ]
-    return doubts + [f"A: {doubt}" for doubt in before.doubts] + [f"B: {doubt}" for doubt in after.doubts]
+    return (
+        warnings
+        + [f"A: {warning}" for warning in before.warnings]
+        + [f"B: {warning}" for warning in after.warnings]
+    )
 
 
 def _told(value: Any) -> str:

@@ -7,7 +7,7 @@ from bench.comparison.changes import Change, Drift
 from bench.comparison.records import Comparison
 from bench.report.quantities import percentile, seconds_told
 
-COLUMNS = ("benchmark: way", "A", "B", "B/A", "95 % interval", "p90", "p99", "verdict")
+COLUMNS = ("benchmark: variant", "A", "B", "B/A", "95 % interval", "p90", "p99", "verdict")
 SIGNS = {"regression": "✗", "improvement": "✓", "within threshold": "=", "not distinguishable": "~"}
 # The news first.
 ORDER = tuple(SIGNS)
@@ -45,11 +45,11 @@ def _plural(verdict: str, count: int) -> str:
 
 
 def remarks(comparison: Comparison) -> Iterator[str]:
-    """How the runs differ as a whole, what failed, what is missing, why to doubt."""
+    """How the runs differ as a whole, what failed, what is missing, why to warning."""
     yield _drift_told(comparison.drift)
     yield from (f"failed: {sentence}" for sentence in comparison.failed)
     yield from (f"missing: {sentence}" for sentence in comparison.missing)
-    yield from (f"doubt: {sentence}" for sentence in comparison.doubts)
+    yield from (f"warning: {sentence}" for sentence in comparison.warnings)
 
 
 def _drift_told(drift: Drift | None) -> str:
@@ -90,7 +90,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
         "changes": [_change(change) for change in comparison.changes],
         "failed": comparison.failed,
         "missing": comparison.missing,
-        "doubts": comparison.doubts,
+        "warnings": comparison.warnings,
     }
 
 
@@ -101,7 +101,7 @@ def _drift(drift: Drift) -> dict[str, float]:
 def _change(change: Change) -> dict[str, Any]:
     return {
         "benchmark": change.path.benchmark,
-        "way": change.path.way,
+        "variant": change.path.variant,
         "verdict": change.verdict,
         "ratio": change.ratio,
         "low": change.low,

@@ -16,7 +16,7 @@ def write_page(path: Path, played: Sequence[tuple[Scene, Seen]], machine: Machin
     """Write the page. Raises UsageError if the file cannot be written."""
     template = Template(files("bench.demo").joinpath("page.html").read_text("utf-8"))
     page = template.substitute(
-        doubts="".join(f'<p class="note">⚠ {escape(doubt)}</p>' for doubt in machine.doubts),
+        warnings="".join(f'<p class="note">⚠ {escape(warning)}</p>' for warning in machine.warnings),
         scenes="\n".join(_scene(number, scene, seen) for number, (scene, seen) in enumerate(played, 1)),
         machine=escape(
             f"{machine.processor}, {machine.cores} cores, {machine.memory_gib:.0f} GiB, {machine.system}"

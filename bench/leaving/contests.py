@@ -82,9 +82,9 @@ def ask_all(figure: Figure, towns: Sequence[Sized], effort: Effort) -> dict[str,
         with open_engines((ROWS, COLUMNS), town.settings, town.epoch) as engines:
             for name in effort.questions:
                 question = questions()[name]
-                ways = {engine.name: partial(answer_of, engine, question) for engine in engines}
+                variants = {engine.name: partial(answer_of, engine, question) for engine in engines}
                 label = f"{name}, {town.rides:,} rides"
-                found[name].append(_contest(figure, effort, ways, label, ordered=question.ordered))
+                found[name].append(_contest(figure, effort, variants, label, ordered=question.ordered))
     return found
 
 
@@ -101,8 +101,8 @@ def ask_ranges(figure: Figure, town: Sized, effort: Effort) -> Ranges:
         ) -> Iterator[tuple[float, Contest]]:
             for count in _counts(town.rides * share_max, effort.steps):
                 values = {"low": town.rides // 2, "high": town.rides // 2 + count - 1}
-                ways = {name: partial(engine.sql, query, values) for name, engine in engines.items()}
-                yield float(count), _contest(figure, effort, ways, f"{count:,} rows by key, {what}")
+                variants = {name: partial(engine.sql, query, values) for name, engine in engines.items()}
+                yield float(count), _contest(figure, effort, variants, f"{count:,} rows by key, {what}")
 
         return Ranges(
             dict(contests(NUMBER, NUMBER_SHARE_MAX, "one number", both | {SCANNED: scanned})),
@@ -128,7 +128,7 @@ def ask_as_of_now(figure: Figure, town: Sized, effort: Effort) -> Freshness:
         ):
             return engine.sql(TOTAL)
 
-    ways: dict[str, Callable[[], pa.Table]] = {
+    variants: dict[str, Callable[[], pa.Table]] = {
         ROWS: partial(opened, ROWS),
         LAST: partial(opened, COLUMNS),
         NOW: now,
@@ -138,8 +138,8 @@ def ask_as_of_now(figure: Figure, town: Sized, effort: Effort) -> Freshness:
         _refuse_differing("as of now", {name: answers[name] for name in (ROWS, NOW)}, ordered=True)
         assert not answers[LAST].equals(answers[NOW]), "nothing has changed since the last epoch"
 
-    contest = figure.in_turns(
-        ways, compare, label="as of now", seconds=effort.seconds, rounds_min=effort.rounds
+    contest = figure.interleaved(
+        variants, compare, label="as of now", seconds=effort.seconds, rounds_min=effort.rounds
     )
     seconds = []
     for number in range(EPOCHS):
@@ -167,7 +167,7 @@ def _counts(most: float, steps: int) -> list[int]:
 def _contest(
     figure: Figure,
     effort: Effort,
-    ways: Mapping[str, Callable[[], pa.Table]],
+    variants: Mapping[str, Callable[[], pa.Table]],
     label: str,
     *,
     ordered: bool = True,
@@ -175,7 +175,9 @@ def _contest(
     def compare(answers: Answers) -> None:
         _refuse_differing(label, answers, ordered=ordered)
 
-    return figure.in_turns(ways, compare, label=label, seconds=effort.seconds, rounds_min=effort.rounds)
+    return figure.interleaved(
+        variants, compare, label=label, seconds=effort.seconds, rounds_min=effort.rounds
+    )
 
 
 def _refuse_differing(label: str, answers: Answers, *, ordered: bool) -> None:

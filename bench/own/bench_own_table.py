@@ -127,7 +127,7 @@ def bench_insert(figure: Figure, subject: Subject, tmp_path: Path) -> None:
     figure.rows = len(rows)
     if subject.generated:
         columns = ", ".join(sorted(subject.generated))
-        figure.doubt(f"generated columns ({columns}): Postgres computes them, the DuckDB copy lacks them")
+        figure.warn(f"generated columns ({columns}): Postgres computes them, the DuckDB copy lacks them")
     figure.table(
         "Single rows, each in a transaction of its own",
         [
@@ -168,14 +168,14 @@ def bench_size(figure: Figure, subject: Subject, tmp_path: Path) -> None:
             for form, size in sized.items()
         ],
     )
-    for doubt in subject.doubts:
-        figure.doubt(doubt)
+    for warning in subject.warnings:
+        figure.warn(warning)
 
 
 def asked(figure: Figure, subject: Subject, question: Question, label: str = "") -> Contest:
     """The question, of both, in turns."""
     with open_engines(ENGINES, subject.settings, subject.epoch) as engines:
-        contest = figure.in_turns(
+        contest = figure.interleaved(
             {engine.name: partial(answer_of, engine, question) for engine in engines},
             lambda answers: compare(question, answers),
             label=label,

@@ -55,17 +55,17 @@ def read_rows(path: Path, folder: Path) -> tuple[pa.Table, tuple[str, ...]]:
     if rows.num_rows == 0:
         raise BadInput(f"{path} has no rows: there is nothing to measure")
     kept: dict[str, pa.ChunkedArray] = {}
-    doubts = []
+    warnings = []
     for name, column in zip(rows.column_names, rows.columns, strict=True):
         with _refusing_a_bad_file(path):
             plain, why = _as_postgres_holds_it(name, column)
         if why:
-            doubts.append(why)
+            warnings.append(why)
         if plain is not None:
             kept[name] = plain
     if not kept:
-        raise BadInput(f"{path} has no column that Postgres can hold: {'; '.join(doubts)}")
-    return pa.table(kept), tuple(doubts)
+        raise BadInput(f"{path} has no column that Postgres can hold: {'; '.join(warnings)}")
+    return pa.table(kept), tuple(warnings)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ LOADED = "public.loaded"
 class Subject:
     """`settings` lead the engines to it, under `name`; `relation` is schema and table in Postgres; `key` the
     column of a primary key of one column, or None. `generated` columns cannot be inserted; `fuzzy` ones have
-    a collation by which different strings are equal. `doubts`: what of a file is missing, in sentences."""
+    a collation by which different strings are equal. `warnings`: what of a file is missing, in sentences."""
 
     settings: Settings
     store: Store
@@ -37,7 +37,7 @@ class Subject:
     partitioned: bool
     generated: frozenset[str]
     fuzzy: frozenset[str]
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def state(self) -> TableState:
@@ -62,7 +62,7 @@ def subject_of(settings: Settings, name: str, folder: Path) -> Iterator[Subject]
     if not is_file_name(path):
         yield from _opened(settings, name)
         return
-    rows, doubts = read_rows(path, folder)
+    rows, warnings = read_rows(path, folder)
     settings = Settings(folder / "home", settings.lake)
     with open_store(settings, install=False) as store:
         try:
@@ -73,10 +73,10 @@ def subject_of(settings: Settings, name: str, folder: Path) -> Iterator[Subject]
             raise BadInput(
                 f"Postgres cannot hold {path}: {error.diag.message_primary}; choose another file"
             ) from error
-    yield from _opened(settings, LOADED, doubts)
+    yield from _opened(settings, LOADED, warnings)
 
 
-def _opened(settings: Settings, name: str, doubts: tuple[str, ...] = ()) -> Iterator[Subject]:
+def _opened(settings: Settings, name: str, warnings: tuple[str, ...] = ()) -> Iterator[Subject]:
     with open_store(settings, install=False) as store:
         epoch = take_snapshot(store, Lake.create(settings.lake), tables=[name])
         with store.connect() as connection:
@@ -99,5 +99,5 @@ def _opened(settings: Settings, name: str, doubts: tuple[str, ...] = ()) -> Iter
             partitioned,
             frozenset(generated),
             frozenset(fuzzy),
-            doubts,
+            warnings,
         )

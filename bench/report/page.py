@@ -44,7 +44,7 @@ def _parts(record: Record) -> dict[str, str]:
     figures = "\n".join(figure(entry, anchor[entry.name]) for entry in ordered)
     return {
         "summary": escape(_summary(record)),
-        "doubts": "".join(f'<p class="doubt">⚠ {escape(doubt)}</p>' for doubt in _doubts(record)),
+        "warnings": "".join(f'<p class="warning">⚠ {escape(warning)}</p>' for warning in _warnings(record)),
         "advice": "".join(advice(entry, anchor[entry.name]) for entry in advising(record)),
         "verdicts": verdicts(claims, anchor),
         "contents": contents(ordered, anchor),
@@ -70,10 +70,10 @@ def _plural(verdict: str, count: int) -> str:
     return verdict.replace("holds", "hold").replace("does", "do")
 
 
-def _doubts(record: Record) -> list[str]:
+def _warnings(record: Record) -> list[str]:
     unfinished = "the run was cut short, or is under way: this is a part of it"
     failed = [f"{len(record.failed)} failed, and have no figure"] if record.failed else []
-    return [*([] if record.finished_at else [unfinished]), *failed, *record.doubts]
+    return [*([] if record.finished_at else [unfinished]), *failed, *record.warnings]
 
 
 def _run(record: Record) -> str:

@@ -95,7 +95,7 @@ def contents(entries: Sequence[Entry], anchor: dict[str, str]) -> str:
 
 
 def figure(entry: Entry, anchor: str) -> str:
-    """One measured benchmark: question, verdict, pictures, times, tables, its doubts, its record."""
+    """One measured benchmark: question, verdict, pictures, times, tables, its warnings, its record."""
     found = entry.figure or {}
     claim = found.get("claim")
     charts = [chart for chart in found.get("charts", []) if has_marks(chart)]
@@ -103,7 +103,7 @@ def figure(entry: Entry, anchor: str) -> str:
         f'<h3><a href="#{anchor}">{escape(title_of(entry))}</a></h3>',
         f'<p class="verdict">{badge(claim)} {escape(claim["because"])}</p>' if claim else "",
         f'<p class="checked">Checked: {escape(found["checked"])}.</p>' if found.get("checked") else "",
-        *(f'<p class="doubt">⚠ {escape(doubt)}</p>' for doubt in found.get("doubts", [])),
+        *(f'<p class="warning">⚠ {escape(warning)}</p>' for warning in found.get("warnings", [])),
         *map(picture, charts or _pictures_of_times(found.get("samples", {}))),
         ratios_list(found.get("ratios", [])),
         samples_table(found.get("samples", {})),
@@ -154,7 +154,7 @@ def _pictures_of_times(samples: Json) -> list[Json]:
     }
     far = max(medians.values()) > 30 * min(medians.values())
     picture = {"kind": "bars", "title": "The median, and where the middle half of the times lies"}
-    return [picture | {"x": {"title": "way"}, "y": {"title": "seconds", "log": far}, "series": [series]}]
+    return [picture | {"x": {"title": "variant"}, "y": {"title": "seconds", "log": far}, "series": [series]}]
 
 
 def _provenance(entry: Entry, anchor: str) -> str:

@@ -31,7 +31,7 @@ def table(rows: Sequence[Mapping[str, Any]], title: str = "") -> str:
 
 
 def samples_table(samples: Mapping[str, Json]) -> str:
-    """Times of each way; `repeats` runs that were too short alone are one sample."""
+    """Times of each variant; `repeats` runs that were too short alone are one sample."""
     if not samples:
         return ""
     return table([_sample(name, one) for name, one in samples.items()], "Times")
@@ -44,7 +44,7 @@ def _sample(name: str, one: Json) -> Json:
         for percent in (50, 90, 99)
     }
     return {
-        "way": name,
+        "variant": name,
         "median (p50)": usual["p50"],
         "p90": usual["p90"],
         "p99": usual["p99"],

@@ -35,8 +35,8 @@ def told(record: Record, columns: int) -> Iterator[Text]:
     for entry in record.figures:
         if entry.status != "measured":
             yield Text(f"{'✗' if entry.status == 'failed' else '–'} {entry.group}: {entry.why}", "dim")
-    for doubt in record.doubts:
-        yield Text(f"doubt: {doubt}", "yellow")
+    for warning in record.warnings:
+        yield Text(f"warning: {warning}", "yellow")
     if not record.figures:
         yield Text("Nothing has been measured.")
 

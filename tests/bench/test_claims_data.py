@@ -58,17 +58,17 @@ def test_both_moments_of_cleaning_find_the_trips_that_the_loader_finds(tmp_path:
     (checked,) = check_files([raw])
     good = int((checked.verdicts == 0).sum())
     assert good <= 3_000 - (3_000 // DIRTY_EVERY - 1)
-    with _transformations(raw, tmp_path) as ways:
+    with _transformations(raw, tmp_path) as variants:
         for name in (ETL, ELT):
-            assert sum(int(str(row[1])) for row in ways[name].first()) == good
+            assert sum(int(str(row[1])) for row in variants[name].first()) == good
 
 
 def test_a_bad_row_is_refused_by_one_schema_and_found_by_the_other(tmp_path: Path):
     arrived = tmp_path / "rides.jsonl"
     arrived.write_text('{"RideID": 1, "Price": 20.4}\n{"RideID": 2, "Price": "twenty"}\n')
-    with _schemas(arrived, tmp_path / "lake") as ways:
-        assert found_bad_row(ways[ON_WRITE]) == "refused when written"
-        assert found_bad_row(ways[ON_READ]) == "found by the first question"
+    with _schemas(arrived, tmp_path / "lake") as variants:
+        assert found_bad_row(variants[ON_WRITE]) == "refused when written"
+        assert found_bad_row(variants[ON_READ]) == "found by the first question"
 
 
 def test_early_work_pays_from_the_question_at_which_the_sums_meet():

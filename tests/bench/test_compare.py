@@ -14,7 +14,7 @@ from bench.comparison.records import Comparison, compare_records
 from bench.record import Record
 from ridelake.errors import BadInput, ProofFailed, UsageError
 
-BENCHMARKS, WAYS, SAMPLES = 8, 2, 15
+BENCHMARKS, VARIANTS, SAMPLES = 8, 2, 15
 NOISE, BETWEEN_RUNS, DRIFT = 0.05, 0.01, 0.10  # of logarithms of seconds: of a sample, of a path, of a run
 SLOWED = "f3: w1"
 
@@ -31,20 +31,24 @@ def a_run(
     entries = []
     for benchmark in range(BENCHMARKS):
         samples = {}
-        for way in range(WAYS):
-            seconds = usual[benchmark, way] * np.exp(drift + random.normal(0, between_runs))
-            seconds *= slower if f"f{benchmark}: w{way}" == SLOWED else 1
+        for variant in range(VARIANTS):
+            seconds = usual[benchmark, variant] * np.exp(drift + random.normal(0, between_runs))
+            seconds *= slower if f"f{benchmark}: w{variant}" == SLOWED else 1
             noise = np.exp(random.normal(0, NOISE, SAMPLES)) * np.where(
                 random.random(SAMPLES) < 1 / 30, 1.5, 1
             )
-            samples[f"w{way}"] = {"cold_seconds": 1.0, "seconds": (seconds * noise).tolist(), "repeats": 1}
+            samples[f"w{variant}"] = {
+                "cold_seconds": 1.0,
+                "seconds": (seconds * noise).tolist(),
+                "repeats": 1,
+            }
         entries.append(records.entry(f"f{benchmark}", "a group", samples=samples))
     return records.record(*entries)
 
 
 def two_runs(seed: int, slower: float = 1.0, between_runs: float = BETWEEN_RUNS) -> tuple[Record, Record]:
     random = np.random.default_rng(seed)
-    usual = np.exp(random.normal(-4, 2, (BENCHMARKS, WAYS)))
+    usual = np.exp(random.normal(-4, 2, (BENCHMARKS, VARIANTS)))
     first = a_run(random, usual, between_runs=between_runs)
     return first, a_run(random, usual, slower=slower, between_runs=between_runs)
 
@@ -135,14 +139,14 @@ def test_what_one_of_them_lacks_is_named():
         "bench/bench_x.py::bench_new: not in A",
         "bench/bench_x.py::bench_both: b is in one of them only",
     ]
-    assert [change.path.way for change in found.changes] == ["a"]
+    assert [change.path.variant for change in found.changes] == ["a"]
 
 
 def test_another_machine_another_version_and_another_seed_are_doubts():
     other = dict(records.MACHINE, cores=8, versions={"python": "3.13.1", "duckdb": "2.1.0"})
-    after = records.record(machine=other, seed=2, finished_at=None, doubts=["busy"])
-    doubts = compare_records(records.record(), after, 0.05, {}).doubts
-    assert doubts == [
+    after = records.record(machine=other, seed=2, finished_at=None, warnings=["busy"])
+    warnings = compare_records(records.record(), after, 0.05, {}).warnings
+    assert warnings == [
         "cores: 2 in A, 8 in B",
         "seed: 1 in A, 2 in B",
         "version of duckdb: 2.0.0 in A, 2.1.0 in B",
@@ -193,7 +197,7 @@ def test_the_command_fails_by_a_regression_and_names_it(slowed: list[str]):
 def test_json_and_markdown_tell_the_same(slowed: list[str]):
     document = json.loads(CliRunner().invoke(compare, [*slowed, "--json"]).stdout)
     slower = [change for change in document["changes"] if change["verdict"] == "regression"]
-    assert [(change["benchmark"], change["way"]) for change in slower] == [
+    assert [(change["benchmark"], change["variant"]) for change in slower] == [
         ("bench/bench_x.py::bench_f3", "w1")
     ]
     assert slower[0]["low"] > 1.05
@@ -206,6 +210,6 @@ def test_json_and_markdown_tell_the_same(slowed: list[str]):
 
 def test_a_damaged_record_is_one_sentence_and_no_regression():
     broken = exact(1, 2)
-    broken.figures[0].figure["samples"] = {"way": {"rounds": 3}}
+    broken.figures[0].figure["samples"] = {"variant": {"rounds": 3}}
     with pytest.raises(BadInput, match="damaged"):
         compare_records(broken, exact(1, 2), 0.05, {})

@@ -260,7 +260,7 @@ def test_a_virtual_column_is_measured_and_not_inserted(store: Store, tmp_path: P
     )
     with measured(store, tmp_path, sql, "shop.t") as figures:
         assert figures["insert"]["rows"] == own.INSERTS
-        assert "generated columns (double)" in figures["insert"]["doubts"][0]
+        assert "generated columns (double)" in figures["insert"]["warnings"][0]
 
 
 def test_the_copy_in_duckdb_has_the_values_of_postgres(store: Store, tmp_path: Path):
@@ -409,11 +409,11 @@ def test_a_file_is_loaded_but_for_what_is_named(kind: str, tmp_path: Path):
     path = tmp_path / "city=3" / "rows.parquet"
     path.parent.mkdir()
     pq.write_table(pa.table(columns), path)
-    rows, doubts = read_rows(path, tmp_path)
+    rows, warnings = read_rows(path, tmp_path)
     assert " ".join(rows.column_names) == kept
-    assert len(doubts) == len(columns) - len(rows.column_names) + (kind == "nanoseconds")
+    assert len(warnings) == len(columns) - len(rows.column_names) + (kind == "nanoseconds")
     for word in words:
-        assert word in " ".join(doubts)
+        assert word in " ".join(warnings)
 
 
 @pytest.mark.slow
@@ -453,8 +453,8 @@ def test_bytes_that_are_no_utf8_are_a_sentence(tmp_path: Path):
 def test_csv_is_loaded_whatever_the_name_of_the_file(text: str, kept: str, tmp_path: Path):
     path = tmp_path / "a[1]*.CSV"
     path.write_text(text)
-    rows, doubts = read_rows(path, tmp_path)
-    assert (" ".join(rows.column_names), doubts) == (kept, ())
+    rows, warnings = read_rows(path, tmp_path)
+    assert (" ".join(rows.column_names), warnings) == (kept, ())
 
 
 @pytest.mark.parametrize(

@@ -116,9 +116,9 @@ def test_freshness_is_told_with_what_it_takes():
 
 def test_a_wrong_answer_ends_the_figure_before_it_is_timed():
     figure = Figure(None, QUICK)
-    ways = {"postgres": lambda: pa.table({"n": [1]}), "duckdb": lambda: pa.table({"n": [2]})}
+    variants = {"postgres": lambda: pa.table({"n": [1]}), "duckdb": lambda: pa.table({"n": [2]})}
     with pytest.raises(AssertionError, match="a question"):
-        _contest(figure, Effort((), 0.1, 3, 3, 1), ways, "a question")
+        _contest(figure, Effort((), 0.1, 3, 3, 1), variants, "a question")
     assert not figure.samples
 
 

@@ -105,9 +105,9 @@ def hostile() -> Record:
         ratios=[records.ratio(HOSTILE, HOSTILE, 2.0, 1.5, 3.0)],
         tables=[{"title": HOSTILE, "rows": [{HOSTILE: HOSTILE}]}],
         facts={HOSTILE: HOSTILE},
-        doubts=[HOSTILE],
+        warnings=[HOSTILE],
     )  # fmt: skip
-    return records.record(entry, records.failed(HOSTILE, HOSTILE), doubts=[HOSTILE], scale=HOSTILE)
+    return records.record(entry, records.failed(HOSTILE, HOSTILE), warnings=[HOSTILE], scale=HOSTILE)
 
 
 def test_text_stays_text():
@@ -146,11 +146,11 @@ def test_a_damaged_figure_is_one_sentence():
 def test_a_chart_is_drawn_with_every_point_and_interval(name: str):
     chart = records.CHARTS[name]
     drawn = drawing(chart)
-    way = "x" if chart["kind"] == "bars" else "y"
+    variant = "x" if chart["kind"] == "bars" else "y"
     for one, trace in zip(chart["series"], drawn["data"], strict=False):
-        assert trace[way] == one["y"]
+        assert trace[variant] == one["y"]
         if one["low"]:
-            whiskers = trace[f"error_{way}"]
+            whiskers = trace[f"error_{variant}"]
             ends = [y + up for y, up in zip(one["y"], whiskers["array"], strict=True)]
             assert ends == pytest.approx(one["high"])
     marks = drawn["layout"]["shapes"]

@@ -1,4 +1,4 @@
-"""A ratio's interval says where another run is to be expected, and ways are timed in turns."""
+"""A ratio's interval says where another run is to be expected, and variants are timed in turns."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ SAMPLE, BETWEEN_RUNS = 0.05, 0.05  # noise of logarithms: of a sample, of a run
 
 
 def a_run(seed: int, ratio: float = 1.3) -> Ratio:
-    """Of two ways, one of which takes `ratio` times as long, on a machine in some mood."""
+    """Of two variants, one of which takes `ratio` times as long, on a machine in some mood."""
     random = np.random.default_rng(seed)
     mood = np.exp(random.normal(0, BETWEEN_RUNS))
     ours, others = np.exp(random.normal(0, SAMPLE, (2, ROUNDS)))
