@@ -1,5 +1,5 @@
-"""bench: an answer becomes a figure, with its warnings.
+"""bench: measurements, each with a check of its answers, intervals and warnings.
 
-`bench_*.py` are pytest-benchmark files (`pytest bench`, `ridelake bench`); `demo` is the whole journey
-in scenes. No figure without its answer checked or its audit passed.
+`bench_*.py` are pytest-benchmark files (`pytest bench`, `ridelake bench`). `demo` runs the whole pipeline
+once. A figure is recorded only if its answers are checked or its audit passed.
 """

@@ -27,7 +27,7 @@ from bench.sized import sized
 from olap.question import questions
 
 SIZES = {"quick": (2_000, 20_000), "default": (5_000, 25_000, 120_000)}
-# Half of them by an index, half over much of a table: below the full scale there is no time for all.
+# Half of these use an index, half scan much of a table. The full scale runs all questions.
 FEW = ("ride_by_id", "latest_rides", "average_price", "rides_by_weekday_and_hour")
 SOME = (
     *FEW,
@@ -54,25 +54,25 @@ def bench_leaving(figure: Figure, sizes: tuple[int, ...]) -> None:
     sizes = SIZES.get(figure.scale.name, sizes)
     effort = EFFORTS[figure.scale.name]
     effort = effort if effort.questions else replace(effort, questions=tuple(questions()))
-    with sized(sizes) as towns:
-        asked = ask_all(figure, towns, effort)
-        ranges = ask_ranges(figure, towns[-1], effort)
-        freshness = ask_as_of_now(figure, towns[-1], effort)
+    with sized(sizes) as stores:
+        asked = ask_all(figure, stores, effort)
+        ranges = ask_ranges(figure, stores[-1], effort)
+        freshness = ask_as_of_now(figure, stores[-1], effort)
     figure.rows = sizes[-1]
     figure.checked(
-        "at every size and for every range all answers were equal before they were timed; as of now the lake "
-        "answered as Postgres did, and otherwise than the last epoch"
+        "all answers were equal at every size and for every range; the up-to-date answer of the lake equals "
+        "that of Postgres and differs from that of the last epoch"
     )
-    _tell_sizes(figure, sizes, asked)
-    _tell_ranges(figure, sizes[-1], ranges)
-    _tell_freshness(figure, freshness)
-    figure.warn("a crossing lies on a line between the places measured; none beyond them was tried")
-    figure.warn("a row store's time for many whole rows is mostly their way through Python into Arrow")
+    _report_sizes(figure, sizes, asked)
+    _report_ranges(figure, sizes[-1], ranges)
+    _report_freshness(figure, freshness)
+    figure.warn("crossovers are interpolated between the sizes measured")
+    figure.warn("Postgres' time for many whole rows is mostly the conversion from Python objects to Arrow")
     if len(effort.questions) < len(questions()):
-        figure.warn(f"{len(effort.questions)} of {len(questions())} questions: all at the full scale")
+        figure.warn(f"{len(effort.questions)} of {len(questions())} questions; the full scale runs all")
 
 
-def _tell_sizes(figure: Figure, sizes: Sequence[int], asked: Mapping[str, list[Contest]]) -> None:
+def _report_sizes(figure: Figure, sizes: Sequence[int], asked: Mapping[str, list[Contest]]) -> None:
     ratios = {name: [_ratio(contest) for contest in contests] for name, contests in asked.items()}
     crossings = {name: _crossing(sizes, contests) for name, contests in asked.items()}
     for of_one in ratios.values():
@@ -82,20 +82,20 @@ def _tell_sizes(figure: Figure, sizes: Sequence[int], asked: Mapping[str, list[C
     figure.advise(by_size(sizes[-1], last, crossings))
     ordered = sorted(asked, key=lambda name: -last[name].median)
     figure.table(
-        "Postgres' time in units of DuckDB's",
+        "Time of Postgres divided by the time of DuckDB",
         [_row(name, sizes, ratios[name], crossings[name]) for name in ordered],
     )
     chosen = np.unique(np.linspace(0, len(ordered) - 1, LINES_MAX).round().astype(int))
     lines = {ordered[place]: ratios[ordered[place]] for place in chosen}
-    title = "Where the columns overtake the rows: questions, by rides"
+    title = "From how many rides on is DuckDB faster?"
     figure.chart(_lines(title, Axis("rides", log=True), sizes, lines))
 
 
-def _tell_ranges(figure: Figure, rides: int, ranges: Ranges) -> None:
+def _report_ranges(figure: Figure, rides: int, ranges: Ranges) -> None:
     variants = {
-        "one number, by index": (ranges.number, ROWS),
-        "whole rows, by index": (ranges.whole, ROWS),
-        "one number, no index": (ranges.number, SCANNED),
+        "sum, with an index": (ranges.number, ROWS),
+        "whole rows, with an index": (ranges.whole, ROWS),
+        "sum, without an index": (ranges.number, SCANNED),
     }
     number, whole, scanned = (
         _crossing(list(contests), list(contests.values()), rows) for contests, rows in variants.values()
@@ -106,25 +106,25 @@ def _tell_ranges(figure: Figure, rides: int, ranges: Ranges) -> None:
     }
     for of_one in ratios.values():
         figure.ratio(of_one[-1])
-    title = f"Where the columns overtake the rows: ranges by key, of {rides:,} rides"
+    title = f"Up to which key range is Postgres faster, of {rides:,} rides?"
     places = {name: list(contests) for name, (contests, _) in variants.items()}
-    figure.chart(_lines(title, Axis("rows wanted", log=True), places, ratios))
+    figure.chart(_lines(title, Axis("rows in the range", log=True), places, ratios))
 
 
-def _tell_freshness(figure: Figure, found: Freshness) -> None:
+def _report_freshness(figure: Figure, found: Freshness) -> None:
     now_over_last = figure.ratio(found.contest.ratio(NOW, LAST))
     rows_over_now = figure.ratio(found.contest.ratio(ROWS, NOW))
     seconds = {name: found.contest.median_seconds(name) for name in (ROWS, LAST, NOW)}
     figure.advise(by_freshness(found.rides, found.epoch_seconds, now_over_last, rows_over_now, seconds[NOW]))
     figure.table(
-        f"A sum over all rides, {found.rides:,} more requests since the last epoch",
-        [{"of": name, "seconds": taken} for name, taken in seconds.items()],
+        f"A sum over all rides, with {found.rides:,} requests since the last epoch",
+        [{"variant": name, "seconds": taken} for name, taken in seconds.items()],
     )
-    figure.facts["seconds of an epoch of these"] = found.epoch_seconds
+    figure.facts["seconds of an epoch of these requests"] = found.epoch_seconds
 
 
 def _crossing(places: Sequence[float], contests: Sequence[Contest], rows: str = ROWS) -> Crossing:
-    """A round is a row of both."""
+    """The crossing of the ratio of Postgres to DuckDB."""
     rounds = [
         (np.array(one.samples[rows].seconds) / np.array(one.samples[COLUMNS].seconds)).tolist()
         for one in contests
@@ -141,7 +141,7 @@ def _row(name: str, sizes: Sequence[int], ratios: Sequence[Ratio], crossing: Cro
         f"{rides:,} rides": f"{one.median:.2f} ({one.low:.2f}–{one.high:.2f})"
         for rides, one in zip(sizes, ratios, strict=True)
     }
-    return {"question": name, **cells, "columns overtake": words(crossing, "rides")}
+    return {"question": name, **cells, "DuckDB is faster": words(crossing, "rides")}
 
 
 def _lines(
@@ -150,7 +150,7 @@ def _lines(
     places: Sequence[float] | Mapping[str, Sequence[float]],
     ratios: Mapping[str, Sequence[Ratio]],
 ) -> Chart:
-    """A line for each; above 1 the columns are faster."""
+    """A line for each; above 1 DuckDB is faster."""
     where = {name: list(places[name] if isinstance(places, Mapping) else places) for name in ratios}
     ends = [place for of_one in where.values() for place in of_one]
     series = [
@@ -163,5 +163,5 @@ def _lines(
         )
         for name, of_one in ratios.items()
     ]
-    series.append(Series("as fast as each other", [min(ends), max(ends)], [1.0, 1.0]))
-    return Chart("lines", title, x, Axis("Postgres' time over DuckDB's", log=True), series)
+    series.append(Series("equal", [min(ends), max(ends)], [1.0, 1.0]))
+    return Chart("lines", title, x, Axis("time of Postgres ÷ time of DuckDB", log=True), series)

@@ -1,7 +1,7 @@
-"""One store and one epoch for all benchmarks, and their figures in words at the end.
+"""The store and the epoch of all benchmarks, and a summary of their figures at the end.
 
-A figure that pytest-benchmark has no column for (rides/s, a ratio to pgbench, a percentile) stands in
-`extra_info`, beside the check that allows it.
+Results without a column in pytest-benchmark (rides/s, ratios, percentiles) are in `extra_info`, with their
+check.
 """
 
 import os
@@ -28,19 +28,19 @@ from oltp.seed import seed_rides
 from oltp.store import Store, open_store
 from ridelake.settings import LakeAddress, Settings
 
-MACHINE_BEFORE = this_machine()  # before the benchmarks keep it busy themselves
+MACHINE_BEFORE = this_machine()  # before the benchmarks put load on it
 MORE_DRIVERS = 4_000
 SEED = 1
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("ridelake")
-    group.addoption("--scale", choices=list(SCALES), default=DEFAULT.name, help="how much is measured")
-    group.addoption("--record", type=Path, metavar="FILE", help="keep what is found in this file")
+    group.addoption("--scale", choices=list(SCALES), default=DEFAULT.name, help="how much to measure")
+    group.addoption("--record", type=Path, metavar="FILE", help="write the record to this file")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "scale(name): the least scale at which a benchmark is run")
+    config.addinivalue_line("markers", "scale(name): the smallest scale at which a benchmark runs")
     if not any(isinstance(plugin, Recorder) for plugin in config.pluginmanager.get_plugins()):
         record = Record.begin(config.getoption("scale"), SEED, MACHINE_BEFORE)
         config.pluginmanager.register(Recorder(record, config.getoption("record")))
@@ -65,13 +65,13 @@ def scale(pytestconfig: pytest.Config) -> Scale:
 
 @pytest.fixture
 def figure(benchmark: BenchmarkFixture, scale: Scale) -> Figure:
-    """What the benchmark finds, to be filled by it."""
+    """The result of the benchmark, which fills it."""
     return Figure(benchmark, scale)
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What is measured on: a store of past rides (200,000; quick 20,000) and a fleet that is never short."""
+    """A store of past rides (200,000; quick: 20,000) with enough drivers for all bookings."""
 
     settings: Settings
     store: Store
@@ -92,24 +92,24 @@ def ground(scale: Scale) -> Iterator[Ground]:
 
 @pytest.fixture(scope="session")
 def yellow_trips() -> Path:
-    """Real trips. The test runner is an edge, so it may ask the environment where they are."""
+    """A file of real trips, from the folder RIDELAKE_TEST_DATA."""
     here = Path(__file__).parents[2] / "shared" / "data"
     path = Path(os.environ.get("RIDELAKE_TEST_DATA", here)) / "yellow_sample_2019.parquet"
     if not path.exists():
-        pytest.skip(f"{path.name} is not here; set RIDELAKE_TEST_DATA to the folder of real trip files")
+        pytest.skip(f"{path} does not exist; set RIDELAKE_TEST_DATA to the folder of real trip files")
     return path
 
 
 @pytest.fixture(scope="session")
 def sizes() -> tuple[int, ...]:
-    """Of tables that the same change is made to. Five million rides take minutes to make: if asked for."""
+    """Numbers of rides. Five million take minutes to generate; set RIDELAKE_BENCH_FULL to include them."""
     full = (5_000_000,) if os.environ.get("RIDELAKE_BENCH_FULL") else ()
     return (100_000, 1_000_000, *full)
 
 
 @pytest.fixture
 def epoch(ground: Ground) -> Epoch:
-    """An epoch of the store as it is now."""
+    """An epoch of the current store."""
     return take_snapshot(ground.store, Lake.create(ground.settings.lake))
 
 
@@ -126,13 +126,13 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     session = getattr(terminalreporter.config, "_benchmarksession", None)
-    told = [one for one in getattr(session, "benchmarks", []) if one.extra_info]
-    if not told:
+    measured = [one for one in getattr(session, "benchmarks", []) if one.extra_info]
+    if not measured:
         return
     terminalreporter.section("figures")
-    for one in told:
+    for one in measured:
         single = {name: value for name, value in one.extra_info.items() if not isinstance(value, list)}
-        figures = ", ".join(f"{name} {_shown(value)}" for name, value in single.items())
+        figures = ", ".join(f"{name} {_cell_text(value)}" for name, value in single.items())
         terminalreporter.write_line(f"{one.name}: {figures}")
         for value in one.extra_info.values():
             for line in _lines(value) if isinstance(value, list) else []:
@@ -142,15 +142,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _lines(rows: list[dict[str, object]]) -> Iterator[str]:
-    """A table, its names above it; the first column stands to the left."""
-    cells = [list(rows[0]), *([_shown(value) for value in row.values()] for row in rows)]
+    """A table with a header; the first column is left-aligned."""
+    cells = [list(rows[0]), *([_cell_text(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for first, *others in cells:
         padded = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
         yield "  ".join([first.ljust(widths[0]), *padded])
 
 
-def _shown(value: object) -> str:
+def _cell_text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.2f}" if abs(value) < 100 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,7 +1,7 @@
-"""A figure: what one benchmark has found, in the form in which it is kept and drawn.
+"""A figure: the result of one benchmark, as it is recorded and drawn.
 
-It holds what was checked (a figure without a check is refused), the samples of each variant, the ratios with
-their intervals, tables, charts, and, where a claim of a textbook is at stake, the verdict on it.
+It contains the check of the answers (a figure without one is rejected), the samples of each variant, ratios
+with intervals, tables and charts, and the verdict on a textbook claim if the benchmark tests one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,18 +16,17 @@ from bench.scale import DEFAULT, Scale
 
 T = TypeVar("T")
 
-Verdict = Literal["holds", "holds in part", "does not hold", "too few rows to tell"]
+Verdict = Literal["holds", "holds in part", "does not hold", "too few rows"]
 Cell = str | int | float | None
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What is said of data systems, and what was found: the verdict, and one sentence with its figure."""
+    """A textbook claim and the verdict on it. `bench.claims.headlines` makes the measured sentence."""
 
     number: int
-    says: str
+    text: str
     verdict: Verdict
-    because: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +37,8 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Points in order; `low` and `high` are intervals of y, `colour` a third value of each point, `text` what
-    a point is called."""
+    """Points in order. `low` and `high` are the interval of y, `colour` is a third value of each point,
+    `text` is the label of each point."""
 
     name: str
     x: list[Cell]
@@ -52,7 +51,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place on the x axis (or, with `y`, in the plane) that has a name."""
+    """A labelled position on the x axis, or a labelled point if `y` is given."""
 
     text: str
     x: float
@@ -61,7 +60,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A picture, as data: `kind` says how it is drawn. `colour` is the title of the third value."""
+    """A chart as data. `colour` is the title of the third value."""
 
     kind: Literal["bars", "lines", "points"]
     title: str
@@ -80,7 +79,7 @@ class Table:
 
 @dataclass(slots=True)
 class Contest:
-    """The samples of several variants, taken in turns, at what `label` says."""
+    """The interleaved samples of several variants. `label` names the task."""
 
     samples: dict[str, Samples]
     label: str = ""
@@ -94,7 +93,7 @@ class Contest:
 
 @dataclass(slots=True)
 class Figure:
-    """Filled by a benchmark, kept by `bench.recorder`. `title` is the question that it answers."""
+    """Filled by a benchmark and stored by `bench.recorder`. `title` is the question that it answers."""
 
     benchmark: BenchmarkFixture
     scale: Scale
@@ -119,15 +118,15 @@ class Figure:
         seconds: float | None = None,
         rounds_min: int | None = None,
     ) -> Contest:
-        """Time the variants in turns for about that long, in at least so many rounds. `compare` raises unless
-        their answers are equal; it is called before any of them is timed warm. `label` tells several contests
-        of one figure apart."""
+        """Time the variants, interleaved, for about `seconds` and at least `rounds_min` rounds. `compare`
+        raises unless their answers are equal; it is called before the warm runs. `label` names the task, if a
+        figure has several."""
         turns = Turns(variants)
         compare(turns.cold())
         budget = self.scale.seconds if seconds is None else seconds
         least = self.scale.rounds_min if rounds_min is None else rounds_min
         rounds = int(min(self.scale.rounds_max, max(least, budget / turns.round_seconds)))
-        if self.samples:  # the fixture of pytest-benchmark times one thing a test
+        if self.samples:  # pytest-benchmark's fixture can be used only once a test
             for _ in range(rounds):
                 turns.round()
         else:
@@ -137,13 +136,13 @@ class Figure:
         return Contest(turns.samples, label)
 
     def once(self, work: Callable[[], T]) -> T:
-        """Let the fixture time work that measures itself (several processes, a server that is killed)."""
+        """Run work that takes its own times, because it has several processes or kills a server."""
         result: T = self.benchmark.pedantic(work, rounds=1, iterations=1)  # type: ignore[no-untyped-call]
         return result
 
-    def checked(self, words: str) -> None:
-        """What was compared before the times were believed, in words. Without it there is no figure."""
-        self.check = words
+    def checked(self, sentence: str) -> None:
+        """State what was compared. A benchmark without this call fails."""
+        self.check = sentence
 
     def ratio(self, ratio: Ratio) -> Ratio:
         self.ratios.append(ratio)
@@ -155,28 +154,28 @@ class Figure:
     def chart(self, chart: Chart) -> None:
         self.charts.append(chart)
 
-    def state(self, saying: Saying, verdict: Verdict, because: str) -> None:
-        """The verdict on a claim; `because` is a sentence with the figure that it rests on."""
-        if why := too_few_rows(verdict, self.ratios, self.scale, saying.rides_min):
-            verdict = "too few rows to tell"
-            because = f"Too few rows to tell: {why}; run without --quick. {because}"
-        self.claim = Claim(int(saying), saying.words, verdict, because)
+    def state(self, claim: Saying, verdict: Verdict) -> None:
+        """State the verdict on a claim. Call it after the ratios are added: a short run may be too small."""
+        if reason := too_few_rows(verdict, self.ratios, self.scale, claim.rides_min):
+            verdict = "too few rows"
+            self.warn(f"no verdict: {reason}; run without --quick")
+        self.claim = Claim(int(claim), claim.text, verdict)
 
-    def warn(self, words: str) -> None:
-        self.warnings.append(words)
+    def warn(self, sentence: str) -> None:
+        self.warnings.append(sentence)
 
     def advise(self, sentence: str) -> None:
-        """What the figure means for who has to decide: told at the end of a run, and first on the page."""
+        """Add a result that the run prints last and the report shows first."""
         self.advice.append(sentence)
 
     def close(self) -> None:
         """Raises AssertionError if nothing was checked."""
-        assert self.check, "no figure without a check of what was timed: call figure.checked"
+        assert self.check, "the benchmark did not state what it compared: call figure.checked"
         self.benchmark.group = self.title or self.benchmark.group
         self.benchmark.extra_info["figure"] = self.report()
 
     def report(self) -> dict[str, Any]:
-        """As it is kept in a record; seconds, bytes and rows as their names say."""
+        """The figure as it is stored in a record."""
         return {
             "title": self.title,
             "checked": self.check,
@@ -193,23 +192,24 @@ class Figure:
 
 
 def too_few_rows(verdict: Verdict, ratios: Sequence[Ratio], scale: Scale, rides_min: int) -> str | None:
-    """Why a run has no verdict on a claim, or None if it has one.
+    """The reason why a run cannot give a verdict on a claim, or None.
 
-    A claim whose effect grows with the rows needs `rides_min` of them. Any other needs ratios whose intervals
-    leave out 1 before a short run may hold against it that two variants are equal."""
+    A claim whose effect grows with the rows needs `rides_min` rides. A short run may not reject any other
+    claim because of a ratio whose interval contains 1."""
     if scale.rides < rides_min:
         return f"the claim is about {rides_min:,} rows or more, and this run has {scale.rides:,}"
     unclear = [ratio for ratio in ratios if not ratio.distinguishable]
     if scale.level < DEFAULT.level and verdict != "holds" and unclear:
-        ratio = f"{unclear[0].label}: {unclear[0].words()}" if unclear[0].label else unclear[0].words()
-        return f"{ratio} in {scale.rounds_min} to {scale.rounds_max} rounds"
+        first = unclear[0].sentence()
+        task = f"{unclear[0].label}: " if unclear[0].label else ""
+        return f"{task}{first} in {scale.rounds_min} to {scale.rounds_max} rounds"
     return None
 
 
 def empty_report() -> dict[str, Any]:
-    """The same of a benchmark that tells no more than single facts."""
+    """The report of a benchmark that has only facts."""
     lists = ("ratios", "tables", "charts", "warnings", "advice")
-    nothing: dict[str, Any] = {
+    single: dict[str, Any] = {
         "title": "",
         "checked": "",
         "rows": None,
@@ -217,4 +217,4 @@ def empty_report() -> dict[str, Any]:
         "samples": {},
         "facts": {},
     }
-    return nothing | {name: [] for name in lists}
+    return single | {name: [] for name in lists}

@@ -1,4 +1,4 @@
-"""What a figure was measured on. A figure without it says nothing."""
+"""The machine of a run: processor, memory, load and versions."""
 
 import os
 import platform
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import psutil
 
-BUSY_LOAD_PER_CORE = 0.5  # above it, others had a share in the times
+BUSY_LOAD_PER_CORE = 0.5  # above it, other processes affect the times
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The machine, and how busy it was before we began."""
+    """The machine, and its load before the run."""
 
     system: str
     processor: str
@@ -26,12 +26,9 @@ class Machine:
 
     @property
     def warnings(self) -> list[str]:
-        """Why not to believe the times."""
         if self.load_per_core <= BUSY_LOAD_PER_CORE:
             return []
-        return [
-            f"the machine was busy with other work (load {self.load_per_core:.1f} a core): times are too long"
-        ]
+        return [f"other processes were running (load {self.load_per_core:.1f} per core): times are too long"]
 
 
 def this_machine() -> Machine:
@@ -49,7 +46,7 @@ def this_machine() -> Machine:
 
 
 def _processor() -> str:
-    """The model's name; Linux keeps it in a file."""
+    """The model name; on Linux from /proc/cpuinfo."""
     try:
         with Path("/proc/cpuinfo").open() as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -1,9 +1,9 @@
-"""The figures of the README, from the record that is kept beside it: `python -m bench.readme`.
+"""The figures of the README, generated from the record in docs/: `python -m bench.readme`.
 
-    docs/record.json ──> README.md, between its two markers: a table of verdicts
-                     ──> docs/figures.svg: the ratios that they rest on, light and dark
+    docs/record.json ──> README.md, between its two markers: a table of claims and verdicts
+                     ──> docs/figures.svg: the verdicts and their ratios, light and dark
 
-Both say nothing that the record does not; a test makes them anew and compares.
+A test generates both and compares them with the files.
 """
 
 from collections.abc import Callable
@@ -12,17 +12,17 @@ from math import log10
 from pathlib import Path
 from textwrap import wrap
 
+from bench.claims.headlines import headline_of
 from bench.leaving.advice import advising
 from bench.record import Entry, Record, read_record
-from bench.report.ratios import ratio_from, slower_over_faster
 from bench.report.sections import VERDICTS, claim_of, kind_of
-from bench.sampling import Ratio
+from bench.sampling import Ratio, factor_text
 
 ROOT = Path(__file__).parents[1]
 RECORD, README, PICTURE = ROOT / "docs/record.json", ROOT / "README.md", ROOT / "docs/figures.svg"
 BEGIN, END = "<!-- figures: python -m bench.readme -->", "<!-- end of figures -->"
 
-WIDTH, ROW, HEAD, FOOT = 860, 46, 14, 34  # pixels
+WIDTH, ROW, HEAD, FOOT = 860, 46, 14, 54  # pixels
 TEXT_X, LEFT, RIGHT = 34, 470, 845
 TEXT_COLUMNS = 60
 
@@ -42,20 +42,20 @@ STYLE = """
 
 
 def table(record: Record) -> str:
-    """A row for each claim, the advice, and on what all was measured."""
-    lines = ["| | what is said | verdict | because |", "|---:|---|---|---|"]
+    """A row for each claim, then the advice and the machine."""
+    lines = ["| | claim | verdict | measured |", "|---:|---|---|---|"]
     for entry in record.claims:
         claim = claim_of(entry)
         sign = VERDICTS[claim["verdict"]][0]
-        cells = (claim["number"], claim["says"], f"{sign} {claim['verdict']}", claim["because"])
+        cells = (claim["number"], claim["text"], f"{sign} {claim['verdict']}", claim["measured"])
         lines.append(f"| {' | '.join(_cell(str(cell)) for cell in cells)} |")
     machine = record.machine
     others = {name: version for name, version in machine["versions"].items() if name != "ridelake"}
     versions = ", ".join(f"{name} {version}" for name, version in others.items())
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB"
-    told = f"Scale {record.scale}, seed {record.seed}, {record.started_at[:10]}; {where}; {versions}."
+    run = f"Scale {record.scale}, seed {record.seed}, {record.started_at[:10]}; {where}; {versions}."
     advice = [line for entry in advising(record) for line in _advice(entry)]
-    return "\n".join([*lines, *advice, "", told, *(f"Warning: {warning}." for warning in record.warnings)])
+    return "\n".join([*lines, *advice, "", run, *(f"Warning: {warning}." for warning in record.warnings)])
 
 
 def _advice(entry: Entry) -> list[str]:
@@ -68,14 +68,15 @@ def _cell(text: str) -> str:
 
 
 def readme_with(text: str, record: Record) -> str:
-    """The README's text, with the table between its markers. Raises ValueError without them."""
+    """The text of the README with a new table between the markers. Raises ValueError if a marker is
+    missing."""
     before, rest = text.split(BEGIN, 1)
     _, after = rest.split(END, 1)
     return f"{before}{BEGIN}\n{table(record)}\n{END}{after}"
 
 
 def picture(record: Record) -> str:
-    """The first ratio of each claim, the slower over the faster, on one logarithmic scale."""
+    """The verdict and the ratio of each claim, on a common logarithmic scale."""
     rows = [(entry, _ratio(entry)) for entry in record.claims]
     decades = max([1.0, *(log10(ratio.high) for _, ratio in rows if ratio)]) * 1.04
 
@@ -86,27 +87,31 @@ def picture(record: Record) -> str:
     grid = [10**power for power in range(int(decades) + 1)]
     parts = [
         f'<line class="{"one" if times == 1 else "grid"}" x1="{x}" x2="{x}" y1="{HEAD}" y2="{bottom}"/>'
-        f'<text class="faint" text-anchor="middle" x="{x}" y="{bottom + 16}">{times:,} ×</text>'
+        f'<text class="faint" text-anchor="middle" x="{x}" y="{bottom + 16}">{times:,}×</text>'
         for times, x in ((times, f"{place(times):.1f}") for times in grid)
     ]
     parts += [_row(entry, ratio, HEAD + ROW * index, place) for index, (entry, ratio) in enumerate(rows)]
+    parts.append(
+        f'<text class="faint" text-anchor="end" x="{RIGHT}" y="{bottom + 36}">'
+        "times faster, log scale; bar: 95 % interval; ✓ holds, ◐ holds in part, ✗ does not hold</text>"
+    )
     height = bottom + FOOT
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
-        f'height="{height}" role="img" aria-label="Verdicts and the ratios that they rest on">\n'
+        f'height="{height}" role="img" aria-label="Verdicts on textbook claims, with the measured ratios">\n'
         f"<style>{STYLE}</style>\n" + "\n".join(parts) + "\n</svg>\n"
     )
 
 
 def _ratio(entry: Entry) -> Ratio | None:
-    ratios = (entry.figure or {}).get("ratios", [])
-    return slower_over_faster(ratio_from(ratios[0])) if ratios else None
+    ratio = headline_of(entry.figure or {}).ratio
+    return ratio.at_least_one() if ratio else None
 
 
 def _row(entry: Entry, ratio: Ratio | None, top: float, place: Callable[[float], float]) -> str:
     claim = claim_of(entry)
     kind = kind_of(claim)
-    lines = wrap(claim["says"], TEXT_COLUMNS)[:2]
+    lines = wrap(claim["text"], TEXT_COLUMNS)[:2]
     first = top + (26 if len(lines) == 1 else 18)
     parts = [f'<text class="sign {kind}" x="10" y="{top + 27}">{VERDICTS[claim["verdict"]][0]}</text>']
     parts += [
@@ -114,12 +119,12 @@ def _row(entry: Entry, ratio: Ratio | None, top: float, place: Callable[[float],
         for index, line in enumerate(lines)
     ]
     if ratio:
-        told = f"{ratio.of} over {ratio.over}: "
-        told += f"{ratio.median:,.3g} ×" if ratio.distinguishable else "not distinguishable"
+        label = f"{ratio.over} {factor_text(ratio.median)}× faster than {ratio.of}"
+        label = label if ratio.distinguishable else "no measurable difference"
         middle = top + 32
         kind = kind if ratio.distinguishable else "faint"
         parts.append(
-            f'<text class="faint" x="{LEFT + 8}" y="{top + 19}">{escape(told)}</text>'
+            f'<text class="faint" x="{LEFT + 8}" y="{top + 19}">{escape(label)}</text>'
             f'<line class="interval {kind}" x1="{place(ratio.low):.1f}" x2="{place(ratio.high):.1f}" '
             f'y1="{middle}" y2="{middle}"/>'
             f'<circle class="{kind}" cx="{place(ratio.median):.1f}" cy="{middle}" r="4"/>'

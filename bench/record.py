@@ -1,10 +1,10 @@
-"""The record of a run: one JSON file, whole after every benchmark, so that an interrupted run is a valid
-partial one.
+"""The record of a run: one JSON file, rewritten after each benchmark. An interrupted run leaves a valid
+record.
 
     {"format": 1, "scale", "seed", "started_at", "finished_at": null while it runs, "machine", "warnings",
      "figures": [{"name", "group", "status": "measured|failed|skipped", "why", "seconds", "figure": {…}}]}
 
-`figure` is what `bench.figure.Figure.report` gives, or null without one.
+`figure` is the result of `bench.figure.Figure.report`, or null.
 """
 
 import json
@@ -24,7 +24,7 @@ Status = Literal["measured", "failed", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One benchmark: its figure, or `why` there is none. `seconds` is what it took as a whole."""
+    """A benchmark: its figure, or in `why` the reason for having none. `seconds` is its total time."""
 
     name: str
     group: str
@@ -46,8 +46,8 @@ class Record:
 
     @classmethod
     def begin(cls, scale: str, seed: int, machine: Machine) -> "Record":
-        told = asdict(machine) | {"measured_at": machine.measured_at.isoformat()}
-        return cls(scale, seed, told, list(machine.warnings), datetime.now(UTC).isoformat())
+        facts = asdict(machine) | {"measured_at": machine.measured_at.isoformat()}
+        return cls(scale, seed, facts, list(machine.warnings), datetime.now(UTC).isoformat())
 
     def finish(self) -> None:
         self.finished_at = datetime.now(UTC).isoformat()
@@ -58,12 +58,12 @@ class Record:
 
     @property
     def claims(self) -> list[Entry]:
-        """Those with a verdict on a claim, in the order of the claims' numbers."""
+        """The entries with a verdict on a claim, ordered by the number of the claim."""
         stated = [entry for entry in self.figures if entry.figure and entry.figure["claim"]]
         return sorted(stated, key=lambda entry: entry.figure["claim"]["number"])  # type: ignore[index]
 
     def write(self, path: Path) -> None:
-        """Whole or not at all."""
+        """Write the file atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         draft.write_text(json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, indent=1) + "\n")
@@ -71,7 +71,7 @@ class Record:
 
 
 def read_record(path: Path) -> Record:
-    """Raises BadInput for what is no record, or one of another format."""
+    """Raises BadInput if the file is missing, not a record, damaged, or of another format."""
     try:
         found = json.loads(path.read_text())
     except FileNotFoundError as error:
@@ -89,7 +89,15 @@ def read_record(path: Path) -> Record:
             f"{path} has record format {format_}, and this version reads {FORMAT}: run `ridelake bench` again"
         )
     try:
+        _rename_old_keys(found)
         figures = [Entry(**entry) for entry in found.pop("figures")]
         return Record(**found, figures=figures)
     except (KeyError, TypeError) as error:
         raise BadInput(f"{path} is a damaged record ({error}): run `ridelake bench` again") from error
+
+
+def _rename_old_keys(found: dict[str, Any]) -> None:
+    """Older records have `doubts` for `warnings`. Raises KeyError for a damaged record."""
+    for owner in (found, *(entry.get("figure") for entry in found["figures"])):
+        if owner and "doubts" in owner:
+            owner["warnings"] = owner.pop("doubts")

@@ -1,4 +1,4 @@
-"""A plugin of pytest that keeps what each benchmark has found, as soon as it has."""
+"""A pytest plugin that records the result of each benchmark as soon as it ends."""
 
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -13,27 +13,27 @@ from bench.scale import SCALES
 
 
 class Recorder:
-    """`told` hears of every entry. The record is written after each, if it has a path."""
+    """Calls `on_entry` with each new entry. Writes the record after each entry if `path` is given."""
 
     def __init__(
-        self, record: Record, path: Path | None, told: Callable[[Entry], None] = lambda entry: None
+        self, record: Record, path: Path | None, on_entry: Callable[[Entry], None] = lambda entry: None
     ) -> None:
         self.record = record
         self._path = path
-        self._told = told
-        self._begun: dict[str, float] = {}
+        self._on_entry = on_entry
+        self._started: dict[str, float] = {}
         self.selected = 0
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        # Not when they were collected, which is told of a selection that is none, too: a misspelt one must
-        # not cost the record of another run.
+        # Not in the collection hook, which is also called for an empty selection: a misspelt name must not
+        # overwrite the record of another run.
         self.selected = len(session.items)
         if self.selected:
             self._write()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self._begun[nodeid] = monotonic()
+        self._started[nodeid] = monotonic()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
@@ -75,14 +75,14 @@ class Recorder:
             group=getattr(benchmark, "group", None) or item.name,
             status=status,  # type: ignore[arg-type]
             why=why,
-            seconds=monotonic() - self._begun.get(item.nodeid, monotonic()),
+            seconds=monotonic() - self._started.get(item.nodeid, monotonic()),
             figure=figure if report.passed else None,
         )
-        # What fails while it is taken down has been kept as measured: it is not.
+        # A benchmark that fails in its teardown was recorded as measured before: replace that entry.
         self.record.figures = [kept for kept in self.record.figures if kept.name != entry.name]
         self.record.figures.append(entry)
         self._write()
-        self._told(entry)
+        self._on_entry(entry)
 
     def _write(self) -> None:
         if self._path is not None:
@@ -90,6 +90,6 @@ class Recorder:
 
 
 def left_out(item: pytest.Item, scale: str) -> bool:
-    """Whether a benchmark is for a larger scale: `@pytest.mark.scale("full")`; without it, any."""
+    """Whether the benchmark is marked for a larger scale, such as `@pytest.mark.scale("full")`."""
     mark = item.get_closest_marker("scale")
     return mark is not None and SCALES[mark.args[0]].level > SCALES[scale].level

@@ -1,4 +1,4 @@
-"""The benchmarks as `ridelake bench` runs them: pytest's, without its screen."""
+"""Runs the benchmarks for `ridelake bench`: pytest without its terminal output."""
 
 import difflib
 import os
@@ -17,18 +17,18 @@ from bench.recorder import Recorder
 from ridelake.errors import ProofFailed, UsageError
 
 SEED = 1
-# Our own lines instead of pytest's; nothing written beside the user's files; the project's own rules.
+# Prints our lines instead of pytest's, and writes nothing into the current folder.
 ARGUMENTS = (
     "--import-mode=importlib",
     "--strict-markers",
     "-pno:terminal",
     "-pno:cacheprovider",
     "--benchmark-quiet",
-    f"--benchmark-storage=file://{os.devnull}",  # the default makes a folder .benchmarks in the current one
+    f"--benchmark-storage=file://{os.devnull}",  # the default creates ./.benchmarks
     "-opython_files=bench_*.py",
     "-opython_functions=bench_*",
     "-otimeout=900",
-    "-Wignore:Benchmark fixture was not used",  # where a benchmark is skipped, which it says itself
+    "-Wignore:Benchmark fixture was not used",  # in a skipped benchmark
 )
 
 
@@ -37,46 +37,46 @@ def run(
     path: Path,
     only: str | None,
     subject: Subject | None,
-    told: Callable[[Entry, int, int], None],
+    on_entry: Callable[[Entry, int, int], None],
 ) -> Record:
-    """Measure, keep the record at `path`, and give it: all there is, or a table of the user's. `told` hears
-    of every benchmark, its number and how many there are. Raises UsageError if `only` selects none, or the
-    record cannot be written; an interrupt leaves a valid partial record."""
+    """Run the benchmarks, or those of a user's table, and write the record to `path`. Calls `on_entry` with
+    each entry, its number and the number of benchmarks. Raises UsageError if `only` selects nothing or the
+    record cannot be written. An interrupt leaves a valid record of the benchmarks that finished."""
     _refuse_unwritable(path)
     folder = str(Path(bench.__file__).parent)
     record = Record.begin(scale, SEED, this_machine())
-    recorder = Recorder(record, path, lambda entry: told(entry, len(record.figures), recorder.selected))
+    recorder = Recorder(record, path, lambda entry: on_entry(entry, len(record.figures), recorder.selected))
     selection = ["-k", only] if only else []
     arguments = [*ARGUMENTS, f"--rootdir={Path(folder).parent}", f"--scale={scale}", *selection, folder]
     exit_code = pytest.main(arguments, plugins=[recorder, *([subject] if subject else [])])
     if exit_code == pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if exit_code == pytest.ExitCode.USAGE_ERROR:
-        raise UsageError(f"--only '{only}' is no selection: write words, and between them and, or, not")
+        raise UsageError(f"--only '{only}' is not a valid expression: use words with and, or, not")
     if exit_code == pytest.ExitCode.NO_TESTS_COLLECTED:
-        raise UsageError(f"no benchmark is selected by --only '{only}': {_nearest(only or '', folder)}")
+        raise UsageError(f"no benchmark matches --only '{only}': {_nearest(only or '', folder)}")
     if exit_code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        raise ProofFailed(f"✗ the benchmarks could not be run: pytest ended with {exit_code!r}")
+        raise ProofFailed(f"✗ cannot run the benchmarks: pytest ended with {exit_code!r}")
     return record
 
 
 def _nearest(only: str, folder: str) -> str:
-    """Names of benchmarks that are like a word of the selection, or how to see all of them."""
+    """Benchmark names similar to a word of the selection, or examples of names."""
     names = [
         name
         for path in Path(folder).rglob("bench_*.py")
         for name in (path.stem, *re.findall(r"^def (bench_\w+)", path.read_text("utf-8"), re.MULTILINE))
     ]
-    bare = {name.removeprefix("bench_"): name for name in names}
+    short_names = {name.removeprefix("bench_"): name for name in names}
     words = [word.removeprefix("bench_") for word in re.findall(r"\w+", only)]
-    near = [bare[name] for word in words for name in difflib.get_close_matches(word, bare, n=2)]
+    near = [short_names[name] for word in words for name in difflib.get_close_matches(word, short_names, n=2)]
     if near:
         return f"did you mean {' or '.join(dict.fromkeys(near))}?"
-    return f"leave it out, or give words of their names, such as {', '.join(sorted(set(names))[:3])}"
+    return f"omit it, or give words of their names, such as {', '.join(sorted(set(names))[:3])}"
 
 
 def _refuse_unwritable(path: Path) -> None:
-    """Before minutes are spent on what could not be kept."""
+    """Raises UsageError. Checked before the run, which takes minutes."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}."):

@@ -1,22 +1,22 @@
-"""Times that can be compared: taken in turns, in one run, and told as a ratio with its interval.
+"""Times that can be compared: interleaved in one run, and reported as a ratio with its interval.
 
     cold      A  B  C      each for the first time; the answers are compared
     round 1   A  B  C
-    round 2   B  C  A      a busy moment slows all alike, and nobody is always first
+    round 2   B  C  A      a busy moment slows all variants, and none is always first
     round 3   C  A  B
 
-A ratio is that of two times of one round. Its interval is the percentile bootstrap of the median (Efron and
-Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13), widened by what the rounds of one run cannot
-show: another run has its data elsewhere in memory and meets the machine in another mood (Kalibera and Jones,
-Rigorous Benchmarking in Reasonable Time, 2013). So it says where another run of the same machine is to be
-expected, not how often this one was repeated. Where it covers 1, the two are not distinguishable here.
+A ratio is that of two times of the same round. Its interval is the percentile bootstrap of the median (Efron
+and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13), widened by the differences between runs,
+which the rounds of one run cannot show (Kalibera and Jones, Rigorous Benchmarking in Reasonable Time, 2013).
+It is the range in which another run on the same machine is expected. If it contains 1, the run shows no
+measurable difference.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -24,19 +24,19 @@ T = TypeVar("T")
 
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
-# The standard deviation of a ratio's logarithm from run to run, beyond what its own rounds explain: as found
-# between runs of the default scale on two cores that others used too. A quiet machine has less, and gets
-# intervals that are too wide; hardly less than one part in ten to either side.
+# Standard deviation of the logarithm of a ratio from run to run, beyond the spread of its own rounds.
+# Measured between runs of the default scale on two shared cores. On a quieter machine the intervals are too
+# wide.
 BETWEEN_RUNS = 0.05
-# What a sample should take at least, so that neither the clock nor a passing interrupt decides it.
+# Minimum length of a sample: a shorter one is dominated by the clock and by interrupts.
 SAMPLE_SECONDS_MIN = 0.002
 REPEATS_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How many times as long one variant takes as another: the median of the rounds, and its interval. `label`
-    says at what, where a figure has several."""
+    """The time of `of` divided by the time of `over`: the median of the rounds, and its 95 % interval.
+    `label` names the task, if a figure has several."""
 
     of: str
     over: str
@@ -45,30 +45,41 @@ class Ratio:
     high: float
     label: str = ""
 
+    @classmethod
+    def from_record(cls, kept: Mapping[str, Any]) -> "Ratio":
+        """Raises KeyError for a damaged record."""
+        return cls(kept["of"], kept["over"], kept["median"], kept["low"], kept["high"], kept.get("label", ""))
+
     @property
     def distinguishable(self) -> bool:
         return not self.low <= 1 <= self.high
 
-    def words(self) -> str:
-        """`csv takes 3.1 × as long as parquet (2.9–3.3)`"""
+    def at_least_one(self) -> "Ratio":
+        """The same ratio with the slower variant as `of`."""
+        if self.median >= 1:
+            return self
+        return Ratio(self.over, self.of, 1 / self.median, 1 / self.high, 1 / self.low, self.label)
+
+    def sentence(self) -> str:
+        """`Parquet is 3.1× faster than CSV (2.9–3.3×)`"""
         if not self.distinguishable:
-            return f"{self.of} and {self.over} are not distinguishable ({self.low:.2f}–{self.high:.2f})"
-        if self.median < 1:
-            return Ratio(self.over, self.of, 1 / self.median, 1 / self.high, 1 / self.low).words()
-        return (
-            f"{self.of} takes {_times(self.median)} × as long as {self.over} "
-            f"({_times(self.low)}–{_times(self.high)})"
-        )
+            interval = f"{self.low:.2f}–{self.high:.2f}×"
+            return f"no measurable difference between {self.of} and {self.over} ({interval})"
+        ratio = self.at_least_one()
+        interval = f"{factor_text(ratio.low)}–{factor_text(ratio.high)}×"
+        return f"{ratio.over} is {factor_text(ratio.median)}× faster than {ratio.of} ({interval})"
 
 
-def _times(ratio: float) -> str:
-    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.1f}" if ratio >= 10 else f"{ratio:.2f}"
+def factor_text(factor: float) -> str:
+    """1.27 → `1.27`; 7.32 → `7.3`; 25.5 → `26`"""
+    return f"{factor:.2f}" if factor < 1.995 else f"{factor:.1f}" if factor < 9.95 else f"{factor:,.0f}"
 
 
 def ratio_of(
     name: str, seconds: Sequence[float], other: str, others: Sequence[float], label: str = ""
 ) -> Ratio:
-    """Of the times of two variants, round by round: both sequences are in the order of the rounds."""
+    """The ratio of the times of two variants, round by round. Both sequences are in the order of the
+    rounds."""
     ratios = np.array(seconds) / np.array(others)
     random = np.random.default_rng(len(ratios))
     chosen = random.integers(0, len(ratios), (RESAMPLES, len(ratios)))
@@ -80,8 +91,8 @@ def ratio_of(
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Of one variant: the seconds of its first, cold run, and of each round after it. One sample is the mean of
-    `repeats` runs, where one alone is too short to be timed."""
+    """Seconds of one variant: of its first, cold run, and of each round after it. A sample is the mean of
+    `repeats` runs; more than one if a single run is too short to be timed."""
 
     cold_seconds: float
     seconds: tuple[float, ...]
@@ -93,9 +104,10 @@ class Samples:
 
 
 class Turns(Generic[T]):
-    """Several variants to the same answer, timed in turns. See the module.
+    """Times several variants that compute the same answer, interleaved.
 
-    `cold` runs each once and gives the answers to compare; then `round` is called as often as wanted."""
+    `cold` runs each variant once and returns the answers to compare. Each call of `round` then adds a
+    sample."""
 
     def __init__(self, variants: Mapping[str, Callable[[], T]]) -> None:
         self._variants = dict(variants)
@@ -138,5 +150,5 @@ class Turns(Generic[T]):
 
     @property
     def round_seconds(self) -> float:
-        """What a round is expected to take."""
+        """Expected length of a round."""
         return sum(max(seconds, SAMPLE_SECONDS_MIN) for seconds in self._cold.values())

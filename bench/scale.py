@@ -1,12 +1,12 @@
-"""How much is measured: a minute of it, six minutes, or as long as it takes."""
+"""The scales of a run: one minute, six minutes, or everything."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """`rides` in the store that most figures are of; a contest takes about `seconds`, in at least
-    `rounds_min` rounds. `level` orders the scales: a benchmark is left out below its own."""
+    """`rides`: past rides in the store. `seconds`: the approximate length of a comparison, with `rounds_min`
+    to `rounds_max` rounds. `level` orders the scales; a benchmark runs only at its own level and above."""
 
     name: str
     level: int

@@ -1,5 +1,5 @@
-"""The claims of a lecture on data systems, each measured, each with a verdict.
+"""The textbook claims on data systems, each measured and with a verdict.
 
-One file for each family of claims; each benchmark in it fills a `Figure` and calls `state`. The claims in the
-lecture's words, and their numbers, are in `words.py`.
+There is a file for each family of claims. Each benchmark in it fills a `Figure` and calls `state`. `words.py`
+lists the claims and their numbers; `headlines.py` writes the measured sentence of each from its figure.
 """

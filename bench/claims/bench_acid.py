@@ -1,10 +1,10 @@
-"""The claim about transactions: what becomes of drivers and payments without them, counted."""
+"""The claim about transactions: the anomalies of bookings without them, counted."""
 
 from bench.claims.words import Saying
 from bench.conftest import Ground
 from bench.figure import Axis, Chart, Figure, Series, Verdict
 from bench.scale import QUICK
-from oltp.acid.contrast import Contrast, Seen, contrast
+from oltp.acid.contrast import Contrast, contrast
 from oltp.acid.rivals import Rules
 from oltp.acid.scratch import open_scratch
 from oltp.acid.strategies import STRATEGIES, Anomaly
@@ -15,7 +15,7 @@ WORDS = {
     Anomaly.FREE: "rides without a charge",
     Anomaly.LOST: "debits lost",
 }
-NAIVE, STORE = STRATEGIES[0].name, STRATEGIES[-1].name
+NAIVE = STRATEGIES[0].name
 ROUNDS_QUICK, ROUNDS = 5, 25
 
 
@@ -26,35 +26,29 @@ def bench_without_acid(figure: Figure, ground: Ground) -> None:
         done = figure.once(lambda: contrast(scratch, rules))
     assert done.store_holds, "the store shows an anomaly"
     figure.checked(
-        "anomalies and rides are counted in SQL over the tables; the store's own audit of its rides, money "
-        "and drivers has passed"
+        "anomalies and rides were counted by SQL over the tables; the audit of the store's rides, money and "
+        "drivers passed"
     )
-    figure.table(f"{rules.rivals} rivals, {rules.drivers} drivers, {rules.rounds} rounds", _rows(done))
+    figure.table(f"{rules.rivals} clients, {rules.drivers} drivers, {rules.rounds} rounds", _rows(done))
     bars = [
         Series(WORDS[one], [seen.strategy.name for seen in done.seen], [s.anomalies[one] for s in done.seen])
         for one in Anomaly
     ]
-    figure.chart(Chart("bars", "What each strategy leaves behind", Axis("strategy"), Axis("times"), bars))
+    figure.chart(Chart("bars", "Anomalies of each strategy", Axis("strategy"), Axis("times"), bars))
     for seen in done.seen:
         if {one for one, times in seen.anomalies.items() if times} < seen.strategy.breaks:
-            figure.warn(f"{seen.strategy.name} broke less than it can on this run: more rounds show the rest")
-    naive, store = (next(s for s in done.seen if s.strategy.name == name) for name in (NAIVE, STORE))
-    figure.state(Saying.ATOMIC_ISOLATED, verdict(naive.anomalies), _because(naive, store))
+            figure.warn(
+                f"{seen.strategy.name} did not show all anomalies that it allows; more rounds are needed"
+            )
+    naive = next(seen for seen in done.seen if seen.strategy.name == NAIVE)
+    figure.state(Saying.ATOMIC_ISOLATED, verdict(naive.anomalies))
 
 
 def verdict(naive: dict[Anomaly, int]) -> Verdict:
-    """Of what is found where every statement stands alone; the store is known to be right."""
+    """The verdict on the anomalies without transactions. The store itself has passed its audit."""
     twice = naive[Anomaly.TWICE] > 0
     lost = naive[Anomaly.CHARGED] + naive[Anomaly.FREE] + naive[Anomaly.LOST] > 0
     return "holds" if twice and lost else "holds in part" if twice or lost else "does not hold"
-
-
-def _because(naive: Seen, store: Seen) -> str:
-    counted = ", ".join(f"{times:,} {WORDS[one]}" for one, times in naive.anomalies.items())
-    return (
-        f"Without transactions {naive.rides:,} rides leave {counted}; under the same rivals "
-        f"the store's {store.rides:,} rides leave {sum(store.anomalies.values())} of these."
-    )
 
 
 def _rows(done: Contrast) -> list[dict[str, str | int | float | None]]:

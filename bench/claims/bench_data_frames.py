@@ -1,8 +1,8 @@
-"""Frames and matrices, walked through by column and by row.
+"""Data frames and matrices, read by column and by row.
 
-Two things are told apart: to get at one column or one row, which may be no more than a view, and to visit
-every value. The frame is of rides, whose columns have different types; the matrices are square, so that there
-are as many rows as columns to go through.
+Two tasks are measured separately: to get one column or one row, which may be only a view, and to visit every
+value. The frame contains rides, whose columns have different types. The matrices are square, so there are as
+many rows as columns.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from lakehouse.epoch import Epoch
 
 FRAME_ROWS_MAX = 1_000
 MATRIX_ROWS = 2_000  # 32 MB of float64, more than a cache holds
-# What "far slower" should mean at least. The lecture's own figures are 81 for one row, 34 for all values.
+# The claim says "much slower". The textbook's own figures are 81 for one row and 34 for all values.
 FAR = 10
 ROW_VARIANTS = ("iloc", "iterrows", "itertuples")
 
@@ -29,13 +29,13 @@ Values = list[list[Any]]
 
 
 def bench_data_frames(figure: Figure, epoch: Epoch) -> None:
-    figure.title = "By column or by row: which way are frames and matrices made to be read?"
+    figure.title = "Are data frames and matrices faster to read by column or by row?"
     rides = rides_table(epoch, min(figure.scale.rides // 100, FRAME_ROWS_MAX))
     figure.rows = rides.num_rows
     walks = figure.interleaved(_frame_walks(rides), _assert_values_equal, label="walk")
     ones = figure.interleaved(_frame_ones(rides), _assert_first, label="get")
     sums = figure.interleaved(_matrix_sums(), _assert_sums_equal, label="sum")
-    figure.checked("every walk has visited the same values; sums by row, and by column, are the same")
+    figure.checked("all variants visited the same values; the sums by row and by column are equal")
     _tell(figure, f"All values of a frame of {figure.rows:,} rides", walks)
     _tell(figure, f"One column, or one row, of a frame of {figure.rows:,} rides", ones)
     _tell(figure, f"Sums over a matrix of {MATRIX_ROWS:,} × {MATRIX_ROWS:,} float64", sums)
@@ -50,7 +50,7 @@ def _order(matrix: np.ndarray) -> str:
 
 
 def _frame_walks(rides: pa.Table) -> dict[str, Callable[[], Values]]:
-    """Each gives all values, column by column or row by row."""
+    """Each variant returns all values, column by column or row by row."""
     frame, polar = rides.to_pandas(), pl.DataFrame(rides)
     return {
         "pandas by column": lambda: [list(frame[name]) for name in frame],
@@ -74,7 +74,7 @@ def _assert_values_equal(values: dict[str, Values]) -> None:
 
 
 def _frame_ones(rides: pa.Table) -> dict[str, Callable[[], Any]]:
-    """As on the lecture's slide: a column, which is there, and a row, which has to be put together."""
+    """As in the textbook: a column, which exists in memory, and a row, which has to be assembled."""
     frame, polar = rides.to_pandas(), pl.DataFrame(rides)
     return {
         "pandas, a column": lambda: frame["fare_cents"],
@@ -90,7 +90,7 @@ def _assert_first(found: dict[str, Any]) -> None:
 
 
 def _matrix_sums() -> dict[str, Callable[[], list[float]]]:
-    """Of whole numbers, whose sums do not depend on their order."""
+    """Sums of integers, which do not depend on the order."""
     whole = np.random.default_rng(SEED).integers(0, 100, (MATRIX_ROWS, MATRIX_ROWS))
     by_row, by_column = np.ascontiguousarray(whole, float), np.asfortranarray(whole, float)
     every = range(MATRIX_ROWS)
@@ -131,10 +131,4 @@ def _judge(figure: Figure, walks: Contest, ones: Contest, sums: Contest) -> None
     if numpy_by_row or any(ratio.low > 1 for ratio in by_row):
         far = all(ratio.low >= FAR for ratio in by_row)
         verdict = "holds" if far and numpy_by_row else "holds in part"
-    figure.state(
-        Saying.DATA_FRAMES,
-        verdict,
-        f"{one.words()}; through all values of {figure.rows:,} rides, {pandas['iloc'].words()}, "
-        f"{pandas['iterrows'].words()}, {pandas['itertuples'].words()}. "
-        f"{c_order.words()}, and {fortran_order.words()}.",
-    )
+    figure.state(Saying.DATA_FRAMES, verdict)

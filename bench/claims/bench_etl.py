@@ -1,5 +1,5 @@
-"""Claims about when data is given its form: when it is written, or whenever it is read. DuckDB does the work
-on both sides, so that only the moment differs."""
+"""Claims about when data is converted: when it is written, or each time it is read. DuckDB does the work on
+both sides, so only the time of the conversion differs."""
 
 import os
 import shutil
@@ -29,11 +29,11 @@ RIDE_TYPES = {
     "Month": "VARCHAR",
     "Price": "DECIMAL(12, 2)",
 }
-TEXTS = dict.fromkeys(COLUMNS, "VARCHAR")  # told, so that nobody has to guess them at each question
+TEXTS = dict.fromkeys(COLUMNS, "VARCHAR")  # declared, so that DuckDB does not detect them at each query
 
 
 def bench_schema(figure: Figure, tmp_path: Path) -> None:
-    figure.title = "What does a schema cost when it is written, and what when it is read?"
+    figure.title = "What does a schema on write cost, and what a schema on read?"
     figure.rows = figure.scale.rides
     good, bad = tmp_path / "rides.jsonl", tmp_path / "bad.jsonl"
     pl.DataFrame(made_up(0, figure.rows)).with_columns(pl.col("Price").cast(pl.Float64)).write_ndjson(good)
@@ -47,7 +47,7 @@ def bench_schema(figure: Figure, tmp_path: Path) -> None:
         )
     with _schemas(bad, tmp_path / "bad") as variants:
         found = {name: found_bad_row(variant) for name, variant in variants.items()}
-    figure.checked("both give the same answer; the same file with one bad price was given to both")
+    figure.checked("both return the same answer; both were also run on the same file with one bad price")
     costs = {
         name: Costs(storing.median_seconds(name) + asking.median_seconds(name), asking.median_seconds(name))
         for name in variants
@@ -59,27 +59,23 @@ def bench_schema(figure: Figure, tmp_path: Path) -> None:
             {
                 "schema": name,
                 "storing, ms": storing.median_seconds(name) * 1000,
-                "a question, ms": asking.median_seconds(name) * 1000,
+                "a query, ms": asking.median_seconds(name) * 1000,
                 "a bad row is": found[name],
             }
             for name in variants
         ],
     )
-    figure.chart(sums_chart("Stored once, asked often", costs, met))
+    figure.chart(sums_chart("Stored once, queried often", costs, met))
+    figure.facts["queries until the schema on write pays off"] = met
     write, read = (
         figure.ratio(storing.ratio(ON_WRITE, ON_READ)),
         figure.ratio(asking.ratio(ON_READ, ON_WRITE)),
     )
-    figure.state(
-        Saying.SCHEMA,
-        judge(write, read),
-        f"To store, {write.words()}; to ask, {read.words()}. {paid(met)} A bad row is "
-        f"{found[ON_WRITE]} with the schema on write, and {found[ON_READ]} with the schema on read.",
-    )
+    figure.state(Saying.SCHEMA, judge(write, read))
 
 
 def bench_etl_and_elt(figure: Figure, tmp_path: Path) -> None:
-    figure.title = "Transform before loading, or at each question?"
+    figure.title = "Transform before loading, or at each query?"
     figure.rows = figure.scale.rides
     raw = tmp_path / "yellow_tripdata_2025.csv"
     write_dirty_trips(raw, figure.rows, seed=1)
@@ -97,10 +93,10 @@ def bench_etl_and_elt(figure: Figure, tmp_path: Path) -> None:
         )
         for name, variant in variants.items():
             counted = sum(int(str(row[1])) for row in variant.ask())
-            assert counted == good, f"{name} finds {counted} trips, the loader of the store {good}"
+            assert counted == good, f"{name} finds {counted} trips, the loader of the store finds {good}"
     figure.checked(
-        f"both give the same answer, over {good:,} trips: as many of the {figure.rows:,} rows as the store's "
-        "own loader, which is other code, finds good"
+        f"both return the same answer over {good:,} trips; the loader of the store accepts as many "
+        f"of the {figure.rows:,} rows"
     )
     costs = {name: Costs(first.median_seconds(name), further.median_seconds(name)) for name in variants}
     met = crossover(costs[ETL], costs[ELT])
@@ -116,32 +112,22 @@ def bench_etl_and_elt(figure: Figure, tmp_path: Path) -> None:
             for name, cost in costs.items()
         ],
     )
-    figure.chart(sums_chart("Loaded once, asked often", costs, met))
-    ready = figure.ratio(stored.ratio(ETL, ELT))
-    sooner, dearer = figure.ratio(first.ratio(ETL, ELT)), figure.ratio(further.ratio(ELT, ETL))
-    figure.state(
-        Saying.ETL_AND_ELT,
-        judge(sooner, dearer),
-        f"To be stored, {ready.words()}; to the first answer, {sooner.words()}; to each further, "
-        f"{dearer.words()}. {paid(met)}",
-    )
+    figure.chart(sums_chart("Loaded once, queried often", costs, met))
+    figure.facts["queries until ETL pays off"] = met
+    figure.ratio(stored.ratio(ETL, ELT))
+    earlier, slower = figure.ratio(first.ratio(ETL, ELT)), figure.ratio(further.ratio(ELT, ETL))
+    figure.state(Saying.ETL_AND_ELT, judge(earlier, slower))
 
 
 def judge(early: Ratio, late: Ratio) -> Verdict:
-    """Of a claim that what is done early costs early, and what is left costs later."""
+    """The claim has two parts: early work takes time at the start, late work takes time at each query."""
     longer = [ratio.distinguishable and ratio.median > 1 for ratio in (early, late)]
     return "holds" if all(longer) else "holds in part" if any(longer) else "does not hold"
 
 
-def paid(met: int | None) -> str:
-    if met is None:
-        return "The early work never pays."
-    return f"The early work has paid {'with the first question' if met == 1 else f'after {met} questions'}."
-
-
 @contextmanager
 def _schemas(arrived: Path, folder: Path) -> Iterator[dict[str, Pipeline]]:
-    """Lines of JSON, typed into a Parquet file when they are stored, or kept as they are."""
+    """JSON lines: converted to a typed Parquet file when they are stored, or copied unchanged."""
     folder.mkdir()
     typed, raw = folder / "rides.parquet", folder / "rides.jsonl"
     question = read_text("ask_schema.sql")
@@ -171,7 +157,7 @@ def _json(database: duckdb.DuckDBPyConnection, file: Path) -> duckdb.DuckDBPyRel
 
 @contextmanager
 def _transformations(arrived: Path, folder: Path) -> Iterator[dict[str, Pipeline]]:
-    """The same SELECT cleans the trips: once, into a Parquet file; or under each question, from raw text."""
+    """The same SELECT cleans the trips: once into a Parquet file, or in each query from raw text."""
     clean, raw = folder / "trips.parquet", folder / "trips.csv"
     transform, question = read_text("clean_trips.sql"), read_text("ask_trips.sql")
     with duckdb.connect(":memory:") as database:
@@ -200,7 +186,7 @@ def _transformations(arrived: Path, folder: Path) -> Iterator[dict[str, Pipeline
 
 
 def found_bad_row(variant: Pipeline) -> str:
-    """When a pipeline says that a row is not what it should be."""
+    """When a pipeline reports a bad row."""
     try:
         variant.store()
     except duckdb.Error:
@@ -213,19 +199,19 @@ def found_bad_row(variant: Pipeline) -> str:
 
 
 def _with_a_bad_row(lines: bytes) -> bytes:
-    """The price of a row in the middle is no number."""
+    """The price of a row in the middle is not a number."""
     middle = lines.index(b'"Price":', len(lines) // 2) + len(b'"Price":')
     return lines[:middle] + b'"twenty"' + lines[lines.index(b"}", middle) :]
 
 
 def _settle(file: Path) -> None:
-    """On the disk, as a store would promise it."""
+    """Flush the file to disk, as a durable store does."""
     with file.open("rb") as written:
         os.fsync(written.fileno())
 
 
-def _stored(nothing: dict[str, None]) -> None:
-    """What has been stored is compared by the question over it."""
+def _stored(results: dict[str, None]) -> None:
+    """Nothing to compare: the query over the stored data is compared instead."""
 
 
 def _equal(answers: dict[str, Answer]) -> None:

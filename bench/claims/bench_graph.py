@@ -1,4 +1,4 @@
-"""The claim about graphs: the same relationships followed in SQL and in Cypher."""
+"""The claim about graph databases: the same relationships followed in SQL and in Cypher."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,15 +22,15 @@ from oltp.history.tables import copy_into
 POSTGRES, DUCKDB, GRAPH = "SQL in Postgres", "SQL in DuckDB", "Cypher in Ladybug"
 BORN = "born in the USA"
 HOPS = (2, 3, 4)
-ASKED = 5  # people a question is about, so that one with few friends does not decide
+ASKED = 5  # people per query, so that one person with few friends does not decide
 RIDES_PER_PERSON = 10
 
-Ask = Callable[[str, list[Any]], int]  # a question's text and its values → the number that it asks for
+Ask = Callable[[str, list[Any]], int]  # a query and its parameters → its result, a count
 
 
 def bench_graph(figure: Figure, ground: Ground, tmp_path: Path) -> None:
-    pytest.importorskip("ladybug", reason="no graph engine: pip install 'ridelake[bench]'")
-    figure.title = "Are relationships easier to follow in a graph?"
+    pytest.importorskip("ladybug", reason="the graph engine is not installed: pip install 'ridelake[bench]'")
+    figure.title = "Are relationships easier to follow in a graph database?"
     known = draw_people(figure.scale.rides // RIDES_PER_PERSON, seed=1)
     with (
         workshop(ground.store) as connection,
@@ -53,37 +53,32 @@ def bench_graph(figure: Figure, ground: Ground, tmp_path: Path) -> None:
         }
     lengths = {question: lengths_of(texts) for question, texts, _ in _questions(len(known.people))}
     figure.rows = len(known.people) + len(known.friendships)
-    figure.checked(f"{', '.join(engines)} count the same people, in every question")
-    figure.table("Milliseconds a question, characters of its text", list(_rows(contests, lengths)))
+    figure.checked(f"{', '.join(engines)} return the same count for every query")
+    figure.table("Milliseconds per query, characters of its text", list(_rows(contests, lengths)))
     figure.chart(_bars(contests))
     ratios = [figure.ratio(contest.ratio(POSTGRES, GRAPH)) for contest in contests.values()]
     for contest in contests.values():
         figure.ratio(contest.ratio(DUCKDB, GRAPH))
-    figure.state(Saying.GRAPH, *judge_graph(ratios, list(lengths.values())))
+    figure.state(Saying.GRAPH, judge_graph(ratios, list(lengths.values())))
 
 
-def judge_graph(ratios: list[Ratio], lengths: list[dict[str, int]]) -> tuple[Verdict, str]:
-    """`ratios`: of Postgres over the graph engine, for each question, the last the farthest; `lengths`: the
-    characters of each question's text."""
+def judge_graph(ratios: list[Ratio], lengths: list[dict[str, int]]) -> Verdict:
+    """`ratios`: the time in Postgres divided by the time in the graph engine, for each query. `lengths`: the
+    characters of each query."""
     shorter = all(length[GRAPH] < length[POSTGRES] for length in lengths)
     faster = [ratio.distinguishable and ratio.median > 1 for ratio in ratios]
-    told = (
-        f"The questions take {sum(length[GRAPH] for length in lengths):,} characters of Cypher and "
-        f"{sum(length[POSTGRES] for length in lengths):,} of SQL. Born in the USA: {ratios[0].words()}; "
-        f"friends within {HOPS[-1]} hops: {ratios[-1].words()}."
-    )
     if shorter and all(faster):
-        return "holds", told
-    return ("holds in part" if shorter or any(faster) else "does not hold"), told
+        return "holds"
+    return "holds in part" if shorter or any(faster) else "does not hold"
 
 
 def lengths_of(texts: dict[str, str]) -> dict[str, int]:
-    """Characters, each run of blanks as one."""
+    """Characters; each run of whitespace counts as one."""
     return {name: len(" ".join(text.split())) for name, text in texts.items()}
 
 
 def _questions(people: int) -> Iterator[tuple[str, dict[str, str], list[list[Any]]]]:
-    """The question's name, its text for each engine, and the values of each time it is asked."""
+    """The name of a query, its text for each engine, and the parameters of each execution."""
     born = read_text("born_in.sql")
     yield (
         BORN,
@@ -93,7 +88,7 @@ def _questions(people: int) -> Iterator[tuple[str, dict[str, str], list[list[Any
     within = read_text("friends_within.sql")
     asked = range(0, people, people // ASKED)
     for hops in HOPS:
-        # How far a pattern reaches is part of Cypher's text and cannot be a parameter.
+        # In Cypher the length of a path is part of the text and cannot be a parameter.
         pattern = read_text("friends_within.cypher").replace("$hops", str(hops))
         texts = {POSTGRES: within, DUCKDB: within, GRAPH: pattern}
         yield f"friends within {hops} hops", texts, [[person, hops] for person in asked]
@@ -150,7 +145,7 @@ def _graph(path: Path, known: People) -> Iterator[Ask]:
             connection.execute(statement, {"frame": frame.to_arrow()})
 
         def ask(text: str, values: list[Any]) -> int:
-            # The reach of the pattern is in the text, so only the first value is asked for.
+            # The length of the path is part of the text, so only the first value is a parameter.
             result = connection.execute(text, {"1": values[0]})
             assert not isinstance(result, list)
             (count,) = result.get_next()
@@ -181,5 +176,5 @@ def _bars(contests: dict[str, Contest]) -> Chart:
         Series(name, [*contests], [contest.median_seconds(name) * 1000 for contest in contests.values()])
         for name in (POSTGRES, DUCKDB, GRAPH)
     ]
-    title = f"Relationships followed (friends: of {ASKED} people)"
+    title = f"Relationships followed (friends: {ASKED} people per query)"
     return Chart("bars", title, Axis("question"), Axis("ms", log=True), bars)

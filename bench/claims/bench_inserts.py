@@ -1,4 +1,4 @@
-"""The claim about single inserts: what a commit of 1, 10, 100 and 1,000 rides takes, in three places."""
+"""The claim about single inserts: the time of a commit of 1, 10, 100 and 1,000 rides, in three stores."""
 
 import os
 from collections import defaultdict
@@ -19,15 +19,15 @@ from bench.figure import Axis, Cell, Chart, Figure, Series, Verdict
 from bench.sampling import Ratio, ratio_of
 
 POSTGRES, DUCKDB, LAKE = "Postgres", "DuckDB", "an Iceberg table"
-# Rides in a commit → commits a round. Of the lake one: it is the slowest, and its rows are as many as wanted.
+# Rides per commit → commits per round. The lake gets one commit per round, because it is the slowest.
 COMMITS = {1: 10, 10: 10, 100: 5, 1_000: 2}
-SEEN_FOR_P99 = 100  # commits; of fewer, the hundredth part is nobody
+SEEN_FOR_P99 = 100  # commits; a p99 of fewer has no meaning
 
-Milliseconds = dict[tuple[str, int], list[list[float]]]  # (place, rides in a commit) → round → commit
+Milliseconds = dict[tuple[str, int], list[list[float]]]  # (store, rides in a commit) → round → commit
 
 
 def bench_single_inserts(figure: Figure, ground: Ground, tmp_path: Path) -> None:
-    figure.title = "What does it take to commit one ride?"
+    figure.title = "How long does it take to commit one ride?"
     with (
         workshop(ground.store) as connection,
         duckdb.connect(str(tmp_path / "rides.duckdb")) as database,
@@ -36,40 +36,36 @@ def bench_single_inserts(figure: Figure, ground: Ground, tmp_path: Path) -> None
         contest = Inserts(
             {POSTGRES: PostgresInserter(connection), DUCKDB: DuckDBInserter(database), LAKE: lake}
         )
-        contest.play(1)  # cold: plans unmade, files not there
+        contest.play(1)  # cold: no plans, no files
         contest.ms.clear()
         figure.once(lambda: contest.play(2 * figure.scale.rounds_min))
         figure.rows = contest.check()
         figure.facts["files of the Iceberg table"] = lake.files()
-    fsync_ms = figure.facts["ms of a bare fsync"] = _fsync_ms(tmp_path / "fsync")
-    figure.checked("every ride that was committed is there afterwards, in each place, with equal values")
-    figure.warn("pyiceberg does not force its files to the disk: a lake that does takes longer than shown")
-    figure.table("Milliseconds a commit, and rides a second", list(_rows(contest.ms)))
+    figure.facts["ms of an fsync alone"] = _fsync_ms(tmp_path / "fsync")
+    figure.checked("every committed ride is in each store afterwards, with equal values")
+    figure.warn(
+        "pyiceberg does not flush its files to disk; a durable commit to Iceberg takes longer than shown"
+    )
+    figure.table("Milliseconds per commit, and rides per second", list(_rows(contest.ms)))
     figure.chart(_lines(contest.ms))
     over_duckdb, over_lake = (
         figure.ratio(_ratio(contest.ms, other, POSTGRES, 1)) for other in (DUCKDB, LAKE)
     )
-    bulk = figure.ratio(_ratio(contest.ms, POSTGRES, DUCKDB, max(COMMITS)))
-    single = float(np.median(np.concatenate(contest.ms[POSTGRES, 1])))
-    told = f"{over_duckdb.words()}; {over_lake.words()}. In commits of {max(COMMITS):,} {bulk.words()}."
-    figure.state(
-        Saying.SINGLE_INSERT,
-        judge((over_duckdb, over_lake)),
-        f"Postgres commits one ride in {single:.2f} ms (a bare fsync takes {fsync_ms:.2f} here); {told}",
-    )
+    figure.ratio(_ratio(contest.ms, POSTGRES, DUCKDB, max(COMMITS)))
+    figure.state(Saying.SINGLE_INSERT, judge((over_duckdb, over_lake)))
 
 
 class Inserts:
-    """The same rides into each place, in turns. `ms`: what each commit took."""
+    """Inserts the same rides into each store, interleaved. `ms`: the time of each commit."""
 
-    def __init__(self, places: dict[str, Inserter]) -> None:
-        self._places = places
-        self._taken = dict.fromkeys(places, 0)
+    def __init__(self, stores: dict[str, Inserter]) -> None:
+        self._stores = stores
+        self._taken = dict.fromkeys(stores, 0)
         self._turns = 0
         self.ms: Milliseconds = defaultdict(list)
 
     def play(self, rounds: int) -> None:
-        names = list(self._places)
+        names = list(self._stores)
         for rides, commits in [*COMMITS.items()] * rounds:
             self._turns += 1
             first = self._turns % len(names)
@@ -82,26 +78,27 @@ class Inserts:
         batch = Batch.of(made_up(self._taken[name], rides))
         self._taken[name] += rides
         begin = perf_counter()
-        self._places[name].insert(batch)
+        self._stores[name].insert(batch)
         return (perf_counter() - begin) * 1000
 
     def check(self) -> int:
-        """How many rides there are in all. Raises AssertionError where they are not those committed."""
-        for name, place in self._places.items():
-            assert place.rides().equals(made_up(0, self._taken[name])), f"{name} has other rides"
+        """The number of rides in all stores. Raises AssertionError if a store has other rides than were
+        committed."""
+        for name, store in self._stores.items():
+            assert store.rides().equals(made_up(0, self._taken[name])), f"{name} has other rides"
         return sum(self._taken.values())
 
 
 def judge(others: tuple[Ratio, ...]) -> Verdict:
-    """`others`: of the places that are not made for it, over the one that is."""
+    """`others`: the times of the other stores divided by that of Postgres."""
     slower = [ratio.distinguishable and ratio.median > 1 for ratio in others]
     return "holds" if all(slower) else "holds in part" if any(slower) else "does not hold"
 
 
 def _ratio(ms: Milliseconds, of: str, over: str, rides: int) -> Ratio:
-    """Of the medians, round by round."""
+    """The ratio of the medians, round by round."""
     medians = [[float(np.median(taken)) for taken in ms[name, rides]] for name in (of, over)]
-    return ratio_of(of, medians[0], over, medians[1])
+    return ratio_of(of, medians[0], over, medians[1], f"{rides:,} rides a commit")
 
 
 def _rows(ms: Milliseconds) -> Iterator[dict[str, Cell]]:
@@ -109,7 +106,7 @@ def _rows(ms: Milliseconds) -> Iterator[dict[str, Cell]]:
         every = np.concatenate(taken)
         p50, p99 = np.quantile(every, [0.5, 0.99]).tolist()
         yield {
-            "place": name,
+            "store": name,
             "rides a commit": rides,
             "p50, ms": p50,
             "p99, ms": p99 if len(every) >= SEEN_FOR_P99 else None,
@@ -130,7 +127,7 @@ def _lines(ms: Milliseconds) -> Chart:
 
 
 def _fsync_ms(path: Path) -> float:
-    """What the disk alone takes for a block that is appended: the floor under every durable commit."""
+    """The time to append a block and flush it: the minimum of a durable commit."""
     taken = []
     with path.open("ab", buffering=0) as file:
         for _ in range(20):

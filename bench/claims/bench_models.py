@@ -1,5 +1,5 @@
-"""Claims about data models: normalised tables or one wide one, tables or documents. All in Postgres, so that
-only the model differs."""
+"""Claims about data models: normalised tables or one wide table, tables or documents. All are in Postgres, so
+that only the model differs."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -34,7 +34,7 @@ Answer = list[TupleRow]
 
 
 def bench_normalised(figure: Figure, ground: Ground) -> None:
-    figure.title = "What does it cost to rename a publisher, and what to list the books?"
+    figure.title = "What does it cost to rename a publisher and to list the books?"
     books = figure.rows = figure.scale.rides
     with workshop(ground.store) as connection:
         _make_books(connection, books)
@@ -52,7 +52,7 @@ def bench_normalised(figure: Figure, ground: Ground) -> None:
         }
         _equal_by(listing)
         for variant in renaming.values():
-            variant()  # back again
+            variant()  # restores the names
         listed = figure.interleaved(listing, _equal, label="listing")
         renamed = figure.interleaved(renaming, lambda renamed: _equal_by(listing), label="renaming")
         _equal_by(listing)
@@ -60,31 +60,23 @@ def bench_normalised(figure: Figure, ground: Ground) -> None:
             NORMALISED: _bytes_of(connection, ["books", "publishers"]),
             FLAT: _bytes_of(connection, ["flat_books"]),
         }
-    figure.checked(
-        "both list the same books, publishers and prices, before any renaming, after one, and after all"
-    )
+    figure.checked("both list the same books, publishers and prices before, between and after the updates")
     rename, join = figure.ratio(renamed.ratio(FLAT, NORMALISED)), figure.ratio(listed.ratio(NORMALISED, FLAT))
     figure.table(
-        f"{books:,} books, {BOOKS_PER_PUBLISHER} a publisher",
+        f"{books:,} books, {BOOKS_PER_PUBLISHER} per publisher",
         [
             {
                 "model": name,
                 "rename, ms": renamed.median_seconds(name) * 1000 / 2,  # there and back
                 "rows changed": work[name].rows,
-                "bytes of log": work[name].log_bytes,
+                "bytes of WAL": work[name].log_bytes,
                 "listing, ms": listed.median_seconds(name) * 1000,
                 "bytes stored": sizes[name],
             }
             for name in (NORMALISED, FLAT)
         ],
     )
-    figure.state(
-        Saying.NORMALISED,
-        both(_longer(rename), _longer(join)),
-        f"Renaming changes {work[NORMALISED].rows:,} row or {work[FLAT].rows:,}, "
-        f"{work[NORMALISED].log_bytes:,} or {work[FLAT].log_bytes:,} bytes of log: {rename.words()}. "
-        f"Listing: {join.words()}.",
-    )
+    figure.state(Saying.NORMALISED, both(_longer(rename), _longer(join)))
 
 
 def _make_books(connection: Connection[TupleRow], books: int) -> None:
@@ -96,13 +88,13 @@ def _make_books(connection: Connection[TupleRow], books: int) -> None:
 
 
 def _rename(connection: Connection[TupleRow], statement: bytes) -> None:
-    """There and back, so that every turn finds the same state."""
+    """Rename and restore, so that every round starts from the same state."""
     for old, new in ((BANANA, PINEAPPLE), (PINEAPPLE, BANANA)):
         connection.execute(statement, {"old": old, "new": new})
 
 
 def bench_documents(figure: Figure, ground: Ground) -> None:
-    figure.title = "Is a ride better kept as a document or in tables?"
+    figure.title = "Is a ride better stored as a document or in tables?"
     with workshop(ground.store) as connection:
         connection.execute(read_sql("documents"))
         connection.execute("VACUUM (ANALYZE) documents, rides, payments, riders, drivers, zones")
@@ -122,15 +114,15 @@ def bench_documents(figure: Figure, ground: Ground) -> None:
             for task, statements in TASKS.items()
             for model, file in statements.items()
         }
-        for change in changes:  # those that no turn has come to
+        for change in changes:  # those that no round has reached
             for file in TASKS[UPDATE].values():
                 connection.execute(read_sql(file), change)
         _equal_rides(connection, changes)
         sizes = {model: _bytes_of(connection, tables) for model, tables in STORED.items()}
     figure.rows = figure.scale.rides
     figure.checked(
-        f"{len(changes)} rides are equal, value by value, as documents and joined from the tables, before "
-        "the updates and after them; so are the sums of all"
+        f"{len(changes)} rides are equal as documents and as rows, value by value, before and after the "
+        "updates; the sums over all rides are equal"
     )
     figure.table(
         f"{figure.rows:,} rides",
@@ -140,7 +132,7 @@ def bench_documents(figure: Figure, ground: Ground) -> None:
                 "model": model,
                 "ms": contests[task].median_seconds(model) * 1000,
                 "pages": done.pages,
-                "bytes of log": done.log_bytes,
+                "bytes of WAL": done.log_bytes,
                 "bytes stored": sizes[model],
             }
             for (task, model), done in work.items()
@@ -152,21 +144,13 @@ def bench_documents(figure: Figure, ground: Ground) -> None:
     ]
     figure.chart(Chart("bars", "One ride, and all of them", Axis("task"), Axis("ms", log=True), bars))
     ratios = {task: figure.ratio(contest.ratio(DOCUMENTS, TABLES)) for task, contest in contests.items()}
-    pages = [work[FETCH, model].pages for model in STORED]
-    logged = [work[UPDATE, model].log_bytes for model in STORED]
-    figure.state(
-        Saying.DOCUMENT,
-        both(_shorter(ratios[FETCH]), _longer(ratios[SUM])),
-        f"To fetch one whole: {ratios[FETCH].words()}, {pages[0]:,} pages looked at or {pages[1]:,}. "
-        f"To change one field: {ratios[UPDATE].words()}, {logged[0]:,} bytes of log or {logged[1]:,}. "
-        f"To sum over all: {ratios[SUM].words()}.",
-    )
+    figure.state(Saying.DOCUMENT, both(_shorter(ratios[FETCH]), _longer(ratios[SUM])))
 
 
 def _turn(
     connection: Connection[TupleRow], statement: bytes, values: list[dict[str, Any]]
 ) -> Callable[[], Answer]:
-    """The next values at each call."""
+    """A query that uses the next values at each call."""
     following = cycle(values)
     return lambda: _answer(connection, statement, next(following))
 
@@ -184,7 +168,7 @@ def _equal_rides(connection: Connection[TupleRow], rides: list[dict[str, Any]]) 
 
 
 def leaves(document: Mapping[str, Any]) -> list[str]:
-    """The values of a document at any depth, as texts in the order of the alphabet."""
+    """The values of a document at any depth, as text, sorted."""
     found: list[str] = []
     for value in document.values():
         found += leaves(value) if isinstance(value, Mapping) else [_text(value)]
@@ -192,14 +176,14 @@ def leaves(document: Mapping[str, Any]) -> list[str]:
 
 
 def _text(value: object) -> str:
-    """JSON has no times; Postgres writes them in ISO's form, as Python reads it."""
+    """JSON has no timestamps: Postgres writes them as ISO 8601 text, as does Python."""
     if isinstance(value, str) and value[:2] == "20" and "T" in value:
         return datetime.fromisoformat(value).isoformat()
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _anything(answers: dict[str, Answer]) -> None:
-    """Compared ride by ride instead, before the times and after them."""
+    """Nothing to compare here: the rides are compared before and after the timing."""
 
 
 def _equal(answers: Mapping[str, Answer]) -> None:
@@ -213,7 +197,7 @@ def _equal_by(variants: Mapping[str, Callable[[], Answer]]) -> None:
 
 
 def _bytes_of(connection: Connection[TupleRow], tables: list[str]) -> int:
-    """With their indexes."""
+    """Including their indexes."""
     row = connection.execute(
         "SELECT sum(pg_total_relation_size(name::regclass))::bigint FROM unnest(%s::text[]) AS name",
         (tables,),
@@ -231,5 +215,5 @@ def _shorter(ratio: Ratio) -> bool:
 
 
 def both(first: bool, second: bool) -> Verdict:
-    """Of a claim that says two things."""
+    """The verdict on a claim with two parts."""
     return "holds" if first and second else "holds in part" if first or second else "does not hold"

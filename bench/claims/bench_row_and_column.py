@@ -1,7 +1,7 @@
-"""Row-major and column-major: what it takes to add rows, and what to read a few columns of them.
+"""Row formats and column formats: the time to add rows and the time to read a few columns.
 
-Adding: n rides, in memory as an application has them, to a file; a column format, which cannot be appended
-to, makes a new file. Reading: k of 16 columns into memory. The engines' own tables: sums of k columns.
+Adding: n rides, in memory as Python objects, are added to a file. A column format cannot be appended to and
+writes a new file. Reading: k of 16 columns are read into memory. The engines' own tables: sums of k columns.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -49,8 +49,8 @@ def bench_row_and_column(figure: Figure, ground: Ground, epoch: Epoch, tmp_path:
     _tell_formats(figure, adding, reading)
     _draw_grid(figure, rides, tmp_path)
     figure.checked(
-        "what was added is the end of the file, what was read equals the rides, bit by bit; "
-        "the sums of both engines are equal"
+        "the added rows are at the end of the file; the rows read equal the rides, bit by bit; the "
+        "sums of both engines are equal"
     )
     _judge(figure, adding, reading, summing)
 
@@ -98,7 +98,7 @@ def _written(form: FileFormat, rides: pa.Table, folder: Path) -> Path:
 
 
 def _summing(figure: Figure, ground: Ground, epoch: Epoch, folder: Path) -> Contest:
-    """Sums of 1, 4 and 8 columns by the engines over tables of their own, which answer with a single row."""
+    """Sums of 1, 4 and 8 columns over the engines' own tables; the result is a single row."""
     with ground.store.connect() as postgres, duckdb.connect(folder / "rides.duckdb") as columns:
         columns.read_parquet([file.location for file in epoch.tables["rides"].files]).create("rides")
         columns.execute("CHECKPOINT")
@@ -143,7 +143,7 @@ def _tell_formats(figure: Figure, adding: dict[int, Contest], reading: dict[int,
 
 
 def _draw_grid(figure: Figure, rides: pa.Table, folder: Path) -> None:
-    """Where in the plane of rows and columns read the one format takes over from the other."""
+    """Which of the two formats is faster, by the number of rows and of columns read."""
     rows: list[Cell] = []
     read: list[Cell] = []
     times: list[Cell] = []
@@ -157,7 +157,7 @@ def _draw_grid(figure: Figure, rides: pa.Table, folder: Path) -> None:
         times += ratios.values()
         marks += [Mark(f"equal at {x:,.0f} rows", x, k) for x in crossings(ratios)]
     series = Series("CSV / Parquet", rows, read, colour=times)
-    title = "How many times as long CSV takes as Parquet to read"
+    title = "Time to read CSV divided by the time to read Parquet"
     axes = Axis("rows in the file", log=True), Axis("columns read of 16")
     figure.chart(Chart("points", title, *axes, [series], marks, colour="CSV / Parquet"))
     figure.facts["csv_and_parquet_equal_at_rows"] = ", ".join(f"{m.y}: {m.x:,.0f}" for m in marks) or None
@@ -176,7 +176,7 @@ def _one_by_one(figure: Figure, rides: pa.Table, columns: Sequence[str], folder:
 
 
 def crossings(ratios: dict[int, float]) -> Iterator[float]:
-    """The rows at which a ratio passes 1, between two that were measured: both axes are logarithmic."""
+    """The numbers of rows at which a ratio passes 1, interpolated on logarithmic axes."""
     points = sorted(ratios.items())
     for (x, y), (next_x, next_y) in pairwise(points):
         if (y < 1) != (next_y < 1):
@@ -191,18 +191,9 @@ def _judge(figure: Figure, adding: dict[int, Contest], reading: dict[int, Contes
     verdict: Verdict = "does not hold"
     if any(adds[1]) or any(reads):
         verdict = "holds" if all(reads) and all(map(all, adds.values())) else "holds in part"
-    many = max(adding)
-    one_by_one = figure.ratio(adding[1].ratio("Parquet", "CSV"))
-    in_bulk = figure.ratio(adding[many].ratio("Parquet", "CSV"))
-    four = figure.ratio(reading[4].ratio("CSV", "Parquet"))
-    wider = [
+    for rows in (1, max(adding)):
+        figure.ratio(adding[rows].ratio("Parquet", "CSV"))
+    figure.ratio(reading[4].ratio("CSV", "Parquet"))
+    for engine in ("Postgres", "DuckDB"):
         figure.ratio(summing.ratio(_variant(engine, SUMMED_COLUMNS[-1]), _variant(engine, SUMMED_COLUMNS[0])))
-        for engine in ("Postgres", "DuckDB")
-    ]
-    figure.state(
-        Saying.ROW_AND_COLUMN,
-        verdict,
-        f"To add a single ride, {one_by_one.words()}; {many:,} at once, {in_bulk.words()}. "
-        f"To read 4 of 16 columns of {figure.rows:,} rides, {four.words()}. "
-        f"In the engines' own tables, {wider[0].words()}, and {wider[1].words()}.",
-    )
+    figure.state(Saying.ROW_AND_COLUMN, verdict)

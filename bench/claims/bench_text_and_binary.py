@@ -1,4 +1,4 @@
-"""The same rides in eight formats: how large, how fast, what is lost, what a look at the file tells."""
+"""The same rides in eight formats: size, speed, lost values and properties of the file."""
 
 import io
 import pickle
@@ -22,7 +22,7 @@ from bench.claims.words import Saying
 from bench.figure import Axis, Cell, Chart, Contest, Figure, Series, Verdict
 from lakehouse.epoch import Epoch
 
-RIDES_MAX = 5_000  # the rows of some formats are Python's, at a tenth of a millisecond each
+RIDES_MAX = 5_000  # some formats make Python objects, at 0.1 ms per row
 NUMBERS = (7, -5, 1_000_000, 2**31 - 1)
 COLUMN_ROWS = 100_000
 
@@ -46,23 +46,23 @@ def bench_text_and_binary(figure: Figure, epoch: Epoch, tmp_path: Path) -> None:
         lambda tables: _assert_identical(rides, tables),
         label="read",
     )
-    figure.checked("every format's rides, written and read back, equal the rides, bit by bit")
+    figure.checked("the rides, written in each format and read back, are equal, bit by bit")
     figure.table(
         f"{figure.rows:,} rides of 16 columns",
         [_properties(form, paths[form.name], rides.num_rows, writing, reading) for form in FORMATS],
     )
     figure.table(
-        "What does not come back as it was",
+        "Values that a format does not preserve",
         [{"format": form.name, "lost": ", ".join(lost(form, tmp_path)) or "nothing"} for form in FORMATS],
     )
     figure.table("Bytes of one number", [number_bytes(number) for number in NUMBERS])
-    figure.table(f"Bytes a number in a column of {COLUMN_ROWS:,}", column_bytes(tmp_path))
+    figure.table(f"Bytes per number in a column of {COLUMN_ROWS:,}", column_bytes(tmp_path))
     if runs_code(tmp_path):
-        figure.warn("Pickle runs what the file says: reading one has called a function that was named in it")
+        figure.warn("Pickle executes code: reading a file called a function named in it")
     sizes = {form: paths[form.name].stat().st_size / rides.num_rows for form in FORMATS}
     zstd = {form: zstd_bytes(paths[form.name]) / rides.num_rows for form in FORMATS}
     _draw(figure, sizes, zstd)
-    _judge(figure, sizes, zstd)
+    _judge(figure, sizes)
 
 
 def _write(form: FileFormat, rows: list[Row], schema: pa.Schema, path: Path) -> None:
@@ -83,7 +83,7 @@ def _assert_identical(rides: pa.Table, tables: dict[str, pa.Table]) -> None:
 def _properties(
     form: FileFormat, path: Path, rows: int, writing: Contest, reading: Contest
 ) -> dict[str, Cell]:
-    """What is known of the format stands beside what was found in the file."""
+    """The properties of the format and of the file."""
     with path.open("rb") as file:
         has_magic = bool(form.magic) and file.read(len(form.magic)) == form.magic
     return {
@@ -107,7 +107,7 @@ def _yes(is_so: bool) -> str:
 
 
 def number_bytes(number: int) -> dict[str, Cell]:
-    """As text, which needs a separator besides, and as the binary formats write a single int32."""
+    """The bytes of a number as text (without a separator) and in the binary formats as an int32."""
     avro = io.BytesIO()
     fastavro.schemaless_writer(avro, {"type": "int"}, number)
     message = message_class(pa.schema([("number", pa.int32())]))(number=number)
@@ -122,14 +122,14 @@ def number_bytes(number: int) -> dict[str, Cell]:
 
 
 def column_bytes(folder: Path) -> list[dict[str, Cell]]:
-    """The larger the column, the less a number of it needs: Parquet writes what is equal once."""
+    """The bytes per number in a whole column: Parquet stores repeated values once."""
     random = np.random.default_rng(COLUMN_ROWS)
     begin = 1_000_000
     columns: dict[str, np.ndarray] = {
-        "1000000, always": np.full(COLUMN_ROWS, begin, np.int32),
-        "1000000, and one more each time": np.arange(begin, begin + COLUMN_ROWS, dtype=np.int32),
+        "1000000, constant": np.full(COLUMN_ROWS, begin, np.int32),
+        "1000000, increasing by 1": np.arange(begin, begin + COLUMN_ROWS, dtype=np.int32),
         "one of a hundred numbers": begin + random.integers(0, 100, COLUMN_ROWS, np.int32),
-        "any of nine million numbers": begin + random.integers(0, 9_000_000, COLUMN_ROWS, np.int32),
+        "one of nine million numbers": begin + random.integers(0, 9_000_000, COLUMN_ROWS, np.int32),
     }
     return [_bytes_a_number(name, values, folder) for name, values in columns.items()]
 
@@ -161,28 +161,20 @@ def zstd_bytes(path: Path) -> int:
 def _draw(figure: Figure, ride_bytes: dict[FileFormat, float], zstd: dict[FileFormat, float]) -> None:
     names: list[Cell] = [form.name for form in ride_bytes]
     series = [
-        Series("as it is", names, list(ride_bytes.values())),
-        Series("behind zstd", names, list(zstd.values())),
+        Series("uncompressed", names, list(ride_bytes.values())),
+        Series("with zstd", names, list(zstd.values())),
     ]
-    title = f"Bytes a ride, of {figure.rows:,} rides"
+    title = f"Bytes per ride, {figure.rows:,} rides"
     figure.chart(Chart("bars", title, Axis("format"), Axis("bytes"), series))
 
 
-def _judge(figure: Figure, ride_bytes: dict[FileFormat, float], zstd: dict[FileFormat, float]) -> None:
+def _judge(figure: Figure, ride_bytes: dict[FileFormat, float]) -> None:
     texts = sorted((form for form in FORMATS if form.is_text), key=ride_bytes.__getitem__)
     binaries = sorted((form for form in FORMATS if not form.is_text), key=ride_bytes.__getitem__)
-    million, seven = number_bytes(1_000_000), number_bytes(7)
-    as_said = (million["text"], million["int32"]) == (7, 4)
+    million = number_bytes(1_000_000)
+    as_claimed = (million["text"], million["int32"]) == (7, 4)
     smallest, largest = binaries[0], binaries[-1]
     verdict: Verdict = "does not hold"
-    if as_said and ride_bytes[texts[-1]] > ride_bytes[smallest]:
+    if as_claimed and ride_bytes[texts[-1]] > ride_bytes[smallest]:
         verdict = "holds" if ride_bytes[texts[0]] > ride_bytes[largest] else "holds in part"
-    figure.state(
-        Saying.TEXT_AND_BINARY,
-        verdict,
-        f"1000000 takes {million['text']} bytes as text and {million['int32']} as an int32 "
-        f"(7 takes {seven['text']} and {seven['int32']}). "
-        f"A ride takes {ride_bytes[texts[0]]:.0f} bytes in the smallest text format ({texts[0].name}), and "
-        f"{ride_bytes[smallest]:.0f} ({smallest.name}) to {ride_bytes[largest]:.0f} ({largest.name}) in the "
-        f"binary ones; zstd makes {min(zstd.values()):.0f} to {max(zstd.values()):.0f} of all of them.",
-    )
+    figure.state(Saying.TEXT_AND_BINARY, verdict)

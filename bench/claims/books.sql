@@ -1,4 +1,4 @@
--- The lecture's books twice: with publishers of their own, and with the publisher written into every book.
+-- Books in two models: with a table of publishers, and with the publisher in each book.
 CREATE TABLE publishers (publisher_id integer PRIMARY KEY, publisher text NOT NULL UNIQUE, country text NOT NULL);
 CREATE TABLE books (
     book_id       integer PRIMARY KEY,

@@ -1,4 +1,4 @@
--- From text to trips, by the rules of oltp/load/rules.py that a row can break by itself, and each trip once.
+-- Convert text to trips. The rules are those of oltp/load/rules.py that concern a single row; duplicates are removed.
 WITH typed AS (
     SELECT
         VendorID AS vendor,

@@ -1,4 +1,5 @@
-"""Work that is done once, when something is stored, or again at every reading: when is which one cheaper?"""
+"""Work done once when data is stored, or again at each query: from how many queries on is the first
+cheaper?"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,12 +8,12 @@ from bench.figure import Axis, Chart, Mark, Series
 
 Answer = list[tuple[object, ...]]
 
-QUESTIONS_MAX = 1_000  # beyond it nobody asks of one load
+QUESTIONS_MAX = 1_000  # more queries per load are not considered
 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """From data that has arrived to answers. `store` can be repeated: it replaces what it has stored."""
+    """Stores data and answers queries. A repeated `store` replaces the stored data."""
 
     store: Callable[[], None]
     ask: Callable[[], Answer]
@@ -24,8 +25,8 @@ class Pipeline:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """`first_seconds`: from the arrival of the data to the first answer; `further_seconds`: of every answer
-    after it."""
+    """`first_seconds`: from the arrival of the data to the first answer. `further_seconds`: each further
+    answer."""
 
     first_seconds: float
     further_seconds: float
@@ -35,7 +36,7 @@ class Costs:
 
 
 def crossover(early: Costs, late: Costs) -> int | None:
-    """The number of questions from which on the early work has paid; None if it never does."""
+    """The number of queries from which on the early work is cheaper; None if it never is."""
     paid = (n for n in range(1, QUESTIONS_MAX + 1) if early.sum_seconds(n) <= late.sum_seconds(n))
     first = next(paid, None)
     lasting = first is not None and early.sum_seconds(QUESTIONS_MAX) <= late.sum_seconds(QUESTIONS_MAX)
@@ -43,11 +44,11 @@ def crossover(early: Costs, late: Costs) -> int | None:
 
 
 def sums_chart(title: str, costs: dict[str, Costs], met: int | None) -> Chart:
-    """The seconds spent after each number of questions."""
+    """The total seconds after each number of queries."""
     numbers: Sequence[int] = range(1, 2 * (met or 5) + 1)
     lines = [
         Series(name, [*numbers], [cost.sum_seconds(number) for number in numbers])
         for name, cost in costs.items()
     ]
-    marks = [Mark(f"from {met} questions on", met)] if met else []
-    return Chart("lines", title, Axis("questions asked"), Axis("seconds, summed"), lines, marks)
+    marks = [Mark(f"from {met} queries on", met)] if met else []
+    return Chart("lines", title, Axis("queries"), Axis("total seconds"), lines, marks)

@@ -1,4 +1,4 @@
-"""A made-up file of taxi trips, as dirty as real ones: one row in a hundred is none."""
+"""A generated file of taxi trips with bad rows, as in real files: one row in a hundred is bad."""
 
 from datetime import datetime
 from pathlib import Path
@@ -9,7 +9,7 @@ import polars as pl
 from oltp.city import draw_shape, draw_tips, draw_zones
 from oltp.places import NEW_YORK, TLC_UNKNOWN_ZONES, TLC_ZONE_OFFSET, cities
 
-BEGIN = datetime(2025, 7, 1)  # two months without a change of the clocks
+BEGIN = datetime(2025, 7, 1)  # two months without a change of daylight saving time
 SECONDS = 62 * 24 * 3600
 METRES_PER_MILE = 1609.344
 CENTS_MIN = 400
@@ -18,7 +18,7 @@ COLUMNS = (
     *("VendorID", "tpep_pickup_datetime", "tpep_dropoff_datetime", "trip_distance"),
     *("PULocationID", "DOLocationID", "tip_amount", "total_amount"),
 )
-# What is written over a field of a bad row; the last kind is a copy of the row before it.
+# The fields that are overwritten in a bad row; None: the row is a copy of the previous one.
 DIRT = (
     {"total_amount": "-12.50", "tip_amount": "0.00"},
     {"total_amount": "twelve"},
@@ -31,7 +31,7 @@ DIRT = (
 
 
 def write_dirty_trips(path: Path, rows: int, seed: int) -> None:
-    """`rows` lines after the header, all as text, in the columns of the TLC's yellow taxis."""
+    """Write a header and `rows` lines, with the columns of the TLC's files of yellow taxis."""
     random = np.random.default_rng(seed)
     shape = draw_shape(random, rows)
     city = next(city for city in cities() if city.city_id == NEW_YORK)
@@ -51,16 +51,16 @@ def write_dirty_trips(path: Path, rows: int, seed: int) -> None:
     )
     moments = pl.from_epoch(pl.col("tpep_pickup_datetime", "tpep_dropoff_datetime"))
     texts = trips.with_columns(moments.dt.strftime("%Y-%m-%d %H:%M:%S")).cast(pl.String)
-    _soiled(texts).select(COLUMNS).write_csv(path)
+    _with_bad_rows(texts).select(COLUMNS).write_csv(path)
 
 
-def _soiled(texts: pl.DataFrame) -> pl.DataFrame:
+def _with_bad_rows(texts: pl.DataFrame) -> pl.DataFrame:
     dirty = np.arange(DIRTY_EVERY, len(texts), DIRTY_EVERY)
     columns = {name: texts[name].to_list() for name in texts.columns}
     for number, row in enumerate(dirty.tolist()):
-        written_over = DIRT[number % len(DIRT)]
-        if written_over is None:
-            written_over = {name: values[row - 1] for name, values in columns.items()}
-        for name, value in written_over.items():
+        overwritten = DIRT[number % len(DIRT)]
+        if overwritten is None:
+            overwritten = {name: values[row - 1] for name, values in columns.items()}
+        for name, value in overwritten.items():
             columns[name][row] = value
     return pl.DataFrame(columns)

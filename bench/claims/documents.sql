@@ -1,4 +1,4 @@
--- Rides with all that belongs to them: in tables of their own as in the store, and as one document each.
+-- Rides with their payment, rider, driver and zones: as tables, and as one document per ride.
 CREATE TABLE rides AS
     SELECT ride_id, rider_id, driver_id, fare_cents, pickup_zone_id, dropoff_zone_id, distance_metres, status,
            requested_at

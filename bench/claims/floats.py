@@ -1,4 +1,4 @@
-"""Writers and readers of a column of floats as text, any of which goes with any other."""
+"""Writers and readers of a column of floats as text. Each reader reads the files of each writer."""
 
 import json
 import warnings
@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 COLUMN = "price"
-THE_LECTURES = 0.12345678901232323  # of the book's example
+THE_LECTURES = 0.12345678901232323  # the textbook's example
 Floats = np.ndarray  # of float64
 
 
 def floats(rows: int, seed: int) -> Floats:
-    """Half of them any bits that are a finite number, the other half between 0 and 1; and those that readers
-    are known to stumble over: 5e-324 is the smallest there is."""
+    """One half are random bits of a finite number, one half are between 0 and 1. Some values are included
+    that readers often get wrong; 5e-324 is the smallest positive float."""
     random = np.random.default_rng(seed)
     bits = random.integers(-(2**63), 2**63 - 1, rows).view(np.float64)
     anything = bits[np.isfinite(bits)][: rows // 2]
@@ -30,7 +30,7 @@ def floats(rows: int, seed: int) -> Floats:
 
 
 def changed(before: Floats, after: Floats) -> int:
-    """How many have other bits."""
+    """The number of values that have other bits."""
     return int((before.view(np.int64) != np.ascontiguousarray(after, np.float64).view(np.int64)).sum())
 
 
@@ -62,8 +62,8 @@ def _read_duckdb(path: Path) -> Floats:
 
 
 def _read_pandas(path: Path, float_precision: Literal["round_trip"] | None = None) -> Floats:
-    """Since pandas 3.1 there is one converter, and an exact one: to ask for it by name gives a warning.
-    Before, the default was fast and not exact."""
+    """pandas ≥ 3.1 has one converter, which is exact, and warns if it is selected by name. Before, the
+    default was fast and inexact."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         frame = pd.read_csv(path, dtype={COLUMN: "float64"}, float_precision=float_precision)
@@ -76,10 +76,10 @@ WRITERS: dict[str, Callable[[Floats, Path], None]] = {
     "pyarrow": lambda values, path: pc.write_csv(pa.table({COLUMN: values}), path),
     "Polars": lambda values, path: pl.DataFrame({COLUMN: values}).write_csv(path),
     "DuckDB": _write_duckdb,
-    # 17 digits are enough for any float64, and 15 are what a spreadsheet keeps.
+    # 17 digits are enough for any float64; a spreadsheet keeps 15.
     "17 digits": partial(_write_digits, ".17g"),
     "15 digits": partial(_write_digits, ".15g"),
-    "6 digits behind the point": partial(_write_digits, ".6f"),
+    "6 decimals": partial(_write_digits, ".6f"),
 }
 READERS: dict[str, Callable[[Path], Floats]] = {
     "Python's float": _read_python,

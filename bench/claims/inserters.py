@@ -1,7 +1,7 @@
-"""Three places for new rides, each with a commit that whoever reads afterwards sees.
+"""Three stores for new rides. After a commit, readers see the rides.
 
-What is there after a crash differs: Postgres and DuckDB force their log to the disk with every commit; of the
-lake only the catalog is forced, pyiceberg leaves its files to the operating system.
+Durability differs: Postgres and DuckDB flush their log at each commit. pyiceberg flushes the catalog only,
+and leaves its files to the operating system.
 """
 
 from pathlib import Path
@@ -21,16 +21,16 @@ INSERT_RIDE = "INSERT INTO RideTable VALUES (%s, %s, %s, %s, %s, %s)"
 
 class Inserter(Protocol):
     def insert(self, rides: Batch) -> None:
-        """Committed when it returns."""
+        """Insert and commit the rides."""
         ...
 
     def rides(self) -> pa.Table:
-        """All there are, in the order of their ids."""
+        """All rides, ordered by id."""
         ...
 
 
 class PostgresInserter:
-    """A row by the lecture's INSERT, several by one INSERT of lists; over one connection in autocommit."""
+    """One row by a plain INSERT, several by one INSERT of arrays; one connection in autocommit."""
 
     def __init__(self, connection: Connection[TupleRow]) -> None:
         self._connection = connection
@@ -50,7 +50,7 @@ class PostgresInserter:
 
 
 class DuckDBInserter:
-    """A row by the lecture's INSERT, several from an Arrow table; into a file, in autocommit."""
+    """One row by a plain INSERT, several from an Arrow table; into a file, in autocommit."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
@@ -72,7 +72,7 @@ class DuckDBInserter:
 
 
 class LakeInserter:
-    """Each batch a Parquet file and a commit of an Iceberg table, whose catalog is an SQLite file."""
+    """Each batch is a Parquet file and a commit of an Iceberg table, whose catalog is an SQLite file."""
 
     def __init__(self, folder: Path) -> None:
         catalog = SqlCatalog(

@@ -1,4 +1,4 @@
-"""People as the lecture draws them: born in a city, in a state, in a country, and friends of one another."""
+"""Generated people: each is born in a city of a state of a country, and has friends."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import polars as pl
 
 COUNTRIES = ("USA", "Canada", "France", "Vietnam")
 STATES_PER_COUNTRY, CITIES_PER_STATE = 10, 20
-FRIENDS_DRAWN = 4  # by each; as many again draw them
+FRIENDS_DRAWN = 4  # by each person; on average as many others draw this person
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class People:
 
     @property
     def friendships_both_ways(self) -> pl.DataFrame:
-        """As a table has to hold them to be followed from either side."""
+        """Each friendship in both directions, as SQL needs it to follow it from either side."""
         back = self.friendships.select(person_id="friend_id", friend_id="person_id")
         return pl.concat([self.friendships, back])
 

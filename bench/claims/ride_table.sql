@@ -1,2 +1,2 @@
--- The lecture's table, to be filled.
+-- The table of the textbook's example, empty.
 CREATE TABLE RideTable (RideID bigint, Username text, DriverID bigint, City text, Month text, Price numeric(12, 2));

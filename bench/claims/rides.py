@@ -1,4 +1,4 @@
-"""Rows of the lecture's RideTable, made up."""
+"""Generated rows of RideTable, the table of the textbook's example."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -20,7 +20,8 @@ RIDE_TABLE = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rides of schema RIDE_TABLE in the two forms that drivers take, made before anybody's time runs."""
+    """Rides of schema RIDE_TABLE in the two forms that drivers take, converted before the time is
+    measured."""
 
     table: pa.Table
     columns: list[list[object]]
@@ -31,7 +32,7 @@ class Batch:
 
     @property
     def row(self) -> list[object]:
-        """The first."""
+        """The first ride."""
         return [column[0] for column in self.columns]
 
     def __len__(self) -> int:
@@ -39,7 +40,7 @@ class Batch:
 
 
 def made_up(first: int, rides: int) -> pa.Table:
-    """Rides with the ids from `first` on; the same id is always the same ride."""
+    """Rides with the ids from `first` on. The same id is always the same ride."""
     ids = np.arange(first, first + rides)
     cities = np.array(["Stanford", "San Francisco", "New York", "Chicago"])
     columns = [

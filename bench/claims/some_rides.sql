@@ -1,2 +1,2 @@
--- Anywhere in the table, but the same at each run.
+-- Pseudo-random rides; the same ones in each run.
 SELECT ride_id FROM documents ORDER BY hashint8(ride_id) LIMIT %(rides)s

@@ -1,4 +1,4 @@
-"""What a statement did besides taking its time: rows, pages and log. Postgres' own count, not ours."""
+"""The rows, pages and WAL bytes of a statement, as counted by EXPLAIN ANALYZE."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from psycopg.rows import TupleRow
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """`pages`: of 8 KiB, looked at by the whole statement. `log_bytes`: written to the write-ahead log."""
+    """`pages`: pages of 8 KiB accessed by the whole statement. `log_bytes`: bytes written to the WAL."""
 
     rows: int
     pages: int
@@ -17,7 +17,7 @@ class Work:
 
 
 def work_of(connection: Connection[TupleRow], statement: bytes, values: Mapping[str, object]) -> Work:
-    """Of one execution, which happens."""
+    """Execute the statement once and return its counts."""
     explained = b"EXPLAIN (ANALYZE, BUFFERS, WAL, FORMAT JSON) " + statement
     row = connection.execute(explained, values).fetchone()
     assert row is not None

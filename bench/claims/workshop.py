@@ -1,5 +1,4 @@
-"""Where claims about tables make their own: a schema beside the store's, which is dropped afterwards, so that
-no other benchmark sees anything of it."""
+"""A scratch schema in the store's database for benchmarks that create tables. It is dropped afterwards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,20 +11,20 @@ from oltp.store import Store
 
 
 def read_sql(name: str) -> bytes:
-    """A .sql file of this package, as psycopg takes it."""
+    """A .sql file of this package as bytes, for psycopg."""
     return read_text(f"{name}.sql").encode()
 
 
 def read_text(name: str) -> str:
-    """A file of this package, in whatever language it is."""
+    """A text file of this package."""
     return files("bench").joinpath("claims", name).read_text("utf-8")
 
 
 @contextmanager
 def workshop(store: Store) -> Iterator[Connection[TupleRow]]:
-    """A connection that makes its tables in a schema of their own and finds the store's behind them."""
+    """A connection that creates tables in the scratch schema and also sees the tables of the store."""
     with store.connect() as connection:
-        connection.execute("DROP SCHEMA IF EXISTS workshop CASCADE")  # of a run that was killed
+        connection.execute("DROP SCHEMA IF EXISTS workshop CASCADE")  # left by a killed run
         connection.execute("CREATE SCHEMA workshop")
         connection.execute("SET search_path = workshop, ridelake")
         try:

@@ -1,1 +1,1 @@
-"""The commands of this stage: parse, one call, print."""
+"""The commands of bench: parse the arguments, make one call, print the result."""

@@ -1,4 +1,4 @@
-"""A page that a command has written, in the user's browser."""
+"""Opens a page in the user's browser."""
 
 import webbrowser
 from pathlib import Path
@@ -7,10 +7,10 @@ from ridelake.screen import note
 
 
 def open_page(page: Path) -> None:
-    """A machine without a browser is no failure: the page is there, and its path has been printed."""
+    """Print a note if there is no browser; this is not an error."""
     try:
         opened = webbrowser.open(page.resolve().as_uri())
     except (webbrowser.Error, OSError):
         opened = False
     if not opened:
-        note(f"no browser was found: open {page} yourself")
+        note(f"no browser found; open {page} by hand")

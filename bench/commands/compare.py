@@ -15,33 +15,33 @@ def percent(text: str) -> float:
     except ValueError:
         share = -1.0
     if not 0 <= share < 10:
-        raise UsageError(f"'{text}' is no threshold: write it like 5% or 0.05")
+        raise UsageError(f"'{text}' is not a threshold; write it like 5% or 0.05")
     return share
 
 
 @click.command()
 @click.argument("before", type=click.Path(path_type=Path, dir_okay=False), metavar="A.json")
 @click.argument("after", type=click.Path(path_type=Path, dir_okay=False), metavar="B.json")
-@click.option("--threshold", metavar="PERCENT", default="5%", show_default=True, help="What is let pass.")
+@click.option("--threshold", metavar="PERCENT", default="5%", show_default=True, help="Allowed slowdown.")
 @click.option(
     "--group",
     "groups",
     multiple=True,
     metavar="NAME=PERCENT",
-    help="Another threshold for what has this in its name or group; may be repeated, the last counts.",
+    help="A threshold for benchmarks with NAME in their name or group. Repeatable; the last match counts.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.option("--markdown", "as_markdown", is_flag=True, help="For a pull request.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for a pull request.")
 def compare(
     before: Path, after: Path, threshold: str, groups: tuple[str, ...], as_json: bool, as_markdown: bool
 ) -> None:
-    """Compare two records of `ridelake bench`, B against A. Exit 1 if a path is slower, or has failed.
+    """Compare two records of `ridelake bench`, B against A. Exits with 1 if B is slower or has a failure.
 
-    Slower is what the whole interval of B/A says, beyond the threshold, after the drift of all other paths
-    between the two runs is divided out.
+    A variant is slower if the whole interval of B/A is above the threshold, after the drift between the two
+    runs is divided out.
     """
     if as_json and as_markdown:
-        raise UsageError("--json and --markdown: one or the other")
+        raise UsageError("--json and --markdown exclude each other; choose one of them")
     own = dict(_group(words) for words in groups)
     from bench.comparison import telling
     from bench.comparison.records import compare_records
@@ -68,5 +68,5 @@ def compare(
 def _group(words: str) -> tuple[str, float]:
     name, equals, share = words.rpartition("=")
     if not equals or not name:
-        raise UsageError(f"--group {words}: write NAME=PERCENT, as in bench_tail=10%")
+        raise UsageError(f"cannot read --group {words}; write NAME=PERCENT, as in bench_tail=10%")
     return name, percent(share)

@@ -13,16 +13,16 @@ from ridelake.settings import Settings
 
 
 @click.command()
-@click.option("--rides", type=click.IntRange(min=1), help="Past rides to make up [500,000; quick 50,000].")
+@click.option("--rides", type=click.IntRange(min=1), help="Past rides to generate [500,000; quick: 50,000].")
 @click.option(
     "--from",
     "paths",
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Real trips; may be repeated.",
+    help="A file of real trips. Repeatable.",
 )
-@click.option("--quick", is_flag=True, help="A tenth of it, in half a minute.")
+@click.option("--quick", is_flag=True, help="A tenth of the rides, in about half a minute.")
 @click.option(
     "--report",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -42,15 +42,15 @@ def demo(
     in_browser: bool,
     more_paths: tuple[Path, ...],
 ) -> None:
-    """The whole journey on this machine: rows, an epoch, answers, figures, one page.
+    """Run the whole pipeline on this machine: bookings, epochs, queries, times, one HTML page.
 
-    `--from FILE FILE …` plays it with real trip files instead of made-up rides. Creates the ride store
-    (schemas `ridelake` and `ridelake_tracking`) if the database has none.
+    `--from FILE FILE …` uses real trip files instead of generated rides. Creates the ride store (schemas
+    `ridelake` and `ridelake_tracking`) if the database has none.
     """
     if more_paths and not paths:
-        raise UsageError(f"what of {more_paths[0]}? Real trip files come after --from")
+        raise UsageError(f"unexpected argument {more_paths[0]}; pass trip files with --from")
     if paths and rides is not None:
-        raise UsageError("--rides and --from: rides made up or real trips, not both")
+        raise UsageError("--rides and --from exclude each other; choose generated rides or real trips")
     from dataclasses import replace
 
     from bench.demo.page import write_page
@@ -64,20 +64,20 @@ def demo(
     refuse_a_full_disk(settings, plan)
     machine = this_machine()
     for warning in machine.warnings:
-        note(f"note: {warning}")
-    played = []
+        note(f"warning: {warning}")
+    results = []
     with closing(story(settings, plan)) as scenes:
         for number, scene in enumerate(scenes, 1):
             say(f"{number}. {scene.title}\n   {scene.doing}")
             with progress(scene.title):
-                seen = scene.play()
-            say(f"   ✓ {seen.verdict}\n")
-            played.append((scene, seen))
-    write_page(report, played, machine)
-    say(f"The page: {report}", verbatim=True)
-    say("Go on: ridelake ask, or")
+                result = scene.run()
+            say(f"   ✓ {result.verdict}\n")
+            results.append((scene, result))
+    write_page(report, results, machine)
+    say(f"Report: {report}", verbatim=True)
+    say("Next:   ridelake ask, or")
     say(
-        '       ridelake sql "SELECT City, AVG(Price) FROM RideTable GROUP BY City" --engine all',
+        '        ridelake sql "SELECT City, AVG(Price) FROM RideTable GROUP BY City" --engine all',
         verbatim=True,
     )
     if in_browser:

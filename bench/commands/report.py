@@ -24,28 +24,30 @@ from ridelake.screen import say
     help="The page to write.",
 )
 @click.option("--open", "in_browser", is_flag=True, help="Open the page in the browser.")
-@click.option("--terminal", is_flag=True, help="Advice, verdicts and ratios here, instead of a page.")
+@click.option(
+    "--terminal", is_flag=True, help="Print results, verdicts and ratios instead of writing a page."
+)
 def report(record: Path, output: Path, in_browser: bool, terminal: bool) -> None:
-    """Draw what `ridelake bench` has found [ridelake-bench.json]: one page that needs nothing else.
+    """Write an HTML report from a benchmark record [ridelake-bench.json].
 
-    Also of a run that is under way, was cut short, or failed: what is there is drawn.
+    The page is self-contained. The record may be of a run that is in progress, was interrupted, or failed.
     """
     from bench.record import read_record
 
     if in_browser and terminal:
-        raise UsageError("--open and --terminal: a page or the terminal, not both")
+        raise UsageError("--open and --terminal exclude each other; choose one of them")
     found = read_record(record)
     if terminal:
-        from bench.report.terminal import told
+        from bench.report.terminal import report_lines
         from ridelake.screen import draw, drawing_columns
 
-        draw(list(told(found, drawing_columns())))
+        draw(list(report_lines(found, drawing_columns())))
         return
     try:
         from bench.report.page import write_page
     except ModuleNotFoundError as error:
         raise NotReady(f"{error.name} is not installed: `pip install 'ridelake[bench]'`") from error
     write_page(output, found)
-    say(f"The page: {output}", verbatim=True)
+    say(f"Report: {output}", verbatim=True)
     if in_browser:
         open_page(output)

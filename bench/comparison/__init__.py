@@ -1,6 +1,6 @@
-"""Two runs of the same benchmarks: what has become slower, what faster, and what nobody can tell.
+"""Comparison of two runs of the same benchmarks: regressions and improvements.
 
-two records ──> records.py  the paths that both have timed, and what one of them lacks
-            ──> changes.py  ratios with intervals, guarded against the drift between runs
-            ──> telling.py  as a table, as Markdown for a pull request, as JSON
+two records ──> records.py  the paths that both have timed, and the missing ones
+            ──> changes.py  ratios with intervals, corrected for the drift between runs
+            ──> telling.py  a table, Markdown for a pull request, JSON
 """

@@ -1,19 +1,18 @@
-"""Two records of the same benchmarks: what became slower, what faster, and what nobody can tell.
+"""Statistics of a comparison of two records: regressions, improvements, drift.
 
-A ratio is that of two medians, B's over A's. The two runs took their samples apart, so both are drawn anew
-for its interval (percentile bootstrap). That alone would cry wolf: another hour, another temperature, and
-every path is a few per cent slower. So a path is seen against the others of the same two runs:
+A path is one variant of one benchmark. Its ratio is the median of B divided by the median of A. Its interval
+is a percentile bootstrap that resamples both runs independently. Between runs all paths can change by a few
+per cent, for example with the temperature. Each path is therefore compared with the other paths of the same
+two runs:
 
-    drift    the median ratio of all the other paths; it is divided out, and told
-    spread   how far they lie around it beyond what their own samples explain: the noise between runs.
-             It widens the interval of each path
-    many     with forty paths, one in twenty is unlucky: what is told to have changed must have done so at a
-             confidence that allows for all of them at once (Bonferroni)
-    tails    a moment can hit one path and no other, as a disk that is flushed while files are written does.
-             So what lies between runs has the tails of a Laplace distribution, and not those of a normal one
+    drift         the median ratio of the other paths; it is divided out and reported spread        the
+    deviation of the other paths from the drift, beyond the noise of their samples; it widens the interval of
+    each path many paths    the confidence is corrected for the number of paths (Bonferroni) heavy tails   a
+    short event, such as a flush of the disk, affects a single path; differences between runs are therefore
+    assumed to follow a Laplace distribution, not a normal one
 
-What slows every path alike is therefore called drift, not a regression: two runs cannot tell it from a
-busier machine, and the comparison says so.
+A change of all paths by the same factor is called drift, not a regression: two runs cannot distinguish it
+from a busier machine.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,27 +26,27 @@ from numpy.typing import NDArray
 
 from bench.sampling import CONFIDENCE, RESAMPLES
 
-Verdict = Literal["regression", "improvement", "within threshold", "not distinguishable"]
+Verdict = Literal["regression", "improvement", "within threshold", "inconclusive"]
 Floats = NDArray[np.float64]
 
 PERCENTILES = (50, 90, 99)
-OTHERS_MIN = 4  # fewer say nothing of how runs differ
-FALSE_ALARMS = 0.01  # of comparisons in which nothing has changed
-FALSE_ALARMS_OF_TAILS = 0.1  # the same, were the tails as heavy as a Laplace distribution's
-MEDIAN_OF_MEAN = 1.2533  # how much wider the median of normal noise spreads than its mean
-SPREAD_OF_MAD = 1.4826  # median absolute deviation → standard deviation, of normal noise
-LAPLACE_OF_DEVIATION = 1 / (SPREAD_OF_MAD * log(2))  # such a deviation → the scale of a Laplace distribution
+OTHERS_MIN = 4  # minimum number of other paths to estimate the drift
+FALSE_ALARMS = 0.01  # share of comparisons without a change, for a normal distribution
+FALSE_ALARMS_OF_TAILS = 0.1  # the same for a Laplace distribution
+MEDIAN_OF_MEAN = 1.2533  # standard error of the median ÷ that of the mean, for normal noise
+SPREAD_OF_MAD = 1.4826  # median absolute deviation → standard deviation, for normal noise
+LAPLACE_OF_DEVIATION = 1 / (SPREAD_OF_MAD * log(2))  # this deviation → scale of a Laplace distribution
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """One variant of one benchmark, as two runs have timed it."""
+    """One variant of one benchmark, with its samples of both runs."""
 
     benchmark: str
     group: str
     variant: str
-    before: Floats  # seconds, of A
-    after: Floats  # seconds, of B
+    before: Floats  # seconds of A
+    after: Floats  # seconds of B
 
     @property
     def name(self) -> str:
@@ -56,37 +55,37 @@ class Path:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """B's median over A's, the drift of all others divided out, with its interval; `percentiles` are B's
-    over A's as they were measured."""
+    """`ratio`: the median of B divided by that of A, with the drift divided out; `low` and `high` are its
+    interval. `percentiles`: the percentiles of B divided by those of A, as measured."""
 
     path: Path
     ratio: float
     low: float
     high: float
     threshold: float
-    stands_out: bool  # among all paths, not for itself alone
+    stands_out: bool  # significant among all paths
     percentiles: dict[int, float]
 
     @property
     def verdict(self) -> Verdict:
-        """Beyond the threshold only if the whole interval is; within it only if the whole interval is."""
+        """A change is beyond or within the threshold only if its whole interval is."""
         if self.stands_out and self.low > 1 + self.threshold:
             return "regression"
         if self.stands_out and self.high < 1 / (1 + self.threshold):
             return "improvement"
         if self.low >= 1 / (1 + self.threshold) and self.high <= 1 + self.threshold:
             return "within threshold"
-        return "not distinguishable"
+        return "inconclusive"
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How the two runs differ as a whole: the median ratio of `of` paths, and from which ratio to it on one
-    would stand out, so far do they lie around it."""
+    """`ratio`: the median ratio of `of` paths. `least_detectable`: the smallest slowdown of a path, relative
+    to `ratio`, that is reported."""
 
     ratio: float
     of: int
-    least_told: float
+    least_detectable: float
 
 
 def changes_of(paths: Sequence[Path], threshold_of: Callable[[Path], float]) -> list[Change]:
@@ -106,15 +105,23 @@ def changes_of(paths: Sequence[Path], threshold_of: Callable[[Path], float]) -> 
             usual = _deviation(measured[others])
         low, high = np.exp(np.quantile(own, [tail, 1 - tail]))
         far = abs(shift) > _reach(len(paths), max(_noise(path), usual), between)
-        told = {percent: _percentile_ratio(path, percent) for percent in PERCENTILES}
+        percentiles = {percent: _percentile_ratio(path, percent) for percent in PERCENTILES}
         changes.append(
-            Change(path, float(np.exp(shift)), float(low), float(high), threshold_of(path), bool(far), told)
+            Change(
+                path,
+                float(np.exp(shift)),
+                float(low),
+                float(high),
+                threshold_of(path),
+                bool(far),
+                percentiles,
+            )
         )
     return changes
 
 
 def _draws(path: Path, random: np.random.Generator) -> Floats:
-    """Of the logarithm of the ratio of medians: both runs resampled, apart."""
+    """Bootstrap samples of the logarithm of the ratio of medians; both runs are resampled independently."""
 
     def medians(seconds: Floats) -> Floats:
         chosen = random.integers(0, len(seconds), (RESAMPLES, len(seconds)))
@@ -142,8 +149,8 @@ def drift_of(paths: Sequence[Path]) -> Drift | None:
 
 
 def _reach(paths: int, usual: float, between: float) -> float:
-    """How far from the others one of so many has to be: beyond what is normal, with the standard deviation
-    `usual`, and beyond what befalls a single path between runs, of which `between` is the deviation."""
+    """The smallest distance from the drift that is significant among `paths` paths. `usual` is the standard
+    deviation of a normal distribution, `between` that of the differences of single paths between runs."""
     each = max(1, paths)
     return max(
         NormalDist().inv_cdf(1 - FALSE_ALARMS / each / 2) * usual,
@@ -152,17 +159,18 @@ def _reach(paths: int, usual: float, between: float) -> float:
 
 
 def _spread(measured: Floats, noise: Floats) -> float:
-    """Between runs: what the paths' distances from their median have beyond their own noise."""
+    """The standard deviation between runs: that of the paths, without the noise of their own samples."""
     return float(np.sqrt(max(0.0, _deviation(measured) ** 2 - np.median(noise) ** 2)))
 
 
 def _deviation(values: Floats) -> float:
-    """The standard deviation, by the median of the distances: what has really changed is no noise."""
+    """The standard deviation, from the median absolute deviation: real changes do not affect it."""
     return float(SPREAD_OF_MAD * np.median(np.abs(values - np.median(values))))
 
 
 def _noise(path: Path) -> float:
-    """Of the logarithm of the ratio of medians, as for normal noise: steadier than a bootstrap of few."""
+    """Standard error of the logarithm of the ratio of medians for normal noise. With few samples it is more
+    stable than a bootstrap."""
     parts = [
         MEDIAN_OF_MEAN * _deviation(np.log(seconds)) / np.sqrt(len(seconds))
         for seconds in (path.before, path.after)

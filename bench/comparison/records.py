@@ -1,4 +1,4 @@
-"""What two records have in common, and what not."""
+"""The paths that two records have in common, and the differences of the records."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ SAME_MACHINE = ("processor", "cores", "system")
 @dataclass(frozen=True, slots=True)
 class Comparison:
     changes: list[Change]
-    drift: Drift | None  # None: too few paths to know
-    missing: list[str]  # in sentences
+    drift: Drift | None  # None: too few paths
+    missing: list[str]  # sentences
     failed: list[str]
     warnings: list[str]
 
@@ -29,13 +29,12 @@ class Comparison:
 def compare_records(
     before: Record, after: Record, threshold: float, groups: Mapping[str, float]
 ) -> Comparison:
-    """`groups` are thresholds of their own, by words in the name or group of a benchmark; the last that fits
-    counts. Raises UsageError for records of different scales or a group that is in neither, BadInput for a
-    damaged one."""
+    """`groups`: thresholds by a part of the name or group of a benchmark; the last match counts. Raises
+    UsageError for records of different scales or a group without a match, BadInput for a damaged record."""
     if before.scale != after.scale:
         raise UsageError(
-            f"A is of scale {before.scale} and B of {after.scale}: they measured different work; "
-            "measure both at one scale"
+            f"cannot compare A (scale {before.scale}) with B (scale {after.scale}): they measured different work; "
+            "run both at the same scale"
         )
     paths = paths_of(before, after)
     _check_groups(groups, [*before.figures, *after.figures])
@@ -51,7 +50,7 @@ def compare_records(
 
 
 def paths_of(before: Record, after: Record) -> list[Path]:
-    """Those that both have timed often enough to have a median."""
+    """The paths with enough samples in both records."""
     found = []
     others = {entry.name: entry for entry in after.figures}
     for entry in before.figures:
@@ -69,11 +68,13 @@ def _seconds(entry: Entry | None) -> dict[str, Floats]:
     try:
         return {variant: np.array(one["seconds"], dtype=float) for variant, one in samples.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"the record is damaged ({type(error).__name__}: {error}): measure again") from error
+        raise BadInput(
+            f"the record is damaged ({type(error).__name__}: {error}): run `ridelake bench` again"
+        ) from error
 
 
 def _left_out(before: Record, after: Record) -> tuple[list[str], list[str]]:
-    """What cannot be compared, and what has failed in B."""
+    """Sentences on the paths that are missing, and on the benchmarks that failed in B."""
     old = {entry.name: entry for entry in before.figures}
     new = {entry.name: entry for entry in after.figures}
     missing = [f"{name}: not in B" for name in old if name not in new]
@@ -88,7 +89,7 @@ def _left_out(before: Record, after: Record) -> tuple[list[str], list[str]]:
             missing.append(f"{name}: {old[name].status} in A ({old[name].why})")
         else:
             variants = _seconds(old[name]).keys() ^ _seconds(new[name]).keys()
-            missing += [f"{name}: {variant} is in one of them only" for variant in sorted(variants)]
+            missing += [f"{name}: {variant} is in one record only" for variant in sorted(variants)]
     failed += [
         f"{name}: failed in B ({entry.why})"
         for name, entry in new.items()
@@ -98,16 +99,20 @@ def _left_out(before: Record, after: Record) -> tuple[list[str], list[str]]:
 
 
 def _warnings(before: Record, after: Record) -> list[str]:
-    """Why not to believe the comparison."""
-    told = {
+    """Differences of the machines, seeds and versions, and the warnings of both records."""
+    properties = {
         **{name: (before.machine.get(name), after.machine.get(name)) for name in SAME_MACHINE},
         "seed": (before.seed, after.seed),
     }
     versions = [record.machine.get("versions", {}) for record in (before, after)]
-    told |= {f"version of {name}": (versions[0].get(name), versions[1].get(name)) for name in versions[0]}
-    warnings = [f"{name}: {_told(a)} in A, {_told(b)} in B" for name, (a, b) in told.items() if a != b]
+    properties |= {
+        f"version of {name}": (versions[0].get(name), versions[1].get(name)) for name in versions[0]
+    }
+    warnings = [
+        f"{name}: {_known(a)} in A, {_known(b)} in B" for name, (a, b) in properties.items() if a != b
+    ]
     warnings += [
-        f"{name} is a part of a run"
+        f"{name} is incomplete: its run was interrupted or is in progress"
         for name, one in zip("AB", (before, after), strict=True)
         if not one.finished_at
     ]
@@ -118,13 +123,11 @@ def _warnings(before: Record, after: Record) -> list[str]:
     )
 
 
-def _told(value: Any) -> str:
+def _known(value: Any) -> str:
     return "unknown" if value is None else str(value)
 
 
 def _check_groups(groups: Mapping[str, float], entries: Sequence[Entry]) -> None:
     for words in groups:
         if not any(words in entry.name or words in entry.group for entry in entries):
-            raise UsageError(
-                f"no benchmark is called like '{words}': give --group words of its name or group"
-            )
+            raise UsageError(f"no benchmark matches --group {words}: use a part of its name or group")

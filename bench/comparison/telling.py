@@ -1,20 +1,21 @@
-"""A comparison as a table, as Markdown for a pull request, as JSON."""
+"""A comparison as a table, as Markdown for a pull request, and as JSON."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from bench.comparison.changes import Change, Drift
 from bench.comparison.records import Comparison
-from bench.report.quantities import percentile, seconds_told
+from bench.report.quantities import percentile, seconds_text
 
 COLUMNS = ("benchmark: variant", "A", "B", "B/A", "95 % interval", "p90", "p99", "verdict")
-SIGNS = {"regression": "✗", "improvement": "✓", "within threshold": "=", "not distinguishable": "~"}
-# The news first.
+SIGNS = {"regression": "✗", "improvement": "✓", "within threshold": "=", "inconclusive": "~"}
+# Changes come first.
 ORDER = tuple(SIGNS)
 
 
 def rows(comparison: Comparison) -> list[list[str]]:
-    """Of `COLUMNS`: medians as measured, B/A with the drift divided out, the percentiles' B/A as measured."""
+    """Rows of `COLUMNS`: medians as measured, B/A with the drift divided out, B/A of percentiles as
+    measured."""
     ordered = sorted(comparison.changes, key=lambda change: (ORDER.index(change.verdict), -change.ratio))
     return [_row(change) for change in ordered]
 
@@ -23,8 +24,8 @@ def _row(change: Change) -> list[str]:
     before, after = (percentile(list(one), 50) for one in (change.path.before, change.path.after))
     return [
         change.path.name,
-        seconds_told(before),
-        seconds_told(after),
+        seconds_text(before),
+        seconds_text(after),
         f"{change.ratio:.2f}",
         f"{change.low:.2f}–{change.high:.2f}",
         f"{change.percentiles[90]:.2f}",
@@ -34,10 +35,10 @@ def _row(change: Change) -> list[str]:
 
 
 def summary(comparison: Comparison) -> str:
-    """`1 regression, 3 within threshold, 20 not distinguishable.`"""
+    """`1 regression, 3 within threshold, 20 inconclusive.`"""
     counts = [(len(comparison.of(verdict)), verdict) for verdict in ORDER]  # type: ignore[arg-type]
-    told = [f"{count} {_plural(verdict, count)}" for count, verdict in counts if count]
-    return f"{', '.join(told) or 'nothing to compare'}."
+    counts_text = [f"{count} {_plural(verdict, count)}" for count, verdict in counts if count]
+    return f"{', '.join(counts_text) or 'nothing to compare'}."
 
 
 def _plural(verdict: str, count: int) -> str:
@@ -45,32 +46,39 @@ def _plural(verdict: str, count: int) -> str:
 
 
 def remarks(comparison: Comparison) -> Iterator[str]:
-    """How the runs differ as a whole, what failed, what is missing, why to warning."""
-    yield _drift_told(comparison.drift)
+    """Drift, failures, missing paths and warnings."""
+    yield _drift_text(comparison.drift)
     yield from (f"failed: {sentence}" for sentence in comparison.failed)
     yield from (f"missing: {sentence}" for sentence in comparison.missing)
     yield from (f"warning: {sentence}" for sentence in comparison.warnings)
 
 
-def _drift_told(drift: Drift | None) -> str:
+def _drift_text(drift: Drift | None) -> str:
     if drift is None:
-        return "drift between the runs: unknown, too few paths; a busier machine would look like a regression"
+        return (
+            "drift between the runs: unknown (too few paths); a busier machine would look like a regression"
+        )
     return (
         f"drift between the runs: the median of {drift.of} paths takes {drift.ratio:.2f} × as long in B; "
         "B/A is beside it. What slows all paths alike is not seen as a regression, nor what slows one by "
-        f"less than {drift.least_told:.2f} ×, for so widely do the paths of these two runs lie around it"
+        f"less than {drift.least_detectable:.2f} ×, for so widely do the paths of these two runs lie around it"
     )
 
 
+def _drift_size(ratio: float) -> str:
+    """`B is 1.30× slower`"""
+    return f"B is {ratio:.2f}× slower" if ratio >= 1 else f"B is {1 / ratio:.2f}× faster"
+
+
 def markdown(comparison: Comparison) -> str:
-    """A summary, the news as a table, all the rest folded away."""
+    """A summary, a table of the changes, and a collapsed table of all paths."""
     lines = rows(comparison)
-    news = [line for line in lines if line[-1].endswith(("regression", "improvement"))]
-    told = [f"**{summary(comparison)}**", ""]
-    told += [*_table(news), ""] if news else []
-    told += [f"- {_cell(remark)}" for remark in remarks(comparison)]
-    told += ["", f"<details><summary>All {len(lines)}</summary>", "", *_table(lines), "", "</details>"]
-    return "\n".join(told)
+    changes = [line for line in lines if line[-1].endswith(("regression", "improvement"))]
+    parts = [f"**{summary(comparison)}**", ""]
+    parts += [*_table(changes), ""] if changes else []
+    parts += [f"- {_cell(remark)}" for remark in remarks(comparison)]
+    parts += ["", f"<details><summary>All {len(lines)}</summary>", "", *_table(lines), "", "</details>"]
+    return "\n".join(parts)
 
 
 def _table(lines: list[list[str]]) -> list[str]:
@@ -83,7 +91,7 @@ def _cell(text: str) -> str:
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """Seconds are medians; `ratio`, `low` and `high` have the drift divided out."""
+    """Seconds are medians. The drift is divided out of `ratio`, `low` and `high`."""
     drift = comparison.drift
     return {
         "drift": _drift(drift) if drift else None,
@@ -95,7 +103,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 
 
 def _drift(drift: Drift) -> dict[str, float]:
-    return {"ratio": drift.ratio, "paths": drift.of, "least_told": drift.least_told}
+    return {"ratio": drift.ratio, "paths": drift.of, "least_detectable": drift.least_detectable}
 
 
 def _change(change: Change) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""The whole journey in scenes, on this machine, each with one sentence of verdict and its figures.
+"""The whole pipeline in eight scenes, each with a result in one or two sentences and its figures.
 
-scenes  what is done and measured        story  the order, and what a reader sees meanwhile
-page    the same as one HTML file        machine  what it was measured on
+scenes  the work and the measurements    story  the order and titles of the scenes
+page    the results as one HTML file
 """

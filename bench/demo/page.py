@@ -1,4 +1,4 @@
-"""The demo as one HTML file that needs nothing else: no network, no script."""
+"""The demo as one self-contained HTML file, without scripts."""
 
 from collections.abc import Sequence
 from html import escape
@@ -6,18 +6,18 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from bench.demo.scenes import Bars, Seen
+from bench.demo.scenes import Bars, SceneResult
 from bench.demo.story import Scene
 from bench.machine import Machine
 from ridelake.errors import UsageError
 
 
-def write_page(path: Path, played: Sequence[tuple[Scene, Seen]], machine: Machine) -> None:
+def write_page(path: Path, results: Sequence[tuple[Scene, SceneResult]], machine: Machine) -> None:
     """Write the page. Raises UsageError if the file cannot be written."""
     template = Template(files("bench.demo").joinpath("page.html").read_text("utf-8"))
     page = template.substitute(
         warnings="".join(f'<p class="note">⚠ {escape(warning)}</p>' for warning in machine.warnings),
-        scenes="\n".join(_scene(number, scene, seen) for number, (scene, seen) in enumerate(played, 1)),
+        scenes="\n".join(_scene(number, scene, result) for number, (scene, result) in enumerate(results, 1)),
         machine=escape(
             f"{machine.processor}, {machine.cores} cores, {machine.memory_gib:.0f} GiB, {machine.system}"
         ),
@@ -33,22 +33,22 @@ def write_page(path: Path, played: Sequence[tuple[Scene, Seen]], machine: Machin
         ) from error
 
 
-def _scene(number: int, scene: Scene, seen: Seen) -> str:
+def _scene(number: int, scene: Scene, result: SceneResult) -> str:
     parts = [
         f"<h2>{number}. {escape(scene.title)}</h2>",
         f'<p class="doing">{escape(scene.doing)}</p>',
-        f'<p class="verdict">{escape(seen.verdict)}</p>',
-        f'<div class="chart">{"".join(map(_bars, seen.bars))}</div>' if seen.bars else "",
-        _table(seen) if seen.rows else "",
-        *(f'<p class="note">{escape(note)}</p>' for note in seen.notes),
+        f'<p class="verdict">{escape(result.verdict)}</p>',
+        f'<div class="chart">{"".join(map(_bars, result.bars))}</div>' if result.bars else "",
+        _table(result) if result.rows else "",
+        *(f'<p class="note">{escape(note)}</p>' for note in result.notes),
     ]
     return f"<section>{''.join(parts)}</section>"
 
 
-def _table(seen: Seen) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in seen.columns)
+def _table(result: SceneResult) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in result.columns)
     body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in seen.rows
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in result.rows
     )
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 

@@ -1,4 +1,4 @@
-"""The scenes: each does one thing, checks it, and says in one sentence what was seen."""
+"""The scenes: each does one step, checks it, and returns the result as text and figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.freshness import syncing
+from bench.sampling import factor_text
 from lakehouse.catalog import Lake
 from lakehouse.engines import Engine
 from lakehouse.epoch import Epoch
@@ -25,21 +26,22 @@ CLIENTS = 16
 SYNC_EVERY_SECONDS = 0.5
 ROUNDS = 4  # one cold, three warm
 ROUNDS_OF_ALL = 3  # there are many questions
-LECTURE, LECTURE_EVERYWHERE = "average_price", "average_price_by_city_and_month"
-ROWS, COLUMNS = "postgres", "duckdb"  # who stands for what
+AVERAGE_PRICE, AVERAGE_PRICES = "average_price", "average_price_by_city_and_month"
+ROWS, COLUMNS = "postgres", "duckdb"
+DISPLAY_NAMES = {ROWS: "Postgres", COLUMNS: "DuckDB"}
 
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """Seconds of each engine for one question: what a chart draws. The shortest bar wins."""
+    """The seconds of each engine for one question, for a bar chart."""
 
     label: str
     seconds: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What a scene showed: one sentence, and the figures behind it."""
+class SceneResult:
+    """The result of a scene: `verdict` in one or two sentences, a table, bars and notes."""
 
     verdict: str
     columns: tuple[str, ...] = ()
@@ -48,39 +50,39 @@ class Seen:
     notes: tuple[str, ...] = ()
 
 
-def row_store(store: Store, seconds: float, embedded: bool) -> Seen:
+def row_store(store: Store, seconds: float, embedded: bool) -> SceneResult:
     number = f"{store.server_version // 10000}.{store.server_version % 10000}"
-    where = "on a private unix socket, no port open" if embedded else "at the DSN"
-    return Seen(
+    where = "on a private Unix socket, no TCP port" if embedded else "at the DSN"
+    return SceneResult(
         f"Postgres {number} {where}: ready in {seconds:.1f} s.",
-        notes=("Its rules are in oltp/schema.sql: read that file first.",),
+        notes=("The schema is in oltp/schema.sql.",),
     )
 
 
-def seeded_past(store: Store, rides: int, seed: int) -> Seen:
+def seeded_past(store: Store, rides: int, seed: int) -> SceneResult:
     done = seed_rides(store, rides, seed)
     if done.rides == 0:
-        return Seen(f"All {rides:,} rides of seed {seed} were there from before.")
-    there = f" ({done.there_before:,} were there from before)" if done.there_before else ""
+        return SceneResult(f"All {rides:,} rides of seed {seed} already exist.")
+    existing = f" ({done.there_before:,} already existed)" if done.there_before else ""
     speed = f"{done.rides_per_second:,.0f} rides/s, seed {seed}"
-    return Seen(f"{done.rides:,} past rides of 2025 in {done.seconds:.1f} s{there}: {speed}.")
+    return SceneResult(f"{done.rides:,} rides of 2025 in {done.seconds:.1f} s{existing}: {speed}.")
 
 
-def loaded_past(store: Store, checked: Sequence[CheckedFile], quarantine: Path) -> Seen:
-    """Real trip files."""
+def loaded_past(store: Store, checked: Sequence[CheckedFile], quarantine: Path) -> SceneResult:
+    """Load real trip files. Raises ProofFailed if rows are unaccounted for."""
     done = load_files(store, checked, quarantine)
     rejected = sum(done.rejected.values())
     if done.read != done.loaded + rejected:
-        raise ProofFailed(f"{done.read:,} rows read are not {done.loaded:,} loaded + {rejected:,} rejected")
-    return Seen(
+        raise ProofFailed(f"{done.read:,} rows read ≠ {done.loaded:,} loaded + {rejected:,} rejected")
+    return SceneResult(
         f"{done.read:,} rows read = {done.loaded:,} loaded + {rejected:,} rejected, in {done.seconds:.1f} s.",
-        ("rejected because", "rows"),
+        ("reason for rejection", "rows"),
         tuple((reason, grouped(count)) for reason, count in done.rejected.items()),
     )
 
 
-def rides_booked(store: Store, rides: int, seed: int) -> Seen:
-    """Raises ProofFailed if the audit finds anything."""
+def rides_booked(store: Store, rides: int, seed: int) -> SceneResult:
+    """Raises ProofFailed if the audit fails."""
     with progress("requests", rides) as shown:
         done = simulate(store, rides=rides, clients=CLIENTS, seed=seed, report=shown.reach)
     if done.interrupted:
@@ -89,29 +91,29 @@ def rides_booked(store: Store, rides: int, seed: int) -> Seen:
         raise ProofFailed(done.audit.verdict)
     declined = done.refused.get("payment_declined", 0)
     refused = tuple((reason, grouped(count)) for reason, count in done.refused.items())
-    return Seen(
-        f"{done.assigned:,} of {done.requested:,} requests got a driver ({done.rides_per_second:,.0f} "
-        f"rides/s, p99 {done.latency_ms_p99:.1f} ms); {declined:,} payments failed and took no driver along; "
-        f"{done.audit.verdict}.",
+    return SceneResult(
+        f"{done.assigned:,} of {done.requested:,} requests got a driver: {done.rides_per_second:,.0f} rides/s, "
+        f"p99 {done.latency_ms_p99:.1f} ms. {declined:,} payments were declined and claimed no driver. "
+        f"{done.audit.verdict[0].upper()}{done.audit.verdict[1:]}.",
         ("outcome", "requests"),
         (("assigned", grouped(done.assigned)), *refused),
         notes=(
-            f"A booking takes {done.latency_ms_p50:.2f} ms (median), and is on disk when it is answered.",
-            f"The audit read every row, in {done.audit.seconds:.1f} s: no cent lost, nobody driving twice.",
+            f"A booking takes {done.latency_ms_p50:.2f} ms (median) and is durable when it is acknowledged.",
+            f"The audit read all rows in {done.audit.seconds:.1f} s.",
         ),
     )
 
 
-def epoch_published(store: Store, lake: Lake) -> Seen:
+def epoch_published(store: Store, lake: Lake) -> SceneResult:
     with progress("rows", estimate_rows(store)) as shown:
         epoch = take_snapshot(store, lake, shown.advance)
     with store.connect() as connection:
         sized = connection.execute(files("bench.demo").joinpath("store_bytes.sql").read_bytes()).fetchone()
     store_bytes = int(sized[0]) if sized else 0
-    return Seen(
+    return SceneResult(
         f"Epoch {epoch.number}: {epoch.rows:,} rows in {epoch.seconds:.1f} s; "
-        f"{store_bytes / 1e6:,.0f} MB of rows and indexes became {epoch.bytes / 1e6:,.0f} MB of columns "
-        f"({store_bytes / epoch.bytes:.1f}× smaller).",
+        f"{epoch.bytes / 1e6:,.0f} MB of Parquet, {store_bytes / epoch.bytes:.1f}× smaller than the "
+        f"{store_bytes / 1e6:,.0f} MB in Postgres.",
         ("table", "rows", "files", "MB"),
         tuple(
             (name, grouped(table.rows), grouped(len(table.files)), f"{table.bytes / 1e6:,.2f}")
@@ -120,8 +122,8 @@ def epoch_published(store: Store, lake: Lake) -> Seen:
     )
 
 
-def lake_followed(store: Store, lake: Lake, rides: int, seed: int) -> Seen:
-    """Raises ProofFailed if the audit finds anything, or a row of the last epoch is not what Postgres has."""
+def lake_followed(store: Store, lake: Lake, rides: int, seed: int) -> SceneResult:
+    """Raises ProofFailed if the audit fails or the last epoch differs from Postgres."""
     with syncing(store, lake, SYNC_EVERY_SECONDS) as epochs:
         done = simulate(store, rides=rides, clients=CLIENTS, seed=seed)
     if done.interrupted:
@@ -131,10 +133,10 @@ def lake_followed(store: Store, lake: Lake, rides: int, seed: int) -> Seen:
     last = take_changes(store, lake, verify=True).epoch
     epochs = [epoch for epoch in epochs if epoch.kind == "changes"]
     changed = sum(epoch.changed for epoch in epochs)
-    return Seen(
-        f"{len(epochs)} epochs while {done.assigned:,} rides were booked, {changed:,} changed rows in all; "
-        f"the usual one took {median(epoch.seconds for epoch in epochs):.2f} s. The last is equal to "
-        f"Postgres, all {last.rows:,} rows, by hashes that each side computes.",
+    return SceneResult(
+        f"{len(epochs)} epochs with {changed:,} changed rows during {done.assigned:,} bookings; median "
+        f"{median(epoch.seconds for epoch in epochs):.2f} s. All {last.rows:,} rows of the last epoch equal "
+        "Postgres, by hashes that both sides compute.",
         ("epoch", "rows changed", "rows", "files", "seconds"),
         tuple(
             (
@@ -146,24 +148,24 @@ def lake_followed(store: Store, lake: Lake, rides: int, seed: int) -> Seen:
             )
             for epoch in epochs
         ),
-        notes=("What has changed is told by one condition on one column: docs/lake.md proves it.",),
+        notes=("docs/lake.md explains how changed rows are found, and proves that none is missed.",),
     )
 
 
-def lecture_asked(engines: Sequence[Engine], epoch: Epoch) -> Seen:
+def average_price_asked(engines: Sequence[Engine], epoch: Epoch) -> SceneResult:
     """Raises ProofFailed if two answers differ."""
-    asked = ask(find(LECTURE), engines, epoch, rounds_max=ROUNDS)
+    asked = ask(find(AVERAGE_PRICE), engines, epoch, rounds_max=ROUNDS)
     price = asked.answer.column(0)[0].as_py()
     if price is not None:
-        said = f"${float(price):.4f}"
-    else:  # real trips, of other places and months
-        asked = ask(find(LECTURE_EVERYWHERE), engines, epoch, rounds_max=ROUNDS)
+        answer = f"${float(price):.4f}"
+    else:  # real trips of other cities and months
+        asked = ask(find(AVERAGE_PRICES), engines, epoch, rounds_max=ROUNDS)
         city, month, _, price = asked.answer.slice(0, 1).to_pylist()[0].values()
-        said = f"No ride there then; in {city} in {month} it is ${float(price):.4f}"
+        answer = f"No such ride; for {city} in {month} it is ${float(price):.4f}"
     bars = _bars(asked)
-    return Seen(
-        f"{said}, on every engine; {_ratio(bars)}.",
-        ("engine", "first, ms", "then, ms"),
+    return SceneResult(
+        f"{answer} on every engine; {_ratio(bars)}.",
+        ("engine", "first run, ms", "median, ms"),
         tuple(
             (run.engine, f"{run.first_seconds * 1e3:.1f}", f"{run.usual_seconds * 1e3:.1f}")
             for run in asked.runs
@@ -172,7 +174,7 @@ def lecture_asked(engines: Sequence[Engine], epoch: Epoch) -> Seen:
     )
 
 
-def all_asked(engines: Sequence[Engine], epoch: Epoch) -> Seen:
+def all_asked(engines: Sequence[Engine], epoch: Epoch) -> SceneResult:
     """Raises ProofFailed if two answers differ."""
     results = []
     with progress("questions", len(questions())) as shown:
@@ -181,11 +183,10 @@ def all_asked(engines: Sequence[Engine], epoch: Epoch) -> Seen:
             shown.advance(1)
     bars = tuple(sorted((_bars(asked) for asked in results), key=_row_to_column))
     won = [bar.label for bar in bars if bar.seconds[ROWS] <= min(bar.seconds.values())]
-    mostly = f" ({', '.join(won)}; most are look-ups, where an index leads to the row)" if won else ""
-    return Seen(
-        f"All {len(bars) * len(engines)} answers are equal. The rows win {len(won)} of {len(bars)} "
-        f"questions{mostly}, the columns the rest.",
-        ("question", *(f"{engine.name}, ms" for engine in engines), "rows ÷ columns"),
+    return SceneResult(
+        f"All {len(bars) * len(engines)} answers are equal. Postgres is fastest on {len(won)} of {len(bars)} "
+        f"questions, mostly look-ups by an index; a column engine is fastest on {len(bars) - len(won)}.",
+        ("question", *(f"{engine.name}, ms" for engine in engines), f"{ROWS} ÷ {COLUMNS}"),
         tuple(
             (
                 bar.label,
@@ -195,19 +196,18 @@ def all_asked(engines: Sequence[Engine], epoch: Epoch) -> Seen:
             for bar in bars
         ),
         bars,
-        ("Times are medians of warm, interleaved runs; a factor below 1 is a win for the rows.",),
+        (f"Times are medians of warm, interleaved runs. Below 1, {ROWS} is faster than {COLUMNS}.",),
     )
 
 
-def same_files(engines: Sequence[Engine], epoch: Epoch) -> Seen:
-    """The readers of files, over one and the same file list."""
+def same_files(engines: Sequence[Engine], epoch: Epoch) -> SceneResult:
+    """Ask the engines that read files, over the same list of files."""
     readers = [engine for engine in engines if engine.name != ROWS]
     asked = ask(find("revenue_by_city_and_month"), readers, epoch, rounds_max=ROUNDS)
     rides = epoch.tables["rides"]
     names = " and ".join(engine.name for engine in readers)
-    return Seen(
-        f"{names} read the same {len(epoch.files)} files and say the same: {asked.answer.num_rows} rows, "
-        "value by value. Where data lies no longer decides who answers.",
+    return SceneResult(
+        f"{names} read the same {len(epoch.files)} files and return the same {asked.answer.num_rows} rows.",
         ("engine", "version", "ms"),
         tuple((run.engine, run.version, f"{run.usual_seconds * 1e3:.1f}") for run in asked.runs),
         notes=(
@@ -226,6 +226,6 @@ def _row_to_column(bars: Bars) -> float:
 
 def _ratio(bars: Bars) -> str:
     factor = _row_to_column(bars)
-    if factor >= 1:
-        return f"the columns ({COLUMNS}) are {factor:.1f}× as fast as the rows ({ROWS})"
-    return f"the rows ({ROWS}) are {1 / factor:.1f}× as fast as the columns ({COLUMNS})"
+    faster, slower = (COLUMNS, ROWS) if factor >= 1 else (ROWS, COLUMNS)
+    times = factor_text(max(factor, 1 / factor))
+    return f"{DISPLAY_NAMES[faster]} is {times}× faster than {DISPLAY_NAMES[slower]}"

@@ -1,4 +1,4 @@
-"""The order of the scenes, and what a reader is told before each."""
+"""The order of the scenes, with the title and description of each."""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
@@ -7,7 +7,7 @@ from pathlib import Path
 from time import perf_counter
 
 from bench.demo import scenes
-from bench.demo.scenes import Seen
+from bench.demo.scenes import SceneResult
 from lakehouse.catalog import Lake
 from lakehouse.engines import open_engine
 from lakehouse.published import newest_epoch
@@ -20,14 +20,18 @@ from ridelake.settings import Settings
 
 SEED = 1
 
-# A new server, and the tables, indexes, log and lake of each ride; measured, and rounded up.
+# Disk use of a new server, and of the tables, indexes, WAL and lake per ride; measured and rounded up.
 EMPTY_BYTES, RIDE_BYTES = 120_000_000, 2_000
-DEMO_ENGINES = ("postgres", "duckdb", "polars")  # one for each way to hold the rows, or to ask them
+DEMO_ENGINES = (
+    "postgres",
+    "duckdb",
+    "polars",
+)  # a row store, a column engine with SQL, a column engine with data frames
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much of it: `rides` made up, or the trips of real `trip_files`; then `requests` booked live."""
+    """The size of the demo: `rides` to generate, or `trip_files` to load; then `requests` to book."""
 
     rides: int
     requests: int
@@ -35,7 +39,7 @@ class Plan:
 
     @property
     def disk_bytes(self) -> int:
-        """What the embedded server and the lake need, about."""
+        """The approximate disk use of the embedded server and the lake."""
         past = sum(file.rows for file in self.trip_files) if self.trip_files else self.rides
         return EMPTY_BYTES + RIDE_BYTES * (past + self.requests)
 
@@ -46,72 +50,72 @@ QUICK = Plan(rides=50_000, requests=1_000)
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One thing to do. `play` has to be called before the next scene is asked for."""
+    """One step of the demo. Call `run` before the next scene is taken from the generator."""
 
     title: str
     doing: str
-    play: Callable[[], Seen]
+    run: Callable[[], SceneResult]
 
 
 def refuse_a_full_disk(settings: Settings, plan: Plan) -> None:
-    """Raises OutOfResources if the demo would fill the disk of the embedded server."""
+    """Raises OutOfResources if the disk of the embedded server has too little free space."""
     free = free_bytes(settings.home)
     if settings.dsn is None and free < plan.disk_bytes:
         raise OutOfResources(
-            f"the demo needs about {plan.disk_bytes / 1e6:,.0f} MB, and the disk that holds {settings.home} "
-            f"has {free / 1e6:,.0f} MB free: free some space, choose another place with --home, or ask for "
-            "fewer --rides"
+            f"the demo needs about {plan.disk_bytes / 1e6:,.0f} MB, but the disk of {settings.home} has "
+            f"{free / 1e6:,.0f} MB free: free some space, choose another folder with --home, or use fewer "
+            "--rides"
         )
 
 
 def story(settings: Settings, plan: Plan) -> Generator[Scene, None, None]:
-    """The scenes, in order. Store, server and engines are opened on the way and closed with the generator."""
+    """The scenes in order. Closing the generator closes the store, the server and the engines."""
     with ExitStack() as opened:
         started = perf_counter()
         store = None
 
-        def start() -> Seen:
+        def start() -> SceneResult:
             nonlocal store
             store = opened.enter_context(open_store(settings))
             return scenes.row_store(store, perf_counter() - started, embedded=settings.dsn is None)
 
-        yield Scene("A row store starts", "Start Postgres and lay out the schema.", start)
-        assert store is not None, "the scene was played"
+        yield Scene("Start Postgres", "Start the server and install the schema.", start)
+        assert store is not None, "the first scene was not run"
         here = store
 
         yield _past(here, plan, settings.home / "quarantine")
         yield Scene(
-            "Rides are booked, one at a time",
-            f"{scenes.CLIENTS} clients at once; a booking holds money and claims a driver, or neither.",
+            "Book rides",
+            f"{scenes.CLIENTS} clients; a booking claims a driver and holds the fare, or does neither.",
             lambda: scenes.rides_booked(here, plan.requests, SEED),
         )
         yield Scene(
-            "The rows become files",
-            "Read all tables in one snapshot; publish them as one epoch of Parquet under Iceberg tables.",
+            "Publish an epoch",
+            "Read all tables in one snapshot and write them as Parquet files of Iceberg tables.",
             lambda: scenes.epoch_published(here, Lake.create(settings.lake)),
         )
         yield Scene(
-            "The lake follows",
-            "Take what has changed as an epoch, twice a second, under bookings; then compare every row.",
+            "Follow the changes",
+            "Publish the changed rows twice a second while rides are booked; then compare all rows.",
             lambda: scenes.lake_followed(here, Lake.create(settings.lake), plan.requests // 2, SEED + 1),
         )
 
         epoch = newest_epoch(settings.lake)
         engines = [opened.enter_context(open_engine(name, settings, epoch)) for name in DEMO_ENGINES]
-        question = find(scenes.LECTURE).sql.splitlines()
+        question = find(scenes.AVERAGE_PRICE).sql.splitlines()
         yield Scene(
-            "The lecture's question",
+            "One analytical query",
             " ".join(line for line in question if not line.startswith("--")),
-            lambda: scenes.lecture_asked(engines, epoch),
+            lambda: scenes.average_price_asked(engines, epoch),
         )
         yield Scene(
-            "Every question, every engine",
-            f"Ask all questions of {', '.join(DEMO_ENGINES)}, in turns; compare the answers.",
+            "All questions on all engines",
+            f"Run each on {', '.join(DEMO_ENGINES)}, interleaved; compare the answers.",
             lambda: scenes.all_asked(engines, epoch),
         )
         yield Scene(
-            "Storage apart from processing",
-            "Give the same pinned files to engines that know nothing of each other, Postgres out of the way.",
+            "Separate storage from compute",
+            "Read the same files with two independent engines, without Postgres.",
             lambda: scenes.same_files(engines, epoch),
         )
 
@@ -120,12 +124,12 @@ def _past(store: Store, plan: Plan, quarantine: Path) -> Scene:
     if plan.trip_files:
         names = ", ".join(file.path.name for file in plan.trip_files)
         return Scene(
-            "A past",
-            f"Clean {names} and COPY the trips in.",
+            "Load history",
+            f"Clean the trips of {names} and load them with COPY.",
             lambda: scenes.loaded_past(store, plan.trip_files, quarantine),
         )
     return Scene(
-        "A past",
-        f"Make up {plan.rides:,} rides of a year in four cities, and COPY them in.",
+        "Load history",
+        f"Generate {plan.rides:,} rides over one year in four cities and load them with COPY.",
         lambda: scenes.seeded_past(store, plan.rides, SEED),
     )

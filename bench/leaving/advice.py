@@ -1,4 +1,4 @@
-"""The three sentences, from what was measured alone."""
+"""The result in three sentences, from the measurements only."""
 
 from collections.abc import Mapping
 from math import inf
@@ -6,75 +6,74 @@ from statistics import median_low
 
 from bench.leaving.crossing import Crossing
 from bench.record import Entry, Record
-from bench.sampling import Ratio
+from bench.sampling import Ratio, factor_text
 
 TITLE = "When should I leave Postgres?"
 
 
 def by_size(rides: int, ratios: Mapping[str, Ratio], crossings: Mapping[str, Crossing]) -> str:
-    """`ratios`: of each question, rows over columns, at so many rides; over 1 the columns are faster."""
-    ahead = {name: one for name, one in ratios.items() if one.distinguishable and one.median > 1}
-    behind = {name: one for name, one in ratios.items() if one.distinguishable and one.median < 1}
-    even = len(ratios) - len(ahead) - len(behind)
+    """`ratios`: for each question, the time of Postgres divided by the time of DuckDB, at this many rides."""
+    clear = {name: one.median for name, one in ratios.items() if one.distinguishable}
+    columns = {name: factor for name, factor in clear.items() if factor > 1}
+    rows = {name: 1 / factor for name, factor in clear.items() if factor < 1}
     parts = []
-    if ahead:
-        most = max(ahead, key=lambda name: ahead[name].median)
+    if columns:
+        parts.append(f"DuckDB is faster on {len(columns)} {_most(columns)}")
+    if rows:
         parts.append(
-            f"{_of(ahead, ratios)} faster over columns, most of all {most} "
-            f"({_times(ahead[most].median)} ×), {_overtaken([crossings[name] for name in ahead])}"
+            f"Postgres on {len(rows)} {_most(rows)}"
+            if parts
+            else f"Postgres is faster on {len(rows)} {_most(rows)}"
         )
-    if behind:
-        most = min(behind, key=lambda name: behind[name].median)
-        parts.append(
-            f"{_of(behind, ratios)} faster over rows, most of all {most} "
-            f"({_times(1 / behind[most].median)} ×)"
-        )
-    if even:
-        parts.append(f"{even} {'is' if even == 1 else 'are'} not distinguishable")
-    return f"At {rides:,} rides {'; '.join(parts)}."
+    if even := len(ratios) - len(clear):
+        parts.append(f"no measurable difference on {even}")
+    count = f"{len(ratios)} question{'' if len(ratios) == 1 else 's'}"
+    crossover = f" {_crossover([crossings[name] for name in columns])}" if columns else ""
+    return f"At {rides:,} rides, of {count}: {', '.join(parts)}.{crossover}"
 
 
-def _of(some: Mapping[str, Ratio], ratios: Mapping[str, Ratio]) -> str:
-    return f"{len(some)} of {len(ratios)} questions {'is' if len(some) == 1 else 'are'}"
+def _most(factors: Mapping[str, float]) -> str:
+    name = max(factors, key=factors.__getitem__)
+    return f"(up to {factor_text(factors[name])}×, {name})"
 
 
-def _overtaken(crossings: list[Crossing]) -> str:
-    """From where on those that are ahead have been, or half of them."""
+def _crossover(crossings: list[Crossing]) -> str:
+    """From how many rides on DuckDB is faster on these questions, or on half of them."""
     places = sorted(one.at for one in crossings)
-    first, last = crossings[0].first, places[-1]
-    if last == 0:
-        return f"already at {first:,.0f}"
-    if len(places) == 1:
-        return f"from {last:,.0f} on"
-    half = median_low(places)
-    return f"half of them {f'from {half:,.0f} on' if half else f'already at {first:,.0f}'}"
+    smallest, half = crossings[0].first, median_low(places)
+    if places[-1] == 0:
+        return f"DuckDB is faster on these from {smallest:,.0f} rides, the smallest size tried."
+    if half == 0:
+        return f"DuckDB is faster on half of these from {smallest:,.0f} rides, the smallest size tried."
+    which = "this one" if len(places) == 1 else "half of these"
+    return f"DuckDB is faster on {which} from {half:,.0f} rides."
 
 
 def by_range(rides: int, number: Crossing, whole: Crossing, scanned: Crossing) -> str:
-    """Of ranges by key, in rows wanted: one number of them and whole rows through the index, and one number
-    without an index."""
+    """`number`: a sum over a key range with an index; `whole`: its rows with an index; `scanned`: the sum
+    without an index. Crossings are in rows of the range."""
     return (
-        f"Of a range of keys among {rides:,} rides, one number is found sooner by Postgres' index "
-        f"{_until(number, rides)}, and whole rows {_until(whole, rides)}; without an index, "
-        f"Postgres is sooner {_until(scanned, rides)}."
+        f"Key ranges of {rides:,} rides: with an index, Postgres is faster than DuckDB at sums "
+        f"{_until(number, rides)} and at whole rows {_until(whole, rides)}; without an index, at sums "
+        f"{_until(scanned, rides)}."
     )
 
 
 def _until(crossing: Crossing, rides: int) -> str:
-    """Up to which range the row store is ahead; no more than its interval says."""
+    """The largest range at which Postgres is faster, with its interval."""
     if crossing.always:
-        return "for none"
+        return "of no size"
     if crossing.never:
-        return f"for all that were tried, up to {crossing.last:,.0f} ({_share(crossing.last / rides)})"
+        return f"of all sizes tried, up to {crossing.last:,.0f} rows ({_share(crossing.last / rides)})"
     if crossing.low == 0 and crossing.high == inf:
-        return "up to a range that could not be told"
+        return "up to an unknown size"
     if crossing.at == 0:
-        return f"for none, or up to {crossing.high:,.0f} of them at most"
+        return f"of up to {crossing.high:,.0f} rows at most"
     if crossing.at == inf:
-        return f"up to {crossing.low:,.0f} of them at least ({_share(crossing.low / rides)})"
+        return f"of up to at least {crossing.low:,.0f} rows ({_share(crossing.low / rides)})"
     low = f"{crossing.low:,.0f}" if crossing.low else "none"
-    high = f"{crossing.high:,.0f}" if crossing.high < inf else f"over {crossing.last:,.0f}"
-    return f"up to {crossing.at:,.0f} of them ({_share(crossing.at / rides)}; {low} to {high})"
+    high = f"{crossing.high:,.0f}" if crossing.high < inf else f"more than {crossing.last:,.0f}"
+    return f"of up to {crossing.at:,.0f} rows ({_share(crossing.at / rides)}; {low} to {high})"
 
 
 def _share(share: float) -> str:
@@ -84,19 +83,13 @@ def _share(share: float) -> str:
 def by_freshness(
     rides: int, epoch_seconds: float, now_over_last: Ratio, rows_over_now: Ratio, now_seconds: float
 ) -> str:
-    """`rides`: requested before each epoch, and before the question as of now. The ratios are of times."""
+    """`rides`: requested before each epoch, and before the up-to-date query."""
     return (
-        f"Freshness costs: an epoch of {rides:,} more requests takes {epoch_seconds:.2f} s, and an answer as "
-        f"of now, of the last epoch and what has changed since, {now_seconds:.2f} s, "
-        f"{_times(now_over_last.median)} × as long as of the last epoch alone; {rows_over_now.words()}, each "
-        "opened for the question."
+        f"An epoch of {rides:,} more requests takes {epoch_seconds:.2f} s. An up-to-date answer takes "
+        f"{now_seconds:.2f} s: {now_over_last.sentence()}; {rows_over_now.sentence()}."
     )
 
 
-def _times(ratio: float) -> str:
-    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.1f}"
-
-
 def advising(record: Record) -> list[Entry]:
-    """The figures that have advice for who has to decide."""
+    """The entries that have advice."""
     return [entry for entry in record.figures if entry.figure and entry.figure.get("advice")]

@@ -1,6 +1,6 @@
-"""What is timed: rows against columns, question by question, range by range, and what freshness takes.
+"""The comparisons: Postgres and DuckDB on questions and key ranges, and the cost of an up-to-date answer.
 
-Whoever is timed has given the same answer before; times are of whole answers in memory as Arrow tables.
+Answers are compared before they are timed. A time ends when the whole answer is in memory as an Arrow table.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ from ridelake.settings import Settings
 
 ROWS, COLUMNS = "postgres", "duckdb"
 SCANNED = "postgres without an index"
-LAST, NOW = "duckdb over the last epoch", "duckdb as of now"
+LAST, NOW = "duckdb over the last epoch", "duckdb with --fresh"
 NO_INDEX = "-c enable_indexscan=off -c enable_indexonlyscan=off -c enable_bitmapscan=off"
 
 NUMBER = (
@@ -47,8 +47,8 @@ Answers = dict[str, pa.Table]
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """`questions`: by name. `seconds` and `rounds` at least, of a contest. `steps`: ranges, from one row to
-    the largest. `rides`: requested before each epoch that is timed."""
+    """`questions`: names. `seconds` and `rounds`: minimum of each comparison. `steps`: the number of ranges,
+    from one row to the largest. `rides`: requested before each timed epoch."""
 
     questions: Sequence[str]
     seconds: float
@@ -59,7 +59,7 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """Contests by the number of rows wanted: one number of them, and whole rows."""
+    """Comparisons by the number of rows in the range: of a sum, and of whole rows."""
 
     number: Mapping[float, Contest]
     whole: Mapping[float, Contest]
@@ -67,64 +67,68 @@ class Ranges:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """`contest`: of `ROWS`, `LAST` and `NOW`, each opened for the question: as of now it has to be.
-    `epoch_seconds`: of an epoch of so many requests (`rides`), the median."""
+    """`contest`: of `ROWS`, `LAST` and `NOW`; each engine is opened for the query, as `--fresh` requires.
+    `epoch_seconds`: the median time of an epoch with `rides` requests."""
 
     contest: Contest
     rides: int
     epoch_seconds: float
 
 
-def ask_all(figure: Figure, towns: Sequence[Sized], effort: Effort) -> dict[str, list[Contest]]:
-    """Of each question, a contest at each size."""
+def ask_all(figure: Figure, stores: Sequence[Sized], effort: Effort) -> dict[str, list[Contest]]:
+    """For each question, a comparison at each size."""
     found: dict[str, list[Contest]] = {name: [] for name in effort.questions}
-    for town in towns:
-        with open_engines((ROWS, COLUMNS), town.settings, town.epoch) as engines:
+    for sized_store in stores:
+        with open_engines((ROWS, COLUMNS), sized_store.settings, sized_store.epoch) as engines:
             for name in effort.questions:
                 question = questions()[name]
                 variants = {engine.name: partial(answer_of, engine, question) for engine in engines}
-                label = f"{name}, {town.rides:,} rides"
+                label = f"{name}, {sized_store.rides:,} rides"
                 found[name].append(_contest(figure, effort, variants, label, ordered=question.ordered))
     return found
 
 
-def ask_ranges(figure: Figure, town: Sized, effort: Effort) -> Ranges:
-    """Counted from the middle of the table: ranges lie in no file's corner."""
+def ask_ranges(figure: Figure, sized_store: Sized, effort: Effort) -> Ranges:
+    """Compare key ranges that start in the middle of the table."""
     with ExitStack() as opened:
-        rows, columns = opened.enter_context(open_engines((ROWS, COLUMNS), town.settings, town.epoch))
-        scanned = opened.enter_context(open_engine(ROWS, _without_index(town.settings), town.epoch))
-        _refuse_index(scanned)
+        rows, columns = opened.enter_context(
+            open_engines((ROWS, COLUMNS), sized_store.settings, sized_store.epoch)
+        )
+        scanned = opened.enter_context(
+            open_engine(ROWS, _without_index(sized_store.settings), sized_store.epoch)
+        )
+        _assert_sequential_scan(scanned)
         both = {ROWS: rows, COLUMNS: columns}
 
         def contests(
             query: str, share_max: float, what: str, engines: Mapping[str, Engine]
         ) -> Iterator[tuple[float, Contest]]:
-            for count in _counts(town.rides * share_max, effort.steps):
-                values = {"low": town.rides // 2, "high": town.rides // 2 + count - 1}
+            for count in _counts(sized_store.rides * share_max, effort.steps):
+                values = {"low": sized_store.rides // 2, "high": sized_store.rides // 2 + count - 1}
                 variants = {name: partial(engine.sql, query, values) for name, engine in engines.items()}
                 yield float(count), _contest(figure, effort, variants, f"{count:,} rows by key, {what}")
 
         return Ranges(
-            dict(contests(NUMBER, NUMBER_SHARE_MAX, "one number", both | {SCANNED: scanned})),
+            dict(contests(NUMBER, NUMBER_SHARE_MAX, "sum", both | {SCANNED: scanned})),
             dict(contests(WHOLE, WHOLE_SHARE_MAX, "whole rows", both)),
         )
 
 
-def ask_as_of_now(figure: Figure, town: Sized, effort: Effort) -> Freshness:
-    """A sum over all rides, when some have been booked since the last epoch; then these as epochs. What is
-    as of now is opened for the question, so all are."""
-    store = open_database(str(town.settings.dsn))
-    lake = Lake.create(town.settings.lake)
+def ask_as_of_now(figure: Figure, sized_store: Sized, effort: Effort) -> Freshness:
+    """Compare a sum over all rides after bookings since the last epoch; then publish epochs of such bookings.
+    All engines are opened for the query, as `--fresh` requires."""
+    store = open_database(str(sized_store.settings.dsn))
+    lake = Lake.create(sized_store.settings.lake)
     simulate(store, rides=effort.rides, clients=CLIENTS, batch=True, seed=1)
 
     def opened(name: str) -> pa.Table:
-        with open_engine(name, town.settings, town.epoch) as engine:
+        with open_engine(name, sized_store.settings, sized_store.epoch) as engine:
             return engine.sql(TOTAL)
 
     def now() -> pa.Table:
         with (
-            fresh_epoch(town.settings, town.epoch) as fresh,
-            open_engine(COLUMNS, town.settings, fresh) as engine,
+            fresh_epoch(sized_store.settings, sized_store.epoch) as fresh,
+            open_engine(COLUMNS, sized_store.settings, fresh) as engine,
         ):
             return engine.sql(TOTAL)
 
@@ -135,11 +139,11 @@ def ask_as_of_now(figure: Figure, town: Sized, effort: Effort) -> Freshness:
     }
 
     def compare(answers: Answers) -> None:
-        _refuse_differing("as of now", {name: answers[name] for name in (ROWS, NOW)}, ordered=True)
-        assert not answers[LAST].equals(answers[NOW]), "nothing has changed since the last epoch"
+        _assert_equal("up-to-date sum", {name: answers[name] for name in (ROWS, NOW)}, ordered=True)
+        assert not answers[LAST].equals(answers[NOW]), "no ride has changed since the last epoch"
 
     contest = figure.interleaved(
-        variants, compare, label="as of now", seconds=effort.seconds, rounds_min=effort.rounds
+        variants, compare, label="up-to-date sum", seconds=effort.seconds, rounds_min=effort.rounds
     )
     seconds = []
     for number in range(EPOCHS):
@@ -150,14 +154,14 @@ def ask_as_of_now(figure: Figure, town: Sized, effort: Effort) -> Freshness:
 
 
 def _without_index(settings: Settings) -> Settings:
-    """The same store, whose planner is left nothing but to read all of a table."""
+    """The same store with index scans disabled in the planner."""
     options = conninfo_to_dict(str(settings.dsn)).get("options") or ""
     return replace(settings, dsn=make_conninfo(str(settings.dsn), options=f"{options} {NO_INDEX}"))
 
 
-def _refuse_index(scanned: Engine) -> None:
+def _assert_sequential_scan(scanned: Engine) -> None:
     plan = str(scanned.plan(NUMBER, {"low": 1, "high": 1}))  # type: ignore[attr-defined]
-    assert "Seq Scan" in plan, f"the planner has found another way than to read all of the table: {plan}"
+    assert "Seq Scan" in plan, f"the plan does not scan the whole table: {plan}"
 
 
 def _counts(most: float, steps: int) -> list[int]:
@@ -173,14 +177,14 @@ def _contest(
     ordered: bool = True,
 ) -> Contest:
     def compare(answers: Answers) -> None:
-        _refuse_differing(label, answers, ordered=ordered)
+        _assert_equal(label, answers, ordered=ordered)
 
     return figure.interleaved(
         variants, compare, label=label, seconds=effort.seconds, rounds_min=effort.rounds
     )
 
 
-def _refuse_differing(label: str, answers: Answers, *, ordered: bool) -> None:
+def _assert_equal(label: str, answers: Answers, *, ordered: bool) -> None:
     (first, expected), *others = answers.items()
     for name, answer in others:
         differs = difference(expected, answer, ordered=ordered, names=(first, name))

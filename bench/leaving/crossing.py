@@ -1,7 +1,7 @@
-"""Where a ratio crosses 1 for good, with an interval.
+"""Where a ratio finally crosses 1, with an interval.
 
-Between two places it is a straight line of logarithms. Each resample draws the rounds of every place anew,
-and what a ratio differs by from run to run (`bench.sampling`).
+The logarithm of the ratio is interpolated between two places. Each resample draws the rounds of every place,
+and a difference between runs (`bench.sampling`).
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,9 @@ from bench.sampling import BETWEEN_RUNS, CONFIDENCE, RESAMPLES
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """From `at` on the ratio stays over 1: 0 where it is so at the smallest place, infinite where it is not
-    at the largest. So too the ends of the interval. `first` and `last` are the places measured."""
+    """The ratio stays above 1 from `at` on. `at` is 0 if it is above 1 at all places, and infinite if it is
+    below 1 at the last. `low` and `high` are the interval; `first` and `last` the smallest and largest place
+    measured."""
 
     at: float
     low: float
@@ -35,7 +36,8 @@ class Crossing:
 
 
 def crossing_of(places: Sequence[float], ratios: Sequence[Sequence[float]]) -> Crossing:
-    """`places` ascend and are over 0; `ratios` has the rounds of each: over 1 the columns are faster."""
+    """`places` are positive and ascending. `ratios` has the rounds of each; above 1 the columns are
+    faster."""
     random = np.random.default_rng(len(places))
     drawn = np.empty((RESAMPLES, len(places)))
     for number, rounds in enumerate(ratios):
@@ -44,10 +46,10 @@ def crossing_of(places: Sequence[float], ratios: Sequence[Sequence[float]]) -> C
         drawn[:, number] = np.log(np.median(of[chosen], axis=1)) + random.normal(0, BETWEEN_RUNS, RESAMPLES)
     found = np.sort([_for_good(places, one.tolist()) for one in drawn])
     tail = (1 - CONFIDENCE) / 2
-    # Whole resamples: between one that crosses and one that never does there is nothing to interpolate.
+    # No interpolation between resamples: some may be infinite.
     low, high = found[int(tail * RESAMPLES)], found[int((1 - tail) * RESAMPLES) - 1]
     middle = _for_good(places, [float(np.log(np.median(rounds))) for rounds in ratios])
-    # Near a tie a resample that falls behind anywhere crosses later, so the middle may lie before them all.
+    # Near a tie, most resamples cross later than the median: the interval is extended to contain it.
     return Crossing(middle, min(float(low), middle), max(float(high), middle), places[0], places[-1])
 
 
@@ -62,14 +64,14 @@ def _for_good(places: Sequence[float], logs: Sequence[float]) -> float:
 
 
 def words(crossing: Crossing, unit: str) -> str:
-    """`from 12,000 rides on (9,000 to 15,000)`, `already at 2,000 rides`, `never up to 20,000 rides`, or
-    between what it lies."""
+    """`from 12,000 rides (9,000 to 15,000)`, `at all sizes from 2,000 rides`, `not up to 20,000 rides`, or
+    `between 9,000 and 15,000 rides`."""
     if crossing.always:
-        return f"already at {crossing.first:,.0f} {unit}"
+        return f"at all sizes from {crossing.first:,.0f} {unit}"
     if crossing.never:
-        return f"never up to {crossing.last:,.0f} {unit}"
+        return f"not up to {crossing.last:,.0f} {unit}"
     low = f"less than {crossing.first:,.0f}" if crossing.low == 0 else f"{crossing.low:,.0f}"
     high = f"more than {crossing.last:,.0f}" if crossing.high == inf else f"{crossing.high:,.0f}"
     if crossing.at == 0 or not isfinite(crossing.at):
-        return f"somewhere from {low} to {high} {unit}"
-    return f"from {crossing.at:,.0f} {unit} on ({low} to {high})"
+        return f"between {low} and {high} {unit}"
+    return f"from {crossing.at:,.0f} {unit} ({low} to {high})"

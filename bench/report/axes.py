@@ -1,4 +1,4 @@
-"""Axes, whiskers and the layout that all pictures share, as plotly wants them."""
+"""Axes, error bars and the common layout of all charts, for plotly."""
 
 from collections.abc import Sequence
 from html import escape
@@ -19,7 +19,7 @@ def layout_of(x_axis: Json, y_axis: Json) -> Json:
         "xaxis": x_axis,
         "yaxis": y_axis,
         "showlegend": False,
-        "dragmode": False,  # a finger scrolls the page
+        "dragmode": False,  # on a touch screen, dragging scrolls the page
         "margin": {"l": 8, "r": 24, "t": 16, "b": 8},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
@@ -31,7 +31,7 @@ def layout_of(x_axis: Json, y_axis: Json) -> Json:
 def axis_of(axis: Json, log: bool, cells: Sequence[Any]) -> Json:
     return {
         "type": "log" if log else "linear",
-        "title": {"text": folded(axis_told(axis), TITLE_COLUMNS), "standoff": 10},
+        "title": {"text": folded(axis_title(axis), TITLE_COLUMNS), "standoff": 10},
         "automargin": True,
         "fixedrange": True,
         "gridcolor": LINE,
@@ -44,7 +44,7 @@ def axis_of(axis: Json, log: bool, cells: Sequence[Any]) -> Json:
 
 
 def _log_ticks(cells: Sequence[Any]) -> int | str:
-    """Powers of ten; where there are too few of them, 1, 2 and 5 of each, or every digit."""
+    """Powers of ten; for a short range 1, 2 and 5 of each, or all digits."""
     above = [value for value in map(number, cells) if value and value > 0]
     decades = log10(max(above) / min(above))
     if decades >= 2:
@@ -52,12 +52,12 @@ def _log_ticks(cells: Sequence[Any]) -> int | str:
     return "D2" if decades >= 0.5 else "D1"
 
 
-def axis_told(axis: Json) -> str:
+def axis_title(axis: Json) -> str:
     return f"{axis['title']} (log scale)" if axis.get("log") else str(axis["title"])
 
 
 def interval(one: Json) -> Json:
-    """Lengths of the whiskers from y; where one end is not known there is none."""
+    """Lengths of the error bars from y; a bar with an unknown end is not drawn."""
     if not one.get("low") or not one.get("high"):
         return {"visible": False}
     ends = list(zip(map(number, one["y"]), map(number, one["low"]), map(number, one["high"]), strict=True))
@@ -73,17 +73,17 @@ def interval(one: Json) -> Json:
 
 
 def can_be_log(axis: Json, values: Sequence[Any]) -> bool:
-    """A logarithm needs something above zero to begin with."""
+    """Whether a logarithmic axis is requested and a value is positive."""
     return bool(axis.get("log")) and any((number(value) or 0) > 0 for value in values)
 
 
 def log_range(cells: Sequence[Any]) -> list[float]:
-    """In powers of ten, so that the shortest bar is still one: plotly would begin with its end."""
+    """The range in powers of ten. Without it plotly starts at the end of the shortest bar."""
     above = [value for value in map(number, cells) if value and value > 0]
     low, high = floor(log10(min(above) * 0.8)), log10(max(above))
     return [low, high + 0.05 * (high - low)]
 
 
 def folded(text: object, columns: int) -> str:
-    """In lines of plotly's small HTML. What the text has of that, or of formulas in dollars, is text."""
+    """The text in lines of plotly's HTML subset. Markup and formulas in the text are escaped."""
     return "<br>".join(escape(line, quote=False).replace("$", "&#36;") for line in wrap(str(text), columns))

@@ -1,19 +1,19 @@
-"""A chart of a record as plotly draws it: plain data. Colours are the names of the style sheet's, which the
-page puts in; titles, names of series and captions are HTML, because it can wrap lines and plotly cannot.
+"""A chart of a record as plotly's data and layout. Colours are names of the style sheet, which page.js
+replaces. Titles, legends and captions are HTML, because plotly cannot wrap lines.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 from bench.report.axes import axis_of, can_be_log, folded, interval, layout_of, log_range
-from bench.report.marks import across, place, signed
+from bench.report.marks import across, numbered, place
 from bench.report.palette import FAINT, INK, RAMP, colours_of, engine_colour, symbols_of
 from bench.report.quantities import digits, number
 
 Json = dict[str, Any]
 
-LABEL_COLUMNS = 22  # of a category's name, so that half of a phone's width is left to the bars
-NAMED_POINTS_MAX = 16  # more names than that lie on each other; they are still told on hovering
+LABEL_COLUMNS = 22  # line length of a category name; leaves half the width of a phone to the bars
+NAMED_POINTS_MAX = 16  # more labels would overlap; they are shown on hover
 BAR_PIXELS, LABEL_PIXELS, AXIS_PIXELS = 24, 15, 66
 PLOT_PIXELS = 340
 
@@ -24,17 +24,17 @@ def drawing(chart: Json) -> Json:
 
 
 def legend(chart: Json) -> list[tuple[str, str, str]]:
-    """Sign, colour and words for each series, and for each mark. A single series needs none."""
+    """Symbol, colour and text of each series and each mark. A single series has no entry."""
     series = chart["series"]
     signs = ["■"] * len(series) if chart["kind"] == "bars" else [sign for _, sign in symbols_of(series)]
     colours = [INK] * len(series) if colour_range(chart) else colours_of([one["name"] for one in series])
-    told = [(sign, colour, one["name"]) for sign, colour, one in zip(signs, colours, series, strict=True)]
-    marks = [(sign, INK, mark["text"]) for sign, mark in signed(chart)]
-    return [*(told if len(told) > 1 else []), *marks]
+    entries = [(sign, colour, one["name"]) for sign, colour, one in zip(signs, colours, series, strict=True)]
+    marks = [(sign, INK, mark["text"]) for sign, mark in numbered(chart)]
+    return [*(entries if len(entries) > 1 else []), *marks]
 
 
 def colour_range(chart: Json) -> tuple[float, float] | None:
-    """Least and most of the third value, if there is one; bars have none."""
+    """Minimum and maximum of the third value, if the chart has one; bars have none."""
     if not chart.get("colour") or chart["kind"] == "bars":
         return None
     cells = [number(cell) for one in chart["series"] for cell in one.get("colour") or []]
@@ -43,17 +43,17 @@ def colour_range(chart: Json) -> tuple[float, float] | None:
 
 
 def _texts(one: Json) -> list[str] | None:
-    """What the points are called."""
+    """The labels of the points."""
     return [folded(text, LABEL_COLUMNS) for text in one["text"]] if one.get("text") else None
 
 
 def has_marks(chart: Json) -> bool:
-    """Whether there is anything to draw."""
+    """Whether the chart has a value to draw."""
     return any(number(y) is not None for one in chart["series"] for y in one["y"])
 
 
 def _bars(chart: Json) -> Json:
-    """From left to right, so that names are read as text is."""
+    """Horizontal bars, so that names are horizontal text."""
     series = chart["series"]
     values = [value for one in series for key in ("y", "low") for value in one.get(key) or []]
     log = can_be_log(chart["y"], values)
@@ -87,25 +87,25 @@ def _bars(chart: Json) -> Json:
     layout = layout_of(value_axis, category_axis) | {
         "barmode": "group",
         "bargap": 0.25,
-        "shapes": [across(sign, mark, "y") for sign, mark in signed(chart) if mark.get("y") is None],
+        "shapes": [across(sign, mark, "y") for sign, mark in numbered(chart) if mark.get("y") is None],
     }
     return {"data": data, "layout": layout, "height": AXIS_PIXELS + _bars_pixels(series)}
 
 
 def _bars_pixels(series: Sequence[Json]) -> int:
-    """A name may need more room than its bars."""
+    """The height of all bars; a long name may need more than its bars."""
     names = dict.fromkeys(str(x) for one in series for x in one["x"])
     lines = max((folded(name, LABEL_COLUMNS).count("<br>") + 1 for name in names), default=1)
     return len(names) * max(BAR_PIXELS * len(series) + 8, LABEL_PIXELS * lines + 8)
 
 
 def _values_at_the_ends(one: Json) -> Json:
-    """Where no whisker is in the way."""
+    """The value at the end of each bar, if there are no error bars."""
     if one.get("low") and one.get("high"):
         return {}
-    told = ["" if (y := number(cell)) is None else digits(y) for cell in one["y"]]
+    texts = ["" if (y := number(cell)) is None else digits(y) for cell in one["y"]]
     return {
-        "text": told,
+        "text": texts,
         "textposition": "auto",
         "textangle": 0,
         "insidetextanchor": "end",
@@ -114,7 +114,7 @@ def _values_at_the_ends(one: Json) -> Json:
 
 
 def _plane(chart: Json) -> Json:
-    """Points in the plane, joined by lines or not."""
+    """Points, with or without connecting lines."""
     series = chart["series"]
     categories = any(isinstance(x, str) for one in series for x in one["x"])
     named = sum(len(one.get("text") or []) for one in series) <= NAMED_POINTS_MAX
@@ -124,7 +124,7 @@ def _plane(chart: Json) -> Json:
         | {"x": [folded(x, LABEL_COLUMNS) if categories else number(x) for x in one["x"]]}
         for one, colour, (symbol, _) in zip(series, colours, symbols_of(series), strict=True)
     ]
-    marks = signed(chart)
+    marks = numbered(chart)
     data += [place(sign, mark) for sign, mark in marks if mark.get("y") is not None]
     xs, ys = ([cell for one in series for cell in one[axis]] for axis in ("x", "y"))
     x_axis = axis_of(chart["x"], can_be_log(chart["x"], xs), xs)

@@ -1,4 +1,4 @@
-"""Marks: a sign in the picture, its words in the legend, where there is room."""
+"""Marks: a symbol in the chart, with its text in the legend."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ Json = dict[str, Any]
 SIGNS = "①②③④⑤⑥⑦⑧⑨⑩"
 
 
-def signed(chart: Json) -> list[tuple[str, Json]]:
+def numbered(chart: Json) -> list[tuple[str, Json]]:
     marks = chart.get("marks") or []
     return [(SIGNS[index % len(SIGNS)], mark) for index, mark in enumerate(marks)]
 
 
 def across(sign: str, mark: Json, axis: str) -> Json:
-    """Across the plot where the mark is."""
+    """A line across the plot at the mark."""
     other = "x" if axis == "y" else "y"
     return {
         "type": "line",

@@ -1,5 +1,5 @@
-// Draws each chart from the data beside it. Colours are those of the style sheet, so a change of the theme, or paper,
-// draws them again.
+// Draws each chart from the JSON next to it. Colours come from the style sheet: charts are redrawn if the theme changes
+// and for printing.
 "use strict";
 
 const PAPER_PIXELS = 660; // an A4 page between its margins
@@ -25,7 +25,7 @@ const drawAll = (width) => Promise.all(plots.map((plot) => draw(plot, width)));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawAll());
 matchMedia("print").addEventListener("change", (paper) => drawAll(paper.matches ? PAPER_PIXELS : undefined));
 
-// One after the other, so that the page can be read while it draws.
+// Draws one chart at a time, so that the page stays responsive.
 (async () => {
   for (const plot of plots) {
     await draw(plot);

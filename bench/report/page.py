@@ -1,4 +1,4 @@
-"""A record as one HTML file that needs nothing else: no network, which its own policy forbids."""
+"""A record as one self-contained HTML file. Its content security policy forbids network access."""
 
 from datetime import datetime
 from html import escape
@@ -16,7 +16,7 @@ from ridelake.errors import BadInput, UsageError
 
 
 def write_page(path: Path, record: Record) -> None:
-    """Raises UsageError if the file cannot be written, BadInput if a figure is not what a record holds."""
+    """Write the page. Raises UsageError if the file cannot be written, BadInput for a damaged record."""
     page = page_of(record)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,9 @@ def page_of(record: Record) -> str:
     try:
         parts = _parts(record)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"the record is damaged ({type(error).__name__}: {error}): measure again") from error
+        raise BadInput(
+            f"the record is damaged ({type(error).__name__}: {error}): run `ridelake bench` again"
+        ) from error
     return Template(_file("page.html")).substitute(
         parts, css=_file("page.css"), js=_file("page.js"), plotly=get_plotlyjs()
     )
@@ -48,7 +50,7 @@ def _parts(record: Record) -> dict[str, str]:
         "advice": "".join(advice(entry, anchor[entry.name]) for entry in advising(record)),
         "verdicts": verdicts(claims, anchor),
         "contents": contents(ordered, anchor),
-        "figures": figures or '<p class="note">Nothing has been measured.</p>',
+        "figures": figures or '<p class="note">The record has no figures.</p>',
         "left_out": left_out(others),
         "run": _run(record),
     }
@@ -58,10 +60,10 @@ def _summary(record: Record) -> str:
     """`11 claims: 7 hold, 3 hold in part, 1 does not hold.`"""
     found = [claim_of(entry)["verdict"] for entry in record.claims]
     counts = {verdict: found.count(verdict) for verdict in VERDICTS}
-    told = [f"{count} {_plural(verdict, count)}" for verdict, count in counts.items() if count]
-    claims = f"{len(found)} claim{'' if len(found) == 1 else 's'}: {', '.join(told)}. " if found else ""
+    texts = [f"{count} {_plural(verdict, count)}" for verdict, count in counts.items() if count]
+    claims = f"{len(found)} claim{'' if len(found) == 1 else 's'}: {', '.join(texts)}. " if found else ""
     measured = sum(entry.status == "measured" for entry in record.figures)
-    return f"{claims}{measured} of {len(record.figures)} benchmarks have a figure."
+    return f"{claims}{measured} of {len(record.figures)} benchmarks succeeded."
 
 
 def _plural(verdict: str, count: int) -> str:
@@ -71,23 +73,23 @@ def _plural(verdict: str, count: int) -> str:
 
 
 def _warnings(record: Record) -> list[str]:
-    unfinished = "the run was cut short, or is under way: this is a part of it"
-    failed = [f"{len(record.failed)} failed, and have no figure"] if record.failed else []
+    unfinished = "the run was interrupted or is still in progress; the report is incomplete"
+    failed = [f"{len(record.failed)} benchmarks failed"] if record.failed else []
     return [*([] if record.finished_at else [unfinished]), *failed, *record.warnings]
 
 
 def _run(record: Record) -> str:
-    """What the figures were measured on: without it they say nothing."""
+    """The machine, versions and times of the run."""
     machine = record.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine.get("versions", {}).items())
     lines: dict[str, Any] = {
         "machine": _machine(machine),
-        "load before": f"{machine['load_per_core']:.2f} a core" if "load_per_core" in machine else None,
+        "load before": f"{machine['load_per_core']:.2f} per core" if "load_per_core" in machine else None,
         "versions": versions,
         "scale": record.scale,
         "seed": record.seed,
-        "begun": _moment(record.started_at),
-        "finished": _moment(record.finished_at) if record.finished_at else "not",
+        "started": _time_text(record.started_at),
+        "finished": _time_text(record.finished_at) if record.finished_at else "no",
     }
     return "".join(
         f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in lines.items() if value
@@ -95,16 +97,16 @@ def _run(record: Record) -> str:
 
 
 def _machine(machine: dict[str, Any]) -> str:
-    told = [
+    parts = [
         machine.get("processor"),
         f"{machine['cores']} cores" if "cores" in machine else None,
         f"{machine['memory_gib']:.0f} GiB" if "memory_gib" in machine else None,
         machine.get("system"),
     ]
-    return ", ".join(part for part in told if part)
+    return ", ".join(part for part in parts if part)
 
 
-def _moment(iso: str) -> str:
+def _time_text(iso: str) -> str:
     return f"{datetime.fromisoformat(iso):%Y-%m-%d %H:%M} UTC"
 
 

@@ -1,4 +1,4 @@
-"""Colours by their names in the style sheet, and signs: a series has both, for who does not see the one."""
+"""Colours, by their names in the style sheet, and symbols. A series has both, for colour-blind readers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,12 +16,12 @@ SYMBOLS = (
 )
 PALETTE = tuple(f"var(--series-{index})" for index in range(1, 9))
 INK, FAINT, LINE, PAPER = "var(--ink)", "var(--faint)", "var(--line)", "var(--paper)"
-# From low to high by lightness as well as by hue, on light and dark ground (viridis).
+# Viridis: ordered by lightness as well as by hue; readable on light and dark backgrounds.
 RAMP = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
 
 
 def colours_of(names: Sequence[str]) -> list[str]:
-    """An engine has its own; the others take what is left, in order."""
+    """An engine has a fixed colour; other names take the remaining colours in order."""
     own = [engine_colour(name) for name in names]
     left = iter([colour for colour in PALETTE if colour not in own] * (1 + len(names)))
     return [colour or next(left) for colour in own]
@@ -32,5 +32,5 @@ def engine_colour(name: str) -> str | None:
 
 
 def symbols_of(series: Sequence[Any]) -> list[tuple[str, str]]:
-    """Plotly's name of each one's symbol, and the sign that looks like it."""
+    """For each series, plotly's name of its symbol and a similar character."""
     return [SYMBOLS[index % len(SYMBOLS)] for index in range(len(series))]

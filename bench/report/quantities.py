@@ -1,4 +1,4 @@
-"""Numbers as they are read: three digits and a unit."""
+"""Numbers for display: three significant digits and a unit."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -10,13 +10,13 @@ UNITS = ((1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
 
 
 def number(cell: Any) -> float | None:
-    """A finite number, or None for whatever else stands there."""
+    """The cell as a float; None if it is not a finite number."""
     if isinstance(cell, bool) or not isinstance(cell, int | float) or not isfinite(cell):
         return None
     return float(cell)
 
 
-def seconds_told(seconds: float) -> str:
+def seconds_text(seconds: float) -> str:
     """0.00123 → 1.23 ms"""
     unit, name = next(
         ((unit, name) for unit, name in reversed(UNITS) if seconds >= unit), (UNITS[0][0], UNITS[0][1])
@@ -25,7 +25,7 @@ def seconds_told(seconds: float) -> str:
 
 
 def digits(value: float) -> str:
-    """Three digits that count: 1234567.8 → 1,234,568; 12.345 → 12.3; 0.00012345 → 0.000123"""
+    """Three significant digits: 1234567.8 → 1,234,568; 12.345 → 12.3; 0.00012345 → 0.000123"""
     if value == 0:
         return "0"
     if abs(value) >= 100:

@@ -1,4 +1,4 @@
-"""The parts of the page, in the order in which they are read: verdicts, figures, what was left out."""
+"""The sections of the page: results, verdicts, figures, failed and skipped benchmarks."""
 
 import json
 import re
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from bench.claims.headlines import headline_of
+from bench.claims.words import Saying
 from bench.record import Entry
-from bench.report.axes import axis_told
+from bench.report.axes import axis_title
 from bench.report.charts import colour_range, drawing, has_marks, legend
 from bench.report.palette import RAMP
 from bench.report.quantities import digits, percentile
@@ -15,39 +17,42 @@ from bench.report.tables import facts_list, ratios_list, samples_table, table
 
 Json = dict[str, Any]
 
-# A sign and a word beside the colour, for who does not see it.
+# A symbol and a CSS class for each verdict.
 VERDICTS = {
     "holds": ("✓", "holds"),
     "holds in part": ("◐", "part"),
     "does not hold": ("✗", "not"),
-    "too few rows to tell": ("?", "part"),
+    "too few rows": ("?", "part"),
 }
+
+# As in records of older versions.
+OLD_VERDICTS = {"too few rows to tell": "too few rows"}
 
 
 def anchors(entries: Sequence[Entry]) -> dict[str, str]:
-    """The address of each entry on the page, by its name: the same from run to run."""
+    """The anchor of each entry on the page, by its name. Anchors do not change between runs."""
     found: dict[str, str] = {}
     for entry in entries:
-        words = entry.name.rsplit("::", 1)[-1].removeprefix("bench_")
-        anchor = re.sub(r"\W+", "-", words).strip("-").lower() or "figure"
+        stem = entry.name.rsplit("::", 1)[-1].removeprefix("bench_")
+        anchor = re.sub(r"\W+", "-", stem).strip("-").lower() or "figure"
         taken = list(found.values()).count(anchor)
         found[entry.name] = anchor if anchor not in found.values() else f"{anchor}-{taken + len(found)}"
     return found
 
 
 def advice(entry: Entry, anchor: str) -> str:
-    """What a figure means for who has to decide: its sentences, and its first picture."""
+    """The results of a figure that has advice, and its first chart."""
     found = entry.figure or {}
     sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in found["advice"])
     pictures = [picture(chart) for chart in found["charts"] if has_marks(chart)][:1]
     return (
         f'<section class="advice"><h2>{escape(title_of(entry))}</h2><ol>{sentences}</ol>{"".join(pictures)}'
-        f'<p class="note">How it was measured, and all of it: <a href="#{anchor}">figure</a></p></section>'
+        f'<p class="note">Details: <a href="#{anchor}">figure</a></p></section>'
     )
 
 
 def verdicts(claims: Sequence[Entry], anchor: dict[str, str]) -> str:
-    """What is said, what was found, and why, with the way to the figure."""
+    """Claim, verdict and measured result, with a link to the figure."""
     if not claims:
         return '<p class="note">No claim was measured in this run.</p>'
     return f'<ol class="verdicts">{"".join(_verdict(entry, anchor[entry.name]) for entry in claims)}</ol>'
@@ -57,8 +62,8 @@ def _verdict(entry: Entry, anchor: str) -> str:
     claim = claim_of(entry)
     return (
         f'<li class="{kind_of(claim)}"><span class="nr">{escape(str(claim["number"]))}</span>'
-        f'<div><p class="says">{escape(claim["says"])}</p>'
-        f'<p class="because">{badge(claim)} {escape(claim["because"])} '
+        f'<div><p class="claim">{escape(claim["text"])}</p>'
+        f'<p class="measured">{badge(claim)} {escape(claim["measured"])} '
         f'<a href="#{anchor}">figure</a></p></div></li>'
     )
 
@@ -73,13 +78,22 @@ def kind_of(claim: Json) -> str:
 
 
 def claim_of(entry: Entry) -> Json:
-    """Of an entry that has one."""
-    claim: Json = (entry.figure or {})["claim"]
-    return claim
+    """Number, text, verdict and measured sentence of an entry with a claim.
+
+    A record of an older version has other texts: claims are identified by their number."""
+    figure = entry.figure or {}
+    claim = figure["claim"]
+    known = {int(one): one.text for one in Saying}
+    return {
+        "number": claim["number"],
+        "text": claim.get("text") or known.get(claim["number"]) or claim["says"],
+        "verdict": OLD_VERDICTS.get(claim["verdict"], claim["verdict"]),
+        "measured": headline_of(figure).sentence,
+    }
 
 
 def title_of(entry: Entry) -> str:
-    """Its question; without one its group, and which of the group it is."""
+    """The question of an entry; without one its group and parameter."""
     which = re.search(r"\[(.+)\]$", entry.name)
     group = f"{entry.group}: {which[1]}" if which else entry.group
     return str((entry.figure or {}).get("title") or group)
@@ -95,13 +109,13 @@ def contents(entries: Sequence[Entry], anchor: dict[str, str]) -> str:
 
 
 def figure(entry: Entry, anchor: str) -> str:
-    """One measured benchmark: question, verdict, pictures, times, tables, its warnings, its record."""
+    """A measured benchmark: question, verdict, warnings, charts, times, tables, record."""
     found = entry.figure or {}
-    claim = found.get("claim")
+    claim = claim_of(entry) if found.get("claim") else None
     charts = [chart for chart in found.get("charts", []) if has_marks(chart)]
     parts = [
         f'<h3><a href="#{anchor}">{escape(title_of(entry))}</a></h3>',
-        f'<p class="verdict">{badge(claim)} {escape(claim["because"])}</p>' if claim else "",
+        f'<p class="verdict">{badge(claim)} {escape(claim["measured"])}</p>' if claim else "",
         f'<p class="checked">Checked: {escape(found["checked"])}.</p>' if found.get("checked") else "",
         *(f'<p class="warning">⚠ {escape(warning)}</p>' for warning in found.get("warnings", [])),
         *map(picture, charts or _pictures_of_times(found.get("samples", {}))),
@@ -115,12 +129,12 @@ def figure(entry: Entry, anchor: str) -> str:
 
 
 def picture(chart: Json) -> str:
-    """A chart's place, its data beside it; page.js draws it."""
+    """The place of a chart, with its data; page.js draws it."""
     drawn = drawing(chart)
     axis = chart["x"] if chart["kind"] == "bars" else chart["y"]
     return (
         f'<figure class="picture"><figcaption>{escape(chart["title"])}</figcaption>{_legend(chart)}'
-        f'<p class="axis">{escape(axis_told(axis))}</p>'
+        f'<p class="axis">{escape(axis_title(axis))}</p>'
         f'<div class="plot" role="img" aria-label="{escape(chart["title"])}" '
         f'style="height:{drawn.pop("height"):.0f}px"></div>'
         f'<script type="application/json">{as_script(drawn)}</script></figure>'
@@ -140,7 +154,7 @@ def _legend(chart: Json) -> str:
 
 
 def _pictures_of_times(samples: Json) -> list[Json]:
-    """Of a figure that drew none: the medians, and where the middle half of the times lies."""
+    """A chart of medians and quartiles, for a figure without charts."""
     timed = {name: one["seconds"] for name, one in samples.items() if one["seconds"]}
     if len(timed) < 2:
         return []
@@ -153,27 +167,27 @@ def _pictures_of_times(samples: Json) -> list[Json]:
         "high": [percentile(seconds, 75) for seconds in timed.values()],
     }
     far = max(medians.values()) > 30 * min(medians.values())
-    picture = {"kind": "bars", "title": "The median, and where the middle half of the times lies"}
+    picture = {"kind": "bars", "title": "Median and quartiles of the times"}
     return [picture | {"x": {"title": "variant"}, "y": {"title": "seconds", "log": far}, "series": [series]}]
 
 
 def _provenance(entry: Entry, anchor: str) -> str:
-    """The figure as the record has it, to be copied or checked."""
+    """The figure as it is in the record."""
     rows = (entry.figure or {}).get("rows")
     of_rows = f", {rows:,} rows" if rows else ""
-    whole = json.dumps(_entry_told(entry), ensure_ascii=False, indent=1)
+    whole = json.dumps(_entry_json(entry), ensure_ascii=False, indent=1)
     return (
-        f'<details id="{anchor}-record"><summary>Its record: {escape(entry.name)}, '
+        f'<details id="{anchor}-record"><summary>Record: {escape(entry.name)}, '
         f"{entry.seconds:.1f} s{of_rows}</summary><pre>{escape(whole)}</pre></details>"
     )
 
 
-def _entry_told(entry: Entry) -> Json:
+def _entry_json(entry: Entry) -> Json:
     return {"name": entry.name, "group": entry.group, "seconds": entry.seconds, "figure": entry.figure}
 
 
 def left_out(entries: Sequence[Entry]) -> str:
-    """Failed and skipped: why, and no figure."""
+    """Failed and skipped benchmarks, with the reason."""
     if not entries:
         return ""
     lines = "".join(
@@ -182,9 +196,9 @@ def left_out(entries: Sequence[Entry]) -> str:
         f"{escape(entry.why or 'no reason given')}</li>"
         for entry in entries
     )
-    return f'<section id="left-out"><h2>Without a figure</h2><ul class="left-out">{lines}</ul></section>'
+    return f'<section id="left-out"><h2>Failed or skipped</h2><ul class="left-out">{lines}</ul></section>'
 
 
 def as_script(data: Json) -> str:
-    """JSON that cannot end the script it stands in; what JSON has no number for is null already."""
+    """JSON that cannot end the script element that contains it. NaN is already null."""
     return json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")

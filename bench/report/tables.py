@@ -6,8 +6,8 @@ from html import escape
 from math import log
 from typing import Any
 
-from bench.report.quantities import digits, number, percentile, seconds_told
-from bench.report.ratios import ratio_from
+from bench.report.quantities import digits, number, percentile, seconds_text
+from bench.sampling import Ratio
 
 Json = dict[str, Any]
 
@@ -15,13 +15,13 @@ QUANTITY = re.compile(r"\d[\d,.]*( \S{1,3})?|–")  # 12,345; 1.23 ms
 
 
 def table(rows: Sequence[Mapping[str, Any]], title: str = "") -> str:
-    """A column for each name that any row has; a column of numbers stands to the right."""
+    """A table with a column for each name in any row. Columns of numbers are right-aligned."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     numeric = {name: all(_is_number(row.get(name)) for row in rows) for name in columns}
     sides = {name: ' class="number"' if numeric[name] else "" for name in columns}
     head = "".join(f"<th{sides[name]}>{escape(str(name))}</th>" for name in columns)
     body = "".join(
-        f"<tr>{''.join(f'<td{sides[name]}>{escape(told(row.get(name)))}</td>' for name in columns)}</tr>"
+        f"<tr>{''.join(f'<td{sides[name]}>{escape(cell_text(row.get(name)))}</td>' for name in columns)}</tr>"
         for row in rows
     )
     caption = f"<caption>{escape(title)}</caption>" if title else ""
@@ -31,7 +31,7 @@ def table(rows: Sequence[Mapping[str, Any]], title: str = "") -> str:
 
 
 def samples_table(samples: Mapping[str, Json]) -> str:
-    """Times of each variant; `repeats` runs that were too short alone are one sample."""
+    """The times of each variant. A sample of a short variant consists of several runs."""
     if not samples:
         return ""
     return table([_sample(name, one) for name, one in samples.items()], "Times")
@@ -40,7 +40,7 @@ def samples_table(samples: Mapping[str, Json]) -> str:
 def _sample(name: str, one: Json) -> Json:
     seconds = one["seconds"]
     usual = {
-        f"p{percent}": seconds_told(percentile(seconds, percent)) if seconds else "–"
+        f"p{percent}": seconds_text(percentile(seconds, percent)) if seconds else "–"
         for percent in (50, 90, 99)
     }
     return {
@@ -48,13 +48,13 @@ def _sample(name: str, one: Json) -> Json:
         "median (p50)": usual["p50"],
         "p90": usual["p90"],
         "p99": usual["p99"],
-        "cold": seconds_told(one["cold_seconds"]),
+        "cold": seconds_text(one["cold_seconds"]),
         "samples": f"{len(seconds)}" + (f" × {one['repeats']:,} runs" if one["repeats"] > 1 else ""),
     }
 
 
 def ratios_list(ratios: Sequence[Json]) -> str:
-    """Each in words, above its interval on one logarithmic scale with a line at 1."""
+    """Each ratio as a sentence, above its interval on a common logarithmic scale with a line at 1."""
     if not ratios:
         return ""
     ends = [ends for ratio in ratios for ends in (ratio["low"], ratio["high"]) if ends > 0]
@@ -67,11 +67,12 @@ def ratios_list(ratios: Sequence[Json]) -> str:
 
 
 def _ratio(ratio: Json, place: Any) -> str:
-    found = ratio_from(ratio)
+    found = Ratio.from_record(ratio)
     kind = "clear" if found.distinguishable else "unclear"
+    text = f"{found.label}: {found.sentence()}" if found.label else found.sentence()
     left, right = place(found.low), place(found.high)
     return (
-        f'<li class="{kind}">{escape(found.words())}'
+        f'<li class="{kind}">{escape(text)}'
         f'<span class="strip" aria-hidden="true"><i class="one" style="left:{place(1):.2f}%"></i>'
         f'<i class="interval" style="left:{left:.2f}%;width:{right - left:.2f}%"></i>'
         f'<i class="median" style="left:{place(found.median):.2f}%"></i></span></li>'
@@ -79,19 +80,19 @@ def _ratio(ratio: Json, place: Any) -> str:
 
 
 def facts_list(facts: Mapping[str, Any]) -> str:
-    """Single facts as a list of terms; a list of rows among them as a table."""
+    """Facts as a list of terms; a fact that is a list of rows becomes a table."""
     rows = {name: value for name, value in facts.items() if _is_rows(value)}
     single = {name: value for name, value in facts.items() if name not in rows}
     terms = "".join(
-        f"<div><dt>{escape(str(name))}</dt><dd>{escape(told(value))}</dd></div>"
+        f"<div><dt>{escape(str(name))}</dt><dd>{escape(cell_text(value))}</dd></div>"
         for name, value in single.items()
     )
     tables = "".join(table(value, str(name)) for name, value in rows.items())
     return (f"<dl>{terms}</dl>" if terms else "") + tables
 
 
-def told(value: Any) -> str:
-    """A cell, a fact."""
+def cell_text(value: Any) -> str:
+    """The text of a cell or a fact."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -101,9 +102,9 @@ def told(value: Any) -> str:
     if isinstance(value, float):
         return digits(value) if number(value) is not None else "–"
     if isinstance(value, list):
-        return ", ".join(map(told, value))
+        return ", ".join(map(cell_text, value))
     if isinstance(value, dict):
-        return ", ".join(f"{name} {told(one)}" for name, one in value.items())
+        return ", ".join(f"{name} {cell_text(one)}" for name, one in value.items())
     return str(value)
 
 

@@ -1,4 +1,4 @@
-"""The verdicts, and the ratios as bars, on a terminal."""
+"""Verdicts and ratios as text and bars, for a terminal."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -8,24 +8,23 @@ from rich.text import Text
 
 from bench.leaving.advice import advising
 from bench.record import Entry, Record
-from bench.report.ratios import ratio_from, slower_over_faster
 from bench.report.sections import VERDICTS, claim_of, kind_of, title_of
-from bench.sampling import Ratio
+from bench.sampling import Ratio, factor_text
 
 STYLES = {"holds": "green", "part": "yellow", "not": "red"}
 SURE, PERHAPS = "▓", "▒"
 BAR_COLUMNS_MIN = 12
 
 
-def told(record: Record, columns: int) -> Iterator[Text]:
-    """Lines no wider than that, but for names that are."""
+def report_lines(record: Record, columns: int) -> Iterator[Text]:
+    """The lines of the report; bars fit into `columns`."""
     for entry in advising(record):
         yield Text(entry.group, "bold")
         yield from (Text(f"    {sentence}") for sentence in (entry.figure or {})["advice"])
     for entry in record.claims:
         yield from _verdict(entry)
     ratios = [
-        (entry, slower_over_faster(ratio_from(ratio)))
+        (entry, Ratio.from_record(ratio).at_least_one())
         for entry in record.figures
         for ratio in (entry.figure or {}).get("ratios", [])
     ]
@@ -38,19 +37,19 @@ def told(record: Record, columns: int) -> Iterator[Text]:
     for warning in record.warnings:
         yield Text(f"warning: {warning}", "yellow")
     if not record.figures:
-        yield Text("Nothing has been measured.")
+        yield Text("The record has no figures.")
 
 
 def _verdict(entry: Entry) -> Iterator[Text]:
     claim = claim_of(entry)
     sign = VERDICTS.get(claim["verdict"], ("?", ""))[0]
     style = STYLES[kind_of(claim)]
-    yield Text.assemble(f"{claim['number']:>2}. ", claim["says"])
-    yield Text.assemble("    ", (f"{sign} {claim['verdict'].upper()}: ", style), claim["because"])
+    yield Text.assemble(f"{claim['number']:>2}. ", claim["text"])
+    yield Text.assemble("    ", (f"{sign} {claim['verdict'].upper()}: ", style), claim["measured"])
 
 
 def _bars(ratios: list[tuple[Entry, Ratio]], columns: int) -> Iterator[Text]:
-    """From 1 to the right on one logarithmic scale: solid as far as it is sure."""
+    """Bars from 1 to the right on a common logarithmic scale: solid to the lower end of the interval."""
     names = min(columns // 2, max(len(_name(ratio)) for _, ratio in ratios))
     numbers = max(len(_number(ratio)) for _, ratio in ratios)
     width = max(BAR_COLUMNS_MIN, columns - names - numbers - 2)
@@ -76,14 +75,17 @@ def _bars(ratios: list[tuple[Entry, Ratio]], columns: int) -> Iterator[Text]:
         line.append(" " * (names + 1 + width - len(line)))
         yield line.append(f" {_number(ratio):>{numbers}}")
     yield Text.assemble(
-        (SURE, "cyan"), " at least  ", (PERHAPS, "cyan"), " at most (95 %), from 1, log scale"
+        (SURE, "cyan"),
+        " lower end  ",
+        (PERHAPS, "cyan"),
+        " upper end of the 95 % interval; log scale from 1×",
     )
 
 
 def _name(ratio: Ratio) -> str:
-    named = f"{ratio.of} ÷ {ratio.over}"
+    named = f"{ratio.over} vs. {ratio.of}"
     return f"{ratio.label}: {named}" if ratio.label else named
 
 
 def _number(ratio: Ratio) -> str:
-    return f"{ratio.median:,.2f} ×" if ratio.distinguishable else "not distinguishable"
+    return f"{factor_text(ratio.median)}× faster" if ratio.distinguishable else "no measurable difference"

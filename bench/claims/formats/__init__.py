@@ -1,17 +1,17 @@
-"""Eight ways to write the same rides into a file: each a small file of its own, all of one contract.
+"""Eight file formats for the same rides. Each has a module here and is described by a `FileFormat`.
 
     rows ─ write ─►  CSV  JSON  JSONL  Avro  Protobuf  Pickle  Arrow IPC  Parquet  ─ read ─► columns
 
-Rows come in as an application has them, a dict each; columns go out as a question wants them, an Arrow table.
-Whatever has to be turned round on the way is the format's own cost: of a row format when it is read, of a
-column format when it is written. All is in memory when `read` returns.
+`write` takes rows as dicts, as an application has them. `read` returns columns as an Arrow table, as a query
+needs them. The conversion is part of the cost of the format: a row format converts when it is read, a column
+format when it is written. All data is in memory when `read` returns.
 
-Nothing is compressed, so that formats are compared and not codecs; `bench_text_and_binary` tells what zstd
-makes of each.
+Files are not compressed, so formats are compared and not codecs. `bench_text_and_binary` reports the size
+with zstd.
 
-Equal means: the Arrow tables are equal, to the last bit of a float. What a format has no type for is written
-so that nothing is lost, and read back by a schema from outside: timestamps in JSON and CSV as ISO 8601 text,
-in Protobuf as microseconds since 1970; a uuid is 36 characters everywhere, as in the lake.
+Two tables are equal if their Arrow tables are equal, including all bits of a float. A value without a type in
+the format is written without loss and read back by a schema: timestamps as ISO 8601 text in JSON and CSV, and
+as microseconds since 1970 in Protobuf. A uuid is text of 36 characters, as in the lake.
 """
 
 from bench.claims.formats.avro import AVRO

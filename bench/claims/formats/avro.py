@@ -1,4 +1,4 @@
-"""Avro: binary rows in blocks, the schema as JSON at the head of the file."""
+"""Avro: binary rows in blocks, with the schema as JSON in the header."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ AVRO_TYPES: dict[pa.DataType, Any] = {
 
 
 def avro_schema(schema: pa.Schema) -> dict[str, Any]:
-    """Every field may be null, as in Arrow."""
+    """All fields are nullable, as in Arrow."""
     fields = [{"name": field.name, "type": ["null", AVRO_TYPES[field.type]]} for field in schema]
     return {"type": "record", "name": "Ride", "fields": fields}
 
@@ -31,7 +31,7 @@ def _write(rows: Sequence[Row], schema: pa.Schema, path: Path) -> None:
 
 
 def _read(path: Path, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
-    """By a schema of the wanted columns alone: the reader steps over the other fields, it cannot jump."""
+    """Read with a schema of the wanted columns. The reader still has to parse the other fields."""
     with path.open("rb") as file:
         rows = fastavro.reader(file, avro_schema(subset(schema, columns)))
         return rows_to_table(rows, schema, columns)  # type: ignore[arg-type]  # it yields what was written

@@ -1,6 +1,6 @@
-"""Arrow IPC and Parquet: columns, each in one piece of the file, which a footer finds.
+"""Arrow IPC and Parquet: each column is contiguous, and a footer contains its position.
 
-Neither can be appended to: rows that come later are another file.
+Neither can be appended to: later rows need a new file.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def _write_arrow(rows: Sequence[Row], schema: pa.Schema, path: Path) -> None:
 
 
 def read_arrow(path: Path, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
-    """Not mapped into memory, which would put off reading until somebody looks."""
+    """Read without memory mapping, which would delay the reading until the first access."""
     options = ipc.IpcReadOptions(included_fields=[schema.names.index(name) for name in columns])
     with pa.OSFile(str(path)) as file, ipc.open_file(file, options=options) as reader:
         return reader.read_all().select(columns)

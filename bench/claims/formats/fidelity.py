@@ -1,4 +1,4 @@
-"""What a format cannot keep, found out by writing it and reading it back."""
+"""Which values a format does not preserve, tested by a round trip."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from bench.claims.formats.file_format import FileFormat
 
-# Kinds of values that get lost on the way somewhere in the world.
+# Kinds of values that some formats or libraries do not preserve.
 HARD: dict[str, pa.Array] = {
     "null": pa.array([None, "completed", None], pa.string()),
     "empty text": pa.array(["", "completed", ""], pa.string()),
@@ -26,7 +26,8 @@ HARD: dict[str, pa.Array] = {
 
 
 def identical(one: pa.Table, other: pa.Table) -> bool:
-    """Equal names, types, nulls and values; floats by their bits, so that NaN is NaN and -0.0 is not 0.0."""
+    """Equal names, types, nulls and values. Floats are compared by their bits: NaN equals NaN, -0.0 differs
+    from 0.0."""
     return bool(one.schema.equals(other.schema) and _bits(one).equals(_bits(other)))
 
 
@@ -36,7 +37,8 @@ def _bits(table: pa.Table) -> pa.Table:
 
 
 def kept(form: FileFormat, values: pa.Array, path: Path) -> bool:
-    """Whether a column of such values comes back as it was; a format that refuses it has not kept it."""
+    """Whether a column of these values survives a round trip. An error of the writer or reader counts as a
+    loss."""
     table = pa.table({"number": pa.array(range(len(values)), pa.int64()), "value": values})
     try:
         return identical(form.round_trip(table, path), table)
@@ -45,7 +47,7 @@ def kept(form: FileFormat, values: pa.Array, path: Path) -> bool:
 
 
 def lost(form: FileFormat, folder: Path) -> list[str]:
-    """The kinds of HARD that the format does not keep, as it is written and read here."""
+    """The kinds of HARD values that the format does not preserve."""
     name = form.name.replace(" ", "_")
     kinds = enumerate(HARD.items())
     return [kind for number, (kind, values) in kinds if not kept(form, values, folder / f"{name}-{number}")]

@@ -1,4 +1,4 @@
-"""What is known of a file format, and how one is written and read."""
+"""The description of a file format: its properties, its writer and its reader."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,12 @@ Read = Callable[[Path, pa.Schema, Sequence[str]], pa.Table]
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """`write(rows, schema, path)` adds the rows to the file if the format `appends`, and makes a new one if
-    not; `read(path, schema, columns)` gives those columns of the whole file, `schema` being that of all.
+    """`write(rows, schema, path)` appends the rows to the file if `appends` is true, and writes a new file
+    otherwise. `read(path, schema, columns)` returns these columns of the whole file; `schema` is the schema
+    of all columns.
 
-    `describes`: what the file itself says of its columns. `splits`: whether a reader can begin in the middle.
-    `magic`: what every file begins with; nothing where the format has no sign of its own."""
+    `describes`: what the file contains about its columns. `splits`: whether a reader can start in the middle.
+    `magic`: the first bytes of each file; empty if the format has none."""
 
     name: str
     library: str
@@ -32,7 +33,7 @@ class FileFormat:
     read: Read
 
     def round_trip(self, table: pa.Table, path: Path) -> pa.Table:
-        """The table, written as rows to `path`, which is not there yet, and read back."""
+        """Write the table as rows to `path`, a new file, and read it back."""
         self.write(table.to_pylist(), table.schema, path)
         return self.read(path, table.schema, table.column_names)
 
@@ -46,7 +47,7 @@ def subset(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
 
 
 def is_readable(path: Path) -> bool:
-    """Whether a human can read the file as it is: it is UTF-8, and nothing in it would not be printed."""
+    """Whether the file is text: valid UTF-8 that contains printable characters only."""
     try:
         text = path.read_bytes().decode()
     except UnicodeDecodeError:

@@ -1,6 +1,6 @@
-"""Pickle: a program that makes Python's objects again. Never read one from somebody you do not trust.
+"""Pickle: a program that rebuilds Python objects. Never read a pickle from an untrusted source.
 
-`runs_code` shows why: to read the file is to run what its writer has put into it.
+`runs_code` shows why: reading a pickle executes the code in it.
 """
 
 import pickle
@@ -22,7 +22,7 @@ def _read(path: Path, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    """Of one pickle behind the other, as they were appended."""
+    """The rows of all pickles in the file, in the order in which they were appended."""
     with path.open("rb") as file:
         end = path.stat().st_size
         while file.tell() < end:
@@ -30,7 +30,7 @@ def _rows(path: Path) -> Iterator[Row]:
 
 
 class _Command:
-    """Something that is pickled as a call: here of a harmless function, `Path.touch`."""
+    """An object whose pickle calls a function: here `Path.touch`, which is harmless."""
 
     def __init__(self, witness: Path) -> None:
         self._witness = witness
@@ -40,7 +40,7 @@ class _Command:
 
 
 def runs_code(folder: Path) -> bool:
-    """Whether a call that the file names was made while it was read."""
+    """Whether reading a pickle calls the function named in it."""
     witness = folder / "witness"
     letter = pickle.dumps(_Command(witness))
     assert not witness.exists()

@@ -1,4 +1,4 @@
-"""CSV, JSON and JSON lines: rows of text. Types are known to the reader alone."""
+"""CSV, JSON and JSON lines: rows as text. Only the reader knows the types."""
 
 import csv
 import json
@@ -12,8 +12,8 @@ import pyarrow.json as pj
 
 from bench.claims.formats.file_format import FileFormat, Row, rows_to_table, subset
 
-LINE_BYTES_MAX = 16 * 1024 * 1024  # a reader takes a block at a time, which no line may exceed
-# Python would write NaN and Infinity as such, which is not JSON and which other readers refuse.
+LINE_BYTES_MAX = 16 * 1024 * 1024  # the reader processes blocks; a line must fit into one
+# By default Python writes NaN and Infinity, which is not JSON; other readers reject it.
 ENCODER = json.JSONEncoder(default=datetime.isoformat, ensure_ascii=False, allow_nan=False)
 
 

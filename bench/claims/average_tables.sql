@@ -1,1 +1,0 @@
--- The lecture's table of %s, twice: as it is, and with all that its question needs in an index.
