@@ -1,4 +1,4 @@
-"""Bookings and questions at once: what each set-up keeps of both, on one plot (`bench/frontier`)."""
+"""Bookings and queries at the same time: the frontier of several set-ups (`bench/frontier`)."""
 
 from bench.claims.words import Saying
 from bench.conftest import SEED, Ground
@@ -14,14 +14,14 @@ from bench.frontier.setups import (
 from bench.frontier.verdict import judge
 
 EFFORTS = {
-    "quick": Effort(clients=(0, 2), rehearsal_seconds=0.5, warm_seconds=0.05, seconds=0.3),
-    "default": Effort(clients=(0, 1, 4), rehearsal_seconds=1.0, warm_seconds=0.2, seconds=0.75),
-    "full": Effort(clients=(0, 1, 2, 4), rehearsal_seconds=5.0, warm_seconds=1.0, seconds=5.0, rounds=3),
+    "quick": Effort(clients=(0, 2), warmup_seconds=0.5, warm_seconds=0.05, seconds=0.3),
+    "default": Effort(clients=(0, 1, 4), warmup_seconds=1.0, warm_seconds=0.2, seconds=0.75),
+    "full": Effort(clients=(0, 1, 2, 4), warmup_seconds=5.0, warm_seconds=1.0, seconds=5.0, rounds=3),
 }
 
 
 def bench_frontier(figure: Figure, ground: Ground) -> None:
-    figure.title = "How many questions can be asked beside how many bookings?"
+    figure.title = "How many queries per second are possible at how many bookings per second?"
     effort = EFFORTS[figure.scale.name]
     setups = [
         postgres_alone(ground.settings, ground.store),
@@ -38,9 +38,8 @@ def bench_frontier(figure: Figure, ground: Ground) -> None:
     figure.table("Areas", [_area(one) for one in measured])
     figure.chart(_plane(measured))
     figure.chart(_shares(measured))
-    verdict, because = judge(measured)
-    figure.state(Saying.OUTDATED_TERMS, verdict, because)
-    _warn(figure, effort)
+    figure.state(Saying.OUTDATED_TERMS, judge(measured))
+    _add_warnings(figure, effort)
 
 
 def _row(one: Measured, number: int) -> dict[str, Cell]:
@@ -48,14 +47,14 @@ def _row(one: Measured, number: int) -> dict[str, Cell]:
     bookings_per_second, questions_per_second = point.xy
     return {
         "booking clients": point.booking_clients,
-        "asking clients": point.asking_clients,
+        "querying clients": point.asking_clients,
         "bookings/s": bookings_per_second,
-        "questions/s": questions_per_second,
+        "queries/s": questions_per_second,
         "booking p50 ms": point.latency_ms_p50,
         "booking p99 ms": point.latency_ms_p99,
         "refused": point.refused,
-        "tried again": point.conflicts,
-        "oldest missing change p95 s": point.age_seconds_p95,
+        "retries": point.conflicts,
+        "data age p95 s": point.age_seconds_p95,
     }
 
 
@@ -64,18 +63,18 @@ def _area(one: Measured) -> dict[str, Cell]:
     return {
         "set-up": one.name,
         "bookings/s at best": bookings,
-        "questions/s at best": questions,
+        "queries/s at best": questions,
         "area under the frontier": one.area,
         "lowest round": min(one.areas),
         "highest round": max(one.areas),
-        "which is": as_words(one.area),
-        "oldest missing change p95 s": one.age_seconds_p95,
+        "sharing": as_words(one.area),
+        "data age p95 s": one.age_seconds_p95,
     }
 
 
 def _plane(measured: list[Measured]) -> Chart:
-    """All points as they were measured. Logarithmic, for the set-ups are orders apart; points on an axis
-    (one kind of client alone) are in the tables."""
+    """All measured points, on logarithmic axes because the set-ups differ by orders of magnitude. Points with
+    one kind of client only are in the tables."""
     series = []
     for one in measured:
         inner = [point for point in one.points if min(point.xy) > 0]
@@ -85,24 +84,24 @@ def _plane(measured: list[Measured]) -> Chart:
                 x=[point.xy[0] for point in inner],
                 y=[point.xy[1] for point in inner],
                 colour=[point.age_seconds_p95 for point in inner],
-                text=[f"{point.booking_clients} booking, {point.asking_clients} asking" for point in inner],
+                text=[f"{point.booking_clients} booking, {point.asking_clients} querying" for point in inner],
             )
         )
     return Chart(
         kind="points",
-        title="Bookings and questions at once",
+        title="Bookings and queries at the same time",
         x=Axis("bookings/s", log=True),
-        y=Axis("questions/s", log=True),
+        y=Axis("queries/s", log=True),
         series=series,
         colour="age of the oldest missing change, p95, seconds",
     )
 
 
 def _shares(measured: list[Measured]) -> Chart:
-    """The frontiers, each as a share of its own box, between the two lines that tell what they mean."""
+    """The frontiers, each as a share of its own bounding box, with the two reference lines."""
     series = [
-        Series("bounding box: neither notices the other", x=[0.0, 1.0, 1.0], y=[1.0, 1.0, 0.0]),
-        Series("proportional line: one resource, shared", x=[0.0, 1.0], y=[1.0, 0.0]),
+        Series("bounding box: full isolation", x=[0.0, 1.0, 1.0], y=[1.0, 1.0, 0.0]),
+        Series("proportional line: one shared resource", x=[0.0, 1.0], y=[1.0, 0.0]),
     ]
     for one in measured:
         bookings, questions = one.best
@@ -116,28 +115,29 @@ def _shares(measured: list[Measured]) -> Chart:
         )
     return Chart(
         kind="lines",
-        title="What is left of each beside the other",
-        x=Axis("bookings/s, as a share of the most"),
-        y=Axis("questions/s, as a share of the most"),
+        title="Bookings against queries, as shares of the best rates",
+        x=Axis("bookings/s, share of the best"),
+        y=Axis("queries/s, share of the best"),
         series=series,
         marks=[Mark("bounding box", 1.0, 1.0), Mark("proportional line", 0.5, 0.5)],
     )
 
 
-def _warn(figure: Figure, effort: Effort) -> None:
+def _add_warnings(figure: Figure, effort: Effort) -> None:
     figure.warn(
-        "clients, server and engines share the same cores, so that no set-up can reach its bounding box: "
-        "what two machines would isolate, one machine shares, at best in proportion"
+        "clients, server and engines share the same cores: no set-up can reach its bounding box, and "
+        "proportional sharing is the best possible result on one machine"
     )
     figure.warn(
-        "DuckDB lets one process in: its clients are threads of one Python, those of Postgres are processes"
+        "DuckDB allows one process per file: its clients are threads, those of Postgres are processes"
     )
     if figure.scale.level == 0:
         figure.warn(
-            f"only {figure.scale.rides:,} rides, which favours the row store, and DuckDB alone and the hot "
-            "standby are left out: for all of it see the default scale"
+            f"only {figure.scale.rides:,} rides, which favours Postgres; the default scale also measures DuckDB "
+            "alone and a hot standby"
         )
     if effort.rounds == 1:
         figure.warn(
-            f"each point was measured once, for {effort.seconds:g} s: neighbouring points may change places"
+            f"each point was measured once, for {effort.seconds:g} s; the order of close points is not "
+            "significant"
         )

@@ -137,10 +137,11 @@ def _without_acid(figure: Figure) -> Headline:
 def _outdated_terms(figure: Figure) -> Headline:
     """Of the single system that comes nearest to the best rates of both kinds of work."""
     areas = _rows(figure, "area under the frontier")
-    rates = {"bookings/s": "bookings/s at best", "queries/s": "questions/s at best"}
     shares = {
         row["set-up"]: {
-            name: row[column] / max(other[column] for other in areas) for name, column in rates.items()
+            column.removesuffix(" at best"): rate / max(other[column] for other in areas)
+            for column, rate in row.items()
+            if column.endswith("/s at best")
         }
         for row in areas
         if row["set-up"].endswith("alone")

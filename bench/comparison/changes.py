@@ -5,11 +5,12 @@ is a percentile bootstrap that resamples both runs independently. Between runs a
 per cent, for example with the temperature. Each path is therefore compared with the other paths of the same
 two runs:
 
-    drift         the median ratio of the other paths; it is divided out and reported spread        the
-    deviation of the other paths from the drift, beyond the noise of their samples; it widens the interval of
-    each path many paths    the confidence is corrected for the number of paths (Bonferroni) heavy tails   a
-    short event, such as a flush of the disk, affects a single path; differences between runs are therefore
-    assumed to follow a Laplace distribution, not a normal one
+    drift         the median ratio of the other paths; it is divided out and reported
+    spread        the deviation of the other paths from the drift, beyond the noise of their samples; it
+                  widens the interval of each path
+    many paths    the confidence is corrected for the number of paths (Bonferroni)
+    heavy tails   a short event, such as a flush of the disk, affects a single path; differences between
+                  runs are therefore assumed to follow a Laplace distribution, not a normal one
 
 A change of all paths by the same factor is called drift, not a regression: two runs cannot distinguish it
 from a busier machine.

@@ -33,8 +33,8 @@ def compare_records(
     UsageError for records of different scales or a group without a match, BadInput for a damaged record."""
     if before.scale != after.scale:
         raise UsageError(
-            f"cannot compare A (scale {before.scale}) with B (scale {after.scale}): they measured different work; "
-            "run both at the same scale"
+            f"cannot compare A (scale {before.scale}) with B (scale {after.scale}): they measured different "
+            "work; run both at the same scale"
         )
     paths = paths_of(before, after)
     _check_groups(groups, [*before.figures, *after.figures])

@@ -59,9 +59,9 @@ def _drift_text(drift: Drift | None) -> str:
             "drift between the runs: unknown (too few paths); a busier machine would look like a regression"
         )
     return (
-        f"drift between the runs: the median of {drift.of} paths takes {drift.ratio:.2f} × as long in B; "
-        "B/A is beside it. What slows all paths alike is not seen as a regression, nor what slows one by "
-        f"less than {drift.least_detectable:.2f} ×, for so widely do the paths of these two runs lie around it"
+        f"drift between the runs: {_drift_size(drift.ratio)} (median of {drift.of} paths); it is divided out "
+        f"of B/A. These runs can show a slowdown of a single path from {drift.least_detectable:.2f}×; a "
+        "slowdown of all paths counts as drift"
     )
 
 

@@ -92,9 +92,9 @@ def rides_booked(store: Store, rides: int, seed: int) -> SceneResult:
     declined = done.refused.get("payment_declined", 0)
     refused = tuple((reason, grouped(count)) for reason, count in done.refused.items())
     return SceneResult(
-        f"{done.assigned:,} of {done.requested:,} requests got a driver: {done.rides_per_second:,.0f} rides/s, "
-        f"p99 {done.latency_ms_p99:.1f} ms. {declined:,} payments were declined and claimed no driver. "
-        f"{done.audit.verdict[0].upper()}{done.audit.verdict[1:]}.",
+        f"{done.assigned:,} of {done.requested:,} requests got a driver: {done.rides_per_second:,.0f} "
+        f"rides/s, p99 {done.latency_ms_p99:.1f} ms. {declined:,} payments were declined and claimed no "
+        f"driver. {done.audit.verdict[0].upper()}{done.audit.verdict[1:]}.",
         ("outcome", "requests"),
         (("assigned", grouped(done.assigned)), *refused),
         notes=(

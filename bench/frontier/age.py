@@ -1,7 +1,7 @@
-"""How fresh an answer is: the age of the oldest change that it should have seen and did not.
+"""Freshness of an answer: the age of the oldest committed change that it did not see.
 
-A question is asked at t of a copy with a token. Of all that had committed before t, what the token has not
-seen is missing; the oldest of it decides. Nothing missing is age 0.
+A query at time t reads a copy with a token. Changes that committed before t and that the token has not seen
+are missing. The age is t minus the commit time of the oldest one, or 0 if none is missing.
 """
 
 import math
@@ -13,21 +13,21 @@ from lakehouse.epoch import Token
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """The transaction's number, and when its client had the answer, in seconds of the monotonic clock."""
+    """The number of a transaction, and the time when its client received the answer (monotonic seconds)."""
 
     tx: int
     at: float
 
 
 class History:
-    """Commits of all clients."""
+    """The commits of all clients."""
 
     def __init__(self, commits: Sequence[Commit]) -> None:
         self._commits = sorted(commits, key=lambda commit: commit.at)
         self._oldest: dict[str, float] = {}  # first commit that a token has not seen, by its snapshot
 
     def age_seconds(self, asked_at: float, token: Token) -> float:
-        """Of an answer over the state that `token` stands for."""
+        """The age of an answer over the state of `token`."""
         if token.snapshot not in self._oldest:
             unseen = (commit.at for commit in self._commits if not token.has_seen(commit.tx))
             self._oldest[token.snapshot] = next(unseen, math.inf)

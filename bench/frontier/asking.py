@@ -1,7 +1,7 @@
-"""The questions, asked in turn, and every answer checked while the bookings go on.
+"""The queries, in rotation, with a check of each answer during the bookings.
 
-What the clients book they cancel again, so no completed ride changes: questions over those have one right
-answer all the time. The others are compared when the bookings have ended (`setups`).
+Clients cancel what they book, so completed rides do not change and queries over them have one correct answer.
+Other queries are compared after the bookings (`setups`).
 """
 
 from collections.abc import Callable, Mapping
@@ -27,18 +27,18 @@ Answers = Mapping[str, "pa.Table"]
 
 
 def answers_of(engine: Engine) -> "dict[str, pa.Table]":
-    """Of all the questions, by name."""
+    """The answers to all questions, by name."""
     return {name: answer_of(engine, find(name)) for name in NAMES}
 
 
 def compare(expected: Answers, found: Answers) -> None:
-    """Raises ProofFailed unless all are equal."""
+    """Raises ProofFailed if an answer differs."""
     for name in NAMES:
-        _refuse_another(find(name), expected[name], found[name])
+        _assert_equal(find(name), expected[name], found[name])
 
 
 class Asking:
-    """One client. `source` gives the engine to ask now, and the state that it answers from."""
+    """One client. `source` returns the current engine and the token of its state."""
 
     def __init__(
         self, source: Callable[[], tuple[Engine, Token | None]], expected: Answers, number: int
@@ -46,7 +46,7 @@ class Asking:
         self._source = source
         self._expected = expected
         self._seen: dict[str, pa.Table] = {}
-        first = number % len(NAMES)  # not all the same at once
+        first = number % len(NAMES)  # clients start with different questions
         self._questions = cycle([find(name) for name in (*NAMES[first:], *NAMES[:first])])
 
     def __call__(self) -> Answered:
@@ -60,13 +60,13 @@ class Asking:
         return Answered(began, ended, token)
 
     def _check(self, question: Question, answer: "pa.Table") -> None:
-        """The first against the expected one, cell by cell; the others against the first, as bytes."""
+        """Compare the first answer with the expected one, and later answers with the first."""
         seen = self._seen.setdefault(question.name, answer)
         if seen is answer or not seen.equals(answer):
-            _refuse_another(question, self._expected[question.name], answer)
+            _assert_equal(question, self._expected[question.name], answer)
 
 
-def _refuse_another(question: Question, expected: "pa.Table", answer: "pa.Table") -> None:
-    told = difference(expected, answer, ordered=question.ordered, names=("expected", "answered"))
-    if told is not None:
-        raise ProofFailed(f"✗ {question.name} was answered wrongly: {told}")
+def _assert_equal(question: Question, expected: "pa.Table", answer: "pa.Table") -> None:
+    found = difference(expected, answer, ordered=question.ordered, names=("expected", "answered"))
+    if found is not None:
+        raise ProofFailed(f"✗ wrong answer to {question.name}: {found}")

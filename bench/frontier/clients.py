@@ -1,8 +1,8 @@
-"""Processes that book or ask in a closed loop, and what they did within a window of time.
+"""Client processes that book or query in a closed loop, and their events within a window of time.
 
-A process is started once for what its post says and waits for orders. An order is a window on the monotonic
-clock, which all processes of one machine share; so nobody is told to stop: everybody knows when. The pipe to
-the parent ends with the parent, however that ends, and then the client does too.
+A process starts once and waits for orders. An order is a window on the monotonic clock, which all processes
+of a machine share, so no stop signal is needed. When the parent ends for any reason, its end of the pipe
+closes and the client ends.
 """
 
 import multiprocessing
@@ -23,21 +23,21 @@ from lakehouse.epoch import Token
 from ridelake.errors import RidelakeError
 from ridelake.ride import Outcome
 
-# Forked from one process that has loaded everything and has neither threads nor connections: for each to load
-# it takes longer than to measure a point.
+# Forked from a process that has loaded all modules and has no threads or connections. Loading the modules in
+# each client would take longer than measuring a point.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["bench.frontier.posts", "lakehouse.engines.postgres", "lakehouse.engines.duckdb"]
 )
-START_SECONDS_MAX = 120.0  # a machine may be busy
-LATE_SECONDS_MAX = 60.0  # what the last booking or question of a window may take beyond its end
+START_SECONDS_MAX = 120.0  # for a busy machine
+LATE_SECONDS_MAX = 60.0  # allowed time of the last booking or query after the end of a window
 LEAVE_SECONDS_MAX = 10.0
-LEAD_SECONDS = 0.02  # from the order to the start, so that all have heard it
+LEAD_SECONDS = 0.02  # from the order to the start, so that all clients have received it
 
 
 @dataclass(frozen=True, slots=True)
 class Booked:
-    """A decided request: when it was asked and answered, and how often it was tried in vain before."""
+    """A decided request: start and end time, and the number of conflicts before it."""
 
     began: float
     ended: float
@@ -48,7 +48,7 @@ class Booked:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A question: when it was asked and answered; the state it was answered from, if that is a copy's."""
+    """A query: start and end time, and the token of the copy it read, if it read a copy."""
 
     began: float
     ended: float
@@ -57,7 +57,7 @@ class Answered:
 
 Event = Booked | Answered
 Seat = Callable[[], Event]
-"""Where one client sits: called, it books or asks once."""
+"""A client function: each call makes one booking or one query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Seats:
 
 
 class Post(Protocol):
-    """What a process is for, and how many clients sit in it. Pickled here and opened there."""
+    """The clients of a process and their number. It is pickled here and opened in the process."""
 
     @property
     def booking(self) -> int: ...
@@ -80,7 +80,7 @@ class Post(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Clients work from `start` to `end`; what they end from `begin` on is counted. Monotonic seconds."""
+    """Clients work from `start` to `end`. Events that end after `begin` are counted. Monotonic seconds."""
 
     start: float
     begin: float
@@ -96,7 +96,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """All that was done from the start of a window until the last client was done."""
+    """All events from the start of a window until the last client finished."""
 
     window: Window
     events: list[Event]
@@ -116,26 +116,27 @@ class _Client:
     pipe: Connection
 
     def receive(self, until: float) -> object:
-        """What it sends. Raises its error, or RidelakeError if it says nothing in time."""
+        """The next message. Raises the error of the client, or RidelakeError if no message arrives in
+        time."""
         if not self.pipe.poll(max(0.0, until - monotonic())):
             raise RidelakeError(f"client {self.process.name} does not answer")
         try:
-            said = self.pipe.recv()
+            message = self.pipe.recv()
         except EOFError:
-            raise RidelakeError(f"client {self.process.name} ended without a word") from None
-        if isinstance(said, RidelakeError):
-            raise said
-        return said
+            raise RidelakeError(f"client {self.process.name} ended without an answer") from None
+        if isinstance(message, RidelakeError):
+            raise message
+        return message
 
 
 class Clients:
-    """All processes of a set-up."""
+    """The client processes of a set-up."""
 
     def __init__(self, clients: Sequence[_Client]) -> None:
         self._clients = clients
 
     def work(self, booking: int, asking: int, *, warm_seconds: float, seconds: float) -> Shift:
-        """Let so many clients of each kind work at once. Raises what one of them raises, as RidelakeError."""
+        """Run this many clients of each kind for a window. Raises RidelakeError if one of them fails."""
         start = monotonic() + LEAD_SECONDS
         window = Window(start, start + warm_seconds, start + warm_seconds + seconds)
         busy: list[_Client] = []
@@ -145,8 +146,8 @@ class Clients:
                 client.pipe.send(order)
                 busy.append(client)
             booking, asking = booking - order.booking, asking - order.asking
-        assert not booking, f"{booking} booking clients have no seat"
-        assert not asking, f"{asking} asking clients have no seat"
+        assert not booking, f"{booking} booking clients too many"
+        assert not asking, f"{asking} querying clients too many"
         events: list[Event] = []
         for client in busy:
             events += client.receive(window.end + LATE_SECONDS_MAX)  # type: ignore[arg-type]
@@ -155,7 +156,7 @@ class Clients:
 
 @contextmanager
 def started(posts: Sequence[Post]) -> Iterator[Clients]:
-    """A process for each post, for as long as the block. Raises RidelakeError if one does not get ready."""
+    """Start a process for each post; they end with the block. Raises RidelakeError if one does not start."""
     clients: list[_Client] = []
     try:
         for number, post in enumerate(posts, start=1):
@@ -170,7 +171,7 @@ def started(posts: Sequence[Post]) -> Iterator[Clients]:
         yield Clients(clients)
     finally:
         for client in clients:
-            client.pipe.close()  # each knows by that
+            client.pipe.close()  # ends the client
         for client in clients:
             client.process.join(LEAVE_SECONDS_MAX)
             if client.process.is_alive():
@@ -179,36 +180,38 @@ def started(posts: Sequence[Post]) -> Iterator[Clients]:
 
 
 def _serve(parent: Connection, post: Post) -> None:
-    """In the process: orders, until the pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    """Run in the client process: execute orders until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     orders: SimpleQueue[_Order | None] = SimpleQueue()
-    gone = threading.Event()
-    threading.Thread(target=_listen, args=(parent, orders, gone), daemon=True).start()
-    with suppress(BrokenPipeError):  # the parent is gone, and nobody wants to know
+    parent_ended = threading.Event()
+    threading.Thread(target=_listen, args=(parent, orders, parent_ended), daemon=True).start()
+    with suppress(BrokenPipeError):  # the parent has ended
         try:
             with post.opened() as seats, ThreadPoolExecutor(post.booking + post.asking) as threads:
                 parent.send("ready")
                 while (order := orders.get()) is not None:
                     taken = [*seats.booking[: order.booking], *seats.asking[: order.asking]]
-                    works = [threads.submit(_work, seat, order.window, gone) for seat in taken]
+                    works = [threads.submit(_work, seat, order.window, parent_ended) for seat in taken]
                     parent.send([event for work in works for event in work.result()])
         except Exception as error:
-            if not gone.is_set():
-                said = str(error) if isinstance(error, RidelakeError) else f"{type(error).__name__}: {error}"
-                parent.send(RidelakeError(said))
+            if not parent_ended.is_set():
+                message = (
+                    str(error) if isinstance(error, RidelakeError) else f"{type(error).__name__}: {error}"
+                )
+                parent.send(RidelakeError(message))
 
 
-def _listen(parent: Connection, orders: SimpleQueue[_Order | None], gone: threading.Event) -> None:
+def _listen(parent: Connection, orders: SimpleQueue[_Order | None], parent_ended: threading.Event) -> None:
     with suppress(EOFError, OSError):
         while True:
             orders.put(parent.recv())
-    gone.set()
+    parent_ended.set()
     orders.put(None)
 
 
-def _work(seat: Seat, window: Window, gone: threading.Event) -> list[Event]:
+def _work(seat: Seat, window: Window, parent_ended: threading.Event) -> list[Event]:
     sleep(max(0.0, window.start - monotonic()))
     done: list[Event] = []
-    while not gone.is_set() and monotonic() < window.end:
+    while not parent_ended.is_set() and monotonic() < window.end:
         done.append(seat())
     return done

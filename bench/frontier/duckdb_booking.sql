@@ -51,7 +51,7 @@ WHERE ride_id = $ride_id AND status = 'assigned';
 -- void: the payment
 UPDATE payments SET status = 'voided' WHERE ride_id = $ride_id;
 
--- let_go: the fare
+-- release_hold: the fare
 UPDATE accounts SET held_cents = held_cents - $fare_cents WHERE account_id = $account_id;
 
 -- free: the driver

@@ -1,4 +1,4 @@
--- After the load. Events are not in the lake; each is told by its ride (rides from files have none).
+-- Run after the load. Events are not in the lake; they are derived from the rides (rides loaded from files have none).
 INSERT INTO ride_events
 SELECT ride_id, 1, 'assigned', assigned_at FROM rides WHERE substr(request_id::text, 15, 1) <> '8'
 UNION ALL
@@ -9,5 +9,5 @@ UNION ALL
 SELECT ride_id, 3, 'completed', ended_at FROM rides
 WHERE status = 'completed' AND substr(request_id::text, 15, 1) <> '8';
 
--- As Postgres has one for the same look-up: is the rider under way?
+-- Postgres has the same index, for the look-up of a rider's active ride.
 CREATE INDEX rides_by_rider ON rides (rider_id);

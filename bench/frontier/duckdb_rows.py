@@ -1,7 +1,7 @@
-"""DuckDB as the row store: the tables of an epoch in one file, with keys, and the booking as transactions.
+"""DuckDB as a row store: the tables of an epoch in one file, with keys, and bookings as transactions.
 
-Durable as Postgres is: a commit has flushed the log. One process has the file; its clients are threads with a
-cursor each. A transaction that has lost against another one is tried again.
+Commits are durable, as in Postgres: they flush the log. One process opens the file; its clients are threads
+with a cursor each. A transaction that fails with a conflict is retried.
 """
 
 import re
@@ -31,12 +31,12 @@ Cursor = duckdb.DuckDBPyConnection
 
 
 def create(file: Path, epoch: Epoch) -> None:
-    """A database of the epoch's rows in a new file."""
+    """Create a database with the rows of the epoch in a new file."""
     with closing(duckdb.connect(file)) as connection:
         connection.execute(_text("duckdb_schema.sql"))
         for name in TABLES:
             rows = connection.read_parquet(epoch.tables[name].locations, hive_partitioning=False)
-            # What a relation inserts, it inserts by position.
+            # insert_into matches columns by position.
             rows.project(", ".join(connection.table(name).columns)).insert_into(name)
         connection.execute(_text("duckdb_loaded.sql"))
         connection.execute(ride_table_view())
@@ -49,22 +49,22 @@ def opened(file: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def session(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
-    """A cursor of a client's own, with the clock that the store has."""
+    """A cursor for one client, with the time zone of the store."""
     cursor = connection.cursor()
     cursor.execute("SET TimeZone = 'UTC'")
     return cursor
 
 
 def broken_conditions(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Names of the conditions of the store's audit, word for word, that do not hold."""
+    """The names of the audit conditions that do not hold. Their SQL is that of the store, unchanged."""
     with closing(session(connection)) as cursor:
-        cursor.execute("SET integer_division = true")  # 5 / 2 is 2 in the audit, as in Postgres
+        cursor.execute("SET integer_division = true")  # the audit expects 5 / 2 = 2, as in Postgres
         asked = [condition for condition in conditions() if "%(" not in condition.query]
         return [one.name for one in asked if cursor.execute(one.query).fetchone() is not None]
 
 
 def decided(connection: duckdb.DuckDBPyConnection, request_ids: Sequence[UUID]) -> dict[object, str]:
-    """The outcomes of those of the requests that are there."""
+    """The outcomes of these requests, for those that are stored."""
     rows = connection.execute(
         "SELECT request_id, outcome FROM requests WHERE request_id IN (SELECT unnest($ids))",
         {"ids": list(request_ids)},
@@ -81,13 +81,13 @@ class Booking:
         self._statements = dict(zip(named[::2], named[1::2], strict=True))
 
     def cycle(self, request: RideRequest) -> Booked:
-        """A booking and its cancellation, two transactions; what is told is the booking."""
+        """Book and cancel in two transactions. The returned event is the booking."""
         values: dict[str, Any] = {name: getattr(request, name) for name in RideRequest.__slots__}
         began = monotonic()
-        outcome, conflicts = self._persist(self._book, values)
+        outcome, conflicts = self._retry(self._book, values)
         ended = monotonic()
         if outcome is Outcome.ASSIGNED:
-            self._persist(self._cancel, values)
+            self._retry(self._cancel, values)
         return Booked(began, ended, request.request_id, outcome, conflicts)
 
     def _book(self, values: dict[str, Any]) -> Outcome:
@@ -123,14 +123,15 @@ class Booking:
         return Outcome.ASSIGNED
 
     def _cancel(self, values: dict[str, Any]) -> Outcome:
-        for statement in ("cancel", "void", "let_go", "free", "cancelled"):
+        for statement in ("cancel", "void", "release_hold", "free", "cancelled"):
             self._do(statement, values)
         return Outcome.ASSIGNED
 
-    def _persist(
+    def _retry(
         self, work: Callable[[dict[str, Any]], Outcome], values: dict[str, Any]
     ) -> tuple[Outcome, int]:
-        """In a transaction, again while it conflicts: what came of it, and how often it conflicted."""
+        """Run `work` in a transaction and retry on conflicts. Returns its result and the number of
+        conflicts."""
         for conflicts in range(TRIES_MAX):
             self._cursor.begin()
             try:
@@ -143,13 +144,13 @@ class Booking:
                 raise
             else:
                 return outcome, conflicts
-        raise RidelakeError(f"DuckDB refused a booking {TRIES_MAX} times, for conflicts")
+        raise RidelakeError(f"DuckDB rejected a booking {TRIES_MAX} times because of conflicts")
 
     def _roll_back(self) -> None:
         try:
             self._cursor.rollback()
         except duckdb.TransactionException:
-            return  # a commit that failed has done it
+            return  # the failed commit has already rolled back
 
     def _do(self, name: str, values: dict[str, Any]) -> None:
         statement = self._statements[name]

@@ -1,5 +1,5 @@
--- The row store's tables in DuckDB: the same columns, keys and checks, as far as it has them. It has no partial
--- unique index ("one active ride a driver") and no triggers; the booking transaction and the audit see to those.
+-- The tables of the store in DuckDB, with the same columns, keys and checks where DuckDB supports them. DuckDB has no
+-- partial unique index ("one active ride per driver") and no triggers; the booking and the audit check these rules.
 CREATE TYPE ride_status AS ENUM ('assigned', 'started', 'completed', 'cancelled');
 
 CREATE TABLE cities (city_id INTEGER PRIMARY KEY, name VARCHAR, time_zone VARCHAR);
@@ -42,4 +42,4 @@ CREATE VIEW entries AS
     SELECT transfer_id, from_account_id AS account_id, -amount_cents AS amount_cents, kind, moved_at FROM ledger
     UNION ALL
     SELECT transfer_id, to_account_id, amount_cents, kind, moved_at FROM ledger;
-CREATE SEQUENCE ride_ids START 1000000001;  -- above all that came from the epoch
+CREATE SEQUENCE ride_ids START 1000000001;  -- above the ids of the epoch

@@ -1,7 +1,7 @@
-"""The frontier of measured points, and what its area says. A point is (bookings/s, questions/s).
+"""The frontier of measured points and its area. A point is (bookings/s, queries/s).
 
-The frontier runs from (0, most questions/s) over the points that no other point beats in both, in straight
-lines, to (most bookings/s, 0).
+The frontier connects (0, best queries/s), the Pareto-optimal points and (best bookings/s, 0) by straight
+lines.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from itertools import pairwise
 XY = tuple[float, float]
 
 ISOLATED, PROPORTIONAL = 1.0, 0.5
-# An area this near to one half is called proportional: points of one pass scatter by some hundredths.
+# Tolerance around one half: the areas of single rounds differ by some hundredths.
 NEAR = 0.05
 
 
@@ -28,7 +28,7 @@ def frontier(points: Iterable[XY]) -> list[XY]:
 
 
 def bounding_box(points: Sequence[XY]) -> XY:
-    """The most bookings/s and the most questions/s, each at its own best point."""
+    """The best bookings/s and the best queries/s, each at its own point."""
     return max(x for x, _ in points), max(y for _, y in points)
 
 
@@ -37,13 +37,13 @@ def area_share(points: Sequence[XY]) -> float:
     x_max, y_max = bounding_box(points)
     if x_max <= 0 or y_max <= 0:
         return 0.0
-    # Divided first: of very small and of very large numbers the product is not one.
+    # Normalised first: the product of very small or very large numbers would lose precision.
     edge = [(x / x_max, y / y_max) for x, y in frontier(points)]
     return sum((right - left) * (high + low) / 2 for (left, high), (right, low) in pairwise(edge))
 
 
 def as_words(share: float) -> str:
-    """What an area says: `interference`, `proportional sharing`, or how far it is on the way to isolation."""
+    """The name of an area: `interference`, `proportional sharing`, `partly isolated`, `near isolation`."""
     if share < PROPORTIONAL - NEAR:
         return "interference"
     if share <= PROPORTIONAL + NEAR:

@@ -1,7 +1,7 @@
-"""A set-up at all points of a grid: so many booking clients beside so many asking ones.
+"""Measures a set-up at all points of a grid: numbers of booking clients × numbers of querying clients.
 
-The points are visited in a shuffled order, so that a store that grows, or a machine that gets busy, is not
-taken for interference; a round visits each once.
+A round visits each point once, in shuffled order, so that growth of the store or other load is not mistaken
+for interference.
 """
 
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ from bench.frontier.setups import SetUp
 from ridelake.ride import Outcome
 
 Load = tuple[int, int]
-"""Booking clients, asking clients."""
+"""Booking clients, querying clients."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """The numbers of clients of each kind, and the seconds: before the first point, and of each point. With
-    more than one round, the area of each is told as well."""
+    """The numbers of clients of each kind, and the seconds of the warm-up and of each point. With more than
+    one round, the area of each round is reported."""
 
     clients: Sequence[int]
-    rehearsal_seconds: float
+    warmup_seconds: float
     warm_seconds: float
     seconds: float
     rounds: int = 1
@@ -37,8 +37,8 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What was done within the windows of one load. Latencies are of bookings, without the cancellations;
-    the age is of the oldest missing change at the begin of a question, the 95th percentile."""
+    """The events within the windows of one load. Latencies are of bookings, without cancellations. The age is
+    that of the oldest missing change at the start of a query, 95th percentile."""
 
     booking_clients: int
     asking_clients: int
@@ -53,13 +53,13 @@ class Point:
 
     @property
     def xy(self) -> XY:
-        """Bookings/s, questions/s."""
+        """Bookings/s, queries/s."""
         return self.bookings / self.seconds, self.questions / self.seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A set-up's points, over all rounds; `areas` of each round; `proof` in words."""
+    """The points of a set-up over all rounds, the area of each round, and what was checked."""
 
     name: str
     single: bool
@@ -73,24 +73,24 @@ class Measured:
 
     @property
     def best(self) -> XY:
-        """The most bookings/s and the most questions/s."""
+        """The best bookings/s and the best queries/s."""
         return bounding_box([point.xy for point in self.points])
 
     @property
     def age_seconds_p95(self) -> float:
-        """At its worst point."""
+        """The age at the worst point."""
         return max(point.age_seconds_p95 for point in self.points)
 
 
 def measure(setup: SetUp, effort: Effort, seed: int) -> Measured:
-    """Raises ProofFailed if anything was answered wrongly, lost, or broken."""
+    """Raises ProofFailed if an answer was wrong, a booking was lost, or the audit failed."""
     most = max(effort.clients)
     with setup.opened(most) as stage:
         with started(stage.posts) as clients:
-            # All at once, uncounted: connections, plans, caches, a server's first checkpoint.
-            rehearsal = clients.work(most, most, warm_seconds=0.0, seconds=effort.rehearsal_seconds)
+            # Warm-up with all clients: connections, plans, caches, the first checkpoint.
+            warmup = clients.work(most, most, warm_seconds=0.0, seconds=effort.warmup_seconds)
             rounds = [_round(clients, effort, seed + number) for number in range(effort.rounds)]
-        shifts = [rehearsal, *(shift for shifts in rounds for shift in shifts.values())]
+        shifts = [warmup, *(shift for shifts in rounds for shift in shifts.values())]
         booked = [event for shift in shifts for event in shift.events if isinstance(event, Booked)]
         proof = stage.prove(booked)
         history = History(stage.commits(booked))
@@ -117,7 +117,7 @@ def _round(clients: Clients, effort: Effort, seed: int) -> dict[Load, Shift]:
 
 
 def point_of(load: Load, shifts: Sequence[Shift], history: History) -> Point:
-    """Counts what ended within the windows, and divides it by their exact length."""
+    """Count the events that ended within the windows, and divide by the length of the windows."""
     seconds = sum(shift.window.seconds for shift in shifts)
     events = [event for shift in shifts for event in shift.events if shift.window.counts(event)]
     decided = [event for event in events if isinstance(event, Booked)]

@@ -1,4 +1,4 @@
-"""What the processes of the set-ups are for: each is pickled, sent, and opened over there."""
+"""The clients of the set-ups. Each object is pickled, sent to its process and opened there."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -26,7 +26,7 @@ OLDEST_UNDER_WAY = b"SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
 
 @dataclass(frozen=True, slots=True)
 class PostgresBooking:
-    """One client who books in Postgres and cancels, so that driver and money are there for the next."""
+    """A client that books in Postgres and cancels, so that the driver and the money stay available."""
 
     store: Store
     number: int
@@ -61,7 +61,7 @@ class _OneAsking:
 
 @dataclass(frozen=True, slots=True)
 class PostgresAsking(_OneAsking):
-    """One client who asks Postgres."""
+    """A client that queries Postgres."""
 
     @contextmanager
     def opened(self) -> Iterator[Seats]:
@@ -71,14 +71,14 @@ class PostgresAsking(_OneAsking):
 
 @contextmanager
 def standby_engine(standby: Store) -> Iterator[Engine]:
-    """Postgres as `open_engine` gives it, of a server that cannot be written to: no schema is installed."""
+    """A Postgres engine on a read-only server: no schema is installed."""
     with closing(standby.connect()) as connection:
         yield Postgres(standby, connection)
 
 
 @dataclass(frozen=True, slots=True)
 class StandbyAsking(_OneAsking):
-    """One client who asks a hot standby, and before each question how far that is."""
+    """A client that queries a hot standby, and reads its replay position before each query."""
 
     @contextmanager
     def opened(self) -> Iterator[Seats]:
@@ -87,8 +87,9 @@ class StandbyAsking(_OneAsking):
         with standby_engine(standby) as engine, standby.connect() as beside:
 
             def replayed() -> tuple[Engine, Token | None]:
-                # A standby's snapshot does not list who is under way, so what is not older than all of them
-                # is taken for missing: an age that is too high by a booking's length at most.
+                # The snapshot of a standby does not list running transactions. All changes that are not older
+                # than the oldest one count as missing: the age is too high by at most the length of a
+                # booking.
                 row = beside.execute(OLDEST_UNDER_WAY).fetchone()
                 assert row is not None
                 return engine, Token(f"{row[0]}:{row[0]}:", "", "", None, None)
@@ -98,7 +99,7 @@ class StandbyAsking(_OneAsking):
 
 @dataclass(frozen=True, slots=True)
 class EpochAsking(_OneAsking):
-    """One client who asks DuckDB over the newest epoch, which it looks for before each question."""
+    """A client that queries DuckDB over the newest epoch, which it looks up before each query."""
 
     @contextmanager
     def opened(self) -> Iterator[Seats]:
@@ -121,7 +122,7 @@ class EpochAsking(_OneAsking):
 
 @dataclass(frozen=True, slots=True)
 class DuckDBAlone:
-    """All clients of a DuckDB file: it lets in one process, so they are its threads."""
+    """All clients of a DuckDB file. DuckDB allows one process per file, so they are threads."""
 
     file: Path
     riders_of: dict[int, list[int]]

@@ -1,7 +1,7 @@
-"""The set-ups: each made ready from the same rows, and proved when its clients have left.
+"""The set-ups. Each starts from the same rows and is checked after its clients have ended.
 
-A figure is believed only after that: the store's audit holds, every acknowledged booking is there, and the
-questions have the same answers as asked of somebody else.
+A figure is recorded only if the audit holds, all acknowledged bookings are stored, and another engine returns
+the same answers.
 """
 
 import tempfile
@@ -41,13 +41,14 @@ from oltp.store import Store, open_database
 from ridelake.errors import ProofFailed
 from ridelake.settings import LakeAddress, Settings
 
-AUDITED = "the store's audit holds, and every acknowledged booking is there"
+AUDITED = "the audit holds and all acknowledged bookings are stored"
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A set-up that waits for its clients. `prove` is called when they have left: it raises ProofFailed, or
-    says what was compared. `commits`: what a copy may be behind of; the store itself is never behind."""
+    """A set-up that is ready for its clients. `prove` is called after they have ended: it raises ProofFailed
+    or returns what was checked. `commits`: the commits that a copy may miss; empty if queries read the
+    store."""
 
     posts: Sequence[Post]
     prove: Callable[[Sequence[Booked]], str]
@@ -56,7 +57,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class SetUp:
-    """`single`: one system does both. `opened(clients)` has seats for so many clients of each kind."""
+    """`single`: one system does both. `opened(clients)` prepares this many clients of each kind."""
 
     name: str
     single: bool
@@ -73,7 +74,7 @@ def postgres_alone(settings: Settings, store: Store) -> SetUp:
             def prove(booked: Sequence[Booked]) -> str:
                 _audit(copy, booked)
                 _compare_with_an_epoch(ours, copy)
-                return f"{AUDITED}; its answers are those of DuckDB over an epoch of it"
+                return f"{AUDITED}; its answers equal those of DuckDB over an epoch"
 
             bookers = [PostgresBooking(copy, number) for number in range(clients)]
             askers = [PostgresAsking(ours, expected, number) for number in range(clients)]
@@ -83,8 +84,8 @@ def postgres_alone(settings: Settings, store: Store) -> SetUp:
 
 
 def postgres_and_standby(settings: Settings, store: Store) -> SetUp:
-    """The standby follows the server that the other set-ups book in, with the same memory: on one machine
-    it has no cores and no disk of its own."""
+    """The standby replicates the server of the other set-ups and has the same memory settings. It shares the
+    cores and the disk of the machine."""
 
     @contextmanager
     def opened(clients: int) -> Iterator[Stage]:
@@ -103,13 +104,13 @@ def postgres_and_standby(settings: Settings, store: Store) -> SetUp:
                     standby_engine(standby) as follower,
                 ):
                     asking.compare(asking.answers_of(primary), asking.answers_of(follower))
-                return f"{AUDITED}, on the standby too; its answers are those of the primary"
+                return f"{AUDITED}, also on the standby; its answers equal those of the primary"
 
             bookers = [PostgresBooking(copy, number) for number in range(clients)]
             askers = [StandbyAsking(theirs, expected, number) for number in range(clients)]
             yield Stage([*bookers, *askers], prove, lambda booked: _commits(copy, booked))
 
-    return SetUp("Postgres, questions on a hot standby", False, opened)
+    return SetUp("Postgres, queries on a hot standby", False, opened)
 
 
 def postgres_and_epochs(settings: Settings, store: Store) -> SetUp:
@@ -123,7 +124,7 @@ def postgres_and_epochs(settings: Settings, store: Store) -> SetUp:
             beside.enter_context(syncing(copy, lake))
 
             def prove(booked: Sequence[Booked]) -> str:
-                beside.close()  # the sync takes the last change, and ends
+                beside.close()  # the sync publishes the last changes and ends
                 _audit(copy, booked)
                 verify_now(copy, lake).prove()
                 with (
@@ -131,7 +132,7 @@ def postgres_and_epochs(settings: Settings, store: Store) -> SetUp:
                     open_engine("duckdb", ours, newest_epoch(ours.lake)) as columns,
                 ):
                     asking.compare(asking.answers_of(rows), asking.answers_of(columns))
-                return f"{AUDITED}; the last epoch equals it, row by row, and so do its answers"
+                return f"{AUDITED}; the last epoch equals the store row by row, and its answers are equal"
 
             bookers = [PostgresBooking(copy, number) for number in range(clients)]
             askers = [EpochAsking(ours, expected, number) for number in range(clients)]
@@ -153,12 +154,12 @@ def duckdb_alone(settings: Settings, store: Store) -> SetUp:
             def prove(booked: Sequence[Booked]) -> str:
                 with duckdb_rows.opened(file) as connection:
                     if broken := duckdb_rows.broken_conditions(connection):
-                        raise ProofFailed(f"✗ DuckDB alone: broken are {', '.join(broken)}")
+                        raise ProofFailed(f"✗ DuckDB alone: the audit failed: {', '.join(broken)}")
                     _refuse_loss(booked, duckdb_rows.decided(connection, [one.request_id for one in booked]))
                     frames = {name: connection.table(name).pl().lazy() for name in duckdb_rows.TABLES}
-                    told = asking.answers_of(DuckDB(duckdb_rows.session(connection)))
-                asking.compare(_answers_of_polars(frames), told)
-                return f"{AUDITED}; its answers are those of Polars over the same rows"
+                    answers = asking.answers_of(DuckDB(duckdb_rows.session(connection)))
+                asking.compare(_answers_of_polars(frames), answers)
+                return f"{AUDITED}; its answers equal those of Polars over the same rows"
 
             yield Stage([DuckDBAlone(file, riders_by_city(store), expected, clients, clients)], prove)
 
@@ -167,10 +168,10 @@ def duckdb_alone(settings: Settings, store: Store) -> SetUp:
 
 @contextmanager
 def copied(settings: Settings, store: Store) -> Iterator[tuple[Settings, Store]]:
-    """A copy of the store's database in the same server, with a folder of its own for a lake, both gone
-    afterwards: so all set-ups begin from the same rows."""
+    """A copy of the store's database in the same server, with its own lake folder, so that all set-ups start
+    from the same rows. Both are removed afterwards."""
     source = str(conninfo_to_dict(store.conninfo)["dbname"])
-    # From elsewhere: nobody may be in a database while it is copied.
+    # Connect to another database: CREATE DATABASE … TEMPLATE requires a template without connections.
     server = open_database(make_conninfo(store.conninfo, dbname="postgres"), install=False)
     with (
         tempfile.TemporaryDirectory(prefix="frontier-", dir=settings.home) as folder,
@@ -198,10 +199,12 @@ def _audit(store: Store, booked: Sequence[Booked]) -> None:
 
 
 def _refuse_loss(booked: Sequence[Booked], stored: dict[object, str]) -> None:
-    """Raises ProofFailed unless the store has decided all requests as their clients were told."""
+    """Raises ProofFailed if a stored decision differs from the acknowledged one."""
     lost = [one for one in booked if stored.get(one.request_id) != one.outcome]
     if lost:
-        raise ProofFailed(f"✗ {len(lost)} of {len(booked)} bookings are not as they were acknowledged")
+        raise ProofFailed(
+            f"✗ {len(lost)} of {len(booked)} stored bookings differ from their acknowledgements"
+        )
 
 
 def _outcomes(store: Store, booked: Sequence[Booked]) -> dict[object, str]:
@@ -216,7 +219,7 @@ def _decided(store: Store, booked: Sequence[Booked]) -> dict[object, tuple[str, 
 
 
 def _commits(store: Store, booked: Sequence[Booked]) -> list[Commit]:
-    """When each booking's answer was there, and its transaction: the row it has written bears the number."""
+    """The transaction of each booking, from the row it wrote, and the time of its answer."""
     decided = _decided(store, booked)
     return [Commit(decided[one.request_id][1], one.ended) for one in booked]
 

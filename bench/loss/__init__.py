@@ -1,15 +1,15 @@
-"""What polling a table loses: the same writers, watched by six rules at once, each with a copy of its own.
+"""Rows that polling a table loses: six polling rules follow the same writers, each with its own copy.
 
-    writer     long transactions, savepoints, rollbacks, updates, deletes, numbers drawn early and used late
-    rules      how a poller asks for what is new: by id, by a timestamp, by xmin, by a watermark, by the
-               difference of two snapshots; one file of SQL each
-    poller     what each has after that: a copy, compared with the table when all is quiet
+    writer     long transactions, savepoints, rollbacks, updates, deletes, ids drawn early and used late rules
+    the conditions for new rows: by id, by timestamp, by xmin, by watermark, by the difference of two
+    snapshots; one SQL file each poller     applies a rule to a copy, which is compared with the table after
+    the writers have ended
 
-Lost is a row that the copy does not have (`missing`) or has in an old version (`outdated`); `kept` is one
-that was deleted, which a column cannot tell; `doubled` a version that came again. The rule by id never sees
-an update: look at what it misses.
+A row is lost if the copy does not have it (`missing`) or has an old version (`outdated`). `kept` counts rows
+that were deleted from the table only, `doubled` versions that were read twice. The rule by id never sees
+updates; consider its missing rows only.
 
-No part of the product: the lake does not import it. It says why `oltp/tracking.sql` is as it is.
+The product does not use this package. It shows why `oltp/tracking.sql` uses the difference of two snapshots.
 """
 
 from bench.loss.contest import Effort, measure_loss

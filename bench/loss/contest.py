@@ -1,7 +1,7 @@
-"""The contest: writers and one poller for every rule, on one table, at the same time.
+"""Runs writers and one poller for each rule on one table, at the same time.
 
-Writers and pollers are threads of one process, which share its clock and its cores: a lag here is longer than
-it would be elsewhere, for all rules alike.
+Writers and pollers are threads of one process and share its cores. Lags are longer than in separate
+processes, for all rules alike.
 """
 
 from collections import ChainMap
@@ -24,8 +24,8 @@ SETTLE_SECONDS_MAX = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How hard to try. After `seconds` the copies are compared; while a rule that loses rows has lost none,
-    the writers go on for as long again, up to `seconds_max` in all."""
+    """The length of the run. The copies are compared after `seconds`. If a rule that loses rows has lost none
+    yet, the writers continue for the same time, up to `seconds_max` in total."""
 
     seconds: float = 12.0
     seconds_max: float = 36.0
@@ -35,8 +35,7 @@ class Effort:
 
 
 def measure_loss(server: str, effort: Effort) -> LossTable:
-    """The table, as data; measured in a database of its own on the server that the connection string
-    `server` leads to."""
+    """Measure in a new database on the server of the connection string `server`."""
     with scratch_on(server) as scratch:
         store = Store(scratch.dsn, scratch.small.server_version)
         with store.connect() as connection:
@@ -56,7 +55,7 @@ def measure_loss(server: str, effort: Effort) -> LossTable:
 def _write_and_poll(
     store: Store, writers: Sequence[Writer], pollers: Sequence[Poller], effort: Effort
 ) -> float:
-    """Until the writers are done and each poller has polled twice more; the seconds of the writing."""
+    """Run until the writers end and each poller has polled twice more. Returns the seconds of the writing."""
     stopped = Event()
     started = perf_counter()
     with ThreadPoolExecutor(len(writers) + len(pollers)) as pool:
@@ -77,7 +76,7 @@ def _write_and_poll(
 
 
 def _wait_for_the_watermark(store: Store) -> None:
-    """What others do on the server may hold the watermark back: that would be late, not lost."""
+    """Other transactions on the server may hold back the watermark: their rows would be late, not lost."""
     deadline = monotonic() + SETTLE_SECONDS_MAX
     with store.connect() as connection:
         while connection.execute(_sql("settled")).fetchone() != (True,) and monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""A poller: asks by its rule, again and again, and keeps the copy of the table that comes of it."""
+"""A poller: queries the table repeatedly by its rule and maintains a copy."""
 
 from dataclasses import dataclass, field
 from threading import Event
@@ -14,14 +14,14 @@ from oltp.store import Store
 
 @dataclass(slots=True)
 class Copy:
-    """The table as a rule would have it, and when each version came for the first time."""
+    """The copy of a rule, and the time when each version was first read."""
 
     rows: dict[int, str] = field(default_factory=dict)
     arrived: dict[str, float] = field(default_factory=dict)  # payload → perf_counter()
-    doubled: int = 0  # versions that came once more
+    doubled: int = 0  # versions that were read again
 
     def take(self, delta: Delta, now: float) -> None:
-        for id_ in delta.gone:
+        for id_ in delta.deleted:
             self.rows.pop(id_, None)
         for id_, payload in delta.changed:
             self.rows[id_] = payload
@@ -47,7 +47,7 @@ class Poller:
                 self._poll(connection)
 
     def poll_twice(self, store: Store) -> None:
-        """Once to have what is left; once more, because it must not come again."""
+        """Poll once for the remaining rows, and once more: the second poll must return nothing new."""
         with store.connect() as connection:
             for _ in range(2):
                 self._poll(connection)

@@ -1,4 +1,4 @@
-"""The loss table: what each rule had in the end, beside what it should have had."""
+"""The loss table: the final copy of each rule compared with the table."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ from bench.loss.rules import OURS
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A copy beside the table, row by row."""
+    """The differences of a copy from the table, row by row."""
 
     missing: int  # in the table, not in the copy
     outdated: int  # in both, but not in the same version
@@ -33,12 +33,12 @@ def compare(copy: Mapping[int, str], truth: Mapping[int, str]) -> Finding:
 
 @dataclass(frozen=True, slots=True)
 class RuleLoss:
-    """One line of the table. A lag is from the return of a COMMIT to the moment the poller had the version;
-    of the versions that came at all."""
+    """One line of the table. A lag is the time from the end of the COMMIT until the poller read the version;
+    versions that were never read have none."""
 
     rule: str
-    says: str
-    loses: bool  # as it is said of the rule, not as it was seen
+    condition: str
+    loses: bool  # whether the rule can lose rows, not whether it did
     lost: int
     lost_share: float  # of the rows in the table
     missing: int
@@ -51,20 +51,20 @@ class RuleLoss:
 
     @property
     def equal(self) -> bool:
-        """The copy is the table, and nothing came twice."""
+        """Whether the copy equals the table and no version was read twice."""
         return self.lost == self.kept == self.doubled == 0
 
 
 @dataclass(frozen=True, slots=True)
 class LossTable:
     rules: tuple[RuleLoss, ...]
-    rows: int  # in the table, in the end
+    rows: int  # in the table at the end
     versions: int  # committed
     transactions: int
     long_transactions: int
     writers: int
     poll_seconds: float
-    seconds: float  # in which there was writing
+    seconds: float  # of writing
     seed: int
     server_version: int
 
@@ -77,14 +77,14 @@ class LossTable:
 
     @property
     def void(self) -> str | None:
-        """Why this run proves nothing, if it does not: a rule that loses rows must be seen to lose one that
-        it never had. Old versions do not count, for `id` cannot see an update at all."""
-        lucky = [line.rule for line in self.rules if line.loses and not line.missing]
-        if not lucky:
+        """Why the run proves nothing, or None. Each rule that can lose rows must have missed one. Old
+        versions do not count, because `id` never sees updates."""
+        without_loss = [line.rule for line in self.rules if line.loses and not line.missing]
+        if not without_loss:
             return None
         return (
-            f"{' and '.join(lucky)} missed no row in {self.seconds:.0f} s of {self.writers} writers: "
-            "these writers are not hard enough on this machine, and that we lost none says nothing"
+            f"{' and '.join(without_loss)} missed no row in {self.seconds:.0f} s with {self.writers} writers; "
+            "the load is too low on this machine to compare the rules"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -92,12 +92,12 @@ class LossTable:
 
 
 def line_of(poller: Poller, truth: Mapping[int, str], committed: Mapping[str, float]) -> RuleLoss:
-    """What became of one poller. `committed` says when each version was."""
+    """The line of one poller. `committed` has the commit time of each version."""
     found = compare(poller.copy.rows, truth)
     p50, p99 = lag_ms(poller.copy, committed)
     return RuleLoss(
         rule=poller.rule.name,
-        says=poller.rule.says,
+        condition=poller.rule.condition,
         loses=poller.rule.loses,
         lost=found.lost,
         lost_share=found.lost / max(len(truth), 1),
@@ -112,8 +112,8 @@ def line_of(poller: Poller, truth: Mapping[int, str], committed: Mapping[str, fl
 
 
 def lag_ms(copy: Copy, committed: Mapping[str, float]) -> tuple[float, float]:
-    """p50 and p99. Whoever reads a row before its writer hears of the COMMIT has no lag; a KeyError is a
-    version that nobody committed."""
+    """p50 and p99. A row that is read before its writer receives the end of the COMMIT has a lag of 0. Raises
+    KeyError for a version that was not committed."""
     lags = [max(0.0, at - committed[payload]) * 1000 for payload, at in copy.arrived.items()]
     if not lags:
         return 0.0, 0.0

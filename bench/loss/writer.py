@@ -1,6 +1,6 @@
-"""A writer: transactions as applications have them, one after the other, and when each had committed.
+"""A writer: a sequence of transactions as in applications, with the commit time of each.
 
-What it does is drawn from a seed; how the transactions of several writers interleave is not.
+The transactions are drawn from a seed; the interleaving of several writers is not deterministic.
 """
 
 import random
@@ -15,19 +15,19 @@ from oltp.store import Store, transaction
 STATEMENTS_MAX = 4
 LONG_SHARE = 0.02
 LONG_SECONDS = (0.2, 0.8)
-SAVEPOINT_SHARE = 0.15  # of transactions; so many again have a block with EXCEPTION
+SAVEPOINT_SHARE = 0.15  # of transactions; the same share has a block with EXCEPTION
 UNDONE_SHARE = 0.2  # of savepoints and of such blocks
 ROLLED_BACK_SHARE = 0.03
-RESERVED_SHARE = 0.02  # of transactions: a number is drawn that a later one uses
-RESERVED_FOR = 5  # so many are held before the first is used
+RESERVED_SHARE = 0.02  # of transactions: an id is drawn and used by a later one
+RESERVED_FOR = 5  # ids reserved before the first is used
 UPDATE_SHARE = 0.3
 DELETE_SHARE = 0.08
 REBORN_SHARE = 0.2  # of deletes: the same transaction inserts the key again
-PAUSE_SECONDS_MAX = 0.008  # between transactions: the pollers want a share of the machine
+PAUSE_SECONDS_MAX = 0.008  # between transactions, so that the pollers get CPU time
 
 
 class _RolledBack(Exception):
-    """The application has changed its mind."""
+    """The application rolls back."""
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ class Writer:
         kind = self._random.random()
         for index in range(self._random.randint(1, STATEMENTS_MAX)):
             if kind < SAVEPOINT_SHARE:
-                self._under_a_savepoint(connection)
+                self._with_savepoint(connection)
             elif kind < 2 * SAVEPOINT_SHARE:
                 self._guarded(connection)
             else:
@@ -81,7 +81,7 @@ class Writer:
             if index == 0 and held_seconds:
                 sleep(held_seconds)
 
-    def _under_a_savepoint(self, connection: Connection[TupleRow]) -> None:
+    def _with_savepoint(self, connection: Connection[TupleRow]) -> None:
         before = dict(self._written)
         connection.execute("SAVEPOINT here")
         self._statement(connection)

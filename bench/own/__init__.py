@@ -1,7 +1,6 @@
-"""The contrast on a table of the user's own: `ridelake bench --table`.
+"""Benchmarks on a table of the user: `ridelake bench --table`.
 
-subject.py     the table, in its Postgres (or loaded from a file into one of ours) and in a lake of ours
-asking.py      what to ask of it, found from its types
-inserting.py   single rows, into copies of it that are dropped again
-bench_own_table.py
+subject.py     the table in the user's Postgres, or loaded from a file into a private one, and in a private
+lake asking.py      queries, derived from the column types inserting.py   single inserts into copies of the
+table, which are dropped afterwards bench_own_table.py
 """

@@ -1,5 +1,5 @@
-"""Questions about any table, from the types of its columns. They are syntax trees until an engine reads them,
-so that a name with a quote in it is a name."""
+"""Queries on any table, derived from the column types. They are built as syntax trees, so that any name is
+quoted correctly."""
 
 import pyarrow as pa
 from sqlglot import exp
@@ -11,25 +11,25 @@ GROUPS_MIN, GROUPS_MAX = 2, 1_000
 
 
 def middle_key(table: str, key: Column, rows: int) -> Question:
-    """The key in the middle of the table."""
+    """The key of the row in the middle of the table."""
     tree = exp.select(_column(key)).from_(_table(table)).order_by(_column(key))
     return _question(tree.offset(rows // 2).limit(1))
 
 
 def look_up(table: str, key: Column, value: int | str) -> Question:
-    """The whole row of that key."""
+    """The row with this key."""
     wanted = exp.EQ(this=_column(key), expression=exp.Placeholder(this="key"))
     return _question(exp.select("*").from_(_table(table)).where(wanted), {"key": value})
 
 
 def scan(table: str, columns: list[Column], rows: int) -> Question:
-    """One value for each column, for which all of its values have to be read."""
+    """One aggregate for each column, which has to read all values of the column."""
     selected = [exp.alias_(_summary(column, rows), f"c{number}") for number, column in enumerate(columns)]
     return _question(exp.select(*selected).from_(_table(table)))
 
 
 def grouped(table: str, by: Column, measure: Column | None) -> Question:
-    """How many rows each group has, and the sum of the measure."""
+    """The number of rows of each group, and the sum of `measure`."""
     selected: list[exp.Expr] = [exp.alias_(_column(by), "g"), exp.alias_(exp.Count(this=exp.Star()), "n")]
     if measure is not None:
         selected.append(exp.alias_(exp.Sum(this=_column(measure)), "total"))
@@ -49,8 +49,8 @@ def may_group(column: Column) -> bool:
 
 
 def has_exact_sum(column: Column, rows: int) -> bool:
-    """Whether the sum of that many rows does not depend on their order and fits into 38 digits, which is
-    DuckDB's limit."""
+    """Whether the sum of this many rows does not depend on their order and fits into 38 digits, the limit of
+    DuckDB."""
     arrow = column.arrow_type
     if pa.types.is_decimal(arrow):
         return bool(arrow.precision + len(str(rows)) <= DECIMAL_DIGITS_MAX)
@@ -58,8 +58,9 @@ def has_exact_sum(column: Column, rows: int) -> bool:
 
 
 def _summary(column: Column, rows: int) -> exp.Expr:
-    """Not MIN or MAX, which a file's footer answers without the column; and nothing that rounds. Each
-    expression has the same meaning in Postgres and DuckDB: a cast of char(n) or bytea to text has not."""
+    """An aggregate that is exact and reads the column. MIN and MAX are not used: the footer of a file answers
+    them. Each expression has the same result in Postgres and DuckDB; a cast of char(n) or bytea to text has
+    not."""
     found, arrow = _column(column), column.arrow_type
     if has_exact_sum(column, rows):
         return exp.Sum(this=found)
@@ -93,5 +94,5 @@ def _table(name: str) -> exp.Table:
 
 
 def _question(tree: exp.Expr, parameters: dict[str, int | str] | None = None) -> Question:
-    # A placeholder of `parameters.py` is $name, in DuckDB's dialect, which Postgres reads as well.
+    # DuckDB's dialect writes a placeholder as $name, as `parameters.py` expects.
     return free(tree.sql(dialect="duckdb"), parameters or {})

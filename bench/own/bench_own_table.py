@@ -1,4 +1,4 @@
-"""The contrast on a table of the user's own; only with `ridelake bench --table`."""
+"""Benchmarks on a table of the user; only with `ridelake bench --table`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,28 +41,30 @@ INSERTS = 200
 
 @pytest.fixture(scope="module")
 def subject(pytestconfig: pytest.Config) -> Subject:
-    """What the command has opened."""
+    """The table that the command has opened."""
     (subject,) = [one for one in pytestconfig.pluginmanager.get_plugins() if isinstance(one, Subject)]
     return subject
 
 
 def bench_look_up(figure: Figure, subject: Subject) -> None:
-    figure.title = "How long does one row take, by its key?"
+    figure.title = "How long does it take to look up a row by its key?"
     key = subject.key
     if key is None:
-        pytest.skip("the primary key has several columns, and a look-up here is by one")
+        pytest.skip("the primary key has several columns; the look-up supports a single one")
     with open_engine("duckdb", subject.settings, subject.epoch) as engine:
         middle = answer_of(engine, middle_key(subject.name, key, subject.state.rows)).column(0)[0]
     try:
         value = middle.as_py()
     except (OverflowError, ValueError):
-        pytest.skip("the key in the middle is a date outside the years 1 to 9999: no parameter holds it")
+        pytest.skip(
+            "the key in the middle is a date outside the years 1 to 9999, which a parameter cannot hold"
+        )
     contest = asked(figure, subject, look_up(subject.name, key, value))
     figure.ratio(contest.ratio("postgres", "duckdb"))
 
 
 def bench_scan(figure: Figure, subject: Subject) -> None:
-    figure.title = "How long do one, four and all columns of all rows take?"
+    figure.title = "How long does it take to scan one, four and all columns?"
     plain = [column for column in subject.columns if not column.in_key] or list(subject.columns)
     counts = sorted({min(count, len(plain)) for count in (1, 4, len(plain))})
     milliseconds: dict[str, list[float]] = {name: [] for name in ENGINES}
@@ -87,10 +89,12 @@ def bench_scan(figure: Figure, subject: Subject) -> None:
 def bench_group_by(figure: Figure, subject: Subject) -> None:
     figure.title = "How long does a group-by take?"
     candidates = [
-        column for column in subject.columns if may_group(column) and column.name not in subject.fuzzy
+        column
+        for column in subject.columns
+        if may_group(column) and column.name not in subject.nondeterministic
     ]
     if not candidates:
-        pytest.skip("no column to group by: each is in the key, a float, or compared by a collation")
+        pytest.skip("no column to group by: all are in the key, floats, or have a nondeterministic collation")
     with open_engine("duckdb", subject.settings, subject.epoch) as engine:
         (groups,) = engine.sql(count_distinct(subject.name, candidates).sql).to_pylist()
     fit = [
@@ -111,10 +115,10 @@ def bench_group_by(figure: Figure, subject: Subject) -> None:
 
 
 def bench_insert(figure: Figure, subject: Subject, tmp_path: Path) -> None:
-    figure.title = "How long does one row take to be inserted, and safe?"
+    figure.title = "How long does a durable insert of one row take?"
     rows = some_rows(subject, INSERTS)
     if not rows:
-        pytest.skip("the table has no rows of its own, only its child tables have: name one of them")
+        pytest.skip("the table itself has no rows, only its child tables have; name one of them")
 
     def both() -> dict[str, tuple[list[float], int]]:
         with skipping_refusals(), postgres_copy(subject) as connection:
@@ -122,14 +126,16 @@ def bench_insert(figure: Figure, subject: Subject, tmp_path: Path) -> None:
         return {"postgres": into_rows, "duckdb": insert_into_duckdb(tmp_path / "copy.db", subject, rows)}
 
     found = figure.once(both)
-    assert {count for _, count in found.values()} == {len(rows)}, "rows are missing from a copy"
+    assert {count for _, count in found.values()} == {len(rows)}, "rows are missing in a copy"
     figure.checked(f"all {len(rows)} rows are in both copies")
     figure.rows = len(rows)
     if subject.generated:
         columns = ", ".join(sorted(subject.generated))
-        figure.warn(f"generated columns ({columns}): Postgres computes them, the DuckDB copy lacks them")
+        figure.warn(
+            f"generated columns ({columns}): Postgres computes them, the DuckDB copy does not have them"
+        )
     figure.table(
-        "Single rows, each in a transaction of its own",
+        "Single inserts, each in its own transaction",
         [
             {
                 "engine": name,
@@ -143,7 +149,7 @@ def bench_insert(figure: Figure, subject: Subject, tmp_path: Path) -> None:
 
 
 def bench_size(figure: Figure, subject: Subject, tmp_path: Path) -> None:
-    figure.title = "How much room does it take?"
+    figure.title = "How large is the table?"
     sizes = files("bench").joinpath("own", "sizes.sql").read_bytes()
     with subject.store.connect() as connection:
         found = connection.execute(sizes, {"oid": subject.state.relation}).fetchone()
@@ -153,13 +159,13 @@ def bench_size(figure: Figure, subject: Subject, tmp_path: Path) -> None:
         figure.once(lambda: rows.write_csv(str(tmp_path / "rows.csv")))
         counted = len(rows)
     assert counted == subject.state.rows
-    figure.checked("the CSV was written from as many rows as the epoch has")
+    figure.checked("the CSV file has as many rows as the epoch")
     figure.rows = subject.state.rows
     sized = {
         "Postgres, the table": found[0],
         "Postgres, its indexes": found[1],
         "CSV": (tmp_path / "rows.csv").stat().st_size,
-        "Parquet, as the lake has it": subject.state.bytes,
+        "Parquet, in the lake": subject.state.bytes,
     }
     figure.table(
         "Bytes",
@@ -173,7 +179,7 @@ def bench_size(figure: Figure, subject: Subject, tmp_path: Path) -> None:
 
 
 def asked(figure: Figure, subject: Subject, question: Question, label: str = "") -> Contest:
-    """The question, of both, in turns."""
+    """Time a query on both engines, interleaved."""
     with open_engines(ENGINES, subject.settings, subject.epoch) as engines:
         contest = figure.interleaved(
             {engine.name: partial(answer_of, engine, question) for engine in engines},
@@ -187,11 +193,11 @@ def asked(figure: Figure, subject: Subject, question: Question, label: str = "")
 
 @contextmanager
 def skipping_refusals() -> Iterator[None]:
-    """Skip the benchmark if Postgres refuses the copy or a row of it: a missing privilege, or an index or
-    a check that calls a function which needs what the copy lacks."""
+    """Skip the benchmark if Postgres rejects the copy or a row: a privilege is missing, or an index or check
+    calls a function that depends on the original table."""
     try:
         yield
     except psycopg.OperationalError:
         raise
     except psycopg.Error as error:
-        pytest.skip(f"Postgres refuses a copy of the table to insert into: {error.diag.message_primary}")
+        pytest.skip(f"cannot insert into a copy of the table: {error.diag.message_primary}")

@@ -1,4 +1,5 @@
-"""A Parquet or CSV file as a table of Postgres. What Postgres cannot hold of it is left out, and named."""
+"""Loads a Parquet or CSV file into Postgres. Columns that Postgres cannot store are omitted, with a
+warning."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,53 +39,55 @@ def is_file_name(path: Path) -> bool:
     if path.suffix.lower() in SUFFIXES:
         return True
     if path.exists() or "/" in str(path):
-        raise BadInput(f"{path} is neither .parquet nor .csv: convert it, or name a table as schema.table")
+        raise BadInput(
+            f"cannot read {path}: it is neither .parquet nor .csv; convert it, or name a table as schema.table"
+        )
     return False
 
 
 def read_rows(path: Path, folder: Path) -> tuple[pa.Table, tuple[str, ...]]:
-    """The rows of a file in columns that Postgres can hold, and sentences about the rest. `folder` is for a
-    temporary link. Raises BadInput."""
+    """The columns of a file that Postgres can store, and warnings about the others. `folder` is for a
+    temporary link. Raises BadInput if the file cannot be read or has nothing to load."""
     if not path.is_file():
         raise BadInput(
-            f'there is no file {path}: correct the path, or quote the name of a table, as in shop."csv"'
+            f'{path} does not exist: correct the path, or quote the name of a table, as in shop."csv"'
         )
-    with _refusing_a_bad_file(path):
+    with _file_errors(path):
         rows = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path, folder)
     _refuse_repeated_names(path, rows.column_names)
     if rows.num_rows == 0:
-        raise BadInput(f"{path} has no rows: there is nothing to measure")
+        raise BadInput(f"{path} has no rows; choose another file")
     kept: dict[str, pa.ChunkedArray] = {}
     warnings = []
     for name, column in zip(rows.column_names, rows.columns, strict=True):
-        with _refusing_a_bad_file(path):
-            plain, why = _as_postgres_holds_it(name, column)
+        with _file_errors(path):
+            plain, why = _as_postgres_stores_it(name, column)
         if why:
             warnings.append(why)
         if plain is not None:
             kept[name] = plain
     if not kept:
-        raise BadInput(f"{path} has no column that Postgres can hold: {'; '.join(warnings)}")
+        raise BadInput(f"{path} has no column that Postgres can store: {'; '.join(warnings)}")
     return pa.table(kept), tuple(warnings)
 
 
 @contextmanager
-def _refusing_a_bad_file(path: Path) -> Iterator[None]:
+def _file_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException, duckdb.Error, UnicodeDecodeError) as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadInput(f"{path} cannot be read: {said}") from error
+        message = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BadInput(f"cannot read {path}: {message}") from error
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    with pq.ParquetFile(path) as source:  # read_table would add a column for a folder called like city=3
+    with pq.ParquetFile(path) as source:  # read_table adds a column for a folder named like city=3
         return source.read()
 
 
 def _read_csv(path: Path, folder: Path) -> pa.Table:
     query = files("bench").joinpath("own", "read_csv.sql").read_text()
-    link = folder / "file.csv"  # DuckDB takes * and [ in a path for a pattern
+    link = folder / "file.csv"  # DuckDB interprets * and [ in a path as a pattern
     link.symlink_to(path.resolve())
     with duckdb.connect() as connection:
         return connection.sql(query, params={"path": str(link)}).to_arrow_table()
@@ -93,35 +96,36 @@ def _read_csv(path: Path, folder: Path) -> pa.Table:
 def _refuse_repeated_names(path: Path, names: list[str]) -> None:
     lower = [name.lower() for name in names]
     if twice := [name for name in names if lower.count(name.lower()) > 1]:
-        raise BadInput(
-            f"{path} has two columns {' and '.join(twice[:2])}, which engines cannot tell apart: rename one"
-        )
+        raise BadInput(f"{path} has columns that differ only in case: {' and '.join(twice[:2])}; rename one")
 
 
-def _as_postgres_holds_it(name: str, column: pa.ChunkedArray) -> tuple[pa.ChunkedArray | None, str | None]:
-    """The column in the type that is loaded, or None; and what is missing, in a sentence."""
+def _as_postgres_stores_it(name: str, column: pa.ChunkedArray) -> tuple[pa.ChunkedArray | None, str | None]:
+    """The column with the type to load, or None if it is omitted; and a warning, or None."""
     column = _simple(column)
     why = None
     if not name or "\0" in name:
-        why = "its name is empty or has a NUL in it"
+        why = "its name is empty or contains NUL"
     elif postgres_type(column.type) is None:
-        why = f"it is of type {column.type}, which is no simple type"
+        why = f"its type {column.type} has no equivalent in Postgres"
     elif pa.types.is_string(column.type) and pc.any(pc.match_substring(column, "\0")).as_py():
-        why = "a text in it has the character NUL, which Postgres cannot store"
+        why = "it has text with the character NUL, which Postgres cannot store"
     elif _has_far_years(column):
-        why = f"a date in it is outside the years {YEAR_MIN} to {YEAR_MAX}"
+        why = f"it has a date outside the years {YEAR_MIN} to {YEAR_MAX}"
     if why:
-        return None, f"column {name!r} of the file was left out: {why}"
+        return None, f"column {name!r} of the file was omitted: {why}"
     if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
         plain = column.cast(pa.timestamp("us", column.type.tz), safe=False)
         if not plain.cast(column.type).equals(column):
-            return plain, f"times of column {name!r} are cut to microseconds, which is what Postgres stores"
+            return (
+                plain,
+                f"timestamps of column {name!r} were truncated to microseconds, the resolution of Postgres",
+            )
         return plain, None
     return column, None
 
 
 def _simple(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Without a dictionary, in the plain one of several types of text and bytes."""
+    """The column without dictionary encoding, and with the plain type of text or bytes."""
     arrow = column.type
     if isinstance(arrow, pa.BaseExtensionType):
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], arrow.storage_type)
@@ -136,7 +140,7 @@ def _simple(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column.cast(pa.binary())
     if pa.types.is_string(column.type):
         for chunk in column.chunks:
-            chunk.validate(full=True)  # bytes that are not UTF-8 would raise only when they are loaded
+            chunk.validate(full=True)  # invalid UTF-8 would otherwise raise only during the load
     return column
 
 
@@ -149,7 +153,7 @@ def _has_far_years(column: pa.ChunkedArray) -> bool:
 
 
 def load_rows(store: Store, table: Identifier, rows: pa.Table) -> None:
-    """The rows as a table with a key of its own."""
+    """Load the rows into a new table with a generated key."""
     taken = {name.lower() for name in rows.column_names}
     key = next(name for number in range(len(taken) + 1) if (name := f"row_number{number or ''}") not in taken)
     names = SQL(", ").join(map(Identifier, rows.column_names))
@@ -173,7 +177,7 @@ def _create(table: Identifier, key: str, schema: pa.Schema) -> Composed:
 
 
 def postgres_type(arrow: pa.DataType) -> str | None:
-    """None for a type that has no simple form."""
+    """The type in Postgres; None if it has no equivalent."""
     if pa.types.is_decimal(arrow):
         fits = arrow.precision <= DECIMAL_DIGITS_MAX and 0 <= arrow.scale <= arrow.precision
         return f"numeric({arrow.precision}, {arrow.scale})" if fits else None

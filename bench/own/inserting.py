@@ -1,4 +1,4 @@
-"""Single rows, each committed, into copies of the table: in its Postgres, and in a file of DuckDB."""
+"""Single inserts, each committed, into copies of the table in its Postgres and in a DuckDB file."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +18,9 @@ from ridelake.errors import UsageError
 SCHEMA = "ridelake_bench"
 Row = Sequence[str | None]
 
-# How a value of Postgres reaches DuckDB as text, where the two write it differently: bytes, and dates before
-# year 1. The expression in Postgres, and the one in DuckDB that reads it.
-CROSSINGS = (
+# Conversion of values from Postgres to DuckDB as text, for types whose text differs: the expression in
+# Postgres and the one in DuckDB. Needed for bytes and for dates before year 1.
+CONVERSIONS = (
     (pa.types.is_binary, SQL("encode({}, 'hex')"), "unhex(?)"),
     (pa.types.is_date, SQL("({} - DATE '1970-01-01')::text"), "DATE '1970-01-01' + ?::INTEGER"),
     (
@@ -42,12 +42,12 @@ def inserted_columns(subject: Subject) -> list[Column]:
 
 
 def some_rows(subject: Subject, count: int) -> list[tuple[Row, Row]]:
-    """Each row twice: as Postgres reads it, and as DuckDB does. Rows of child tables are left out, whose keys
-    may be the same; those of partitions are not."""
+    """Rows, each in the form for Postgres and in that for DuckDB. Rows of child tables are excluded, because
+    their keys may repeat; rows of partitions are included."""
     columns = inserted_columns(subject)
     names = [Identifier(column.name) for column in columns]
     values = [SQL("{}::text").format(name) for name in names]
-    values += [_crossing(column)[0].format(name) for column, name in zip(columns, names, strict=True)]
+    values += [_conversion(column)[0].format(name) for column, name in zip(columns, names, strict=True)]
     only = SQL("") if subject.partitioned else SQL("ONLY ")
     query = SQL("SELECT {} FROM {}{} LIMIT {}").format(
         SQL(", ").join(values), only, subject.identifier, count
@@ -57,20 +57,18 @@ def some_rows(subject: Subject, count: int) -> list[tuple[Row, Row]]:
     return [(row[: len(columns)], row[len(columns) :]) for row in rows]
 
 
-def _crossing(column: Column) -> tuple[SQL, str]:
-    return next((ours, theirs) for fits, ours, theirs in CROSSINGS if fits(column.arrow_type))
+def _conversion(column: Column) -> tuple[SQL, str]:
+    return next((ours, theirs) for fits, ours, theirs in CONVERSIONS if fits(column.arrow_type))
 
 
 @contextmanager
 def postgres_copy(subject: Subject) -> Iterator[Connection[TupleRow]]:
-    """An empty table `copy` with the same columns, keys and indexes, in a schema of its own."""
+    """An empty table `copy` with the same columns, keys and indexes, in its own schema."""
     schema = Identifier(SCHEMA)
     with subject.store.connect() as connection:
         found = connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (SCHEMA,)).fetchone()
         if found is not None:
-            raise UsageError(
-                f"the database has a schema {SCHEMA} already: drop it if an earlier benchmark left it"
-            )
+            raise UsageError(f"schema {SCHEMA} already exists; drop it if an earlier benchmark left it")
         connection.execute(SQL("CREATE SCHEMA {}").format(schema))
         try:
             like = SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)")
@@ -83,14 +81,14 @@ def postgres_copy(subject: Subject) -> Iterator[Connection[TupleRow]]:
 def insert_into_postgres(
     connection: Connection[TupleRow], subject: Subject, rows: Sequence[tuple[Row, Row]]
 ) -> tuple[list[float], int]:
-    """The seconds of each row until it is durable, and how many rows there are then."""
+    """The seconds of each durable insert, and the number of rows afterwards."""
     columns = inserted_columns(subject)
     names = SQL(", ").join(Identifier(column.name) for column in columns)
     values = SQL(", ").join(SQL(f"${number + 1}") for number in range(len(columns)))
     copy = Identifier(SCHEMA, "copy")
     insert = SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})").format(copy, names, values)
     seconds = []
-    with RawCursor(connection) as cursor:  # a % in a column's name is no placeholder to it
+    with RawCursor(connection) as cursor:  # does not interpret % in a column name as a placeholder
         for row, _ in rows:
             begin = perf_counter()
             cursor.execute(insert, row)
@@ -102,12 +100,12 @@ def insert_into_postgres(
 def insert_into_duckdb(
     path: Path, subject: Subject, rows: Sequence[tuple[Row, Row]]
 ) -> tuple[list[float], int]:
-    """The same of a database of one file."""
+    """The same for a DuckDB file."""
     columns = inserted_columns(subject)
     with duckdb.connect(str(path)) as database:
         empty = database.read_parquet(subject.state.locations).limit(0).to_arrow_table()
         database.from_arrow(empty.select([column.name for column in columns])).create("copy")
-        values = ", ".join(_crossing(column)[1] for column in columns)
+        values = ", ".join(_conversion(column)[1] for column in columns)
         insert = f"INSERT INTO copy VALUES ({values})"  # noqa: S608
         seconds = []
         for _, row in rows:

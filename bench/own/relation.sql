@@ -1,5 +1,5 @@
--- A table as the user writes its name (quoted where SQL wants it quoted): oid, schema, name, whether it is
--- partitioned, its generated columns, and those whose collation takes different strings for equal.
+-- The table with this name, quoted as in SQL: oid, schema, name, whether it is partitioned, its generated columns, and
+-- its columns with a nondeterministic collation.
 SELECT
     c.oid::bigint,
     n.nspname::text,

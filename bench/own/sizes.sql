@@ -1,4 +1,4 @@
--- Bytes of a table and of its indexes, with those of its partitions and child tables.
+-- Bytes of a table and of its indexes, including partitions and child tables.
 WITH RECURSIVE tree AS (
     SELECT %(oid)s::oid AS relation
     UNION

@@ -1,5 +1,5 @@
-"""The table under test. In the user's database it is only read; a copy, to insert some rows into, is made in
-a schema `ridelake_bench` and dropped. A file is loaded into an embedded server of our own."""
+"""The table to measure. The table itself is only read. Inserts go into a copy in the schema `ridelake_bench`,
+which is dropped afterwards. A file is loaded into a private server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,9 +24,10 @@ LOADED = "public.loaded"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subject:
-    """`settings` lead the engines to it, under `name`; `relation` is schema and table in Postgres; `key` the
-    column of a primary key of one column, or None. `generated` columns cannot be inserted; `fuzzy` ones have
-    a collation by which different strings are equal. `warnings`: what of a file is missing, in sentences."""
+    """`name`: the name in the engines. `relation`: schema and table in Postgres. `key`: the column of a
+    single-column primary key, or None. `generated`: generated columns, which cannot be inserted.
+    `nondeterministic`: columns with a nondeterministic collation. `warnings`: sentences on omitted columns of
+    a file."""
 
     settings: Settings
     store: Store
@@ -36,7 +37,7 @@ class Subject:
     columns: tuple[Column, ...]
     partitioned: bool
     generated: frozenset[str]
-    fuzzy: frozenset[str]
+    nondeterministic: frozenset[str]
     warnings: tuple[str, ...] = ()
 
     @property
@@ -55,8 +56,9 @@ class Subject:
 
 @contextmanager
 def subject_of(settings: Settings, name: str, folder: Path) -> Iterator[Subject]:
-    """`name` is schema.table, or a Parquet or CSV file; `folder` will hold what is ours. Raises BadInput for
-    a file that cannot be read, UsageError for a table that is not there or has no primary key."""
+    """`name` is schema.table, or a Parquet or CSV file. `folder` is for the private lake and server. Raises
+    BadInput for a file that cannot be read, UsageError for a table that does not exist or has no primary
+    key."""
     settings = replace(settings, lake=LakeAddress.at(folder / "lake"))
     path = Path(name).expanduser()
     if not is_file_name(path):
@@ -68,10 +70,10 @@ def subject_of(settings: Settings, name: str, folder: Path) -> Iterator[Subject]
         try:
             load_rows(store, Identifier(*LOADED.split(".")), rows)
         except psycopg.DataError as error:
-            raise BadInput(f"Postgres cannot hold {path}: {error}; choose another file") from error
+            raise BadInput(f"Postgres cannot store {path}: {error}; choose another file") from error
         except psycopg.ProgrammingError as error:
             raise BadInput(
-                f"Postgres cannot hold {path}: {error.diag.message_primary}; choose another file"
+                f"Postgres cannot store {path}: {error.diag.message_primary}; choose another file"
             ) from error
     yield from _opened(settings, LOADED, warnings)
 
@@ -83,12 +85,12 @@ def _opened(settings: Settings, name: str, warnings: tuple[str, ...] = ()) -> It
             query = files("bench").joinpath("own", "relation.sql").read_bytes()
             found = connection.execute(query, {"name": name}).fetchone()
             if found is None:
-                raise BadInput(f"table {name} was dropped while it was read: run the command again")
-            oid, schema, relation, partitioned, generated, fuzzy = found
+                raise BadInput(f"table {name} was dropped during the run; run the command again")
+            oid, schema, relation, partitioned, generated, nondeterministic = found
             columns = tuple(read_columns(connection, [oid])[oid])
         (table,) = [table for table, state in epoch.tables.items() if state.relation == oid]
         if epoch.tables[table].rows == 0:
-            raise BadInput(f"table {name} has no rows: there is nothing to measure")
+            raise BadInput(f"table {name} has no rows; choose another table")
         yield Subject(
             settings,
             store,
@@ -98,6 +100,6 @@ def _opened(settings: Settings, name: str, warnings: tuple[str, ...] = ()) -> It
             columns,
             partitioned,
             frozenset(generated),
-            frozenset(fuzzy),
+            frozenset(nondeterministic),
             warnings,
         )

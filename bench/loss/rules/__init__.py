@@ -1,7 +1,7 @@
-"""How a poller asks for what is new. A rule is `<name>.sql` here, and where it begins.
+"""The polling rules. A rule is a file `<name>.sql` and an initial cursor.
 
-A rule sees a cursor of its own making and hands over versions of rows, keys that are gone where it can know
-them, and the next cursor.
+A rule takes its last cursor. It returns new versions of rows, deleted keys if it can detect them, and the
+next cursor.
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from oltp.store import transaction
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What one poll hands over. Whoever applies it drops `gone` first, then takes `changed`."""
+    """The result of a poll. Apply `deleted` first, then `changed`."""
 
     changed: list[tuple[int, str]]  # id and payload
-    gone: list[int]
+    deleted: list[int]
     cursor: Any
 
 
@@ -28,24 +28,24 @@ class Rule(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def says(self) -> str: ...
+    def condition(self) -> str: ...
     @property
     def loses(self) -> bool:
-        """Rows get lost by this rule when writers overlap."""
+        """Whether this rule loses rows if transactions overlap."""
 
     @property
     def first(self) -> Any:
-        """The cursor before everything."""
+        """The initial cursor."""
 
     def read(self, connection: Connection[TupleRow], since: Any) -> Delta: ...
 
 
 @dataclass(frozen=True, slots=True)
 class ByMark:
-    """One statement, and so one snapshot: what is above the mark. It cannot see what is gone."""
+    """Rows above the last mark, by one statement and so in one snapshot. It cannot see deletes."""
 
     name: str
-    says: str
+    condition: str
     first: int | str
     loses: bool = True
 
@@ -57,28 +57,28 @@ class ByMark:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Three statements on one snapshot, which is the cursor of the next poll."""
+    """Three statements in one snapshot, which is the cursor of the next poll."""
 
     name: str = "difference"
-    says: str = "the difference of two snapshots, and tombstones"
-    first: str = "1:1:"  # a snapshot that has seen nothing
+    condition: str = "the difference of two snapshots, and tombstones"
+    first: str = "1:1:"  # a snapshot that sees no transaction
     loses: bool = False
 
     def read(self, connection: Connection[TupleRow], since: Any) -> Delta:
         with transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True):
             token = connection.execute(_sql("difference_token")).fetchall()[0][0]
-            gone = connection.execute(_sql("difference_gone"), {"since": since}).fetchall()
+            deleted = connection.execute(_sql("difference_deleted"), {"since": since}).fetchall()
             changed = connection.execute(_sql("difference"), {"since": since}).fetchall()
-        return Delta([(id_, payload) for id_, payload in changed], [id_ for (id_,) in gone], token)
+        return Delta([(id_, payload) for id_, payload in changed], [id_ for (id_,) in deleted], token)
 
 
 OURS = Difference()
 RULES: tuple[Rule, ...] = (
-    ByMark("id", "id > the greatest seen", 0),
-    ByMark("updated_now", "updated_at > the latest seen, set by now()", "-infinity"),
-    ByMark("updated_clock", "updated_at > the latest seen, set by clock_timestamp()", "-infinity"),
-    ByMark("xmin", "xmin > the greatest seen", 0),
-    ByMark("watermark", "tx > the greatest seen, and before the oldest open one", 0, loses=False),
+    ByMark("id", "id > last id", 0),
+    ByMark("updated_now", "updated_at > last updated_at, set by now()", "-infinity"),
+    ByMark("updated_clock", "updated_at > last updated_at, set by clock_timestamp()", "-infinity"),
+    ByMark("xmin", "xmin > last xmin", 0),
+    ByMark("watermark", "tx > last tx, and older than all open transactions", 0, loses=False),
     OURS,
 )
 

@@ -1,2 +1,2 @@
--- The snapshot of this transaction: what the next poll begins from.
+-- The snapshot of this transaction, the cursor of the next poll.
 SELECT pg_current_snapshot()::text;

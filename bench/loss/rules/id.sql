@@ -1,2 +1,2 @@
--- Whatever has a greater id than the greatest seen. Numbers are drawn in one order and committed in another.
+-- Rows with a greater id than the last one. Ids are not committed in the order in which they are drawn.
 SELECT id, payload, id AS mark FROM loss_rows WHERE id > %(since)s;

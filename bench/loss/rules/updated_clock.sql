@@ -1,2 +1,2 @@
--- The same by clock_timestamp(), which is when the row was written; that too is before the commit.
+-- The same with clock_timestamp(), the time of the write, which is also before the commit.
 SELECT id, payload, updated_clock AS mark FROM loss_rows WHERE updated_clock > %(since)s::timestamptz;

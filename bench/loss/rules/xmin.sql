@@ -1,3 +1,3 @@
--- Whatever a later transaction wrote than the latest seen, by Postgres' own column. Numbers of transactions
--- are drawn in one order and committed in another, too; no index helps.
+-- Rows of later transactions than the last one, by the system column xmin. Transactions do not commit in the order of
+-- their ids, and xmin cannot be indexed.
 SELECT id, payload, xmin::text::bigint AS mark FROM loss_rows WHERE xmin::text::bigint > %(since)s;

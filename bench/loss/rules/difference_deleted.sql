@@ -1,4 +1,4 @@
--- The keys of rows that were deleted between the two snapshots, by the same condition.
+-- Keys of rows deleted between the two snapshots, by the same condition.
 SELECT (key ->> 0)::bigint FROM ridelake_tracking.tombstones
 WHERE relation = 'loss_rows'::regclass
   AND (tx >= pg_snapshot_xmax(%(since)s::pg_snapshot)::text::bigint
