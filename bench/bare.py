@@ -1,7 +1,7 @@
-"""The engines without us: each library called as its own documentation calls it, over the same files.
+"""The engines without ridelake, as a baseline: each library as in its documentation, over the same files.
 
-Where ours runs in a process of its own, the bare one does too (`Bare`), and tells how long it took there: so
-what is compared with ours is the library alone, without the way between two processes.
+If ridelake runs an engine in a subprocess, the baseline does too and measures the time there. The baseline is
+therefore the library alone, without communication between processes.
 """
 
 import multiprocessing
@@ -21,15 +21,15 @@ SPAWN = multiprocessing.get_context("spawn")  # a fork would inherit threads and
 TABLE = "rides"
 
 Answer = Any
-"""A pyarrow.Table; of psycopg rows of Python's objects, for that is what it gives."""
+"""A pyarrow.Table; for psycopg a list of rows."""
 
 Ask = Callable[[str], Answer]
 
 
 @contextmanager
 def bare(name: str, where: Sequence[str]) -> Iterator[Callable[[str], tuple[float, Answer]]]:
-    """Asks that engine over the files of one table, or over the store (`where` is then its conninfo); gives
-    the seconds and the answer."""
+    """A function that queries the engine and returns the seconds and the answer. `where`: the files of a
+    table, or the conninfo of the store."""
     if not ENGINES[name].apart:
         yield lambda query: _timed(name, tuple(where), query)
         return
@@ -37,7 +37,7 @@ def bare(name: str, where: Sequence[str]) -> Iterator[Callable[[str], tuple[floa
         try:
             yield lambda query: pool.submit(_timed, name, tuple(where), query).result()
         finally:
-            pool.submit(_leave)  # some libraries' threads outlast Python's own end, and hang it
+            pool.submit(_leave)  # threads of some libraries block the exit of Python
 
 
 def _timed(name: str, where: tuple[str, ...], query: str) -> tuple[float, Answer]:
@@ -48,7 +48,7 @@ def _timed(name: str, where: tuple[str, ...], query: str) -> tuple[float, Answer
 
 
 def as_table(answer: Answer, schema: pa.Schema) -> pa.Table:
-    """For the comparison, which is not timed: rows as a table with the columns of `schema`."""
+    """The answer as a table with the columns of `schema`, for the comparison; not timed."""
     if isinstance(answer, pa.Table):
         return answer
     texts = [pa.types.is_string(field.type) for field in schema]
@@ -88,7 +88,7 @@ def _duckdb(files: list[str]) -> Ask:
 
 
 def _pyarrow(files: list[str]) -> Ask:
-    """PyArrow reads, DuckDB computes: as ours, because PyArrow has no SQL."""
+    """PyArrow reads and DuckDB computes, as in ridelake, because PyArrow has no SQL."""
     import duckdb
     import pyarrow.dataset as ds
 

@@ -1,7 +1,7 @@
-"""Bookings in batches, and pgbench making one ride a transaction beside them.
+"""Bookings in batches, compared with pgbench, which books one ride per transaction.
 
-pgbench is given its best number of clients: it is asked at several in every round, and the fastest counts.
-Each round runs both sides, so that a busy machine slows both; the ratio is taken round by round.
+pgbench runs with several numbers of clients in each round, and the fastest counts. Each round runs both
+sides, and the ratio is computed round by round, so that other load affects both.
 """
 
 from itertools import islice
@@ -33,16 +33,16 @@ CYCLES_BY_SIZE = {1: 800, 8: 2_400, 64: 6_400, 512: 10_240}
 
 
 def bench_booking_in_batches(benchmark: BenchmarkFixture, ground: Ground) -> None:
-    """Many callers of one dispatcher, whatever sizes its batches come to."""
+    """Many callers of one dispatcher, which chooses the batch sizes."""
     benchmark.group = "booking and cancelling, in batches"
     runs: list[Run] = []
     batches: list[float] = []
-    rivals: list[float] = []
+    pgbench_rates: list[float] = []
 
-    def rival() -> None:
-        rivals.append(
+    def pgbench() -> None:
+        pgbench_rates.append(
             max(
-                pgbench_cycles_per_second(ground.store, clients, PGBENCH_CYCLES, seed=len(rivals) + 1)
+                pgbench_cycles_per_second(ground.store, clients, PGBENCH_CYCLES, seed=len(pgbench_rates) + 1)
                 for clients in PGBENCH_CLIENTS
             )
         )
@@ -52,17 +52,17 @@ def bench_booking_in_batches(benchmark: BenchmarkFixture, ground: Ground) -> Non
         runs.append(run)
         batches.append(batch_mean)
 
-    benchmark.pedantic(ours, setup=rival, rounds=ROUNDS)
+    benchmark.pedantic(ours, setup=pgbench, rounds=ROUNDS)
 
     assert all(run.assigned >= run.cycles * ASSIGNED_SHARE_MIN for run in runs)
     _audited(ground.store)
     latency_ms = np.concatenate([run.latency_ms for run in runs])
-    ratios = sorted(run.cycles_per_second / rival for run, rival in zip(runs, rivals, strict=True))
+    ratios = sorted(run.cycles_per_second / rate for run, rate in zip(runs, pgbench_rates, strict=True))
     benchmark.extra_info |= {
         "callers": CALLERS,
         "batch_mean": median(batches),
         "rides_per_second": median(run.cycles_per_second for run in runs),
-        "pgbench_best_rides_per_second": median(rivals),
+        "pgbench_best_rides_per_second": median(pgbench_rates),
         "ratio_to_pgbench": median(ratios),
         "ratio_min": ratios[0],
         "ratio_max": ratios[-1],
@@ -74,7 +74,7 @@ def bench_booking_in_batches(benchmark: BenchmarkFixture, ground: Ground) -> Non
 
 @pytest.mark.parametrize("size", BATCH_SIZES)
 def bench_batch_size(benchmark: BenchmarkFixture, ground: Ground, size: int) -> None:
-    """One connection, batches of one size: the curve, and where it bends."""
+    """Throughput of one connection by batch size."""
     benchmark.group = "booking and cancelling, by batch size, one connection"
     requests = draw_requests(np.random.default_rng(size), riders_by_city(ground.store))
     batches = [list(islice(requests, size)) for _ in range(CYCLES_BY_SIZE[size] // size)]
@@ -83,21 +83,21 @@ def bench_batch_size(benchmark: BenchmarkFixture, ground: Ground, size: int) -> 
 
     def book_and_cancel() -> None:
         for batch in batches:
-            asked = perf_counter()
+            started = perf_counter()
             decisions = booking.book_many(connection, batch)
-            latency_ms.append((perf_counter() - asked) * 1000)
+            latency_ms.append((perf_counter() - started) * 1000)
             rides = [one.ride_id for one in decisions if one.ride_id is not None]
             assigned.append(sum(one.outcome is Outcome.ASSIGNED for one in decisions))
             moves.cancel_many(connection, rides)
 
     with ground.store.connect() as connection:
-        benchmark.pedantic(book_and_cancel, rounds=1)  # an id is decided once: a second round would replay
-    asked = size * len(batches)
-    assert sum(assigned) >= asked * ASSIGNED_SHARE_MIN
+        benchmark.pedantic(book_and_cancel, rounds=1)  # a repeated request id would only be replayed
+    requests_sent = size * len(batches)
+    assert sum(assigned) >= requests_sent * ASSIGNED_SHARE_MIN
     _audited(ground.store)
     benchmark.extra_info |= {
         "batch": size,
-        "rides_per_second": asked / benchmark.stats.stats.median,
+        "rides_per_second": requests_sent / benchmark.stats.stats.median,
         "batch_ms_p50": float(np.percentile(latency_ms, 50)),
         "batch_ms_p99": float(np.percentile(latency_ms, 99)),
         "audit": "passed",

@@ -1,7 +1,7 @@
-"""Bookings one by one, and pgbench calling the same function beside them.
+"""Bookings one by one, compared with pgbench calling the same SQL function.
 
-Each round runs pgbench and then our clients, so that a busy machine slows both; the ratio is taken round
-by round. No round counts unless nearly every request got its driver and the audit passes at the end.
+Each round runs pgbench and then our clients, and the ratio is computed round by round, so that other load
+affects both. The benchmark fails unless most requests get a driver and the audit passes.
 """
 
 from statistics import median
@@ -18,7 +18,9 @@ pytestmark = pytest.mark.scale("full")
 
 ROUNDS = 5
 CYCLES = {1: 1_000, 8: 4_000, 32: 6_400}
-ASSIGNED_SHARE_MIN = 0.8  # 3 % of the riders are broke; more refusals would mean that refusing is measured
+ASSIGNED_SHARE_MIN = (
+    0.8  # 3 % of the riders have no funds; with more refusals the benchmark would measure refusals
+)
 
 
 @pytest.mark.parametrize("clients", CYCLES)
@@ -26,25 +28,27 @@ def bench_booking_one_by_one(benchmark: BenchmarkFixture, ground: Ground, client
     benchmark.group = "booking and cancelling, one by one"
     cycles = CYCLES[clients]
     runs: list[Run] = []
-    rivals: list[float] = []
+    pgbench_rates: list[float] = []
 
-    def rival() -> None:
-        rivals.append(pgbench_cycles_per_second(ground.store, clients, cycles, seed=len(rivals) + 1))
+    def pgbench() -> None:
+        pgbench_rates.append(
+            pgbench_cycles_per_second(ground.store, clients, cycles, seed=len(pgbench_rates) + 1)
+        )
 
     def ours() -> None:
         runs.append(run_clients(ground.store, clients, cycles, seed=len(runs) + 1))
 
-    benchmark.pedantic(ours, setup=rival, rounds=ROUNDS)
+    benchmark.pedantic(ours, setup=pgbench, rounds=ROUNDS)
 
     assert all(run.assigned >= run.cycles * ASSIGNED_SHARE_MIN for run in runs)
     with ground.store.connect() as connection:
         report = audit(connection)
     assert report.passed, report.verdict
     latency_ms = np.concatenate([run.latency_ms for run in runs])
-    ratios = sorted(run.cycles_per_second / rival for run, rival in zip(runs, rivals, strict=True))
+    ratios = sorted(run.cycles_per_second / rate for run, rate in zip(runs, pgbench_rates, strict=True))
     benchmark.extra_info |= {
         "rides_per_second": median(run.cycles_per_second for run in runs),
-        "pgbench_rides_per_second": median(rivals),
+        "pgbench_rides_per_second": median(pgbench_rates),
         "ratio_to_pgbench": median(ratios),
         "ratio_min": ratios[0],
         "ratio_max": ratios[-1],

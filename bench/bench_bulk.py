@@ -1,4 +1,4 @@
-"""Many rides at once: made up, read from files, published as an epoch."""
+"""Bulk operations: generate rides, load files, publish an epoch."""
 
 import itertools
 from pathlib import Path
@@ -29,7 +29,7 @@ def audited(store: Store) -> str:
 
 def bench_seed(benchmark: BenchmarkFixture, ground: Ground) -> None:
     benchmark.group = "bulk"
-    seeds = itertools.count(1_000)  # a seed stores its rides once
+    seeds = itertools.count(1_000)  # a repeated seed stores nothing
     done: Seeded = benchmark.pedantic(
         lambda: seed_rides(ground.store, SEEDED_RIDES, next(seeds)), rounds=3, warmup_rounds=1
     )
@@ -43,7 +43,7 @@ def bench_seed(benchmark: BenchmarkFixture, ground: Ground) -> None:
 
 def bench_load(benchmark: BenchmarkFixture, ground: Ground, yellow_trips: Path, tmp_path: Path) -> None:
     benchmark.group = "bulk"
-    # Once, because a file is loaded once: the second time its rows are there already.
+    # One round: a file that is loaded again adds no rows.
     done: LoadReport = benchmark.pedantic(
         lambda: load_files(ground.store, check_files([yellow_trips]), tmp_path / "quarantine"), rounds=1
     )

@@ -1,8 +1,7 @@
-"""What each level of synchronous_commit costs, and what it may lose.
+"""The latency of each level of synchronous_commit, and the commits that it may lose.
 
-A pair of its own, as `ridelake drill` makes it: a primary, and a standby that commits wait for. Both are on
-this machine and share its disk, so the steps from level to level are what the waiting costs here; between two
-machines a round trip comes on top of the last three.
+The benchmark starts a primary and a synchronous standby, as `ridelake drill` does. Both are on this machine
+and share its disk. Between two machines, a network round trip is added to the last three levels.
 """
 
 from dataclasses import dataclass, field
@@ -28,13 +27,13 @@ from oltp.simulate import draw_requests, riders_by_city
 from oltp.store import Store, open_database
 from ridelake.ride import RideRequest
 
-# From what is promised least to most.
+# From the weakest to the strongest guarantee.
 MAY_LOSE = {
-    "off": "the last 0.6 s, by any crash of the server",
-    "local": "what the standby did not have yet, by a failover",
-    "remote_write": "that too, if the standby's machine goes down at the same time",
+    "off": "up to 0.6 s of commits, in a server crash",
+    "local": "commits not yet on the standby, in a failover",
+    "remote_write": "the same, if the standby's machine fails at the same time",
     "on": "nothing, unless both disks are lost",
-    "remote_apply": "nothing, unless both disks are lost; and the standby shows it",
+    "remote_apply": "nothing, unless both disks are lost; visible on the standby",
 }
 BATCH = 64
 DRIVERS = 1_000
@@ -52,16 +51,14 @@ class Level:
 
 @pytest.mark.scale("default")
 def bench_durability(figure: Figure) -> None:
-    figure.title = "What does it cost that a commit is safe?"
+    figure.title = "How much latency does a durable commit cost?"
     levels = {name: Level() for name in MAY_LOSE}
     with open_pair(synchronous=True, prepare=_prepare) as pair:
         store = open_database(pair.dsn)
-        figure.once(lambda: _take_turns(store, levels, rounds=figure.scale.rounds_min))
+        figure.once(lambda: _run_interleaved(store, levels, rounds=figure.scale.rounds_min))
         _check(pair, store)
-    figure.checked(
-        "after all turns the standby has every decision of the primary, and the audit holds on both"
-    )
-    figure.table("Commits, one by one and in batches", [_row(name, level) for name, level in levels.items()])
+    figure.checked("at the end the standby has all decisions of the primary, and the audit holds on both")
+    figure.table("Commits one by one and in batches", [_row(name, level) for name, level in levels.items()])
     x = list(levels)
     figure.chart(
         Chart(
@@ -83,7 +80,7 @@ def _prepare(conninfo: str) -> None:
         connection.execute(files("bench").joinpath("more_drivers.sql").read_bytes(), {"drivers": DRIVERS})
 
 
-def _take_turns(store: Store, levels: dict[str, Level], rounds: int) -> None:
+def _run_interleaved(store: Store, levels: dict[str, Level], rounds: int) -> None:
     requests = draw_requests(np.random.default_rng(SEED), riders_by_city(store))
     names = list(levels)
     with store.connect() as connection:
@@ -99,7 +96,7 @@ def _take_turns(store: Store, levels: dict[str, Level], rounds: int) -> None:
 
 
 def _seconds(connection: Connection[TupleRow], requests: list[RideRequest]) -> float:
-    """Of one commit: the rides are booked in one, and called off in another, which is not timed."""
+    """The seconds to book the rides in one commit. They are cancelled in another one, which is not timed."""
     began = perf_counter()
     decisions = booking.book_many(connection, requests)
     seconds = perf_counter() - began

@@ -1,6 +1,6 @@
-"""What an epoch costs: by how much has changed, by how large the table is, beside the bookings it takes.
+"""The time of an epoch, by the size of the store and of the change, and its effect on bookings.
 
-Every figure stands beside its check: the epochs are compared with Postgres, row by row, before it is told.
+The epochs are compared with Postgres row by row before a figure is recorded.
 """
 
 import tempfile
@@ -40,8 +40,8 @@ REPEATS = 9
 
 
 @dataclass(slots=True)
-class Town:
-    """A store with `rides` past ones, its lake, and the rides that the last round has begun."""
+class GrowingStore:
+    """A store with `rides` past rides, its lake, and the active rides of the last round."""
 
     rides: int
     store: Store
@@ -50,7 +50,7 @@ class Town:
     round: int = 0
 
     def change(self) -> None:
-        """Half of CHANGED_RIDES are booked, and those of the round before are cancelled."""
+        """Book CHANGED_RIDES rides, cancel half of them and the rides of the previous round."""
         self.round += 1
         requests = draw_requests(np.random.default_rng(self.round), riders_by_city(self.store))
         with self.store.connect() as connection:
@@ -63,23 +63,23 @@ class Town:
 
 
 def bench_incremental_epoch(benchmark: BenchmarkFixture, sizes: tuple[int, ...]) -> None:
-    """The same change to stores of different sizes, in turns."""
+    """The same change to stores of different sizes, interleaved."""
     benchmark.group = "incremental epoch of about 1,000 changed rides"
     seconds: dict[int, list[float]] = {rides: [] for rides in sizes}
     changed: list[int] = []
-    with towns(sizes) as all_towns:
+    with growing_stores(sizes) as all_stores:
 
         def one_round() -> None:
-            for town in all_towns:
-                town.change()
+            for one in all_stores:
+                one.change()
                 started = perf_counter()
-                taken = take_changes(town.store, town.lake)
-                seconds[town.rides].append(perf_counter() - started)
+                taken = take_changes(one.store, one.lake)
+                seconds[one.rides].append(perf_counter() - started)
                 changed.append(taken.epoch.tables["rides"].changed)
 
         benchmark.pedantic(one_round, rounds=ROUNDS, warmup_rounds=2)
-        for town in all_towns:
-            verified = verify_now(town.store, town.lake)
+        for one in all_stores:
+            verified = verify_now(one.store, one.lake)
             verified.prove()
     smallest = seconds[sizes[0]]
     benchmark.extra_info |= {
@@ -98,15 +98,15 @@ def bench_incremental_epoch(benchmark: BenchmarkFixture, sizes: tuple[int, ...])
 
 
 @contextmanager
-def towns(sizes: tuple[int, ...]) -> Iterator[list[Town]]:
-    """Stores of all sizes in one server, with drivers to spare, and with their first epochs."""
+def growing_stores(sizes: tuple[int, ...]) -> Iterator[list[GrowingStore]]:
+    """Stores of all sizes in one server, with enough drivers and a first epoch."""
     with tempfile.TemporaryDirectory(prefix="ridelake-sizes-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         with open_store(Settings(folder, LakeAddress.at(folder / "lake"))) as server:
-            yield [_town(server, folder, rides) for rides in sizes]
+            yield [_growing_store(server, folder, rides) for rides in sizes]
 
 
-def _town(server: Store, folder: Path, rides: int) -> Town:
+def _growing_store(server: Store, folder: Path, rides: int) -> GrowingStore:
     database = f"rides_{rides}"
     ensure_database(server.conninfo, database)
     store = open_database(make_conninfo(server.conninfo, dbname=database))
@@ -118,12 +118,12 @@ def _town(server: Store, folder: Path, rides: int) -> Town:
         settle(connection)
     lake = Lake.create(LakeAddress.at(folder / f"lake_{rides}"))
     take_snapshot(store, lake)
-    return Town(rides, store, lake, [])
+    return GrowingStore(rides, store, lake, [])
 
 
 def bench_freshness(benchmark: BenchmarkFixture, ground: Ground) -> None:
-    """From a COMMIT in Postgres to an epoch that has it, at a steady rate; and the rides/s that it costs."""
-    benchmark.group = "freshness at 1,000 rides/s, and what syncing costs the bookings"
+    """The time from a COMMIT to an epoch with it at a steady rate, and the effect of syncing on rides/s."""
+    benchmark.group = "freshness at 1,000 rides/s, and the effect of syncing on bookings"
     lake = Lake.create(ground.settings.lake)
     take_snapshot(ground.store, lake)
     found: Freshness = benchmark.pedantic(lambda: beside_sync(ground.store, lake), rounds=1)
@@ -132,12 +132,12 @@ def bench_freshness(benchmark: BenchmarkFixture, ground: Ground) -> None:
 
 
 def bench_fresh_answer(benchmark: BenchmarkFixture, ground: Ground) -> None:
-    """`--fresh` against the newest epoch as it is, the same question, in turns."""
-    benchmark.group = "an answer as of now"
+    """`--fresh` compared with the newest epoch: the same query, interleaved."""
+    benchmark.group = "an up-to-date answer"
     lake = Lake.create(ground.settings.lake)
     take_snapshot(ground.store, lake)
-    town = Town(0, ground.store, lake, [])
-    town.change()
+    one = GrowingStore(0, ground.store, lake, [])
+    one.change()
     question = (
         "SELECT status, count(*) AS rides, CAST(sum(fare_cents) AS bigint) AS cents FROM rides GROUP BY 1"
     )
@@ -165,7 +165,7 @@ def bench_fresh_answer(benchmark: BenchmarkFixture, ground: Ground) -> None:
         "plain_ms_p50": 1e3 * median(plain),
         "fresh_ms_p50": 1e3 * median(fresh),
         "overhead_ms_p50": 1e3 * median(np.array(fresh) - np.array(plain)),
-        "answers": "those of postgres",
+        "answers": "equal to postgres",
     }
 
 
@@ -180,7 +180,7 @@ def spare() -> Iterator[Path]:
 
 
 def bench_space(benchmark: BenchmarkFixture, ground: Ground, spare: Path) -> None:
-    """Bytes of a ride: in the heap, in its indexes, as CSV, as Parquet by default, in an epoch."""
+    """Bytes per ride: heap, indexes, CSV, Parquet with defaults, epoch."""
     import polars as pl
     import pyarrow.parquet as pq
 

@@ -1,7 +1,6 @@
-"""A table from Postgres to Parquet, ours and others' variants, in turns.
+"""Export of a table from Postgres to Parquet, by ridelake and by other tools, interleaved.
 
-Every round runs all, so that a busy machine slows all; ratios are taken round by round. The slow ones are
-asked once.
+Ratios are computed round by round. The slow tools run once.
 """
 
 import shutil
@@ -96,6 +95,6 @@ def bench_export(
 
 
 def _ratio(name: str, theirs: list[float], ours: list[float]) -> dict[str, float]:
-    """How fast ours is in units of theirs: median, least, most."""
+    """Their time divided by ours: median, minimum, maximum."""
     ratios = sorted(a / b for a, b in zip(theirs, ours, strict=True))
     return {name: median(ratios), f"{name}_min": ratios[0], f"{name}_max": ratios[-1]}

@@ -133,8 +133,8 @@ def _add_warnings(figure: Figure, effort: Effort) -> None:
     )
     if figure.scale.level == 0:
         figure.warn(
-            f"only {figure.scale.rides:,} rides, which favours Postgres; the default scale also measures DuckDB "
-            "alone and a hot standby"
+            f"only {figure.scale.rides:,} rides, which favours Postgres; the default scale also measures "
+            "DuckDB alone and a hot standby"
         )
     if effort.rounds == 1:
         figure.warn(

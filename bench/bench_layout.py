@@ -1,9 +1,9 @@
-"""Our files beside DuckDB's default `COPY … TO … (FORMAT parquet)` of the same rows: every question, by every
-engine that reads files, in turns.
+"""Our file layout compared with DuckDB's default `COPY … TO … (FORMAT parquet)`: all questions on all engines
+that read files, interleaved.
 
-    ours          an epoch as it is: sorted runs, small row groups, page index, zstd, delta encodings
-    default       the rows in the order of their key, as they lie in the store, written by a plain COPY
-    default kept  the rows in our order, written so too: what all but the order is worth
+    ours          an epoch: sorted runs, small row groups, page index, zstd, delta encodings
+    default       the rows ordered by key, as in the store, written by a plain COPY
+    default kept  the rows in the order of the epoch, written by a plain COPY: the effect of all but the order
 """
 
 import tempfile
@@ -30,30 +30,30 @@ pytestmark = pytest.mark.scale("full")
 
 RIDES = 1_000_000
 ROUNDS = 5
-SLOW = {"spark": 2, "daft": 2}  # a question takes them up to a second
+SLOW = {"spark": 2, "daft": 2}  # rounds; a question takes up to a second
 FILE_ENGINES = tuple(name for name in ENGINES if name != "postgres")
-PROMISED = "geometric mean ≤ 0.8 on duckdb, no engine over 1.05"
+TARGET = "geometric mean ≤ 0.8 on duckdb, no engine over 1.05"
 
 
 @pytest.fixture(scope="module")
-def town() -> Iterator[Sized]:
+def sized_store() -> Iterator[Sized]:
     with sized([RIDES]) as (one,):
         yield one
 
 
 @pytest.fixture(scope="module")
-def layouts(town: Sized) -> Iterator[Mapping[str, Epoch]]:
+def layouts(sized_store: Sized) -> Iterator[Mapping[str, Epoch]]:
     with tempfile.TemporaryDirectory(prefix="ridelake-layout-") as name:
         folder = Path(name)
         yield {
-            "ours": town.epoch,
-            "default": _copied(town.epoch, folder / "by_key", by_key=True),
-            "default kept": _copied(town.epoch, folder / "kept", by_key=False),
+            "ours": sized_store.epoch,
+            "default": _copied(sized_store.epoch, folder / "by_key", by_key=True),
+            "default kept": _copied(sized_store.epoch, folder / "kept", by_key=False),
         }
 
 
 def _copied(epoch: Epoch, folder: Path, *, by_key: bool) -> Epoch:
-    """The same epoch in other files: one for each table, as DuckDB writes them when it is told nothing."""
+    """The same epoch with other files: one per table, written by DuckDB with its defaults."""
     folder.mkdir()
     tables = {}
     for name, table in epoch.tables.items():
@@ -72,30 +72,34 @@ def _copied(epoch: Epoch, folder: Path, *, by_key: bool) -> Epoch:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", FILE_ENGINES)
-def bench_layout(benchmark: BenchmarkFixture, town: Sized, layouts: Mapping[str, Epoch], name: str) -> None:
+def bench_layout(
+    benchmark: BenchmarkFixture, sized_store: Sized, layouts: Mapping[str, Epoch], name: str
+) -> None:
     benchmark.group = "our file layout against DuckDB's default"
     found: dict[str, dict[str, list[float]]] = {}
-    benchmark.pedantic(lambda: found.update(_interleaved(name, town, layouts)), rounds=1)
+    benchmark.pedantic(lambda: found.update(_interleaved(name, sized_store, layouts)), rounds=1)
     versus = {other: _ratios(found, other) for other in layouts if other != "ours"}
     rows = [_row(question, found[question], versus) for question in found]
-    benchmark.extra_info |= {"engine": name, "rides": RIDES, "promised": PROMISED, "answers": "equal"}
+    benchmark.extra_info |= {"engine": name, "rides": RIDES, "target": TARGET, "answers": "equal"}
     for other, ratios in versus.items():
-        told = other.replace(" ", "_")
+        column = other.replace(" ", "_")
         middle = geometric_mean([spread(of)[0] for of in ratios.values()])
         low, high = _interval(list(ratios.values()))
-        benchmark.extra_info |= {f"of_{told}": middle, f"of_{told}_low": low, f"of_{told}_high": high}
+        benchmark.extra_info |= {f"of_{column}": middle, f"of_{column}_low": low, f"of_{column}_high": high}
     benchmark.extra_info |= {
-        f"{told.replace(' ', '_')}_mb": epoch.bytes / 1e6 for told, epoch in layouts.items()
+        f"{layout.replace(' ', '_')}_mb": epoch.bytes / 1e6 for layout, epoch in layouts.items()
     }
     benchmark.extra_info["questions"] = rows
 
 
-def _interleaved(name: str, town: Sized, layouts: Mapping[str, Epoch]) -> dict[str, dict[str, list[float]]]:
-    """Seconds by question and layout, one for each round; the first round's are not kept."""
+def _interleaved(
+    name: str, sized_store: Sized, layouts: Mapping[str, Epoch]
+) -> dict[str, dict[str, list[float]]]:
+    """Seconds by question and layout, one per round, without the first round."""
     found: dict[str, dict[str, list[float]]] = {}
     with ExitStack() as opened:
         engines = {
-            layout: opened.enter_context(open_engine(name, town.settings, epoch))
+            layout: opened.enter_context(open_engine(name, sized_store.settings, epoch))
             for layout, epoch in layouts.items()
         }
         for question in questions().values():
@@ -106,8 +110,8 @@ def _interleaved(name: str, town: Sized, layouts: Mapping[str, Epoch]) -> dict[s
                     answers[layout], taken = timed(engines[layout], question)
                     seconds[layout] += [taken] if turn else []
                 for layout, answer in answers.items():
-                    told = difference(answers["ours"], answer, ordered=question.ordered)
-                    assert told is None, (question.name, layout, told)
+                    found_difference = difference(answers["ours"], answer, ordered=question.ordered)
+                    assert found_difference is None, (question.name, layout, found_difference)
     return found
 
 
@@ -126,7 +130,7 @@ def _row(
 
 
 def _interval(ratios: list[np.ndarray]) -> tuple[float, float]:
-    """Of the geometric mean: the rounds are drawn again, the same ones for all questions."""
+    """The interval of the geometric mean; the same rounds are resampled for all questions."""
     of = np.array(ratios)  # questions × rounds
     drawn = np.median(of[:, resampled(of.shape[1])], axis=2)
     low, high = np.percentile(np.exp(np.log(drawn).mean(axis=0)), (2.5, 97.5))

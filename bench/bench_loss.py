@@ -1,6 +1,6 @@
-"""What polling loses: the same writers, watched by six rules at once (`bench/loss`).
+"""Rows that polling loses, by six rules on the same writers (`bench/loss`).
 
-A figure of a run in which our copy is not the table, or in which the other rules were lucky, is not shown.
+The benchmark fails if our copy differs from the table, or if a rule that can lose rows lost none.
 """
 
 from dataclasses import asdict
@@ -17,7 +17,7 @@ EFFORT = Effort(seconds=30.0, seconds_max=120.0, seed=SEED)
 
 
 def bench_what_polling_loses(benchmark: BenchmarkFixture, ground: Ground) -> None:
-    benchmark.group = "six rules to poll by, one table, the same writers"
+    benchmark.group = "six polling rules on one table with the same writers"
     table: LossTable = benchmark.pedantic(lambda: measure_loss(ground.store.conninfo, EFFORT), rounds=1)
     assert table.ours.equal, table.ours
     assert table.void is None, table.void

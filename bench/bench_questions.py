@@ -1,4 +1,4 @@
-"""The lecture's question, of each engine. The answers are compared before any of them is timed."""
+"""The average price of a city and a month on each engine. The answers are compared before the timing."""
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture

@@ -1,10 +1,10 @@
-"""A small answer, whole process: `ridelake sql` beside a bare `python -c "import duckdb; …"`, in turns.
+"""A small query as a whole process: `ridelake sql` compared with `python -c "import duckdb; …"`, interleaved.
 
     duckdb rows     import duckdb, read_parquet of the same files, fetchall, the csv module
-    duckdb Arrow    the same by to_arrow_table, which loads pyarrow and numpy
+    duckdb Arrow    the same with to_arrow_table, which loads pyarrow and numpy
 
-All print the same bytes, which are compared in every round. Python may keep what it has compiled, for all of
-them: whoever measures with PYTHONDONTWRITEBYTECODE compiles our sources anew at every start.
+All print the same bytes, which are compared in each round. PYTHONDONTWRITEBYTECODE is unset: with it, Python
+would compile the sources of ridelake at each start.
 """
 
 import json
@@ -50,7 +50,7 @@ write.writerows(zip(*(column.to_pylist() for column in answer.columns)))
 
 
 def bench_small_answer(benchmark: BenchmarkFixture, ground: Ground, epoch: Epoch) -> None:
-    benchmark.group = "a small answer, whole process"
+    benchmark.group = "a small query as a whole process"
     rows = []
 
     def interleaved() -> None:
@@ -58,12 +58,12 @@ def bench_small_answer(benchmark: BenchmarkFixture, ground: Ground, epoch: Epoch
             rows.append(_row(name, _seconds(_variants(ground, epoch, query))))
 
     benchmark.pedantic(interleaved, rounds=1)
-    benchmark.extra_info |= {"rounds": ROUNDS, "promised": "1.3 of duckdb rows", "processes": rows}
+    benchmark.extra_info |= {"rounds": ROUNDS, "target": "1.3 of duckdb rows", "processes": rows}
 
 
-def bench_nothing_asked(benchmark: BenchmarkFixture) -> None:
-    """What any process costs: Python alone, `import duckdb`, `ridelake --version`."""
-    benchmark.group = "a process that is asked nothing"
+def bench_empty_process(benchmark: BenchmarkFixture) -> None:
+    """The start of a process: Python alone, `import duckdb`, `ridelake --version`."""
+    benchmark.group = "start of a process"
     variants = {
         "python": [*PYTHON, "-c", "pass"],
         "duckdb": [*PYTHON, "-c", "import duckdb"],
@@ -85,15 +85,15 @@ def _variants(ground: Ground, epoch: Epoch, query: str) -> dict[str, list[str]]:
 
 
 def _seconds(variants: dict[str, list[str]], *, same: bool = True) -> dict[str, np.ndarray]:
-    """Of each round; those of the first, in which files are read and sources compiled, are not kept."""
+    """Seconds of each round, without the first, which reads files and compiles sources."""
     taken: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(1 + ROUNDS):
-        said = set()
+        outputs = set()
         for name, command in variants.items():
             seconds, output = _run(command)
             taken[name].append(seconds)
-            said.add(output)
-        assert len(said) == 1 or not same, said
+            outputs.add(output)
+        assert len(outputs) == 1 or not same, outputs
     return {name: np.array(of[1:]) for name, of in taken.items()}
 
 

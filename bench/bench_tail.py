@@ -1,8 +1,8 @@
-"""How long the unlucky wait: open loop, where a request is due whether or not the last one is answered.
+"""Tail latency in an open loop, in which requests are due at fixed times.
 
-A closed loop asks less while the server is slow, and so measures its bad moments least. Here the latency
-counts from the moment at which a request was due (oltp/simulate/agenda.py), and the rate is a share of what
-the same workload reached at its best a moment before.
+A closed loop sends fewer requests while the server is slow and underestimates the tail. Here the latency is
+measured from the time when a request was due. The rate is a share of the peak that the same workload reached
+before.
 """
 
 from collections.abc import Iterator
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.scale("full")
 PEAK_SECONDS = 6.0
 OPEN_SECONDS = 12.0
 HELD_SECONDS = 60.0
-CLIENTS = {"one by one": 8, "batch": 384}  # where each is at its best on two cores
-OPEN_CLIENTS = {"one by one": 32, "batch": 1_024}  # who may be under way at once, at most
+CLIENTS = {"one by one": 8, "batch": 384}  # best numbers on two cores
+OPEN_CLIENTS = {"one by one": 32, "batch": 1_024}  # maximum number of concurrent requests
 
 
 @pytest.mark.parametrize("mode", CLIENTS)
@@ -47,8 +47,8 @@ def bench_latency_at_half_of_the_peak(benchmark: BenchmarkFixture, ground: Groun
 
 
 def bench_booking_beside_a_long_reader(benchmark: BenchmarkFixture, ground: Ground) -> None:
-    """A REPEATABLE READ transaction is open for a minute, and nothing can be cleaned up meanwhile."""
-    benchmark.group = "booking beside a reader who holds a snapshot for 60 s, open loop"
+    """A REPEATABLE READ transaction is open for a minute, so dead rows cannot be removed."""
+    benchmark.group = "booking while a reader holds a snapshot for 60 s, open loop"
     rate = _peak(ground.store, "one by one") / 2
     free = _watched(ground.store, rate, OPEN_SECONDS, held=False)
     held: Watched = benchmark.pedantic(
@@ -68,7 +68,7 @@ def bench_booking_beside_a_long_reader(benchmark: BenchmarkFixture, ground: Grou
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A run, and what it did to the table of drivers."""
+    """A run, and its updates of the table of drivers."""
 
     done: Simulated
     updates: int
@@ -76,7 +76,7 @@ class Watched:
 
 
 def _peak(store: Store, mode: str) -> float:
-    """Requests a second in the closed loop."""
+    """Requests/s in the closed loop."""
     done = simulate(store, seconds=PEAK_SECONDS, clients=CLIENTS[mode], batch=mode == "batch", seed=1)
     assert done.audit.passed, done.audit.verdict
     return done.requested / done.seconds
@@ -94,7 +94,7 @@ def _watched(store: Store, rate: float, seconds: float, *, held: bool) -> Watche
     before = _driver_updates(store)
     with _snapshot_held(store) if held else nullcontext():
         done = _open_loop(store, "one by one", rate, seconds)
-    sleep(1.0)  # a session tells its statistics when it has been idle for a while, or ends
+    sleep(1.0)  # a session reports its statistics when it is idle or ends
     after = _driver_updates(store)
     updates, hot = after[0] - before[0], after[1] - before[1]
     return Watched(done, updates, hot / updates)
@@ -106,7 +106,7 @@ def _snapshot_held(store: Store) -> Iterator[None]:
         store.connect() as connection,
         transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True),
     ):
-        connection.execute("SELECT count(*) FROM drivers")  # from here on it has its snapshot
+        connection.execute("SELECT count(*) FROM drivers")  # takes the snapshot
         yield
 
 

@@ -1,8 +1,8 @@
-"""Clients at the same time: ours in Python, and pgbench doing the same beside them.
+"""Concurrent booking clients in Python, and pgbench with the same workload.
 
-A cycle is one booking and its cancellation, so that drivers and money are there for the next one. Both
-sides call the same functions of `oltp/booking.sql`, prepared, over the same socket, at the same
-durability; only the program that calls differs.
+A cycle is a booking and its cancellation, so that drivers and money stay available. Both call the same
+functions of `oltp/booking.sql`, prepared, over the same socket and with the same durability. Only the client
+program differs.
 """
 
 import asyncio
@@ -28,18 +28,18 @@ from ridelake.errors import RidelakeError
 from ridelake.ride import Outcome, RideRequest
 
 DISPATCHED_CONNECTIONS = 3  # two for bookings, one for cancellations
-PGBENCH_THREADS_MAX = 2  # as many as the smallest machine has cores
+PGBENCH_THREADS_MAX = 2  # the cores of the smallest machine
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Cycles of some clients: how many were asked, how many rides were assigned, in what time."""
+    """The cycles of some clients: number, assigned rides and time."""
 
     clients: int
     cycles: int
     assigned: int
     seconds: float
-    latency_ms: NDArray[np.float64]  # of each booking, the cancellation not counted
+    latency_ms: NDArray[np.float64]  # of each booking, without the cancellation
 
     @property
     def cycles_per_second(self) -> float:
@@ -47,7 +47,7 @@ class Run:
 
 
 def run_clients(store: Store, clients: int, cycles: int, seed: int) -> Run:
-    """`cycles` cycles in all, spread evenly over `clients` threads with a connection each."""
+    """Run `cycles` cycles, divided among `clients` threads with a connection each."""
     riders_of = riders_by_city(store)
     share = cycles // clients
     latency_ms = np.zeros((clients, share))
@@ -60,9 +60,9 @@ def run_clients(store: Store, clients: int, cycles: int, seed: int) -> Run:
         with store.connect() as connection:
             ready.wait()
             for index, request in enumerate(drawn):
-                asked = perf_counter()
+                started = perf_counter()
                 decision = booking.book(connection, request)
-                latency_ms[number, index] = (perf_counter() - asked) * 1000
+                latency_ms[number, index] = (perf_counter() - started) * 1000
                 assigned[number] += decision.outcome is Outcome.ASSIGNED
                 moves.cancel(connection, decision.ride_id or 0)
 
@@ -79,8 +79,8 @@ def run_clients(store: Store, clients: int, cycles: int, seed: int) -> Run:
 def run_dispatched(
     store: Store, callers: int, cycles: int, seed: int, batch_max: int = BATCH_MAX
 ) -> tuple[Run, float]:
-    """The same cycles, asked by `callers` callers in one event loop, through the batching front. Also how
-    many requests a batch had on average."""
+    """Run the same cycles by `callers` callers in one event loop, through the dispatcher. Also returns the
+    mean number of requests per batch."""
     riders_of = riders_by_city(store)
     share = cycles // callers
     drawn = [
@@ -92,9 +92,9 @@ def run_dispatched(
 
     async def caller(dispatcher: Dispatcher, requests: list[RideRequest]) -> None:
         for request in requests:
-            asked = perf_counter()
+            started = perf_counter()
             decision = await dispatcher.bookings.ask(request)
-            latency_ms.append((perf_counter() - asked) * 1000)
+            latency_ms.append((perf_counter() - started) * 1000)
             outcomes[decision.outcome] += 1
             await dispatcher.cancellations.ask(decision.ride_id or 0)
 
@@ -111,7 +111,7 @@ def run_dispatched(
 
 
 def pgbench_cycles_per_second(store: Store, clients: int, cycles: int, seed: int) -> float:
-    """The same cycles by pgbench. Raises RidelakeError if it failed a transaction."""
+    """Run the same cycles by pgbench. Raises RidelakeError if a transaction fails."""
     rider_ids = [rider_id for riders in riders_by_city(store).values() for rider_id in riders]
     with (
         as_file(files("bench").joinpath("booking_cycle.pgbench")) as script,

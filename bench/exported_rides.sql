@@ -1,4 +1,4 @@
--- Rides as they are, ten times: enough that the beginning and the end of an export do not decide.
+-- Ten copies of the rides, so that the start and the end of an export do not dominate.
 CREATE TABLE exported_rides AS
 SELECT
     ride_id, rider_id, driver_id, fare_cents, requested_at, requested_local, assigned_at, started_at, ended_at,

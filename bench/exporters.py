@@ -1,7 +1,7 @@
-"""Ways to get a table out of Postgres, each from the query to a Parquet file on disk; ours among them.
+"""Exporters from a Postgres table to a Parquet file on disk: ridelake and other tools.
 
-`ceiling` is no export: the bytes of COPY BINARY into Python and no further, over one connection, by the
-faster of two clients.
+`ceiling` is not an export. It only receives the bytes of COPY BINARY over one connection, with the faster of
+two clients.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ FETCHED_ROWS = 10_000
 
 
 def heap_source(connection: Connection[TupleRow], name: str, order_by: Sequence[str]) -> TableSource:
-    """A table that needs no key: it is only read."""
+    """A source for a table without a key, which is only read."""
     found = connection.execute("SELECT to_regclass(%s)::oid::bigint", (name,)).fetchone()
     assert found is not None
     columns = read_columns(connection, [found[0]])[found[0]]
@@ -143,7 +143,7 @@ def _batch(rows: list[list[object]], schema: pa.Schema) -> pa.RecordBatch:
 
 
 class Scanner:
-    """DuckDB's, which stays in memory between exports, so that its start is not counted."""
+    """DuckDB's Postgres scanner in a process that keeps running, so that its start is not measured."""
 
     def __init__(self, process: "Popen[str]") -> None:
         self._process = process
@@ -158,7 +158,7 @@ class Scanner:
 
 @contextmanager
 def scanner(store: Store, folder: Path, threads: int) -> Iterator[Scanner]:
-    """Skips the benchmark if its packages cannot be had."""
+    """Skips the benchmark if its packages cannot be installed."""
     wanted = Path(__file__).with_name("scanner.txt")
     python = folder / "bin" / "python"
     try:
@@ -174,7 +174,7 @@ def scanner(store: Store, folder: Path, threads: int) -> Iterator[Scanner]:
 
 
 def rows_and_cents(folder: Path) -> tuple[int, int]:
-    """What lies in the Parquet files of a folder."""
+    """The number of rows in the Parquet files of a folder, and the sum of their fares."""
     table = pq.read_table(folder, columns=["fare_cents"])
     return len(table), int(pc.sum(table["fare_cents"]).as_py())
 

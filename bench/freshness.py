@@ -1,8 +1,8 @@
-"""How soon an epoch has what was committed, and what finding that out costs the bookings.
+"""The lag from a commit to an epoch with it, and the effect of syncing on bookings.
 
-A prober tops up one rider's account a few times a second and notes when its COMMIT returned and under which
-transaction number. Afterwards each probe is looked for in the epochs: the first whose token had seen that
-transaction, and when it was published.
+A prober tops up the account of a rider several times a second and records the time and the transaction id of
+each COMMIT. The lag of a probe ends with the publication of the first epoch whose token has seen the
+transaction.
 """
 
 import multiprocessing
@@ -37,7 +37,7 @@ SPAWN = multiprocessing.get_context("spawn")  # a fork would inherit threads and
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """Lags in seconds, of each probe; rides/s at the best, without syncing and with it, round by round."""
+    """The lag of each probe in seconds; peak rides/s without and with syncing, round by round."""
 
     lags: list[float]
     epochs: int
@@ -62,7 +62,7 @@ class Freshness:
 
 
 def beside_sync(store: Store, lake: Lake) -> Freshness:
-    """Run the bookings alone and beside a sync, in turns."""
+    """Measure the lags, then bookings without and with syncing, interleaved."""
     probes: list[tuple[int, float]] = []
     with syncing(store, lake) as epochs, probing(store, probes):
         steady = simulate(store, seconds=SECONDS, clients=CLIENTS, rate=RATE, batch=True, seed=1)
@@ -91,30 +91,30 @@ def _lag(probe: tuple[int, float], epochs: list[Epoch]) -> float | None:
 
 @contextmanager
 def syncing(store: Store, lake: Lake, every_seconds: float = SYNC_EVERY_SECONDS) -> Iterator[list[Epoch]]:
-    """A sync beside the block, as people run it: in a process of its own. What was committed before the
-    block's end is published when it has ended; the epochs are in the list then."""
+    """Sync in a separate process during the block. After the block, all commits are published and the list
+    contains the epochs."""
     epochs: list[Epoch] = []
     before = lake.newest()
     ours, theirs = SPAWN.Pipe()
     arguments = (theirs, store, lake.address, every_seconds)
-    process = SPAWN.Process(target=_sync_until_told, args=arguments, name="sync", daemon=True)
+    process = SPAWN.Process(target=_sync_until_closed, args=arguments, name="sync", daemon=True)
     process.start()
     theirs.close()
     try:
-        ours.recv()  # EOFError: it has said why
+        ours.recv()  # EOFError: the process failed and has printed the error
         yield epochs
     finally:
         ours.close()
         process.join()
     if process.exitcode != 0:
-        raise RidelakeError("the sync beside the bookings failed")
+        raise RidelakeError("the sync during the bookings failed")
     number = before.number if before else 0
     epochs += [one for one in reversed(read_epochs(lake.address)) if one.number > number]
 
 
-def _sync_until_told(parent: Connection, store: Store, address: LakeAddress, every_seconds: float) -> None:
-    """Until the other end of the pipe is closed, as it is too if the parent dies; then to the last change."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+def _sync_until_closed(parent: Connection, store: Store, address: LakeAddress, every_seconds: float) -> None:
+    """Sync until the parent closes the pipe or ends; then publish the remaining changes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     lake = Lake.create(address)
     parent.send("ready")
     for synced in synced_every(every_seconds, store, lake):

@@ -1,4 +1,4 @@
--- %(drivers)s more drivers, who wait where rides are asked for, so that no figure is about their being few.
+-- Add %(drivers)s drivers in zones with requests, so that no benchmark runs out of drivers.
 WITH stands AS (SELECT city_id, pickup_zone_id AS zone_id, row_number() OVER () AS number
                 FROM (SELECT city_id, pickup_zone_id FROM rides ORDER BY hashint8(ride_id) LIMIT %(drivers)s) AS asked),
 opened AS (INSERT INTO accounts (kind, balance_cents) SELECT 'driver', 0 FROM stands RETURNING account_id),

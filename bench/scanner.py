@@ -1,6 +1,6 @@
-"""DuckDB's scanner of Postgres, run in an interpreter of its own: its extension is made for DuckDB 1.5.
+"""DuckDB's Postgres scanner, run in a separate interpreter because its extension requires DuckDB 1.5.
 
-For every line of stdin (a table, where the Parquet file goes), prints how many seconds the export took.
+Reads lines of a table and a target file from stdin, and prints the seconds of each export.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The same town in several sizes: stores in one server, each with a lake and its first epoch."""
+"""Stores of several sizes in one server, each with a lake and a first epoch."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from ridelake.settings import LakeAddress, Settings
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """A store of so many past rides, and an epoch that equals it."""
+    """A store with this many past rides, and an epoch of it."""
 
     rides: int
     settings: Settings

@@ -67,7 +67,7 @@ def _four_of_thousand(figure: Figure) -> Headline:
 
 def _data_frames(figure: Figure) -> Headline:
     ratio = _ratio(figure, "pandas, a row", "pandas, a column")
-    return _compared(replace(ratio, of="reading a row", over="reading a column"), "pandas")
+    return _compared(replace(ratio, of="a row", over="a column"), "read from a pandas frame")
 
 
 def _text_and_binary(figure: Figure) -> Headline:

@@ -1,12 +1,11 @@
--- The booking and its cancellation in DuckDB: what oltp/booking.sql and oltp/moves.sql do, statement by statement.
--- Each transaction reads one snapshot; who writes a row that somebody else has written meanwhile is refused, and
--- tries again.
+-- The booking and its cancellation in DuckDB, with the statements of oltp/booking.sql and oltp/moves.sql. A transaction
+-- reads one snapshot. It fails with a conflict if another one has changed a row that it writes, and is retried.
 
--- account: of a rider, and what is free of it
+-- account: the account of a rider and its available balance
 SELECT account_id, balance_cents - held_cents FROM accounts
 WHERE account_id = (SELECT account_id FROM riders WHERE rider_id = $rider_id);
 
--- city: of both zones, with its clock
+-- city: the city of both zones, with its time zone
 SELECT city_id, time_zone FROM cities
 WHERE city_id = (SELECT city_id FROM zones WHERE zone_id = $pickup_zone_id)
   AND city_id = (SELECT city_id FROM zones WHERE zone_id = $dropoff_zone_id);
@@ -14,11 +13,11 @@ WHERE city_id = (SELECT city_id FROM zones WHERE zone_id = $pickup_zone_id)
 -- under_way: whether the rider has an active ride
 SELECT count(*) FROM rides WHERE rider_id = $rider_id AND status IN ('assigned', 'started');
 
--- near: a free driver whose stand is in the zone
+-- near: an available driver in the zone
 SELECT driver_id FROM drivers
 WHERE city_id = $city_id AND zone_id = $pickup_zone_id AND status = 'available' ORDER BY random() LIMIT 1;
 
--- far: a free driver of the city
+-- far: an available driver in the city
 SELECT driver_id FROM drivers WHERE city_id = $city_id AND status = 'available' ORDER BY random() LIMIT 1;
 
 -- claim: the driver
@@ -27,20 +26,20 @@ UPDATE drivers SET status = 'busy' WHERE driver_id = $driver_id;
 -- hold: the fare
 UPDATE accounts SET held_cents = held_cents + $fare_cents WHERE account_id = $account_id;
 
--- ride: now() is the begin of the transaction, and after the end of whatever it sees
+-- ride: now() is the start of the transaction, after the commit of all that it sees
 INSERT INTO rides (ride_id, request_id, rider_id, driver_id, city_id, pickup_zone_id, dropoff_zone_id, requested_at,
                    requested_local, assigned_at, distance_metres, fare_cents, status)
 VALUES (nextval('ride_ids'), $request_id, $rider_id, $driver_id, $city_id, $pickup_zone_id, $dropoff_zone_id, now(),
         now() AT TIME ZONE $time_zone, now(), $distance_metres, $fare_cents, 'assigned')
 RETURNING ride_id;
 
--- payment: what is held
+-- payment: the held fare
 INSERT INTO payments VALUES ($ride_id, $fare_cents, 0, 0, 'held');
 
 -- assigned: the first event
 INSERT INTO ride_events VALUES ($ride_id, 1, 'assigned', now());
 
--- request: what was decided
+-- request: the decision
 INSERT INTO requests VALUES ($request_id, $rider_id, $fare_cents, $ride_id, $driver_id, now(), $pickup_zone_id,
                              $dropoff_zone_id, $distance_metres, $outcome);
 

@@ -1,6 +1,7 @@
 """The result in three sentences, from the measurements only."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import inf
 from statistics import median_low
 
@@ -9,6 +10,7 @@ from bench.record import Entry, Record
 from bench.sampling import Ratio, factor_text
 
 TITLE = "When should I leave Postgres?"
+FRESH = "DuckDB with --fresh"
 
 
 def by_size(rides: int, ratios: Mapping[str, Ratio], crossings: Mapping[str, Crossing]) -> str:
@@ -40,29 +42,27 @@ def _most(factors: Mapping[str, float]) -> str:
 def _crossover(crossings: list[Crossing]) -> str:
     """From how many rides on DuckDB is faster on these questions, or on half of them."""
     places = sorted(one.at for one in crossings)
-    smallest, half = crossings[0].first, median_low(places)
-    if places[-1] == 0:
-        return f"DuckDB is faster on these from {smallest:,.0f} rides, the smallest size tried."
-    if half == 0:
-        return f"DuckDB is faster on half of these from {smallest:,.0f} rides, the smallest size tried."
-    which = "this one" if len(places) == 1 else "half of these"
-    return f"DuckDB is faster on {which} from {half:,.0f} rides."
+    half = median_low(places)
+    every = len(places) == 1 or places[-1] == 0
+    questions = "" if every else f" on half of its {len(places)} questions"
+    start = f"{half:,.0f} rides" if half else f"{crossings[0].first:,.0f} rides, the smallest size tried"
+    return f"DuckDB is faster{questions} from {start}."
 
 
 def by_range(rides: int, number: Crossing, whole: Crossing, scanned: Crossing) -> str:
     """`number`: a sum over a key range with an index; `whole`: its rows with an index; `scanned`: the sum
     without an index. Crossings are in rows of the range."""
+    without = "DuckDB is always faster" if scanned.always else f"at sums {_until(scanned, rides)}"
     return (
         f"Key ranges of {rides:,} rides: with an index, Postgres is faster than DuckDB at sums "
-        f"{_until(number, rides)} and at whole rows {_until(whole, rides)}; without an index, at sums "
-        f"{_until(scanned, rides)}."
+        f"{_until(number, rides)} and at whole rows {_until(whole, rides)}; without an index, {without}."
     )
 
 
 def _until(crossing: Crossing, rides: int) -> str:
     """The largest range at which Postgres is faster, with its interval."""
     if crossing.always:
-        return "of no size"
+        return "of no size tried"
     if crossing.never:
         return f"of all sizes tried, up to {crossing.last:,.0f} rows ({_share(crossing.last / rides)})"
     if crossing.low == 0 and crossing.high == inf:
@@ -84,10 +84,16 @@ def by_freshness(
     rides: int, epoch_seconds: float, now_over_last: Ratio, rows_over_now: Ratio, now_seconds: float
 ) -> str:
     """`rides`: requested before each epoch, and before the up-to-date query."""
+    last = replace(now_over_last, of=FRESH, over="DuckDB without it")
+    rows = replace(rows_over_now, of="Postgres", over=FRESH)
     return (
-        f"An epoch of {rides:,} more requests takes {epoch_seconds:.2f} s. An up-to-date answer takes "
-        f"{now_seconds:.2f} s: {now_over_last.sentence()}; {rows_over_now.sentence()}."
+        f"An epoch of {rides:,} more requests takes {epoch_seconds:.2f} s; an up-to-date answer takes "
+        f"{now_seconds:.2f} s. {_capital(rows.sentence())}; {last.sentence()}."
     )
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def advising(record: Record) -> list[Entry]:

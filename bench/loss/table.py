@@ -83,8 +83,8 @@ class LossTable:
         if not without_loss:
             return None
         return (
-            f"{' and '.join(without_loss)} missed no row in {self.seconds:.0f} s with {self.writers} writers; "
-            "the load is too low on this machine to compare the rules"
+            f"{' and '.join(without_loss)} missed no row in {self.seconds:.0f} s with {self.writers} "
+            "writers; the load is too low on this machine to compare the rules"
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -40,7 +40,8 @@ def is_file_name(path: Path) -> bool:
         return True
     if path.exists() or "/" in str(path):
         raise BadInput(
-            f"cannot read {path}: it is neither .parquet nor .csv; convert it, or name a table as schema.table"
+            f"cannot read {path}: it is neither .parquet nor .csv; convert it, or name a table as "
+            "schema.table"
         )
     return False
 
