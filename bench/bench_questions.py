@@ -16,7 +16,7 @@ QUESTION = "average_price"
 
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)
-def bench_lecture_question(benchmark: BenchmarkFixture, ground: Ground, epoch: Epoch, name: str) -> None:
+def bench_question_by_engine(benchmark: BenchmarkFixture, ground: Ground, epoch: Epoch, name: str) -> None:
     benchmark.group = QUESTION
     question = find(QUESTION)
     with open_engine("postgres", ground.settings, epoch) as rows:

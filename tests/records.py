@@ -1,4 +1,4 @@
-"""Records of runs that never were: every kind of chart and table, and whatever else a record may hold."""
+"""Generated records with all kinds of charts, tables and other contents of a record."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -20,9 +20,9 @@ MACHINE = {
 
 def record(*entries: Entry, **more: Any) -> Record:
     began = datetime(2026, 11, 1, 12, tzinfo=UTC).isoformat()
-    told = {"scale": "quick", "seed": 1, "machine": dict(MACHINE), "warnings": []}
-    told |= {"started_at": began, "finished_at": began} | more
-    return Record(**told, figures=list(entries))
+    fields = {"scale": "quick", "seed": 1, "machine": dict(MACHINE), "warnings": []}
+    fields |= {"started_at": began, "finished_at": began} | more
+    return Record(**fields, figures=list(entries))
 
 
 def entry(name: str, group: str = "A group", **figure: Any) -> Entry:
@@ -38,10 +38,10 @@ def skipped(name: str, why: str = "Skipped: no file of real trips") -> Entry:
 
 
 def figure_of(**found: Any) -> dict[str, Any]:
-    """As `Figure.report` gives it."""
-    nothing = {"title": "", "checked": "all answers are equal", "rows": 20_000, "claim": None}
+    """As `Figure.report` returns it."""
+    empty = {"title": "", "checked": "all answers are equal", "rows": 20_000, "claim": None}
     return (
-        nothing
+        empty
         | {
             "samples": {},
             "ratios": [],
@@ -54,14 +54,12 @@ def figure_of(**found: Any) -> dict[str, Any]:
     )
 
 
-def claim(
-    number: int, verdict: str, says: str = "Columns are read fast.", because: str = "3.1 × (2.9–3.3)."
-) -> Any:
-    return {"number": number, "says": says, "verdict": verdict, "because": because}
+def claim(number: int, verdict: str, text: str = "Columns are read fast.") -> Any:
+    return {"number": number, "text": text, "verdict": verdict}
 
 
 def samples(**seconds: float) -> dict[str, Any]:
-    """Twenty of each way around its median."""
+    """Twenty samples of each variant around its median."""
     noise = np.exp(np.random.default_rng(1).normal(0, 0.05, 20))
     return {
         name: {"cold_seconds": 3 * usual, "seconds": (usual * noise).tolist(), "repeats": 1}
@@ -70,16 +68,16 @@ def samples(**seconds: float) -> dict[str, Any]:
 
 
 def ratio(of: str, over: str, median: float, low: float, high: float) -> dict[str, Any]:
-    told = {"of": of, "over": over, "median": median, "low": low, "high": high}
-    return told | {"distinguishable": not low <= 1 <= high}
+    fields = {"of": of, "over": over, "median": median, "low": low, "high": high}
+    return fields | {"distinguishable": not low <= 1 <= high}
 
 
 def chart(kind: str, *series: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """Titles, axes, series and marks as `bench.figure.Chart` has them."""
+    """A chart in the form of `bench.figure.Chart`."""
     axes = {"x": axis("rides in the table"), "y": axis("seconds a question")}
     return {
         "kind": kind,
-        "title": f"A picture of {kind}",
+        "title": f"A chart of {kind}",
         **axes,
         "series": list(series),
         "marks": [],
@@ -152,7 +150,7 @@ CHARTS = {
         series("polars", SIZES, [0.003, 0.004, 0.009, 0.04]),
         x=axis("rides in the table", log=True),
         y=axis("seconds a question", log=True),
-        marks=[mark("the columns win from here: 5,200 rides", 5_200)],
+        marks=[mark("DuckDB is faster from 5,200 rides", 5_200)],
     ),
     "lines over names": chart(
         "lines", series("rides/s", ["1", "10", "100"], [120, 800, 2_900]), x=axis("batch")
@@ -169,14 +167,14 @@ CHARTS = {
         ),
         x=axis("bookings a second"),
         y=axis("questions a second"),
-        marks=[mark("the corner that nobody reaches", 540, 22.0)],
+        marks=[mark("the corner of the bounding box", 540, 22.0)],
         colour="seconds that the answer is behind",
     ),
 }
 
 
 def formats() -> Entry:
-    """With all that a figure may have."""
+    """A figure with all kinds of contents."""
     return entry(
         "formats",
         title="What do formats cost?",
@@ -201,7 +199,7 @@ def formats() -> Entry:
 
 
 def full() -> Record:
-    """One of everything."""
+    """A record with all kinds of entries."""
     figures = [
         formats(),
         entry(
@@ -225,7 +223,7 @@ def full() -> Record:
         ),
         entry(
             "drawn_by_us",
-            title="A contest without a picture of its own",
+            title="A comparison without a chart",
             samples=samples(rows=0.00021, columns=0.0000041),
         ),
         entry(
@@ -239,6 +237,4 @@ def full() -> Record:
         failed("broken"),
         skipped("absent"),
     ]
-    return record(
-        *figures, warnings=["the machine was busy with other work (load 0.9 a core): times are too long"]
-    )
+    return record(*figures, warnings=["other processes were running (load 0.9 per core): times are too long"])

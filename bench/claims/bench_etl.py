@@ -194,7 +194,7 @@ def found_bad_row(variant: Pipeline) -> str:
     try:
         variant.ask()
     except duckdb.Error:
-        return "found by the first question"
+        return "found by the first query"
     return "not found"
 
 

@@ -1,4 +1,4 @@
-"""What claims are measured on is what they say: nothing is lost on the way, and nothing is left behind."""
+"""The data of the claim benchmarks is complete and equal in all variants, and is removed afterwards."""
 
 from contextlib import closing
 from pathlib import Path
@@ -20,20 +20,20 @@ from oltp.load import check_files
 from oltp.store import Store
 
 
-def test_every_committed_ride_is_there_in_each_place(store: Store, tmp_path: Path):
+def test_all_committed_rides_are_in_each_place(store: Store, tmp_path: Path):
     with (
         workshop(store) as connection,
         duckdb.connect(str(tmp_path / "rides.duckdb")) as database,
         closing(LakeInserter(tmp_path)) as lake,
     ):
-        places = {"p": PostgresInserter(connection), "d": DuckDBInserter(database), "l": lake}
-        for place in places.values():
-            place.insert(Batch.of(made_up(0, 1)))
-            place.insert(Batch.of(made_up(1, 10)))
-            assert place.rides().equals(made_up(0, 11))
+        stores = {"p": PostgresInserter(connection), "d": DuckDBInserter(database), "l": lake}
+        for one in stores.values():
+            one.insert(Batch.of(made_up(0, 1)))
+            one.insert(Batch.of(made_up(1, 10)))
+            assert one.rides().equals(made_up(0, 11))
 
 
-def test_a_ride_that_was_not_kept_is_seen(tmp_path: Path):
+def test_a_lost_ride_is_detected(tmp_path: Path):
     with duckdb.connect(":memory:") as database:
         contest = Inserts({"DuckDB": DuckDBInserter(database)})
         contest.play(1)
@@ -43,7 +43,7 @@ def test_a_ride_that_was_not_kept_is_seen(tmp_path: Path):
             contest.check()
 
 
-def test_the_workshop_leaves_nothing_behind(store: Store):
+def test_the_scratch_schema_is_dropped(store: Store):
     with pytest.raises(ZeroDivisionError), workshop(store) as connection:
         connection.execute("CREATE TABLE rides AS SELECT 1 AS mine")
         raise ZeroDivisionError
@@ -52,7 +52,7 @@ def test_the_workshop_leaves_nothing_behind(store: Store):
         assert connection.execute("SELECT count(*) FROM ridelake.rides").fetchone() == (0,)
 
 
-def test_both_moments_of_cleaning_find_the_trips_that_the_loader_finds(tmp_path: Path):
+def test_etl_and_elt_accept_the_same_trips_as_the_loader(tmp_path: Path):
     raw = tmp_path / "yellow_tripdata_2025.csv"
     write_dirty_trips(raw, 3_000, seed=2)
     (checked,) = check_files([raw])
@@ -63,27 +63,27 @@ def test_both_moments_of_cleaning_find_the_trips_that_the_loader_finds(tmp_path:
             assert sum(int(str(row[1])) for row in variants[name].first()) == good
 
 
-def test_a_bad_row_is_refused_by_one_schema_and_found_by_the_other(tmp_path: Path):
+def test_a_bad_row_fails_at_the_write_or_at_the_first_query(tmp_path: Path):
     arrived = tmp_path / "rides.jsonl"
     arrived.write_text('{"RideID": 1, "Price": 20.4}\n{"RideID": 2, "Price": "twenty"}\n')
     with _schemas(arrived, tmp_path / "lake") as variants:
         assert found_bad_row(variants[ON_WRITE]) == "refused when written"
-        assert found_bad_row(variants[ON_READ]) == "found by the first question"
+        assert found_bad_row(variants[ON_READ]) == "found by the first query"
 
 
-def test_early_work_pays_from_the_question_at_which_the_sums_meet():
+def test_early_work_pays_off_where_the_total_times_meet():
     assert crossover(Costs(10.0, 1.0), Costs(4.0, 3.0)) == 4
     assert crossover(Costs(1.0, 1.0), Costs(4.0, 3.0)) == 1
     assert crossover(Costs(10.0, 3.0), Costs(4.0, 3.0)) is None
-    assert crossover(Costs(1.0, 3.0), Costs(4.0, 1.0)) is None  # ahead at first, and then no more
+    assert crossover(Costs(1.0, 3.0), Costs(4.0, 1.0)) is None  # faster only for the first queries
 
 
-def test_a_document_and_its_row_hold_the_same_values():
+def test_a_document_has_the_same_values_as_its_row():
     document = {"fare": 2040, "rider": {"name": "memelord"}, "at": "2025-07-01T12:00:00.5+00:00"}
     assert leaves(document) == ["2025-07-01T12:00:00.500000+00:00", "2040", "memelord"]
 
 
-def test_friendships_are_pairs_of_two_and_each_is_there_once():
+def test_friendships_are_unique_pairs():
     pairs = draw_people(500, seed=3).friendships.to_numpy()
     assert (pairs[:, 0] < pairs[:, 1]).all()
     assert len(np.unique(pairs, axis=0)) == len(pairs)

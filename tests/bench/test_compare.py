@@ -1,4 +1,4 @@
-"""Two runs of the same code are not told apart; a path that became slower is found, and it alone."""
+"""Two runs of the same code show no change; a path that became slower is found, and no other."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def a_run(
     slower: float = 1.0,
     between_runs: float = BETWEEN_RUNS,
 ) -> Record:
-    """Of paths that take `usual` seconds on the whole; one sample in thirty met something else."""
+    """A simulated run of paths that take `usual` seconds; one sample in thirty is an outlier."""
     drift = random.uniform(-DRIFT, DRIFT) / 2
     entries = []
     for benchmark in range(BENCHMARKS):
@@ -54,7 +54,7 @@ def two_runs(seed: int, slower: float = 1.0, between_runs: float = BETWEEN_RUNS)
 
 
 def regressions(seeds: int, slower: float) -> list[list[str]]:
-    """Of each pair of runs."""
+    """The regressions of each pair of runs."""
     pairs = (two_runs(seed, slower) for seed in range(seeds))
     return [
         [change.path.name for change in compare_records(before, after, 0.05, {}).of("regression")]
@@ -62,11 +62,11 @@ def regressions(seeds: int, slower: float) -> list[list[str]]:
     ]
 
 
-def test_nothing_is_told_of_two_runs_of_the_same():
+def test_two_runs_of_the_same_code_show_no_regression():
     assert sum(map(bool, regressions(40, 1.0))) <= 1
 
 
-def test_a_path_that_takes_a_fifth_longer_is_found_and_no_other():
+def test_a_path_that_is_20_percent_slower_is_found_and_no_other():
     found = regressions(40, 1.2)
     assert sum(SLOWED in names for names in found) >= 38
     assert sum(len(set(names) - {SLOWED}) for names in found) <= 1
@@ -86,48 +86,48 @@ def test_the_reverse_is_an_improvement():
 
 
 def exact(*seconds: float) -> Record:
-    """A run without noise: a benchmark for each time."""
+    """A run without noise, with a benchmark for each time."""
     samples = [{"a": {"cold_seconds": 1.0, "seconds": [one] * 9, "repeats": 1}} for one in seconds]
     return records.record(*(records.entry(f"f{index}", samples=one) for index, one in enumerate(samples)))
 
 
-def test_what_slows_all_alike_is_drift_and_told():
+def test_a_slowdown_of_all_paths_is_drift():
     found = compare_records(exact(1, 2, 3, 4, 5, 6), exact(1.3, 2.6, 3.9, 5.2, 6.5, 7.8), 0.05, {})
     assert not found.of("regression")
     assert found.drift is not None
     assert found.drift.ratio == pytest.approx(1.3)
-    assert "takes 1.30 × as long in B" in next(telling.remarks(found))
+    assert "B is 1.30× slower" in next(telling.remarks(found))
 
 
-def test_what_could_not_have_been_seen_is_told():
+def test_the_least_detectable_slowdown_grows_with_the_noise():
     quiet, noisy = (
         compare_records(*two_runs(5, between_runs=noise), 0.05, {}).drift for noise in (0.01, 0.2)
     )
     assert quiet is not None
     assert noisy is not None
-    assert 1 < quiet.least_told < 1.2
-    assert noisy.least_told > 1.5
+    assert 1 < quiet.least_detectable < 1.2
+    assert noisy.least_detectable > 1.5
 
 
-def test_of_too_few_paths_no_drift_is_known_and_that_is_told():
+def test_the_drift_of_too_few_paths_is_unknown():
     found = compare_records(exact(1, 2), exact(1.3, 2), 0.05, {})
     assert [change.path.name for change in found.of("regression")] == ["f0: a"]
     assert "unknown" in next(telling.remarks(found))
 
 
-def test_a_group_has_a_threshold_of_its_own():
+def test_a_group_can_have_its_own_threshold():
     before, after = exact(1, 2, 3, 4, 5, 6), exact(1.3, 2, 3, 4, 5, 6)
     assert compare_records(before, after, 0.05, {}).of("regression")
     assert not compare_records(before, after, 0.05, {"f0": 0.5}).of("regression")
-    with pytest.raises(UsageError, match="no benchmark is called like"):
-        compare_records(before, after, 0.05, {"nobody": 0.5})
+    with pytest.raises(UsageError, match="no benchmark matches --group nothing"):
+        compare_records(before, after, 0.05, {"nothing": 0.5})
 
 
-def test_what_one_of_them_lacks_is_named():
+def test_missing_and_failed_benchmarks_are_named():
     samples = records.samples(a=1.0, b=2.0)
     before = records.record(
         records.entry("both", samples=samples),
-        records.entry("gone", samples=samples),
+        records.entry("removed", samples=samples),
         records.entry("breaks", samples=samples),
     )
     less = records.entry("both", samples=records.samples(a=1.0))
@@ -135,14 +135,14 @@ def test_what_one_of_them_lacks_is_named():
     found = compare_records(before, after, 0.05, {})
     assert found.failed == ["bench/bench_x.py::bench_breaks: failed in B (answers differ)"]
     assert found.missing == [
-        "bench/bench_x.py::bench_gone: not in B",
+        "bench/bench_x.py::bench_removed: not in B",
         "bench/bench_x.py::bench_new: not in A",
-        "bench/bench_x.py::bench_both: b is in one of them only",
+        "bench/bench_x.py::bench_both: b is in one record only",
     ]
     assert [change.path.variant for change in found.changes] == ["a"]
 
 
-def test_another_machine_another_version_and_another_seed_are_doubts():
+def test_another_machine_version_and_seed_are_warnings():
     other = dict(records.MACHINE, cores=8, versions={"python": "3.13.1", "duckdb": "2.1.0"})
     after = records.record(machine=other, seed=2, finished_at=None, warnings=["busy"])
     warnings = compare_records(records.record(), after, 0.05, {}).warnings
@@ -150,7 +150,7 @@ def test_another_machine_another_version_and_another_seed_are_doubts():
         "cores: 2 in A, 8 in B",
         "seed: 1 in A, 2 in B",
         "version of duckdb: 2.0.0 in A, 2.1.0 in B",
-        "B is a part of a run",
+        "B is incomplete: its run was interrupted or is in progress",
         "B: busy",
     ]
 
@@ -160,7 +160,7 @@ def test_runs_of_different_scales_are_not_compared():
         compare_records(records.record(), records.record(scale="full"), 0.05, {})
 
 
-def test_records_of_nothing_compare_to_nothing():
+def test_empty_records_have_nothing_to_compare():
     found = compare_records(records.record(), records.record(), 0.05, {})
     assert found == Comparison([], None, [], [], [])
     assert telling.summary(found) == "nothing to compare."
@@ -173,8 +173,8 @@ def test_a_threshold_is_written_as_a_percentage_or_a_share(text: str, share: flo
 
 
 @pytest.mark.parametrize("text", ["", "%", "five", "-1%", "nan", "inf"])
-def test_what_is_no_threshold_is_refused(text: str):
-    with pytest.raises(UsageError, match="no threshold"):
+def test_an_invalid_threshold_is_refused(text: str):
+    with pytest.raises(UsageError, match="is not a threshold"):
         percent(text)
 
 
@@ -185,7 +185,7 @@ def slowed(tmp_path: Path) -> list[str]:
     return [str(tmp_path / "A.json"), str(tmp_path / "B.json")]
 
 
-def test_the_command_fails_by_a_regression_and_names_it(slowed: list[str]):
+def test_the_command_fails_on_a_regression_and_names_it(slowed: list[str]):
     done = CliRunner().invoke(compare, slowed)
     assert isinstance(done.exception, ProofFailed)
     assert SLOWED in str(done.exception)
@@ -194,7 +194,7 @@ def test_the_command_fails_by_a_regression_and_names_it(slowed: list[str]):
     assert CliRunner().invoke(compare, [*slowed, "--group", "f3=50%"]).exit_code == 0
 
 
-def test_json_and_markdown_tell_the_same(slowed: list[str]):
+def test_json_and_markdown_report_the_same_changes(slowed: list[str]):
     document = json.loads(CliRunner().invoke(compare, [*slowed, "--json"]).stdout)
     slower = [change for change in document["changes"] if change["verdict"] == "regression"]
     assert [(change["benchmark"], change["variant"]) for change in slower] == [
@@ -208,7 +208,7 @@ def test_json_and_markdown_tell_the_same(slowed: list[str]):
     assert "All 16" in markdown
 
 
-def test_a_damaged_record_is_one_sentence_and_no_regression():
+def test_a_damaged_record_is_bad_input():
     broken = exact(1, 2)
     broken.figures[0].figure["samples"] = {"variant": {"rounds": 3}}
     with pytest.raises(BadInput, match="damaged"):

@@ -1,4 +1,4 @@
-"""What is wrong, broken or dead has no figure: the command says why, the record and the page too, exit 1."""
+"""A wrong answer, a failed audit or a dead engine removes the figure and is reported; the exit code is 1."""
 
 import json
 import os
@@ -16,29 +16,29 @@ pytestmark = pytest.mark.slow
 
 
 def environment(**more: str) -> dict[str, str]:
-    """For a process of its own: this one is a worker of pytest, where nothing can be timed."""
+    """The environment of a separate process: a pytest worker disables timing."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | more
 
 
 @pytest.mark.parametrize(
-    ("planted", "only", "why"),
+    ("fault", "only", "why"),
     [
-        ("wrong_answer", ("--quick", "--only", "bench_frontier"), "was answered wrongly"),
+        ("wrong_answer", ("--quick", "--only", "bench_frontier"), "wrong answer to"),
         ("broken_store", ("--quick", "--only", "bench_frontier"), "money_is_conserved"),
         (
             "dead_engine",
-            ("--full", "--only", "bench_lecture_question and datafusion"),
+            ("--full", "--only", "bench_question_by_engine and datafusion"),
             "its process ended (SIGKILL",
         ),
     ],
 )
-def test_a_planted_fault_takes_the_figure_and_says_why(
-    planted: str, only: tuple[str, ...], why: str, tmp_path: Path
+def test_an_injected_fault_removes_the_figure_and_is_reported(
+    fault: str, only: tuple[str, ...], why: str, tmp_path: Path
 ):
     path = str(os.pathsep).join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [*COMMAND, "bench", "--record", "record.json", *only],
-        env=environment(PYTHONPATH=path, PYTEST_PLUGINS="planted", PLANTED=planted),
+        env=environment(PYTHONPATH=path, PYTEST_PLUGINS="planted", PLANTED=fault),
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -50,12 +50,12 @@ def test_a_planted_fault_takes_the_figure_and_says_why(
     assert (entry["status"], entry["figure"]) == ("failed", None)
     assert why in entry["why"]
     assert f"✗ {entry['why']}" in done.stdout
-    assert f"1 failed, and have no figure: {entry['why']}" in done.stderr
+    assert f"1 benchmark failed: {entry['why']}" in done.stderr
     page = drawn(tmp_path)
     assert why in page[page.index('id="left-out"') :]
 
 
-def test_an_interrupt_leaves_a_record_of_what_was_done_and_it_is_drawn(tmp_path: Path):
+def test_an_interrupted_run_leaves_a_valid_record(tmp_path: Path):
     with subprocess.Popen(
         [*COMMAND, "bench", "--quick", "--record", "record.json"],
         env=environment(PYTHONUNBUFFERED="1"),
@@ -63,7 +63,7 @@ def test_an_interrupt_leaves_a_record_of_what_was_done_and_it_is_drawn(tmp_path:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        # Said here, because a test run that is a job in the background was started to ignore Ctrl-C.
+        # A test run in the background ignores SIGINT, and its children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as running:
         assert running.stdout is not None
@@ -78,7 +78,7 @@ def test_an_interrupt_leaves_a_record_of_what_was_done_and_it_is_drawn(tmp_path:
 
 
 def drawn(folder: Path) -> str:
-    """The page that `ridelake report` makes of the record."""
+    """The body of the page that `ridelake report` writes from the record."""
     subprocess.run(
         [*COMMAND, "report", "record.json", "-o", "page.html"], env=environment(), cwd=folder, check=True
     )

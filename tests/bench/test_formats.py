@@ -1,4 +1,4 @@
-"""What is written in a format is what is read, and what a format cannot keep is told by name."""
+"""Files are read back unchanged, and values that a format does not preserve are listed."""
 
 import math
 from datetime import UTC, datetime
@@ -23,7 +23,8 @@ each_format = pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.nam
 
 
 def rides(rows: int) -> pa.Table:
-    """With nulls, other alphabets, negative and large numbers, microseconds, with a zone and without."""
+    """Rides with nulls, non-Latin text, negative and large numbers, and timestamps with and without a time
+    zone."""
     one = {
         "ride_id": [2**63 - 1 - n for n in range(rows)],
         "fare_cents": [-n for n in range(rows)],
@@ -42,13 +43,13 @@ def rides(rows: int) -> pa.Table:
 
 
 @each_format
-def test_rides_come_back_bit_by_bit(form: FileFormat, tmp_path: Path):
+def test_rides_survive_a_round_trip_bit_by_bit(form: FileFormat, tmp_path: Path):
     table = rides(7)
     assert identical(form.round_trip(table, tmp_path / "rides"), table)
 
 
 @each_format
-def test_a_few_columns_come_in_the_order_asked_for(form: FileFormat, tmp_path: Path):
+def test_columns_are_read_in_the_requested_order(form: FileFormat, tmp_path: Path):
     table = rides(7)
     form.write(table.to_pylist(), table.schema, tmp_path / "rides")
     columns = ["zone", "ended_at", "ride_id"]
@@ -56,7 +57,7 @@ def test_a_few_columns_come_in_the_order_asked_for(form: FileFormat, tmp_path: P
 
 
 @each_format
-def test_rows_written_later_stand_behind_or_in_a_new_file(form: FileFormat, tmp_path: Path):
+def test_later_rows_are_appended_or_replace_the_file(form: FileFormat, tmp_path: Path):
     table = rides(4)
     form.write(table.slice(0, 3).to_pylist(), table.schema, tmp_path / "rides")
     form.write(table.slice(3).to_pylist(), table.schema, tmp_path / "rides")
@@ -65,12 +66,12 @@ def test_rows_written_later_stand_behind_or_in_a_new_file(form: FileFormat, tmp_
 
 
 @each_format
-def test_what_a_format_loses_is_told_by_name(form: FileFormat, tmp_path: Path):
+def test_lost_values_are_listed_by_kind(form: FileFormat, tmp_path: Path):
     assert lost(form, tmp_path) == LOST.get(form.name, [])
 
 
 @each_format
-def test_a_file_is_what_its_format_says(form: FileFormat, tmp_path: Path):
+def test_a_file_has_the_properties_of_its_format(form: FileFormat, tmp_path: Path):
     path = tmp_path / "rides"
     form.round_trip(rides(3), path)
     content = path.read_bytes()
@@ -79,23 +80,23 @@ def test_a_file_is_what_its_format_says(form: FileFormat, tmp_path: Path):
     assert (b"fare_cents" in content) == (form.describes != "nothing")
 
 
-def test_a_loss_is_seen(tmp_path: Path):
-    dull = FileFormat(
-        "dull", "none", "rows", True, "nothing", False, False, b"",
+def test_a_loss_is_detected(tmp_path: Path):
+    lossy = FileFormat(
+        "lossy", "lossy", "rows", True, "nothing", False, False, b"",
         write=lambda rows, schema, path: None,
         read=lambda path, schema, columns: pa.table({"number": [0, 1, 2], "value": [0.1, 0.0, 5e-324]}),
     )  # fmt: skip
-    assert not kept(dull, HARD["float64"], tmp_path / "x")  # -0.0 has become 0.0
-    assert not kept(dull, HARD["null"], tmp_path / "x")
+    assert not kept(lossy, HARD["float64"], tmp_path / "x")  # -0.0 has become 0.0
+    assert not kept(lossy, HARD["null"], tmp_path / "x")
 
 
-def test_nan_is_identical_to_itself_and_a_type_is_part_of_a_table():
+def test_nan_is_identical_to_itself_and_types_are_compared():
     table = pa.table({"x": [math.nan]})
     assert identical(table, table)
     assert not identical(pa.table({"x": pa.array([1], pa.int32())}), pa.table({"x": [1]}))
 
 
-def test_reading_a_pickle_runs_what_its_writer_wants(tmp_path: Path):
+def test_reading_a_pickle_executes_its_code(tmp_path: Path):
     assert runs_code(tmp_path)
 
 
@@ -103,28 +104,28 @@ def test_a_million_takes_seven_bytes_as_text_and_four_as_an_integer(tmp_path: Pa
     million = number_bytes(1_000_000)
     assert (million["text"], million["int32"], million["avro"]) == (7, 4, 3)
     same, *_ = column_bytes(tmp_path)
-    assert same["parquet"] < 0.01  # a column of equal values is written once
+    assert same["parquet"] < 0.01  # repeated values are stored once
 
 
 @pytest.mark.parametrize("writer", WRITERS)
-def test_floats_change_only_where_digits_are_left_out(writer: str, tmp_path: Path):
+def test_floats_change_only_if_digits_are_omitted(writer: str, tmp_path: Path):
     values = floats(500, seed=1)
     assert THE_LECTURES in values
     assert len(values) == 500
     WRITERS[writer](values, tmp_path / "floats.csv")
-    lossy = writer in ("15 digits", "6 digits behind the point")
+    lossy = writer in ("15 digits", "6 decimals")
     for reader, read in READERS.items():
         if reader != "pandas":  # exact since 3.1 only
             assert (changed(values, read(tmp_path / "floats.csv")) > 0) == lossy, reader
     assert changed(values, through_json(values)) == 0
 
 
-def test_the_wide_table_is_a_thousand_columns_with_four_that_are_wanted():
+def test_the_wide_table_has_1000_columns_including_the_four_to_read():
     table = feature_table(3)
     assert table.num_columns == COLUMNS == len(set(table.column_names))
     assert [table.column_names[place] for place in WANTED] == list(WANTED.values())
 
 
-def test_where_one_format_takes_over_from_the_other():
+def test_crossings_are_interpolated_on_logarithmic_axes():
     assert list(crossings({10: 0.5, 1_000: 2.0})) == [pytest.approx(100)]
     assert list(crossings({10: 2.0, 1_000: 3.0})) == []

@@ -1,5 +1,4 @@
-"""The frontier is the edge of its points, an age that of the oldest missing change, and no client outlives
-its parent."""
+"""The frontier of measured points, the age of answers, and the end of client processes."""
 
 import os
 import signal
@@ -42,14 +41,14 @@ from ridelake.ride import Outcome
 from ridelake.settings import LakeAddress, Settings
 
 ROOT = Path(__file__).parents[2]
-TINY = Effort(clients=(0, 1), rehearsal_seconds=0.1, warm_seconds=0.0, seconds=0.3)
+TINY = Effort(clients=(0, 1), warmup_seconds=0.1, warm_seconds=0.0, seconds=0.3)
 ENDED_SECONDS_MAX = 20
 
 rates = st.integers(0, 1_000_000).map(float)  # counts, in a second
 planes = st.lists(st.tuples(rates, rates), min_size=1, max_size=20)
 
 
-def test_an_area_says_isolation_proportion_or_interference():
+def test_areas_have_names_from_interference_to_isolation():
     ends = [(100.0, 0.0), (0.0, 10.0)]
     assert area_share([*ends, (100.0, 10.0)]) == 1
     assert area_share([*ends, (50.0, 5.0), (25.0, 7.5)]) == 0.5
@@ -63,7 +62,7 @@ def test_an_area_says_isolation_proportion_or_interference():
 
 
 @given(planes)
-def test_a_frontier_falls_from_axis_to_axis_and_nothing_is_beyond_it(points):
+def test_a_frontier_descends_between_the_axes_and_no_point_is_beyond_it(points):
     edge = frontier(points)
     x_max, y_max = bounding_box(points)
     assert edge[0] == (0, y_max)
@@ -76,10 +75,10 @@ def test_a_frontier_falls_from_axis_to_axis_and_nothing_is_beyond_it(points):
 
 
 @given(planes, st.floats(0.1, 10), st.floats(0.1, 10))
-def test_an_area_knows_no_units_and_no_beaten_points(points, per_x, per_y):
+def test_an_area_does_not_depend_on_units_or_dominated_points(points, per_x, per_y):
     area = area_share(points)
-    beaten = [(x * 0.5, y * 0.5) for x, y in points]
-    assert area_share([*points, *beaten]) == pytest.approx(area)
+    dominated = [(x * 0.5, y * 0.5) for x, y in points]
+    assert area_share([*points, *dominated]) == pytest.approx(area)
     assert area_share([(x * per_x, y * per_y) for x, y in points]) == pytest.approx(area, abs=1e-6)
 
 
@@ -87,24 +86,22 @@ def token(snapshot: str) -> Token:
     return Token(snapshot, "2026-07-01T00:00:00+00:00", "0/0", None, None)
 
 
-def test_an_age_is_that_of_the_oldest_change_that_is_missing():
+def test_the_age_is_that_of_the_oldest_missing_change():
     history = History([Commit(12, 3.0), Commit(10, 1.0), Commit(11, 2.0)])
-    assert history.age_seconds(5.0, token("13:13:")) == 0  # has all
+    assert history.age_seconds(5.0, token("13:13:")) == 0  # nothing is missing
     assert history.age_seconds(5.0, token("11:11:")) == 3.0  # 11 and 12 are missing
-    assert (
-        history.age_seconds(5.0, token("10:12:10")) == 4.0
-    )  # 10 was still under way then, and 12 is missing
-    assert history.age_seconds(2.5, token("12:12:")) == 0  # what is missing came after the question
+    assert history.age_seconds(5.0, token("10:12:10")) == 4.0  # 10 was running, and 12 is missing
+    assert history.age_seconds(2.5, token("12:12:")) == 0  # the missing change is later than the query
     assert History([]).age_seconds(5.0, token("1:1:")) == 0
 
 
-def test_a_percentile_is_a_value_that_was_there():
+def test_a_percentile_is_one_of_the_values():
     assert nearest_rank(range(1, 21), 95) == 19
     assert nearest_rank([7.0], 95) == nearest_rank([7.0], 50) == 7.0
     assert nearest_rank([3.0, 1.0, 2.0], 50) == 2.0
 
 
-def test_only_what_ends_within_the_window_is_counted_and_its_length_is_exact():
+def test_only_events_that_end_within_the_window_are_counted():
     window = Window(start=0.0, begin=1.0, end=3.0)
     ended = [0.5, 1.5, 2.5, 3.5]
     booked: list[Booked | Answered] = [Booked(at - 0.1, at, uuid4(), Outcome.ASSIGNED) for at in ended]
@@ -117,7 +114,7 @@ def test_only_what_ends_within_the_window_is_counted_and_its_length_is_exact():
     assert point.age_seconds_p95 == 1.0
 
 
-def test_one_system_serves_both_if_it_has_half_of_both():
+def test_one_system_serves_both_with_half_of_the_best_rates():
     def measured(name: str, single: bool, bookings: float, questions: float, seconds: float = 10) -> Measured:
         points = [
             Point(
@@ -136,18 +133,16 @@ def test_one_system_serves_both_if_it_has_half_of_both():
         return Measured(name, single, points, [0.5], "")
 
     rows, both = measured("rows", True, 100, 10), measured("both", False, 90, 100)
-    assert judge([rows, both])[0] == "holds in part"
-    assert judge([measured("rows", True, 100, 1), both])[0] == "does not hold"
-    verdict, because = judge([rows, measured("one", True, 95, 99)])
-    assert verdict == "holds"
-    assert "best in both is one" in because
-    assert judge([measured("rows", True, 100, 10), measured("columns", True, 5, 100)])[0] == "holds in part"
-    # 60 of 100 counted is half for sure in ten seconds, and not in a tenth of one.
-    assert judge([measured("rows", True, 100, 60), both])[0] == "holds"
-    assert judge([measured("rows", True, 100, 60, 0.1), both])[0] == "holds in part"
+    assert judge([rows, both]) == "holds in part"
+    assert judge([measured("rows", True, 100, 1), both]) == "does not hold"
+    assert judge([rows, measured("one", True, 95, 99)]) == "holds"
+    assert judge([measured("rows", True, 100, 10), measured("columns", True, 5, 100)]) == "holds in part"
+    # 60 of 100 is at least half with 10 s of counts, but not with 0.1 s.
+    assert judge([measured("rows", True, 100, 60), both]) == "holds"
+    assert judge([measured("rows", True, 100, 60, 0.1), both]) == "holds in part"
 
 
-def test_clients_work_in_one_window_and_a_failure_is_told():
+def test_clients_work_in_one_window_and_report_a_failure():
     with started([Dozing(), Dozing(patience=50)]) as clients:
         assert clients.work(0, 2, warm_seconds=0.0, seconds=0.1).events
         with pytest.raises(RidelakeError, match="ValueError: no more"):
@@ -173,7 +168,7 @@ def test_no_client_outlives_its_parent(end: signal.Signals):
 
 
 @pytest.mark.parametrize("make", [postgres_alone, postgres_and_epochs, postgres_and_standby, duckdb_alone])
-def test_a_set_up_books_and_answers_and_is_proved(make: Callable, seeded_store: Store, tmp_path: Path):
+def test_a_set_up_books_answers_and_passes_its_checks(make: Callable, seeded_store: Store, tmp_path: Path):
     began = monotonic()
     found = measure(make(settings(tmp_path), seeded_store), TINY, seed=1)
     loads = {(point.booking_clients, point.asking_clients): point for point in found.points}
@@ -184,7 +179,7 @@ def test_a_set_up_books_and_answers_and_is_proved(make: Callable, seeded_store: 
     assert found.age_seconds_p95 == 0 or (not found.single and found.age_seconds_p95 < monotonic() - began)
     assert list(tmp_path.iterdir()) == []
     until = monotonic() + 120
-    while left_on_the_server(seeded_store) and monotonic() < until:  # what another test has there goes, too
+    while left_on_the_server(seeded_store) and monotonic() < until:  # other tests also have databases there
         sleep(0.1)
     assert not left_on_the_server(seeded_store)
 
@@ -197,7 +192,9 @@ def left_on_the_server(store: Store) -> list[tuple]:
         ).fetchall()
 
 
-def test_a_standby_has_all_when_it_has_caught_up_and_claims_nothing_that_is_under_way(seeded_store: Store):
+def test_a_standby_that_has_caught_up_has_all_changes_except_those_of_running_transactions(
+    seeded_store: Store,
+):
     with (
         open_standby(seeded_store) as dsn,
         seeded_store.connect() as primary,
@@ -251,7 +248,7 @@ def works_in(process: psutil.Process, folder: Path) -> bool:
         return False
 
 
-def test_the_audit_of_duckdb_sees_what_is_broken(seeded_store: Store, tmp_path: Path):
+def test_the_audit_of_duckdb_finds_violations(seeded_store: Store, tmp_path: Path):
     file = tmp_path / "rides.duckdb"
     duckdb_rows.create(file, take_snapshot(seeded_store, Lake.create(settings(tmp_path).lake)))
     with duckdb_rows.opened(file) as connection:
@@ -265,10 +262,10 @@ def test_the_audit_of_duckdb_sees_what_is_broken(seeded_store: Store, tmp_path: 
         }
 
 
-class Liar:
-    """Answers rightly, once."""
+class WrongFromSecondAnswer:
+    """An engine whose first answer is correct and whose later answers are wrong."""
 
-    name = "liar"
+    name = "wrong"
 
     def __init__(self) -> None:
         self.price = 20.4
@@ -278,12 +275,12 @@ class Liar:
         return pa.table({"average_price": [self.price - 1]})
 
 
-def test_a_wrong_answer_beside_the_bookings_is_seen():
-    liar, right = Liar(), pa.table({"average_price": [20.4]})
-    asking = Asking(lambda: (liar, None), {"average_price": right}, number=0)
+def test_a_wrong_answer_during_the_bookings_is_detected():
+    engine, expected = WrongFromSecondAnswer(), pa.table({"average_price": [20.4]})
+    asking = Asking(lambda: (engine, None), {"average_price": expected}, number=0)
     asking()
-    asking._questions = iter([next(asking._questions) for _ in range(4)][-1:])  # the first of them again
-    with pytest.raises(ProofFailed, match="average_price was answered wrongly"):
+    asking._questions = iter([next(asking._questions) for _ in range(4)][-1:])  # the first question again
+    with pytest.raises(ProofFailed, match="wrong answer to average_price"):
         asking()
 
 

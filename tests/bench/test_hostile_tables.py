@@ -1,4 +1,4 @@
-"""`bench --table` on tables of every type, name and shape: a right record, or one true sentence."""
+"""`bench --table` on tables of all types, names and shapes: a correct record or a skip with its reason."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ FIGURES = ("look_up", "scan", "group_by", "insert", "size")
 
 
 class Untimed:
-    """Stands in for pytest-benchmark's fixture, which does not run in a parallel worker."""
+    """Replaces pytest-benchmark's fixture, which does not work in a parallel worker."""
 
     def __init__(self) -> None:
         self.group = ""
@@ -40,7 +40,7 @@ class Untimed:
 
 
 def figures_of(subject: Subject, tmp_path: Path) -> dict[str, Any]:
-    """The report of each benchmark, or the reason for which it is skipped."""
+    """The report of each benchmark, or the reason for skipping it."""
     found: dict[str, Any] = {}
     for name in FIGURES:
         figure = Figure(Untimed(), ONE_ROUND)  # type: ignore[arg-type]
@@ -73,7 +73,7 @@ def sized(figures: dict[str, Any]) -> dict[str, int]:
 
 
 ROWS = "FROM generate_series(1, 300) AS i"
-# name: the table (called shop.t), and which benchmarks are skipped for which reason
+# name: the table shop.t, and the skipped benchmarks with their reasons
 TABLES: dict[str, tuple[str, dict[str, str]]] = {
     "no column to group by": (
         "CREATE TABLE shop.t (sensor int, at timestamptz, value float8, PRIMARY KEY (sensor, at));"
@@ -209,7 +209,7 @@ TABLES: dict[str, tuple[str, dict[str, str]]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", TABLES)
-def test_a_table_has_a_record_or_a_reason(kind: str, store: Store, tmp_path: Path):
+def test_a_table_is_measured_or_skipped_with_a_reason(kind: str, store: Store, tmp_path: Path):
     sql, skipped = TABLES[kind]
     if sql.endswith("\\gexec"):
         with store.connect() as connection:
@@ -225,7 +225,7 @@ def test_a_table_has_a_record_or_a_reason(kind: str, store: Store, tmp_path: Pat
         assert connection.execute("SELECT to_regnamespace('ridelake_bench')").fetchone() == (None,)
 
 
-def test_a_partitioned_table_has_the_bytes_of_its_partitions(store: Store, tmp_path: Path):
+def test_the_size_of_a_partitioned_table_includes_its_partitions(store: Store, tmp_path: Path):
     sql = (
         "CREATE TABLE shop.t (id int, r int, v text, PRIMARY KEY (id, r)) PARTITION BY LIST (r);"
         "CREATE TABLE shop.one PARTITION OF shop.t FOR VALUES IN (1) PARTITION BY RANGE (id);"
@@ -244,16 +244,16 @@ def test_a_partitioned_table_has_the_bytes_of_its_partitions(store: Store, tmp_p
     assert figures["insert"]["rows"] == own.INSERTS
 
 
-def test_child_tables_count_into_the_size_of_their_parent(store: Store, tmp_path: Path):
+def test_the_size_of_a_table_includes_its_child_tables(store: Store, tmp_path: Path):
     sql, _ = TABLES["inheritance without rows of its own"]
     with measured(store, tmp_path, sql, "shop.t") as figures:
         assert sized(figures)["Postgres, the table"] > 0
         assert figures["size"]["rows"] == 300
 
 
-def test_a_virtual_column_is_measured_and_not_inserted(store: Store, tmp_path: Path):
+def test_a_virtual_column_is_measured_but_not_inserted(store: Store, tmp_path: Path):
     if store.server_version < 180_000:
-        pytest.skip("Postgres has virtual columns since 18")
+        pytest.skip("virtual columns need Postgres 18")
     sql = (
         "CREATE TABLE shop.t (id int PRIMARY KEY, p int, double int GENERATED ALWAYS AS (p * 2) VIRTUAL);"
         f"INSERT INTO shop.t SELECT i, i % 4 {ROWS}"
@@ -264,7 +264,7 @@ def test_a_virtual_column_is_measured_and_not_inserted(store: Store, tmp_path: P
 
 
 def test_the_copy_in_duckdb_has_the_values_of_postgres(store: Store, tmp_path: Path):
-    """Bytes, and dates that Python has no value for; times are `bench_insert`'s business."""
+    """For bytes and for dates that Python cannot represent."""
     with store.connect() as connection:
         connection.execute(
             "CREATE SCHEMA shop; CREATE TABLE shop.t (id int PRIMARY KEY, b bytea, k date, t timestamp,"
@@ -303,13 +303,13 @@ def test_a_collation_that_ignores_case_is_not_grouped_by(postgres_15: str, tmp_p
 
 
 STAMPS = [datetime(2026, 1, 1, 12, 0, 0, 5), None, datetime(2026, 1, 2)]
-# name: columns of three rows, those that are loaded, and words of the sentences about the others
+# name: columns of three rows, the loaded ones, and words of the warnings about the others
 FILES: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "plain": ({"a": pa.array([1, 2, None]), "b": pa.array(["x", "", None])}, "a b", ()),
     "NUL in a text": (
         {"a": pa.array([1, 2, 3]), "t": pa.array(["x\0y", "z", None])},
         "a",
-        ("column 't' of the file was left out", "NUL"),
+        ("column 't' of the file was omitted", "NUL"),
     ),
     "unsigned": (
         {"a": pa.array([2**64 - 1, 0, 1], pa.uint64()), "b": pa.array([1, 2, 3], pa.uint8())},
@@ -319,7 +319,7 @@ FILES: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "nanoseconds": (
         {"a": pa.array([1, 1_000, 1_700_000_000_123_456_789], pa.timestamp("ns"))},
         "a",
-        ("cut to microseconds",),
+        ("truncated to microseconds",),
     ),
     "times": (
         {
@@ -404,7 +404,7 @@ FILES: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_file_is_loaded_but_for_what_is_named(kind: str, tmp_path: Path):
+def test_a_file_is_loaded_without_the_named_columns(kind: str, tmp_path: Path):
     columns, kept, words = FILES[kind]
     path = tmp_path / "city=3" / "rows.parquet"
     path.parent.mkdir()
@@ -417,7 +417,7 @@ def test_a_file_is_loaded_but_for_what_is_named(kind: str, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_every_file_becomes_a_table_that_is_measured(store: Store, tmp_path: Path):
+def test_each_file_becomes_a_table_that_is_measured(store: Store, tmp_path: Path):
     for number, (kind, (columns, _, _)) in enumerate(FILES.items()):
         path = tmp_path / f"{number}.parquet"
         pq.write_table(pa.table(columns), path)
@@ -433,10 +433,10 @@ def test_every_file_becomes_a_table_that_is_measured(store: Store, tmp_path: Pat
         assert not isinstance(figures["insert"], str), kind
 
 
-def test_bytes_that_are_no_utf8_are_a_sentence(tmp_path: Path):
+def test_invalid_utf8_is_bad_input(tmp_path: Path):
     bad = pa.array([b"\xff\xfe"]).view(pa.string())
     pq.write_table(pa.table({"a": bad}), tmp_path / "a.parquet")
-    with pytest.raises(BadInput, match=r"a\.parquet cannot be read: .*UTF"):
+    with pytest.raises(BadInput, match=r"cannot read .*a\.parquet: .*UTF"):
         read_rows(tmp_path / "a.parquet", tmp_path)
 
 
@@ -450,7 +450,7 @@ def test_bytes_that_are_no_utf8_are_a_sentence(tmp_path: Path):
         ("a,at\n1,2026-01-01 10:00:00\n2,\n", "a at"),
     ],
 )
-def test_csv_is_loaded_whatever_the_name_of_the_file(text: str, kept: str, tmp_path: Path):
+def test_csv_is_loaded_from_a_file_of_any_name(text: str, kept: str, tmp_path: Path):
     path = tmp_path / "a[1]*.CSV"
     path.write_text(text)
     rows, warnings = read_rows(path, tmp_path)
@@ -458,29 +458,29 @@ def test_csv_is_loaded_whatever_the_name_of_the_file(text: str, kept: str, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
-        ("none.csv", None, "there is no file"),
+        ("absent.csv", None, "does not exist"),
         ("empty.csv", b"", "rows"),
         ("header.csv", b"a,b\n", "has no rows"),
-        ("latin.csv", "a,b\n1,\u00e9\n".encode("latin-1"), "cannot be read"),
-        ("cut.parquet", b"PAR1xxxx", "cannot be read"),
-        ("empty.parquet", b"", "cannot be read"),
+        ("latin.csv", "a,b\n1,\u00e9\n".encode("latin-1"), "cannot read"),
+        ("cut.parquet", b"PAR1xxxx", "cannot read"),
+        ("empty.parquet", b"", "cannot read"),
         ("twice.csv", b"a,A\n1,2\n", ""),
         ("rows.csv.gz", b"x", "neither .parquet nor .csv"),
         ("rows.xlsx", b"x", "neither .parquet nor .csv"),
     ],
 )
-def test_a_file_that_cannot_be_measured_is_a_sentence(
-    name: str, content: bytes | None, said: str, tmp_path: Path
+def test_a_file_that_cannot_be_measured_is_bad_input(
+    name: str, content: bytes | None, message: str, tmp_path: Path
 ):
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
-    if not said:
-        assert len(read_rows(path, tmp_path)[0].column_names) == 2  # DuckDB calls the second one A_1
+    if not message:
+        assert len(read_rows(path, tmp_path)[0].column_names) == 2  # DuckDB names the second one A_1
         return
-    with pytest.raises(BadInput, match=said) as refused:
+    with pytest.raises(BadInput, match=message) as refused:
         assert is_file_name(path)
         read_rows(path, tmp_path)
     assert str(path) in str(refused.value)

@@ -1,4 +1,4 @@
-"""Where the columns overtake the rows is told as it was measured, and no further."""
+"""Crossovers are reported as measured, with their intervals."""
 
 from dataclasses import replace
 from math import inf
@@ -12,36 +12,36 @@ from bench.leaving.advice import TITLE, advising, by_freshness, by_range, by_siz
 from bench.leaving.contests import Effort, _contest
 from bench.leaving.crossing import Crossing, crossing_of, words
 from bench.report.page import page_of
-from bench.report.terminal import told as told_in_lines
+from bench.report.terminal import report_lines
 from bench.sampling import Ratio
 from bench.scale import QUICK
 
 PLACES = (1_000, 10_000, 100_000)
 
 
-def test_a_crossing_lies_on_the_line_of_logarithms():
+def test_a_crossing_is_interpolated_on_logarithmic_axes():
     found = crossing_of(PLACES, [[0.1] * 9, [10.0] * 9, [100.0] * 9])
     assert found.at == pytest.approx(1_000 * 10**0.5)
     assert 2_500 < found.low < found.at < found.high < 4_000
 
 
-def test_ahead_at_the_smallest_is_told_as_no_more_than_that():
+def test_faster_at_the_smallest_size_is_reported_as_such():
     found = crossing_of(PLACES, [[3.0] * 9] * 3)
-    assert words(found, "rides") == "already at 1,000 rides"
+    assert words(found, "rides") == "at all sizes from 1,000 rides"
 
 
-def test_never_ahead_is_told_up_to_the_largest():
+def test_never_faster_is_reported_up_to_the_largest_size():
     found = crossing_of(PLACES, [[0.3] * 9] * 3)
-    assert words(found, "rides") == "never up to 100,000 rides"
+    assert words(found, "rides") == "not up to 100,000 rides"
 
 
-def test_who_falls_behind_again_has_not_overtaken_for_good():
+def test_only_the_last_crossing_counts():
     assert crossing_of(PLACES, [[0.1] * 9, [10.0] * 9, [0.1] * 9]).never
     again = crossing_of((*PLACES, 1_000_000), [[3.0] * 9, [0.1] * 9, [0.1] * 9, [10.0] * 9])
     assert again.at == pytest.approx(100_000 * 10**0.5)
 
 
-def test_noise_over_one_leaves_both_ends_open():
+def test_noise_around_one_leaves_both_ends_open():
     found = crossing_of(PLACES, [[0.5, 2.0] * 5, [0.5, 2.0] * 5, [0.5, 2.0] * 5])
     assert (found.low, found.high) == (0, inf)
     assert "less than 1,000" in words(found, "rides")
@@ -55,66 +55,69 @@ def rows_over_columns(median: float) -> Ratio:
     return Ratio("postgres", "duckdb", median, median * 0.9, median * 1.1)
 
 
-def test_questions_are_counted_by_who_answers_them_faster():
+def test_questions_are_counted_by_the_faster_engine():
     ratios = {"sums": 12.0, "averages": 2.0, "look-up": 0.05, "tie": 1.01}
     crossings = {name: Crossing(400, 300, 500, 100, 1_000) for name in ratios}
-    told = by_size(1_000, {name: rows_over_columns(one) for name, one in ratios.items()}, crossings)
-    assert told == (
-        "At 1,000 rides 2 of 4 questions are faster over columns, most of all sums (12 ×), half of them from "
-        "400 on; 1 of 4 questions is faster over rows, most of all look-up (20 ×); 1 is not distinguishable."
+    sentence = by_size(1_000, {name: rows_over_columns(one) for name, one in ratios.items()}, crossings)
+    assert sentence == (
+        "At 1,000 rides, of 4 questions: DuckDB is faster on 2 (up to 12×, sums), Postgres on 1 (up to 20×, "
+        "look-up), no measurable difference on 1. DuckDB is faster on half of its 2 questions from 400 rides."
     )
 
 
-def test_where_only_one_side_wins_nothing_is_said_of_the_other():
+def test_an_engine_that_is_never_faster_is_not_mentioned():
     ours = {"sums": rows_over_columns(3.0)}
     assert by_size(9, ours, {"sums": ALWAYS}) == (
-        "At 9 rides 1 of 1 questions is faster over columns, most of all sums (3.0 ×), already at 1."
+        "At 9 rides, of 1 question: DuckDB is faster on 1 (up to 3.0×, sums). DuckDB is faster from 1 rides, the "
+        "smallest size tried."
     )
     theirs = {"look-up": rows_over_columns(0.5)}
-    assert "columns" not in by_size(9, theirs, {"look-up": NEVER})
+    assert "DuckDB" not in by_size(9, theirs, {"look-up": NEVER})
     ties = {"tie": rows_over_columns(1.0)}
-    assert by_size(9, ties, {"tie": NEVER}) == "At 9 rides 1 is not distinguishable."
+    assert by_size(9, ties, {"tie": NEVER}) == "At 9 rides, of 1 question: no measurable difference on 1."
 
 
-def test_a_range_that_is_never_crossed_is_told_up_to_what_was_tried():
+def test_a_range_without_a_crossing_is_reported_up_to_the_largest_tried():
     some = Crossing(2, 1, inf, 1, 9)
-    told = by_range(100, NEVER, some, ALWAYS)
-    assert "index for all that were tried, up to 9 (9.0%)" in told
-    assert "whole rows up to 2 of them (2.0%; 1 to over 9)" in told
-    assert told.endswith("without an index, Postgres is sooner for none.")
+    sentence = by_range(100, NEVER, some, ALWAYS)
+    assert "at sums of all sizes tried, up to 9 rows (9.0%)" in sentence
+    assert "at whole rows of up to 2 rows (2.0%; 1 to more than 9)" in sentence
+    assert sentence.endswith("without an index, DuckDB is always faster.")
 
 
-def test_a_range_is_told_no_further_than_its_interval():
+def test_a_range_is_reported_with_its_interval():
     tie, few, many = Crossing(0, 0, inf, 1, 9), Crossing(0, 0, 4, 1, 9), Crossing(inf, 5, inf, 1, 9)
-    told = by_range(100, tie, few, many)
-    assert "index up to a range that could not be told, and whole rows for none, or up to 4 of them" in told
-    assert told.endswith("without an index, Postgres is sooner up to 5 of them at least (5.0%).")
+    sentence = by_range(100, tie, few, many)
+    assert "at sums up to an unknown size and at whole rows of up to 4 rows at most" in sentence
+    assert sentence.endswith("without an index, at sums of up to at least 5 rows (5.0%).")
     tiny = Crossing(300, 200, 400, 1, 50_000)
-    assert "300 of them (0.03%; 200 to 400)" in by_range(1_000_000, tiny, tiny, tiny)
+    assert "300 rows (0.03%; 200 to 400)" in by_range(1_000_000, tiny, tiny, tiny)
 
 
-def test_half_of_an_even_number_is_a_place_where_one_of_them_overtook():
+def test_half_of_an_even_number_is_the_lower_median():
     ratios = {name: rows_over_columns(2.0) for name in "abcd"}
     places = dict(zip("abcd", (0, 0, 2_100, 19_000), strict=True))
     crossings = {name: Crossing(at, at, at, 5_000, 20_000) for name, at in places.items()}
-    assert "half of them already at 5,000" in by_size(20_000, ratios, crossings)
+    assert "on half of its 4 questions from 5,000 rides, the smallest size tried" in by_size(
+        20_000, ratios, crossings
+    )
 
 
-def test_the_interval_of_a_crossing_has_it():
+def test_the_interval_of_a_crossing_contains_it():
     found = crossing_of(range(1, 14), [[1.03] * 9] * 13)
     assert found.low <= found.at <= found.high
 
 
-def test_freshness_is_told_with_what_it_takes():
-    now_over_last = Ratio("duckdb as of now", "duckdb over the last epoch", 30.0, 25.0, 35.0)
-    rows_over_now = Ratio("postgres", "duckdb as of now", 0.5, 0.4, 0.6)
-    told = by_freshness(500, 0.17, now_over_last, rows_over_now, 0.2)
-    assert "an epoch of 500 more requests takes 0.17 s" in told
-    assert "0.20 s, 30 × as long" in told
-    assert "duckdb as of now takes 2.00 × as long as postgres" in told
+def test_freshness_is_reported_with_its_cost():
+    now_over_last = Ratio("duckdb with --fresh", "duckdb over the last epoch", 30.0, 25.0, 35.0)
+    rows_over_now = Ratio("postgres", "duckdb with --fresh", 0.5, 0.4, 0.6)
+    sentence = by_freshness(500, 0.17, now_over_last, rows_over_now, 0.2)
+    assert "An epoch of 500 more requests takes 0.17 s; an up-to-date answer takes 0.20 s." in sentence
+    assert "Postgres is 2.0× faster than DuckDB with --fresh" in sentence
+    assert "DuckDB without it is 30× faster than DuckDB with --fresh" in sentence
 
 
-def test_a_wrong_answer_ends_the_figure_before_it_is_timed():
+def test_a_wrong_answer_fails_before_it_is_timed():
     figure = Figure(None, QUICK)
     variants = {"postgres": lambda: pa.table({"n": [1]}), "duckdb": lambda: pa.table({"n": [2]})}
     with pytest.raises(AssertionError, match="a question"):
@@ -122,15 +125,15 @@ def test_a_wrong_answer_ends_the_figure_before_it_is_timed():
     assert not figure.samples
 
 
-def test_the_advice_of_a_measured_figure_is_told_before_all_verdicts():
+def test_advice_comes_before_the_verdicts():
     record = records.full()
     assert advising(record) == []
     assert 'class="advice"' not in page_of(record)
     last = next(entry for entry in reversed(record.figures) if entry.status == "measured")
-    told = replace(last, figure=last.figure | {"title": TITLE, "advice": ["Leave <now>."]})
-    record.figures[record.figures.index(last)] = told
+    entry = replace(last, figure=last.figure | {"title": TITLE, "advice": ["Leave <now>."]})
+    record.figures[record.figures.index(last)] = entry
     page = page_of(record)
-    assert advising(record) == [told]
+    assert advising(record) == [entry]
     assert page.index("Leave &lt;now&gt;.") < page.index('id="verdicts"')
-    first, sentence, *_ = (line.plain for line in told_in_lines(record, 80))
-    assert (first, sentence.strip()) == (told.group, "Leave <now>.")
+    first, sentence, *_ = (line.plain for line in report_lines(record, 80))
+    assert (first, sentence.strip()) == (entry.group, "Leave <now>.")

@@ -1,4 +1,4 @@
-"""`ridelake bench --table`: a table of the user's, whatever its names and types, and nothing left of ours."""
+"""`ridelake bench --table` measures a user's table with any names and types, and leaves nothing behind."""
 
 import json
 import os
@@ -32,7 +32,7 @@ FROM generate_series(1, 500) AS n;
 
 
 def measured(record: Path, *arguments: str) -> dict[str, dict]:
-    """In a process of its own: this one is a worker of pytest, where nothing can be timed."""
+    """Run in a separate process: a pytest worker disables timing."""
     folder = record.with_suffix(".cwd")
     folder.mkdir()
     done = subprocess.run(
@@ -52,7 +52,7 @@ def measured(record: Path, *arguments: str) -> dict[str, dict]:
 
 
 @pytest.mark.slow
-def test_any_table_with_a_key_is_measured_and_its_database_is_as_before(store: Store, tmp_path: Path):
+def test_a_table_with_unusual_names_is_measured_and_its_database_is_unchanged(store: Store, tmp_path: Path):
     with store.connect() as connection:
         connection.execute(ODD)
     table = '"my shop"."the ""Orders"" now"'
@@ -68,7 +68,7 @@ def test_any_table_with_a_key_is_measured_and_its_database_is_as_before(store: S
 
 
 @pytest.mark.slow
-def test_a_file_is_measured_without_any_database(tmp_path: Path):
+def test_a_file_is_measured_without_a_database(tmp_path: Path):
     path = tmp_path / "trips.csv"
     rows = (f"c{n % 4},{n / 4},2026-01-0{n % 9 + 1}\n" for n in range(900))
     path.write_text("city,fare,at\n" + "".join(rows))
@@ -77,14 +77,14 @@ def test_a_file_is_measured_without_any_database(tmp_path: Path):
     assert not (tmp_path / "home").exists()
 
 
-def test_a_table_that_is_not_there_and_a_file_that_is_none_are_a_line(
+def test_a_missing_table_and_an_invalid_file_are_usage_errors(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     (tmp_path / "no.parquet").write_text("not Parquet")
-    for name, said in (
+    for name, message in (
         ("public.nothing", "there is no table public.nothing"),
-        (str(tmp_path / "no.parquet"), "cannot be read"),
-        (str(tmp_path / "none.csv"), "there is no file"),
+        (str(tmp_path / "no.parquet"), "cannot read"),
+        (str(tmp_path / "absent.csv"), "does not exist"),
     ):
         assert _run(["bench", "--table", name, "--dsn", store.conninfo]) == 2
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The page shows what a record holds, whatever it holds, and needs nothing else for it."""
+"""The report shows all contents of a record and is self-contained."""
 
 import json
 import re
@@ -13,9 +13,9 @@ from bench.commands.report import report
 from bench.machine import this_machine
 from bench.record import Record
 from bench.report.charts import drawing
-from bench.report.quantities import digits, seconds_told
-from bench.report.tables import ratios_list, samples_table, told
-from bench.report.terminal import told as told_in_lines
+from bench.report.quantities import digits, seconds_text
+from bench.report.tables import cell_text, ratios_list, samples_table
+from bench.report.terminal import report_lines
 from ridelake.__main__ import _run
 from ridelake.errors import BadInput
 
@@ -23,7 +23,7 @@ pytest.importorskip("plotly", reason="the pictures need plotly: the extra `bench
 
 from bench.report.page import page_of, write_page
 
-HOSTILE = "<script>alert(1)</script> & \"quotes' $name ${css} </title>"
+MARKUP = "<script>alert(1)</script> & \"quotes' $name ${css} </title>"
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +32,11 @@ def page() -> str:
 
 
 def body_of(page: str) -> str:
-    """Without the library, which holds any text."""
+    """The body without the plotly library, which contains any text."""
     return page[page.index("<body>") : page.index("</main>")]
 
 
-def test_a_verdict_leads_to_its_figure_and_a_figure_to_its_record(page: str):
+def test_a_verdict_links_to_its_figure_and_the_figure_contains_its_record(page: str):
     body = body_of(page)
     for address in re.findall(r'href="#([\w-]+)"', body):
         assert f'id="{address}"' in body
@@ -46,14 +46,14 @@ def test_a_verdict_leads_to_its_figure_and_a_figure_to_its_record(page: str):
     assert json.loads(record[1].replace("&quot;", '"'))["figure"]["claim"]["number"] == 1
 
 
-def test_the_verdicts_come_first_in_the_order_of_their_numbers(page: str):
+def test_verdicts_come_first_ordered_by_number(page: str):
     body = body_of(page)
     assert body.index('id="verdicts"') < body.index('id="figures"') < body.index('id="left-out"')
     assert re.findall(r'class="nr">(\d+)<', body) == ["1", "8", "15"]
     assert "3 claims: 1 holds, 1 holds in part, 1 does not hold." in body
 
 
-def test_what_failed_or_was_left_out_is_told_with_the_reason_and_has_no_figure(page: str):
+def test_a_failed_or_skipped_benchmark_is_listed_with_its_reason_and_without_a_figure(page: str):
     body = body_of(page)
     left_out = body[body.index('id="left-out"') :]
     assert "ProofFailed: answers differ" in left_out
@@ -61,57 +61,60 @@ def test_what_failed_or_was_left_out_is_told_with_the_reason_and_has_no_figure(p
     assert 'id="broken"' not in body
 
 
-def test_what_the_figures_were_measured_on_and_why_to_doubt_them_is_told(page: str):
-    for words in (
+def test_the_page_shows_the_machine_and_the_warnings(page: str):
+    for text in (
         "Example 9000, 2 cores, 8 GiB",
         "duckdb 2.0.0",
         "quick",
         "2026-11-01 12:00 UTC",
-        "⚠ the machine was",
+        "⚠ other processes were running",
     ):
-        assert words in page
-    for words in ("Checked: all answers are equal.", "avro and parquet are not distinguishable (0.97–1.08)"):
-        assert words in page
+        assert text in page
+    for text in (
+        "Checked: all answers are equal.",
+        "no measurable difference between avro and parquet (0.97–1.08×)",
+    ):
+        assert text in page
 
 
-def test_the_page_fetches_nothing(page: str):
+def test_the_page_makes_no_requests(page: str):
     assert "default-src 'none'" in page
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page[: page.index("<body>")] + body_of(page))
 
 
-def hostile() -> Record:
-    """The same words wherever a benchmark may put words."""
-    claim = records.claim(1, HOSTILE, HOSTILE, HOSTILE)
-    series = [records.series(HOSTILE, [HOSTILE, "b"], [1.0, 2.0], text=[HOSTILE, "b"], colour=[1.0, 2.0])] * 2
+def with_markup() -> Record:
+    """A record with markup in each place where a benchmark may put text."""
+    claim = records.claim(99, MARKUP, MARKUP)
+    series = [records.series(MARKUP, [MARKUP, "b"], [1.0, 2.0], text=[MARKUP, "b"], colour=[1.0, 2.0])] * 2
     charts = [
         records.chart(
             kind,
             *series,
-            title=HOSTILE,
-            x=records.axis(HOSTILE),
-            colour=HOSTILE,
-            marks=[records.mark(HOSTILE, 1.0)],
+            title=MARKUP,
+            x=records.axis(MARKUP),
+            colour=MARKUP,
+            marks=[records.mark(MARKUP, 1.0)],
         )
         for kind in ("bars", "lines", "points")
     ]
     entry = records.entry(
-        HOSTILE,
-        HOSTILE,
-        title=HOSTILE,
-        checked=HOSTILE,
+        MARKUP,
+        MARKUP,
+        title=MARKUP,
+        checked=MARKUP,
         claim=claim,
         charts=charts,
-        samples=records.samples(**{HOSTILE: 1.0}),
-        ratios=[records.ratio(HOSTILE, HOSTILE, 2.0, 1.5, 3.0)],
-        tables=[{"title": HOSTILE, "rows": [{HOSTILE: HOSTILE}]}],
-        facts={HOSTILE: HOSTILE},
-        warnings=[HOSTILE],
+        samples=records.samples(**{MARKUP: 1.0}),
+        ratios=[records.ratio(MARKUP, MARKUP, 2.0, 1.5, 3.0)],
+        tables=[{"title": MARKUP, "rows": [{MARKUP: MARKUP}]}],
+        facts={MARKUP: MARKUP},
+        warnings=[MARKUP],
     )  # fmt: skip
-    return records.record(entry, records.failed(HOSTILE, HOSTILE), warnings=[HOSTILE], scale=HOSTILE)
+    return records.record(entry, records.failed(MARKUP, MARKUP), warnings=[MARKUP], scale=MARKUP)
 
 
-def test_text_stays_text():
-    assert "<script>alert" not in page_of(hostile())
+def test_markup_in_a_record_is_escaped():
+    assert "<script>alert" not in page_of(with_markup())
 
 
 @pytest.mark.parametrize(
@@ -126,16 +129,16 @@ def test_text_stays_text():
     ],
     ids=["empty", "failed only", "under way", "charts of nothing", "facts of nothing", "cold only"],
 )
-def test_a_record_of_little_has_a_page_and_lines(record: Record):
+def test_a_record_with_few_contents_has_a_page_and_lines(record: Record):
     assert "</html>" in page_of(record)
-    assert list(told_in_lines(record, 80)) or record.figures
+    assert list(report_lines(record, 80)) or record.figures
 
 
-def test_a_run_that_was_cut_short_is_told_to_be_a_part():
-    assert "the run was cut short" in page_of(records.record(records.entry("a"), finished_at=None))
+def test_an_interrupted_run_is_reported_as_incomplete():
+    assert "the run was interrupted" in page_of(records.record(records.entry("a"), finished_at=None))
 
 
-def test_a_damaged_figure_is_one_sentence():
+def test_a_damaged_figure_is_reported_as_bad_input():
     broken = records.entry("a")
     broken.figure["charts"] = [{"kind": "bars"}]
     with pytest.raises(BadInput, match="damaged"):
@@ -157,18 +160,18 @@ def test_a_chart_is_drawn_with_every_point_and_interval(name: str):
     assert len(marks) + len(drawn["data"]) == len(chart["series"]) + len(chart["marks"])
 
 
-def test_what_is_not_a_number_is_a_gap():
+def test_nan_and_none_are_gaps():
     chart = records.chart("lines", records.series("a", [1, 2, 3], [1.0, float("nan"), None]))
     assert drawing(chart)["data"][0]["y"] == [1.0, None, None]
 
 
-def test_a_logarithm_of_nothing_is_not_asked_for():
+def test_an_axis_without_positive_values_is_linear():
     chart = records.chart("bars", records.series("a", ["x"], [0]), y=records.axis("rows", log=True))
     assert drawing(chart)["layout"]["xaxis"]["type"] == "linear"
 
 
-def test_numbers_are_read_with_three_digits_and_a_unit():
-    assert [seconds_told(second) for second in (90, 0.00123, 4.2e-8)] == ["90 s", "1.23 ms", "42 ns"]
+def test_numbers_have_three_significant_digits_and_a_unit():
+    assert [seconds_text(second) for second in (90, 0.00123, 4.2e-8)] == ["90 s", "1.23 ms", "42 ns"]
     assert [digits(value) for value in (1234567.8, 12.345, 0.00012345, 0, 100.0)] == [
         "1,234,568",
         "12.3",
@@ -176,32 +179,32 @@ def test_numbers_are_read_with_three_digits_and_a_unit():
         "0",
         "100",
     ]
-    assert told({"a": [1, None]}) == "a 1, –"
+    assert cell_text({"a": [1, None]}) == "a 1, –"
 
 
-def test_times_are_told_by_median_and_tail_and_cold():
+def test_samples_are_shown_as_median_p99_and_cold():
     row = samples_table({"csv": {"cold_seconds": 3.0, "seconds": [1.0, 2.0, 9.0], "repeats": 40}})
-    for words in ("2 s", "8.86 s", "3 s", "3 × 40 runs"):
-        assert f">{words}<" in row
+    for text in ("2 s", "8.86 s", "3 s", "3 × 40 runs"):
+        assert f">{text}<" in row
 
 
-def test_an_interval_lies_on_its_side_of_one():
+def test_a_ratio_above_one_is_drawn_to_the_right_of_one():
     strip = ratios_list([records.ratio("a", "b", 2.0, 1.5, 3.0), records.ratio("c", "b", 0.5, 0.4, 0.6)])
     one, *_ = map(float, re.findall(r'class="one" style="left:([\d.]+)%', strip))
     first, second = map(float, re.findall(r'class="median" style="left:([\d.]+)%', strip))
     assert second < one < first
 
 
-def test_lines_tell_the_verdicts_and_the_sure_part_of_each_ratio():
-    lines = [line.plain for line in told_in_lines(records.full(), 78)]
+def test_lines_show_the_verdicts_and_the_interval_of_each_ratio():
+    lines = [line.plain for line in report_lines(records.full(), 78)]
     assert any("✗ DOES NOT HOLD" in line for line in lines)
-    bar = next(line for line in lines if "csv ÷ parquet" in line)
+    bar = next(line for line in lines if "parquet vs. csv" in line)
     assert bar.count("▓") > bar.count("▒") > 0
-    assert any("avro ÷ parquet" in line and "not distinguishable" in line for line in lines)
+    assert any("parquet vs. avro" in line and "no measurable difference" in line for line in lines)
     assert all(len(line) <= 78 for line in lines if "▓" in line)
 
 
-def test_the_command_writes_the_page_and_says_where(tmp_path: Path):
+def test_the_command_writes_the_page_and_prints_its_path(tmp_path: Path):
     records.full().write(tmp_path / "record.json")
     arguments = [str(tmp_path / "record.json"), "-o", str(tmp_path / "new" / "page.html")]
     done = CliRunner().invoke(report, arguments)
@@ -210,12 +213,12 @@ def test_the_command_writes_the_page_and_says_where(tmp_path: Path):
     assert "What do formats cost?" in (tmp_path / "new" / "page.html").read_text()
 
 
-def test_no_record_is_a_sentence(tmp_path: Path):
+def test_a_missing_record_is_bad_input(tmp_path: Path):
     done = CliRunner().invoke(report, [str(tmp_path / "none.json")])
     assert isinstance(done.exception, BadInput)
 
 
-def test_a_page_that_cannot_be_written_is_a_sentence(tmp_path: Path):
+def test_a_page_that_cannot_be_written_is_a_usage_error(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(Exception, match="choose another file with -o"):
         write_page(tmp_path / "file" / "page.html", records.record())
@@ -225,11 +228,11 @@ def test_a_page_that_cannot_be_written_is_a_sentence(tmp_path: Path):
 @pytest.mark.parametrize(
     ("width", "dark"), [(390, False), (1440, True)], ids=["a phone, light", "a desk, dark"]
 )
-def test_a_browser_shows_every_picture_and_nothing_sticks_out(width: int, dark: bool, tmp_path: Path):
+def test_a_browser_draws_all_charts_without_overflow(width: int, dark: bool, tmp_path: Path):
     record = records.full()
     record.figures += [
-        one for one in hostile().figures if one.figure
-    ]  # words that are long, and full of signs
+        one for one in with_markup().figures if one.figure
+    ]  # long texts with special characters
     seen = look_at(page_of(record), tmp_path, width, dark=dark)
     assert seen["faults"] == []
     assert seen["width"] == width
@@ -257,12 +260,11 @@ class TestOpen:
         assert opened == [page.as_uri()]
         assert str(page) in capsys.readouterr().out
 
-    def test_a_machine_without_a_browser_is_no_failure(self, tmp_path, monkeypatch, capsys):
+    def test_a_machine_without_a_browser_is_not_an_error(self, tmp_path, monkeypatch, capsys):
         monkeypatch.delenv("COLUMNS", raising=False)
         monkeypatch.setattr("webbrowser.open", lambda url: False)
         record, page = tmp_path / "a.json", tmp_path / "page.html"
         Record.begin("quick", 1, this_machine()).write(record)
         assert _run(["report", str(record), "-o", str(page), "--open"]) == 0
-        said = capsys.readouterr()
-        assert f"no browser was found: open {page} yourself" in said.err
+        assert f"no browser found; open {page} by hand" in capsys.readouterr().err
         assert _run(["report", str(record), "--open", "--terminal"]) == 2
