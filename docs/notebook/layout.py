@@ -1,6 +1,6 @@
-"""A notebook with sliders: rows × columns × selectivity, row-major against column-major.
+"""A notebook with sliders: row-major and column-major layout, by rows, columns and selectivity.
 
-marimo edit docs/notebook/layout.py     # or `marimo run …` to see it without its code
+marimo edit docs/notebook/layout.py     # or `marimo run …` to hide the code
 """
 
 import marimo
@@ -22,11 +22,11 @@ def imports():
 @app.cell
 def question(mo):
     mo.md("""
-    # When does it matter how a table lies in memory?
+    # When does the memory layout of a table matter?
 
-    The same numbers twice: once **row by row** (the values of a ride beside each other), once **column by
-    column** (the fares beside each other). Choose how many rides there are, how many columns each has, how many
-    columns your question needs, and which share of the rides it is about.
+    The same numbers are stored twice: **row by row** (the values of a ride are adjacent) and **column by column**
+    (the fares of all rides are adjacent). Choose the number of rides, the number of columns, the number of columns
+    that the query reads, and the share of the rides that it reads.
     """)
     return
 
@@ -35,7 +35,7 @@ def question(mo):
 def sliders(mo):
     rows = mo.ui.slider(steps=[1_000, 10_000, 100_000, 300_000], value=100_000, label="rows", show_value=True)
     columns = mo.ui.slider(steps=[4, 16, 64], value=16, label="columns", show_value=True)
-    wanted = mo.ui.slider(steps=[1, 2, 4, 8, 16, 64], value=1, label="columns wanted", show_value=True)
+    wanted = mo.ui.slider(steps=[1, 2, 4, 8, 16, 64], value=1, label="columns read", show_value=True)
     selected = mo.ui.slider(
         steps=[0.00001, 0.0001, 0.001, 0.01, 0.1, 1.0], value=1.0, label="share of rows", show_value=True
     )
@@ -54,7 +54,7 @@ def tables(columns, np, rows):
 @app.cell
 def measured(column_major, columns, np, perf_counter, row_major, rows, selected, wanted):
     count = min(wanted.value, columns.value)
-    # Without an order, as the rows of a real question lie; each of them once.
+    # Distinct rows in random order, as in a real query.
     chosen = np.random.default_rng(2).permutation(rows.value)[: max(1, round(rows.value * selected.value))]
 
     def answer(table):
@@ -68,9 +68,9 @@ def measured(column_major, columns, np, perf_counter, row_major, rows, selected,
         return perf_counter() - begin
 
     layouts = {"row-major": row_major, "column-major": column_major}
-    assert np.array_equal(answer(row_major), answer(column_major)), "two answers: no times"
+    assert np.array_equal(answer(row_major), answer(column_major)), "the answers differ"
     samples = {name: [] for name in layouts}
-    for _ in range(9):  # in turns, so that a busy moment slows both
+    for _ in range(9):  # interleaved, so that other load affects both
         for name, table in layouts.items():
             samples[name].append(seconds(table))
     milliseconds = {name: float(np.median(taken)) * 1e3 for name, taken in samples.items()}
@@ -88,7 +88,7 @@ def picture(chosen, columns, count, go, milliseconds, mo, rows):
     mo.vstack(
         [
             mo.md(
-                f"**{faster} is {ratio:.1f} × as fast** at reading {count} of {columns.value} columns of "
+                f"**{faster} is {ratio:.1f}× faster than {slower}** at reading {count} of {columns.value} columns of "
                 f"{len(chosen):,} of {rows.value:,} rides; the answers are equal."
             ),
             mo.ui.plotly(chart),
@@ -100,9 +100,9 @@ def picture(chosen, columns, count, go, milliseconds, mo, rows):
 @app.cell
 def why(mo):
     mo.md("""
-    Memory is read in lines of 64 bytes, disks in pages of kilobytes. What lies beside a wanted value comes with it
-    for nothing: the other values of the same ride, or the same value of other rides. Which of them you want next
-    decides which layout is the faster. Move *columns wanted* up and *share of rows* down, and see it turn.
+    Memory is read in cache lines of 64 bytes, disks in pages of several kilobytes. A read therefore also fetches the
+    adjacent values: other values of the same ride, or the same column of other rides. The layout is faster whose
+    adjacent values the query needs next. Increase *columns read* and decrease *share of rows* to see the change.
     """)
     return
 
