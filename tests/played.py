@@ -78,7 +78,7 @@ def shape(text: str) -> list[str]:
     """The words without what differs between machines and runs: numbers and their alignment, bars, counts of
     random outcomes, verdicts, warnings."""
     text = re.sub(r"^(?:doubt|warning): .*\n(?: +.*\n)*", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^ +(?:HOLDS|DOES NOT HOLD).*\n(?: +.*\n)*", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^ +(?:HOLDS|DOES NOT HOLD|TOO FEW ROWS).*\n(?: +.*\n)*", "", text, flags=re.MULTILINE)
     text = re.sub(r"(first; seconds):.*?one\s+more$", r"\1:", text, flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"(refused|cancelled by|retries):.*", r"\1:", text)
     text = re.sub(r"([✗✓] [^:]*?):[^.]*\.", r"\1:", text)  # the anomalies that a strategy showed

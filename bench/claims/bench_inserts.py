@@ -98,7 +98,7 @@ def judge(others: tuple[Ratio, ...]) -> Verdict:
 def _ratio(ms: Milliseconds, of: str, over: str, rides: int) -> Ratio:
     """The ratio of the medians, round by round."""
     medians = [[float(np.median(taken)) for taken in ms[name, rides]] for name in (of, over)]
-    return ratio_of(of, medians[0], over, medians[1], f"{rides:,} rides a commit")
+    return ratio_of(of, medians[0], over, medians[1], f"commits of {rides:,}")
 
 
 def _rows(ms: Milliseconds) -> Iterator[dict[str, Cell]]:

@@ -88,19 +88,25 @@ def _print_entry(entry: "Entry", number: int, of: int) -> None:
         say(f"{head}\n   {'✗' if entry.status == 'failed' else '–'} {entry.why}")
         return
     say(f"{head} ({entry.seconds:.1f} s)")
-    for warning in (entry.figure or {}).get("warnings", []):
-        note(f"   warning: {warning}")
-    if entry.figure is None or entry.figure["advice"]:  # printed at the end
+    if entry.figure is None:
         return
+    if not entry.figure["advice"]:  # which is printed at the end
+        _print_result(entry)
+    for warning in entry.figure.get("warnings", []):
+        note(f"   warning: {warning}")
+
+
+def _print_result(entry: "Entry") -> None:
     from bench.report.sections import claim_of
     from bench.sampling import Ratio
 
-    if entry.figure["claim"]:
+    figure = entry.figure or {}
+    if figure["claim"]:
         claim = claim_of(entry)
         say(f"   {claim['text']}\n   {claim['verdict'].upper()}: {claim['measured']}")
         return
-    for kept in entry.figure["ratios"]:
+    for kept in figure["ratios"]:
         ratio = Ratio.from_record(kept)
         say(f"   {ratio.label}: {ratio.sentence()}" if ratio.label else f"   {ratio.sentence()}")
-    for table in entry.figure["tables"]:
+    for table in figure["tables"]:
         say_table(list(table["rows"][0]), [list(row.values()) for row in table["rows"]])

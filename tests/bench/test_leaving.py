@@ -68,8 +68,8 @@ def test_questions_are_counted_by_the_faster_engine():
 def test_an_engine_that_is_never_faster_is_not_mentioned():
     ours = {"sums": rows_over_columns(3.0)}
     assert by_size(9, ours, {"sums": ALWAYS}) == (
-        "At 9 rides, of 1 question: DuckDB is faster on 1 (up to 3.0×, sums). DuckDB is faster from 1 rides, the "
-        "smallest size tried."
+        "At 9 rides, of 1 question: DuckDB is faster on 1 (up to 3.0×, sums). DuckDB is faster from 1 rides, "
+        "the smallest size tried."
     )
     theirs = {"look-up": rows_over_columns(0.5)}
     assert "DuckDB" not in by_size(9, theirs, {"look-up": NEVER})
