@@ -43,10 +43,10 @@ class Freshness:
     epochs: int
     rides_per_second: float
     alone: list[float]
-    beside: list[float]
+    during: list[float]
 
     def report(self) -> dict[str, object]:
-        ratios = np.array(self.beside) / np.array(self.alone)
+        ratios = np.array(self.during) / np.array(self.alone)
         return {
             "rides_per_second": self.rides_per_second,
             "lag_s_p50": float(np.percentile(self.lags, 50)),
@@ -55,7 +55,7 @@ class Freshness:
             "probes": len(self.lags),
             "epochs": self.epochs,
             "peak_alone": float(np.median(self.alone)),
-            "peak_beside_sync": float(np.median(self.beside)),
+            "peak_during_sync": float(np.median(self.during)),
             "ratio_of_peaks": float(np.median(ratios)),
             "ratio_from_to": f"{ratios.min():.2f}–{ratios.max():.2f}",
         }
@@ -69,12 +69,12 @@ def beside_sync(store: Store, lake: Lake) -> Freshness:
     assert steady.audit.passed, steady.audit.verdict
     lags = [lag for lag in (_lag(probe, epochs) for probe in probes) if lag is not None]
     assert len(lags) >= 0.9 * len(probes), "the sync did not keep up"
-    alone, beside = [], []
+    alone, during = [], []
     for number in range(ROUNDS):
         alone.append(_peak(store, 10 + number))
         with syncing(store, lake):
-            beside.append(_peak(store, 20 + number))
-    return Freshness(lags, len(epochs), steady.assigned / steady.seconds, alone, beside)
+            during.append(_peak(store, 20 + number))
+    return Freshness(lags, len(epochs), steady.assigned / steady.seconds, alone, during)
 
 
 def _peak(store: Store, seed: int) -> float:

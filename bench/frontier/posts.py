@@ -84,13 +84,13 @@ class StandbyAsking(_OneAsking):
     def opened(self) -> Iterator[Seats]:
         assert self.settings.dsn is not None
         standby = open_database(self.settings.dsn, install=False)
-        with standby_engine(standby) as engine, standby.connect() as beside:
+        with standby_engine(standby) as engine, standby.connect() as connection:
 
             def replayed() -> tuple[Engine, Token | None]:
                 # The snapshot of a standby does not list running transactions. All changes that are not older
                 # than the oldest one count as missing: the age is too high by at most the length of a
                 # booking.
-                row = beside.execute(OLDEST_UNDER_WAY).fetchone()
+                row = connection.execute(OLDEST_UNDER_WAY).fetchone()
                 assert row is not None
                 return engine, Token(f"{row[0]}:{row[0]}:", "", "", None, None)
 

@@ -116,15 +116,15 @@ def postgres_and_standby(settings: Settings, store: Store) -> SetUp:
 def postgres_and_epochs(settings: Settings, store: Store) -> SetUp:
     @contextmanager
     def opened(clients: int) -> Iterator[Stage]:
-        with copied(settings, store) as (ours, copy), ExitStack() as beside:
+        with copied(settings, store) as (ours, copy), ExitStack() as sync:
             with open_engine("postgres", ours, None) as engine:
                 expected = asking.answers_of(engine)
             lake = Lake.create(ours.lake)
             take_snapshot(copy, lake)
-            beside.enter_context(syncing(copy, lake))
+            sync.enter_context(syncing(copy, lake))
 
             def prove(booked: Sequence[Booked]) -> str:
-                beside.close()  # the sync publishes the last changes and ends
+                sync.close()  # the sync publishes the last changes and ends
                 _audit(copy, booked)
                 verify_now(copy, lake).prove()
                 with (

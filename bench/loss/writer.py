@@ -100,10 +100,10 @@ class Writer:
         if kind < UPDATE_SHARE:
             self._note(self._call(connection, "SELECT loss_update(%s, %s)", share, payload), payload)
         elif kind < UPDATE_SHARE + DELETE_SHARE:
-            gone = self._call(connection, "SELECT loss_delete(%s)", share)
-            self._note(gone, None)
-            if gone is not None and self._chance(REBORN_SHARE):
-                self._note(self._call(connection, "SELECT loss_insert_as(%s, %s)", gone, payload), payload)
+            deleted = self._call(connection, "SELECT loss_delete(%s)", share)
+            self._note(deleted, None)
+            if deleted is not None and self._chance(REBORN_SHARE):
+                self._note(self._call(connection, "SELECT loss_insert_as(%s, %s)", deleted, payload), payload)
         elif len(self._reserved) > RESERVED_FOR:
             number = self._reserved.pop(0)
             self._note(self._call(connection, "SELECT loss_insert_as(%s, %s)", number, payload), payload)
