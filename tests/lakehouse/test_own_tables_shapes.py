@@ -122,7 +122,7 @@ def test_what_tracking_would_harm_or_miss_is_not_tracked(bare: Store):
         bare, "CREATE TABLE has_tx (id int PRIMARY KEY, tx bigint)",
         "CREATE TABLE parent (id int PRIMARY KEY)", "CREATE TABLE child () INHERITS (parent)",
     )  # fmt: skip
-    with pytest.raises(BadInput, match="has a column tx of its own: rename that"):
+    with pytest.raises(BadInput, match="already has a column tx, which tracking needs; rename that column"):
         track(bare, "has_tx")
     with pytest.raises(BadInput, match="tables that inherit from it"):
         track(bare, "parent")

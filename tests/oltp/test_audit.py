@@ -22,15 +22,15 @@ from ridelake.settings import LakeAddress
 DAMAGE = {
     "money_is_conserved": "UPDATE accounts SET balance_cents = balance_cents + 1 WHERE kind = 'rider'",
     "balances_are_sums": "UPDATE accounts SET held_cents = 0",
-    "nobody_overspends": "UPDATE accounts SET held_cents = balance_cents + 1 WHERE kind = 'rider'",
+    "balances_cover_holds": "UPDATE accounts SET held_cents = balance_cents + 1 WHERE kind = 'rider'",
     "one_payment_fits_each_ride": "UPDATE payments SET status = 'voided', captured_cents = 0, tip_cents = 0",
     "rides_are_paid_in_full": "DELETE FROM ledger WHERE kind = 'commission'",
     "busy_means_one_active_ride": "UPDATE drivers SET status = 'available'",
-    "nobody_is_in_two_rides_at_once": "UPDATE rides SET driver_id = (SELECT min(driver_id) FROM drivers)",
+    "rides_do_not_overlap": "UPDATE rides SET driver_id = (SELECT min(driver_id) FROM drivers)",
     "each_decision_made_one_ride": "UPDATE requests SET fare_cents = fare_cents + 1",
-    "never_more_than_was_held": "UPDATE rides SET fare_cents = fare_cents + 1",
+    "captures_are_within_holds": "UPDATE rides SET fare_cents = fare_cents + 1",
     "rides_are_requests_less_refusals": "DELETE FROM requests",
-    "events_tell_every_step": "DELETE FROM ride_events WHERE step = 2",
+    "events_record_every_step": "DELETE FROM ride_events WHERE step = 2",
     "newest_epoch_equals_the_store": "DELETE FROM ledger WHERE kind = 'tip'",
 }
 OTHER_DRIVER, OTHER_RIDER = (
@@ -61,20 +61,20 @@ ALSO = [
         "UPDATE ledger SET amount_cents = amount_cents + CASE kind WHEN 'pay' THEN 1 ELSE -1 END"
         " WHERE kind IN ('pay', 'commission')",
     ),
-    ("nobody_is_in_two_rides_at_once", "UPDATE rides SET rider_id = (SELECT min(rider_id) FROM riders)"),
+    ("rides_do_not_overlap", "UPDATE rides SET rider_id = (SELECT min(rider_id) FROM riders)"),
     ("each_decision_made_one_ride", "DELETE FROM rides WHERE status = 'started'"),
     *(
         ("each_decision_made_one_ride", f"UPDATE requests SET {column} = {column} + 1")
         for column in ("pickup_zone_id", "dropoff_zone_id", "distance_metres")
     ),
-    ("events_tell_every_step", "UPDATE ride_events SET status = 'cancelled' WHERE step = 3"),
-    ("events_tell_every_step", "UPDATE ride_events SET status = 'started' WHERE step = 1"),
-    ("events_tell_every_step", "UPDATE ride_events SET status = 'cancelled' WHERE step = 2"),
-    ("events_tell_every_step", "INSERT INTO ride_events SELECT ride_id, 4, status, now() FROM rides"),
-    ("events_tell_every_step", "INSERT INTO ride_events VALUES (0, 1, 'assigned', now())"),
+    ("events_record_every_step", "UPDATE ride_events SET status = 'cancelled' WHERE step = 3"),
+    ("events_record_every_step", "UPDATE ride_events SET status = 'started' WHERE step = 1"),
+    ("events_record_every_step", "UPDATE ride_events SET status = 'cancelled' WHERE step = 2"),
+    ("events_record_every_step", "INSERT INTO ride_events SELECT ride_id, 4, status, now() FROM rides"),
+    ("events_record_every_step", "INSERT INTO ride_events VALUES (0, 1, 'assigned', now())"),
     *(
         (
-            "events_tell_every_step",
+            "events_record_every_step",
             f"UPDATE ride_events SET happened_at = happened_at + interval '1 us' WHERE step = {step}",
         )
         for step in (1, 2, 3)

@@ -149,7 +149,7 @@ def test_tracking_anew_starts_anew(connection: Connection):
     ("make", "said"),
     [
         ("CREATE TABLE bad (n int)", "has no primary key"),
-        ("CREATE TABLE bad (n int PRIMARY KEY, tx text)", "has a column tx of its own"),
+        ("CREATE TABLE bad (n int PRIMARY KEY, tx text)", "already has a column tx"),
         ("CREATE VIEW bad AS SELECT 1", "is not a plain table"),
         ("CREATE UNLOGGED TABLE bad (n int PRIMARY KEY)", "is not a plain table"),
         ("CREATE TABLE bad (n int PRIMARY KEY) PARTITION BY RANGE (n)", "is not a plain table"),
