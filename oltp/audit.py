@@ -30,7 +30,8 @@ class EpochSums:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition: its number (F1 … F12), its name, its text, and the query for the rows that violate it."""
+    """One condition: its number (F1 … F12), its name, its text, and the query for the rows that violate
+    it."""
 
     number: str
     name: str
@@ -40,7 +41,8 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one condition. `broken`: the number of rows that violate it; `offending`: the first five."""
+    """The result of one condition. `broken`: the number of rows that violate it; `offending`: the first
+    five."""
 
     condition: Condition
     broken: int

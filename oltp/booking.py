@@ -18,8 +18,8 @@ KEYS_OF_REQUESTS = ("requests_pkey", "rides_request_id_key")
 
 
 def book(connection: Connection[TupleRow], request: RideRequest) -> Decision:
-    """Hold the fare, claim a driver and write the ride, or refuse. On a connection in autocommit the decision is
-    durable on return. A repeated request with the same id returns the same decision."""
+    """Hold the fare, claim a driver and write the ride, or refuse. On a connection in autocommit the decision
+    is durable on return. A repeated request with the same id returns the same decision."""
     parameters = _columns(request)
     try:
         row = connection.execute(BOOK, parameters, prepare=True).fetchone()
@@ -48,8 +48,8 @@ def book_many(connection: Connection[TupleRow], requests: Sequence[RideRequest])
 
 
 def array_literal(values: Iterable[object]) -> str:
-    """Numbers or UUIDs as a Postgres array literal. They need no quotes. psycopg's dumper checks each element for
-    quoting, which for a batch takes longer than all other work in Python."""
+    """Numbers or UUIDs as a Postgres array literal. They need no quotes. psycopg's dumper checks each element
+    for quoting, which for a batch takes longer than all other work in Python."""
     return "{" + ",".join(map(str, values)) + "}"
 
 

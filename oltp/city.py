@@ -1,7 +1,8 @@
 """The demand of a city: time, place, distance and price of trips.
 
-The distributions are those of Uber and Lyft in New York (about 20.9 million trips a month, published by the TLC):
-shares by hour and weekday; medians, spreads and correlations of distance, duration, fare and wait. All are log-normal.
+The distributions are those of Uber and Lyft in New York (about 20.9 million trips a month, published by the
+TLC): shares by hour and weekday; medians, spreads and correlations of distance, duration, fare and wait. All
+are log-normal.
 
 Trips are drawn from a seed, in blocks, so that the first N rides of a seed are the same for every N.
 """
@@ -144,8 +145,8 @@ def _wall_clock(random: np.random.Generator, n: int) -> pl.Series:
 
 
 def _to_utc(frame: pl.DataFrame) -> pl.Series:
-    """Local time → UTC. A time in the hour that is skipped in spring is moved one hour later; a time in the hour
-    that is repeated in autumn is the first of the two."""
+    """Local time → UTC. A time in the hour that is skipped in spring is moved one hour later; a time in the
+    hour that is repeated in autumn is the first of the two."""
     utc = pl.Series("requested_at", [None] * frame.height, dtype=pl.Datetime("us", "UTC"))
     for city in cities():
         local = frame.get_column("requested_local").cast(pl.Datetime("us"))

@@ -63,8 +63,8 @@ class Cluster:
 
     @property
     def socket_folder(self) -> Path:
-        """In the cluster's folder, or in the temporary folder if that path is too long for a socket, or else in
-        /tmp."""
+        """In the cluster's folder, or in the temporary folder if that path is too long for a socket, or else
+        in /tmp."""
         digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:12]
         elsewhere = f"ridelake-{digest}"
         for folder in (self.folder / "socket", Path(tempfile.gettempdir()) / elsewhere):
@@ -76,8 +76,8 @@ class Cluster:
         return make_conninfo(host=str(self.socket_folder), user="ridelake", dbname=database)
 
     def server_pid(self) -> int | None:
-        """The process id of the running server, or None. A stale pid file, whose process id now belongs to another
-        program, counts as no server."""
+        """The process id of the running server, or None. A stale pid file, whose process id now belongs to
+        another program, counts as no server."""
         try:
             pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
             process = psutil.Process(pid)
@@ -88,8 +88,8 @@ class Cluster:
 
 
 def start(cluster: Cluster, settings: Mapping[str, str] = MappingProxyType({})) -> bool:
-    """Create the cluster if it does not exist, and start its server if it does not run. `settings` override its
-    configuration. The caller must prevent concurrent calls. Returns True if the server was started."""
+    """Create the cluster if it does not exist, and start its server if it does not run. `settings` override
+    its configuration. The caller must prevent concurrent calls. Returns True if the server was started."""
     if cluster.server_pid() is not None:
         open_the_way(cluster.folder)  # the permissions may have changed since the start
         return False
@@ -131,8 +131,8 @@ def _initialise(cluster: Cluster, account: int | None) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
     give(draft, account)
-    # auth=trust: only the owner of the socket's folder can connect. The builtin C.UTF-8 collation sorts as DuckDB
-    # and Polars do.
+    # auth=trust: only the owner of the socket's folder can connect. The builtin C.UTF-8 collation sorts as
+    # DuckDB and Polars do.
     options = [
         "-U",
         "ridelake",

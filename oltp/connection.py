@@ -4,9 +4,9 @@ The settings are read back after connecting and set where they differ, because a
 refuse the start-up parameter `options`. A pooler in transaction mode is refused: session settings, advisory
 locks, prepared statements and exported snapshots do not work there.
 
-A commit is flushed on the primary first, and returns when the standby has it. pg_cancel_backend() or a shutdown
-can cancel that wait. The client then receives `INSERT 0 1` as usual, with a warning that the standby may not
-have the commit. A client that ignores the warning takes the commit for replicated.
+A commit is flushed on the primary first, and returns when the standby has it. pg_cancel_backend() or a
+shutdown can cancel that wait. The client then receives `INSERT 0 1` as usual, with a warning that the standby
+may not have the commit. A client that ignores the warning takes the commit for replicated.
 """
 
 import logging
@@ -30,7 +30,8 @@ from ridelake.errors import CannotConnect
 
 Self = TypeVar("Self", bound="Session")
 
-# Every session has these, whatever the settings of the server, the database, the role or the caller's options.
+# Every session has these, whatever the settings of the server, the database, the role or the caller's
+# options.
 SESSION_SETTINGS: Mapping[str, str] = MappingProxyType({
     "default_transaction_isolation": "read committed",  # a statement sees what committed while it waited
     "synchronous_commit": "on",  # a commit is on disk when it returns
@@ -66,8 +67,8 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())
 # The function that emits the warning. Messages are translated (lc_messages); names of functions are not.
 CANCELLED_WAIT_IN = "SyncRepWaitForLSN"
 
-# A commit that changes nothing. A read does not wait for the standby, this does; when it returns, the standby has
-# all WAL before it.
+# A commit that changes nothing. A read does not wait for the standby, this does; when it returns, the standby
+# has all WAL before it.
 CONFIRM = b"SELECT pg_logical_emit_message(true, 'ridelake', '')"
 
 # A promotion can take less than the second that psycopg's pool waits before its second attempt.
@@ -105,7 +106,8 @@ class Session(Connection[TupleRow]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close after an interrupt: it can leave psycopg's lock held, and a closed connection does not wait."""
+        """Close after an interrupt: it can leave psycopg's lock held, and a closed connection does not
+        wait."""
         if error is not None and not isinstance(error, Exception):
             self.close()
         super().__exit__(kind, error, trace)
@@ -131,7 +133,8 @@ class PooledSession(Session):
 
 
 def confirm(connection: "psycopg.Connection[TupleRow]") -> None:
-    """Wait until everything that is committed so far, by any session, is as durable as an acknowledged commit.
+    """Wait until everything that is committed so far, by any session, is as durable as an acknowledged
+    commit.
 
     Needed when a retry finds work that was already done: the wait of that commit may have been cancelled. The
     connection must be in autocommit."""

@@ -4,9 +4,9 @@
     caller ─┼─> queue, first in ─────┤     while one batch is executed, the next one is collected
     caller ─┘   first out, bounded   └─ worker ── book_rides([…]) ──> Postgres
 
-A worker takes all waiting items, up to a limit, and does not wait for more. A single request is a batch of one
-and is sent immediately; under load the batches grow, as in TigerBeetle's clients. The fixed costs of a booking (a
-round trip, a parse, a commit and its flush) are paid once per batch.
+A worker takes all waiting items, up to a limit, and does not wait for more. A single request is a batch of
+one and is sent immediately; under load the batches grow, as in TigerBeetle's clients. The fixed costs of a
+booking (a round trip, a parse, a commit and its flush) are paid once per batch.
 
 Every item gets its own result. If a batch fails, it is halved until the failing item is alone, and only its
 caller gets the error. Every accepted item gets a result: `close` processes the queue first.
@@ -33,8 +33,8 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Flush = Callable[[Connection[TupleRow], Sequence[Item]], Sequence[Answer]]
 
-# Above some hundreds, the round trip and the commit are a small part of the cost of a batch, and the latency of its
-# first item grows: docs/store.md has the measurements.
+# Above some hundreds, the round trip and the commit are a small part of the cost of a batch, and the latency
+# of its first item grows: docs/store.md has the measurements.
 BATCH_MAX = 512
 # Ten full batches, about half a second of work. Further callers wait until there is room.
 WAITING_MAX = 5_120
@@ -80,8 +80,8 @@ class Lane(Generic[Item, Answer]):
     def submit(self, item: Item) -> "Future[Answer]":
         """Accept the item and return the future of its result. Waits while the queue is full.
 
-        A done-callback of the future runs in a worker of this object. It may submit an item, but must not wait
-        for a result of the same object.
+        A done-callback of the future runs in a worker of this object. It may submit an item, but must not
+        wait for a result of the same object.
 
         Raises Closed after close(), and RuntimeError in a done-callback if the queue is full."""
         entry = self._enter(Waiting(item, None))
@@ -91,8 +91,8 @@ class Lane(Generic[Item, Answer]):
         return future
 
     def call(self, item: Item) -> Answer:
-        """The result of the item, for a caller in a thread. Raises Closed after close(), and RuntimeError in a
-        done-callback, where the worker would wait for itself."""
+        """The result of the item, for a caller in a thread. Raises Closed after close(), and RuntimeError in
+        a done-callback, where the worker would wait for itself."""
         self._refuse_its_worker("call")
         answer: Answer = self._enter(Waiting(item, None)).future.result()
         return answer

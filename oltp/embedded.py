@@ -4,9 +4,9 @@
     HOME/postgres/start.lock  exclusive lock, held while the server is started
     HOME/postgres/held        exists while `ridelake up` keeps the server running
 
-The kernel counts the users: it releases a file lock when its process ends, also after a SIGKILL. A process that
-stops using the server, and then gets the exclusive lock, stops the server. A monitor process (`keeper.py`) waits for
-the same lock, in case the last user was killed.
+The kernel counts the users: it releases a file lock when its process ends, also after a SIGKILL. A process
+that stops using the server, and then gets the exclusive lock, stops the server. A monitor process
+(`keeper.py`) waits for the same lock, in case the last user was killed.
 """
 
 import fcntl
@@ -24,8 +24,8 @@ KEEPER = Path(__file__).with_name("keeper.py")
 
 @contextmanager
 def open_cluster(home: Path) -> Iterator[Cluster]:
-    """Use the server in `home`. It is created and started if needed, and stopped when the last user leaves. Many
-    processes can enter at the same time.
+    """Use the server in `home`. It is created and started if needed, and stopped when the last user leaves.
+    Many processes can enter at the same time.
 
     Raises CannotConnect if it cannot be started, UsageError if the folder cannot be written."""
     cluster = Cluster(home / "postgres")
@@ -56,8 +56,8 @@ def hold(home: Path) -> Cluster:
 
 
 def release(home: Path) -> bool:
-    """`ridelake down`: stop the server. True if it is stopped now, False if other processes still use it; it then
-    stops when the last of them leaves."""
+    """`ridelake down`: stop the server. True if it is stopped now, False if other processes still use it; it
+    then stops when the last of them leaves."""
     cluster = Cluster(home / "postgres")
     if cluster.server_pid() is None:
         cluster.held.unlink(missing_ok=True)

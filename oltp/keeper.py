@@ -2,8 +2,9 @@
 
     keeper.py FOLDER
 
-It waits for the lock that every user holds (see `embedded`). When it gets the lock, there are no users, and it stops
-the server, unless `ridelake up` keeps it running. Then it exits; the next start of the server starts another monitor.
+It waits for the lock that every user holds (see `embedded`). When it gets the lock, there are no users, and
+it stops the server, unless `ridelake up` keeps it running. Then it exits; the next start of the server starts
+another monitor.
 """
 
 import fcntl
@@ -35,8 +36,8 @@ def main(folder: Path) -> None:
 
 
 def servers_of(data: Path) -> set[int]:
-    """The process ids of the servers of a data folder, from their arguments. The pid file is written a moment after
-    the start, and may be deleted with its folder."""
+    """The process ids of the servers of a data folder, from their arguments. The pid file is written a moment
+    after the start, and may be deleted with its folder."""
     listed = subprocess.run(
         ["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=False
     )

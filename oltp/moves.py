@@ -1,7 +1,7 @@
 """Status changes of rides, payments and drivers, one round trip each. The logic is in `moves.sql`.
 
-Every function returns the status after the call and is idempotent: a repeated call changes nothing and returns the
-same status.
+Every function returns the status after the call and is idempotent: a repeated call changes nothing and
+returns the same status.
 """
 
 from collections.abc import Sequence
@@ -38,8 +38,8 @@ def start_many(connection: Connection[TupleRow], ride_ids: Sequence[int]) -> lis
 
 
 def complete(connection: Connection[TupleRow], ride_id: int, tip_cents: int = 0) -> Standing:
-    """started → completed: the hold is captured, the driver is paid and becomes available. A tip that the rider
-    cannot pay is omitted."""
+    """started → completed: the hold is captured, the driver is paid and becomes available. A tip that the
+    rider cannot pay is omitted."""
     return complete_many(connection, [(ride_id, tip_cents)])[0]
 
 
@@ -72,8 +72,8 @@ def refund(connection: Connection[TupleRow], ride_id: int) -> PaymentStatus | No
 def top_up(
     connection: Connection[TupleRow], rider_id: int, amount_cents: int, top_up_id: UUID | None = None
 ) -> int | None:
-    """Add money to a rider's account. With `top_up_id`, a repeated top-up is applied once. Returns the id of the
-    transfer; None for an unknown rider, or an id that was used for another top-up.
+    """Add money to a rider's account. With `top_up_id`, a repeated top-up is applied once. Returns the id of
+    the transfer; None for an unknown rider, or an id that was used for another top-up.
 
     Raises psycopg.errors.CheckViolation for an amount that is not above 0."""
     transfer_id: int | None = _one(connection, TOP_UP, (rider_id, amount_cents, top_up_id))
@@ -98,8 +98,8 @@ def expire(
     started_before: datetime,
     ids_end: bytes = b"",
 ) -> tuple[int, int]:
-    """End abandoned rides; returns how many were (cancelled, completed). With `ids_end`, only rides whose request
-    id ends with these bytes."""
+    """End abandoned rides; returns how many were (cancelled, completed). With `ids_end`, only rides whose
+    request id ends with these bytes."""
     row = connection.execute(EXPIRE, (assigned_before, started_before, ids_end)).fetchone()
     assert row is not None, "expire_rides() always returns a row"
     return row[0], row[1]

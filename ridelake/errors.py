@@ -40,8 +40,8 @@ class Closed(RidelakeError):
 
 
 class Unreplicated(RidelakeError):
-    """The wait for the standby was cancelled. The commit is on the primary and possibly not on the standby, so
-    a failover can lose it. Send the request again with the same id."""
+    """The wait for the standby was cancelled. The commit is on the primary and possibly not on the standby,
+    so a failover can lose it. Send the request again with the same id."""
 
 
 class OutOfResources(RidelakeError):

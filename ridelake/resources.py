@@ -1,7 +1,7 @@
 """Describe an exhausted resource of the machine or of a server, given any error.
 
-The same shortage is reported as an OSError, as an SQLSTATE of class 53, or as text in which a C library quotes
-the system's message. The cause can be several errors down the chain of the raised one.
+The same shortage is reported as an OSError, as an SQLSTATE of class 53, or as text in which a C library
+quotes the system's message. The cause can be several errors down the chain of the raised one.
 """
 
 import errno

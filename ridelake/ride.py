@@ -15,7 +15,8 @@ BIGINT_MAX, INTEGER_MAX = 2**63 - 1, 2**31 - 1  # limits of the Postgres types
 
 
 class Outcome(StrEnum):
-    """The outcome of a request. Only `ASSIGNED` creates a ride; every other outcome leaves only its record."""
+    """The outcome of a request. Only `ASSIGNED` creates a ride; every other outcome leaves only its
+    record."""
 
     ASSIGNED = "assigned"
     PAYMENT_DECLINED = "payment_declined"  # the rider's free balance does not cover the fare
@@ -67,8 +68,8 @@ class RideRequest:
     """A request for a ride. The client chooses `request_id`, the idempotency key: an id is decided once.
     `fare_cents` is the price shown to the rider, `distance_metres` the length of the planned route.
 
-    Raises UsageError if it is invalid: a fare not above 0, a negative distance, a number out of range, or an id
-    of version 8, which is reserved for rides loaded from files."""
+    Raises UsageError if it is invalid: a fare not above 0, a negative distance, a number out of range, or an
+    id of version 8, which is reserved for rides loaded from files."""
 
     request_id: UUID
     rider_id: int

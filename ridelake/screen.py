@@ -44,8 +44,8 @@ def columns_of(stream: TextIO) -> int | None:
 
 
 def wrapped(text: str, columns: int | None) -> str:
-    """The text in lines of at most `columns` columns, broken between words only. A word wider than a line gets
-    its own line. Continuation lines are indented to the text after a leading mark or number."""
+    """The text in lines of at most `columns` columns, broken between words only. A word wider than a line
+    gets its own line. Continuation lines are indented to the text after a leading mark or number."""
     if columns is None:
         return text
     lines: list[str] = []
@@ -72,7 +72,8 @@ def cells(text: str) -> int:
 
 
 def say_json(report: Any, *, one_line: bool = False) -> None:
-    """Print a report as one JSON document on stdout. A value that JSON cannot represent is written as text."""
+    """Print a report as one JSON document on stdout. A value that JSON cannot represent is written as
+    text."""
     progress.hide()
     print(json.dumps(report, indent=None if one_line else 2, default=str, ensure_ascii=False), flush=True)
 
@@ -85,9 +86,9 @@ def say_table(
     dense: bool = False,
     on_stderr: bool = False,
 ) -> None:
-    """Print an aligned table, numbers right-aligned. If it is too wide, cells wrap between words; if the longest
-    words do not fit in one line, each row becomes lines of column and value. `dense` uses one space between
-    columns and does not wrap the first column."""
+    """Print an aligned table, numbers right-aligned. If it is too wide, cells wrap between words; if the
+    longest words do not fit in one line, each row becomes lines of column and value. `dense` uses one space
+    between columns and does not wrap the first column."""
     from rich.console import Console  # here, because only tables need it and every command pays for it
 
     stream = sys.stderr if on_stderr else sys.stdout

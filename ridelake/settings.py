@@ -103,7 +103,8 @@ class Settings:
     ) -> "Settings":
         """An option overrides `RIDELAKE_HOME`, `RIDELAKE_DSN`, `RIDELAKE_LAKE` and `RIDELAKE_CATALOG`, which
         override the defaults in `./.ridelake`. The URL of an S3 server other than Amazon's is
-        `RIDELAKE_S3_ENDPOINT`, or the variables of Amazon's tools. Raises UsageError for an invalid address."""
+        `RIDELAKE_S3_ENDPOINT`, or the variables of Amazon's tools. Raises UsageError for an invalid
+        address."""
         home_path = Path(home or environment.get("RIDELAKE_HOME") or ".ridelake").expanduser().absolute()
         return cls(
             home=home_path,

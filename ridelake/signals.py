@@ -100,7 +100,8 @@ def _finish() -> None:
 
 
 def _kill_children() -> None:
-    """Kill child processes. Servers are not among them: monitor processes stop those when this process ends."""
+    """Kill child processes. Servers are not among them: monitor processes stop those when this process
+    ends."""
     import psutil  # here, because few calls need it
 
     for child in psutil.Process().children(recursive=True):

@@ -16,8 +16,8 @@ from oltp.store import open_database
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The result of one strategy. `anomalies` and `rides` are counted in SQL, `tally` by the clients. `audit`:
-    the audit of the store, None for the small tables."""
+    """The result of one strategy. `anomalies` and `rides` are counted in SQL, `tally` by the clients.
+    `audit`: the audit of the store, None for the small tables."""
 
     strategy: Strategy
     anomalies: dict[Anomaly, int]
@@ -37,7 +37,8 @@ class Seen:
 
     @property
     def mark(self) -> str:
-        """✗ anomalies found; ✓ none found and none allowed; ? none found on this run, although some are allowed."""
+        """✗ anomalies found; ✓ none found and none allowed; ? none found on this run, although some are
+        allowed."""
         return "✗" if self.broken else "?" if self.strategy.breaks else "✓"
 
     @property
@@ -58,7 +59,8 @@ class Seen:
         sentences = [f"{counted}. {self.strategy.why}"]
         if missed:
             sentences.append(
-                f"(No {' and no '.join(missed)} in this run, although possible; use more --rounds to see them.)"
+                f"(No {' and no '.join(missed)} in this run, although possible; use more --rounds to see "
+                "them.)"
             )
         if unexpected:
             names = " and ".join(unexpected).capitalize()

@@ -1,4 +1,5 @@
-"""Runs the cases of `isolation.spec` at every isolation level, and compares the results with the expected ones."""
+"""Runs the cases of `isolation.spec` at every isolation level, and compares the results with the expected
+ones."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager

@@ -16,8 +16,8 @@ DISTANCE_METRES = 1_500
 
 
 class RealWorld:
-    """Check and write are one call here, without think time in between. For a fair comparison, each booking waits
-    as long before it commits, with its locks held; a client that dies does so after that."""
+    """Check and write are one call here, without think time in between. For a fair comparison, each booking
+    waits as long before it commits, with its locks held; a client that dies does so after that."""
 
     attempts_max = 1
 

@@ -51,8 +51,8 @@ class ClientDied(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One attempt of one client to book. Clients differ in which write comes first; one in eight dies between the
-    two writes."""
+    """One attempt of one client to book. Clients differ in which write comes first; one in eight dies between
+    the two writes."""
 
     number: int
     round: int
@@ -104,8 +104,8 @@ class World(Protocol):
 
 
 def compete(world: World, rules: Rules, report: Callable[[int], None]) -> tuple[Tally, float]:
-    """Run all rounds. Returns what the clients observed, and the sum over the rounds of the seconds from their
-    start to the end of the last client. `report` is called with the number of rounds that are done."""
+    """Run all rounds. Returns what the clients observed, and the sum over the rounds of the seconds from
+    their start to the end of the last client. `report` is called with the number of rounds that are done."""
     gate = threading.Barrier(rules.rivals + 1)
     tallies = [Tally() for _ in range(rules.rivals)]
     failures: list[BaseException] = []

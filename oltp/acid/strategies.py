@@ -21,7 +21,8 @@ class Anomaly(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Strategy:
     """One way to book. `statements`: the name of its file; None for the store, which has its own.
-    `isolation` None: no transaction, each statement commits by itself. `breaks`: the anomalies that it allows."""
+    `isolation` None: no transaction, each statement commits by itself. `breaks`: the anomalies that it
+    allows."""
 
     name: str
     why: str
@@ -68,7 +69,8 @@ STRATEGIES = (
     ),
     Strategy(
         "check_then_act, read committed",
-        "Each booking is atomic. But all clients check before the first one has written: two clients that see "
+        "Each booking is atomic. But all clients check before the first one has written: two clients that "
+        "see "
         "the same available driver both book it, and the second UPDATE of a balance overwrites the first.",
         "check_then_act",
         breaks=frozenset({Anomaly.TWICE, Anomaly.LOST}),
@@ -91,19 +93,22 @@ STRATEGIES = (
     ),
     Strategy(
         "for_update",
-        "The check locks the rider and the driver until the commit. Correct, but all clients wait for a lock on "
+        "The check locks the rider and the driver until the commit. Correct, but all clients wait for a lock "
+        "on "
         "the first available driver.",
         "for_update",
     ),
     Strategy(
         "skip_locked",
-        "A driver that another client has locked is skipped. Correct, and clients do not wait for each other's "
+        "A driver that another client has locked is skipped. Correct, and clients do not wait for each "
+        "other's "
         "drivers.",
         "skip_locked",
     ),
     Strategy(
         "constraint_only",
-        "A unique index rejects a second active ride of a driver (23505). It does not cover the balances, which "
+        "A unique index rejects a second active ride of a driver (23505). It does not cover the balances, "
+        "which "
         "are still overwritten.",
         "check_then_act",
         added="constraint_only",
@@ -111,7 +116,8 @@ STRATEGIES = (
     ),
     Strategy(
         "serializable_with_retry",
-        "As serializable, and an aborted client retries after a short random wait, at most 20 times. Correct, "
+        "As serializable, and an aborted client retries after a short random wait, at most 20 times. "
+        "Correct, "
         "and no statement had to change; the cost is the aborted work.",
         "check_then_act",
         IsolationLevel.SERIALIZABLE,

@@ -73,7 +73,9 @@ def acid(context: click.Context, /, hermitage: bool, as_json: bool, **rules: Any
         return
     for name in OPTIONS_OF_CONTRAST:
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
-            raise UsageError(f"--{name.replace('_', '-')} cannot be used with --hermitage; leave out one of them")
+            raise UsageError(
+                f"--{name.replace('_', '-')} cannot be used with --hermitage; leave out one of them"
+            )
     _hermitage(settings, as_json)
 
 

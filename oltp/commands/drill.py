@@ -54,9 +54,9 @@ def drill(
     """Kill the primary under load, and check that no acknowledged request is lost.
 
     The drill starts two embedded servers in a temporary folder: a primary, and a standby that every commit
-    waits for. While clients book rides, it kills the primary with SIGKILL, fences it, promotes the standby and
-    rejoins the old primary with pg_rewind. At the end it looks up every answer that a client received, and
-    audits the store.
+    waits for. While clients book rides, it kills the primary with SIGKILL, fences it, promotes the standby
+    and rejoins the old primary with pg_rewind. At the end it looks up every answer that a client received,
+    and audits the store.
 
     With --async the drill reports what is lost, and does not count it as a failure.
     """

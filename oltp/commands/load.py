@@ -36,11 +36,11 @@ def load(
     """Clean real trip files and put the trips into the store.
 
     Reads the trip records that New York's Taxi and Limousine Commission publishes (yellow, green, HVFHV;
-    Parquet or CSV, also gzipped). Every row is loaded or rejected for one reason; a trip that is already in the
-    store is not loaded again. If one file is invalid, no file of the call is loaded.
+    Parquet or CSV, also gzipped). Every row is loaded or rejected for one reason; a trip that is already in
+    the store is not loaded again. If one file is invalid, no file of the call is loaded.
 
-    Times in a CSV file are wall-clock times of New York, or have Z or an offset. Whether 3/4/2019 17:49 has the
-    month or the day first is decided by the other values of the file.
+    Times in a CSV file are wall-clock times of New York, or have Z or an offset. Whether 3/4/2019 17:49 has
+    the month or the day first is decided by the other values of the file.
 
     Creates the ride store (schemas `ridelake` and `ridelake_tracking`) if the database has none.
     """

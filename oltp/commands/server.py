@@ -28,5 +28,7 @@ def down(settings: Settings) -> None:
 
 def _embedded(settings: Settings) -> Settings:
     if settings.dsn is not None:
-        raise UsageError("ridelake does not start or stop the server of --dsn; leave out --dsn and RIDELAKE_DSN")
+        raise UsageError(
+            "ridelake does not start or stop the server of --dsn; leave out --dsn and RIDELAKE_DSN"
+        )
     return settings

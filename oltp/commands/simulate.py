@@ -20,7 +20,9 @@ BUSY_SHARE = 0.02
 @click.command()
 @click.option("--rides", type=click.IntRange(min=1), help="Number of requests [10,000].")
 @click.option(
-    "--seconds", type=click.FloatRange(min=0, min_open=True), help="Duration, instead of a number of requests."
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Duration, instead of a number of requests.",
 )
 @click.option(
     "--clients",
@@ -57,7 +59,8 @@ def simulate(
 
     Payments fail, riders and drivers cancel, clients disconnect or send a request twice. Every decision is
     counted and must be stored. Without --rate, a client sends its next request when the previous one is
-    answered. With --rate, requests are due at random times, and latency counts from the time a request was due.
+    answered. With --rate, requests are due at random times, and latency counts from the time a request was
+    due.
 
     Ctrl-C ends the run early and audits the store; a second Ctrl-C exits immediately.
     """
@@ -91,7 +94,8 @@ def simulate(
     if done.others_requests and busy > BUSY_SHARE * done.requested:
         note(
             f"{busy:,} requests were refused because the rider was busy: another simulation sent "
-            f"{done.others_requests:,} requests at the same time; with the same --seed it uses the same riders, "
+            f"{done.others_requests:,} requests at the same time; with the same --seed it uses the same "
+            "riders, "
             "so give one of them another --seed"
         )
     note(done.audit.verdict)
@@ -105,7 +109,8 @@ def _why_scarce(under_way_before: int) -> str:
     if not under_way_before:
         return "too few drivers: use fewer --clients, or add drivers with `ridelake seed --rides N`"
     return (
-        f"{under_way_before:,} drivers were busy with rides of another simulation when this one began; if that "
+        f"{under_way_before:,} drivers were busy with rides of another simulation when this one began; if "
+        "that "
         "simulation was killed, run this command again in a minute, and it ends those rides first"
     )
 
