@@ -82,7 +82,7 @@ def test_no_command_at_all_shows_the_help(tmp_path: Path):
         (["demo", "some.parquet"], 2, "--from"),
         (["demo", "--from", "absent.parquet"], 2, "absent.parquet"),
         (["load", "absent.parquet"], 2, "absent.parquet"),
-        (["audit", "--dsn", "host=/nowhere"], 3, "cannot reach Postgres"),
+        (["audit", "--dsn", "host=/nowhere"], 3, "cannot connect to Postgres"),
         (["audit", "--dsn", "???"], 3, "not a connection string"),
         (["up", "--dsn", "host=/nowhere"], 2, "leave it out"),
         (["sql", "SELECT 1"], 2, "run `ridelake snapshot`"),

@@ -31,7 +31,7 @@ class Seen:
         return any(self.anomalies.values()) or (self.audit is not None and not self.audit.passed)
 
     @property
-    def as_said(self) -> bool:
+    def as_expected(self) -> bool:
         """Whether this run showed all anomalies that the strategy allows, and no others."""
         return {anomaly for anomaly, times in self.anomalies.items() if times} == self.strategy.breaks
 

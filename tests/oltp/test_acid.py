@@ -46,7 +46,7 @@ def test_a_naive_strategy_breaks_in_the_way_it_is_said_to(scratch: Scratch, stra
 def test_a_right_strategy_never_breaks(scratch: Scratch, strategy: Strategy):
     seen = try_out(scratch, strategy, RULES)
     assert not any(seen.anomalies.values()), seen.verdict
-    assert seen.as_said
+    assert seen.as_expected
     assert seen.mark == "✓"
     assert 0 < seen.rides <= RULES.drivers * RULES.rounds
     assert seen.tally.died > 0, "clients died, and it did not matter"
@@ -132,7 +132,7 @@ def test_an_anomaly_in_the_store_would_be_counted(store: Store):
 def test_luck_is_not_called_safety():
     nothing = dict.fromkeys(Anomaly, 0)
     seen = Seen(OF_NAME["check_then_act, read committed"], nothing, 1, Tally(), 1.0)
-    assert (seen.mark, seen.broken, seen.as_said) == ("?", False, False)
+    assert (seen.mark, seen.broken, seen.as_expected) == ("?", False, False)
     assert "luck" in seen.verdict
 
 

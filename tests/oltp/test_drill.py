@@ -202,7 +202,7 @@ def test_what_the_old_primary_alone_had_is_gone_after_its_rewind(pair: Pair):
 def test_a_standby_that_nobody_waited_for_is_not_promoted(pair: Pair):
     pair.degrade()
     pair.primary.kill()
-    with pytest.raises(CannotConnect, match="b is not promoted: it was not awaited"):
+    with pytest.raises(CannotConnect, match="cannot promote b: it was not synchronous"):
         pair.fail_over()
     assert not pair.primary.fenced.exists()  # it can be started again, and has all
 
