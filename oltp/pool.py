@@ -96,7 +96,7 @@ class Pool:
                 self._pool.check()  # the other connections are broken too: replace all of them now
             raise
         except BaseException:
-            connection.close()  # Ctrl-C may have left psycopg's lock held, and the next user would wait for it
+            connection.close()  # Ctrl-C may have left its lock held, and the next user would wait
             raise
         finally:
             self._pool.putconn(connection)

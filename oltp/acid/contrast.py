@@ -80,7 +80,7 @@ class Seen:
             "isolation": isolation.name.lower() if isolation is not None else None,
             "anomalies": {str(anomaly): times for anomaly, times in self.anomalies.items()},
             "lets_through": sorted(self.strategy.breaks),
-            "as_said": self.as_said,
+            "as_said": self.as_expected,
             "rides": self.rides,
             "refused": self.tally.refused,
             "clients_died": self.tally.died,

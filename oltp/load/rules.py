@@ -62,7 +62,7 @@ MEANING = {
     Reason.NO_DISTANCE: "has a distance of 0 or less",
     Reason.TOO_FAR: "is longer than 200 miles",
     Reason.TOO_FAST: "is faster than 100 miles per hour",
-    Reason.UNKNOWN_ZONE: "begins in zone 264 or 265 (unknown, outside), or in a zone that the TLC does not have",
+    Reason.UNKNOWN_ZONE: "begins in zone 264 or 265 (unknown, outside), or in an unknown zone",
     Reason.OTHER_PERIOD: "begins outside of the month or year of the file",
     Reason.DUPLICATE: "is a copy of another row of the file",
     Reason.ALREADY_LOADED: "is already in the store",
