@@ -30,7 +30,7 @@ def refusal(*arguments: str | Path, exit_code: int = 2) -> str:
     done = ridelake(*arguments)
     assert done.returncode == exit_code, (done.returncode, done.stdout, done.stderr)
     assert done.stderr.count("\n") == 1, done.stderr
-    assert "a fault of ridelake" not in done.stderr
+    assert "internal error" not in done.stderr
     return done.stderr
 
 

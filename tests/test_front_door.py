@@ -161,10 +161,10 @@ def test_a_ctrl_c_while_it_is_loading_is_one_line(tmp_path: Path):
 @pytest.mark.parametrize(
     ("sqlstate", "exit_code", "says"),
     [
-        (None, 3, "Postgres went away (no words)"),
-        ("08006", 3, "Postgres went away (no words)"),
-        ("57P01", 3, "Postgres went away (no words)"),
-        ("57014", 1, "Postgres gave up: no words (SQLSTATE 57014)"),  # statement_timeout
+        (None, 3, "lost the connection to Postgres (no words)"),
+        ("08006", 3, "lost the connection to Postgres (no words)"),
+        ("57P01", 3, "lost the connection to Postgres (no words)"),
+        ("57014", 1, "Postgres error: no words (SQLSTATE 57014)"),  # statement_timeout
         ("53100", 1, "a disk is full (no words): free some space"),  # the disk is full
     ],
 )
@@ -252,7 +252,7 @@ def test_a_server_that_is_killed_under_a_simulation_is_one_line_and_the_audit_pa
     _, said = running.communicate(timeout=60)
     assert running.returncode == CannotConnect.exit_code, said
     assert "Traceback" not in said
-    assert "Postgres went away" in said
+    assert "lost the connection to Postgres" in said
     assert re.search(r"; [\d,]+ requests were answered before that, [\d,]+ assigned", said)
     assert "p50 0.00 ms" not in said
     assert ridelake(tmp_path, "audit").returncode == 0

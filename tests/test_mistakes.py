@@ -232,7 +232,7 @@ def test_a_mistake_gets_one_line_that_says_what_to_do(
     assert last.startswith("ridelake: ")
     assert out == ""
     assert not excerpt or excerpt[0].startswith("LINE 1: ")  # of the query, with a caret
-    assert "a fault of ridelake" not in err
+    assert "internal error" not in err
     assert "secret" not in err
     assert sorted(folder.rglob("*")) == before
 

@@ -103,7 +103,7 @@ def _print_contrast(done: "Contrast") -> None:
     rules = done.rules
     most = min(rules.drivers, rules.rivals) * rules.rounds
     _say_wrapped(
-        f"{rules.rivals} clients of {riders_of(rules.rivals)}; {rules.drivers:,} drivers, "
+        f"{rules.rivals} clients: {riders_of(rules.rivals)}; {rules.drivers:,} drivers, "
         f"{rules.rounds:,} rounds: at most {most:,} rides are correct. All clients of a round start together "
         f"and wait {rules.think_ms:g} ms between the check and the write, so that overlaps that are rare in "
         "production occur here. One client in eight dies between its two writes."

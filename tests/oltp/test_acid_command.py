@@ -151,7 +151,7 @@ case odd: expects the impossible
     monkeypatch.setattr("oltp.acid.spec.hermitage_cases", lambda: cases)
     done = called_here(cluster, "--hermitage")
     assert isinstance(done.exception, ProofFailed)
-    assert "0 of 3 are as expected" in done.output
+    assert "0 of 3 results are as expected" in done.output
     assert "→ 1=>10, expected 1=>99" in " ".join(done.output.split())
 
 
@@ -182,10 +182,10 @@ def test_the_matrix_breaks_no_word_either(cluster: Cluster, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("rivals", "riders"),
     [
-        (2, "1 rider with two phones"),
-        (3, "1 rider with two phones and 1 with one"),
-        (5, "2 riders with two phones each and 1 with one"),
-        (16, "8 riders with two phones each"),
+        (2, "1 rider with two clients"),
+        (3, "1 rider with two clients and 1 with one"),
+        (5, "2 riders with two clients each and 1 with one"),
+        (16, "8 riders with two clients each"),
     ],
 )
 def test_it_is_said_how_many_riders_have_two_phones(rivals: int, riders: str):

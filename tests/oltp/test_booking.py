@@ -113,7 +113,7 @@ def test_a_fare_beyond_all_means_is_merely_declined(town: Town, connection: Conn
 
 
 def test_the_id_of_a_file_s_ride_cannot_be_a_client_s():
-    with pytest.raises(UsageError, match=f"not a request: {ID_OF_A_FILE} is a UUID of version 8"):
+    with pytest.raises(UsageError, match=f"invalid request: {ID_OF_A_FILE} is a UUID of version 8"):
         RideRequest(UUID(ID_OF_A_FILE), 1, QUAD, QUAD, 100, 500)
 
 

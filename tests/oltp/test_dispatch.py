@@ -267,7 +267,7 @@ def test_a_callback_that_would_wait_for_its_own_lane_is_told_so(pool: Pool):
     first.add_done_callback(callback)
     gate.open.set()
     call, *submitted = told.result(30)
-    assert call == "call in a done-callback of the same lane: its worker would wait for itself"
+    assert call == "call in a done-callback of the same queue: its worker would wait for itself"
     assert submitted[:2] == ["accepted", "accepted"]
     assert submitted[2].startswith("submit to a full queue in a done-callback")
     gate.lane.close()

@@ -112,7 +112,7 @@ def test_a_transaction_pooler_is_refused_and_its_sessions_are_left_as_they_are(
 ):
     set_for_database(seeded_store, {"TimeZone": "America/New_York"})
     with pgbouncer(seeded_store.conninfo, pool_mode=pool_mode, **extra, **pool) as dsn:
-        with pytest.raises(CannotConnect, match=r"transaction mode.*connect to the server itself"):
+        with pytest.raises(CannotConnect, match=r"transaction mode.*connect to the server directly"):
             open_database(dsn)
         with pytest.raises(CannotConnect, match="transaction mode"):
             Store(dsn, 0).connect()

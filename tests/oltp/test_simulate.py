@@ -297,11 +297,11 @@ def test_ctrl_c_ends_the_run_with_its_audit(seeded_store: Store, mode: list[str]
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--rides", "5", "--seconds", "5"), "not both"),
+        (("--rides", "5", "--seconds", "5"), "exclude each other"),
         (("--rate", "0"), "--rate"),
         (("--rate", "-1"), "--rate"),
         (("--rate", "1e7"), "at most 1,000,000 requests/s"),
-        (("--seconds", "nan"), "a number with an end"),
+        (("--seconds", "nan"), "must be finite"),
         (("--clients", "0"), "--clients"),
         (("--clients", "151"), "--batch takes 4,096"),
         (("--clients", "5000", "--batch"), "at most 4,096"),

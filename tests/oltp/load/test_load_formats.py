@@ -125,7 +125,7 @@ def test_times_of_two_forms_are_refused(tmp_path, frame):
     lines[1] = lines[1].replace("01/10/2024", "01/13/2024")
     lines[2] = lines[2].replace("01/10/2024", "13/01/2024")
     path.write_text("\n".join(lines))
-    with pytest.raises(BadInput, match=r"two forms, '01/13/2024 12:00' in .* and '13/01/2024 12:01' in "):
+    with pytest.raises(BadInput, match=r"two formats, '01/13/2024 12:00' in .* and '13/01/2024 12:01' in "):
         check_files([path])
 
 
@@ -288,7 +288,7 @@ class TestBadInput:
 
     def test_two_columns_of_one_meaning(self, tmp_path, frame):
         frame.with_columns(pulocationid=pl.lit(1)).write_parquet(tmp_path / "trips")
-        self.refuse(tmp_path / "trips", "PULocationID and pulocationid mean the same")
+        self.refuse(tmp_path / "trips", "PULocationID and pulocationid have the same meaning")
 
     def test_a_column_of_the_wrong_type(self, tmp_path, frame):
         frame.with_columns(tpep_pickup_datetime=pl.lit(5)).write_parquet(tmp_path / "trips")

@@ -230,8 +230,8 @@ class TestCommand:
         arguments = ["load", str(dirty), "--dsn", store.conninfo, "--quarantine", str(tmp_path / "q")]
         assert [_run(arguments), _run(arguments)] == [0, 0]
         first, second = (line for line in capsys.readouterr().out.splitlines() if " read = " in line)
-        assert first.endswith("yellow 2024-01, 20 read = 16 loaded + 0 there already + 4 rejected")
-        assert second.endswith("20 read = 0 loaded + 16 there already + 4 rejected")
+        assert first.endswith("yellow 2024-01, 20 read = 16 loaded + 0 already loaded + 4 rejected")
+        assert second.endswith("20 read = 0 loaded + 16 already loaded + 4 rejected")
 
     def test_text_shows_examples_and_the_form_of_the_times(self, store, yellow, tmp_path, capsys):
         begin = datetime(2024, 1, 13, 9)
@@ -243,7 +243,7 @@ class TestCommand:
         assert _run(["load", str(path), *arguments]) == 0
         said = capsys.readouterr()
         assert "excel.csv: no_distance: row 2: trip_distance is '0.0', expected more than 0" in said.out
-        assert "excel.csv: times are read as month/day/year, because of '1/13/2024 9:00'" in said.err
+        assert "excel.csv: dates are read as month/day/year, because of the value '1/13/2024 9:00'" in said.err
 
     def test_bad_input_is_one_line_and_starts_no_server(self, tmp_path, capsys):
         assert _run(["load", str(tmp_path / "nowhere"), "--home", str(tmp_path / "home")]) == 2
