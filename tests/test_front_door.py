@@ -56,7 +56,7 @@ def test_every_command_has_help_that_says_what_it_does(tmp_path: Path, command: 
     assert not (tmp_path / ".ridelake").exists(), "help makes nothing"
 
 
-def test_help_lists_every_command_and_is_there_at_once(tmp_path: Path):
+def test_help_lists_every_command_and_is_fast(tmp_path: Path):
     started = time.perf_counter()
     done = ridelake(tmp_path, "--help")
     assert time.perf_counter() - started < 10  # no engine is loaded for it
@@ -105,7 +105,7 @@ def test_a_mistake_is_one_line_that_says_what_to_do(
     assert "Traceback" not in done.stderr
 
 
-def test_broken_sql_is_told_in_the_engine_s_words(lake_home: Path):
+def test_the_engine_s_message_for_invalid_sql_is_shown(lake_home: Path):
     done = ridelake(lake_home, "sql", "SELECT prise FROM RideTable")
     assert done.returncode == 1
     assert "prise" in done.stderr
@@ -113,7 +113,7 @@ def test_broken_sql_is_told_in_the_engine_s_words(lake_home: Path):
 
 
 @pytest.mark.parametrize("engine", ["postgres", "duckdb", "polars", "all"])
-def test_the_lecture_s_question_has_one_answer(lake_home: Path, engine: str):
+def test_the_textbook_question_has_one_answer(lake_home: Path, engine: str):
     query = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
     done = ridelake(lake_home, "sql", query, "--engine", engine, "--format", "csv")
     assert done.returncode == 0, done.stderr
@@ -150,7 +150,7 @@ def test_every_error_has_an_exit_code_of_the_convention():
     assert {error.exit_code for error in family(RidelakeError)} == {1, 2, 3, 4}
 
 
-def test_a_ctrl_c_while_it_is_loading_is_one_line(tmp_path: Path):
+def test_ctrl_c_during_imports_is_reported_in_one_line(tmp_path: Path):
     (tmp_path / "click.py").write_text(
         "raise KeyboardInterrupt"
     )  # found first, as the folder is the current one
@@ -168,7 +168,7 @@ def test_a_ctrl_c_while_it_is_loading_is_one_line(tmp_path: Path):
         ("53100", 1, "a disk is full (no words): free some space"),  # the disk is full
     ],
 )
-def test_only_a_server_that_has_gone_is_said_to_have_gone(
+def test_only_a_lost_connection_is_reported_as_lost(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     sqlstate: str | None,
@@ -228,7 +228,7 @@ front_door.main()
 """
 
 
-def test_an_interrupt_waits_for_an_import_and_not_longer(tmp_path: Path):
+def test_an_interrupt_waits_only_for_the_current_import(tmp_path: Path):
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", SLOW_IMPORT], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, "imported\n"), done.stderr
@@ -271,7 +271,7 @@ def left_in(folder: Path) -> list[str]:
     return found
 
 
-def test_a_closed_pipe_is_no_fault(lake_home: Path):
+def test_a_closed_pipe_is_not_an_error(lake_home: Path):
     done = subprocess.run(
         f"{sys.executable} -m ridelake sql 'SELECT * FROM rides' --format csv | head -1",
         shell=True,
@@ -285,7 +285,7 @@ def test_a_closed_pipe_is_no_fault(lake_home: Path):
 
 
 @pytest.mark.parametrize("arguments", [["ask"], ["status"]], ids=["a table", "lines"])
-def test_a_pipe_that_was_closed_before_the_answer_is_no_fault(tmp_path: Path, arguments: list[str]):
+def test_a_pipe_that_was_closed_before_the_answer_is_not_an_error(tmp_path: Path, arguments: list[str]):
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
@@ -295,7 +295,7 @@ def test_a_pipe_that_was_closed_before_the_answer_is_no_fault(tmp_path: Path, ar
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_spark_master_is_one_or_is_refused():
+def test_an_invalid_spark_master_is_refused():
     assert Settings.read({}).spark_master is None
     assert Settings.read({"RIDELAKE_SPARK_MASTER": "spark://h:7077"}).spark_master == "spark://h:7077"
     both = Settings.read({"RIDELAKE_SPARK_MASTER": "sc://h"}, spark_master="local[2]")

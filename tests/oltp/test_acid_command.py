@@ -57,9 +57,7 @@ def acid(home: Path, dsn: str, *arguments: str) -> "subprocess.Popen[str]":
     )
 
 
-def test_the_command_tells_everything_in_json_and_leaves_nothing(
-    cluster: Cluster, tenant: str, tmp_path: Path
-):
+def test_json_output_is_complete_and_no_database_remains(cluster: Cluster, tenant: str, tmp_path: Path):
     run = acid(tmp_path, tenant, "--rivals", "6", "--drivers", "2", "--rounds", "2", "--json")
     out, said = run.communicate(timeout=60)
     assert run.returncode == 0, said
@@ -76,7 +74,7 @@ def test_the_command_tells_everything_in_json_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == [], "a DSN needs no home"
 
 
-def test_the_command_tells_hermitage_in_json_and_leaves_nothing(
+def test_hermitage_json_output_is_complete_and_no_database_remains(
     cluster: Cluster, tenant: str, tmp_path: Path
 ):
     run = acid(tmp_path, tenant, "--hermitage", "--json")
@@ -90,7 +88,7 @@ def test_the_command_tells_hermitage_in_json_and_leaves_nothing(
     assert left_behind(cluster) == []
 
 
-def test_ctrl_c_leaves_nothing(cluster: Cluster, tenant: str, tmp_path: Path):
+def test_ctrl_c_leaves_no_database(cluster: Cluster, tenant: str, tmp_path: Path):
     run = acid(tmp_path, tenant, "--rounds", "1000")
     wait_until_it_is_on(cluster)
     run.send_signal(signal.SIGINT)
@@ -100,7 +98,7 @@ def test_ctrl_c_leaves_nothing(cluster: Cluster, tenant: str, tmp_path: Path):
     assert left_behind(cluster) == []
 
 
-def test_what_a_killed_run_left_is_cleared_by_the_next(cluster: Cluster, tenant: str, tmp_path: Path):
+def test_the_database_of_a_killed_run_is_dropped_by_the_next(cluster: Cluster, tenant: str, tmp_path: Path):
     run = acid(tmp_path, tenant, "--rounds", "1000")
     wait_until_it_is_on(cluster)
     run.kill()
@@ -112,15 +110,13 @@ def test_what_a_killed_run_left_is_cleared_by_the_next(cluster: Cluster, tenant:
     assert left_behind(cluster) == []
 
 
-def test_a_run_under_way_is_not_cleared_away_by_another(cluster: Cluster, tenant: str):
+def test_the_database_of_an_active_run_is_not_dropped_by_another(cluster: Cluster, tenant: str):
     with scratch_on(tenant), scratch_on(tenant):
         assert len(left_behind(cluster)) == 2
     assert left_behind(cluster) == []
 
 
-def test_a_role_that_may_not_make_a_database_is_told_so_in_one_line(
-    cluster: Cluster, tenant: str, tmp_path: Path
-):
+def test_a_role_without_createdb_gets_one_line(cluster: Cluster, tenant: str, tmp_path: Path):
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         admin.execute(f"ALTER ROLE {TENANT} NOCREATEDB")
     try:
@@ -142,7 +138,7 @@ def test_an_anomaly_of_the_store_fails_the_command(cluster: Cluster, monkeypatch
     assert "✗ store" in done.output
 
 
-def test_a_level_that_lets_through_more_fails_the_command(cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
+def test_an_unexpected_result_of_a_level_fails_the_command(cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
     cases = read_cases("""
 case odd: expects the impossible
     T1: SELECT id, value FROM test WHERE id = 1 | 1=>99
@@ -156,7 +152,7 @@ case odd: expects the impossible
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100])
-def test_the_tables_break_no_word_on_a_terminal_of_any_width(
+def test_tables_break_no_word_at_any_terminal_width(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, columns: int
 ):
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -171,7 +167,9 @@ def test_the_tables_break_no_word_on_a_terminal_of_any_width(
 
 
 @pytest.mark.parametrize("columns", [60, 80])
-def test_the_matrix_breaks_no_word_either(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, columns: int):
+def test_the_matrix_breaks_no_word_at_any_terminal_width(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, columns: int
+):
     monkeypatch.setenv("COLUMNS", str(columns))
     done = called_here(cluster, "--hermitage")
     table = done.stdout.split("\n\n")[0]
@@ -188,7 +186,7 @@ def test_the_matrix_breaks_no_word_either(cluster: Cluster, monkeypatch: pytest.
         (16, "8 riders with two clients each"),
     ],
 )
-def test_it_is_said_how_many_riders_have_two_phones(rivals: int, riders: str):
+def test_the_output_states_how_many_riders_have_two_clients(rivals: int, riders: str):
     assert riders_of(rivals) == riders
 
 
@@ -198,7 +196,7 @@ def called_here(cluster: Cluster, *arguments: str):
 
 
 @pytest.mark.parametrize("dsn", ["???", "host=/nowhere"])
-def test_a_server_that_is_not_there_is_one_line(dsn: str):
+def test_an_unreachable_server_is_reported_in_one_line(dsn: str):
     with pytest.raises(CannotConnect):
         with scratch_on(dsn):
             pass

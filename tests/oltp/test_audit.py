@@ -104,13 +104,13 @@ def busy_town(town: Town, connection: Connection) -> Town:
     return town
 
 
-def test_every_condition_has_a_test_that_breaks_it():
+def test_every_condition_has_a_test_that_violates_it():
     assert [condition.name for condition in conditions()] == list(DAMAGE)
     assert [condition.number for condition in conditions()] == [f"F{number}" for number in range(1, 13)]
 
 
 @pytest.mark.parametrize(("name", "damage"), [*DAMAGE.items(), *ALSO])
-def test_the_audit_sees_the_damage(
+def test_the_audit_finds_the_damage(
     busy_town: Town, connection: Connection, tmp_path: Path, name: str, damage: str
 ):
     take_snapshot(busy_town.store, Lake.create(LakeAddress.at(tmp_path)))
@@ -127,7 +127,7 @@ def test_the_audit_sees_the_damage(
     json.dumps(report.as_dict(), default=str)
 
 
-def test_an_old_epoch_is_compared_with_what_the_store_was_then(
+def test_an_old_epoch_is_compared_with_the_store_at_its_snapshot(
     town: Town, connection: Connection, tmp_path: Path
 ):
     take_snapshot(town.store, Lake.create(LakeAddress.at(tmp_path)))
@@ -140,7 +140,7 @@ def test_an_old_epoch_is_compared_with_what_the_store_was_then(
     assert len(report.findings) == 12
 
 
-def test_without_an_epoch_eleven_conditions_are_asked(town: Town, connection: Connection, tmp_path: Path):
+def test_without_an_epoch_eleven_conditions_are_evaluated(town: Town, connection: Connection, tmp_path: Path):
     assert sums_of_newest_epoch(town.store, LakeAddress.at(tmp_path)) is None
     assert len(audit(connection, None).findings) == 11
 
@@ -164,7 +164,7 @@ def test_the_audit_passes_at_any_moment_of_a_simulation(seeded_store: Store):
     assert [report.verdict for report in reports if not report.passed] == []
 
 
-def test_two_simulations_at_once_leave_every_condition_true(seeded_store: Store):
+def test_the_audit_passes_after_two_concurrent_simulations(seeded_store: Store):
     results = []
     runs = [
         Thread(

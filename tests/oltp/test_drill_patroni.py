@@ -26,7 +26,7 @@ def pair() -> Iterator[PatroniPair]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_patroni_promotes_the_standby_and_nothing_acknowledged_is_lost(
+def test_a_failover_by_patroni_loses_nothing_acknowledged(
     pair: PatroniPair, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
 ):
     prepare(pair.member("leader").conninfo)

@@ -75,7 +75,7 @@ def wait_for_commits_held_back(pair: Pair, count: int = 1) -> None:
 # ── Which server ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_of_several_hosts_the_one_that_can_be_written_to_is_used(calm: Pair):
+def test_of_several_hosts_the_one_that_accepts_writes_is_used(calm: Pair):
     hosts = ",".join(str(node.cluster.socket_folder) for node in (calm.standby, calm.primary))
     dsn = make_conninfo(host=hosts, user="ridelake", dbname="rides", target_session_attrs="any")
     store = open_database(dsn)
@@ -84,7 +84,7 @@ def test_of_several_hosts_the_one_that_can_be_written_to_is_used(calm: Pair):
     assert conninfo_to_dict(store.conninfo)["connect_timeout"] == "2"
 
 
-def test_a_pool_goes_on_at_the_promoted_server(pair: Pair):
+def test_a_pool_continues_on_the_promoted_server(pair: Pair):
     store = open_database(pair.dsn)
     requests = requests_for(store)
     request = next(requests)
@@ -101,7 +101,7 @@ def test_a_pool_goes_on_at_the_promoted_server(pair: Pair):
         assert 0 < pool.retries.total < 200  # bounded, and not a hammer
 
 
-def test_a_call_that_meets_a_standby_is_sent_again_on_another_connection(calm: Pair):
+def test_a_call_on_a_standby_is_retried_on_another_connection(calm: Pair):
     store = open_database(calm.dsn)
     alone = replace(store, conninfo=make_conninfo(calm.standby.conninfo, dbname="rides"))
     with Pool(alone, size=2, patience=Patience(seconds_max=0.5)) as pool:
@@ -111,7 +111,7 @@ def test_a_call_that_meets_a_standby_is_sent_again_on_another_connection(calm: P
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the kernel does not say what is mapped")
-def test_a_standby_for_questions_leaves_no_shared_memory(calm: Pair):
+def test_a_standby_for_queries_leaves_no_shared_memory(calm: Pair):
     store = open_database(calm.dsn)
     primary = replace(store, conninfo=make_conninfo(calm.primary.conninfo, dbname="rides"))
     with open_standby(primary) as dsn:
@@ -127,7 +127,7 @@ def test_a_standby_for_questions_leaves_no_shared_memory(calm: Pair):
 # ── What an answer is worth ─────────────────────────────────────────────────────────────────────
 
 
-def test_a_wait_that_is_broken_off_is_no_answer(calm: Pair):
+def test_a_cancelled_wait_for_the_standby_is_not_an_acknowledgement(calm: Pair):
     store = open_database(calm.dsn)
     requests = requests_for(store)
     request = next(requests)
@@ -145,7 +145,7 @@ def test_a_wait_that_is_broken_off_is_no_answer(calm: Pair):
         assert pool.retries.by_reason[UNREPLICATED] == 1
 
 
-def test_an_answer_that_is_found_waits_for_the_standby_as_one_that_is_made(calm: Pair):
+def test_a_decision_found_by_a_retry_waits_for_the_standby(calm: Pair):
     """The session that committed was ended while it waited. A read would find its ride and wait for nobody:
     the client would be told of a ride that the primary alone has."""
     store = open_database(calm.dsn)
@@ -163,7 +163,7 @@ def test_an_answer_that_is_found_waits_for_the_standby_as_one_that_is_made(calm:
         assert answer.result(30).outcome is Outcome.ASSIGNED
 
 
-def test_a_conflict_leaves_no_doubt_and_everything_else_does():
+def test_only_a_conflict_has_a_known_outcome():
     class Conflict(psycopg.errors.SerializationFailure):
         pass
 
@@ -175,7 +175,7 @@ def test_a_conflict_leaves_no_doubt_and_everything_else_does():
     assert retryable(psycopg.errors.ReadOnlySqlTransaction()) == STANDBY
 
 
-def test_who_waits_for_the_standby_in_vain_is_told_so():
+def test_a_commit_that_never_reaches_the_standby_raises():
     def never() -> None:
         raise Unreplicated("the standby does not have it")
 
@@ -200,7 +200,7 @@ def assert_stored_on(pair: Pair, request: RideRequest, *, there: bool) -> None:
 # ── The lake ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_lake_goes_on_at_the_promoted_server(pair: Pair, tmp_path: Path):
+def test_a_lake_continues_on_the_promoted_server(pair: Pair, tmp_path: Path):
     store = open_database(pair.dsn)
     requests = requests_for(store)
     lake = Lake.create(LakeAddress.at(tmp_path / "lake"))
@@ -222,9 +222,7 @@ def test_a_lake_goes_on_at_the_promoted_server(pair: Pair, tmp_path: Path):
         assert list(read_forks(connection, 2) or {}) == [1]
 
 
-def test_a_promoted_standby_that_lagged_behind_the_lake_is_refused_with_the_reason(
-    asynchronous: Pair, tmp_path: Path
-):
+def test_a_promoted_standby_that_lagged_behind_the_lake_is_refused(asynchronous: Pair, tmp_path: Path):
     pair, store = asynchronous, open_database(asynchronous.dsn)
     requests = requests_for(store)
     lake = Lake.create(LakeAddress.at(tmp_path / "lake"))
@@ -245,14 +243,14 @@ def test_a_promoted_standby_that_lagged_behind_the_lake_is_refused_with_the_reas
     assert (anew.number, anew.kind, anew.verified) == (epoch.number + 1, "full", True)
 
 
-def test_a_standby_is_no_source(calm: Pair, tmp_path: Path):
+def test_a_standby_is_refused_as_a_source(calm: Pair, tmp_path: Path):
     store = open_database(calm.dsn)
     alone = replace(store, conninfo=make_conninfo(calm.standby.conninfo, dbname="rides"))
     with pytest.raises(UsageError, match="is a standby"):
         take_snapshot(alone, Lake.create(LakeAddress.at(tmp_path / "lake")))
 
 
-def test_a_role_that_may_not_read_the_history_is_told_nothing(calm: Pair):
+def test_a_role_that_may_not_read_the_history_file_gets_no_history(calm: Pair):
     with calm.primary.connect() as connection:
         connection.execute("CREATE ROLE reader")
         connection.execute("SET ROLE reader")

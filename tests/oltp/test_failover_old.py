@@ -50,7 +50,7 @@ def start_standby(pair: OldPair) -> None:
 
 
 @pytest.mark.slow
-def test_clients_of_postgres_15_wait_for_its_standby_and_go_on_there(pair: OldPair):
+def test_clients_of_postgres_15_wait_for_its_standby_and_continue_there(pair: OldPair):
     store = open_database(pair.dsn)
     assert store.server_version // 10_000 == 15
     requests = draw_requests(np.random.default_rng(7), riders_by_city(store))

@@ -124,7 +124,7 @@ WRITES: dict[Callable[[Town, Connection], Verb], dict[str, int]] = {
 
 
 @pytest.mark.parametrize("prepare", WRITES, ids=lambda prepare: prepare.__name__)
-def test_a_fault_after_any_step_leaves_nothing(
+def test_an_error_after_any_step_leaves_nothing(
     town: Town, connection: Connection, prepare: Callable[[Town, Connection], Verb]
 ):
     verb = prepare(town, connection)
@@ -147,7 +147,7 @@ def test_a_fault_after_any_step_leaves_nothing(
         assert {table: steps.count(table) for table in set(steps)} == WRITES[prepare]
 
 
-def test_a_refusal_leaves_its_record_and_nothing_else_also_in_a_batch(town: Town, connection: Connection):
+def test_a_refusal_leaves_only_its_record_also_in_a_batch(town: Town, connection: Connection):
     town.driver()
     busy = town.request(town.rider())
     booking.book(connection, busy)
@@ -161,7 +161,7 @@ def test_a_refusal_leaves_its_record_and_nothing_else_also_in_a_batch(town: Town
     assert after == before
 
 
-def test_what_is_declined_at_the_very_end_frees_the_driver_and_the_hold(town: Town, connection: Connection):
+def test_an_error_at_the_commit_releases_driver_and_hold(town: Town, connection: Connection):
     driver = town.driver()
     request = town.request(town.rider())
     before = everything(town)
@@ -174,7 +174,7 @@ def test_what_is_declined_at_the_very_end_frees_the_driver_and_the_hold(town: To
     assert booking.book(connection, request).driver_id == driver
 
 
-def test_a_driver_who_cannot_come_after_the_hold_voids_it_and_is_free(town: Town, connection: Connection):
+def test_a_cancellation_by_the_driver_voids_the_hold_and_frees_the_driver(town: Town, connection: Connection):
     driver, rider = town.driver(), town.rider(2_000)
     ride = booking.book(connection, town.request(rider)).ride_id
     assert moves.cancel(connection, ride, CancelReason.DRIVER) is RideStatus.CANCELLED
@@ -197,7 +197,7 @@ def test_a_server_process_ended_before_the_commit_leaves_nothing(town: Town, con
         assert everything(town) != before
 
 
-def test_a_server_process_ended_in_the_middle_frees_the_driver_at_once(town: Town, connection: Connection):
+def test_a_server_process_ended_during_a_booking_frees_the_driver(town: Town, connection: Connection):
     driver = town.driver()
     request = town.request(town.rider())
     before = everything(town)
@@ -216,7 +216,7 @@ def test_a_server_process_ended_in_the_middle_frees_the_driver_at_once(town: Tow
     assert booking.book(connection, request).outcome == Outcome.NO_DRIVER_AVAILABLE  # it was not decided
 
 
-def test_a_client_killed_between_two_statements_leaks_nothing(town: Town, connection: Connection):
+def test_a_client_killed_between_two_statements_leaves_nothing(town: Town, connection: Connection):
     driver = town.driver()
     request, other = town.request(town.rider()), town.request(town.rider())
     before = everything(town)
@@ -230,7 +230,7 @@ def test_a_client_killed_between_two_statements_leaks_nothing(town: Town, connec
     assert booking.book(connection, request).driver_id == driver
 
 
-def test_a_client_killed_while_the_server_works_is_decided_once(town: Town, connection: Connection):
+def test_the_request_of_a_client_killed_during_execution_is_decided_once(town: Town, connection: Connection):
     town.driver(), town.driver()
     request = town.request(town.rider())
     sleep_in(town, "payments", 0.5)
@@ -251,7 +251,7 @@ def test_a_client_killed_while_the_server_works_is_decided_once(town: Town, conn
     assert locks == [(0,)]
 
 
-def test_a_driver_who_was_claimed_by_a_killed_client_can_go_home(town: Town, connection: Connection):
+def test_a_driver_claimed_by_a_killed_client_can_go_offline(town: Town, connection: Connection):
     driver = town.driver()
     client = doomed_client(town, town.request(town.rider()), "transaction")
     assert said(client) == ["connected", "booked"]

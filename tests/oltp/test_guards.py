@@ -55,7 +55,7 @@ def rides(town: Town) -> int:
     return int(count)
 
 
-def test_without_the_index_a_raw_second_ride_gets_in_and_the_audit_sees_it(
+def test_without_the_index_a_second_ride_is_inserted_and_the_audit_finds_it(
     town: Town, connection: Connection
 ):
     town.driver()
@@ -69,7 +69,7 @@ def test_without_the_index_a_raw_second_ride_gets_in_and_the_audit_sees_it(
     assert {"busy_means_one_active_ride", "rides_do_not_overlap"} <= seen
 
 
-def test_without_the_index_the_claim_alone_still_gives_a_driver_to_one(town: Town, connection: Connection):
+def test_without_the_index_the_row_lock_still_prevents_a_double_booking(town: Town, connection: Connection):
     connection.execute("DROP INDEX one_active_ride_per_driver")
     town.driver()
     requests = [town.request(town.rider()) for _ in range(24)]
@@ -90,7 +90,7 @@ def without_the_claim(town: Town, connection: Connection) -> list[RideRequest]:
     return [town.request(town.rider()) for _ in range(12)]
 
 
-def test_without_the_claim_the_index_alone_still_gives_a_driver_to_one(town: Town, connection: Connection):
+def test_without_the_row_lock_the_index_still_prevents_a_double_booking(town: Town, connection: Connection):
     requests = without_the_claim(town, connection)
     answers = outcomes(all_at_once(town.store, send, requests[:6]))
     assert answers.count(Outcome.ASSIGNED) == 1
@@ -103,7 +103,7 @@ def test_without_the_claim_the_index_alone_still_gives_a_driver_to_one(town: Tow
     assert_audit_passes(town.store)
 
 
-def test_without_claim_and_index_drivers_are_given_twice_and_the_audit_sees_it(
+def test_without_row_lock_and_index_drivers_are_booked_twice_and_the_audit_finds_it(
     town: Town, connection: Connection
 ):
     requests = without_the_claim(town, connection)
@@ -114,7 +114,9 @@ def test_without_claim_and_index_drivers_are_given_twice_and_the_audit_sees_it(
     assert {"busy_means_one_active_ride", "rides_do_not_overlap"} <= seen
 
 
-def test_a_batch_that_may_claim_its_own_claims_is_stopped_by_the_index(town: Town, connection: Connection):
+def test_a_batch_that_claims_its_own_drivers_again_is_rejected_by_the_index(
+    town: Town, connection: Connection
+):
     """SKIP LOCKED does not skip what the same statement has locked: the batch has to exclude it itself."""
     mutate(
         connection,
@@ -146,7 +148,9 @@ def without_the_queue_of_the_rider(town: Town, connection: Connection) -> list[R
     return [town.request(rider) for _ in range(6)]
 
 
-def test_without_the_lock_on_the_rider_index_and_check_still_hold(town: Town, connection: Connection):
+def test_without_the_lock_on_the_rider_index_and_check_constraint_still_hold(
+    town: Town, connection: Connection
+):
     answers = outcomes(
         all_at_once(town.store, booking.book, without_the_queue_of_the_rider(town, connection))
     )
@@ -155,7 +159,9 @@ def test_without_the_lock_on_the_rider_index_and_check_still_hold(town: Town, co
     assert_audit_passes(town.store)
 
 
-def test_without_lock_and_index_the_check_on_the_balance_is_the_last_wall(town: Town, connection: Connection):
+def test_without_lock_and_index_the_check_constraint_still_protects_the_balance(
+    town: Town, connection: Connection
+):
     requests = without_the_queue_of_the_rider(town, connection)
     connection.execute("DROP INDEX one_active_ride_per_rider")
     answers = outcomes(all_at_once(town.store, booking.book, requests))
@@ -164,7 +170,7 @@ def test_without_lock_and_index_the_check_on_the_balance_is_the_last_wall(town: 
     assert_audit_passes(town.store)
 
 
-def test_without_any_wall_around_a_rider_the_audit_sees_two_rides_and_the_debt(
+def test_without_lock_index_and_constraint_the_audit_finds_two_rides_and_the_debt(
     town: Town, connection: Connection
 ):
     requests = without_the_queue_of_the_rider(town, connection)
@@ -191,7 +197,7 @@ def book_and_hold_apart(connection: Connection, request: RideRequest, dies: bool
     return decision
 
 
-def test_a_hold_outside_of_the_transaction_is_lost_with_its_client_and_the_audit_sees_it(
+def test_a_hold_outside_of_the_transaction_is_lost_with_its_client_and_the_audit_finds_it(
     town: Town, connection: Connection
 ):
     mutate(connection, "booking.sql", "book_ride", (HOLD, ""))
@@ -202,7 +208,7 @@ def test_a_hold_outside_of_the_transaction_is_lost_with_its_client_and_the_audit
     assert broken_conditions(town.store) == {"balances_are_sums"}
 
 
-def test_a_charge_before_the_ride_is_kept_for_a_ride_that_never_comes(town: Town, connection: Connection):
+def test_a_charge_committed_before_the_ride_remains_without_a_ride(town: Town, connection: Connection):
     """The other order: hold first, then look for a driver. No driver, no ride, and the money is gone."""
     mutate(connection, "booking.sql", "book_ride", (HOLD, ""))
     rider = town.rider()
@@ -232,7 +238,9 @@ def test_with_its_key_a_request_sent_twice_is_one_ride(town: Town, connection: C
     assert rides(town) == 1
 
 
-def test_without_the_replay_the_key_alone_still_makes_one_ride(town: Town, connection: Connection):
+def test_without_the_look_up_of_the_decision_the_key_still_prevents_a_second_ride(
+    town: Town, connection: Connection
+):
     mutate(connection, "booking.sql", "book_ride", (REPLAY, REPLAY.replace(";", " AND false;")))
     with pytest.raises(errors.UniqueViolation):
         send_twice(town, connection)
@@ -240,7 +248,7 @@ def test_without_the_replay_the_key_alone_still_makes_one_ride(town: Town, conne
     assert_audit_passes(town.store)
 
 
-def test_without_the_key_a_request_sent_twice_is_charged_twice_and_the_audit_sees_it(
+def test_without_the_key_a_request_sent_twice_is_charged_twice_and_the_audit_finds_it(
     town: Town, connection: Connection
 ):
     mutate(connection, "booking.sql", "book_ride", (REPLAY, REPLAY.replace(";", " AND false;")))
@@ -252,7 +260,7 @@ def test_without_the_key_a_request_sent_twice_is_charged_twice_and_the_audit_see
     assert "each_decision_made_one_ride" in broken_conditions(town.store)
 
 
-def test_without_the_look_at_its_times_a_ride_is_still_paid_once(town: Town, connection: Connection):
+def test_without_the_condition_on_its_times_a_ride_is_still_paid_once(town: Town, connection: Connection):
     mutate(connection, "moves.sql", "complete_rides", ("AND started_at IS NOT NULL AND ended_at IS NULL", ""))
     town.driver()
     ride = booking.book(connection, town.request(town.rider())).ride_id or 0

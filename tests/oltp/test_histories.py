@@ -103,7 +103,7 @@ def traffic(town: Town, clients: int = 8) -> Iterator[list[Taken]]:
     assert len(taken) > 50
 
 
-def test_the_bank_is_balanced_whenever_it_is_read(town: Town, connection: Connection):
+def test_the_balances_add_up_in_every_snapshot(town: Town, connection: Connection):
     reads = 0
     with traffic(town):
         until = time.monotonic() + 2
@@ -171,7 +171,7 @@ def random_transaction(town: Town, drivers: list[int], rider: int, dice: random.
     return verb
 
 
-def test_at_serializable_transactions_can_be_put_in_an_order(town: Town):
+def test_serializable_transactions_have_a_serial_order(town: Town):
     drivers = [town.driver(zone) for zone in SHELVES]
     riders = [town.rider(10**6) for _ in range(4)]
     retries = Retries()
@@ -206,7 +206,7 @@ def test_at_serializable_transactions_can_be_put_in_an_order(town: Town):
         (IsolationLevel.SERIALIZABLE, []),
     ],
 )
-def test_two_reads_see_two_moments_at_read_committed_and_one_above(
+def test_two_reads_use_two_snapshots_at_read_committed_and_one_above(
     town: Town, connection: Connection, isolation: IsolationLevel, names: list[str]
 ):
     """Not a fault of the store: what READ COMMITTED means. Hence the audit reads at REPEATABLE READ."""
@@ -246,7 +246,7 @@ KNOWN = {
 }
 
 
-def test_the_judge_knows_each_anomaly_by_name_and_lets_an_honest_history_pass():
+def test_the_checker_names_each_anomaly_and_accepts_a_serial_history():
     for name, history in KNOWN.items():
         assert name in [anomaly.name for anomaly in anomalies(history)]
     honest = [
@@ -266,7 +266,7 @@ def at_isolation(store: Store, level: str) -> Store:
 
 
 @pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
-def test_drivers_and_money_are_isolated_at_every_level(town: Town, level: str):
+def test_no_driver_and_no_amount_is_used_twice_at_any_level(town: Town, level: str):
     """One by one and in batches at once, more requests than drivers, and every request sent twice."""
     drivers = {town.driver(zone) for zone in SHELVES for _ in range(3)}
     requests = [town.request(town.rider(), SHELVES[number % 4]) for number in range(32)]

@@ -47,7 +47,7 @@ def test_lateral_with_skip_locked_gives_every_request_the_same_driver(drivers: C
     assert len({driver for _, driver in given}) == 1
 
 
-def test_as_many_at_once_as_are_asked_for_then_paired_by_number_are_all_different(drivers: Connection):
+def test_selecting_all_rows_at_once_and_pairing_by_number_gives_different_drivers(drivers: Connection):
     given = drivers.execute("""
         WITH requests (request_id, number) AS (VALUES ('a', 1), ('b', 2), ('c', 3)),
         claimed AS MATERIALIZED (SELECT driver_id FROM drivers LIMIT 3 FOR UPDATE SKIP LOCKED),
@@ -103,7 +103,7 @@ def test_a_raw_commit_of_a_failed_transaction_rolls_back_and_raises_nothing(acco
     assert account.execute("SELECT cents FROM accounts").fetchone() == (1000,)
 
 
-def test_transaction_does_not_pass_over_a_failure(account: Connection):
+def test_transaction_raises_if_a_caught_error_has_aborted_it(account: Connection):
     with pytest.raises(errors.InFailedSqlTransaction):
         with transaction(account):
             account.execute("UPDATE accounts SET cents = 0")
@@ -166,13 +166,13 @@ def book_ahead(session: Connection, driver_id: int, begins: str, ends: str) -> N
 
 
 @pytest.mark.parametrize(("begins", "ends"), [("09:30", "10:30"), ("08:00", "09:01"), ("09:15", "09:20")])
-def test_a_driver_cannot_be_scheduled_twice_for_one_moment(schedule: Connection, begins: str, ends: str):
+def test_a_driver_cannot_be_scheduled_twice_at_one_time(schedule: Connection, begins: str, ends: str):
     with pytest.raises(errors.ExclusionViolation) as caught:
         book_ahead(schedule, 7, begins, ends)
     assert caught.value.sqlstate == "23P01"
 
 
-def test_a_ride_may_begin_when_the_one_before_it_ends(schedule: Connection):
+def test_a_ride_may_begin_when_the_previous_one_ends(schedule: Connection):
     book_ahead(schedule, 7, "10:00", "11:00")
     book_ahead(schedule, 7, "08:00", "09:00")
 

@@ -50,7 +50,7 @@ def server() -> Iterator[PrivateServer]:
         yield server
 
 
-def test_conflicts_and_lost_connections_are_sent_again_and_counted(town: Town):
+def test_conflicts_and_lost_connections_are_retried_and_counted(town: Town):
     with Pool(town.store, 1, SHORT) as pool:
         for code in AGAIN:
             tries: list[int] = []
@@ -67,7 +67,7 @@ def test_conflicts_and_lost_connections_are_sent_again_and_counted(town: Town):
         assert pool.retries.total == 2 * len(AGAIN)
 
 
-def test_what_repeating_does_not_help_is_raised_at_once(town: Town):
+def test_permanent_errors_are_raised_immediately(town: Town):
     with Pool(town.store, 1, SHORT) as pool:
         for code in NEVER:
             with pytest.raises(psycopg.Error) as caught:
@@ -80,7 +80,7 @@ def test_what_repeating_does_not_help_is_raised_at_once(town: Town):
         assert pool.retries.by_reason == {}
 
 
-def test_a_connection_that_is_gone_has_no_code_and_is_a_reason_all_the_same():
+def test_a_lost_connection_without_a_code_is_retried():
     assert retryable(psycopg.OperationalError("server closed the connection unexpectedly")) == NO_ANSWER
     assert retryable(PoolTimeout("no connection after 2.00 s")) == NO_ANSWER
     assert retryable(CannotConnect("cannot connect to Postgres")) == NO_ANSWER
@@ -88,7 +88,7 @@ def test_a_connection_that_is_gone_has_no_code_and_is_a_reason_all_the_same():
     assert retryable(ValueError("no")) is None
 
 
-def test_a_closed_pool_is_not_asked_again_and_again(town: Town):
+def test_a_closed_pool_is_not_retried(town: Town):
     assert retryable(PoolClosed("the pool is closed")) is None
     pool = Pool(town.store, 1)
     pool.close()
@@ -98,7 +98,7 @@ def test_a_closed_pool_is_not_asked_again_and_again(town: Town):
     assert time.monotonic() - began < 1
 
 
-def test_waits_double_up_to_a_bound_and_are_drawn_from_nothing_to_it(waits: list[float]):
+def test_waits_double_up_to_a_bound_and_are_drawn_between_zero_and_it(waits: list[float]):
     def call() -> None:
         raise psycopg.errors.SerializationFailure
 
@@ -114,7 +114,7 @@ def test_waits_double_up_to_a_bound_and_are_drawn_from_nothing_to_it(waits: list
         assert bound * 0.9 < max(seen) <= bound  # … to the bound
 
 
-def test_patience_ends_by_tries_and_by_time(waits: list[float], monkeypatch: pytest.MonkeyPatch):
+def test_retries_end_by_number_and_by_time(waits: list[float], monkeypatch: pytest.MonkeyPatch):
     tries = []
 
     def call() -> None:
@@ -134,7 +134,7 @@ def test_patience_ends_by_tries_and_by_time(waits: list[float], monkeypatch: pyt
     assert len(tries) == 3
 
 
-def test_retries_are_counted_right_by_many_threads():
+def test_retries_are_counted_correctly_by_many_threads():
     retries = Retries()
     threads = [
         threading.Thread(target=lambda: [retries.count("40001") for _ in range(2_000)]) for _ in range(8)
@@ -146,7 +146,7 @@ def test_retries_are_counted_right_by_many_threads():
     assert retries.total == 16_000
 
 
-def test_a_commit_that_fails_at_the_end_is_no_acknowledgement(town: Town, connection: Connection):
+def test_a_failing_commit_is_not_an_acknowledgement(town: Town, connection: Connection):
     """The rows are on their way to the client before the COMMIT has failed."""
     town.driver()
     request = town.request(town.rider())
@@ -170,7 +170,7 @@ def test_a_commit_that_fails_at_the_end_is_no_acknowledgement(town: Town, connec
         assert pool.retries.total == 0
 
 
-def test_a_commit_that_fails_for_a_conflict_is_sent_again(town: Town, connection: Connection):
+def test_a_commit_that_fails_with_a_conflict_is_retried(town: Town, connection: Connection):
     town.driver()
     request = town.request(town.rider())
     raise_at_commit(connection, "rides", sqlstate="40001")
@@ -183,7 +183,7 @@ def test_a_commit_that_fails_for_a_conflict_is_sent_again(town: Town, connection
     assert town.ask("SELECT count(*) FROM rides") == [(1,)]
 
 
-def test_a_transaction_that_has_failed_is_never_committed_in_silence(town: Town, connection: Connection):
+def test_a_failed_transaction_is_never_committed_silently(town: Town, connection: Connection):
     rider = town.rider()
     before = everything(town)
     with pytest.raises(psycopg.errors.InFailedSqlTransaction), transaction(connection):
@@ -196,7 +196,7 @@ def test_a_transaction_that_has_failed_is_never_committed_in_silence(town: Town,
     assert town.ask("SELECT balance_cents FROM accounts WHERE kind = 'rider'") == [(10_100,)]
 
 
-def test_a_pool_survives_a_restart_of_the_server_in_the_middle_of_its_calls(server: PrivateServer):
+def test_a_pool_survives_a_restart_of_the_server_during_its_calls(server: PrivateServer):
     town = Town(server.store)
     riders = [town.rider(10**6) for _ in range(8)]
     for _ in range(8):
@@ -245,7 +245,7 @@ def test_a_pool_survives_a_restart_of_the_server_in_the_middle_of_its_calls(serv
     assert_audit_passes(server.store)
 
 
-def test_a_server_that_stays_away_is_one_sentence(server: PrivateServer):
+def test_a_server_that_does_not_return_is_reported_in_one_sentence(server: PrivateServer):
     with Pool(server.store, 1, Patience(seconds_max=0.5)) as pool:
         pool.call(lambda connection: connection.execute("SELECT 1"))
         server.stop()

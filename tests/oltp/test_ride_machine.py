@@ -416,15 +416,13 @@ def run(town: Town, connection: Connection, programs: int, steps: int, derandomi
     )
 
 
-def test_whatever_happens_in_whatever_order_the_store_is_as_the_model_says(
-    town: Town, connection: Connection
-):
+def test_the_store_equals_the_model_after_random_programs(town: Town, connection: Connection):
     run(town, connection, programs=16, steps=40, derandomize=True)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(RIDE_MACHINE_SECONDS + 300)
-def test_the_model_is_right_for_ten_minutes_of_programs(town: Town, connection: Connection):
+def test_the_store_equals_the_model_for_ten_minutes_of_random_programs(town: Town, connection: Connection):
     until = time.monotonic() + RIDE_MACHINE_SECONDS
     while time.monotonic() < until:
         run(town, connection, programs=20, steps=60, derandomize=False)

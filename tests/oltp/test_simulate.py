@@ -61,7 +61,7 @@ def test_a_simulation_counts_every_request_once(seeded_store: Store, how: dict):
 
 
 @both_modes
-def test_every_fate_is_met_and_stored_as_it_was_told(
+def test_every_kind_of_course_occurs_and_is_stored_as_reported(
     seeded_store: Store, how: dict, monkeypatch: pytest.MonkeyPatch
 ):
     for share in ("SENT_AGAIN_SHARE", "ABANDONED_SHARE", "REFUNDED_SHARE", "RESTED_SHARE"):
@@ -84,7 +84,7 @@ def test_every_fate_is_met_and_stored_as_it_was_told(
     assert done.sent_again > 100
 
 
-def test_a_lost_decision_is_noticed(seeded_store: Store):
+def test_a_lost_decision_is_detected(seeded_store: Store):
     with seeded_store.connect() as connection:
         connection.execute(
             "CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
@@ -97,7 +97,9 @@ def test_a_lost_decision_is_noticed(seeded_store: Store):
         simulate(seeded_store, rides=300, clients=2, seed=1)
 
 
-def test_another_answer_to_the_same_request_is_noticed(seeded_store: Store, monkeypatch: pytest.MonkeyPatch):
+def test_a_different_answer_to_a_repeated_request_is_detected(
+    seeded_store: Store, monkeypatch: pytest.MonkeyPatch
+):
     calls = itertools.count()
 
     def forgetful(connection, request: RideRequest) -> Decision:
@@ -112,7 +114,7 @@ def test_another_answer_to_the_same_request_is_noticed(seeded_store: Store, monk
         simulate(seeded_store, rides=5, clients=1)
 
 
-def test_decisions_of_a_run_are_told_from_all_others(seeded_store: Store):
+def test_decisions_of_a_run_are_distinguished_from_others(seeded_store: Store):
     ids, others = RequestIds(), RequestIds()
     rider_id = rows(seeded_store, "SELECT min(rider_id) FROM riders")[0][0]
     made = [new() for new in (ids.new, others.new, new_request_id, ids.new)]
@@ -147,7 +149,7 @@ def ride_of_long_ago(store: Store, request_id: UUID, age: str, started: bool = F
     return ride_id
 
 
-def test_rides_of_a_simulation_that_was_killed_are_ended_first_and_nobody_else_s(seeded_store: Store):
+def test_only_rides_of_killed_simulations_are_ended_first(seeded_store: Store):
     killed = RequestIds()
     lost = ride_of_long_ago(seeded_store, killed.new(), "2 min")
     begun = ride_of_long_ago(seeded_store, killed.new(), "2 min", started=True)
@@ -162,7 +164,7 @@ def test_rides_of_a_simulation_that_was_killed_are_ended_first_and_nobody_else_s
     assert simulate(seeded_store, rides=5, clients=1).expired_before == 0
 
 
-def test_a_run_right_after_a_killed_one_says_why_nobody_is_free(seeded_store: Store):
+def test_a_run_right_after_a_killed_one_explains_the_lack_of_drivers(seeded_store: Store):
     with seeded_store.connect() as connection:
         connection.execute("UPDATE drivers SET status = 'offline'")
         connection.execute(
@@ -215,7 +217,7 @@ def test_a_run_without_answers_has_no_latency(seeded_store: Store):
 
 
 @both_modes
-def test_broken_connections_are_survived_and_counted(seeded_store: Store, how: dict):
+def test_a_run_survives_and_counts_broken_connections(seeded_store: Store, how: dict):
     results: list[Simulated] = []
     run = Thread(target=lambda: results.append(simulate(seeded_store, seconds=3, **how)))
     run.start()
@@ -233,7 +235,7 @@ def test_broken_connections_are_survived_and_counted(seeded_store: Store, how: d
     assert done.assigned == done.completed + sum(done.cancelled.values())
 
 
-def test_a_killed_server_that_comes_back_is_survived(tmp_path: Path):
+def test_a_run_survives_a_killed_server_that_comes_back(tmp_path: Path):
     with open_cluster(tmp_path) as cluster:
         ensure_database(cluster.conninfo("postgres"), "rides")
         store = open_database(cluster.conninfo("rides"))
@@ -308,14 +310,16 @@ def test_ctrl_c_ends_the_run_with_its_audit(seeded_store: Store, mode: list[str]
         (("--seed", "-1"), "--seed"),
     ],
 )
-def test_a_wrong_word_is_one_line(seeded_store: Store, arguments: tuple[str, ...], says: str):
+def test_an_invalid_option_is_reported_in_one_line(
+    seeded_store: Store, arguments: tuple[str, ...], says: str
+):
     done = subprocess.run(command(seeded_store, *arguments), capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_the_screen_fits_a_terminal_of_any_width(seeded_store: Store):
+def test_the_live_display_fits_a_terminal_of_any_width(seeded_store: Store):
     moments: list[Moment] = []
     simulate(seeded_store, rides=200, clients=2, rate=1_000, show=moments.append)
     assert moments[-1].auditing

@@ -27,7 +27,7 @@ def forget_requests(store: Store) -> None:
         connection.execute("TRUNCATE requests")
 
 
-def test_one_client_with_one_seed_asks_for_the_same_rides_every_time(seeded_store: Store):
+def test_one_client_with_one_seed_sends_the_same_requests_every_time(seeded_store: Store):
     simulate(seeded_store, rides=100, clients=1, seed=8)
     first = asked(seeded_store)
     forget_requests(seeded_store)
@@ -38,7 +38,7 @@ def test_one_client_with_one_seed_asks_for_the_same_rides_every_time(seeded_stor
     assert asked(seeded_store) != first
 
 
-def test_a_seed_asks_for_the_same_rides_however_many_clients_share_them(seeded_store: Store):
+def test_the_requests_of_a_seed_do_not_depend_on_the_number_of_clients(seeded_store: Store):
     simulate(seeded_store, rides=100, clients=1, seed=8)
     first = asked(seeded_store)
     forget_requests(seeded_store)
@@ -64,7 +64,7 @@ def test_requests_stay_within_the_city_of_their_rider():
         assert city_of[request.dropoff_zone_id] == home
 
 
-def test_other_zones_are_hot_at_other_hours_and_evening_is_the_way_back():
+def test_the_ranking_of_zones_depends_on_the_hour_and_evening_mirrors_morning():
     for city in cities():
         zone_ids, morning = zone_shares(city, MORNING)
         _, evening = zone_shares(city, EVENING)

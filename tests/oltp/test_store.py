@@ -28,7 +28,7 @@ def test_the_whole_store_works_on_postgres_15(postgres_15: str):
     assert done.audit.passed, done.audit.verdict
 
 
-def test_no_verb_is_compiled_before_it_runs(postgres_15: str):
+def test_no_function_is_jit_compiled(postgres_15: str):
     """Debian's servers compile what looks costly; for a batch of twenty that takes a thousand times as long
     as the batch."""
     ensure_database(postgres_15, "rides_of_a_compiler")
@@ -78,7 +78,7 @@ def test_a_role_that_is_no_superuser_can_run_the_store(cluster: Cluster):
     "dsn",
     ["host=/nowhere dbname=x", "postgresql://127.0.0.1:1/x", "host=127.0.0.1 port=1 user=u password=secret"],
 )
-def test_an_unreachable_server_is_one_line_without_the_password(tmp_path: Path, dsn: str):
+def test_an_unreachable_server_is_reported_in_one_line_without_the_password(tmp_path: Path, dsn: str):
     with pytest.raises(CannotConnect, match="cannot connect to Postgres") as caught:
         with open_store(Settings(tmp_path, LakeAddress.at(tmp_path / "lake"), dsn)):
             pass
@@ -86,7 +86,7 @@ def test_an_unreachable_server_is_one_line_without_the_password(tmp_path: Path, 
     assert "secret" not in str(caught.value)
 
 
-def test_a_dsn_that_is_none_is_one_line(tmp_path: Path):
+def test_an_invalid_dsn_is_reported_in_one_line(tmp_path: Path):
     with pytest.raises(CannotConnect, match="not a connection string"):
         with open_store(Settings(tmp_path, LakeAddress.at(tmp_path / "lake"), "what = ever = this")):
             pass
@@ -98,7 +98,7 @@ def test_a_server_older_than_15_is_refused(cluster: Cluster, monkeypatch: pytest
         open_database(cluster.conninfo("postgres"))
 
 
-def test_every_session_has_what_the_promises_need_whatever_the_database_says(cluster: Cluster, store: Store):
+def test_every_session_has_the_required_settings_whatever_the_database_sets(cluster: Cluster, store: Store):
     with store.connect() as connection:
         name = connection.info.dbname
         for setting in ("default_transaction_isolation = 'repeatable read'", "synchronous_commit = off"):
@@ -119,7 +119,7 @@ def test_a_store_with_another_schema_version_is_refused(store: Store):
         open_database(store.conninfo)
 
 
-def test_first_users_at_once_install_one_schema(cluster: Cluster):
+def test_concurrent_first_users_install_one_schema(cluster: Cluster):
     ensure_database(cluster.conninfo("postgres"), "raced")
     failures: list[BaseException] = []
 
@@ -149,7 +149,7 @@ def test_a_transaction_leaves_the_connection_as_it_was(store: Store):
 
 
 @pytest.mark.timeout(20)
-def test_an_interrupt_that_leaves_the_lock_of_a_connection_taken_does_not_wait_for_it(store: Store):
+def test_an_interrupt_that_leaves_a_connection_locked_does_not_wait_for_it(store: Store):
     with pytest.raises(KeyboardInterrupt), store.connect() as connection:
         connection.lock.acquire()
         raise KeyboardInterrupt

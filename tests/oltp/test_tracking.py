@@ -47,7 +47,7 @@ def test_every_way_to_write_a_row_is_stamped(connection: Connection):
     assert changed_since(connection, since) == [1, 2, 3, 4]
 
 
-def test_a_row_written_under_a_savepoint_has_a_number_that_snapshots_know(connection: Connection):
+def test_a_row_written_under_a_savepoint_has_the_top_level_transaction_id(connection: Connection):
     since = token(connection)
     with transaction(connection), connection.transaction(), connection.transaction():
         connection.execute("INSERT INTO things (id) VALUES (2)")
@@ -57,14 +57,14 @@ def test_a_row_written_under_a_savepoint_has_a_number_that_snapshots_know(connec
     assert changed_since(connection, since) == [2]
 
 
-def test_a_row_that_brings_a_number_of_its_own_is_stamped_over(connection: Connection):
+def test_an_explicit_tx_value_is_overwritten(connection: Connection):
     since = token(connection)
     connection.execute("INSERT INTO things (id, tx) VALUES (2, 3), (3, NULL)")  # as a restored dump does
     connection.execute("UPDATE things SET tx = 5 WHERE id = 1")
     assert changed_since(connection, since) == [1, 2, 3]
 
 
-def test_a_silenced_session_is_stamped_and_buried_all_the_same(connection: Connection):
+def test_rows_are_tracked_with_session_replication_role_replica(connection: Connection):
     since = token(connection)
     connection.execute("SET session_replication_role = replica")
     connection.execute("INSERT INTO things (id, tx) VALUES (2, 3)")
@@ -73,7 +73,7 @@ def test_a_silenced_session_is_stamped_and_buried_all_the_same(connection: Conne
     assert gone(connection) == [["1"]]
 
 
-def test_a_row_that_is_gone_leaves_its_key(connection: Connection):
+def test_the_key_of_a_deleted_row_is_recorded(connection: Connection):
     connection.execute("INSERT INTO things (id) VALUES (2), (3)")
     connection.execute("DELETE FROM things WHERE id <= 2")
     connection.execute("UPDATE things SET id = 30 WHERE id = 3")
@@ -83,7 +83,7 @@ def test_a_row_that_is_gone_leaves_its_key(connection: Connection):
     assert gone(connection)[-1] is None
 
 
-def test_whoever_may_delete_a_row_need_not_write_tombstones(connection: Connection):
+def test_deleting_a_row_does_not_require_insert_on_tombstones(connection: Connection):
     connection.execute(
         "CREATE ROLE clerk; GRANT USAGE ON SCHEMA ridelake TO clerk; GRANT ALL ON things TO clerk"
     )
@@ -108,7 +108,7 @@ def test_keys_of_several_columns_and_odd_names(connection: Connection):
     assert row == ([some_id, "it's"],)
 
 
-def test_a_stamp_leaves_updates_hot(connection: Connection):
+def test_tracked_updates_are_hot(connection: Connection):
     if connection.info.server_version < 160000:
         pytest.skip("before Postgres 16 no index on a changed column lets an update be HOT")
     connection.execute("ALTER TABLE things SET (fillfactor = 40)")
@@ -136,7 +136,7 @@ def test_untrack_leaves_nothing(connection: Connection):
         assert connection.execute(left.encode()).fetchall() == [], left
 
 
-def test_tracking_anew_starts_anew(connection: Connection):
+def test_tracking_a_table_again_starts_a_new_generation(connection: Connection):
     before = connection.execute("SELECT tx FROM ridelake_tracking.tracked ORDER BY tx DESC").fetchone()
     connection.execute("SELECT ridelake_tracking.track('things')")
     after = connection.execute("SELECT tx FROM ridelake_tracking.tracked ORDER BY tx DESC").fetchone()
@@ -155,7 +155,9 @@ def test_tracking_anew_starts_anew(connection: Connection):
         ("CREATE TABLE bad (n int PRIMARY KEY) PARTITION BY RANGE (n)", "is not a plain table"),
     ],
 )
-def test_what_cannot_be_tracked_is_refused_and_left_alone(connection: Connection, make: str, said: str):
+def test_a_relation_that_cannot_be_tracked_is_refused_and_not_changed(
+    connection: Connection, make: str, said: str
+):
     connection.execute(make.encode())
     with pytest.raises(psycopg.errors.FeatureNotSupported, match=said):
         connection.execute("SELECT ridelake_tracking.track('bad')")

@@ -27,7 +27,7 @@ def make(connection: Connection, *statements: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_row_of_any_size_can_be_deleted_and_get_another_key(connection: Connection):
+def test_a_row_of_any_size_can_be_deleted_and_its_key_changed(connection: Connection):
     make(
         connection,
         "CREATE TABLE docs (id int PRIMARY KEY, body text, data bytea)",
@@ -41,13 +41,13 @@ def test_a_row_of_any_size_can_be_deleted_and_get_another_key(connection: Connec
     assert rows == [(["1"],), (["11"],), (["12"],), (["2"],)]
 
 
-def test_a_column_that_no_jsonb_can_hold_is_no_hindrance(connection: Connection):
+def test_a_column_that_jsonb_cannot_represent_does_not_prevent_a_delete(connection: Connection):
     make(connection, "ALTER TABLE things ADD j json", """UPDATE things SET j = '{"a": "\\u0000"}'""",
          "UPDATE things SET id = 7", "DELETE FROM things")  # fmt: skip
     assert gone(connection) == [["1"], ["7"]]
 
 
-def test_a_key_reads_back_exactly_whatever_the_session_has_set(connection: Connection):
+def test_a_key_can_be_read_back_exactly_with_any_session_settings(connection: Connection):
     make(
         connection,
         "CREATE TYPE pair AS (a int, b text)",
@@ -81,9 +81,7 @@ ALTERED = {
 
 
 @pytest.mark.parametrize("what", ALTERED)
-def test_the_user_s_statements_go_on_after_the_table_was_altered(
-    connection: Connection, store: Store, what: str
-):
+def test_user_statements_succeed_after_the_table_was_altered(connection: Connection, store: Store, what: str):
     """In a session that has plans of before, and in a new one."""
     make(connection, "INSERT INTO things VALUES (2, 'x'), (3, 'x'), (4, 'x'), (5, 'x')",
          "DELETE FROM things WHERE what = 'before'", "UPDATE things SET id = id")  # fmt: skip
@@ -96,7 +94,7 @@ def test_the_user_s_statements_go_on_after_the_table_was_altered(
         make(other, change, delete, "TRUNCATE things")
 
 
-def test_the_recorder_s_rights_cannot_be_borrowed(connection: Connection):
+def test_the_privileges_of_the_recorder_cannot_be_used_by_others(connection: Connection):
     """It runs with its owner's rights, so no name in it is looked up on the caller's search path,
     and no other table can call it."""
     make(
@@ -128,7 +126,7 @@ def test_the_recorder_s_rights_cannot_be_borrowed(connection: Connection):
         make(connection, "RESET ROLE; RESET search_path", "DROP OWNED BY borrower; DROP ROLE borrower")
 
 
-def test_every_way_to_delete_a_row_leaves_its_key(connection: Connection):
+def test_every_way_to_delete_a_row_records_its_key(connection: Connection):
     make(
         connection,
         "CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent VALUES (1)",

@@ -243,7 +243,9 @@ class TestCommand:
         assert _run(["load", str(path), *arguments]) == 0
         said = capsys.readouterr()
         assert "excel.csv: no_distance: row 2: trip_distance is '0.0', expected more than 0" in said.out
-        assert "excel.csv: dates are read as month/day/year, because of the value '1/13/2024 9:00'" in said.err
+        assert (
+            "excel.csv: dates are read as month/day/year, because of the value '1/13/2024 9:00'" in said.err
+        )
 
     def test_bad_input_is_one_line_and_starts_no_server(self, tmp_path, capsys):
         assert _run(["load", str(tmp_path / "nowhere"), "--home", str(tmp_path / "home")]) == 2
