@@ -1,4 +1,4 @@
-"""One engine that believes to have little memory sorts more than that; run in a process of its own.
+"""Sorts more data than an engine's memory limit; run in a separate process.
 
 Standard input is a pickle of the engine's name, the settings and an epoch with a table `numbers`; standard
 output is JSON of what came of it. What an engine believes is told in its own way, as nobody else can; Daft
@@ -25,7 +25,7 @@ SORTED = "SELECT * FROM numbers ORDER BY word"
 
 
 def sorted_in_little_memory(name: str, settings: Settings, epoch: Epoch, folder: Path) -> dict:
-    """`rows`, whether they are `in_order`, and the bytes `written` meanwhile, most of them into `folder`."""
+    """Returns `rows`, whether they are `in_order`, and the bytes `written`, most of them into `folder`."""
     environment = {
         **os.environ,
         **dict.fromkeys(SPILL_FOLDERS, str(folder)),
@@ -44,7 +44,7 @@ def sorted_in_little_memory(name: str, settings: Settings, epoch: Epoch, folder:
 
 
 def bytes_written() -> int:
-    """By this process and its children, as the kernel counts them."""
+    """Bytes written by this process and its children, as counted by the kernel."""
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
     return sum(one.io_counters().write_chars for one in processes)
 

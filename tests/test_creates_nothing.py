@@ -1,4 +1,4 @@
-"""A command that only looks leaves no schema in a database that is not ours."""
+"""A command that only reads creates no schema in a foreign database."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The command line as a newcomer meets it: help, one line for each mistake, the right exit code."""
+"""The command line: help, one line for each mistake, exit codes."""
 
 import os
 import re
@@ -121,7 +121,7 @@ def test_the_textbook_question_has_one_answer(lake_home: Path, engine: str):
 
 
 def _average_price(home: Path) -> float:
-    """From the rows themselves, in exact arithmetic."""
+    """Computed from the rows in exact arithmetic."""
     exact = """
         SELECT sum(fare_cents)::numeric / count(*) / 100 AS price FROM rides
         WHERE city_id = 1 AND status = 'completed' AND extract(month FROM requested_local) = 7"""
@@ -259,7 +259,7 @@ def test_a_server_that_is_killed_under_a_simulation_is_one_line_and_the_audit_pa
 
 
 def left_in(folder: Path) -> list[str]:
-    """Processes that have to do with the folder."""
+    """Processes whose arguments or working directory contain the folder."""
     found = []
     for process in psutil.process_iter():
         try:

@@ -23,7 +23,7 @@ SLOW_QUERY = "SELECT count(*) FROM rides a, rides b WHERE a.fare_cents + b.fare_
 
 
 def end_seconds_max() -> float:
-    """Three seconds on a machine at rest; as many times longer as processes wait for each processor."""
+    """Three seconds on an idle machine, multiplied by the load per processor."""
     return 3.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
@@ -153,7 +153,7 @@ def interrupt(home: Path, command: Sequence[str], number: signal.Signals, *, aft
 
 
 def assert_nothing_is_left(token: str, what: str, until: float) -> None:
-    """No process but servers and their keepers, and these not for long."""
+    """Only servers and their monitor processes may be left, and these not for long."""
     time.sleep(0.3)
     names = [" ".join(process.info["cmdline"] or []) for process in _with_token(token)]
     others = [name for name in names if "postgres" not in name and "keeper.py" not in name]

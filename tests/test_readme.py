@@ -1,4 +1,4 @@
-"""The README tells the truth: its commands run, in its order."""
+"""The commands of the README run, in its order."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What is printed fits the screen, and lines break between words only."""
+"""Output fits the terminal, and lines break between words only."""
 
 import re
 from pathlib import Path

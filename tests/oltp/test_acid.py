@@ -1,4 +1,4 @@
-"""The contrast: what is said to break does break, what is said to hold holds."""
+"""The strategies of `acid`: each shows the anomalies that it allows, and no others."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -65,7 +65,7 @@ def test_locks_cause_no_aborts_and_serializable_causes_many(scratch: Scratch):
 
 def test_the_number_of_retries_does_not_change_which_clients_die():
     class Nowhere:
-        """A world in which `refused` attempts fail before the one that is decided."""
+        """A target in which `refused` attempts fail before one is decided."""
 
         attempts_max = 5
 
@@ -110,7 +110,7 @@ def test_the_naive_strategies_differ_only_in_their_protection():
 
 
 def test_an_anomaly_in_the_store_would_be_counted(store: Store):
-    """The negative control: walls down, and a second ride written by hand."""
+    """The negative control: without indexes, and with a second ride inserted by hand."""
     world = RealWorld(store, Rules(rivals=2, drivers=1))
     town = Town(store)
     assert not any(world.count().values())

@@ -1,5 +1,5 @@
-"""The command `acid`: what it tells, that it fails where the store or a level lets through more than is said,
-and that nothing stays on the server."""
+"""The command `acid`: its output, its exit code for an anomaly of the store or an unexpected result of a
+level, and the cleanup of its database."""
 
 import json
 import os
@@ -30,7 +30,7 @@ TENANT = f"tenant_of_acid_{os.getpid()}"
 
 @pytest.fixture(scope="module")
 def tenant(cluster: Cluster) -> Iterator[str]:
-    """The server, for a role that may make databases and nothing else; whatever it leaves is its own."""
+    """A DSN for a role that may only create databases, so that databases it leaves can be identified."""
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         admin.execute(f"CREATE ROLE {TENANT} LOGIN CREATEDB")
         yield make_conninfo(cluster.conninfo("postgres"), user=TENANT)
@@ -40,7 +40,7 @@ def tenant(cluster: Cluster) -> Iterator[str]:
 
 
 def left_behind(cluster: Cluster) -> list[str]:
-    """Databases of the tenant."""
+    """The databases of the tenant."""
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         rows = admin.execute(
             "SELECT datname FROM pg_database JOIN pg_roles ON pg_roles.oid = datdba WHERE rolname = %s",
@@ -203,7 +203,7 @@ def test_an_unreachable_server_is_reported_in_one_line(dsn: str):
 
 
 def wait_until_it_is_on(cluster: Cluster) -> None:
-    """Until rivals of the tenant are connected to its scratch database."""
+    """Wait until clients of the tenant are connected to its scratch database."""
     until = time.monotonic() + 20
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         while time.monotonic() < until:

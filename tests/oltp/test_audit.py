@@ -1,4 +1,4 @@
-"""The audit finds what it says it finds: each condition is broken on purpose once."""
+"""The audit: each condition is violated deliberately once, and must find it."""
 
 import json
 from pathlib import Path
@@ -85,7 +85,7 @@ ALSO = [
 
 @pytest.fixture
 def busy_town(town: Town, connection: Connection) -> Town:
-    """A refunded ride and two under way at the same time, and nothing to stop a vandal."""
+    """A store with a refunded ride and two active ones, and without constraints and triggers."""
     for _ in range(3):
         town.driver()
     done, *under_way = [booking.book(connection, town.request(town.rider())).ride_id for _ in range(3)]

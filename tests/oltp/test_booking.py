@@ -1,4 +1,4 @@
-"""Promises O1 to O4: together or not at all, one driver for one ride, decided once, no cent lost."""
+"""Guarantees O1 to O4: atomic bookings, one active ride per driver, one decision per id, no cent lost."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -39,7 +39,7 @@ TRANSFER_TO_ITSELF = """
 
 
 def at_once(town: Town, requests: list[RideRequest]) -> list[Decision]:
-    """Every request from a connection of its own, all released by one barrier."""
+    """Send every request on a separate connection, all at the same time."""
     barrier = Barrier(len(requests))
 
     def client(request: RideRequest) -> Decision:

@@ -1,4 +1,4 @@
-"""Promises O3 and O7 through the batching front: what one call would have said, to each its own."""
+"""Guarantees O3 and O7 in batches: every item gets the result of a single call."""
 
 import asyncio
 import random
@@ -39,8 +39,8 @@ def dispatcher(pool: Pool) -> Iterator[Dispatcher]:
 
 
 class Gate:
-    """A lane whose flushes wait until they are let through, so that a test decides what waits meanwhile.
-    Items are numbers; the answer is the number doubled."""
+    """A queue whose batches wait for a signal, so that a test decides what is in the queue. Items are
+    numbers; the result is the number doubled."""
 
     def __init__(self, pool: Pool, **limits: int) -> None:
         self.batches: list[list[int]] = []
@@ -55,7 +55,7 @@ class Gate:
         return [2 * item for item in items]
 
     def occupy(self) -> "Future[int]":
-        """The worker is busy with one item when this returns."""
+        """Submit an item, and return when the worker processes it."""
         future = self.lane.submit(0)
         assert self.entered.acquire(timeout=30)
         return future
@@ -184,7 +184,7 @@ def test_a_conflict_in_a_batch_is_retried(town: Town, pool: Pool):
 
 
 def test_a_batch_whose_ids_are_decided_by_others_is_answered(town: Town, pool: Pool):
-    """Each of them stops it once, and in all more often than once."""
+    """Each of these ids makes the batch fail once."""
     for _ in range(6):
         town.driver()
     first, second, third = (town.request(town.rider()) for _ in range(3))
@@ -203,7 +203,8 @@ def test_a_batch_whose_ids_are_decided_by_others_is_answered(town: Town, pool: P
 
 
 def test_batches_that_deadlock_over_each_other_s_ids_are_retried_by_the_pool(town: Town, pool: Pool):
-    """The one case in which bookings wait for each other: a rider twice in each batch, the ids of another."""
+    """The only case in which bookings can deadlock: a rider twice in each batch, with ids of the other
+    batch."""
     for _ in range(2):
         town.driver()
     here = [town.request(rider) for rider in [town.rider()] * 2]
@@ -384,7 +385,7 @@ CHANGES = ({}, {"fare_cents": 7}, {"distance_metres": 7}, {"pickup_zone_id": 100
 
 
 def deal(riders: Sequence[int], cards: random.Random) -> list[RideRequest]:
-    """Requests in the order of the cards; only their ids are new each time. Riders and ids repeat."""
+    """Random requests; only their ids are new in each call. Riders and ids repeat."""
     requests: list[RideRequest] = []
     for _ in range(cards.randrange(1, 40)):
         if requests and cards.random() < 0.2:
@@ -403,7 +404,8 @@ def one_by_one(connection: Connection, requests: Sequence[RideRequest]) -> list[
 
 
 def test_a_batch_is_decided_as_its_requests_one_by_one(town: Town, connection: Connection):
-    """With drivers in plenty: who is served when there are too few is up to the batch (next test)."""
+    """With enough drivers: otherwise the order within a batch decides which requests are served (next
+    test)."""
     stand_of = {town.driver(zone): zone for zone in ZONES for _ in range(9)}
     riders = [town.rider(cents) for cents in (10_000, 10_000, 1_500, 0) * 4] + [10**9]
     seen: Counter[Outcome] = Counter()

@@ -1,4 +1,5 @@
-"""The drill: the primary dies under load, and nothing acknowledged is lost; or it is, and that is shown."""
+"""The drill: failovers under load lose nothing acknowledged; with an asynchronous standby the loss is
+reported."""
 
 import json
 import os
@@ -37,7 +38,7 @@ TOO_LONG_FOR_A_SOCKET = "with blanks " * 8 + "too"
 
 @pytest.fixture
 def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A temporary folder whose path is short enough for a socket; a drill leaves nothing in it."""
+    """A temporary folder with a path short enough for a socket; the test fails if anything is left in it."""
     folder = Path(tempfile.mkdtemp(prefix="drills-"))
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -82,7 +83,7 @@ def test_two_failovers_under_load_lose_nothing(temporary: Path, capsys: pytest.C
     done = drill(rounds=2, seed=3)
     assert_nothing_is_lost(done, rounds=2)
     assert [(one.killed, one.promoted) for one in done.rounds] == [("a", "b"), ("b", "a")]
-    assert done.findings.in_doubt > 0  # else the kills hit nobody
+    assert done.findings.in_doubt > 0  # otherwise the kills interrupted no request
     assert_nothing_is_left(temporary)
     with capsys.disabled():
         print("", *(one.line() for one in done.rounds), *done.lines(), sep="\n  ")
@@ -151,7 +152,7 @@ def test_a_primary_that_is_restarted_while_it_is_fenced_is_killed(
 def test_a_primary_that_hung_and_was_replaced_before_the_kill_rejoins(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ):
-    """Else the kill would hit the new primary, which has no standby."""
+    """Otherwise the kill would hit the new primary, which has no standby."""
 
     class Quick(Watchdog):
         def __init__(self, pair: Pair) -> None:
@@ -176,7 +177,7 @@ def test_a_primary_that_hung_and_was_replaced_before_the_kill_rejoins(
 def test_a_killed_server_leaves_no_shared_memory(pair: Pair):
     for node in (pair.primary, pair.standby):
         mapped = Path(f"/proc/{node.cluster.server_pid()}/maps").read_text()
-        assert str(node.cluster.data) in mapped  # there, and gone with the folder
+        assert str(node.cluster.data) in mapped  # so it is deleted with the folder
         assert "/dev/shm" not in mapped
 
 
@@ -268,8 +269,8 @@ def test_an_interrupted_drill_leaves_no_server_and_no_folder(
 def test_the_monitor_process_ends_only_the_servers_of_its_folder(
     args: str, ended: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    told = subprocess.CompletedProcess([], 0, stdout=f"  123 {args}\n")
-    monkeypatch.setattr(keeper.subprocess, "run", lambda *words, **options: told)
+    listed = subprocess.CompletedProcess([], 0, stdout=f"  123 {args}\n")
+    monkeypatch.setattr(keeper.subprocess, "run", lambda *words, **options: listed)
     assert keeper.working_in(Path("/tmp/it")) == ([123] if ended else [])
 
 

@@ -1,4 +1,5 @@
-"""The embedded server: there when needed, shared, healed, and gone when nobody is left."""
+"""The embedded server: started on demand, shared by processes, restarted after a kill, stopped after its last
+user."""
 
 import os
 import signal
@@ -39,7 +40,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 def gone(cluster: Cluster, seconds: float = 20) -> bool:
-    """Whether the server ends within the time."""
+    """Whether the server stops within `seconds`."""
     until = time.monotonic() + seconds
     while cluster.server_pid() is not None:
         if time.monotonic() > until:

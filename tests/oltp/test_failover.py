@@ -1,4 +1,4 @@
-"""What a client sees of a failover: another server leads, and its requests go on."""
+"""A failover from the view of a client: its requests continue on the promoted server."""
 
 import re
 import threading
@@ -35,14 +35,14 @@ from ridelake.settings import LakeAddress
 
 @pytest.fixture(scope="module")
 def calm() -> Iterator[Pair]:
-    """For tests in which both servers live on."""
+    """For tests without a failover."""
     with open_pair(synchronous=True, prepare=prepare) as pair:
         yield pair
 
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    """For a test that fails over."""
+    """For a test with a failover."""
     with open_pair(synchronous=True, prepare=prepare) as pair:
         yield pair
 
@@ -53,7 +53,7 @@ def requests_for(store: Store, seed: int = 7) -> Iterator[RideRequest]:
 
 @contextmanager
 def nothing_sent(pair: Pair) -> Iterator[None]:
-    """The log does not reach the standby; the connection to it stays."""
+    """Stop the WAL sender, without closing its connection."""
     with pair.primary.connect() as connection:
         row = connection.execute("SELECT pid FROM pg_stat_replication").fetchone()
     assert row is not None
@@ -69,7 +69,7 @@ def nothing_sent(pair: Pair) -> Iterator[None]:
 def wait_for_commits_held_back(pair: Pair, count: int = 1) -> None:
     query = b"SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
     with pair.primary.connect() as connection:
-        wait_until(lambda: connection.execute(query).fetchone() == (count,), "nobody waits")
+        wait_until(lambda: connection.execute(query).fetchone() == (count,), "too few commits wait")
 
 
 # ── Which server ────────────────────────────────────────────────────────────────────────────────
@@ -146,8 +146,8 @@ def test_a_cancelled_wait_for_the_standby_is_not_an_acknowledgement(calm: Pair):
 
 
 def test_a_decision_found_by_a_retry_waits_for_the_standby(calm: Pair):
-    """The session that committed was ended while it waited. A read would find its ride and wait for nobody:
-    the client would be told of a ride that the primary alone has."""
+    """The session that committed was terminated while it waited. A retry finds its ride by a read, which does
+    not wait: it would acknowledge a ride that only the primary has."""
     store = open_database(calm.dsn)
     requests = requests_for(store, seed=8)
     request = next(requests)
@@ -156,7 +156,7 @@ def test_a_decision_found_by_a_retry_waits_for_the_standby(calm: Pair):
             answer = client.submit(pool.call, lambda connection: booking.book(connection, request))
             wait_for_commits_held_back(calm)
             broken_off(calm, "pg_terminate_backend")
-            wait_until(lambda: pool.retries.total > 0, "nobody asks again")
+            wait_until(lambda: pool.retries.total > 0, "no call was retried")
             time.sleep(0.3)
             assert_stored_on(calm, request, there=True)
             assert not answer.done()
@@ -216,7 +216,7 @@ def test_a_lake_continues_on_the_promoted_server(pair: Pair, tmp_path: Path):
     assert (first.token.timeline, before.token.timeline, after.token.timeline) == (1, 1, 2)
     assert after.token.system_identifier == before.token.system_identifier
     assert (after.number, after.kind, after.verified) == (3, "changes", True)
-    assert 0 < after.tables["rides"].changed < after.tables["rides"].rows  # by its changes, and not anew
+    assert 0 < after.tables["rides"].changed < after.tables["rides"].rows  # only changes, not all rows
     assert verify_now(store, lake)
     with store.connect() as connection:
         assert list(read_forks(connection, 2) or {}) == [1]

@@ -1,4 +1,4 @@
-"""The oldest server that we promise has a failover too, and its clients go on."""
+"""A failover of the oldest supported version of Postgres."""
 
 import threading
 from collections.abc import Iterator
@@ -63,7 +63,7 @@ def test_clients_of_postgres_15_wait_for_its_standby_and_continue_there(pair: Ol
         with psycopg.connect(pair.conninfo("a"), autocommit=True) as connection:
             waiting = b"SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
             cancel = b"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-            wait_until(lambda: connection.execute(waiting).fetchone() == (1,), "nobody waits")
+            wait_until(lambda: connection.execute(waiting).fetchone() == (1,), "no commit waits")
             assert connection.execute(cancel).fetchall() == [(True,)]
         wait_until(lambda: pool.retries.by_reason[UNREPLICATED] == 1, "the answer was believed")
         assert not answer.done()

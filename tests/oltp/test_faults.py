@@ -1,4 +1,4 @@
-"""Promise O1: together or not at all, wherever in the middle it fails."""
+"""Guarantee O1: a booking is atomic, wherever it fails."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def the_audit_passes_after_every_test(town: Town):
 
 
 def riding(town: Town, connection: Connection, started: bool) -> int:
-    """A ride under way."""
+    """An active ride."""
     town.driver()
     ride = booking.book(connection, town.request(town.rider())).ride_id
     assert ride is not None
@@ -62,7 +62,7 @@ def refuse_one(town: Town, connection: Connection) -> Verb:
 
 
 def book_some(town: Town, connection: Connection) -> Verb:
-    """Near, far, refused, and one rider twice."""
+    """A batch: a driver in the zone, one in the city, a refusal, and one rider twice."""
     town.driver(), town.driver(STADIUM)
     requests = [town.request(town.rider(cents)) for cents in (10_000, 10_000, 5)]
     requests.append(town.request(requests[0].rider_id))
@@ -193,7 +193,7 @@ def test_a_server_process_ended_before_the_commit_leaves_nothing(town: Town, con
             connection.execute("SELECT pg_terminate_backend(%s, 5000::bigint)", (doomed.info.backend_pid,))
         doomed.close()
         assert everything(town) == before, prepare.__name__
-        verb(connection)  # nobody holds a lock
+        verb(connection)  # no lock is held
         assert everything(town) != before
 
 
@@ -238,7 +238,7 @@ def test_the_request_of_a_client_killed_during_execution_is_decided_once(town: T
     wait_for_sleeper(town)
     client.kill()
     client.communicate()
-    retried = booking.book(connection, request)  # waits for the one that nobody hears any more
+    retried = booking.book(connection, request)  # waits for the transaction of the killed client
     wake_up(town)
     assert retried.outcome == Outcome.ASSIGNED
     assert town.ask("SELECT ride_id FROM rides") == [(retried.ride_id,)]
@@ -277,7 +277,7 @@ def said(client: "subprocess.Popen[str]") -> list[str]:
 
 
 def clients(town: Town) -> int:
-    """Connections but for the one that asks."""
+    """The number of connections, without the one that counts."""
     [(count,)] = town.ask(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"

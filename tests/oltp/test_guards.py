@@ -1,5 +1,5 @@
-"""Are the guards needed, and does anybody notice when one is gone? Each is taken away once, in a store of
-the test's own. Either a second wall still holds, and the test says which; or the audit finds the damage.
+"""Is each safeguard needed, and is its absence detected? Each is removed once, in a separate store. Either a
+second safeguard still prevents the damage, and the test names it, or the audit finds the damage.
 """
 
 from functools import partial
@@ -22,12 +22,12 @@ CLAIM_LOCK = "LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"
 RIDER_LOCK = "    FOR NO KEY UPDATE;\n\n    SELECT q.* INTO v_earlier"
 HOLD = "UPDATE accounts SET held_cents = held_cents + p_fare_cents WHERE account_id = v_account.account_id;"
 REPLAY = "FROM requests AS q WHERE q.request_id = p_request_id;"
-# So that rivals are certain to meet between the look and the deed.
+# Makes sure that concurrent transactions overlap between check and write.
 DAWDLE = "PERFORM pg_sleep(0.2);"
 
 
 def mutate(connection: Connection, file: str, function: str, *changes: tuple[str, str]) -> None:
-    """Replace the function by itself with the changes; each must apply."""
+    """Redefine a function with changes of its text; each must apply."""
     text = files("oltp").joinpath(file).read_text()
     start = text.index(f"CREATE FUNCTION {function}(")
     body = text[start : text.index("END $$;", start)] + "END $$;"
@@ -38,7 +38,7 @@ def mutate(connection: Connection, file: str, function: str, *changes: tuple[str
 
 
 def send(connection: Connection, request: RideRequest) -> Decision:
-    """As `booking.book`, which hides that it asked twice."""
+    """As `booking.book`, but without its second attempt."""
     row = connection.execute(booking.BOOK, booking._columns(request)).fetchone()
     assert row is not None
     return Decision(request.request_id, Outcome(row[0]), row[1], row[2])
@@ -79,7 +79,7 @@ def test_without_the_index_the_row_lock_still_prevents_a_double_booking(town: To
 
 
 def without_the_claim(town: Town, connection: Connection) -> list[RideRequest]:
-    """Who looks for a driver no longer takes hold of them. One driver, many who ask."""
+    """The search for a driver does not lock the row. One driver, many requests."""
     mutate(
         connection,
         "booking.sql",
@@ -117,7 +117,8 @@ def test_without_row_lock_and_index_drivers_are_booked_twice_and_the_audit_finds
 def test_a_batch_that_claims_its_own_drivers_again_is_rejected_by_the_index(
     town: Town, connection: Connection
 ):
-    """SKIP LOCKED does not skip what the same statement has locked: the batch has to exclude it itself."""
+    """SKIP LOCKED does not skip rows that the same statement has locked: the batch must exclude them
+    itself."""
     mutate(
         connection,
         "booking.sql",
@@ -186,7 +187,7 @@ def test_without_lock_index_and_constraint_the_audit_finds_two_rides_and_the_deb
 
 
 def book_and_hold_apart(connection: Connection, request: RideRequest, dies: bool) -> Decision:
-    """The charge in a transaction of its own, after the ride's; a client may die in between."""
+    """Hold the fare in a second transaction, after that of the ride; the client may die in between."""
     decision = booking.book(connection, request)
     if not dies and decision.outcome == Outcome.ASSIGNED:
         connection.execute(
@@ -203,13 +204,14 @@ def test_a_hold_outside_of_the_transaction_is_lost_with_its_client_and_the_audit
     mutate(connection, "booking.sql", "book_ride", (HOLD, ""))
     town.driver(), town.driver()
     book_and_hold_apart(connection, town.request(town.rider()), dies=False)
-    assert_audit_passes(town.store)  # in fair weather nobody can tell
+    assert_audit_passes(town.store)  # without a failure there is no difference
     book_and_hold_apart(connection, town.request(town.rider()), dies=True)
     assert broken_conditions(town.store) == {"balances_are_sums"}
 
 
 def test_a_charge_committed_before_the_ride_remains_without_a_ride(town: Town, connection: Connection):
-    """The other order: hold first, then look for a driver. No driver, no ride, and the money is gone."""
+    """The other order: hold first, then search for a driver. Without a driver there is no ride, but a
+    hold."""
     mutate(connection, "booking.sql", "book_ride", (HOLD, ""))
     rider = town.rider()
     connection.execute(
@@ -222,7 +224,7 @@ def test_a_charge_committed_before_the_ride_remains_without_a_ride(town: Town, c
 
 
 def send_twice(town: Town, connection: Connection) -> list[Decision]:
-    """One request, ridden and paid, whose first answer was lost and which is sent again."""
+    """Send a request whose ride is completed a second time, as after a lost answer."""
     town.driver(), town.driver()
     request = town.request(town.rider())
     with Pool(town.store, size=1) as pool:
@@ -268,6 +270,8 @@ def test_without_the_condition_on_its_times_a_ride_is_still_paid_once(town: Town
         moves.complete(connection, ride)
     moves.start(connection, ride)
     moves.complete(connection, ride)
-    with pytest.raises(psycopg.IntegrityError):  # the hold is gone, and `ledger` has it once for each ride
+    with pytest.raises(
+        psycopg.IntegrityError
+    ):  # the hold is captured, and `ledger` is unique per ride and kind
         moves.complete(connection, ride)
     assert_audit_passes(town.store)

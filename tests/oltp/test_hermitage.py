@@ -1,4 +1,4 @@
-"""What each isolation level of this server lets through: Hermitage's cases, and three that matter here."""
+"""The anomalies that each isolation level of this server allows: Hermitage's cases, and three more."""
 
 from collections.abc import Iterator
 
@@ -78,7 +78,7 @@ ON_CONFLICT = {
 
 
 def decided_by(look: str, write: str) -> Case:
-    """T1 decides by row 1 and writes row 2; T2 decides by row 2 and takes row 1 away."""
+    """T1 reads row 1 and writes row 2; T2 reads row 2 and deletes row 1."""
     (case,) = read_cases(f"""
 case 15: a decision by what is there
     T1: {look}
@@ -94,7 +94,8 @@ case 15: a decision by what is there
 @pytest.mark.parametrize(("action", "write"), ON_CONFLICT.values(), ids=ON_CONFLICT)
 @pytest.mark.xfail(strict=False, reason="up to 18 at least, ON CONFLICT is no read to SERIALIZABLE")
 def test_serializable_protects_a_decision_by_on_conflict(theatre: Theatre, action: str, write: str):
-    """Where it does not: decide by a lock or a constraint, never by ON CONFLICT and SERIALIZABLE alone."""
+    """Expected to fail on some versions: use a lock or a constraint, not ON CONFLICT with SERIALIZABLE
+    only."""
     look = f"INSERT INTO test (id, value) VALUES (1, 0) ON CONFLICT (id) {action}"
     assert theatre.play(decided_by(look, write), IsolationLevel.SERIALIZABLE).differences == ()
 

@@ -1,4 +1,4 @@
-"""Promise O3 on a bad wire: whatever was lost, sending it again with the same id does it once."""
+"""Guarantee O3 with lost messages: a request that is sent again with the same id is executed once."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -19,14 +19,14 @@ from ridelake.ride import Decision, Outcome, PaymentStatus, RideStatus, new_requ
 
 @pytest.fixture
 def wire(town: Town) -> Iterator[tuple[Proxy, Pool]]:
-    """A pool of one connection whose wire can be cut."""
+    """A pool of one connection, through a proxy that can drop messages."""
     with proxied(town.store) as (proxy, store), Pool(store, size=1) as pool:
         yield proxy, pool
     assert_audit_passes(town.store)
 
 
 def lose(proxy: Proxy, pool: Pool, loss: Loss, call: Callable[[], object]) -> object:
-    """The answer of the call, whose wire is cut once."""
+    """The result of the call, which loses its connection once."""
     before, cut = pool.retries.by_reason[NO_ANSWER], len(proxy.lost)
     proxy.lose_once(loss)
     answer = call()

@@ -1,4 +1,4 @@
-"""What becomes of a ride: every move, by whom it is made, twice, out of order, at once; to the cent."""
+"""Status changes: each of them, repeated, out of order and concurrently; with exact amounts."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -211,7 +211,8 @@ def test_abandoned_rides_are_ended(town: Town, connection: Connection):
 
 
 def test_expire_rides_locks_in_the_common_order(town: Town, connection: Connection):
-    """A started ride and a younger one that waits: as long as somebody has the first, the second is free."""
+    """A started ride and a newer assigned one: while another session locks the first, the second is not
+    locked."""
     town.driver(), town.driver()
     begun, waiting = (booking.book(connection, town.request(town.rider())).ride_id for _ in range(2))
     moves.start(connection, begun)
@@ -253,7 +254,7 @@ def test_start_cancel_and_complete_at_once_end_in_one_legal_state(town: Town):
 
 
 def test_status_changes_find_the_ride_by_its_key_not_by_the_partial_index(seeded_store: Store, town: Town):
-    """Under an old snapshot the small indexes of the active rides are full of dead entries."""
+    """While an old snapshot exists, the partial indexes of the active rides are full of dead entries."""
     seen = "SELECT indexrelname, idx_scan FROM pg_stat_user_indexes WHERE indexrelname LIKE 'one_active%'"
     with seeded_store.connect() as connection:
         riders = connection.execute("SELECT rider_id FROM riders WHERE city_id = 1 LIMIT 3").fetchall()
@@ -262,7 +263,7 @@ def test_status_changes_find_the_ride_by_its_key_not_by_the_partial_index(seeded
         rides = [booking.book(connection, town.request(rider_id)).ride_id or 0 for (rider_id,) in riders]
         connection.execute("ANALYZE rides")
         connection.execute("SELECT pg_stat_force_next_flush()")
-    with seeded_store.connect() as connection:  # plans are made anew
+    with seeded_store.connect() as connection:  # a new session, so that plans are made again
         before = connection.execute(seen).fetchall()
         assert moves.start(connection, rides[0]) is RideStatus.STARTED
         assert moves.complete(connection, rides[0]) is RideStatus.COMPLETED

@@ -1,4 +1,4 @@
-"""What Postgres does and one would not think of: each trap beside the way around it."""
+"""Surprising behavior of Postgres: each pitfall, and how the store avoids it."""
 
 from collections.abc import Iterator
 
@@ -21,14 +21,14 @@ def scratch(cluster: Cluster) -> Iterator[Scratch]:
 
 @pytest.fixture
 def session(scratch: Scratch) -> Iterator[Connection]:
-    """A connection whose temporary tables are the test's own."""
+    """A connection for temporary tables."""
     with psycopg.connect(scratch.dsn, autocommit=True) as session:
         yield session
 
 
 @pytest.fixture
 def drivers(session: Connection) -> Connection:
-    """Three free drivers in one city."""
+    """Three available drivers in one city."""
     session.execute("CREATE TEMP TABLE drivers (driver_id bigint PRIMARY KEY, city_id int DEFAULT 1)")
     session.execute("INSERT INTO drivers VALUES (1), (2), (3)")
     return session
@@ -90,7 +90,7 @@ def test_update_from_with_the_debits_summed_first_loses_none(account: Connection
 
 
 def fail(session: Connection) -> None:
-    """A statement goes wrong, and the program goes on as if nothing were."""
+    """Execute a failing statement and ignore the error."""
     with pytest.raises(errors.DivisionByZero):
         session.execute("SELECT 1 / 0")
 
@@ -147,8 +147,8 @@ case lock: look and lock in one statement
 
 @pytest.fixture
 def schedule(session: Connection) -> Connection:
-    """Rides booked ahead. The driver is a range of one number, so that GiST needs no extension for it.
-    From nine to ten is driver 7's already."""
+    """Rides booked in advance. The driver is a range of one number, so that GiST needs no extension. Driver 7
+    has a ride from nine to ten."""
     session.execute("""
         CREATE TEMP TABLE scheduled (
             driver_id bigint NOT NULL,

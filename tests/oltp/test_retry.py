@@ -1,4 +1,4 @@
-"""What is sent again, for how long, and what is never taken for an answer."""
+"""Retries: which errors, for how long, and which results never count as an acknowledgement."""
 
 import threading
 import time
@@ -28,7 +28,7 @@ SHORT = Patience(seconds_max=5, tries_max=6, first_wait_seconds=0.01, longest_wa
 
 
 def raising(code: str) -> Callable[[Connection], None]:
-    """A verb that the server refuses with the code."""
+    """An operation that fails with the SQLSTATE."""
 
     def verb(connection: Connection) -> None:
         connection.execute(f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{code}'; END $$".encode())
@@ -38,7 +38,7 @@ def raising(code: str) -> Callable[[Connection], None]:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long `persist` slept each time; nobody really waits."""
+    """The times that `persist` would have slept; the tests do not wait."""
     slept: list[float] = []
     monkeypatch.setattr(retry.time, "sleep", slept.append)
     return slept
@@ -147,7 +147,7 @@ def test_retries_are_counted_correctly_by_many_threads():
 
 
 def test_a_failing_commit_is_not_an_acknowledgement(town: Town, connection: Connection):
-    """The rows are on their way to the client before the COMMIT has failed."""
+    """The rows are sent to the client before the COMMIT fails."""
     town.driver()
     request = town.request(town.rider())
     before = everything(town)

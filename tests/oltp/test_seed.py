@@ -1,4 +1,4 @@
-"""A plausible past: whole, reproducible, once."""
+"""Generated past rides: complete, reproducible, loaded once."""
 
 from concurrent.futures import ThreadPoolExecutor
 

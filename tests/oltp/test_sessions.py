@@ -1,4 +1,4 @@
-"""What a session must have, behind poolers and under settings of the role or the database."""
+"""The settings of a session, behind poolers and with other settings of the role or the database."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -135,7 +135,7 @@ def test_a_session_pooler_with_few_sessions_is_accepted(seeded_store: Store, cli
 
 
 def test_a_setting_that_cannot_be_set_is_named(seeded_store: Store):
-    """A role that is no superuser cannot undo it."""
+    """A role that is not a superuser cannot change the setting back."""
     with seeded_store.connect() as admin:
         admin.execute("DROP ROLE IF EXISTS replicating")
         admin.execute("CREATE ROLE replicating LOGIN")

@@ -1,5 +1,5 @@
-"""A simulation counts every request once and audits the store, whatever happens to clients, connections and
-the server; and its command tells that."""
+"""A simulation counts every request once and audits the store, also after failures of clients, connections
+and the server; and the output of its command."""
 
 import io
 import itertools
@@ -79,7 +79,7 @@ def test_every_kind_of_course_occurs_and_is_stored_as_reported(
         " (SELECT count(*) FROM drivers WHERE status = 'offline')",
     )[0]
     assert (refunded, topped_up) == (done.refunded, done.topped_up)
-    assert offline == 0 < done.rested, "whoever rested is back"
+    assert offline == 0 < done.rested, "all drivers are online again"
     assert done.settled == done.abandoned > 50
     assert done.sent_again > 100
 
@@ -128,7 +128,7 @@ def test_decisions_of_a_run_are_distinguished_from_others(seeded_store: Store):
 
 
 def ride_of_long_ago(store: Store, request_id: UUID, age: str, started: bool = False) -> int:
-    """A ride that its client, killed at that time, has left under way."""
+    """An active ride whose client was killed `age` ago."""
     with store.connect() as connection:
         rider_id, zone_id = connection.execute(
             "SELECT rider_id, zone_id FROM riders JOIN accounts USING (account_id) JOIN zones USING (city_id)"

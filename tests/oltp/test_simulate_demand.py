@@ -1,4 +1,4 @@
-"""What a simulation asks for: the same seed, the same wishes; a day with its hours and its hot zones."""
+"""The requests of a simulation: reproducible by seed, with the hours of a day and a ranking of zones."""
 
 import itertools
 from collections import Counter
@@ -16,7 +16,7 @@ RIDERS_OF = {1: [1, 2, 3], 2: list(range(10, 20)), 3: list(range(20, 60)), 4: [6
 
 
 def asked(store: Store) -> list[tuple]:
-    """What the requests asked for, in the order of their ids, which is that of the time."""
+    """The parameters of the requests, ordered by id, and so by time."""
     wanted = "rider_id, pickup_zone_id, dropoff_zone_id, distance_metres, fare_cents"
     with store.connect() as connection:
         return connection.execute(f"SELECT {wanted} FROM requests ORDER BY request_id".encode()).fetchall()
@@ -50,7 +50,7 @@ def test_a_day_has_its_hours_in_order_and_its_rush_hours():
     wishes = list(
         itertools.islice(draw_wishes(np.random.default_rng(1), RIDERS_OF, new_request_id), DAY_REQUESTS)
     )
-    hours = [wish.hour for wish in wishes]
+    hours = [timed.hour for timed in wishes]
     assert hours == sorted(hours)
     assert set(hours) == set(range(24))
     assert hours.count(18) > 2 * hours.count(3)

@@ -1,5 +1,5 @@
-"""When a simulation asks, and what it says of the waiting: arrivals that no client holds back, latencies that
-leave nobody out."""
+"""The schedule of a simulation: arrivals that do not depend on the clients, and latencies that include every
+wait."""
 
 import time
 
@@ -39,15 +39,15 @@ def test_arrivals_are_a_poisson_process_of_the_rate_and_the_seed():
 
 
 def test_millions_of_overdue_requests_are_counted_in_one_step():
-    nobody = iter(())
+    empty = iter(())
     arrivals = Arrivals(np.random.default_rng(1), 1_000_000)
-    agenda = Agenda(nobody, nobody, arrivals, rides=None, seconds=3_600)
+    agenda = Agenda(empty, empty, arrivals, rides=None, seconds=3_600)
     agenda.begin()
     began = time.perf_counter()
     count = agenda.overdue(agenda.began + 3_600)
     assert time.perf_counter() - began < 1
     assert count == pytest.approx(3.6e9, rel=1e-3)
-    few = Agenda(nobody, nobody, arrivals, rides=7, seconds=None)
+    few = Agenda(empty, empty, arrivals, rides=7, seconds=None)
     few.begin()
     assert few.overdue(few.began + 3_600) == 7
     assert few.overdue(few.began) == 0
@@ -69,7 +69,7 @@ def test_an_open_loop_above_capacity_skips_no_request_and_counts_every_wait(seed
     assert done.behind_seconds is not None
     assert done.behind_seconds > 0.5 * done.seconds, "the last one began when nearly all were through"
     half = done.seconds * 1e3 / 2
-    assert done.latency_ms_p50 == pytest.approx(half, rel=0.5), "whoever waited for a client waited"
+    assert done.latency_ms_p50 == pytest.approx(half, rel=0.5), "the wait for a free client counts"
     assert done.latency_ms_max > 1.5 * half
 
 

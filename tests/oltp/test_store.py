@@ -1,4 +1,4 @@
-"""Any Postgres ≥ 15: the DSN path, on a server that is not ours."""
+"""The store on another Postgres ≥ 15, named by a DSN."""
 
 from pathlib import Path
 from threading import Thread
@@ -29,8 +29,8 @@ def test_the_whole_store_works_on_postgres_15(postgres_15: str):
 
 
 def test_no_function_is_jit_compiled(postgres_15: str):
-    """Debian's servers compile what looks costly; for a batch of twenty that takes a thousand times as long
-    as the batch."""
+    """Debian's servers have JIT enabled; for a batch of twenty, compilation would take a thousand times as
+    long as the batch."""
     ensure_database(postgres_15, "rides_of_a_compiler")
     store = open_database(make_conninfo(postgres_15, dbname="rides_of_a_compiler"))
     town = Town(store)
@@ -108,7 +108,7 @@ def test_every_session_has_the_required_settings_whatever_the_database_sets(clus
         with open_database(dsn).connect() as connection:
             assert connection.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
             assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
-            connection.execute("SET synchronous_commit = off")  # whoever wants less has to say so there
+            connection.execute("SET synchronous_commit = off")  # only a SET in the session overrides it
             assert connection.execute("SHOW synchronous_commit").fetchone() == ("off",)
 
 

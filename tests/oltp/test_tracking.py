@@ -1,4 +1,5 @@
-"""What tracking.sql promises: no version of a row without its transaction, no row gone without its key."""
+"""Guarantees of tracking.sql: every row version has its transaction, and every deleted row its recorded
+key."""
 
 import psycopg
 import pytest

@@ -1,4 +1,4 @@
-"""Whatever is in a row, and whatever was done to the table: tracking lets the user's statements pass."""
+"""Tracking does not make user statements fail, whatever a row contains and however the table was altered."""
 
 import pytest
 from psycopg import Connection, errors
@@ -82,7 +82,7 @@ ALTERED = {
 
 @pytest.mark.parametrize("what", ALTERED)
 def test_user_statements_succeed_after_the_table_was_altered(connection: Connection, store: Store, what: str):
-    """In a session that has plans of before, and in a new one."""
+    """In a session with plans from before, and in a new one."""
     make(connection, "INSERT INTO things VALUES (2, 'x'), (3, 'x'), (4, 'x'), (5, 'x')",
          "DELETE FROM things WHERE what = 'before'", "UPDATE things SET id = id")  # fmt: skip
     make(connection, ALTERED[what])
@@ -95,8 +95,7 @@ def test_user_statements_succeed_after_the_table_was_altered(connection: Connect
 
 
 def test_the_privileges_of_the_recorder_cannot_be_used_by_others(connection: Connection):
-    """It runs with its owner's rights, so no name in it is looked up on the caller's search path,
-    and no other table can call it."""
+    """It is SECURITY DEFINER, so its names are qualified, and triggers of other tables cannot call it."""
     make(
         connection,
         "CREATE ROLE borrower; GRANT ALL ON things TO borrower; GRANT USAGE ON SCHEMA ridelake TO borrower",
