@@ -53,7 +53,7 @@ FIRST_USE = [
     ("verify 77", 2, "there is no epoch 77"),
     ("--dsn mysql://root:secret@localhost/db status", 3, "write postgresql://user@host:5432/database"),
     ("--dsn localhost:5432 snapshot", 3, "write postgresql://user@host:5432/database"),
-    ("--dsn postgresql://127.0.0.1:1/x snapshot", 3, "Start that server or correct --dsn"),
+    ("--dsn postgresql://127.0.0.1:1/x snapshot", 3, "Start the server or correct --dsn"),
     ("load folder", 2, "folder is a folder: name the files in it"),
     ("load https://example.org/trips.parquet", 2, "download it"),
     ("report absent.json", 2, "run `ridelake bench`"),

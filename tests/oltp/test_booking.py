@@ -100,7 +100,7 @@ def test_an_unknown_rider_or_zone_is_refused_and_leaves_only_its_record(
 
 @pytest.mark.parametrize(("metres", "cents"), [(100, 0), (100, -500), (-1, 500), (2**31, 500), (1, 2**63)])
 def test_an_invalid_request_cannot_be_constructed(metres: int, cents: int):
-    with pytest.raises(UsageError, match="not a request"):
+    with pytest.raises(UsageError, match="invalid request"):
         RideRequest(new_request_id(), 1, QUAD, QUAD, metres, cents)
 
 

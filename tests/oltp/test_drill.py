@@ -297,8 +297,8 @@ def test_a_disk_that_is_too_small_is_reported_before_the_drill_begins(
     ("words", "said"),
     [
         (["--dsn", "host=nowhere"], "leave out --dsn and RIDELAKE_DSN"),
-        (["--standby-dies", "--async"], "a drill of its own"),
-        (["--standby-dies", "--rounds", "2"], "a drill of its own"),
+        (["--standby-dies", "--async"], "--standby-dies cannot be used with"),
+        (["--standby-dies", "--rounds", "2"], "--standby-dies cannot be used with"),
     ],
 )
 def test_options_that_exclude_each_other_are_refused(

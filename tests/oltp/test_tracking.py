@@ -151,9 +151,9 @@ def test_tracking_a_table_again_starts_a_new_generation(connection: Connection):
     [
         ("CREATE TABLE bad (n int)", "has no primary key"),
         ("CREATE TABLE bad (n int PRIMARY KEY, tx text)", "already has a column tx"),
-        ("CREATE VIEW bad AS SELECT 1", "is not a plain table"),
-        ("CREATE UNLOGGED TABLE bad (n int PRIMARY KEY)", "is not a plain table"),
-        ("CREATE TABLE bad (n int PRIMARY KEY) PARTITION BY RANGE (n)", "is not a plain table"),
+        ("CREATE VIEW bad AS SELECT 1", "cannot be tracked, because it is"),
+        ("CREATE UNLOGGED TABLE bad (n int PRIMARY KEY)", "cannot be tracked, because it is"),
+        ("CREATE TABLE bad (n int PRIMARY KEY) PARTITION BY RANGE (n)", "cannot be tracked, because it is"),
     ],
 )
 def test_a_relation_that_cannot_be_tracked_is_refused_and_not_changed(

@@ -292,7 +292,7 @@ class TestBadInput:
 
     def test_a_column_of_the_wrong_type(self, tmp_path, frame):
         frame.with_columns(tpep_pickup_datetime=pl.lit(5)).write_parquet(tmp_path / "trips")
-        self.refuse(tmp_path / "trips", "tpep_pickup_datetime is Int32, not a time")
+        self.refuse(tmp_path / "trips", "tpep_pickup_datetime has type Int32, not a time")
 
     def test_files_from_before_there_were_zones(self, tmp_path):
         (tmp_path / "old.csv").write_text(
