@@ -68,7 +68,7 @@ def test_no_command_at_all_shows_the_help(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "exit_code", "says"),
+    ("arguments", "exit_code", "expected"),
     [
         (["nonsense"], 2, "there is no command"),
         (["seed", "--rides", "0"], 2, "--rides"),
@@ -94,11 +94,11 @@ def test_no_command_at_all_shows_the_help(tmp_path: Path):
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_a_mistake_is_one_line_that_says_what_to_do(
-    tmp_path: Path, arguments: list[str], exit_code: int, says: str
+    tmp_path: Path, arguments: list[str], exit_code: int, expected: str
 ):
     done = ridelake(tmp_path, *arguments)
     assert done.returncode == exit_code, done.stderr
-    assert says in done.stderr
+    assert expected in done.stderr
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("ridelake: ")
@@ -159,7 +159,7 @@ def test_ctrl_c_during_imports_is_reported_in_one_line(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("sqlstate", "exit_code", "says"),
+    ("sqlstate", "exit_code", "expected"),
     [
         (None, 3, "lost the connection to Postgres (no words)"),
         ("08006", 3, "lost the connection to Postgres (no words)"),
@@ -173,7 +173,7 @@ def test_only_a_lost_connection_is_reported_as_lost(
     monkeypatch: pytest.MonkeyPatch,
     sqlstate: str | None,
     exit_code: int,
-    says: str,
+    expected: str,
 ):
     def fail(*arguments: object, **more: object) -> None:
         error = psycopg.OperationalError("no words\nCONTEXT: many more")
@@ -182,9 +182,9 @@ def test_only_a_lost_connection_is_reported_as_lost(
 
     monkeypatch.setattr(front_door.ridelake, "main", fail)
     assert front_door._run(["audit"]) == exit_code
-    said = capsys.readouterr().err
-    assert says in said
-    assert said.count("\n") == 1
+    output = capsys.readouterr().err
+    assert expected in output
+    assert output.count("\n") == 1
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
@@ -197,9 +197,9 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, stop: signal.Sign
     assert demo.stdout.readline().startswith("1. ")  # it has begun
     time.sleep(after_seconds)
     demo.send_signal(stop)
-    _, said = demo.communicate(timeout=60)
-    assert demo.returncode == 128 + stop, said
-    assert "Traceback" not in said, said
+    _, output = demo.communicate(timeout=60)
+    assert demo.returncode == 128 + stop, output
+    assert "Traceback" not in output, output
     until = time.monotonic() + 10
     while left_in(tmp_path) and time.monotonic() < until:
         time.sleep(0.1)
@@ -249,12 +249,12 @@ def test_a_server_that_is_killed_under_a_simulation_is_one_line_and_the_audit_pa
         time.sleep(0.05)
     time.sleep(2.5)
     os.kill(int(pid_file.read_text().split("\n", 1)[0]), signal.SIGKILL)
-    _, said = running.communicate(timeout=60)
-    assert running.returncode == CannotConnect.exit_code, said
-    assert "Traceback" not in said
-    assert "lost the connection to Postgres" in said
-    assert re.search(r"; [\d,]+ requests were answered before that, [\d,]+ assigned", said)
-    assert "p50 0.00 ms" not in said
+    _, output = running.communicate(timeout=60)
+    assert running.returncode == CannotConnect.exit_code, output
+    assert "Traceback" not in output
+    assert "lost the connection to Postgres" in output
+    assert re.search(r"; [\d,]+ requests were answered before that, [\d,]+ assigned", output)
+    assert "p50 0.00 ms" not in output
     assert ridelake(tmp_path, "audit").returncode == 0
 
 
@@ -333,9 +333,9 @@ def test_help_is_a_command(tmp_path: Path):
 @pytest.mark.slow
 def test_the_psql_line_of_up_connects_in_a_new_folder(tmp_path: Path):
     try:
-        said = ridelake(tmp_path, "up").stderr
-        conninfo = re.search(r"psql '(.*)'", said)
-        assert conninfo, said
+        output = ridelake(tmp_path, "up").stderr
+        conninfo = re.search(r"psql '(.*)'", output)
+        assert conninfo, output
         with psycopg.connect(conninfo[1]) as connection:
             assert connection.execute("SELECT current_database()").fetchone() == ("ridelake",)
     finally:
@@ -356,8 +356,8 @@ def test_help_lists_every_command_once_in_a_group_and_cuts_no_description(column
 
 
 def test_global_options_are_taken_after_the_command_too(tmp_path, capsys):
-    said = []
+    output = []
     for arguments in (["epochs", "--lake", "none"], ["--lake", "none", "epochs"]):
         code = front_door._run([argument.replace("none", str(tmp_path / "none")) for argument in arguments])
-        said.append((code, *capsys.readouterr()))
-    assert said[0] == said[1]
+        output.append((code, *capsys.readouterr()))
+    assert output[0] == output[1]

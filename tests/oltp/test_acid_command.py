@@ -61,14 +61,14 @@ def test_json_output_is_complete_and_no_database_remains(cluster: Cluster, tenan
     run = acid(tmp_path, tenant, "--rivals", "6", "--drivers", "2", "--rounds", "2", "--json")
     out, said = run.communicate(timeout=60)
     assert run.returncode == 0, said
-    told = json.loads(out)
-    assert told["store_holds"] is True
-    assert told["rules"]["riders"] == 3
-    assert [one["strategy"] for one in told["strategies"]] == [one.name for one in STRATEGIES]
-    assert set(told["strategies"][0]["anomalies"]) == set(Anomaly)
-    assert told["strategies"][0]["isolation"] is None
-    assert told["strategies"][-1]["audit"]["passed"] is True
-    for one in told["strategies"]:
+    report = json.loads(out)
+    assert report["store_holds"] is True
+    assert report["rules"]["riders"] == 3
+    assert [one["strategy"] for one in report["strategies"]] == [one.name for one in STRATEGIES]
+    assert set(report["strategies"][0]["anomalies"]) == set(Anomaly)
+    assert report["strategies"][0]["isolation"] is None
+    assert report["strategies"][-1]["audit"]["passed"] is True
+    for one in report["strategies"]:
         assert {"aborts", "retries", "rides", "rides_per_second", "as_said", "why"} <= set(one)
     assert left_behind(cluster) == []
     assert list(tmp_path.iterdir()) == [], "a DSN needs no home"
@@ -80,10 +80,10 @@ def test_hermitage_json_output_is_complete_and_no_database_remains(
     run = acid(tmp_path, tenant, "--hermitage", "--json")
     out, said = run.communicate(timeout=60)
     assert run.returncode == 0, said
-    told = json.loads(out)
-    assert told["as_expected"] is True
-    assert len(told["cases"]) == 14
-    skew = next(case for case in told["cases"] if case["case"] == "G2-item")
+    report = json.loads(out)
+    assert report["as_expected"] is True
+    assert len(report["cases"]) == 14
+    skew = next(case for case in report["cases"] if case["case"] == "G2-item")
     assert [level["seen"] for level in skew["levels"].values()] == ["anomaly", "anomaly", "40001"]
     assert left_behind(cluster) == []
 

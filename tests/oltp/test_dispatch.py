@@ -253,7 +253,7 @@ def test_submit_blocks_while_the_queue_is_full(pool: Pool):
 def test_a_callback_that_would_wait_for_its_own_queue_raises(pool: Pool):
     gate = Gate(pool, waiting_max=2)
     first = gate.occupy()
-    told: Future[Sequence[str]] = Future()
+    raised: Future[Sequence[str]] = Future()
 
     def callback(done: "Future[int]") -> None:
         answers = []
@@ -263,11 +263,11 @@ def test_a_callback_that_would_wait_for_its_own_queue_raises(pool: Pool):
                 answers.append("accepted")
             except RuntimeError as error:
                 answers.append(str(error))
-        told.set_result(answers)
+        raised.set_result(answers)
 
     first.add_done_callback(callback)
     gate.open.set()
-    call, *submitted = told.result(30)
+    call, *submitted = raised.result(30)
     assert call == "call in a done-callback of the same queue: its worker would wait for itself"
     assert submitted[:2] == ["accepted", "accepted"]
     assert submitted[2].startswith("submit to a full queue in a done-callback")

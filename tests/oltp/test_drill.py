@@ -294,7 +294,7 @@ def test_a_disk_that_is_too_small_is_reported_before_the_drill_begins(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "output"),
     [
         (["--dsn", "host=nowhere"], "leave out --dsn and RIDELAKE_DSN"),
         (["--standby-dies", "--async"], "--standby-dies cannot be used with"),
@@ -302,10 +302,10 @@ def test_a_disk_that_is_too_small_is_reported_before_the_drill_begins(
     ],
 )
 def test_options_that_exclude_each_other_are_refused(
-    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], output: str, capsys: pytest.CaptureFixture[str]
 ):
     assert _run(["drill", *words]) == 2
-    assert said in capsys.readouterr().err
+    assert output in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -36,10 +36,10 @@ def home(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "home"
     cluster = Cluster(tmp_path / "home" / "postgres")
     cluster.held.unlink(missing_ok=True)
-    assert gone(cluster), "a test left its server running"
+    assert stops(cluster), "a test left its server running"
 
 
-def gone(cluster: Cluster, seconds: float = 20) -> bool:
+def stops(cluster: Cluster, seconds: float = 20) -> bool:
     """Whether the server stops within `seconds`."""
     until = time.monotonic() + seconds
     while cluster.server_pid() is not None:
@@ -115,7 +115,7 @@ def test_the_server_stops_after_its_only_user_is_killed(home: Path):
     assert cluster.server_pid() is not None
     user.kill()
     user.communicate()
-    assert gone(cluster)
+    assert stops(cluster)
 
 
 def test_a_killed_server_is_restarted_with_all_acknowledged_commits(home: Path):
@@ -158,7 +158,7 @@ def test_down_stops_a_server_in_use_when_the_last_user_leaves(home: Path):
     assert not embedded.release(home)
     assert answers(cluster)
     leave(user)
-    assert gone(cluster)
+    assert stops(cluster)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")

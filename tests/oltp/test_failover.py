@@ -239,8 +239,8 @@ def test_a_promoted_standby_that_lagged_behind_the_lake_is_refused(asynchronous:
         ) as error:
             take_changes(store, lake)
         assert "went from timeline 1 to 2" in str(error.value)
-        anew = take_snapshot(store, lake, verify=True)
-    assert (anew.number, anew.kind, anew.verified) == (epoch.number + 1, "full", True)
+        again = take_snapshot(store, lake, verify=True)
+    assert (again.number, again.kind, again.verified) == (epoch.number + 1, "full", True)
 
 
 def test_a_standby_is_refused_as_a_source(calm: Pair, tmp_path: Path):

@@ -221,7 +221,7 @@ def test_a_client_killed_between_two_statements_leaves_nothing(town: Town, conne
     request, other = town.request(town.rider()), town.request(town.rider())
     before = everything(town)
     client = doomed_client(town, request, "transaction")
-    assert said(client) == ["connected", "booked"]
+    assert output(client) == ["connected", "booked"]
     assert booking.book(connection, other).outcome == Outcome.NO_DRIVER_AVAILABLE
     client.kill()
     client.communicate()
@@ -254,7 +254,7 @@ def test_the_request_of_a_client_killed_during_execution_is_decided_once(town: T
 def test_a_driver_claimed_by_a_killed_client_can_go_offline(town: Town, connection: Connection):
     driver = town.driver()
     client = doomed_client(town, town.request(town.rider()), "transaction")
-    assert said(client) == ["connected", "booked"]
+    assert output(client) == ["connected", "booked"]
     client.kill()
     client.communicate()
     assert moves.driver_offline(connection, driver) is DriverStatus.OFFLINE
@@ -271,7 +271,7 @@ def doomed_client(town: Town, request: RideRequest, mode: str) -> "subprocess.Po
     )
 
 
-def said(client: "subprocess.Popen[str]") -> list[str]:
+def output(client: "subprocess.Popen[str]") -> list[str]:
     assert client.stdout is not None
     return [client.stdout.readline().strip() for _ in range(2)]
 

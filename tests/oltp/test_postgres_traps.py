@@ -123,7 +123,7 @@ def test_transaction_raises_if_a_caught_error_has_aborted_it(account: Connection
             "INSERT INTO test (id, value) VALUES (3, -1)",
             "1=>10",
         ),
-        # Free is, whose own row says so. After the wait that row is read again: passed over.
+        # Free is, whose own row expected so. After the wait that row is read again: passed over.
         ("driver.value > 0", "UPDATE test SET value = 0 WHERE id = 1", "2=>20"),
     ],
     ids=["of another row, believes the old state", "of the locked row, sees the new state"],

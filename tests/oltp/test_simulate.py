@@ -181,8 +181,8 @@ def test_a_run_right_after_a_killed_one_explains_the_lack_of_drivers(seeded_stor
         assert booking.book(connection, request).outcome is Outcome.ASSIGNED
     arguments = command(seeded_store, "--rides", "20", "--clients", "2")
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert "1 drivers were taken by another simulation" in done.stderr
-    assert "scarce" not in done.stderr
+    assert "1 drivers were busy with rides of another simulation" in done.stderr
+    assert "too few drivers" not in done.stderr
 
 
 def test_requests_of_other_simulations_are_counted(seeded_store: Store):
@@ -201,8 +201,9 @@ def test_busy_riders_are_explained_by_another_simulation(seeded_store: Store, mo
     monkeypatch.setattr("oltp.simulate.simulate", lambda *arguments, **more: many)
     arguments = ["--rides", "5"]
     settings = Settings(Path("unused"), LakeAddress.at("unused"), seeded_store.conninfo)
-    said = CliRunner().invoke(simulate_command, arguments, obj=settings).stderr
-    explained = "40 requests found their rider busy: another simulation sent 1,000 requests" in said
+    stderr = CliRunner().invoke(simulate_command, arguments, obj=settings).stderr
+    reason = "40 requests were refused because the rider was busy: another simulation sent 1,000 requests"
+    explained = reason in stderr
     assert explained == bool(others)
 
 
@@ -297,7 +298,7 @@ def test_ctrl_c_ends_the_run_with_its_audit(seeded_store: Store, mode: list[str]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "expected"),
     [
         (("--rides", "5", "--seconds", "5"), "exclude each other"),
         (("--rate", "0"), "--rate"),
@@ -311,11 +312,11 @@ def test_ctrl_c_ends_the_run_with_its_audit(seeded_store: Store, mode: list[str]
     ],
 )
 def test_an_invalid_option_is_reported_in_one_line(
-    seeded_store: Store, arguments: tuple[str, ...], says: str
+    seeded_store: Store, arguments: tuple[str, ...], expected: str
 ):
     done = subprocess.run(command(seeded_store, *arguments), capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert says in done.stderr
+    assert expected in done.stderr
     assert done.stderr.count("\n") == 1
 
 

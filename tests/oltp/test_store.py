@@ -39,7 +39,7 @@ def test_no_function_is_jit_compiled(postgres_15: str):
     requests = [town.request(town.rider()) for _ in range(20)]
     plans: list[str] = []
     with store.connect() as connection:
-        connection.add_notice_handler(lambda said: plans.append(said.message_primary or ""))
+        connection.add_notice_handler(lambda output: plans.append(output.message_primary or ""))
         connection.execute("LOAD 'auto_explain'")
         connection.execute("SET auto_explain.log_min_duration = 0")
         connection.execute("SET auto_explain.log_nested_statements = on")

@@ -10,7 +10,8 @@ from oltp.store import Store, transaction
 CHANGED = """
     SELECT id FROM things WHERE tx >= pg_snapshot_xmax(%(token)s::pg_snapshot)::text::bigint
        OR tx::text::xid8 IN (SELECT pg_snapshot_xip(%(token)s::pg_snapshot)) ORDER BY id"""
-GONE = "SELECT key FROM ridelake_tracking.tombstones WHERE relation = 'things'::regclass ORDER BY tx, key"
+DELETED_KEYS = """
+    SELECT key FROM ridelake_tracking.tombstones WHERE relation = 'things'::regclass ORDER BY tx, key"""
 
 
 @pytest.fixture
@@ -32,8 +33,8 @@ def changed_since(connection: Connection, since: str) -> list[int]:
     return [row[0] for row in connection.execute(CHANGED, {"token": since})]
 
 
-def gone(connection: Connection) -> list[object]:
-    return [row[0] for row in connection.execute(GONE)]
+def deleted_keys(connection: Connection) -> list[object]:
+    return [row[0] for row in connection.execute(DELETED_KEYS)]
 
 
 def test_every_way_to_write_a_row_is_stamped(connection: Connection):
@@ -71,7 +72,7 @@ def test_rows_are_tracked_with_session_replication_role_replica(connection: Conn
     connection.execute("INSERT INTO things (id, tx) VALUES (2, 3)")
     connection.execute("DELETE FROM things WHERE id = 1")
     assert changed_since(connection, since) == [2]
-    assert gone(connection) == [["1"]]
+    assert deleted_keys(connection) == [["1"]]
 
 
 def test_the_key_of_a_deleted_row_is_recorded(connection: Connection):
@@ -79,9 +80,9 @@ def test_the_key_of_a_deleted_row_is_recorded(connection: Connection):
     connection.execute("DELETE FROM things WHERE id <= 2")
     connection.execute("UPDATE things SET id = 30 WHERE id = 3")
     connection.execute("UPDATE things SET id = id, what = 'same key'")
-    assert gone(connection) == [["1"], ["2"], ["3"]]
+    assert deleted_keys(connection) == [["1"], ["2"], ["3"]]
     connection.execute("TRUNCATE things")
-    assert gone(connection)[-1] is None
+    assert deleted_keys(connection)[-1] is None
 
 
 def test_deleting_a_row_does_not_require_insert_on_tombstones(connection: Connection):
@@ -94,7 +95,7 @@ def test_deleting_a_row_does_not_require_insert_on_tombstones(connection: Connec
         with pytest.raises(errors.InsufficientPrivilege):
             connection.execute("DELETE FROM ridelake_tracking.tombstones")
         connection.execute("RESET ROLE")
-        assert gone(connection) == [["1"]]
+        assert deleted_keys(connection) == [["1"]]
     finally:
         connection.execute("RESET ROLE; DROP OWNED BY clerk; DROP ROLE clerk")
 
@@ -147,7 +148,7 @@ def test_tracking_a_table_again_starts_a_new_generation(connection: Connection):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "output"),
     [
         ("CREATE TABLE bad (n int)", "has no primary key"),
         ("CREATE TABLE bad (n int PRIMARY KEY, tx text)", "already has a column tx"),
@@ -157,10 +158,10 @@ def test_tracking_a_table_again_starts_a_new_generation(connection: Connection):
     ],
 )
 def test_a_relation_that_cannot_be_tracked_is_refused_and_not_changed(
-    connection: Connection, make: str, said: str
+    connection: Connection, make: str, output: str
 ):
     connection.execute(make.encode())
-    with pytest.raises(psycopg.errors.FeatureNotSupported, match=said):
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match=output):
         connection.execute("SELECT ridelake_tracking.track('bad')")
     assert (
         connection.execute(

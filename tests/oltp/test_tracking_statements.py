@@ -5,7 +5,7 @@ from psycopg import Connection, errors
 
 from oltp.store import Store
 
-GONE = "SELECT key FROM ridelake_tracking.tombstones ORDER BY tx, key"
+DELETED_KEYS = "SELECT key FROM ridelake_tracking.tombstones ORDER BY tx, key"
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ def connection(store: Store):
         yield connection
 
 
-def gone(connection: Connection) -> list[object]:
-    return [row[0] for row in connection.execute(GONE)]
+def deleted_keys(connection: Connection) -> list[object]:
+    return [row[0] for row in connection.execute(DELETED_KEYS)]
 
 
 def make(connection: Connection, *statements: str) -> None:
@@ -44,7 +44,7 @@ def test_a_row_of_any_size_can_be_deleted_and_its_key_changed(connection: Connec
 def test_a_column_that_jsonb_cannot_represent_does_not_prevent_a_delete(connection: Connection):
     make(connection, "ALTER TABLE things ADD j json", """UPDATE things SET j = '{"a": "\\u0000"}'""",
          "UPDATE things SET id = 7", "DELETE FROM things")  # fmt: skip
-    assert gone(connection) == [["1"], ["7"]]
+    assert deleted_keys(connection) == [["1"], ["7"]]
 
 
 def test_a_key_can_be_read_back_exactly_with_any_session_settings(connection: Connection):
@@ -137,4 +137,4 @@ def test_every_way_to_delete_a_row_records_its_key(connection: Connection):
         "WITH d AS (DELETE FROM things WHERE id = 3 RETURNING id) SELECT FROM d",
         "INSERT INTO things (id) VALUES (4) ON CONFLICT (id) DO UPDATE SET id = 40",
     )
-    assert gone(connection) == [["1"], ["2"], ["3"], ["4"]]
+    assert deleted_keys(connection) == [["1"], ["2"], ["3"], ["4"]]

@@ -145,10 +145,10 @@ def test_a_file_of_which_no_row_can_be_read_fails_with_the_column_and_the_value(
     with pytest.raises(RidelakeError) as failed:
         check_files([path])
     assert failed.value.exit_code == 1
-    said = (
+    output = (
         "cannot read any of the 8 rows of .*row 1 tpep_pickup_datetime is '10. January 2024 12:00', expected"
     )
-    assert re.search(said, str(failed.value))
+    assert re.search(output, str(failed.value))
 
 
 def test_line_ends_marks_and_packing_change_nothing(ids, frame):

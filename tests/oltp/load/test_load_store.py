@@ -241,15 +241,15 @@ class TestCommand:
         path.write_text(pl.DataFrame(rows).write_csv(datetime_format="%-m/%-d/%Y %-H:%M"))
         arguments = ["--dsn", store.conninfo, "--quarantine", str(tmp_path / "q")]
         assert _run(["load", str(path), *arguments]) == 0
-        said = capsys.readouterr()
-        assert "excel.csv: no_distance: row 2: trip_distance is '0.0', expected more than 0" in said.out
+        output = capsys.readouterr()
+        assert "excel.csv: no_distance: row 2: trip_distance is '0.0', expected more than 0" in output.out
         assert (
-            "excel.csv: dates are read as month/day/year, because of the value '1/13/2024 9:00'" in said.err
+            "excel.csv: dates are read as month/day/year, because of the value '1/13/2024 9:00'" in output.err
         )
 
     def test_bad_input_is_one_line_and_starts_no_server(self, tmp_path, capsys):
         assert _run(["load", str(tmp_path / "nowhere"), "--home", str(tmp_path / "home")]) == 2
-        said = capsys.readouterr()
-        assert said.out == ""
-        assert said.err.count("\n") == 1
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert output.err.count("\n") == 1
         assert not (tmp_path / "home").exists()
