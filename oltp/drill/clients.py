@@ -129,9 +129,8 @@ def _ride(driver: "_Pooled | _Lanes", request: RideRequest, log: Told) -> None:
         if decision.outcome not in EXPECTED_REFUSALS:
             raise ProofFailed(f"request {request.request_id} was answered {decision.outcome}")
         return
-    if (
-        driver.drive(decision.ride_id) is RideStatus.COMPLETED
-    ):  # otherwise the ride was lost; findings report it
+    # Another status means that the ride was lost; the findings report it.
+    if driver.drive(decision.ride_id) is RideStatus.COMPLETED:
         log.ended(decision.ride_id)
 
 

@@ -48,9 +48,8 @@ def check_files(
     file can be read."""
     moment = now or datetime.now(UTC)
     files = [open_trip_file(path) for path in paths]
-    layouts = [
-        recognise(file.path, file.columns) for file in files
-    ]  # of all files, before reading one of them
+    # The layouts of all files, before one of them is read.
+    layouts = [recognise(file.path, file.columns) for file in files]
     if time_format is not None:
         layouts = [replace(layout, time_format=check_time_format(time_format)) for layout in layouts]
     with progress("checking, bytes", sum(file.path.stat().st_size for file in files)) as shown:

@@ -17,8 +17,8 @@ LINE = "(line)"  # instead of a column name, if the line has too few or too many
 # one.
 EXPECTED = {
     Reason.MISSING_VALUE: "a value",
-    Reason.REFUND: "a fare that takes back no other row of the file",
-    Reason.REFUNDED: "a fare that no other row of the file takes back",
+    Reason.REFUND: "a fare that refunds no other row of the file",
+    Reason.REFUNDED: "a fare that no other row of the file refunds",
     Reason.NEGATIVE_FARE: "0 or more",
     Reason.ZERO_FARE: "more than the tip",
     Reason.IMPLAUSIBLE_FARE: f"at most {FARE_CENTS_MAX // 100:,}",
@@ -27,8 +27,8 @@ EXPECTED = {
     Reason.IN_THE_FUTURE: "a time before now",
     Reason.NO_DISTANCE: "more than 0",
     Reason.TOO_FAR: "at most 200 miles",
-    Reason.TOO_FAST: "at most 100 miles an hour between pick-up and drop-off",
-    Reason.UNKNOWN_ZONE: "a zone of the TLC's, and not 264 or 265 for the pick-up",
+    Reason.TOO_FAST: "at most 100 miles per hour between pick-up and drop-off",
+    Reason.UNKNOWN_ZONE: "a TLC zone, other than 264 and 265 for the pick-up",
     Reason.DUPLICATE: "a row that is no copy of another row of the file",
 }
 COLUMNS = {

@@ -30,9 +30,8 @@ class Quarantine:
         self.path = folder / f"{source.name.split('.')[0]}-{mark}.parquet"
         self.rows = 0
         self._source = source
-        self._aside = self.path.with_suffix(
-            f".{secrets.token_hex(4)}"
-        )  # random: a call may name a file twice
+        # A random suffix, because a call may name a file twice.
+        self._aside = self.path.with_suffix(f".{secrets.token_hex(4)}")
         self._writer: pq.ParquetWriter | None = None
 
     def __enter__(self) -> "Quarantine":

@@ -140,7 +140,7 @@ REJECTED: list[tuple[dict[str, Any], str, str, str, str]] = [
      "in_the_future", "tpep_dropoff_datetime", "2190-01-01 11:09:00", "before now"),
     ({"trip_distance": "0"}, "no_distance", "trip_distance", "0", "more than 0"),
     ({"trip_distance": "900"}, "too_far", "trip_distance", "900", "200 miles"),
-    ({"trip_distance": "90"}, "too_fast", "trip_distance", "90", "100 miles an hour"),
+    ({"trip_distance": "90"}, "too_fast", "trip_distance", "90", "100 miles per hour"),
     ({"PULocationID": "265"}, "unknown_zone", "PULocationID", "265", "a zone"),
     ({"DOLocationID": "999"}, "unknown_zone", "DOLocationID", "999", "a zone"),
     ({"tpep_pickup_datetime": "2023-05-01 11:00:00", "tpep_dropoff_datetime": "2023-05-01 11:09:00"},
