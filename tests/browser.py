@@ -50,7 +50,7 @@ PROBE = """<script>
 })();
 </script>"""
 
-# A window cannot be as narrow as a phone; a frame can.
+# A frame, because a window cannot be as narrow as a phone.
 FRAME = """<!doctype html><body>
 <iframe src="page.html" width="{width}" height="900" style="border:0"></iframe>
 <script>

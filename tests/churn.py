@@ -132,7 +132,7 @@ def churning(store: Store, writers: int, pause_seconds: float = 0.0) -> Iterator
     finally:
         stop.set()
         process.join()
-    assert process.exitcode == 0, "a writer has failed: see what it said"
+    assert process.exitcode == 0, "a writer has failed; see its output"
 
 
 def _write_all(

@@ -33,7 +33,7 @@ def pytest_report_header() -> str:
     return f"real trip files: {REAL_DATA if REAL_DATA.is_dir() else 'none (set RIDELAKE_TEST_DATA)'}"
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest asks itself where temporary folders go
+@pytest.hookimpl(tryfirst=True)  # before pytest decides where temporary folders are
 def pytest_configure(config: pytest.Config) -> None:
     """A home for the run's server, which parallel workers inherit by its name, and the temporary folders in
     it. Not in pytest's own: each run of pytest, be it another project's, takes away others' right to pass

@@ -24,7 +24,7 @@ from psycopg.conninfo import make_conninfo
 
 from oltp.programs import binaries, server_account
 
-# The least that Patroni takes. A leader that vanishes is missed when its key in etcd runs out.
+# Patroni's minimum. The failure of a leader is detected when its key in etcd expires.
 TTL_SECONDS, LOOP_WAIT_SECONDS, RETRY_SECONDS = 20, 1, 3
 WAIT_SECONDS_MAX = 120.0
 
@@ -96,7 +96,7 @@ class Member:
             return
         tree = [psutil.Process(self.process.pid)]
         tree += tree[0].children(recursive=True)
-        try:  # pg_ctl's way: the server is nobody's child
+        try:  # as pg_ctl does: the server is not a child process
             pid = int((self.folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
             tree += [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
         except (OSError, ValueError, psutil.NoSuchProcess):
@@ -158,7 +158,7 @@ class Member:
                 "parameters": {
                     "unix_socket_directories": str(self.socket_folder),
                     "shared_buffers": "128MB",
-                    "dynamic_shared_memory_type": "mmap",  # in its folder, and gone with that
+                    "dynamic_shared_memory_type": "mmap",  # in the data folder, deleted with it
                     "wal_keep_size": "128MB",
                 },
             },

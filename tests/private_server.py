@@ -31,7 +31,7 @@ class PrivateServer:
             try:
                 process.kill()
             except psutil.NoSuchProcess:
-                continue  # it ended by itself when its neighbour died
+                continue  # it ended by itself when another process died
         psutil.wait_procs(tree, timeout=20)
 
     def start(self) -> float:

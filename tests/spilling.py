@@ -20,7 +20,7 @@ from lakehouse.epoch import Epoch
 from ridelake.settings import Settings
 
 MEGABYTES = 64
-MEGABYTES_OF = {"chdb": MEGABYTES, "datafusion": 256}  # with less that has none to merge what it has sorted
+MEGABYTES_OF = {"chdb": MEGABYTES, "datafusion": 256}  # with less it cannot merge the sorted runs
 SORTED = "SELECT * FROM numbers ORDER BY word"
 
 
@@ -64,14 +64,14 @@ def main() -> None:
     name, settings, epoch = pickle.load(sys.stdin.buffer)
     _believe(name)
     with import_module(f"lakehouse.engines.{name}").opened(settings, epoch) as engine:
-        engine.sql("SELECT max(id) AS id FROM numbers")  # what an engine writes at first is not meant
+        engine.sql("SELECT max(id) AS id FROM numbers")  # exclude what an engine writes at its first query
         before = bytes_written()
         words = engine.sql(SORTED)["word"].to_pylist()
         written = bytes_written() - before
     print(
         json.dumps({"rows": len(words), "in_order": words == sorted(words), "written": written}), flush=True
     )
-    os._exit(0)  # some libraries' threads outlast Python's own end, and hang it
+    os._exit(0)  # threads of some libraries would block the interpreter's exit
 
 
 if __name__ == "__main__":

@@ -53,13 +53,13 @@ def test_every_command_has_help_that_says_what_it_does(tmp_path: Path, command: 
     assert re.search(r"^  [A-Z]\w+", done.stdout, flags=re.MULTILINE), "a sentence"
     assert "Global options: see `ridelake --help`." in done.stdout
     assert "--spark-master" not in done.stdout
-    assert not (tmp_path / ".ridelake").exists(), "help makes nothing"
+    assert not (tmp_path / ".ridelake").exists(), "help creates nothing"
 
 
 def test_help_lists_every_command_and_is_fast(tmp_path: Path):
     started = time.perf_counter()
     done = ridelake(tmp_path, "--help")
-    assert time.perf_counter() - started < 10  # no engine is loaded for it
+    assert time.perf_counter() - started < 10  # no engine is imported
     assert all(re.search(rf"^  {command} ", done.stdout, flags=re.MULTILINE) for command in COMMANDS)
 
 

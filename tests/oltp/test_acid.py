@@ -49,7 +49,7 @@ def test_a_correct_strategy_shows_no_anomaly(scratch: Scratch, strategy: Strateg
     assert seen.as_expected
     assert seen.mark == "✓"
     assert 0 < seen.rides <= RULES.drivers * RULES.rounds
-    assert seen.tally.died > 0, "clients died, and it did not matter"
+    assert seen.tally.died > 0, "some clients died without an effect"
 
 
 def test_locks_cause_no_aborts_and_serializable_causes_many(scratch: Scratch):
@@ -123,7 +123,7 @@ def test_an_anomaly_in_the_store_would_be_counted(store: Store):
                 'ride_id', 0, 'request_id', gen_random_uuid()))).* FROM rides""")
     counts = world.count()
     assert counts[Anomaly.TWICE] == 1
-    assert counts[Anomaly.CHARGED] == 1  # a hold that belongs to no ride that was driven
+    assert counts[Anomaly.CHARGED] == 1  # a hold without a completed ride
     assert counts[Anomaly.FREE] == 2
     assert counts[Anomaly.LOST] == 2
     assert not world.audit().passed

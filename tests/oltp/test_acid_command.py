@@ -104,7 +104,7 @@ def test_the_database_of_a_killed_run_is_dropped_by_the_next(cluster: Cluster, t
     run.kill()
     run.communicate(timeout=20)
     until = time.monotonic() + 20
-    while left_behind(cluster) and time.monotonic() < until:  # its sessions take a moment to end
+    while left_behind(cluster) and time.monotonic() < until:  # its sessions end a moment later
         with scratch_on(tenant):
             pass
     assert left_behind(cluster) == []
@@ -132,7 +132,7 @@ def test_a_role_without_createdb_gets_one_line(cluster: Cluster, tenant: str, tm
 
 
 def test_an_anomaly_of_the_store_fails_the_command(cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(RealWorld, "next_round", lambda self: None)  # holds that nobody captures
+    monkeypatch.setattr(RealWorld, "next_round", lambda self: None)  # holds that are never captured
     done = called_here(cluster, "--rivals", "2", "--rounds", "1")
     assert isinstance(done.exception, ProofFailed)
     assert "✗ store" in done.output

@@ -17,8 +17,8 @@ from oltp.simulate import simulate
 from oltp.store import Store
 from ridelake.settings import LakeAddress
 
-# What no statement of ours does, and the one condition (at least) that must see it. Constraints and
-# triggers that would stop it are dropped first: the audit is for the day on which they are missing.
+# Damage that the store's own statements cannot do, and a condition that must find it. Constraints and
+# triggers that would prevent it are dropped first.
 DAMAGE = {
     "money_is_conserved": "UPDATE accounts SET balance_cents = balance_cents + 1 WHERE kind = 'rider'",
     "balances_are_sums": "UPDATE accounts SET held_cents = 0",

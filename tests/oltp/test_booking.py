@@ -243,7 +243,10 @@ def test_one_id_from_two_concurrent_riders_is_decided_for_one(town: Town):
         ("UPDATE ledger SET amount_cents = amount_cents + 1", errors.CheckViolation),
         ("DELETE FROM ledger", errors.CheckViolation),
         ("UPDATE ride_events SET step = step + 1", errors.CheckViolation),
-        ("UPDATE rides SET status = 'cancelled', ended_at = now()", errors.CheckViolation),  # and no reason
+        (
+            "UPDATE rides SET status = 'cancelled', ended_at = now()",
+            errors.CheckViolation,
+        ),  # without a reason
         ("UPDATE payments SET status = 'refunded', captured_cents = held_cents", errors.CheckViolation),
         ("INSERT INTO payments (ride_id, held_cents) SELECT ride_id, 1 FROM rides", errors.UniqueViolation),
         (TRANSFER_TO_ITSELF, errors.CheckViolation),

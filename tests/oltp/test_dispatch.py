@@ -278,7 +278,7 @@ def test_close_completes_accepted_items_and_refuses_more(pool: Pool):
     gate = Gate(pool, batch_max=2, waiting_max=3)
     futures = [gate.occupy(), *(gate.lane.submit(number) for number in range(1, 4))]
     with ThreadPoolExecutor(2) as others:
-        outside = others.submit(gate.lane.call, 4)  # waits for room, is accepted all the same
+        outside = others.submit(gate.lane.call, 4)  # waits until there is room, but is accepted
         while not gate.lane._outside:
             time.sleep(0.01)
         closing = others.submit(gate.lane.close)
@@ -294,7 +294,7 @@ def test_close_completes_accepted_items_and_refuses_more(pool: Pool):
         closing.result(30)
         assert [future.result(0) for future in futures] == [0, 2, 4, 6]
         assert outside.result(30) == 8
-    gate.lane.close()  # twice is well
+    gate.lane.close()  # a second close is allowed
 
 
 def test_batches_grow_under_load_and_are_single_items_without_load(pool: Pool):

@@ -98,7 +98,7 @@ def test_with_an_asynchronous_standby_the_loss_is_found_and_reported(
     assert report["standby"] == "asynchronous"
     assert not report["passed"]
     assert report["lost"] == len(report["lost_ids"]) > 0
-    assert report["audit"]["passed"]  # what is left is a state that the store was in
+    assert report["audit"]["passed"]  # the remaining data is an earlier state of the store
     assert_nothing_is_left(temporary)
 
 
@@ -187,7 +187,7 @@ def test_commits_that_only_the_old_primary_had_are_discarded_by_its_rewind(pair:
     with old.connect() as connection:
         sender = connection.execute("SELECT pid FROM pg_stat_replication").fetchone()
         assert sender is not None
-        psutil.Process(sender[0]).suspend()  # nothing reaches the standby any more
+        psutil.Process(sender[0]).suspend()  # no WAL reaches the standby
         connection.execute("SET synchronous_commit = local")
         connection.execute("CREATE TABLE on_one_disk ()")
     old.kill()
@@ -203,7 +203,7 @@ def test_a_standby_that_was_not_synchronous_is_not_promoted(pair: Pair):
     pair.primary.kill()
     with pytest.raises(CannotConnect, match="cannot promote b: it was not synchronous"):
         pair.fail_over()
-    assert not pair.primary.fenced.exists()  # it can be started again, and has all
+    assert not pair.primary.fenced.exists()  # it can be started again, and has all commits
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from oltp.drill.rounds import prepare
 from oltp.retry import Patience
 from oltp.store import open_database
 
-# A leader that vanishes is missed when its key in etcd runs out, which is 20 s at the least.
+# The failure of a leader is detected when its key in etcd expires, after at least 20 s.
 PATIENCE = Patience(seconds_max=90.0, tries_max=10_000)
 ROUNDS = 2
 
@@ -59,6 +59,6 @@ def fail_over_once(pair: PatroniPair, log: Told) -> str:
     wait_until(lambda: bool(log.answers_since(promoted)), "no request was answered")
     time.sleep(1.0)
     gap = log.longest_gap_seconds(began, time.perf_counter())
-    victim.start()  # and Patroni brings it back, by pg_rewind, as the standby
+    victim.start()  # Patroni rejoins it as the standby, with pg_rewind
     assert pair.member("sync_standby") is victim
     return f"{heir.name} promoted after {promoted - killed:.1f} s, longest gap {gap:.1f} s"

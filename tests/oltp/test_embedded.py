@@ -86,7 +86,7 @@ def test_a_second_process_shares_the_server_and_outlives_the_first(home: Path):
     with open_cluster(home) as cluster:
         pid = cluster.server_pid()
         user = another_user(home)
-    assert cluster.server_pid() == pid  # we left, the other is still in
+    assert cluster.server_pid() == pid  # the other process still uses it
     assert answers(cluster)
     leave(user)
     assert cluster.server_pid() is None
@@ -149,7 +149,7 @@ def test_up_keeps_the_server_running_and_down_stops_it(home: Path):
     assert answers(cluster)
     assert embedded.release(home)
     assert cluster.server_pid() is None
-    assert embedded.release(home)  # twice is no fault
+    assert embedded.release(home)  # a second call is allowed
 
 
 def test_down_stops_a_server_in_use_when_the_last_user_leaves(home: Path):

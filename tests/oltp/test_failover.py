@@ -98,7 +98,7 @@ def test_a_pool_continues_on_the_promoted_server(pair: Pair):
         assert again == before
         other = next(requests)
         assert pool.call(lambda connection: booking.book(connection, other)).outcome is Outcome.ASSIGNED
-        assert 0 < pool.retries.total < 200  # bounded, and not a hammer
+        assert 0 < pool.retries.total < 200  # the number of retries is bounded
 
 
 def test_a_call_on_a_standby_is_retried_on_another_connection(calm: Pair):
@@ -124,7 +124,7 @@ def test_a_standby_for_queries_leaves_no_shared_memory(calm: Pair):
     assert not [name for name in mapped if Path(name).exists()]
 
 
-# ── What an answer is worth ─────────────────────────────────────────────────────────────────────
+# ── Durability of an acknowledgement ─────────────────────────────────────────────────────────────────────
 
 
 def test_a_cancelled_wait_for_the_standby_is_not_an_acknowledgement(calm: Pair):
@@ -136,7 +136,7 @@ def test_a_cancelled_wait_for_the_standby_is_not_an_acknowledgement(calm: Pair):
             answer = client.submit(pool.call, lambda connection: booking.book(connection, request))
             wait_for_commits_held_back(calm)
             broken_off(calm, "pg_cancel_backend")
-            # The ride is committed and everybody sees it. The client asks again, finds it, and still waits.
+            # The ride is committed and visible. The client retries, finds it, and still waits.
             wait_for_commits_held_back(calm)
             assert_stored_on(calm, request, there=True)
             time.sleep(0.3)

@@ -58,7 +58,7 @@ def test_clients_of_postgres_15_wait_for_its_standby_and_continue_there(pair: Ol
     with Pool(store, size=2) as pool, ThreadPoolExecutor(1) as client:
         before = pool.call(lambda connection: booking.book(connection, first))
 
-        pair.kill("b")  # a wait that is broken off is no answer
+        pair.kill("b")  # a cancelled wait is not an acknowledgement
         answer = client.submit(pool.call, lambda connection: booking.book(connection, second))
         with psycopg.connect(pair.conninfo("a"), autocommit=True) as connection:
             waiting = b"SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"

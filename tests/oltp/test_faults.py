@@ -106,7 +106,7 @@ def expire_some(town: Town, connection: Connection) -> Verb:
     return lambda connection: moves.expire(connection, tomorrow, tomorrow)
 
 
-# How many rows each verb writes; each of them is a step before and a step after.
+# The number of rows that each operation writes; each row has a step before and a step after its write.
 WRITES: dict[Callable[[Town, Connection], Verb], dict[str, int]] = {
     book_one: dict.fromkeys(("drivers", "accounts", "rides", "payments", "ride_events", "requests"), 1),
     refuse_one: {"requests": 1},
@@ -141,7 +141,7 @@ def test_an_error_after_any_step_leaves_nothing(
         else:
             break
     injector.disarm()
-    assert everything(town) != before  # without a fault it works, and on the same connection
+    assert everything(town) != before  # without an error it succeeds, on the same connection
     for when in ("BEFORE", "AFTER"):
         steps = [step.split()[2] for step in failed if step.startswith(when)]
         assert {table: steps.count(table) for table in set(steps)} == WRITES[prepare]
@@ -293,5 +293,5 @@ def wait_for_sleeper(town: Town) -> int:
 def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
     give_up = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < give_up, "it did not come to that"
+        assert time.monotonic() < give_up, "the condition was not met in time"
         time.sleep(0.01)

@@ -84,7 +84,7 @@ def without_the_claim(town: Town, connection: Connection) -> list[RideRequest]:
         connection,
         "booking.sql",
         "claim_driver",
-        (f"{CLAIM_LOCK})", "LIMIT 1) AND pg_sleep(0.3) IS NOT NULL"),  # between the look and the deed
+        (f"{CLAIM_LOCK})", "LIMIT 1) AND pg_sleep(0.3) IS NOT NULL"),  # between check and write
     )
     town.driver()
     return [town.request(town.rider()) for _ in range(12)]
@@ -94,10 +94,10 @@ def test_without_the_row_lock_the_index_still_prevents_a_double_booking(town: To
     requests = without_the_claim(town, connection)
     answers = outcomes(all_at_once(town.store, send, requests[:6]))
     assert answers.count(Outcome.ASSIGNED) == 1
-    assert "UniqueViolation" in answers  # saved, but by an error instead of an answer
+    assert "UniqueViolation" in answers  # prevented, but with an error instead of a decision
     [(ride,)] = town.ask("SELECT ride_id FROM rides")
     moves.cancel(connection, ride)
-    answers = outcomes(all_at_once(town.store, booking.book, requests[6:]))  # which asks once more
+    answers = outcomes(all_at_once(town.store, booking.book, requests[6:]))  # which retries once
     assert answers.count(Outcome.ASSIGNED) == 1
     assert town.ask("SELECT count(*) FROM rides WHERE status = 'assigned'") == [(1,)]
     assert_audit_passes(town.store)
@@ -166,7 +166,7 @@ def test_without_lock_and_index_the_check_constraint_still_protects_the_balance(
     requests = without_the_queue_of_the_rider(town, connection)
     connection.execute("DROP INDEX one_active_ride_per_rider")
     answers = outcomes(all_at_once(town.store, booking.book, requests))
-    assert answers.count(Outcome.ASSIGNED) == 1  # there is money for one
+    assert answers.count(Outcome.ASSIGNED) == 1  # the balance is sufficient for one
     assert "CheckViolation" in answers
     assert_audit_passes(town.store)
 
@@ -266,12 +266,11 @@ def test_without_the_condition_on_its_times_a_ride_is_still_paid_once(town: Town
     mutate(connection, "moves.sql", "complete_rides", ("AND started_at IS NOT NULL AND ended_at IS NULL", ""))
     town.driver()
     ride = booking.book(connection, town.request(town.rider())).ride_id or 0
-    with pytest.raises(errors.CheckViolation):  # from assigned straight to completed
+    with pytest.raises(errors.CheckViolation):  # from assigned to completed
         moves.complete(connection, ride)
     moves.start(connection, ride)
     moves.complete(connection, ride)
-    with pytest.raises(
-        psycopg.IntegrityError
-    ):  # the hold is captured, and `ledger` is unique per ride and kind
+    # The hold is captured already, and `ledger` is unique per ride and kind.
+    with pytest.raises(psycopg.IntegrityError):
         moves.complete(connection, ride)
     assert_audit_passes(town.store)

@@ -112,7 +112,7 @@ def test_the_balances_add_up_in_every_snapshot(town: Town, connection: Connectio
                 [(kept, least_free)] = connection.execute(
                     "SELECT sum(balance_cents), min(balance_cents - held_cents) FROM accounts"
                 ).fetchall()
-                time.sleep(0.002)  # the others go on; this one's moment stands still
+                time.sleep(0.002)  # others commit; this snapshot does not change
                 [(platform,)] = connection.execute(
                     "SELECT sum(amount_cents) FROM entries WHERE account_id IN (1, 2)"
                 ).fetchall()
@@ -282,7 +282,7 @@ def test_no_driver_and_no_amount_is_used_twice_at_any_level(town: Town, level: s
     taken = [decision.driver_id for decision in decisions[:32] if decision.outcome == Outcome.ASSIGNED]
     assert len(taken) == len(set(taken))
     assert set(taken) <= drivers
-    assert len(taken) > 8  # who is passed over by a claim that then fails is not asked again
+    assert len(taken) > 8  # a driver skipped by a failing claim is not tried again
     assert town.ask("SELECT sum(held_cents) FROM accounts") == [(2_000 * len(taken),)]
     assert {one.outcome for one in decisions} <= {Outcome.ASSIGNED, Outcome.NO_DRIVER_AVAILABLE}
 

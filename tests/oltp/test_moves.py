@@ -132,12 +132,12 @@ def test_a_no_show_never_costs_more_than_the_ride(town: Town, connection: Connec
 def test_a_refund_is_paid_by_the_platform(town: Town, connection: Connection):
     town.driver()
     ride = booking.book(connection, town.request(town.rider(5_000), fare_cents=2_000)).ride_id
-    assert moves.refund(connection, ride) is PaymentStatus.HELD  # nothing to give back yet
+    assert moves.refund(connection, ride) is PaymentStatus.HELD  # not captured yet
     moves.start(connection, ride)
     moves.complete(connection, ride, tip_cents=100)
     assert moves.refund(connection, ride) is PaymentStatus.REFUNDED
     assert town.ask("SELECT kind, balance_cents FROM accounts WHERE account_id > 2 ORDER BY kind") == [
-        ("rider", 4_900),  # the tip was a gift
+        ("rider", 4_900),  # the tip is not refunded
         ("driver", 1_700),
     ]
     assert moves.refund(connection, 10**9) is None
@@ -148,10 +148,10 @@ def test_a_repeated_top_up_is_applied_once(town: Town, connection: Connection):
     once = uuid4()
     first = moves.top_up(connection, rider, 700, once)
     assert moves.top_up(connection, rider, 700, once) == first
-    assert moves.top_up(connection, rider, 701, once) is None  # the id stands for another sum
+    assert moves.top_up(connection, rider, 701, once) is None  # the id was used for another amount
     assert moves.top_up(connection, other, 700, once) is None
     assert moves.top_up(connection, 10**9, 700) is None
-    assert moves.top_up(connection, rider, 700) != first  # without an id, every time
+    assert moves.top_up(connection, rider, 700) != first  # without an id each top-up is new
     assert town.ask("SELECT balance_cents FROM accounts WHERE kind = 'rider' ORDER BY 1") == [(0,), (1_400,)]
 
 
@@ -218,7 +218,7 @@ def test_expire_rides_locks_in_the_common_order(town: Town, connection: Connecti
     moves.start(connection, begun)
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     with town.store.connect() as other, ThreadPoolExecutor(1) as thread, other.transaction():
-        moves.start(other, begun)  # has its lock from here on
+        moves.start(other, begun)  # holds its lock from now on
         ending = thread.submit(moves.expire, connection, tomorrow, tomorrow)
         wait_until_blocked(town.store)
         assert moves.cancel(other, waiting) is RideStatus.CANCELLED
@@ -278,7 +278,9 @@ def test_a_clock_that_is_set_back_does_not_break_a_ride(town: Town, connection: 
     town.driver()
     ride = booking.book(connection, town.request(town.rider(), fare_cents=2_000)).ride_id
     connection.execute("UPDATE rides SET assigned_at = assigned_at + interval '1 hour'")
-    connection.execute("SET session_replication_role = replica")  # events are only ever added to
+    connection.execute(
+        "SET session_replication_role = replica"
+    )  # disables the trigger that makes events append-only
     connection.execute("UPDATE ride_events SET happened_at = happened_at + interval '1 hour'")
     connection.execute("RESET session_replication_role")
     assert moves.start(connection, ride) is RideStatus.STARTED

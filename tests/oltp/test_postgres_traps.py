@@ -56,7 +56,8 @@ def test_selecting_all_rows_at_once_and_pairing_by_number_gives_different_driver
     assert sorted(driver for _, driver in given) == [1, 2, 3]
 
 
-# ── UPDATE … FROM takes one partner a row ───────────────────────────────────────────────────────────
+# ── UPDATE … FROM uses one source row per target row
+# ───────────────────────────────────────────────────────────
 
 DEBITS = "(VALUES (1, 100), (1, 50)) AS debits (account_id, cents)"
 
@@ -111,19 +112,19 @@ def test_transaction_raises_if_a_caught_error_has_aborted_it(account: Connection
     assert account.execute("SELECT cents FROM accounts").fetchone() == (1000,)
 
 
-# ── A lock reads its own row again, and no other ────────────────────────────────────────────────────
+# ── After a lock wait only the locked row is read again ────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
     ("free", "taken_by", "second_gets"),
     [
-        # Free is, whom no other row names. After the wait that is not looked at again: taken twice.
+        # Available if no other row refers to it. That is not checked again after the wait: claimed twice.
         (
             "NOT EXISTS (SELECT FROM test AS ride WHERE ride.value = -driver.id)",
             "INSERT INTO test (id, value) VALUES (3, -1)",
             "1=>10",
         ),
-        # Free is, whose own row expected so. After the wait that row is read again: passed over.
+        # Available if its own row has the status. That row is read again after the wait: skipped.
         ("driver.value > 0", "UPDATE test SET value = 0 WHERE id = 1", "2=>20"),
     ],
     ids=["of another row, believes the old state", "of the locked row, sees the new state"],

@@ -110,7 +110,7 @@ def test_waits_double_up_to_a_bound_and_are_drawn_between_zero_and_it(waits: lis
             persist(call, SHORT, Retries())
         drawn.append(list(waits))
     for bound, seen in zip(bounds, zip(*drawn, strict=True), strict=True):
-        assert 0 <= min(seen) < bound / 10  # full jitter: from nothing …
+        assert 0 <= min(seen) < bound / 10  # full jitter: from zero …
         assert bound * 0.9 < max(seen) <= bound  # … to the bound
 
 
@@ -191,7 +191,7 @@ def test_a_failed_transaction_is_never_committed_silently(town: Town, connection
         with pytest.raises(psycopg.errors.DivisionByZero):
             connection.execute("SELECT 1 / 0")
     assert everything(town) == before
-    with transaction(connection):  # and the connection is as good as before
+    with transaction(connection):  # the connection can still be used
         connection.execute("SELECT top_up(%s, 100)", (rider,))
     assert town.ask("SELECT balance_cents FROM accounts WHERE kind = 'rider'") == [(10_100,)]
 

@@ -33,7 +33,7 @@ RIDE_MACHINE_SECONDS = 600  # of the slow run
 ZONES = (QUAD, STADIUM, SOMA)
 NOWHERE = 9
 NO_SHOW_CENTS = 500
-ANY = st.integers(0, 50)  # which of those that there are, counted round and round
+ANY = st.integers(0, 50)  # an index into the existing ones, modulo their number
 CENTS = st.sampled_from([1, 4, 499, 500, 501, 1_999, 2_000])
 AHEAD = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
@@ -399,7 +399,7 @@ def pick(among: dict, which: int):
 
 
 def run(town: Town, connection: Connection, programs: int, steps: int, derandomize: bool) -> None:
-    # Nothing is lost here if the machine dies; a flush for each step would be half of the time.
+    # Durability is not needed here; a flush for each step would take half of the time.
     connection.execute("SET synchronous_commit = off")
     machine = type("RideMachine", (RideMachine,), {"town": town, "connection": connection})
     run_state_machine_as_test(

@@ -83,7 +83,13 @@ def test_the_number_of_drivers_is_the_maximum_of_concurrent_rides() -> None:
     import numpy as np
 
     begin, end = np.array([0, 1, 2, 10, 11]), np.array([10, 3, 9, 12, 20])
-    assert draw_drivers(begin, end, 0).tolist() == [0, 1, 2, 1, 2]  # three at once; 1 and 2 idle at 10
+    assert draw_drivers(begin, end, 0).tolist() == [
+        0,
+        1,
+        2,
+        1,
+        2,
+    ]  # three concurrent rides; drivers 1 and 2 are idle at 10
 
 
 def test_a_ride_that_overlaps_after_all_draws_gets_a_new_rider() -> None:

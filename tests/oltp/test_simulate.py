@@ -250,7 +250,7 @@ def test_a_run_survives_a_killed_server_that_comes_back(tmp_path: Path):
         os.kill(pid, signal.SIGKILL)
         time.sleep(0.5)
         while cluster.server_pid() is None:
-            with suppress(CannotConnect):  # the killed server's children have not all noticed yet
+            with suppress(CannotConnect):  # child processes of the killed server still run
                 start(cluster)
         run.join()
     assert results[0].audit.passed, results[0].audit.verdict

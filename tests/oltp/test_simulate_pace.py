@@ -35,7 +35,7 @@ def test_arrivals_are_a_poisson_process_of_the_rate_and_the_seed():
     )
     assert (first == again).all()
     assert first.mean() == pytest.approx(1 / 200, rel=0.03)
-    assert first.std() == pytest.approx(first.mean(), rel=0.03)  # as only the exponential has it
+    assert first.std() == pytest.approx(first.mean(), rel=0.03)  # a property of the exponential distribution
 
 
 def test_millions_of_overdue_requests_are_counted_in_one_step():
@@ -67,7 +67,7 @@ def test_an_open_loop_above_capacity_skips_no_request_and_counts_every_wait(seed
     done = simulate(seeded_store, rides=300, rate=50_000, clients=2, batch=batch)
     assert done.requested == 300
     assert done.behind_seconds is not None
-    assert done.behind_seconds > 0.5 * done.seconds, "the last one began when nearly all were through"
+    assert done.behind_seconds > 0.5 * done.seconds, "the last request was sent near the end"
     half = done.seconds * 1e3 / 2
     assert done.latency_ms_p50 == pytest.approx(half, rel=0.5), "the wait for a free client counts"
     assert done.latency_ms_max > 1.5 * half

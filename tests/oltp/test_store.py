@@ -53,7 +53,7 @@ def test_no_function_is_jit_compiled(postgres_15: str):
         moves.start_many(connection, ride_ids)
         moves.complete_many(connection, [(ride_id, 0) for ride_id in ride_ids[:10]])
         moves.cancel_many(connection, ride_ids[10:])
-    ours = [plan for plan in plans if "Query Text: SELECT place" not in plan]  # the calls are not the verbs
+    ours = [plan for plan in plans if "Query Text: SELECT place" not in plan]  # without the calls themselves
     assert any("WITH submitted AS" in plan for plan in ours)
     assert [plan for plan in ours if "JIT:" in plan] == []
 

@@ -39,7 +39,7 @@ def test_an_hour_that_does_not_exist_is_a_clock_not_put_forward():
     [
         (autumn(0, 50), autumn(1, 10), (utc(4, 50), utc(5, 10))),  # only the end is ambiguous
         (autumn(1, 10), autumn(1, 30), (utc(5, 10), utc(5, 30))),  # both are ambiguous: the earlier
-        (autumn(1, 50), autumn(1, 10), (utc(5, 50), utc(6, 10))),  # ran backwards: through the change
+        (autumn(1, 50), autumn(1, 10), (utc(5, 50), utc(6, 10))),  # across the change of the clocks
         (autumn(1, 50), autumn(2, 10), (utc(6, 50), utc(7, 10))),  # twenty minutes, not eighty
     ],
 )

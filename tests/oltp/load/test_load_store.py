@@ -120,7 +120,7 @@ def test_the_quarantine_keeps_the_row_as_it_came(load, dirty):
     assert kept.select(file.columns).equals(file[[row - 1 for row in kept["row"]]])
 
 
-# a change to a good trip: the reason, and the column, the value and a word of what is expected
+# a change to a valid trip; the reason, the column, the value and a part of the expected value
 REJECTED: list[tuple[dict[str, Any], str, str, str, str]] = [
     ({"total_amount": "abc"}, "unreadable", "total_amount", "abc", "a number"),
     ({"PULocationID": "1.5"}, "unreadable", "PULocationID", "1.5", "a whole number"),
