@@ -171,9 +171,9 @@ def settings_options(*, hidden: bool = False) -> list[click.Option]:
 )
 @click.version_option(__version__, "--version", message="ridelake %(version)s")
 def ridelake() -> None:
-    """The same rides, written one at a time in Postgres, read all at once from Parquet, by any engine.
+    """Book rides in Postgres, publish them as Parquet files, and query them with any engine.
 
-    Start with `ridelake demo`. Without settings, an embedded Postgres and a lake live in ./.ridelake.
+    Start with `ridelake demo`. By default the embedded Postgres and the lake are in ./.ridelake.
     """
 
 

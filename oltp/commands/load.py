@@ -33,7 +33,7 @@ def load(
     time_format: str | None,
     as_json: bool,
 ) -> None:
-    """Clean real trip files and put the trips into the store.
+    """Check real trip files and load the trips into the store.
 
     Reads the trip records that New York's Taxi and Limousine Commission publishes (yellow, green, HVFHV;
     Parquet or CSV, also gzipped). Every row is loaded or rejected for one reason; a trip that is already in

@@ -148,9 +148,8 @@ def test_a_driver_in_the_zone_is_preferred_to_one_in_the_city(town: Town, connec
     town.driver(STADIUM)
     near = town.driver(QUAD)
     assert booking.book(connection, town.request(town.rider())).driver_id == near
-    assert (
-        booking.book(connection, town.request(town.rider())).outcome == Outcome.ASSIGNED
-    )  # from the stadium
+    # The driver of another zone of the city, the stadium.
+    assert booking.book(connection, town.request(town.rider())).outcome == Outcome.ASSIGNED
 
 
 def test_sixty_four_requests_for_one_driver_assign_exactly_one(town: Town):
@@ -243,10 +242,8 @@ def test_one_id_from_two_concurrent_riders_is_decided_for_one(town: Town):
         ("UPDATE ledger SET amount_cents = amount_cents + 1", errors.CheckViolation),
         ("DELETE FROM ledger", errors.CheckViolation),
         ("UPDATE ride_events SET step = step + 1", errors.CheckViolation),
-        (
-            "UPDATE rides SET status = 'cancelled', ended_at = now()",
-            errors.CheckViolation,
-        ),  # without a reason
+        # A cancellation without a reason.
+        ("UPDATE rides SET status = 'cancelled', ended_at = now()", errors.CheckViolation),
         ("UPDATE payments SET status = 'refunded', captured_cents = held_cents", errors.CheckViolation),
         ("INSERT INTO payments (ride_id, held_cents) SELECT ride_id, 1 FROM rides", errors.UniqueViolation),
         (TRANSFER_TO_ITSELF, errors.CheckViolation),

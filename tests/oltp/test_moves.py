@@ -278,9 +278,8 @@ def test_a_clock_that_is_set_back_does_not_break_a_ride(town: Town, connection: 
     town.driver()
     ride = booking.book(connection, town.request(town.rider(), fare_cents=2_000)).ride_id
     connection.execute("UPDATE rides SET assigned_at = assigned_at + interval '1 hour'")
-    connection.execute(
-        "SET session_replication_role = replica"
-    )  # disables the trigger that makes events append-only
+    # Disables the trigger that makes events append-only.
+    connection.execute("SET session_replication_role = replica")
     connection.execute("UPDATE ride_events SET happened_at = happened_at + interval '1 hour'")
     connection.execute("RESET session_replication_role")
     assert moves.start(connection, ride) is RideStatus.STARTED
