@@ -72,7 +72,7 @@ FROM_THE_CODE = [
     ("--dsn 'host=localhost prot=5432' audit", 3, 'invalid connection option "prot"'),
     ("--dsn 'host=/nowhere' acid", 3, "correct --dsn"),
     ("acid --dsn mysql://root:secret@localhost/db", 3, "write postgresql://user@host:5432/database"),
-    ("--dsn x=y down", 2, "leave it out"),
+    ("--dsn x=y down", 2, "leave out --dsn"),
     ("RIDELAKE_DSN= audit", 2, "run `ridelake seed`"),
     ("RIDELAKE_DSN= track shop.orders", 2, "name the database of the table with --dsn"),
     ("RIDELAKE_DSN= untrack shop.orders", 2, "name the database of the table with --dsn"),

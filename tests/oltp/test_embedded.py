@@ -206,7 +206,7 @@ def test_a_cluster_of_another_postgres_version_is_refused_with_a_hint(home: Path
     with open_cluster(home) as cluster:
         pass
     (cluster.data / "PG_VERSION").write_text("17\n")
-    with pytest.raises(CannotConnect, match=r"made by Postgres 17.*--home"), open_cluster(home):
+    with pytest.raises(CannotConnect, match=r"created by Postgres 17.*--home"), open_cluster(home):
         pass
 
 

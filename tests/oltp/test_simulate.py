@@ -306,7 +306,7 @@ def test_ctrl_c_ends_the_run_with_its_audit(seeded_store: Store, mode: list[str]
         (("--rate", "1e7"), "at most 1,000,000 requests/s"),
         (("--seconds", "nan"), "must be finite"),
         (("--clients", "0"), "--clients"),
-        (("--clients", "151"), "--batch takes 4,096"),
+        (("--clients", "151"), "with --batch at most 4,096"),
         (("--clients", "5000", "--batch"), "at most 4,096"),
         (("--seed", "-1"), "--seed"),
     ],
