@@ -93,7 +93,9 @@ def test_a_lost_decision_is_detected(seeded_store: Store):
             "CREATE TRIGGER forget BEFORE INSERT ON requests FOR EACH ROW"
             " WHEN (NEW.outcome = 'payment_declined') EXECUTE FUNCTION forget()"
         )
-    with pytest.raises(ProofFailed, match=r"of \d+ acknowledged decisions the store lacks \d+ payment_declined"):
+    with pytest.raises(
+        ProofFailed, match=r"of \d+ acknowledged decisions the store lacks \d+ payment_declined"
+    ):
         simulate(seeded_store, rides=300, clients=2, seed=1)
 
 
