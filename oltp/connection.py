@@ -1,12 +1,12 @@
-"""A connection that has the session settings it needs, and knows whether its commits are where they must be.
+"""A connection with the required session settings, which detects commits that the standby may not have.
 
-The settings are read back after connecting and set where they differ, because a connection pooler may drop
-or refuse the start-up parameter `options`. A pooler that gives each transaction another server session is
-refused: session settings, advisory locks, prepared statements and exported snapshots do not work there.
+The settings are read back after connecting and set where they differ, because a connection pooler may drop or
+refuse the start-up parameter `options`. A pooler in transaction mode is refused: session settings, advisory
+locks, prepared statements and exported snapshots do not work there.
 
-A commit is on the primary's disk first, and its answer waits until the standby has it. That wait can be
-broken off, by pg_cancel_backend() or an administrator's shutdown. The client is then told `INSERT 0 1` as
-always, and one warning says that the standby may not have it: whoever does not listen takes it for safe.
+A commit is flushed on the primary first, and returns when the standby has it. pg_cancel_backend() or a
+shutdown can cancel that wait. The client then receives `INSERT 0 1` as usual, with a warning that the standby
+may not have the commit. A client that ignores the warning takes the commit for replicated.
 """
 
 import logging
@@ -30,10 +30,11 @@ from ridelake.errors import CannotConnect
 
 Self = TypeVar("Self", bound="Session")
 
-# Every session has these, whatever the server, the database, the role or the caller's own options say.
+# Every session has these, whatever the settings of the server, the database, the role or the caller's
+# options.
 SESSION_SETTINGS: Mapping[str, str] = MappingProxyType({
     "default_transaction_isolation": "read committed",  # a statement sees what committed while it waited
-    "synchronous_commit": "on",  # a commit is on disk when it is answered
+    "synchronous_commit": "on",  # a commit is on disk when it returns
     "row_security": "off",  # a query fails where a policy would hide rows
     "session_replication_role": "origin",  # triggers fire
     "client_encoding": "UTF8",
@@ -42,17 +43,17 @@ SESSION_SETTINGS: Mapping[str, str] = MappingProxyType({
     "IntervalStyle": "postgres",
     "extra_float_digits": "1",  # floats as text keep every digit
     "quote_all_identifiers": "off",
-    # A long session must not be ended half way; pg_dump does the same.
+    # No timeouts: they would end a long session. pg_dump does the same.
     "statement_timeout": "0",
     "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
     "transaction_timeout": "0",
 })  # fmt: skip
-# In `options` these would end the connection: unknown before Postgres 17, and for superusers alone.
+# Not allowed in `options`: one is unknown before Postgres 17, the other is for superusers only.
 NOT_IN_OPTIONS = frozenset({"transaction_timeout", "session_replication_role"})
 
-# A word of `options`: libpq separates words by spaces, and a backslash keeps the next character.
+# A word of `options`: libpq separates words by spaces, and a backslash escapes the next character.
 OPTION_WORD = re.compile(r"(?:\\.|[^\s\\])+")
 OPTION_SETTING = re.compile(r"(?:-c|--)([\w.-]+)=(.*)", re.DOTALL)
 OPTIONS_REFUSED = re.compile(r"startup parameter|startup option|command-line option", re.IGNORECASE)
@@ -60,23 +61,23 @@ OPTIONS_REFUSED = re.compile(r"startup parameter|startup option|command-line opt
 POOLER_ROUNDS = 4
 POOLER_ANSWER_SECONDS = 2.0
 _SESSION_POOLERS: set[str] = set()  # addresses found to keep a session for each connection
-# Errors that psycopg ignores while it closes something have a cause, which is raised and reported.
+# psycopg logs errors that it ignores while it closes a connection; their cause is raised and reported anyway.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
-# Where Postgres says it. Messages are translated (lc_messages); names of functions are not.
-BROKEN_OFF_IN = "SyncRepWaitForLSN"
+# The function that emits the warning. Messages are translated (lc_messages); names of functions are not.
+CANCELLED_WAIT_IN = "SyncRepWaitForLSN"
 
-# A commit that changes nothing. A read does not wait for the standby; this does, and has when it is answered
-# all that the log had before it.
+# A commit that changes nothing. A read does not wait for the standby, this does; when it returns, the standby
+# has all WAL before it.
 CONFIRM = b"SELECT pg_logical_emit_message(true, 'ridelake', '')"
 
-# A standby is promoted in less than the second that psycopg's pool waits before its second try.
+# A promotion can take less than the second that psycopg's pool waits before its second attempt.
 RECONNECT_SECONDS_MAX = 1.0
 RECONNECT_WAIT_SECONDS = 0.03
 
 
 class Session(Connection[TupleRow]):
-    """`unreplicated`: the answer to a commit came before the standby had it."""
+    """`unreplicated`: a commit returned before the standby had it."""
 
     def __init__(self, pgconn: PGconn, row_factory: RowFactory[TupleRow] = tuple_row) -> None:
         super().__init__(pgconn, row_factory)
@@ -85,7 +86,7 @@ class Session(Connection[TupleRow]):
 
     @classmethod
     def connect(cls: type[Self], conninfo: str = "", **options: Any) -> Self:
-        """Raises CannotConnect if a session setting cannot be had, or if a pooler changes the session."""
+        """Raises CannotConnect if a setting cannot be set, or if a pooler changes the server session."""
         wanted, other_words = _settings_of(conninfo)
         plain = make_conninfo(conninfo, options=other_words)
         try:
@@ -105,18 +106,19 @@ class Session(Connection[TupleRow]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """An interrupt can leave the connection's lock taken; a closed connection does not wait for it."""
+        """Close after an interrupt: it can leave psycopg's lock held, and a closed connection does not
+        wait."""
         if error is not None and not isinstance(error, Exception):
             self.close()
         super().__exit__(kind, error, trace)
 
     def _listen(self, notice: Diagnostic) -> None:
-        if notice.source_function == BROKEN_OFF_IN:
+        if notice.source_function == CANCELLED_WAIT_IN:
             self.unreplicated = True
 
 
 class PooledSession(Session):
-    """One that a pool opens: while nobody can be reached it tries again at once, for a second."""
+    """A session of a pool. While no server can be reached, connecting is retried for one second."""
 
     @classmethod
     def connect(cls: type[Self], conninfo: str = "", **options: Any) -> Self:
@@ -131,23 +133,24 @@ class PooledSession(Session):
 
 
 def confirm(connection: "psycopg.Connection[TupleRow]") -> None:
-    """Wait until all that is committed so far, by anybody, is where a commit must be before it is answered.
+    """Wait until everything that is committed so far, by any session, is as durable as an acknowledged
+    commit.
 
-    An answer that was found, and not made, needs that: the commit behind it may be one whose wait was broken
-    off. The connection is in autocommit."""
+    Needed when a retry finds work that was already done: the wait of that commit may have been cancelled. The
+    connection must be in autocommit."""
     connection.execute(CONFIRM)
 
 
 def session_options(search_path: str) -> str:
-    """The settings as the conninfo word `options`, also for other programs that connect with it."""
+    """The settings as the value of the conninfo parameter `options`."""
     settings = {"search_path": search_path, **SESSION_SETTINGS}
     escaped = {name: re.sub(r"([\\\s])", r"\\\1", value) for name, value in settings.items()}
     return " ".join(f"-c {name}={value}" for name, value in escaped.items() if name not in NOT_IN_OPTIONS)
 
 
 def _settings_of(conninfo: str) -> tuple[dict[str, str], str]:
-    """The settings that a session is to have: those of `options`, and SESSION_SETTINGS. The other words of
-    `options` are returned as they are."""
+    """The settings of a session: those of `options` and SESSION_SETTINGS; and the other words of `options`,
+    unchanged."""
     text = str(conninfo_to_dict(conninfo).get("options") or "")
     text = re.sub(r"(?<!\S)-c\s+", "-c", text)
     wanted, others = dict(SESSION_SETTINGS), []
@@ -163,7 +166,7 @@ def _settings_of(conninfo: str) -> tuple[dict[str, str], str]:
 
 def _set_and_read_back(connection: "Connection[TupleRow]", wanted: Mapping[str, str]) -> None:
     found = _read_settings(connection, wanted)
-    # None: this version of Postgres does not have it.
+    # None: this version of Postgres does not have the setting.
     different = {name: value for name, value in wanted.items() if found[name] not in (value, None)}
     if not different:
         return
@@ -171,11 +174,11 @@ def _set_and_read_back(connection: "Connection[TupleRow]", wanted: Mapping[str, 
     for name, value in different.items():
         try:
             cursor = connection.execute("SELECT set_config(%s, %s, false)", (name, value), prepare=False)
-        except errors.CantChangeRuntimeParam:  # of the caller's own options, in another spelling
+        except errors.CantChangeRuntimeParam:  # from the caller's options, in another spelling
             continue
         except psycopg.Error as error:
-            said = error.diag.message_primary or str(error)
-            raise CannotConnect(_setting_refused(name, value, found[name], said)) from error
+            why = error.diag.message_primary or str(error)
+            raise CannotConnect(_setting_refused(name, value, found[name], why)) from error
         row = cursor.fetchone()
         set_to[name] = row[0] if row else value
     now = _read_settings(connection, set_to)
@@ -193,28 +196,28 @@ def _read_settings(connection: "Connection[TupleRow]", names: Mapping[str, str])
 def _setting_refused(name: str, wanted: str, found: str | None, why: str) -> str:
     return (
         f"cannot use this Postgres session: {name} is {found or 'empty'} and must be {wanted} ({why}); "
-        "change it for the role or the database, or connect to the server itself"
+        "change it for the role or the database, or connect to the server directly"
     )
 
 
 def _refuse_a_changing_session(connection: "Connection[TupleRow]", conninfo: str) -> None:
-    """Before anything is set: what is set there would reach the sessions of other clients. Once for each
-    address: two connections must keep one server process each."""
+    """Raises CannotConnect if two connections do not keep one server process each. Runs before any setting is
+    changed, because the change would reach sessions of other clients. Once per address."""
     backends = {_backend(connection)}
     if connection.pgconn.backend_pid in backends or conninfo in _SESSION_POOLERS:
-        return  # a pooler gives a number of its own
+        return  # a pooler reports a number of its own
     others: set[int] = set()
-    no_second = suppress(OperationalError)  # the pooler has no second connection to give
+    no_second = suppress(OperationalError)  # the pooler has no second connection
     with no_second, closing(psycopg.connect(conninfo, autocommit=True)) as other:
         for _ in range(POOLER_ROUNDS):
             if (backend := _backend_in_time(other)) is None:
-                break  # it waits for a session, as it must where each connection has its own
+                break  # it waits for a session: each connection has its own
             others.add(backend)
             backends.add(_backend(connection))
     if len(backends) > 1 or len(others) > 1 or backends & others:
         raise CannotConnect(
             "--dsn leads to a connection pooler in transaction mode, which changes the server session between"
-            " transactions: connect to the server itself, or use the pooler's session mode"
+            " transactions: connect to the server directly, or use the pooler's session mode"
         )
     _SESSION_POOLERS.add(conninfo)
 
@@ -226,7 +229,7 @@ def _backend(connection: "Connection[TupleRow]") -> int:
 
 
 def _backend_in_time(connection: "Connection[TupleRow]") -> int | None:
-    """None if there is no answer in POOLER_ANSWER_SECONDS."""
+    """The process id of the server session; None if there is no answer in POOLER_ANSWER_SECONDS."""
     server = connection.pgconn
     server.send_query(b"SELECT pg_backend_pid()")
     give_up = time.monotonic() + POOLER_ANSWER_SECONDS

@@ -1,16 +1,15 @@
-"""The batching front: many callers at once, few round trips.
+"""Batching: many concurrent callers, few round trips.
 
     caller ─┐                        ┌─ worker ── book_rides([…]) ──> Postgres
-    caller ─┼─> queue, first in ─────┤     while one batch is under way, the next one gathers
+    caller ─┼─> queue, first in ─────┤     while one batch is executed, the next one is collected
     caller ─┘   first out, bounded   └─ worker ── book_rides([…]) ──> Postgres
 
-A worker takes whatever waits, up to a bound, and never waits for more: alone, a request is a batch of one
-and as fast as ever; under load the batches grow by themselves, as in TigerBeetle's clients. What limits
-one-by-one booking (a round trip, a parse, a commit and its flush for every ride) is paid once a batch.
+A worker takes all waiting items, up to a limit, and does not wait for more. A single request is a batch of
+one and is sent immediately; under load the batches grow, as in TigerBeetle's clients. The fixed costs of a
+booking (a round trip, a parse, a commit and its flush) are paid once per batch.
 
-Every item has its own answer. An item that Postgres cannot digest is found by halving the batch, and only
-its caller hears of it. Once `submit` has returned, the item is answered, whatever comes: on close the queue
-is emptied first.
+Every item gets its own result. If a batch fails, it is halved until the failing item is alone, and only its
+caller gets the error. Every accepted item gets a result: `close` processes the queue first.
 """
 
 import asyncio
@@ -34,15 +33,15 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Flush = Callable[[Connection[TupleRow], Sequence[Item]], Sequence[Answer]]
 
-# Beyond some hundreds the round trip and the commit are a small part of the batch already, and the first
-# caller waits for the last: docs/store.md has the curve.
+# Above some hundreds, the round trip and the commit are a small part of the cost of a batch, and the latency
+# of its first item grows: docs/store.md has the measurements.
 BATCH_MAX = 512
-# Ten full batches: half a second of work in the queue, not more. Who comes then has to wait outside.
+# Ten full batches, about half a second of work. Further callers wait until there is room.
 WAITING_MAX = 5_120
 
 
 class Waiting(Generic[Item, Answer]):
-    """An item, and where its answer goes: to a thread's future, or to an event loop's."""
+    """An item and the future for its result, of a thread or of an event loop."""
 
     __slots__ = ("admitted", "future", "item", "loop")
 
@@ -50,11 +49,11 @@ class Waiting(Generic[Item, Answer]):
         self.item = item
         self.loop = loop
         self.future: Any = Future() if loop is None else loop.create_future()
-        self.admitted: Future[None] | None = None  # for a caller who has to wait until there is room
+        self.admitted: Future[None] | None = None  # set if the queue was full: done when there is room
 
 
 class Lane(Generic[Item, Answer]):
-    """A queue for one verb, and the workers that empty it."""
+    """A queue for one operation, and the workers that process it."""
 
     def __init__(
         self,
@@ -79,12 +78,12 @@ class Lane(Generic[Item, Answer]):
             worker.start()
 
     def submit(self, item: Item) -> "Future[Answer]":
-        """Accept the item; the future has its answer. Waits while the queue is full.
+        """Accept the item and return the future of its result. Waits while the queue is full.
 
-        A done-callback of the future runs in the lane's worker, which answers nobody meanwhile: it may
-        submit, but not wait for an answer of the same lane.
+        A done-callback of the future runs in a worker of this object. It may submit an item, but must not
+        wait for a result of the same object.
 
-        Raises Closed after close(), and RuntimeError in a done-callback if there is no room."""
+        Raises Closed after close(), and RuntimeError in a done-callback if the queue is full."""
         entry = self._enter(Waiting(item, None))
         if entry.admitted is not None:
             entry.admitted.result()
@@ -92,20 +91,19 @@ class Lane(Generic[Item, Answer]):
         return future
 
     def call(self, item: Item) -> Answer:
-        """The item's answer, for a caller in a thread. Raises Closed after close(), and RuntimeError in a
-        done-callback, where the lane's worker would wait for itself."""
+        """The result of the item, for a caller in a thread. Raises Closed after close(), and RuntimeError in
+        a done-callback, where the worker would wait for itself."""
         self._refuse_its_worker("call")
         answer: Answer = self._enter(Waiting(item, None)).future.result()
         return answer
 
     async def ask(self, item: Item) -> Answer:
-        """The item's answer, for a caller in an event loop, which goes on meanwhile. Raises Closed after
-        close()."""
+        """The result of the item, for a caller in an event loop. Raises Closed after close()."""
         answer: Answer = await self._enter(Waiting(item, asyncio.get_running_loop())).future
         return answer
 
     def close(self) -> None:
-        """Accept nothing more, answer what was accepted, stop."""
+        """Refuse new items, complete the accepted ones, and stop the workers."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -115,13 +113,13 @@ class Lane(Generic[Item, Answer]):
     def _refuse_its_worker(self, what: str) -> None:
         if threading.current_thread() in self._workers:
             raise RuntimeError(
-                f"{what} in a done-callback of the same lane: its worker would wait for itself"
+                f"{what} in a done-callback of the same queue: its worker would wait for itself"
             )
 
     def _enter(self, entry: "Waiting[Item, Answer]") -> "Waiting[Item, Answer]":
         with self._changed:
             if self._closed:
-                raise Closed("the dispatcher is closed: what was accepted is answered, this is not accepted")
+                raise Closed("the dispatcher is closed and accepts no more requests")
             if len(self._queue) < self._waiting_max:
                 self._queue.append(entry)
                 self._changed.notify()
@@ -132,7 +130,7 @@ class Lane(Generic[Item, Answer]):
         return entry
 
     def _take(self) -> "list[Waiting[Item, Answer]]":
-        """Wait for something to do; nothing means that the lane is closed and empty."""
+        """Wait for the next batch; empty if this object is closed and has no more items."""
         with self._changed:
             while not self._queue and not self._closed:
                 self._changed.wait()
@@ -147,8 +145,8 @@ class Lane(Generic[Item, Answer]):
 
     def _work(self) -> None:
         while batch := self._take():
-            # A caller who has given up is not asked for.
-            wanted = [
+            # Items whose caller has cancelled are skipped.
+            pending = [
                 entry
                 for entry in batch
                 if (
@@ -157,10 +155,10 @@ class Lane(Generic[Item, Answer]):
                     else entry.future.set_running_or_notify_cancel()
                 )
             ]
-            if wanted:
-                self._settle(wanted)
+            if pending:
+                self._process(pending)
 
-    def _settle(self, batch: "list[Waiting[Item, Answer]]") -> None:
+    def _process(self, batch: "list[Waiting[Item, Answer]]") -> None:
         items = [entry.item for entry in batch]
         try:
             answers = self._pool.call(lambda connection: self._flush(connection, items))
@@ -170,28 +168,28 @@ class Lane(Generic[Item, Answer]):
         except Exception as error:
             if len(batch) == 1:
                 _deliver([(batch[0], None, error)])
-            else:  # nothing of it was done, or may be done again: one of them is poison, half of them are not
-                self._settle(batch[: len(batch) // 2])
-                self._settle(batch[len(batch) // 2 :])
+            else:  # the batch was rolled back, or may be repeated: halve it to find the failing item
+                self._process(batch[: len(batch) // 2])
+                self._process(batch[len(batch) // 2 :])
         except BaseException as error:
             _deliver([(entry, None, error) for entry in batch])
         else:
-            with self._changed:  # the workers count together
+            with self._changed:  # the counters are shared by the workers
                 self.items, self.flushes = self.items + len(batch), self.flushes + 1
             _deliver(answered)
 
 
 def _deliver(answers: "Sequence[tuple[Waiting[Any, Any], Any, BaseException | None]]") -> None:
-    """To each its own. An event loop is woken once for all of its callers."""
+    """Complete the futures. An event loop is woken once for all of its callers."""
     of_loops: dict[asyncio.AbstractEventLoop, list[tuple[Waiting[Any, Any], Any, BaseException | None]]] = {}
     for entry, answer, error in answers:
         if entry.loop is not None:
             of_loops.setdefault(entry.loop, []).append((entry, answer, error))
         else:
             _set(entry, answer, error)
-    for loop, theirs in of_loops.items():
-        with suppress(RuntimeError):  # the loop was closed; nobody is there to be told
-            loop.call_soon_threadsafe(_set_all, theirs)
+    for loop, of_loop in of_loops.items():
+        with suppress(RuntimeError):  # the loop was closed
+            loop.call_soon_threadsafe(_set_all, of_loop)
 
 
 def _set_all(answers: "list[tuple[Waiting[Any, Any], Any, BaseException | None]]") -> None:
@@ -208,7 +206,7 @@ def _set(entry: "Waiting[Any, Any]", answer: Any, error: BaseException | None) -
 
 
 class Dispatcher:
-    """A lane for each verb of a ride. One to be shared by all threads and event loops of a process."""
+    """A queue for each operation on a ride. Share one among all threads and event loops of a process."""
 
     def __init__(self, pool: Pool, *, booking_workers: int = 2, batch_max: int = BATCH_MAX) -> None:
         self.bookings: Lane[RideRequest, Decision] = Lane(
@@ -229,6 +227,6 @@ class Dispatcher:
         self.close()
 
     def close(self) -> None:
-        """Answer what was accepted, and stop."""
+        """Complete the accepted items, and stop."""
         for lane in (self.bookings, self.starts, self.completions, self.cancellations):
             lane.close()

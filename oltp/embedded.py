@@ -1,12 +1,12 @@
-"""A Postgres of our own, from a wheel, for as long as somebody uses it.
+"""The embedded Postgres, installed from a wheel. It runs while at least one process uses it.
 
-    HOME/postgres/users.lock  locked, shared, by every process that uses the server
-    HOME/postgres/start.lock  locked by whoever is starting it
-    HOME/postgres/held        there while `ridelake up` wants the server to stay
+    HOME/postgres/users.lock  shared lock, held by every process that uses the server
+    HOME/postgres/start.lock  exclusive lock, held while the server is started
+    HOME/postgres/held        exists while `ridelake up` keeps the server running
 
-The kernel counts the users: a file lock goes with its process, however that ends, so a killed user
-cannot be forgotten. Whoever leaves and finds the lock free stops the server; a keeper process
-(`keeper.py`) waits for the same lock, for the case that the last user was killed.
+The kernel counts the users: it releases a file lock when its process ends, also after a SIGKILL. A process
+that stops using the server, and then gets the exclusive lock, stops the server. A monitor process
+(`keeper.py`) waits for the same lock, in case the last user was killed.
 """
 
 import fcntl
@@ -24,8 +24,8 @@ KEEPER = Path(__file__).with_name("keeper.py")
 
 @contextmanager
 def open_cluster(home: Path) -> Iterator[Cluster]:
-    """Use the server in `home`: made at the first call, started if nobody runs it, stopped when the
-    last user leaves. Safe to enter from many processes at once.
+    """Use the server in `home`. It is created and started if needed, and stopped when the last user leaves.
+    Many processes can enter at the same time.
 
     Raises CannotConnect if it cannot be started, UsageError if the folder cannot be written."""
     cluster = Cluster(home / "postgres")
@@ -40,7 +40,7 @@ def open_cluster(home: Path) -> Iterator[Cluster]:
         fcntl.flock(users, fcntl.LOCK_SH)
         with _alone(cluster):
             if cluster.server_pid() is None:
-                spawn_keeper(KEEPER, cluster.folder)  # first, so that no started server is without one
+                spawn_keeper(KEEPER, cluster.folder)  # before the start, so that every server has a monitor
             start(cluster)
         yield cluster
     finally:
@@ -49,15 +49,15 @@ def open_cluster(home: Path) -> Iterator[Cluster]:
 
 
 def hold(home: Path) -> Cluster:
-    """`ridelake up`: start the server and let it stay when nobody uses it."""
+    """`ridelake up`: start the server and keep it running without users."""
     with open_cluster(home) as cluster:
         cluster.held.touch()
         return cluster
 
 
 def release(home: Path) -> bool:
-    """`ridelake down`: the server need not stay any more. True if it is stopped now, False if others
-    still use it; it then stops when the last of them leaves."""
+    """`ridelake down`: stop the server. True if it is stopped now, False if other processes still use it; it
+    then stops when the last of them leaves."""
     cluster = Cluster(home / "postgres")
     if cluster.server_pid() is None:
         cluster.held.unlink(missing_ok=True)
@@ -76,11 +76,11 @@ def _alone(cluster: Cluster) -> Iterator[None]:
 
 
 def _leave(cluster: Cluster, users: int) -> None:
-    """Give up the lock; stop the server if nobody else has it."""
+    """Release the lock; stop the server if no other process has it."""
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        # Either others use the server, and this returns at once; or the keeper is stopping it.
+        # Either others use the server, and this returns at once; or the monitor process is stopping it.
         fcntl.flock(users, fcntl.LOCK_SH)
         return
     if not cluster.held.exists():

@@ -1,5 +1,5 @@
--- What no UPDATE may do, whoever sends it. The constraints of schema.sql judge a row as it is; these judge
--- the step from the old one to the new one.
+-- Triggers that reject illegal updates, whatever program sends them. The constraints of schema.sql check a row;
+-- these check the transition from the old row to the new one.
 
 CREATE FUNCTION refuse_illegal_move() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -24,7 +24,7 @@ EXECUTE FUNCTION refuse_illegal_move();
 
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION '% is only ever added to: a mistake in the ledger is mended with another transfer', TG_TABLE_NAME
+    RAISE EXCEPTION 'rows of % cannot be changed or deleted; correct the ledger with another transfer', TG_TABLE_NAME
         USING ERRCODE = 'check_violation';
 END $$;
 

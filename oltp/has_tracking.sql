@@ -1,4 +1,4 @@
--- Whether tracking.sql is installed in its present version, and this role may read what it records.
+-- Whether the current version of tracking.sql is installed, and this role may read its tables.
 SELECT bool_and(CASE WHEN has_schema_privilege(n.oid, 'USAGE') THEN has_table_privilege(c.oid, 'SELECT') ELSE false END)
        AND count(*) = 3
        AND EXISTS (SELECT FROM pg_proc WHERE pronamespace = min(n.oid::bigint)::oid AND proname = 'is_current')

@@ -1,10 +1,10 @@
-"""Stops an embedded server whose last user was killed. A program of its own, standard library only.
+"""Stops an embedded server whose last user was killed. Runs as a separate program, standard library only.
 
     keeper.py FOLDER
 
-It waits for the lock that every user holds (see `embedded`). Getting it means that nobody is left: then
-it stops the server, unless `ridelake up` holds it. It ends in any case; the next start of the server
-starts the next keeper.
+It waits for the lock that every user holds (see `embedded`). When it gets the lock, there are no users, and
+it stops the server, unless `ridelake up` keeps it running. Then it exits; the next start of the server starts
+another monitor.
 """
 
 import fcntl
@@ -24,20 +24,20 @@ def main(folder: Path) -> None:
         fcntl.flock(users, fcntl.LOCK_EX)
         if (folder / "held").exists():
             return
-        # The lock is held meanwhile, so that the next user waits.
+        # The lock is held until the server has stopped, so that the next user waits.
         until = time.monotonic() + STOP_SECONDS_MAX
-        asked = set[int]()
+        signalled = set[int]()
         while (pids := servers_of(folder / "data")) and time.monotonic() < until:
-            for pid in pids - asked:
+            for pid in pids - signalled:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGINT)
-            asked |= pids
+            signalled |= pids
             time.sleep(0.05)
 
 
 def servers_of(data: Path) -> set[int]:
-    """The process ids of servers that were started for the folder. Not by their pid file: it is written a
-    moment after the start, and it may be deleted with its folder."""
+    """The process ids of the servers of a data folder, from their arguments. The pid file is written a moment
+    after the start, and may be deleted with its folder."""
     listed = subprocess.run(
         ["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=False
     )

@@ -1,7 +1,7 @@
-"""What becomes of a ride, and of its people: one round trip each. What happens is in `moves.sql`.
+"""Status changes of rides, payments and drivers, one round trip each. The logic is in `moves.sql`.
 
-Every move answers where things stand afterwards, so that sending it again is never wrong: a move that was
-made already changes nothing and answers the same.
+Every function returns the status after the call and is idempotent: a repeated call changes nothing and
+returns the same status.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ ONLINE = b"SELECT driver_online(%s::bigint, %s::int)"
 OFFLINE = b"SELECT driver_offline(%s::bigint)"
 EXPIRE = b"SELECT cancelled, completed FROM expire_rides(%s::timestamptz, %s::timestamptz, %s)"
 
-# Where a ride stands; None if there is no such ride.
+# The status of a ride; None if there is no such ride.
 Standing = RideStatus | None
 
 
@@ -38,13 +38,13 @@ def start_many(connection: Connection[TupleRow], ride_ids: Sequence[int]) -> lis
 
 
 def complete(connection: Connection[TupleRow], ride_id: int, tip_cents: int = 0) -> Standing:
-    """started → completed: the hold is captured, the driver paid and free. A tip that the rider cannot pay
-    is left out."""
+    """started → completed: the hold is captured, the driver is paid and becomes available. A tip that the
+    rider cannot pay is omitted."""
     return complete_many(connection, [(ride_id, tip_cents)])[0]
 
 
 def complete_many(connection: Connection[TupleRow], rides: Sequence[tuple[int, int]]) -> list[Standing]:
-    """Rides with their tips in cents. Of a ride that is named twice, the first tip is paid."""
+    """Complete rides, each with its tip in cents. If a ride is named twice, the first tip is paid."""
     ride_ids, tips_cents = zip(*rides, strict=True) if rides else ((), ())
     return _standings(connection, COMPLETE, (array_literal(ride_ids), array_literal(tips_cents)), len(rides))
 
@@ -52,7 +52,8 @@ def complete_many(connection: Connection[TupleRow], rides: Sequence[tuple[int, i
 def cancel(
     connection: Connection[TupleRow], ride_id: int, reason: CancelReason = CancelReason.RIDER
 ) -> Standing:
-    """assigned → cancelled: the hold is voided, or the fee of a no-show captured; the driver is free."""
+    """assigned → cancelled: the hold is voided, or the fee of a no-show is captured; the driver becomes
+    available."""
     return cancel_many(connection, [ride_id], reason)[0]
 
 
@@ -63,7 +64,7 @@ def cancel_many(
 
 
 def refund(connection: Connection[TupleRow], ride_id: int) -> PaymentStatus | None:
-    """captured → refunded. Answers where the payment stands; None if there is no such ride."""
+    """captured → refunded. Returns the status of the payment; None if there is no such ride."""
     status = _one(connection, REFUND, (ride_id,))
     return None if status is None else PaymentStatus(status)
 
@@ -71,8 +72,8 @@ def refund(connection: Connection[TupleRow], ride_id: int) -> PaymentStatus | No
 def top_up(
     connection: Connection[TupleRow], rider_id: int, amount_cents: int, top_up_id: UUID | None = None
 ) -> int | None:
-    """Pay in. With an id of the client's, money that is sent twice arrives once. Answers the transfer's id;
-    None for an unknown rider, or an id that was used for another payment.
+    """Add money to a rider's account. With `top_up_id`, a repeated top-up is applied once. Returns the id of
+    the transfer; None for an unknown rider, or an id that was used for another top-up.
 
     Raises psycopg.errors.CheckViolation for an amount that is not above 0."""
     transfer_id: int | None = _one(connection, TOP_UP, (rider_id, amount_cents, top_up_id))
@@ -80,7 +81,7 @@ def top_up(
 
 
 def driver_online(connection: Connection[TupleRow], driver_id: int, zone_id: int) -> DriverStatus | None:
-    """offline → available, at a stand. None if there is no such driver or zone."""
+    """offline → available, in a zone. None if there is no such driver or zone."""
     status = _one(connection, ONLINE, (driver_id, zone_id))
     return None if status is None else DriverStatus(status)
 
@@ -97,10 +98,10 @@ def expire(
     started_before: datetime,
     ids_end: bytes = b"",
 ) -> tuple[int, int]:
-    """End the rides that nobody moves any more: (cancelled, completed). With `ids_end`, only those whose
-    request id ends so."""
+    """End abandoned rides; returns how many were (cancelled, completed). With `ids_end`, only rides whose
+    request id ends with these bytes."""
     row = connection.execute(EXPIRE, (assigned_before, started_before, ids_end)).fetchone()
-    assert row is not None, "expire_rides() always answers"
+    assert row is not None, "expire_rides() always returns a row"
     return row[0], row[1]
 
 

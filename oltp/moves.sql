@@ -1,15 +1,14 @@
--- What becomes of a ride, and of the people. Each function takes many at once; the one for a single ride is
--- the same with an array of one. All answer where the ride stands afterwards: asked again, they change
--- nothing and answer the same, so that an answer that was lost is had by asking again. NULL: no such ride.
+-- Status changes of rides, payments and drivers. Each function takes many rides; the function for one ride calls it
+-- with an array of one. All return the status after the call and are idempotent: a repeated call changes nothing and
+-- returns the same, so a client that lost an answer can repeat the call. NULL: no such ride.
 --
--- Where a ride stands is asked by its times and not by its status: `status = 'assigned'` would let the planner
--- take the small index of the active rides, look through all of it for one, and, while an old snapshot keeps
--- dead entries there, through thousands.
+-- Conditions test the times of a ride, not its status: for `status = 'assigned'` the planner may scan the partial
+-- index of the active rides, which has thousands of dead entries while an old snapshot exists.
 --
--- Locks as in booking.sql: rides by ride_id, then accounts by account_id, then drivers, whom nobody but the
--- holder of their ride waits for.
+-- Locks as in booking.sql: rides by ride_id, then accounts by account_id, then drivers. Only the holder of the lock on
+-- a ride updates its driver.
 --
--- Each is a handful of look-ups by key, whatever the planner thinks of a table's size: never worth compiling (jit).
+-- Each function is a few look-ups by key, whatever the planner's estimates, so JIT compilation never pays off.
 
 -- assigned -> started.
 CREATE FUNCTION start_rides(p_ride_ids bigint[]) RETURNS TABLE (place integer, status ride_status)
@@ -43,7 +42,7 @@ BEGIN
         WHERE ride_id = ANY (p_ride_ids) AND started_at IS NOT NULL AND ended_at IS NULL
         RETURNING ride_id, rider_id, driver_id, fare_cents, ended_at
     ),
-    tipped AS (                                    -- sent twice: the first ends the ride, and its tip is paid
+    tipped AS (                                    -- a ride that is named twice: the first tip is paid
         SELECT DISTINCT ON (ride_id) ride_id, tip_cents
         FROM unnest(p_ride_ids, p_tips_cents) WITH ORDINALITY AS asked (ride_id, tip_cents, place)
         ORDER BY ride_id, place
@@ -97,8 +96,8 @@ BEGIN
     FROM unnest(p_ride_ids) WITH ORDINALITY AS asked (ride_id, place);
 END $$;
 
--- assigned -> cancelled, by either side. The hold is voided and the driver freed; of a rider who was not there
--- a fee is captured, at most the fare, for the driver's way in vain.
+-- assigned -> cancelled, by rider or driver. The hold is voided and the driver becomes available. For a no-show a fee
+-- of at most the fare is captured and paid to the driver.
 CREATE FUNCTION cancel_rides(p_ride_ids bigint[], p_reason cancel_reason)
 RETURNS TABLE (place integer, status ride_status)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off AS $$
@@ -149,8 +148,8 @@ BEGIN
     FROM unnest(p_ride_ids) WITH ORDINALITY AS asked (ride_id, place);
 END $$;
 
--- The accounts that are about to change, and the rides above them. The driver's only where the driver is paid:
--- to lock a row is to write it, and a cancellation pays nobody.
+-- Locks the rides and the accounts that are about to change. The driver's account only if the driver is paid: locking
+-- a row writes to its page, and most cancellations pay no one.
 CREATE FUNCTION lock_rides_and_accounts(p_ride_ids bigint[], p_driver_is_paid boolean) RETURNS void
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 BEGIN
@@ -179,8 +178,8 @@ BEGIN
     RETURN (SELECT status FROM cancel_rides(ARRAY[p_ride_id], p_reason));
 END $$;
 
--- captured -> refunded: the platform gives the fare back at its own expense; the driver keeps the pay and the
--- tip. Answers the payment's status afterwards; NULL for an unknown ride.
+-- captured -> refunded: the platform refunds the fare at its own expense; the driver keeps pay and tip. Returns the
+-- status of the payment after the call; NULL for an unknown ride.
 CREATE FUNCTION refund_ride(p_ride_id bigint) RETURNS payment_status LANGUAGE plpgsql AS $$
 DECLARE
     v_status      payment_status;
@@ -200,8 +199,8 @@ BEGIN
     RETURN v_status;
 END $$;
 
--- outside -> rider. With an id made by the client, money sent twice arrives once. Answers the transfer's id;
--- NULL for an unknown rider, and for an id that was used for another rider or another sum.
+-- outside -> rider. With an id from the client, a repeated top-up is applied once. Returns the id of the transfer; NULL
+-- for an unknown rider, and for an id that was used for another rider or amount.
 CREATE FUNCTION top_up(p_rider_id bigint, p_amount_cents bigint, p_top_up_id uuid DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -226,7 +225,7 @@ BEGIN
             WHERE top_up_id = p_top_up_id AND to_account_id = v_account_id AND amount_cents = p_amount_cents);
 END $$;
 
--- offline -> available, at a stand. Answers the driver's status afterwards; NULL: no such driver or zone.
+-- offline -> available, in a zone. Returns the driver's status after the call; NULL: no such driver or zone.
 CREATE FUNCTION driver_online(p_driver_id bigint, p_zone_id integer) RETURNS driver_status LANGUAGE plpgsql AS $$
 DECLARE
     v_status driver_status;
@@ -238,7 +237,7 @@ BEGIN
     RETURN v_status;
 END $$;
 
--- available -> offline. A busy driver stays: whoever was claimed at this moment has a ride to drive.
+-- available -> offline. A busy driver stays busy: the ride must be completed first.
 CREATE FUNCTION driver_offline(p_driver_id bigint) RETURNS driver_status LANGUAGE plpgsql AS $$
 DECLARE
     v_status driver_status;
@@ -248,12 +247,11 @@ BEGIN
     RETURN v_status;
 END $$;
 
--- Rides that nobody moves any more, because a client died: assigned ones are cancelled and their holds let go,
--- started ones are completed without a tip. With p_ids_end, only those whose request id ends so (request_ids.py).
--- Answers how many of each there were.
+-- Ends rides that were abandoned because their client died: assigned rides are cancelled and their holds voided, started
+-- rides are completed without a tip. With p_ids_end, only rides whose request id ends with it (request_ids.py). Returns
+-- the number of each.
 --
--- All rides and all accounts are locked before the first is changed: what one half holds, the other must not
--- have to wait for.
+-- All rides and accounts are locked before the first change, to keep the lock order across the two steps.
 CREATE FUNCTION expire_rides(p_assigned_before timestamptz, p_started_before timestamptz, p_ids_end bytea DEFAULT '',
                              OUT cancelled bigint, OUT completed bigint) LANGUAGE plpgsql AS $$
 DECLARE

@@ -1,7 +1,8 @@
-"""Cities and their zones (`places.csv`), and how much is asked for in each.
+"""Cities, their zones and the demand of each (`places.csv`).
 
-New York's zones are the taxi zones of the TLC (`zone_id` = 3000 + LocationID) and their `trips` are
-the pick-ups of one month of Uber and Lyft there; the other cities' are made up, falling with the rank.
+New York's zones are the taxi zones of the TLC (`zone_id` = 3000 + LocationID). Their `trips` are the pick-ups
+of Uber and Lyft in one month. The `trips` of the other cities are invented and decrease with the rank of the
+zone.
 """
 
 import csv
@@ -19,7 +20,7 @@ TLC_UNKNOWN_ZONES = (264, 265)  # the TLC's "unknown" and "outside of New York C
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """A zone of a city; `trips` is its demand in relation to the other zones of the city."""
+    """A zone of a city; `trips` is its demand relative to the other zones of the city."""
 
     city_id: int
     zone_id: int
@@ -47,7 +48,7 @@ def cities() -> tuple[City, ...]:
 
 
 def install_places(connection: Connection[TupleRow]) -> None:
-    """Write all cities and zones; the caller owns the transaction."""
+    """Write all cities and zones in the caller's transaction."""
     cursor = connection.cursor()
     with cursor.copy("COPY cities (city_id, name, time_zone) FROM STDIN") as copy:
         for city in cities():

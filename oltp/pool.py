@@ -1,14 +1,15 @@
-"""Connections for many threads that outlive the server they lead to.
+"""A connection pool for many threads, with retries after a failure of the server.
 
     pool.call(lambda connection: booking.book(connection, request))
 
-A call borrows a connection for one verb. If the server stops, crashes or refuses, the call is repeated
-(`retry`) until the server is back, or another one leads in its place, or patience is over; connections that
-died with it are thrown away.
+A call borrows a connection for one operation. If the server stops, crashes or refuses connections, the call
+is retried (`retry`) until the server is back, another server is primary, or the retry policy gives up. Broken
+connections are replaced.
 
-Where a standby is awaited there is a trap in that. The first try may have committed, and its wait for the
-standby was broken off; the second finds the work done and is answered at once, as a read waits for nobody.
-So after a doubtful try an answer counts once a commit of our own, behind it in the log, has been confirmed.
+With a synchronous standby a retry needs care. The first attempt may have committed while its wait for the
+standby was cancelled. The second attempt finds the work done and returns immediately, because a read does not
+wait for the standby. So after an attempt with an unknown outcome, the result is returned only after another
+commit, later in the WAL, is acknowledged.
 """
 
 from collections.abc import Callable
@@ -28,8 +29,8 @@ Answer = TypeVar("Answer")
 
 
 class Pool:
-    """`size` connections in autocommit: when a verb has answered, what it did is durable, also on the standby
-    if the server awaits one."""
+    """`size` connections in autocommit: when a call returns, its changes are durable, also on the standby if
+    the server has a synchronous one."""
 
     def __init__(self, store: Store, size: int, patience: Patience = PATIENCE) -> None:
         self.retries = Retries()
@@ -40,7 +41,7 @@ class Pool:
             kwargs={"autocommit": True},
             min_size=size,
             max_size=size,
-            timeout=2.0,  # then `retry` decides
+            timeout=2.0,  # after this, `retry` decides
             reconnect_timeout=1.0,
             open=True,
         )
@@ -57,22 +58,22 @@ class Pool:
         self._pool.close(timeout=5.0)
 
     def call(self, verb: Callable[[Connection[TupleRow]], Answer]) -> Answer:
-        """`verb(connection)`, repeated while that makes sense. The verb must be one that may be repeated.
+        """`verb(connection)`, retried after errors that are temporary. It must be idempotent.
 
-        Raises CannotConnect if the server does not come back, and what else the verb raises."""
-        doubtful = False
+        Raises CannotConnect if the server cannot be reached in time, and other errors of `verb`."""
+        outcome_unknown = False
 
-        def settle(connection: Connection[TupleRow]) -> Answer:
+        def call_and_confirm(connection: Connection[TupleRow]) -> Answer:
             answer = verb(connection)
             confirm(connection)
             return answer
 
         def once() -> Answer:
-            nonlocal doubtful
+            nonlocal outcome_unknown
             try:
-                return self._once(settle if doubtful else verb)
+                return self._once(call_and_confirm if outcome_unknown else verb)
             except Exception as error:
-                doubtful = doubtful or leaves_doubt(error)
+                outcome_unknown = outcome_unknown or leaves_doubt(error)
                 raise
 
         return persist(once, self._patience, self.retries)
@@ -84,18 +85,18 @@ class Pool:
             answer = verb(connection)
             if connection.unreplicated:
                 raise Unreplicated(
-                    "the commit was answered before the standby had it: it is neither safe nor undone, "
-                    "so ask again with the same id"
+                    "the commit returned before the standby had it, so a failover could lose it; "
+                    "send the request again with the same id"
                 )
             return answer
         except Exception as error:
             if retryable(error) == STANDBY:
                 connection.close()
             if connection.closed:
-                self._pool.check()  # its neighbours died too: replace them now, not one failure at a time
+                self._pool.check()  # the other connections are broken too: replace all of them now
             raise
         except BaseException:
-            connection.close()  # Ctrl-C may have left psycopg's lock taken, which the next one would wait for
+            connection.close()  # Ctrl-C may have left its lock held, and the next user would wait
             raise
         finally:
             self._pool.putconn(connection)

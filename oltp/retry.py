@@ -1,20 +1,19 @@
-"""When to send it again, and for how long.
+"""Which errors are retried, and for how long.
 
-Four kinds of failure leave the caller with nothing to mend and a reason to repeat:
+Four kinds of errors are temporary:
 
-    40001, 40P01          the server chose us as the victim of a conflict; the next try may win
-    25006                 it is a standby now: of several hosts the next connection leads to the primary
+    40001, 40P01          a serialization failure or a deadlock; the next attempt may succeed
+    25006                 the server is a standby; of several hosts the next connection finds the primary
     57P0x                 the server stops, crashes or starts
-    08xxx, or no code     the connection is gone, and with it perhaps an answer; or a commit was answered
-                          before the standby had it (`oltp.connection`)
+    08xxx, or no code     the connection is lost, perhaps after the commit; or a commit returned before the
+                          standby had it (`oltp.connection`)
 
-After the last kind nobody knows whether the work was done. It is sent again all the same, because every
-verb of the store may be: a request carries its id, a move answers where the ride stands. (Asking Postgres
-about the transaction instead, by pg_xact_status(), would be wrong: after a crash the number may belong to
-somebody else's.)
+After the last kind the outcome is unknown. The call is retried anyway, because every operation of the store
+is idempotent: a request has an id, a status change returns the current status. (pg_xact_status() is not used:
+after a crash the transaction id may have been reused.)
 
-Waits double and are drawn from nothing to the bound ("full jitter", Marc Brooker, "Exponential Backoff And
-Jitter", AWS 2015), so that those who failed together do not come back together.
+Waits double and are drawn between zero and the current bound ("full jitter", Marc Brooker, "Exponential
+Backoff And Jitter", AWS 2015), so that clients that failed together do not retry together.
 """
 
 import random
@@ -35,13 +34,13 @@ Answer = TypeVar("Answer")
 CONFLICTS = frozenset({"40001", "40P01"})
 STANDBY = "25006"
 SERVER_STATES = frozenset({"57P01", "57P02", "57P03", "57P05"})
-NO_ANSWER = "connection lost"  # counted under this name, as there is no code
-UNREPLICATED = "not on the standby"  # the same
+NO_ANSWER = "connection lost"  # the name of this reason in counts; there is no SQLSTATE
+UNREPLICATED = "not on the standby"  # likewise
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long and how often. Fifteen seconds outlast a crash recovery of the embedded server."""
+    """How long and how often to retry. A crash recovery of the embedded server takes less than 15 s."""
 
     seconds_max: float = 15.0
     tries_max: int = 100
@@ -54,7 +53,7 @@ PATIENCE = Patience()
 
 @dataclass(slots=True)
 class Retries:
-    """What was sent again, by reason: an SQLSTATE, or `connection lost`."""
+    """Counts of retries by reason: an SQLSTATE, `connection lost` or `not on the standby`."""
 
     by_reason: Counter[str] = field(default_factory=Counter)
     _lock: Lock = field(default_factory=Lock)
@@ -69,7 +68,7 @@ class Retries:
 
 
 def retryable(error: Exception) -> str | None:
-    """The reason to send it again, or None if that would not help."""
+    """The reason to retry, or None if the error is not temporary."""
     if isinstance(error, Unreplicated):
         return UNREPLICATED
     if isinstance(error, CannotConnect | PoolTimeout):
@@ -84,16 +83,17 @@ def retryable(error: Exception) -> str | None:
 
 
 def leaves_doubt(error: Exception) -> bool:
-    """Whether the work may have been done all the same. A conflict undid it; of the rest nobody knows."""
+    """Whether the outcome is unknown: the work may have been committed. After a conflict it was rolled
+    back."""
     reason = retryable(error)
     return reason is not None and reason not in CONFLICTS
 
 
 def persist(call: Callable[[], Answer], patience: Patience, retries: Retries) -> Answer:
-    """`call()`, again and again while that makes sense.
+    """`call()`, retried after temporary errors.
 
-    Raises CannotConnect if the server has not come back in time, Unreplicated if the standby has not; whether
-    the last try was done is unknown then. Raises what `call` raises if repeating does not help."""
+    Raises CannotConnect if the server is not back in time, Unreplicated if the standby is not; the outcome of
+    the last attempt is unknown then. Raises other errors of `call` immediately."""
     give_up = time.monotonic() + patience.seconds_max
     wait_seconds = patience.first_wait_seconds
     for tried in range(1, patience.tries_max + 1):
@@ -107,14 +107,15 @@ def persist(call: Callable[[], Answer], patience: Patience, retries: Retries) ->
                 if reason in CONFLICTS or isinstance(error, Unreplicated):
                     raise
                 raise CannotConnect(
-                    f"Postgres went away and did not come back in {patience.seconds_max:.0f} s "
-                    f"({_said(error)}): what it acknowledged is kept; send the rest again, with the same ids"
+                    f"lost the connection to Postgres and could not reconnect within "
+                    f"{patience.seconds_max:.0f} s ({_first_line(error)}); check that the server is running. "
+                    "Acknowledged requests are stored; send the others again with the same ids"
                 ) from error
             retries.count(reason)
         time.sleep(random.uniform(0, wait_seconds))
         wait_seconds = min(wait_seconds * 2, patience.longest_wait_seconds)
-    raise AssertionError("the last try returns or raises")
+    raise AssertionError("the last attempt returns or raises")
 
 
-def _said(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n", 1)[0]

@@ -1,6 +1,5 @@
--- The lecture's own table, as a view, in Postgres and in every engine over the lake: one text for all.
--- A row for each completed ride. LEFT JOIN, because then a planner that knows usernames are unasked for
--- may leave the riders unread.
+-- The table RideTable of a course's lecture on data systems, as a view: the same text in Postgres and in every engine.
+-- One row for each completed ride. LEFT JOIN, so that a planner can omit the riders if no username is selected.
 CREATE VIEW RideTable AS
 SELECT
     rides.ride_id AS RideID,

@@ -1,4 +1,5 @@
-"""A year of plausible past, by COPY. The same seed gives the same rides, and gives them once."""
+"""Loads a year of generated rides with COPY. The same seed gives the same rides, which are loaded only
+once."""
 
 from dataclasses import dataclass
 from time import perf_counter
@@ -13,7 +14,8 @@ from ridelake.progress import progress
 
 @dataclass(frozen=True, slots=True)
 class Seeded:
-    """What `seed` did. `there_before`: rides of this seed that the store had already."""
+    """The result of `seed_rides`. `rides`: new rides; `there_before`: rides of this seed that were already
+    loaded."""
 
     rides: int
     there_before: int
@@ -28,7 +30,7 @@ class Seeded:
 def seed_rides(store: Store, rides: int, seed: int) -> Seeded:
     """Put the first `rides` rides of `seed` into the store, in one transaction."""
     started = perf_counter()
-    with progress(f"making up {rides:,} rides") as shown, store.connect() as connection:
+    with progress(f"generating {rides:,} rides") as shown, store.connect() as connection:
         trips = past_trips(rides, seed)
         with transaction(connection):
             known = known_requests(connection, trips["request_id"])

@@ -1,4 +1,4 @@
-"""Which resource of the Postgres server is used up: by its answer, or by what its log says of its end."""
+"""Reports an exhausted resource of the Postgres server, from its error message or from its log."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,8 +14,8 @@ LOG_BYTES = 64_000
 
 @contextmanager
 def naming_shortages(folder: Path | None) -> Iterator[None]:
-    """Raises OutOfResources for an error of the server that comes from a shortage. `folder`: of the embedded
-    server, whose log is read where the server has ended without an answer."""
+    """Raises OutOfResources for a server error that a shortage causes. `folder`: of the embedded server,
+    whose log is read if the server ended without an error message."""
     log = folder / "server.log" if folder is not None else None
     before = _size(log)
     place = folder if folder is not None else "the files of the Postgres server"
@@ -25,12 +25,12 @@ def naming_shortages(folder: Path | None) -> Iterator[None]:
     except (psycopg.Error, CannotConnect, UsageError) as error:
         if isinstance(error, UsageError) and not isinstance(error.__cause__, OSError):
             raise
-        said = shortage(error, place, option)
-        if said is None and log is not None and not isinstance(error, UsageError):
-            said = shortage_in(_end_of(log, before), place, option)
-        if said is None:
+        message = shortage(error, place, option)
+        if message is None and log is not None and not isinstance(error, UsageError):
+            message = shortage_in(_end_of(log, before), place, option)
+        if message is None:
             raise
-        raise OutOfResources(said) from error
+        raise OutOfResources(message) from error
 
 
 def _size(log: Path | None) -> int:
@@ -40,7 +40,7 @@ def _size(log: Path | None) -> int:
 
 
 def _end_of(log: Path, before: int) -> str:
-    """What was written to the log since it had that size."""
+    """What was written to the log since it had the size `before`."""
     try:
         with log.open("rb") as lines:
             lines.seek(max(before, log.stat().st_size - LOG_BYTES))

@@ -1,4 +1,4 @@
-"""The store: a Postgres with our schema in it, embedded or anybody's."""
+"""The store: a Postgres database with the schema `ridelake`, on the embedded or on another server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,44 +21,44 @@ from ridelake.errors import CannotConnect, NotReady, UsageError
 from ridelake.settings import Settings
 
 SCHEMA_VERSION = 4
-SERVER_VERSION_MIN = 150000  # the oldest we test; 14 has no MERGE and ends in 2026
+SERVER_VERSION_MIN = 150000  # the oldest tested version; 14 has no MERGE and is supported until 2026
 
-# Any number that nobody else takes: two first users must not both install the schema.
+# An advisory lock, any unused number, so that two processes do not both install the schema.
 INSTALL_LOCK = 0x52_49_44_45
 
-# Of one server; of a server that is away and does not refuse, each try takes as long.
+# Connect timeouts. An unreachable host uses all of it on each attempt.
 CONNECT_SECONDS_MAX = 10
 CONNECT_SECONDS_MAX_OF_SEVERAL = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Where the store is. `conninfo` is a libpq connection string; the schema is on its search path,
-    and every session has the settings of `oltp.connection.SESSION_SETTINGS`."""
+    """The location of the store. `conninfo`: a libpq connection string, which sets the search path. Every
+    session has the settings of `oltp.connection.SESSION_SETTINGS`."""
 
     conninfo: str
     server_version: int
 
     def connect(self) -> Connection[TupleRow]:
-        """A new connection in autocommit: one statement is one transaction unless `transaction` says else.
+        """A new connection in autocommit: outside of `transaction`, each statement is a transaction.
 
         Raises CannotConnect."""
         return _connect(self.conninfo)
 
     def system_identifier(self) -> str | None:
-        """Which cluster this is, for its whole life; None where the server keeps it from us."""
+        """The system identifier of the database cluster; None if this role may not read it."""
         with self.connect() as connection:
             row = connection.execute(files("oltp").joinpath("system_identifier.sql").read_bytes()).fetchone()
         return row[0] if row else None
 
     def schema_state(self) -> str:
-        """Of the schema `ridelake` in the database: `installed`, `missing`, or `no access` for this role."""
+        """The state of the schema `ridelake`: `installed`, `missing`, or `no access` for this role."""
         with self.connect() as connection:
             return _schema_state(connection)
 
     def refuse_without_schema(self, hint: str) -> None:
-        """Raises NotReady if there is no ride store, UsageError if this role may not use it, CannotConnect
-        if another version of ridelake wrote it."""
+        """Raises NotReady if there is no ride store, UsageError if this role may not use it, CannotConnect if
+        it has another schema version."""
         with self.connect() as connection:
             state, role = _schema_state(connection), connection.info.user
             if state == "missing":
@@ -73,10 +73,11 @@ class Store:
 
 @contextmanager
 def open_store(settings: Settings, *, install: bool = True) -> Iterator[Store]:
-    """The store that the settings name, with its schema installed; or a database as it is, whose own tables
-    are to go into a lake.
+    """The configured store. `install`: create the schema if it is missing; False for a database whose own
+    tables are copied into a lake.
 
-    Raises CannotConnect if there is no server, an old one, or one with another schema version."""
+    Raises CannotConnect if there is no server, if it is too old, or if the store has another schema
+    version."""
     if settings.dsn is not None:
         with naming_shortages(None):
             yield open_database(settings.dsn, install=install)
@@ -90,8 +91,8 @@ def open_store(settings: Settings, *, install: bool = True) -> Iterator[Store]:
 def open_existing_store(
     settings: Settings, *, rides: bool = True, hint: str = "run `ridelake seed`"
 ) -> Iterator[Store]:
-    """A store for a command that creates nothing. With `rides` False it may be a database without the ride
-    store. `hint`: what creates one.
+    """The store, for a command that creates nothing. With `rides` False the database need not have a ride
+    store. `hint`: how to create one.
 
     Raises NotReady if there is no server in the home folder, or no ride store; UsageError if this role may
     not use it."""
@@ -111,9 +112,10 @@ def no_access(role: str) -> str:
 
 
 def not_a_dsn(dsn: str, error: psycopg.ProgrammingError) -> CannotConnect:
-    """Libpq repeats the whole string, with its password, where it finds no `=`: that is left out."""
-    said = str(error).strip()
-    reason = "" if said.startswith('missing "="') else f" ({said})"
+    """The error for an invalid DSN. If the string has no `=`, libpq quotes it with the password; that is
+    omitted."""
+    text = str(error).strip()
+    reason = "" if text.startswith('missing "="') else f" ({text})"
     return CannotConnect(
         f"--dsn or RIDELAKE_DSN is not a connection string of Postgres{reason}: "
         "write postgresql://user@host:5432/database"
@@ -121,27 +123,27 @@ def not_a_dsn(dsn: str, error: psycopg.ProgrammingError) -> CannotConnect:
 
 
 def open_database(dsn: str, *, install: bool = True) -> Store:
-    """The store in one database; the schema is installed if it is not there. Of a DSN with several hosts
-    (`host=a,b`) the one that can be written to is used, whichever that is when a connection is made: what is
-    read to decide a write is never read from a standby."""
+    """The store in the database of `dsn`; the schema is created if it is missing. If the DSN lists several
+    hosts (`host=a,b`), each connection goes to the one that accepts writes, so that a write never depends on
+    data read from a standby."""
     try:
-        theirs = conninfo_to_dict(dsn)
+        parameters = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError as error:
         raise not_a_dsn(dsn, error) from error
-    options = f"{theirs.get('options') or ''} {session_options('ridelake,public')}".strip()
-    several = "," in str(theirs.get("host") or theirs.get("hostaddr") or "")
+    options = f"{parameters.get('options') or ''} {session_options('ridelake,public')}".strip()
+    several = "," in str(parameters.get("host") or parameters.get("hostaddr") or "")
     if several:
-        theirs["target_session_attrs"] = "read-write"
+        parameters["target_session_attrs"] = "read-write"
     timeout = CONNECT_SECONDS_MAX_OF_SEVERAL if several else CONNECT_SECONDS_MAX
-    theirs["connect_timeout"] = theirs.get("connect_timeout") or timeout
-    theirs |= {"options": options, "application_name": "ridelake", "client_encoding": "utf8"}
-    conninfo = make_conninfo("", **theirs)
+    parameters["connect_timeout"] = parameters.get("connect_timeout") or timeout
+    parameters |= {"options": options, "application_name": "ridelake", "client_encoding": "utf8"}
+    conninfo = make_conninfo("", **parameters)
     with _connect(conninfo) as connection:
         version = connection.info.server_version
         if version < SERVER_VERSION_MIN:
             raise CannotConnect(
-                f"this server is Postgres {version // 10000}; ridelake needs 15 or newer: "
-                "point --dsn at a newer one, or leave it out to use the embedded one"
+                f"the server is Postgres {version // 10000}; ridelake needs 15 or newer: "
+                "use a newer server with --dsn, or leave out --dsn to use the embedded one"
             )
         if install:
             _install_schema(connection)
@@ -149,11 +151,11 @@ def open_database(dsn: str, *, install: bool = True) -> Store:
 
 
 def ensure_database(conninfo: str, name: str) -> None:
-    """CREATE DATABASE `name` if it is not there; `conninfo` leads to another database of the server."""
+    """CREATE DATABASE `name` if it does not exist; `conninfo` names another database of the server."""
     with _connect(conninfo) as connection:
         found = connection.execute("SELECT FROM pg_database WHERE datname = %s", (name,)).fetchone()
         if found is None:
-            with suppress(errors.DuplicateDatabase, errors.UniqueViolation):  # another first user was faster
+            with suppress(errors.DuplicateDatabase, errors.UniqueViolation):  # another process has created it
                 connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
 
 
@@ -164,7 +166,7 @@ def transaction(
     *,
     read_only: bool = False,
 ) -> Iterator[Connection[TupleRow]]:
-    """The one place that opens a transaction of more than one statement."""
+    """A transaction of several statements. No other function opens one."""
     connection.isolation_level = isolation
     connection.read_only = read_only
     try:
@@ -174,13 +176,13 @@ def transaction(
             except Exception:
                 raise
             except BaseException:
-                # An interrupt can leave the connection's lock taken. A closed connection does not wait
-                # for it, and its server rolls back.
+                # An interrupt can leave psycopg's lock held. A closed connection does not wait for it, and
+                # the server rolls back.
                 connection.close()
                 raise
             if connection.info.transaction_status == TransactionStatus.INERROR:
-                # Its statement failed and somebody caught that; the COMMIT would be answered ROLLBACK,
-                # without an error.
+                # A statement failed and the caller caught the error. COMMIT would return ROLLBACK without an
+                # error.
                 raise errors.InFailedSqlTransaction("the transaction has failed and cannot be committed")
     except Exception:
         raise
@@ -197,15 +199,15 @@ def _connect(conninfo: str) -> Session:
     try:
         return Session.connect(conninfo, autocommit=True)
     except psycopg.OperationalError as error:
-        said = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0]
         raise CannotConnect(
-            f"cannot reach Postgres: {said}. Start that server or correct --dsn / RIDELAKE_DSN; "
-            "without them an embedded one is used"
+            f"cannot connect to Postgres: {reason}. Start the server or correct --dsn / RIDELAKE_DSN; "
+            "without them the embedded server is used"
         ) from error
 
 
 def install_tracking(connection: Connection[TupleRow]) -> None:
-    """Create the schema `ridelake_tracking`, or bring an older version of it up to date. Inside the caller's
+    """Create the schema `ridelake_tracking`, or upgrade an older version of it, in the caller's
     transaction."""
     if connection.execute("SELECT to_regnamespace('ridelake_tracking')").fetchone() == (None,):
         connection.execute("CREATE SCHEMA ridelake_tracking")
@@ -214,7 +216,7 @@ def install_tracking(connection: Connection[TupleRow]) -> None:
 
 
 def has_tracking(connection: Connection[TupleRow]) -> bool:
-    """Whether `tracking.sql` is installed in its present version, and this role may read it."""
+    """Whether the current version of `tracking.sql` is installed, and this role may read its tables."""
     query = files("oltp").joinpath("has_tracking.sql").read_bytes()
     return connection.execute(query).fetchone() == (True,)
 
@@ -245,7 +247,7 @@ def _refuse_another_version(connection: Connection[TupleRow]) -> None:
     found = connection.execute("SELECT version FROM ridelake.schema_version").fetchone()
     if found != (SCHEMA_VERSION,):
         raise CannotConnect(
-            f"the store there has schema version {found[0] if found else 'unknown'}, this program has "
-            f"{SCHEMA_VERSION}: use another database or --home, or drop the schema with "
+            f"the store has schema version {found[0] if found else 'unknown'}, and this version of ridelake "
+            f"needs {SCHEMA_VERSION}: use another database or --home, or drop the schema with "
             "DROP SCHEMA ridelake CASCADE"
         )

@@ -1,23 +1,23 @@
 -- Change tracking for incremental epochs: every row version records the transaction that wrote it (column `tx`),
--- and every deleted row leaves its key. It serves the store's own tables and any other table: `track` a table,
--- `untrack` it. docs/lake.md has the proof, and what a dump, a copy and an upgrade do to it.
+-- and the key of every deleted row is recorded. `track` and `untrack` work for the tables of the store and for any
+-- other table. docs/lake.md has the proof, and describes the effect of a dump, a copy and an upgrade.
 --
--- The column is ours and not Postgres' xmin: under a savepoint xmin is a number that no snapshot knows.
+-- A column of its own instead of xmin: under a savepoint, xmin is the id of a subtransaction, which no snapshot lists.
 --
--- This file also brings an older version up to date, so every statement can be run again. It then locks no table
--- of the user's: each table is updated by its next `track`, in a transaction of its own.
+-- This file also upgrades an older version, so every statement can be run again. It locks no user table: each table
+-- is upgraded by its next `track`, in a separate transaction.
 
 SET LOCAL search_path = ridelake_tracking;
 
--- The tracked tables. What was changed before `tx` committed need not be stamped.
+-- The tracked tables. Rows that were changed before `tx` committed need no `tx`.
 CREATE TABLE IF NOT EXISTS tracked (
     relation  oid PRIMARY KEY,
     tx        bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
-    key       text[] NOT NULL  -- the columns that the triggers record; the table may have another key by now
+    key       text[] NOT NULL  -- the columns that the triggers record; the table may have another key since
 );
 
--- `generation` is new at each `track`; tombstones of an earlier one mean nothing. `server` and `written_by` tell a row
--- that a dump brought here from one that `track` wrote here: see `is_current`.
+-- `generation` is new at each `track`; tombstones of an earlier generation are ignored. `server` and `written_by`
+-- distinguish a row that `track` wrote from one that was restored from a dump: see `is_current`.
 ALTER TABLE tracked
     ADD COLUMN IF NOT EXISTS generation  uuid,
     ADD COLUMN IF NOT EXISTS server      text,
@@ -33,27 +33,27 @@ CREATE TABLE IF NOT EXISTS tombstones (
 ALTER TABLE tombstones ADD COLUMN IF NOT EXISTS generation uuid;
 CREATE INDEX IF NOT EXISTS tombstones_tx_idx ON tombstones (tx);
 
--- Tombstones of transactions before this one may have been removed. A lake that has not read them by then takes
--- the table whole.
+-- Tombstones of transactions before this one may have been removed. A lake that has not read them must copy the
+-- whole table.
 CREATE TABLE IF NOT EXISTS cleared (before_tx bigint NOT NULL);
 
--- The server's system identifier; empty where the owner may not read it. SECURITY DEFINER, so that all roles
--- get the same answer.
+-- The server's system identifier; empty if the owner may not read it. SECURITY DEFINER, so that all roles get the
+-- same result.
 CREATE OR REPLACE FUNCTION server() RETURNS text LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(CASE WHEN has_function_privilege('pg_control_system()', 'execute')
                          THEN (SELECT system_identifier::text FROM pg_control_system()) END, '')
 $$;
 
--- Qualified, because it runs with the search path of the session that writes the row.
+-- Names are qualified, because the function runs with the search path of the session that writes the row.
 CREATE OR REPLACE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.tx := pg_catalog.pg_current_xact_id()::pg_catalog.text::pg_catalog.int8;
     RETURN NEW;
 END $$;
 
--- One value of a key, in a form that reads back exactly whatever the session's settings are. format() calls the
--- type's output function and no cast that a user has defined.
+-- One value of a key as text that can be read back exactly, independent of the session's settings. format() calls
+-- the type's output function, not a user-defined cast.
 CREATE OR REPLACE FUNCTION key_text(p_value anyelement) RETURNS text LANGUAGE plpgsql STABLE
 SET DateStyle = 'ISO' SET IntervalStyle = 'postgres' SET extra_float_digits = 1 SET bytea_output = 'hex' AS $$
 BEGIN
@@ -68,8 +68,8 @@ CREATE OR REPLACE FUNCTION key_of(p_relation regclass) RETURNS text[] LANGUAGE s
     WHERE indrelid = p_relation AND indisprimary
 $$;
 
--- The key of a row by the table's present columns; NULL if it has no key any more. For a table that was altered
--- after `track`: slower than the generated function, and it reads the whole row.
+-- The key of a row, by the current primary key of the table; NULL if the table has none. For a table that was altered
+-- after `track`. Slower than the generated function; reads the whole row.
 CREATE OR REPLACE FUNCTION key_of_altered(p_relation regclass, p_row record) RETURNS jsonb LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -83,9 +83,9 @@ BEGIN
     RETURN v_key;
 END $$;
 
--- Whether `track` wrote this row of `tracked` here, and the numbers of transactions have only grown since. In a
--- restored dump the row has another xmin than it had when it was written. After pg_resetwal, numbers may be ahead
--- of the server's own.
+-- Whether `track` wrote this row of `tracked` on this server, and transaction ids have only increased since. In a
+-- restored dump the row has another xmin than when it was written. After pg_resetwal, recorded ids may be ahead of
+-- the server's counter.
 CREATE OR REPLACE FUNCTION is_current(p_relation oid) RETURNS boolean LANGUAGE sql STABLE AS $$
     SELECT EXISTS (
         SELECT FROM ridelake_tracking.tracked AS t,
@@ -99,10 +99,10 @@ CREATE OR REPLACE FUNCTION is_current(p_relation oid) RETURNS boolean LANGUAGE s
                           WHERE d.generation = t.generation AND d.tx >= now.xmax))
 $$;
 
--- Write the function that records the keys of one table's deleted rows, and give its name. Generated, because only
--- static SQL reads the key's columns and nothing else of the row: a row may be too large for one value, or hold what
--- no jsonb can. It has the rights of its owner, since a role that deletes a row need not be able to write here; so
--- every name in it is qualified.
+-- Creates the function that records the keys of one table's deleted rows, and returns its name. It is generated,
+-- because static SQL reads only the columns of the key: a whole row may be too large for one value, or contain values
+-- that jsonb cannot represent. SECURITY DEFINER: deleting a row must not require INSERT on tombstones. Therefore every
+-- name in it is qualified.
 CREATE OR REPLACE FUNCTION write_recorder(p_relation regclass, p_generation uuid) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     v_key   text[] := ridelake_tracking.key_of(p_relation);
@@ -118,7 +118,7 @@ DECLARE
 BEGIN
     IF TG_OP OPERATOR(pg_catalog.<>) 'TRUNCATE' THEN
         BEGIN
-            -- Compares bytes: under some collations 'a' equals 'A', and the lake has only one of them.
+            -- Compares bytes: under some collations 'a' equals 'A', but the lake must distinguish them.
             IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
                 IF NOT pg_catalog.record_image_ne(ROW(%s), ROW(%s)) THEN
                     RETURN NULL;
@@ -126,7 +126,7 @@ BEGIN
             END IF;
             v_key := pg_catalog.jsonb_build_array(%s);
         EXCEPTION WHEN datatype_mismatch OR undefined_column THEN
-            -- A column of the key has another type than in this session's plan, or another name.
+            -- A column of the key has been renamed, or has another type than in this session's plan.
             v_key := ridelake_tracking.key_of_altered(TG_RELID, OLD);
             IF v_key IS NULL THEN
                 RETURN NULL;
@@ -140,7 +140,7 @@ END $body$, v_old, v_new, v_text, p_generation));
     RETURN v_name;
 END $$;
 
--- Drop the functions of earlier generations that no trigger calls any more.
+-- Drops the functions of earlier generations that no trigger uses.
 CREATE OR REPLACE FUNCTION drop_recorders() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_function  regprocedure;
@@ -154,7 +154,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- Ready the table for incremental epochs. Raises feature_not_supported for what cannot be tracked.
+-- Prepares a table for incremental epochs. Raises feature_not_supported for a relation that cannot be tracked.
 CREATE OR REPLACE FUNCTION track(p_relation regclass) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_key      text[] := ridelake_tracking.key_of(p_relation);
@@ -166,34 +166,34 @@ DECLARE
                         WHERE attrelid = p_relation AND attname = 'tx' AND NOT attisdropped);
 BEGIN
     IF (SELECT relkind <> 'r' OR relpersistence <> 'p' OR relispartition FROM pg_class WHERE oid = p_relation) THEN
-        RAISE EXCEPTION '% is not a plain table of its own (but partitioned, a partition, unlogged or a view): '
-            'put it into a lake without tracking, each epoch takes it whole', p_relation
+        RAISE EXCEPTION '% cannot be tracked, because it is partitioned, a partition, unlogged, or not a table; '
+            'add it to a lake without tracking, then each epoch copies it whole', p_relation
             USING ERRCODE = 'feature_not_supported';
     ELSIF EXISTS (SELECT FROM pg_inherits WHERE inhparent = p_relation) THEN
-        RAISE EXCEPTION '% has tables that inherit from it, whose rows no trigger of its own sees: '
-            'put it into a lake without tracking, each epoch takes it whole', p_relation
+        RAISE EXCEPTION '% cannot be tracked, because other tables inherit from it and its triggers do not see '
+            'their rows; add it to a lake without tracking, then each epoch copies it whole', p_relation
             USING ERRCODE = 'feature_not_supported';
     ELSIF v_key IS NULL THEN
-        RAISE EXCEPTION '% has no primary key: add one, which identifies its rows', p_relation
+        RAISE EXCEPTION '% has no primary key, so it cannot be tracked; add one', p_relation
             USING ERRCODE = 'feature_not_supported';
     ELSIF v_default NOT LIKE '%pg_current_xact_id()%' THEN
-        RAISE EXCEPTION '% has a column tx of its own: rename that, the name is needed', p_relation
+        RAISE EXCEPTION '% already has a column tx, which tracking needs; rename that column', p_relation
             USING ERRCODE = 'feature_not_supported';
     END IF;
 
-    -- If it was tracked before, it starts over: changes made in between were not recorded.
+    -- A table that was tracked before starts again: changes in between were not recorded.
     DELETE FROM ridelake_tracking.tracked WHERE relation = p_relation;
     EXECUTE format('ALTER TABLE %s ADD COLUMN IF NOT EXISTS tx bigint', p_relation);
     EXECUTE format('ALTER TABLE %s ALTER COLUMN tx SET DEFAULT pg_current_xact_id()::text::bigint', p_relation);
 
-    -- ALWAYS: also for what replication or a bulk load writes, which silence the other triggers. The WHEN
-    -- spares the call where the default has done it; a row that brings a number of its own is stamped over.
-    -- Triggers fire in the order of their names, and after this one none may put the old number back.
+    -- ALWAYS: also for rows written by replication or with session_replication_role = replica, which disables other
+    -- triggers. The WHEN avoids the call if the default has set the value; any other value is overwritten. Triggers
+    -- fire in the order of their names; the prefix zzz makes this one the last.
     EXECUTE format('CREATE OR REPLACE TRIGGER zzz_ridelake_stamp BEFORE INSERT OR UPDATE ON %s FOR EACH ROW '
         'WHEN (NEW.tx IS DISTINCT FROM pg_current_xact_id()::text::bigint) '
         'EXECUTE FUNCTION ridelake_tracking.stamp()', p_relation);
-    -- No UPDATE OF the key and no WHEN: a trigger may change the key in an update that does not name it, pg_dump does
-    -- not keep the casts of a comparison of records, and a column that a trigger names cannot change its type.
+    -- No UPDATE OF and no WHEN: a trigger may change the key in an update that does not name it, pg_dump does not
+    -- preserve the casts of a record comparison, and a column that a trigger names cannot change its type.
     v_recorder := ridelake_tracking.write_recorder(p_relation, v_generation);
     EXECUTE format('CREATE OR REPLACE TRIGGER ridelake_deleted AFTER DELETE ON %s FOR EACH ROW '
         'EXECUTE FUNCTION %s()', p_relation, v_recorder);
@@ -205,7 +205,7 @@ BEGIN
     EXECUTE (SELECT string_agg(format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', p_relation, tgname), '; ')
              FROM pg_trigger WHERE tgrelid = p_relation AND tgname ~ '^(zzz_)?ridelake_');
 
-    -- BRIN, because it names pages and not rows: updates stay HOT. Before Postgres 16 not even BRIN let them.
+    -- BRIN, so that updates stay HOT. Before Postgres 16 a BRIN index also prevented HOT updates.
     IF current_setting('server_version_num')::integer >= 160000 AND NOT EXISTS (
         SELECT FROM pg_index WHERE indrelid = p_relation AND pg_get_indexdef(indexrelid) LIKE '% USING brin (tx)%')
     THEN
@@ -215,15 +215,15 @@ BEGIN
     VALUES (p_relation, v_key, v_generation, ridelake_tracking.server());
     UPDATE ridelake_tracking.tracked SET written_by = xmin::text WHERE relation = p_relation;
 
-    -- What a dump brought along, or an earlier generation left.
+    -- Tombstones that were restored from a dump, or belong to an earlier generation.
     DELETE FROM ridelake_tracking.tombstones AS d WHERE NOT EXISTS (
         SELECT FROM ridelake_tracking.tracked AS t WHERE t.generation = d.generation);
     UPDATE ridelake_tracking.cleared SET before_tx = v_tx WHERE before_tx > v_tx;
     INSERT INTO ridelake_tracking.cleared SELECT 0 WHERE NOT EXISTS (SELECT FROM ridelake_tracking.cleared);
 END $$;
 
--- Remove all of it, the column and its index included; also what a dump or a dropped schema left of it. False if
--- there is nothing to remove.
+-- Removes the tracking of a table, including the column and its index; also what a dump or a dropped schema left of it.
+-- Returns false if there is nothing to remove.
 CREATE OR REPLACE FUNCTION untrack(p_relation regclass) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
     v_triggers  text := (SELECT string_agg(format('DROP TRIGGER %I ON %s', tgname, p_relation), '; ')

@@ -1,7 +1,7 @@
-"""The front door: `ridelake` and `python -m ridelake`.
+"""The command line: `ridelake` and `python -m ridelake`.
 
-The only module that knows all the others. It reads the settings, loads the one command that was asked
-for, and turns every error into a line and an exit code.
+The only module that names modules of all packages. It reads the settings, imports the module of the
+requested command, and turns every error into one line and an exit code.
 """
 
 import atexit
@@ -23,7 +23,7 @@ try:
     from ridelake.resources import shortage
     from ridelake.screen import columns_of, wrapped
     from ridelake.settings import Settings
-except KeyboardInterrupt:  # before `main` can take care of it: that is most of what a short call does
+except KeyboardInterrupt:  # `main` cannot handle it yet; imports take most of the time of a short call
     print("ridelake: interrupted", file=sys.stderr)
     sys.exit(128 + signal.SIGINT)
 
@@ -68,11 +68,11 @@ COMMANDS = {name: place for group in GROUPS.values() for name, place in group.it
 
 
 class ReaderLeft(Exception):
-    """Whoever read our pipe has read enough: not a fault. Both click and rich would exit 1."""
+    """The reader of our pipe closed it. Not an error, but click and rich would exit 1."""
 
 
 class FrontDoor(click.Group):
-    """Loads a command when it is asked for, and gives each one the options that name the settings."""
+    """Imports a command's module when it is called, and adds the options of the settings to each command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -120,7 +120,7 @@ class FrontDoor(click.Group):
 
 
 def _first_sentence(command: click.Command) -> str:
-    """Of its help, whole: click would cut it with three dots."""
+    """The first sentence of a command's help; click would truncate it."""
     paragraph = " ".join((command.help or "").split("\n\n")[0].split())
     return paragraph.split(". ")[0].rstrip(".") + "."
 
@@ -151,7 +151,7 @@ def settings_options(*, hidden: bool = False) -> list[click.Option]:
         option(
             "--catalog",
             metavar="URL",
-            help="Database that says what is published, as SQLAlchemy writes it "
+            help="SQLAlchemy URL of the catalog database "
             "[an SQLite file in the lake, or in HOME for s3://…; RIDELAKE_CATALOG].",
         ),
         option(
@@ -171,9 +171,9 @@ def settings_options(*, hidden: bool = False) -> list[click.Option]:
 )
 @click.version_option(__version__, "--version", message="ridelake %(version)s")
 def ridelake() -> None:
-    """The same rides, written one at a time in Postgres, read all at once from Parquet, by any engine.
+    """Book rides in Postgres, publish them as Parquet files, and query them with any engine.
 
-    Start with `ridelake demo`. Without settings, an embedded Postgres and a lake live in ./.ridelake.
+    Start with `ridelake demo`. By default the embedded Postgres and the lake are in ./.ridelake.
     """
 
 
@@ -181,7 +181,7 @@ def main() -> NoReturn:
     """Run the command line; never returns. Exit codes: 0 done, 1 the work failed, 2 usage, 3 cannot
     connect, 4 timed out, 130 interrupted (128 + the signal)."""
     exit_code = 128 + signal.SIGINT
-    with suppress(KeyboardInterrupt):  # between two commands of this function
+    with suppress(KeyboardInterrupt):  # a signal between two statements of this function
         signals.install()
         exit_code = _run(sys.argv[1:])
     for _ in range(2):  # the exception can come once more, before the first statement of `settle`
@@ -191,8 +191,8 @@ def main() -> NoReturn:
 
 
 def _exit(exit_code: int) -> NoReturn:
-    """Without Python's finalization, which waits for threads of libraries and in which a signal has no
-    handler."""
+    """Exit without Python's finalization. It would wait for threads of libraries, and signals have no handler
+    while it runs."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -200,8 +200,8 @@ def _exit(exit_code: int) -> NoReturn:
     except OSError as error:
         exit_code = _fail(f"cannot write the output: {error.strerror}", 1)
     if exit_code != 0:
-        sys.unraisablehook = lambda _: None  # the error is reported; what fails because of it is not
-    # A cancelled query can still compute, and its library must stay whole.
+        sys.unraisablehook = lambda _: None  # the error is reported already; hide errors that follow from it
+    # A cancelled query may still be running in native code; skip interpreter shutdown.
     if not any(thread.name.endswith(" answers") for thread in threading.enumerate()):
         atexit._run_exitfuncs()
     os._exit(exit_code)
@@ -233,8 +233,8 @@ def _run(arguments: list[str]) -> int:
             return 130
         if isinstance(error, RidelakeError):
             return _fail(str(error), error.exit_code)
-        if said := shortage(error):
-            return _fail(said, 1)
+        if sentence := shortage(error):
+            return _fail(sentence, 1)
         if isinstance(error, UnicodeEncodeError) and error.encoding != "utf-8":
             return _fail(
                 f"the output is in {error.encoding}, which lacks {error.object[error.start]!a}: "
@@ -256,25 +256,29 @@ def _usage_message(error: click.UsageError) -> str:
 
 
 def _unexpected(error: Exception) -> tuple[str, int]:
-    """The sentence and the exit code of an error that no command expects."""
+    """The message and the exit code of an error that no command handles."""
     if isinstance(error, PermissionError) and error.filename is not None:
         place = f"cannot access {error.filename} ({error.strerror})"
         return f"{place}: use the account that owns it, or choose another folder with --home", 2
-    psycopg = sys.modules.get("psycopg")  # not imported for this: most commands do without
+    psycopg = sys.modules.get("psycopg")  # not imported here: most commands do not need it
     if psycopg is None or not isinstance(error, psycopg.Error):
-        return f"{type(error).__name__}: {error} (a fault of ridelake; --debug shows where)", 1
-    said = error.diag.message_primary or str(error).strip().split("\n", 1)[0]
+        return _internal_error(error), 1
+    reason = error.diag.message_primary or str(error).strip().split("\n", 1)[0]
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return f"Postgres does not allow it: {said}; {grant_hint(said)}", UsageError.exit_code
+        return f"Postgres refused the statement: {reason}; {grant_hint(reason)}", UsageError.exit_code
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         hint = "connect to the primary, or as a role whose default_transaction_read_only is off"
-        return f"Postgres does not allow it: {said}; {hint}", UsageError.exit_code
+        return f"Postgres refused the statement: {reason}; {hint}", UsageError.exit_code
     if not isinstance(error, psycopg.OperationalError):
-        return f"{type(error).__name__}: {error} (a fault of ridelake; --debug shows where)", 1
-    said = str(error).strip().split("\n", 1)[0]
+        return _internal_error(error), 1
+    reason = str(error).strip().split("\n", 1)[0]
     if error.sqlstate is None or error.sqlstate.startswith(("08", "57P0")):
-        return f"Postgres went away ({said}): what it acknowledged is kept, run the command again", 3
-    return f"Postgres gave up: {said} (SQLSTATE {error.sqlstate})", 1
+        return f"lost the connection to Postgres ({reason}): committed work is kept; run the command again", 3
+    return f"Postgres error: {reason} (SQLSTATE {error.sqlstate})", 1
+
+
+def _internal_error(error: Exception) -> str:
+    return f"internal error: {type(error).__name__}: {error}; run again with --debug for a traceback"
 
 
 def _fail(sentence: str, exit_code: int) -> int:

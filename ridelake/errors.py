@@ -1,19 +1,19 @@
-"""Every error that a user can meet, in one place.
+"""Every error that ridelake reports to a user.
 
-    RidelakeError            exit 1   the work was asked for rightly and failed
+    RidelakeError            exit 1   the command was valid and its work failed
     ├── ProofFailed          exit 1   an audit, a comparison or a check found a difference
     ├── QueryRejected        exit 1   an engine refused the SQL
-    ├── Closed               exit 1   it was closed before it was asked
+    ├── Closed               exit 1   the object was closed before the call
     ├── OutOfResources       exit 1   a disk is full, or a limit of the machine or the server is reached
-    ├── Unreplicated         exit 1   it is done, and may be lost with the primary
-    ├── UsageError           exit 2   the words of the call are off
-    │   ├── BadInput         exit 2   a file that cannot be what it was said to be
-    │   └── NotReady         exit 2   something has to be done first
-    ├── CannotConnect        exit 3   no server, or not one that we can use
-    └── TimedOut             exit 4   the time the user gave is over
+    ├── Unreplicated         exit 1   the commit is on the primary and possibly not on the standby
+    ├── UsageError           exit 2   an argument or an option is invalid
+    │   ├── BadInput         exit 2   an input file is missing, damaged or of the wrong kind
+    │   └── NotReady         exit 2   another command must run first
+    ├── CannotConnect        exit 3   no server, or not one that ridelake can use
+    └── TimedOut             exit 4   the time limit of the call is over
 
-The message is one sentence that says what is wrong and what to do next. A refused booking is not
-an error: it is an answer (`ridelake.ride.Outcome`).
+A message states what failed and what to do next. A refused booking is not an error: it is a return value
+(`ridelake.ride.Outcome`).
 """
 
 import re
@@ -22,26 +22,26 @@ from typing import ClassVar
 
 
 class RidelakeError(Exception):
-    """The work failed; nothing was half done."""
+    """The work failed, and nothing of it was kept."""
 
     exit_code: ClassVar[int] = 1
 
 
 class ProofFailed(RidelakeError):
-    """Something that must hold does not: the audit, the equality of answers, a count."""
+    """A condition does not hold: of the audit, of the equality of answers, or of a count."""
 
 
 class QueryRejected(RidelakeError):
-    """The engine did not accept the SQL; its own words are kept."""
+    """The engine did not accept the SQL. The message is the engine's."""
 
 
 class Closed(RidelakeError):
-    """Work for something that has been closed; it was not accepted."""
+    """The object was closed before the call; the work was not accepted."""
 
 
 class Unreplicated(RidelakeError):
-    """The wait for the standby was broken off: the commit is on the primary, and perhaps nowhere else. It is
-    neither safe nor undone; ask again with the same id."""
+    """The wait for the standby was cancelled. The commit is on the primary and possibly not on the standby,
+    so a failover can lose it. Send the request again with the same id."""
 
 
 class OutOfResources(RidelakeError):
@@ -49,17 +49,17 @@ class OutOfResources(RidelakeError):
 
 
 class UsageError(RidelakeError):
-    """The call's words are off."""
+    """An argument or an option is invalid."""
 
     exit_code = 2
 
 
 class BadInput(UsageError):
-    """A file is missing, broken, or not what it should be. Nothing of it was taken."""
+    """An input file is missing, damaged or of the wrong kind. Nothing of it was stored."""
 
 
 class NotReady(UsageError):
-    """The thing asked for needs another command first."""
+    """Another command must run first."""
 
 
 class CannotConnect(RidelakeError):
@@ -69,7 +69,7 @@ class CannotConnect(RidelakeError):
 
 
 class TimedOut(RidelakeError):
-    """The time limit given with the call is over; the query was cancelled."""
+    """The time limit of the call is over, and the query was cancelled."""
 
     exit_code = 4
 
@@ -95,7 +95,7 @@ PRIVILEGES = {
 
 
 def grant_hint(message: str) -> str:
-    """What to do about Postgres' `permission denied for table orders`, or `must be owner of table orders`."""
+    """A hint for Postgres' `permission denied for table orders`, or `must be owner of table orders`."""
     found = re.match(r'permission denied for (\w+) "?([^"]+)"?', message)
     if found and found[1] in PRIVILEGES:
         grant = f"GRANT {PRIVILEGES[found[1]]} {found[2]} TO this role"

@@ -1,4 +1,4 @@
-"""A line on a terminal that shows how far the work is, from its third second on."""
+"""A progress line on a terminal, shown from the third second of the work on."""
 
 import os
 import shutil
@@ -11,12 +11,12 @@ from contextlib import contextmanager, suppress
 from ridelake import signals
 
 _STARTED = time.perf_counter()  # the first command module imports this one
-_open: list["Progress"] = []  # of several, the innermost is shown
+_open: list["Progress"] = []  # of several, only the innermost is shown
 
 
 class Progress:
-    """Work of a known size, or with a total of 0 of an unknown one. Shown on stderr if that is a terminal, by
-    a thread, so that a step that reports nothing is shown too."""
+    """Progress of work of size `total`; 0 if the size is unknown. A thread shows it on stderr if that is a
+    terminal, so a step that reports nothing is shown too."""
 
     QUIET_SECONDS = 2.0
     REPAINT_SECONDS = 0.25
@@ -37,15 +37,15 @@ class Progress:
         self._what, self._total, self._done, self._started = what, total, 0.0, time.monotonic()
 
     def advance(self, count: float) -> None:
-        """`count` more are done."""
+        """Add `count` to what is done."""
         self._done += count
 
     def reach(self, done: float) -> None:
-        """`done` are done in all."""
+        """Set what is done to `done`."""
         self._done = done
 
     def line(self) -> str:
-        """What is shown at this moment."""
+        """The text that is shown now."""
         now = time.monotonic()
         done, seconds = self._done, now - self._started
         if not self._total:
@@ -95,13 +95,13 @@ def progress(what: str, total: float = 0) -> Iterator[Progress]:
 
 
 def hide() -> None:
-    """Before something else is written to the terminal."""
+    """Hide the line before other output is written to the terminal."""
     for shown in _open:
         shown.hide()
 
 
 def seconds_in_all(seconds: float) -> str:
-    """Seconds of the work, and those that the user has waited, if these are more: with loading, and with the
-    start and stop of the embedded server."""
+    """The seconds of the work; in parentheses the seconds since the start of the command, if these are more.
+    They include imports and the start of the embedded server."""
     waited = time.perf_counter() - _STARTED
     return f"{seconds:.1f} s" + (f" ({waited:.1f} s in all)" if waited - seconds >= 0.1 else "")

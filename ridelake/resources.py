@@ -1,7 +1,7 @@
-"""Which resource of the machine or of a server is used up, and where: one sentence from any error.
+"""Describe an exhausted resource of the machine or of a server, given any error.
 
-The same shortage arrives as an OSError, as an SQLSTATE of class 53, or as text that a library in C made of
-the system's message. The cause can be several errors behind the one that is raised.
+The same shortage is reported as an OSError, as an SQLSTATE of class 53, or as text in which a C library
+quotes the system's message. The cause can be several errors down the chain of the raised one.
 """
 
 import errno
@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-# Text that an error contains, in the order in which it is looked for, and the resource.
+# Texts that errors contain, in search order, each with its resource.
 TEXTS = (
     ("shared memory segment", "shared memory"),
     ("max_locks_per_transaction", "locks"),
@@ -58,34 +58,34 @@ NAMES = {
 
 
 def shortage(error: BaseException, place: Path | str | None = None, option: str = "") -> str | None:
-    """The sentence, or None if the error has another cause. `place`: what could not be written, where the
-    error does not say it; `option`: what names another place."""
+    """The message, or None if the error has another cause. `place`: the file or folder that could not be
+    written, if the error does not name it; `option`: the option that selects another place."""
     for cause in _causes(error):
         if resource := _resource(cause):
-            return sentence(resource, place or _file_of(cause), option, _said(cause))
+            return sentence(resource, place or _file_of(cause), option, _first_line(cause))
     return None
 
 
 def shortage_in(text: str, place: Path | str | None, option: str = "") -> str | None:
-    """The same from lines that a server wrote to its log."""
+    """The same for the text of a server's log."""
     for line in text.splitlines():
         if resource := _resource_in(line):
             return sentence(resource, place, option, line.strip())
     return None
 
 
-def sentence(resource: str, place: Path | str | None, option: str, said: str) -> str:
+def sentence(resource: str, place: Path | str | None, option: str, reason: str) -> str:
     elsewhere = f" or choose another place with {option}" if option else ""
     if resource != "disk":
         where = f", {place}" if place and resource in ("quota", "file size") else ""
-        return f"{NAMES[resource]}{where} ({said}): {ADVICE[resource]}"
+        return f"{NAMES[resource]}{where} ({reason}): {ADVICE[resource]}"
     if place is None:
-        return f"a disk is full ({said}): free some space{elsewhere}"
+        return f"a disk is full ({reason}): free some space{elsewhere}"
     return f"the disk that holds {place} is full{_room(Path(place))}: free some space{elsewhere}"
 
 
 def free_bytes(place: Path) -> int:
-    """On the disk that holds the place, or will hold it."""
+    """Free space of the disk that holds `place`, or will hold it."""
     while not place.exists() and place != place.parent:
         place = place.parent
     return shutil.disk_usage(place).free
@@ -102,7 +102,7 @@ def _room(place: Path) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, and what it was raised from or while."""
+    """The error and the chain of its causes and contexts."""
     seen = set[int]()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
@@ -129,6 +129,6 @@ def _file_of(error: BaseException) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _said(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

@@ -1,6 +1,6 @@
-"""The words of a ride: what is asked, what is decided.
+"""Requests, decisions and the states of a ride.
 
-The database decides (`oltp/schema.sql`, function `book_ride`); these are its words in Python.
+The database decides (`oltp/booking.sql`, function `book_ride`); these are its types in Python.
 """
 
 import os
@@ -11,24 +11,25 @@ from uuid import UUID
 
 from ridelake.errors import UsageError
 
-BIGINT_MAX, INTEGER_MAX = 2**63 - 1, 2**31 - 1  # of Postgres
+BIGINT_MAX, INTEGER_MAX = 2**63 - 1, 2**31 - 1  # limits of the Postgres types
 
 
 class Outcome(StrEnum):
-    """What a request came to. Only `ASSIGNED` makes a ride; every other leaves nothing but this record."""
+    """The outcome of a request. Only `ASSIGNED` creates a ride; every other outcome leaves only its
+    record."""
 
     ASSIGNED = "assigned"
     PAYMENT_DECLINED = "payment_declined"  # the rider's free balance does not cover the fare
-    NO_DRIVER_AVAILABLE = "no_driver_available"  # nobody free in the city of the pick-up
-    RIDER_BUSY = "rider_busy"  # the rider has an active ride already
+    NO_DRIVER_AVAILABLE = "no_driver_available"  # in the city of the pick-up
+    RIDER_BUSY = "rider_busy"  # the rider already has an active ride
     UNKNOWN_RIDER = "unknown_rider"
     UNKNOWN_ZONE = "unknown_zone"  # of pick-up or drop-off, or the two are in different cities
     REQUEST_MISMATCH = "request_mismatch"  # the id was used before with other parameters; never stored
-    INVALID_REQUEST = "invalid_request"  # a fare of nothing, a file's id; never stored
+    INVALID_REQUEST = "invalid_request"  # a fare of 0, or an id of version 8; never stored
 
 
 class RideStatus(StrEnum):
-    """assigned → started → completed, or assigned → cancelled. The database enforces the moves."""
+    """assigned → started → completed, or assigned → cancelled. The database enforces the transitions."""
 
     ASSIGNED = "assigned"
     STARTED = "started"
@@ -37,12 +38,12 @@ class RideStatus(StrEnum):
 
 
 class CancelReason(StrEnum):
-    """Why a ride ended before it began."""
+    """Why a ride was cancelled."""
 
     RIDER = "rider"
     DRIVER = "driver"
-    NO_SHOW = "no_show"  # a fee is captured for the driver's way in vain
-    EXPIRED = "expired"  # nobody moved it for too long
+    NO_SHOW = "no_show"  # a fee is captured for the driver
+    EXPIRED = "expired"  # no client started or cancelled it in time
 
 
 class PaymentStatus(StrEnum):
@@ -55,7 +56,7 @@ class PaymentStatus(StrEnum):
 
 
 class DriverStatus(StrEnum):
-    """offline ↔ available ↔ busy; busy if and only if exactly one ride is under way."""
+    """offline ↔ available ↔ busy; busy if and only if the driver has exactly one active ride."""
 
     OFFLINE = "offline"
     AVAILABLE = "available"
@@ -64,11 +65,11 @@ class DriverStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RideRequest:
-    """A rider's wish. `request_id` is made by the client and is the idempotency key: the same id is
-    decided once. `fare_cents` is the price shown to the rider; `distance_metres` the planned way.
+    """A request for a ride. The client chooses `request_id`, the idempotency key: an id is decided once.
+    `fare_cents` is the price shown to the rider, `distance_metres` the length of the planned route.
 
-    Raises UsageError if it cannot be meant: a fare not above 0, a negative way, a number too large, an id of
-    version 8, which is kept for rides that came from a file."""
+    Raises UsageError if it is invalid: a fare not above 0, a negative distance, a number out of range, or an
+    id of version 8, which is reserved for rides loaded from files."""
 
     request_id: UUID
     rider_id: int
@@ -86,13 +87,13 @@ class RideRequest:
             and abs(self.dropoff_zone_id) <= INTEGER_MAX
         ):
             raise UsageError(
-                f"not a request: {self.distance_metres} metres, {self.fare_cents} cents; a fare is above 0, "
-                "a distance not below 0, and every number fits Postgres' bigint or integer"
+                f"invalid request: {self.distance_metres} metres, {self.fare_cents} cents; the fare must be "
+                "above 0, the distance at least 0, and every number must fit bigint or integer"
             )
         if self.request_id.int >> 76 & 0xF == 8:
             raise UsageError(
-                f"not a request: {self.request_id} is a UUID of version 8, as rides have that came from a "
-                "file; make ids by new_request_id()"
+                f"invalid request: {self.request_id} is a UUID of version 8, which is reserved for rides "
+                "loaded from files; create ids with new_request_id()"
             )
 
 
@@ -109,7 +110,7 @@ class Decision:
 def new_request_id() -> UUID:
     """A UUIDv7 (RFC 9562 §5.7): 48 bits of Unix milliseconds, then 74 random bits.
 
-    Time-ordered, so that new keys land on the last page of the index."""
+    Ordered by time, so that new keys go to the last page of the index."""
     unix_ms = time.time_ns() // 1_000_000
     value = (unix_ms << 80) | int.from_bytes(os.urandom(10))
     value = value & ~(0xF << 76) | (0x7 << 76)  # version 7

@@ -1,4 +1,4 @@
-"""What the user sees: answers alone on stdout, everything else on stderr."""
+"""Output for the user: answers on stdout, everything else on stderr."""
 
 import json
 import os
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 PIPED_COLUMNS = 200
-DRAWING_COLUMNS_MAX = 100  # wider, the eye loses the line
+DRAWING_COLUMNS_MAX = 100  # longer lines are hard to read
 HANGING = re.compile(r"\s*(?:(?:[✓✗–•-]|\d+\.)\s+)?")
 NUMBER = re.compile(r"[-+]?[0-9][0-9.,]*[%×]?|[–-]?")
 WORD = re.compile(r"\s*\S+")
 
 
 def note(text: str, *, verbatim: bool = False) -> None:
-    """A remark on stderr, wrapped between words; `verbatim` text is printed as it is."""
+    """Print a remark on stderr, wrapped between words; `verbatim` text is printed unchanged."""
     progress.hide()
     print(text if verbatim else wrapped(text, columns_of(sys.stderr)), file=sys.stderr, flush=True)
 
 
 def say(text: str, *, verbatim: bool = False) -> None:
-    """A line of the answer, on stdout; as `note`."""
+    """Print a line of the answer on stdout, as `note` does on stderr."""
     progress.hide()
     print(text if verbatim else wrapped(text, columns_of(sys.stdout)), flush=True)
 
 
 def columns_of(stream: TextIO) -> int | None:
-    """What COLUMNS says, or the width of the terminal behind the stream; None for a file or a pipe."""
+    """The value of COLUMNS, or the width of the stream's terminal; None for a file or a pipe."""
     if columns := shutil.get_terminal_size((0, 0)).columns:
         return columns
     try:
@@ -44,8 +44,8 @@ def columns_of(stream: TextIO) -> int | None:
 
 
 def wrapped(text: str, columns: int | None) -> str:
-    """The text in lines of at most so many columns, broken between words only. A word that is wider than a
-    line has a line to itself. What continues a line begins below its text, after its mark or number."""
+    """The text in lines of at most `columns` columns, broken between words only. A word wider than a line
+    gets its own line. Continuation lines are indented to the text after a leading mark or number."""
     if columns is None:
         return text
     lines: list[str] = []
@@ -72,7 +72,8 @@ def cells(text: str) -> int:
 
 
 def say_json(report: Any, *, one_line: bool = False) -> None:
-    """A report as one JSON document on stdout. What JSON has no word for is written as text."""
+    """Print a report as one JSON document on stdout. A value that JSON cannot represent is written as
+    text."""
     progress.hide()
     print(json.dumps(report, indent=None if one_line else 2, default=str, ensure_ascii=False), flush=True)
 
@@ -85,9 +86,9 @@ def say_table(
     dense: bool = False,
     on_stderr: bool = False,
 ) -> None:
-    """An aligned table; numbers stand to the right. Where it is too wide, cells wrap between words; where
-    its longest words do not fit beside each other, each row becomes lines of column and value. `dense` saves
-    room between the columns, and does not wrap the first one."""
+    """Print an aligned table, numbers right-aligned. If it is too wide, cells wrap between words; if the
+    longest words do not fit in one line, each row becomes lines of column and value. `dense` uses one space
+    between columns and does not wrap the first column."""
     from rich.console import Console  # here, because only tables need it and every command pays for it
 
     stream = sys.stderr if on_stderr else sys.stdout
@@ -108,7 +109,7 @@ def say_table(
 
 
 def _fitted(rows: Sequence[Sequence[str]], available: int, *, whole_first: bool = False) -> list[int]:
-    """Widths of the columns: as wide as their cells, or cut down as far as the longest word."""
+    """Widths of the columns: those of the cells, reduced if needed, at least that of the longest word."""
     columns = list(zip(*rows, strict=True))
     widths = [max(cells(line) for text in texts for line in text.split("\n")) for texts in columns]
     words = [max(max(map(cells, text.split()), default=0) for text in texts) for texts in columns]
@@ -145,7 +146,7 @@ def _table(
 
 
 def _record(columns: Sequence[str], row: Sequence[str], width: int, title: str | None) -> "Table | Text":
-    """One row: a line for each column, the values beside the names if their longest words have room."""
+    """One row as a line per column, the values to the right of the names if the longest words fit."""
     from rich.text import Text
 
     pairs = [(column.replace("\n", " "), text) for column, text in zip(columns, row, strict=True)]
@@ -160,14 +161,14 @@ def _record(columns: Sequence[str], row: Sequence[str], width: int, title: str |
 
 
 def drawing_columns() -> int:
-    """How wide a drawing may be: what COLUMNS says, or the terminal behind any of our streams."""
+    """The width of a drawing: COLUMNS, or the width of the terminal of any of our streams."""
     from rich.console import Console
 
     return min(Console().width, DRAWING_COLUMNS_MAX)
 
 
 def draw(lines: "Sequence[Text]", *, on_stderr: bool = False) -> None:
-    """Lines of a drawing; coloured on a terminal that wants it, wrapped between words."""
+    """Print the lines of a drawing, wrapped between words, with colours if the terminal supports them."""
     from rich.console import Console  # here, as in `say_table`
 
     progress.hide()

@@ -1,4 +1,4 @@
-"""Where things are: a few facts, read once at the edge and passed down."""
+"""The settings: read once in `ridelake.__main__` and passed down."""
 
 import re
 from collections.abc import Mapping
@@ -9,15 +9,15 @@ from ridelake.errors import UsageError
 
 S3 = "s3://"
 
-# What every S3 server and every library that reads it takes for itself, and for nothing else.
+# Addresses that every S3 server and every library accepts without escaping.
 S3_ROOT = re.compile(r"s3://[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._=-]+)*")
 
 
 @dataclass(frozen=True, slots=True)
 class LakeAddress:
-    """Where the epochs are. `root`: an absolute folder, or s3://bucket/prefix. What is published is said by
-    an SQLite file, `catalog_file`, or by the database at the SQLAlchemy URL `catalog_url`. `s3_endpoint`: of
-    a server that is not Amazon's."""
+    """Where the epochs are. `root`: an absolute folder, or s3://bucket/prefix. The catalog, which lists the
+    published epochs, is the SQLite file `catalog_file` or the database at the SQLAlchemy URL `catalog_url`.
+    `s3_endpoint`: the URL of an S3 server other than Amazon's."""
 
     root: str
     catalog_file: Path | None
@@ -33,14 +33,15 @@ class LakeAddress:
         *,
         home: Path | None = None,
     ) -> "LakeAddress":
-        """Without a catalog it is an SQLite file: beside the files, or in `home` if they are far away."""
+        """Without `catalog_url` the catalog is an SQLite file: in the lake's folder, or in `home` if the lake
+        is remote. Raises UsageError for an invalid address."""
         if str(root).startswith(S3):
             text = str(root).rstrip("/")
             if not S3_ROOT.fullmatch(text):
                 raise UsageError(
                     f"{root} is not s3://bucket/prefix: write letters, digits and . _ - = between the slashes"
                 )
-            name = text.removeprefix(S3).replace("/", "%2F")  # no two lakes share it
+            name = text.removeprefix(S3).replace("/", "%2F")  # unique per lake
             file = (home or Path.cwd()) / f"{name}.sqlite"
         elif scheme := re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", str(root)):
             raise UsageError(f"--lake cannot be {scheme[0]}…: give a folder or s3://bucket/prefix")
@@ -55,12 +56,12 @@ class LakeAddress:
 
     @property
     def bucket(self) -> str:
-        """Of a lake that is remote."""
+        """The bucket of a remote lake."""
         return self.root.removeprefix(S3).split("/", 1)[0]
 
     @property
     def folder(self) -> Path:
-        """Of a lake that is not remote."""
+        """The folder of a local lake."""
         assert not self.remote
         return Path(self.root)
 
@@ -68,7 +69,7 @@ class LakeAddress:
         return "/".join((self.root, *parts))
 
     def manifest(self, number: int) -> str:
-        """What epoch `number` is made of, as JSON."""
+        """The location of the manifest of epoch `number`: a JSON list of its files."""
         return self.join("epochs", f"{number:05d}.json")
 
     def relative(self, location: str) -> str:
@@ -79,8 +80,8 @@ class LakeAddress:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`home`: folder of the embedded server and of the default lake. `dsn`: a Postgres to use instead
-    of the embedded one, or None. `lake`: where the epochs are. `debug`: show tracebacks. `spark_master`: who
-    computes for Spark, or None for this machine."""
+    of the embedded one, or None. `lake`: where the epochs are. `debug`: show tracebacks. `spark_master`: the
+    Spark master URL, or None for this machine."""
 
     home: Path
     lake: LakeAddress
@@ -100,9 +101,10 @@ class Settings:
         debug: bool = False,
         spark_master: str | None = None,
     ) -> "Settings":
-        """A flag wins over `RIDELAKE_HOME`, `RIDELAKE_DSN`, `RIDELAKE_LAKE`, `RIDELAKE_CATALOG`, which win
-        over what is under `./.ridelake`. An S3 server that is not Amazon's: `RIDELAKE_S3_ENDPOINT`, or
-        what Amazon's own tools read. Raises UsageError for an address that is none."""
+        """An option overrides `RIDELAKE_HOME`, `RIDELAKE_DSN`, `RIDELAKE_LAKE` and `RIDELAKE_CATALOG`, which
+        override the defaults in `./.ridelake`. The URL of an S3 server other than Amazon's is
+        `RIDELAKE_S3_ENDPOINT`, or the variables of Amazon's tools. Raises UsageError for an invalid
+        address."""
         home_path = Path(home or environment.get("RIDELAKE_HOME") or ".ridelake").expanduser().absolute()
         return cls(
             home=home_path,

@@ -27,7 +27,7 @@ IMPORT_GRACE_SECONDS = 0.02
 POLL_SECONDS = 0.05
 
 _received: list[int] = []
-_wake_up: list[int] = []  # the pipe's end for writing
+_wake_up: list[int] = []  # the write end of the pipe
 _stderr: list[int] = []  # the original one: pytest, which `bench` runs, replaces it
 _patient = threading.Event()
 _ending = threading.Lock()
@@ -100,7 +100,8 @@ def _finish() -> None:
 
 
 def _kill_children() -> None:
-    """Servers are not among them: they have keepers, which stop them when this process ends."""
+    """Kill child processes. Servers are not among them: monitor processes stop those when this process
+    ends."""
     import psutil  # here, because few calls need it
 
     for child in psutil.Process().children(recursive=True):
@@ -128,14 +129,14 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     if signal.set_wakeup_fd(_wake_up[0], warn_on_full_buffer=False) != _wake_up[0]:
         os.write(_wake_up[0], bytes([number]))  # an event loop had replaced the pipe
     _received.append(number)
-    sys.unraisablehook = lambda _: None  # what fails now fails because of the interrupt
+    sys.unraisablehook = lambda _: None  # errors from now on are consequences of the interrupt
     threading.excepthook = lambda _: None
     _raise(frame)
 
 
 def _raise(frame: FrameType | None) -> None:
-    """Not in the middle of an import: cleanup would meet half a module, and a library in Rust would panic.
-    Then a moment later."""
+    """Raise KeyboardInterrupt; during an import, try again a moment later: cleanup would find a half-imported
+    module, and a Rust library would panic."""
     if _ending.locked():
         return
     outer = frame

@@ -1,4 +1,4 @@
-"""A database without the ride store: what somebody has who wants their own tables in a lake."""
+"""A database without the ride store, as a user has who adds their own tables to a lake."""
 
 import itertools
 import os
@@ -27,7 +27,7 @@ def bare_database(cluster: Cluster) -> Iterator[Store]:
 
 
 def run(store: Store, *statements: str) -> None:
-    """Each in a transaction of its own."""
+    """Execute statements, each in its own transaction."""
     with store.connect() as connection:
         for statement in statements:
             connection.execute(statement.encode())

@@ -1,4 +1,4 @@
-"""A page as Chromium shows it, on a screen of any width: what is drawn, what sticks out, what went wrong."""
+"""Renders a page in Chromium at a given width, and reports its content, overflow and errors."""
 
 import json
 import re
@@ -50,7 +50,7 @@ PROBE = """<script>
 })();
 </script>"""
 
-# A window cannot be as narrow as a phone; a frame can.
+# A frame, because a window cannot be as narrow as a phone.
 FRAME = """<!doctype html><body>
 <iframe src="page.html" width="{width}" height="900" style="border:0"></iframe>
 <script>
@@ -59,7 +59,7 @@ addEventListener("message", (told) => document.body.dataset.seen = JSON.stringif
 
 
 def look_at(page: str, folder: Path, width: int, *, dark: bool = False) -> dict[str, Any]:
-    """`width` in pixels. Raises AssertionError if the page never ends to draw."""
+    """`width` in pixels. Raises AssertionError if the page does not finish rendering."""
     probed = page.replace("<head>", f"<head>{CATCH}", 1).replace("</body>", f"{PROBE}</body>")
     (folder / "page.html").write_text(probed)
     (folder / "frame.html").write_text(FRAME.format(width=width))

@@ -1,4 +1,4 @@
-"""A lake in a bucket of an S3 server, in memory, for the tests."""
+"""A lake in a bucket of an in-memory S3 server."""
 
 import logging
 import os
@@ -33,7 +33,7 @@ KEYS = {
 
 @dataclass(frozen=True)
 class Far:
-    """A store of the test's own and a lake in a bucket of the test's own, still empty."""
+    """A new store, and an empty lake in a new bucket."""
 
     store: Store
     settings: Settings
@@ -54,7 +54,7 @@ class Far:
         return {file.location for file in self.storage.files_under()}
 
     def change(self) -> None:
-        """Rows of each kind: changed, new, gone."""
+        """Change, insert and delete rows."""
         with self.store.connect() as connection:
             connection.execute("UPDATE riders SET username = 'changed ' || rider_id WHERE rider_id % 50 = 1")
             connection.execute("SELECT top_up(rider_id, 1234) FROM riders WHERE rider_id % 7 = 0")
@@ -85,7 +85,7 @@ class Far:
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """Of an S3 server, in memory, on a free port of this machine; it ends with the module."""
+    """The URL of an in-memory S3 server on a free local port; one per module."""
     moto = pytest.importorskip("moto.server", reason="moto, an S3 server for tests, is not installed")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with pytest.MonkeyPatch.context() as patch:
@@ -111,7 +111,7 @@ def far(seeded_store: Store, endpoint: str, tmp_path: Path) -> Far:
 
 
 def answers_agree(settings: Settings, epoch: Epoch) -> None:
-    """Each engine of files says of each table, column by column, what Postgres says."""
+    """Check that each engine over files returns for each table and column what Postgres returns."""
     for table in epoch.tables:
         query = f"SELECT * FROM {table}"
         with open_engine("postgres", settings, None) as engine:

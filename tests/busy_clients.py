@@ -1,4 +1,4 @@
-"""A parent of clients who work for a minute, to be killed in the middle: `python busy_clients.py`."""
+"""A parent process with clients that work for a minute, to be killed: `python busy_clients.py`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from bench.frontier.clients import Answered, Seats, started
 
 @dataclass(frozen=True)
 class Dozing:
-    """Clients who take a millisecond for anything; they fail after `patience` of it, if that is given."""
+    """Clients whose every call takes a millisecond; with `patience` they fail after that many calls."""
 
     patience: int | None = None
     booking: int = 0

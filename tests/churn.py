@@ -1,4 +1,4 @@
-"""A busy town: everything that can happen to the store, by many writers, as fast as they can."""
+"""A write load with all operations of the store, by many concurrent writers without pauses."""
 
 import itertools
 import time
@@ -23,7 +23,7 @@ LONG_SECONDS = 0.3
 
 @dataclass(slots=True)
 class Writer:
-    """One connection, and riders that no other writer touches."""
+    """A writer with one connection, and riders that no other writer uses."""
 
     connection: Connection[TupleRow]
     riders: list[TupleRow]
@@ -81,7 +81,7 @@ class Writer:
             self.done["forgotten"] += 1
 
     def _come_and_go(self, number: int) -> None:
-        """A rider signs up; the one before leaves again, without having ridden."""
+        """Insert a rider; delete the previous one, who has no rides."""
         if self.passer_by is not None:
             rider_id, account_id = self.passer_by
             with transaction(self.connection):
@@ -96,7 +96,7 @@ class Writer:
         self.done["come"] += 1
 
     def _take_back(self, rider_id: int) -> None:
-        """Some of it at a savepoint; now and then all of it."""
+        """Roll back to a savepoint; sometimes roll back the whole transaction."""
         with transaction(self.connection):
             self.connection.execute("SELECT top_up(%s, 1)", (rider_id,))
             with self.connection.transaction():
@@ -117,8 +117,9 @@ class Writer:
 
 @contextmanager
 def churning(store: Store, writers: int, pause_seconds: float = 0.0) -> Iterator[Sequence[int]]:
-    """While it is open they write, in a process of their own: here they would keep the syncing thread from
-    running. Gives how often each of `EVERYTHING` was done so far. `pause_seconds`: of each, at every turn."""
+    """The writers work during the block, in another process, because here they would delay the syncing
+    thread. Yields how often each of `EVERYTHING` was done so far. `pause_seconds`: of each writer between two
+    operations."""
     stop = CONTEXT.Event()
     done = CONTEXT.Array("q", len(EVERYTHING), lock=False)
     process = CONTEXT.Process(target=_write_all, args=(store, writers, pause_seconds, stop, done))
@@ -131,7 +132,7 @@ def churning(store: Store, writers: int, pause_seconds: float = 0.0) -> Iterator
     finally:
         stop.set()
         process.join()
-    assert process.exitcode == 0, "a writer has failed: see what it said"
+    assert process.exitcode == 0, "a writer has failed; see its output"
 
 
 def _write_all(

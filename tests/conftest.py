@@ -1,4 +1,4 @@
-"""A real Postgres for every test that asks: one embedded server a run, a database of its own a test."""
+"""Fixtures with a real Postgres: one embedded server per run, one database per test."""
 
 import fcntl
 import itertools
@@ -33,7 +33,7 @@ def pytest_report_header() -> str:
     return f"real trip files: {REAL_DATA if REAL_DATA.is_dir() else 'none (set RIDELAKE_TEST_DATA)'}"
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest asks itself where temporary folders go
+@pytest.hookimpl(tryfirst=True)  # before pytest decides where temporary folders are
 def pytest_configure(config: pytest.Config) -> None:
     """A home for the run's server, which parallel workers inherit by its name, and the temporary folders in
     it. Not in pytest's own: each run of pytest, be it another project's, takes away others' right to pass
@@ -55,14 +55,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """The run's server; parallel workers share it."""
+    """The server of the run, shared by parallel workers."""
     with open_cluster(Path(os.environ[RUN_HOME])) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def templates(cluster: Cluster) -> dict[str, str]:
-    """Databases to copy: `empty` has the schema, `seeded` 2,000 rides too."""
+    """Template databases: `empty` has the schema, `seeded` also 2,000 rides."""
     with (cluster.folder / "templates.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for name, rides in (("template_empty", 0), ("template_seeded", SEEDED_RIDES)):
@@ -77,14 +77,14 @@ def templates(cluster: Cluster) -> dict[str, str]:
 
 @pytest.fixture
 def store(cluster: Cluster, templates: dict[str, str]) -> Iterator[Store]:
-    """An empty store of the test's own: schema and places, no people."""
+    """A new store with schema and places, without riders and drivers."""
     with _copy_of(cluster, templates["empty"]) as store:
         yield store
 
 
 @pytest.fixture
 def seeded_store(cluster: Cluster, templates: dict[str, str]) -> Iterator[Store]:
-    """A store of the test's own with 2,000 past rides, their riders and drivers."""
+    """A new store with 2,000 past rides, and their riders and drivers."""
     with _copy_of(cluster, templates["seeded"]) as store:
         yield store
 
@@ -98,7 +98,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def postgres_15() -> Iterator[str]:
-    """The oldest server we promise, if this machine has one; its DSN."""
+    """The DSN of a server of the oldest supported version; skips the test if it is not installed."""
     if not (DEBIAN_15 / "pg_ctl").exists():
         pytest.skip("PostgreSQL 15 is not installed (Debian: postgresql-15)")
     account = pwd.getpwnam("postgres").pw_uid if os.geteuid() == 0 else None

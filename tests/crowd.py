@@ -1,4 +1,4 @@
-"""Many clients at one moment."""
+"""Concurrent clients, and the state of the store."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -21,8 +21,8 @@ TABLES = ("accounts", "riders", "drivers", "rides", "payments", "ride_events", "
 def all_at_once(
     store: Store, verb: Callable[[Connection, Item], Answer], items: Sequence[Item]
 ) -> list[Answer | Exception]:
-    """`verb(connection, item)` for every item, each on a connection of its own, all released by one
-    barrier. What a call raises is its answer."""
+    """Call `verb(connection, item)` for every item, each on its own connection, all at the same time. Returns
+    results and exceptions."""
     barrier = Barrier(len(items))
 
     def client(item: Item) -> Answer | Exception:
@@ -38,7 +38,7 @@ def all_at_once(
 
 
 def wait_until_blocked(store: Store, count: int = 1) -> None:
-    """Until so many sessions of the store wait for a lock that another one holds."""
+    """Wait until `count` sessions of the store are blocked by another session."""
     until = time.monotonic() + 30
     with store.connect() as connection:
         while time.monotonic() < until:
@@ -49,11 +49,11 @@ def wait_until_blocked(store: Store, count: int = 1) -> None:
             if row is not None and row[0] >= count:
                 return
             time.sleep(0.01)
-    raise AssertionError(f"nobody waits, and {count} should")
+    raise AssertionError(f"fewer than {count} sessions are blocked")
 
 
 def everything(town: Town) -> dict[str, list[tuple]]:
-    """Every row of the store. Two equal answers: nothing happened in between."""
+    """Every row of the store, to check that nothing has changed."""
     with town.store.connect() as connection:
         return {
             table: connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2".encode()).fetchall()

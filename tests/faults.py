@@ -1,4 +1,4 @@
-"""Failures on order: at the k-th row that a statement writes, or a long wait in its middle."""
+"""Fault injection: an error at the k-th row that a statement writes, or a long wait within a statement."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from crowd import TABLES
 from psycopg import Connection
 from town import Town
 
-# Counts the row triggers of a session, and raises at the one whose number was ordered.
+# Counts the row triggers of a session, and raises an error at the one with the given number.
 FAULT = """
     CREATE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql AS $$
     DECLARE v_step integer := current_setting('fault.step', true)::integer + 1;
@@ -23,7 +23,7 @@ FAULT = """
 
 @dataclass(frozen=True, slots=True)
 class FaultInjector:
-    """Row triggers on every table, before and after each write; they sleep until `arm`."""
+    """Row triggers on every table, before and after each write; inactive until `arm`."""
 
     connection: Connection
 
@@ -48,7 +48,7 @@ class FaultInjector:
 
 
 def sleep_in(town: Town, table: str, seconds: float) -> None:
-    """From now on whoever writes a row of the table waits in the middle of that."""
+    """From now on every INSERT into the table waits within its statement."""
     with town.store.connect() as connection:
         connection.execute(
             f"CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS $$"
@@ -65,7 +65,7 @@ def wake_up(town: Town) -> None:
 
 
 def sleepers(town: Town) -> list[int]:
-    """The servers of those who wait in `sleep_in`."""
+    """The process ids of the sessions that wait in `sleep_in`."""
     found = town.ask(
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
     )
@@ -73,7 +73,7 @@ def sleepers(town: Town) -> list[int]:
 
 
 def raise_at_commit(connection: Connection, table: str, sqlstate: str = "P0001") -> None:
-    """Whoever writes a row of the table is refused at the very end: by the COMMIT."""
+    """Transactions that write a row of the table fail at COMMIT."""
     connection.execute(
         f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$"
         f" BEGIN RAISE EXCEPTION 'too late' USING ERRCODE = '{sqlstate}'; END $$".encode()

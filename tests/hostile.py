@@ -1,5 +1,5 @@
-"""Statements that no engine may follow. `<out>` is a file that must not come to be, `<other>` a Parquet file
-beside the lake, `<pinned>` one of the epoch."""
+"""Statements that no engine may execute. `<out>`: a file that must not be created; `<other>`: a Parquet file
+outside of the lake; `<pinned>`: a file of the epoch."""
 
 WRITES = [
     "INSERT INTO cities VALUES (9, 'Rome', 'Europe/Rome')",

@@ -1,4 +1,4 @@
-"""The engines as parameters of a test: the missing ones are skipped with what installs them."""
+"""The engines as test parameters: engines that are not installed are skipped with an install hint."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A tracked table whose key has a column of every type, and servers for one test to dump it from and to."""
+"""A tracked table whose key has a column of every type, and servers to dump it from and restore it to."""
 
 import os
 import pwd
@@ -52,7 +52,7 @@ def program(name: str, *arguments: str | Path, folder: Path | None = None) -> st
 
 
 def dump_and_restore(source: Store, target: Store, form: str, folder: Path, *options: str) -> None:
-    """With the target's programs. `form`: as pg_dump calls it."""
+    """Dump and restore with the target's programs. `form`: the format option of pg_dump."""
     tools = DEBIAN_15 if target.server_version < 160000 else binaries()
     to = folder / f"dump_{form}"
     program("pg_dump", f"-F{form[0]}", "-f", to, "-d", source.conninfo, *options, folder=tools)
@@ -64,7 +64,7 @@ def dump_and_restore(source: Store, target: Store, form: str, folder: Path, *opt
 
 
 def how_keys(store: Store, lake: Lake) -> str:
-    """What the next epoch is."""
+    """The kind of the next epoch."""
     taken = take_changes(store, lake, tables=["shop.keys"], verify=False)
     table = taken.epoch.tables["keys"]
     return "nothing" if not taken.is_new else "whole" if table.changed == table.rows else "changes"
@@ -86,7 +86,7 @@ def change_and_check(store: Store, lake: Lake) -> None:
 
 @contextmanager
 def server_folder() -> Iterator[tuple[Path, Callable[..., None]]]:
-    """A folder of the server's user, and how to run a program as that user in it."""
+    """A folder owned by the server's user, and a function that runs a program as that user."""
     account = pwd.getpwnam("postgres").pw_uid if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="ridelake-upgrade-"))
     give(folder, account)

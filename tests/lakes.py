@@ -1,10 +1,10 @@
-"""What lies in a lake's folder."""
+"""The files in a lake's folder."""
 
 from pathlib import Path
 
 
 def files_of(folder: Path) -> set[Path]:
-    """All that an epoch leaves in a lake; the catalog is not counted."""
+    """All files of a lake except the catalog."""
     return {path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("catalog")}
 
 

@@ -1,4 +1,4 @@
-"""A primary and its standby of another Postgres than the embedded one, made by its own programs."""
+"""A primary and its standby of another Postgres version than the embedded one."""
 
 import os
 import pwd
@@ -18,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 
 @dataclass(frozen=True, slots=True)
 class OldPair:
-    """`a` leads at first. Each has its data and its socket in a folder of its name."""
+    """`a` is the primary at first. Each server has its data and its socket in a folder of its name."""
 
     programs: Path
     folder: Path
@@ -53,7 +53,7 @@ class OldPair:
         self._run("pg_ctl", "start", "-w", *where, "-o", options)
 
     def kill(self, name: str) -> None:
-        """SIGKILL for the whole tree."""
+        """SIGKILL the whole process tree."""
         pid_file = self.folder / name / "data" / "postmaster.pid"
         if not pid_file.exists():
             return
@@ -87,7 +87,7 @@ class OldPair:
 
 @contextmanager
 def old_pair(programs: Path) -> Iterator[OldPair]:
-    """Made, not started: `a` is to be filled before it is copied."""
+    """The servers, not started: `a` must be filled before it is copied."""
     account = pwd.getpwnam("postgres").pw_uid if os.geteuid() == 0 else None
     pair = OldPair(programs, Path(tempfile.mkdtemp(prefix="ridelake-old-")), account)
     try:

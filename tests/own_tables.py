@@ -1,4 +1,4 @@
-"""A database of somebody's own, with a table or none, and what a lake has of it."""
+"""A user database with or without a table, and a lake of its tables."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +26,7 @@ def bare(cluster: Cluster) -> Iterator[Store]:
 
 @pytest.fixture
 def orders(bare: Store, lake: Lake) -> Store:
-    """Tracked, 1,000 rows, in epoch 1."""
+    """The tracked table `orders` with 1,000 rows, which are in epoch 1."""
     run(bare, ORDERS, "INSERT INTO orders SELECT n, 'thing ' || n, n FROM generate_series(1, 1000) AS n")
     track(bare, "orders")
     take_changes(bare, lake, tables=["orders"])
@@ -40,6 +40,6 @@ def asked(lake: Lake, query: str, engine: str = "duckdb") -> list[dict]:
 
 
 def how(taken: Taken) -> str:
-    """`whole` or `changes`, by the number of rows that the newest epoch says it took of `orders`."""
+    """`whole` or `changes`, by the number of rows of `orders` that the newest epoch has read."""
     table = taken.epoch.tables["orders"]
     return "whole" if table.changed == table.rows else "changes"

@@ -1,4 +1,4 @@
-"""Two servers under Patroni, with etcd as its memory: who leads is decided by nobody of ours."""
+"""Two servers under Patroni with etcd; Patroni decides which one is the primary."""
 
 import importlib.metadata
 import json
@@ -24,7 +24,7 @@ from psycopg.conninfo import make_conninfo
 
 from oltp.programs import binaries, server_account
 
-# The least that Patroni takes. A leader that vanishes is missed when its key in etcd runs out.
+# Patroni's minimum. The failure of a leader is detected when its key in etcd expires.
 TTL_SECONDS, LOOP_WAIT_SECONDS, RETRY_SECONDS = 20, 1, 3
 WAIT_SECONDS_MAX = 120.0
 
@@ -52,7 +52,7 @@ def bound_to_us(account: int | None = None) -> list[str]:
 
 @dataclass(slots=True)
 class Member:
-    """Patroni and its Postgres."""
+    """A Patroni process and its Postgres."""
 
     name: str
     folder: Path
@@ -91,12 +91,12 @@ class Member:
             )
 
     def kill(self) -> None:
-        """SIGKILL for Patroni and for the whole of its Postgres, as if the machine had gone."""
+        """SIGKILL Patroni and all processes of its Postgres, as in a failure of the machine."""
         if self.process is None:
             return
         tree = [psutil.Process(self.process.pid)]
         tree += tree[0].children(recursive=True)
-        try:  # pg_ctl's way: the server is nobody's child
+        try:  # as pg_ctl does: the server is not a child process
             pid = int((self.folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
             tree += [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
         except (OSError, ValueError, psutil.NoSuchProcess):
@@ -110,7 +110,7 @@ class Member:
         self.process = None
 
     def role(self) -> str:
-        """What Patroni says: primary, sync_standby, replica …; empty if it does not answer."""
+        """The role that Patroni reports: primary, sync_standby, replica …; empty if it does not answer."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.api_port}/cluster", timeout=2) as answer:
                 members = json.load(answer)["members"]
@@ -158,7 +158,7 @@ class Member:
                 "parameters": {
                     "unix_socket_directories": str(self.socket_folder),
                     "shared_buffers": "128MB",
-                    "dynamic_shared_memory_type": "mmap",  # in its folder, and gone with that
+                    "dynamic_shared_memory_type": "mmap",  # in the data folder, deleted with it
                     "wal_keep_size": "128MB",
                 },
             },
@@ -179,7 +179,7 @@ class PatroniPair:
         )
 
     def member(self, role: str) -> Member:
-        """The one that has this role now; waited for."""
+        """Wait for a member with this role, and return it."""
         found: list[Member] = []
 
         def there() -> bool:
@@ -192,7 +192,7 @@ class PatroniPair:
 
 @contextmanager
 def patroni_pair() -> Iterator[PatroniPair]:
-    """Skips the test where Patroni or etcd is not installed."""
+    """Skips the test if Patroni or etcd is not installed."""
     if not any(importlib.metadata.distributions(name="patroni")):
         pytest.skip("Patroni is not installed (pip install 'patroni[etcd3]')")
     for program, package in (("etcd", "etcd-server"), ("setpriv", "util-linux")):

@@ -1,4 +1,4 @@
-"""A pgbouncer in front of a test's server, on a unix socket."""
+"""A pgbouncer in front of the test server, on a unix socket."""
 
 import os
 import pwd

@@ -1,4 +1,4 @@
-"""A server of a test's own, to be stopped, killed and started again."""
+"""A separate server for one test, which can be stopped, killed and restarted."""
 
 import shutil
 import tempfile
@@ -24,18 +24,18 @@ class PrivateServer:
         stop(self.cluster)
 
     def kill(self) -> None:
-        """SIGKILL for the whole tree: no process of it has a word to say."""
+        """SIGKILL the whole process tree."""
         server = psutil.Process(self.cluster.server_pid())
         tree = [server, *server.children(recursive=True)]
         for process in tree:
             try:
                 process.kill()
             except psutil.NoSuchProcess:
-                continue  # it ended by itself when its neighbour died
+                continue  # it ended by itself when another process died
         psutil.wait_procs(tree, timeout=20)
 
     def start(self) -> float:
-        """Start it again. Seconds from here until it has answered."""
+        """Restart the server. Returns the seconds until it answers."""
         began = time.perf_counter()
         start(self.cluster)
         with self.store.connect() as connection:
@@ -45,7 +45,7 @@ class PrivateServer:
 
 @contextmanager
 def private_server() -> Iterator[PrivateServer]:
-    """Not in pytest's temporary folder: another user, who runs the server for root, may not pass there."""
+    """Not in pytest's temporary folder, which the user that runs the server for root cannot traverse."""
     home = Path(tempfile.mkdtemp(prefix="ridelake-private-"))
     try:
         with open_cluster(home) as cluster:

@@ -1,7 +1,7 @@
-"""A wire that can be cut: a proxy before Postgres' unix socket that loses what it is told to lose.
+"""A proxy in front of Postgres' unix socket that drops selected messages and closes the connection.
 
-It understands as much of the protocol as it needs: a statement that was prepared before is asked for by a
-message that begins with Bind ('B') and ends with Sync; the answer ends with ReadyForQuery.
+It parses only what it needs of the protocol: the request of a prepared statement begins with Bind ('B') and
+ends with Sync; the answer ends with ReadyForQuery.
 """
 
 import select
@@ -22,16 +22,16 @@ SOCKET = ".s.PGSQL.5432"
 
 
 class Loss(StrEnum):
-    """What the wire loses before it is cut."""
+    """What is lost when the connection is closed."""
 
     REQUEST = "the request never arrives"
-    ATTENTION = "the request arrives, and nobody is there when the answer comes"
+    ATTENTION = "the request arrives, and the client is gone before the answer"
     REPLY = "the work is done and committed, the answer is lost"
     HALF_REPLY = "the answer is cut in the middle"
 
 
 class Proxy:
-    """`decide()` is asked at every request: None lets it pass."""
+    """`decide()` is called for every request: None forwards it."""
 
     def __init__(self, folder: Path, target: Path) -> None:
         self.decide: Callable[[], Loss | None] = lambda: None
@@ -43,7 +43,7 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def lose_once(self, loss: Loss) -> None:
-        """The next request, whoever sends it."""
+        """Apply `loss` to the next request of any client."""
         left = [loss]
         self.decide = lambda: left.pop() if left else None
 
@@ -94,7 +94,7 @@ class Proxy:
 
 @contextmanager
 def proxied(store: Store) -> Iterator[tuple[Proxy, Store]]:
-    """The same store, by way of a proxy."""
+    """The same store, through a proxy."""
     target = Path(str(conninfo_to_dict(store.conninfo)["host"])) / SOCKET
     with tempfile.TemporaryDirectory(prefix="ridelake-proxy-") as folder:
         proxy = Proxy(Path(folder), target)

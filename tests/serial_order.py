@@ -22,7 +22,7 @@ Edge = tuple[int, str, int]
 
 @dataclass(slots=True)
 class Committed:
-    """One committed transaction: what it appended, and the lists that it read, as it saw them."""
+    """One committed transaction: what it appended, and the lists that it read."""
 
     appends: list[tuple[Key, Element]] = field(default_factory=list)
     reads: list[tuple[Key, tuple[Element, ...]]] = field(default_factory=list)
@@ -35,8 +35,8 @@ class Anomaly:
 
 
 def anomalies(history: Sequence[Committed]) -> list[Anomaly]:
-    """At most one for each knot of transactions that cannot be put in order, and every read of something
-    that was never committed, or that contradicts another read."""
+    """At most one anomaly for each cycle of transactions, and every read of something that was never
+    committed or that contradicts another read."""
     lists = _longest_reads(history)
     found = list(_impossible_reads(history, lists))
     edges = set(_edges(history, lists))
@@ -85,7 +85,7 @@ def _edge(start: int | None, kind: str, end: int | None) -> Iterator[Edge]:
 
 
 def _knots(count: int, edges: set[Edge]) -> list[set[int]]:
-    """Strongly connected components of more than one (Kosaraju: an order of endings, then backwards)."""
+    """Strongly connected components with more than one node (Kosaraju's algorithm)."""
     onwards: dict[int, list[int]] = {}
     backwards: dict[int, list[int]] = {}
     for start, _, end in edges:
@@ -101,7 +101,7 @@ def _knots(count: int, edges: set[Edge]) -> list[set[int]]:
 
 
 def _walk(root: int, ways: dict[int, list[int]], seen: set[int]) -> list[int]:
-    """Everything new that can be reached, each after what is reached through it."""
+    """The unvisited nodes that can be reached, in postorder."""
     if root in seen:
         return []
     seen.add(root)
@@ -121,7 +121,7 @@ def _walk(root: int, ways: dict[int, list[int]], seen: set[int]) -> list[int]:
 
 
 def _worst(edges: list[Edge]) -> Anomaly:
-    """The cycle with the fewest rw: the fewer, the worse."""
+    """The cycle with the fewest rw edges, which is the most severe anomaly."""
     without = [edge for edge in edges if edge[1] != "rw"]
     for kinds, name in (("ww",), "G0"), (("ww", "wr"), "G1c"):
         allowed = [edge for edge in without if edge[1] in kinds]
@@ -136,7 +136,7 @@ def _worst(edges: list[Edge]) -> Anomaly:
 
 
 def _way(start: int, end: int, edges: list[Edge]) -> tuple[Edge, ...] | None:
-    """The shortest."""
+    """The shortest path."""
     ways: dict[int, tuple[Edge, ...]] = {start: ()}
     waiting = deque([start])
     while waiting:

@@ -1,4 +1,4 @@
-"""Spark on loopback: a standalone master and two workers, or a Connect server, each a process of its own."""
+"""Spark on the loopback interface: a standalone master and two workers, or a Connect server."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ class SparkCluster:
     workers: list[subprocess.Popen[bytes]]
 
     def busiest_worker(self, seconds: float = 1.0) -> subprocess.Popen[bytes]:
-        """The one whose executor has computed most in that time."""
+        """The worker whose executor used the most CPU time in that period."""
         executors = {
             child: worker
             for worker in self.workers
@@ -70,7 +70,7 @@ def spark_cluster(folder: Path) -> Iterator[SparkCluster]:
 
 @contextmanager
 def spark_connect(folder: Path) -> Iterator[str]:
-    """A Spark Connect server of this machine; its address."""
+    """The address of a local Spark Connect server."""
     port = _free_port()
     log = folder / "connect.log"
     conf = {"grpc.binding.address": "127.0.0.1", "grpc.binding.port": str(port)}
@@ -96,7 +96,7 @@ def spark_connect(folder: Path) -> Iterator[str]:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """With its executors, which are in its group."""
+    """End the process and its executors, which are in its process group."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,4 +1,4 @@
-"""One engine that believes to have little memory sorts more than that; run in a process of its own.
+"""Sorts more data than an engine's memory limit; run in a separate process.
 
 Standard input is a pickle of the engine's name, the settings and an epoch with a table `numbers`; standard
 output is JSON of what came of it. What an engine believes is told in its own way, as nobody else can; Daft
@@ -20,12 +20,12 @@ from lakehouse.epoch import Epoch
 from ridelake.settings import Settings
 
 MEGABYTES = 64
-MEGABYTES_OF = {"chdb": MEGABYTES, "datafusion": 256}  # with less that has none to merge what it has sorted
+MEGABYTES_OF = {"chdb": MEGABYTES, "datafusion": 256}  # with less it cannot merge the sorted runs
 SORTED = "SELECT * FROM numbers ORDER BY word"
 
 
 def sorted_in_little_memory(name: str, settings: Settings, epoch: Epoch, folder: Path) -> dict:
-    """`rows`, whether they are `in_order`, and the bytes `written` meanwhile, most of them into `folder`."""
+    """Returns `rows`, whether they are `in_order`, and the bytes `written`, most of them into `folder`."""
     environment = {
         **os.environ,
         **dict.fromkeys(SPILL_FOLDERS, str(folder)),
@@ -44,7 +44,7 @@ def sorted_in_little_memory(name: str, settings: Settings, epoch: Epoch, folder:
 
 
 def bytes_written() -> int:
-    """By this process and its children, as the kernel counts them."""
+    """Bytes written by this process and its children, as counted by the kernel."""
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
     return sum(one.io_counters().write_chars for one in processes)
 
@@ -64,14 +64,14 @@ def main() -> None:
     name, settings, epoch = pickle.load(sys.stdin.buffer)
     _believe(name)
     with import_module(f"lakehouse.engines.{name}").opened(settings, epoch) as engine:
-        engine.sql("SELECT max(id) AS id FROM numbers")  # what an engine writes at first is not meant
+        engine.sql("SELECT max(id) AS id FROM numbers")  # exclude what an engine writes at its first query
         before = bytes_written()
         words = engine.sql(SORTED)["word"].to_pylist()
         written = bytes_written() - before
     print(
         json.dumps({"rows": len(words), "in_order": words == sorted(words), "written": written}), flush=True
     )
-    os._exit(0)  # some libraries' threads outlast Python's own end, and hang it
+    os._exit(0)  # threads of some libraries would block the interpreter's exit
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A parent whose store has a hot standby, to be killed in the middle: `python stood_by.py HOME`."""
+"""A process whose store has a hot standby, to be killed: `python stood_by.py HOME`."""
 
 import sys
 from pathlib import Path

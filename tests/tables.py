@@ -1,4 +1,4 @@
-"""A table of Postgres as the lake sees it."""
+"""A Postgres table as a source of the lake."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,20 +16,20 @@ from ridelake.settings import LakeAddress
 
 
 def source_of(connection: Connection, table: str) -> TableSource:
-    """By its name as SQL writes it; it needs a primary key."""
+    """The source of a table, by its SQL name; the table needs a primary key."""
     (source,) = read_sources(connection, [table])
     return source
 
 
 def columns_of(connection: Connection, table: str) -> list[Column]:
-    """Of anything that has columns, key or no key; by its bare name."""
+    """The columns of a relation with or without a key, by its unqualified name."""
     row = connection.execute("SELECT to_regclass(quote_ident(%s))::oid::bigint", (table,)).fetchone()
     assert row is not None
     return read_columns(connection, [row[0]])[row[0]]
 
 
 def rows_of(connection: Connection, table: str) -> pa.Table:
-    """All rows of it, in no order, as the lake takes them."""
+    """All rows, unordered, as the lake reads them."""
     columns = columns_of(connection, table)
     return fetch(
         connection, SQL("SELECT {} FROM {}").format(select_list(columns), Identifier(table)), columns
@@ -37,7 +37,7 @@ def rows_of(connection: Connection, table: str) -> pa.Table:
 
 
 def exported(connection: Connection, table: str, folder: Path) -> Path:
-    """A file of all its rows, as an epoch writes it."""
+    """A file with all rows, as an epoch writes it."""
     columns = columns_of(connection, table)
     storage = Storage.of(LakeAddress.at(folder))
     stem = str(folder / table.encode().hex())
@@ -47,7 +47,7 @@ def exported(connection: Connection, table: str, folder: Path) -> Path:
 
 
 def heap_source(connection: Connection, name: str, order_by: Sequence[str]) -> TableSource:
-    """Also of a table without a key, or of a view: it is only read."""
+    """A source for reading only; the relation may be a view or have no key."""
     columns = columns_of(connection, name)
     return TableSource(
         "ridelake", name, f"ridelake.{name}", 0, tuple(columns), (), None, "", Layout(tuple(order_by))

@@ -1,4 +1,4 @@
-"""The command line, as its users have it."""
+"""Runs the command line as a user does."""
 
 import os
 import pty
@@ -19,23 +19,23 @@ def ridelake(
 
 
 def answer(*arguments: str | Path) -> str:
-    """What a command that must not fail says on stdout."""
+    """The stdout of a command that must succeed."""
     done = ridelake(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def refusal(*arguments: str | Path, exit_code: int = 2) -> str:
-    """The one line that a command that must fail says on stderr."""
+    """The single line on stderr of a command that must fail."""
     done = ridelake(*arguments)
     assert done.returncode == exit_code, (done.returncode, done.stdout, done.stderr)
     assert done.stderr.count("\n") == 1, done.stderr
-    assert "a fault of ridelake" not in done.stderr
+    assert "internal error" not in done.stderr
     return done.stderr
 
 
 def on_a_terminal(*arguments: str | Path, environment: Mapping[str, str]) -> str:
-    """All that a command that must not fail shows on a terminal, escape sequences and all."""
+    """The terminal output of a command that must succeed, including escape sequences."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [*COMMAND, *map(str, arguments)], stdin=theirs, stdout=theirs, stderr=theirs, env=dict(environment)

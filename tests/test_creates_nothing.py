@@ -1,4 +1,4 @@
-"""A command that only looks leaves no schema in a database that is not ours."""
+"""A command that only reads creates no schema in a foreign database."""
 
 import os
 import subprocess
@@ -60,7 +60,7 @@ def test_a_command_that_looks_leaves_a_foreign_database_as_it_is(empty: Store, t
     done = ridelake(tmp_path, command, *LOOKING[command], "--dsn", empty.conninfo)
     assert schemas_of(empty) == before
     assert "Traceback" not in done.stderr
-    assert "fault of ridelake" not in done.stderr
+    assert "internal error" not in done.stderr
     if command in NAMES_SEED:
         assert done.returncode == 2
         assert "there is no ride store in this database: run `ridelake seed`" in done.stderr

@@ -1,4 +1,4 @@
-"""The command line as a newcomer meets it: help, one line for each mistake, the right exit code."""
+"""The command line: help, one line for each mistake, exit codes."""
 
 import os
 import re
@@ -53,13 +53,13 @@ def test_every_command_has_help_that_says_what_it_does(tmp_path: Path, command: 
     assert re.search(r"^  [A-Z]\w+", done.stdout, flags=re.MULTILINE), "a sentence"
     assert "Global options: see `ridelake --help`." in done.stdout
     assert "--spark-master" not in done.stdout
-    assert not (tmp_path / ".ridelake").exists(), "help makes nothing"
+    assert not (tmp_path / ".ridelake").exists(), "help creates nothing"
 
 
-def test_help_lists_every_command_and_is_there_at_once(tmp_path: Path):
+def test_help_lists_every_command_and_is_fast(tmp_path: Path):
     started = time.perf_counter()
     done = ridelake(tmp_path, "--help")
-    assert time.perf_counter() - started < 10  # no engine is loaded for it
+    assert time.perf_counter() - started < 10  # no engine is imported
     assert all(re.search(rf"^  {command} ", done.stdout, flags=re.MULTILINE) for command in COMMANDS)
 
 
@@ -68,23 +68,23 @@ def test_no_command_at_all_shows_the_help(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "exit_code", "says"),
+    ("arguments", "exit_code", "expected"),
     [
         (["nonsense"], 2, "there is no command"),
         (["seed", "--rides", "0"], 2, "--rides"),
         (["seed", "--nope"], 2, "--nope"),
-        (["simulate", "--rides", "5", "--seconds", "5"], 2, "not both"),
+        (["simulate", "--rides", "5", "--seconds", "5"], 2, "exclude each other"),
         (["simulate"], 2, "run `ridelake seed`"),
-        (["acid", "--think-ms", "nan"], 2, "--think-ms nan: a number from 0 to 1000"),
+        (["acid", "--think-ms", "nan"], 2, "--think-ms must be from 0 to 1000, not nan"),
         (["acid", "--rounds", "99999999999999999"], 2, "--rounds"),
         (["acid", "--drivers", "1000000000"], 2, "--drivers"),
-        (["acid", "--hermitage", "--rounds", "25"], 2, "--rounds: --hermitage has no rivals"),
+        (["acid", "--hermitage", "--rounds", "25"], 2, "--rounds cannot be used with --hermitage"),
         (["demo", "some.parquet"], 2, "--from"),
         (["demo", "--from", "absent.parquet"], 2, "absent.parquet"),
         (["load", "absent.parquet"], 2, "absent.parquet"),
-        (["audit", "--dsn", "host=/nowhere"], 3, "cannot reach Postgres"),
+        (["audit", "--dsn", "host=/nowhere"], 3, "cannot connect to Postgres"),
         (["audit", "--dsn", "???"], 3, "not a connection string"),
-        (["up", "--dsn", "host=/nowhere"], 2, "leave it out"),
+        (["up", "--dsn", "host=/nowhere"], 2, "leave out --dsn"),
         (["sql", "SELECT 1"], 2, "run `ridelake snapshot`"),
         (["sql", "SELECT 1", "--engine", "oracle"], 2, "oracle"),
         (["ask", "averge_price"], 2, "average_price"),
@@ -94,18 +94,18 @@ def test_no_command_at_all_shows_the_help(tmp_path: Path):
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_a_mistake_is_one_line_that_says_what_to_do(
-    tmp_path: Path, arguments: list[str], exit_code: int, says: str
+    tmp_path: Path, arguments: list[str], exit_code: int, expected: str
 ):
     done = ridelake(tmp_path, *arguments)
     assert done.returncode == exit_code, done.stderr
-    assert says in done.stderr
+    assert expected in done.stderr
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("ridelake: ")
     assert "Traceback" not in done.stderr
 
 
-def test_broken_sql_is_told_in_the_engine_s_words(lake_home: Path):
+def test_the_engine_s_message_for_invalid_sql_is_shown(lake_home: Path):
     done = ridelake(lake_home, "sql", "SELECT prise FROM RideTable")
     assert done.returncode == 1
     assert "prise" in done.stderr
@@ -113,7 +113,7 @@ def test_broken_sql_is_told_in_the_engine_s_words(lake_home: Path):
 
 
 @pytest.mark.parametrize("engine", ["postgres", "duckdb", "polars", "all"])
-def test_the_lecture_s_question_has_one_answer(lake_home: Path, engine: str):
+def test_the_textbook_question_has_one_answer(lake_home: Path, engine: str):
     query = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
     done = ridelake(lake_home, "sql", query, "--engine", engine, "--format", "csv")
     assert done.returncode == 0, done.stderr
@@ -121,7 +121,7 @@ def test_the_lecture_s_question_has_one_answer(lake_home: Path, engine: str):
 
 
 def _average_price(home: Path) -> float:
-    """From the rows themselves, in exact arithmetic."""
+    """Computed from the rows in exact arithmetic."""
     exact = """
         SELECT sum(fare_cents)::numeric / count(*) / 100 AS price FROM rides
         WHERE city_id = 1 AND status = 'completed' AND extract(month FROM requested_local) = 7"""
@@ -150,7 +150,7 @@ def test_every_error_has_an_exit_code_of_the_convention():
     assert {error.exit_code for error in family(RidelakeError)} == {1, 2, 3, 4}
 
 
-def test_a_ctrl_c_while_it_is_loading_is_one_line(tmp_path: Path):
+def test_ctrl_c_during_imports_is_reported_in_one_line(tmp_path: Path):
     (tmp_path / "click.py").write_text(
         "raise KeyboardInterrupt"
     )  # found first, as the folder is the current one
@@ -159,21 +159,21 @@ def test_a_ctrl_c_while_it_is_loading_is_one_line(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("sqlstate", "exit_code", "says"),
+    ("sqlstate", "exit_code", "expected"),
     [
-        (None, 3, "Postgres went away (no words)"),
-        ("08006", 3, "Postgres went away (no words)"),
-        ("57P01", 3, "Postgres went away (no words)"),
-        ("57014", 1, "Postgres gave up: no words (SQLSTATE 57014)"),  # statement_timeout
+        (None, 3, "lost the connection to Postgres (no words)"),
+        ("08006", 3, "lost the connection to Postgres (no words)"),
+        ("57P01", 3, "lost the connection to Postgres (no words)"),
+        ("57014", 1, "Postgres error: no words (SQLSTATE 57014)"),  # statement_timeout
         ("53100", 1, "a disk is full (no words): free some space"),  # the disk is full
     ],
 )
-def test_only_a_server_that_has_gone_is_said_to_have_gone(
+def test_only_a_lost_connection_is_reported_as_lost(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     sqlstate: str | None,
     exit_code: int,
-    says: str,
+    expected: str,
 ):
     def fail(*arguments: object, **more: object) -> None:
         error = psycopg.OperationalError("no words\nCONTEXT: many more")
@@ -182,9 +182,9 @@ def test_only_a_server_that_has_gone_is_said_to_have_gone(
 
     monkeypatch.setattr(front_door.ridelake, "main", fail)
     assert front_door._run(["audit"]) == exit_code
-    said = capsys.readouterr().err
-    assert says in said
-    assert said.count("\n") == 1
+    output = capsys.readouterr().err
+    assert expected in output
+    assert output.count("\n") == 1
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
@@ -197,9 +197,9 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, stop: signal.Sign
     assert demo.stdout.readline().startswith("1. ")  # it has begun
     time.sleep(after_seconds)
     demo.send_signal(stop)
-    _, said = demo.communicate(timeout=60)
-    assert demo.returncode == 128 + stop, said
-    assert "Traceback" not in said, said
+    _, output = demo.communicate(timeout=60)
+    assert demo.returncode == 128 + stop, output
+    assert "Traceback" not in output, output
     until = time.monotonic() + 10
     while left_in(tmp_path) and time.monotonic() < until:
         time.sleep(0.1)
@@ -228,7 +228,7 @@ front_door.main()
 """
 
 
-def test_an_interrupt_waits_for_an_import_and_not_longer(tmp_path: Path):
+def test_an_interrupt_waits_only_for_the_current_import(tmp_path: Path):
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", SLOW_IMPORT], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, "imported\n"), done.stderr
@@ -249,17 +249,17 @@ def test_a_server_that_is_killed_under_a_simulation_is_one_line_and_the_audit_pa
         time.sleep(0.05)
     time.sleep(2.5)
     os.kill(int(pid_file.read_text().split("\n", 1)[0]), signal.SIGKILL)
-    _, said = running.communicate(timeout=60)
-    assert running.returncode == CannotConnect.exit_code, said
-    assert "Traceback" not in said
-    assert "Postgres went away" in said
-    assert re.search(r"; [\d,]+ requests were answered before that, [\d,]+ assigned", said)
-    assert "p50 0.00 ms" not in said
+    _, output = running.communicate(timeout=60)
+    assert running.returncode == CannotConnect.exit_code, output
+    assert "Traceback" not in output
+    assert "lost the connection to Postgres" in output
+    assert re.search(r"; [\d,]+ requests were answered before that, [\d,]+ assigned", output)
+    assert "p50 0.00 ms" not in output
     assert ridelake(tmp_path, "audit").returncode == 0
 
 
 def left_in(folder: Path) -> list[str]:
-    """Processes that have to do with the folder."""
+    """Processes whose arguments or working directory contain the folder."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -271,7 +271,7 @@ def left_in(folder: Path) -> list[str]:
     return found
 
 
-def test_a_closed_pipe_is_no_fault(lake_home: Path):
+def test_a_closed_pipe_is_not_an_error(lake_home: Path):
     done = subprocess.run(
         f"{sys.executable} -m ridelake sql 'SELECT * FROM rides' --format csv | head -1",
         shell=True,
@@ -285,7 +285,7 @@ def test_a_closed_pipe_is_no_fault(lake_home: Path):
 
 
 @pytest.mark.parametrize("arguments", [["ask"], ["status"]], ids=["a table", "lines"])
-def test_a_pipe_that_was_closed_before_the_answer_is_no_fault(tmp_path: Path, arguments: list[str]):
+def test_a_pipe_that_was_closed_before_the_answer_is_not_an_error(tmp_path: Path, arguments: list[str]):
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
@@ -295,7 +295,7 @@ def test_a_pipe_that_was_closed_before_the_answer_is_no_fault(tmp_path: Path, ar
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_spark_master_is_one_or_is_refused():
+def test_an_invalid_spark_master_is_refused():
     assert Settings.read({}).spark_master is None
     assert Settings.read({"RIDELAKE_SPARK_MASTER": "spark://h:7077"}).spark_master == "spark://h:7077"
     both = Settings.read({"RIDELAKE_SPARK_MASTER": "sc://h"}, spark_master="local[2]")
@@ -333,9 +333,9 @@ def test_help_is_a_command(tmp_path: Path):
 @pytest.mark.slow
 def test_the_psql_line_of_up_connects_in_a_new_folder(tmp_path: Path):
     try:
-        said = ridelake(tmp_path, "up").stderr
-        conninfo = re.search(r"psql '(.*)'", said)
-        assert conninfo, said
+        output = ridelake(tmp_path, "up").stderr
+        conninfo = re.search(r"psql '(.*)'", output)
+        assert conninfo, output
         with psycopg.connect(conninfo[1]) as connection:
             assert connection.execute("SELECT current_database()").fetchone() == ("ridelake",)
     finally:
@@ -356,8 +356,8 @@ def test_help_lists_every_command_once_in_a_group_and_cuts_no_description(column
 
 
 def test_global_options_are_taken_after_the_command_too(tmp_path, capsys):
-    said = []
+    output = []
     for arguments in (["epochs", "--lake", "none"], ["--lake", "none", "epochs"]):
         code = front_door._run([argument.replace("none", str(tmp_path / "none")) for argument in arguments])
-        said.append((code, *capsys.readouterr()))
-    assert said[0] == said[1]
+        output.append((code, *capsys.readouterr()))
+    assert output[0] == output[1]

@@ -53,7 +53,7 @@ FIRST_USE = [
     ("verify 77", 2, "there is no epoch 77"),
     ("--dsn mysql://root:secret@localhost/db status", 3, "write postgresql://user@host:5432/database"),
     ("--dsn localhost:5432 snapshot", 3, "write postgresql://user@host:5432/database"),
-    ("--dsn postgresql://127.0.0.1:1/x snapshot", 3, "Start that server or correct --dsn"),
+    ("--dsn postgresql://127.0.0.1:1/x snapshot", 3, "Start the server or correct --dsn"),
     ("load folder", 2, "folder is a folder: name the files in it"),
     ("load https://example.org/trips.parquet", 2, "download it"),
     ("report absent.json", 2, "run `ridelake bench`"),
@@ -72,7 +72,7 @@ FROM_THE_CODE = [
     ("--dsn 'host=localhost prot=5432' audit", 3, 'invalid connection option "prot"'),
     ("--dsn 'host=/nowhere' acid", 3, "correct --dsn"),
     ("acid --dsn mysql://root:secret@localhost/db", 3, "write postgresql://user@host:5432/database"),
-    ("--dsn x=y down", 2, "leave it out"),
+    ("--dsn x=y down", 2, "leave out --dsn"),
     ("RIDELAKE_DSN= audit", 2, "run `ridelake seed`"),
     ("RIDELAKE_DSN= track shop.orders", 2, "name the database of the table with --dsn"),
     ("RIDELAKE_DSN= untrack shop.orders", 2, "name the database of the table with --dsn"),
@@ -232,7 +232,7 @@ def test_a_mistake_gets_one_line_that_says_what_to_do(
     assert last.startswith("ridelake: ")
     assert out == ""
     assert not excerpt or excerpt[0].startswith("LINE 1: ")  # of the query, with a caret
-    assert "a fault of ridelake" not in err
+    assert "internal error" not in err
     assert "secret" not in err
     assert sorted(folder.rglob("*")) == before
 

@@ -1,4 +1,4 @@
-"""The README tells the truth: its commands run, in its order."""
+"""The commands of the README run, in its order."""
 
 import os
 import re
@@ -32,10 +32,10 @@ def test_every_make_target_of_the_readme_exists():
 def test_the_commands_of_the_readme_run_in_its_order(tmp_path: Path):
     commands = [words[1:] for words in commands_of_the_readme() if words[0] == "ridelake"]
     assert len(commands) >= 7
-    ridelake(tmp_path, "up")  # held, the server is not started and stopped for each of them
+    ridelake(tmp_path, "up")  # so that the server is not started for each command
     try:
         for arguments in commands:
-            small = ["2000" if word == "100000" else word for word in arguments]  # the same, in less time
+            small = ["2000" if word == "100000" else word for word in arguments]  # fewer rides, to save time
             more = ["--rides", "300"] if arguments[0] == "simulate" else []
             done = ridelake(tmp_path, *small, *more)
             assert done.returncode == 0, f"{arguments}: {done.stderr}"

@@ -161,7 +161,7 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("error", "says"),
+    ("error", "expected"),
     [
         (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "the limit of open files is reached"),
         (MemoryError(), "there is not enough memory"),
@@ -172,11 +172,11 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path):
         (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), "the disk quota is used up"),
     ],
 )
-def test_a_shortage_is_found_behind_another_error(error: Exception, says: str):
+def test_a_shortage_is_found_behind_another_error(error: Exception, expected: str):
     with pytest.raises(RuntimeError) as outer:
         try:
             raise error
         except Exception as cause:
             raise RuntimeError("something else") from cause
-    assert says in (shortage(outer.value) or "")
+    assert expected in (shortage(outer.value) or "")
     assert shortage(ValueError("no such thing")) is None

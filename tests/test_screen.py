@@ -1,4 +1,4 @@
-"""What is printed fits the screen, and lines break between words only."""
+"""Output fits the terminal, and lines break between words only."""
 
 import re
 from pathlib import Path
@@ -61,9 +61,9 @@ def test_every_line_of_a_command_breaks_between_words(
         for columns in (UNBROKEN, *WIDTHS):
             monkeypatch.setenv("COLUMNS", str(columns))
             assert _run([*where, *call]) in (0, 1), call
-            said = capfd.readouterr()
+            output = capfd.readouterr()
             # The answer of `sql` is csv here; what a program reads is not wrapped.
-            shown[columns] = said.err if call[0] == "sql" else said.out + said.err
+            shown[columns] = output.err if call[0] == "sql" else output.out + output.err
         for columns in WIDTHS:
             assert_fits(shown[columns], shown[UNBROKEN], columns)
 

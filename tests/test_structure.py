@@ -1,4 +1,4 @@
-"""The shape of the project: who may import whom, how long a function may be, which names say nothing."""
+"""The structure of the project: allowed imports, length of functions and files, names of modules."""
 
 import ast
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""People to book with: made one by one, so that a test sees its whole world."""
+"""Adds riders and drivers to a store one by one, so that a test controls its whole content."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ QUAD, STADIUM, SOMA = 1002, 1007, 2001  # zones: two in Stanford, one in San Fra
 
 @dataclass(frozen=True, slots=True)
 class Town:
-    """A store and the hands to fill it."""
+    """A store, with methods to add riders and drivers."""
 
     store: Store
 
@@ -41,7 +41,7 @@ class Town:
             return connection.execute(query.encode(), parameters).fetchall()
 
     def trace(self) -> dict[str, list[TupleRow]]:
-        """Everything that a booking may change, but for the recorded decisions."""
+        """Everything that a booking may change, except the recorded decisions."""
         orders = {"rides": "ride_id", "payments": "ride_id", "ledger": "transfer_id"}
         orders |= {"accounts": "account_id", "drivers": "driver_id", "ride_events": "ride_id, step"}
         return {table: self.ask(f"SELECT * FROM {table} ORDER BY {key}") for table, key in orders.items()}

@@ -1,4 +1,5 @@
-"""Processes that sync, to be killed or stopped in the middle. Forked from one that has loaded everything."""
+"""Processes that sync, to be killed or stopped during a sync. Forked from a process that has imported
+everything."""
 
 import multiprocessing
 import os
@@ -51,7 +52,7 @@ def _sync(
     maintaining: bool = False,
     ready: Event | None = None,
 ) -> None:
-    """Change something and sync it, for ever; or once, with the signal to itself at the step `at`."""
+    """Change rows and sync them in a loop; with `at` once, sending the signal to itself at that step."""
     lake = Lake.create(address)
     if at:
         step = pkgutil.resolve_name(at)
@@ -80,12 +81,12 @@ def _sync(
 def wait_until_stopped(process: BaseProcess) -> None:
     deadline = time.monotonic() + 60
     while Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T":
-        assert time.monotonic() < deadline, "it did not come that far"
+        assert time.monotonic() < deadline, "the process was not stopped in time"
         time.sleep(0.01)
 
 
 def referenced(lake: Lake) -> set[str]:
-    """Every file that a published epoch is made of, the catalog aside; by Iceberg's own reader."""
+    """Every file of the published epochs except the catalog, found with Iceberg's reader."""
     found = set[str]()
     for epoch in read_epochs(lake.address):
         found |= {lake.address.manifest(epoch.number), *(file.location for file in epoch.files)}

@@ -1,15 +1,15 @@
-"""What breaks without ACID, shown on the server at hand.
+"""Anomalies without ACID, measured on the configured server.
 
-strategies.py   nine ways to book the same drivers, and what each of them lets through
-rivals.py       the rivals: threads that are released together, round after round
-small.py        eight of the ways, on four small tables (schema.sql and a file of statements each)
+strategies.py   nine strategies to book the same drivers, and the anomalies that each allows
+rivals.py       the contending clients: threads that start each round together
+small.py        eight of the strategies, on four small tables (schema.sql and one file of statements each)
 real.py         the ninth: the store itself
-contrast.py     all of them in turn, counted in SQL
+contrast.py     runs all strategies in turn and counts anomalies in SQL
 
-isolation.spec  fourteen interleavings, and what each isolation level makes of them
-spec.py         reads that file
-sessions.py     sessions that take one statement at a time; who waits is asked, not guessed
-hermitage.py    plays the interleavings and compares
+isolation.spec  fourteen interleavings, with the expected result at each isolation level
+spec.py         parses that file
+sessions.py     sessions that execute one statement at a time, and detect waits by asking Postgres
+hermitage.py    runs the interleavings and compares
 
-scratch.py      the database in which all of this happens, and which is dropped after it
+scratch.py      the scratch database, dropped at the end
 """

@@ -1,9 +1,9 @@
--- As a newcomer writes it: look, decide in the program, write. Right when nobody else is there.
--- What "check" finds, "charge" and "assign" use by its name; between check and the rest lies the think time.
+-- The naive version: read, decide in the program, write. Correct only without concurrency.
+-- "charge" and "assign" use the columns that "check" returns, by name. The think time is after "check".
 
 -- check
 SELECT balance_cents FROM riders WHERE rider_id = %(rider_id)s;
--- Any free driver: each rival stands somewhere else, so each has another one who is nearest.
+-- Any available driver: clients are in different places, so each has another nearest driver.
 SELECT driver_id FROM drivers AS d
 WHERE NOT EXISTS (SELECT FROM rides AS r WHERE r.driver_id = d.driver_id AND r.active)
 ORDER BY random() LIMIT 1;

@@ -1,4 +1,4 @@
-"""All strategies in turn, on the same server, under the same rules; what they left behind, counted."""
+"""Run all strategies in turn, on the same server and with the same rules, and count their anomalies."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,8 +16,8 @@ from oltp.store import open_database
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What became of one strategy. `anomalies` and `rides` are counted in SQL; `tally` is what the clients
-    were told. `audit` is the store's own, None for the small tables."""
+    """The result of one strategy. `anomalies` and `rides` are counted in SQL, `tally` by the clients.
+    `audit`: the audit of the store, None for the small tables."""
 
     strategy: Strategy
     anomalies: dict[Anomaly, int]
@@ -31,13 +31,14 @@ class Seen:
         return any(self.anomalies.values()) or (self.audit is not None and not self.audit.passed)
 
     @property
-    def as_said(self) -> bool:
-        """Everything that it lets through was seen on this run, and nothing else."""
+    def as_expected(self) -> bool:
+        """Whether this run showed all anomalies that the strategy allows, and no others."""
         return {anomaly for anomaly, times in self.anomalies.items() if times} == self.strategy.breaks
 
     @property
     def mark(self) -> str:
-        """✗ broken, ✓ right, ? not broken on this run, which proves nothing."""
+        """✗ anomalies found; ✓ none found and none allowed; ? none found on this run, although some are
+        allowed."""
         return "✗" if self.broken else "?" if self.strategy.breaks else "✓"
 
     @property
@@ -46,26 +47,30 @@ class Seen:
 
     @property
     def verdict(self) -> str:
-        """What was found, then why."""
+        """The anomalies that were found, and why."""
         found = [
             f"{times:,} {WORDS[anomaly][times != 1]}" for anomaly, times in self.anomalies.items() if times
         ]
-        counted = ", ".join(found) or "nothing found"
+        counted = ", ".join(found) or "no anomaly"
         if self.audit is not None:
             counted += f"; {self.audit.verdict}"
         missed = [WORDS[anomaly][1] for anomaly in Anomaly if self._missed(anomaly)]
-        unsaid = [WORDS[anomaly][1] for anomaly in Anomaly if self._unsaid(anomaly)]
+        unexpected = [WORDS[anomaly][1] for anomaly in Anomaly if self._unexpected(anomaly)]
         sentences = [f"{counted}. {self.strategy.why}"]
         if missed:
-            sentences.append(f"(No {' and no '.join(missed)} on this run: luck. More --rounds show them.)")
-        if unsaid:
-            sentences.append(f"({' and '.join(unsaid).capitalize()} should be impossible: please report it.)")
+            sentences.append(
+                f"(No {' and no '.join(missed)} in this run, although possible; use more --rounds to see "
+                "them.)"
+            )
+        if unexpected:
+            names = " and ".join(unexpected).capitalize()
+            sentences.append(f"({names} should be impossible; please report this output.)")
         return f"{self.mark} {self.strategy.name}: {' '.join(sentences)}"
 
     def _missed(self, anomaly: Anomaly) -> bool:
         return anomaly in self.strategy.breaks and not self.anomalies[anomaly]
 
-    def _unsaid(self, anomaly: Anomaly) -> bool:
+    def _unexpected(self, anomaly: Anomaly) -> bool:
         return anomaly not in self.strategy.breaks and self.anomalies[anomaly] > 0
 
     def as_dict(self) -> dict[str, Any]:
@@ -75,7 +80,7 @@ class Seen:
             "isolation": isolation.name.lower() if isolation is not None else None,
             "anomalies": {str(anomaly): times for anomaly, times in self.anomalies.items()},
             "lets_through": sorted(self.strategy.breaks),
-            "as_said": self.as_said,
+            "as_said": self.as_expected,
             "rides": self.rides,
             "refused": self.tally.refused,
             "clients_died": self.tally.died,
@@ -123,7 +128,7 @@ def contrast(
     report: Callable[[int], None] = lambda rounds: None,
     strategies: Sequence[Strategy] = STRATEGIES,
 ) -> Contrast:
-    """Let the rivals compete under each strategy. `report` is called with the number of rounds played."""
+    """Run the clients under each strategy. `report` is called with the number of rounds that are done."""
     started = perf_counter()
     seen: list[Seen] = []
     for strategy in strategies:
@@ -136,7 +141,7 @@ def contrast(
 def try_out(
     scratch: Scratch, strategy: Strategy, rules: Rules, report: Callable[[int], None] = lambda rounds: None
 ) -> Seen:
-    """One strategy."""
+    """Run one strategy."""
     world: SmallWorld | RealWorld
     if strategy.statements is None:
         world = RealWorld(open_database(scratch.dsn), rules)

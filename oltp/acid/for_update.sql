@@ -1,10 +1,10 @@
--- Whoever looks takes hold, and keeps hold until the end: the others wait at the check.
--- The driver's state must stand in the row that is locked. Behind a lock Postgres reads that row again, and
--- only that row: a "no active ride" found in another table would be believed as it was before the wait.
+-- The check locks the rows until the commit; other clients wait at their check.
+-- The driver's state must be in the locked row. After a wait Postgres reads only that row again: the absence of
+-- an active ride in another table would be taken from the snapshot before the wait.
 
 -- check
 SELECT balance_cents FROM riders WHERE rider_id = %(rider_id)s FOR UPDATE;
--- One order for all. In an order of their own, two could each hold a driver that the other waits for.
+-- All clients lock in the same order. Otherwise two could deadlock.
 SELECT driver_id FROM drivers WHERE NOT busy
 ORDER BY driver_id LIMIT 1 FOR UPDATE;
 

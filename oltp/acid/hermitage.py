@@ -1,4 +1,5 @@
-"""Plays the cases of `isolation.spec` at every isolation level; compares what is seen with what is said."""
+"""Runs the cases of `isolation.spec` at every isolation level, and compares the results with the expected
+ones."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -16,12 +17,12 @@ SET_UP = """
     DROP SCHEMA IF EXISTS ridelake_acid CASCADE;
     CREATE SCHEMA ridelake_acid;
     CREATE TABLE ridelake_acid.test (id integer PRIMARY KEY, value integer NOT NULL);"""
-BEGIN_ANEW = "TRUNCATE test; INSERT INTO test (id, value) VALUES (1, 10), (2, 20)"
+RESET = "TRUNCATE test; INSERT INTO test (id, value) VALUES (1, 10), (2, 20)"
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """One case at one level. `seen` has a text for each step."""
+    """The result of one case at one level. `seen`: the result of each step, as text."""
 
     case: Case
     level: IsolationLevel
@@ -33,11 +34,11 @@ class Played:
 
     @property
     def differences(self) -> tuple[str, ...]:
-        """A line for each step that went another way."""
+        """One line for each step with an unexpected result."""
         at = LEVELS.index(self.level)
         return tuple(
             f"{self.case.name}, {level_name(self.level)}, {step.session}: {step.says}"
-            f" → {seen}, expected {step.expected[at] or 'to be done at once'}"
+            f" → {seen}, expected {step.expected[at] or 'no wait and no error'}"
             for step, seen in zip(self.case.steps, self.seen, strict=True)
             if not step.fits(seen, self.level)
         )
@@ -64,20 +65,20 @@ class Played:
 
 
 class Theatre:
-    """The table, and connections enough for every case."""
+    """The table, and enough connections for every case."""
 
-    def __init__(self, actors: list[Connection[TupleRow]], onlooker: Connection[TupleRow]) -> None:
+    def __init__(self, actors: list[Connection[TupleRow]], observer: Connection[TupleRow]) -> None:
         self._actors = actors
-        self._onlooker = onlooker
+        self._observer = observer
 
     def play(self, case: Case, level: IsolationLevel) -> Played:
-        self._onlooker.execute(BEGIN_ANEW)
+        self._observer.execute(RESET)
         stage = Stage(
             {
                 name: Session(actor, level)
-                for name, actor in zip(case.sessions, self._actors, strict=False)  # some need fewer
+                for name, actor in zip(case.sessions, self._actors, strict=False)  # some cases need fewer
             },
-            self._onlooker,
+            self._observer,
         )
         try:
             for step in case.steps:
@@ -92,17 +93,17 @@ class Theatre:
 
 @contextmanager
 def open_theatre(small: Store) -> Iterator[Theatre]:
-    """Makes the schema `ridelake_acid` anew in a database of ours."""
+    """Recreates the schema `ridelake_acid` in the scratch database."""
     with ExitStack() as opened:
-        onlooker, *actors = (opened.enter_context(closing(small.connect())) for _ in range(4))
-        onlooker.execute(SET_UP)
-        yield Theatre(actors, onlooker)
+        observer, *actors = (opened.enter_context(closing(small.connect())) for _ in range(4))
+        observer.execute(SET_UP)
+        yield Theatre(actors, observer)
 
 
 def play_all(
     small: Store, cases: Sequence[Case], report: Callable[[int], None] = lambda plays: None
 ) -> tuple[Played, ...]:
-    """Every case at every level. `report` is called with the number of plays that are over."""
+    """Run every case at every level. `report` is called with the number of runs that are done."""
     played: list[Played] = []
     with open_theatre(small) as theatre:
         for case in cases:
@@ -113,5 +114,5 @@ def play_all(
 
 
 def level_name(level: IsolationLevel) -> str:
-    """READ COMMITTED, as SQL has it."""
+    """The name in SQL, such as READ COMMITTED."""
     return level.name.replace("_", " ")

@@ -1,4 +1,4 @@
-"""The store itself as a contestant: its schema, its booking, people made for the occasion."""
+"""The store as a target: its schema and its booking function, with new riders and drivers."""
 
 from contextlib import closing
 
@@ -16,8 +16,8 @@ DISTANCE_METRES = 1_500
 
 
 class RealWorld:
-    """Check and act are one call here, so there is nothing to think between them. To be no better off, each
-    booking thinks as long before it commits, holding what it has locked; who dies does so after that."""
+    """Check and write are one call here, without think time in between. For a fair comparison, each booking
+    waits as long before it commits, with its locks held; a client that dies does so after that."""
 
     attempts_max = 1
 
@@ -55,7 +55,7 @@ class RealWorld:
             connection.execute(read_sql("real_next_round"))
 
     def count(self) -> dict[str, int]:
-        """What `real_anomalies.sql` finds."""
+        """The counts of `real_anomalies.sql`."""
         with closing(self.connect()) as connection:
             cursor = connection.cursor(row_factory=dict_row)
             counts = cursor.execute(

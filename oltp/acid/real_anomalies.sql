@@ -1,10 +1,10 @@
--- The same counts as in anomalies.sql, of the real tables, once every ride is over.
+-- The counts of anomalies.sql for the tables of the store, after every ride has ended.
 SELECT
     (SELECT count(*) FROM rides AS a JOIN rides AS b USING (driver_id)
      WHERE a.ride_id < b.ride_id
        AND a.assigned_at < coalesce(b.ended_at, 'infinity')
        AND b.assigned_at < coalesce(a.ended_at, 'infinity')) AS drivers_booked_twice,
-    -- Money set aside or moved for a ride that is not there, or was never driven.
+    -- Money held or paid for a ride that does not exist or is not completed.
     (SELECT count(*) FROM accounts WHERE held_cents <> 0)
     + (SELECT count(*) FROM ledger LEFT JOIN rides USING (ride_id)
        WHERE ledger.kind = 'pay' AND rides.status IS DISTINCT FROM 'completed') AS charges_without_ride,

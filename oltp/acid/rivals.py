@@ -1,6 +1,7 @@
-"""The rivals: threads with a connection each, released together, round after round.
+"""The contending clients: threads with one connection each, which start every round together.
 
-What is random (who dies, how long a retry waits) is drawn from a seed; who is first is up to the server.
+Random choices (which client dies, how long a retry waits) are drawn from a seed. The order in which clients
+are served is up to the server.
 """
 
 import threading
@@ -17,15 +18,15 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 ABORTS = ("40001", "40P01", "23505")  # serialization failure, deadlock, unique violation
-BACKOFF_SECONDS = 0.002  # doubled by every attempt, then a random part of it
+BACKOFF_SECONDS = 0.002  # doubled with every attempt; the wait is a random part of it
 BACKOFF_SECONDS_MAX = 0.1
 DEATH_SHARE = 1 / 8
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The same for every strategy. Two rivals share a rider: one account, two phones. `think_ms`: between
-    the check and the act, when a program decides; it makes overlaps likely that are rare otherwise."""
+    """The same rules for every strategy. Two clients share a rider, and so an account. `think_ms`: the time
+    between the check and the write; it makes overlaps likely that are rare otherwise."""
 
     rivals: int = 16
     drivers: int = 4
@@ -40,17 +41,18 @@ class Rules:
 
     @property
     def start_cents(self) -> int:
-        """Enough for every request: nobody is refused for want of money."""
+        """Enough for every request: none is refused because of the balance."""
         return self.fare_cents * self.rounds * 2
 
 
 class ClientDied(Exception):
-    """The client is gone: its connection is closed in the middle of the work."""
+    """The client has died: its connection was closed between its two writes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request of one rival. Phones differ in what they do first; one in eight dies between the two."""
+    """One attempt of one client to book. Clients differ in which write comes first; one in eight dies between
+    the two writes."""
 
     number: int
     round: int
@@ -63,7 +65,7 @@ class Ask:
         time.sleep(self.think_seconds)
 
     def cross_the_middle(self, connection: Connection[Any]) -> None:
-        """The moment between the first act and the second."""
+        """Between the two writes: raises ClientDied if this client is to die here."""
         if self.dies:
             connection.close()
             raise ClientDied
@@ -71,11 +73,11 @@ class Ask:
 
 @dataclass(slots=True)
 class Tally:
-    """What one client was told. What is true is counted in SQL."""
+    """What one client observed. Anomalies are counted in SQL."""
 
     aborts: Counter[str] = field(default_factory=Counter)
     retries: int = 0
-    refused: int = 0  # no driver was free (or, in the store, the rider rides already)
+    refused: int = 0  # no driver was available (or, in the store, the rider was busy)
     died: int = 0
 
     def add(self, other: "Tally") -> None:
@@ -86,24 +88,24 @@ class Tally:
 
 
 class World(Protocol):
-    """Tables, and a way to book in them."""
+    """Tables, and a function to book in them."""
 
     @property
     def attempts_max(self) -> int: ...
 
     def connect(self) -> Connection[TupleRow]:
-        """A connection for a rival."""
+        """A connection for one client."""
 
     def book(self, connection: Connection[TupleRow], ask: Ask) -> bool:
-        """True if there is a ride, False if no driver was free."""
+        """True if a ride was created, False if no driver was available."""
 
     def next_round(self) -> None:
-        """End the rides, free the drivers."""
+        """End the rides and make the drivers available."""
 
 
 def compete(world: World, rules: Rules, report: Callable[[int], None]) -> tuple[Tally, float]:
-    """All rounds. Returns what the rivals were told, and the seconds between each release and its last
-    rival's end, summed. `report` is called with each round that is over."""
+    """Run all rounds. Returns what the clients observed, and the sum over the rounds of the seconds from
+    their start to the end of the last client. `report` is called with the number of rounds that are done."""
     gate = threading.Barrier(rules.rivals + 1)
     tallies = [Tally() for _ in range(rules.rivals)]
     failures: list[BaseException] = []
@@ -112,7 +114,7 @@ def compete(world: World, rules: Rules, report: Callable[[int], None]) -> tuple[
         try:
             _play(world, rules, number, gate, tallies[number])
         except threading.BrokenBarrierError:
-            return  # the game was broken off
+            return  # another client failed
         except BaseException as error:
             failures.append(error)
             gate.abort()
@@ -137,7 +139,7 @@ def compete(world: World, rules: Rules, report: Callable[[int], None]) -> tuple[
 
 @contextmanager
 def _running(threads: list[threading.Thread], gate: threading.Barrier) -> Iterator[None]:
-    """However it ends, nobody is left waiting at the gate."""
+    """Start the threads; at the end abort the barrier, so that no thread keeps waiting, and join them."""
     try:
         for thread in threads:
             thread.start()
@@ -151,7 +153,7 @@ def _running(threads: list[threading.Thread], gate: threading.Barrier) -> Iterat
 
 def _play(world: World, rules: Rules, number: int, gate: threading.Barrier, tally: Tally) -> None:
     deaths = Random(f"{rules.seed}/{number}/deaths")
-    waits = Random(f"{rules.seed}/{number}/waits")  # of its own: how many are drawn is up to the server
+    waits = Random(f"{rules.seed}/{number}/waits")  # separate: how many are drawn depends on the server
     rider = number % rules.riders
     connection = world.connect()
     try:
@@ -162,7 +164,7 @@ def _play(world: World, rules: Rules, number: int, gate: threading.Barrier, tall
                 number=round_number * rules.rivals + number,
                 round=round_number,
                 rider=rider,
-                # The same on both phones of a rider, so that they cannot wait for each other crosswise.
+                # The same for both clients of a rider, so that they cannot deadlock.
                 pays_first=(rider + round_number) % 2 == 0,
                 dies=deaths.random() < DEATH_SHARE,
                 think_seconds=rules.think_ms / 1000,
@@ -175,7 +177,7 @@ def _play(world: World, rules: Rules, number: int, gate: threading.Barrier, tall
 
 
 def _ask(world: World, connection: Connection[TupleRow], ask: Ask, tally: Tally, waits: Random) -> None:
-    """Until it is decided, or the attempts are used up."""
+    """Try until the request is decided or the attempts are used up."""
     for attempt in range(world.attempts_max):
         if attempt:
             tally.retries += 1

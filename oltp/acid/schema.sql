@@ -1,7 +1,7 @@
--- The small tables of the naive strategies. A driver is free while no active ride names him: the tidy
--- design, and the trap, because "no such row" is nothing that a lock could be put on.
+-- The small tables of the naive strategies. A driver is available while no active ride refers to it. This
+-- design is normalized, but a row that does not exist cannot be locked.
 --
--- No foreign keys: they take locks of their own, and this is about the locks that you take yourself.
+-- No foreign keys: they take locks of their own, and this experiment is about explicit locks.
 
 DROP SCHEMA IF EXISTS ridelake_acid CASCADE;
 CREATE SCHEMA ridelake_acid;
@@ -15,12 +15,12 @@ CREATE TABLE riders (
 
 CREATE TABLE drivers (
     driver_id  bigint PRIMARY KEY,
-    busy       boolean NOT NULL DEFAULT false      -- kept by the strategies that lock: a lock guards its own row
+    busy       boolean NOT NULL DEFAULT false      -- set by the strategies that lock: a lock protects its own row
 );
 
 CREATE TABLE rides (
     request_id  bigint PRIMARY KEY,
-    round       integer NOT NULL,                  -- all rides of a round are under way at its end
+    round       integer NOT NULL,                  -- all rides of a round are active at its end
     rider_id    bigint NOT NULL,
     driver_id   bigint NOT NULL,
     active      boolean NOT NULL DEFAULT true

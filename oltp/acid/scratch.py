@@ -1,6 +1,6 @@
-"""A database of our own on the user's server, gone when the work is over.
+"""A scratch database on the configured server, dropped at the end.
 
-A run that was killed cannot clear up; the next one does it, by the name and because nobody is connected.
+A killed run leaves its database. The next run drops every database with the prefix and no connections.
 """
 
 from collections.abc import Iterator
@@ -23,17 +23,17 @@ from ridelake.settings import Settings
 PREFIX = "ridelake_acid_"
 SCHEMA = "ridelake_acid"
 
-# Any number that nobody else takes: nobody clears up while somebody has made a database and is not in it yet.
-MAKING_LOCK = 0x41_43_49_44
+# An advisory lock, any unused number. It protects a database that was just created and has no connection yet.
+CREATE_LOCK = 0x41_43_49_44
 
-LEFT_BEHIND = """
+UNUSED = """
     SELECT datname FROM pg_database AS d
     WHERE starts_with(datname, %s) AND NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.datid = d.oid)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """`dsn` leads to the database; `small` to the schema `ridelake_acid` in it."""
+    """`dsn`: a connection string for the database. `small`: its schema `ridelake_acid`."""
 
     dsn: str
     small: Store
@@ -41,9 +41,9 @@ class Scratch:
 
 @contextmanager
 def open_scratch(settings: Settings) -> Iterator[Scratch]:
-    """A scratch database on the server that the settings name; nothing else there is touched.
+    """A scratch database on the configured server. Nothing else on the server is changed.
 
-    Raises CannotConnect if there is no server, or one on which we may not make a database."""
+    Raises CannotConnect if there is no server, or if the role may not create a database."""
     if settings.dsn is not None:
         with scratch_on(settings.dsn) as scratch:
             yield scratch
@@ -54,41 +54,41 @@ def open_scratch(settings: Settings) -> Iterator[Scratch]:
 
 @contextmanager
 def scratch_on(server: str) -> Iterator[Scratch]:
-    """A scratch database on the server that the connection string `server` leads to."""
+    """A scratch database on the server of the connection string `server`."""
     name = PREFIX + token_hex(4)
     try:
-        with closing(_make(server, name)) as staying:
-            theirs = conninfo_to_dict(server).get("options") or ""
-            options = f"{theirs} {session_options(SCHEMA)}".strip()
+        with closing(_create(server, name)) as kept_open:
+            given = conninfo_to_dict(server).get("options") or ""
+            options = f"{given} {session_options(SCHEMA)}".strip()
             dsn = make_conninfo(server, dbname=name)
-            small = Store(make_conninfo(dsn, options=options), staying.info.server_version)
+            small = Store(make_conninfo(dsn, options=options), kept_open.info.server_version)
             yield Scratch(dsn, small)
     finally:
         _drop(server, name)
 
 
-def _make(server: str, name: str) -> Connection[TupleRow]:
-    """The new database, and a connection to it that stays: it tells others that the database is in use."""
+def _create(server: str, name: str) -> Connection[TupleRow]:
+    """Create the database and return a connection to it, which marks the database as in use."""
     try:
         conninfo_to_dict(server)
     except psycopg.ProgrammingError as error:
         raise not_a_dsn(server, error) from error
     with closing(Store(server, 0).connect()) as admin:
-        admin.execute("SELECT pg_advisory_lock(%s)", (MAKING_LOCK,))
-        for (left,) in admin.execute(LEFT_BEHIND, (PREFIX,)).fetchall():
+        admin.execute("SELECT pg_advisory_lock(%s)", (CREATE_LOCK,))
+        for (unused,) in admin.execute(UNUSED, (PREFIX,)).fetchall():
             with suppress(errors.ObjectInUse, errors.InsufficientPrivilege, errors.InvalidCatalogName):
-                admin.execute(SQL("DROP DATABASE {}").format(Identifier(left)))
+                admin.execute(SQL("DROP DATABASE {}").format(Identifier(unused)))
         try:
             ensure_database(server, name)
         except errors.InsufficientPrivilege as error:
             raise CannotConnect(
-                f"the role {admin.info.user!r} may not make a database, and acid works in one of its own: "
-                "ALTER ROLE … CREATEDB, or leave --dsn out to use the embedded server"
+                f"the role {admin.info.user!r} may not create databases, and acid needs a scratch database: "
+                "run ALTER ROLE … CREATEDB, or leave out --dsn to use the embedded server"
             ) from error
         return Store(make_conninfo(server, dbname=name), 0).connect()
 
 
 def _drop(server: str, name: str) -> None:
-    gone = suppress(CannotConnect, psycopg.ProgrammingError, psycopg.OperationalError)
-    with gone, closing(Store(server, 0).connect()) as admin:
+    unreachable = suppress(CannotConnect, psycopg.ProgrammingError, psycopg.OperationalError)
+    with unreachable, closing(Store(server, 0).connect()) as admin:
         admin.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))

@@ -1,5 +1,5 @@
--- As for_update.sql, but nobody waits for a driver: one whom somebody else is taking is passed over.
--- The rider is still waited for, because there is only one of him.
+-- As for_update.sql, but a driver that another transaction has locked is skipped instead of waited for.
+-- The rider's row is one specific row, so the transaction waits for it.
 
 -- check
 SELECT balance_cents FROM riders WHERE rider_id = %(rider_id)s FOR UPDATE;

@@ -1,4 +1,4 @@
-"""The small tables, and booking in them by a strategy's statements."""
+"""The small tables as a target: booking with the statements of a strategy."""
 
 from contextlib import closing
 from typing import Any
@@ -12,10 +12,10 @@ from oltp.store import Store, transaction
 
 
 class SmallWorld:
-    """Made anew for every strategy."""
+    """The small tables, recreated for every strategy."""
 
     def __init__(self, small: Store, strategy: Strategy, rules: Rules) -> None:
-        assert strategy.statements is not None, "the store has a world of its own"
+        assert strategy.statements is not None, "RealWorld is for the store"
         self._small = small
         self._isolation = strategy.isolation
         self._rules = rules
@@ -38,7 +38,7 @@ class SmallWorld:
             return self._steps(connection, ask)
 
     def _steps(self, connection: Connection[TupleRow], ask: Ask) -> bool:
-        """Check, think, act. What a check finds is known to the acts by the name of its column."""
+        """Check, wait, write. The writes use the columns that the check returns, by name."""
         known: dict[str, Any] = {
             "request_id": ask.number,
             "round": ask.round,
@@ -52,8 +52,8 @@ class SmallWorld:
                 return False
             known |= found
         ask.think()
-        acts = [self._statements.charge, self._statements.assign]
-        first, second = acts if ask.pays_first else reversed(acts)
+        writes = [self._statements.charge, self._statements.assign]
+        first, second = writes if ask.pays_first else reversed(writes)
         for statement in first:
             cursor.execute(statement.encode(), known)
         ask.cross_the_middle(connection)
@@ -66,7 +66,7 @@ class SmallWorld:
             connection.execute(read_sql("next_round"))
 
     def count(self) -> dict[str, int]:
-        """What `anomalies.sql` finds."""
+        """The counts of `anomalies.sql`."""
         with closing(self.connect()) as connection:
             cursor = connection.cursor(row_factory=dict_row)
             counts = cursor.execute(read_sql("anomalies"), {"fare_cents": self._rules.fare_cents}).fetchone()

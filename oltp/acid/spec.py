@@ -1,4 +1,4 @@
-"""Reads `isolation.spec`: cases as data, in a notation that says itself at the head of that file."""
+"""Parses `isolation.spec`. The notation is described at the top of that file."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ END = "end"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a session says, and what is expected to become of it at each level; "" is: done at once."""
+    """A statement of a session, and its expected result at each level; "" stands for no wait and no error."""
 
     session: str
     says: str
@@ -27,7 +27,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One interleaving. `verdict`: the answer of each level to the danger that `story` tells of."""
+    """One interleaving. `story` describes the anomaly; `verdict`: the behavior of each level."""
 
     name: str
     title: str
@@ -58,20 +58,20 @@ def read_cases(text: str) -> tuple[Case, ...]:
 
 def _case(lines: list[str]) -> Case:
     name, title = lines[0].removeprefix("case ").split(": ", 1)
-    told = [line for line in lines[1:] if not _is_step(line)]
+    story = [line for line in lines[1:] if not _is_step(line)]
     stepped = list(_steps(lines[1:]))
     verdict = next(step.expected for step in stepped if step.session == "verdict")
     steps = tuple(step for step in stepped if step.session != "verdict")
-    return Case(name, title, " ".join(told), steps, verdict)
+    return Case(name, title, " ".join(story), steps, verdict)
 
 
 def _steps(lines: list[str]) -> Iterator[Step]:
     for line in filter(_is_step, lines):
-        said, *expected = (part.strip() for part in line.split("|"))
+        step, *expected = (part.strip() for part in line.split("|"))
         if len(expected) not in (0, 1, len(LEVELS)):
             raise ValueError(f"one expectation for all levels or one for each: {line}")
         for_each = expected if len(expected) == len(LEVELS) else (expected or [""]) * len(LEVELS)
-        session, _, says = said.partition(": ")
+        session, _, says = step.partition(": ")
         yield Step(session, says, tuple(for_each))
 
 

@@ -1,4 +1,5 @@
-"""Nine ways to book a driver, from none to the store's. Their statements stand in the .sql files here."""
+"""Nine strategies to book a driver, from no protection to that of the store. Their statements are in the .sql
+files of this package."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from psycopg import IsolationLevel
 
 
 class Anomaly(StrEnum):
-    """What must never be found afterwards; the names of the counts in `anomalies.sql`."""
+    """The anomalies that are counted afterwards; the names of the columns of `anomalies.sql`."""
 
     TWICE = "drivers_booked_twice"  # at the same time
     CHARGED = "charges_without_ride"
@@ -19,21 +20,22 @@ class Anomaly(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """One way. `statements`: the file it takes them from; None for the store, which has its own.
-    `isolation` None: no transaction, every statement is on its own. `breaks`: what it lets through."""
+    """One way to book. `statements`: the name of its file; None for the store, which has its own.
+    `isolation` None: no transaction, each statement commits by itself. `breaks`: the anomalies that it
+    allows."""
 
     name: str
     why: str
     statements: str | None
     isolation: IsolationLevel | None = IsolationLevel.READ_COMMITTED
     attempts_max: int = 1
-    added: str | None = None  # a file of more schema
+    added: str | None = None  # a file with additional schema
     breaks: frozenset[Anomaly] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """A strategy's statements, by what they are for."""
+    """A strategy's statements, by purpose."""
 
     check: tuple[str, ...]
     charge: tuple[str, ...]
@@ -58,67 +60,74 @@ def read_statements(name: str) -> Statements:
 STRATEGIES = (
     Strategy(
         "no_transaction",
-        "Each statement is kept as soon as it is done. A client that dies in the middle has paid for "
-        "nothing, or rides for nothing: neither order is safe. And nothing stops two who looked at once.",
+        "Each statement commits by itself. A client that dies between two writes has paid without a ride, or "
+        "has a ride without paying; no order of the writes is safe. Two clients that check at the same time "
+        "book the same driver.",
         "check_then_act",
         isolation=None,
         breaks=frozenset(Anomaly),
     ),
     Strategy(
         "check_then_act, read committed",
-        "Now each booking is whole. But all look before anybody has written: two who see a driver free both "
-        "take him, and the second balance written wipes out the first.",
+        "Each booking is atomic. But all clients check before the first one has written: two clients that "
+        "see "
+        "the same available driver both book it, and the second UPDATE of a balance overwrites the first.",
         "check_then_act",
         breaks=frozenset({Anomaly.TWICE, Anomaly.LOST}),
     ),
     Strategy(
         "check_then_act, repeatable read",
-        "The second to write the same balance is refused (40001). But two rides for one driver are two new "
-        "rows: nobody overwrites anybody, so snapshots alone see no conflict. This is write skew.",
+        "The second UPDATE of the same balance fails (40001). But two rides of one driver are two new rows. "
+        "Neither transaction overwrites the other, so snapshot isolation detects no conflict. This is write "
+        "skew.",
         "check_then_act",
         IsolationLevel.REPEATABLE_READ,
         breaks=frozenset({Anomaly.TWICE}),
     ),
     Strategy(
         "check_then_act, serializable",
-        "Postgres remembers what was looked at, and refuses (40001) whoever decided on a look that no longer "
-        "holds. Right; but the refused go home without a ride, though drivers are free.",
+        "Postgres tracks what each transaction has read, and aborts (40001) a transaction whose reads are no "
+        "longer valid. Correct, but an aborted client gets no ride, although drivers are available.",
         "check_then_act",
         IsolationLevel.SERIALIZABLE,
     ),
     Strategy(
         "for_update",
-        "Whoever looks takes hold of rider and driver until the end. Right; but all want the first free "
-        "driver, and stand in one queue.",
+        "The check locks the rider and the driver until the commit. Correct, but all clients wait for a lock "
+        "on "
+        "the first available driver.",
         "for_update",
     ),
     Strategy(
         "skip_locked",
-        "A driver whom somebody is taking is passed over instead of waited for. Right, and rivals do not "
-        "stand in each other's way.",
+        "A driver that another client has locked is skipped. Correct, and clients do not wait for each "
+        "other's "
+        "drivers.",
         "skip_locked",
     ),
     Strategy(
         "constraint_only",
-        "A unique index lets no driver have two active rides (23505). What it does not say it does not "
-        "guard: the balances are still overwritten.",
+        "A unique index rejects a second active ride of a driver (23505). It does not cover the balances, "
+        "which "
+        "are still overwritten.",
         "check_then_act",
         added="constraint_only",
         breaks=frozenset({Anomaly.LOST}),
     ),
     Strategy(
         "serializable_with_retry",
-        "As serializable, and whoever is refused tries again after a short wait of random length, at most "
-        "20 times. Right, and no statement had to change; the price is the work done in vain.",
+        "As serializable, and an aborted client retries after a short random wait, at most 20 times. "
+        "Correct, "
+        "and no statement had to change; the cost is the aborted work.",
         "check_then_act",
         IsolationLevel.SERIALIZABLE,
         attempts_max=20,
     ),
     Strategy(
         "store",
-        "What `ridelake simulate` books with: the account's lock is the rider's queue, SKIP LOCKED finds the "
-        "driver, and behind both stands a unique index. Look and write are one round trip, so it thinks as "
-        "long before its commit instead, with its locks held. Nothing to retry.",
+        "The functions that `ridelake simulate` calls. A lock on the account serializes the requests of a "
+        "rider, SKIP LOCKED selects a driver, and unique indexes enforce both again. Check and write are one "
+        "round trip; the client waits before the commit instead, with its locks held. No retries are needed.",
         None,
     ),
 )

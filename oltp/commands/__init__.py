@@ -1,1 +1,1 @@
-"""The commands of this stage: parse, one call, print."""
+"""The commands of this package. Each parses its arguments, makes one call and prints the result."""

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from oltp.acid.hermitage import Played
 
 COLUMNS_MAX = 110
-WIDE, NARROW = 98, 80  # columns: for names on one line, for everything that is counted
+WIDE, NARROW = 98, 80  # terminal columns: names on one line; all counts
 ANOMALIES = ("driver\ntwice", "paid,\nno ride", "ride,\nunpaid", "debit\nlost")
 PRICES = ("aborts", "retries", "rides\nper s")
 ROUNDS_MAX, DRIVERS_MAX = 100_000, 10_000
-OF_THE_RIVALS = ("rivals", "drivers", "rounds", "think_ms", "seed")
+OPTIONS_OF_CONTRAST = ("rivals", "drivers", "rounds", "think_ms", "seed")
 
 
 @click.command()
@@ -31,42 +31,50 @@ OF_THE_RIVALS = ("rivals", "drivers", "rounds", "think_ms", "seed")
     type=click.IntRange(2, 150),
     default=16,
     show_default=True,
-    help="Clients at once; two to a rider.",
+    help="Concurrent clients; two per rider.",
 )
 @click.option(
-    "--drivers", type=click.IntRange(1, DRIVERS_MAX), default=4, show_default=True, help="To be had."
+    "--drivers",
+    type=click.IntRange(1, DRIVERS_MAX),
+    default=4,
+    show_default=True,
+    help="Available drivers in each round.",
 )
 @click.option(
-    "--rounds", type=click.IntRange(1, ROUNDS_MAX), default=25, show_default=True, help="For each strategy."
+    "--rounds",
+    type=click.IntRange(1, ROUNDS_MAX),
+    default=25,
+    show_default=True,
+    help="Rounds per strategy.",
 )
 @click.option(
     "--think-ms",
     type=click.FloatRange(0, 1000),
     default=10.0,
     show_default=True,
-    help="Between the check and the act.",
+    help="Milliseconds between the check and the write.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed, the same clients die.")
-@click.option("--hermitage", is_flag=True, help="Instead: 14 known interleavings at each isolation level.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Selects which clients die.")
+@click.option("--hermitage", is_flag=True, help="Run 14 known interleavings at each isolation level instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_context
 def acid(context: click.Context, /, hermitage: bool, as_json: bool, **rules: Any) -> None:
-    """See what breaks without transactions, at each isolation level, and in the store.
+    """Count anomalies without transactions, at each isolation level, and in the store.
 
-    The same rivals compete for the same few drivers under nine strategies; what they leave behind is counted.
-    It happens in a database of its own, which is dropped afterwards. Exit 1 if the store shows an anomaly, or
-    an isolation level does not do what is expected of it.
+    Concurrent clients compete for the same few drivers under nine strategies, and the anomalies in the tables
+    are counted. The command creates a scratch database and drops it afterwards. Exit 1 if the store shows an
+    anomaly, or an isolation level behaves in an unexpected way.
     """
     settings: Settings = context.obj
     if not math.isfinite(rules["think_ms"]):
-        raise UsageError(f"--think-ms {rules['think_ms']}: a number from 0 to 1000")
+        raise UsageError(f"--think-ms must be from 0 to 1000, not {rules['think_ms']}")
     if not hermitage:
         _contrast(settings, as_json, rules)
         return
-    for name in OF_THE_RIVALS:
+    for name in OPTIONS_OF_CONTRAST:
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise UsageError(
-                f"--{name.replace('_', '-')}: --hermitage has no rivals; leave out one or the other"
+                f"--{name.replace('_', '-')} cannot be used with --hermitage; leave out one of them"
             )
     _hermitage(settings, as_json)
 
@@ -86,40 +94,40 @@ def _contrast(settings: Settings, as_json: bool, wanted: dict[str, Any]) -> None
     if as_json:
         say_json(done.as_dict())
     else:
-        _tell_contrast(done)
+        _print_contrast(done)
     if not done.store_holds:
-        raise ProofFailed("the store shows an anomaly, which must never be: please report this output")
+        raise ProofFailed("the store shows an anomaly; this is a bug, please report this output")
 
 
-def _tell_contrast(done: "Contrast") -> None:
+def _print_contrast(done: "Contrast") -> None:
     rules = done.rules
     most = min(rules.drivers, rules.rivals) * rules.rounds
     _say_wrapped(
-        f"{rules.rivals} rivals, who are {riders_of(rules.rivals)}; {rules.drivers:,} drivers, "
-        f"{rules.rounds:,} rounds: at most {most:,} rides are right. Released together; "
-        f"{rules.think_ms:g} ms between looking and writing, the same for all, so that overlaps that are "
-        "rare in life happen here. One client in eight dies in the middle of its work."
+        f"{rules.rivals} clients: {riders_of(rules.rivals)}; {rules.drivers:,} drivers, "
+        f"{rules.rounds:,} rounds: at most {most:,} rides are correct. All clients of a round start together "
+        f"and wait {rules.think_ms:g} ms between the check and the write, so that overlaps that are rare in "
+        "production occur here. One client in eight dies between its two writes."
     )
     say("")
-    _say_counted(done)
+    _print_counts(done)
     say("")
     for one in done.seen:
         _say_wrapped(one.verdict, indent="  ")
     note(
         "anomalies and rides are counted in SQL over the tables, aborts and retries by the clients; "
-        f"rides and rides/s count the wrong ones too. {done.seconds:.0f} s"
+        f"rides and rides/s include the incorrect rides. {done.seconds:.0f} s"
     )
 
 
 def riders_of(rivals: int) -> str:
-    """Two rivals share a rider; one may be left over."""
+    """Two clients share a rider; an odd one has its own."""
     pairs, single = divmod(rivals, 2)
-    with_two = "1 rider with two phones" if pairs == 1 else f"{pairs} riders with two phones each"
+    with_two = "1 rider with two clients" if pairs == 1 else f"{pairs} riders with two clients each"
     return with_two + (" and 1 with one" if single else "")
 
 
-def _say_counted(done: "Contrast") -> None:
-    """As much of it as the terminal has room for: names are never broken in the middle of a word."""
+def _print_counts(done: "Contrast") -> None:
+    """Print the columns for which the terminal has room; names are not broken within a word."""
     from oltp.acid.strategies import Anomaly
 
     width = shutil.get_terminal_size().columns
@@ -145,22 +153,22 @@ def _hermitage(settings: Settings, as_json: bool) -> None:
     from oltp.acid.spec import LEVELS, hermitage_cases
 
     cases = hermitage_cases()
-    with open_scratch(settings) as scratch, progress("plays", len(cases) * len(LEVELS)) as shown:
+    with open_scratch(settings) as scratch, progress("interleavings", len(cases) * len(LEVELS)) as shown:
         played = play_all(scratch.small, cases, shown.reach)
     server = scratch.small.server_version
     different = [one for one in played if not one.as_expected]
     if as_json:
         say_json(_as_document(played, server))
     else:
-        _tell_matrix(played, server)
+        _print_matrix(played, server)
     if different:
         raise ProofFailed(
-            f"{len(different)} of {len(played)} plays went another way than expected of Postgres: "
-            "do not rely on what this project says about isolation on this server"
+            f"{len(different)} of {len(played)} interleavings gave another result than expected of Postgres: "
+            "do not rely on this project's statements about isolation on this server"
         )
 
 
-def _tell_matrix(played: "tuple[Played, ...]", server_version: int) -> None:
+def _print_matrix(played: "tuple[Played, ...]", server_version: int) -> None:
     from oltp.acid.hermitage import level_name
     from oltp.acid.spec import LEVELS
 
@@ -176,18 +184,21 @@ def _tell_matrix(played: "tuple[Played, ...]", server_version: int) -> None:
         for line in one.differences:
             _say_wrapped(f"✗ {line}", indent="  ")
     right = sum(one.as_expected for one in played)
-    say(f"{right} of {len(played)} are as expected, on Postgres {_version(server_version)}")
+    say(f"{right} of {len(played)} results are as expected on Postgres {_version(server_version)}")
     for level in LEVELS:
-        let = [one.case.name for one in played if one.level == level and one.verdict == "anomaly"]
-        _say_wrapped(f"{level_name(level)} lets through: {', '.join(let) or 'nothing'}", indent="  ")
-    note("waits: until the other has ended; 40001: refused, rolled back. Steps: oltp/acid/isolation.spec")
+        allowed = [one.case.name for one in played if one.level == level and one.verdict == "anomaly"]
+        _say_wrapped(f"{level_name(level)} allows: {', '.join(allowed) or 'no anomaly'}", indent="  ")
+    note(
+        "waits: blocked until the other transaction ends; 40001: serialization failure, rolled back. "
+        "Steps: oltp/acid/isolation.spec"
+    )
 
 
 def _as_document(played: "tuple[Played, ...]", server_version: int) -> dict[str, Any]:
     cases: dict[str, dict[str, Any]] = {}
     for one in played:
-        told = {"case": one.case.name, "title": one.case.title, "story": one.case.story, "levels": {}}
-        cases.setdefault(one.case.name, told)["levels"][one.level.name.lower()] = one.as_dict()
+        case = {"case": one.case.name, "title": one.case.title, "story": one.case.story, "levels": {}}
+        cases.setdefault(one.case.name, case)["levels"][one.level.name.lower()] = one.as_dict()
     return {
         "as_expected": all(one.as_expected for one in played),
         "server_version": server_version,

@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "--rounds", type=click.IntRange(min=1), help="How often the primary of the moment is killed [3]."
+    "--rounds", type=click.IntRange(min=1), help="Number of failovers; each kills the current primary [3]."
 )
 @click.option(
     "--clients",
     type=click.IntRange(min=2, max=64),
     default=8,
     show_default=True,
-    help="Clients at the same time.",
+    help="Concurrent clients.",
 )
 @click.option(
     "--async",
     "asynchronous",
     is_flag=True,
-    help="Commits do not wait for the standby, which is 0.1 s behind: see what is lost.",
+    help="Commits do not wait for the standby, which lags 0.1 s; shows what is lost.",
 )
-@click.option("--standby-dies", is_flag=True, help="Kill the standby instead: block, then degrade.")
+@click.option("--standby-dies", is_flag=True, help="Kill the standby instead; block commits, then degrade.")
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=1,
     show_default=True,
-    help="The same seed, the same requests.",
+    help="The same seed gives the same requests.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
@@ -51,20 +51,21 @@ def drill(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Kill the primary under load, and see that nothing acknowledged is lost.
+    """Kill the primary under load, and check that no acknowledged request is lost.
 
-    Two embedded servers in a temporary folder: a primary, and a standby that every commit waits for. While
-    clients book, the primary is killed with SIGKILL and fenced, the standby promoted, and the old primary
-    brought back by pg_rewind. Then every answer that a client was given is looked up, and the store audited.
+    The drill starts two embedded servers in a temporary folder: a primary, and a standby that every commit
+    waits for. While clients book rides, it kills the primary with SIGKILL, fences it, promotes the standby
+    and rejoins the old primary with pg_rewind. At the end it looks up every answer that a client received,
+    and audits the store.
 
-    With --async something is lost, and is shown; that is no failure of the drill.
+    With --async the drill reports what is lost, and does not count it as a failure.
     """
     if settings.dsn is not None:
         raise UsageError(
-            "a drill kills servers, and only ones that it has made itself: leave --dsn and RIDELAKE_DSN out"
+            "drill kills servers and uses only those that it starts itself; leave out --dsn and RIDELAKE_DSN"
         )
     if standby_dies and (asynchronous or rounds is not None):
-        raise UsageError("--standby-dies is a drill of its own: leave --async and --rounds out")
+        raise UsageError("--standby-dies cannot be used with --async or --rounds; leave them out")
     from oltp.drill.rounds import drill as run
     from oltp.drill.standby_dies import standby_dies as run_standby_dies
 
@@ -87,4 +88,4 @@ def drill(
             say(line)
     note(done.audit.verdict)
     if not done.as_promised:
-        raise ProofFailed(f"the promise is broken: {done.lines()[1]}; {done.audit.verdict}")
+        raise ProofFailed(f"the drill failed: {done.lines()[1]}; {done.audit.verdict}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--time-format",
     metavar="FORM",
-    help="How times are written in a CSV file, if it does not say itself: '%d/%m/%Y %H:%M', say.",
+    help="Format of the times in a CSV file, such as '%d/%m/%Y %H:%M'; needed if it is ambiguous.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
@@ -33,14 +33,14 @@ def load(
     time_format: str | None,
     as_json: bool,
 ) -> None:
-    """Clean real trip files and put the trips into the store.
+    """Check real trip files and load the trips into the store.
 
-    Takes the trip records that New York's Taxi and Limousine Commission publishes (yellow, green, HVFHV;
-    Parquet or CSV, also gzipped). Every row is loaded or rejected for one reason; a trip that is there
-    already is not loaded again. One bad file, and none of the call is loaded.
+    Reads the trip records that New York's Taxi and Limousine Commission publishes (yellow, green, HVFHV;
+    Parquet or CSV, also gzipped). Every row is loaded or rejected for one reason; a trip that is already in
+    the store is not loaded again. If one file is invalid, no file of the call is loaded.
 
-    Times in a CSV file are wall-clock times of New York, or have Z or an offset. 3/13/2019 17:49 is read as
-    the file's other values decide: month or day first.
+    Times in a CSV file are wall-clock times of New York, or have Z or an offset. Whether 3/4/2019 17:49 has
+    the month or the day first is decided by the other values of the file.
 
     Creates the ride store (schemas `ridelake` and `ridelake_tracking`) if the database has none.
     """
@@ -52,7 +52,7 @@ def load(
     for one in checked:
         if order := one.layout.date_order:
             decided_by = one.layout.decided_by
-            note(f"{one.path.name}: times are read as {IN_WORDS[order]}, because of '{decided_by}'")
+            note(f"{one.path.name}: dates are read as {IN_WORDS[order]}, because of the value '{decided_by}'")
     with open_store(settings) as store:
         report = load_files(store, checked, quarantine or settings.home / "quarantine")
 
@@ -72,11 +72,11 @@ def _print(report: "LoadReport") -> None:
         there = file.rejected.get(Reason.ALREADY_LOADED, 0)
         rejected = sum(file.rejected.values()) - there
         what = f"{file.file.name}: {file.kind} {file.period}".rstrip()
-        parts = f"{file.loaded:,} loaded + {there:,} there already + {rejected:,} rejected"
+        parts = f"{file.loaded:,} loaded + {there:,} already loaded + {rejected:,} rejected"
         say(f"{what}, {file.read:,} read = {parts}")
     if report.rejected:
         say_table(
-            ("not loaded", "rows", "because it"),
+            ("not loaded", "rows", "reason: the row"),
             [(why, rows, MEANING[Reason(why)]) for why, rows in report.rejected.items()],
         )
     for file in report.files:

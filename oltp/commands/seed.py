@@ -15,15 +15,20 @@ from ridelake.settings import Settings
     type=click.IntRange(1, 1_000_000_000),
     default=100_000,
     show_default=True,
-    help="How many past rides.",
+    help="Number of past rides.",
 )
 @click.option(
-    "--seed", "seed_number", type=int, default=1, show_default=True, help="The same seed, the same rides."
+    "--seed",
+    "seed_number",
+    type=int,
+    default=1,
+    show_default=True,
+    help="The same seed gives the same rides.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
 def seed(settings: Settings, rides: int, seed_number: int, as_json: bool) -> None:
-    """Fill the store with a year of plausible past rides.
+    """Generate one year of plausible past rides and load them into the store.
 
     Creates the ride store (schemas `ridelake` and `ridelake_tracking`) if the database has none.
     """
@@ -35,6 +40,6 @@ def seed(settings: Settings, rides: int, seed_number: int, as_json: bool) -> Non
     if as_json:
         say_json({**dataclasses.asdict(done), "rides_per_second": done.rides_per_second})
     else:
-        there = f" ({done.there_before:,} were there before)" if done.there_before else ""
+        there = f" ({done.there_before:,} were already loaded)" if done.there_before else ""
         speed = f"{done.rides_per_second:,.0f} rides/s"
         say(f"{done.rides:,} rides in {seconds_in_all(done.seconds)}{there}: {speed}, seed {seed_number}")

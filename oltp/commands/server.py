@@ -12,7 +12,7 @@ from ridelake.settings import Settings
 @click.command()
 @click.pass_obj
 def up(settings: Settings) -> None:
-    """Start the embedded Postgres and let it stay until `ridelake down`."""
+    """Start the embedded Postgres and keep it running until `ridelake down`."""
     cluster = embedded.hold(_embedded(settings).home)
     ensure_database(cluster.conninfo("postgres"), "ridelake")
     note(f"up: psql '{cluster.conninfo('ridelake')}'", verbatim=True)
@@ -21,12 +21,14 @@ def up(settings: Settings) -> None:
 @click.command()
 @click.pass_obj
 def down(settings: Settings) -> None:
-    """Stop the embedded Postgres, or let it go when its last user leaves."""
+    """Stop the embedded Postgres once no command uses it."""
     stopped = embedded.release(_embedded(settings).home)
-    note("down" if stopped else "the server is in use: it stops when its last user disconnects")
+    note("down" if stopped else "the server is in use; it stops when the last command that uses it ends")
 
 
 def _embedded(settings: Settings) -> Settings:
     if settings.dsn is not None:
-        raise UsageError("--dsn names a server of yours, which ridelake does not start or stop: leave it out")
+        raise UsageError(
+            "ridelake does not start or stop the server of --dsn; leave out --dsn and RIDELAKE_DSN"
+        )
     return settings

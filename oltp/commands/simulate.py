@@ -9,34 +9,38 @@ from ridelake.errors import ProofFailed, UsageError
 from ridelake.screen import note, say, say_json
 from ridelake.settings import Settings
 
-CLIENTS, CLIENTS_MAX = 8, 150  # a connection each
-WORKERS = 32  # of the open loop: who waits for a turn costs nothing
-CALLERS, CALLERS_MAX = 256, 4_096  # of the batching front; some thousand more would have to wait outside
-RATE_MAX = 1_000_000  # some hundred times what any machine books
+CLIENTS, CLIENTS_MAX = 8, 150  # one connection each
+WORKERS = 32  # default clients of the open loop; an idle client costs nothing
+CALLERS, CALLERS_MAX = 256, 4_096  # of the batcher; the limit stays below the size of its queue
+RATE_MAX = 1_000_000  # some hundred times the throughput of one machine
 SCARCE_SHARE = 0.2
 BUSY_SHARE = 0.02
 
 
 @click.command()
-@click.option("--rides", type=click.IntRange(min=1), help="How many requests [10,000].")
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="How long, instead of how many.")
+@click.option("--rides", type=click.IntRange(min=1), help="Number of requests [10,000].")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Duration, instead of a number of requests.",
+)
 @click.option(
     "--clients",
     type=click.IntRange(min=1),
-    help="Clients at the same time [8; 32 with --rate; 256 with --batch].",
+    help="Concurrent clients [8; 32 with --rate; 256 with --batch].",
 )
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
-    help="Open loop: so many requests/s, answered or not; --clients send them.",
+    help="Open loop: requests per second, independent of the answers.",
 )
-@click.option("--batch", is_flag=True, help="Gather concurrent requests into few round trips.")
+@click.option("--batch", is_flag=True, help="Send concurrent requests in batches.")
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=1,
     show_default=True,
-    help="The same seed, the same requests.",
+    help="The same seed gives the same requests.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
@@ -51,23 +55,22 @@ def simulate(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Book rides from many clients at once, then audit the store. It needs the riders of `ridelake seed`.
+    """Book rides from many concurrent clients, then audit the store. Run `ridelake seed` first.
 
-    Payments fail, riders and drivers cancel, clients hang up or send twice; every decision is counted, and
-    must be stored. Without --rate, a client sends its next request when the last one is answered. With it,
-    requests come when they come, and latency counts from the moment they were due.
+    Payments fail, riders and drivers cancel, clients disconnect or send a request twice. Every decision is
+    counted and must be stored. Without --rate, a client sends its next request when the previous one is
+    answered. With --rate, requests are due at random times, and latency counts from the time a request was
+    due.
 
-    Ctrl-C ends the run early and audits it; a second one leaves at once.
+    Ctrl-C ends the run early and audits the store; a second Ctrl-C exits immediately.
     """
     if rides is not None and seconds is not None:
-        raise UsageError("--rides and --seconds: how many or how long, not both")
+        raise UsageError("--rides and --seconds exclude each other; leave out one of them")
     for name, value in (("--seconds", seconds), ("--rate", rate)):
         if value is not None and not math.isfinite(value):
-            raise UsageError(f"{name} {value}: a number with an end")
+            raise UsageError(f"{name} must be finite, not {value}")
     if rate is not None and rate > RATE_MAX:
-        raise UsageError(
-            f"--rate {rate:g}: at most {RATE_MAX:,} requests/s, which is beyond any store already"
-        )
+        raise UsageError(f"--rate must be at most {RATE_MAX:,} requests/s, not {rate:g}")
     from oltp.simulate import simulate as run
     from oltp.simulate.live import live
     from oltp.store import open_existing_store
@@ -79,7 +82,7 @@ def simulate(
             store, rides=total, seconds=seconds, clients=number, rate=rate, batch=batch, seed=seed, show=show
         )
     if done.expired_before:
-        note(f"{done.expired_before:,} rides of a killed simulation were ended first")
+        note(f"ended {done.expired_before:,} rides that a killed simulation had left active")
     if as_json:
         say_json(done.as_dict())
     else:
@@ -90,8 +93,10 @@ def simulate(
     busy = done.refused.get("rider_busy", 0)
     if done.others_requests and busy > BUSY_SHARE * done.requested:
         note(
-            f"{busy:,} requests found their rider busy: another simulation sent {done.others_requests:,} "
-            f"requests meanwhile; with the same --seed it draws the same riders, so give one of them another"
+            f"{busy:,} requests were refused because the rider was busy: another simulation sent "
+            f"{done.others_requests:,} requests at the same time; with the same --seed it uses the same "
+            "riders, "
+            "so give one of them another --seed"
         )
     note(done.audit.verdict)
     if done.interrupted:
@@ -102,21 +107,22 @@ def simulate(
 
 def _why_scarce(under_way_before: int) -> str:
     if not under_way_before:
-        return "drivers are scarce: use fewer --clients, or get more drivers by `ridelake seed --rides N`"
+        return "too few drivers: use fewer --clients, or add drivers with `ridelake seed --rides N`"
     return (
-        f"{under_way_before:,} drivers were taken by another simulation when this one began: if that was "
-        "killed, wait a minute and begin again, which ends its rides first"
+        f"{under_way_before:,} drivers were busy with rides of another simulation when this one began; if "
+        "that "
+        "simulation was killed, run this command again in a minute, and it ends those rides first"
     )
 
 
-def _clients(asked: int | None, batch: bool, rate: float | None) -> int:
+def _clients(given: int | None, batch: bool, rate: float | None) -> int:
     if batch:
-        if asked is not None and asked > CALLERS_MAX:
-            raise UsageError(f"--clients {asked}: with --batch at most {CALLERS_MAX:,}")
-        return asked or CALLERS
-    if asked is not None and asked > CLIENTS_MAX:
+        if given is not None and given > CALLERS_MAX:
+            raise UsageError(f"--clients must be at most {CALLERS_MAX:,} with --batch, not {given}")
+        return given or CALLERS
+    if given is not None and given > CLIENTS_MAX:
         raise UsageError(
-            f"--clients {asked}: at most {CLIENTS_MAX}, as each has a connection of its own; "
-            f"--batch takes {CALLERS_MAX:,}"
+            f"--clients must be at most {CLIENTS_MAX}, not {given}, because each client has a connection; "
+            f"with --batch at most {CALLERS_MAX:,}"
         )
-    return asked or (CLIENTS if rate is None else WORKERS)
+    return given or (CLIENTS if rate is None else WORKERS)

@@ -1,4 +1,4 @@
-"""The drill: kill the primary in the middle of the load, and see that nothing acknowledged is lost.
+"""The drill: kill the primary under load, and check that no acknowledged request is lost.
 
              clients                       host=a,b target_session_attrs=read-write
                 │ insert workload
@@ -8,17 +8,17 @@
       SIGKILL ──┘  fenced: its data folder is renamed          promoted ──┘
                    rejoins as the standby by pg_rewind         the next round kills this one
 
-node.py       one server: made, copied, started, killed, fenced, rewound
-folder.py     where they are, and that nothing stays of them
-pair.py       two of them, and which of them leads
-standby.py    a standby of somebody else's primary, for questions
-watch.py      who notices that the primary is gone, and what is done then
-clients.py    the insert workload, and what each client was told
-findings.py   what was told against what is there
-rounds.py     a drill from its first server to its last audit; standby_dies.py: the other half of the question
-result.py     for programs, and in a few lines for people
-keeper.py     ends the servers and takes the folder away if the drill itself is killed
+node.py       one server: create, copy, start, kill, fence, rewind
+folder.py     the temporary folder of the servers, and its cleanup
+pair.py       a primary and its standby: failover, rejoin, degrade
+standby.py    a hot standby of any server, for queries
+watch.py      the failure detector: probes the primary and starts the failover
+clients.py    the insert workload, and a log of what each client sent and received
+findings.py   compares the clients' log with the store
+rounds.py     the drill that kills the primary; standby_dies.py: the drill that kills the standby
+result.py     the result, as JSON and as text
+keeper.py     removes servers and folder if the drill itself is killed
 
-Two servers on one machine show that a process may die. They cannot show what a machine, a disk or a network
-does: docs/availability.md.
+Two servers on one machine can show the failure of a process, not of a machine, a disk or a network:
+docs/availability.md.
 """

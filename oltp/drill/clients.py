@@ -1,7 +1,8 @@
-"""The insert workload, and what each client was told.
+"""The insert workload, and a log of what each client sent and received.
 
-A client books a ride, drives it to its end and books the next, as fast as it is answered. Half of them call
-through the pool, half through the dispatcher's lanes; none of them knows that there are two servers.
+A client books a ride, starts it, completes it and books the next, without pauses. Half of the clients use the
+pool, half the dispatcher's queues. The DSN lists both servers; the clients do not know which one is the
+primary.
 """
 
 import threading
@@ -33,12 +34,12 @@ EXPECTED_REFUSALS = (Outcome.PAYMENT_DECLINED, Outcome.RIDER_BUSY, Outcome.NO_DR
 
 @dataclass(slots=True)
 class Told:
-    """What the clients sent and were told, kept outside the servers. Moments are of perf_counter."""
+    """What the clients sent and received, kept outside the servers. Times are of perf_counter."""
 
-    sent: Counter[UUID] = field(default_factory=Counter)  # how often each request went out
+    sent: Counter[UUID] = field(default_factory=Counter)  # how often each request was sent
     decisions: dict[UUID, Decision] = field(default_factory=dict)
     completed: set[int] = field(default_factory=set)  # rides
-    moments: list[float] = field(default_factory=list)  # of each acknowledgement, of either kind
+    moments: list[float] = field(default_factory=list)  # of each acknowledgement, decision or end of a ride
     decided: list[tuple[float, UUID]] = field(default_factory=list)
     retries: Retries = field(default_factory=Retries)  # of calls, by reason
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -66,16 +67,16 @@ class Told:
 
     @property
     def in_doubt(self) -> list[UUID]:
-        """Sent, and nobody knew; then sent again with the same id, or not answered to this day."""
+        """Requests without an answer to their first send: sent again with the same id, or never answered."""
         return [id_ for id_, times in self.sent.items() if times > 1 or id_ not in self.decisions]
 
     def answers_since(self, moment: float) -> list[float]:
-        """When, of each acknowledgement after `moment`."""
+        """The times of the acknowledgements after `moment`."""
         with self._lock:
             return sorted(at for at in self.moments if at > moment)
 
     def longest_gap_seconds(self, since: float, until: float) -> float:
-        """Between two acknowledgements, of all the clients together."""
+        """The longest time between two acknowledgements, to any client."""
         with self._lock:
             within = [since, *sorted(at for at in self.moments if since < at < until), until]
         return max(later - earlier for earlier, later in pairwise(within))
@@ -83,34 +84,35 @@ class Told:
 
 @contextmanager
 def clients_at_work(store: Store, clients: int, seed: int, patience: Patience = PATIENCE) -> Iterator[Told]:
-    """They work until the block is left, and have their answers then.
+    """Run `clients` clients until the block is left, and wait for their last answers.
 
-    Raises what a client could not cope with, when the block is left."""
-    told = Told()
+    Raises the first unhandled error of a client, when the block is left."""
+    log = Told()
     over = threading.Event()
     failures: list[BaseException] = []
     requests = _Shared(draw_requests(np.random.default_rng(seed), riders_by_city(store)))
     with Pool(store, size=clients - clients // 2 + LANE_CONNECTIONS, patience=patience) as pool:
-        told.retries = pool.retries
-        lanes = _Lanes(pool, told)
-        ways: list[_Pooled | _Lanes] = [_Pooled(pool, told), lanes]
+        log.retries = pool.retries
+        lanes = _Lanes(pool, log)
+        drivers: list[_Pooled | _Lanes] = [_Pooled(pool, log), lanes]
 
-        def work(way: "_Pooled | _Lanes") -> None:
+        def work(driver: "_Pooled | _Lanes") -> None:
             try:
                 while not over.is_set():
-                    _ride(way, requests.next(), told)
+                    _ride(driver, requests.next(), log)
             except BaseException as error:
                 failures.append(error)
 
         threads = [
-            threading.Thread(target=work, args=(ways[number % 2],), daemon=True) for number in range(clients)
+            threading.Thread(target=work, args=(drivers[number % 2],), daemon=True)
+            for number in range(clients)
         ]
         for thread in threads:
             thread.start()
         try:
-            yield told
+            yield log
         except BaseException:
-            over.set()  # nobody is waited for: the servers may be gone, and end with the drill
+            over.set()  # without waiting for the clients: the servers may have failed
             raise
         over.set()
         for thread in threads:
@@ -120,19 +122,20 @@ def clients_at_work(store: Store, clients: int, seed: int, patience: Patience = 
         raise failures[0]
 
 
-def _ride(way: "_Pooled | _Lanes", request: RideRequest, told: Told) -> None:
-    decision = way.book(request)
-    told.answered(decision)
+def _ride(driver: "_Pooled | _Lanes", request: RideRequest, log: Told) -> None:
+    decision = driver.book(request)
+    log.answered(decision)
     if decision.ride_id is None:
         if decision.outcome not in EXPECTED_REFUSALS:
             raise ProofFailed(f"request {request.request_id} was answered {decision.outcome}")
         return
-    if way.drive(decision.ride_id) is RideStatus.COMPLETED:  # else it was lost; the findings say so
-        told.ended(decision.ride_id)
+    # Another status means that the ride was lost; the findings report it.
+    if driver.drive(decision.ride_id) is RideStatus.COMPLETED:
+        log.ended(decision.ride_id)
 
 
 class _Shared:
-    """An iterator for many threads."""
+    """A thread-safe iterator."""
 
     def __init__(self, requests: Iterator[RideRequest]) -> None:
         self._requests = requests
@@ -144,12 +147,12 @@ class _Shared:
 
 
 class _Pooled:
-    def __init__(self, pool: Pool, told: Told) -> None:
-        self._pool, self._told = pool, told
+    def __init__(self, pool: Pool, log: Told) -> None:
+        self._pool, self._log = pool, log
 
     def book(self, request: RideRequest) -> Decision:
         def send(connection: Connection[TupleRow]) -> Decision:
-            self._told.sending([request])
+            self._log.sending([request])
             return booking.book(connection, request)
 
         return self._pool.call(send)
@@ -160,9 +163,9 @@ class _Pooled:
 
 
 class _Lanes:
-    def __init__(self, pool: Pool, told: Told) -> None:
+    def __init__(self, pool: Pool, log: Told) -> None:
         def send(connection: Connection[TupleRow], requests: Sequence[RideRequest]) -> list[Decision]:
-            told.sending(requests)
+            log.sending(requests)
             return booking.book_many(connection, requests)
 
         self._bookings: Lane[RideRequest, Decision] = Lane(pool, send, workers=2)

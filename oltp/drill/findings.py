@@ -1,4 +1,4 @@
-"""What was told against what is there, request by request."""
+"""Compares the clients' log with the store, request by request."""
 
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,9 +14,10 @@ from ridelake.ride import Decision, Outcome
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """`lost`: acknowledged, and not in the store, or not as it was acknowledged. `undone`: rides whose end
-    was acknowledged, and that have not ended. `doubled`: requests with more than one ride. `in_doubt`: sent,
-    and the answer did not come; `settled`: of those, the ones whose answer is known now."""
+    """`lost`: requests that were acknowledged, and are missing or different in the store. `undone`: rides
+    whose end was acknowledged, and that have not ended. `doubled`: requests with more than one ride.
+    `in_doubt`: requests whose first answer did not arrive; `settled`: those of them that were answered
+    later."""
 
     acknowledged: int
     rides_ended: int
@@ -32,14 +33,14 @@ class Findings:
 
     @property
     def nothing_doubled(self) -> bool:
-        """Nor left in doubt."""
+        """No request has two rides, and none is still in doubt."""
         return not self.doubled and self.in_doubt == self.settled
 
 
-def compare(connection: Connection[TupleRow], told: Told) -> Findings:
-    """Ask the server that leads now. The clients have stopped."""
+def compare(connection: Connection[TupleRow], log: Told) -> Findings:
+    """Compare the log with the current primary. The clients must have stopped."""
     query = files("oltp.drill").joinpath("stored.sql").read_bytes()
-    rows = connection.execute(query, {"sent": array_literal(told.sent)}).fetchall()
+    rows = connection.execute(query, {"sent": array_literal(log.sent)}).fetchall()
     stored: dict[UUID, Decision | None] = {}
     doubled: list[UUID] = []
     ended: set[int] = set()
@@ -50,14 +51,14 @@ def compare(connection: Connection[TupleRow], told: Told) -> Findings:
             doubled.append(request_id)
         if completed:
             ended.add(ride_id)
-    lost = [id_ for _, id_ in told.decided if stored[id_] != told.decisions[id_]]
-    doubts = told.in_doubt
+    lost = [id_ for _, id_ in log.decided if stored[id_] != log.decisions[id_]]
+    in_doubt = log.in_doubt
     return Findings(
-        acknowledged=len(told.decisions),
-        rides_ended=len(told.completed),
+        acknowledged=len(log.decisions),
+        rides_ended=len(log.completed),
         lost=lost,
-        undone=sorted(told.completed - ended),
+        undone=sorted(log.completed - ended),
         doubled=doubled,
-        in_doubt=len(doubts),
-        settled=sum(id_ in told.decisions for id_ in doubts),
+        in_doubt=len(in_doubt),
+        settled=sum(id_ in log.decisions for id_ in in_doubt),
     )

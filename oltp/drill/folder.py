@@ -1,4 +1,4 @@
-"""A folder whose servers end with whoever opened it, however that ends."""
+"""A temporary folder for servers, which end with the process that opened it."""
 
 import fcntl
 import os
@@ -23,11 +23,11 @@ WAIT_SECONDS_MAX = 60.0
 
 @contextmanager
 def kept_folder() -> Iterator[Path]:
-    """A new folder, each server in a folder of its own in it. However the block is left, no process and no
-    file stays; if we are killed, the keeper sees to it.
+    """A new folder, with a subfolder for each server. When the block is left, all processes in it are ended
+    and the folder is deleted; if this process is killed, a monitor process does that.
 
-    Raises CannotConnect if something goes on writing to it."""
-    # As the kernel calls it (not by a link): that is what a process says when it is asked where it is.
+    Raises CannotConnect if a process keeps writing to the folder."""
+    # Resolved, because processes are found by their working directory, which contains no symbolic links.
     folder = Path(tempfile.mkdtemp(prefix="ridelake-drill-")).resolve()
     lock = os.open(folder / "drill.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -35,7 +35,7 @@ def kept_folder() -> Iterator[Path]:
         spawn_keeper(KEEPER, folder)
         yield folder
     finally:
-        # Elsewhere if TMPDIR is long.
+        # They are outside of the folder if TMPDIR is long.
         sockets = [Cluster(inside).socket_folder for inside in folder.iterdir() if inside.is_dir()]
         clear(folder)
         for socket in sockets:
@@ -44,25 +44,25 @@ def kept_folder() -> Iterator[Path]:
 
 
 def clear(folder: Path) -> None:
-    """End everything that works in the folder, and take it away. Ctrl-C may have come while a server was
-    just being started or rewound: pg_ctl and pg_rewind die of it, and what they have started goes on."""
+    """End all processes that work in the folder, and delete it. After a Ctrl-C during pg_ctl or pg_rewind,
+    the processes that they have started may still run."""
     give_up = time.monotonic() + WAIT_SECONDS_MAX
     while folder.exists():
         for process in _working_in(folder):
             with suppress(psutil.NoSuchProcess):
-                # Postgres' "immediate" shutdown; the others ask no questions either.
+                # Postgres' "immediate" shutdown; it ends the other programs too.
                 process.send_signal(signal.SIGQUIT)
         psutil.wait_procs(_working_in(folder), timeout=1.0)
         for process in _working_in(folder):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         if time.monotonic() > give_up:
-            raise CannotConnect(f"{folder} cannot be taken away: something still writes to it")
+            raise CannotConnect(f"cannot delete {folder}: a process still writes to it")
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _working_in(folder: Path) -> list[psutil.Process]:
-    """Servers, and programs that make or rewind them: by where they are, or by what they were told."""
+    """Servers, and programs that create or rewind them, found by working directory or arguments."""
     found = []
     for process in psutil.process_iter(["name"]):
         if (process.info["name"] or "").startswith(("postgres", "pg_", "initdb")):
@@ -75,7 +75,7 @@ def _working_in(folder: Path) -> list[psutil.Process]:
 
 
 def wait_until(holds: Callable[[], bool], otherwise: str, every_seconds: float = 0.02) -> None:
-    """Raises CannotConnect, with `otherwise`, if it does not hold in a minute."""
+    """Wait until `holds()` is true. Raises CannotConnect, with the text `otherwise`, after a minute."""
     give_up = time.monotonic() + WAIT_SECONDS_MAX
     while not holds():
         if time.monotonic() > give_up:

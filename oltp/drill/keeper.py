@@ -1,9 +1,9 @@
-"""Ends what a killed drill has left. A program of its own, standard library only.
+"""Cleans up after a killed drill. Runs as a separate program, standard library only.
 
     keeper.py FOLDER
 
-It waits for the lock that the drill holds. Getting it means that the drill has ended: by itself, and then the
-folder is gone; or by SIGKILL, and then every server in the folder is killed, and the folder taken away.
+It waits for the lock that the drill holds. When it gets the lock, the drill has ended. If the folder still
+exists, the drill was killed, and this program kills every server in the folder and deletes it.
 """
 
 import fcntl
@@ -17,9 +17,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-QUIET_SECONDS = 2.0  # a server that was just being started is there by then
+QUIET_SECONDS = 2.0  # a server that was being started at the kill is found by then
 SOCKET_LINE = 4  # of postmaster.pid
-PROGRAM = re.compile(r"(?:^|/)(?:postgres|pg_\w+|initdb) ")  # its path may have blanks
+PROGRAM = re.compile(r"(?:^|/)(?:postgres|pg_\w+|initdb) ")  # its path may contain blanks
 
 
 def main(folder: Path) -> None:
@@ -30,15 +30,15 @@ def main(folder: Path) -> None:
     while folder.exists() and time.monotonic() < quiet_since + QUIET_SECONDS:
         for pid in working_in(folder):
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGQUIT)  # Postgres' "immediate" shutdown: its children end too
+                os.kill(pid, signal.SIGQUIT)  # Postgres' "immediate" shutdown, which includes child processes
             quiet_since = time.monotonic()
         time.sleep(0.1)
-    for gone in (folder, *sockets):
-        shutil.rmtree(gone, ignore_errors=True)
+    for left_over in (folder, *sockets):
+        shutil.rmtree(left_over, ignore_errors=True)
 
 
 def sockets_elsewhere(folder: Path) -> list[Path]:
-    """Where its servers have their sockets, if the folder's own path is too long for one."""
+    """The socket folders of its servers that are outside of the folder, because its path is too long."""
     found = []
     for pid_file in folder.glob("*/data/postmaster.pid"):
         with suppress(OSError, IndexError):
@@ -49,12 +49,12 @@ def sockets_elsewhere(folder: Path) -> list[Path]:
 
 
 def working_in(folder: Path) -> list[int]:
-    """Servers, and programs that make or rewind them, by what they were told."""
-    told = subprocess.run(
+    """Servers, and programs that create or rewind them, found by their arguments."""
+    listed = subprocess.run(
         ["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=False
     )
     found = []
-    for line in told.stdout.splitlines():
+    for line in listed.stdout.splitlines():
         pid, _, args = line.strip().partition(" ")
         if f"{folder}/" in args and PROGRAM.search(args):
             found.append(int(pid))

@@ -1,11 +1,11 @@
-"""One server of the pair: made, copied, started, killed, fenced, rewound.
+"""One server of the pair: create, copy, start, kill, fence, rewind.
 
-    NODE/data      the cluster
-    NODE/fenced    the same, while it must not be started: `postgres -D NODE/data` finds nothing there
+    NODE/data      the database cluster
+    NODE/fenced    the same, while it must not be started: `postgres -D NODE/data` fails
 
-A server that comes back after its standby was promoted is a second primary, and whoever reaches it is told of
-commits that nobody will keep. So it is fenced before the other one is promoted: no service, script or hand
-that knows the folder by its name can start it.
+A server that returns after its standby was promoted is a second primary: it acknowledges commits that will be
+discarded. So it is fenced before the standby is promoted: its data folder is renamed, and nothing that uses
+the old path can start it.
 """
 
 import signal
@@ -26,21 +26,22 @@ from oltp.cluster import Cluster, start
 from oltp.programs import CAUSE, run, server_account
 from ridelake.errors import CannotConnect
 
-# On top of what every embedded server has.
+# In addition to the settings of every embedded server.
 SETTINGS = {
     "shared_buffers": "128MB",  # two of them share the machine
     "max_wal_size": "1GB",
-    "wal_retrieve_retry_interval": "100ms",  # the default, 5 s, is longer than all the rest of a drill
-    # Who is killed takes no memory away. In its folder it goes with that; in /dev/shm it would stay.
+    "wal_retrieve_retry_interval": "100ms",  # the default, 5 s, is longer than a round of the drill
+    # A killed server does not free its shared memory. With mmap it is in the data folder and is deleted with
+    # it.
     "dynamic_shared_memory_type": "mmap",
 }
 KILL_SECONDS_MAX = 20.0
-CONNECT_SECONDS_MAX = 5  # of a server that hangs, the kernel goes on accepting connections
+CONNECT_SECONDS_MAX = 5  # the kernel still accepts connections for a server that hangs
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """`name` is also how the other server knows it: its application_name, and the name of its slot."""
+    """`name` is also its application_name, and the name of its replication slot."""
 
     name: str
     folder: Path
@@ -51,52 +52,52 @@ class Node:
 
     @property
     def conninfo(self) -> str:
-        """Of its maintenance database, as superuser."""
+        """A connection string for the maintenance database, as superuser."""
         return self.cluster.conninfo("postgres")
 
     @property
     def fenced(self) -> Path:
-        """Where its data is while it must not be started."""
+        """The data folder while the server must not be started."""
         return self.folder / "fenced"
 
     def connect(self) -> Connection[TupleRow]:
         return psycopg.connect(self.conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS_MAX)
 
     def start(self, upstream: str, settings: Mapping[str, str] = SETTINGS) -> None:
-        """Start it; if it is a standby, it follows the server `upstream`, a connection string. A new folder
-        becomes a new primary.
+        """Start the server. A standby follows the server `upstream`, a connection string. If the folder is
+        empty, create a new primary.
 
         Raises CannotConnect if it is fenced, or cannot be started."""
         if self.fenced.exists():
             raise CannotConnect(
-                f"{self.name} is fenced: another server was promoted in its place, and it comes back by "
-                "pg_rewind, as a standby"
+                f"{self.name} is fenced: another server was promoted in its place; rejoin it as a standby "
+                "with "
+                "pg_rewind"
             )
         self.folder.mkdir(exist_ok=True)
         following = make_conninfo(upstream, application_name=self.name)
         ours = {"cluster_name": self.name, "primary_conninfo": following, "primary_slot_name": self.name}
         try:
             start(self.cluster, {**settings, **ours})
-        except CannotConnect as error:  # the log will be gone with the folder
-            raise CannotConnect(f"{self.name} does not start: {self._last_words()}") from error
+        except CannotConnect as error:  # quote the log, which is deleted with the folder
+            raise CannotConnect(f"{self.name} did not start: {self._cause_in_log()}") from error
 
     def keep_log(self) -> None:
-        """Have its configuration say so, and with it that of its copies. pg_rewind starts a killed server by
-        itself, to end what the kill broke off; that must leave the log back to where the two parted."""
+        """Set wal_keep_size in the configuration, which is copied to the standby. pg_rewind starts a killed
+        server for crash recovery, which must not remove the WAL since the two servers diverged."""
         with self.connect() as connection:
             connection.execute("ALTER SYSTEM SET wal_keep_size = '256MB'")
             connection.execute("SELECT pg_reload_conf()")
 
     def copy(self, primary: str) -> None:
-        """Become a copy of the server `primary`, a connection string, to be started as its standby."""
+        """Copy the server `primary`, a connection string; the copy is started as its standby."""
         self.folder.mkdir()
         source = ["-d", primary, "--create-slot", "--slot", self.name, "--wal-method=stream"]
         self._run("pg_basebackup", ["-D", self.cluster.data, *source, "--checkpoint=fast", "--no-sync"])
         self._follow(self.cluster.data)
 
     def kill(self) -> None:
-        """SIGKILL for the whole tree: no process of it has a word to say. The postmaster goes first: the
-        others could be started anew by it."""
+        """SIGKILL the whole process tree. The postmaster first, because it could restart the others."""
         pid = self.cluster.server_pid()
         if pid is None:
             return
@@ -107,7 +108,7 @@ class Node:
         _wait_until_dead(tree)
 
     def end(self) -> None:
-        """Postgres' "immediate" shutdown: no last word to its clients, but its memory is given back."""
+        """Postgres' "immediate" shutdown, which frees shared memory; SIGKILL if that fails."""
         pid = self.cluster.server_pid()
         if pid is None:
             return
@@ -118,17 +119,19 @@ class Node:
         self.kill()
 
     def fence(self) -> None:
-        """Kill what is left of it, and see to it that nobody can start it; also if somebody just has."""
+        """Kill its remaining processes and rename its data folder, so that it cannot be started; also if a
+        supervisor has restarted it in the meantime."""
         self.kill()
         self._kill_in(self.cluster.data)
         self.cluster.data.rename(self.fenced)
-        self._kill_in(self.fenced)  # a supervisor was faster than the new name
-        # Until somebody takes note of its end, its number still counts as a process to Postgres.
+        self._kill_in(self.fenced)  # a supervisor may have started it just before the rename
+        # A zombie counts as a running process to Postgres, so the pid file must be removed.
         (self.fenced / "postmaster.pid").unlink(missing_ok=True)
         (self.cluster.socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
     def _kill_in(self, data: Path) -> None:
-        """Also children of a postmaster that died alone: for a moment they go on, and answer."""
+        """Kill the servers that work in `data`, including children of a dead postmaster, which live on
+        briefly."""
         for process in psutil.process_iter(["name"]):
             if process.info["name"] == "postgres":
                 try:
@@ -139,16 +142,16 @@ class Node:
                     continue
 
     def rewind(self, primary: "Node") -> None:
-        """Take back what the other one never had, and lift the fence: it can be started again, as the
-        standby of `primary`."""
+        """Discard what `primary` does not have, and remove the fence: the server can be started as its
+        standby."""
         self._run("pg_rewind", ["-D", self.fenced, "--source-server", primary.conninfo, "--no-sync"])
         self._follow(self.fenced)
         self.fenced.rename(self.cluster.data)
 
-    def _last_words(self) -> str:
+    def _cause_in_log(self) -> str:
         log = self.cluster.log
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        lines = lines or ["it has said nothing"]
+        lines = lines or ["its log is empty"]
         return next((line for line in reversed(lines) if CAUSE.search(line)), lines[-1])
 
     def _follow(self, data: Path) -> None:
@@ -160,23 +163,24 @@ class Node:
 
 
 def follows(primary: Connection[TupleRow], name: str, column: str, wanted: str) -> bool:
-    """Whether the standby's `state` is `streaming`, or its `sync_state` `sync`, as its primary sees it."""
+    """Whether pg_stat_replication of the primary has `wanted` in `column` (state or sync_state) for the
+    standby."""
     query = files("oltp.drill").joinpath("replication.sql").read_bytes()
     row = primary.execute(query, {"name": name}).fetchone()
     return row is not None and row[("state", "sync_state").index(column)] == wanted
 
 
 def _kill(process: psutil.Process) -> None:
-    with suppress(psutil.NoSuchProcess):  # it ended by itself when its neighbour died
+    with suppress(psutil.NoSuchProcess):  # it ended by itself when another process died
         process.kill()
 
 
 def _wait_until_dead(processes: Iterable[psutil.Process]) -> None:
-    """Dead, if not yet buried: whose parent takes no note of its end stays a zombie."""
+    """A zombie counts as dead: its parent has not reaped it yet."""
     give_up = time.monotonic() + KILL_SECONDS_MAX
     while any(_lives(process) for process in processes):
         if time.monotonic() > give_up:
-            raise CannotConnect("a server process does not die of SIGKILL: its disk does not answer")
+            raise CannotConnect("a server process did not end after SIGKILL: it waits for the disk")
         time.sleep(0.002)
 
 

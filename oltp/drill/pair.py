@@ -1,13 +1,13 @@
-"""Two servers, and which of them leads.
+"""A primary and its standby.
 
-A commit is answered when the standby has it on disk, as long as there is a standby to wait for. That is said
-by one setting of the primary, `synchronous_standby_names`:
+A commit returns when the standby has flushed it, as long as `synchronous_standby_names` of the primary names
+the standby:
 
-    protected     it names the standby: no commit is answered that the standby does not have
-    unprotected   it is empty, after a failover until the other one is back: commits are on one disk only
+    protected     it names the standby: no commit returns before the standby has it
+    unprotected   it is empty, after a failover until the other server is back: commits are on one disk only
 
-The standby's own copy of the setting is empty, so that it can lead alone once it is promoted. Only a standby
-that was awaited when its primary died may be promoted: any other may lack what was acknowledged.
+The setting of the standby is empty, so that it does not wait for another server after its promotion. Only a
+standby that was synchronous when its primary failed may be promoted: any other may lack acknowledged commits.
 """
 
 import shutil
@@ -26,12 +26,13 @@ from oltp.drill.node import Node, follows
 from ridelake.errors import CannotConnect
 
 DATABASE = "rides"
-FREE_BYTES_MIN = 300 << 20  # what three rounds take
+FREE_BYTES_MIN = 300 << 20  # for three rounds
 
 
 @dataclass(slots=True)
 class Pair:
-    """`synchronous`: commits are to wait for the standby. `protected`: they do, and it has all so far."""
+    """`synchronous`: commits should wait for the standby. `protected`: they do, and it has all earlier
+    ones."""
 
     primary: Node
     standby: Node
@@ -40,7 +41,7 @@ class Pair:
 
     @property
     def dsn(self) -> str:
-        """For clients: both servers; libpq goes to the one that can be written to."""
+        """The DSN for clients: lists both servers; libpq connects to the one that accepts writes."""
         hosts = sorted((self.primary, self.standby), key=lambda node: node.name)
         sockets = ",".join(str(node.cluster.socket_folder) for node in hosts)
         return make_conninfo(
@@ -52,37 +53,35 @@ class Pair:
         )
 
     def fail_over(self) -> None:
-        """Fence the primary, promote the standby; they change places.
+        """Fence the primary, promote the standby, and exchange their roles.
 
-        Raises CannotConnect if the standby may lack what was acknowledged."""
+        Raises CannotConnect if the standby may lack acknowledged commits."""
         if self.synchronous and not self.protected:
             raise CannotConnect(
-                f"{self.standby.name} is not promoted: it was not awaited when {self.primary.name} died, and "
-                f"may lack what was acknowledged. Start {self.primary.name} again, which has it"
+                f"cannot promote {self.standby.name}: it was not synchronous when {self.primary.name} failed "
+                f"and may lack acknowledged commits; start {self.primary.name} again"
             )
         self.primary.fence()
         self.protected = False
         with self.standby.connect() as connection:
             connection.execute("SELECT pg_promote(wait => false)")
-            wait_until(lambda: _leads(connection), f"{self.standby.name} is not promoted", 0.005)
+            wait_until(lambda: _leads(connection), f"{self.standby.name} was not promoted", 0.005)
         self.primary, self.standby = self.standby, self.primary
 
     def rejoin(self) -> None:
         """The fenced server becomes the standby, and commits wait for it again."""
         with self.primary.connect() as connection:
             connection.execute("SELECT pg_create_physical_replication_slot(%s, true)", (self.standby.name,))
-            # A promoted server takes minutes for its first checkpoint, and a rewind goes back to the last one
-            # that both have: without this one, further with each failover.
+            # pg_rewind goes back to the last common checkpoint. A promoted server may take minutes until its
+            # first one; without this checkpoint, each failover would rewind further.
             connection.execute("CHECKPOINT")
         self.standby.rewind(self.primary)
         self.follow()
 
     def follow(self) -> None:
-        """Start the standby; return when it has all, and is awaited if it should be."""
+        """Start the standby; return when it has caught up, and is synchronous if it should be."""
         self.standby.start(self.primary.conninfo)
-        with (
-            self.standby.connect() as connection
-        ):  # slots of the time when it led would keep its log for ever
+        with self.standby.connect() as connection:  # slots from its time as primary would retain WAL for ever
             connection.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
         with self.primary.connect() as connection:
             wait_until(lambda: self._follows(connection, "state", "streaming"), self._stays_behind)
@@ -90,15 +89,15 @@ class Pair:
                 self._protect(connection)
 
     def degrade(self) -> None:
-        """Commits wait for nobody any more: the standby is gone, and rides are worth more than its copy."""
-        self.protected = False  # first: from here on it may lack something
+        """Stop waiting for the failed standby, so that commits return again."""
+        self.protected = False  # first: from now on the standby may lack commits
         with self.primary.connect() as connection:
             _await_standby(connection, "")
 
     def _protect(self, connection: Connection[TupleRow]) -> None:
         _await_standby(connection, self.standby.name)
         wait_until(lambda: self._follows(connection, "sync_state", "sync"), self._stays_behind)
-        # What was answered before anybody waited is in the log before this, and so is there after it.
+        # Commits that returned without waiting are earlier in the WAL; after this the standby has them.
         confirm(connection)
         self.protected = True
 
@@ -107,21 +106,21 @@ class Pair:
 
     @property
     def _stays_behind(self) -> str:
-        return f"{self.standby.name} does not follow {self.primary.name}"
+        return f"{self.standby.name} did not catch up with {self.primary.name}"
 
 
 @contextmanager
 def open_pair(*, synchronous: bool, prepare: Callable[[str], None]) -> Iterator[Pair]:
-    """A primary and its standby in a folder of their own; `prepare(conninfo)` fills the primary before it is
-    copied. However the block is left, no process and no file stays (`kept_folder`).
+    """A primary and its standby in a temporary folder. `prepare(conninfo)` fills the primary before it is
+    copied. When the block is left, all processes are ended and the folder is deleted (`kept_folder`).
 
     Raises CannotConnect if they cannot be started, or the disk is too full for them."""
     with kept_folder() as folder:
         free = shutil.disk_usage(folder).free
         if free < FREE_BYTES_MIN:
             raise CannotConnect(
-                f"two servers take {FREE_BYTES_MIN >> 20} MB, and {folder.parent} has {free >> 20}: "
-                "free some, or set TMPDIR to a larger folder"
+                f"two servers need {FREE_BYTES_MIN >> 20} MB, and {folder.parent} has {free >> 20} MB free: "
+                "free some space, or set TMPDIR to a folder on a larger disk"
             )
         a, b = Node("a", folder / "a"), Node("b", folder / "b")
         pair = Pair(a, b, synchronous)

@@ -1,4 +1,4 @@
-"""What a drill found: for programs, and in a few lines for people."""
+"""The result of a drill, as JSON and as text."""
 
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -12,10 +12,10 @@ LOST_SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One failover. `hung`: the primary was believed to be gone before it was killed, as it did not answer in
-    time. `noticed_seconds` from the kill until the primary was believed to be gone,
-    `promoted_seconds` from there until the standby could be written to, `longest_gap_seconds` between two
-    acknowledgements to any client, `rejoined_seconds` for the rewind, until commits wait for it again."""
+    """One failover. `hung`: the failure detector declared the primary dead before the kill, because it did
+    not answer in time. `noticed_seconds`: from the kill to the detection. `promoted_seconds`: from the
+    detection until the standby accepts writes. `longest_gap_seconds`: between two acknowledgements to any
+    client. `rejoined_seconds`: from the start of the rewind until commits wait for the server again."""
 
     number: int
     killed: str
@@ -46,7 +46,7 @@ class Drilled:
     clients: int
     seed: int
     synchronous: bool
-    lag_seconds: float | None  # of an asynchronous standby, when its primary was killed
+    lag_seconds: float | None  # of an asynchronous standby when its primary is killed; None if synchronous
     seconds: float
 
     @property
@@ -55,12 +55,12 @@ class Drilled:
 
     @property
     def passed(self) -> bool:
-        """Nothing lost, doubled or left in doubt, and the audit holds."""
+        """Nothing lost, doubled or left in doubt, and the audit passed."""
         return self.findings.nothing_lost and self.audit.passed
 
     @property
     def as_promised(self) -> bool:
-        """An asynchronous standby may lose. It may not double a ride, nor leave a doubt open."""
+        """As `passed`, but with an asynchronous standby commits may be lost."""
         return self.passed or (not self.synchronous and self.findings.nothing_doubled and self.audit.passed)
 
     def as_dict(self) -> dict[str, Any]:

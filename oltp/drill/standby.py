@@ -1,8 +1,7 @@
-"""A hot standby of a server that runs: a copy that follows it and answers questions.
+"""A hot standby of a running server, for read-only queries.
 
-Commits do not wait for it: it is as far behind as its replay. It may be asked anything that only reads, and
-what it is asked may stand against what it replays: rows that a question still needs and the primary has
-vacuumed away, or a lock.
+Commits do not wait for it; its lag is that of its replay. A query can conflict with the replay: it needs rows
+that the primary has vacuumed, or holds a lock.
 """
 
 from collections.abc import Iterator
@@ -16,8 +15,8 @@ from oltp.drill.folder import kept_folder, wait_until
 from oltp.drill.node import Node, follows
 from oltp.store import Store
 
-# No question is broken off. Of rows: the primary is told which ones questions here still see, and leaves them
-# to them, so that its tables may grow meanwhile. Of locks: the replay waits, and the answers get older.
+# No query is cancelled. With feedback the primary keeps the rows that queries here can see, so its tables may
+# grow. For locks the replay waits, and the standby falls behind.
 SETTINGS = {
     "hot_standby_feedback": "on",
     "max_standby_streaming_delay": "-1",
@@ -27,15 +26,15 @@ SETTINGS = {
 
 @contextmanager
 def open_standby(store: Store) -> Iterator[str]:
-    """A standby of the store's server, for as long as the block: a connection string to the same database
-    there. The primary's slot for it is gone afterwards, too.
+    """Run a standby of the store's server during the block; yields a connection string to the same database
+    on it. At the end the standby and its replication slot are removed.
 
-    Raises CannotConnect if it cannot be made, or does not follow."""
-    theirs = conninfo_to_dict(store.conninfo)
-    kept = {name: theirs[name] for name in ("host", "port", "user", "password") if name in theirs}
+    Raises CannotConnect if it cannot be created, or does not follow."""
+    given = conninfo_to_dict(store.conninfo)
+    kept = {name: given[name] for name in ("host", "port", "user", "password") if name in given}
     primary = make_conninfo("", dbname="postgres", **kept)
     with kept_folder() as folder:
-        # Slots have no hyphens; the folder's name is nobody else's.
+        # The folder's name is unique; names of slots have no hyphens.
         node = Node(folder.name.replace("-", "_"), folder / "standby")
         try:
             node.copy(primary)
@@ -43,16 +42,16 @@ def open_standby(store: Store) -> Iterator[str]:
             with psycopg.connect(primary, autocommit=True) as connection:
                 wait_until(
                     lambda: follows(connection, node.name, "state", "streaming"),
-                    "the standby does not follow its primary",
+                    "the standby did not start streaming",
                 )
-            yield node.cluster.conninfo(str(theirs["dbname"]))
+            yield node.cluster.conninfo(str(given["dbname"]))
         finally:
             node.end()
             _drop_slot(primary, node.name)
 
 
 def catch_up(primary: Store, standby: Store) -> None:
-    """Return when the standby has replayed all that is committed so far. Raises CannotConnect."""
+    """Wait until the standby has replayed everything committed so far. Raises CannotConnect."""
     with primary.connect() as connection:
         written = connection.execute("SELECT pg_current_wal_flush_lsn()").fetchone()
     with standby.connect() as connection:
@@ -61,13 +60,13 @@ def catch_up(primary: Store, standby: Store) -> None:
                 connection.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", written).fetchone()
                 == (True,)
             ),
-            "the standby does not catch up",
+            "the standby did not catch up",
         )
 
 
 def _drop_slot(primary: str, name: str) -> None:
-    """It would keep the primary's log for ever. One that is in use is not dropped: its sender takes note of
-    the end a moment later."""
+    """Drop the slot, which would retain WAL for ever. Wait while it is in use: the WAL sender notices the end
+    of the standby a moment later."""
     query = files("oltp.drill").joinpath("slot.sql").read_bytes()
     with suppress(psycopg.OperationalError), psycopg.connect(primary, autocommit=True) as connection:
         wait_until(lambda: not connection.execute(query, {"name": name}).fetchall(), "the slot stays in use")

@@ -1,13 +1,13 @@
-"""The other half of the question: the standby dies, and the primary is well.
+"""The drill that kills the standby.
 
-    blocking     no commit is answered: what is acknowledged is on two disks, always
-    degrading    commits wait for nobody any more: rides go on, and are on one disk until a standby is back
+    block      no commit returns: everything acknowledged is on two disks
+    degrade    commits do not wait: bookings continue, and are on one disk until a standby is back
 
-Postgres blocks, for ever. Who wants the other takes the standby off `synchronous_standby_names`, as Patroni
-does in `synchronous_mode` without `synchronous_mode_strict`. Here one run shows both.
+Postgres blocks by default. To degrade, remove the standby from `synchronous_standby_names`, as Patroni does
+in `synchronous_mode` without `synchronous_mode_strict`. This drill shows both.
 
-A wait that is broken off by hand (pg_cancel_backend) is answered as if all were well, but for a warning. Such
-an answer must not be counted: the client asks again, and waits until the standby has it (`oltp.pool`).
+If pg_cancel_backend cancels the wait of a commit, the commit returns as usual, with a warning. It must not
+count as acknowledged: the client sends the request again and waits until the standby has it (`oltp.pool`).
 """
 
 import time
@@ -26,7 +26,7 @@ from oltp.store import open_database
 
 LOAD_SECONDS = 0.5
 BLOCKED_SECONDS = 2.0
-ON_ITS_WAY_SECONDS = 0.25  # what the standby had confirmed before it died is still answered
+ON_ITS_WAY_SECONDS = 0.25  # commits that the standby had confirmed before the kill still return
 CANCEL = b"""
     SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' ORDER BY pid LIMIT 1"""
 WAITING = b"SELECT count(*)::int FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
@@ -34,8 +34,8 @@ WAITING = b"SELECT count(*)::int FROM pg_stat_activity WHERE wait_event = 'SyncR
 
 @dataclass(frozen=True, slots=True)
 class StandbyDied:
-    """`answered_while_blocked`: must be 0. `waiting`: commits that were held back then. `broken_off`: waits
-    that were cancelled by hand, and `doubted`: those that the clients did not take for an answer."""
+    """`answered_while_blocked`: commits that returned without a standby; must be 0. `waiting`: commits that
+    waited. `broken_off`: waits that were cancelled; `doubted`: those of them that clients retried."""
 
     blocked_seconds: float
     answered_while_blocked: int
@@ -76,37 +76,39 @@ class StandbyDied:
     def lines(self) -> list[str]:
         found = self.findings
         return [
-            f"standby killed. Blocking: in {self.blocked_seconds:.1f} s {self.answered_while_blocked:,} "
-            f"commits answered, {self.waiting:,} held back",
-            f"{self.broken_off:,} wait broken off by hand: the answer that came was doubted by the client "
-            f"({self.doubted:,}), which asked again and waited",
-            f"degraded: answers again {self.resumed_seconds:.2f} s after synchronous_standby_names was "
-            f"emptied; {self.answered_unprotected:,} acknowledged on one disk alone",
-            f"standby back: it has all, and is awaited, after {self.protected_again_seconds:.1f} s",
+            f"standby killed, commits block: {self.answered_while_blocked:,} returned in "
+            f"{self.blocked_seconds:.1f} s, {self.waiting:,} waiting",
+            f"{self.broken_off:,} wait cancelled by pg_cancel_backend: {self.doubted:,} retried by the "
+            "client, "
+            "which waited again",
+            f"degraded: commits return {self.resumed_seconds:.2f} s after synchronous_standby_names was "
+            f"cleared; {self.answered_unprotected:,} acknowledged on one disk only",
+            f"standby back: caught up and synchronous after {self.protected_again_seconds:.1f} s",
             f"{found.acknowledged:,} decisions acknowledged: {len(found.lost):,} lost, "
             f"{len(found.doubled):,} doubled, {found.in_doubt:,} in doubt and {found.settled:,} settled",
         ]
 
 
 def standby_dies(*, clients: int = 8, seed: int = 1) -> StandbyDied:
-    """Kill the standby under load; block, degrade, and protect again. Raises as `rounds.drill` does."""
+    """Kill the standby under load; block, degrade, and wait for it again. Raises the errors of
+    `rounds.drill`."""
     with open_pair(synchronous=True, prepare=prepare) as pair:
         store = open_database(pair.dsn)
-        with clients_at_work(store, clients, seed) as told:
+        with clients_at_work(store, clients, seed) as log:
             time.sleep(LOAD_SECONDS)
             pair.standby.kill()
             killed = perf_counter()
             time.sleep(BLOCKED_SECONDS / 2)
             waiting, broken_off = _break_one_off(pair)
             time.sleep(BLOCKED_SECONDS / 2)
-            answered = len(told.answers_since(killed + ON_ITS_WAY_SECONDS))
+            answered = len(log.answers_since(killed + ON_ITS_WAY_SECONDS))
             blocked_seconds = perf_counter() - killed
 
             degraded = perf_counter()
             pair.degrade()
-            wait_until(lambda: bool(told.answers_since(degraded)), "nobody is answered", 0.005)
+            wait_until(lambda: bool(log.answers_since(degraded)), "no commit returned", 0.005)
             time.sleep(LOAD_SECONDS)
-            unprotected, again = told.answers_since(degraded), perf_counter()
+            unprotected, again = log.answers_since(degraded), perf_counter()
             pair.follow()
             protected_again_seconds = perf_counter() - again
             time.sleep(LOAD_SECONDS)
@@ -116,22 +118,22 @@ def standby_dies(*, clients: int = 8, seed: int = 1) -> StandbyDied:
                 answered_while_blocked=answered,
                 waiting=waiting,
                 broken_off=broken_off,
-                doubted=_doubted(told),
+                doubted=_doubted(log),
                 resumed_seconds=unprotected[0] - degraded,
                 answered_unprotected=len(unprotected),
                 protected_again_seconds=protected_again_seconds,
-                findings=compare(connection, told),
+                findings=compare(connection, log),
                 audit=audit(connection),
             )
 
 
 def _break_one_off(pair: Pair) -> tuple[int, int]:
-    """How many commits wait, and how many of them were cancelled: one."""
+    """The number of waiting commits, and of those that were cancelled (one)."""
     with pair.primary.connect() as connection:
         row = connection.execute(WAITING).fetchone()
-        assert row is not None, "a count always answers"
+        assert row is not None, "a count returns one row"
         return row[0], len(connection.execute(CANCEL).fetchall())
 
 
-def _doubted(told: Told) -> int:
-    return told.retries.by_reason[UNREPLICATED]
+def _doubted(log: Told) -> int:
+    return log.retries.by_reason[UNREPLICATED]

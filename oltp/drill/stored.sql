@@ -1,4 +1,4 @@
--- What the store has of the requests %(sent)s: the decision, and how many rides there are.
+-- The decision and the number of rides of each of the requests %(sent)s.
 SELECT s.request_id, q.outcome, q.ride_id, q.driver_id, count(r.ride_id), bool_or(r.status = 'completed')
 FROM unnest(%(sent)s::uuid[]) AS s (request_id)
 LEFT JOIN requests AS q USING (request_id)

@@ -1,8 +1,9 @@
-"""Who notices that the primary is gone, and what is done then.
+"""The failure detector: probes the primary, and starts the failover.
 
-A probe is a query on a connection that stays open: of a killed server the kernel closes it, and the next
-probe fails at once. Two in a row, the second on a new connection, are believed. A server that hangs closes
-nothing; it is given longer, since a busy one looks the same.
+A probe is a query on an open connection. The kernel closes the connections of a killed server, so the next
+probe fails immediately. Two failed probes in a row, the second on a new connection, count as a failure. A
+server that hangs does not close its connections; its time limit is longer, because a busy server looks the
+same.
 """
 
 import select
@@ -23,15 +24,14 @@ MISSES = 2
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """Moments on the clock of perf_counter: when the primary was believed to be gone, and when the standby
-    could be written to in its place."""
+    """Times of perf_counter: when the failure was detected, and when the standby accepted writes."""
 
     noticed: float
     promoted: float
 
 
 class Watchdog:
-    """Watches the primary of `pair` from a thread of its own, and fails over when it is gone."""
+    """Probes the primary of `pair` in a thread, and fails over when it does not answer."""
 
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
@@ -50,7 +50,7 @@ class Watchdog:
             self._connection.close()
 
     def wait(self, seconds: float) -> Promotion | None:
-        """The promotion, when it is done; None if it is not in time. Raises what made it impossible."""
+        """Wait for the promotion; None if there is none in time. Raises the error of a failed failover."""
         self._promoted.wait(seconds)
         if self._failure is not None:
             raise self._failure
@@ -80,10 +80,10 @@ class Watchdog:
 
 
 def answers(connection: Connection[TupleRow], seconds_max: float) -> bool:
-    """Whether the server answers in time. A connection that did not is closed: its answer may still come.
+    """Whether the server answers in time. Otherwise the connection is closed, because its answer may still
+    arrive.
 
-    Not by `connection.execute`, which waits for ever, nor by statement_timeout, which a server that hangs
-    does not look at."""
+    `connection.execute` has no time limit, and a server that hangs does not check statement_timeout."""
     server, until = connection.pgconn, monotonic() + seconds_max
     server.send_query(b"SELECT 1")
     server.flush()

@@ -1,8 +1,8 @@
-"""Finished trips into the store: who rode, who drove, who paid, one COPY a table.
+"""Writes finished trips into the store, with riders, drivers, payments and ledger; one COPY per table.
 
-A trip that was made up or read from a file has no rider and no driver. It gets both here, such that
-nobody does two things at once (`schedule`); anybody already in the store who is idle from the first of
-the trips to the last is taken again (`people`); every cent is accounted for (`money`).
+A generated trip, or one from a file, has no rider and no driver. It gets both here, so that no one has two
+rides at once (`schedule`). Riders and drivers of the store who are idle during the whole period of the trips
+are reused (`people`). Every amount has its ledger entries (`money`).
 """
 
 from collections.abc import Callable
@@ -19,22 +19,20 @@ from oltp.history.tables import copy_into, keys_by_construction, reserve, statem
 from oltp.trips import TRIPS
 from ridelake.errors import BadInput
 
-BULK_LOCK = 0x42_55_4C_4B  # any number that nobody else takes
-RIDES_PER_RIDER = 12  # on average, so that there are habits to ask for
-RIDES_PER_DRIVER = (
-    400  # on average: a fleet far above the busiest moment, so that live requests find somebody
-)
-BROKE_RIDERS_SHARE = 0.03  # riders with nothing left, whose next payment is declined
-POCKET_CENTS = (5_000, 60_000)  # what the others have left
+BULK_LOCK = 0x42_55_4C_4B  # an advisory lock, any unused number
+RIDES_PER_RIDER = 12  # on average, so that riders have several rides each
+RIDES_PER_DRIVER = 400  # on average: far more drivers than are busy at once, so that live requests find one
+BROKE_RIDERS_SHARE = 0.03  # riders with a balance of 0, whose next payment is declined
+POCKET_CENTS = (5_000, 60_000)  # the balance of the others
 
 
 def known_requests(connection: Connection[TupleRow], request_ids: pl.Series) -> pl.Series:
-    """Those of the 16-byte `request_ids` whose ride is in the store. Inside a transaction."""
+    """Those of the 16-byte `request_ids` whose ride is in the store. Call it in a transaction."""
     _one_at_a_time(connection)
-    connection.execute("CREATE TEMP TABLE asked (request_id uuid) ON COMMIT DROP")
-    copy_into(connection, "asked", pl.DataFrame({"request_id": request_ids}))
+    connection.execute("CREATE TEMP TABLE candidates (request_id uuid) ON COMMIT DROP")
+    copy_into(connection, "candidates", pl.DataFrame({"request_id": request_ids}))
     found = connection.execute(statement("known_requests.sql")).fetchall()
-    connection.execute("DROP TABLE asked")
+    connection.execute("DROP TABLE candidates")
     return pl.Series("request_id", [row[0].bytes for row in found], dtype=pl.Binary)
 
 
@@ -45,9 +43,9 @@ def store_trips(
     seed: int,
     on_trips: Callable[[float], None] = lambda trips: None,
 ) -> int:
-    """Store `trips` (schema TRIPS, in the past, ids not in the store yet) with their riders, drivers,
-    payments and ledger. Inside the caller's transaction. `on_trips` is called with the number of trips, in
-    parts, that have been sent since the last call. Returns the number of trips."""
+    """Store `trips` (schema TRIPS, in the past, with ids that are not in the store) with riders, drivers,
+    payments and ledger, in the caller's transaction. `on_trips` is called with the number of trips that were
+    sent since the last call. Returns the number of trips."""
     _one_at_a_time(connection)
     random = np.random.default_rng([seed, trips.height])
     for city in trips.select(TRIPS.names()).sort("requested_at", "request_id").partition_by("city_id"):
@@ -56,13 +54,14 @@ def store_trips(
 
 
 def _one_at_a_time(connection: Connection[TupleRow]) -> None:
-    """Bulk writers queue until the commit: two would find the same trips new, and the same drivers idle.
-    Bookings are not concerned."""
+    """Serialize bulk writers until the commit: two would find the same trips new, and the same drivers idle.
+    Bookings do not take this lock."""
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (BULK_LOCK,))
 
 
 def settle(connection: Connection[TupleRow]) -> None:
-    """After a bulk write has committed: statistics for the planner, visibility for index-only scans."""
+    """VACUUM and ANALYZE after the commit of a bulk write: statistics for the planner, and the visibility
+    map."""
     connection.execute("VACUUM (ANALYZE) rides, payments, ledger, accounts, riders, drivers")
 
 
@@ -72,7 +71,7 @@ def _store_city(
     random: np.random.Generator,
     on_trips: Callable[[float], None],
 ) -> None:
-    """The trips of one city, in the order of their requests."""
+    """Store the trips of one city, which are sorted by request time."""
     city_id = trips.item(0, "city_id")
     begin = trips["requested_at"].to_physical().to_numpy()
     end = trips["ended_at"].to_physical().to_numpy()
@@ -96,10 +95,10 @@ def _store_city(
     )
     pocket_cents = random.integers(*POCKET_CENTS, len(riders.ids))
     pocket_cents[random.random(len(riders.ids)) < BROKE_RIDERS_SHARE] = 0
-    pocket_cents[: riders.old] = 0  # who was here before has what they had
+    pocket_cents[: riders.old] = 0  # riders of the store keep their balance
 
     ledger = pl.concat([top_ups_of(rides, riders.account_ids, pocket_cents), ledger_of(rides)])
-    rows_of_a_trip = 2 + ledger.height / trips.height  # the ride, its payment, its part of the ledger
+    rows_of_a_trip = 2 + ledger.height / trips.height  # the ride, its payment, its ledger entries
 
     def on_rows(rows: int) -> None:
         on_trips(rows / rows_of_a_trip)
@@ -116,21 +115,21 @@ def _check_zones(connection: Connection[TupleRow], city_id: int, trips: pl.DataF
     named = pl.concat([trips["pickup_zone_id"], trips["dropoff_zone_id"]]).unique()
     unknown = named.filter(~named.is_in([zone_id for (zone_id,) in rows]))
     if not unknown.is_empty():
-        raise BadInput(f"city {city_id} has no zone {unknown.item(0)}: trips name zones of oltp/places.csv")
+        raise BadInput(f"city {city_id} has no zone {unknown.item(0)}; use the zones of oltp/places.csv")
 
 
 def _write_rides(
     connection: Connection[TupleRow], rides: pl.DataFrame, on_rows: Callable[[int], None]
 ) -> None:
     completed = pl.col("completed")
-    fates = rides.with_columns(
+    with_status = rides.with_columns(
         status=pl.when(completed).then(pl.lit("completed")).otherwise(pl.lit("cancelled")),
         cancel_reason=pl.when(~completed).then(pl.lit("rider")),
     )
     copy_into(
         connection,
         "rides",
-        fates.select(
+        with_status.select(
             "ride_id", "rider_id", "driver_id", *TRIPS.names(), "assigned_at", "status", "cancel_reason"
         ).drop("tip_cents"),
         on_rows,

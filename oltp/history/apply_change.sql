@@ -1,5 +1,5 @@
--- Balances follow the ledger. In the order of the ids, like every other lock on accounts; the platform's
--- accounts keep no balance.
+-- Adds the new transfers to the balances. Locks accounts by id, as all other functions do. The platform's accounts have
+-- no balance.
 WITH locked AS (
     SELECT account_id FROM accounts JOIN change USING (account_id)
     WHERE balance_cents IS NOT NULL ORDER BY account_id FOR NO KEY UPDATE OF accounts)

@@ -1,4 +1,4 @@
--- Drivers of the city without a ride between begin and end; locked, so that they stay until the commit.
+-- Drivers of the city without a ride between begin and end; locked, so that they are not deleted before the commit.
 SELECT driver_id, account_id FROM drivers
 WHERE city_id = %(city_id)s
   AND NOT EXISTS (

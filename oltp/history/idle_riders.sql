@@ -1,4 +1,4 @@
--- Riders of the city without a ride between begin and end; locked, so that they stay until the commit.
+-- Riders of the city without a ride between begin and end; locked, so that they are not deleted before the commit.
 SELECT rider_id, account_id FROM riders
 WHERE city_id = %(city_id)s
   AND NOT EXISTS (

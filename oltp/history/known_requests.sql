@@ -1,2 +1,2 @@
--- Which of the asked ids have a ride.
-SELECT request_id FROM asked JOIN rides USING (request_id)
+-- The candidates that already have a ride.
+SELECT request_id FROM candidates JOIN rides USING (request_id)

@@ -1,4 +1,4 @@
-"""What finished rides moved: every cent a row of the ledger, every balance its sum."""
+"""The ledger entries of finished rides, and the resulting balances."""
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,7 @@ Ints = NDArray[np.int64]
 
 
 def ledger_of(rides: pl.DataFrame) -> pl.DataFrame:
-    """What each completed ride moved: pay to the driver, commission to the platform, the tip."""
+    """The transfers of each completed ride: pay to the driver, commission to the platform, the tip."""
     commission = pl.col("fare_cents") // COMMISSION_DIVISOR
     paid = rides.filter("completed")
     parts = [
@@ -37,7 +37,7 @@ def ledger_of(rides: pl.DataFrame) -> pl.DataFrame:
 
 
 def top_ups_of(rides: pl.DataFrame, rider_account_ids: Ints, pocket_cents: Ints) -> pl.DataFrame:
-    """One top-up a rider, before the first ride, that pays for all of them and leaves the pocket money."""
+    """One top-up per rider, before the first ride: the cost of all rides plus `pocket_cents`."""
     spent = (
         rides.filter("completed")
         .group_by("rider_account_id")
@@ -59,7 +59,7 @@ def top_ups_of(rides: pl.DataFrame, rider_account_ids: Ints, pocket_cents: Ints)
 
 
 def apply_to_balances(connection: Connection[TupleRow], ledger: pl.DataFrame) -> None:
-    """Bring the balances after the transfers that were added."""
+    """Add the transfers to the balances."""
     moved = pl.concat(
         [
             ledger.select(account_id="from_account_id", change_cents=-pl.col("amount_cents")),

@@ -1,4 +1,4 @@
-"""Riders and drivers of one city, old and new, and their names."""
+"""Riders and drivers of one city, existing and new, and their names."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from oltp.history.tables import copy_into, reserve, statement
 
 Ints = NDArray[np.int64]
 
-# Usernames are two of these and the number; drivers' names are of people who made databases what they are.
+# Usernames are two of these words and the id. Drivers' names are combined from names of database researchers.
 FIRST = """
 amber bold brave bright calm clever cosmic daring eager early electric fancy gentle golden happy humble
 jolly keen lucky mellow merry mighty neon nimble polite proud quick quiet silver sunny swift witty
@@ -33,7 +33,7 @@ Lorie McJones Mohan Patterson Price Putzolu Reuter Rowe Selinger Stonebraker Tho
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """Riders or drivers of one city and their accounts; the first `old` of them were there before."""
+    """Riders or drivers of one city and their accounts; the first `old` of them existed before."""
 
     ids: Ints
     account_ids: Ints
@@ -41,7 +41,7 @@ class People:
 
 
 def gather(connection: Connection[TupleRow], table: str, window: dict[str, object], needed: int) -> People:
-    """`needed` riders or drivers: first those of the city who are idle in the window, then new ones."""
+    """`needed` riders or drivers: first those of the city that are idle in the window, then new ones."""
     found = connection.execute(statement(f"idle_{table}.sql"), {**window, "needed": needed}).fetchall()
     old = np.array(found, dtype=np.int64).reshape(-1, 2)
     new = needed - len(old)
@@ -54,7 +54,7 @@ def gather(connection: Connection[TupleRow], table: str, window: dict[str, objec
 
 
 def username(rider_id: int) -> str:
-    """A name of its own for every rider. The first is the lecture's."""
+    """A unique name for every rider. The first is the one in the textbook's example."""
     if rider_id == 1:
         return "memelord"
     return f"{pick(FIRST, rider_id)}_{pick(SECOND, rider_id // 33)}_{rider_id}"
@@ -76,7 +76,8 @@ def write_people(
     pickups: pl.Series,
     random: np.random.Generator,
 ) -> None:
-    """The new ones among them, with an empty account each. Drivers wait where rides are asked for."""
+    """Write the new riders and drivers, each with an empty account. Drivers wait in the zones of the
+    pick-ups."""
     for people, kind in ((riders, "rider"), (drivers, "driver")):
         new = pl.DataFrame({"account_id": people.account_ids[people.old :]})
         copy_into(connection, "accounts", new.with_columns(kind=pl.lit(kind), balance_cents=pl.lit(0)))

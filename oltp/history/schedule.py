@@ -1,4 +1,4 @@
-"""Who drives and who rides, so that nobody does two things at once."""
+"""Assigns drivers and riders to trips, so that no one has two trips at once."""
 
 from collections import deque
 from heapq import heappop, heappush
@@ -11,12 +11,12 @@ Ints = NDArray[np.int64]
 
 
 def draw_drivers(begin: Ints, end: Ints, drivers: int) -> Ints:
-    """For intervals sorted by `begin`, the driver of each, 0 … drivers-1, and more only while all are
-    busy. Nobody has two at once, though one may begin where the last ended; who has been idle longest is
-    next.
+    """For intervals sorted by `begin`, the driver of each: 0 … drivers-1, and higher numbers while all of
+    these are busy. The intervals of a driver do not overlap; one may begin when the previous one ends. The
+    driver that has been idle longest is next.
 
-    Interval partitioning (Kleinberg & Tardos, Algorithm Design, §4.1): with `drivers` = 0 it takes as many
-    as there are rides at the busiest moment, which no schedule can undercut."""
+    Interval partitioning (Kleinberg & Tardos, Algorithm Design, §4.1): with `drivers` = 0 the number of
+    drivers is the maximum number of concurrent rides, which is optimal."""
     server = np.empty(len(begin), dtype=np.int64)
     busy: list[tuple[int, int]] = []
     idle = deque(range(drivers))
@@ -25,19 +25,19 @@ def draw_drivers(begin: Ints, end: Ints, drivers: int) -> Ints:
         while busy and busy[0][0] <= first:
             idle.append(heappop(busy)[1])
         if idle:
-            who = idle.popleft()
+            chosen = idle.popleft()
         else:
-            who = count
+            chosen = count
             count += 1
-        server[index] = who
-        heappush(busy, (last, who))
+        server[index] = chosen
+        heappush(busy, (last, chosen))
     return server
 
 
 def draw_riders(begin: Ints, end: Ints, riders: int, random: np.random.Generator) -> Ints:
-    """For intervals sorted by `begin`, a rider (0 … riders-1) for each, some often and most seldom,
-    drawn again where a rider's rides overlap. Who still has two at once after that gets a twin with a
-    number ≥ riders."""
+    """For intervals sorted by `begin`, a rider (0 … riders-1) for each, few of them often. Riders are drawn
+    again where rides of one rider overlap; a ride that still overlaps gets a new rider with a number ≥
+    riders."""
     rider = (riders * random.random(len(begin)) ** 2).astype(np.int64)
     for _ in range(20):
         clash = _overlaps(rider, begin, end)

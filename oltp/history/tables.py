@@ -1,4 +1,4 @@
-"""Bulk in and out of tables: COPY, blocks of sequence numbers, statements from files."""
+"""COPY of frames into tables, blocks of sequence numbers, and statements from files."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,8 +20,8 @@ def copy_into(
     rows: pl.DataFrame,
     on_rows: Callable[[int], None] = lambda rows: None,
 ) -> None:
-    """COPY a frame into the columns of the same names. Bytes become hexadecimal, nulls nothing. `on_rows` is
-    called with the number of rows of each chunk that is sent."""
+    """COPY a frame into the columns of the same names. Bytes are sent as hexadecimal text, nulls as empty
+    fields. `on_rows` is called with the number of rows of each chunk."""
     if rows.is_empty():
         return
     binary = [name for name, dtype in rows.schema.items() if dtype == pl.Binary]
@@ -37,9 +37,9 @@ def copy_into(
 
 @contextmanager
 def keys_by_construction(connection: Connection[TupleRow]) -> Iterator[None]:
-    """Spare the foreign-key triggers, which look up every key of every row and make a bulk load three
-    times as long. For rows whose parents the same transaction has just written or locked. Only this
-    session is concerned; where the role may not, the triggers work as ever."""
+    """Disable the foreign-key triggers in this session, if the role may. They look up every key of every row,
+    and make a bulk load three times slower. Only for rows whose parents were written or locked in the same
+    transaction."""
     may = connection.execute("SELECT has_parameter_privilege('session_replication_role', 'SET')").fetchone()
     if may != (True,):
         yield
@@ -50,7 +50,7 @@ def keys_by_construction(connection: Connection[TupleRow]) -> Iterator[None]:
 
 
 def reserve(connection: Connection[TupleRow], table: str, column: str, count: int) -> NDArray[np.int64]:
-    """`count` numbers of the sequence behind the column: ours, whoever else is writing."""
+    """`count` numbers of the column's sequence, which no concurrent writer gets."""
     row = connection.execute(statement("reserve.sql"), (table, column, count)).fetchone()
     return np.array(row[0] if row and row[0] else [], dtype=np.int64)
 

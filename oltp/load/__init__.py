@@ -1,4 +1,4 @@
-"""oltp.load: real trip files become rows. The extract, transform and load of the journey.
+"""oltp.load: loads real trip files into the store (extract, transform, load).
 
     FILE ──> trip_file ──> tlc ───────> values ──> rules ──┬─> trips ──> oltp.history ──> Postgres
              Parquet or    which kind,  text and   is this │
@@ -7,12 +7,11 @@
 
 Every row that is read is either loaded or rejected for one named reason (`rules.Reason`).
 
-Each file is read twice, a batch at a time. A refund and the trip it takes back, or two copies of one
-trip, may stand a million rows apart, so whether a row counts is known only at the end of the file.
-The first reading (`check_files`) keeps 22 bytes a row: its key, its sign, its month and what is wrong
-with it alone. The second (`load_files`) streams what was found good into the store and the rest into
-the quarantine. So memory hardly grows with the file, and no file is stored before all files of the call
-have been read to their end.
+Each file is read twice, in batches. A refund and its trip, or two copies of a trip, may be a million rows
+apart, so a row can be judged only after the whole file was read. The first pass (`check_files`) keeps 22
+bytes per row: its key, its sign, its month and the reasons that depend on it alone. The second pass
+(`load_files`) writes accepted rows into the store and the others into the quarantine. Memory hardly grows
+with the size of the file, and nothing is stored before all files of the call were read to their end.
 """
 
 from oltp.load.checking import CheckedFile, check_files

@@ -1,4 +1,4 @@
-"""The first reading: every file of the call to its end, and a verdict for each row."""
+"""The first pass: reads every file of the call to its end, and decides about each row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from oltp.load.explanation import explain, in_words
-from oltp.load.period import Months, months_of, told
+from oltp.load.period import Months, format_months, months_of
 from oltp.load.rules import CODE, JUDGED, Reason, judge_alone, judge_together
 from oltp.load.time_forms import TIMES, check_time_format, with_date_order
 from oltp.load.tlc import Layout, recognise
@@ -20,7 +20,7 @@ from ridelake.progress import Progress, progress
 
 @dataclass(frozen=True, slots=True)
 class CheckedFile:
-    """A file of trips, and for each of its rows 0 or the code of the reason against it."""
+    """A file of trips. `verdicts`: for each row 0, or the code of the reason for its rejection."""
 
     file: TripFile
     layout: Layout
@@ -37,17 +37,19 @@ class CheckedFile:
 
     @property
     def period(self) -> str:
-        return told(self.months)
+        return format_months(self.months)
 
 
 def check_files(
     paths: Sequence[Path], now: datetime | None = None, *, time_format: str | None = None
 ) -> list[CheckedFile]:
-    """`time_format` is the form of times in text. Raises BadInput for the first file that is missing, broken
-    or not trips, and RidelakeError for one of which no row can be read; nothing is stored by then."""
+    """Check all files; nothing is stored. `time_format`: the strptime format of times in text. Raises
+    BadInput for the first file that is missing, damaged or not a trip file, and RidelakeError if no row of a
+    file can be read."""
     moment = now or datetime.now(UTC)
     files = [open_trip_file(path) for path in paths]
-    layouts = [recognise(file.path, file.columns) for file in files]  # all, before the long work on one
+    # The layouts of all files, before one of them is read.
+    layouts = [recognise(file.path, file.columns) for file in files]
     if time_format is not None:
         layouts = [replace(layout, time_format=check_time_format(time_format)) for layout in layouts]
     with progress("checking, bytes", sum(file.path.stat().st_size for file in files)) as shown:
@@ -64,7 +66,7 @@ def _check(file: TripFile, layout: Layout, now: datetime, shown: Progress) -> Ch
         position = batch.bytes_read
     rows = pl.concat(judged)
     if rows.is_empty():
-        raise BadInput(f"{file.path} has a header and no rows: download it again, or leave it out")
+        raise BadInput(f"{file.path} has a header but no rows: download it again, or leave it out")
     months = months_of(file.path.name, rows["month"])
     verdicts = judge_together(rows, months)
     if (verdicts == CODE[Reason.UNREADABLE]).all():
@@ -77,7 +79,7 @@ def _all_unreadable(file: TripFile, layout: Layout, rows: int) -> RidelakeError:
     first = Batch(batch.rows.head(1), None if batch.malformed is None else batch.malformed.head(1), 0)
     (reason,) = in_words(explain(first, layout, pl.Series([str(Reason.UNREADABLE)]), ""))
     times = [layout.names[one] for one in TIMES if one in layout.names]
-    hint = ", or state the form of its times with --time-format" if any(map(reason.count, times)) else ""
+    hint = ", or give the format of its times with --time-format" if any(map(reason.count, times)) else ""
     return RidelakeError(
         f"cannot read any of the {rows:,} rows of {file.path}: in row 1 {reason}; correct the file{hint}"
     )

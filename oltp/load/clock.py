@@ -1,32 +1,34 @@
-"""Wall clocks of New York → moments.
+"""Local times of New York → UTC.
 
-The files tell wall-clock time without an offset. Twice a year that is not enough:
+The files have local times without an offset. Twice a year these are ambiguous or invalid:
 
-- Spring: 02:00–03:00 does not exist. Who wrote it had not put the clock forward, so it is standard time
-  (UTC-5): 02:30 is 07:30 UTC, and the city's clock showed 03:30.
-- Autumn: 01:00–02:00 exists twice. Of the readings that let the trip end after it began, the one with
-  the shortest trip holds; if both times are in the doubled hour, the earlier one unless the trip would run
-  backwards.
+- Spring: 02:00–03:00 does not exist. Such a time comes from a clock that was not put forward, so it is read
+as
+  standard time (UTC-5): 02:30 is 07:30 UTC, which is 03:30 in New York.
+- Autumn: 01:00–02:00 exists twice. Of the readings in which the trip ends after it begins, the one with the
+shortest
+  trip is used; if both times are in the repeated hour, the earlier one, unless the trip would end before it
+  begins.
 """
 
 from typing import Literal
 
 import polars as pl
 
-Reading = Literal["earliest", "latest"]  # of the hour that exists twice
+Reading = Literal["earliest", "latest"]  # of a time in the repeated hour
 
 NEW_YORK = "America/New_York"
-STANDARD_OFFSET = pl.duration(hours=5)  # what New York's wall clock is behind UTC in winter
+STANDARD_OFFSET = pl.duration(hours=5)  # of New York to UTC in winter
 
 
 def moment(local: pl.Expr, doubled: Reading) -> pl.Expr:
-    """The UTC moment of a wall-clock time."""
+    """The UTC time of a local time."""
     known = local.dt.replace_time_zone(NEW_YORK, ambiguous=doubled, non_existent="null")
     return pl.coalesce(known.dt.convert_time_zone("UTC"), local.dt.replace_time_zone("UTC") + STANDARD_OFFSET)
 
 
 def wall_clock(at: pl.Expr) -> pl.Expr:
-    """What New York's clocks showed at a UTC moment."""
+    """The local time in New York of a UTC time."""
     return at.dt.convert_time_zone(NEW_YORK).dt.replace_time_zone(None)
 
 

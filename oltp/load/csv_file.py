@@ -1,11 +1,11 @@
-"""Trips in CSV, as they really come: CRLF, LF or CR line ends or all of them in one file, a byte order
-mark, blank lines, rows cut short, rows with more fields than the header, gzip.
+"""Trips in CSV, as found in practice: CRLF, LF or CR line ends or several of them in one file, a byte order
+mark, blank lines, truncated rows, rows with more fields than the header, gzip.
 
-    A line is a row, whatever stands in it.
+    Every line is one row.
 
-Trip files have no line breaks inside quotes, so one stray quotation mark spoils its own line and never
-swallows those after it. The line ends are made alike before anybody parses: Polars alone reads a file
-with CR line ends as no rows and 533 columns, and DuckDB refuses a file with two kinds.
+Trip files have no line breaks inside quotes, so an unmatched quotation mark affects only its own line. Line
+ends are normalized before parsing: Polars reads a file with CR line ends as 0 rows and 533 columns, and
+DuckDB refuses a file with two kinds.
 """
 
 import csv
@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from oltp.load.trip_file import Batch, plain
 from ridelake.errors import BadInput
 
-CHUNK_BYTES = 32 << 20  # some 300,000 lines
-LINE_BYTES_MAX = 1 << 20  # longer than this is not a line of a trip
+CHUNK_BYTES = 32 << 20  # about 300,000 lines
+LINE_BYTES_MAX = 1 << 20  # a longer line is not a trip
 
 
 class CsvFile:
@@ -57,7 +57,7 @@ class CsvFile:
                 yield Batch(rows, malformed, position)
 
     def _chunks(self, size: int) -> Iterator[tuple[bytes, int]]:
-        """Whole lines that end in LF, none of them blank; and how far into the file they reach."""
+        """Complete lines that end in LF, without blank ones; and the position in the file after them."""
         rest, held, first = b"", b"", True
         try:
             with self.path.open("rb") as source, plain(source, self._gzipped) as unpacked:
@@ -71,13 +71,15 @@ class CsvFile:
                     end = block.rfind(b"\n") + 1
                     lines, rest = block[:end], block[end:]
                     if len(rest) > LINE_BYTES_MAX:
-                        raise BadInput(f"{self.path} has no line ends: it is not a CSV file")
+                        raise BadInput(
+                            f"{self.path} has no line ends, so it is not a CSV file: check the path"
+                        )
                     if lines := _without_blank_lines(lines):
                         yield lines, source.tell()
                 if lines := _without_blank_lines(rest + b"\n"):
                     yield lines, source.tell()
         except (EOFError, OSError, zlib.error) as error:
-            raise BadInput(f"{self.path} is not whole ({error}): download it again") from error
+            raise BadInput(f"{self.path} is damaged or incomplete ({error}): download it again") from error
 
     def _text_start(self, block: bytes) -> bytes:
         if block.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in block[:4096]:
@@ -87,11 +89,12 @@ class CsvFile:
         return block.removeprefix(b"\xef\xbb\xbf")
 
     def _parse(self, lines: bytes, columns: Sequence[str]) -> tuple[pl.DataFrame, pl.Series]:
-        """These columns as text, and the number of fields of each line that has not as many as the header."""
+        """These columns as text; and per line the number of its fields if it differs from the header's, or
+        0."""
         if b'"' in lines:
             return self._parse_quoted(lines, columns)
         malformed = pl.Series(_malformed(lines, self._separator, len(self.columns)))
-        # numbers for names: Polars takes the width from the first line, which may be one cut short
+        # Numbers as names: Polars takes the number of columns from the first line, which may be truncated.
         header = self._separator.join(map(str, range(len(self.columns)))).encode() + b"\n"
         frame = pl.read_csv(
             io.BytesIO(header + lines),
@@ -100,14 +103,14 @@ class CsvFile:
             separator=self._separator,
             quote_char=None,
             truncate_ragged_lines=True,
-            encoding="utf8-lossy",  # bad bytes spoil their own field
+            encoding="utf8-lossy",  # invalid bytes affect only their own field
         )
         if frame.height != len(malformed):
             return self._parse_quoted(lines, columns)
         return frame.select(pl.col(str(self.columns.index(name))).alias(name) for name in columns), malformed
 
     def _parse_quoted(self, lines: bytes, wanted: Sequence[str]) -> tuple[pl.DataFrame, pl.Series]:
-        """The same line by line: five times slower, for files with quotation marks."""
+        """As `_parse`, line by line: five times slower, for files with quotation marks."""
         width = len(self.columns)
         rows = [_fields(line, self._separator) for line in lines.decode(errors="replace").split("\n")[:-1]]
         malformed = pl.Series(
@@ -130,14 +133,14 @@ def _fields(line: str, separator: str) -> list[str]:
     try:
         return next(csv.reader([line], delimiter=separator), [])
     except csv.Error:
-        return [line]  # a field of a megabyte: malformed, and shown as it is
+        return [line]  # a field of a megabyte: malformed, shown unchanged
 
 
 def _malformed(lines: bytes, separator: str, width: int) -> NDArray[np.int64]:
-    """The number of fields of each line that has fewer than `width`, or more that are not empty; 0 of the
-    others. Nothing is quoted.
+    """For each line, the number of its fields if there are fewer than `width`, or more that are not empty;
+    otherwise 0. The lines contain no quotes.
 
-    (The TLC's files of 2016 end each row in two empty fields that their header does not have.)"""
+    (In the TLC's files of 2016 each row ends with two empty fields that are not in the header.)"""
     text = np.frombuffer(lines, dtype=np.uint8)
     separators = np.flatnonzero(text == ord(separator))
     ends = np.flatnonzero(text == ord("\n"))

@@ -1,4 +1,4 @@
-"""Why a row is rejected, in terms of the file: the column, its value, and what was expected of it."""
+"""Explains why a row is rejected: the column, its value, and the expected value."""
 
 from collections.abc import Mapping
 
@@ -11,13 +11,14 @@ from oltp.load.trip_file import Batch
 from oltp.load.values import NEEDED, NUMBER_MAX, ZONES, parse, read_values
 
 EXAMPLES = 2  # of each reason
-LINE = "(line)"  # in place of a column's name, where the line has too few or too many fields
+LINE = "(line)"  # instead of a column name, if the line has too few or too many fields
 
-# The rest of the sentence "expected …". Then the meaning of the column, where it is always the same one.
+# EXPECTED: completes the text "expected …". COLUMNS: the meaning of the column, for reasons that have a fixed
+# one.
 EXPECTED = {
     Reason.MISSING_VALUE: "a value",
-    Reason.REFUND: "a fare that takes back no other row of the file",
-    Reason.REFUNDED: "a fare that no other row of the file takes back",
+    Reason.REFUND: "a fare that refunds no other row of the file",
+    Reason.REFUNDED: "a fare that no other row of the file refunds",
     Reason.NEGATIVE_FARE: "0 or more",
     Reason.ZERO_FARE: "more than the tip",
     Reason.IMPLAUSIBLE_FARE: f"at most {FARE_CENTS_MAX // 100:,}",
@@ -26,8 +27,8 @@ EXPECTED = {
     Reason.IN_THE_FUTURE: "a time before now",
     Reason.NO_DISTANCE: "more than 0",
     Reason.TOO_FAR: "at most 200 miles",
-    Reason.TOO_FAST: "at most 100 miles an hour between pick-up and drop-off",
-    Reason.UNKNOWN_ZONE: "a zone of the TLC's, and not 264 or 265 for the pick-up",
+    Reason.TOO_FAST: "at most 100 miles per hour between pick-up and drop-off",
+    Reason.UNKNOWN_ZONE: "a TLC zone, other than 264 and 265 for the pick-up",
     Reason.DUPLICATE: "a row that is no copy of another row of the file",
 }
 COLUMNS = {
@@ -39,7 +40,7 @@ COLUMNS = {
 
 
 def explain(batch: Batch, layout: Layout, reasons: pl.Series, period: str) -> pl.DataFrame:
-    """column, value and expected of each row of a batch in which all are rejected."""
+    """The columns `column`, `value` and `expected` for a batch of rejected rows."""
     read, spoilt = parse(batch, layout)
     money = "total" if "total" in layout.names else "base_fare"
     rows = pl.DataFrame(
@@ -71,7 +72,7 @@ def explain(batch: Batch, layout: Layout, reasons: pl.Series, period: str) -> pl
 
 
 def _culprits(layout: Layout, money: str) -> Mapping[Reason, pl.Expr]:
-    """The meaning of the column that each reason is about."""
+    """For each reason, the meaning of the column that caused it."""
     named = {reason: pl.lit(money if column == "fare" else column) for reason, column in COLUMNS.items()}
     unreadable = [pl.when(pl.col(f"spoilt {one}")).then(pl.lit(one)) for one in layout.names]
     missing = [pl.when(pl.col(f"null {one}")).then(pl.lit(one)) for one in NEEDED if one in layout.names]
@@ -112,7 +113,7 @@ def _expected(layout: Layout, batch: Batch, period: str) -> pl.Expr:
 
 
 def in_words(explained: pl.DataFrame) -> list[str]:
-    """`trip_distance is '0.0', expected more than 0`"""
+    """Texts such as `trip_distance is '0.0', expected more than 0`."""
     return [
         f"{row['column']} has {row['value']}, expected {row['expected']}"
         if row["column"] == LINE
@@ -124,7 +125,7 @@ def in_words(explained: pl.DataFrame) -> list[str]:
 def add_examples(
     examples: dict[str, list[str]], reasons: pl.Series, explained: pl.DataFrame, row: pl.Series
 ) -> None:
-    """The first few rows of each reason that has not as many yet."""
+    """Add rows to `examples`, up to EXAMPLES for each reason."""
     for reason in reasons.unique(maintain_order=True).to_list():
         known = examples.setdefault(reason, [])
         chosen = reasons.eq(reason).arg_true().head(EXAMPLES - len(known))

@@ -1,4 +1,4 @@
-"""The second reading: good rows into the store, the rest into the quarantine."""
+"""The second pass: writes accepted rows into the store, and rejected rows into the quarantine."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ NAMES = {code: str(reason) for reason, code in CODE.items()}
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """read = loaded + sum(rejected). `quarantine`: where the rejected rows are, or None; `examples`: for each
-    reason, a few rows of the file, in words."""
+    """read = loaded + sum(rejected). `quarantine`: the file with the rejected rows, or None. `examples`: for
+    each reason, texts about a few rows of the file."""
 
     file: Path
     kind: str
@@ -43,7 +43,7 @@ class FileReport:
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """All files of one call. A row that is in the store already counts as rejected, for that reason."""
+    """The result of one call. A row that is already in the store counts as rejected, for that reason."""
 
     files: list[FileReport]
     seconds: float
@@ -77,8 +77,9 @@ class LoadReport:
 def load_files(
     store: Store, checked: Sequence[CheckedFile], quarantine: Path, *, seed: int = 1
 ) -> LoadReport:
-    """Store what was found good, all files in one transaction, and publish the quarantines in the folder
-    `quarantine` once it has committed. `seed` decides who rode and who drove."""
+    """Store the accepted rows of all files in one transaction. After the commit, publish the rejected rows in
+    the folder `quarantine`. `seed`: for the choice of riders and drivers. Raises BadInput if a file has
+    changed."""
     started = perf_counter()
     with ExitStack() as stack:
         asides = [stack.enter_context(Quarantine(quarantine, file.path)) for file in checked]
@@ -102,7 +103,8 @@ def load_files(
 def _load(
     connection: Connection[TupleRow], checked: CheckedFile, aside: Quarantine, seed: int, shown: Progress
 ) -> tuple[int, dict[str, int], dict[str, list[str]]]:
-    """How many rows of one file were loaded, and how many not, by reason; and examples of these."""
+    """Load one file. Returns the number of loaded rows, the rejected ones by reason, and examples of
+    these."""
     rows_read, loaded, there = 0, 0, 0
     examples: dict[str, list[str]] = {}
     for batch in checked.file.batches(checked.file.columns):
@@ -139,4 +141,4 @@ def _load(
 
 
 def _changed(checked: CheckedFile) -> BadInput:
-    return BadInput(f"{checked.path} changed while it was read: load it again when nobody writes to it")
+    return BadInput(f"{checked.path} changed while it was read: load it again when it is complete")

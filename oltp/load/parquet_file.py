@@ -23,7 +23,7 @@ class ParquetFile:
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
         rows_read = 0
         with _damage_named(self.path), pq.ParquetFile(self.path) as source:
-            # pre_buffer would hold whole row groups, and some writers make one group of a file
+            # pre_buffer would keep whole row groups in memory, and some files have only one
             for batch in source.iter_batches(BATCH_ROWS, columns=list(columns)):
                 rows_read += batch.num_rows
                 frame = pl.from_arrow(pa.Table.from_batches([batch]))
@@ -33,9 +33,9 @@ class ParquetFile:
 
 @contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
-    """What Arrow says of a broken file, in one line. Does not catch what the reader of the batches raises."""
+    """Raises BadInput with Arrow's message if the file is damaged."""
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        said = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise BadInput(f"{path} is not whole as a Parquet file ({said}): download it again") from error
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise BadInput(f"{path} is a damaged Parquet file ({reason}): download it again") from error

@@ -1,10 +1,10 @@
-"""Which months a file is of: what its name says, or most of its rows."""
+"""The period of a file: the months that its name contains, or those of most of its rows."""
 
 import re
 
 import polars as pl
 
-# Enough to be sure of the month, and not shaken by some dirt in it.
+# The share of rows that decides the period; some rows may have wrong times.
 SHARE_MIN = 0.9
 FIRST_MONTH = 2009 * 12 + 1  # the TLC's oldest file
 
@@ -12,8 +12,8 @@ Months = tuple[int, int]  # the first and the last, as year × 12 + month
 
 
 def months_of(name: str, month: pl.Series) -> Months:
-    """The first of these that holds for nine rows in ten: the month in the file's name, the year in it,
-    the commonest month, the commonest year. If none does, anything since the TLC's first file."""
+    """The first of these that applies to nine of ten rows: the month in the file's name, the year in it, the
+    most frequent month, the most frequent year. Otherwise everything since the TLC's first file."""
     known = month.filter(month > 0)
     if known.is_empty():
         return FIRST_MONTH, 2**31 - 1
@@ -25,8 +25,8 @@ def months_of(name: str, month: pl.Series) -> Months:
     return FIRST_MONTH, 2**31 - 1
 
 
-def told(months: Months) -> str:
-    """2024-01, 2019, or nothing for "any"."""
+def format_months(months: Months) -> str:
+    """2024-01, 2019, or an empty text for any period."""
     first, last = months
     year, number = divmod(first - 1, 12)
     if first == last:

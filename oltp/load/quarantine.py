@@ -1,8 +1,8 @@
-"""Where the rejected rows go: one Parquet file for each file read.
+"""The rejected rows: one Parquet file for each input file.
 
-Every row as it came, in all its columns, and before them `reason`; the `column` and the `value` for which it
-is rejected and what was `expected`; `file` and `row` (from 1; a header does not count). The name is made from
-the path of the file, so loading it again replaces its quarantine.
+It has all columns of the input, unchanged, and before them: `reason`; the `column` and the `value` that
+caused the rejection, and what was `expected`; `file` and `row` (from 1, without the header). Its name
+contains a hash of the path of the input file, so loading that file again replaces it.
 """
 
 import hashlib
@@ -22,15 +22,16 @@ OURS = ("reason", "column", "value", "expected", "file", "row")
 
 
 class Quarantine:
-    """Rows are written aside. `finish` brings them to disk, `publish` puts them in their place; leaving
-    without it takes them away."""
+    """Writes rows to a temporary file. `finish` completes it, `publish` renames it; without `publish` it is
+    deleted at the end."""
 
     def __init__(self, folder: Path, source: Path) -> None:
         mark = hashlib.blake2b(str(source.resolve()).encode(), digest_size=4).hexdigest()
         self.path = folder / f"{source.name.split('.')[0]}-{mark}.parquet"
         self.rows = 0
         self._source = source
-        self._aside = self.path.with_suffix(f".{secrets.token_hex(4)}")  # a file may be named twice in a call
+        # A random suffix, because a call may name a file twice.
+        self._aside = self.path.with_suffix(f".{secrets.token_hex(4)}")
         self._writer: pq.ParquetWriter | None = None
 
     def __enter__(self) -> "Quarantine":
@@ -46,7 +47,7 @@ class Quarantine:
             self._aside.unlink(missing_ok=True)
 
     def add(self, rows: pl.DataFrame, reason: pl.Series, why: pl.DataFrame, row: pl.Series) -> None:
-        """`why`: column, value and expected, of each row."""
+        """Add rejected rows. `why`: the column, value and expected of each row."""
         if rows.is_empty():
             return
         clash = {name: f"{name}_of_file" for name in rows.columns if name in OURS}
@@ -67,7 +68,7 @@ class Quarantine:
         self.rows += rows.height
 
     def finish(self) -> None:
-        """All rows are added. After this, only a rename is left that could fail."""
+        """Complete the temporary file. After this, only the rename in `publish` can fail."""
         try:
             if self._writer is not None:
                 self._writer.close()
@@ -76,7 +77,8 @@ class Quarantine:
             raise _no_room(self.path, error) from error
 
     def publish(self) -> Path | None:
-        """The file in its place, or None if nothing was rejected (an older one goes)."""
+        """Rename the file and return its path. If no row was rejected, delete an older file and return
+        None."""
         try:
             if self.rows == 0:
                 self.path.unlink(missing_ok=True)
@@ -88,8 +90,8 @@ class Quarantine:
 
 
 def _no_room(path: Path, error: Exception) -> RidelakeError:
-    if said := shortage(error, path.parent, "--quarantine"):
-        return OutOfResources(said)
+    if message := shortage(error, path.parent, "--quarantine"):
+        return OutOfResources(message)
     return RidelakeError(
-        f"cannot write the rejected rows to {path} ({error}): name another folder with --quarantine"
+        f"cannot write the rejected rows to {path} ({error}): choose another folder with --quarantine"
     )

@@ -1,13 +1,12 @@
-"""What is a trip, and why a row is none: every row gets one reason, the first in the list that fits.
+"""The rules that reject rows. A rejected row gets one reason, the first in the list that applies.
 
-    alone       what is wrong with a row by itself (`judge_alone`)
-    together    what only the other rows of the file tell (`judge_together`): refunds, the month, copies
+    alone       reasons that depend on the row only (`judge_alone`)
+    together    reasons that depend on other rows of the file (`judge_together`): refunds, the month, copies
 
-Refunds. The TLC writes a charge taken back as a second row with the same vendor, times, zones and
-distance and the opposite amounts. Both rows leave, so the sum of fares loaded is what was really
-earned: neither the trip that nobody paid nor its negative is a ride. The rows are paired one to
-one; a trip charged twice and refunded once stays once. A negative row whose trip is in another file
-stands alone (`negative_fare`).
+Refunds. The TLC records a refund as a second row with the same vendor, times, zones and distance and the
+negative amounts. Both rows are rejected, so the sum of the loaded fares is the amount that was earned. Rows
+are paired one to one: of a trip that is charged twice and refunded once, one row is loaded. A negative row
+whose trip is in another file is rejected alone (`negative_fare`).
 """
 
 from datetime import datetime
@@ -23,7 +22,7 @@ from oltp.trips import TRIPS
 
 
 class Reason(StrEnum):
-    """In the order in which they are tried."""
+    """Reasons for a rejection, in the order in which they are tested."""
 
     UNREADABLE = "unreadable"
     MISSING_VALUE = "missing_value"
@@ -41,46 +40,47 @@ class Reason(StrEnum):
     UNKNOWN_ZONE = "unknown_zone"
     OTHER_PERIOD = "other_period"
     DUPLICATE = "duplicate"
-    ALREADY_LOADED = "already_loaded"  # nothing is wrong with it; not put into the quarantine
+    ALREADY_LOADED = "already_loaded"  # the row is valid; it is not written to the quarantine
 
 
-FARE_CENTS_MAX = 100_000  # of 176,000 real trips one cost more than $1,000, and that one was a typing error
-TRIP_HOURS_MAX = 20  # meters left running show just under 24 h; the longest shift is 12 h
-TRIP_METRES_MAX = 321_869  # 200 miles: the farthest flat fare, and above it only broken meters
-SPEED_MAX = 44.704  # metres a second: 100 miles an hour
+FARE_CENTS_MAX = 100_000  # of 176,000 real trips one was above $1,000, by a typing error
+TRIP_HOURS_MAX = 20  # meters that were not stopped show just under 24 h; the longest shift is 12 h
+TRIP_METRES_MAX = 321_869  # 200 miles: the longest flat fare; longer trips are meter errors
+SPEED_MAX = 44.704  # metres per second: 100 miles per hour
 
 MEANING = {
-    Reason.UNREADABLE: "has a value that is no number or no time, or too few or too many fields",
+    Reason.UNREADABLE: "has an invalid number or time, or too few or too many fields",
     Reason.MISSING_VALUE: "lacks a time, a zone, the distance or the fare",
-    Reason.REFUND: "takes back a trip of the same file",
-    Reason.REFUNDED: "was taken back",
-    Reason.NEGATIVE_FARE: "has a fare or tip below zero, and takes back no trip of the file",
-    Reason.ZERO_FARE: "cost nothing",
+    Reason.REFUND: "refunds a trip of the same file",
+    Reason.REFUNDED: "is a trip that was refunded",
+    Reason.NEGATIVE_FARE: "has a negative fare or tip, and refunds no trip of the file",
+    Reason.ZERO_FARE: "has a fare of 0",
     Reason.IMPLAUSIBLE_FARE: f"has a fare or tip above ${FARE_CENTS_MAX // 100:,}",
-    Reason.IMPOSSIBLE_TIMES: "ends when it begins, or before",
+    Reason.IMPOSSIBLE_TIMES: "does not end after it begins",
     Reason.TOO_LONG: f"lasts more than {TRIP_HOURS_MAX} hours",
-    Reason.IN_THE_FUTURE: "ends later than now",
-    Reason.NO_DISTANCE: "went nowhere",
-    Reason.TOO_FAR: "went farther than 200 miles",
-    Reason.TOO_FAST: "went faster than 100 miles an hour",
-    Reason.UNKNOWN_ZONE: "is picked up in zone 264 or 265 (unknown, outside), or in none of the TLC's",
-    Reason.OTHER_PERIOD: "begins in another month or year than the file is of",
+    Reason.IN_THE_FUTURE: "ends in the future",
+    Reason.NO_DISTANCE: "has a distance of 0 or less",
+    Reason.TOO_FAR: "is longer than 200 miles",
+    Reason.TOO_FAST: "is faster than 100 miles per hour",
+    Reason.UNKNOWN_ZONE: "begins in zone 264 or 265 (unknown, outside), or in an unknown zone",
+    Reason.OTHER_PERIOD: "begins outside of the month or year of the file",
     Reason.DUPLICATE: "is a copy of another row of the file",
-    Reason.ALREADY_LOADED: "is in the store already",
+    Reason.ALREADY_LOADED: "is already in the store",
 }
 
 GOOD = 0
-CODE = {reason: code for code, reason in enumerate(Reason, start=1)}  # one byte a row
+CODE = {reason: code for code, reason in enumerate(Reason, start=1)}  # one byte per row
 
-# What the first reading keeps of a row. `sign`: +1 a trip that can be taken back, -1 a row that takes one
-# back, 0 neither. `month`: year × 12 + month of the pick-up, -1 if unknown.
+# What the first pass keeps of a row. `sign`: +1 for a trip that can be refunded, -1 for a refund, 0 for
+# others. `month`: year × 12 + month of the pick-up, -1 if unknown.
 JUDGED = pl.Schema(
     {"upper": pl.UInt64, "lower": pl.UInt64, "sign": pl.Int8, "month": pl.Int32, "verdict": pl.UInt8}
 )
 
 
 def judge_alone(values: pl.DataFrame, now: datetime) -> pl.DataFrame:
-    """Schema JUDGED: the rows' keys, and as verdict what is wrong with each by itself."""
+    """A frame of schema JUDGED: the keys of the rows, and as verdict the first reason that depends on the row
+    only."""
     fare, tip = pl.col("fare_cents"), pl.col("tip_cents")
     lasted = pl.col("ended_at") - pl.col("started_at")
     metres = pl.col("distance_metres")
@@ -117,14 +117,14 @@ def judge_alone(values: pl.DataFrame, now: datetime) -> pl.DataFrame:
 
 
 def judge_together(judged: pl.DataFrame, months: tuple[int, int]) -> pl.Series:
-    """The final code of each row of a whole file; `months`: the first and the last that it is of."""
+    """The final code of each row of a whole file. `months`: the first and the last month of the file."""
     verdict = pl.col("verdict")
     rows = judged.with_columns(_refunds(judged)).with_columns(
         verdict=pl.when(verdict.eq(GOOD) & ~pl.col("month").is_between(*months))
         .then(pl.lit(CODE[Reason.OTHER_PERIOD], dtype=pl.UInt8))
         .otherwise(verdict)
     )
-    # few rows share one half of the key; only they are compared in full
+    # Only the few rows that share one half of the key are compared in full.
     half = np.sort(rows.filter(verdict == GOOD)["upper"].to_numpy())
     shared = pl.Series(half[1:][half[1:] == half[:-1]]).implode()
     alike = rows.with_row_index("row").filter(verdict.eq(GOOD) & pl.col("upper").is_in(shared))
@@ -133,7 +133,8 @@ def judge_together(judged: pl.DataFrame, months: tuple[int, int]) -> pl.Series:
 
 
 def _refunds(judged: pl.DataFrame) -> pl.Series:
-    """The verdicts, with refunds and what they take back marked: the first with the first, and so on."""
+    """The verdicts, with refunds and refunded trips marked: the first refund with the first trip, and so
+    on."""
     key = ["upper", "lower"]
     numbered = judged.with_row_index("row")
     negative = numbered.filter(pl.col("sign") == -1)
@@ -147,10 +148,10 @@ def _refunds(judged: pl.DataFrame) -> pl.Series:
 
 
 def as_trips(values: pl.DataFrame) -> pl.DataFrame:
-    """Good rows as TRIPS.
+    """Accepted rows as a frame of schema TRIPS.
 
-    A request after the pick-up (a ride ordered ahead, whose driver came early) or long before it is taken
-    as made at the pick-up; taxis have no request, they are hailed."""
+    If the request time is missing (taxis are hailed), after the pick-up (the driver of a ride that was
+    ordered in advance came early) or long before it, the pick-up time is used instead."""
     asked, started = pl.col("asked_at"), pl.col("started_at")
     plausible = asked.is_between(started - pl.duration(hours=TRIP_HOURS_MAX), started)
     trips = with_moments(values).with_columns(requested_at=pl.when(plausible).then(asked).otherwise(started))
@@ -170,7 +171,7 @@ def as_trips(values: pl.DataFrame) -> pl.DataFrame:
 
 
 def _zones() -> set[int]:
-    """The TLC's numbers of the zones that the store knows."""
+    """The TLC's numbers of the zones in the store."""
     return {
         zone.zone_id - TLC_ZONE_OFFSET for city in cities() if city.city_id == NEW_YORK for zone in city.zones
     }

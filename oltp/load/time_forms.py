@@ -1,8 +1,8 @@
-"""How a file of text writes its times: ISO 8601, or month/day/year or day/month/year.
+"""The formats of times in text files: ISO 8601, month/day/year or day/month/year.
 
-ISO is read as it is. Of the other two, the file says which: 3/13/2019 can only be March. Where every value
-could be either, the file is refused until `--time-format` names the form; a guess would move trips to other
-months without an error.
+ISO is unambiguous. Between the other two the values of the file decide: 3/13/2019 can only be in March. If
+every value is ambiguous, the file is refused until `--time-format` gives the format; a wrong guess would move
+trips to other months without an error.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ from ridelake.errors import BadInput, UsageError
 TIMES = ("pickup", "dropoff", "request")
 MONTH_FIRST, DAY_FIRST = "%m/%d/%Y", "%d/%m/%Y"
 IN_WORDS = {MONTH_FIRST: "month/day/year", DAY_FIRST: "day/month/year"}
-# What follows a date with slashes; Excel leaves out the seconds.
+# The time after a date with slashes; Excel omits the seconds.
 CLOCKS = ("%I:%M:%S %p", "%H:%M:%S%.f", "%H:%M", "%I:%M %p")
 
 _SLASHED = r"^\s*(\d{1,2})/(\d{1,2})/\d{4}\b"
@@ -25,22 +25,22 @@ _PROBE = datetime(2019, 12, 31, 17, 49, tzinfo=UTC)
 
 
 def check_time_format(form: str) -> str:
-    """Raises UsageError unless a time written in that form can be read from it again."""
+    """Return `form`. Raises UsageError unless a time that is written in that format can be read back."""
     try:
         again = datetime.strptime(_PROBE.strftime(form), form)
     except ValueError:
         again = None
     if again is None or again.replace(tzinfo=UTC) != _PROBE:
         raise UsageError(
-            f"--time-format '{form}' is not the form of a date and a time: "
-            "write it like '%m/%d/%Y %H:%M', with %Y, %m, %d, %H or %I with %p, and %M"
+            f"--time-format '{form}' is not a format of a date and a time: "
+            "use %Y, %m, %d, %H (or %I with %p) and %M, as in '%m/%d/%Y %H:%M'"
         )
     return form
 
 
 def with_date_order(file: TripFile, layout: Layout, rows: pl.DataFrame) -> Layout:
-    """The layout with the order of month and day, if these rows have dates with slashes. All rows of the file
-    are looked at until one of them decides. Raises BadInput if none does, or if two contradict."""
+    """The layout with the order of month and day, if these rows have dates with slashes. The rows of the file
+    are read until one of them decides. Raises BadInput if none does, or if two contradict each other."""
     if layout.time_format or layout.date_order or not _slashed(layout, rows).height:
         return layout
     found: dict[str, tuple[str, str]] = {}
@@ -56,16 +56,16 @@ def with_date_order(file: TripFile, layout: Layout, rows: pl.DataFrame) -> Layou
         ((order, (_, value)),) = found.items()
         return replace(layout, date_order=order, decided_by=value)
     if found:
-        said = " and ".join(f"'{value}' in {column}" for column, value in found.values())
-        raise BadInput(f"{file.path} has times of two forms, {said}: {_STATE_IT}")
+        values = " and ".join(f"'{value}' in {column}" for column, value in found.values())
+        raise BadInput(f"{file.path} has times in two formats, {values}: {_HINT}")
     first = _slashed(layout, rows).row(0, named=True)
     raise BadInput(
         f"{file.path}: '{first['value']}' in column {first['column']} can be month/day/year or "
-        f"day/month/year, and no value of the file decides it: {_STATE_IT}"
+        f"day/month/year, and no other value of the file decides it: {_HINT}"
     )
 
 
-_STATE_IT = "state the form, as in --time-format '%m/%d/%Y %H:%M'"
+_HINT = "give the format, as in --time-format '%m/%d/%Y %H:%M'"
 
 
 def _time_columns(layout: Layout) -> list[str]:
@@ -73,7 +73,8 @@ def _time_columns(layout: Layout) -> list[str]:
 
 
 def _slashed(layout: Layout, rows: pl.DataFrame) -> pl.DataFrame:
-    """column, value, first, second of each time that is written with slashes."""
+    """The columns `column`, `value`, `first` and `second`, with a row for each time that is written with
+    slashes."""
     schema = {"column": pl.String, "value": pl.String, "first": pl.Int64, "second": pl.Int64}
     parts = [pl.DataFrame(schema=schema)]
     for name in _time_columns(layout):
@@ -92,7 +93,7 @@ def _slashed(layout: Layout, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def read_times(column: pl.Series, layout: Layout, zone: str) -> pl.Series:
-    """Wall-clock times of `zone` from text; null where it cannot be read."""
+    """Local times of `zone` from text; null if the text cannot be parsed."""
     if layout.time_format:
         times = _parsed(column, layout.time_format)
         if isinstance(times.dtype, pl.Datetime) and times.dtype.time_zone:

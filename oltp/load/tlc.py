@@ -1,8 +1,7 @@
-"""What the New York City Taxi and Limousine Commission (TLC) calls its columns.
+"""The column names of trip files of the New York City Taxi and Limousine Commission (TLC).
 
-The names changed with the years (`Trip_Pickup_DateTime`, `pickup_datetime`, `tpep_pickup_datetime`),
-with the kind of car and with whoever exported the file. Compared without case, blanks and
-underscores, few spellings are left.
+The names depend on the year (`Trip_Pickup_DateTime`, `pickup_datetime`, `tpep_pickup_datetime`), on the kind
+of trip and on the program that exported the file. They are compared without case, blanks and underscores.
 """
 
 import re
@@ -20,7 +19,7 @@ class Kind(StrEnum):
     HVFHV = "hvfhv"  # "high-volume for-hire vehicles": Uber, Lyft, Via, Juno
 
 
-# Meaning → spellings, squeezed.
+# Meaning → names, without case, blanks and underscores.
 BOTH = {
     "pickup": ("tpeppickupdatetime", "lpeppickupdatetime", "pickupdatetime", "trippickupdatetime"),
     "dropoff": ("tpepdropoffdatetime", "lpepdropoffdatetime", "dropoffdatetime", "tripdropoffdatetime"),
@@ -30,7 +29,7 @@ BOTH = {
 TAXI = BOTH | {
     "vendor": ("vendorid", "vendorname"),
     "miles": ("tripdistance",),
-    "total": ("totalamount", "totalamt"),  # what the rider paid, tip included (tips in cash are not known)
+    "total": ("totalamount", "totalamt"),  # paid by the rider, including the tip (cash tips are not recorded)
     "tip": ("tipamount", "tipamt"),
 }
 HVFHV = BOTH | {
@@ -46,7 +45,7 @@ HVFHV = BOTH | {
     "cbd_congestion_fee": ("cbdcongestionfee",),  # since 2025
     "tip": ("tips",),
 }
-# A file may do without these: a fee that did not exist yet, a vendor that was not told.
+# Columns that a file need not have: fees that did not exist yet, a vendor that is not recorded.
 OPTIONAL = {
     "vendor", "request", "tolls", "bcf", "sales_tax", "congestion_surcharge", "airport_fee",
     "cbd_congestion_fee",
@@ -63,9 +62,9 @@ KNOWN = (
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What kind of trips a file holds, and under which name each meaning stands in it. `time_format`: the
-    form of its times, if the user has stated one; `date_order`: that of dates with slashes, decided by the
-    value `decided_by`."""
+    """The kind of the trips in a file, and the column of each meaning. `time_format`: the format of its
+    times, if the user has given one. `date_order`: the format of dates with slashes, which the value
+    `decided_by` decided."""
 
     kind: Kind
     names: dict[str, str]  # meaning → the file's own name
@@ -75,7 +74,7 @@ class Layout:
 
 
 def recognise(path: Path, columns: Sequence[str]) -> Layout:
-    """The layout of a file with these columns. Raises BadInput if they are not those of trips."""
+    """The layout of a file with these columns. Raises BadInput if they are not those of a trip file."""
     squeezed: dict[str, list[str]] = {}
     for column in columns:
         squeezed.setdefault(_squeeze(column), []).append(column)
@@ -95,7 +94,7 @@ def recognise(path: Path, columns: Sequence[str]) -> Layout:
     for names in found.values():
         if len(names) > 1:
             raise BadInput(
-                f"{path}: the columns {' and '.join(names)} mean the same; leave one of them in the file"
+                f"{path}: the columns {' and '.join(names)} have the same meaning; remove all but one of them"
             )
     return Layout(kind, {meaning: names[0] for meaning, names in found.items() if names})
 
@@ -123,7 +122,7 @@ def _complaint(
     return f"{path}: {kind} trips, but no column {', '.join(wanted)}; get the file as the TLC publishes it"
 
 
-# How today's files write it, for the eyes.
+# The names in current files, for messages.
 _TODAY = {
     "tpeppickupdatetime": "pickup_datetime", "tpepdropoffdatetime": "dropoff_datetime",
     "pulocationid": "PULocationID", "dolocationid": "DOLocationID", "tripdistance": "trip_distance",

@@ -1,13 +1,13 @@
-"""The name of a trip: 128 bits made from what it is.
+"""The id of a trip: a hash of 128 bits.
 
-The same trip gets the same id from whatever file, format, spelling or order it comes, on any machine, by any
-version of the libraries; so loading it again is seen. It becomes the ride's request id, a UUIDv8
-(RFC 9562 §5.8: 122 bits of our own making).
+A trip gets the same id from every file, format, spelling and order of columns, on every machine and with
+every version of the libraries, so a trip that is loaded again is recognized. The id is the ride's request id,
+a UUIDv8 (RFC 9562 §5.8: 122 custom bits).
 
-Two lanes of 64 bits, each taking in one field after the other through the finaliser of SplitMix64
-(Steele, Lea, Flood 2014), on whole columns: some ten million rows a second, where BLAKE2 row by row makes
-one. By chance two of a billion trips meet with a probability of 10⁻¹⁹. It is no defence against somebody
-who wants two trips to meet.
+The hash has two lanes of 64 bits. Each combines one field after the other with the finalizer of SplitMix64
+(Steele, Lea, Flood 2014), on whole columns: about ten million rows per second, ten times faster than BLAKE2
+row by row. Among a billion trips the probability of a collision is 10⁻¹⁹. The hash is not cryptographic:
+collisions can be constructed.
 """
 
 import hashlib
@@ -25,13 +25,13 @@ Words = NDArray[np.uint64]
 LANES = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)
 STEP = np.uint64(0x9E3779B97F4A7C15)
 
-# Not the kind: exports of yellow and green trips do not always tell them apart.
+# Without the kind: exports of yellow and green trips do not always distinguish them.
 FIELDS = ("pickup", "dropoff", "pickup_zone", "dropoff_zone", "distance_metres", "fare_cents", "tip_cents")
 
 
 def trip_keys(trips: pl.DataFrame) -> tuple[Words, Words]:
-    """Upper and lower half of each trip's id. Amounts count without their sign, so that a refund has the
-    key of the trip that it takes back. Nulls count as zero."""
+    """Upper and lower half of each trip's id. Amounts are hashed without their sign, so that a refund has the
+    key of its trip. Nulls are hashed as zero."""
     words = [_vendor_words(trips["vendor"])]
     for name in FIELDS:
         column = trips[name].to_physical().cast(pl.Int64).fill_null(0)
@@ -60,7 +60,7 @@ def _vendor_words(vendor: pl.Series) -> Words:
 
 
 def _vendor_name(spelling: str) -> str:
-    """1, 1.0 and "1" are one vendor; nan, NULL and nothing are none."""
+    """The canonical name: 1, 1.0 and "1" are the same vendor; nan, NULL and an empty text are no vendor."""
     try:
         number = float(spelling)
     except ValueError:
@@ -76,7 +76,7 @@ def _lane(words: list[Words], start: np.uint64) -> Words:
     state = np.full(len(words[0]), start, dtype=np.uint64)
     for word in words:
         state ^= word
-        state += STEP  # wraps around, as all of this does
+        state += STEP  # overflow is intended, here and below
         state ^= state >> np.uint64(30)
         state *= np.uint64(0xBF58476D1CE4E5B9)
         state ^= state >> np.uint64(27)

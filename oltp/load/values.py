@@ -1,4 +1,4 @@
-"""What stands in a file → times, zones, metres and cents. The only place that knows raw types."""
+"""Converts raw values of a file to times, zones, metres and cents. No other module handles raw types."""
 
 from datetime import datetime
 from functools import reduce
@@ -17,13 +17,13 @@ FEES = ("tolls", "bcf", "sales_tax", "congestion_surcharge", "airport_fee", "cbd
 MONEY = ("total", "tip", "base_fare", *FEES)
 NEEDED = ("pickup", "dropoff", "pickup_zone", "dropoff_zone", "miles", "total", "base_fare")
 
-# How exports write "nothing", in lower case.
+# Texts that exports write for a missing value, in lower case.
 NOTHING = ("", "null", "none", "nan", "na", "n/a", "\\n")
 
 METRES_PER_MILE = 1609.344
-# A larger number is a broken field, and would not fit the arithmetic.
+# A larger number is invalid, and could overflow.
 NUMBER_MAX = 1e9
-CLOCK_MIN, CLOCK_MAX = datetime(1900, 1, 1), datetime(2200, 1, 1)  # wall clocks
+CLOCK_MIN, CLOCK_MAX = datetime(1900, 1, 1), datetime(2200, 1, 1)  # local times
 
 
 def used_columns(layout: Layout) -> list[str]:
@@ -31,21 +31,20 @@ def used_columns(layout: Layout) -> list[str]:
 
 
 def check_types(file: TripFile, layout: Layout, rows: pl.DataFrame) -> None:
-    """Raises BadInput if a column is of a type that cannot be what it should."""
+    """Raises BadInput if a column has the wrong type."""
     for meaning, name in layout.names.items():
         dtype = rows.schema[name]
         typed = isinstance(dtype, pl.Datetime) if meaning in TIMES else dtype.is_numeric()
         if not typed and not isinstance(dtype, pl.String | pl.Null | pl.Categorical):
             wanted = "a time" if meaning in TIMES else "a number"
             raise BadInput(
-                f"{file.path}: the column {name} is {dtype}, not {wanted}: take the file as published"
+                f"{file.path}: the column {name} has type {dtype}, not {wanted}: use the file as published"
             )
 
 
 def read_values(batch: Batch, layout: Layout) -> pl.DataFrame:
-    """Of each row: vendor, pickup, dropoff, [request], zones, distance_metres, fare_cents, tip_cents, and
-    `unreadable`, `incomplete`. Nothing is null in the columns of a row that is neither (but vendor and
-    request)."""
+    """For each row: vendor, pickup, dropoff, [request], zones, distance_metres, fare_cents, tip_cents, and
+    `unreadable`, `incomplete`. A row that is neither has no nulls except in vendor and request."""
     read, spoilt_columns = parse(batch, layout)
     spoilt = list(spoilt_columns.values())
     if batch.malformed is not None:
@@ -57,15 +56,15 @@ def read_values(batch: Batch, layout: Layout) -> pl.DataFrame:
 
 
 def parse(batch: Batch, layout: Layout) -> tuple[dict[str, pl.Series], dict[str, pl.Series]]:
-    """By meaning: the values of each column, null where there is none; and where something was written that
-    could not be read."""
+    """By meaning: the values of each column, null if missing; and whether a value was present but could not
+    be parsed."""
     raw = {meaning: _stripped(batch.rows[name]) for meaning, name in layout.names.items()}
     read = {meaning: _read(column, meaning, layout).alias(meaning) for meaning, column in raw.items()}
     return read, {meaning: _spoilt(raw[meaning], read[meaning]) for meaning in raw}
 
 
 def _stripped(column: pl.Series) -> pl.Series:
-    """Text without blanks around it, and NaN as null, which is how pandas writes nothing."""
+    """Text without surrounding blanks; NaN as null, because pandas writes missing values as NaN."""
     if column.dtype.is_float():
         return column.fill_nan(None)
     if column.dtype.is_numeric() or column.dtype.is_temporal():
@@ -74,7 +73,7 @@ def _stripped(column: pl.Series) -> pl.Series:
 
 
 def _spoilt(raw: pl.Series, read: pl.Series) -> pl.Series:
-    """Where something was written that could not be read."""
+    """Whether a value was present but could not be parsed."""
     lost = raw.is_not_null() & read.is_null()
     if raw.dtype == pl.String and lost.any():
         return lost & ~raw.str.to_lowercase().is_in(NOTHING)
@@ -85,7 +84,7 @@ def _read(column: pl.Series, meaning: str, layout: Layout) -> pl.Series:
     if meaning in TIMES:
         return _read_times(column, layout)
     if meaning == "vendor":
-        return column.cast(pl.String)  # every text can be one
+        return column.cast(pl.String)  # every text is valid
     number = column.cast(pl.Float64, strict=False).fill_nan(None)
     number = number.set(number.abs() > NUMBER_MAX, None)
     if meaning in ZONES:
@@ -104,13 +103,13 @@ def _read_times(column: pl.Series, layout: Layout) -> pl.Series:
 
 
 def cents(dollars: pl.Series) -> pl.Series:
-    """Exact: 1.015 stands in a float as 1.01499999999999990230 and still is 1.015. So first to the decimal
-    that was meant, then to the cent, half to even."""
+    """Exact: the float for 1.015 is 1.01499999999999990230, so the value is first rounded to the intended
+    decimal, then to the cent, half to even."""
     return (dollars * 100).round(6).round(0, mode="half_to_even").cast(pl.Int64)
 
 
 def _in_units(read: pl.DataFrame, kind: Kind) -> pl.DataFrame:
-    """`fare_cents`: what the rider paid without the tip."""
+    """Convert miles to metres. `fare_cents`: the amount that the rider paid, without the tip."""
     tip = pl.col("tip").fill_null(0)
     if kind is Kind.HVFHV:
         fees = [pl.col(name).fill_null(0) for name in FEES if name in read.columns]

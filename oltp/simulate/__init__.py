@@ -1,14 +1,14 @@
-"""The scripted insert workload: riders who ask at the same time, and what becomes of them.
+"""The simulated workload: concurrent clients that book rides.
 
-demand.py    who asks, from where, for what: the same seed, the same requests
-fates.py     what shall become of each: a ride, a cancellation, a client that hangs up
-agenda.py    what is sent next, and when: as soon as somebody is free, or at the city's own pace
-client.py    one client's behaviour, as a script of verbs
-verbs.py     what a client can ask of the store
-crew.py      who plays the scripts: a thread a client, or one event loop and the batching front
-tally.py     what came of it, in bounded memory
-request_ids.py   ids that carry a mark of the run, so that its decisions can be counted afterwards
-run.py       all of them together; live.py shows it while it runs
+demand.py    draws the requests: rider, zones, distance, fare; the same seed gives the same requests
+fates.py     draws the course of each request: completed, cancelled, sent twice, abandoned
+agenda.py    the schedule: closed loop, or open loop with a given rate
+client.py    the behavior of one client, as a generator of operations
+verbs.py     the operations of a client
+crew.py      runs the clients: one thread per client, or one event loop with batching
+tally.py     the metrics, in bounded memory
+request_ids.py   request ids that contain a mark of the run, so that its decisions can be counted afterwards
+run.py       a whole run; live.py displays it
 """
 
 from oltp.simulate.demand import draw_requests, riders_by_city

@@ -1,13 +1,12 @@
-"""What is sent next, and when; one agenda for all clients of a run.
+"""The schedule of a run: the next request and its time, shared by all clients.
 
-Closed loop: a client takes the next turn when its last one is over. The clients set the pace, and a store
-that falls asleep for a second is asked less in that second: its latencies look better than what people would
-have met.
+Closed loop: a client takes the next request when its previous one is done. If the store stalls for a second,
+fewer requests are sent in that second, so the latencies look better than those of independent users.
 
-Open loop (`rate`): the city sets the pace. Requests are due at moments drawn beforehand, exponentially apart
-(a Poisson process), whether the last one was answered or not. A turn that nobody was free to send in time is
-sent late and not skipped, and its latency counts from the moment at which it was due. Anything else would
-leave out exactly those who had to wait ("coordinated omission", Gil Tene, "How NOT to Measure Latency").
+Open loop (`rate`): requests are due at times drawn in advance (a Poisson process), independent of the
+answers. A request that no client is free to send in time is sent late, not skipped, and its latency counts
+from the time it was due. Otherwise the requests that had to wait would be missing from the latencies
+("coordinated omission", Gil Tene, "How NOT to Measure Latency").
 """
 
 import math
@@ -27,7 +26,7 @@ GAPS_BLOCK = 1_024
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A request and what shall become of it; `due` on the clock of perf_counter, None: at once."""
+    """A request and its course. `due`: when to send it, a time of perf_counter; None: immediately."""
 
     request: RideRequest
     fate: Fate
@@ -35,7 +34,8 @@ class Turn:
 
 
 class Agenda:
-    """Ends when `rides` turns are taken or `seconds` are over; with neither, never by itself."""
+    """The schedule. It ends when `rides` requests are taken or `seconds` are over; with neither, when
+    stopped."""
 
     def __init__(
         self,
@@ -52,25 +52,25 @@ class Agenda:
         self.hour = self.taken = 0
         self.stopped = threading.Event()
         self._wishes, self._fates, self._arrivals = wishes, fates, arrivals
-        self._ends = math.inf  # nothing is sent that is due later
+        self._ends = math.inf  # requests that are due later are not sent
         self._next_due: float | None = None
-        self._late_seconds = 0.0  # of the turn that began last
+        self._late_seconds = 0.0  # of the request that was sent last
         self._lock = threading.Lock()
 
     def begin(self) -> None:
-        """The clock runs from here."""
+        """Start the clock."""
         self.began = perf_counter()
         if self.seconds is not None:
             self._ends = self.began + self.seconds
         self._next_due = None if self._arrivals is None else self.began + self._arrivals.gap_seconds()
 
     def stop(self) -> None:
-        """No more turns, and nobody waits for theirs."""
+        """Hand out no more requests, and wake the clients that wait for the due time of theirs."""
         self._ends = min(self._ends, perf_counter())
         self.stopped.set()
 
     def take(self) -> Turn | None:
-        """The next turn, for whoever asks first. None: there are no more."""
+        """The next request; None if there are no more."""
         with self._lock:
             due = self._next_due
             if (
@@ -87,7 +87,7 @@ class Agenda:
             return Turn(wish.request, next(self._fates), due)
 
     def seconds_until(self, turn: Turn) -> float:
-        """How long the turn has to wait for its moment; 0 or less: begin."""
+        """Seconds until the request is due; 0 or less: send it."""
         if turn.due is None:
             return 0.0
         early = turn.due - perf_counter()
@@ -96,7 +96,7 @@ class Agenda:
         return early
 
     def wait_for(self, turn: Turn) -> bool:
-        """Until the turn's moment. False: the run was stopped meanwhile, the turn is not to be had."""
+        """Wait until the request is due. False: the run was stopped; do not send it."""
         while (seconds := self.seconds_until(turn)) > 0:
             if self.stopped.wait(seconds):
                 return False
@@ -104,11 +104,11 @@ class Agenda:
 
     @property
     def day(self) -> int:
-        """Of those that the run plays, counted from 1."""
+        """The current day of the simulated city, counted from 1."""
         return max(self.taken - 1, 0) // DAY_REQUESTS + 1
 
     def behind_seconds(self, now: float) -> float:
-        """How late the next turn is already; if none is left, how late the last one began."""
+        """How late the next request is; if none is left, how late the last one was sent."""
         if self._next_due is None:
             return 0.0
         if self.rides is not None and self.taken >= self.rides:
@@ -116,7 +116,7 @@ class Agenda:
         return max(0.0, min(now, self._ends) - self._next_due)
 
     def overdue(self, now: float) -> int:
-        """Turns that were due before the end and that nobody has taken."""
+        """The number of requests that were due before the end and were not taken."""
         end = min(now, self._ends)
         if self._arrivals is None or self._next_due is None or self._next_due >= end:
             return 0
@@ -125,19 +125,19 @@ class Agenda:
 
 
 class Arrivals:
-    """A Poisson process: requests that come `rate` a second and know nothing of each other."""
+    """A Poisson process of `rate` requests per second."""
 
     def __init__(self, random: np.random.Generator, rate: float) -> None:
         self._random, self._rate = random, rate
         self._gaps = self._draw_gaps()
 
     def gap_seconds(self) -> float:
-        """From one arrival to the next."""
+        """The time from one arrival to the next."""
         return next(self._gaps)
 
     def count_within(self, seconds: float) -> int:
-        """How many come in that time: one number, as they may be millions. Gaps that are drawn already do not
-        matter, because the process has no memory."""
+        """The number of arrivals in that time, drawn as one number. Gaps that were drawn in advance do not
+        matter, because the process is memoryless."""
         return int(self._random.poisson(self._rate * seconds))
 
     def _draw_gaps(self) -> Iterator[float]:

@@ -1,9 +1,8 @@
-"""One client's behaviour, as a script: it yields what it wants done and is sent the answer.
+"""The behavior of one client, as a generator: it yields an operation and receives the result.
 
     decision = yield Book(request)
 
-Who plays the script decides how: a thread on a connection, or an event loop through the batching front
-(`crew`). The behaviour is the same, and stands here once.
+The caller executes the operations: a thread on a connection, or an event loop with batching (`crew`).
 """
 
 from collections.abc import Generator
@@ -42,16 +41,16 @@ Script = Generator[Verb, Any, None]
 
 
 class Client:
-    """Plays turns one after the other. What a turn leaves open (a request whose answer nobody read, a driver
-    who rests) is put right after the next turn, or at the end."""
+    """Sends requests one after the other. What a request leaves open (an answer that was not read, a driver
+    that is offline) is completed after the next request, or at the end."""
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
         self._in_doubt: list[RideRequest] = []
-        self._resting: list[tuple[int, int]] = []  # drivers, and the zones where they come back
+        self._resting: list[tuple[int, int]] = []  # offline drivers, and the zones where they go online again
 
     def turn(self, turn: Turn) -> Script:
-        """One request, to its end. Raises ProofFailed for an answer that cannot be right."""
+        """Process one request to its end. Raises ProofFailed for an incorrect answer."""
         in_doubt, self._in_doubt = self._in_doubt, []
         resting, self._resting = self._resting, []
         if turn.fate.abandoned:
@@ -63,7 +62,7 @@ class Client:
         yield from self._put_right(in_doubt, resting)
 
     def leave(self) -> Script:
-        """Leave nothing open."""
+        """Complete what is open."""
         yield from self._put_right(self._in_doubt, self._resting)
 
     def _ask(self, turn: Turn) -> Script:
@@ -84,7 +83,9 @@ class Client:
         self._tally.happened("sent_again")
         if again != decision:
             raise ProofFailed(
-                f"request {request.request_id} was answered {_said(decision)} first and {_said(again)} again"
+                f"request {request.request_id} was answered with {_shown(decision)}, and with "
+                f"{_shown(again)} when "
+                "it was sent again"
             )
 
     def _ride(self, request: RideRequest, fate: Fate, decision: Decision) -> Script:
@@ -96,37 +97,40 @@ class Client:
         standing: moves.Standing = yield Start(ride_id)
         if standing is RideStatus.STARTED:
             standing = yield Complete(ride_id, fate.tip_cents)
-        if standing is RideStatus.CANCELLED:  # another run took us for dead: see `request_ids`
+        if standing is RideStatus.CANCELLED:  # another run has expired the ride: see `request_ids`
             self._tally.cancelled(CancelReason.EXPIRED)
             return
-        self._check(f"ride {ride_id} that was driven to its end", standing, RideStatus.COMPLETED)
+        self._check(f"ride {ride_id} after complete()", standing, RideStatus.COMPLETED)
         self._tally.happened("completed")
         if fate.refunded:
             payment: PaymentStatus | None = yield Refund(ride_id)
-            self._check(f"the payment of ride {ride_id}, given back,", payment, PaymentStatus.REFUNDED)
+            self._check(f"the payment of ride {ride_id} after refund()", payment, PaymentStatus.REFUNDED)
             self._tally.happened("refunded")
         if fate.rested and decision.driver_id is not None:
             driver: DriverStatus | None = yield GoOffline(decision.driver_id)
-            if driver is DriverStatus.OFFLINE:  # else the next ride was faster
+            if driver is DriverStatus.OFFLINE:  # otherwise another request has claimed the driver
                 self._tally.happened("rested")
                 self._resting.append((decision.driver_id, request.dropoff_zone_id))
 
     def _cancel(self, ride_id: int, reason: CancelReason) -> Script:
         standing: moves.Standing = yield Cancel(ride_id, reason)
-        self._check(f"ride {ride_id} that was called off", standing, RideStatus.CANCELLED)
+        self._check(f"ride {ride_id} after cancel()", standing, RideStatus.CANCELLED)
         self._tally.cancelled(reason)
 
     def _top_up(self, rider_id: int) -> Script:
-        """Sent twice, as by a thumb that trembles: it has to arrive once."""
+        """Sent twice (double tap); must be applied once."""
         top_up = TopUp(rider_id, TOP_UP_CENTS, new_request_id())
         first: int | None = yield top_up
         second: int | None = yield top_up
         if first is None or first != second:
-            raise ProofFailed(f"top-up {top_up.top_up_id} was transfer {first} first and {second} again")
+            raise ProofFailed(
+                f"top-up {top_up.top_up_id} returned transfer {first}, and transfer {second} when it was "
+                "repeated"
+            )
         self._tally.happened("topped_up")
 
     def _put_right(self, in_doubt: list[RideRequest], resting: list[tuple[int, int]]) -> Script:
-        for request in in_doubt:  # decided or not, it is now; and nobody waits for that ride any more
+        for request in in_doubt:  # decided now if not before; the client does not want the ride any more
             decision: Decision = yield Book(request)
             self._tally.decided(decision.outcome, None)
             self._tally.happened("settled")
@@ -137,8 +141,8 @@ class Client:
 
     def _check(self, what: str, standing: object, wanted: object) -> None:
         if standing is not wanted:
-            raise ProofFailed(f"{what} is {standing or 'not there'}, not {wanted}")
+            raise ProofFailed(f"{what} is {standing or 'missing'}, not {wanted}")
 
 
-def _said(decision: Decision) -> str:
+def _shown(decision: Decision) -> str:
     return f"{decision.outcome} (ride {decision.ride_id or 'none'}, driver {decision.driver_id or 'none'})"

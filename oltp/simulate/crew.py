@@ -1,7 +1,7 @@
-"""Who plays the clients' scripts: a thread for each of them, or one event loop for all.
+"""Runs the clients: one thread per client, or one event loop for all.
 
-One by one, a verb is a call on a connection of its own. In batches, a verb waits in a lane of the dispatcher
-(`oltp.dispatch`) for the round trip that takes it along; the rare verbs go one at a time there too.
+One by one, an operation is a call on a connection of the client. In batches, an operation waits in a queue of
+the dispatcher (`oltp.dispatch`) for the next batch; rare operations are sent one at a time.
 """
 
 import asyncio
@@ -27,21 +27,21 @@ from ridelake.ride import CancelReason, RideRequest
 
 Answer = TypeVar("Answer")
 
-# With the last try's wait for a connection it is fifteen seconds before a run ends for want of a server.
+# Together with the last wait for a connection, a run without a server ends after 15 s.
 PATIENCE = Patience(seconds_max=13.0)
 BOOKING_WORKERS = 2
-SIDE_WORKERS = 2  # for the verbs that the dispatcher has no lane for
+SIDE_WORKERS = 2  # for operations for which the dispatcher has no queue
 BATCH_CONNECTIONS = BOOKING_WORKERS + 3 + SIDE_WORKERS  # three: starts, completions, cancellations
-HANG_UP_SECONDS = 0.0005  # long enough to be in a batch, now and then
-LOOK_SECONDS = 0.1  # how often a client who waits for its turn looks whether the run was stopped
+HANG_UP_SECONDS = 0.0005  # long enough that some abandoned requests are in a batch
+POLL_SECONDS = 0.1  # how often a waiting client checks whether the run was stopped
 
 
 class Line(Pool):
-    """The pool of a run. When one call has waited in vain, the others need not wait as long again."""
+    """The pool of a run. When one call has given up, the others fail immediately."""
 
     def __init__(self, store: Store, size: int) -> None:
         super().__init__(store, size, PATIENCE)
-        self._gone = threading.Event()
+        self._given_up = threading.Event()
 
     def __enter__(self) -> "Line":
         return self
@@ -51,28 +51,28 @@ class Line(Pool):
         super().close()
 
     def give_up(self) -> None:
-        self._gone.set()
+        self._given_up.set()
 
     @property
-    def gone(self) -> bool:
-        return self._gone.is_set()
+    def given_up(self) -> bool:
+        return self._given_up.is_set()
 
     def _once(self, verb: Callable[[Connection[TupleRow]], Answer]) -> Answer:
-        if self._gone.is_set():
-            raise Closed("the run is over: nothing more is sent")
+        if self._given_up.is_set():
+            raise Closed("the run is over; no more requests are sent")
         return super()._once(verb)
 
 
 class Crew:
-    """Threads that work until the agenda is empty. What one of them cannot cope with stops all; the first
-    such failure is the one to tell of."""
+    """Threads that work until the schedule is empty. The first unhandled error stops all clients and is
+    re-raised by the caller."""
 
     def __init__(self, line: Line, agenda: Agenda) -> None:
         self.failures: list[BaseException] = []
-        self.batch_mean: float | None = None  # requests in a batch, known at the end
+        self.batch_mean: float | None = None  # mean requests per batch, set at the end
         self._line, self._agenda = line, agenda
         self._at_work = 0
-        self._over = threading.Event()  # and not Thread.join(), which Ctrl-C breaks before Python 3.13
+        self._over = threading.Event()  # instead of Thread.join(), which Ctrl-C breaks before Python 3.13
         self._lock = threading.Lock()
 
     def begin(self, work: Callable[[], None], threads: int) -> None:
@@ -87,20 +87,20 @@ class Crew:
                     self._over.set()
 
         self._at_work = threads
-        for _ in range(threads):  # daemons: a second Ctrl-C must not have to wait for them
+        for _ in range(threads):  # daemons: a second Ctrl-C does not wait for them
             threading.Thread(target=guarded, daemon=True).start()
 
     @property
     def stranded(self) -> bool:
-        """The server is gone: nobody has anything to wait for."""
-        return self._line.gone
+        """The server cannot be reached; do not wait for the clients."""
+        return self._line.given_up
 
     def stop(self) -> None:
-        """All end their turns and leave nothing open."""
+        """Stop after the current requests; clients complete what is open."""
         self._agenda.stop()
 
     def leave(self) -> None:
-        """All leave at once, answered or not."""
+        """Stop immediately, without waiting for answers."""
         self._agenda.stop()
         self._line.give_up()
 
@@ -111,12 +111,12 @@ class Crew:
             self._line.give_up()
 
     def wait(self, seconds: float) -> bool:
-        """Until all are done, or for `seconds`. True: all are done."""
+        """Wait until all threads are done, or for `seconds`. True: all are done."""
         return self._over.wait(seconds)
 
 
 def work_one_by_one(line: Line, agenda: Agenda, tally: Tally) -> None:
-    """What each thread does: it is one client."""
+    """The work of a thread that is one client."""
     client = Client(tally)
     while (turn := agenda.take()) is not None:
         if agenda.wait_for(turn):
@@ -125,14 +125,14 @@ def work_one_by_one(line: Line, agenda: Agenda, tally: Tally) -> None:
 
 
 def work_in_batches(line: Line, agenda: Agenda, tally: Tally, clients: int, crew: Crew) -> None:
-    """What the one thread does: it is all clients. One client's failure is the crew's; the others end their
-    turns, as they would in threads of their own."""
+    """The work of the one thread that runs all clients. If a client fails, the others complete their current
+    requests."""
 
     async def client(desk: "Desk") -> None:
         client = Client(tally)
         try:
             while (turn := agenda.take()) is not None:
-                if await _its_moment(agenda, turn):
+                if await _wait_until_due(agenda, turn):
                     await desk.play(client.turn(turn))
             await desk.play(client.leave())
         except Exception as error:
@@ -152,7 +152,7 @@ def work_in_batches(line: Line, agenda: Agenda, tally: Tally, clients: int, crew
 
 
 class Desk:
-    """Where clients of an event loop hand in their verbs."""
+    """Executes the operations of clients of an event loop."""
 
     def __init__(self, line: Line, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
@@ -174,7 +174,7 @@ class Desk:
             case HangUp(request):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._dispatcher.bookings.ask(request), HANG_UP_SECONDS)
-                return None  # whatever it was: nobody has read it
+                return None  # the client does not read the answer
             case Start(ride_id):
                 return await self._dispatcher.starts.ask(ride_id)
             case Complete(ride_id, tip_cents):
@@ -185,20 +185,20 @@ class Desk:
 
 
 def warm_up(line: Line, requests: Sequence[RideRequest]) -> None:
-    """Open as many connections as there are requests, and rehearse one on each, before the clock runs. Each
-    is held until the last one is there, or two seconds."""
+    """Open as many connections as there are requests, and rehearse one request on each, before the clock
+    starts. Each connection is held until all are open, at most two seconds."""
     together = threading.Barrier(len(requests))
 
-    def visit(request: RideRequest) -> None:
+    def open_one(request: RideRequest) -> None:
         def hold(connection: Connection[TupleRow]) -> None:
             with suppress(threading.BrokenBarrierError):
                 together.wait(2.0)
             rehearse(connection, request)
 
-        with suppress(CannotConnect, Closed):  # then the run itself will say so
+        with suppress(CannotConnect, Closed):  # the run itself will report it
             line.call(hold)
 
-    threads = [threading.Thread(target=visit, args=(request,), daemon=True) for request in requests]
+    threads = [threading.Thread(target=open_one, args=(request,), daemon=True) for request in requests]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -216,9 +216,9 @@ def _each(connection: Connection[TupleRow], verbs: Sequence[Verb]) -> list[objec
     return [verb.on(connection) for verb in verbs]
 
 
-async def _its_moment(agenda: Agenda, turn: Turn) -> bool:
+async def _wait_until_due(agenda: Agenda, turn: Turn) -> bool:
     while (seconds := agenda.seconds_until(turn)) > 0:
         if agenda.stopped.is_set():
             return False
-        await asyncio.sleep(min(seconds, LOOK_SECONDS))
+        await asyncio.sleep(min(seconds, POLL_SECONDS))
     return True

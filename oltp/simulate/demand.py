@@ -1,12 +1,11 @@
-"""Who asks for a ride, when, from where to where, how far and at what price.
+"""Draws the requests of a run: rider, time of day, zones, distance and fare.
 
-A run plays days. A day is 2,400 requests in the order of the clock, as many in each hour as that hour has of
-a day in New York (`oltp.city.HOUR_SHARE`). Who asks is any rider. Where is half the published demand of the
-zones and half a Zipf law (the k-th hottest zone has 1/k of the hottest), whose ranking changes with the part
-of the day: at night others are hot than at noon. Whoever left in the morning returns in the evening: the
-drop-offs of the one are the pick-ups of the other.
+A run simulates days. A day has 2,400 requests in the order of the hours; the shares of the hours are those of
+New York (`oltp.city.HOUR_SHARE`). Riders are drawn uniformly. Zones are drawn half by published demand and
+half by a Zipf distribution (the k-th zone has 1/k of the demand of the first), whose ranking depends on the
+part of the day. The drop-offs of the morning have the ranking of the pick-ups of the evening, and vice versa.
 
-The ranking belongs to the city, not to the seed: another seed is another day of the same city.
+The ranking depends on the city, not on the seed.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ ZIPF_EXPONENT = 1.0
 
 NIGHT, MORNING, NOON, EVENING, LATE = range(5)
 PART_OF_HOUR = np.array([NIGHT] * 6 + [MORNING] * 4 + [NOON] * 6 + [EVENING] * 4 + [LATE] * 4)
-# Whose pick-ups a part's drop-offs are: the way there and the way back.
+# The part of the day whose pick-up ranking a part uses for its drop-offs.
 DROP_OFFS_OF = {NIGHT: LATE, MORNING: EVENING, NOON: NOON, EVENING: MORNING, LATE: NIGHT}
 
 Floats = NDArray[np.float64]
@@ -38,21 +37,22 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A request and the hour of the played day it belongs to."""
+    """A request and its hour of the simulated day."""
 
     hour: int
     request: RideRequest
 
 
 def draw_requests(random: np.random.Generator, riders_of: dict[int, list[int]]) -> Iterator[RideRequest]:
-    """Requests without end, by riders of the cities that `riders_of` has."""
+    """An infinite sequence of requests by the riders in `riders_of` (city id → rider ids)."""
     return (wish.request for wish in draw_wishes(random, riders_of, new_request_id))
 
 
 def draw_wishes(
     random: np.random.Generator, riders_of: dict[int, list[int]], new_id: Callable[[], UUID]
 ) -> Iterator[Wish]:
-    """Day after day. An id is made when its wish is taken, so that ids follow the time."""
+    """An infinite sequence of requests with hours. An id is created when its request is taken, so that ids
+    are ordered by time."""
     here = [city for city in cities() if riders_of.get(city.city_id)]
     riders = np.concatenate([np.array(riders_of[city.city_id], dtype=np.int64) for city in here])
     city_of = np.repeat(np.arange(len(here)), [len(riders_of[city.city_id]) for city in here])
@@ -70,20 +70,20 @@ def draw_wishes(
 
 
 def zone_shares(city: City, part: int) -> tuple[Ints, Floats]:
-    """The zones of a city where rides are asked for, and how often in this part of the day."""
+    """The zones of a city that have demand, and their shares in this part of the day."""
     zone_ids, published, zipf = _ranked(city)
     return zone_ids, (1 - ZIPF_SHARE) * published + ZIPF_SHARE * zipf[part]
 
 
 def riders_by_city(store: Store) -> dict[int, list[int]]:
-    """Raises NotReady if there is nobody."""
+    """The ids of all riders by city id. Raises NotReady if there are none."""
     with store.connect() as connection:
         rows = connection.execute(
             "SELECT city_id, array_agg(rider_id ORDER BY rider_id) FROM riders GROUP BY city_id"
         )
         riders_of: dict[int, list[int]] = dict(rows.fetchall())
     if not riders_of:
-        raise NotReady("nobody is there to ask for a ride: run `ridelake seed` or `ridelake load FILE` first")
+        raise NotReady("the store has no riders: run `ridelake seed` or `ridelake load FILE` first")
     return riders_of
 
 

@@ -1,7 +1,7 @@
-"""What shall become of each request, drawn beforehand: the same seed, the same fates.
+"""The course of each request, drawn in advance: the same seed gives the same courses.
 
-The shares are guesses, as nobody publishes them; they are high enough for a run of a thousand requests to
-meet each case. Failed payments have no share: riders fail who have spent their money, as in life.
+The shares are guesses, because they are not published. They are high enough that a run of a thousand requests
+contains each case. Declined payments have no share: the payment of a rider without money is declined.
 """
 
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ import numpy as np
 from oltp.city import draw_tips
 from ridelake.ride import CancelReason
 
-# Of the rides: ended before they began.
+# Shares of the rides that are cancelled.
 CANCEL_SHARES = {CancelReason.RIDER: 0.035, CancelReason.DRIVER: 0.010, CancelReason.NO_SHOW: 0.005}
 
-# Of the requests.
-SENT_AGAIN_SHARE = 0.010  # by a client that was in doubt without a reason: twice more, answered the same
-ABANDONED_SHARE = 0.005  # the client hangs up after sending, and asks later what became of it
-# Of the declined riders: they pay in, and can ride again. Thus a run of hours ends as it began, with some
-# riders broke: a top-up is some twenty fares.
+# Shares of the requests.
+SENT_AGAIN_SHARE = 0.010  # sent again although the answer had arrived; must get the same answer
+ABANDONED_SHARE = 0.005  # the client disconnects after sending, and sends the request again later
+# Share of the declined riders: they top up their account, by about twenty fares. So in a run of hours the
+# number of riders without money stays about the same.
 TOPPED_UP_SHARE = 0.800
 TOP_UP_CENTS = 50_000
-# Of the completed rides.
+# Shares of the completed rides.
 REFUNDED_SHARE = 0.005
 RESTED_SHARE = 0.010  # the driver goes offline, and online again one request later, where the ride ended
 
@@ -31,7 +31,8 @@ BLOCK = 1_024
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """`cancelled`: by whom, if the ride is not to begin. The rest is said by the shares above."""
+    """The course of one request. `cancelled`: by whom, or None. The other attributes: see the shares
+    above."""
 
     cancelled: CancelReason | None
     tip_cents: int
@@ -43,7 +44,7 @@ class Fate:
 
 
 def draw_fates(random: np.random.Generator) -> Iterator[Fate]:
-    """Fates without end."""
+    """An infinite sequence of courses."""
     endings: list[CancelReason | None] = [None, *CANCEL_SHARES]
     shares = [1 - sum(CANCEL_SHARES.values()), *CANCEL_SHARES.values()]
     chances = np.array([SENT_AGAIN_SHARE, ABANDONED_SHARE, TOPPED_UP_SHARE, REFUNDED_SHARE, RESTED_SHARE])

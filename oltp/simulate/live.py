@@ -1,5 +1,4 @@
-"""A run, shown while it runs: a small screen on a terminal, a line every two seconds elsewhere. On stderr, as
-stdout is for the result."""
+"""Displays a run on stderr: a live table on a terminal, otherwise a line every two seconds."""
 
 import sys
 from collections import deque
@@ -25,7 +24,7 @@ RECENT_SECONDS = 1.0
 
 @contextmanager
 def live() -> Iterator[Callable[[Moment], None]]:
-    """Where `simulate` shows itself."""
+    """The function that `simulate` calls to display its state."""
     if not sys.stderr.isatty():
         yield Lines().show
         return
@@ -42,7 +41,7 @@ def live() -> Iterator[Callable[[Moment], None]]:
 
 
 class Lines:
-    """One line every two seconds."""
+    """Prints one line every two seconds."""
 
     def __init__(self) -> None:
         self._recent = Recent(LINE_SECONDS)
@@ -60,7 +59,7 @@ class Lines:
 
 
 class Screen:
-    """Some ten lines that are drawn again and again."""
+    """A table of about ten lines, redrawn on every update."""
 
     def __init__(self) -> None:
         self._recent = Recent(RECENT_SECONDS)
@@ -105,7 +104,7 @@ class Screen:
 
 
 class Recent:
-    """The rides and latencies of about the last `seconds`."""
+    """The throughput and latencies of about the last `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         self.latencies = Latencies([], 0.0)
@@ -118,7 +117,7 @@ class Recent:
         return self._before is not None
 
     def follow(self, moment: Moment) -> bool:
-        """True if the figures are new."""
+        """Update the figures. True if they have changed."""
         if self._before is None:
             began = moment.agenda.began
             since, assigned, latencies = began, 0, None
@@ -138,7 +137,7 @@ def headline(plan: Plan, agenda: Agenda) -> str:
     pace = "" if plan.rate is None else f" at {plan.rate:,g} requests/s"
     return (
         f"{plan.clients} clients, {plan.mode}, {plan.loop} loop{pace}, seed {plan.seed}; "
-        f"the city's clock: day {agenda.day}, {agenda.hour} h"
+        f"simulated time: day {agenda.day}, {agenda.hour} h"
     )
 
 
@@ -149,17 +148,17 @@ def percentiles(latencies: Latencies) -> str:
 
 
 def left(moment: Moment) -> str:
-    """How much of the run there is still to come, as far as anybody can know."""
+    """The estimated remaining time; empty if it is unknown."""
     agenda, requested = moment.agenda, moment.seen.requested
-    gone = moment.now - agenda.began
+    elapsed = moment.now - agenda.began
     if agenda.seconds is not None:
-        return f", {max(agenda.seconds - gone, 0):.0f} s left"
+        return f", {max(agenda.seconds - elapsed, 0):.0f} s left"
     if agenda.rides is not None and requested:
-        return f" of {agenda.rides:,}, {gone * max(agenda.rides - requested, 0) / requested:.0f} s left"
+        return f" of {agenda.rides:,}, {elapsed * max(agenda.rides - requested, 0) / requested:.0f} s left"
     return ""
 
 
 def sparkline(values: "deque[float]") -> str:
-    """Bars of rides a second, the highest of them as high as a line."""
+    """Bars of rides per second, scaled to the highest."""
     most = max(values, default=0.0)
     return "".join(BARS[round(value / most * (len(BARS) - 1))] if most else BARS[0] for value in values)

@@ -1,8 +1,8 @@
-"""Every verb once on every connection, and taken back, before the clock runs.
+"""Warm-up: calls every function once on every connection and rolls back, before the clock starts.
 
-A session of Postgres plans a function's statements when it first runs them: some ten milliseconds of work a
-connection, which on two cores is a second for thirty of them. A service does that once in its life; a run of
-a few seconds would count it as its slowest requests.
+A session plans the statements of a function at their first execution, which takes about ten milliseconds per
+connection: on two cores a second for thirty connections. In a run of a few seconds these would be the slowest
+requests.
 """
 
 from contextlib import suppress
@@ -16,11 +16,11 @@ from ridelake.ride import RideRequest, new_request_id
 
 
 class _Over(Exception):
-    """Takes everything back."""
+    """Rolls everything back."""
 
 
 def rehearse(connection: Connection[TupleRow], request: RideRequest) -> None:
-    """Book, start and complete a ride, book and cancel another, and leave no trace."""
+    """Book, start and complete a ride, book and cancel another, and roll back."""
     with suppress(_Over), transaction(connection):
         ride_id = booking.book(connection, request).ride_id or 0
         moves.start(connection, ride_id)

@@ -1,11 +1,12 @@
-"""Ids of requests that tell whose they are. They are UUIDs of version 7 like all others
-(`ridelake.ride.new_request_id`), but where those are random after their 48 bits of milliseconds, these have
+"""Request ids that identify their run. They are UUIDs of version 7, as those of
+`ridelake.ride.new_request_id`. Instead of random bits after the 48 bits of milliseconds, they have
 
-    12 bits   a count, so that two of one millisecond differ
-    30 bits   the mark of the run, random once: afterwards the store can be asked how many of this run's
-              decisions it has: exactly, whoever else books at the same time, and without a list of millions
-    32 bits   the mark of all simulations: a ride whose client was killed may be ended by the next run. A ride
-              of anybody else's never is; one id in four thousand million would have these bits by chance
+    12 bits   a counter, so that ids of one millisecond differ
+    30 bits   the mark of the run, drawn once: the decisions of this run can be counted exactly in the store,
+              also while other clients book, and without a list of ids
+    32 bits   the mark of all simulations: a ride whose client was killed may be ended by the next run. Rides
+    of
+              other clients are not; one id in four billion has these bits by chance
 """
 
 import itertools
@@ -22,9 +23,9 @@ from oltp import moves
 from ridelake.ride import Outcome
 
 OF_A_SIMULATION = b"ride"
-EXPIRE_SECONDS = 60.0  # a ride of a simulation takes milliseconds: this one's client is dead
+EXPIRE_SECONDS = 60.0  # a ride of a simulation takes milliseconds; the client of an older one is dead
 
-# The bounds make it a walk over the newest pages of the primary key.
+# The bounds limit the scan to the newest pages of the primary key.
 STORED = b"""
     SELECT outcome, count(*) FROM requests
     WHERE request_id BETWEEN %s AND %s AND substring(uuid_send(request_id) FROM 9 FOR 4) = %s
@@ -41,14 +42,14 @@ UNDER_WAY = b"""
 
 
 class RequestIds:
-    """Of one run, for all of its clients."""
+    """The ids of one run, shared by its clients."""
 
     def __init__(self) -> None:
         mark = bytearray(os.urandom(4))
         mark[0] = mark[0] & 0x3F | 0x80  # the variant of RFC 9562
         self._mark = bytes(mark)
         self._count = itertools.count()
-        # A clock that nobody turns back: no id of the run is before its first.
+        # A monotonic clock: no id of the run is before the first one.
         self._began_ms = time.time_ns() // 1_000_000
         self._began = time.monotonic_ns()
 
@@ -58,14 +59,14 @@ class RequestIds:
         return UUID(bytes=milliseconds.to_bytes(6) + count.to_bytes(2) + self._mark + OF_A_SIMULATION)
 
     def stored(self, connection: Connection[TupleRow]) -> Counter[Outcome]:
-        """What the store has decided of this run's requests."""
+        """The decisions of this run that are in the store, counted by outcome."""
         rows = connection.execute(STORED, (*self._bounds(), self._mark))
         return Counter({Outcome(outcome): count for outcome, count in rows})
 
     def of_others(self, connection: Connection[TupleRow]) -> int:
-        """How many requests other simulations have sent since this run began."""
+        """The number of requests of other simulations since this run began."""
         row = connection.execute(OF_OTHERS, (*self._bounds(), OF_A_SIMULATION, self._mark)).fetchone()
-        assert row is not None, "a count always answers"
+        assert row is not None, "a count returns one row"
         count: int = row[0]
         return count
 
@@ -75,16 +76,17 @@ class RequestIds:
 
 
 def expire(connection: Connection[TupleRow]) -> int:
-    """End the rides of simulations whose clients were killed, by the server's clock. How many there were."""
+    """End the rides of killed simulations: those older than EXPIRE_SECONDS by the server's clock. Returns
+    their number."""
     row = connection.execute("SELECT now()").fetchone()
-    assert row is not None, "now() always answers"
+    assert row is not None, "now() returns one row"
     before = row[0] - timedelta(seconds=EXPIRE_SECONDS)
     return sum(moves.expire(connection, before, before, OF_A_SIMULATION))
 
 
 def under_way(connection: Connection[TupleRow]) -> int:
-    """Rides of any simulation that are under way at this moment."""
+    """The number of active rides of simulations."""
     row = connection.execute(UNDER_WAY, (OF_A_SIMULATION,)).fetchone()
-    assert row is not None, "a count always answers"
+    assert row is not None, "a count returns one row"
     count: int = row[0]
     return count

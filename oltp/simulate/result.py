@@ -1,4 +1,4 @@
-"""What a simulation did: for programs, and in a few lines for people."""
+"""The result of a simulation, as JSON and as text."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,11 +11,10 @@ Name = TypeVar("Name", bound=str)
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """What a simulation did. All of `requested` were decided: assigned + refused. All of `assigned` ended:
-    completed + cancelled.
+    """The result of a simulation. requested = assigned + refused; assigned = completed + cancelled.
 
-    `latency_ms_*`: from the moment a request was sent, or was due in the open loop, to its answer, whatever
-    that was; within 1 %. Requests whose client hung up are not among them."""
+    `latency_ms_*`: from the time a request was sent, or was due in the open loop, to its answer; accurate to
+    1 %. Abandoned requests are not included."""
 
     requested: int
     assigned: int
@@ -24,15 +23,15 @@ class Simulated:
     retried: dict[str, int]  # by SQLSTATE, or "connection lost"
     completed: int
     cancelled: dict[str, int]
-    abandoned: int  # the client hung up after sending …
-    settled: int  # … and asked later what had become of it
-    sent_again: int  # and answered the same
+    abandoned: int  # the client disconnected after sending
+    settled: int  # abandoned requests that were sent again
+    sent_again: int  # sent again after the answer, and answered the same
     topped_up: int
     refunded: int
-    rested: int  # drivers who went offline, and online again
-    expired_before: int  # rides that earlier, killed simulations had left under way
-    others_requests: int  # that other simulations sent during this run
-    under_way_before: int  # rides of other simulations, too young to be taken for dead
+    rested: int  # drivers that went offline and online again
+    expired_before: int  # active rides of killed simulations that were ended before this run
+    others_requests: int  # requests of other simulations during this run
+    under_way_before: int  # active rides of other simulations at the start of this run
     seconds: float
     rides_per_second: float
     latency_ms_p50: float
@@ -41,19 +40,19 @@ class Simulated:
     clients: int
     mode: str  # one by one | batch
     loop: str  # closed | open
-    rate: float | None  # of the open loop: requests a second
-    behind_seconds: float | None  # of the open loop: how late it was when it ended
-    overdue: int | None  # of the open loop: due before the end, and nobody was free to send them
+    rate: float | None  # open loop: requests per second
+    behind_seconds: float | None  # open loop: how late it was at the end
+    overdue: int | None  # open loop: requests that were due before the end and not sent
     batch_mean: float | None
     seed: int
-    interrupted: bool  # by Ctrl-C, before its end
+    interrupted: bool  # ended early by Ctrl-C
     audit: AuditReport
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "audit": self.audit.as_dict()}
 
     def lines(self) -> list[str]:
-        """The same for people."""
+        """The result as text."""
         lines = [
             f"{self.requested:,} requests, {self.clients} clients, {self._how}, {self.seconds:.1f} s, "
             f"seed {self.seed}",

@@ -1,4 +1,4 @@
-"""A simulation from its first request to its audit."""
+"""Runs a simulation, from the first request to the audit."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -32,7 +32,7 @@ REPORT_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What was asked for. `rate` None is the closed loop."""
+    """The parameters of a run. `rate` None: closed loop."""
 
     clients: int
     rate: float | None
@@ -54,11 +54,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What a screen shows of a run."""
+    """The state of a run, for display."""
 
     plan: Plan
     agenda: Agenda
-    now: float  # on the clock of perf_counter
+    now: float  # a time of perf_counter
     seen: Seen
     retried: Counter[str]
     auditing: bool  # the work is done
@@ -66,7 +66,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the work came to its end, before the audit."""
+    """The end of the work, before the audit."""
 
     seconds: float
     behind_seconds: float
@@ -88,12 +88,12 @@ def simulate(
     report: Callable[[int], None] = lambda requests: None,
     show: Callable[[Moment], None] = lambda moment: None,
 ) -> Simulated:
-    """Book until `rides` requests are sent or `seconds` are over, then audit. Ctrl-C ends it early, with
-    all that was done counted and audited; a second one leaves at once. `report` is called with the number
-    of requests decided so far, `show` with all that is known, about four times a second.
+    """Book until `rides` requests are sent or `seconds` are over, then audit. Ctrl-C ends it early, with a
+    result and an audit; a second Ctrl-C exits immediately. About four times a second, `report` is called with
+    the number of requests decided so far, and `show` with the state of the run.
 
-    Raises NotReady if the store has no riders, ProofFailed if an answer cannot be right or decisions that
-    were acknowledged are not stored, CannotConnect if the server goes away for good."""
+    Raises NotReady if the store has no riders, ProofFailed if an answer is incorrect or acknowledged
+    decisions are not stored, CannotConnect if the server cannot be reached any more."""
     plan = Plan(clients, rate, batch, seed)
     streams = [np.random.default_rng([seed, number]) for number in range(4)]
     riders_of = riders_by_city(store)
@@ -108,7 +108,7 @@ def simulate(
     tally = Tally()
     with Line(store, plan.connections) as line:
 
-        def tell(auditing: bool = False) -> None:
+        def display(auditing: bool = False) -> None:
             retried = line.retries.by_reason.copy()
             report(tally.requested)
             show(Moment(plan, agenda, perf_counter(), tally.seen(), retried, auditing))
@@ -116,11 +116,11 @@ def simulate(
         expired = line.call(expire)
         met = line.call(under_way)
         warm_up(line, list(islice(draw_requests(streams[3], riders_of), plan.connections)))
-        ended = _work(plan, line, agenda, tally, tell)
+        ended = _work(plan, line, agenda, tally, display)
         if ended.failure is not None and not isinstance(ended.failure, ProofFailed):
             raise _with_acknowledged(ended.failure, tally.seen())
         seen = tally.seen()
-        tell(auditing=True)
+        display(auditing=True)
         stored = line.call(ids.stored)
         of_others = line.call(ids.of_others)
         checked = line.call(audit)
@@ -139,14 +139,14 @@ def _with_acknowledged(failure: BaseException, seen: Seen) -> BaseException:
     )
 
 
-def _work(plan: Plan, line: Line, agenda: Agenda, tally: Tally, tell: Callable[[], None]) -> Ended:
+def _work(plan: Plan, line: Line, agenda: Agenda, tally: Tally, display: Callable[[], None]) -> Ended:
     crew = Crew(line, agenda)
     agenda.begin()
     if plan.batch:
         crew.begin(lambda: work_in_batches(line, agenda, tally, plan.clients, crew), threads=1)
     else:
         crew.begin(lambda: work_one_by_one(line, agenda, tally), threads=plan.clients)
-    interrupted = _watch(crew, tell)
+    interrupted = _watch(crew, display)
     over = perf_counter()
     return Ended(
         over - agenda.began,
@@ -158,18 +158,18 @@ def _work(plan: Plan, line: Line, agenda: Agenda, tally: Tally, tell: Callable[[
     )
 
 
-def _watch(crew: Crew, tell: Callable[[], None]) -> bool:
-    """Until all are done. True: the user did not want to wait for that."""
+def _watch(crew: Crew, display: Callable[[], None]) -> bool:
+    """Wait until all clients are done. True: ended early by Ctrl-C."""
     interrupted = False
     try:
         try:
             while not crew.wait(REPORT_SECONDS) and not crew.stranded:
-                tell()
-            tell()
+                display()
+            display()
         except KeyboardInterrupt:
             interrupted = True
             crew.stop()
-            # In steps: a signal that lands in another thread does not wake this one.
+            # With a timeout: a signal that is delivered to another thread does not wake this one.
             while not crew.wait(REPORT_SECONDS) and not crew.stranded:
                 pass
     except BaseException:
@@ -179,13 +179,12 @@ def _watch(crew: Crew, tell: Callable[[], None]) -> bool:
 
 
 def _check_stored(seen: Seen, stored: Counter[Outcome], checked: AuditReport) -> None:
-    """Every decision that was acknowledged is stored, as it was acknowledged."""
+    """Raises ProofFailed unless every acknowledged decision is stored with the same outcome."""
     lost = seen.outcomes - stored
     if lost:
-        said = ", ".join(f"{count:,} {outcome}" for outcome, count in lost.items())
+        missing = ", ".join(f"{count:,} {outcome}" for outcome, count in lost.items())
         raise ProofFailed(
-            f"of {seen.requested:,} decisions that were acknowledged the store does not have {said}; "
-            f"{checked.verdict}"
+            f"of {seen.requested:,} acknowledged decisions the store lacks {missing}; {checked.verdict}"
         )
 
 
@@ -197,7 +196,7 @@ def _result(
     others: tuple[int, int, int],
     checked: AuditReport,
 ) -> Simulated:
-    """`others`: rides ended before the run, rides under way then, requests of other simulations during it."""
+    """`others`: rides ended before the run, rides active then, requests of other simulations during it."""
     expired, met, of_others = others
     is_open = plan.rate is not None
     return Simulated(

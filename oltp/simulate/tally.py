@@ -1,7 +1,7 @@
-"""What a run has seen so far, in bounded memory: a run of hours needs no more than one of seconds.
+"""The metrics of a run, in memory that does not grow with its length.
 
-Latencies are counted in buckets, each 2 % wider than the one before, as HdrHistogram does it: a percentile is
-read off the middle of its bucket and is at most 1 % off. The maximum is kept as it was.
+Latencies are counted in buckets, each 2 % wider than the previous one, as in HdrHistogram: a percentile is
+the middle of its bucket, with an error of at most 1 %. The maximum is exact.
 """
 
 import math
@@ -17,13 +17,13 @@ BUCKETS = 1_200  # from one microsecond to some six hours
 
 @dataclass(frozen=True, slots=True)
 class Latencies:
-    """Counts by bucket, and the longest."""
+    """Counts by bucket, and the maximum."""
 
     counts: list[int]
     seconds_max: float
 
     def milliseconds(self, share: float) -> float:
-        """The latency that `share` of the requests did not exceed; 0 if there were none."""
+        """The percentile: the latency that `share` of the requests did not exceed; 0 if there were none."""
         total = sum(self.counts)
         wanted = max(1, math.ceil(share * total))
         passed = 0
@@ -34,7 +34,7 @@ class Latencies:
         return 0.0
 
     def since(self, earlier: "Latencies") -> "Latencies":
-        """Those that came after `earlier`."""
+        """The latencies counted after the snapshot `earlier`."""
         return Latencies(
             [now - then for now, then in zip(self.counts, earlier.counts, strict=True)], self.seconds_max
         )
@@ -46,7 +46,7 @@ def bucket_of(seconds: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The tally at one moment."""
+    """A snapshot of the metrics."""
 
     outcomes: Counter[Outcome]
     cancelled: dict[CancelReason, int]
@@ -72,7 +72,7 @@ class Seen:
 
 
 class Tally:
-    """One for all clients. Counting takes a microsecond; the lock is never waited for long."""
+    """The metrics, shared by all clients. Counting takes a microsecond, so contention for the lock is low."""
 
     def __init__(self) -> None:
         self._outcomes: Counter[Outcome] = Counter()
@@ -83,7 +83,7 @@ class Tally:
         self._lock = Lock()
 
     def decided(self, outcome: Outcome, seconds: float | None) -> None:
-        """A request was answered for the first time, after `seconds`; None if nobody was there to wait."""
+        """Count the first answer to a request, after `seconds`; None if the client did not wait."""
         with self._lock:
             self._outcomes[outcome] += 1
             if seconds is not None:

@@ -1,6 +1,6 @@
-"""What a client can ask of the store: each a value that knows how to be done on a connection.
+"""The operations of a client. Each is a value with a method that executes it on a connection.
 
-All may be done again: a request carries its id, a top-up too, and a move answers where things stand.
+All are idempotent: requests and top-ups have ids, and a status change returns the current status.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from ridelake.ride import CancelReason, Decision, DriverStatus, PaymentStatus, R
 
 class Verb(Protocol):
     def on(self, connection: Connection[TupleRow]) -> object:
-        """Do it, and answer."""
+        """Execute the operation and return its result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Book:
 
 @dataclass(frozen=True, slots=True)
 class HangUp:
-    """Send the request, close the connection, never know."""
+    """Send the request and close the connection without reading the answer."""
 
     request: RideRequest
 

@@ -110,7 +110,7 @@ def test_a_partitioned_table_is_taken_whole_and_cannot_be_tracked(bare: Store, l
     run(bare, "UPDATE log SET day = '2026-01-02' WHERE id = 1", "DROP TABLE log_26")
     assert take_changes(bare, lake, verify=True).epoch.rows == 0
     for name in ("log", "log_25"):
-        with pytest.raises(BadInput, match="put it into a lake without tracking"):
+        with pytest.raises(BadInput, match="add it to a lake without tracking"):
             track(bare, name)
     run(bare, "CREATE UNLOGGED TABLE brief (id int PRIMARY KEY)")
     with pytest.raises(BadInput, match="unlogged"):
@@ -122,9 +122,9 @@ def test_what_tracking_would_harm_or_miss_is_not_tracked(bare: Store):
         bare, "CREATE TABLE has_tx (id int PRIMARY KEY, tx bigint)",
         "CREATE TABLE parent (id int PRIMARY KEY)", "CREATE TABLE child () INHERITS (parent)",
     )  # fmt: skip
-    with pytest.raises(BadInput, match="has a column tx of its own: rename that"):
+    with pytest.raises(BadInput, match="already has a column tx, which tracking needs; rename that column"):
         track(bare, "has_tx")
-    with pytest.raises(BadInput, match="tables that inherit from it"):
+    with pytest.raises(BadInput, match="other tables inherit from it"):
         track(bare, "parent")
 
 

@@ -101,7 +101,7 @@ def test_what_a_role_may_not_do_is_one_line_with_the_grant(clerk: Settings, argu
     done = subprocess.run(command, cwd=clerk.home, capture_output=True, text=True, check=False)
     assert done.returncode == UsageError.exit_code
     assert done.stderr.count("\n") == 1
-    assert "fault of ridelake" not in done.stderr
+    assert "internal error" not in done.stderr
     assert "permission denied" in done.stderr or "no access to the ride store for role" in done.stderr
     assert "GRANT" in done.stderr or "use the role that owns" in done.stderr
 

@@ -242,7 +242,7 @@ def test_an_unreachable_server_is_exit_code_3(settings: Settings, tmp_path: Path
     unreachable = Settings(home=settings.home, lake=settings.lake, dsn=f"host={tmp_path} dbname=none")
     done = ridelake(unreachable, "sql", CITIES, "--engine", "postgres")
     assert (done.returncode, done.stdout) == (3, "")
-    assert "cannot reach Postgres" in done.stderr
+    assert "cannot connect to Postgres" in done.stderr
 
 
 def test_ctrl_c_is_exit_code_130_and_cancels_the_query_in_the_server(settings: Settings, seeded_store: Store):

@@ -1,4 +1,4 @@
-"""A small town to book in."""
+"""Fixtures: an empty store with helpers to add riders and drivers."""
 
 from collections.abc import Iterator
 

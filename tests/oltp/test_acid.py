@@ -1,4 +1,4 @@
-"""The contrast: what is said to break does break, what is said to hold holds."""
+"""The strategies of `acid`: each shows the anomalies that it allows, and no others."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def scratch(cluster: Cluster) -> Iterator[Scratch]:
 
 
 @pytest.mark.parametrize("strategy", [one for one in STRATEGIES if one.breaks], ids=lambda one: one.name)
-def test_a_naive_strategy_breaks_in_the_way_it_is_said_to(scratch: Scratch, strategy: Strategy):
+def test_a_naive_strategy_shows_exactly_the_anomalies_it_allows(scratch: Scratch, strategy: Strategy):
     found: set[Anomaly] = set()
     for _ in range(ATTEMPTS_MAX):
         seen = try_out(scratch, strategy, RULES)
@@ -43,16 +43,16 @@ def test_a_naive_strategy_breaks_in_the_way_it_is_said_to(scratch: Scratch, stra
 
 
 @pytest.mark.parametrize("strategy", [one for one in STRATEGIES if not one.breaks], ids=lambda one: one.name)
-def test_a_right_strategy_never_breaks(scratch: Scratch, strategy: Strategy):
+def test_a_correct_strategy_shows_no_anomaly(scratch: Scratch, strategy: Strategy):
     seen = try_out(scratch, strategy, RULES)
     assert not any(seen.anomalies.values()), seen.verdict
-    assert seen.as_said
+    assert seen.as_expected
     assert seen.mark == "✓"
     assert 0 < seen.rides <= RULES.drivers * RULES.rounds
-    assert seen.tally.died > 0, "clients died, and it did not matter"
+    assert seen.tally.died > 0, "some clients died without an effect"
 
 
-def test_locks_abort_nobody_and_serializable_aborts_many(scratch: Scratch):
+def test_locks_cause_no_aborts_and_serializable_causes_many(scratch: Scratch):
     aborts = {
         name: try_out(scratch, OF_NAME[name], Rules(rounds=3)).tally.aborts
         for name in ("for_update", "skip_locked", "check_then_act, serializable", "constraint_only")
@@ -63,9 +63,9 @@ def test_locks_abort_nobody_and_serializable_aborts_many(scratch: Scratch):
     assert set(aborts["constraint_only"]) == {"23505"}
 
 
-def test_the_same_clients_die_however_often_they_have_to_try_again():
+def test_the_number_of_retries_does_not_change_which_clients_die():
     class Nowhere:
-        """A world in which `refused` attempts fail before the one that is decided."""
+        """A target in which `refused` attempts fail before one is decided."""
 
         attempts_max = 5
 
@@ -100,7 +100,7 @@ def test_retries_turn_refusals_into_rides(scratch: Scratch):
     assert again.rides > once.rides
 
 
-def test_the_naive_strategies_differ_in_their_guard_and_in_nothing_else():
+def test_the_naive_strategies_differ_only_in_their_protection():
     statements = {one.statements for one in STRATEGIES if one.breaks}
     assert statements == {"check_then_act"}
     plain = read_statements("check_then_act")
@@ -110,7 +110,7 @@ def test_the_naive_strategies_differ_in_their_guard_and_in_nothing_else():
 
 
 def test_an_anomaly_in_the_store_would_be_counted(store: Store):
-    """The negative control: walls down, and a second ride written by hand."""
+    """The negative control: without indexes, and with a second ride inserted by hand."""
     world = RealWorld(store, Rules(rivals=2, drivers=1))
     town = Town(store)
     assert not any(world.count().values())
@@ -123,17 +123,17 @@ def test_an_anomaly_in_the_store_would_be_counted(store: Store):
                 'ride_id', 0, 'request_id', gen_random_uuid()))).* FROM rides""")
     counts = world.count()
     assert counts[Anomaly.TWICE] == 1
-    assert counts[Anomaly.CHARGED] == 1  # a hold that belongs to no ride that was driven
+    assert counts[Anomaly.CHARGED] == 1  # a hold without a completed ride
     assert counts[Anomaly.FREE] == 2
     assert counts[Anomaly.LOST] == 2
     assert not world.audit().passed
 
 
-def test_luck_is_not_called_safety():
+def test_an_anomaly_that_is_possible_and_did_not_occur_is_reported_as_possible():
     nothing = dict.fromkeys(Anomaly, 0)
     seen = Seen(OF_NAME["check_then_act, read committed"], nothing, 1, Tally(), 1.0)
-    assert (seen.mark, seen.broken, seen.as_said) == ("?", False, False)
-    assert "luck" in seen.verdict
+    assert (seen.mark, seen.broken, seen.as_expected) == ("?", False, False)
+    assert "although possible" in seen.verdict
 
 
 def test_progress_counts_the_rounds_of_all_strategies(scratch: Scratch):
@@ -144,7 +144,7 @@ def test_progress_counts_the_rounds_of_all_strategies(scratch: Scratch):
     assert [one.strategy for one in done.seen] == list(two)
 
 
-def test_a_rival_that_fails_ends_the_game_with_its_error(scratch: Scratch):
+def test_an_error_of_one_client_ends_the_run_and_is_raised(scratch: Scratch):
     broken = Strategy("broken", "", "check_then_act", added="next_round")
     store = Store(make_conninfo(scratch.small.conninfo, user="nobody_here"), 0)
     with pytest.raises(CannotConnect):

@@ -1,5 +1,5 @@
-"""The command `acid`: what it tells, that it fails where the store or a level lets through more than is said,
-and that nothing stays on the server."""
+"""The command `acid`: its output, its exit code for an anomaly of the store or an unexpected result of a
+level, and the cleanup of its database."""
 
 import json
 import os
@@ -30,7 +30,7 @@ TENANT = f"tenant_of_acid_{os.getpid()}"
 
 @pytest.fixture(scope="module")
 def tenant(cluster: Cluster) -> Iterator[str]:
-    """The server, for a role that may make databases and nothing else; whatever it leaves is its own."""
+    """A DSN for a role that may only create databases, so that databases it leaves can be identified."""
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         admin.execute(f"CREATE ROLE {TENANT} LOGIN CREATEDB")
         yield make_conninfo(cluster.conninfo("postgres"), user=TENANT)
@@ -40,7 +40,7 @@ def tenant(cluster: Cluster) -> Iterator[str]:
 
 
 def left_behind(cluster: Cluster) -> list[str]:
-    """Databases of the tenant."""
+    """The databases of the tenant."""
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         rows = admin.execute(
             "SELECT datname FROM pg_database JOIN pg_roles ON pg_roles.oid = datdba WHERE rolname = %s",
@@ -57,40 +57,38 @@ def acid(home: Path, dsn: str, *arguments: str) -> "subprocess.Popen[str]":
     )
 
 
-def test_the_command_tells_everything_in_json_and_leaves_nothing(
-    cluster: Cluster, tenant: str, tmp_path: Path
-):
+def test_json_output_is_complete_and_no_database_remains(cluster: Cluster, tenant: str, tmp_path: Path):
     run = acid(tmp_path, tenant, "--rivals", "6", "--drivers", "2", "--rounds", "2", "--json")
     out, said = run.communicate(timeout=60)
     assert run.returncode == 0, said
-    told = json.loads(out)
-    assert told["store_holds"] is True
-    assert told["rules"]["riders"] == 3
-    assert [one["strategy"] for one in told["strategies"]] == [one.name for one in STRATEGIES]
-    assert set(told["strategies"][0]["anomalies"]) == set(Anomaly)
-    assert told["strategies"][0]["isolation"] is None
-    assert told["strategies"][-1]["audit"]["passed"] is True
-    for one in told["strategies"]:
+    report = json.loads(out)
+    assert report["store_holds"] is True
+    assert report["rules"]["riders"] == 3
+    assert [one["strategy"] for one in report["strategies"]] == [one.name for one in STRATEGIES]
+    assert set(report["strategies"][0]["anomalies"]) == set(Anomaly)
+    assert report["strategies"][0]["isolation"] is None
+    assert report["strategies"][-1]["audit"]["passed"] is True
+    for one in report["strategies"]:
         assert {"aborts", "retries", "rides", "rides_per_second", "as_said", "why"} <= set(one)
     assert left_behind(cluster) == []
     assert list(tmp_path.iterdir()) == [], "a DSN needs no home"
 
 
-def test_the_command_tells_hermitage_in_json_and_leaves_nothing(
+def test_hermitage_json_output_is_complete_and_no_database_remains(
     cluster: Cluster, tenant: str, tmp_path: Path
 ):
     run = acid(tmp_path, tenant, "--hermitage", "--json")
     out, said = run.communicate(timeout=60)
     assert run.returncode == 0, said
-    told = json.loads(out)
-    assert told["as_expected"] is True
-    assert len(told["cases"]) == 14
-    skew = next(case for case in told["cases"] if case["case"] == "G2-item")
+    report = json.loads(out)
+    assert report["as_expected"] is True
+    assert len(report["cases"]) == 14
+    skew = next(case for case in report["cases"] if case["case"] == "G2-item")
     assert [level["seen"] for level in skew["levels"].values()] == ["anomaly", "anomaly", "40001"]
     assert left_behind(cluster) == []
 
 
-def test_ctrl_c_leaves_nothing(cluster: Cluster, tenant: str, tmp_path: Path):
+def test_ctrl_c_leaves_no_database(cluster: Cluster, tenant: str, tmp_path: Path):
     run = acid(tmp_path, tenant, "--rounds", "1000")
     wait_until_it_is_on(cluster)
     run.send_signal(signal.SIGINT)
@@ -100,27 +98,25 @@ def test_ctrl_c_leaves_nothing(cluster: Cluster, tenant: str, tmp_path: Path):
     assert left_behind(cluster) == []
 
 
-def test_what_a_killed_run_left_is_cleared_by_the_next(cluster: Cluster, tenant: str, tmp_path: Path):
+def test_the_database_of_a_killed_run_is_dropped_by_the_next(cluster: Cluster, tenant: str, tmp_path: Path):
     run = acid(tmp_path, tenant, "--rounds", "1000")
     wait_until_it_is_on(cluster)
     run.kill()
     run.communicate(timeout=20)
     until = time.monotonic() + 20
-    while left_behind(cluster) and time.monotonic() < until:  # its sessions take a moment to end
+    while left_behind(cluster) and time.monotonic() < until:  # its sessions end a moment later
         with scratch_on(tenant):
             pass
     assert left_behind(cluster) == []
 
 
-def test_a_run_under_way_is_not_cleared_away_by_another(cluster: Cluster, tenant: str):
+def test_the_database_of_an_active_run_is_not_dropped_by_another(cluster: Cluster, tenant: str):
     with scratch_on(tenant), scratch_on(tenant):
         assert len(left_behind(cluster)) == 2
     assert left_behind(cluster) == []
 
 
-def test_a_role_that_may_not_make_a_database_is_told_so_in_one_line(
-    cluster: Cluster, tenant: str, tmp_path: Path
-):
+def test_a_role_without_createdb_gets_one_line(cluster: Cluster, tenant: str, tmp_path: Path):
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         admin.execute(f"ALTER ROLE {TENANT} NOCREATEDB")
     try:
@@ -136,13 +132,13 @@ def test_a_role_that_may_not_make_a_database_is_told_so_in_one_line(
 
 
 def test_an_anomaly_of_the_store_fails_the_command(cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(RealWorld, "next_round", lambda self: None)  # holds that nobody captures
+    monkeypatch.setattr(RealWorld, "next_round", lambda self: None)  # holds that are never captured
     done = called_here(cluster, "--rivals", "2", "--rounds", "1")
     assert isinstance(done.exception, ProofFailed)
     assert "✗ store" in done.output
 
 
-def test_a_level_that_lets_through_more_fails_the_command(cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
+def test_an_unexpected_result_of_a_level_fails_the_command(cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
     cases = read_cases("""
 case odd: expects the impossible
     T1: SELECT id, value FROM test WHERE id = 1 | 1=>99
@@ -151,12 +147,12 @@ case odd: expects the impossible
     monkeypatch.setattr("oltp.acid.spec.hermitage_cases", lambda: cases)
     done = called_here(cluster, "--hermitage")
     assert isinstance(done.exception, ProofFailed)
-    assert "0 of 3 are as expected" in done.output
+    assert "0 of 3 results are as expected" in done.output
     assert "→ 1=>10, expected 1=>99" in " ".join(done.output.split())
 
 
 @pytest.mark.parametrize("columns", [60, 80, 100])
-def test_the_tables_break_no_word_on_a_terminal_of_any_width(
+def test_tables_break_no_word_at_any_terminal_width(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, columns: int
 ):
     monkeypatch.setenv("COLUMNS", str(columns))
@@ -171,7 +167,9 @@ def test_the_tables_break_no_word_on_a_terminal_of_any_width(
 
 
 @pytest.mark.parametrize("columns", [60, 80])
-def test_the_matrix_breaks_no_word_either(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, columns: int):
+def test_the_matrix_breaks_no_word_at_any_terminal_width(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, columns: int
+):
     monkeypatch.setenv("COLUMNS", str(columns))
     done = called_here(cluster, "--hermitage")
     table = done.stdout.split("\n\n")[0]
@@ -182,13 +180,13 @@ def test_the_matrix_breaks_no_word_either(cluster: Cluster, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("rivals", "riders"),
     [
-        (2, "1 rider with two phones"),
-        (3, "1 rider with two phones and 1 with one"),
-        (5, "2 riders with two phones each and 1 with one"),
-        (16, "8 riders with two phones each"),
+        (2, "1 rider with two clients"),
+        (3, "1 rider with two clients and 1 with one"),
+        (5, "2 riders with two clients each and 1 with one"),
+        (16, "8 riders with two clients each"),
     ],
 )
-def test_it_is_said_how_many_riders_have_two_phones(rivals: int, riders: str):
+def test_the_output_states_how_many_riders_have_two_clients(rivals: int, riders: str):
     assert riders_of(rivals) == riders
 
 
@@ -198,14 +196,14 @@ def called_here(cluster: Cluster, *arguments: str):
 
 
 @pytest.mark.parametrize("dsn", ["???", "host=/nowhere"])
-def test_a_server_that_is_not_there_is_one_line(dsn: str):
+def test_an_unreachable_server_is_reported_in_one_line(dsn: str):
     with pytest.raises(CannotConnect):
         with scratch_on(dsn):
             pass
 
 
 def wait_until_it_is_on(cluster: Cluster) -> None:
-    """Until rivals of the tenant are connected to its scratch database."""
+    """Wait until clients of the tenant are connected to its scratch database."""
     until = time.monotonic() + 20
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         while time.monotonic() < until:

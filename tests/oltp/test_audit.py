@@ -1,4 +1,4 @@
-"""The audit finds what it says it finds: each condition is broken on purpose once."""
+"""The audit: each condition is violated deliberately once, and must find it."""
 
 import json
 from pathlib import Path
@@ -17,20 +17,20 @@ from oltp.simulate import simulate
 from oltp.store import Store
 from ridelake.settings import LakeAddress
 
-# What no statement of ours does, and the one condition (at least) that must see it. Constraints and
-# triggers that would stop it are dropped first: the audit is for the day on which they are missing.
+# Damage that the store's own statements cannot do, and a condition that must find it. Constraints and
+# triggers that would prevent it are dropped first.
 DAMAGE = {
     "money_is_conserved": "UPDATE accounts SET balance_cents = balance_cents + 1 WHERE kind = 'rider'",
     "balances_are_sums": "UPDATE accounts SET held_cents = 0",
-    "nobody_overspends": "UPDATE accounts SET held_cents = balance_cents + 1 WHERE kind = 'rider'",
+    "balances_cover_holds": "UPDATE accounts SET held_cents = balance_cents + 1 WHERE kind = 'rider'",
     "one_payment_fits_each_ride": "UPDATE payments SET status = 'voided', captured_cents = 0, tip_cents = 0",
     "rides_are_paid_in_full": "DELETE FROM ledger WHERE kind = 'commission'",
     "busy_means_one_active_ride": "UPDATE drivers SET status = 'available'",
-    "nobody_is_in_two_rides_at_once": "UPDATE rides SET driver_id = (SELECT min(driver_id) FROM drivers)",
+    "rides_do_not_overlap": "UPDATE rides SET driver_id = (SELECT min(driver_id) FROM drivers)",
     "each_decision_made_one_ride": "UPDATE requests SET fare_cents = fare_cents + 1",
-    "never_more_than_was_held": "UPDATE rides SET fare_cents = fare_cents + 1",
+    "captures_are_within_holds": "UPDATE rides SET fare_cents = fare_cents + 1",
     "rides_are_requests_less_refusals": "DELETE FROM requests",
-    "events_tell_every_step": "DELETE FROM ride_events WHERE step = 2",
+    "events_record_every_step": "DELETE FROM ride_events WHERE step = 2",
     "newest_epoch_equals_the_store": "DELETE FROM ledger WHERE kind = 'tip'",
 }
 OTHER_DRIVER, OTHER_RIDER = (
@@ -61,20 +61,20 @@ ALSO = [
         "UPDATE ledger SET amount_cents = amount_cents + CASE kind WHEN 'pay' THEN 1 ELSE -1 END"
         " WHERE kind IN ('pay', 'commission')",
     ),
-    ("nobody_is_in_two_rides_at_once", "UPDATE rides SET rider_id = (SELECT min(rider_id) FROM riders)"),
+    ("rides_do_not_overlap", "UPDATE rides SET rider_id = (SELECT min(rider_id) FROM riders)"),
     ("each_decision_made_one_ride", "DELETE FROM rides WHERE status = 'started'"),
     *(
         ("each_decision_made_one_ride", f"UPDATE requests SET {column} = {column} + 1")
         for column in ("pickup_zone_id", "dropoff_zone_id", "distance_metres")
     ),
-    ("events_tell_every_step", "UPDATE ride_events SET status = 'cancelled' WHERE step = 3"),
-    ("events_tell_every_step", "UPDATE ride_events SET status = 'started' WHERE step = 1"),
-    ("events_tell_every_step", "UPDATE ride_events SET status = 'cancelled' WHERE step = 2"),
-    ("events_tell_every_step", "INSERT INTO ride_events SELECT ride_id, 4, status, now() FROM rides"),
-    ("events_tell_every_step", "INSERT INTO ride_events VALUES (0, 1, 'assigned', now())"),
+    ("events_record_every_step", "UPDATE ride_events SET status = 'cancelled' WHERE step = 3"),
+    ("events_record_every_step", "UPDATE ride_events SET status = 'started' WHERE step = 1"),
+    ("events_record_every_step", "UPDATE ride_events SET status = 'cancelled' WHERE step = 2"),
+    ("events_record_every_step", "INSERT INTO ride_events SELECT ride_id, 4, status, now() FROM rides"),
+    ("events_record_every_step", "INSERT INTO ride_events VALUES (0, 1, 'assigned', now())"),
     *(
         (
-            "events_tell_every_step",
+            "events_record_every_step",
             f"UPDATE ride_events SET happened_at = happened_at + interval '1 us' WHERE step = {step}",
         )
         for step in (1, 2, 3)
@@ -85,7 +85,7 @@ ALSO = [
 
 @pytest.fixture
 def busy_town(town: Town, connection: Connection) -> Town:
-    """A refunded ride and two under way at the same time, and nothing to stop a vandal."""
+    """A store with a refunded ride and two active ones, and without constraints and triggers."""
     for _ in range(3):
         town.driver()
     done, *under_way = [booking.book(connection, town.request(town.rider())).ride_id for _ in range(3)]
@@ -104,13 +104,13 @@ def busy_town(town: Town, connection: Connection) -> Town:
     return town
 
 
-def test_every_condition_has_a_test_that_breaks_it():
+def test_every_condition_has_a_test_that_violates_it():
     assert [condition.name for condition in conditions()] == list(DAMAGE)
     assert [condition.number for condition in conditions()] == [f"F{number}" for number in range(1, 13)]
 
 
 @pytest.mark.parametrize(("name", "damage"), [*DAMAGE.items(), *ALSO])
-def test_the_audit_sees_the_damage(
+def test_the_audit_finds_the_damage(
     busy_town: Town, connection: Connection, tmp_path: Path, name: str, damage: str
 ):
     take_snapshot(busy_town.store, Lake.create(LakeAddress.at(tmp_path)))
@@ -127,7 +127,7 @@ def test_the_audit_sees_the_damage(
     json.dumps(report.as_dict(), default=str)
 
 
-def test_an_old_epoch_is_compared_with_what_the_store_was_then(
+def test_an_old_epoch_is_compared_with_the_store_at_its_snapshot(
     town: Town, connection: Connection, tmp_path: Path
 ):
     take_snapshot(town.store, Lake.create(LakeAddress.at(tmp_path)))
@@ -140,7 +140,7 @@ def test_an_old_epoch_is_compared_with_what_the_store_was_then(
     assert len(report.findings) == 12
 
 
-def test_without_an_epoch_eleven_conditions_are_asked(town: Town, connection: Connection, tmp_path: Path):
+def test_without_an_epoch_eleven_conditions_are_evaluated(town: Town, connection: Connection, tmp_path: Path):
     assert sums_of_newest_epoch(town.store, LakeAddress.at(tmp_path)) is None
     assert len(audit(connection, None).findings) == 11
 
@@ -164,7 +164,7 @@ def test_the_audit_passes_at_any_moment_of_a_simulation(seeded_store: Store):
     assert [report.verdict for report in reports if not report.passed] == []
 
 
-def test_two_simulations_at_once_leave_every_condition_true(seeded_store: Store):
+def test_the_audit_passes_after_two_concurrent_simulations(seeded_store: Store):
     results = []
     runs = [
         Thread(

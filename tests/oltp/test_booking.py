@@ -1,4 +1,4 @@
-"""Promises O1 to O4: together or not at all, one driver for one ride, decided once, no cent lost."""
+"""Guarantees O1 to O4: atomic bookings, one active ride per driver, one decision per id, no cent lost."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -39,7 +39,7 @@ TRANSFER_TO_ITSELF = """
 
 
 def at_once(town: Town, requests: list[RideRequest]) -> list[Decision]:
-    """Every request from a connection of its own, all released by one barrier."""
+    """Send every request on a separate connection, all at the same time."""
     barrier = Barrier(len(requests))
 
     def client(request: RideRequest) -> Decision:
@@ -70,7 +70,7 @@ def test_a_declined_payment_assigns_no_driver(town: Town, connection: Connection
     assert town.ask("SELECT outcome FROM requests") == [("payment_declined",)]
 
 
-def test_no_driver_means_no_charge(town: Town, connection: Connection):
+def test_a_request_without_an_available_driver_is_not_charged(town: Town, connection: Connection):
     town.driver(SOMA)
     town.driver(QUAD, "offline")
     request = town.request(town.rider())
@@ -88,7 +88,7 @@ def test_no_driver_means_no_charge(town: Town, connection: Connection):
         (None, QUAD, SOMA, Outcome.UNKNOWN_ZONE),  # in two cities
     ],
 )
-def test_what_nobody_knows_is_refused_and_leaves_no_trace(
+def test_an_unknown_rider_or_zone_is_refused_and_leaves_only_its_record(
     town: Town, connection: Connection, rider: int | None, pickup: int, dropoff: int, outcome: Outcome
 ):
     town.driver()
@@ -99,12 +99,12 @@ def test_what_nobody_knows_is_refused_and_leaves_no_trace(
 
 
 @pytest.mark.parametrize(("metres", "cents"), [(100, 0), (100, -500), (-1, 500), (2**31, 500), (1, 2**63)])
-def test_a_request_that_cannot_be_meant_cannot_be_made(metres: int, cents: int):
-    with pytest.raises(UsageError, match="not a request"):
+def test_an_invalid_request_cannot_be_constructed(metres: int, cents: int):
+    with pytest.raises(UsageError, match="invalid request"):
         RideRequest(new_request_id(), 1, QUAD, QUAD, metres, cents)
 
 
-def test_a_fare_beyond_all_means_is_merely_declined(town: Town, connection: Connection):
+def test_the_largest_fare_is_declined(town: Town, connection: Connection):
     town.driver()
     assert (
         booking.book(connection, town.request(town.rider(), fare_cents=2**62)).outcome
@@ -112,8 +112,8 @@ def test_a_fare_beyond_all_means_is_merely_declined(town: Town, connection: Conn
     )
 
 
-def test_the_id_of_a_file_s_ride_cannot_be_a_client_s():
-    with pytest.raises(UsageError, match=f"not a request: {ID_OF_A_FILE} is a UUID of version 8"):
+def test_an_id_of_version_8_is_not_accepted_from_a_client():
+    with pytest.raises(UsageError, match=f"invalid request: {ID_OF_A_FILE} is a UUID of version 8"):
         RideRequest(UUID(ID_OF_A_FILE), 1, QUAD, QUAD, 100, 500)
 
 
@@ -127,7 +127,7 @@ def test_the_id_of_a_file_s_ride_cannot_be_a_client_s():
         (f"'{ID_OF_A_FILE}'::uuid", "1002, 1002, 100, 500"),
     ],
 )
-def test_nonsense_from_another_client_is_a_value_and_leaves_nothing(
+def test_an_invalid_request_from_raw_sql_is_refused_and_leaves_nothing(
     town: Town, connection: Connection, request_id: str, arguments: str
 ):
     town.driver()
@@ -144,13 +144,12 @@ def test_nonsense_from_another_client_is_a_value_and_leaves_nothing(
     assert town.ask("SELECT count(*) FROM requests") == [(0,)]
 
 
-def test_the_driver_of_the_zone_comes_before_another_of_the_city(town: Town, connection: Connection):
+def test_a_driver_in_the_zone_is_preferred_to_one_in_the_city(town: Town, connection: Connection):
     town.driver(STADIUM)
     near = town.driver(QUAD)
     assert booking.book(connection, town.request(town.rider())).driver_id == near
-    assert (
-        booking.book(connection, town.request(town.rider())).outcome == Outcome.ASSIGNED
-    )  # from the stadium
+    # The driver of another zone of the city, the stadium.
+    assert booking.book(connection, town.request(town.rider())).outcome == Outcome.ASSIGNED
 
 
 def test_sixty_four_requests_for_one_driver_assign_exactly_one(town: Town):
@@ -162,13 +161,13 @@ def test_sixty_four_requests_for_one_driver_assign_exactly_one(town: Town):
     assert town.ask("SELECT sum(held_cents) FROM accounts") == [(2_000,)]
 
 
-def test_as_many_drivers_as_requests_gives_everyone_a_driver_of_their_own(town: Town):
+def test_as_many_drivers_as_requests_gives_each_request_a_driver(town: Town):
     drivers = {town.driver(QUAD if number % 2 else STADIUM) for number in range(24)}
     decisions = at_once(town, [town.request(town.rider()) for _ in range(24)])
     assert {decision.driver_id for decision in decisions} == drivers
 
 
-def test_two_requests_of_one_rider_at_once_make_one_ride(town: Town):
+def test_two_concurrent_requests_of_one_rider_create_one_ride(town: Town):
     rider = town.rider()
     for _ in range(8):
         town.driver()
@@ -185,7 +184,9 @@ def test_a_retried_request_charges_once(town: Town, connection: Connection):
     assert town.trace() == before
 
 
-def test_a_refusal_is_answered_the_same_even_when_a_driver_has_come(town: Town, connection: Connection):
+def test_a_repeated_request_gets_the_same_refusal_although_a_driver_is_available(
+    town: Town, connection: Connection
+):
     request = town.request(town.rider())
     assert booking.book(connection, request).outcome == Outcome.NO_DRIVER_AVAILABLE
     town.driver()
@@ -219,7 +220,7 @@ def test_the_same_id_with_other_parameters_is_an_error(town: Town, connection: C
         assert town.trace() == before
 
 
-def test_one_id_from_two_riders_at_once_is_decided_for_one(town: Town):
+def test_one_id_from_two_concurrent_riders_is_decided_for_one(town: Town):
     town.driver(), town.driver()
     request_id = uuid4()
     rivals = [RideRequest(request_id, town.rider(), QUAD, QUAD, 10, 500) for _ in range(2)]
@@ -241,13 +242,14 @@ def test_one_id_from_two_riders_at_once_is_decided_for_one(town: Town):
         ("UPDATE ledger SET amount_cents = amount_cents + 1", errors.CheckViolation),
         ("DELETE FROM ledger", errors.CheckViolation),
         ("UPDATE ride_events SET step = step + 1", errors.CheckViolation),
-        ("UPDATE rides SET status = 'cancelled', ended_at = now()", errors.CheckViolation),  # and no reason
+        # A cancellation without a reason.
+        ("UPDATE rides SET status = 'cancelled', ended_at = now()", errors.CheckViolation),
         ("UPDATE payments SET status = 'refunded', captured_cents = held_cents", errors.CheckViolation),
         ("INSERT INTO payments (ride_id, held_cents) SELECT ride_id, 1 FROM rides", errors.UniqueViolation),
         (TRANSFER_TO_ITSELF, errors.CheckViolation),
     ],
 )
-def test_even_raw_sql_cannot_break_the_rules(
+def test_constraints_reject_raw_sql(
     town: Town, connection: Connection, statement: str, error: type[psycopg.Error]
 ):
     town.driver()
@@ -256,7 +258,7 @@ def test_even_raw_sql_cannot_break_the_rules(
         connection.execute(statement.encode())
 
 
-def test_a_client_killed_in_the_middle_leaves_no_trace(town: Town, connection: Connection):
+def test_a_client_killed_during_a_booking_leaves_nothing(town: Town, connection: Connection):
     town.driver()
     request = town.request(town.rider())
     before = town.trace()
@@ -270,7 +272,7 @@ def test_a_client_killed_in_the_middle_leaves_no_trace(town: Town, connection: C
     assert booking.book(connection, request).outcome == Outcome.ASSIGNED  # the driver is free at once
 
 
-def test_request_ids_are_version_7_and_in_the_order_of_time():
+def test_request_ids_are_version_7_and_ordered_by_time():
     ids = [new_request_id() for _ in range(100)]
     assert {(number.version, number.variant) for number in ids} == {(7, UUID(int=0x8 << 60).variant)}
     assert [number.int >> 80 for number in ids] == sorted(number.int >> 80 for number in ids)

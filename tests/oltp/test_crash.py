@@ -1,8 +1,8 @@
-"""Promise O5: an acknowledged ride survives SIGKILL of the whole server; an in-doubt one is settled by
-retrying its id.
+"""Guarantee O5: an acknowledged ride survives SIGKILL of the whole server; a request in doubt is resolved by
+sending its id again.
 
-What this cannot show: a missing fsync. The kernel keeps what a killed process has written; only a loss of
-power takes that away.
+These tests cannot detect a missing fsync: the kernel keeps what a killed process has written, only a power
+failure loses it.
 """
 
 import random
@@ -30,7 +30,7 @@ WRITERS = 8
 
 @dataclass(slots=True)
 class Writer:
-    """Books, starts and completes, over and over; remembers what it was told and what it was not."""
+    """Books, starts and completes rides in a loop; records which calls were acknowledged."""
 
     town: Town
     rider: int
@@ -56,7 +56,7 @@ class Writer:
 
 
 class Alone:
-    """A connection of its own and no second try: whoever is cut off does not know."""
+    """A client with its own connection and without retries."""
 
     def __init__(self, server: PrivateServer) -> None:
         self._server = server
@@ -86,7 +86,7 @@ def start_and_complete(connection: Connection, ride: int) -> RideStatus | None:
 def writers(
     server: PrivateServer, pool: Pool, dispatcher: Dispatcher, alone: tuple[Alone, ...]
 ) -> list[Writer]:
-    """Those who are alone give up at the first failure; some are in the pool, some in the dispatcher."""
+    """Writers without retries, with the pool, and with the dispatcher."""
     town = Town(server.store)
 
     def complete_in_lanes(ride: int) -> RideStatus | None:
@@ -96,9 +96,7 @@ def writers(
     found: list[Writer] = []
     for number in range(WRITERS):
         rider = town.rider(10**9)
-        for _ in range(
-            4
-        ):  # more than anybody needs: with one for each, "no driver" may be answered in a race
+        for _ in range(4):  # more than needed: with one for each, a race may give "no driver"
             town.driver()
         if number < len(alone):
             found.append(Writer(town, rider, alone[number].book, alone[number].complete))
@@ -118,7 +116,7 @@ def writers(
 
 @contextmanager
 def under_load(crowd: list[Writer]) -> Iterator[None]:
-    """Everybody writes until the block is left; failures that are not the crash's are raised."""
+    """The writers work until the block is left; errors other than lost connections are raised."""
     over = threading.Event()
     failures: list[Exception] = []
 
@@ -129,7 +127,7 @@ def under_load(crowd: list[Writer]) -> Iterator[None]:
                     writer.ride()
                 except (psycopg.OperationalError, CannotConnect):
                     writer.doubts += 1
-                    time.sleep(0.02)  # in doubt: the next turn asks again with the same id
+                    time.sleep(0.02)  # in doubt: the next call sends the same id again
         except Exception as error:
             failures.append(error)
 
@@ -146,7 +144,7 @@ def under_load(crowd: list[Writer]) -> Iterator[None]:
 
 
 def settle(server: PrivateServer, crowd: list[Writer]) -> None:
-    """Ask again for what is in doubt."""
+    """Send the requests in doubt again."""
     with server.store.connect() as connection:
         for writer in crowd:
             for request in writer.in_doubt:
@@ -156,23 +154,25 @@ def settle(server: PrivateServer, crowd: list[Writer]) -> None:
 
 
 def assert_nothing_is_lost(server: PrivateServer, crowd: list[Writer]) -> None:
-    told = {request.request_id: decision for writer in crowd for request, decision in writer.acknowledged}
-    assert {decision.outcome for decision in told.values()} == {Outcome.ASSIGNED}
+    acknowledged = {
+        request.request_id: decision for writer in crowd for request, decision in writer.acknowledged
+    }
+    assert {decision.outcome for decision in acknowledged.values()} == {Outcome.ASSIGNED}
     with server.store.connect() as connection:
         kept = connection.execute(
             "SELECT request_id, outcome, requests.ride_id, requests.driver_id"
             " FROM requests LEFT JOIN rides USING (ride_id, driver_id, request_id)"
         ).fetchall()
         done = connection.execute("SELECT ride_id FROM rides WHERE status = 'completed'").fetchall()
-    assert len(kept) == len(told)  # each id decided once, and no ride that nobody asked for
-    assert {row[0]: Decision(row[0], Outcome(row[1]), row[2], row[3]) for row in kept} == told
+    assert len(kept) == len(acknowledged)  # each id is decided once, and there is no other ride
+    assert {row[0]: Decision(row[0], Outcome(row[1]), row[2], row[3]) for row in kept} == acknowledged
     acknowledged_ends = {ride for writer in crowd for ride in writer.completed}
     assert acknowledged_ends <= {ride for (ride,) in done}
     assert_audit_passes(server.store)
 
 
 def crash_repeatedly(rounds: int, seed: int) -> list[str]:
-    """One line a round."""
+    """Returns one line per round."""
     dice = random.Random(seed)
     lines: list[str] = []
     with ExitStack() as stack:

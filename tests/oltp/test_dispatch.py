@@ -1,4 +1,4 @@
-"""Promises O3 and O7 through the batching front: what one call would have said, to each its own."""
+"""Guarantees O3 and O7 in batches: every item gets the result of a single call."""
 
 import asyncio
 import random
@@ -39,8 +39,8 @@ def dispatcher(pool: Pool) -> Iterator[Dispatcher]:
 
 
 class Gate:
-    """A lane whose flushes wait until they are let through, so that a test decides what waits meanwhile.
-    Items are numbers; the answer is the number doubled."""
+    """A queue whose batches wait for a signal, so that a test decides what is in the queue. Items are
+    numbers; the result is the number doubled."""
 
     def __init__(self, pool: Pool, **limits: int) -> None:
         self.batches: list[list[int]] = []
@@ -55,7 +55,7 @@ class Gate:
         return [2 * item for item in items]
 
     def occupy(self) -> "Future[int]":
-        """The worker is busy with one item when this returns."""
+        """Submit an item, and return when the worker processes it."""
         future = self.lane.submit(0)
         assert self.entered.acquire(timeout=30)
         return future
@@ -70,7 +70,7 @@ def batch_of(pool: Pool, requests: Sequence[RideRequest]) -> list[Decision]:
     return pool.call(lambda connection: booking.book_many(connection, requests))
 
 
-def test_a_batch_of_fifty_on_one_spot_gets_fifty_drivers(town: Town, pool: Pool):
+def test_a_batch_of_fifty_requests_in_one_zone_gets_fifty_drivers(town: Town, pool: Pool):
     drivers = {town.driver() for _ in range(50)}
     requests = [town.request(town.rider()) for _ in range(51)]
     decisions = batch_of(pool, requests)
@@ -79,7 +79,7 @@ def test_a_batch_of_fifty_on_one_spot_gets_fifty_drivers(town: Town, pool: Pool)
     assert [decision.request_id for decision in decisions] == [request.request_id for request in requests]
 
 
-def test_a_batch_overflows_from_the_zone_into_the_city_and_not_beyond(town: Town, pool: Pool):
+def test_a_batch_uses_drivers_of_the_zone_then_of_the_city_and_no_others(town: Town, pool: Pool):
     near, far = {town.driver() for _ in range(3)}, {town.driver(STADIUM) for _ in range(4)}
     abroad = town.driver(SOMA)
     decisions = batch_of(pool, [town.request(town.rider()) for _ in range(9)])
@@ -88,7 +88,7 @@ def test_a_batch_overflows_from_the_zone_into_the_city_and_not_beyond(town: Town
     assert town.ask("SELECT status FROM drivers WHERE driver_id = %s", abroad) == [("available",)]
 
 
-def test_one_id_twice_in_a_batch_is_one_ride_and_one_answer(town: Town, pool: Pool):
+def test_one_id_twice_in_a_batch_gets_one_ride_and_one_decision(town: Town, pool: Pool):
     town.driver(), town.driver()
     request = town.request(town.rider())
     decisions = batch_of(pool, [request, town.request(town.rider(5)), request, request])
@@ -97,7 +97,7 @@ def test_one_id_twice_in_a_batch_is_one_ride_and_one_answer(town: Town, pool: Po
     assert town.ask("SELECT count(*) FROM rides") == [(1,)]
 
 
-def test_one_id_with_other_parameters_in_a_batch_is_an_error_for_the_later_one(town: Town, pool: Pool):
+def test_one_id_with_other_parameters_in_a_batch_is_a_mismatch_for_the_later_one(town: Town, pool: Pool):
     town.driver(), town.driver()
     request = town.request(town.rider())
     others = [replace(request, fare_cents=1), replace(request, rider_id=town.rider())]
@@ -110,7 +110,7 @@ def test_one_id_with_other_parameters_in_a_batch_is_an_error_for_the_later_one(t
     assert town.ask("SELECT count(*), sum(fare_cents) FROM rides") == [(1, 2_000)]
 
 
-def test_one_rider_twice_in_a_batch_rides_once(town: Town, pool: Pool):
+def test_two_requests_of_one_rider_in_a_batch_create_one_ride(town: Town, pool: Pool):
     for _ in range(3):
         town.driver()
     rider = town.rider()
@@ -119,7 +119,7 @@ def test_one_rider_twice_in_a_batch_rides_once(town: Town, pool: Pool):
     assert town.ask("SELECT held_cents FROM accounts WHERE kind = 'rider'") == [(2_000,)]
 
 
-def test_one_poisoned_item_of_sixty_four_fails_alone(town: Town, pool: Pool):
+def test_one_failing_item_of_sixty_four_fails_alone(town: Town, pool: Pool):
     for _ in range(64):
         town.driver()
     requests = [town.request(town.rider()) for _ in range(64)]
@@ -166,7 +166,7 @@ def test_an_item_of_the_wrong_shape_fails_alone(pool: Pool, town: Town):
     assert [future.result(0) for future in good] == [None] * 3
 
 
-def test_a_conflict_inside_a_flush_is_sent_again(town: Town, pool: Pool):
+def test_a_conflict_in_a_batch_is_retried(town: Town, pool: Pool):
     town.driver()
     codes = iter(["40001", "40P01"])
 
@@ -183,8 +183,8 @@ def test_a_conflict_inside_a_flush_is_sent_again(town: Town, pool: Pool):
     assert pool.retries.by_reason == {"40001": 1, "40P01": 1}
 
 
-def test_a_batch_whose_ids_others_decide_one_after_the_other_is_answered(town: Town, pool: Pool):
-    """Each of them stops it once, and in all more often than once."""
+def test_a_batch_whose_ids_are_decided_by_others_is_answered(town: Town, pool: Pool):
+    """Each of these ids makes the batch fail once."""
     for _ in range(6):
         town.driver()
     first, second, third = (town.request(town.rider()) for _ in range(3))
@@ -202,8 +202,9 @@ def test_a_batch_whose_ids_others_decide_one_after_the_other_is_answered(town: T
         assert [decision.outcome for decision in batch.result(30)] == [Outcome.REQUEST_MISMATCH] * 3
 
 
-def test_batches_that_use_each_other_s_ids_crosswise_are_told_apart_by_the_pool(town: Town, pool: Pool):
-    """The one case in which bookings wait for each other: a rider twice in each batch, the ids of another."""
+def test_batches_that_deadlock_over_each_other_s_ids_are_retried_by_the_pool(town: Town, pool: Pool):
+    """The only case in which bookings can deadlock: a rider twice in each batch, with ids of the other
+    batch."""
     for _ in range(2):
         town.driver()
     here = [town.request(rider) for rider in [town.rider()] * 2]
@@ -232,7 +233,7 @@ def test_batches_that_use_each_other_s_ids_crosswise_are_told_apart_by_the_pool(
     assert pool.retries.by_reason == {"40P01": 1}
 
 
-def test_submit_blocks_while_the_queue_is_full_and_goes_on_afterwards(pool: Pool):
+def test_submit_blocks_while_the_queue_is_full(pool: Pool):
     gate = Gate(pool, batch_max=2, waiting_max=4)
     first = gate.occupy()
     futures = [gate.lane.submit(number) for number in range(1, 5)]  # full now
@@ -249,10 +250,10 @@ def test_submit_blocks_while_the_queue_is_full_and_goes_on_afterwards(pool: Pool
     gate.lane.close()
 
 
-def test_a_callback_that_would_wait_for_its_own_lane_is_told_so(pool: Pool):
+def test_a_callback_that_would_wait_for_its_own_queue_raises(pool: Pool):
     gate = Gate(pool, waiting_max=2)
     first = gate.occupy()
-    told: Future[Sequence[str]] = Future()
+    raised: Future[Sequence[str]] = Future()
 
     def callback(done: "Future[int]") -> None:
         answers = []
@@ -262,22 +263,22 @@ def test_a_callback_that_would_wait_for_its_own_lane_is_told_so(pool: Pool):
                 answers.append("accepted")
             except RuntimeError as error:
                 answers.append(str(error))
-        told.set_result(answers)
+        raised.set_result(answers)
 
     first.add_done_callback(callback)
     gate.open.set()
-    call, *submitted = told.result(30)
-    assert call == "call in a done-callback of the same lane: its worker would wait for itself"
+    call, *submitted = raised.result(30)
+    assert call == "call in a done-callback of the same queue: its worker would wait for itself"
     assert submitted[:2] == ["accepted", "accepted"]
     assert submitted[2].startswith("submit to a full queue in a done-callback")
     gate.lane.close()
 
 
-def test_close_answers_what_was_accepted_and_refuses_more(pool: Pool):
+def test_close_completes_accepted_items_and_refuses_more(pool: Pool):
     gate = Gate(pool, batch_max=2, waiting_max=3)
     futures = [gate.occupy(), *(gate.lane.submit(number) for number in range(1, 4))]
     with ThreadPoolExecutor(2) as others:
-        outside = others.submit(gate.lane.call, 4)  # waits for room, is accepted all the same
+        outside = others.submit(gate.lane.call, 4)  # waits until there is room, but is accepted
         while not gate.lane._outside:
             time.sleep(0.01)
         closing = others.submit(gate.lane.close)
@@ -293,10 +294,10 @@ def test_close_answers_what_was_accepted_and_refuses_more(pool: Pool):
         closing.result(30)
         assert [future.result(0) for future in futures] == [0, 2, 4, 6]
         assert outside.result(30) == 8
-    gate.lane.close()  # twice is well
+    gate.lane.close()  # a second close is allowed
 
 
-def test_batches_grow_while_one_is_under_way_and_shrink_to_one_under_light_load(pool: Pool):
+def test_batches_grow_under_load_and_are_single_items_without_load(pool: Pool):
     gate = Gate(pool)
     gate.occupy()
     waiting = [gate.lane.submit(number) for number in range(1, 101)]
@@ -308,7 +309,7 @@ def test_batches_grow_while_one_is_under_way_and_shrink_to_one_under_light_load(
     assert (gate.lane.items, gate.lane.flushes) == (106, 7)
 
 
-def test_who_has_given_up_is_not_asked_for(pool: Pool):
+def test_an_item_whose_caller_has_cancelled_is_skipped(pool: Pool):
     gate = Gate(pool)
     gate.occupy()
     given_up, kept = gate.lane.submit(1), gate.lane.submit(2)
@@ -327,7 +328,7 @@ def test_who_has_given_up_is_not_asked_for(pool: Pool):
     assert gate.batches == [[0], [2]]
 
 
-def test_an_answer_for_a_loop_that_is_gone_disturbs_nobody(pool: Pool):
+def test_a_result_for_a_closed_event_loop_does_not_affect_others(pool: Pool):
     gate = Gate(pool)
     first = gate.occupy()
     loop = asyncio.new_event_loop()
@@ -361,7 +362,7 @@ def test_threads_and_event_loops_share_one_dispatcher(town: Town, dispatcher: Di
     assert len({decision.driver_id for decision in decisions}) == 40
 
 
-def test_a_whole_life_through_the_lanes(town: Town, dispatcher: Dispatcher):
+def test_a_ride_from_booking_to_completion_through_the_dispatcher(town: Town, dispatcher: Dispatcher):
     for _ in range(20):
         town.driver()
     rides = [
@@ -384,7 +385,7 @@ CHANGES = ({}, {"fare_cents": 7}, {"distance_metres": 7}, {"pickup_zone_id": 100
 
 
 def deal(riders: Sequence[int], cards: random.Random) -> list[RideRequest]:
-    """Requests in the order of the cards; only their ids are new each time. Riders and ids repeat."""
+    """Random requests; only their ids are new in each call. Riders and ids repeat."""
     requests: list[RideRequest] = []
     for _ in range(cards.randrange(1, 40)):
         if requests and cards.random() < 0.2:
@@ -402,8 +403,9 @@ def one_by_one(connection: Connection, requests: Sequence[RideRequest]) -> list[
     return [booking.book(connection, request) for request in requests]
 
 
-def test_a_batch_is_decided_as_its_requests_would_have_been_one_by_one(town: Town, connection: Connection):
-    """With drivers in plenty: who is served when there are too few is up to the batch (next test)."""
+def test_a_batch_is_decided_as_its_requests_one_by_one(town: Town, connection: Connection):
+    """With enough drivers: otherwise the order within a batch decides which requests are served (next
+    test)."""
     stand_of = {town.driver(zone): zone for zone in ZONES for _ in range(9)}
     riders = [town.rider(cents) for cents in (10_000, 10_000, 1_500, 0) * 4] + [10**9]
     seen: Counter[Outcome] = Counter()
@@ -419,7 +421,7 @@ def test_a_batch_is_decided_as_its_requests_would_have_been_one_by_one(town: Tow
     assert_audit_passes(town.store)
 
 
-def test_a_batch_that_outnumbers_the_drivers_leaves_none_of_them_idle(town: Town, connection: Connection):
+def test_a_batch_with_more_requests_than_drivers_uses_all_drivers(town: Town, connection: Connection):
     dealt = random.Random(5)
     for zone in ZONES:
         town.driver(zone), town.driver(zone)

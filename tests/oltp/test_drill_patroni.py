@@ -1,4 +1,4 @@
-"""The same drill under Patroni, which decides who leads: nothing acknowledged is lost."""
+"""The drill under Patroni, which elects the primary: nothing acknowledged is lost."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from oltp.drill.rounds import prepare
 from oltp.retry import Patience
 from oltp.store import open_database
 
-# A leader that vanishes is missed when its key in etcd runs out, which is 20 s at the least.
+# The failure of a leader is detected when its key in etcd expires, after at least 20 s.
 PATIENCE = Patience(seconds_max=90.0, tries_max=10_000)
 ROUNDS = 2
 
@@ -26,15 +26,15 @@ def pair() -> Iterator[PatroniPair]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_patroni_promotes_the_standby_and_nothing_acknowledged_is_lost(
+def test_a_failover_by_patroni_loses_nothing_acknowledged(
     pair: PatroniPair, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
 ):
     prepare(pair.member("leader").conninfo)
     store = open_database(pair.dsn)
-    with clients_at_work(store, clients=8, seed=1, patience=PATIENCE) as told:
-        lines = [fail_over_once(pair, told) for _ in range(ROUNDS)]
+    with clients_at_work(store, clients=8, seed=1, patience=PATIENCE) as log:
+        lines = [fail_over_once(pair, log) for _ in range(ROUNDS)]
     with store.connect() as connection:
-        found, checked = compare(connection, told), audit(connection)
+        found, checked = compare(connection, log), audit(connection)
     lines.append(
         f"{found.acknowledged:,} acknowledged, {len(found.lost)} lost, {len(found.doubled)} doubled, "
         f"{found.in_doubt} in doubt, {found.settled} settled; {checked.verdict}"
@@ -47,18 +47,18 @@ def test_patroni_promotes_the_standby_and_nothing_acknowledged_is_lost(
     assert checked.passed
 
 
-def fail_over_once(pair: PatroniPair, told: Told) -> str:
+def fail_over_once(pair: PatroniPair, log: Told) -> str:
     time.sleep(1.0)
     victim, heir = pair.member("leader"), pair.member("sync_standby")
     began = time.perf_counter()
     time.sleep(0.5)
     killed = time.perf_counter()
     victim.kill()
-    wait_until(lambda: leads(heir), "nobody was promoted")
+    wait_until(lambda: leads(heir), "the standby was not promoted")
     promoted = time.perf_counter()
-    wait_until(lambda: bool(told.answers_since(promoted)), "nobody is answered")
+    wait_until(lambda: bool(log.answers_since(promoted)), "no request was answered")
     time.sleep(1.0)
-    gap = told.longest_gap_seconds(began, time.perf_counter())
-    victim.start()  # and Patroni brings it back, by pg_rewind, as the standby
+    gap = log.longest_gap_seconds(began, time.perf_counter())
+    victim.start()  # Patroni rejoins it as the standby, with pg_rewind
     assert pair.member("sync_standby") is victim
     return f"{heir.name} promoted after {promoted - killed:.1f} s, longest gap {gap:.1f} s"

@@ -1,4 +1,5 @@
-"""The embedded server: there when needed, shared, healed, and gone when nobody is left."""
+"""The embedded server: started on demand, shared by processes, restarted after a kill, stopped after its last
+user."""
 
 import os
 import signal
@@ -35,11 +36,11 @@ def home(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "home"
     cluster = Cluster(tmp_path / "home" / "postgres")
     cluster.held.unlink(missing_ok=True)
-    assert gone(cluster), "a test left its server running"
+    assert stops(cluster), "a test left its server running"
 
 
-def gone(cluster: Cluster, seconds: float = 20) -> bool:
-    """Whether the server ends within the time."""
+def stops(cluster: Cluster, seconds: float = 20) -> bool:
+    """Whether the server stops within `seconds`."""
     until = time.monotonic() + seconds
     while cluster.server_pid() is not None:
         if time.monotonic() > until:
@@ -72,7 +73,7 @@ def test_the_server_starts_serves_and_stops_with_its_user(home: Path):
     assert cluster.server_pid() is None
 
 
-def test_it_listens_on_a_private_socket_and_on_no_port(home: Path):
+def test_the_server_listens_on_a_private_socket_and_on_no_port(home: Path):
     with open_cluster(home) as cluster:
         pid = cluster.server_pid()
         assert pid is not None
@@ -85,13 +86,13 @@ def test_a_second_process_shares_the_server_and_outlives_the_first(home: Path):
     with open_cluster(home) as cluster:
         pid = cluster.server_pid()
         user = another_user(home)
-    assert cluster.server_pid() == pid  # we left, the other is still in
+    assert cluster.server_pid() == pid  # the other process still uses it
     assert answers(cluster)
     leave(user)
     assert cluster.server_pid() is None
 
 
-def test_ten_first_users_at_once_get_one_server(home: Path):
+def test_ten_concurrent_first_users_get_one_server(home: Path):
     pids = []
 
     def use():
@@ -108,16 +109,16 @@ def test_ten_first_users_at_once_get_one_server(home: Path):
     assert None not in pids
 
 
-def test_a_killed_user_does_not_keep_the_server(home: Path):
+def test_the_server_stops_after_its_only_user_is_killed(home: Path):
     user = another_user(home)
     cluster = Cluster(home / "postgres")
     assert cluster.server_pid() is not None
     user.kill()
     user.communicate()
-    assert gone(cluster)
+    assert stops(cluster)
 
 
-def test_a_killed_server_is_started_again_and_keeps_what_it_acknowledged(home: Path):
+def test_a_killed_server_is_restarted_with_all_acknowledged_commits(home: Path):
     with (
         open_cluster(home) as cluster,
         psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as connection,
@@ -130,7 +131,7 @@ def test_a_killed_server_is_started_again_and_keeps_what_it_acknowledged(home: P
         assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
 
 
-def test_a_stale_pid_file_that_names_another_program_is_no_server(home: Path):
+def test_a_stale_pid_file_of_another_program_counts_as_no_server(home: Path):
     with open_cluster(home) as cluster:
         written = (cluster.data / "postmaster.pid").read_text().split("\n")
     stale = "\n".join([str(os.getpid()), *written[1:]])
@@ -140,7 +141,7 @@ def test_a_stale_pid_file_that_names_another_program_is_no_server(home: Path):
         assert answers(again)
 
 
-def test_up_holds_the_server_and_down_lets_it_go(home: Path):
+def test_up_keeps_the_server_running_and_down_stops_it(home: Path):
     cluster = embedded.hold(home)
     assert answers(cluster)
     with open_cluster(home):
@@ -148,20 +149,20 @@ def test_up_holds_the_server_and_down_lets_it_go(home: Path):
     assert answers(cluster)
     assert embedded.release(home)
     assert cluster.server_pid() is None
-    assert embedded.release(home)  # twice is no fault
+    assert embedded.release(home)  # a second call is allowed
 
 
-def test_down_while_others_use_it_stops_it_when_they_leave(home: Path):
+def test_down_stops_a_server_in_use_when_the_last_user_leaves(home: Path):
     cluster = embedded.hold(home)
     user = another_user(home)
     assert not embedded.release(home)
     assert answers(cluster)
     leave(user)
-    assert gone(cluster)
+    assert stops(cluster)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
-def test_a_way_that_was_closed_to_the_server_is_said_and_open_for_the_next_user(home: Path):
+def test_closed_folder_permissions_are_reported_and_repaired_for_the_next_user(home: Path):
     def its_own_file(cluster: Cluster) -> None:
         with psycopg.connect(cluster.conninfo("postgres")) as connection, refusing_bad_tables():
             connection.execute("SELECT system_identifier FROM pg_control_system()")
@@ -174,7 +175,7 @@ def test_a_way_that_was_closed_to_the_server_is_said_and_open_for_the_next_user(
             its_own_file(cluster)
 
 
-def test_a_half_made_cluster_is_made_anew(home: Path):
+def test_an_incomplete_cluster_is_created_again(home: Path):
     draft = home / "postgres" / "data.new"
     draft.mkdir(parents=True)
     (draft / "PG_VERSION").write_text("18\n")  # as if initdb had been killed
@@ -182,7 +183,7 @@ def test_a_half_made_cluster_is_made_anew(home: Path):
         assert answers(cluster)
 
 
-def test_a_path_too_long_for_a_socket_works_all_the_same(tmp_path: Path):
+def test_a_path_that_is_too_long_for_a_socket_works(tmp_path: Path):
     home = tmp_path / ("long" * 30)
     with open_cluster(home) as cluster:
         assert len(str(cluster.folder)) > SOCKET_FOLDER_MAX_BYTES
@@ -190,7 +191,7 @@ def test_a_path_too_long_for_a_socket_works_all_the_same(tmp_path: Path):
     assert not cluster.socket_folder.exists() or not any(cluster.socket_folder.iterdir())
 
 
-def test_a_temporary_folder_that_is_too_long_as_well_is_left_for_tmp(monkeypatch: pytest.MonkeyPatch):
+def test_tmp_is_used_if_the_temporary_folder_is_too_long(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tempfile, "tempdir", f"/{'long' * 30}")
     assert Cluster(Path(f"/{'home' * 30}")).socket_folder.parent == Path("/tmp")
     assert Cluster(Path("/home")).socket_folder == Path("/home/socket")
@@ -201,15 +202,15 @@ def test_a_path_with_spaces_and_quotes_works(tmp_path: Path):
         assert answers(cluster)
 
 
-def test_a_cluster_of_another_postgres_is_refused_with_what_to_do(home: Path):
+def test_a_cluster_of_another_postgres_version_is_refused_with_a_hint(home: Path):
     with open_cluster(home) as cluster:
         pass
     (cluster.data / "PG_VERSION").write_text("17\n")
-    with pytest.raises(CannotConnect, match=r"made by Postgres 17.*--home"), open_cluster(home):
+    with pytest.raises(CannotConnect, match=r"created by Postgres 17.*--home"), open_cluster(home):
         pass
 
 
-def test_a_home_that_cannot_be_written_is_refused_with_what_to_do(tmp_path: Path):
+def test_a_home_that_cannot_be_written_is_refused_with_a_hint(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="--home"), open_cluster(tmp_path / "file"):
         pass

@@ -1,4 +1,4 @@
-"""What a client sees of a failover: another server leads, and its requests go on."""
+"""A failover from the view of a client: its requests continue on the promoted server."""
 
 import re
 import threading
@@ -35,14 +35,14 @@ from ridelake.settings import LakeAddress
 
 @pytest.fixture(scope="module")
 def calm() -> Iterator[Pair]:
-    """For tests in which both servers live on."""
+    """For tests without a failover."""
     with open_pair(synchronous=True, prepare=prepare) as pair:
         yield pair
 
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    """For a test that fails over."""
+    """For a test with a failover."""
     with open_pair(synchronous=True, prepare=prepare) as pair:
         yield pair
 
@@ -53,7 +53,7 @@ def requests_for(store: Store, seed: int = 7) -> Iterator[RideRequest]:
 
 @contextmanager
 def nothing_sent(pair: Pair) -> Iterator[None]:
-    """The log does not reach the standby; the connection to it stays."""
+    """Stop the WAL sender, without closing its connection."""
     with pair.primary.connect() as connection:
         row = connection.execute("SELECT pid FROM pg_stat_replication").fetchone()
     assert row is not None
@@ -69,13 +69,13 @@ def nothing_sent(pair: Pair) -> Iterator[None]:
 def wait_for_commits_held_back(pair: Pair, count: int = 1) -> None:
     query = b"SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
     with pair.primary.connect() as connection:
-        wait_until(lambda: connection.execute(query).fetchone() == (count,), "nobody waits")
+        wait_until(lambda: connection.execute(query).fetchone() == (count,), "too few commits wait")
 
 
 # ── Which server ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_of_several_hosts_the_one_that_can_be_written_to_is_used(calm: Pair):
+def test_of_several_hosts_the_one_that_accepts_writes_is_used(calm: Pair):
     hosts = ",".join(str(node.cluster.socket_folder) for node in (calm.standby, calm.primary))
     dsn = make_conninfo(host=hosts, user="ridelake", dbname="rides", target_session_attrs="any")
     store = open_database(dsn)
@@ -84,7 +84,7 @@ def test_of_several_hosts_the_one_that_can_be_written_to_is_used(calm: Pair):
     assert conninfo_to_dict(store.conninfo)["connect_timeout"] == "2"
 
 
-def test_a_pool_goes_on_at_the_promoted_server(pair: Pair):
+def test_a_pool_continues_on_the_promoted_server(pair: Pair):
     store = open_database(pair.dsn)
     requests = requests_for(store)
     request = next(requests)
@@ -98,10 +98,10 @@ def test_a_pool_goes_on_at_the_promoted_server(pair: Pair):
         assert again == before
         other = next(requests)
         assert pool.call(lambda connection: booking.book(connection, other)).outcome is Outcome.ASSIGNED
-        assert 0 < pool.retries.total < 200  # bounded, and not a hammer
+        assert 0 < pool.retries.total < 200  # the number of retries is bounded
 
 
-def test_a_call_that_meets_a_standby_is_sent_again_on_another_connection(calm: Pair):
+def test_a_call_on_a_standby_is_retried_on_another_connection(calm: Pair):
     store = open_database(calm.dsn)
     alone = replace(store, conninfo=make_conninfo(calm.standby.conninfo, dbname="rides"))
     with Pool(alone, size=2, patience=Patience(seconds_max=0.5)) as pool:
@@ -111,7 +111,7 @@ def test_a_call_that_meets_a_standby_is_sent_again_on_another_connection(calm: P
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the kernel does not say what is mapped")
-def test_a_standby_for_questions_leaves_no_shared_memory(calm: Pair):
+def test_a_standby_for_queries_leaves_no_shared_memory(calm: Pair):
     store = open_database(calm.dsn)
     primary = replace(store, conninfo=make_conninfo(calm.primary.conninfo, dbname="rides"))
     with open_standby(primary) as dsn:
@@ -124,10 +124,10 @@ def test_a_standby_for_questions_leaves_no_shared_memory(calm: Pair):
     assert not [name for name in mapped if Path(name).exists()]
 
 
-# ── What an answer is worth ─────────────────────────────────────────────────────────────────────
+# ── Durability of an acknowledgement ─────────────────────────────────────────────────────────────────────
 
 
-def test_a_wait_that_is_broken_off_is_no_answer(calm: Pair):
+def test_a_cancelled_wait_for_the_standby_is_not_an_acknowledgement(calm: Pair):
     store = open_database(calm.dsn)
     requests = requests_for(store)
     request = next(requests)
@@ -136,7 +136,7 @@ def test_a_wait_that_is_broken_off_is_no_answer(calm: Pair):
             answer = client.submit(pool.call, lambda connection: booking.book(connection, request))
             wait_for_commits_held_back(calm)
             broken_off(calm, "pg_cancel_backend")
-            # The ride is committed and everybody sees it. The client asks again, finds it, and still waits.
+            # The ride is committed and visible. The client retries, finds it, and still waits.
             wait_for_commits_held_back(calm)
             assert_stored_on(calm, request, there=True)
             time.sleep(0.3)
@@ -145,9 +145,9 @@ def test_a_wait_that_is_broken_off_is_no_answer(calm: Pair):
         assert pool.retries.by_reason[UNREPLICATED] == 1
 
 
-def test_an_answer_that_is_found_waits_for_the_standby_as_one_that_is_made(calm: Pair):
-    """The session that committed was ended while it waited. A read would find its ride and wait for nobody:
-    the client would be told of a ride that the primary alone has."""
+def test_a_decision_found_by_a_retry_waits_for_the_standby(calm: Pair):
+    """The session that committed was terminated while it waited. A retry finds its ride by a read, which does
+    not wait: it would acknowledge a ride that only the primary has."""
     store = open_database(calm.dsn)
     requests = requests_for(store, seed=8)
     request = next(requests)
@@ -156,14 +156,14 @@ def test_an_answer_that_is_found_waits_for_the_standby_as_one_that_is_made(calm:
             answer = client.submit(pool.call, lambda connection: booking.book(connection, request))
             wait_for_commits_held_back(calm)
             broken_off(calm, "pg_terminate_backend")
-            wait_until(lambda: pool.retries.total > 0, "nobody asks again")
+            wait_until(lambda: pool.retries.total > 0, "no call was retried")
             time.sleep(0.3)
             assert_stored_on(calm, request, there=True)
             assert not answer.done()
         assert answer.result(30).outcome is Outcome.ASSIGNED
 
 
-def test_a_conflict_leaves_no_doubt_and_everything_else_does():
+def test_only_a_conflict_has_a_known_outcome():
     class Conflict(psycopg.errors.SerializationFailure):
         pass
 
@@ -175,7 +175,7 @@ def test_a_conflict_leaves_no_doubt_and_everything_else_does():
     assert retryable(psycopg.errors.ReadOnlySqlTransaction()) == STANDBY
 
 
-def test_who_waits_for_the_standby_in_vain_is_told_so():
+def test_a_commit_that_never_reaches_the_standby_raises():
     def never() -> None:
         raise Unreplicated("the standby does not have it")
 
@@ -200,7 +200,7 @@ def assert_stored_on(pair: Pair, request: RideRequest, *, there: bool) -> None:
 # ── The lake ────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_lake_goes_on_at_the_promoted_server(pair: Pair, tmp_path: Path):
+def test_a_lake_continues_on_the_promoted_server(pair: Pair, tmp_path: Path):
     store = open_database(pair.dsn)
     requests = requests_for(store)
     lake = Lake.create(LakeAddress.at(tmp_path / "lake"))
@@ -216,15 +216,13 @@ def test_a_lake_goes_on_at_the_promoted_server(pair: Pair, tmp_path: Path):
     assert (first.token.timeline, before.token.timeline, after.token.timeline) == (1, 1, 2)
     assert after.token.system_identifier == before.token.system_identifier
     assert (after.number, after.kind, after.verified) == (3, "changes", True)
-    assert 0 < after.tables["rides"].changed < after.tables["rides"].rows  # by its changes, and not anew
+    assert 0 < after.tables["rides"].changed < after.tables["rides"].rows  # only changes, not all rows
     assert verify_now(store, lake)
     with store.connect() as connection:
         assert list(read_forks(connection, 2) or {}) == [1]
 
 
-def test_a_promoted_standby_that_lagged_behind_the_lake_is_refused_with_the_reason(
-    asynchronous: Pair, tmp_path: Path
-):
+def test_a_promoted_standby_that_lagged_behind_the_lake_is_refused(asynchronous: Pair, tmp_path: Path):
     pair, store = asynchronous, open_database(asynchronous.dsn)
     requests = requests_for(store)
     lake = Lake.create(LakeAddress.at(tmp_path / "lake"))
@@ -241,18 +239,18 @@ def test_a_promoted_standby_that_lagged_behind_the_lake_is_refused_with_the_reas
         ) as error:
             take_changes(store, lake)
         assert "went from timeline 1 to 2" in str(error.value)
-        anew = take_snapshot(store, lake, verify=True)
-    assert (anew.number, anew.kind, anew.verified) == (epoch.number + 1, "full", True)
+        again = take_snapshot(store, lake, verify=True)
+    assert (again.number, again.kind, again.verified) == (epoch.number + 1, "full", True)
 
 
-def test_a_standby_is_no_source(calm: Pair, tmp_path: Path):
+def test_a_standby_is_refused_as_a_source(calm: Pair, tmp_path: Path):
     store = open_database(calm.dsn)
     alone = replace(store, conninfo=make_conninfo(calm.standby.conninfo, dbname="rides"))
     with pytest.raises(UsageError, match="is a standby"):
         take_snapshot(alone, Lake.create(LakeAddress.at(tmp_path / "lake")))
 
 
-def test_a_role_that_may_not_read_the_history_is_told_nothing(calm: Pair):
+def test_a_role_that_may_not_read_the_history_file_gets_no_history(calm: Pair):
     with calm.primary.connect() as connection:
         connection.execute("CREATE ROLE reader")
         connection.execute("SET ROLE reader")

@@ -1,4 +1,4 @@
-"""The oldest server that we promise has a failover too, and its clients go on."""
+"""A failover of the oldest supported version of Postgres."""
 
 import threading
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ def start_standby(pair: OldPair) -> None:
 
 
 @pytest.mark.slow
-def test_clients_of_postgres_15_wait_for_its_standby_and_go_on_there(pair: OldPair):
+def test_clients_of_postgres_15_wait_for_its_standby_and_continue_there(pair: OldPair):
     store = open_database(pair.dsn)
     assert store.server_version // 10_000 == 15
     requests = draw_requests(np.random.default_rng(7), riders_by_city(store))
@@ -58,12 +58,12 @@ def test_clients_of_postgres_15_wait_for_its_standby_and_go_on_there(pair: OldPa
     with Pool(store, size=2) as pool, ThreadPoolExecutor(1) as client:
         before = pool.call(lambda connection: booking.book(connection, first))
 
-        pair.kill("b")  # a wait that is broken off is no answer
+        pair.kill("b")  # a cancelled wait is not an acknowledgement
         answer = client.submit(pool.call, lambda connection: booking.book(connection, second))
         with psycopg.connect(pair.conninfo("a"), autocommit=True) as connection:
             waiting = b"SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
             cancel = b"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-            wait_until(lambda: connection.execute(waiting).fetchone() == (1,), "nobody waits")
+            wait_until(lambda: connection.execute(waiting).fetchone() == (1,), "no commit waits")
             assert connection.execute(cancel).fetchall() == [(True,)]
         wait_until(lambda: pool.retries.by_reason[UNREPLICATED] == 1, "the answer was believed")
         assert not answer.done()

@@ -1,4 +1,4 @@
-"""Promise O1: together or not at all, wherever in the middle it fails."""
+"""Guarantee O1: a booking is atomic, wherever it fails."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def the_audit_passes_after_every_test(town: Town):
 
 
 def riding(town: Town, connection: Connection, started: bool) -> int:
-    """A ride under way."""
+    """An active ride."""
     town.driver()
     ride = booking.book(connection, town.request(town.rider())).ride_id
     assert ride is not None
@@ -62,7 +62,7 @@ def refuse_one(town: Town, connection: Connection) -> Verb:
 
 
 def book_some(town: Town, connection: Connection) -> Verb:
-    """Near, far, refused, and one rider twice."""
+    """A batch: a driver in the zone, one in the city, a refusal, and one rider twice."""
     town.driver(), town.driver(STADIUM)
     requests = [town.request(town.rider(cents)) for cents in (10_000, 10_000, 5)]
     requests.append(town.request(requests[0].rider_id))
@@ -106,7 +106,7 @@ def expire_some(town: Town, connection: Connection) -> Verb:
     return lambda connection: moves.expire(connection, tomorrow, tomorrow)
 
 
-# How many rows each verb writes; each of them is a step before and a step after.
+# The number of rows that each operation writes; each row has a step before and a step after its write.
 WRITES: dict[Callable[[Town, Connection], Verb], dict[str, int]] = {
     book_one: dict.fromkeys(("drivers", "accounts", "rides", "payments", "ride_events", "requests"), 1),
     refuse_one: {"requests": 1},
@@ -124,7 +124,7 @@ WRITES: dict[Callable[[Town, Connection], Verb], dict[str, int]] = {
 
 
 @pytest.mark.parametrize("prepare", WRITES, ids=lambda prepare: prepare.__name__)
-def test_a_fault_after_any_step_leaves_nothing(
+def test_an_error_after_any_step_leaves_nothing(
     town: Town, connection: Connection, prepare: Callable[[Town, Connection], Verb]
 ):
     verb = prepare(town, connection)
@@ -141,13 +141,13 @@ def test_a_fault_after_any_step_leaves_nothing(
         else:
             break
     injector.disarm()
-    assert everything(town) != before  # without a fault it works, and on the same connection
+    assert everything(town) != before  # without an error it succeeds, on the same connection
     for when in ("BEFORE", "AFTER"):
         steps = [step.split()[2] for step in failed if step.startswith(when)]
         assert {table: steps.count(table) for table in set(steps)} == WRITES[prepare]
 
 
-def test_a_refusal_leaves_its_record_and_nothing_else_also_in_a_batch(town: Town, connection: Connection):
+def test_a_refusal_leaves_only_its_record_also_in_a_batch(town: Town, connection: Connection):
     town.driver()
     busy = town.request(town.rider())
     booking.book(connection, busy)
@@ -161,7 +161,7 @@ def test_a_refusal_leaves_its_record_and_nothing_else_also_in_a_batch(town: Town
     assert after == before
 
 
-def test_what_is_declined_at_the_very_end_frees_the_driver_and_the_hold(town: Town, connection: Connection):
+def test_an_error_at_the_commit_releases_driver_and_hold(town: Town, connection: Connection):
     driver = town.driver()
     request = town.request(town.rider())
     before = everything(town)
@@ -174,7 +174,7 @@ def test_what_is_declined_at_the_very_end_frees_the_driver_and_the_hold(town: To
     assert booking.book(connection, request).driver_id == driver
 
 
-def test_a_driver_who_cannot_come_after_the_hold_voids_it_and_is_free(town: Town, connection: Connection):
+def test_a_cancellation_by_the_driver_voids_the_hold_and_frees_the_driver(town: Town, connection: Connection):
     driver, rider = town.driver(), town.rider(2_000)
     ride = booking.book(connection, town.request(rider)).ride_id
     assert moves.cancel(connection, ride, CancelReason.DRIVER) is RideStatus.CANCELLED
@@ -193,11 +193,11 @@ def test_a_server_process_ended_before_the_commit_leaves_nothing(town: Town, con
             connection.execute("SELECT pg_terminate_backend(%s, 5000::bigint)", (doomed.info.backend_pid,))
         doomed.close()
         assert everything(town) == before, prepare.__name__
-        verb(connection)  # nobody holds a lock
+        verb(connection)  # no lock is held
         assert everything(town) != before
 
 
-def test_a_server_process_ended_in_the_middle_frees_the_driver_at_once(town: Town, connection: Connection):
+def test_a_server_process_ended_during_a_booking_frees_the_driver(town: Town, connection: Connection):
     driver = town.driver()
     request = town.request(town.rider())
     before = everything(town)
@@ -216,12 +216,12 @@ def test_a_server_process_ended_in_the_middle_frees_the_driver_at_once(town: Tow
     assert booking.book(connection, request).outcome == Outcome.NO_DRIVER_AVAILABLE  # it was not decided
 
 
-def test_a_client_killed_between_two_statements_leaks_nothing(town: Town, connection: Connection):
+def test_a_client_killed_between_two_statements_leaves_nothing(town: Town, connection: Connection):
     driver = town.driver()
     request, other = town.request(town.rider()), town.request(town.rider())
     before = everything(town)
     client = doomed_client(town, request, "transaction")
-    assert said(client) == ["connected", "booked"]
+    assert output(client) == ["connected", "booked"]
     assert booking.book(connection, other).outcome == Outcome.NO_DRIVER_AVAILABLE
     client.kill()
     client.communicate()
@@ -230,7 +230,7 @@ def test_a_client_killed_between_two_statements_leaks_nothing(town: Town, connec
     assert booking.book(connection, request).driver_id == driver
 
 
-def test_a_client_killed_while_the_server_works_is_decided_once(town: Town, connection: Connection):
+def test_the_request_of_a_client_killed_during_execution_is_decided_once(town: Town, connection: Connection):
     town.driver(), town.driver()
     request = town.request(town.rider())
     sleep_in(town, "payments", 0.5)
@@ -238,7 +238,7 @@ def test_a_client_killed_while_the_server_works_is_decided_once(town: Town, conn
     wait_for_sleeper(town)
     client.kill()
     client.communicate()
-    retried = booking.book(connection, request)  # waits for the one that nobody hears any more
+    retried = booking.book(connection, request)  # waits for the transaction of the killed client
     wake_up(town)
     assert retried.outcome == Outcome.ASSIGNED
     assert town.ask("SELECT ride_id FROM rides") == [(retried.ride_id,)]
@@ -251,10 +251,10 @@ def test_a_client_killed_while_the_server_works_is_decided_once(town: Town, conn
     assert locks == [(0,)]
 
 
-def test_a_driver_who_was_claimed_by_a_killed_client_can_go_home(town: Town, connection: Connection):
+def test_a_driver_claimed_by_a_killed_client_can_go_offline(town: Town, connection: Connection):
     driver = town.driver()
     client = doomed_client(town, town.request(town.rider()), "transaction")
-    assert said(client) == ["connected", "booked"]
+    assert output(client) == ["connected", "booked"]
     client.kill()
     client.communicate()
     assert moves.driver_offline(connection, driver) is DriverStatus.OFFLINE
@@ -271,13 +271,13 @@ def doomed_client(town: Town, request: RideRequest, mode: str) -> "subprocess.Po
     )
 
 
-def said(client: "subprocess.Popen[str]") -> list[str]:
+def output(client: "subprocess.Popen[str]") -> list[str]:
     assert client.stdout is not None
     return [client.stdout.readline().strip() for _ in range(2)]
 
 
 def clients(town: Town) -> int:
-    """Connections but for the one that asks."""
+    """The number of connections, without the one that counts."""
     [(count,)] = town.ask(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
@@ -293,5 +293,5 @@ def wait_for_sleeper(town: Town) -> int:
 def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
     give_up = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < give_up, "it did not come to that"
+        assert time.monotonic() < give_up, "the condition was not met in time"
         time.sleep(0.01)

@@ -1,5 +1,5 @@
-"""Are the guards needed, and does anybody notice when one is gone? Each is taken away once, in a store of
-the test's own. Either a second wall still holds, and the test says which; or the audit finds the damage.
+"""Is each safeguard needed, and is its absence detected? Each is removed once, in a separate store. Either a
+second safeguard still prevents the damage, and the test names it, or the audit finds the damage.
 """
 
 from functools import partial
@@ -22,12 +22,12 @@ CLAIM_LOCK = "LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"
 RIDER_LOCK = "    FOR NO KEY UPDATE;\n\n    SELECT q.* INTO v_earlier"
 HOLD = "UPDATE accounts SET held_cents = held_cents + p_fare_cents WHERE account_id = v_account.account_id;"
 REPLAY = "FROM requests AS q WHERE q.request_id = p_request_id;"
-# So that rivals are certain to meet between the look and the deed.
+# Makes sure that concurrent transactions overlap between check and write.
 DAWDLE = "PERFORM pg_sleep(0.2);"
 
 
 def mutate(connection: Connection, file: str, function: str, *changes: tuple[str, str]) -> None:
-    """Replace the function by itself with the changes; each must apply."""
+    """Redefine a function with changes of its text; each must apply."""
     text = files("oltp").joinpath(file).read_text()
     start = text.index(f"CREATE FUNCTION {function}(")
     body = text[start : text.index("END $$;", start)] + "END $$;"
@@ -38,7 +38,7 @@ def mutate(connection: Connection, file: str, function: str, *changes: tuple[str
 
 
 def send(connection: Connection, request: RideRequest) -> Decision:
-    """As `booking.book`, which hides that it asked twice."""
+    """As `booking.book`, but without its second attempt."""
     row = connection.execute(booking.BOOK, booking._columns(request)).fetchone()
     assert row is not None
     return Decision(request.request_id, Outcome(row[0]), row[1], row[2])
@@ -55,7 +55,7 @@ def rides(town: Town) -> int:
     return int(count)
 
 
-def test_without_the_index_a_raw_second_ride_gets_in_and_the_audit_sees_it(
+def test_without_the_index_a_second_ride_is_inserted_and_the_audit_finds_it(
     town: Town, connection: Connection
 ):
     town.driver()
@@ -66,10 +66,10 @@ def test_without_the_index_a_raw_second_ride_gets_in_and_the_audit_sees_it(
     connection.execute("DROP INDEX one_active_ride_per_driver")
     connection.execute(SECOND_ACTIVE_RIDE, intruder)
     seen = broken_conditions(town.store)
-    assert {"busy_means_one_active_ride", "nobody_is_in_two_rides_at_once"} <= seen
+    assert {"busy_means_one_active_ride", "rides_do_not_overlap"} <= seen
 
 
-def test_without_the_index_the_claim_alone_still_gives_a_driver_to_one(town: Town, connection: Connection):
+def test_without_the_index_the_row_lock_still_prevents_a_double_booking(town: Town, connection: Connection):
     connection.execute("DROP INDEX one_active_ride_per_driver")
     town.driver()
     requests = [town.request(town.rider()) for _ in range(24)]
@@ -79,31 +79,31 @@ def test_without_the_index_the_claim_alone_still_gives_a_driver_to_one(town: Tow
 
 
 def without_the_claim(town: Town, connection: Connection) -> list[RideRequest]:
-    """Who looks for a driver no longer takes hold of them. One driver, many who ask."""
+    """The search for a driver does not lock the row. One driver, many requests."""
     mutate(
         connection,
         "booking.sql",
         "claim_driver",
-        (f"{CLAIM_LOCK})", "LIMIT 1) AND pg_sleep(0.3) IS NOT NULL"),  # between the look and the deed
+        (f"{CLAIM_LOCK})", "LIMIT 1) AND pg_sleep(0.3) IS NOT NULL"),  # between check and write
     )
     town.driver()
     return [town.request(town.rider()) for _ in range(12)]
 
 
-def test_without_the_claim_the_index_alone_still_gives_a_driver_to_one(town: Town, connection: Connection):
+def test_without_the_row_lock_the_index_still_prevents_a_double_booking(town: Town, connection: Connection):
     requests = without_the_claim(town, connection)
     answers = outcomes(all_at_once(town.store, send, requests[:6]))
     assert answers.count(Outcome.ASSIGNED) == 1
-    assert "UniqueViolation" in answers  # saved, but by an error instead of an answer
+    assert "UniqueViolation" in answers  # prevented, but with an error instead of a decision
     [(ride,)] = town.ask("SELECT ride_id FROM rides")
     moves.cancel(connection, ride)
-    answers = outcomes(all_at_once(town.store, booking.book, requests[6:]))  # which asks once more
+    answers = outcomes(all_at_once(town.store, booking.book, requests[6:]))  # which retries once
     assert answers.count(Outcome.ASSIGNED) == 1
     assert town.ask("SELECT count(*) FROM rides WHERE status = 'assigned'") == [(1,)]
     assert_audit_passes(town.store)
 
 
-def test_without_claim_and_index_drivers_are_given_twice_and_the_audit_sees_it(
+def test_without_row_lock_and_index_drivers_are_booked_twice_and_the_audit_finds_it(
     town: Town, connection: Connection
 ):
     requests = without_the_claim(town, connection)
@@ -111,11 +111,14 @@ def test_without_claim_and_index_drivers_are_given_twice_and_the_audit_sees_it(
     all_at_once(town.store, booking.book, requests)
     assert rides(town) > 1
     seen = broken_conditions(town.store)
-    assert {"busy_means_one_active_ride", "nobody_is_in_two_rides_at_once"} <= seen
+    assert {"busy_means_one_active_ride", "rides_do_not_overlap"} <= seen
 
 
-def test_a_batch_that_may_claim_its_own_claims_is_stopped_by_the_index(town: Town, connection: Connection):
-    """SKIP LOCKED does not skip what the same statement has locked: the batch has to exclude it itself."""
+def test_a_batch_that_claims_its_own_drivers_again_is_rejected_by_the_index(
+    town: Town, connection: Connection
+):
+    """SKIP LOCKED does not skip rows that the same statement has locked: the batch must exclude them
+    itself."""
     mutate(
         connection,
         "booking.sql",
@@ -146,7 +149,9 @@ def without_the_queue_of_the_rider(town: Town, connection: Connection) -> list[R
     return [town.request(rider) for _ in range(6)]
 
 
-def test_without_the_lock_on_the_rider_index_and_check_still_hold(town: Town, connection: Connection):
+def test_without_the_lock_on_the_rider_index_and_check_constraint_still_hold(
+    town: Town, connection: Connection
+):
     answers = outcomes(
         all_at_once(town.store, booking.book, without_the_queue_of_the_rider(town, connection))
     )
@@ -155,16 +160,18 @@ def test_without_the_lock_on_the_rider_index_and_check_still_hold(town: Town, co
     assert_audit_passes(town.store)
 
 
-def test_without_lock_and_index_the_check_on_the_balance_is_the_last_wall(town: Town, connection: Connection):
+def test_without_lock_and_index_the_check_constraint_still_protects_the_balance(
+    town: Town, connection: Connection
+):
     requests = without_the_queue_of_the_rider(town, connection)
     connection.execute("DROP INDEX one_active_ride_per_rider")
     answers = outcomes(all_at_once(town.store, booking.book, requests))
-    assert answers.count(Outcome.ASSIGNED) == 1  # there is money for one
+    assert answers.count(Outcome.ASSIGNED) == 1  # the balance is sufficient for one
     assert "CheckViolation" in answers
     assert_audit_passes(town.store)
 
 
-def test_without_any_wall_around_a_rider_the_audit_sees_two_rides_and_the_debt(
+def test_without_lock_index_and_constraint_the_audit_finds_two_rides_and_the_debt(
     town: Town, connection: Connection
 ):
     requests = without_the_queue_of_the_rider(town, connection)
@@ -176,11 +183,11 @@ def test_without_any_wall_around_a_rider_the_audit_sees_two_rides_and_the_debt(
     )
     all_at_once(town.store, booking.book, requests)
     assert rides(town) == 6
-    assert {"nobody_overspends", "nobody_is_in_two_rides_at_once"} <= broken_conditions(town.store)
+    assert {"balances_cover_holds", "rides_do_not_overlap"} <= broken_conditions(town.store)
 
 
 def book_and_hold_apart(connection: Connection, request: RideRequest, dies: bool) -> Decision:
-    """The charge in a transaction of its own, after the ride's; a client may die in between."""
+    """Hold the fare in a second transaction, after that of the ride; the client may die in between."""
     decision = booking.book(connection, request)
     if not dies and decision.outcome == Outcome.ASSIGNED:
         connection.execute(
@@ -191,19 +198,20 @@ def book_and_hold_apart(connection: Connection, request: RideRequest, dies: bool
     return decision
 
 
-def test_a_hold_outside_of_the_transaction_is_lost_with_its_client_and_the_audit_sees_it(
+def test_a_hold_outside_of_the_transaction_is_lost_with_its_client_and_the_audit_finds_it(
     town: Town, connection: Connection
 ):
     mutate(connection, "booking.sql", "book_ride", (HOLD, ""))
     town.driver(), town.driver()
     book_and_hold_apart(connection, town.request(town.rider()), dies=False)
-    assert_audit_passes(town.store)  # in fair weather nobody can tell
+    assert_audit_passes(town.store)  # without a failure there is no difference
     book_and_hold_apart(connection, town.request(town.rider()), dies=True)
     assert broken_conditions(town.store) == {"balances_are_sums"}
 
 
-def test_a_charge_before_the_ride_is_kept_for_a_ride_that_never_comes(town: Town, connection: Connection):
-    """The other order: hold first, then look for a driver. No driver, no ride, and the money is gone."""
+def test_a_charge_committed_before_the_ride_remains_without_a_ride(town: Town, connection: Connection):
+    """The other order: hold first, then search for a driver. Without a driver there is no ride, but a
+    hold."""
     mutate(connection, "booking.sql", "book_ride", (HOLD, ""))
     rider = town.rider()
     connection.execute(
@@ -216,7 +224,7 @@ def test_a_charge_before_the_ride_is_kept_for_a_ride_that_never_comes(town: Town
 
 
 def send_twice(town: Town, connection: Connection) -> list[Decision]:
-    """One request, ridden and paid, whose first answer was lost and which is sent again."""
+    """Send a request whose ride is completed a second time, as after a lost answer."""
     town.driver(), town.driver()
     request = town.request(town.rider())
     with Pool(town.store, size=1) as pool:
@@ -232,7 +240,9 @@ def test_with_its_key_a_request_sent_twice_is_one_ride(town: Town, connection: C
     assert rides(town) == 1
 
 
-def test_without_the_replay_the_key_alone_still_makes_one_ride(town: Town, connection: Connection):
+def test_without_the_look_up_of_the_decision_the_key_still_prevents_a_second_ride(
+    town: Town, connection: Connection
+):
     mutate(connection, "booking.sql", "book_ride", (REPLAY, REPLAY.replace(";", " AND false;")))
     with pytest.raises(errors.UniqueViolation):
         send_twice(town, connection)
@@ -240,7 +250,7 @@ def test_without_the_replay_the_key_alone_still_makes_one_ride(town: Town, conne
     assert_audit_passes(town.store)
 
 
-def test_without_the_key_a_request_sent_twice_is_charged_twice_and_the_audit_sees_it(
+def test_without_the_key_a_request_sent_twice_is_charged_twice_and_the_audit_finds_it(
     town: Town, connection: Connection
 ):
     mutate(connection, "booking.sql", "book_ride", (REPLAY, REPLAY.replace(";", " AND false;")))
@@ -252,14 +262,15 @@ def test_without_the_key_a_request_sent_twice_is_charged_twice_and_the_audit_see
     assert "each_decision_made_one_ride" in broken_conditions(town.store)
 
 
-def test_without_the_look_at_its_times_a_ride_is_still_paid_once(town: Town, connection: Connection):
+def test_without_the_condition_on_its_times_a_ride_is_still_paid_once(town: Town, connection: Connection):
     mutate(connection, "moves.sql", "complete_rides", ("AND started_at IS NOT NULL AND ended_at IS NULL", ""))
     town.driver()
     ride = booking.book(connection, town.request(town.rider())).ride_id or 0
-    with pytest.raises(errors.CheckViolation):  # from assigned straight to completed
+    with pytest.raises(errors.CheckViolation):  # from assigned to completed
         moves.complete(connection, ride)
     moves.start(connection, ride)
     moves.complete(connection, ride)
-    with pytest.raises(psycopg.IntegrityError):  # the hold is gone, and `ledger` has it once for each ride
+    # The hold is captured already, and `ledger` is unique per ride and kind.
+    with pytest.raises(psycopg.IntegrityError):
         moves.complete(connection, ride)
     assert_audit_passes(town.store)

@@ -1,4 +1,4 @@
-"""What each isolation level of this server lets through: Hermitage's cases, and three that matter here."""
+"""The anomalies that each isolation level of this server allows: Hermitage's cases, and three more."""
 
 from collections.abc import Iterator
 
@@ -27,7 +27,7 @@ def theatre(scratch: Scratch) -> Iterator[Theatre]:
 
 @pytest.mark.parametrize("level", LEVELS, ids=level_name)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_each_level_prevents_what_it_is_said_to_prevent(theatre: Theatre, case: Case, level: IsolationLevel):
+def test_each_level_behaves_as_specified(theatre: Theatre, case: Case, level: IsolationLevel):
     assert theatre.play(case, level).differences == ()
 
 
@@ -38,7 +38,7 @@ def test_there_are_fourteen_cases_with_a_verdict_for_each_level():
     assert [case.name for case in CASES if case.verdict[2] == "anomaly"] == []  # serializable is
 
 
-def test_a_level_that_does_something_else_is_seen(theatre: Theatre):
+def test_an_unexpected_result_of_a_level_is_reported(theatre: Theatre):
     lost_update = next(case for case in CASES if case.name == "P4")
     played = theatre.play(lost_update, IsolationLevel.READ_COMMITTED)
     wrongly_at = Played(lost_update, IsolationLevel.SERIALIZABLE, played.seen)
@@ -46,7 +46,7 @@ def test_a_level_that_does_something_else_is_seen(theatre: Theatre):
     assert "expected waits, 40001" in wrongly_at.differences[0]
 
 
-def test_a_session_that_waits_is_told_from_one_that_is_slow(theatre: Theatre):
+def test_a_waiting_session_is_distinguished_from_a_slow_one(theatre: Theatre):
     (case,) = read_cases("""
 case slow: a statement that takes its time
     T1: SELECT id, pg_sleep(0.1) IS NULL FROM test WHERE id = 1 | 1=>False
@@ -57,7 +57,7 @@ case slow: a statement that takes its time
     assert theatre.play(case, IsolationLevel.READ_COMMITTED).differences == ()
 
 
-def test_all_plays_are_reported_as_they_end(scratch: Scratch):
+def test_progress_counts_the_runs(scratch: Scratch):
     over: list[int] = []
     played = play_all(scratch.small, CASES[:2], over.append)
     assert over == [1, 2, 3, 4, 5, 6]
@@ -78,7 +78,7 @@ ON_CONFLICT = {
 
 
 def decided_by(look: str, write: str) -> Case:
-    """T1 decides by row 1 and writes row 2; T2 decides by row 2 and takes row 1 away."""
+    """T1 reads row 1 and writes row 2; T2 reads row 2 and deletes row 1."""
     (case,) = read_cases(f"""
 case 15: a decision by what is there
     T1: {look}
@@ -93,14 +93,15 @@ case 15: a decision by what is there
 
 @pytest.mark.parametrize(("action", "write"), ON_CONFLICT.values(), ids=ON_CONFLICT)
 @pytest.mark.xfail(strict=False, reason="up to 18 at least, ON CONFLICT is no read to SERIALIZABLE")
-def test_serializable_guards_a_decision_by_on_conflict(theatre: Theatre, action: str, write: str):
-    """Where it does not: decide by a lock or a constraint, never by ON CONFLICT and SERIALIZABLE alone."""
+def test_serializable_protects_a_decision_by_on_conflict(theatre: Theatre, action: str, write: str):
+    """Expected to fail on some versions: use a lock or a constraint, not ON CONFLICT with SERIALIZABLE
+    only."""
     look = f"INSERT INTO test (id, value) VALUES (1, 0) ON CONFLICT (id) {action}"
     assert theatre.play(decided_by(look, write), IsolationLevel.SERIALIZABLE).differences == ()
 
 
 @pytest.mark.parametrize("write", sorted({write for _, write in ON_CONFLICT.values()}))
-def test_serializable_guards_a_decision_by_select(theatre: Theatre, write: str):
+def test_serializable_protects_a_decision_by_select(theatre: Theatre, write: str):
     case = decided_by("SELECT id, value FROM test WHERE id = 1", write)
     assert theatre.play(case, IsolationLevel.SERIALIZABLE).differences == ()
 
@@ -120,7 +121,7 @@ case 16: each finds no row of the other's
 
 
 @pytest.mark.parametrize("level", LEVELS, ids=level_name)
-def test_skip_locked_gives_each_a_row_of_their_own_and_nobody_waits(theatre: Theatre, level: IsolationLevel):
+def test_skip_locked_gives_each_session_a_row_without_a_wait(theatre: Theatre, level: IsolationLevel):
     (case,) = read_cases("""
 case 17: three who want one of two rows
     T1: SELECT id, value FROM test ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED | 1=>10
@@ -143,7 +144,7 @@ case 17: three who want one of two rows
         ),
     ],
 )
-def test_a_case_that_cannot_be_played_says_so(theatre: Theatre, line: str, complaint: str):
+def test_an_invalid_case_raises(theatre: Theatre, line: str, complaint: str):
     with pytest.raises(ValueError, match=complaint):
         (case,) = read_cases(f"case odd: odd\n{line}\n    verdict | prevented")
         theatre.play(case, IsolationLevel.READ_COMMITTED)

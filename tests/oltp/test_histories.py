@@ -1,4 +1,4 @@
-"""What concurrent clients saw, judged afterwards, as Jepsen does: bank, set, list-append, register."""
+"""Checks the histories that concurrent clients observed, as Jepsen does: bank, set, list-append, register."""
 
 import random
 import threading
@@ -37,7 +37,7 @@ def the_audit_passes_after_every_test(town: Town):
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a client knows of a ride: the driver was theirs at least from the one moment to the other."""
+    """A ride as its client observed it: the driver was claimed at least from one time to the other."""
 
     driver_id: int
     ride_id: int
@@ -47,8 +47,8 @@ class Taken:
 
 @contextmanager
 def traffic(town: Town, clients: int = 8) -> Iterator[list[Taken]]:
-    """Riders who ride one after the other while the block lasts, half of them through the dispatcher; some
-    tip, some stay at home, some are paid back. The list grows with every ride that was acknowledged."""
+    """Clients that book one ride after the other during the block, half of them through the dispatcher, some
+    with tips, cancellations and refunds. Yields the list of acknowledged rides, which grows."""
     over = threading.Event()
     taken: list[Taken] = []
     failures: list[BaseException] = []
@@ -103,7 +103,7 @@ def traffic(town: Town, clients: int = 8) -> Iterator[list[Taken]]:
     assert len(taken) > 50
 
 
-def test_the_bank_is_balanced_whenever_it_is_read(town: Town, connection: Connection):
+def test_the_balances_add_up_in_every_snapshot(town: Town, connection: Connection):
     reads = 0
     with traffic(town):
         until = time.monotonic() + 2
@@ -112,7 +112,7 @@ def test_the_bank_is_balanced_whenever_it_is_read(town: Town, connection: Connec
                 [(kept, least_free)] = connection.execute(
                     "SELECT sum(balance_cents), min(balance_cents - held_cents) FROM accounts"
                 ).fetchall()
-                time.sleep(0.002)  # the others go on; this one's moment stands still
+                time.sleep(0.002)  # others commit; this snapshot does not change
                 [(platform,)] = connection.execute(
                     "SELECT sum(amount_cents) FROM entries WHERE account_id IN (1, 2)"
                 ).fetchall()
@@ -148,7 +148,7 @@ def test_a_driver_belongs_to_one_client_at_a_time(town: Town):
 
 
 def random_transaction(town: Town, drivers: list[int], rider: int, dice: random.Random) -> Callable:
-    """Read some drivers' lists of rides, add to some by driving there, and read again."""
+    """Read the rides of some drivers, add rides to some of them, and read again."""
     steps = [dice.choice(("read", "append")) for _ in range(dice.randrange(2, 5))]
 
     def verb(connection: Connection) -> Committed:
@@ -171,7 +171,7 @@ def random_transaction(town: Town, drivers: list[int], rider: int, dice: random.
     return verb
 
 
-def test_at_serializable_transactions_can_be_put_in_an_order(town: Town):
+def test_serializable_transactions_have_a_serial_order(town: Town):
     drivers = [town.driver(zone) for zone in SHELVES]
     riders = [town.rider(10**6) for _ in range(4)]
     retries = Retries()
@@ -206,10 +206,10 @@ def test_at_serializable_transactions_can_be_put_in_an_order(town: Town):
         (IsolationLevel.SERIALIZABLE, []),
     ],
 )
-def test_two_reads_see_two_moments_at_read_committed_and_one_above(
+def test_two_reads_use_two_snapshots_at_read_committed_and_one_above(
     town: Town, connection: Connection, isolation: IsolationLevel, names: list[str]
 ):
-    """Not a fault of the store: what READ COMMITTED means. Hence the audit reads at REPEATABLE READ."""
+    """Not an error of the store, but the definition of READ COMMITTED. So the audit uses REPEATABLE READ."""
     one, other = town.driver(QUAD), town.driver(STADIUM)
     requests = [town.request(town.rider(), zone) for zone in (QUAD, STADIUM)]
     reader, writer = Committed(), Committed()
@@ -246,7 +246,7 @@ KNOWN = {
 }
 
 
-def test_the_judge_knows_each_anomaly_by_name_and_lets_an_honest_history_pass():
+def test_the_checker_names_each_anomaly_and_accepts_a_serial_history():
     for name, history in KNOWN.items():
         assert name in [anomaly.name for anomaly in anomalies(history)]
     honest = [
@@ -266,8 +266,8 @@ def at_isolation(store: Store, level: str) -> Store:
 
 
 @pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
-def test_drivers_and_money_are_isolated_at_every_level(town: Town, level: str):
-    """One by one and in batches at once, more requests than drivers, and every request sent twice."""
+def test_no_driver_and_no_amount_is_used_twice_at_any_level(town: Town, level: str):
+    """Single calls and batches concurrently, more requests than drivers, and every request sent twice."""
     drivers = {town.driver(zone) for zone in SHELVES for _ in range(3)}
     requests = [town.request(town.rider(), SHELVES[number % 4]) for number in range(32)]
     with Pool(at_isolation(town.store, level), size=8) as pool:
@@ -282,7 +282,7 @@ def test_drivers_and_money_are_isolated_at_every_level(town: Town, level: str):
     taken = [decision.driver_id for decision in decisions[:32] if decision.outcome == Outcome.ASSIGNED]
     assert len(taken) == len(set(taken))
     assert set(taken) <= drivers
-    assert len(taken) > 8  # who is passed over by a claim that then fails is not asked again
+    assert len(taken) > 8  # a driver skipped by a failing claim is not tried again
     assert town.ask("SELECT sum(held_cents) FROM accounts") == [(2_000 * len(taken),)]
     assert {one.outcome for one in decisions} <= {Outcome.ASSIGNED, Outcome.NO_DRIVER_AVAILABLE}
 

@@ -1,4 +1,4 @@
-"""Promise O3 on a bad wire: whatever was lost, sending it again with the same id does it once."""
+"""Guarantee O3 with lost messages: a request that is sent again with the same id is executed once."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -19,14 +19,14 @@ from ridelake.ride import Decision, Outcome, PaymentStatus, RideStatus, new_requ
 
 @pytest.fixture
 def wire(town: Town) -> Iterator[tuple[Proxy, Pool]]:
-    """A pool of one connection whose wire can be cut."""
+    """A pool of one connection, through a proxy that can drop messages."""
     with proxied(town.store) as (proxy, store), Pool(store, size=1) as pool:
         yield proxy, pool
     assert_audit_passes(town.store)
 
 
 def lose(proxy: Proxy, pool: Pool, loss: Loss, call: Callable[[], object]) -> object:
-    """The answer of the call, whose wire is cut once."""
+    """The result of the call, which loses its connection once."""
     before, cut = pool.retries.by_reason[NO_ANSWER], len(proxy.lost)
     proxy.lose_once(loss)
     answer = call()
@@ -35,7 +35,7 @@ def lose(proxy: Proxy, pool: Pool, loss: Loss, call: Callable[[], object]) -> ob
     return answer
 
 
-def test_a_booking_is_made_once_whatever_the_wire_loses(town: Town, wire: tuple[Proxy, Pool]):
+def test_a_booking_is_made_once_after_a_lost_message(town: Town, wire: tuple[Proxy, Pool]):
     proxy, pool = wire
     for number, loss in enumerate(Loss, start=1):
         town.driver(), town.driver()
@@ -51,7 +51,7 @@ def test_a_booking_is_made_once_whatever_the_wire_loses(town: Town, wire: tuple[
         assert pool.call(lambda c, request=request: booking.book(c, request)) == decision
 
 
-def test_a_batch_is_booked_once_whatever_the_wire_loses(town: Town, wire: tuple[Proxy, Pool]):
+def test_a_batch_is_booked_once_after_a_lost_message(town: Town, wire: tuple[Proxy, Pool]):
     proxy, pool = wire
     for number, loss in enumerate(Loss, start=1):
         for _ in range(10):
@@ -70,7 +70,7 @@ def test_a_batch_is_booked_once_whatever_the_wire_loses(town: Town, wire: tuple[
         assert town.ask("SELECT sum(held_cents) FROM accounts") == [(8 * 2_000 * number,)]
 
 
-def test_a_ride_is_paid_once_whatever_the_wire_loses(
+def test_a_ride_is_paid_once_after_a_lost_message(
     town: Town, connection: Connection, wire: tuple[Proxy, Pool]
 ):
     proxy, pool = wire
@@ -91,9 +91,7 @@ def test_a_ride_is_paid_once_whatever_the_wire_loses(
         assert kinds == [("pay",), ("commission",), ("tip",), ("refund",)]
 
 
-def test_money_sent_twice_with_one_id_arrives_once_whatever_the_wire_loses(
-    town: Town, wire: tuple[Proxy, Pool]
-):
+def test_a_top_up_with_an_id_is_applied_once_after_a_lost_message(town: Town, wire: tuple[Proxy, Pool]):
     proxy, pool = wire
     rider = town.rider(0)
     for number, loss in enumerate(Loss, start=1):
@@ -106,16 +104,14 @@ def test_money_sent_twice_with_one_id_arrives_once_whatever_the_wire_loses(
         assert town.ask("SELECT balance_cents FROM accounts WHERE kind = 'rider'") == [(700 * number,)]
 
 
-def test_without_an_id_money_is_paid_in_twice_so_the_wire_does_lose_answers(
-    town: Town, wire: tuple[Proxy, Pool]
-):
+def test_a_top_up_without_an_id_is_applied_twice_after_a_lost_message(town: Town, wire: tuple[Proxy, Pool]):
     proxy, pool = wire
     rider = town.rider(0)
     lose(proxy, pool, Loss.REPLY, lambda: pool.call(lambda c: moves.top_up(c, rider, 700)))
     assert town.ask("SELECT balance_cents FROM accounts WHERE kind = 'rider'") == [(1_400,)]
 
 
-def test_on_a_wire_that_loses_every_tenth_request_everybody_rides_and_pays_once(town: Town):
+def test_with_every_tenth_message_lost_each_rider_rides_and_pays_once(town: Town):
     riders = [town.rider(10**6) for _ in range(12)]
     for _ in range(12):
         town.driver()

@@ -1,4 +1,4 @@
-"""What becomes of a ride: every move, by whom it is made, twice, out of order, at once; to the cent."""
+"""Status changes: each of them, repeated, out of order and concurrently; with exact amounts."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -44,7 +44,7 @@ def test_a_completed_ride_pays_the_driver_and_the_platform_to_the_cent(town: Tow
     assert town.ask("SELECT status FROM drivers") == [("available",)]
 
 
-def test_a_tip_beyond_the_balance_is_left_out_and_the_ride_still_ends(town: Town, connection: Connection):
+def test_a_tip_above_the_balance_is_omitted_and_the_ride_is_completed(town: Town, connection: Connection):
     town.driver()
     ride = booking.book(connection, town.request(town.rider(2_100), fare_cents=2_000)).ride_id
     moves.start(connection, ride)
@@ -52,7 +52,7 @@ def test_a_tip_beyond_the_balance_is_left_out_and_the_ride_still_ends(town: Town
     assert town.ask("SELECT tip_cents, status FROM payments") == [(0, "captured")]
 
 
-def test_a_fare_too_small_to_divide_goes_to_the_driver_whole(town: Town, connection: Connection):
+def test_a_fare_below_five_cents_has_no_commission(town: Town, connection: Connection):
     town.driver()
     ride = booking.book(connection, town.request(town.rider(), fare_cents=4)).ride_id
     moves.start(connection, ride)
@@ -60,7 +60,7 @@ def test_a_fare_too_small_to_divide_goes_to_the_driver_whole(town: Town, connect
     assert town.ask("SELECT kind, amount_cents FROM ledger WHERE ride_id IS NOT NULL") == [("pay", 4)]
 
 
-def test_a_cancelled_ride_gives_back_the_money_and_the_driver(town: Town, connection: Connection):
+def test_a_cancelled_ride_releases_the_money_and_the_driver(town: Town, connection: Connection):
     town.driver()
     rider = town.rider(5_000)
     ride = booking.book(connection, town.request(rider)).ride_id
@@ -70,7 +70,7 @@ def test_a_cancelled_ride_gives_back_the_money_and_the_driver(town: Town, connec
     assert booking.book(connection, town.request(rider)).outcome == Outcome.ASSIGNED
 
 
-def test_moves_out_of_order_change_nothing_and_say_where_the_ride_stands(town: Town, connection: Connection):
+def test_status_changes_out_of_order_change_nothing_and_return_the_status(town: Town, connection: Connection):
     town.driver()
     ride = booking.book(connection, town.request(town.rider())).ride_id
     assert moves.complete(connection, ride) is RideStatus.ASSIGNED  # not started
@@ -84,7 +84,7 @@ def test_moves_out_of_order_change_nothing_and_say_where_the_ride_stands(town: T
     assert town.trace() == before
 
 
-def test_a_move_sent_again_answers_the_same_and_changes_nothing(town: Town, connection: Connection):
+def test_a_repeated_status_change_returns_the_same_and_changes_nothing(town: Town, connection: Connection):
     town.driver()
     ride = booking.book(connection, town.request(town.rider())).ride_id
     for move in (moves.start, lambda c, r: moves.complete(c, r, 100), moves.refund):
@@ -94,7 +94,7 @@ def test_a_move_sent_again_answers_the_same_and_changes_nothing(town: Town, conn
         assert town.trace() == before
 
 
-def test_rides_are_moved_many_at_once_each_with_its_own_answer(town: Town, connection: Connection):
+def test_many_rides_are_changed_in_one_call_each_with_its_own_result(town: Town, connection: Connection):
     for _ in range(3):
         town.driver()
     first, second, third = (booking.book(connection, town.request(town.rider())).ride_id for _ in range(3))
@@ -111,9 +111,7 @@ def test_rides_are_moved_many_at_once_each_with_its_own_answer(town: Town, conne
     assert moves.complete_many(connection, []) == booking.book_many(connection, []) == []
 
 
-def test_a_rider_who_is_not_there_pays_a_fee_to_the_driver_and_keeps_the_rest(
-    town: Town, connection: Connection
-):
+def test_a_no_show_pays_a_fee_to_the_driver_and_keeps_the_rest(town: Town, connection: Connection):
     town.driver()
     ride = booking.book(connection, town.request(town.rider(5_000), fare_cents=2_000)).ride_id
     assert moves.cancel(connection, ride, CancelReason.NO_SHOW) is RideStatus.CANCELLED
@@ -131,33 +129,33 @@ def test_a_no_show_never_costs_more_than_the_ride(town: Town, connection: Connec
     assert town.ask("SELECT captured_cents FROM payments") == [(300,)]
 
 
-def test_a_refund_gives_the_fare_back_at_the_platform_s_expense(town: Town, connection: Connection):
+def test_a_refund_is_paid_by_the_platform(town: Town, connection: Connection):
     town.driver()
     ride = booking.book(connection, town.request(town.rider(5_000), fare_cents=2_000)).ride_id
-    assert moves.refund(connection, ride) is PaymentStatus.HELD  # nothing to give back yet
+    assert moves.refund(connection, ride) is PaymentStatus.HELD  # not captured yet
     moves.start(connection, ride)
     moves.complete(connection, ride, tip_cents=100)
     assert moves.refund(connection, ride) is PaymentStatus.REFUNDED
     assert town.ask("SELECT kind, balance_cents FROM accounts WHERE account_id > 2 ORDER BY kind") == [
-        ("rider", 4_900),  # the tip was a gift
+        ("rider", 4_900),  # the tip is not refunded
         ("driver", 1_700),
     ]
     assert moves.refund(connection, 10**9) is None
 
 
-def test_money_sent_twice_arrives_once(town: Town, connection: Connection):
+def test_a_repeated_top_up_is_applied_once(town: Town, connection: Connection):
     rider, other = town.rider(0), town.rider(0)
     once = uuid4()
     first = moves.top_up(connection, rider, 700, once)
     assert moves.top_up(connection, rider, 700, once) == first
-    assert moves.top_up(connection, rider, 701, once) is None  # the id stands for another sum
+    assert moves.top_up(connection, rider, 701, once) is None  # the id was used for another amount
     assert moves.top_up(connection, other, 700, once) is None
     assert moves.top_up(connection, 10**9, 700) is None
-    assert moves.top_up(connection, rider, 700) != first  # without an id, every time
+    assert moves.top_up(connection, rider, 700) != first  # without an id each top-up is new
     assert town.ask("SELECT balance_cents FROM accounts WHERE kind = 'rider' ORDER BY 1") == [(0,), (1_400,)]
 
 
-def test_drivers_come_and_go_but_not_with_a_ride(town: Town, connection: Connection):
+def test_drivers_go_online_and_offline_but_not_while_busy(town: Town, connection: Connection):
     driver = town.driver(QUAD, "offline")
     request = town.request(town.rider())
     assert booking.book(connection, request).outcome == Outcome.NO_DRIVER_AVAILABLE
@@ -170,7 +168,7 @@ def test_drivers_come_and_go_but_not_with_a_ride(town: Town, connection: Connect
     assert moves.driver_offline(connection, 10**9) is None
 
 
-def test_a_driver_who_leaves_at_the_moment_of_the_claim_is_never_assigned_offline(town: Town):
+def test_a_driver_that_goes_offline_during_a_claim_is_never_offline_with_a_ride(town: Town):
     for _ in range(25):
         driver = town.driver()
         request = town.request(town.rider())
@@ -194,7 +192,7 @@ def test_a_driver_who_leaves_at_the_moment_of_the_claim_is_never_assigned_offlin
         ]
 
 
-def test_rides_that_nobody_moves_any_more_are_ended(town: Town, connection: Connection):
+def test_abandoned_rides_are_ended(town: Town, connection: Connection):
     for _ in range(3):
         town.driver()
     lost, begun, fresh = (booking.book(connection, town.request(town.rider())).ride_id for _ in range(3))
@@ -212,14 +210,15 @@ def test_rides_that_nobody_moves_any_more_are_ended(town: Town, connection: Conn
     assert lost
 
 
-def test_who_ends_abandoned_rides_waits_in_the_order_of_all_others(town: Town, connection: Connection):
-    """A started ride and a younger one that waits: as long as somebody has the first, the second is free."""
+def test_expire_rides_locks_in_the_common_order(town: Town, connection: Connection):
+    """A started ride and a newer assigned one: while another session locks the first, the second is not
+    locked."""
     town.driver(), town.driver()
     begun, waiting = (booking.book(connection, town.request(town.rider())).ride_id for _ in range(2))
     moves.start(connection, begun)
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     with town.store.connect() as other, ThreadPoolExecutor(1) as thread, other.transaction():
-        moves.start(other, begun)  # has its lock from here on
+        moves.start(other, begun)  # holds its lock from now on
         ending = thread.submit(moves.expire, connection, tomorrow, tomorrow)
         wait_until_blocked(town.store)
         assert moves.cancel(other, waiting) is RideStatus.CANCELLED
@@ -254,8 +253,8 @@ def test_start_cancel_and_complete_at_once_end_in_one_legal_state(town: Town):
             list(pool.map(go, steps))
 
 
-def test_moves_find_their_ride_by_its_key_and_not_among_the_active_ones(seeded_store: Store, town: Town):
-    """Under an old snapshot the small indexes of the active rides are full of dead entries."""
+def test_status_changes_find_the_ride_by_its_key_not_by_the_partial_index(seeded_store: Store, town: Town):
+    """While an old snapshot exists, the partial indexes of the active rides are full of dead entries."""
     seen = "SELECT indexrelname, idx_scan FROM pg_stat_user_indexes WHERE indexrelname LIKE 'one_active%'"
     with seeded_store.connect() as connection:
         riders = connection.execute("SELECT rider_id FROM riders WHERE city_id = 1 LIMIT 3").fetchall()
@@ -264,7 +263,7 @@ def test_moves_find_their_ride_by_its_key_and_not_among_the_active_ones(seeded_s
         rides = [booking.book(connection, town.request(rider_id)).ride_id or 0 for (rider_id,) in riders]
         connection.execute("ANALYZE rides")
         connection.execute("SELECT pg_stat_force_next_flush()")
-    with seeded_store.connect() as connection:  # plans are made anew
+    with seeded_store.connect() as connection:  # a new session, so that plans are made again
         before = connection.execute(seen).fetchall()
         assert moves.start(connection, rides[0]) is RideStatus.STARTED
         assert moves.complete(connection, rides[0]) is RideStatus.COMPLETED
@@ -274,12 +273,13 @@ def test_moves_find_their_ride_by_its_key_and_not_among_the_active_ones(seeded_s
         assert connection.execute(seen).fetchall() == before
 
 
-def test_a_clock_that_is_set_back_stops_no_ride(town: Town, connection: Connection):
+def test_a_clock_that_is_set_back_does_not_break_a_ride(town: Town, connection: Connection):
     """As after a failover to a machine whose clock is behind."""
     town.driver()
     ride = booking.book(connection, town.request(town.rider(), fare_cents=2_000)).ride_id
     connection.execute("UPDATE rides SET assigned_at = assigned_at + interval '1 hour'")
-    connection.execute("SET session_replication_role = replica")  # events are only ever added to
+    # Disables the trigger that makes events append-only.
+    connection.execute("SET session_replication_role = replica")
     connection.execute("UPDATE ride_events SET happened_at = happened_at + interval '1 hour'")
     connection.execute("RESET session_replication_role")
     assert moves.start(connection, ride) is RideStatus.STARTED

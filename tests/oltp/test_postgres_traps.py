@@ -1,4 +1,4 @@
-"""What Postgres does and one would not think of: each trap beside the way around it."""
+"""Surprising behavior of Postgres: each pitfall, and how the store avoids it."""
 
 from collections.abc import Iterator
 
@@ -21,14 +21,14 @@ def scratch(cluster: Cluster) -> Iterator[Scratch]:
 
 @pytest.fixture
 def session(scratch: Scratch) -> Iterator[Connection]:
-    """A connection whose temporary tables are the test's own."""
+    """A connection for temporary tables."""
     with psycopg.connect(scratch.dsn, autocommit=True) as session:
         yield session
 
 
 @pytest.fixture
 def drivers(session: Connection) -> Connection:
-    """Three free drivers in one city."""
+    """Three available drivers in one city."""
     session.execute("CREATE TEMP TABLE drivers (driver_id bigint PRIMARY KEY, city_id int DEFAULT 1)")
     session.execute("INSERT INTO drivers VALUES (1), (2), (3)")
     return session
@@ -47,7 +47,7 @@ def test_lateral_with_skip_locked_gives_every_request_the_same_driver(drivers: C
     assert len({driver for _, driver in given}) == 1
 
 
-def test_as_many_at_once_as_are_asked_for_then_paired_by_number_are_all_different(drivers: Connection):
+def test_selecting_all_rows_at_once_and_pairing_by_number_gives_different_drivers(drivers: Connection):
     given = drivers.execute("""
         WITH requests (request_id, number) AS (VALUES ('a', 1), ('b', 2), ('c', 3)),
         claimed AS MATERIALIZED (SELECT driver_id FROM drivers LIMIT 3 FOR UPDATE SKIP LOCKED),
@@ -56,7 +56,8 @@ def test_as_many_at_once_as_are_asked_for_then_paired_by_number_are_all_differen
     assert sorted(driver for _, driver in given) == [1, 2, 3]
 
 
-# ── UPDATE … FROM takes one partner a row ───────────────────────────────────────────────────────────
+# ── UPDATE … FROM uses one source row per target row
+# ───────────────────────────────────────────────────────────
 
 DEBITS = "(VALUES (1, 100), (1, 50)) AS debits (account_id, cents)"
 
@@ -90,7 +91,7 @@ def test_update_from_with_the_debits_summed_first_loses_none(account: Connection
 
 
 def fail(session: Connection) -> None:
-    """A statement goes wrong, and the program goes on as if nothing were."""
+    """Execute a failing statement and ignore the error."""
     with pytest.raises(errors.DivisionByZero):
         session.execute("SELECT 1 / 0")
 
@@ -103,7 +104,7 @@ def test_a_raw_commit_of_a_failed_transaction_rolls_back_and_raises_nothing(acco
     assert account.execute("SELECT cents FROM accounts").fetchone() == (1000,)
 
 
-def test_transaction_does_not_pass_over_a_failure(account: Connection):
+def test_transaction_raises_if_a_caught_error_has_aborted_it(account: Connection):
     with pytest.raises(errors.InFailedSqlTransaction):
         with transaction(account):
             account.execute("UPDATE accounts SET cents = 0")
@@ -111,19 +112,19 @@ def test_transaction_does_not_pass_over_a_failure(account: Connection):
     assert account.execute("SELECT cents FROM accounts").fetchone() == (1000,)
 
 
-# ── A lock reads its own row again, and no other ────────────────────────────────────────────────────
+# ── After a lock wait only the locked row is read again ────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
     ("free", "taken_by", "second_gets"),
     [
-        # Free is, whom no other row names. After the wait that is not looked at again: taken twice.
+        # Available if no other row refers to it. That is not checked again after the wait: claimed twice.
         (
             "NOT EXISTS (SELECT FROM test AS ride WHERE ride.value = -driver.id)",
             "INSERT INTO test (id, value) VALUES (3, -1)",
             "1=>10",
         ),
-        # Free is, whose own row says so. After the wait that row is read again: passed over.
+        # Available if its own row has the status. That row is read again after the wait: skipped.
         ("driver.value > 0", "UPDATE test SET value = 0 WHERE id = 1", "2=>20"),
     ],
     ids=["of another row, believes the old state", "of the locked row, sees the new state"],
@@ -147,8 +148,8 @@ case lock: look and lock in one statement
 
 @pytest.fixture
 def schedule(session: Connection) -> Connection:
-    """Rides booked ahead. The driver is a range of one number, so that GiST needs no extension for it.
-    From nine to ten is driver 7's already."""
+    """Rides booked in advance. The driver is a range of one number, so that GiST needs no extension. Driver 7
+    has a ride from nine to ten."""
     session.execute("""
         CREATE TEMP TABLE scheduled (
             driver_id bigint NOT NULL,
@@ -166,13 +167,13 @@ def book_ahead(session: Connection, driver_id: int, begins: str, ends: str) -> N
 
 
 @pytest.mark.parametrize(("begins", "ends"), [("09:30", "10:30"), ("08:00", "09:01"), ("09:15", "09:20")])
-def test_a_driver_cannot_be_scheduled_twice_for_one_moment(schedule: Connection, begins: str, ends: str):
+def test_a_driver_cannot_be_scheduled_twice_at_one_time(schedule: Connection, begins: str, ends: str):
     with pytest.raises(errors.ExclusionViolation) as caught:
         book_ahead(schedule, 7, begins, ends)
     assert caught.value.sqlstate == "23P01"
 
 
-def test_a_ride_may_begin_when_the_one_before_it_ends(schedule: Connection):
+def test_a_ride_may_begin_when_the_previous_one_ends(schedule: Connection):
     book_ahead(schedule, 7, "10:00", "11:00")
     book_ahead(schedule, 7, "08:00", "09:00")
 

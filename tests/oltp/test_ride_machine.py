@@ -1,5 +1,5 @@
-"""The whole life of the store against a model of dictionaries: Hypothesis writes the programs, the model says
-what each step must answer and where every cent lies, and the audit is asked after each step."""
+"""The store against a model in memory: Hypothesis generates programs, the model predicts the result of each
+step and all balances, and the audit runs after each step."""
 
 import time
 from collections.abc import Callable
@@ -33,7 +33,7 @@ RIDE_MACHINE_SECONDS = 600  # of the slow run
 ZONES = (QUAD, STADIUM, SOMA)
 NOWHERE = 9
 NO_SHOW_CENTS = 500
-ANY = st.integers(0, 50)  # which of those that there are, counted round and round
+ANY = st.integers(0, 50)  # an index into the existing ones, modulo their number
 CENTS = st.sampled_from([1, 4, 499, 500, 501, 1_999, 2_000])
 AHEAD = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
@@ -41,7 +41,7 @@ LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 @dataclass(slots=True)
 class Person:
-    """A rider or a driver: their account, and for a driver where they stand."""
+    """A rider or a driver: the account, and for a driver the zone."""
 
     balance_cents: int = 0
     held_cents: int = 0
@@ -67,7 +67,7 @@ class Ride:
 
 @dataclass(slots=True)
 class Model:
-    """The town as it must be."""
+    """The expected state of the store."""
 
     riders: dict[int, Person] = field(default_factory=dict)
     drivers: dict[int, Person] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class Model:
     revenue_cents: int = 0
 
     def judge(self, request: RideRequest) -> Outcome | Decision | None:
-        """What is known of a request before a driver is looked for; None: look for one."""
+        """The result of a request if it does not depend on the drivers; otherwise None."""
         if request.request_id in self.decided:
             earlier, decision = self.decided[request.request_id]
             return decision if earlier == request else Outcome.REQUEST_MISMATCH
@@ -94,7 +94,7 @@ class Model:
         return None
 
     def available(self, place: int) -> set[int]:
-        """In a zone, or in a city."""
+        """The available drivers in a zone or a city."""
         return {
             driver_id
             for driver_id, driver in self.drivers.items()
@@ -138,7 +138,7 @@ class Model:
 
 
 class RideMachine(RuleBasedStateMachine):
-    """Every rule is one call of the store, its answer foretold."""
+    """Every rule is one call of the store, with a predicted result."""
 
     town: Town
     connection: Connection
@@ -223,7 +223,7 @@ class RideMachine(RuleBasedStateMachine):
         )
     )
     def request_many(self, asked: list[tuple[int, int, int, int]]) -> None:
-        """Some of them are sent again, from earlier or from this very batch, some changed."""
+        """Some requests are repeated, from earlier ones or from the same batch, some of them changed."""
         batch: list[RideRequest] = []
         for which, cents, zone, again in asked:
             earlier = [*batch, *(request for request, _ in self.model.decided.values())]
@@ -244,7 +244,7 @@ class RideMachine(RuleBasedStateMachine):
             self.check_round(rounds[turn])
 
     def check_round(self, decided: list[tuple[RideRequest, Decision]]) -> None:
-        """One request a rider: first each zone serves its own, then each city what is left."""
+        """One request per rider: drivers of the zone first, then of the city."""
         judged = [(request, decision, self.model.judge(request)) for request, decision in decided]
         free = {zone: self.model.available(zone) for zone in ZONES}
         asking = [(request, decision) for request, decision, known in judged if known is None]
@@ -304,7 +304,7 @@ class RideMachine(RuleBasedStateMachine):
         foretell: Callable[[Ride], None],
         verb: Callable[[int], RideStatus | None],
     ) -> None:
-        """The newest rides come first: they are the ones that can still go somewhere."""
+        """The newest rides come first, because their status can still change."""
         if not self.model.rides or which == 50:
             assert verb(10**9) is None
             return
@@ -399,7 +399,7 @@ def pick(among: dict, which: int):
 
 
 def run(town: Town, connection: Connection, programs: int, steps: int, derandomize: bool) -> None:
-    # Nothing is lost here if the machine dies; a flush for each step would be half of the time.
+    # Durability is not needed here; a flush for each step would take half of the time.
     connection.execute("SET synchronous_commit = off")
     machine = type("RideMachine", (RideMachine,), {"town": town, "connection": connection})
     run_state_machine_as_test(
@@ -416,15 +416,13 @@ def run(town: Town, connection: Connection, programs: int, steps: int, derandomi
     )
 
 
-def test_whatever_happens_in_whatever_order_the_store_is_as_the_model_says(
-    town: Town, connection: Connection
-):
+def test_the_store_equals_the_model_after_random_programs(town: Town, connection: Connection):
     run(town, connection, programs=16, steps=40, derandomize=True)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(RIDE_MACHINE_SECONDS + 300)
-def test_the_model_is_right_for_ten_minutes_of_programs(town: Town, connection: Connection):
+def test_the_store_equals_the_model_for_ten_minutes_of_random_programs(town: Town, connection: Connection):
     until = time.monotonic() + RIDE_MACHINE_SECONDS
     while time.monotonic() < until:
         run(town, connection, programs=20, steps=60, derandomize=False)

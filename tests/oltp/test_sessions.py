@@ -1,4 +1,4 @@
-"""What a session must have, behind poolers and under settings of the role or the database."""
+"""The settings of a session, behind poolers and with other settings of the role or the database."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -70,7 +70,7 @@ def settings_of(connection: psycopg.Connection[Any]) -> dict[str, str | None]:
     }
 
 
-def test_a_session_has_its_settings_whatever_the_database_says(seeded_store: Store):
+def test_a_session_has_its_settings_whatever_the_database_sets(seeded_store: Store):
     set_for_database(seeded_store, HOSTILE | SHORT)
     store = open_database(seeded_store.conninfo)
     with store.connect() as connection, Pool(store, 1) as pool:
@@ -86,7 +86,7 @@ def test_a_session_has_its_settings_behind_a_session_pooler(seeded_store: Store,
             assert found == {"search_path": "ridelake,public", **SESSION_SETTINGS}
 
 
-def test_own_options_of_the_dsn_hold_behind_a_session_pooler(session_pooler: str):
+def test_options_of_the_dsn_apply_behind_a_session_pooler(session_pooler: str):
     theirs = r"-c work_mem=7MB --enable-seqscan=off -c application_name=of\ mine"
     with open_database(make_conninfo(session_pooler, options=theirs)).connect() as connection:
         for name, value in (("work_mem", "7MB"), ("enable_seqscan", "off"), ("application_name", "of mine")):
@@ -107,12 +107,12 @@ def test_everything_works_behind_a_session_pooler(session_pooler: str, tmp_path:
 @pytest.mark.parametrize(
     "pool", [{}, {"server_round_robin": 1, "min_pool_size": 4}, {"default_pool_size": 1}]
 )
-def test_a_transaction_pooler_is_refused_and_its_sessions_are_left_as_they_are(
+def test_a_transaction_pooler_is_refused_and_its_sessions_are_not_changed(
     seeded_store: Store, pool_mode: str, extra: Mapping[str, str], pool: Mapping[str, object]
 ):
     set_for_database(seeded_store, {"TimeZone": "America/New_York"})
     with pgbouncer(seeded_store.conninfo, pool_mode=pool_mode, **extra, **pool) as dsn:
-        with pytest.raises(CannotConnect, match=r"transaction mode.*connect to the server itself"):
+        with pytest.raises(CannotConnect, match=r"transaction mode.*connect to the server directly"):
             open_database(dsn)
         with pytest.raises(CannotConnect, match="transaction mode"):
             Store(dsn, 0).connect()
@@ -121,9 +121,7 @@ def test_a_transaction_pooler_is_refused_and_its_sessions_are_left_as_they_are(
 
 
 @pytest.mark.parametrize("clients_before", [0, 2])
-def test_a_session_pooler_with_few_sessions_is_not_taken_for_a_transaction_pooler(
-    seeded_store: Store, clients_before: int
-):
+def test_a_session_pooler_with_few_sessions_is_accepted(seeded_store: Store, clients_before: int):
     with (
         pgbouncer(seeded_store.conninfo, pool_mode="session", default_pool_size=3) as dsn,
         ExitStack() as held,
@@ -136,8 +134,8 @@ def test_a_session_pooler_with_few_sessions_is_not_taken_for_a_transaction_poole
             assert connection.execute("SHOW TimeZone").fetchone() == ("UTC",)
 
 
-def test_a_setting_that_cannot_be_had_is_named(seeded_store: Store):
-    """A role that is no superuser cannot undo it."""
+def test_a_setting_that_cannot_be_set_is_named(seeded_store: Store):
+    """A role that is not a superuser cannot change the setting back."""
     with seeded_store.connect() as admin:
         admin.execute("DROP ROLE IF EXISTS replicating")
         admin.execute("CREATE ROLE replicating LOGIN")
@@ -149,7 +147,7 @@ def test_a_setting_that_cannot_be_had_is_named(seeded_store: Store):
             admin.execute("DROP ROLE replicating")
 
 
-def test_an_epoch_is_taken_under_short_timeouts_of_the_database(seeded_store: Store, tmp_path: Path):
+def test_an_epoch_is_published_despite_short_timeouts_of_the_database(seeded_store: Store, tmp_path: Path):
     set_for_database(seeded_store, SHORT)
     store = open_database(seeded_store.conninfo)
     lake = Lake.create(LakeAddress.at(tmp_path / "lake"))

@@ -1,5 +1,5 @@
-"""A simulation counts every request once and audits the store, whatever happens to clients, connections and
-the server; and its command tells that."""
+"""A simulation counts every request once and audits the store, also after failures of clients, connections
+and the server; and the output of its command."""
 
 import io
 import itertools
@@ -61,7 +61,7 @@ def test_a_simulation_counts_every_request_once(seeded_store: Store, how: dict):
 
 
 @both_modes
-def test_every_fate_is_met_and_stored_as_it_was_told(
+def test_every_kind_of_course_occurs_and_is_stored_as_reported(
     seeded_store: Store, how: dict, monkeypatch: pytest.MonkeyPatch
 ):
     for share in ("SENT_AGAIN_SHARE", "ABANDONED_SHARE", "REFUNDED_SHARE", "RESTED_SHARE"):
@@ -79,12 +79,12 @@ def test_every_fate_is_met_and_stored_as_it_was_told(
         " (SELECT count(*) FROM drivers WHERE status = 'offline')",
     )[0]
     assert (refunded, topped_up) == (done.refunded, done.topped_up)
-    assert offline == 0 < done.rested, "whoever rested is back"
+    assert offline == 0 < done.rested, "all drivers are online again"
     assert done.settled == done.abandoned > 50
     assert done.sent_again > 100
 
 
-def test_a_lost_decision_is_noticed(seeded_store: Store):
+def test_a_lost_decision_is_detected(seeded_store: Store):
     with seeded_store.connect() as connection:
         connection.execute(
             "CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
@@ -93,11 +93,15 @@ def test_a_lost_decision_is_noticed(seeded_store: Store):
             "CREATE TRIGGER forget BEFORE INSERT ON requests FOR EACH ROW"
             " WHEN (NEW.outcome = 'payment_declined') EXECUTE FUNCTION forget()"
         )
-    with pytest.raises(ProofFailed, match=r"of \d+ decisions .* does not have \d+ payment_declined"):
+    with pytest.raises(
+        ProofFailed, match=r"of \d+ acknowledged decisions the store lacks \d+ payment_declined"
+    ):
         simulate(seeded_store, rides=300, clients=2, seed=1)
 
 
-def test_another_answer_to_the_same_request_is_noticed(seeded_store: Store, monkeypatch: pytest.MonkeyPatch):
+def test_a_different_answer_to_a_repeated_request_is_detected(
+    seeded_store: Store, monkeypatch: pytest.MonkeyPatch
+):
     calls = itertools.count()
 
     def forgetful(connection, request: RideRequest) -> Decision:
@@ -108,11 +112,11 @@ def test_another_answer_to_the_same_request_is_noticed(seeded_store: Store, monk
     monkeypatch.setattr(booking, "book", forgetful)
     monkeypatch.setattr(fates, "SENT_AGAIN_SHARE", 1.0)
     monkeypatch.setattr(fates, "ABANDONED_SHARE", 0.0)
-    with pytest.raises(ProofFailed, match=r"\(ride 1, driver 1\) .*; audit: "):
+    with pytest.raises(ProofFailed, match=r"\(ride 1, driver 1\), and with .*; audit: "):
         simulate(seeded_store, rides=5, clients=1)
 
 
-def test_decisions_of_a_run_are_told_from_all_others(seeded_store: Store):
+def test_decisions_of_a_run_are_distinguished_from_others(seeded_store: Store):
     ids, others = RequestIds(), RequestIds()
     rider_id = rows(seeded_store, "SELECT min(rider_id) FROM riders")[0][0]
     made = [new() for new in (ids.new, others.new, new_request_id, ids.new)]
@@ -126,7 +130,7 @@ def test_decisions_of_a_run_are_told_from_all_others(seeded_store: Store):
 
 
 def ride_of_long_ago(store: Store, request_id: UUID, age: str, started: bool = False) -> int:
-    """A ride that its client, killed at that time, has left under way."""
+    """An active ride whose client was killed `age` ago."""
     with store.connect() as connection:
         rider_id, zone_id = connection.execute(
             "SELECT rider_id, zone_id FROM riders JOIN accounts USING (account_id) JOIN zones USING (city_id)"
@@ -147,7 +151,7 @@ def ride_of_long_ago(store: Store, request_id: UUID, age: str, started: bool = F
     return ride_id
 
 
-def test_rides_of_a_simulation_that_was_killed_are_ended_first_and_nobody_else_s(seeded_store: Store):
+def test_only_rides_of_killed_simulations_are_ended_first(seeded_store: Store):
     killed = RequestIds()
     lost = ride_of_long_ago(seeded_store, killed.new(), "2 min")
     begun = ride_of_long_ago(seeded_store, killed.new(), "2 min", started=True)
@@ -162,7 +166,7 @@ def test_rides_of_a_simulation_that_was_killed_are_ended_first_and_nobody_else_s
     assert simulate(seeded_store, rides=5, clients=1).expired_before == 0
 
 
-def test_a_run_right_after_a_killed_one_says_why_nobody_is_free(seeded_store: Store):
+def test_a_run_right_after_a_killed_one_explains_the_lack_of_drivers(seeded_store: Store):
     with seeded_store.connect() as connection:
         connection.execute("UPDATE drivers SET status = 'offline'")
         connection.execute(
@@ -179,8 +183,8 @@ def test_a_run_right_after_a_killed_one_says_why_nobody_is_free(seeded_store: St
         assert booking.book(connection, request).outcome is Outcome.ASSIGNED
     arguments = command(seeded_store, "--rides", "20", "--clients", "2")
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert "1 drivers were taken by another simulation" in done.stderr
-    assert "scarce" not in done.stderr
+    assert "1 drivers were busy with rides of another simulation" in done.stderr
+    assert "too few drivers" not in done.stderr
 
 
 def test_requests_of_other_simulations_are_counted(seeded_store: Store):
@@ -199,8 +203,9 @@ def test_busy_riders_are_explained_by_another_simulation(seeded_store: Store, mo
     monkeypatch.setattr("oltp.simulate.simulate", lambda *arguments, **more: many)
     arguments = ["--rides", "5"]
     settings = Settings(Path("unused"), LakeAddress.at("unused"), seeded_store.conninfo)
-    said = CliRunner().invoke(simulate_command, arguments, obj=settings).stderr
-    explained = "40 requests found their rider busy: another simulation sent 1,000 requests" in said
+    stderr = CliRunner().invoke(simulate_command, arguments, obj=settings).stderr
+    reason = "40 requests were refused because the rider was busy: another simulation sent 1,000 requests"
+    explained = reason in stderr
     assert explained == bool(others)
 
 
@@ -215,7 +220,7 @@ def test_a_run_without_answers_has_no_latency(seeded_store: Store):
 
 
 @both_modes
-def test_broken_connections_are_survived_and_counted(seeded_store: Store, how: dict):
+def test_a_run_survives_and_counts_broken_connections(seeded_store: Store, how: dict):
     results: list[Simulated] = []
     run = Thread(target=lambda: results.append(simulate(seeded_store, seconds=3, **how)))
     run.start()
@@ -233,7 +238,7 @@ def test_broken_connections_are_survived_and_counted(seeded_store: Store, how: d
     assert done.assigned == done.completed + sum(done.cancelled.values())
 
 
-def test_a_killed_server_that_comes_back_is_survived(tmp_path: Path):
+def test_a_run_survives_a_killed_server_that_comes_back(tmp_path: Path):
     with open_cluster(tmp_path) as cluster:
         ensure_database(cluster.conninfo("postgres"), "rides")
         store = open_database(cluster.conninfo("rides"))
@@ -247,7 +252,7 @@ def test_a_killed_server_that_comes_back_is_survived(tmp_path: Path):
         os.kill(pid, signal.SIGKILL)
         time.sleep(0.5)
         while cluster.server_pid() is None:
-            with suppress(CannotConnect):  # the killed server's children have not all noticed yet
+            with suppress(CannotConnect):  # child processes of the killed server still run
                 start(cluster)
         run.join()
     assert results[0].audit.passed, results[0].audit.verdict
@@ -295,27 +300,29 @@ def test_ctrl_c_ends_the_run_with_its_audit(seeded_store: Store, mode: list[str]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "expected"),
     [
-        (("--rides", "5", "--seconds", "5"), "not both"),
+        (("--rides", "5", "--seconds", "5"), "exclude each other"),
         (("--rate", "0"), "--rate"),
         (("--rate", "-1"), "--rate"),
         (("--rate", "1e7"), "at most 1,000,000 requests/s"),
-        (("--seconds", "nan"), "a number with an end"),
+        (("--seconds", "nan"), "must be finite"),
         (("--clients", "0"), "--clients"),
-        (("--clients", "151"), "--batch takes 4,096"),
+        (("--clients", "151"), "with --batch at most 4,096"),
         (("--clients", "5000", "--batch"), "at most 4,096"),
         (("--seed", "-1"), "--seed"),
     ],
 )
-def test_a_wrong_word_is_one_line(seeded_store: Store, arguments: tuple[str, ...], says: str):
+def test_an_invalid_option_is_reported_in_one_line(
+    seeded_store: Store, arguments: tuple[str, ...], expected: str
+):
     done = subprocess.run(command(seeded_store, *arguments), capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert says in done.stderr
+    assert expected in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_the_screen_fits_a_terminal_of_any_width(seeded_store: Store):
+def test_the_live_display_fits_a_terminal_of_any_width(seeded_store: Store):
     moments: list[Moment] = []
     simulate(seeded_store, rides=200, clients=2, rate=1_000, show=moments.append)
     assert moments[-1].auditing

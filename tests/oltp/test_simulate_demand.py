@@ -1,4 +1,4 @@
-"""What a simulation asks for: the same seed, the same wishes; a day with its hours and its hot zones."""
+"""The requests of a simulation: reproducible by seed, with the hours of a day and a ranking of zones."""
 
 import itertools
 from collections import Counter
@@ -16,7 +16,7 @@ RIDERS_OF = {1: [1, 2, 3], 2: list(range(10, 20)), 3: list(range(20, 60)), 4: [6
 
 
 def asked(store: Store) -> list[tuple]:
-    """What the requests asked for, in the order of their ids, which is that of the time."""
+    """The parameters of the requests, ordered by id, and so by time."""
     wanted = "rider_id, pickup_zone_id, dropoff_zone_id, distance_metres, fare_cents"
     with store.connect() as connection:
         return connection.execute(f"SELECT {wanted} FROM requests ORDER BY request_id".encode()).fetchall()
@@ -27,7 +27,7 @@ def forget_requests(store: Store) -> None:
         connection.execute("TRUNCATE requests")
 
 
-def test_one_client_with_one_seed_asks_for_the_same_rides_every_time(seeded_store: Store):
+def test_one_client_with_one_seed_sends_the_same_requests_every_time(seeded_store: Store):
     simulate(seeded_store, rides=100, clients=1, seed=8)
     first = asked(seeded_store)
     forget_requests(seeded_store)
@@ -38,7 +38,7 @@ def test_one_client_with_one_seed_asks_for_the_same_rides_every_time(seeded_stor
     assert asked(seeded_store) != first
 
 
-def test_a_seed_asks_for_the_same_rides_however_many_clients_share_them(seeded_store: Store):
+def test_the_requests_of_a_seed_do_not_depend_on_the_number_of_clients(seeded_store: Store):
     simulate(seeded_store, rides=100, clients=1, seed=8)
     first = asked(seeded_store)
     forget_requests(seeded_store)
@@ -50,7 +50,7 @@ def test_a_day_has_its_hours_in_order_and_its_rush_hours():
     wishes = list(
         itertools.islice(draw_wishes(np.random.default_rng(1), RIDERS_OF, new_request_id), DAY_REQUESTS)
     )
-    hours = [wish.hour for wish in wishes]
+    hours = [timed.hour for timed in wishes]
     assert hours == sorted(hours)
     assert set(hours) == set(range(24))
     assert hours.count(18) > 2 * hours.count(3)
@@ -64,11 +64,11 @@ def test_requests_stay_within_the_city_of_their_rider():
         assert city_of[request.dropoff_zone_id] == home
 
 
-def test_other_zones_are_hot_at_other_hours_and_evening_is_the_way_back():
+def test_the_ranking_of_zones_depends_on_the_hour_and_evening_mirrors_morning():
     for city in cities():
         zone_ids, morning = zone_shares(city, MORNING)
         _, evening = zone_shares(city, EVENING)
         assert morning.sum() == pytest.approx(1)
         assert np.argsort(morning).tolist() != np.argsort(evening).tolist()
-        if len(zone_ids) > 100:  # of many zones the hottest one has many times its equal share
+        if len(zone_ids) > 100:  # of many zones the first has a multiple of the mean
             assert morning.max() > 10 / len(zone_ids)

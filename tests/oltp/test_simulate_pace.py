@@ -1,5 +1,5 @@
-"""When a simulation asks, and what it says of the waiting: arrivals that no client holds back, latencies that
-leave nobody out."""
+"""The schedule of a simulation: arrivals that do not depend on the clients, and latencies that include every
+wait."""
 
 import time
 
@@ -35,25 +35,25 @@ def test_arrivals_are_a_poisson_process_of_the_rate_and_the_seed():
     )
     assert (first == again).all()
     assert first.mean() == pytest.approx(1 / 200, rel=0.03)
-    assert first.std() == pytest.approx(first.mean(), rel=0.03)  # as only the exponential has it
+    assert first.std() == pytest.approx(first.mean(), rel=0.03)  # a property of the exponential distribution
 
 
-def test_millions_who_were_not_served_are_counted_at_once():
-    nobody = iter(())
+def test_millions_of_overdue_requests_are_counted_in_one_step():
+    empty = iter(())
     arrivals = Arrivals(np.random.default_rng(1), 1_000_000)
-    agenda = Agenda(nobody, nobody, arrivals, rides=None, seconds=3_600)
+    agenda = Agenda(empty, empty, arrivals, rides=None, seconds=3_600)
     agenda.begin()
     began = time.perf_counter()
     count = agenda.overdue(agenda.began + 3_600)
     assert time.perf_counter() - began < 1
     assert count == pytest.approx(3.6e9, rel=1e-3)
-    few = Agenda(nobody, nobody, arrivals, rides=7, seconds=None)
+    few = Agenda(empty, empty, arrivals, rides=7, seconds=None)
     few.begin()
     assert few.overdue(few.began + 3_600) == 7
     assert few.overdue(few.began) == 0
 
 
-def test_an_open_loop_within_reach_ends_on_time(seeded_store: Store):
+def test_an_open_loop_below_capacity_ends_on_time(seeded_store: Store):
     done = simulate(seeded_store, seconds=2, rate=40, clients=12)
     assert done.loop == "open"
     assert 50 < done.requested < 115
@@ -63,17 +63,17 @@ def test_an_open_loop_within_reach_ends_on_time(seeded_store: Store):
 
 
 @pytest.mark.parametrize("batch", [False, True], ids=["one by one", "batch"])
-def test_an_open_loop_out_of_reach_skips_nobody_and_hides_no_wait(seeded_store: Store, batch: bool):
+def test_an_open_loop_above_capacity_skips_no_request_and_counts_every_wait(seeded_store: Store, batch: bool):
     done = simulate(seeded_store, rides=300, rate=50_000, clients=2, batch=batch)
     assert done.requested == 300
     assert done.behind_seconds is not None
-    assert done.behind_seconds > 0.5 * done.seconds, "the last one began when nearly all were through"
+    assert done.behind_seconds > 0.5 * done.seconds, "the last request was sent near the end"
     half = done.seconds * 1e3 / 2
-    assert done.latency_ms_p50 == pytest.approx(half, rel=0.5), "whoever waited for a client waited"
+    assert done.latency_ms_p50 == pytest.approx(half, rel=0.5), "the wait for a free client counts"
     assert done.latency_ms_max > 1.5 * half
 
 
-def test_an_open_loop_that_stops_by_the_clock_tells_who_was_not_served(seeded_store: Store):
+def test_an_open_loop_with_a_time_limit_reports_the_overdue_requests(seeded_store: Store):
     done = simulate(seeded_store, seconds=1, rate=5_000, clients=2)
     assert done.overdue is not None
     assert 4_000 < done.requested + done.overdue < 6_000

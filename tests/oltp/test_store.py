@@ -1,4 +1,4 @@
-"""Any Postgres ≥ 15: the DSN path, on a server that is not ours."""
+"""The store on another Postgres ≥ 15, named by a DSN."""
 
 from pathlib import Path
 from threading import Thread
@@ -28,9 +28,9 @@ def test_the_whole_store_works_on_postgres_15(postgres_15: str):
     assert done.audit.passed, done.audit.verdict
 
 
-def test_no_verb_is_compiled_before_it_runs(postgres_15: str):
-    """Debian's servers compile what looks costly; for a batch of twenty that takes a thousand times as long
-    as the batch."""
+def test_no_function_is_jit_compiled(postgres_15: str):
+    """Debian's servers have JIT enabled; for a batch of twenty, compilation would take a thousand times as
+    long as the batch."""
     ensure_database(postgres_15, "rides_of_a_compiler")
     store = open_database(make_conninfo(postgres_15, dbname="rides_of_a_compiler"))
     town = Town(store)
@@ -39,7 +39,7 @@ def test_no_verb_is_compiled_before_it_runs(postgres_15: str):
     requests = [town.request(town.rider()) for _ in range(20)]
     plans: list[str] = []
     with store.connect() as connection:
-        connection.add_notice_handler(lambda said: plans.append(said.message_primary or ""))
+        connection.add_notice_handler(lambda output: plans.append(output.message_primary or ""))
         connection.execute("LOAD 'auto_explain'")
         connection.execute("SET auto_explain.log_min_duration = 0")
         connection.execute("SET auto_explain.log_nested_statements = on")
@@ -53,8 +53,8 @@ def test_no_verb_is_compiled_before_it_runs(postgres_15: str):
         moves.start_many(connection, ride_ids)
         moves.complete_many(connection, [(ride_id, 0) for ride_id in ride_ids[:10]])
         moves.cancel_many(connection, ride_ids[10:])
-    ours = [plan for plan in plans if "Query Text: SELECT place" not in plan]  # the calls are not the verbs
-    assert any("WITH asked AS" in plan for plan in ours)
+    ours = [plan for plan in plans if "Query Text: SELECT place" not in plan]  # without the calls themselves
+    assert any("WITH submitted AS" in plan for plan in ours)
     assert [plan for plan in ours if "JIT:" in plan] == []
 
 
@@ -78,15 +78,15 @@ def test_a_role_that_is_no_superuser_can_run_the_store(cluster: Cluster):
     "dsn",
     ["host=/nowhere dbname=x", "postgresql://127.0.0.1:1/x", "host=127.0.0.1 port=1 user=u password=secret"],
 )
-def test_an_unreachable_server_is_one_line_without_the_password(tmp_path: Path, dsn: str):
-    with pytest.raises(CannotConnect, match="cannot reach Postgres") as caught:
+def test_an_unreachable_server_is_reported_in_one_line_without_the_password(tmp_path: Path, dsn: str):
+    with pytest.raises(CannotConnect, match="cannot connect to Postgres") as caught:
         with open_store(Settings(tmp_path, LakeAddress.at(tmp_path / "lake"), dsn)):
             pass
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
-def test_a_dsn_that_is_none_is_one_line(tmp_path: Path):
+def test_an_invalid_dsn_is_reported_in_one_line(tmp_path: Path):
     with pytest.raises(CannotConnect, match="not a connection string"):
         with open_store(Settings(tmp_path, LakeAddress.at(tmp_path / "lake"), "what = ever = this")):
             pass
@@ -98,7 +98,7 @@ def test_a_server_older_than_15_is_refused(cluster: Cluster, monkeypatch: pytest
         open_database(cluster.conninfo("postgres"))
 
 
-def test_every_session_has_what_the_promises_need_whatever_the_database_says(cluster: Cluster, store: Store):
+def test_every_session_has_the_required_settings_whatever_the_database_sets(cluster: Cluster, store: Store):
     with store.connect() as connection:
         name = connection.info.dbname
         for setting in ("default_transaction_isolation = 'repeatable read'", "synchronous_commit = off"):
@@ -108,7 +108,7 @@ def test_every_session_has_what_the_promises_need_whatever_the_database_says(clu
         with open_database(dsn).connect() as connection:
             assert connection.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
             assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
-            connection.execute("SET synchronous_commit = off")  # whoever wants less has to say so there
+            connection.execute("SET synchronous_commit = off")  # only a SET in the session overrides it
             assert connection.execute("SHOW synchronous_commit").fetchone() == ("off",)
 
 
@@ -119,7 +119,7 @@ def test_a_store_with_another_schema_version_is_refused(store: Store):
         open_database(store.conninfo)
 
 
-def test_first_users_at_once_install_one_schema(cluster: Cluster):
+def test_concurrent_first_users_install_one_schema(cluster: Cluster):
     ensure_database(cluster.conninfo("postgres"), "raced")
     failures: list[BaseException] = []
 
@@ -149,7 +149,7 @@ def test_a_transaction_leaves_the_connection_as_it_was(store: Store):
 
 
 @pytest.mark.timeout(20)
-def test_an_interrupt_that_leaves_the_lock_of_a_connection_taken_does_not_wait_for_it(store: Store):
+def test_an_interrupt_that_leaves_a_connection_locked_does_not_wait_for_it(store: Store):
     with pytest.raises(KeyboardInterrupt), store.connect() as connection:
         connection.lock.acquire()
         raise KeyboardInterrupt

@@ -1,4 +1,5 @@
-"""What tracking.sql promises: no version of a row without its transaction, no row gone without its key."""
+"""Guarantees of tracking.sql: every row version has its transaction, and every deleted row its recorded
+key."""
 
 import psycopg
 import pytest
@@ -9,7 +10,8 @@ from oltp.store import Store, transaction
 CHANGED = """
     SELECT id FROM things WHERE tx >= pg_snapshot_xmax(%(token)s::pg_snapshot)::text::bigint
        OR tx::text::xid8 IN (SELECT pg_snapshot_xip(%(token)s::pg_snapshot)) ORDER BY id"""
-GONE = "SELECT key FROM ridelake_tracking.tombstones WHERE relation = 'things'::regclass ORDER BY tx, key"
+DELETED_KEYS = """
+    SELECT key FROM ridelake_tracking.tombstones WHERE relation = 'things'::regclass ORDER BY tx, key"""
 
 
 @pytest.fixture
@@ -31,8 +33,8 @@ def changed_since(connection: Connection, since: str) -> list[int]:
     return [row[0] for row in connection.execute(CHANGED, {"token": since})]
 
 
-def gone(connection: Connection) -> list[object]:
-    return [row[0] for row in connection.execute(GONE)]
+def deleted_keys(connection: Connection) -> list[object]:
+    return [row[0] for row in connection.execute(DELETED_KEYS)]
 
 
 def test_every_way_to_write_a_row_is_stamped(connection: Connection):
@@ -47,7 +49,7 @@ def test_every_way_to_write_a_row_is_stamped(connection: Connection):
     assert changed_since(connection, since) == [1, 2, 3, 4]
 
 
-def test_a_row_written_under_a_savepoint_has_a_number_that_snapshots_know(connection: Connection):
+def test_a_row_written_under_a_savepoint_has_the_top_level_transaction_id(connection: Connection):
     since = token(connection)
     with transaction(connection), connection.transaction(), connection.transaction():
         connection.execute("INSERT INTO things (id) VALUES (2)")
@@ -57,33 +59,33 @@ def test_a_row_written_under_a_savepoint_has_a_number_that_snapshots_know(connec
     assert changed_since(connection, since) == [2]
 
 
-def test_a_row_that_brings_a_number_of_its_own_is_stamped_over(connection: Connection):
+def test_an_explicit_tx_value_is_overwritten(connection: Connection):
     since = token(connection)
     connection.execute("INSERT INTO things (id, tx) VALUES (2, 3), (3, NULL)")  # as a restored dump does
     connection.execute("UPDATE things SET tx = 5 WHERE id = 1")
     assert changed_since(connection, since) == [1, 2, 3]
 
 
-def test_a_silenced_session_is_stamped_and_buried_all_the_same(connection: Connection):
+def test_rows_are_tracked_with_session_replication_role_replica(connection: Connection):
     since = token(connection)
     connection.execute("SET session_replication_role = replica")
     connection.execute("INSERT INTO things (id, tx) VALUES (2, 3)")
     connection.execute("DELETE FROM things WHERE id = 1")
     assert changed_since(connection, since) == [2]
-    assert gone(connection) == [["1"]]
+    assert deleted_keys(connection) == [["1"]]
 
 
-def test_a_row_that_is_gone_leaves_its_key(connection: Connection):
+def test_the_key_of_a_deleted_row_is_recorded(connection: Connection):
     connection.execute("INSERT INTO things (id) VALUES (2), (3)")
     connection.execute("DELETE FROM things WHERE id <= 2")
     connection.execute("UPDATE things SET id = 30 WHERE id = 3")
     connection.execute("UPDATE things SET id = id, what = 'same key'")
-    assert gone(connection) == [["1"], ["2"], ["3"]]
+    assert deleted_keys(connection) == [["1"], ["2"], ["3"]]
     connection.execute("TRUNCATE things")
-    assert gone(connection)[-1] is None
+    assert deleted_keys(connection)[-1] is None
 
 
-def test_whoever_may_delete_a_row_need_not_write_tombstones(connection: Connection):
+def test_deleting_a_row_does_not_require_insert_on_tombstones(connection: Connection):
     connection.execute(
         "CREATE ROLE clerk; GRANT USAGE ON SCHEMA ridelake TO clerk; GRANT ALL ON things TO clerk"
     )
@@ -93,7 +95,7 @@ def test_whoever_may_delete_a_row_need_not_write_tombstones(connection: Connecti
         with pytest.raises(errors.InsufficientPrivilege):
             connection.execute("DELETE FROM ridelake_tracking.tombstones")
         connection.execute("RESET ROLE")
-        assert gone(connection) == [["1"]]
+        assert deleted_keys(connection) == [["1"]]
     finally:
         connection.execute("RESET ROLE; DROP OWNED BY clerk; DROP ROLE clerk")
 
@@ -108,7 +110,7 @@ def test_keys_of_several_columns_and_odd_names(connection: Connection):
     assert row == ([some_id, "it's"],)
 
 
-def test_a_stamp_leaves_updates_hot(connection: Connection):
+def test_tracked_updates_are_hot(connection: Connection):
     if connection.info.server_version < 160000:
         pytest.skip("before Postgres 16 no index on a changed column lets an update be HOT")
     connection.execute("ALTER TABLE things SET (fillfactor = 40)")
@@ -136,7 +138,7 @@ def test_untrack_leaves_nothing(connection: Connection):
         assert connection.execute(left.encode()).fetchall() == [], left
 
 
-def test_tracking_anew_starts_anew(connection: Connection):
+def test_tracking_a_table_again_starts_a_new_generation(connection: Connection):
     before = connection.execute("SELECT tx FROM ridelake_tracking.tracked ORDER BY tx DESC").fetchone()
     connection.execute("SELECT ridelake_tracking.track('things')")
     after = connection.execute("SELECT tx FROM ridelake_tracking.tracked ORDER BY tx DESC").fetchone()
@@ -146,18 +148,20 @@ def test_tracking_anew_starts_anew(connection: Connection):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "output"),
     [
         ("CREATE TABLE bad (n int)", "has no primary key"),
-        ("CREATE TABLE bad (n int PRIMARY KEY, tx text)", "has a column tx of its own"),
-        ("CREATE VIEW bad AS SELECT 1", "is not a plain table"),
-        ("CREATE UNLOGGED TABLE bad (n int PRIMARY KEY)", "is not a plain table"),
-        ("CREATE TABLE bad (n int PRIMARY KEY) PARTITION BY RANGE (n)", "is not a plain table"),
+        ("CREATE TABLE bad (n int PRIMARY KEY, tx text)", "already has a column tx"),
+        ("CREATE VIEW bad AS SELECT 1", "cannot be tracked, because it is"),
+        ("CREATE UNLOGGED TABLE bad (n int PRIMARY KEY)", "cannot be tracked, because it is"),
+        ("CREATE TABLE bad (n int PRIMARY KEY) PARTITION BY RANGE (n)", "cannot be tracked, because it is"),
     ],
 )
-def test_what_cannot_be_tracked_is_refused_and_left_alone(connection: Connection, make: str, said: str):
+def test_a_relation_that_cannot_be_tracked_is_refused_and_not_changed(
+    connection: Connection, make: str, output: str
+):
     connection.execute(make.encode())
-    with pytest.raises(psycopg.errors.FeatureNotSupported, match=said):
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match=output):
         connection.execute("SELECT ridelake_tracking.track('bad')")
     assert (
         connection.execute(

@@ -1,11 +1,11 @@
-"""Whatever is in a row, and whatever was done to the table: tracking lets the user's statements pass."""
+"""Tracking does not make user statements fail, whatever a row contains and however the table was altered."""
 
 import pytest
 from psycopg import Connection, errors
 
 from oltp.store import Store
 
-GONE = "SELECT key FROM ridelake_tracking.tombstones ORDER BY tx, key"
+DELETED_KEYS = "SELECT key FROM ridelake_tracking.tombstones ORDER BY tx, key"
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ def connection(store: Store):
         yield connection
 
 
-def gone(connection: Connection) -> list[object]:
-    return [row[0] for row in connection.execute(GONE)]
+def deleted_keys(connection: Connection) -> list[object]:
+    return [row[0] for row in connection.execute(DELETED_KEYS)]
 
 
 def make(connection: Connection, *statements: str) -> None:
@@ -27,7 +27,7 @@ def make(connection: Connection, *statements: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_row_of_any_size_can_be_deleted_and_get_another_key(connection: Connection):
+def test_a_row_of_any_size_can_be_deleted_and_its_key_changed(connection: Connection):
     make(
         connection,
         "CREATE TABLE docs (id int PRIMARY KEY, body text, data bytea)",
@@ -41,13 +41,13 @@ def test_a_row_of_any_size_can_be_deleted_and_get_another_key(connection: Connec
     assert rows == [(["1"],), (["11"],), (["12"],), (["2"],)]
 
 
-def test_a_column_that_no_jsonb_can_hold_is_no_hindrance(connection: Connection):
+def test_a_column_that_jsonb_cannot_represent_does_not_prevent_a_delete(connection: Connection):
     make(connection, "ALTER TABLE things ADD j json", """UPDATE things SET j = '{"a": "\\u0000"}'""",
          "UPDATE things SET id = 7", "DELETE FROM things")  # fmt: skip
-    assert gone(connection) == [["1"], ["7"]]
+    assert deleted_keys(connection) == [["1"], ["7"]]
 
 
-def test_a_key_reads_back_exactly_whatever_the_session_has_set(connection: Connection):
+def test_a_key_can_be_read_back_exactly_with_any_session_settings(connection: Connection):
     make(
         connection,
         "CREATE TYPE pair AS (a int, b text)",
@@ -81,10 +81,8 @@ ALTERED = {
 
 
 @pytest.mark.parametrize("what", ALTERED)
-def test_the_user_s_statements_go_on_after_the_table_was_altered(
-    connection: Connection, store: Store, what: str
-):
-    """In a session that has plans of before, and in a new one."""
+def test_user_statements_succeed_after_the_table_was_altered(connection: Connection, store: Store, what: str):
+    """In a session with plans from before, and in a new one."""
     make(connection, "INSERT INTO things VALUES (2, 'x'), (3, 'x'), (4, 'x'), (5, 'x')",
          "DELETE FROM things WHERE what = 'before'", "UPDATE things SET id = id")  # fmt: skip
     make(connection, ALTERED[what])
@@ -96,9 +94,8 @@ def test_the_user_s_statements_go_on_after_the_table_was_altered(
         make(other, change, delete, "TRUNCATE things")
 
 
-def test_the_recorder_s_rights_cannot_be_borrowed(connection: Connection):
-    """It runs with its owner's rights, so no name in it is looked up on the caller's search path,
-    and no other table can call it."""
+def test_the_privileges_of_the_recorder_cannot_be_used_by_others(connection: Connection):
+    """It is SECURITY DEFINER, so its names are qualified, and triggers of other tables cannot call it."""
     make(
         connection,
         "CREATE ROLE borrower; GRANT ALL ON things TO borrower; GRANT USAGE ON SCHEMA ridelake TO borrower",
@@ -128,7 +125,7 @@ def test_the_recorder_s_rights_cannot_be_borrowed(connection: Connection):
         make(connection, "RESET ROLE; RESET search_path", "DROP OWNED BY borrower; DROP ROLE borrower")
 
 
-def test_every_way_to_delete_a_row_leaves_its_key(connection: Connection):
+def test_every_way_to_delete_a_row_records_its_key(connection: Connection):
     make(
         connection,
         "CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent VALUES (1)",
@@ -140,4 +137,4 @@ def test_every_way_to_delete_a_row_leaves_its_key(connection: Connection):
         "WITH d AS (DELETE FROM things WHERE id = 3 RETURNING id) SELECT FROM d",
         "INSERT INTO things (id) VALUES (4) ON CONFLICT (id) DO UPDATE SET id = 40",
     )
-    assert gone(connection) == [["1"], ["2"], ["3"], ["4"]]
+    assert deleted_keys(connection) == [["1"], ["2"], ["3"], ["4"]]

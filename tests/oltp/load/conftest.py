@@ -1,4 +1,4 @@
-"""Small trip files, made in the test. No row of them was ever driven."""
+"""Fixtures: small trip files with invented rows."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 @pytest.fixture
 def yellow() -> Callable[..., Row]:
-    """A good yellow trip as the TLC writes it today; each `number` another one."""
+    """A valid yellow trip in the TLC's current format; `number` selects different trips."""
 
     def trip(number: int = 0, **changes: Any) -> Row:
         pickup = datetime(2024, 1, 10, 12) + timedelta(minutes=number)
@@ -35,7 +35,7 @@ def yellow() -> Callable[..., Row]:
 
 @pytest.fixture
 def hvfhv() -> Callable[..., Row]:
-    """A good trip with Uber."""
+    """A valid HVFHV trip."""
 
     def trip(number: int = 0, **changes: Any) -> Row:
         pickup = datetime(2024, 1, 10, 12) + timedelta(minutes=number)
@@ -62,7 +62,7 @@ def hvfhv() -> Callable[..., Row]:
 
 @pytest.fixture
 def judge(tmp_path: Path) -> Callable[..., list[str]]:
-    """What becomes of each row of a file: "" if it is a trip, or else the reason."""
+    """For each row of a file: "" if it is accepted, otherwise the reason of its rejection."""
 
     def judge_rows(rows: list[Row], name: str = "trips.parquet") -> list[str]:
         from oltp.load import Reason, check_files
@@ -78,7 +78,7 @@ def judge(tmp_path: Path) -> Callable[..., list[str]]:
 
 @pytest.fixture
 def trips_of() -> Callable[[Path], pl.DataFrame]:
-    """The good rows of a file as they would be stored."""
+    """The accepted rows of a file as they would be stored."""
 
     def read(path: Path) -> pl.DataFrame:
         from oltp.load.checking import check_files

@@ -1,4 +1,4 @@
-"""Wall clocks without an offset, on the two nights on which that is not enough."""
+"""Local times without an offset, in the nights when the clocks change."""
 
 from datetime import UTC, datetime
 
@@ -37,9 +37,9 @@ def test_an_hour_that_does_not_exist_is_a_clock_not_put_forward():
 @pytest.mark.parametrize(
     ("pickup", "dropoff", "expected"),
     [
-        (autumn(0, 50), autumn(1, 10), (utc(4, 50), utc(5, 10))),  # only the end is in doubt
-        (autumn(1, 10), autumn(1, 30), (utc(5, 10), utc(5, 30))),  # both, and nothing tells: the earlier
-        (autumn(1, 50), autumn(1, 10), (utc(5, 50), utc(6, 10))),  # ran backwards: through the change
+        (autumn(0, 50), autumn(1, 10), (utc(4, 50), utc(5, 10))),  # only the end is ambiguous
+        (autumn(1, 10), autumn(1, 30), (utc(5, 10), utc(5, 30))),  # both are ambiguous: the earlier
+        (autumn(1, 50), autumn(1, 10), (utc(5, 50), utc(6, 10))),  # across the change of the clocks
         (autumn(1, 50), autumn(2, 10), (utc(6, 50), utc(7, 10))),  # twenty minutes, not eighty
     ],
 )

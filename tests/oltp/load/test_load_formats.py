@@ -125,7 +125,7 @@ def test_times_of_two_forms_are_refused(tmp_path, frame):
     lines[1] = lines[1].replace("01/10/2024", "01/13/2024")
     lines[2] = lines[2].replace("01/10/2024", "13/01/2024")
     path.write_text("\n".join(lines))
-    with pytest.raises(BadInput, match=r"two forms, '01/13/2024 12:00' in .* and '13/01/2024 12:01' in "):
+    with pytest.raises(BadInput, match=r"two formats, '01/13/2024 12:00' in .* and '13/01/2024 12:01' in "):
         check_files([path])
 
 
@@ -145,10 +145,10 @@ def test_a_file_of_which_no_row_can_be_read_fails_with_the_column_and_the_value(
     with pytest.raises(RidelakeError) as failed:
         check_files([path])
     assert failed.value.exit_code == 1
-    said = (
+    output = (
         "cannot read any of the 8 rows of .*row 1 tpep_pickup_datetime is '10. January 2024 12:00', expected"
     )
-    assert re.search(said, str(failed.value))
+    assert re.search(output, str(failed.value))
 
 
 def test_line_ends_marks_and_packing_change_nothing(ids, frame):
@@ -288,11 +288,11 @@ class TestBadInput:
 
     def test_two_columns_of_one_meaning(self, tmp_path, frame):
         frame.with_columns(pulocationid=pl.lit(1)).write_parquet(tmp_path / "trips")
-        self.refuse(tmp_path / "trips", "PULocationID and pulocationid mean the same")
+        self.refuse(tmp_path / "trips", "PULocationID and pulocationid have the same meaning")
 
     def test_a_column_of_the_wrong_type(self, tmp_path, frame):
         frame.with_columns(tpep_pickup_datetime=pl.lit(5)).write_parquet(tmp_path / "trips")
-        self.refuse(tmp_path / "trips", "tpep_pickup_datetime is Int32, not a time")
+        self.refuse(tmp_path / "trips", "tpep_pickup_datetime has type Int32, not a time")
 
     def test_files_from_before_there_were_zones(self, tmp_path):
         (tmp_path / "old.csv").write_text(

@@ -77,7 +77,7 @@ def test_every_row_counts_once_in_every_format_and_order(rows, shuffler: random.
     assert reasons.count("") == len(ids) == len(set(ids))
     assert reasons.count(Reason.REFUND) == reasons.count(Reason.REFUNDED)
     for kind in ("\n", "\r\n", "\r"):
-        # an infinite amount is written as text that no number reads; NaN is nothing
+        # infinity is written as text that is not a number; NaN is a missing value
         assert judged(frame, kind) == (reasons, ids)
 
     shuffled = list(range(len(rows)))

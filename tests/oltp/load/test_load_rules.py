@@ -27,7 +27,7 @@ BEGIN = datetime(2024, 1, 10, 12)
         ({"PULocationID": 265}, "unknown_zone"),
         ({"PULocationID": 300}, "unknown_zone"),
         ({"DOLocationID": 0}, "unknown_zone"),
-        ({"DOLocationID": 265}, ""),  # out of the city: a trip all the same
+        ({"DOLocationID": 265}, ""),  # outside of the city: valid
         ({"total_amount": None}, "missing_value"),
         ({"tpep_pickup_datetime": None}, "missing_value"),
         ({"trip_distance": float("nan")}, "missing_value"),
