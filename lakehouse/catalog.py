@@ -156,7 +156,8 @@ class Lake:
 
 
 def epoch_rows(address: LakeAddress, number: int | None, limit: int) -> list[Sequence[Any]]:
-    """The query of `published.read_epochs` for a catalog other than SQLite. Raises CannotConnect, UsageError."""
+    """The query of `published.read_epochs` for a catalog other than SQLite. Raises CannotConnect,
+    UsageError."""
     query = EPOCHS_QUERY.replace(":number,", "CAST(:number AS integer),")
     bound: Mapping[str, Any] = {"number": number, "limit": limit if limit >= 0 else None}
     with refusing_a_bad_lake(address):
@@ -174,9 +175,9 @@ def _refuse_another_place(address: LakeAddress, pointers: Collection[str]) -> No
     others = {at.rsplit("/", 3)[0] for at in pointers if not at.startswith(address.join(""))}
     if others:
         raise UsageError(
-            f"the catalog belongs to the lake {min(others)}, not to {address.root}: a lake that was moved, or "
-            "that shares the catalog of another lake, is read-only; use the original location, or create a "
-            "new lake in an empty folder with its own catalog"
+            f"the catalog belongs to the lake {min(others)}, not to {address.root}: a lake that was moved, "
+            "or that shares the catalog of another lake, is read-only; use the original location, or create "
+            "a new lake in an empty folder with its own catalog"
         )
 
 
@@ -190,8 +191,8 @@ def _make_tables(catalog: SqlCatalog) -> None:
 
 
 def _refuse_epochs_of_another_catalog(storage: Storage) -> None:
-    """Raises UsageError if the catalog has no epochs but the lake has manifests: the catalog is then the wrong
-    one, or an empty one that was just created. `maintain` would remove all files as orphans."""
+    """Raises UsageError if the catalog has no epochs but the lake has manifests: the catalog is then the
+    wrong one, or an empty one that was just created. `maintain` would remove all files as orphans."""
     address = storage.address
     if read_epochs(address, limit=1):
         return

@@ -54,8 +54,8 @@ from ridelake.settings import LakeAddress
 
 
 def open_catalog(address: LakeAddress, timeout_seconds: float) -> SqlCatalog:
-    """Locations are absolute paths, because pyiceberg splits a file:// URI at `#`, `?` and `%`. Connections are
-    not pooled, so an open catalog has no open connection and need not be closed."""
+    """Locations are absolute paths, because pyiceberg splits a file:// URI at `#`, `?` and `%`. Connections
+    are not pooled, so an open catalog has no open connection and need not be closed."""
     url = catalog_url(address, timeout_seconds)
     catalog = SqlCatalog(NAMESPACE, uri=url.render_as_string(hide_password=False), **_properties(address))
     catalog.engine.dispose()
@@ -117,8 +117,9 @@ class TableDraft:
         properties: Mapping[str, str],
         alive: Collection[int] | None = None,
     ) -> Staged:
-        """Write metadata for the table's files without `removed` and with `added`, as a new snapshot if either
-        is not empty. `alive`: the older snapshots to keep; None: all. Deletes what it wrote if it fails."""
+        """Write metadata for the table's files without `removed` and with `added`, as a new snapshot if
+        either is not empty. `alive`: the older snapshots to keep; None: all. Deletes what it wrote if it
+        fails."""
         metadata, written = self._metadata, list[str]()
         stem = f"{metadata['location']}/metadata/"
         commit_id = uuid.uuid4()

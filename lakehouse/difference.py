@@ -92,8 +92,8 @@ def _is_held(place: int, column: Column) -> Composed:
 
 
 def _key_value(place: int, column: Column) -> Composed:
-    """One value of a tombstone's key, for COPY. A domain is cast to its base type, so that a CHECK added later
-    cannot reject it. An enum and a numeric stay text."""
+    """One value of a tombstone's key, for COPY. A domain is cast to its base type, so that a CHECK added
+    later cannot reject it. An enum and a numeric stay text."""
     value = SQL("(key ->> {})").format(Literal(place))
     if not (column.is_enum or column.as_text):
         value = SQL("{}::{}").format(value, Identifier("pg_catalog", column.pg_type))

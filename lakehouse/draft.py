@@ -138,7 +138,8 @@ def drafting(lake: Lake) -> Iterator[Draft]:
             draft.discard()
             if isinstance(error, FileNotFoundError) and lake.newest() != draft.previous:
                 raise LostRace(
-                    "cannot publish the epoch: other epochs were published concurrently; run the command again"
+                    "cannot publish the epoch: other epochs were published concurrently; "
+                    "run the command again"
                 ) from error
             raise
 

@@ -16,9 +16,9 @@ Kind = Literal["full", "changes", "maintenance"]
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """The state of Postgres that an epoch equals. `snapshot`: pg_current_snapshot(), the visible transactions.
-    `taken_at`: the server's clock at that time, ISO 8601. `lsn`: its WAL position. The rest identifies the
-    server; None if the role may not read it."""
+    """The state of Postgres that an epoch equals. `snapshot`: pg_current_snapshot(), the visible
+    transactions. `taken_at`: the server's clock at that time, ISO 8601. `lsn`: its WAL position. The rest
+    identifies the server; None if the role may not read it."""
 
     snapshot: str
     taken_at: str
@@ -48,8 +48,8 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A finished Parquet file. `location`: an absolute path, or s3://…. `sealed`: its rows are not expected to
-    change soon. A table has at most one file that is not sealed; the next epoch rewrites it."""
+    """A finished Parquet file. `location`: an absolute path, or s3://…. `sealed`: its rows are not expected
+    to change soon. A table has at most one file that is not sealed; the next epoch rewrites it."""
 
     location: str
     rows: int
@@ -183,8 +183,8 @@ def quoted(name: str) -> str:
 
 
 def tables_to_json(address: LakeAddress, epoch: Epoch) -> dict[str, Any]:
-    """Locations are stored relative to the lake, so that it can be moved or mounted elsewhere. A table that is
-    left out has a reason and no files."""
+    """Locations are stored relative to the lake, so that it can be moved or mounted elsewhere. A table that
+    is left out has a reason and no files."""
     report = {name: asdict(table) for name, table in epoch.tables.items()}
     for table in report.values():
         table["metadata"] = address.relative(table["metadata"])

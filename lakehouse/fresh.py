@@ -37,8 +37,8 @@ class Tail(Sink):
 
 @contextmanager
 def fresh_epoch(settings: Settings, newest: Epoch) -> Iterator[Epoch]:
-    """The newest epoch and the changes since then, with a token of the current snapshot. Its files are deleted
-    at the end of the block. Raises UsageError as `take_changes` does."""
+    """The newest epoch and the changes since then, with a token of the current snapshot. Its files are
+    deleted at the end of the block. Raises UsageError as `take_changes` does."""
     started = perf_counter()
     address = settings.lake
     with (

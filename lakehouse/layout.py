@@ -51,8 +51,8 @@ class Layout:
 
 UNKNOWN = Layout()
 
-# The store's tables of an epoch. Rides in progress and payments on hold change within minutes. They are stored
-# separately from the other rows, so an epoch rewrites only the rides in progress.
+# The store's tables of an epoch. Rides in progress and payments on hold change within minutes. They are
+# stored separately from the other rows, so an epoch rewrites only the rides in progress.
 STORE_TABLES: dict[str, Layout] = {
     "cities": Layout(),
     "zones": Layout(),

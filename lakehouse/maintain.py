@@ -233,8 +233,8 @@ def _sweep(lake: Lake, grace: timedelta) -> int:
 
 
 def _is_ours(place: str) -> bool:
-    """Whether the path is one that ridelake creates, also for a table that was never published. Other files in
-    the folder belong to the user and are not deleted."""
+    """Whether the path is one that ridelake creates, also for a table that was never published. Other files
+    in the folder belong to the user and are not deleted."""
     return OURS.fullmatch(place) is not None
 
 

@@ -115,8 +115,8 @@ def take_token(connection: Connection[TupleRow]) -> Token:
 
 
 def refuse_a_break(old: Token, new: Token, forks: Mapping[int, str] | None = None) -> None:
-    """Raises UsageError if `new` cannot be later in the same history as `old`: transaction numbers then do not
-    show what has changed. `forks`: the positions where the server's history left earlier timelines
+    """Raises UsageError if `new` cannot be later in the same history as `old`: transaction numbers then do
+    not show what has changed. `forks`: the positions where the server's history left earlier timelines
     (`lakehouse.timeline`); None if unknown."""
     if None not in (old.system_identifier, new.system_identifier) and (
         old.system_identifier != new.system_identifier

@@ -158,8 +158,8 @@ def numbered_epoch(address: LakeAddress, number: int) -> Epoch:
 
 
 def epoch_as_of(address: LakeAddress, when: str) -> Epoch:
-    """The epoch of that number, or the newest that was taken at or before that time (ISO 8601, UTC if it has no
-    offset). Raises UsageError if `when` is neither, or if there is no such epoch."""
+    """The epoch of that number, or the newest that was taken at or before that time (ISO 8601, UTC if it has
+    no offset). Raises UsageError if `when` is neither, or if there is no such epoch."""
     if when.isascii() and when.isdecimal() and len(when) <= 9:
         return numbered_epoch(address, int(when))
     try:

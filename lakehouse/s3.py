@@ -32,7 +32,8 @@ NO_ANSWER = {
 
 
 def s3_filesystem(address: LakeAddress) -> fs.S3FileSystem:
-    """One instance per endpoint, because creating one looks up the credentials, which may need the network."""
+    """One instance per endpoint, because creating one looks up the credentials, which may need the
+    network."""
     return _filesystem(address.s3_endpoint)
 
 
@@ -108,16 +109,17 @@ def _converted(address: LakeAddress, error: OSError) -> RidelakeError | None:
         )
     if code in NO_ANSWER:
         return CannotConnect(
-            f"{where} does not respond: check that the server runs and that RIDELAKE_S3_ENDPOINT is its address"
+            f"{where} does not respond: check that the server runs and that RIDELAKE_S3_ENDPOINT is its "
+            "address"
         )
     if status in ("301", "400"):
         return UsageError(
-            f"{where} rejects requests for {address.bucket}: set AWS_REGION to the bucket's region, and check "
-            "that RIDELAKE_S3_ENDPOINT is an S3 server"
+            f"{where} rejects requests for {address.bucket}: set AWS_REGION to the bucket's region, and "
+            "check that RIDELAKE_S3_ENDPOINT is an S3 server"
         )
     if isinstance(error, FileNotFoundError):
         return RidelakeError(
-            f"a file of the lake is missing ({error}): run the command again, because its epoch may have just "
-            "been expired; otherwise run `ridelake verify EPOCH`"
+            f"a file of the lake is missing ({error}): run the command again, because its epoch may have "
+            "just been expired; otherwise run `ridelake verify EPOCH`"
         )
     return None

@@ -25,9 +25,9 @@ from ridelake.errors import BadInput, CannotConnect, UsageError, did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class TableSource:
-    """One table. `qualified`: schema and name as SQL identifiers. `tracked_since`: the first transaction whose
-    changes have `tx`; None if the table is not tracked or its triggers are incomplete. `watched`: changes when
-    a trigger is altered. `without`: columns that are excluded from the lake."""
+    """One table. `qualified`: schema and name as SQL identifiers. `tracked_since`: the first transaction
+    whose changes have `tx`; None if the table is not tracked or its triggers are incomplete. `watched`:
+    changes when a trigger is altered. `without`: columns that are excluded from the lake."""
 
     schema: str
     name: str
@@ -165,8 +165,8 @@ def named_columns(connection: Connection[TupleRow], names: Sequence[str]) -> lis
 def refuse_bad_exclusions(
     connection: Connection[TupleRow], names: Sequence[str], sources: Sequence[TableSource]
 ) -> None:
-    """Raises BadInput for a column of --without-column that does not exist, whose table is not in the lake, or
-    that is in the primary key."""
+    """Raises BadInput for a column of --without-column that does not exist, whose table is not in the lake,
+    or that is in the primary key."""
     found = {name: (relation, in_key) for name, relation, _, in_key in named_columns(connection, names)}
     relations = {source.relation for source in sources}
     for name in names:
@@ -226,8 +226,8 @@ def refusing_bad_tables() -> Iterator[None]:
                 "above its data directory"
             ) from error
         raise UsageError(
-            f"{error.diag.message_primary}: connect as the owner of the table, or grant this role SELECT on it"
-            " and USAGE of its schema"
+            f"{error.diag.message_primary}: connect as the owner of the table, or grant this role SELECT on "
+            "it and USAGE of its schema"
         ) from error
 
 

@@ -43,9 +43,10 @@ class Synced:
             compared = ", compared row by row" if self.compared else ""
             return f"epoch {self.epoch.number} is up to date{compared}: nothing has changed"
         return (
-            f"epoch {self.epoch.number}: {self.epoch.changed:,} rows changed, {self.epoch.deleted:,} deleted; "
-            f"{self.epoch.rows:,} rows in {len(self.epoch.files)} files, {self.seconds:.2f} s, "
-            f"{self.lag_seconds:.2f} s behind" + (", equal to Postgres" if self.epoch.verified else "")
+            f"epoch {self.epoch.number}: {self.epoch.changed:,} rows changed, "
+            f"{self.epoch.deleted:,} deleted; {self.epoch.rows:,} rows in {len(self.epoch.files)} files, "
+            f"{self.seconds:.2f} s, {self.lag_seconds:.2f} s behind"
+            + (", equal to Postgres" if self.epoch.verified else "")
         )
 
     def report(self) -> dict[str, Any]:
@@ -87,9 +88,9 @@ def synced_every(
     verify: bool = False,
     without: Sequence[str] = (),
 ) -> Iterator[Synced]:
-    """Publish an epoch every `seconds`, without end. An iteration yields no epoch if another process published
-    first, if Postgres is unreachable, or if no table can be copied. Permanent errors (a standby, the history
-    of another server, a folder that cannot be written) are raised, as by `take_changes`."""
+    """Publish an epoch every `seconds`, without end. An iteration yields no epoch if another process
+    published first, if Postgres is unreachable, or if no table can be copied. Permanent errors (a standby,
+    the history of another server, a folder that cannot be written) are raised, as by `take_changes`."""
     new_epochs = 0
     while True:
         due = time.monotonic() + seconds

@@ -145,8 +145,8 @@ def write_changes(
     old: Token | None,
     on_rows: Callable[[int], None] = ignore_rows,
 ) -> None:
-    """Write the changes from `old` to the snapshot; all rows of a table if its changes are unknown or `old` is
-    None."""
+    """Write the changes from `old` to the snapshot; all rows of a table if its changes are unknown or `old`
+    is None."""
     connection = moment.connection
     tombstones = since(connection, old) if old and has_tracking(connection) else {}
     cleared = cleared_before(connection)

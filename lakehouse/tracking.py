@@ -30,8 +30,8 @@ NO_ACCESS = (
 
 
 def track(store: Store, table: str) -> str:
-    """Add the column and the triggers of `oltp/tracking.sql`; return the table's qualified name. Raises BadInput
-    for a table that does not exist or cannot be tracked, UsageError if the role may not alter it."""
+    """Add the column and the triggers of `oltp/tracking.sql`; return the table's qualified name. Raises
+    BadInput for a table that does not exist or cannot be tracked, UsageError if the role may not alter it."""
     with store.connect() as connection, _tracking_errors(table):
         ((_, relation, _, _, qualified, *_),) = find_tables(connection, [table])
         _update(connection)
@@ -164,7 +164,7 @@ def _tracking_errors(table: str) -> Iterator[None]:
         raise BadInput(error.diag.message_primary or str(error)) from error
     except errors.TooManyColumns as error:
         raise BadInput(
-            f"cannot track {table}: it has the maximum number of columns, so tx cannot be added; drop a column"
+            f"cannot track {table}: it has too many columns to add the column tx; drop a column"
         ) from error
     except errors.DependentObjectsStillExist as error:
         raise BadInput(

@@ -165,8 +165,8 @@ def _difference_text(difference: Difference) -> str:
 
 
 def verify_files(address: LakeAddress, number: int) -> int:
-    """Check that the files of an epoch exist and have their checksums; return their number. Raises ProofFailed
-    with the names of the damaged files, UsageError if there is no such epoch."""
+    """Check that the files of an epoch exist and have their checksums; return their number. Raises
+    ProofFailed with the names of the damaged files, UsageError if there is no such epoch."""
     storage = Storage.of(address)
     epoch = numbered_epoch(address, number)
 

@@ -12,7 +12,8 @@ from ridelake.settings import Settings
 
 
 def _version(name: str, settings: Settings) -> str | None:
-    """The version of the engine, as `ask` prints it; None for an unreachable server. Does not start a server."""
+    """The version of the engine, as `ask` prints it; None for an unreachable server. Does not start a
+    server."""
     from lakehouse.engines import ENGINES
 
     if name == "chdb":  # the version needs an import, which is safer in a separate process

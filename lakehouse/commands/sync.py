@@ -86,8 +86,8 @@ def sync(
 
 
 class Ticker:
-    """On a terminal, one line that is overwritten; otherwise one line per epoch, as text or JSON. An error that
-    persists, or a table that stays left out, is reported once."""
+    """On a terminal, one line that is overwritten; otherwise one line per epoch, as text or JSON. An error
+    that persists, or a table that stays left out, is reported once."""
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json

@@ -111,7 +111,7 @@ def test_each_way_to_change_a_table_is_taken_exactly(things, take):
         taken = take(verify=expected is not None)
         assert taken.is_new == (expected is not None), name
         if expected is not None:
-            assert (taken.epoch.kind, taken.epoch.changed, taken.epoch.gone) == ("changes", *expected), name
+            assert (taken.epoch.kind, taken.epoch.changed, taken.epoch.deleted) == ("changes", *expected), name
             rows = things.execute("SELECT count(*) FROM things").fetchone()
             assert (taken.epoch.tables["things"].rows,) == rows, name
             do(
@@ -141,15 +141,15 @@ def test_a_long_transaction_is_taken_when_it_has_ended_and_not_before(store: Sto
             one.execute("DELETE FROM things WHERE key = %s", (key - 199,))
         things.execute("UPDATE things SET word = 'soon' WHERE key = 50")
         second = take().epoch
-        assert (second.changed, second.gone) == (1, 0)
+        assert (second.changed, second.deleted) == (1, 0)
         assert len(second.token.xip) >= 2  # the server may have other databases at work
         long.execute("COMMIT")
         things.execute("UPDATE things SET word = 'sooner' WHERE key = 51")
         third = take().epoch
-        assert (third.changed, third.gone) == (3, 1)
+        assert (third.changed, third.deleted) == (3, 1)
         longer.execute("COMMIT")
         fourth = take().epoch
-        assert (fourth.changed, fourth.gone) == (2, 1)
+        assert (fourth.changed, fourth.deleted) == (2, 1)
         assert not take(verify=False).is_new
 
 
@@ -160,7 +160,7 @@ def test_a_long_transaction_that_is_rolled_back_leaves_nothing(store: Store, thi
         long.execute("DELETE FROM things")
         things.execute("INSERT INTO things VALUES (101)")
         second = take().epoch
-        assert (second.changed, second.gone) == (1, 0)
+        assert (second.changed, second.deleted) == (1, 0)
         long.execute("ROLLBACK")
     assert not take(verify=False).is_new
 
@@ -237,7 +237,7 @@ def test_a_key_of_several_columns_is_found_again(store: Store, lake: Lake, monke
         connection.execute("UPDATE pairs SET word = 'x' WHERE b = 5 AND a IN ('a1', 'a2')")
         assert verify_now(store, lake).as_dict()["equal"]
         epoch = take_changes(store, lake, verify=True).epoch
-    assert (epoch.changed, epoch.gone) == (3, 2)
+    assert (epoch.changed, epoch.deleted) == (3, 2)
     read = [row for file in epoch.files for row in pq.ParquetFile(file.location).read().to_pylist()]
     assert len(read) == 199
 
@@ -258,7 +258,7 @@ def test_a_key_that_is_equal_and_not_the_same_is_found_again(postgres_15: str, t
         connection.execute("UPDATE names SET name = 'A' WHERE name = 'a'")
         epoch = take_changes(store, lake, verify=True).epoch
         connection.execute("DROP SCHEMA ridelake_tracking CASCADE; DROP TABLE names")
-    assert (epoch.changed, epoch.gone) == (1, 1)
+    assert (epoch.changed, epoch.deleted) == (1, 1)
 
 
 def test_two_keys_are_swapped_in_one_statement(store: Store, lake: Lake):
@@ -269,7 +269,7 @@ def test_two_keys_are_swapped_in_one_statement(store: Store, lake: Lake):
         take_changes(store, lake, tables=["swapped"], verify=True)
         connection.execute("UPDATE swapped SET key = 3 - key WHERE key < 3")
         epoch = take_changes(store, lake, verify=True).epoch
-    assert (epoch.changed, epoch.gone) == (2, 2)
+    assert (epoch.changed, epoch.deleted) == (2, 2)
     (file,) = epoch.files
     words = {row["key"]: row["word"] for row in pq.ParquetFile(file.location).read().to_pylist()}
     assert words == {1: "two", 2: "one", 3: "three"}

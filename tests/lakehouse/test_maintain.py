@@ -356,12 +356,12 @@ def test_tombstones_are_cleared_only_below_the_newest_token_and_other_lakes_are_
         assert maintain(lake, numbers).tombstones_cleared == 4
         writer.execute("COMMIT")
     assert len(rows_of(numbers, "SELECT FROM ridelake_tracking.tombstones")) == 3
-    assert take_changes(numbers, lake, verify=True).epoch.gone == 2
+    assert take_changes(numbers, lake, verify=True).epoch.deleted == 2
     assert maintain(lake, numbers).tombstones_cleared == 3
     taken = take_changes(numbers, other, verify=True).epoch.tables["numbers"]
     assert taken.changed == taken.rows, "whole, because tombstones are gone that it has not read"
     more(numbers)
-    assert take_changes(numbers, other, verify=True).epoch.gone == 1
+    assert take_changes(numbers, other, verify=True).epoch.deleted == 1
 
 
 def test_a_lake_of_another_database_clears_no_tombstones(numbers: Store, lake: Lake, cluster: Cluster):

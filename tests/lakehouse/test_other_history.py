@@ -85,7 +85,7 @@ def test_numbers_and_tombstones_of_another_server_mean_nothing(cluster: Cluster,
         assert how_keys(target, lake) == "changes"
         run(target, "UPDATE shop.keys SET what = 'near' WHERE i = 1")
         taken = take_changes(target, lake, verify=True)
-        assert (taken.epoch.changed, taken.epoch.gone, taken.epoch.rows) == (1, 0, 9)
+        assert (taken.epoch.changed, taken.epoch.deleted, taken.epoch.rows) == (1, 0, 9)
         verify_now(target, lake).prove()
 
 
@@ -111,7 +111,7 @@ def test_numbers_that_were_set_back_lose_no_row(lake: Lake):
             take_snapshot(store, lake)
             run(store, "UPDATE shop.keys SET what = 'after' WHERE i = 9")
             taken = take_changes(store, lake, verify=True)
-            assert (taken.epoch.changed, taken.epoch.gone, taken.epoch.rows) == (1, 0, 9)
+            assert (taken.epoch.changed, taken.epoch.deleted, taken.epoch.rows) == (1, 0, 9)
 
 
 @pytest.mark.slow
@@ -134,7 +134,7 @@ def test_a_schema_is_replicated_with_its_triggers(lake: Lake):
             run(source, "UPDATE shop.keys SET what = 'new' WHERE i = 1", "DELETE FROM shop.keys WHERE i = 9")
             wait_for_rows(target, 8)
             taken = take_changes(target, lake, verify=True)
-            assert (taken.epoch.changed, taken.epoch.gone) == (1, 1)
+            assert (taken.epoch.changed, taken.epoch.deleted) == (1, 1)
             run(target, "DROP SUBSCRIPTION s")
 
 

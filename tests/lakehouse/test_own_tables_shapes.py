@@ -31,7 +31,7 @@ def test_a_table_may_have_any_name(bare: Store, lake: Lake):
     take_changes(bare, lake, tables=list(tables.values()))
     for table in tables.values():
         run(bare, f'DELETE FROM {table} WHERE "The Key" = 1', f"INSERT INTO {table} VALUES (3, 'three')")
-    assert {table.gone for table in take_changes(bare, lake, verify=True).epoch.tables.values()} == {1}
+    assert {table.deleted for table in take_changes(bare, lake, verify=True).epoch.tables.values()} == {1}
     for name, table in tables.items():
         for engine in ("duckdb", "polars"):
             query = f'SELECT "The Key" AS k, "a.b" AS t FROM {table.split(".", 2)[2]} ORDER BY 1'
@@ -146,7 +146,7 @@ def test_domains_that_refuse_null_are_taken_by_their_changes(bare: Store, lake: 
     )
     verify_now(bare, lake).prove()
     taken = take_changes(bare, lake, verify=True)
-    assert (taken.epoch.changed, taken.epoch.gone, taken.epoch.rows) == (1, 2, 4)
+    assert (taken.epoch.changed, taken.epoch.deleted, taken.epoch.rows) == (1, 2, 4)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_key_that_is_made_wider_goes_on(bare: Store, lake: Lake, before: str, 
     large = 10_000_000_000 if after == "bigint" else 7
     run(bare, "DELETE FROM wide WHERE id = 4", f"INSERT INTO wide VALUES (7, {large})")
     taken = take_changes(bare, lake, verify=True)
-    assert (taken.epoch.changed, taken.epoch.gone) == (1, 1)
+    assert (taken.epoch.changed, taken.epoch.deleted) == (1, 1)
     for engine in ("duckdb", "polars"):
         assert [row["id"] for row in asked(lake, "SELECT id FROM wide ORDER BY id", engine)] == [5, 7, 30]
     table = open_catalog(lake.address, 30).load_table(("ridelake", "wide"))

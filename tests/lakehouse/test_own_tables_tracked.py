@@ -23,7 +23,7 @@ from ridelake.settings import LakeAddress, Settings
 def test_a_tracked_table_is_taken_by_its_changes(orders: Store, lake: Lake):
     run(orders, "UPDATE orders SET what = 'new' WHERE id <= 3", "DELETE FROM orders WHERE id = 4")
     taken = take_changes(orders, lake, verify=True)
-    assert (taken.epoch.changed, taken.epoch.gone, taken.epoch.rows) == (3, 1, 999)
+    assert (taken.epoch.changed, taken.epoch.deleted, taken.epoch.rows) == (3, 1, 999)
     assert not take_changes(orders, lake).is_new
 
 
@@ -44,7 +44,7 @@ def test_an_untracked_table_has_nothing_of_ours_left_and_goes_on_whole(orders: S
     assert how(take_changes(orders, lake, verify=True)) == "whole"
     run(orders, "DELETE FROM orders WHERE id = 5000")
     taken = take_changes(orders, lake, verify=True)
-    assert (taken.epoch.changed, taken.epoch.gone) == (0, 1)
+    assert (taken.epoch.changed, taken.epoch.deleted) == (0, 1)
 
 
 # Each leaves a state in which rows may have changed without a word, and what was changed meanwhile.
@@ -105,7 +105,7 @@ def test_a_key_that_is_renamed_does_not_lose_deletes_in_a_new_lake(orders: Store
     track(orders, "orders")
     take_changes(orders, lake)
     run(orders, "DELETE FROM orders WHERE number = 10")
-    assert take_changes(orders, lake, verify=True).epoch.gone == 1
+    assert take_changes(orders, lake, verify=True).epoch.deleted == 1
 
 
 def test_a_key_that_a_trigger_changes_leaves_no_row_behind(orders: Store, lake: Lake):
@@ -156,7 +156,7 @@ def test_tables_join_a_lake_one_after_the_other(orders: Store, lake: Lake):
     run(orders, "CREATE TABLE people (name text PRIMARY KEY)", "INSERT INTO people VALUES ('Zoë')")
     run(orders, "DELETE FROM orders WHERE id = 1")
     taken = take_changes(orders, lake, tables=["people"])
-    assert {n: (t.changed, t.gone) for n, t in taken.epoch.tables.items()} == {
+    assert {n: (t.changed, t.deleted) for n, t in taken.epoch.tables.items()} == {
         "orders": (0, 1),
         "people": (1, 0),
     }
@@ -228,7 +228,7 @@ def test_a_tracked_table_is_equal_at_every_epoch_under_writers(orders: Store, la
         for writer in writers:
             writer.join()
     assert all(one.epoch.verified for one in taken)
-    assert sum(one.epoch.gone for one in taken) > 0
+    assert sum(one.epoch.deleted for one in taken) > 0
     take_changes(orders, lake, verify=True)
 
 

@@ -37,7 +37,7 @@ def test_epochs_taken_while_eight_write_are_each_equal(
             assert epoch.tables["cities"].changed == 0
             assert 0 < epoch.tables["rides"].changed < 2000, "it was taken whole"
             assert not broken(epoch)
-            gone.update({name: table.gone for name, table in epoch.tables.items() if table.gone})
+            gone.update({name: table.deleted for name, table in epoch.tables.items() if table.deleted})
     idle = [what for what, times in zip(EVERYTHING, done, strict=True) if not times]
     assert not idle, "nobody did that, so this shows little"
     assert gone.keys() == {"requests", "riders", "accounts"}
@@ -76,7 +76,7 @@ def test_a_table_that_did_not_change_keeps_its_files_and_its_metadata(seeded_sto
     with seeded_store.connect() as connection:
         connection.execute("SELECT top_up(1, 100)")
     second = take_changes(seeded_store, lake, verify=True).epoch
-    changed = {name for name, table in second.tables.items() if table.changed or table.gone}
+    changed = {name for name, table in second.tables.items() if table.changed or table.deleted}
     assert changed == {"accounts", "ledger"}
     assert (second.tables["accounts"].changed, second.tables["ledger"].changed) == (1, 1)
     for name in second.tables.keys() - changed:

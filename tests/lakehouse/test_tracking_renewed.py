@@ -45,7 +45,7 @@ def test_an_older_version_is_taken_over(old: Store, lake: Lake):
     assert not take_changes(old, lake).is_new
     run(old, "INSERT INTO orders VALUES (4, 'again', 1)", "DELETE FROM orders WHERE id = 5")
     taken = take_changes(old, lake, verify=True)
-    assert (taken.epoch.changed, taken.epoch.gone, taken.epoch.rows) == (1, 1, 7)
+    assert (taken.epoch.changed, taken.epoch.deleted, taken.epoch.rows) == (1, 1, 7)
     functions = "SELECT proname FROM pg_proc WHERE proname = 'bury'"
     assert rows_of(old, functions) == [], "what nothing calls any more is dropped"
 

@@ -177,7 +177,7 @@ def test_a_deleted_key_that_the_lake_cannot_hold_stops_no_epoch(
     )
     assert verify_now(bare, lake).as_dict()["equal"]
     epoch = take_changes(bare, lake, verify=True).epoch
-    assert (epoch.changed, epoch.gone, epoch.rows) == (0, 1, 1)
+    assert (epoch.changed, epoch.deleted, epoch.rows) == (0, 1, 1)
 
 
 def test_a_table_created_in_the_schema_of_the_ride_store_is_not_one_of_its_tables(store: Store, lake: Lake):
