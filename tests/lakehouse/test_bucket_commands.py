@@ -1,4 +1,4 @@
-"""The command line over a bucket, and where its catalog is."""
+"""The command line with a lake in a bucket, and the location of its catalog."""
 
 import json
 from dataclasses import replace
@@ -59,7 +59,7 @@ def test_no_two_lakes_share_a_catalog_file(tmp_path: Path):
 
 @pytest.mark.slow
 def test_the_catalog_may_be_in_postgres(far: Far):
-    """By any SQLAlchemy URL; here in the store's own server."""
+    """By any SQLAlchemy URL; here in the store's server."""
     with far.store.connect() as connection:
         info = connection.info
         connection.execute("CREATE SCHEMA catalog")
@@ -76,7 +76,7 @@ def test_the_catalog_may_be_in_postgres(far: Far):
 
 @pytest.mark.parametrize("url", ["nonsense", "nosuch://x/y", "oracle+nodriver://x/y"])
 def test_a_catalog_that_is_none_is_refused(tmp_path: Path, url: str):
-    with pytest.raises(UsageError, match="--catalog takes a database as SQLAlchemy writes it"):
+    with pytest.raises(UsageError, match="--catalog must be a SQLAlchemy URL"):
         Lake.create(LakeAddress.at(tmp_path / "lake", url))
 
 

@@ -1,4 +1,4 @@
-"""Each way to change a table: the next epoch has taken exactly that, and is equal."""
+"""For each kind of change of a table: the next epoch contains exactly that change and equals Postgres."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ INSERT INTO things SELECT i, 'word ' || i FROM generate_series(1, 100) AS i;
 SELECT ridelake_tracking.track('things')
 """
 
-# What is done between two epochs → rows changed, keys gone; None: nothing, and no new epoch.
+# Statements between two epochs → rows changed, keys deleted; None: no new epoch.
 CHANGES: dict[str, tuple[str, tuple[int, int] | None]] = {
     "an insert": ("INSERT INTO things VALUES (101, 'new')", (1, 0)),
     "an update": ("UPDATE things SET word = 'other' WHERE key <= 3", (3, 0)),
@@ -32,7 +32,7 @@ CHANGES: dict[str, tuple[str, tuple[int, int] | None]] = {
         "INSERT INTO things VALUES (101); DELETE FROM things WHERE key = 101", (0, 1)),
     "a key that comes again": (
         "DELETE FROM things WHERE key = 7; INSERT INTO things VALUES (7, 'again')", (1, 1)),
-    "a key that is gone, comes again and is gone": (
+    "a key that is deleted, inserted and deleted": (
         "DELETE FROM things WHERE key = 7; INSERT INTO things VALUES (7); DELETE FROM things WHERE key = 7",
         (0, 1)),
     "a key that changes": ("UPDATE things SET key = 207 WHERE key = 7", (1, 1)),
@@ -89,7 +89,7 @@ def things(store: Store) -> Iterator[Connection[TupleRow]]:
 
 @pytest.fixture
 def take(store: Store, lake: Lake) -> Callable[[], Taken]:
-    """An epoch of `things` alone, compared with Postgres at its moment."""
+    """An epoch of only `things`, compared with Postgres in its snapshot."""
 
     def take(verify: bool = True) -> Taken:
         return take_changes(store, lake, tables=["things"], verify=verify)
@@ -98,7 +98,7 @@ def take(store: Store, lake: Lake) -> Callable[[], Taken]:
 
 
 def do(connection: Connection[TupleRow], statements: str) -> None:
-    """Each in a transaction of its own, unless they say otherwise."""
+    """Execute each statement in its own transaction, unless they contain BEGIN."""
     for statement in [statements] if "DO $$" in statements else statements.split("; "):
         connection.execute(statement.encode())
     connection.execute("RESET session_replication_role")
@@ -111,7 +111,9 @@ def test_each_way_to_change_a_table_is_taken_exactly(things, take):
         taken = take(verify=expected is not None)
         assert taken.is_new == (expected is not None), name
         if expected is not None:
-            assert (taken.epoch.kind, taken.epoch.changed, taken.epoch.deleted) == ("changes", *expected), name
+            assert (taken.epoch.kind, taken.epoch.changed, taken.epoch.deleted) == ("changes", *expected), (
+                name
+            )
             rows = things.execute("SELECT count(*) FROM things").fetchone()
             assert (taken.epoch.tables["things"].rows,) == rows, name
             do(
@@ -130,7 +132,7 @@ def test_a_copy_is_taken(things, take):
 
 
 def test_a_long_transaction_is_taken_when_it_has_ended_and_not_before(store: Store, things, take):
-    """Its number is lower than those of epochs that did not see it."""
+    """Its number is lower than the xmax of epochs in which it was not visible."""
     take()
     with store.connect() as long, store.connect() as longer:
         for one, key in ((long, 201), (longer, 261)):
@@ -142,7 +144,7 @@ def test_a_long_transaction_is_taken_when_it_has_ended_and_not_before(store: Sto
         things.execute("UPDATE things SET word = 'soon' WHERE key = 50")
         second = take().epoch
         assert (second.changed, second.deleted) == (1, 0)
-        assert len(second.token.xip) >= 2  # the server may have other databases at work
+        assert len(second.token.xip) >= 2  # other databases of the server may have transactions too
         long.execute("COMMIT")
         things.execute("UPDATE things SET word = 'sooner' WHERE key = 51")
         third = take().epoch
@@ -193,7 +195,7 @@ TYPES = "CREATE TYPE colour AS ENUM ('red', 'green \"g\"', 'größer', 'x', 'y')
 @pytest.mark.slow
 @pytest.mark.parametrize("sealed", [False, True], ids=["open", "sealed"])
 def test_a_key_of_any_type_is_found_again(store: Store, tmp_path: Path, monkeypatch, sealed: bool):
-    """In the open file, which is read whole, and in sealed ones, which are looked for by their ranges."""
+    """In the open file, which is read completely, and in sealed files, which are found by their ranges."""
     if sealed:
         monkeypatch.setattr("lakehouse.sink.SEAL_ROWS", 1)
     with store.connect() as connection:
@@ -213,7 +215,7 @@ def test_a_key_of_any_type_is_found_again(store: Store, tmp_path: Path, monkeypa
                 connection.execute(f"UPDATE t{number} SET key = {keys[3]} WHERE key = {keys[2]}".encode())
         assert verify_now(store, lake).as_dict()["equal"]
         epoch = take_changes(store, lake, verify=True).epoch
-    assert {table.changed for table in epoch.tables.values()} <= {0, 1}, "one was taken whole"
+    assert {table.changed for table in epoch.tables.values()} <= {0, 1}, "a table was copied completely"
     assert all(file.sealed == sealed for file in epoch.files if file.rows)
 
 
@@ -243,7 +245,7 @@ def test_a_key_of_several_columns_is_found_again(store: Store, lake: Lake, monke
 
 
 def test_a_key_that_is_equal_and_not_the_same_is_found_again(postgres_15: str, tmp_path: Path):
-    """Under a collation that takes no notice of case, 'a' may become 'A', the same key to Postgres."""
+    """With a case-insensitive collation, 'a' can become 'A', which is the same key in Postgres."""
     store = open_database(postgres_15, install=False)
     with store.connect() as connection:
         with transaction(connection):

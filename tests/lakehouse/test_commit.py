@@ -1,4 +1,4 @@
-"""One commit over many tables, in metadata that we write: pyiceberg and Polars read it."""
+"""One commit over many tables. The metadata is written by ridelake, and read by pyiceberg and Polars."""
 
 from importlib import metadata
 from pathlib import Path
@@ -36,7 +36,7 @@ def drafted(catalog, address: LakeAddress, name: str, schema: pa.Schema) -> Tabl
 
 @pytest.fixture
 def stage(catalog, address: LakeAddress):
-    """`stage(table, words)`: one more file, in place of `removed` ones."""
+    """`stage(table, words)`: add a file and remove the `removed` ones."""
 
     def stage(name: str, words: list[str], removed=(), schema=SCHEMA, alive=None) -> Staged:
         draft = drafted(catalog, address, name, schema)
@@ -132,7 +132,7 @@ def test_what_cannot_be_staged_leaves_nothing(catalog, address, stage):
     assert {path for path in address.folder.rglob("*") if path.is_file()} == before
 
 
-# ── Columns that come, go and change ────────────────────────────────────────────────────────────
+# ── Columns that are added, dropped and changed ────────────────────────────────────────────────────────────
 
 
 def test_a_new_column_is_added_and_older_rows_have_none_of_it(catalog, stage):
@@ -167,17 +167,17 @@ def test_the_column_of_tracking_may_come_and_go(catalog, stage):
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "reason"),
     [
-        (pa.schema([KEY]), "word is gone"),
-        (pa.schema([KEY, pa.field("word", pa.int64())]), "word is long and was string"),
-        (pa.schema([pa.field("key", pa.string(), nullable=False), WORD]), "key is string and was long"),
+        (pa.schema([KEY]), "word is missing"),
+        (pa.schema([KEY, pa.field("word", pa.int64())]), "word is long, was string"),
+        (pa.schema([pa.field("key", pa.string(), nullable=False), WORD]), "key is string, was long"),
     ],
 )
-def test_a_column_that_is_gone_or_of_another_type_is_refused(catalog, address, stage, other, told: str):
+def test_a_missing_column_or_one_of_another_type_is_refused(catalog, address, stage, other, reason: str):
     moved(catalog, stage("left", ["one"]))
     with pytest.raises(
-        UsageError, match=rf"table left has other columns .*\({told}\).*: bring the column back"
+        UsageError, match=rf"table left has other columns .*\({reason}\).*: restore the column"
     ):
         drafted(catalog, address, "left", other)
     assert words_of(catalog, "left") == ["one"]

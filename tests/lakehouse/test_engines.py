@@ -1,4 +1,4 @@
-"""One suite, every engine."""
+"""The same tests for every engine."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ from lakehouse.engines import ENGINE_NAMES, ENGINES, Engine, open_engine
 from lakehouse.layout import STORE_TABLES
 from ridelake.errors import NotReady, QueryRejected, UsageError
 
-LECTURE = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
+TEXTBOOK_QUERY = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
 
 
 @pytest.fixture(scope="module", params=EVERY_ENGINE)
@@ -45,9 +45,9 @@ def test_every_table_is_there_by_name(engine, published):
 
 
 def test_the_lectures_question_is_answered_alike(engine, published):
-    answer = only(engine.sql(LECTURE))
+    answer = only(engine.sql(TEXTBOOK_QUERY))
     with open_engine("postgres", published.settings, None) as rows:
-        assert float(answer) == pytest.approx(float(only(rows.sql(LECTURE))), abs=1e-9)
+        assert float(answer) == pytest.approx(float(only(rows.sql(TEXTBOOK_QUERY))), abs=1e-9)
     assert answer > 0
 
 
@@ -92,7 +92,7 @@ def test_broken_sql_is_rejected_in_the_engines_words(engine, query):
     assert str(caught.value).startswith(f"{engine.name}: ")
     for word in ("nothing", "nowhere"):
         assert (word in query) <= (word in str(caught.value))
-    assert only(engine.sql("SELECT count(*) FROM rides")) == 2000  # and it goes on
+    assert only(engine.sql("SELECT count(*) FROM rides")) == 2000  # the engine is still usable
 
 
 def test_a_query_can_be_explained(engine):
@@ -143,11 +143,11 @@ def test_postgres_numerics_are_exact_or_refused(published):
             "decimal128(10, 2)", "decimal256(76, 9)", "decimal128(38, 0)", "string",
         ]  # fmt: skip
         assert answer[1][0].as_py() == Decimal("1000000000000000000000000000000.000000001")
-        for query, said in (
+        for query, message in (
             ("SELECT 'NaN'::numeric", "NaN"),
-            ("SELECT interval '1 day' AS gap", "gap is of type interval"),
+            ("SELECT interval '1 day' AS gap", "gap has type interval"),
         ):
-            with pytest.raises(QueryRejected, match=said):
+            with pytest.raises(QueryRejected, match=message):
                 engine.sql(query)
 
 
@@ -213,16 +213,16 @@ def test_a_parameter_selects_rows_and_may_be_used_twice(engine):
 
 
 def test_a_parameter_without_a_value_is_one_line_and_so_is_a_value_without_a_parameter(engine):
-    with pytest.raises(UsageError, match=r"asks for \$b, which has no value: give one with -p b=VALUE"):
+    with pytest.raises(UsageError, match=r"parameter \$b of the query has no value: pass it with -p b=VALUE"):
         engine.sql("SELECT $a, $b", {"a": 1})
-    with pytest.raises(UsageError, match=r"has no \$b, it has \$a: leave out -p b"):
+    with pytest.raises(UsageError, match=r"has no parameter \$b \(it has \$a\): remove -p b"):
         engine.sql("SELECT $a", {"a": 1, "b": 2})
-    with pytest.raises(UsageError, match="it has no parameter"):
+    with pytest.raises(UsageError, match="it has no parameters"):
         engine.sql("SELECT '$b'", {"b": 2})
 
 
 def test_a_window_and_an_order_are_both_kept_or_the_query_is_refused(engine):
-    """Daft loses the order, without a word."""
+    """Daft loses the order without an error."""
     numbered = "SELECT ride_id, ROW_NUMBER() OVER (PARTITION BY city_id ORDER BY ride_id) AS n FROM rides"
     if engine.name != "daft":
         answer = engine.sql(f"{numbered} ORDER BY ride_id DESC LIMIT 3")
@@ -279,7 +279,7 @@ NEITHER = [
 
 @pytest.mark.parametrize(("expression", "where"), NEITHER)
 def test_what_is_neither_true_nor_false_is_taken_as_sql_says(engine, expression, where):
-    """Daft takes the whole CASE for NULL, without a word."""
+    """Daft returns NULL for the whole CASE without an error."""
     answer = only(engine.sql(f"SELECT CAST({expression} AS BIGINT) AS n FROM rides"))
     assert answer == only(engine.sql(f"SELECT COUNT(*) AS n FROM rides WHERE {where}"))
     assert only(engine.sql(f"SELECT COUNT(*) AS n FROM rides WHERE NOT ({UNKNOWN})")) == 0

@@ -1,4 +1,4 @@
-"""An epoch equals Postgres, to the row and to the bit."""
+"""An epoch equals Postgres, row for row and bit for bit."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,7 +56,7 @@ def test_every_table_equals_its_rows(published):
                 assert in_file.column_names == expected.column_names
                 assert in_file.select(order_by).equals(
                     in_file.select(order_by).sort_by([(name, "ascending") for name in order_by])
-                ), f"{table} is not sorted as its file says"
+                ), f"{table} is not sorted as declared in its file"
 
 
 def test_nulls_extremes_and_awkward_text_come_back_exactly(store: Store, tmp_path: Path):
@@ -123,7 +123,7 @@ def test_a_type_that_would_be_guessed_is_refused_by_name(store: Store):
             columns_of(connection, "odd")
         with pytest.raises(BadInput, match="there is no table nowhere in this database"):
             source_of(connection, "nowhere")
-        with pytest.raises(BadInput, match="odd has no primary key: add one, which identifies its rows"):
+        with pytest.raises(BadInput, match="odd has no primary key: add one"):
             source_of(connection, "odd")
         connection.execute("CREATE VIEW seen AS SELECT 1 AS one")
         with pytest.raises(BadInput, match="seen is not a table"):
@@ -138,7 +138,7 @@ def test_a_time_that_arrow_cannot_hold_is_refused(store: Store, moment: str):
         if moment == "290000-01-01":
             assert len(rows_of(connection, "late")) == 1  # Arrow's last microsecond is in the year 294247
         else:
-            with pytest.raises(BadInput, match="column at holds infinity"):
+            with pytest.raises(BadInput, match="column at contains infinity"):
                 rows_of(connection, "late")
             assert connection.execute("SELECT 1").fetchone() == (1,), "the COPY was not ended"
 

@@ -1,4 +1,4 @@
-"""What an export reads is the table, by whichever way, and it ends when it is told to."""
+"""An export reads exactly the table, by either transport, and ends when it is cancelled."""
 
 import resource
 import signal
@@ -63,7 +63,7 @@ def fetched(store: Store, source: TableSource) -> pa.Table:
 
 
 def busy(store: Store) -> int:
-    """How many others of this database are at work. What has just been cancelled gets a moment to end."""
+    """The number of other sessions of this database, after waiting for cancelled ones to end."""
     give_up = time.monotonic() + PROMPTLY_SECONDS
     with store.connect() as connection:
         while True:
@@ -144,7 +144,7 @@ def test_workers_share_a_table_and_a_moment(store: Store, monkeypatch):
             runs.append(run)
 
         export(store, moment, source, write, workers=3, on_rows=counted.append)
-    assert len(threads) == 2, "the third range holds only what came later"
+    assert len(threads) == 2, "the third range has only rows that were inserted later"
     assert pa.concat_tables(runs).sort_by("key").equals(whole)
     assert sum(counted) == 20_000
 
@@ -181,12 +181,12 @@ def test_keys_from_end_to_end_of_their_range_are_sorted():
 
 
 def lasting(store: Store) -> TableSource:
-    """A table that takes its time: a worker is in the middle of it when something happens."""
+    """A table large enough that a worker is still reading it when the event happens."""
     return filled(store, MIXED.format(rows=200_000), "key")
 
 
 def while_reading(monkeypatch, happens: Callable[[], None]) -> None:
-    """Once rows have come, and more are to come."""
+    """Call `happens` after the first rows have been received."""
     decode, once = lakehouse.extract.workers.Decoder.decode, []
 
     def decode_later(*arguments):
@@ -214,10 +214,10 @@ def test_a_killed_server_process_is_one_sentence(store: Store, monkeypatch):
 
     while_reading(monkeypatch, kill)
     started = time.monotonic()
-    with pytest.raises(RidelakeError, match="run it again") as told:
+    with pytest.raises(RidelakeError, match="run the command again") as raised:
         exported(store, source)
     assert time.monotonic() - started < PROMPTLY_SECONDS
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.timeout(60)
@@ -241,13 +241,13 @@ def test_a_run_that_cannot_be_written_ends_all(store: Store, monkeypatch, worker
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("view", ["SELECT 1::bigint AS key FROM pg_sleep(60)", None])
 def test_ctrl_c_ends_all_promptly(store: Store, view: str | None):
-    """While the server has sent nothing yet, and while nobody takes what it has sent."""
+    """While the server has not sent anything, and while the writer is blocked."""
     source = lasting(store) if view is None else filled(store, f"CREATE VIEW slow AS {view}")
 
     def interrupted(*_) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGUSR1, interrupted)  # whoever runs the tests may ignore SIGINT
+    before = signal.signal(signal.SIGUSR1, interrupted)  # the process may ignore SIGINT
     main = threading.main_thread().ident
     timer = threading.Timer(0.7, signal.pthread_kill, (main, signal.SIGUSR1))
     timer.start()
@@ -264,7 +264,7 @@ def test_ctrl_c_ends_all_promptly(store: Store, view: str | None):
 @pytest.mark.timeout(60)
 def test_a_query_that_the_server_refuses_is_a_sentence(store: Store):
     source = filled(store, "CREATE VIEW broken AS SELECT 1 / (i - 5) AS x FROM generate_series(1, 9) AS i")
-    with pytest.raises(RidelakeError, match=r"broke off its COPY \(division by zero\): run it again"):
+    with pytest.raises(RidelakeError, match=r"aborted its COPY \(division by zero\): run the command again"):
         exported(store, source)
     with store.connect() as connection:
         with pytest.raises(psycopg.errors.DivisionByZero):
@@ -274,7 +274,7 @@ def test_a_query_that_the_server_refuses_is_a_sentence(store: Store):
 
 @pytest.mark.timeout(60)
 def test_a_waiting_truncate_is_not_waited_for(store: Store):
-    """It waits for whoever exported the snapshot, who waits for this: nobody would go on."""
+    """It waits for the session that exported the snapshot, which waits for the export: a deadlock."""
     source = filled(store, MIXED.format(rows=1_000), "key")
 
     def truncate() -> None:
@@ -291,7 +291,9 @@ def test_a_waiting_truncate_is_not_waited_for(store: Store):
             time.sleep(0.3)
             runs: list[pa.Table] = []
             more = {"workers": 2, "on_rows": lambda rows: None}
-            with pytest.raises(RidelakeError, match="somebody waits to truncate or alter table mixed"):
+            with pytest.raises(
+                RidelakeError, match="table mixed: another session waits to truncate or alter it"
+            ):
                 export(store, moment, source, runs.append, **more)
             export(store, moment, source, runs.append, coordinator=connection, **more)
         waiting.join()
@@ -342,7 +344,7 @@ def test_rows_larger_than_a_run_are_sorted_into_several(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_more_than_two_gib_of_text_in_one_column(bare: Store, lake: Lake):
-    """Published, changed and compared, in bounded memory."""
+    """It is published, changed and compared in bounded memory."""
     run(
         bare,
         "CREATE TABLE docs (id int PRIMARY KEY, t text)",

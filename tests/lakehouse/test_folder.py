@@ -1,4 +1,4 @@
-"""A folder that cannot be a lake, or not any more, is told in a sentence and left clean."""
+"""A folder that cannot be used as a lake is reported in one sentence and left clean."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ from ridelake.settings import LakeAddress, Settings
 
 
 def test_a_file_that_cannot_be_written_ends_the_copy_too(seeded_store: Store, lake: Lake, monkeypatch):
-    """Left open, the COPY would hold up the ROLLBACK for ever."""
+    """An unfinished COPY would block the ROLLBACK."""
 
     def no_space(*arguments, **more):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -42,7 +42,9 @@ def test_a_file_that_was_taken_away_is_told_and_mended_by_a_snapshot(seeded_stor
         connection.execute(
             "UPDATE riders SET username = 'ada' WHERE rider_id = (SELECT min(rider_id) FROM riders)"
         )
-    with pytest.raises(UsageError, match=r"is not there .*riders.*`ridelake snapshot` begins anew"):
+    with pytest.raises(
+        UsageError, match=r"is missing .*riders.*`ridelake snapshot` to publish all rows again"
+    ):
         take_changes(seeded_store, lake)
     assert newest_epoch(lake.address) == first
     assert take_snapshot(seeded_store, lake, verify=True).verified

@@ -1,4 +1,4 @@
-"""A user's table of any kind: the lake has exactly its rows, or one sentence names what it cannot hold."""
+"""For any user table, the lake has exactly its rows, or one sentence names what it cannot store."""
 
 import io
 import re
@@ -99,7 +99,7 @@ SHAPES = {
 
 
 def outcome(store: Store, lake: Lake, table: str) -> str:
-    """`equal`, or the refusal. Any other error, and a difference, fails the test."""
+    """`equal`, or the error message. Any other exception, and a difference, fails the test."""
     try:
         epoch = take_snapshot(store, lake, tables=[table], verify=True)
     except RidelakeError as error:
@@ -108,7 +108,7 @@ def outcome(store: Store, lake: Lake, table: str) -> str:
     with suppress(UsageError):
         track(store, table)
     take_changes(store, lake, verify=True)
-    with suppress(NotReady):  # it is not tracked
+    with suppress(NotReady):  # the table is not tracked
         verify_now(store, lake).prove()
     ask_everything(store, lake)
     return "equal"
@@ -124,7 +124,7 @@ def ask_everything(store: Store, lake: Lake) -> None:
     (name,) = epoch.tables
     with ExitStack() as stack:
         engines = [stack.enter_context(open_engine(e, settings, epoch)) for e in ("duckdb", "postgres")]
-        ours = engines[0].sql(f"SELECT * FROM {in_quotes(name)}")  # without what is left out
+        ours = engines[0].sql(f"SELECT * FROM {in_quotes(name)}")  # without excluded columns
         columns = ", ".join(map(in_quotes, ours.schema.names))
         theirs = engines[1].sql(f"SELECT {columns} FROM {in_quotes(name)}")
     assert difference(ours, theirs, ordered=False) is None
@@ -133,7 +133,7 @@ def ask_everything(store: Store, lake: Lake) -> None:
 
 
 def test_a_table_of_every_type(bare: Store, lake: Lake):
-    """What the refusal tells to leave out is what has to be left out."""
+    """The error message names exactly the columns that must be excluded."""
     columns = ", ".join(f"c{n} {type_}" for n, type_ in enumerate(VALUES))
     run(bare, *TYPES, f"CREATE TABLE t (id int PRIMARY KEY, {columns})", "INSERT INTO t VALUES (1)")
     with pytest.raises(BadInput) as refused:

@@ -1,4 +1,5 @@
-"""The server is upgraded, replaced or set back: what its numbers mean then, and that no row is lost."""
+"""The server is upgraded, replaced or reset: transaction numbers are interpreted correctly, no row is
+lost."""
 
 import time
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_an_upgraded_server_goes_on_with_a_snapshot(lake: Lake):
         with running(binaries(), folder / "new", run_as) as target:
             run(target, "DELETE FROM shop.keys WHERE i = 9")
             with pytest.raises(
-                UsageError, match=r"this lake is of another server .* run `ridelake snapshot`"
+                UsageError, match=r"this lake was taken from another server .* run `ridelake snapshot`"
             ):
                 take_changes(target, lake)
             assert renew(target, ["shop.keys"]) == []
@@ -103,9 +104,9 @@ def test_numbers_that_were_set_back_lose_no_row(lake: Lake):
         run_as(binaries() / "pg_resetwal", "-e", "0", "-D", data)
         with running(binaries(), data, run_as) as store:
             run(store, NINE)
-            with pytest.raises(UsageError, match="has gone back in time"):
+            with pytest.raises(UsageError, match="history is older than the lake"):
                 take_changes(store, lake)
-            with pytest.raises(UsageError, match="has gone back in time"):
+            with pytest.raises(UsageError, match="history is older than the lake"):
                 renew(store, ["shop.keys"], lake.newest().token)
             assert renew(store, ["shop.keys"]) == []
             take_snapshot(store, lake)

@@ -1,4 +1,4 @@
-"""Tables of any name, with any key, and those that cannot be tracked."""
+"""Tables with any name and any key, and tables that cannot be tracked."""
 
 import pytest
 from bare_database import run
@@ -39,7 +39,7 @@ def test_a_table_may_have_any_name(bare: Store, lake: Lake):
     assert maintain(lake, bare, keep_epochs=1).epochs_expired == 1
     verify_now(bare, lake).prove()
     folder = lake.address.folder
-    assert len(list(folder.glob("*/data"))) == len(NAMES), "each has a folder of its own, in the lake"
+    assert len(list(folder.glob("*/data"))) == len(NAMES), "two tables share a folder"
     assert not list(folder.parent.glob("*.parquet")) + list(folder.parent.glob("data"))
     for table in tables.values():
         untrack(bare, table)
@@ -66,7 +66,7 @@ KEYS = {
 
 @pytest.mark.slow
 def test_rows_are_told_apart_by_any_key(bare: Store, lake: Lake, monkeypatch):
-    """Keys of one column and of two; in the file that is written anew each time, and in those looked into."""
+    """Keys of one and of two columns, in the open file and in sealed files."""
     monkeypatch.setattr("lakehouse.sink.SEAL_ROWS", 3)
     keyed: dict[str, tuple[str, ...]] = {}
     run(bare, "CREATE TYPE mood AS ENUM ('good', 'bad')")
@@ -83,7 +83,7 @@ def test_rows_are_told_apart_by_any_key(bare: Store, lake: Lake, monkeypatch):
         epoch = take_changes(bare, lake, verify=True).epoch
         assert {t: epoch.tables[t].changed for t in keyed} == {t: len(keyed[t][turn::2]) for t in keyed}
     for turn in (0, 1):
-        with bare.connect() as connection:  # as a session may write that is not ours
+        with bare.connect() as connection:  # a session with other settings
             for setting in (
                 "extra_float_digits = -15",
                 "bytea_output = escape",
@@ -159,7 +159,7 @@ def test_a_key_that_is_made_wider_goes_on(bare: Store, lake: Lake, before: str, 
     run(bare, "INSERT INTO wide SELECT i, i FROM generate_series(1, 5) AS i")
     track(bare, "wide")
     first = take_changes(bare, lake, tables=["wide"]).epoch
-    with bare.connect() as connection:  # has plans of before
+    with bare.connect() as connection:  # has cached plans of the old type
         connection.execute("DELETE FROM wide WHERE id = 1")
         connection.execute(f"ALTER TABLE wide ALTER id TYPE {after}, ALTER v TYPE {after}".encode())
         connection.execute("DELETE FROM wide WHERE id = 2")

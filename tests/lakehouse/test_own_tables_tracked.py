@@ -1,4 +1,5 @@
-"""A tracked table is taken by its changes, and equal; untracked, nothing of ours is left in it."""
+"""A tracked table is copied incrementally and is equal; after untracking, no tracking object is left in
+it."""
 
 import random
 import threading
@@ -47,7 +48,7 @@ def test_an_untracked_table_has_nothing_of_ours_left_and_goes_on_whole(orders: S
     assert (taken.epoch.changed, taken.epoch.deleted) == (0, 1)
 
 
-# Each leaves a state in which rows may have changed without a word, and what was changed meanwhile.
+# Statements after which rows may have changed without being tracked.
 BEHIND_OUR_BACK = {
     "a trigger silenced": [
         "ALTER TABLE orders DISABLE TRIGGER ridelake_deleted", "DELETE FROM orders WHERE id = 9",
@@ -81,14 +82,16 @@ BEHIND_OUR_BACK = {
         " DELETE FROM ridelake_tracking.tracked; DELETE FROM ridelake_tracking.tombstones;"
         " INSERT INTO ridelake_tracking.tracked SELECT * FROM dump",
     ],
-    "made anew by the same name": ["DROP TABLE orders", ORDERS, "INSERT INTO orders VALUES (1, 'one', 1)"],
+    "dropped and created again": ["DROP TABLE orders", ORDERS, "INSERT INTO orders VALUES (1, 'one', 1)"],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("what", BEHIND_OUR_BACK)
 def test_what_may_have_changed_behind_our_back_is_taken_whole(orders: Store, lake: Lake, what: str):
     run(orders, *BEHIND_OUR_BACK[what])
-    with pytest.raises(NotReady, match=r"cannot be told, because it .*: run `ridelake snapshot --verify`"):
+    with pytest.raises(
+        NotReady, match=r"cannot determine the changes of .*; run `ridelake snapshot --verify`"
+    ):
         verify_now(orders, lake)
     assert how(take_changes(orders, lake, verify=True)) == "whole"
     if "inherits" not in what:
@@ -122,7 +125,7 @@ def test_a_key_that_a_trigger_changes_leaves_no_row_behind(orders: Store, lake: 
 def test_untrack_works_where_much_is_gone_already(orders: Store, lake: Lake):
     run(orders, "CREATE VIEW built_on AS SELECT id, tx FROM orders")
     with pytest.raises(
-        BadInput, match=r"something is built on the column tx of orders \(view built_on .*drop that first"
+        BadInput, match=r"other objects depend on its column tx \(view built_on .*drop them first"
     ):
         untrack(orders, "orders")
     run(
@@ -190,7 +193,7 @@ def test_a_table_called_rides_that_is_not_the_store_s_is_only_a_table(bare: Stor
 
 
 def write_at_random(store: Store, seed: int, stop: threading.Event) -> None:
-    """Inserts, updates, deletes, key changes, savepoints, rollbacks, and now and then a TRUNCATE."""
+    """Execute random inserts, updates, deletes, key changes, savepoints, rollbacks and a few TRUNCATEs."""
     choose = random.Random(seed)
     with store.connect() as connection:
         while not stop.is_set():

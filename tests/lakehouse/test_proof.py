@@ -1,4 +1,4 @@
-"""The proof finds every difference between a table and its files, and none where there is none."""
+"""The comparison finds every difference between a table and its files, and no others."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -146,7 +146,7 @@ def test_no_rows_and_no_files(store: Store, tmp_path: Path):
 
 
 def _folder(tmp_path: Path) -> Path:
-    """A name that globs, and that Hive reads a column from."""
+    """A folder whose name is a glob pattern and a Hive partition."""
     folder = tmp_path / "x=1 la[k]e *?"
     folder.mkdir()
     return folder
@@ -243,7 +243,7 @@ def test_a_nan_is_compared_by_its_bits(store: Store, tmp_path: Path):
 
 
 def test_what_only_a_damaged_file_can_hold_is_found(store: Store, tmp_path: Path):
-    """Text that is no uuid, or another spelling of one, and an embedded NUL."""
+    """Text that is not a uuid, another spelling of a uuid, and an embedded NUL."""
     run(
         store,
         "CREATE TABLE t AS SELECT i AS key, 'ab' AS x, gen_random_uuid() AS id FROM generate_series(1, 4) i",
@@ -379,12 +379,12 @@ KEYS = {
 
 @pytest.mark.parametrize("key", KEYS)
 def test_any_key_is_told(store: Store, tmp_path: Path, key: str):
-    columns, row, told = KEYS[key]
+    columns, row, shown = KEYS[key]
     run(store, f"CREATE TABLE t {columns}; INSERT INTO t VALUES {row})")
     path = exported(store, "t", tmp_path)
     assert compared(store, "t", [path]).equal
     run(store, "UPDATE t SET x = 'changed'")
-    changed = Difference("t", told, "differs", (("x", "'changed'", "NULL"),))
+    changed = Difference("t", shown, "differs", (("x", "'changed'", "NULL"),))
     assert compared(store, "t", [path]).differences == (changed,)
 
 
@@ -400,7 +400,7 @@ def test_without_a_key_the_row_is_its_own(store: Store, tmp_path: Path):
     )
 
 
-# ── A tail ──────────────────────────────────────────────────────────────────────────────────────
+# ── Changed rows ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_an_epoch_less_some_rows_plus_others(published):
@@ -444,9 +444,9 @@ def test_a_tail_of_another_shape_is_refused(store: Store, tmp_path: Path):
     run(store, "CREATE TABLE t (key int PRIMARY KEY, x text); CREATE TABLE free (x text)")
     path = exported(store, "t", tmp_path)
     for tail in ({"plus_rows": pa.table({"key": [1]})}, {"minus_keys": pa.table({"key": [1 << 40]})}):
-        with pytest.raises(BadInput, match="the rows of the tail have other columns than the table"):
+        with pytest.raises(BadInput, match="the changed rows have other columns than the table"):
             compared(store, "t", [path], **tail)
-    with pytest.raises(BadInput, match="only be taken away from a table that has a key"):
+    with pytest.raises(BadInput, match="cannot remove rows by key from a table without a key"):
         compared(store, "free", [], minus_keys=pa.table({"x": ["a"]}))
 
 
@@ -456,11 +456,11 @@ def test_a_tail_of_another_shape_is_refused(store: Store, tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.drop_columns(["a"]), "column a is not there in"),
-        (lambda t: t.append_column("c", t["a"]), "column c is VARCHAR in .* should be not there"),
+        (lambda t: t.drop_columns(["a"]), "column a is missing in"),
+        (lambda t: t.append_column("c", t["a"]), "column c is VARCHAR in .* expected none"),
         (
             lambda t: t.set_column(0, "key", t["key"].cast(pa.int64())),
-            "column key is BIGINT in .* be INTEGER",
+            "column key is BIGINT in .* expected INTEGER",
         ),
         (lambda t: t.set_column(1, "a", t["a"].cast(pa.binary())), "column a is BLOB"),
     ],
@@ -481,7 +481,7 @@ def test_a_file_that_cannot_be_read_proves_nothing(store: Store, tmp_path: Path)
     content[4:200] = bytes(196)
     (tmp_path / "zeros.parquet").write_bytes(content)
     for name in ("nowhere", "short", "zeros"):
-        with pytest.raises(ProofFailed, match="DuckDB cannot read the files"):
+        with pytest.raises(ProofFailed, match="DuckDB cannot read them"):
             compared(store, "t", [tmp_path / f"{name}.parquet"])
 
 

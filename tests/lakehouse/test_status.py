@@ -1,4 +1,4 @@
-"""What `status` says, also to a role that may not read the ride store."""
+"""The output of `status`, also for a role without access to the ride store."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ CREATE_SHOP = """
 
 @pytest.fixture
 def shop(seeded_store: Store, tmp_path: Path) -> Settings:
-    """A ride store, and a table of the user's own beside it."""
+    """A ride store and a user's table in the same database."""
     with seeded_store.connect() as connection:
         connection.execute(CREATE_SHOP.encode())
     return Settings(tmp_path, LakeAddress.at(tmp_path / "lake"), seeded_store.conninfo)
@@ -35,7 +35,7 @@ def shop(seeded_store: Store, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def clerk(shop: Settings, seeded_store: Store) -> Iterator[Settings]:
-    """The same as a role that owns the table and has no right to the ride store."""
+    """The same for a role that owns the table and has no access to the ride store."""
     with seeded_store.connect() as admin:
         role = Identifier(f"clerk_of_{admin.info.dbname}")
         admin.execute(SQL("CREATE ROLE {} LOGIN").format(role))
