@@ -39,7 +39,7 @@ def test_a_snapshot_is_equal_to_postgres_on_every_engine(far: Far):
     assert averages == pytest.approx([averages[0]] * 3, abs=1e-9)
 
 
-def test_an_epoch_of_changes_is_equal_to_postgres_and_the_one_before_stays(far: Far):
+def test_an_incremental_epoch_is_equal_to_postgres_and_the_previous_one_is_kept(far: Far):
     lake = far.lake()
     first = take_snapshot(far.store, lake)
     far.change()
@@ -58,7 +58,7 @@ def test_an_epoch_of_changes_is_equal_to_postgres_and_the_one_before_stays(far: 
     assert set(now.values()) != {0}
 
 
-def test_it_is_proved_at_any_time_and_a_damaged_file_is_found(far: Far):
+def test_the_lake_can_be_verified_at_any_time_and_a_damaged_file_is_found(far: Far):
     lake = far.lake()
     epoch = take_snapshot(far.store, lake)
     far.change()
@@ -88,7 +88,7 @@ def test_it_is_proved_at_any_time_and_a_damaged_file_is_found(far: Far):
 
 
 @pytest.mark.slow
-def test_a_fresh_answer_is_of_now_out_of_files_here_and_there(far: Far):
+def test_a_fresh_answer_combines_local_and_remote_files(far: Far):
     newest = take_snapshot(far.store, far.lake())
     before = far.objects()
     far.change()
@@ -100,7 +100,7 @@ def test_a_fresh_answer_is_of_now_out_of_files_here_and_there(far: Far):
     assert far.objects() == before
 
 
-def test_a_table_of_both_kinds_of_files_is_read_whole(far: Far):
+def test_a_table_with_local_and_remote_files_is_read_completely(far: Far):
     """A sealed file in the bucket and the open one in a folder."""
     with far.store.connect() as connection:
         connection.execute("CREATE TABLE many (id bigint PRIMARY KEY, word text)")
@@ -121,7 +121,7 @@ def test_a_table_of_both_kinds_of_files_is_read_whole(far: Far):
                 ]
 
 
-def test_any_iceberg_reader_opens_the_tables_without_us(far: Far, monkeypatch):
+def test_any_iceberg_reader_opens_the_tables_in_a_bucket(far: Far, monkeypatch):
     monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")  # its default needs another package
     epoch = take_snapshot(far.store, far.lake())
     properties = {"s3.endpoint": far.address.s3_endpoint, "s3.region": "us-east-1"}
@@ -149,7 +149,7 @@ def test_any_iceberg_reader_opens_the_tables_without_us(far: Far, monkeypatch):
 
 
 @pytest.mark.slow
-def test_maintenance_compacts_expires_and_sweeps_what_is_old_enough(far: Far):
+def test_maintenance_of_a_bucket_respects_the_grace_period(far: Far):
     lake = far.lake()
     with far.store.connect() as connection:
         connection.execute("CREATE TABLE many (id bigint PRIMARY KEY, word text)")
@@ -182,7 +182,7 @@ def test_maintenance_compacts_expires_and_sweeps_what_is_old_enough(far: Far):
         numbered_epoch(far.address, 1)
 
 
-def test_a_draft_that_was_swept_while_it_was_written_is_not_published(far: Far, monkeypatch):
+def test_a_draft_whose_files_were_deleted_is_not_published(far: Far, monkeypatch):
     lake = far.lake()
     first = take_snapshot(far.store, lake)
     far.change()

@@ -16,7 +16,7 @@ from ridelake.settings import LakeAddress, Settings
 
 
 @pytest.mark.slow
-def test_the_commands_know_it_by_the_environment(far: Far):
+def test_the_commands_use_the_bucket_of_the_environment(far: Far):
     assert far.ridelake("epochs", "--json").stdout.strip() == "[]"
     taken = far.ridelake("snapshot", "--verify")
     assert taken.returncode == 0, taken.stderr
@@ -35,7 +35,7 @@ def test_the_commands_know_it_by_the_environment(far: Far):
     assert [path.name for path in far.settings.home.glob("*.sqlite")] == [far.address.catalog_file.name]
 
 
-def test_the_endpoint_is_read_as_amazons_tools_read_it(tmp_path: Path):
+def test_the_endpoint_is_read_as_in_aws_tools(tmp_path: Path):
     def endpoint(**environment: str) -> str | None:
         return Settings.read({"RIDELAKE_LAKE": "s3://b/x", **environment}).lake.s3_endpoint
 
@@ -75,12 +75,12 @@ def test_the_catalog_may_be_in_postgres(far: Far):
 
 
 @pytest.mark.parametrize("url", ["nonsense", "nosuch://x/y", "oracle+nodriver://x/y"])
-def test_a_catalog_that_is_none_is_refused(tmp_path: Path, url: str):
+def test_an_invalid_catalog_url_is_refused(tmp_path: Path, url: str):
     with pytest.raises(UsageError, match="--catalog must be a SQLAlchemy URL"):
         Lake.create(LakeAddress.at(tmp_path / "lake", url))
 
 
-def test_a_catalog_that_is_away_is_a_sentence(tmp_path: Path):
+def test_an_unreachable_catalog_is_reported_in_a_sentence(tmp_path: Path):
     address = LakeAddress.at(tmp_path / "lake", "postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(CannotConnect, match="cannot reach the lake's catalog"):
         Lake.create(address)
@@ -88,7 +88,7 @@ def test_a_catalog_that_is_away_is_a_sentence(tmp_path: Path):
         read_epochs(address)
 
 
-def test_no_epoch_yet_is_a_hint(far: Far):
+def test_a_lake_without_epochs_has_a_hint(far: Far):
     with pytest.raises(NotReady, match="no epoch yet in s3://"):
         newest_epoch(far.address)
     with pytest.raises(NotReady, match="run `ridelake snapshot`"):

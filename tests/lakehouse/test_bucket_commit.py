@@ -66,7 +66,7 @@ def test_a_kill_before_the_commit_leaves_the_old_epoch(far: Far, step: str):
         "lakehouse.catalog.move",
     ],
 )
-def test_what_fails_takes_its_objects_along(far: Far, monkeypatch, step: str, failure: type[BaseException]):
+def test_a_failure_deletes_its_objects(far: Far, monkeypatch, step: str, failure: type[BaseException]):
     lake = far.lake()
     take_snapshot(far.store, lake)
     before = far.objects()
@@ -92,7 +92,7 @@ def test_what_fails_takes_its_objects_along(far: Far, monkeypatch, step: str, fa
 
 
 @pytest.mark.slow
-def test_a_sync_that_is_interrupted_leaves_whole_epochs(far: Far):
+def test_an_interrupted_sync_leaves_complete_epochs(far: Far):
     take_snapshot(far.store, far.lake())
     running = subprocess.Popen(
         [sys.executable, "-m", "ridelake", "sync", "--every", "0.05", "--home", str(far.settings.home)],
@@ -118,7 +118,7 @@ def test_a_sync_that_is_interrupted_leaves_whole_epochs(far: Far):
 
 
 @pytest.mark.slow
-def test_of_two_syncs_at_once_one_wins_each_time_and_nothing_is_mixed(far: Far):
+def test_concurrent_syncs_to_a_bucket_do_not_mix_epochs(far: Far):
     take_snapshot(far.store, far.lake())
     won: list[int] = []
     lost: list[str] = []

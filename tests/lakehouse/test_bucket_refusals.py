@@ -63,7 +63,7 @@ def test_no_other_object_is_read_and_none_is_written(far: Far, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_duckdb_reads_one_file_with_many_threads_alike(far: Far):
+def test_duckdb_can_read_one_file_with_many_threads(far: Far):
     """DuckDB uses one file handle in all threads; ours has a position for each thread."""
     with far.store.connect() as connection:
         connection.execute("CREATE TABLE many (id bigint PRIMARY KEY, word text)")
@@ -77,7 +77,7 @@ def test_duckdb_reads_one_file_with_many_threads_alike(far: Far):
             assert [int(value) for value in row.values()] == [400_000, 80_000_200_000, 400_000]
 
 
-def test_a_bucket_that_is_not_there(far: Far):
+def test_a_missing_bucket_is_reported(far: Far):
     address = LakeAddress.at(
         "s3://no-such-bucket/x", s3_endpoint=far.address.s3_endpoint, home=far.settings.home
     )
@@ -89,7 +89,7 @@ def test_a_bucket_that_is_not_there(far: Far):
 @pytest.mark.parametrize(
     "answers", ["by refusing", pytest.param("never", marks=pytest.mark.slow)]
 )  # "never" needs the full timeout
-def test_a_server_that_does_not_answer_is_told_in_bounded_time(far: Far, answers: str):
+def test_an_unresponsive_server_is_reported_in_bounded_time(far: Far, answers: str):
     epoch = take_snapshot(far.store, far.lake())
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -121,7 +121,7 @@ def guarded(endpoint: str) -> Iterator[None]:
 
 
 @pytest.mark.slow
-def test_credentials_that_are_none(far: Far, request):
+def test_invalid_credentials_are_reported(far: Far, request):
     take_snapshot(far.store, far.lake())
     request.getfixturevalue("guarded")
     for arguments in (
@@ -143,7 +143,7 @@ def test_credentials_that_are_none(far: Far, request):
 
 
 @pytest.mark.slow
-def test_a_bucket_that_may_be_read_and_not_written(far: Far, request, monkeypatch):
+def test_a_read_only_bucket_can_be_queried(far: Far, request, monkeypatch):
     epoch = take_snapshot(far.store, far.lake())
     boto3 = pytest.importorskip("boto3", reason="boto3, which moto brings, is not installed")
     iam = boto3.client("iam", "us-east-1", endpoint_url=far.address.s3_endpoint)

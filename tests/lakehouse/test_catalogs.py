@@ -40,7 +40,7 @@ def lake(cluster: Cluster, tmp_path: Path) -> Iterator[Lake]:
             admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
 
-def test_a_catalog_that_was_forgotten_is_asked_for_and_nothing_is_swept(seeded_store: Store, lake: Lake):
+def test_a_missing_catalog_option_is_reported_and_no_file_is_deleted(seeded_store: Store, lake: Lake):
     take_snapshot(seeded_store, lake)
     before = data_files(lake.address.folder)
     with pytest.raises(UsageError, match=r"has epochs that the catalog .* does not list: pass the catalog"):
@@ -49,7 +49,7 @@ def test_a_catalog_that_was_forgotten_is_asked_for_and_nothing_is_swept(seeded_s
     assert verify_now(seeded_store, lake).as_dict()["equal"]
 
 
-def test_by_another_path_a_lake_is_the_same_and_one_that_was_moved_is_told(seeded_store, tmp_path: Path):
+def test_a_lake_works_by_another_path_and_a_moved_one_is_read_only(seeded_store, tmp_path: Path):
     first = Lake.create(LakeAddress.at(tmp_path / "first"))
     take_snapshot(seeded_store, first)
     (tmp_path / "link").symlink_to(tmp_path / "first")
@@ -62,7 +62,7 @@ def test_by_another_path_a_lake_is_the_same_and_one_that_was_moved_is_told(seede
 
 
 @pytest.mark.slow
-def test_epochs_taken_while_four_write_are_each_equal(seeded_store: Store, lake: Lake, broken):
+def test_epochs_with_four_concurrent_writers_are_equal(seeded_store: Store, lake: Lake, broken):
     with pytest.raises(NotReady, match="no epoch yet"):
         newest_epoch(lake.address)
     first = take_snapshot(seeded_store, lake)
@@ -111,7 +111,7 @@ def test_no_reader_sees_pointers_of_two_epochs(seeded_store: Store, lake: Lake):
     assert len(seen) > 2
 
 
-def test_of_two_at_once_one_may_lose_and_nothing_is_mixed(seeded_store: Store, lake: Lake):
+def test_concurrent_publishers_do_not_mix_epochs(seeded_store: Store, lake: Lake):
     won, lost = [], []
 
     def run() -> None:
@@ -135,7 +135,7 @@ def test_of_two_at_once_one_may_lose_and_nothing_is_mixed(seeded_store: Store, l
 
 
 @pytest.mark.slow
-def test_killed_it_is_the_old_epoch_or_the_new(seeded_store: Store, lake: Lake):
+def test_after_a_kill_the_newest_epoch_is_the_old_or_the_new_one(seeded_store: Store, lake: Lake):
     take_snapshot(seeded_store, lake)
     for step, published in (
         ("lakehouse.storage.Storage.settle", False),

@@ -104,7 +104,7 @@ def do(connection: Connection[TupleRow], statements: str) -> None:
     connection.execute("RESET session_replication_role")
 
 
-def test_each_way_to_change_a_table_is_taken_exactly(things, take):
+def test_each_kind_of_change_is_copied_exactly(things, take):
     take()
     for name, (statements, expected) in CHANGES.items():
         do(things, statements)
@@ -123,7 +123,7 @@ def test_each_way_to_change_a_table_is_taken_exactly(things, take):
             take(verify=False)
 
 
-def test_a_copy_is_taken(things, take):
+def test_rows_of_copy_are_included(things, take):
     take()
     with things.cursor() as cursor, cursor.copy("COPY things (key, word) FROM STDIN") as copy:
         for number in range(1000, 1500):
@@ -131,7 +131,7 @@ def test_a_copy_is_taken(things, take):
     assert take().epoch.changed == 500
 
 
-def test_a_long_transaction_is_taken_when_it_has_ended_and_not_before(store: Store, things, take):
+def test_a_long_transaction_is_included_once_it_has_ended(store: Store, things, take):
     """Its number is lower than the xmax of epochs in which it was not visible."""
     take()
     with store.connect() as long, store.connect() as longer:
@@ -155,7 +155,7 @@ def test_a_long_transaction_is_taken_when_it_has_ended_and_not_before(store: Sto
         assert not take(verify=False).is_new
 
 
-def test_a_long_transaction_that_is_rolled_back_leaves_nothing(store: Store, things, take):
+def test_a_long_transaction_that_is_rolled_back_changes_nothing(store: Store, things, take):
     take()
     with store.connect() as long:
         long.execute("BEGIN")
@@ -244,7 +244,7 @@ def test_a_key_of_several_columns_is_found_again(store: Store, lake: Lake, monke
     assert len(read) == 199
 
 
-def test_a_key_that_is_equal_and_not_the_same_is_found_again(postgres_15: str, tmp_path: Path):
+def test_a_key_that_is_equal_but_not_identical_is_found_again(postgres_15: str, tmp_path: Path):
     """With a case-insensitive collation, 'a' can become 'A', which is the same key in Postgres."""
     store = open_database(postgres_15, install=False)
     with store.connect() as connection:

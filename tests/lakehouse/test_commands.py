@@ -21,7 +21,7 @@ def flags(seeded_store: Store, tmp_path: Path) -> list[str | Path]:
     return ["--dsn", seeded_store.conninfo, "--lake", tmp_path / "lake"]
 
 
-def test_a_snapshot_is_taken_listed_and_told(flags):
+def test_a_snapshot_is_published_listed_and_reported(flags):
     first = ridelake("snapshot", *flags)
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith("epoch 1: ")

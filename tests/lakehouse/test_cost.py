@@ -65,7 +65,7 @@ def test_only_files_with_a_changed_key_are_replaced(store: Store, lake: Lake):
             first = second
 
 
-def test_new_rows_touch_no_sealed_file_and_are_sealed_when_they_are_many(store: Store, lake: Lake):
+def test_new_rows_change_no_sealed_file_and_are_sealed_once_there_are_enough(store: Store, lake: Lake):
     log(store, 0)
     take_changes(store, lake, tables=["log"])
     with store.connect() as connection:
@@ -83,7 +83,7 @@ def test_new_rows_touch_no_sealed_file_and_are_sealed_when_they_are_many(store: 
     assert all(20 <= file.rows <= 100 for file in epoch.files if file.sealed)
 
 
-def test_rides_under_way_stay_in_the_one_open_file(seeded_store: Store, lake: Lake, monkeypatch):
+def test_rides_in_progress_stay_in_the_open_file(seeded_store: Store, lake: Lake, monkeypatch):
     monkeypatch.setattr("lakehouse.sink.SEAL_ROWS", 5)
     epoch = take_snapshot(seeded_store, lake)
     with seeded_store.connect() as connection:
@@ -117,7 +117,7 @@ def test_rides_under_way_stay_in_the_one_open_file(seeded_store: Store, lake: La
     assert sealed.rows < 100
 
 
-def test_an_epoch_reads_no_more_than_it_must(store: Store, lake: Lake, monkeypatch):
+def test_an_epoch_reads_only_the_necessary_row_groups(store: Store, lake: Lake, monkeypatch):
     """Of an append-only table, only the footers of sealed files are read."""
     log(store, 0)
     take_changes(store, lake, tables=["log"])

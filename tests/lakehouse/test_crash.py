@@ -52,7 +52,7 @@ def publish_and_crash(server: PrivateServer, lake: Lake, key: int) -> None:
     server.start()
 
 
-def test_without_the_fence_a_row_is_in_the_lake_that_never_was(
+def test_without_the_fence_the_lake_has_a_row_that_postgres_lost(
     server: PrivateServer, lake: Lake, monkeypatch
 ):
     """The hazard is real, and `test_with_the_fence_every_row_of_the_lake_still_exists` would detect it."""
@@ -67,7 +67,7 @@ def test_without_the_fence_a_row_is_in_the_lake_that_never_was(
     assert newest_epoch(lake.address).tables["things"].rows == len(keys(server)) + 1
 
 
-def test_with_the_fence_every_row_of_the_lake_is_still_there(server: PrivateServer, lake: Lake):
+def test_with_the_fence_every_row_of_the_lake_still_exists(server: PrivateServer, lake: Lake):
     take_snapshot(server.store, lake, tables=["things"])
     for attempt in range(3):
         publish_and_crash(server, lake, 1000 + attempt)
@@ -76,9 +76,7 @@ def test_with_the_fence_every_row_of_the_lake_is_still_there(server: PrivateServ
     assert take_changes(server.store, lake, verify=True).epoch.verified
 
 
-def test_a_server_that_dies_in_the_middle_leaves_the_old_epoch(
-    server: PrivateServer, lake: Lake, monkeypatch
-):
+def test_a_server_crash_during_an_epoch_leaves_the_old_one(server: PrivateServer, lake: Lake, monkeypatch):
     first = take_snapshot(server.store, lake, tables=["things"])
     with server.store.connect() as connection:
         commit_carelessly(connection, 1000)
@@ -99,7 +97,7 @@ def test_a_server_that_dies_in_the_middle_leaves_the_old_epoch(
 
 
 @pytest.mark.slow
-def test_a_reused_transaction_number_is_not_taken_for_the_lost_one(server: PrivateServer, lake: Lake):
+def test_a_reused_transaction_number_is_not_confused_with_the_lost_one(server: PrivateServer, lake: Lake):
     """After the crash the numbers of the lost transactions are assigned again, to other rows."""
     take_snapshot(server.store, lake, tables=["things"])
     for attempt in range(3):

@@ -45,7 +45,7 @@ def kill(number: signal.Signals) -> None:
     os.kill(child.pid, number)
 
 
-def test_a_crash_is_one_line_and_the_next_query_is_answered(engine):
+def test_a_crash_is_one_line_and_the_next_query_works(engine):
     for number, reason in (
         (signal.SIGSEGV, "SIGSEGV"),
         (signal.SIGKILL, "SIGKILL, perhaps because memory ran"),
@@ -58,7 +58,7 @@ def test_a_crash_is_one_line_and_the_next_query_is_answered(engine):
         assert engine.sql(COUNT)["n"].to_pylist() == [2000]
 
 
-def test_a_crash_in_the_middle_of_a_query_leaves_the_others_at_work(published):
+def test_a_crash_during_a_query_does_not_affect_other_engines(published):
     with open_engines(["duckdb", "datafusion"], published.settings, published.epoch) as (duckdb, datafusion):
         threading.Timer(0.5, kill, [signal.SIGABRT]).start()
         with pytest.raises(QueryRejected, match="its process ended"):
@@ -78,7 +78,7 @@ def test_nothing_is_left_behind(published):
     assert not folder.exists()
 
 
-def test_what_an_interrupted_query_has_spilled_is_gone(
+def test_spilled_files_of_an_interrupted_query_are_deleted(
     published, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setenv("POLARS_OOC_MEMORY_BUDGET_MB", "1")
@@ -109,7 +109,7 @@ def test_an_interrupt_between_queries_changes_nothing(engine):
     assert children() == before
 
 
-def test_a_child_whose_parent_is_killed_leaves(published, tmp_path: Path):
+def test_a_child_whose_parent_is_killed_exits(published, tmp_path: Path):
     script = (
         "import pickle, sys, time; from lakehouse.engines.apart import started\n"
         "with started('datafusion', *pickle.load(sys.stdin.buffer), cancels=False) as engine:\n"
@@ -150,14 +150,14 @@ def test_only_the_pinned_files_are_read(name, published, tmp_path: Path):
         decoy.unlink()
 
 
-def test_a_large_answer_comes_whole_and_in_order(engine):
+def test_a_large_result_is_complete_and_in_order(engine):
     answer = engine.sql("SELECT a.ride_id FROM rides a CROSS JOIN cities ORDER BY a.ride_id")
     assert answer.num_rows == 2000 * engine.sql("SELECT count(*) AS n FROM cities")["n"][0].as_py()
     assert answer["ride_id"].to_pylist() == sorted(answer["ride_id"].to_pylist())
     assert isinstance(answer, pa.Table)
 
 
-def test_a_missing_engine_is_told_with_what_installs_it(published, monkeypatch):
+def test_the_error_for_a_missing_engine_says_how_to_install_it(published, monkeypatch):
     monkeypatch.setattr("lakehouse.engines.find_spec", lambda _: None)
     with pytest.raises(
         NotReady, match=r"engine chdb is not installed: run `pip install 'ridelake\[engines\]'`"
@@ -166,7 +166,7 @@ def test_a_missing_engine_is_told_with_what_installs_it(published, monkeypatch):
             pass
 
 
-def test_a_lake_that_an_engine_cannot_read_is_said_at_once(published):
+def test_a_lake_that_an_engine_cannot_read_is_reported_at_once(published):
     far = Settings(home=Path("unused"), lake=LakeAddress.at("s3://bucket/lake"))
     for name, package in ENGINES.items():
         if not package.remote and package.version():
@@ -175,7 +175,7 @@ def test_a_lake_that_an_engine_cannot_read_is_said_at_once(published):
                     pass
 
 
-def test_what_the_engine_raises_at_its_opening_is_raised_here(published):
+def test_an_error_while_the_engine_opens_is_raised_in_the_parent(published):
     broken = Apart("daft", published.settings, published.epoch)
     broken._what = ("daft", published.settings, None)  # type: ignore[assignment]
     broken.start()

@@ -10,7 +10,7 @@ from lakehouse.engines import ENGINES, Package
 from ridelake.__main__ import _run
 
 
-def test_it_names_every_engine_and_what_installs_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_the_list_has_every_engine_and_how_to_install_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     assert _run(["--home", str(tmp_path), "engines", "--json"]) == 0
     listed = {one["engine"]: one for one in json.loads(capfd.readouterr().out)}
     assert list(listed) == list(ENGINES)
@@ -36,7 +36,7 @@ def test_a_server_that_cannot_be_reached_has_no_version(tmp_path: Path, capfd: p
     assert "unknown (psycopg " in capfd.readouterr().out
 
 
-def test_a_missing_one_is_listed_with_the_command(
+def test_a_missing_engine_is_listed_with_the_command(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch
 ):
     real = Package.version

@@ -59,7 +59,7 @@ def test_every_table_equals_its_rows(published):
                 ), f"{table} is not sorted as declared in its file"
 
 
-def test_nulls_extremes_and_awkward_text_come_back_exactly(store: Store, tmp_path: Path):
+def test_nulls_extremes_and_special_text_are_stored_exactly(store: Store, tmp_path: Path):
     with store.connect() as connection:
         connection.execute(EVERY_TYPE)
         file = exported(connection, "every", tmp_path)
@@ -90,7 +90,7 @@ def test_nulls_extremes_and_awkward_text_come_back_exactly(store: Store, tmp_pat
     assert str(second["precise"]) == "12345678901234567890123456.123456789012"
 
 
-def test_files_end_where_row_groups_end_and_lose_nothing(store: Store, tmp_path: Path, monkeypatch):
+def test_files_end_at_row_groups_and_lose_no_row(store: Store, tmp_path: Path, monkeypatch):
     monkeypatch.setattr("lakehouse.layout.ROW_GROUP_ROWS", 100)
     monkeypatch.setattr("lakehouse.sink.RUN_ROWS", 200)
     monkeypatch.setattr("lakehouse.sink.SEAL_ROWS", 100)
@@ -113,7 +113,7 @@ def test_files_end_where_row_groups_end_and_lose_nothing(store: Store, tmp_path:
     assert pq.read_metadata(files[0].location).num_row_groups == 2
 
 
-def test_a_type_that_would_be_guessed_is_refused_by_name(store: Store):
+def test_a_type_without_an_exact_mapping_is_refused_by_name(store: Store):
     with store.connect() as connection:
         connection.execute("CREATE TABLE odd (a int, way point)")
         with pytest.raises(BadInput, match=r"column odd.way of type point"):
@@ -131,7 +131,7 @@ def test_a_type_that_would_be_guessed_is_refused_by_name(store: Store):
 
 
 @pytest.mark.parametrize("moment", ["infinity", "-infinity", "290000-01-01"])
-def test_a_time_that_arrow_cannot_hold_is_refused(store: Store, moment: str):
+def test_a_time_outside_of_arrows_range_is_refused(store: Store, moment: str):
     with store.connect() as connection:
         connection.execute("CREATE TABLE late (at timestamptz)")
         connection.execute("INSERT INTO late VALUES (%s)", (moment,))
@@ -143,7 +143,7 @@ def test_a_time_that_arrow_cannot_hold_is_refused(store: Store, moment: str):
             assert connection.execute("SELECT 1").fetchone() == (1,), "the COPY was not ended"
 
 
-def test_an_empty_store_is_an_epoch_like_any_other(store: Store, lake: Lake, monkeypatch):
+def test_an_empty_store_can_be_published(store: Store, lake: Lake, monkeypatch):
     monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
     epoch = take_snapshot(store, lake)
     assert epoch.tables["rides"].rows == 0

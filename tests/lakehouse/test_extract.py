@@ -98,7 +98,7 @@ def test_both_transports_give_the_same_table(store: Store, monkeypatch):
     assert raw["other"].null_count == 40_000
 
 
-def test_what_libpq_would_say_of_every_value_is_what_is_read(store: Store):
+def test_values_equal_those_of_libpq(store: Store):
     source = filled(store, MIXED.format(rows=500), "key")
     with store.connect() as connection:
         rows = connection.execute("SELECT * FROM mixed ORDER BY key").fetchall()
@@ -118,14 +118,14 @@ def test_texts_longer_than_any_buffer(store: Store, length: int):
     assert run["t"].to_pylist() == ["d" * length] * 3
 
 
-def test_a_table_without_rows_is_no_run_and_an_empty_result(store: Store):
+def test_a_table_without_rows_has_no_run_and_an_empty_result(store: Store):
     source = filled(store, MIXED.format(rows=0), "key")
     assert exported(store, source, workers=2) == []
     assert fetched(store, source).num_rows == 0
     assert fetched(store, source).schema.names == [column.name for column in source.columns]
 
 
-def test_workers_share_a_table_and_a_moment(store: Store, monkeypatch):
+def test_workers_share_a_table_and_a_snapshot(store: Store, monkeypatch):
     monkeypatch.setattr("lakehouse.extract.query.WORKER_PAGES_MIN", 10)
     source = filled(store, MIXED.format(rows=20_000), "key")
     whole = fetched(store, source)
@@ -149,7 +149,7 @@ def test_workers_share_a_table_and_a_moment(store: Store, monkeypatch):
     assert sum(counted) == 20_000
 
 
-def test_pages_that_came_after_the_table_was_measured_are_read_too(store: Store, monkeypatch):
+def test_pages_added_after_the_table_was_measured_are_read_too(store: Store, monkeypatch):
     monkeypatch.setattr("lakehouse.extract.query.WORKER_PAGES_MIN", 1)
     source = filled(store, MIXED.format(rows=20_000), "key")
     monkeypatch.setattr("lakehouse.extract._pages", lambda *_: 5)
@@ -172,7 +172,7 @@ def test_runs_are_sorted_as_postgres_sorts(store: Store):
         assert run["i"].to_pylist() == expected, order_by
 
 
-def test_keys_from_end_to_end_of_their_range_are_sorted():
+def test_keys_over_the_full_range_are_sorted():
     extremes = [2**63 - 1, -(2**63), 0, -1, 1]
     assert sort_run(pa.table({"k": extremes}), ["k"])["k"].to_pylist() == sorted(extremes)
 
@@ -202,7 +202,7 @@ def while_reading(monkeypatch, happens: Callable[[], None]) -> None:
 
 @pytest.mark.timeout(60)
 @pytest.mark.usefixtures("nothing_left")
-def test_a_killed_server_process_is_one_sentence(store: Store, monkeypatch):
+def test_a_killed_server_process_is_reported_in_one_sentence(store: Store, monkeypatch):
     source = lasting(store)
 
     def kill() -> None:
@@ -223,7 +223,7 @@ def test_a_killed_server_process_is_one_sentence(store: Store, monkeypatch):
 @pytest.mark.timeout(60)
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_run_that_cannot_be_written_ends_all(store: Store, monkeypatch, workers: int):
+def test_a_run_that_cannot_be_written_stops_all_workers(store: Store, monkeypatch, workers: int):
     monkeypatch.setattr("lakehouse.extract.query.WORKER_PAGES_MIN", 10)
     monkeypatch.setattr("lakehouse.extract.RUN_ROWS", 1_000)
     source = lasting(store)
@@ -240,7 +240,7 @@ def test_a_run_that_cannot_be_written_ends_all(store: Store, monkeypatch, worker
 @pytest.mark.timeout(60)
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("view", ["SELECT 1::bigint AS key FROM pg_sleep(60)", None])
-def test_ctrl_c_ends_all_promptly(store: Store, view: str | None):
+def test_ctrl_c_stops_all_workers_promptly(store: Store, view: str | None):
     """While the server has not sent anything, and while the writer is blocked."""
     source = lasting(store) if view is None else filled(store, f"CREATE VIEW slow AS {view}")
 
@@ -262,7 +262,7 @@ def test_ctrl_c_ends_all_promptly(store: Store, view: str | None):
 
 
 @pytest.mark.timeout(60)
-def test_a_query_that_the_server_refuses_is_a_sentence(store: Store):
+def test_a_query_that_fails_is_reported_in_a_sentence(store: Store):
     source = filled(store, "CREATE VIEW broken AS SELECT 1 / (i - 5) AS x FROM generate_series(1, 9) AS i")
     with pytest.raises(RidelakeError, match=r"aborted its COPY \(division by zero\): run the command again"):
         exported(store, source)

@@ -60,7 +60,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("rows", ANSWERS.values(), ids=ANSWERS.keys())
 @pytest.mark.timeout(60)
-def test_an_answer_may_be_cut_anywhere(rows):
+def test_a_response_can_be_split_anywhere(rows):
     data = whole(rows)
     for cut in range(len(data)):
         found, answer = read(data, [cut])
@@ -70,7 +70,7 @@ def test_an_answer_may_be_cut_anywhere(rows):
 
 
 @pytest.mark.timeout(60)
-def test_random_rows_are_found_as_a_loop_finds_them():
+def test_random_rows_are_found():
     random = np.random.default_rng(1)
     for _ in range(200):
         count = int(random.integers(1, 60))
@@ -88,7 +88,7 @@ def test_a_row_of_more_than_sixteen_megabytes_is_found():
     assert read(whole(rows), [100, 10_000_000])[0] == rows
 
 
-def test_an_answer_that_ends_early_is_not_complete():
+def test_a_truncated_response_is_not_complete():
     data = whole([row(b"a")] * 3)
     without_trailer = data.replace(message(b"d", TRAILER), b"")
     assert not read(without_trailer, [])[1].complete

@@ -85,7 +85,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_fresh_answers_are_those_of_postgres(things: Store, lake: Lake, folder: Path, what: str):
+def test_fresh_answers_equal_those_of_postgres(things: Store, lake: Lake, folder: Path, what: str):
     for table in ("kept", "loose"):
         run(things, *(statement.format(table) for statement in CHANGES[what]))
     settings, newest = settings_of(things, lake), newest_epoch(lake.address)
@@ -132,7 +132,7 @@ def test_fresh_is_exact_at_one_snapshot_while_rides_are_booked(
     assert left_in(folder) == []
 
 
-def test_fresh_goes_on_while_the_lake_is_synced_and_maintained(things: Store, lake: Lake, monkeypatch):
+def test_fresh_works_while_the_lake_is_synced_and_maintained(things: Store, lake: Lake, monkeypatch):
     stop = threading.Event()
 
     def sync() -> None:
@@ -165,7 +165,7 @@ def answer_of(store: Store, lake: Lake) -> list[dict]:
         return engine.sql(QUERY).to_pylist()
 
 
-def test_temporary_files_go_away_after_an_error(things: Store, lake: Lake, folder: Path):
+def test_temporary_files_are_deleted_after_an_error(things: Store, lake: Lake, folder: Path):
     settings, newest = settings_of(things, lake), newest_epoch(lake.address)
     run(things, "DELETE FROM kept WHERE id = 1")
     with pytest.raises(QueryRejected):
@@ -218,7 +218,7 @@ NOT_THEN = {
 }
 
 
-def test_what_is_not_there_is_told_in_a_sentence(things: Store, lake: Lake):
+def test_an_invalid_as_of_is_reported_in_a_sentence(things: Store, lake: Lake):
     from olap.pinned import pinned
 
     settings = settings_of(things, lake)

@@ -44,7 +44,7 @@ BREAKS: dict[str, tuple[Callable[[Token], Token], str]] = {
 
 
 @pytest.mark.parametrize("what", BREAKS)
-def test_a_break_of_the_history_is_refused_and_begun_anew_from_all_rows(
+def test_a_break_of_the_history_is_refused_and_a_snapshot_publishes_all_rows(
     seeded_store: Store, lake: Lake, monkeypatch, what: str
 ):
     change, message = BREAKS[what]
@@ -80,7 +80,7 @@ def test_a_break_of_the_history_is_refused_and_begun_anew_from_all_rows(
         replace(TOKEN, system_identifier=None, timeline=None),
     ],
 )
-def test_what_may_be_the_same_history_is_not_refused(later: Token):
+def test_a_compatible_history_is_not_refused(later: Token):
     lakehouse.moment.refuse_a_break(TOKEN, later)
 
 
@@ -108,7 +108,7 @@ def test_a_standby_is_refused(lake: Lake, seeded_store: Store, monkeypatch):
     assert files_of(lake.address.folder) == set()
 
 
-def test_a_log_that_is_never_flushed_is_told_and_nothing_published(seeded_store, lake, monkeypatch):
+def test_an_unflushed_wal_is_reported_and_nothing_is_published(seeded_store, lake, monkeypatch):
     monkeypatch.setattr("lakehouse.moment.FLUSH_SECONDS_MAX", 0.2)
     original = lakehouse.moment.take_token
     monkeypatch.setattr("lakehouse.moment.take_token", lambda c: replace(original(c), lsn="FF/0"))
@@ -139,7 +139,7 @@ def write_to(lake: Lake, table: str) -> None:
     one.append(one.scan(limit=1).to_arrow())
 
 
-def test_a_table_that_another_program_wrote_is_not_built_upon(seeded_store: Store, lake: Lake):
+def test_a_table_written_by_another_program_is_refused(seeded_store: Store, lake: Lake):
     first = take_snapshot(seeded_store, lake)
     write_to(lake, "zones")
     for take in (take_snapshot, take_changes):
@@ -151,7 +151,7 @@ def test_a_table_that_another_program_wrote_is_not_built_upon(seeded_store: Stor
     assert newest_epoch(lake.address) == first, "the published epoch cannot be read"
 
 
-def test_a_table_that_another_program_made_is_not_taken_for_ours(seeded_store: Store, lake: Lake):
+def test_a_table_created_by_another_program_is_refused(seeded_store: Store, lake: Lake):
     take_snapshot(seeded_store, lake)
     lake.catalog.create_table((NAMESPACE, "theirs"), pa.schema([pa.field("a", pa.int64())]))
     with pytest.raises(UsageError, match=r"^theirs in the lake .* was written by another program"):
@@ -159,7 +159,7 @@ def test_a_table_that_another_program_made_is_not_taken_for_ours(seeded_store: S
 
 
 @pytest.mark.parametrize("table", ["accounts", "zones"])
-def test_a_table_that_is_written_while_an_epoch_is_made_stops_it(seeded_store, lake, monkeypatch, table: str):
+def test_a_concurrent_write_to_a_table_aborts_the_epoch(seeded_store, lake, monkeypatch, table: str):
     """One table is changed by the epoch, the other one is not."""
     first = take_snapshot(seeded_store, lake)
     with seeded_store.connect() as connection:
@@ -178,7 +178,7 @@ def test_a_table_that_is_written_while_an_epoch_is_made_stops_it(seeded_store, l
     assert len(data_files(lake.address.folder) - before) == 1, "only the other program's file stays"
 
 
-def test_of_two_syncs_at_once_none_takes_anything_twice(seeded_store: Store, lake: Lake):
+def test_concurrent_syncs_copy_no_row_twice(seeded_store: Store, lake: Lake):
     take_snapshot(seeded_store, lake)
     new, lost, stop = [], [], threading.Event()
 

@@ -168,7 +168,7 @@ def test_every_shape(bare: Store, lake: Lake, table: str):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("columns", [1599])
-def test_as_many_columns_as_postgres_has(bare: Store, lake: Lake, columns: int):
+def test_the_maximum_number_of_columns(bare: Store, lake: Lake, columns: int):
     run(bare, f"CREATE TABLE t (id int PRIMARY KEY, {', '.join(f'c{n} boolean' for n in range(columns))})")
     run(bare, "INSERT INTO t (id, c7) VALUES (1, true), (2, false)")
     said = outcome(bare, lake, "t")

@@ -56,7 +56,7 @@ def seconds_until_an_epoch(store: Store, lake: Lake) -> float:
         pytest.param(70, True, marks=SLOW),
     ],
 )
-def test_killed_at_random_it_is_the_old_epoch_or_the_new(
+def test_after_a_random_kill_the_newest_epoch_is_the_old_or_the_new_one(
     seeded_store: Store, lake: Lake, kills: int, maintaining: bool
 ):
     """`maintaining`: the process also runs `maintain` after each epoch."""
@@ -100,7 +100,7 @@ os.kill(os.getpid(), 9)
 """
 
 
-def test_a_commit_that_was_killed_in_the_middle_is_taken_back_by_whoever_reads(seeded_store, lake: Lake):
+def test_a_killed_commit_is_rolled_back_by_the_next_reader(seeded_store, lake: Lake):
     first = take_snapshot(seeded_store, lake)
     subprocess.run([sys.executable, "-c", HALF_A_COMMIT, str(lake.address.catalog_file)], check=False)
     assert Path(f"{lake.address.catalog_file}-journal").stat().st_size > 0
@@ -124,7 +124,9 @@ BEFORE_THE_COMMIT = [
 AFTER_THE_COMMIT = ["lakehouse.catalog.Lake.write_manifest", "lakehouse.storage.Storage.write_whole"]
 
 
-def test_killed_at_each_step_it_is_the_old_epoch_or_the_new(seeded_store: Store, lake: Lake):
+def test_after_a_kill_at_each_step_the_newest_epoch_is_the_old_or_the_new_one(
+    seeded_store: Store, lake: Lake
+):
     take_snapshot(seeded_store, lake)
     for step in (*BEFORE_THE_COMMIT, *AFTER_THE_COMMIT):
         before = assert_whole(lake).number
@@ -140,7 +142,7 @@ def test_killed_at_each_step_it_is_the_old_epoch_or_the_new(seeded_store: Store,
 
 
 @pytest.mark.parametrize("step", ["lakehouse.draft.Draft.publish", "lakehouse.draft.Draft.stage"])
-def test_a_zombie_loses_the_race_and_takes_its_files_along(seeded_store: Store, lake: Lake, step: str):
+def test_a_zombie_loses_the_race_and_deletes_its_files(seeded_store: Store, lake: Lake, step: str):
     """A process is stopped before it publishes, and continues after another one has published."""
     take_snapshot(seeded_store, lake)
     with victim(seeded_store, lake.address, at=step, sends=signal.SIGSTOP) as zombie:
@@ -158,7 +160,7 @@ def test_a_zombie_loses_the_race_and_takes_its_files_along(seeded_store: Store, 
     assert verify_now(seeded_store, lake).as_dict()["equal"]
 
 
-def test_a_zombie_that_never_wakes_up_leaves_files_that_are_swept(seeded_store: Store, lake: Lake):
+def test_files_of_a_dead_zombie_are_deleted_by_maintenance(seeded_store: Store, lake: Lake):
     take_snapshot(seeded_store, lake)
     with victim(
         seeded_store, lake.address, at="lakehouse.draft.Draft.publish", sends=signal.SIGSTOP

@@ -98,7 +98,7 @@ def another_process(lake: Lake, code: str) -> Iterator[subprocess.Popen]:
 # ── Compaction and expiry ───────────────────────────────────────────────────────────────────────
 
 
-def test_small_files_become_few_and_the_rows_stay(numbers: Store, lake: Lake):
+def test_small_files_are_compacted_and_keep_their_rows(numbers: Store, lake: Lake):
     grow(numbers, lake, 8, rows_alone=True)
     before = newest_epoch(lake.address)
     done = maintain(lake, numbers)
@@ -114,7 +114,7 @@ def test_small_files_become_few_and_the_rows_stay(numbers: Store, lake: Lake):
     assert take_snapshot(numbers, lake, verify=True).verified
 
 
-def test_the_newest_epochs_are_kept_whole_and_the_rest_goes_with_its_files(numbers: Store, lake: Lake):
+def test_the_newest_epochs_are_kept_and_older_ones_are_removed_with_their_files(numbers: Store, lake: Lake):
     grow(numbers, lake, 9)
     rows = {epoch.number: epoch.rows for epoch in read_epochs(lake.address)}
     old_files = {file.location for epoch in read_epochs(lake.address)[4:] for file in epoch.files}
@@ -141,7 +141,7 @@ def test_the_newest_epochs_are_kept_whole_and_the_rest_goes_with_its_files(numbe
         epoch_as_of(lake.address, "2020-01-01")
 
 
-def test_an_epoch_that_is_read_in_another_process_stays_until_it_is_let_go(numbers: Store, lake: Lake):
+def test_an_epoch_pinned_by_another_process_is_kept_until_released(numbers: Store, lake: Lake):
     grow(numbers, lake, 4)
     hold = (
         "from lakehouse.published import holding, numbered_epoch\n"
@@ -177,7 +177,7 @@ def test_an_epoch_that_is_read_in_another_process_stays_until_it_is_let_go(numbe
     verify_now(numbers, lake).prove()
 
 
-def test_a_reader_that_comes_too_late_is_told_to_ask_again(numbers: Store, lake: Lake):
+def test_pinning_an_expired_epoch_says_to_run_the_command_again(numbers: Store, lake: Lake):
     first = newest_epoch(lake.address)
     grow(numbers, lake, 2)
     maintain(lake, numbers, keep_epochs=1)
@@ -191,7 +191,7 @@ def test_a_reader_that_comes_too_late_is_told_to_ask_again(numbers: Store, lake:
 # ── Orphans ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_a_dead_draft_left_goes_and_what_a_live_one_writes_does_not(numbers: Store, lake: Lake):
+def test_orphans_of_a_dead_draft_are_deleted_and_files_of_a_live_one_are_not(numbers: Store, lake: Lake):
     grow(numbers, lake, 1)
     data, metadata = (lake.address.folder / "numbers" / name for name in ("data", "metadata"))
     orphans = [data / "00007-deaddead-0123abcd.parquet", metadata / f"00007-{uuid.uuid4()}.metadata.json",
@@ -218,7 +218,7 @@ def test_what_a_dead_draft_left_goes_and_what_a_live_one_writes_does_not(numbers
     assert verify_files(lake.address, 1)
 
 
-def test_a_manifest_that_was_not_written_is_healed(numbers: Store, lake: Lake):
+def test_a_missing_manifest_is_written(numbers: Store, lake: Lake):
     manifest = Path(lake.address.manifest(1))
     written = manifest.read_text()
     manifest.unlink()
@@ -235,7 +235,7 @@ def test_a_manifest_that_was_not_written_is_healed(numbers: Store, lake: Lake):
     assert len(list(manifest.parent.iterdir())) == 1
 
 
-def test_what_somebody_else_keeps_in_the_folder_stays(numbers: Store, lake: Lake):
+def test_other_files_in_the_folder_are_kept(numbers: Store, lake: Lake):
     root = lake.address.folder
     theirs = [
         root / place
@@ -255,7 +255,7 @@ def test_what_somebody_else_keeps_in_the_folder_stays(numbers: Store, lake: Lake
 # ── Concurrent processes ──────────────────────────────────────────────────────────────────
 
 
-def test_an_empty_lake_has_nothing_to_maintain_and_twice_is_once(cluster: Cluster, lake: Lake):
+def test_an_empty_lake_needs_no_maintenance_and_repeating_it_changes_nothing(cluster: Cluster, lake: Lake):
     with bare_database(cluster) as store:
         assert maintain(lake, store).epoch is None
         run(store, "CREATE TABLE t (id int PRIMARY KEY)")
@@ -267,7 +267,7 @@ def test_an_empty_lake_has_nothing_to_maintain_and_twice_is_once(cluster: Cluste
 
 
 @pytest.mark.parametrize("keep_epochs", [1, 2])
-def test_an_epoch_that_was_published_and_tidied_after_while_verify_began_is_the_one_compared(
+def test_verify_compares_the_epoch_that_was_published_while_it_started(
     numbers: Store, lake: Lake, monkeypatch: pytest.MonkeyPatch, keep_epochs: int
 ):
     read: list[int] = []
@@ -341,7 +341,7 @@ def test_reading_syncing_and_maintaining_do_not_disturb_each_other(
 # ── Tombstones ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_tombstones_are_cleared_only_below_the_newest_token_and_other_lakes_are_told(
+def test_only_tombstones_below_the_newest_token_are_deleted_and_other_lakes_notice(
     numbers: Store, lake: Lake, tmp_path: Path
 ):
     other = Lake.create(LakeAddress.at(tmp_path / "other"))
@@ -364,7 +364,7 @@ def test_tombstones_are_cleared_only_below_the_newest_token_and_other_lakes_are_
     assert take_changes(numbers, other, verify=True).epoch.deleted == 1
 
 
-def test_a_lake_of_another_database_clears_no_tombstones(numbers: Store, lake: Lake, cluster: Cluster):
+def test_a_lake_of_another_database_deletes_no_tombstones(numbers: Store, lake: Lake, cluster: Cluster):
     grow(numbers, lake, 2)
     tombstones = rows_of(numbers, "SELECT key FROM ridelake_tracking.tombstones")
     with bare_database(cluster) as other:
@@ -391,7 +391,7 @@ def test_an_idle_lake_keeps_its_history(numbers: Store, lake: Lake):
 
 
 @pytest.mark.slow
-def test_a_lake_that_is_synced_for_ever_does_not_grow_for_ever(numbers: Store, lake: Lake, monkeypatch):
+def test_the_size_of_a_continuously_synced_lake_is_bounded(numbers: Store, lake: Lake, monkeypatch):
     monkeypatch.setattr("lakehouse.sync.MAINTAIN_EVERY_EPOCHS", 20)
     monkeypatch.setattr("lakehouse.maintain.maintain.__kwdefaults__", {"keep_epochs": 30, "grace": NO_GRACE})
     sizes = []

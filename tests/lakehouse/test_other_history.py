@@ -29,7 +29,7 @@ from ridelake.errors import UsageError
 
 
 @pytest.mark.slow
-def test_an_upgraded_server_goes_on_with_a_snapshot(lake: Lake):
+def test_an_upgraded_server_needs_a_snapshot(lake: Lake):
     """pg_upgrade gives the server another system identifier; oids and transaction numbers stay."""
     if not (DEBIAN_15 / "pg_ctl").exists():
         pytest.skip("PostgreSQL 15 is not installed (Debian: postgresql-15)")
@@ -68,7 +68,7 @@ def test_an_upgraded_server_goes_on_with_a_snapshot(lake: Lake):
 
 
 @pytest.mark.slow
-def test_numbers_and_tombstones_of_another_server_mean_nothing(cluster: Cluster, lake: Lake, tmp_path: Path):
+def test_numbers_and_tombstones_of_another_server_are_ignored(cluster: Cluster, lake: Lake, tmp_path: Path):
     with server_folder() as (folder, run_as), bare_database(cluster) as target:
         run_as(binaries() / "initdb", "-D", folder / "far", "--username=ridelake", "--no-sync")
         run_as(binaries() / "pg_resetwal", "-e", "4", "-D", folder / "far")  # from 17,179,869,184 on
@@ -91,7 +91,7 @@ def test_numbers_and_tombstones_of_another_server_mean_nothing(cluster: Cluster,
 
 
 @pytest.mark.slow
-def test_numbers_that_were_set_back_lose_no_row(lake: Lake):
+def test_a_reset_transaction_counter_loses_no_row(lake: Lake):
     with server_folder() as (folder, run_as):
         data = folder / "data"
         run_as(binaries() / "initdb", "-D", data, "--username=ridelake", "--no-sync")

@@ -17,7 +17,7 @@ from ridelake.errors import BadInput
 
 
 @pytest.mark.slow
-def test_a_lake_of_own_tables_needs_no_ride_store_and_makes_none(bare: Store, tmp_path: Path):
+def test_a_lake_of_own_tables_needs_no_ride_store(bare: Store, tmp_path: Path):
     run(bare, ORDERS, "INSERT INTO orders SELECT n, 'thing ' || n, n * 1.5 FROM generate_series(1, 100) AS n")
     flags = ["--dsn", bare.conninfo, "--lake", tmp_path / "lake"]
     assert answer("sync", "--once", "--table", "orders", *flags).startswith("epoch 1: 100 rows changed")
@@ -43,7 +43,7 @@ def test_a_lake_of_own_tables_needs_no_ride_store_and_makes_none(bare: Store, tm
 
 
 @pytest.mark.slow
-def test_looking_at_a_database_puts_nothing_into_it(bare: Store, tmp_path: Path):
+def test_read_only_commands_create_nothing_in_a_database(bare: Store, tmp_path: Path):
     flags = ["--dsn", bare.conninfo, "--lake", tmp_path / "lake"]
     assert "no epoch yet" in refusal("verify", *flags)
     assert "no epoch yet" in refusal("maintain", *flags)
@@ -94,7 +94,7 @@ def test_what_cannot_be_in_a_lake_is_refused_by_name(bare: Store, lake: Lake):
     assert rows_of(bare, "SELECT FROM orders") == []
 
 
-def test_names_that_engines_cannot_tell_apart_are_refused(bare: Store, lake: Lake):
+def test_names_that_differ_only_in_case_are_refused(bare: Store, lake: Lake):
     run(
         bare, ORDERS, "CREATE SCHEMA sales", "CREATE TABLE sales.orders (id int PRIMARY KEY)",
         'CREATE TABLE "Orders" (id int PRIMARY KEY)', 'CREATE TABLE odd (id int PRIMARY KEY, "ID" int)',
@@ -110,7 +110,7 @@ def test_names_that_engines_cannot_tell_apart_are_refused(bare: Store, lake: Lak
 
 
 @pytest.mark.slow
-def test_a_role_that_may_not_gets_one_sentence(bare: Store, lake: Lake, tmp_path: Path):
+def test_a_missing_privilege_is_reported_in_one_sentence(bare: Store, lake: Lake, tmp_path: Path):
     run(bare, ORDERS, "CREATE SCHEMA hidden", "CREATE TABLE hidden.things (id int PRIMARY KEY)")
     role = f"reader_{bare.conninfo.split('bare_')[1].split()[0]}"
     run(bare, f"CREATE ROLE {role} LOGIN")

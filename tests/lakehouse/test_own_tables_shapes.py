@@ -65,7 +65,7 @@ KEYS = {
 
 
 @pytest.mark.slow
-def test_rows_are_told_apart_by_any_key(bare: Store, lake: Lake, monkeypatch):
+def test_rows_are_identified_by_any_type_of_key(bare: Store, lake: Lake, monkeypatch):
     """Keys of one and of two columns, in the open file and in sealed files."""
     monkeypatch.setattr("lakehouse.sink.SEAL_ROWS", 3)
     keyed: dict[str, tuple[str, ...]] = {}
@@ -98,7 +98,7 @@ def test_rows_are_told_apart_by_any_key(bare: Store, lake: Lake, monkeypatch):
     assert newest_epoch(lake.address).rows == 0
 
 
-def test_a_partitioned_table_is_taken_whole_and_cannot_be_tracked(bare: Store, lake: Lake):
+def test_a_partitioned_table_is_copied_completely_and_cannot_be_tracked(bare: Store, lake: Lake):
     run(
         bare,
         "CREATE TABLE log (day date, id int, PRIMARY KEY (day, id)) PARTITION BY RANGE (day)",
@@ -117,7 +117,7 @@ def test_a_partitioned_table_is_taken_whole_and_cannot_be_tracked(bare: Store, l
         track(bare, "brief")
 
 
-def test_what_tracking_would_harm_or_miss_is_not_tracked(bare: Store):
+def test_tables_with_unsupported_features_are_not_tracked(bare: Store):
     run(
         bare, "CREATE TABLE has_tx (id int PRIMARY KEY, tx bigint)",
         "CREATE TABLE parent (id int PRIMARY KEY)", "CREATE TABLE child () INHERITS (parent)",
@@ -128,7 +128,7 @@ def test_what_tracking_would_harm_or_miss_is_not_tracked(bare: Store):
         track(bare, "parent")
 
 
-def test_domains_that_refuse_null_are_taken_by_their_changes(bare: Store, lake: Lake):
+def test_tables_with_not_null_domains_are_copied_incrementally(bare: Store, lake: Lake):
     run(
         bare,
         "CREATE DOMAIN email AS text NOT NULL CHECK (value LIKE '%@%')",
@@ -154,7 +154,7 @@ def test_domains_that_refuse_null_are_taken_by_their_changes(bare: Store, lake: 
     [("int", "bigint"), ("smallint", "int"), ("smallint", "bigint"), ("real", "float8"),
      ("numeric(9, 2)", "numeric(20, 2)")],
 )  # fmt: skip
-def test_a_key_that_is_made_wider_goes_on(bare: Store, lake: Lake, before: str, after: str):
+def test_a_wider_key_type_is_supported(bare: Store, lake: Lake, before: str, after: str):
     run(bare, f"CREATE TABLE wide (id {before} PRIMARY KEY, v {before})")
     run(bare, "INSERT INTO wide SELECT i, i FROM generate_series(1, 5) AS i")
     track(bare, "wide")

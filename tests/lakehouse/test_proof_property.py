@@ -142,7 +142,7 @@ def test_equal_if_and_only_if_equal(emptied: Connection[TupleRow], tmp_path: Pat
     )
 
 
-def test_the_dates_of_python_are_those_of_both_engines(emptied: Connection[TupleRow], tmp_path: Path):
+def test_dates_are_equal_in_python_and_both_engines(emptied: Connection[TupleRow], tmp_path: Path):
     """Every 29 February and 1 March in the first and the last century."""
     days = [
         date(year, 2 + (day == 1), day)

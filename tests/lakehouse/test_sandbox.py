@@ -22,7 +22,7 @@ def engine(request, published) -> Iterator[Engine]:
         yield engine
 
 
-def test_there_are_enough_of_them_and_none_twice():
+def test_the_hostile_queries_are_unique_and_at_least_60():
     assert len(set(HOSTILE)) == len(HOSTILE) >= 60
 
 
@@ -57,7 +57,7 @@ def test_hostile_statements_are_refused_and_change_nothing(engine, published, tm
     assert {query: fault for query in HOSTILE if (fault := fault_of(query))} == {}
 
 
-def test_a_climb_out_of_the_laid_down_role_is_refused(published):
+def test_a_query_cannot_reset_the_role(published):
     """A superuser could do this in one statement: reset the role, then execute text as SQL."""
     query = (
         "SELECT query_to_xml('SELECT pg_' || 'read_file(''/etc/passwd'')', true, true, '') FROM"

@@ -67,7 +67,7 @@ def read_by_everyone(lake: Lake, epoch: Epoch, query: str = "SELECT * FROM peopl
 ADA, ZOE = {"id": 1, "name": "Ada", "mood": "glad"}, {"id": 2, "name": "Zoë", "mood": "sad"}
 
 
-def test_a_column_that_is_added_is_in_the_next_epoch_and_not_in_older_ones(take, people: Store, lake: Lake):
+def test_an_added_column_is_in_the_next_epoch_and_not_in_older_ones(take, people: Store, lake: Lake):
     run(people, "ALTER TABLE people ADD COLUMN age int")
     run(people, "UPDATE people SET age = 36 WHERE id = 1")
     second = take()
@@ -121,9 +121,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_column_that_is_not_what_it_was_is_refused_with_what_to_do(
-    take, people: Store, lake: Lake, what: str
-):
+def test_an_incompatible_column_change_is_refused_with_advice(take, people: Store, lake: Lake, what: str):
     statement, reason = REFUSED[what]
     run(people, statement)
     files = set(lake.address.folder.rglob("*"))
@@ -136,7 +134,7 @@ def test_a_column_that_is_not_what_it_was_is_refused_with_what_to_do(
     assert read_by_everyone(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
 
 
-def test_a_column_that_comes_back_is_taken_again(take, people: Store, lake: Lake):
+def test_a_restored_column_is_copied_again(take, people: Store, lake: Lake):
     run(people, "ALTER TABLE people RENAME name TO called")
     with pytest.raises(UsageError, match="restore the column"):
         take()
@@ -144,7 +142,7 @@ def test_a_column_that_comes_back_is_taken_again(take, people: Store, lake: Lake
     assert read_by_everyone(lake, take()) == [ADA, ZOE | {"name": "Eva"}]
 
 
-def test_a_table_made_anew_by_the_same_name_takes_the_place_of_the_old_one(take, people: Store, lake: Lake):
+def test_a_table_recreated_with_the_same_name_replaces_the_old_one(take, people: Store, lake: Lake):
     run(people, "DROP TABLE people", PEOPLE, "INSERT INTO people VALUES (2, 'Eva', NULL)")
     second = take()
     assert read_by_everyone(lake, second) == [{"id": 2, "name": "Eva", "mood": None}]

@@ -49,7 +49,7 @@ def clerk(shop: Settings, seeded_store: Store) -> Iterator[Settings]:
             admin.execute(SQL("DROP ROLE {}").format(role))
 
 
-def test_status_says_how_far_the_lake_is_behind_and_what_to_do(shop: Settings, seeded_store: Store):
+def test_status_shows_the_lag_and_the_next_command(shop: Settings, seeded_store: Store):
     first = status_of(shop)
     assert (first["ride_store"], first["newest_epoch"]) == ("installed", None)
     assert first["next"] == "run `ridelake snapshot`"
@@ -69,7 +69,7 @@ def test_status_says_how_far_the_lake_is_behind_and_what_to_do(shop: Settings, s
     assert after["tables"] == [{"table": "shop.orders", "rows": 12, "tracked": True}]
 
 
-def test_status_of_a_lake_of_another_database_says_so(shop: Settings, store: Store, seeded_store: Store):
+def test_status_reports_a_lake_of_another_database(shop: Settings, store: Store, seeded_store: Store):
     take_snapshot(seeded_store, Lake.create(shop.lake), tables=["shop.orders"])
     report = status_of(replace(shop, dsn=store.conninfo))
     assert report["transactions_behind"] is None
@@ -96,7 +96,7 @@ def test_a_role_without_the_ride_store_syncs_its_own_table(clerk: Settings):
 @pytest.mark.parametrize(
     "arguments", [["audit"], ["snapshot"], ["simulate"], ["seed"], ["untrack", "shop.orders"]]
 )
-def test_what_a_role_may_not_do_is_one_line_with_the_grant(clerk: Settings, arguments: list[str]):
+def test_a_missing_privilege_is_one_line_with_the_grant(clerk: Settings, arguments: list[str]):
     command = [sys.executable, "-m", "ridelake", *arguments, "--dsn", str(clerk.dsn)]
     done = subprocess.run(command, cwd=clerk.home, capture_output=True, text=True, check=False)
     assert done.returncode == UsageError.exit_code
@@ -106,7 +106,7 @@ def test_what_a_role_may_not_do_is_one_line_with_the_grant(clerk: Settings, argu
     assert "GRANT" in done.stderr or "use the role that owns" in done.stderr
 
 
-def test_a_refusal_names_the_grant():
+def test_the_error_names_the_grant():
     assert "GRANT USAGE ON SCHEMA ridelake TO" in grant_hint("permission denied for schema ridelake")
     assert "GRANT CREATE ON DATABASE shop TO" in grant_hint("permission denied for database shop")
     assert "GRANT SELECT ON TABLE orders TO" in grant_hint("permission denied for table orders")

@@ -22,7 +22,7 @@ SLOW = (pytest.mark.slow, pytest.mark.timeout(1800))
 
 
 @pytest.mark.parametrize(("epochs", "pause_seconds"), [(5, 0.0), pytest.param(100, 0.1, marks=SLOW)])
-def test_epochs_taken_while_eight_write_are_each_equal(
+def test_epochs_with_eight_concurrent_writers_are_equal(
     seeded_store: Store, lake: Lake, broken, epochs: int, pause_seconds: float
 ):
     """The writers do not pause, except with many epochs, because the tables would grow too large."""
@@ -47,7 +47,7 @@ def test_epochs_taken_while_eight_write_are_each_equal(
     assert_audit_passes(seeded_store)
 
 
-def test_nothing_changed_is_no_new_epoch(seeded_store: Store, lake: Lake):
+def test_without_changes_no_epoch_is_published(seeded_store: Store, lake: Lake):
     first = sync_once(seeded_store, lake)
     assert (first.is_new, first.epoch.kind) == (True, "full")
     again = sync_once(seeded_store, lake)

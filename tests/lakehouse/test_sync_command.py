@@ -55,7 +55,7 @@ def line_of(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def test_every_epoch_is_a_line_until_ctrl_c(store: Store, tmp_path: Path):
+def test_every_epoch_prints_a_line_until_ctrl_c(store: Store, tmp_path: Path):
     with syncing(store, tmp_path / "lake") as process:
         assert line_of(process).startswith("epoch 1: ")
         time.sleep(1)
@@ -69,7 +69,7 @@ def test_every_epoch_is_a_line_until_ctrl_c(store: Store, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_json_is_a_document_a_line_for_each_epoch(store: Store, tmp_path: Path):
+def test_json_prints_one_document_per_line(store: Store, tmp_path: Path):
     with syncing(store, tmp_path / "lake", "--json", "--verify") as process:
         for number in (1, 2):
             report = json.loads(line_of(process))
@@ -88,7 +88,7 @@ def test_json_is_a_document_a_line_for_each_epoch(store: Store, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_terminal_has_one_line_no_wider_than_itself(store: Store, tmp_path: Path):
+def test_a_terminal_shows_one_line_that_fits(store: Store, tmp_path: Path):
     ours, theirs = pty.openpty()
     flags = ["--dsn", store.conninfo, "--lake", str(tmp_path / "lake")]
     process = subprocess.Popen(
@@ -111,7 +111,7 @@ def test_a_terminal_has_one_line_no_wider_than_itself(store: Store, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_syncing_goes_on_when_postgres_is_there_again(tmp_path: Path):
+def test_syncing_resumes_after_a_restart_of_postgres(tmp_path: Path):
     with private_server() as server:
         flags = ["--dsn", server.store.conninfo, "--lake", tmp_path / "lake"]
         with syncing(server.store, tmp_path / "lake") as process:
@@ -134,7 +134,7 @@ def test_syncing_goes_on_when_postgres_is_there_again(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_syncing_beside_a_simulation_ends_equal(seeded_store: Store, tmp_path: Path):
+def test_syncing_during_a_simulation_ends_equal(seeded_store: Store, tmp_path: Path):
     with syncing(seeded_store, tmp_path / "lake") as process:
         line_of(process)
         simulated = ridelake("simulate", "--clients", "4", "--seconds", "20", "--dsn", seeded_store.conninfo)
@@ -148,7 +148,7 @@ def test_syncing_beside_a_simulation_ends_equal(seeded_store: Store, tmp_path: P
     verify_now(seeded_store, lake).prove()
 
 
-def test_a_loop_that_loses_a_race_says_that_it_goes_on(seeded_store: Store, tmp_path: Path, monkeypatch):
+def test_a_loop_that_loses_a_race_reports_that_it_retries(seeded_store: Store, tmp_path: Path, monkeypatch):
     lake = Lake.create(LakeAddress.at(tmp_path / "lake"))
     take_snapshot(seeded_store, lake)
     publish, races = Lake.publish, iter([True])

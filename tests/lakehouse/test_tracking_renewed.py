@@ -34,7 +34,7 @@ def old(bare: Store) -> Store:
     return bare
 
 
-def test_an_older_version_is_taken_over(old: Store, lake: Lake):
+def test_tracking_of_an_older_version_is_upgraded(old: Store, lake: Lake):
     assert how(take_changes(old, lake, tables=["orders"])) == "whole"
     run(old, "DELETE FROM orders WHERE id = 1", "UPDATE orders SET id = 20 WHERE id = 2")
     assert how(take_changes(old, lake, verify=True)) == "whole", "it is not upgraded yet"
@@ -52,7 +52,7 @@ def test_an_older_version_is_taken_over(old: Store, lake: Lake):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["sync", "snapshot", "track"])
-def test_a_command_takes_an_older_version_over(old: Store, tmp_path: Path, command: str):
+def test_a_command_upgrades_tracking_of_an_older_version(old: Store, tmp_path: Path, command: str):
     flags = ["--dsn", old.conninfo, "--lake", tmp_path / "new"]
     if command == "track":
         answer("track", "orders", *flags)
@@ -65,7 +65,7 @@ def test_a_command_takes_an_older_version_over(old: Store, tmp_path: Path, comma
 
 
 @pytest.mark.slow
-def test_a_role_that_may_not_take_it_over_gets_the_command(old: Store, tmp_path: Path):
+def test_a_role_that_may_not_upgrade_gets_the_command_to_run(old: Store, tmp_path: Path):
     role = f"reader_{old.conninfo.split('dbname=')[1].split()[0]}"
     may_read = f"GRANT SELECT ON ALL TABLES IN SCHEMA ridelake_tracking TO {role}"
     run(old, f"CREATE ROLE {role} LOGIN", f"GRANT USAGE ON SCHEMA ridelake_tracking TO {role}",
@@ -101,7 +101,7 @@ def has_tracking_of(store: Store) -> bool:
 
 
 @pytest.mark.slow
-def test_writers_go_on_while_it_is_taken_over(old: Store, lake: Lake):
+def test_writers_continue_during_the_upgrade(old: Store, lake: Lake):
     """No statement fails, and no row is missing afterwards."""
     stop = threading.Event()
     failures: list[Exception] = []

@@ -75,7 +75,7 @@ def test_every_tuple_and_value_is_where_pageinspect_says(seeded_store: Store):
         assert found == values
 
 
-def test_the_bytes_of_a_ride_are_the_values_that_select_gives(seeded_store: Store):
+def test_the_bytes_of_a_ride_decode_to_the_values_of_select(seeded_store: Store):
     with seeded_store.connect() as connection:
         connection.execute("SET session_replication_role = replica")
         connection.execute(
@@ -89,14 +89,14 @@ def test_the_bytes_of_a_ride_are_the_values_that_select_gives(seeded_store: Stor
             assert dict(values) == dict(zip(names, row or (), strict=True))
 
 
-def test_looking_leaves_nothing_behind(published_once, scan: Xray):
+def test_xray_creates_no_extension(published_once, scan: Xray):
     with published_once.store.connect() as connection:
         found = connection.execute("SELECT FROM pg_extension WHERE extname = 'pageinspect'").fetchall()
     assert scan.heap.page.content is not None
     assert found == []
 
 
-def test_a_role_without_pages_gets_the_same_places_by_lengths(seeded_store: Store, reader: Store):
+def test_without_page_access_the_positions_are_computed_from_lengths(seeded_store: Store, reader: Store):
     """For a page without dead tuples."""
     real, computed = ride_in_heap(seeded_store, 20), ride_in_heap(reader, 20)
     assert real.page.content is not None
@@ -107,7 +107,7 @@ def test_a_role_without_pages_gets_the_same_places_by_lengths(seeded_store: Stor
     assert computed.ride == real.ride
 
 
-def test_what_is_no_page_is_refused():
+def test_an_invalid_page_is_refused():
     with pytest.raises(RidelakeError, match="its layout is not that of Postgres"):
         parse_page(0, bytes(8192), [])
 
@@ -140,7 +140,7 @@ def duckdb_name(path: str) -> str:
     return re.sub(r"([\[*?])", r"[\1]", path)
 
 
-def test_the_ride_is_the_same_in_both_and_a_change_is_told(published):
+def test_the_ride_is_equal_in_both_and_a_change_is_reported(published):
     before = xray(published.settings, 1234)
     assert {chunk.column: str(chunk.value) for chunk in before.files.chunks} == {
         name: str(value) for name, value in before.heap.values.items()
@@ -154,7 +154,7 @@ def test_the_ride_is_the_same_in_both_and_a_change_is_told(published):
     assert "Changed since epoch 1: fare_cents, tx." in "\n".join(map(str, drawn(after, 100)))
 
 
-def test_bytes_to_touch_come_from_the_real_offsets(scan: Xray, published_once):
+def test_bytes_to_read_are_computed_from_the_real_offsets(scan: Xray, published_once):
     files = [file.location for file in published_once.epoch.tables["rides"].files]
     (column,) = duckdb.sql(
         "SELECT sum(total_compressed_size) FROM parquet_metadata(?) WHERE path_in_schema = 'fare_cents'",
@@ -168,7 +168,7 @@ def test_bytes_to_touch_come_from_the_real_offsets(scan: Xray, published_once):
     assert scan.ride_bytes_in_files < scan.row_group_bytes + scan.files.footer_bytes + 1
 
 
-def test_without_a_wish_it_is_a_ride_from_the_middle(published_once):
+def test_without_an_id_a_ride_from_the_middle_is_shown(published_once):
     storage, rides = Storage.of(published_once.settings.lake), published_once.epoch.tables["rides"]
     found = ride_in_files(storage, rides, None)
     assert found.row == found.rows // 2
@@ -205,7 +205,7 @@ def command(published, *arguments: str) -> list[str]:
 
 
 @pytest.mark.parametrize("columns", [60, 160])
-def test_it_can_be_read_from_60_columns_on_and_is_plain_in_a_pipe(published_once, columns: int):
+def test_the_output_fits_60_columns_and_is_plain_in_a_pipe(published_once, columns: int):
     done = subprocess.run(
         command(published_once, "--ride", "1234"),
         capture_output=True,
@@ -227,14 +227,14 @@ def lines_with_value_bar(lines: list[str]) -> int:
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
-def test_colours_are_for_a_terminal_that_wants_them(published_once, no_color: str, coloured: bool):
+def test_colors_depend_on_the_terminal_and_no_color(published_once, no_color: str, coloured: bool):
     environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "NO_COLOR": no_color}
     shown = on_a_terminal(*command(published_once)[3:], environment=environment)
     assert VALUE in shown
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-7]m", shown)) == coloured
 
 
-def test_the_report_has_the_places_and_the_bytes(published_once, scan: Xray):
+def test_the_json_report_has_positions_and_bytes(published_once, scan: Xray):
     report = json.loads(
         subprocess.run(
             command(published_once, "--ride", "1234", "--json"), capture_output=True, check=True
@@ -253,7 +253,7 @@ def test_the_report_has_the_places_and_the_bytes(published_once, scan: Xray):
     ]
 
 
-def test_what_is_not_there_is_said_in_one_line(published):
+def test_an_unknown_ride_or_column_is_one_line(published):
     for arguments, message in (
         (["--ride", "999999"], "there is no ride 999999"),
         (["--column", "fare"], "the table rides has no column 'fare': choose one of ride_id"),
@@ -271,7 +271,7 @@ def test_what_is_not_there_is_said_in_one_line(published):
         xray(published.settings, 0)
 
 
-def test_without_an_epoch_it_says_what_to_do(seeded_store: Store, tmp_path: Path):
+def test_without_an_epoch_the_error_names_the_command(seeded_store: Store, tmp_path: Path):
     done = subprocess.run(
         [
             sys.executable,
