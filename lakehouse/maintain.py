@@ -46,7 +46,7 @@ COMPACT_BYTES_MAX = 8 * RUN_BYTES
 
 # The names of files that ridelake creates in a lake: `draft.py`, `commit.py`, `catalog.py`, `storage.py`.
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-OURS = re.compile(
+LAKE_FILE = re.compile(
     r"[^/]+/data/\d{5,}-[0-9a-f]{8}-[0-9a-f]{8}\.parquet"
     rf"|[^/]+/metadata/(\d{{5,}}-{UUID}\.metadata\.json|{UUID}-m0\.avro|snap-\d+-0-{UUID}\.avro)"
     r"|epochs/(\d{5,}\.json(\.[0-9a-f]{8})?|probe-[0-9a-f]{8})"
@@ -235,7 +235,7 @@ def _sweep(lake: Lake, grace: timedelta) -> int:
 def _is_ours(place: str) -> bool:
     """Whether the path is one that ridelake creates, also for a table that was never published. Other files
     in the folder belong to the user and are not deleted."""
-    return OURS.fullmatch(place) is not None
+    return LAKE_FILE.fullmatch(place) is not None
 
 
 def _tidy(store: Store, newest: Epoch) -> int:

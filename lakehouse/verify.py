@@ -158,7 +158,7 @@ def _compare(
 
 def _difference_text(difference: Difference) -> str:
     key = ", ".join(difference.key)
-    columns = ", ".join(f"{name} {ours} / {theirs}" for name, ours, theirs in difference.columns)
+    columns = ", ".join(f"{name} {expected} / {found}" for name, expected, found in difference.columns)
     return f"{difference.table} ({key}) {difference.kind}" + (
         f": {columns} (Postgres / lake)" if columns else ""
     )

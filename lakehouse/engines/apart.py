@@ -66,19 +66,19 @@ class Apart:
         self._folder = tempfile.TemporaryDirectory(prefix=f"ridelake-{self.name}-")
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by _end)
         environment = ["env", SILENT, *(f"{name}={self._folder.name}" for name in SPILL_FOLDERS)]
-        ours, theirs = socket.socketpair()
-        with theirs:
+        parent_end, child_end = socket.socketpair()
+        with child_end:
             self._process = subprocess.Popen(
-                [*environment, sys.executable, "-c", PROGRAM, json.dumps(sys.path), str(theirs.fileno())],
+                [*environment, sys.executable, "-c", PROGRAM, json.dumps(sys.path), str(child_end.fileno())],
                 cwd=self._folder.name,
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._output,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[child_end.fileno()],
                 start_new_session=True,
             )
-        self._socket = ours
-        self._stream = ours.makefile("rwb", BUFFER_BYTES)
+        self._socket = parent_end
+        self._stream = parent_end.makefile("rwb", BUFFER_BYTES)
         self._send(*self._what)
 
     def ready(self) -> None:

@@ -152,9 +152,9 @@ class Postgres:
 
 @contextmanager
 def opened(settings: Settings, epoch: Epoch | None) -> Iterator[Postgres]:
-    ours = epoch is None or any(table.source.startswith("ridelake.") for table in epoch.tables.values())
+    has_rides = epoch is None or any(table.source.startswith("ridelake.") for table in epoch.tables.values())
     # `closing`, because psycopg's context would commit, and a cancelled query may still be in a transaction.
-    with open_existing_store(settings, rides=ours) as store, closing(store.connect()) as connection:
+    with open_existing_store(settings, rides=has_rides) as store, closing(store.connect()) as connection:
         if epoch is not None:  # the tables have the same names as in the lake
             relations = [table.relation for table in epoch.tables.values()]
             connection.execute(_statement("search_path.sql"), (relations,))

@@ -62,19 +62,19 @@ class Decoder:
         stretch = _stretches(buffer, at, width)
         if not first and not (field(stretch, 0, ">i2") == len(rest)).all():
             raise RidelakeError("COPY sent rows with another number of columns: run the command again")
-        behind = rest[len(same)] if len(same) < len(rest) else None
+        following = rest[len(same)] if len(same) < len(rest) else None
         for column in same:
             width, decoder = FIXED[column.pg_type]
             if not (field(stretch, place, ">i4") == width).all():
                 self._varying.add(column.name)  # it has a null, or is invalid
-                behind = column
+                following = column
                 break
             yield decoder(column, stretch, place + 4, None)
             place += 4 + width
-        if behind is not None:
+        if following is not None:
             sizes = field(stretch, place, ">i4").astype(np.int64)
             at += place + 4
-            yield _varying(behind, buffer, at, sizes)
+            yield _varying(following, buffer, at, sizes)
             at += np.maximum(sizes, 0)
         else:
             at += place

@@ -28,8 +28,8 @@ def test_the_commands_use_the_bucket_of_the_environment(far: Far):
     assert (status["lake"], status["newest_epoch"]) == (far.address.root, 2)
     far.change()
     for arguments in (("--fresh",), ()):
-        asked = far.ridelake("sql", "--engine", "all", *arguments, "SELECT count(*) FROM riders")
-        assert asked.returncode == 0, asked.stderr
+        done = far.ridelake("sql", "--engine", "all", *arguments, "SELECT count(*) FROM riders")
+        assert done.returncode == 0, done.stderr
     then = far.ridelake("sql", "--as-of", "1", "SELECT count(*) FROM riders WHERE username LIKE 'changed %'")
     assert then.stdout.split() == ["count_star()", "0"]
     assert [path.name for path in far.settings.home.glob("*.sqlite")] == [far.address.catalog_file.name]

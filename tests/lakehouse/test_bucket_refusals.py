@@ -160,5 +160,5 @@ def test_a_read_only_bucket_can_be_queried(far: Far, request, monkeypatch):
     assert "permission denied for s3://" in done.stderr
     assert "allow these credentials to list, read, write and delete" in done.stderr
     for name in FILE_ENGINES:
-        asked = far.ridelake("sql", "--engine", name, "SELECT count(*) AS n FROM riders WHERE username <> ''")
-        assert asked.stdout.split() == ["n", str(epoch.tables["riders"].rows)], asked.stderr
+        done = far.ridelake("sql", "--engine", name, "SELECT count(*) AS n FROM riders WHERE username <> ''")
+        assert done.stdout.split() == ["n", str(epoch.tables["riders"].rows)], done.stderr

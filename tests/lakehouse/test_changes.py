@@ -51,7 +51,7 @@ CHANGES: dict[str, tuple[str, tuple[int, int] | None]] = {
     "a truncation": ("TRUNCATE things", (0, 0)),
     "a truncation and new rows": ("TRUNCATE things; INSERT INTO things VALUES (1, 'a'), (500, 'b')", (2, 0)),
     "a delete, a truncation, an insert": (
-        "DELETE FROM things WHERE key = 1; TRUNCATE things; INSERT INTO things VALUES (1, 'anew')", (1, 1)),
+        "DELETE FROM things WHERE key = 1; TRUNCATE things; INSERT INTO things VALUES (1, 'again')", (1, 1)),
     "a savepoint": (
         "BEGIN; INSERT INTO things VALUES (101); SAVEPOINT a; INSERT INTO things VALUES (102); ROLLBACK TO a;"
         " SAVEPOINT b; INSERT INTO things VALUES (103); SAVEPOINT c; DELETE FROM things WHERE key = 1;"

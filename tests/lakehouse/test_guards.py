@@ -166,11 +166,11 @@ def test_a_concurrent_write_to_a_table_aborts_the_epoch(seeded_store, lake, monk
         connection.execute("SELECT top_up(1, 100)")
     stage = lakehouse.take.wait_until_flushed
 
-    def meanwhile(*arguments) -> None:
+    def write_concurrently(*arguments) -> None:
         stage(*arguments)
         write_to(lake, table)
 
-    monkeypatch.setattr("lakehouse.take.wait_until_flushed", meanwhile)
+    monkeypatch.setattr("lakehouse.take.wait_until_flushed", write_concurrently)
     before = data_files(lake.address.folder)
     with pytest.raises(LostRace, match="another process published epoch 2 first"):
         take_changes(seeded_store, lake)

@@ -72,9 +72,9 @@ SHAPES = {
     " INSERT INTO generated VALUES (1)",
     "identity": "CREATE TABLE identity (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);"
     " INSERT INTO identity DEFAULT VALUES",
-    "dropped": "CREATE TABLE dropped (gone text, id int PRIMARY KEY, v int);"
+    "dropped": "CREATE TABLE dropped (old text, id int PRIMARY KEY, v int);"
     " INSERT INTO dropped VALUES ('x', 1, 2);"
-    " ALTER TABLE dropped DROP COLUMN gone, ADD COLUMN w text DEFAULT 'w'",
+    " ALTER TABLE dropped DROP COLUMN old, ADD COLUMN w text DEFAULT 'w'",
     "only_key_dropped": "CREATE TABLE only_key_dropped (id int PRIMARY KEY, v int);"
     " ALTER TABLE only_key_dropped DROP COLUMN id",
     '"select"': 'CREATE TABLE "select" ("from" int PRIMARY KEY, "a.b" int, "%s" text, "{{}}" text,'
@@ -152,18 +152,18 @@ def test_every_type(bare: Store, lake: Lake, type_: str):
     run(bare, *(f"INSERT INTO shop.t VALUES ({n}, {value})" for n, value in enumerate(values)))
     if type_ != "letter":
         run(bare, "INSERT INTO shop.t VALUES (99)")
-    said = outcome(bare, lake, "shop.t")
-    assert said == "equal" or "shop.t.v" in said
-    assert "\n" not in said
+    result = outcome(bare, lake, "shop.t")
+    assert result == "equal" or "shop.t.v" in result
+    assert "\n" not in result
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("table", SHAPES)
 def test_every_shape(bare: Store, lake: Lake, table: str):
     run(bare, *SHAPES[table].split("; "))
-    said = outcome(bare, lake, table)
+    result = outcome(bare, lake, table)
     bare_name = table.replace('"', "").rsplit(".", 1)[-1]
-    assert said == "equal" or bare_name in said
+    assert result == "equal" or bare_name in result
 
 
 @pytest.mark.slow
@@ -171,8 +171,8 @@ def test_every_shape(bare: Store, lake: Lake, table: str):
 def test_the_maximum_number_of_columns(bare: Store, lake: Lake, columns: int):
     run(bare, f"CREATE TABLE t (id int PRIMARY KEY, {', '.join(f'c{n} boolean' for n in range(columns))})")
     run(bare, "INSERT INTO t (id, c7) VALUES (1, true), (2, false)")
-    said = outcome(bare, lake, "t")
-    assert said == "equal" or "t has" in said
+    result = outcome(bare, lake, "t")
+    assert result == "equal" or "t has" in result
 
 
 def test_a_foreign_table_and_a_temporary_one(bare: Store, lake: Lake):

@@ -1,5 +1,4 @@
-"""The server is upgraded, replaced or reset: transaction numbers are interpreted correctly, no row is
-lost."""
+"""After an upgrade, replacement or reset of the server, no row is lost."""
 
 import time
 from pathlib import Path

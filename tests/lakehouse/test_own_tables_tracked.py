@@ -1,5 +1,4 @@
-"""A tracked table is copied incrementally and is equal; after untracking, no tracking object is left in
-it."""
+"""A tracked table is copied incrementally and is equal; untracking removes all its objects."""
 
 import random
 import threading

@@ -1,5 +1,4 @@
-"""After ALTER TABLE, the lake has the new columns and older epochs are unchanged, or an error says why
-not."""
+"""After ALTER TABLE, the lake follows and older epochs are unchanged, or an error says why not."""
 
 from pathlib import Path
 
