@@ -12,10 +12,10 @@ from ridelake.settings import Settings
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
 def audit(settings: Settings, as_json: bool) -> None:
-    """Check the invariants of the store and the lake; list the rows that violate one, and exit with 1.
+    """Check the invariants of the store and the lake.
 
-    Eleven conditions concern the store. The twelfth, F12, compares the newest epoch with the store, and is
-    checked if there is an epoch.
+    Rows that violate an invariant are listed, and the exit code is then 1. Eleven conditions concern the
+    store. The twelfth, F12, compares the newest epoch with the store, and is checked if there is an epoch.
     """
     from lakehouse.sums import sums_of_newest_epoch
     from oltp.audit import audit as audit_store

@@ -12,10 +12,11 @@ from ridelake.settings import Settings
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
 def verify(settings: Settings, epoch: int | None, as_json: bool) -> None:
-    """Compare the lake with Postgres row by row: the newest epoch and the changes since then with all rows.
+    """Compare the lake with Postgres row by row.
 
-    With the number of an EPOCH, check the checksums of its files instead. If there is a difference, the
-    differing rows are listed and the exit code is 1.
+    The newest epoch with the changes since then is compared with all current rows. With the number of an
+    EPOCH, the checksums of its files are checked instead. If there is a difference, the rows or files are
+    listed and the exit code is 1.
     """
     from lakehouse.commands.options import refuse_missing_tables, store_and_lake
     from lakehouse.published import newest_epoch

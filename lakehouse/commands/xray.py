@@ -13,7 +13,7 @@ from ridelake.settings import Settings
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
 def xray(settings: Settings, ride_id: int | None, column: str, as_json: bool) -> None:
-    """Show the position of one ride and one column in a heap page of Postgres and in a Parquet row group.
+    """Show the bytes of one ride and one column in a heap page of Postgres and in a Parquet row group.
 
     Nothing is changed: if the page is read with the extension pageinspect, its creation is rolled back.
     """
