@@ -103,7 +103,7 @@ def test_a_missing_privilege_is_one_line_with_the_grant(clerk: Settings, argumen
     assert done.stderr.count("\n") == 1
     assert "fault of ridelake" not in done.stderr
     assert "permission denied" in done.stderr or "no access to the ride store for role" in done.stderr
-    assert "GRANT" in done.stderr or "use the role that owns" in done.stderr
+    assert "GRANT" in done.stderr or "connect as a role that owns" in done.stderr
 
 
 def test_the_error_names_the_grant():
