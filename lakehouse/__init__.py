@@ -1,12 +1,12 @@
 """lakehouse: rows become an epoch, and any engine reads it.
 
-A column-major file keeps one column of many rides together, so that a question about four columns
-reads four columns. The files are open Parquet; which files belong to an epoch is written in an open
-table format (Iceberg v2); what answers a question is chosen when it is asked:
+A columnar file stores the values of one column together, so a query on four columns reads four
+columns. The files are Parquet. The list of files of an epoch is stored in an open table format
+(Iceberg v2). The engine is chosen per query:
 
     Postgres ──snapshot──> epoch 1, 2, 3 … ──pinned file list──> duckdb
     (one REPEATABLE READ     every table,                        polars
-     transaction)            one commit                          postgres (the rows, for contrast)
+     transaction)            one commit                          postgres (reads the tables, not the files)
 
-`snapshot` takes an epoch, `catalog` publishes it, `engines/` answers over it.
+`take` creates an epoch, `catalog` publishes it, `engines/` run queries on it.
 """

@@ -1,4 +1,4 @@
--- The database, the server's clock, and the next transaction that its snapshot has not seen begin.
+-- The oid of the database, the server's clock, and the next transaction number.
 SELECT
     (SELECT oid::bigint FROM pg_database WHERE datname = current_database()),
     clock_timestamp(),

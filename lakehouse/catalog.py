@@ -1,14 +1,14 @@
-"""The lake, to be written to: its files, and the catalog that says what is published.
+"""Write access to a lake: its files, and the catalog of published epochs.
 
-    LAKE/rides/data/*.parquet      immutable; an epoch pins the ones it is made of
-    LAKE/rides/metadata/*          Iceberg's own: manifests and metadata, for any Iceberg reader
-    LAKE/epochs/00042.json         what epoch 42 is made of, for whoever has none of our code
-    LAKE/catalog.sqlite            iceberg_tables (pyiceberg's) and epochs (ours), moved in one transaction;
-                                   or in another database, by its SQLAlchemy URL
+    LAKE/rides/data/*.parquet      immutable; an epoch lists the files that it consists of
+    LAKE/rides/metadata/*          Iceberg manifests and metadata, for any Iceberg reader
+    LAKE/epochs/00042.json         the manifest of epoch 42, for readers without ridelake
+    LAKE/catalog.sqlite            the tables iceberg_tables (pyiceberg) and epochs (ridelake), updated in one
+                                   transaction; with --catalog, in another database
 
-Publishing is compare-and-set: epoch n + 1 is written only where n is still the newest and every table's
-pointer is where it was. Of two publishers at once, one wins and the other is told; whoever is killed
-before the commit leaves the old epoch as it was, and some files that nobody points at.
+Publishing is compare-and-set: epoch n + 1 is inserted only if n is still the newest epoch and no table's
+pointer has changed. If two processes publish concurrently, one succeeds and the other gets an error. A
+process that is killed before the commit leaves the previous epoch unchanged, and orphan files.
 """
 
 import fcntl
@@ -64,7 +64,7 @@ EPOCHS = Table(
 
 @dataclass(frozen=True, slots=True)
 class Lake:
-    """A lake that can be written to."""
+    """A lake that is open for writing."""
 
     address: LakeAddress
     storage: Storage
@@ -72,46 +72,44 @@ class Lake:
 
     @classmethod
     def create(cls, address: LakeAddress) -> "Lake":
-        """The lake at that address, made if it is not there.
+        """Open the lake at that address; create it if it does not exist.
 
-        Raises UsageError if its folder cannot be written, or if it is of another format."""
+        Raises UsageError if its folder cannot be written, or if it has another format."""
         file = address.catalog_file
         with refusing_a_bad_lake(address):
             storage = Storage.of(address)
             storage.try_writing()
-            with _alone_in(file.parent if file else None):
+            with _folder_lock(file.parent if file else None):
                 catalog = open_catalog(address, BUSY_SECONDS)
                 _make_tables(catalog)
             _refuse_epochs_of_another_catalog(storage)
         return cls(address, storage, catalog)
 
     def newest(self) -> Epoch | None:
-        """Raises UsageError if a table of the lake is not as the newest epoch left it."""
+        """The newest epoch, or None. Raises UsageError if another program has changed a table of the lake."""
         epochs = read_epochs(self.address, limit=1)
         with self.catalog.engine.connect() as connection:
             found = pointers(connection)
         published = {n: t.metadata for n, t in epochs[0].tables.items()} if epochs else {}
         _refuse_another_place(self.address, found.values())
-        if strangers := sorted(
-            n for n in found.keys() | published.keys() if found.get(n) != published.get(n)
-        ):
+        if foreign := sorted(n for n in found.keys() | published.keys() if found.get(n) != published.get(n)):
             if read_epochs(self.address, limit=1) != epochs:
-                return self.newest()  # an epoch was published between the two looks
+                return self.newest()  # an epoch was published between the two reads
             raise UsageError(
-                f"{', '.join(strangers)} in the lake {self.address.root} was written by another program, so "
-                "it is not what Postgres had: drop that table from the catalog there, or choose another "
+                f"{', '.join(foreign)} in the lake {self.address.root} was written by another program, so "
+                "it may differ from Postgres: drop that table from the catalog, or choose another "
                 "folder with --lake, and run `ridelake snapshot`"
             )
         return epochs[0] if epochs else None
 
     def publish(self, epoch: Epoch, staged: Sequence[Staged], expired: Sequence[int] = ()) -> None:
-        """Make the epoch the newest, together with the Iceberg metadata that says the same, and forget the
-        `expired` ones.
+        """Make the epoch the newest one, move the Iceberg pointers to the same state, and remove the
+        `expired` epochs from the catalog.
 
-        Raises LostRace if its number is taken or a table was moved meanwhile."""
+        Raises LostRace if its number is taken or a pointer was moved concurrently."""
         try:
             with self.catalog.engine.begin() as connection:
-                # First, because it takes the write lock: who comes second waits here, and then fails here.
+                # First, because it takes the write lock: a concurrent publisher waits and fails here.
                 connection.execute(
                     insert(EPOCHS).values(
                         number=epoch.number,
@@ -131,13 +129,13 @@ class Lake:
                     raise LostRace("a table was moved by another program")
         except (IntegrityError, LostRace) as error:
             raise LostRace(
-                f"another process published epoch {epoch.number} first, so this one is not published: "
-                "run the command again, or leave the lake to the other process"
+                f"cannot publish epoch {epoch.number}: another process published it first; "
+                "run the command again, or stop one of the two processes"
             ) from error
         self.write_manifest(epoch)
 
     def record_verified(self, epoch: Epoch) -> Epoch:
-        """The published epoch has been compared with Postgres and is equal."""
+        """Record that the published epoch was compared with Postgres and is equal."""
         verified = replace(epoch, verified=True)
         with self.catalog.engine.begin() as connection:
             connection.execute(update(EPOCHS).where(EPOCHS.c.number == epoch.number).values(verified=True))
@@ -145,12 +143,12 @@ class Lake:
         return verified
 
     def write_manifest(self, epoch: Epoch) -> None:
-        """Say what the epoch is made of where no catalog is needed to read it."""
+        """Write the epoch's manifest, which can be read without the catalog."""
         report = epoch.report() | {"format": FORMAT, "tables": tables_to_json(self.address, epoch)}
         self.storage.write_whole(self.address.manifest(epoch.number), json.dumps(report, indent=1).encode())
 
     def has(self, number: int, metadata: set[str]) -> bool:
-        """Whether epoch `number` is published, and by whom wrote this metadata."""
+        """Whether epoch `number` is published with these metadata files."""
         return any(
             metadata <= {table.metadata for table in epoch.tables.values()}
             for epoch in read_epochs(self.address, number)
@@ -158,7 +156,8 @@ class Lake:
 
 
 def epoch_rows(address: LakeAddress, number: int | None, limit: int) -> list[Sequence[Any]]:
-    """`published.read_epochs` where the catalog is not SQLite. Raises CannotConnect, UsageError."""
+    """The query of `published.read_epochs` for a catalog other than SQLite. Raises CannotConnect,
+    UsageError."""
     query = EPOCHS_QUERY.replace(":number,", "CAST(:number AS integer),")
     bound: Mapping[str, Any] = {"number": number, "limit": limit if limit >= 0 else None}
     with refusing_a_bad_lake(address):
@@ -168,17 +167,17 @@ def epoch_rows(address: LakeAddress, number: int | None, limit: int) -> list[Seq
                 refuse_another_format(connection.execute(text("SELECT format FROM lake")).fetchall())
                 return list(connection.execute(text(query), bound).fetchall())
         except ProgrammingError:
-            return []  # the tables are not there yet
+            return []  # the tables do not exist yet
 
 
 def _refuse_another_place(address: LakeAddress, pointers: Collection[str]) -> None:
-    """Iceberg's metadata names files by their whole path. Raises UsageError if that begins elsewhere."""
+    """Iceberg metadata contains absolute paths. Raises UsageError if a path is outside of this lake."""
     others = {at.rsplit("/", 3)[0] for at in pointers if not at.startswith(address.join(""))}
     if others:
         raise UsageError(
-            f"the catalog is of the lake {min(others)}, and this is {address.root}: a lake that was moved, "
-            "or shares its catalog with another, can only be read; give the place it was published at, or "
-            "begin anew in an empty folder with a catalog of its own"
+            f"the catalog belongs to the lake {min(others)}, not to {address.root}: a lake that was moved, "
+            "or that shares the catalog of another lake, is read-only; use the original location, or create "
+            "a new lake in an empty folder with its own catalog"
         )
 
 
@@ -192,24 +191,24 @@ def _make_tables(catalog: SqlCatalog) -> None:
 
 
 def _refuse_epochs_of_another_catalog(storage: Storage) -> None:
-    """It may be the wrong one, or none was named and the one beside the files was made just now; and what it
-    does not know would be swept. Raises UsageError if it knows of no epoch and the files do."""
+    """Raises UsageError if the catalog has no epochs but the lake has manifests: the catalog is then the
+    wrong one, or an empty one that was just created. `maintain` would remove all files as orphans."""
     address = storage.address
     if read_epochs(address, limit=1):
         return
     if any(file.location.endswith(".json") for file in storage.files_under("epochs")):
         if read_epochs(address, limit=1):
-            return  # the first epoch was published between the two looks
+            return  # the first epoch was published between the two reads
         raise UsageError(
             f"{address.root} has epochs that the catalog {address.catalog_file or 'at RIDELAKE_CATALOG'} "
-            "does not know: give their own catalog (--catalog, or the --home they were published from), or "
-            "choose another place with --lake"
+            "does not list: pass the catalog they were published with (--catalog, or its --home), or "
+            "choose another location with --lake"
         )
 
 
 @contextmanager
-def _alone_in(folder: Path | None) -> Iterator[None]:
-    """Two first users must not both make the catalog's tables. The lock is on the folder itself."""
+def _folder_lock(folder: Path | None) -> Iterator[None]:
+    """Lock the folder, so that two processes do not create the catalog's tables at the same time."""
     if folder is None:
         yield
         return

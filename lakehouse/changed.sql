@@ -1,6 +1,6 @@
--- The rows written since the token, as they are now. The numbers are bound by set_config, because COPY, which
--- this is sent by, takes no values. A number that this server has not reached is of another server's history: the row
--- came with a dump, and was here when tracking began.
+-- The rows written since the token, in their current version. The numbers are set by set_config, because COPY has no
+-- parameters. A tx that this server has not reached was written on another server: the row was restored from a dump,
+-- before the table was tracked here.
 SELECT {columns} FROM {table}
 WHERE tx >= current_setting('ridelake.since_xmax')::bigint
   AND tx < current_setting('ridelake.until_xmax')::bigint

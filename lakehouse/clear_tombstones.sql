@@ -1,3 +1,3 @@
--- What every later epoch will not ask for; and the word that it was done, for other lakes of this store.
-WITH said AS (UPDATE ridelake_tracking.cleared SET before_tx = greatest(before_tx, %(before_tx)s))
+-- Delete tombstones that later epochs do not need. `cleared` records it for other lakes of this database.
+WITH recorded AS (UPDATE ridelake_tracking.cleared SET before_tx = greatest(before_tx, %(before_tx)s))
 DELETE FROM ridelake_tracking.tombstones WHERE tx < %(before_tx)s

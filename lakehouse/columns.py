@@ -1,17 +1,17 @@
-"""Which Arrow type stands for which Postgres type, exactly.
+"""The Arrow type of each Postgres type. Every mapping is exact.
 
     Postgres                      Arrow               in the file
     boolean, int4/8, float4/8     the same            the same (int2 as int32)
-    text, varchar, enum           string              string (an enum's few words: a dictionary)
+    text, varchar, enum           string              string (an enum is dictionary-encoded)
     uuid                          string              36 characters
     timestamptz, timestamp        timestamp[us, UTC]  microseconds; [us] without a zone
     date, bytea                   date32, binary
     numeric(p, s), p ≤ 38         decimal128(p, s)
 
-The schema is read from the Postgres catalog and declared nowhere else, so that the two cannot disagree.
-A uuid is text because that is the one form in which `WHERE request_id = '0197…'` means the same to
-Postgres, DuckDB, Polars and any Iceberg reader; the hexadecimal half is random, and zstd takes the
-other half away. A type that is not in this table is refused by name: nothing is rounded or guessed.
+The schema is read from the Postgres catalog and declared nowhere else, so the two cannot differ.
+A uuid is stored as text: only then does `WHERE request_id = '0197…'` have the same result in Postgres,
+DuckDB, Polars and any Iceberg reader. zstd removes most of the overhead of the hexadecimal digits. A type
+that is not in this table is rejected: values are never rounded.
 """
 
 import shlex
@@ -32,24 +32,24 @@ DECIMAL_DIGITS_MAX = 38  # of a decimal128, and of Iceberg
 
 
 class TableNotTaken(BadInput):
-    """No table could be taken; the next sync tries again."""
+    """No table could be copied to the lake; the next sync retries."""
 
 
 class ValueNotHeld(TableNotTaken):
-    """A value of `column` has no exact form in the lake. `what`: the value in words."""
+    """A value of `column` has no exact representation in the lake. `what`: the value as text."""
 
     def __init__(self, column: str, what: str, where: str = "") -> None:
         self.column, self.what = column, what
         super().__init__(
-            f"column {column} holds {what}{where}, which the lake cannot hold: change that value, or leave "
-            f"the column out with --without-column TABLE.COLUMN"
+            f"column {column} contains {what}{where}, which the lake cannot store: change that value, or "
+            f"exclude the column with --without-column TABLE.COLUMN"
         )
 
 
-# A type of pg_catalog, by its bare name → Arrow. Any other type has its schema in its name.
+# Unqualified name of a type in pg_catalog → Arrow. The name of any other type has its schema.
 ARROW_TYPES: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
-    "int2": pa.int32(),  # the smallest of Iceberg
+    "int2": pa.int32(),  # the smallest integer type of Iceberg
     "int4": pa.int32(),
     "int8": pa.int64(),
     "float4": pa.float32(),
@@ -68,9 +68,9 @@ ARROW_TYPES: dict[str, pa.DataType] = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. `pg_type`: the base type, by its bare name if it is built in, else with its schema.
-    `declared`: the type as it was declared. `arrow_type`: its type in the lake. `labels`: an enum's.
-    `altered` changes with each ALTER of the column."""
+    """One column. `pg_type`: the base type, without schema if it is built in. `declared`: the declared type.
+    `arrow_type`: its type in the lake. `labels`: of an enum. `altered`: changes with each ALTER of the
+    column."""
 
     name: str
     pg_type: str
@@ -84,7 +84,7 @@ class Column:
 
     @property
     def as_text(self) -> bool:
-        """Whether COPY sends it as text: numeric's own binary form is not worth a parser of ours."""
+        """Whether COPY sends it as text. The binary format of numeric would need another parser."""
         return self.pg_type == "numeric"
 
 
@@ -93,8 +93,8 @@ def read_columns(
     relations: Sequence[int],
     without: Collection[tuple[int, str]] = (),
 ) -> dict[int, list[Column]]:
-    """The columns of the tables with those oids, each in its table's order; those in `without`, by oid and
-    name, are left out. Raises BadInput that names every column whose type the lake cannot hold."""
+    """The columns of the tables with those oids, in the table's order. `without`: columns to exclude, by oid
+    and name. Raises BadInput that lists every column whose type the lake cannot store."""
     query = files("lakehouse").joinpath("columns.sql").read_bytes()
     columns: dict[int, list[Column]] = {relation: [] for relation in relations}
     refused: list[tuple[str, str]] = []
@@ -113,16 +113,16 @@ def read_columns(
         )
     if refused:
         raise BadInput(
-            f"the lake cannot hold {', '.join(f'column {name} of type {type_}' for name, type_ in refused)} "
-            "exactly: change the type to one that docs/lake.md lists, or leave the column out with "
+            f"the lake cannot store {', '.join(f'column {name} of type {type_}' for name, type_ in refused)} "
+            "exactly: change the type to one that docs/lake.md lists, or exclude the column with "
             + " ".join(f"--without-column {shlex.quote(name)}" for name, _ in refused)
         )
     return columns
 
 
 def arrow_type_of(pg_type: str, precision_scale: int | None = None) -> pa.DataType | None:
-    """None for a type without an exact form. `precision_scale` is numeric's type modifier less 4: the
-    precision in the upper sixteen bits, the scale in the lower ones."""
+    """The Arrow type; None if there is no exact one. `precision_scale`: the type modifier of numeric minus 4,
+    which has the precision in the upper 16 bits and the scale in the lower ones."""
     if pg_type != "numeric":
         return ARROW_TYPES.get(pg_type)
     if precision_scale is None:

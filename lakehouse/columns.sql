@@ -1,4 +1,4 @@
--- The columns of tables, as the catalog has them. Domains are resolved to the type they are based on.
+-- The columns of tables, from the catalog. Domains are resolved to their base type.
 WITH RECURSIVE resolved AS (
     SELECT attrelid, attnum, atttypid AS type, atttypmod AS modifier
     FROM pg_attribute
@@ -11,15 +11,15 @@ SELECT
     a.attrelid::bigint,
     a.attname AS name,
     format_type(a.atttypid, a.atttypmod) AS declared,
-    -- A built-in type by its bare name, any other by schema and name: a user may call a type `uuid`.
+    -- The schema is omitted for built-in types only, because a user may create a type named `uuid`.
     CASE WHEN n.nspname = 'pg_catalog' THEN t.typname ELSE format('%%I.%%I', n.nspname, t.typname) END AS type,
     t.typtype = 'e' AS is_enum,
     CASE WHEN t.oid = 'pg_catalog.numeric'::regtype AND r.modifier >= 4 THEN r.modifier - 4 END AS precision_scale,
     a.attnotnull AS not_null,
     coalesce(a.attnum = ANY (k.indkey), false) AS in_key,
     a.attrelid::regclass::text AS in_table,
-    -- Which column this is, and in which statement it was last altered: the same name and type may have come
-    -- back with other values, or been given others.
+    -- Identifies the column and the transaction that last altered it: a column that was dropped and added again,
+    -- or whose type was changed twice, has the same name and type but may have other values.
     concat(a.attnum, ' ', a.xmin) AS altered,
     (SELECT array_agg(enumlabel::text ORDER BY enumsortorder) FROM pg_enum WHERE enumtypid = t.oid) AS labels
 FROM resolved AS r

@@ -1,14 +1,14 @@
-"""One commit over many Iceberg tables: what pyiceberg does not offer.
+"""One commit over many Iceberg tables, which pyiceberg does not offer.
 
-pyiceberg commits one table at a time, and then a reader may see the rides of one epoch beside the
-payments of another. A commit has two halves, though: writing new metadata files beside the old ones,
-which nobody sees, and moving the pointer to them in the catalog's row. `TableDraft.stage` does the first
-for each table; `pointers.move` does the second for all of them, inside a transaction of the catalog's
-database that the caller opens. A pointer is moved only if it is still where the draft found it.
+pyiceberg commits one table at a time, so a reader could see the rides of one epoch together with the
+payments of another. A commit has two parts: write new metadata files, which no reader sees yet, and update
+the pointer to them in the catalog. `TableDraft.stage` does the first for each table. `pointers.move` does
+the second for all tables, inside a transaction of the catalog's database that the caller opens. A pointer
+is updated only if it still has the value that the draft has read.
 
     LAKE/rides/metadata/00042-….metadata.json   the table: columns, snapshots      (metadata.py)
                         snap-….avro             a snapshot: its list of manifests, here always one
-                        …-m0.avro               its manifest: files, with rows and ranges of values
+                        …-m0.avro               its manifest: files, with row counts and value ranges
 """
 
 import json
@@ -54,8 +54,8 @@ from ridelake.settings import LakeAddress
 
 
 def open_catalog(address: LakeAddress, timeout_seconds: float) -> SqlCatalog:
-    """Locations are plain absolute paths: pyiceberg takes a file:// URI apart at `#`, `?` and `%`.
-    Connections are not pooled, so that an open catalog holds none and needs no closing."""
+    """Locations are absolute paths, because pyiceberg splits a file:// URI at `#`, `?` and `%`. Connections
+    are not pooled, so an open catalog has no open connection and need not be closed."""
     url = catalog_url(address, timeout_seconds)
     catalog = SqlCatalog(NAMESPACE, uri=url.render_as_string(hide_password=False), **_properties(address))
     catalog.engine.dispose()
@@ -70,19 +70,19 @@ def _properties(address: LakeAddress) -> dict[str, str]:
 
 
 def catalog_url(address: LakeAddress, timeout_seconds: float) -> URL:
-    """Raises UsageError if --catalog is none, or of a database that there is no driver for."""
+    """Raises UsageError if --catalog is not a database URL, or if no driver for it is installed."""
     if address.catalog_file is not None:
         query = {"timeout": str(timeout_seconds)}
         return URL.create("sqlite", database=str(address.catalog_file), query=query)
     try:
         url = make_url(address.catalog_url or "")
         if url.drivername in ("postgres", "postgresql"):
-            url = url.set(drivername="postgresql+psycopg")  # the driver that is here
+            url = url.set(drivername="postgresql+psycopg")  # the driver that ridelake installs
         url.get_dialect().import_dbapi()
     except (ArgumentError, ModuleNotFoundError) as error:
-        said = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise UsageError(
-            f"--catalog takes a database as SQLAlchemy writes it, postgresql://user@host/name ({said})"
+            f"--catalog must be a SQLAlchemy URL such as postgresql://user@host/name ({reason})"
         ) from error
     return url
 
@@ -93,11 +93,12 @@ def _file_io(address: LakeAddress) -> FileIO:
 
 
 class TableDraft:
-    """The next metadata of one table, in the making; seen by nobody until it is moved."""
+    """The next metadata of one table; not visible until the pointer is moved to it."""
 
     def __init__(self, address: LakeAddress, name: str, schema: pa.Schema, pointer: str | None) -> None:
-        """Of the table whose metadata `pointer` is, or of a new one; a column that `schema` has more is added
-        to it. Raises UsageError if the lake has a column that `schema` has not, or has as another type."""
+        """`pointer`: the location of the table's metadata; None: the table is new. Columns that only `schema`
+        has are added. Raises UsageError if the lake has a column that `schema` lacks or has with another
+        type."""
         self.name = name
         self.pointer = pointer
         self._io = _file_io(address)
@@ -116,8 +117,9 @@ class TableDraft:
         properties: Mapping[str, str],
         alive: Collection[int] | None = None,
     ) -> Staged:
-        """Write metadata that says: the table's files without `removed` and with `added`, as a new snapshot
-        if there are any; of the older snapshots, those `alive`. Leaves nothing if it fails."""
+        """Write metadata for the table's files without `removed` and with `added`, as a new snapshot if
+        either is not empty. `alive`: the older snapshots to keep; None: all. Deletes what it wrote if it
+        fails."""
         metadata, written = self._metadata, list[str]()
         stem = f"{metadata['location']}/metadata/"
         commit_id = uuid.uuid4()
@@ -134,7 +136,7 @@ class TableDraft:
                 file.write(json.dumps(with_previous(metadata, self.pointer)).encode())
         except BaseException:
             for location in written:
-                with suppress(OSError):  # half of them may not be there; what stopped us is the thing to tell
+                with suppress(OSError):  # some may not exist yet; the first error is the one to raise
                     self._io.delete(location)
             raise
         return Staged(self.name, metadata["current-snapshot-id"], written[-1], self.pointer, tuple(written))
@@ -152,7 +154,7 @@ class TableDraft:
         new = [self._described(slim, location) for location in added]
         present = _entries(self._io, self._current_manifest_list())
         kept = [entry for entry in present if entry.data_file.file_path not in removed]
-        gone = [entry for entry in present if entry.data_file.file_path in removed]
+        deleted = [entry for entry in present if entry.data_file.file_path in removed]
         parent = self._metadata.get("current-snapshot-id")
         with write_manifest(
             2, UNPARTITIONED_PARTITION_SPEC, schema_of(self._metadata), self._io.new_output(manifest),
@@ -160,7 +162,7 @@ class TableDraft:
         ) as writer:  # fmt: skip
             for entry in kept:
                 writer.existing(entry)
-            for entry in gone:
+            for entry in deleted:
                 writer.delete(entry)
             for file in new:
                 writer.add_entry(
@@ -183,7 +185,7 @@ class TableDraft:
             manifest_list,
             properties,
             added=_counted(new),
-            deleted=_counted(entry.data_file for entry in gone),
+            deleted=_counted(entry.data_file for entry in deleted),
             total=_counted([*(entry.data_file for entry in kept), *new]),
         )
 
@@ -193,7 +195,7 @@ class TableDraft:
         except (
             OverflowError,
             ValueError,
-        ):  # a year that Python has not, as 44 BC: no bounds
+        ):  # a year outside of Python's range, such as 44 BC: write no bounds
             counts = {**metadata["properties"], "write.metadata.metrics.default": "counts"}
             slim = TableMetadataUtil.parse_obj(metadata | {"properties": counts})
             return parquet_file_to_data_file(self._io, slim, location)
@@ -210,7 +212,7 @@ def _counted(files: Iterable[DataFile]) -> Files:
 
 
 def _entries(io: FileIO, manifest_list: str | None) -> list[ManifestEntry]:
-    """The files of a snapshot, as its manifests have them."""
+    """The files of a snapshot, from its manifests."""
     if manifest_list is None:
         return []
     manifests = read_manifest_list(io.new_input(manifest_list))

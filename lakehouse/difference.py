@@ -1,13 +1,13 @@
-"""What has changed in a table between an epoch's token and the transaction's own snapshot.
+"""The rows of a table that have changed between an epoch's token and the transaction's snapshot.
 
-A row version belongs to the difference if the old token had not seen its transaction, and the snapshot
-we read with has. Postgres itself does the second half; the first is one condition on the column `tx`:
+A row version is in the difference if its transaction is not visible at the old token and is visible in the
+current snapshot. Postgres checks the second condition. The first is a condition on the column `tx`:
 
-    tx >= xmax   had not begun then          tx = ANY (xip)   was running then
+    tx >= xmax   not started at the token          tx = ANY (xip)   in progress at the token
 
-A number beyond the snapshot's own xmax is another server's, and came with a dump.
+A `tx` above the current snapshot's xmax was written on another server and restored from a dump.
 
-This is PgQ's rule (Skype, 2007). docs/lake.md has the proof, and what each weaker rule loses.
+This is the rule of PgQ (Skype, 2007). docs/lake.md has the proof, and the losses of simpler rules.
 """
 
 from collections.abc import Mapping
@@ -24,8 +24,8 @@ from lakehouse.epoch import Token
 from lakehouse.extract import fetch
 from lakehouse.source import TableSource, select_list
 
-# Which values of a type Arrow can hold; all of them for a type not listed. Arrow's last timestamp is earlier
-# than Postgres' last.
+# The values of a type that Arrow can store; all values for a type that is not listed. The greatest timestamp
+# of Arrow is less than that of Postgres.
 HELD_KEYS = {
     "numeric": SQL("{value} <> 'NaN'"),
     "date": SQL("isfinite({value}::date)"),
@@ -35,25 +35,26 @@ HELD_KEYS = {
     ),
 }
 
-# Tables of which rows are gone, by oid, and whether all were at once.
+# Tables with deleted rows: oid → whether the table was truncated.
 Tombstones = Mapping[int, bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`changed`: rows as they are now, new ones too. `gone`: keys of which there may be rows no more, or
-    again. `emptied`: the table was truncated, and what is in `changed` is all it has."""
+    """`changed`: inserted and updated rows, in their current version. `deleted`: keys of deleted rows; a row
+    with such a key may have been inserted again. `emptied`: the table was truncated, so `changed` has all
+    its rows."""
 
     changed: pa.Table
-    gone: pa.Table
+    deleted: pa.Table
     emptied: bool
 
     def __bool__(self) -> bool:
-        return bool(self.changed.num_rows or self.gone.num_rows or self.emptied)
+        return bool(self.changed.num_rows or self.deleted.num_rows or self.emptied)
 
 
 def since(connection: Connection[TupleRow], token: Token) -> Tombstones:
-    """Say since when, for the rest of the transaction; gives which tables have tombstones since then."""
+    """Set the token for the rest of the transaction; return the tables that have tombstones since then."""
     connection.execute(
         "SELECT set_config('ridelake.since_xmax', %s, true), set_config('ridelake.since_xip', %s, true),"
         " set_config('ridelake.until_xmax', pg_snapshot_xmax(pg_current_snapshot())::text, true)",
@@ -63,21 +64,21 @@ def since(connection: Connection[TupleRow], token: Token) -> Tombstones:
 
 
 def difference(connection: Connection[TupleRow], table: TableSource, tombstones: Tombstones) -> Difference:
-    """Of a tracked table, since what `since` was told, as of the connection's snapshot."""
+    """The changes of a tracked table from the token given to `since` to the connection's snapshot."""
     changed = fetch(connection, changed_query(table), table.columns)
     if table.relation in tombstones:
-        gone = fetch(connection, gone_query(table), table.key_columns)
+        deleted = fetch(connection, deleted_keys_query(table), table.key_columns)
     else:
-        gone = arrow_schema(table.key_columns).empty_table()
-    return Difference(changed, gone, tombstones.get(table.relation, False))
+        deleted = arrow_schema(table.key_columns).empty_table()
+    return Difference(changed, deleted, tombstones.get(table.relation, False))
 
 
 def changed_query(table: TableSource) -> Composed:
     return _template("changed.sql").format(columns=select_list(table.columns), table=table.identifier)
 
 
-def gone_query(table: TableSource) -> Composed:
-    return _template("gone.sql").format(
+def deleted_keys_query(table: TableSource) -> Composed:
+    return _template("deleted_keys.sql").format(
         columns=SQL(", ").join(_key_value(place, column) for place, column in enumerate(table.key_columns)),
         relation=Literal(table.relation),
         is_held=SQL(" AND ").join(_is_held(place, column) for place, column in enumerate(table.key_columns)),
@@ -85,14 +86,14 @@ def gone_query(table: TableSource) -> Composed:
 
 
 def _is_held(place: int, column: Column) -> Composed:
-    """A key with a value that the lake cannot hold is not in the lake, so its tombstone is ignored."""
+    """A condition that excludes keys that the lake cannot store: they are not in the lake."""
     condition = HELD_KEYS.get(column.pg_type, SQL("true"))
     return condition.format(value=SQL("(key ->> {})").format(Literal(place)))
 
 
 def _key_value(place: int, column: Column) -> Composed:
-    """One value of a tombstone's key, as COPY is to send it: of the type that a domain stands on, which a
-    check added to the domain later does not refuse; of an enum and a numeric, its text."""
+    """One value of a tombstone's key, for COPY. A domain is cast to its base type, so that a CHECK added
+    later cannot reject it. An enum and a numeric stay text."""
     value = SQL("(key ->> {})").format(Literal(place))
     if not (column.is_enum or column.as_text):
         value = SQL("{}::{}").format(value, Identifier("pg_catalog", column.pg_type))
@@ -100,5 +101,5 @@ def _key_value(place: int, column: Column) -> Composed:
 
 
 def _template(name: str) -> SQL:
-    """A statement with places for names, which psycopg quotes."""
-    return SQL(files("lakehouse").joinpath(name).read_text())  # a file of ours
+    """A statement with placeholders for identifiers, which psycopg quotes."""
+    return SQL(files("lakehouse").joinpath(name).read_text())

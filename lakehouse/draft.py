@@ -1,4 +1,4 @@
-"""An epoch in the making: files that nobody sees until it is published, and that go if it is not."""
+"""An unpublished epoch. Its files are not visible until it is published, and are deleted if it is not."""
 
 import fcntl
 import os
@@ -19,17 +19,17 @@ from lakehouse.pointers import LostRace, Staged
 from lakehouse.sink import Sink, TableWriter
 from lakehouse.source import TableSource, store_tables
 
-# In a bucket, `maintain` takes what nobody points at for an orphan once it is an hour old. Who has been
-# writing for half of that looks again before it publishes.
+# In a bucket, `maintain` removes unreferenced files that are older than one hour. A draft older than half of
+# that checks that its files still exist before it publishes.
 LOOK_AGAIN_SECONDS = 1_800.0
 
 
 @dataclass(slots=True, kw_only=True)
 class Draft(Sink):
-    """What has been written so far for the epoch after `previous`."""
+    """What has been written so far of the epoch after `previous`."""
 
     lake: Lake
-    stems: dict[str, str] = field(default_factory=dict)  # by table: how its new files' names begin
+    stems: dict[str, str] = field(default_factory=dict)  # table → prefix of its new files' names
     drafts: dict[str, TableDraft] = field(default_factory=dict)
     left_out: dict[str, LeftOut] = field(default_factory=dict)
     staged: list[Staged] = field(default_factory=list)
@@ -47,8 +47,8 @@ class Draft(Sink):
 
     @contextmanager
     def taking(self, table: TableSource) -> Iterator[None]:
-        """A table with a value that the lake cannot hold is left out of the epoch; the others are published.
-        The ride store's tables belong together: of these, the error is raised."""
+        """Leave a table out of the epoch if the lake cannot store one of its values. For a table of the ride
+        store, raise the error instead: these tables are published together."""
         try:
             yield
         except ValueNotHeld as error:
@@ -59,20 +59,20 @@ class Draft(Sink):
             self.left_out[table.name] = LeftOut(table.qualified, str(error), table.without)
 
     def writer(self, table: TableSource) -> TableWriter:
-        """For the table's new files."""
+        """A writer for the table's new files."""
         state = self.before(table.name)
         pointer = state.metadata if state else None
         draft = TableDraft(self.lake.address, table.name, table.arrow_schema, pointer)
         self.drafts[table.name] = draft
         folder = self.lake.address.join(folder_of(table.name), "data")
         self.lake.storage.make_folder(folder)
-        stem = f"{folder}/{self.number:05d}-{secrets.token_hex(4)}"  # two at once try the same number
+        stem = f"{folder}/{self.number:05d}-{secrets.token_hex(4)}"  # concurrent drafts have the same number
         self.stems[table.name] = stem
         return TableWriter(self.lake.storage, table, draft.file_schema, stem)
 
     def stage(self, token: Token, alive: Mapping[str, Collection[int]] | None = None) -> None:
-        """Write the Iceberg metadata of every table that has a draft; all of it, and every file, is on disk
-        before anything points at it. `alive`: the snapshots that each table is to remember, if not all."""
+        """Write the Iceberg metadata of every table that has a draft, and flush it and all new files to disk.
+        `alive`: the snapshots that each table keeps; None: all."""
         properties = {
             "ridelake.epoch": str(self.number), "pg.snapshot": token.snapshot, "pg.lsn": token.lsn,
         }  # fmt: skip
@@ -80,11 +80,11 @@ class Draft(Sink):
             state = self.before(name)
             old = set(state.locations) if state else set()
             new = self.tables[name].locations
-            self.added += (mine := [location for location in new if location not in old])
-            one = draft.stage(mine, old - set(new), properties, alive[name] if alive else None)
-            self.staged.append(one)
+            self.added += (added := [location for location in new if location not in old])
+            staged = draft.stage(added, old - set(new), properties, alive[name] if alive else None)
+            self.staged.append(staged)
             self.tables[name] = replace(
-                self.tables[name], snapshot_id=one.snapshot_id, metadata=one.metadata_location
+                self.tables[name], snapshot_id=staged.snapshot_id, metadata=staged.metadata_location
             )
         self.added += chain.from_iterable(one.written for one in self.staged)
         self.lake.storage.settle(self.added)
@@ -92,12 +92,13 @@ class Draft(Sink):
     def publish(
         self, kind: Kind, token: Token, seconds: float, verified: bool | None, expired: Sequence[int] = ()
     ) -> Epoch:
-        """In place of the `expired` ones. Raises LostRace if another epoch was published meanwhile, or if
-        this took so long that its files were taken for orphans."""
+        """Publish the epoch and remove the `expired` ones. Raises LostRace if another epoch was published
+        concurrently, or if `maintain` has removed this draft's files because it took too long."""
         took_long = self.lake.address.remote and monotonic() - self.begun > LOOK_AGAIN_SECONDS
         if took_long and not all(map(self.lake.storage.exists, self.added)):
             raise LostRace(
-                "another maintenance removed its files, as it took too long: run the command again"
+                "cannot publish the epoch: it took so long that a concurrent `ridelake maintain` removed its "
+                "files; run the command again"
             )
         epoch = Epoch(
             self.number, kind, datetime.now(UTC), token, self.tables, seconds, verified, self.left_out
@@ -106,7 +107,7 @@ class Draft(Sink):
         return epoch
 
     def discard(self) -> None:
-        """Remove it, unless it is published after all: an interruption can fall behind the commit."""
+        """Delete its files, unless it was published: an interrupt can arrive after the commit."""
         metadata = {one.metadata_location for one in self.staged}
         if metadata and self.lake.has(self.number, metadata):
             return
@@ -127,24 +128,26 @@ class Draft(Sink):
 
 @contextmanager
 def drafting(lake: Lake) -> Iterator[Draft]:
-    """A draft of the next epoch; discarded if the block fails. While it is open, nobody takes its files for
-    orphans: `maintain` asks for the lock that is held here. Raises LostRace if files of the epoch before it
-    have gone, because that was expired."""
+    """A draft of the next epoch; discarded if the block fails. It holds a lock, so that `maintain` does not
+    remove its files as orphans. Raises LostRace if the previous epoch was expired concurrently."""
     with sharing(lake):
         draft = Draft(previous=lake.newest(), reading=lake.storage, lake=lake)
         try:
             yield draft
-        except BaseException as error:  # Ctrl-C too
+        except BaseException as error:  # also Ctrl-C
             draft.discard()
             if isinstance(error, FileNotFoundError) and lake.newest() != draft.previous:
-                raise LostRace("other epochs were published meanwhile: run the command again") from error
+                raise LostRace(
+                    "cannot publish the epoch: other epochs were published concurrently; "
+                    "run the command again"
+                ) from error
             raise
 
 
 @contextmanager
 def sharing(lake: Lake, operation: int = fcntl.LOCK_SH) -> Iterator[bool]:
-    """Hold the lake's drafts, together with other drafts, or (LOCK_EX | LOCK_NB) alone; gives whether it was
-    to be had. The kernel lets go of it however a process ends. A remote lake has no lock: always False."""
+    """Hold the lake's lock, shared with other drafts or (LOCK_EX | LOCK_NB) exclusive; yields whether it was
+    acquired. The kernel releases it when the process ends. A remote lake has no lock: always False."""
     if lake.address.remote:
         yield False
         return

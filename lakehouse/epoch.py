@@ -1,6 +1,6 @@
-"""An epoch: one published, immutable, numbered state of the whole lake.
+"""The data classes of an epoch: a published, immutable, numbered state of the whole lake.
 
-The words only. `published.py` reads what is published, `catalog.py` publishes.
+`published.py` reads epochs, `catalog.py` publishes them.
 """
 
 import re
@@ -16,30 +16,30 @@ Kind = Literal["full", "changes", "maintenance"]
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """The state of Postgres that an epoch equals. `snapshot` is pg_current_snapshot(): which transactions
-    had committed; `taken_at` the server's clock then. The rest says of which server, and how far its log
-    was; None where the server keeps it from us."""
+    """The state of Postgres that an epoch equals. `snapshot`: pg_current_snapshot(), the visible
+    transactions. `taken_at`: the server's clock at that time, ISO 8601. `lsn`: its WAL position. The rest
+    identifies the server; None if the role may not read it."""
 
     snapshot: str
     taken_at: str
     lsn: str
     system_identifier: str | None
     timeline: int | None
-    database: int | None = None  # its oid; epochs of before did not keep it
+    database: int | None = None  # its oid; older epochs do not have it
 
     @property
     def xmax(self) -> int:
-        """Transactions from this one on had not begun."""
+        """The first transaction that had not started."""
         return int(self.snapshot.split(":")[1])
 
     @property
     def xip(self) -> tuple[int, ...]:
-        """Of those before, the ones that were still running."""
+        """Transactions below `xmax` that were in progress."""
         return tuple(int(number) for number in self.snapshot.split(":")[2].split(",") if number)
 
     @property
     def xmin(self) -> int:
-        """All before this one had ended."""
+        """All transactions below this one had ended."""
         return int(self.snapshot.split(":")[0])
 
     def has_seen(self, tx: int) -> bool:
@@ -48,8 +48,8 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A finished Parquet file: an absolute path, or s3://…. `sealed`: no row of it is expected to change
-    soon; every table has at most one file that is open, which the next epoch writes anew."""
+    """A finished Parquet file. `location`: an absolute path, or s3://…. `sealed`: its rows are not expected
+    to change soon. A table has at most one file that is not sealed; the next epoch rewrites it."""
 
     location: str
     rows: int
@@ -64,11 +64,11 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """One table of an epoch: the files that are its rows, and the Iceberg metadata that says the same.
+    """One table of an epoch: the files with its rows, and the Iceberg metadata that lists the same files.
 
-    `source` is its schema-qualified name in Postgres and `relation` its oid there; `shape` stands for its
-    columns and their types. `changed` and `gone` count rows and keys since the epoch before. `without`:
-    columns that are left out of the lake."""
+    `source`: its schema-qualified name in Postgres. `relation`: its oid. `shape`: a hash of its columns and
+    their types. `changed`, `deleted`: rows and keys since the previous epoch. `without`: columns that are
+    excluded from the lake."""
 
     source: str
     relation: int
@@ -77,7 +77,7 @@ class TableState:
     snapshot_id: int
     metadata: str
     changed: int = 0
-    gone: int = 0
+    deleted: int = 0
     without: tuple[str, ...] = ()
 
     @property
@@ -95,7 +95,7 @@ class TableState:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A table that could not be taken at the epoch's moment, and why. The next sync tries it again."""
+    """A table that could not be copied to the epoch, and the reason. The next sync retries it."""
 
     source: str
     reason: str
@@ -104,8 +104,8 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """See the module. `verified`: it was compared with Postgres at its token, and equal; None: it was not
-    compared. `left_out`: the lake's tables that this epoch does not have."""
+    """See the module. `verified`: it was compared with Postgres at its token and is equal; None: it was not
+    compared. `left_out`: tables of the lake that are not in this epoch."""
 
     number: int
     kind: Kind
@@ -118,13 +118,13 @@ class Epoch:
 
     @property
     def sources(self) -> list[str]:
-        """The lake's tables, as SQL writes them; those left out too."""
+        """The lake's tables as SQL identifiers, including those left out of this epoch."""
         left_out = [table.source for table in self.left_out.values()]
         return [table.source for table in self.tables.values()] + left_out
 
     @property
     def without(self) -> list[str]:
-        """The columns that are left out of the lake, as TABLE.COLUMN."""
+        """The columns that are excluded from the lake, as TABLE.COLUMN."""
         tables: list[TableState | LeftOut] = [*self.tables.values(), *self.left_out.values()]
         return [f"{table.source}.{quoted(name)}" for table in tables for name in table.without]
 
@@ -152,11 +152,11 @@ class Epoch:
         return sum(table.changed for table in self.tables.values())
 
     @property
-    def gone(self) -> int:
-        return sum(table.gone for table in self.tables.values())
+    def deleted(self) -> int:
+        return sum(table.deleted for table in self.tables.values())
 
     def report(self) -> dict[str, Any]:
-        """For `--json`, and what the manifest says."""
+        """The document of `--json` and of the manifest."""
         return {
             "epoch": self.number,
             "kind": self.kind,
@@ -165,7 +165,7 @@ class Epoch:
             "files": len(self.files),
             "bytes": self.bytes,
             "rows_changed": self.changed,
-            "rows_gone": self.gone,
+            "rows_deleted": self.deleted,
             "seconds": round(self.seconds, 3),
             "verified": self.verified,
             "token": asdict(self.token),
@@ -178,17 +178,18 @@ class Epoch:
 
 
 def quoted(name: str) -> str:
-    """A name as SQL writes it; in quotes unless it needs none."""
+    """A name as a SQL identifier, quoted if necessary."""
     return name if re.fullmatch("[a-z_][a-z0-9_]*", name) else '"{}"'.format(name.replace('"', '""'))
 
 
 def tables_to_json(address: LakeAddress, epoch: Epoch) -> dict[str, Any]:
-    """Locations are kept relative to the lake, so that it can be moved or mounted elsewhere. A table that is
-    left out has a reason and no files."""
+    """Locations are stored relative to the lake, so that it can be moved or mounted elsewhere. A table that
+    is left out has a reason and no files."""
     report = {name: asdict(table) for name, table in epoch.tables.items()}
     for table in report.values():
         table["metadata"] = address.relative(table["metadata"])
-        if not table["without"]:  # older versions of ridelake do not know it
+        table["gone"] = table.pop("deleted")  # its name in lakes of format 2
+        if not table["without"]:  # older versions of ridelake cannot read it
             del table["without"]
         for file in table["files"]:
             file["location"] = address.relative(file["location"])
@@ -212,4 +213,5 @@ def tables_from_json(
 
 def _table(address: LakeAddress, table: dict[str, Any]) -> TableState:
     files = tuple(DataFile(**file | {"location": address.join(file["location"])}) for file in table["files"])
+    table["deleted"] = table.pop("gone", 0)
     return TableState(**table | {"files": files, "metadata": address.join(table["metadata"])})

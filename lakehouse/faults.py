@@ -1,4 +1,4 @@
-"""What is wrong with a lake that cannot be written, in a sentence."""
+"""Error messages for a lake that cannot be written."""
 
 import errno
 import sqlite3
@@ -21,7 +21,7 @@ FOLDER_FAULTS = {
     errno.EEXIST: f"a file is in its place: {ELSEWHERE}",
 }
 
-# SQLite has its own words for the same faults.
+# SQLite's error codes for the same causes.
 SQLITE_FAULTS = {
     sqlite3.SQLITE_READONLY: errno.EROFS,
     sqlite3.SQLITE_CANTOPEN: errno.EACCES,
@@ -31,7 +31,8 @@ SQLITE_FAULTS = {
 
 @contextmanager
 def refusing_a_bad_lake(address: LakeAddress) -> Iterator[None]:
-    """Say what is wrong with a folder or bucket that cannot be written, or with a catalog, and what to do."""
+    """Convert errors of the folder, the bucket or the catalog into messages for the user. Raises UsageError,
+    OutOfResources or CannotConnect."""
     try:
         with refusing_a_bad_bucket(address):
             yield
@@ -40,10 +41,10 @@ def refusing_a_bad_lake(address: LakeAddress) -> Iterator[None]:
             raise UsageError(
                 f"the lake {address.root} cannot be created ({error.strerror or error}): {ELSEWHERE}"
             ) from error
-        said = str(error).split(". Detail")[0]
+        reason = str(error).split(". Detail")[0]
         raise UsageError(
-            f"a file or folder of the lake is not there ({said}): `ridelake verify EPOCH` says what an "
-            f"epoch lacks, `ridelake snapshot` begins anew from all rows; or {ELSEWHERE}"
+            f"a file or folder of the lake is missing ({reason}): run `ridelake verify EPOCH` to list the "
+            f"missing files, or `ridelake snapshot` to publish all rows again; or {ELSEWHERE}"
         ) from error
     except OSError as error:
         if short := shortage(error, address.root, "--lake"):
@@ -57,7 +58,7 @@ def refusing_a_bad_lake(address: LakeAddress) -> Iterator[None]:
             raise catalog_away(error) from error
         if short := shortage(error, address.catalog_file, "--lake"):
             raise OutOfResources(short) from error
-        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # the upper bits say more than we need
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # the primary result code
         if code == sqlite3.SQLITE_NOTADB:
             raise UsageError(f"{address.catalog_file} is not a catalog: {ELSEWHERE}") from error
         fault = FOLDER_FAULTS.get(SQLITE_FAULTS.get(code, 0))
@@ -67,5 +68,5 @@ def refusing_a_bad_lake(address: LakeAddress) -> Iterator[None]:
 
 
 def catalog_away(error: OperationalError) -> CannotConnect:
-    said = str(error.orig).strip().splitlines()[0]
-    return CannotConnect(f"cannot reach the lake's catalog: {said}: correct --catalog or RIDELAKE_CATALOG")
+    reason = str(error.orig).strip().splitlines()[0]
+    return CannotConnect(f"cannot reach the lake's catalog: {reason}; check --catalog or RIDELAKE_CATALOG")

@@ -1,8 +1,7 @@
-"""Epoch and tail: the lake as Postgres is now, not as it was when the newest epoch was taken.
+"""The newest epoch with the changes since then: the lake as Postgres is now (`--fresh`).
 
-What an epoch of the changes would be made of is written to a folder of its own, asked, and thrown away:
-the same rows, found by the same rule, swapped into the same files. So it is exact as of one snapshot, and
-every engine can read it, because it is a list of files.
+It writes the same files as a new epoch would, but to a temporary folder that is deleted after the query. The
+result is exact as of one snapshot. Every engine can read it, because it is a list of files.
 """
 
 import tempfile
@@ -27,7 +26,7 @@ from ridelake.settings import LakeAddress, Settings
 
 @dataclass(slots=True, kw_only=True)
 class Tail(Sink):
-    """Files go to `storage`, a folder, and are never published."""
+    """Writes files to the folder `storage`; they are never published."""
 
     storage: Storage
 
@@ -38,8 +37,8 @@ class Tail(Sink):
 
 @contextmanager
 def fresh_epoch(settings: Settings, newest: Epoch) -> Iterator[Epoch]:
-    """The newest epoch and what has changed since, with the token of this moment. Its files last as long as
-    the block. Raises UsageError as `take_changes` does."""
+    """The newest epoch and the changes since then, with a token of the current snapshot. Its files are
+    deleted at the end of the block. Raises UsageError as `take_changes` does."""
     started = perf_counter()
     address = settings.lake
     with (

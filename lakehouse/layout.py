@@ -1,9 +1,8 @@
-"""How a table lies in its files: what each engine needs to leave most of a file unread.
+"""The layout of a table in its Parquet files, chosen so that engines can skip most of a file.
 
-An engine skips a row group whose smallest and largest value rule it out. So rows that are asked for
-together lie together: rides by city, then by time. A file is one sorted run; within a row group, every
-column has the encoding that its values are made for; the file says how it is sorted, and where its pages
-are.
+An engine skips a row group if its minimum and maximum exclude the wanted values. Rows that are queried
+together are therefore stored together: rides by city, then by time. A file is one sorted run. Every column
+has an encoding that suits its values. The file's metadata has the sort order and a page index.
 """
 
 import secrets
@@ -19,32 +18,32 @@ from lakehouse.columns import Column
 from lakehouse.epoch import DataFile
 from lakehouse.storage import Storage
 
-# DuckDB, Polars and pyarrow skip by row group only, so it should be small; below 10,000 rows files grow
-# by a third. 122,880 is DuckDB's own, sixty of its vectors.
+# DuckDB, Polars and pyarrow skip whole row groups only, so they should be small; below 10,000 rows files grow
+# by a third. 122,880 is DuckDB's default, 60 of its vectors.
 ROW_GROUP_ROWS = 122_880
 
-# DataFusion and chDB skip by page too.
+# DataFusion and chDB also skip pages.
 PAGE_ROWS = 20_000
 
-# A file is a sorted run, and what has to be written anew when a row of it changes: around 20 MB of rides.
+# A file is a sorted run, and is rewritten when one of its rows changes: about 20 MB of rides.
 RUN_ROWS = 4 * ROW_GROUP_ROWS
 
-# And no larger than this in memory, whatever its rows hold: a string array ends at 2 GiB.
+# The limit of a run in memory, because an Arrow string array has at most 2 GiB.
 RUN_BYTES = 160 << 20
 
-# Settled rows that are fewer than this, and smaller, stay in the table's open file.
+# Fewer and smaller settled rows than this stay in the table's open file.
 SEAL_ROWS = 20_000
 SEAL_BYTES = 32 << 20
 
-# Behind these encodings higher levels find nothing more: level 3 takes half as long again for files of rides
-# that are one per cent larger.
+# After these encodings higher levels gain nothing: level 3 takes 1.5 times as long, and the files of rides
+# are 1 % larger.
 ZSTD_LEVEL = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """`order_by`: the columns the rows are ordered by (empty: the key). `settled`: which rows are not
-    expected to change any more (None: nothing is known, so all are as good as settled)."""
+    """`order_by`: the columns by which the rows are sorted (empty: the key). `settled`: a mask of the rows
+    that are not expected to change (None: all rows)."""
 
     order_by: tuple[str, ...] = ()
     settled: Callable[[pa.Table], pa.ChunkedArray] | None = None
@@ -52,8 +51,8 @@ class Layout:
 
 UNKNOWN = Layout()
 
-# The store's tables of an epoch. Rides under way and money that is held change within minutes, so they
-# are kept apart from the mass that does not: an epoch then writes anew what is under way, and no more.
+# The store's tables of an epoch. Rides in progress and payments on hold change within minutes. They are
+# stored separately from the other rows, so an epoch rewrites only the rides in progress.
 STORE_TABLES: dict[str, Layout] = {
     "cities": Layout(),
     "zones": Layout(),
@@ -68,8 +67,8 @@ STORE_TABLES: dict[str, Layout] = {
 
 
 def folder_of(table: str) -> str:
-    """The folder of a table's files in the lake. Postgres takes any name; what a folder or a URL could not
-    be called is written as %2F and the like, and what the lake has a folder for gets a % behind it."""
+    """The folder of a table's files in the lake. Characters that a folder name or a URL cannot contain are
+    percent-encoded. The name `epochs`, which the lake uses itself, gets a % suffix."""
     name = quote(table, safe=" ").replace(".", "%2E")
     return f"{name}%" if name.lower() == "epochs" else name
 
@@ -85,9 +84,9 @@ def write_run(
     sealed: bool,
 ) -> DataFile:
     """Write `rows` (at most RUN_ROWS, sorted by `order_by`) as one file, `stem`-….parquet. A table without
-    rows is one file without rows: every engine can read that, and none an empty list.
+    rows is one file without rows, because engines cannot read an empty list of files.
 
-    `schema` has the Iceberg field ids. The file is stored when this returns; `storage.settle` puts it on
+    `schema` has the Iceberg field ids. The file is complete when this returns; `storage.settle` flushes it to
     disk."""
     location = f"{stem}-{secrets.token_hex(4)}.parquet"
     rows = pa.Table.from_arrays(rows.columns, schema=schema)
@@ -106,7 +105,7 @@ def _options(columns: Sequence[Column], schema: pa.Schema, order_by: Sequence[st
     random = [c.name for c in columns if c.pg_type == "uuid"]
     encoding = {c.name: "DELTA_BINARY_PACKED" for c in delta}
     encoding |= {c.name: "BYTE_STREAM_SPLIT" for c in columns if c.pg_type in ("float4", "float8")}
-    # Lengths apart from the letters: zstd finds the hexadecimal digits faster, and they get a tenth smaller.
+    # With lengths and characters stored separately, zstd is faster and the column is 10 % smaller.
     encoding |= dict.fromkeys(random, "DELTA_LENGTH_BYTE_ARRAY")
     return {
         "compression": "zstd",
@@ -117,6 +116,6 @@ def _options(columns: Sequence[Column], schema: pa.Schema, order_by: Sequence[st
         "write_page_index": True,
         "max_rows_per_page": PAGE_ROWS,
         "store_decimal_as_integer": True,
-        # For `WHERE request_id = …`: a random key is in the range of every row group.
+        # For `WHERE request_id = …`: a random key is within the minimum and maximum of every row group.
         "bloom_filter_options": {name: {"ndv": ROW_GROUP_ROWS, "fpp": 0.01} for name in random},
     }

@@ -1,12 +1,13 @@
-"""What keeps a lake that is synced for ever from growing for ever.
+"""Maintenance, which limits the size of a lake that is synced continuously.
 
-    compact    small sealed files of a table become few large ones; nothing else changes
-    expire     epochs beyond the newest KEEP_EPOCHS, unless a reader holds one; their Iceberg snapshots too
-    sweep      files that no epoch is made of: left by a crash, or by the two above
-    tidy       tombstones in Postgres that the newest epoch has taken, and the summaries of its BRIN indexes
+    compact    merge small sealed files of a table into few large ones
+    expire     remove epochs older than the newest KEEP_EPOCHS, except those that a reader has pinned, and
+               their Iceberg snapshots
+    sweep      delete orphan files: files that no epoch references, left by a crash or by the steps above
+    tidy       delete tombstones in Postgres that the newest epoch includes, and summarize the BRIN indexes
 
-Compaction and expiry are one commit, an epoch of its own with the token of the one before; so whoever
-reads or writes meanwhile sees the lake before it or after it.
+Compaction and expiry are one commit: an epoch with the token of the previous one. Concurrent readers and
+writers see the lake before or after it.
 """
 
 import fcntl
@@ -38,26 +39,26 @@ from oltp.store import Store, has_tracking, transaction
 
 KEEP_EPOCHS = 100
 
-# Fewer small files than this are left alone; more rows than this are not rewritten at once.
+# Fewer small files than this are not compacted; one compaction rewrites at most this many rows and bytes.
 COMPACT_FILES_MIN = 4
 COMPACT_ROWS_MAX = 4 * RUN_ROWS
 COMPACT_BYTES_MAX = 8 * RUN_BYTES
 
-# Of a lake's folder; see `sink.py`, `commit.py`, `catalog.py` and `Storage.try_writing`, which name them.
+# The names of files that ridelake creates in a lake: `draft.py`, `commit.py`, `catalog.py`, `storage.py`.
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-OURS = re.compile(
+LAKE_FILE = re.compile(
     r"[^/]+/data/\d{5,}-[0-9a-f]{8}-[0-9a-f]{8}\.parquet"
     rf"|[^/]+/metadata/(\d{{5,}}-{UUID}\.metadata\.json|{UUID}-m0\.avro|snap-\d+-0-{UUID}\.avro)"
     r"|epochs/(\d{5,}\.json(\.[0-9a-f]{8})?|probe-[0-9a-f]{8})"
 )
 
-# What nobody points at and is younger may belong to an epoch in the making, where there is no lock to ask.
+# A younger unreferenced file may belong to a draft. A remote lake has no lock that would show it.
 GRACE = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Maintained:
-    """What was done. `epoch` is the one that says so, if there was anything to compact or expire."""
+    """What was done. `epoch`: the new epoch; None if there was nothing to compact or expire."""
 
     epoch: Epoch | None
     files_before: int
@@ -70,13 +71,14 @@ class Maintained:
 def maintain(
     lake: Lake, store: Store, *, keep_epochs: int = KEEP_EPOCHS, grace: timedelta = GRACE
 ) -> Maintained:
-    """Safe while others read, sync or maintain. Raises UsageError as `Lake.newest` and `take_changes` do."""
+    """Safe with concurrent readers, syncs and maintenance. Raises UsageError as `Lake.newest` and
+    `take_changes` do."""
     with refusing_a_bad_lake(lake.address):
-        lake.newest()  # refuses a lake that is not ours, before anything is written
+        lake.newest()  # raises before anything is written, if another program has changed the lake
         _heal_manifests(lake)
         try:
             epoch, before, expired = _compact_and_expire(lake, store, keep_epochs, grace)
-        except LostRace:  # an epoch was published meanwhile: the next maintenance does it
+        except LostRace:  # an epoch was published concurrently: the next maintenance does it
             epoch, before, expired = None, 0, 0
         newest = lake.newest()
         after = len(newest.files) if newest else 0
@@ -86,10 +88,10 @@ def maintain(
 
 
 def _heal_manifests(lake: Lake) -> None:
-    """A process may have been killed between the commit and the manifest."""
-    there = {file.location for file in lake.storage.files_under("epochs")}
+    """Write missing manifests: a process may have been killed between the commit and the manifest."""
+    existing = {file.location for file in lake.storage.files_under("epochs")}
     for epoch in read_epochs(lake.address):
-        if lake.address.manifest(epoch.number) not in there:
+        if lake.address.manifest(epoch.number) not in existing:
             lake.write_manifest(epoch)
 
 
@@ -130,8 +132,8 @@ def _compact_and_expire(
 
 
 def _superfluous(epochs: Sequence[Epoch], keep_epochs: int) -> list[Epoch]:
-    """All but those of the newest `keep_epochs` tokens. Maintenance makes epochs of the same token, which
-    must not drive out the states of before."""
+    """All epochs except those of the newest `keep_epochs` tokens. Tokens are counted, because maintenance
+    creates epochs of the same token, which must not displace older states."""
     kept = list(dict.fromkeys(epoch.token for epoch in epochs))[:keep_epochs]
     return [epoch for epoch in epochs if epoch.token not in kept]
 
@@ -151,7 +153,7 @@ def _compact(draft: Draft, source: TableSource) -> None:
 
 
 def _read_some(storage: Storage, files: Sequence[DataFile], source: TableSource) -> dict[DataFile, pa.Table]:
-    """As many of the files as fit in COMPACT_BYTES_MAX, without those that are large in memory already."""
+    """As many of the files as fit in COMPACT_BYTES_MAX, except those that are already large in memory."""
     read, size = dict[DataFile, pa.Table](), 0
     for file in files:
         rows = read_rows(storage, [file], source)
@@ -164,7 +166,7 @@ def _read_some(storage: Storage, files: Sequence[DataFile], source: TableSource)
 
 
 def _small(of: Sequence[DataFile]) -> list[DataFile]:
-    """The smallest sealed files, as many as fit into one rewriting."""
+    """The smallest sealed files, as many as one compaction may rewrite."""
     chosen: list[DataFile] = []
     rows = 0
     for file in sorted(
@@ -180,8 +182,8 @@ def _small(of: Sequence[DataFile]) -> list[DataFile]:
 
 @contextmanager
 def _unread(lake: Lake, epoch: Epoch, grace: timedelta) -> Iterator[bool]:
-    """Whether no reader holds the epoch; none can take it up while this is open. Of a remote lake nobody
-    can tell: there an epoch is left alone until it is older than the grace."""
+    """Whether no reader has pinned the epoch; none can pin it inside the block. A remote lake has no locks:
+    there, whether the epoch is older than the grace period."""
     if lake.address.remote:
         yield epoch.published_at < datetime.now(UTC) - grace
         return
@@ -201,41 +203,44 @@ def _unread(lake: Lake, epoch: Epoch, grace: timedelta) -> Iterator[bool]:
 
 
 def _sweep(lake: Lake, grace: timedelta) -> int:
-    """Remove what no published epoch is made of. Alone in the lake, all of it; else what is older than the
-    grace, because the rest may be somebody's epoch in the making."""
-    with sharing(lake, fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
+    """Delete orphan files; return their number. Without the exclusive lock, delete only those older than the
+    grace period: younger files may belong to a draft."""
+    with sharing(lake, fcntl.LOCK_EX | fcntl.LOCK_NB) as exclusive:
         found = [
             file for file in lake.storage.files_under() if _is_ours(lake.address.relative(file.location))
         ]
-        epochs = read_epochs(lake.address)  # after the listing: what was published meanwhile is known
+        epochs = read_epochs(lake.address)  # after the listing, so it includes all epochs of listed files
         known = {file.location for epoch in epochs for file in epoch.files}
         known |= {lake.address.manifest(epoch.number) for epoch in epochs}
         known |= {table.metadata for epoch in epochs for table in epoch.tables.values()}
         newest_of = {n: t.metadata for epoch in reversed(epochs) for n, t in epoch.tables.items()}
-        last_of = {  # of a table that a later epoch left out; it came back with new metadata
+        last_of = {  # of a table that a later epoch left out; it returns with new metadata
             table.metadata
             for later, epoch in pairwise(epochs)
             for name, table in epoch.tables.items()
             if name not in later.tables
         }
-        try:  # which remember every snapshot that is alive
+        try:  # the newest metadata lists every snapshot that is kept
             known |= metadata_files(lake.catalog, {*newest_of.values(), *last_of})
-        except FileNotFoundError:  # somebody else has just swept
+        except FileNotFoundError:  # a concurrent maintenance has deleted it
             return 0
         limit = datetime.now(UTC) - grace
-        orphans = [f.location for f in found if f.location not in known and (alone or f.modified_at < limit)]
+        orphans = [
+            f.location for f in found if f.location not in known and (exclusive or f.modified_at < limit)
+        ]
         lake.storage.delete(orphans)
     return len(orphans)
 
 
 def _is_ours(place: str) -> bool:
-    """Whether it lies where the lake puts its files and is named as it names them, also for a table whose
-    first epoch was never published. Whatever else somebody keeps in the folder is not ours to remove."""
-    return OURS.fullmatch(place) is not None
+    """Whether the path is one that ridelake creates, also for a table that was never published. Other files
+    in the folder belong to the user and are not deleted."""
+    return LAKE_FILE.fullmatch(place) is not None
 
 
 def _tidy(store: Store, newest: Epoch) -> int:
-    """Of a role that may not, nothing is asked: then the tombstones stay, and do no harm."""
+    """Delete old tombstones; return their number. A role without the privilege skips it: tombstones that stay
+    are harmless."""
     with store.connect() as connection:
         if not has_tracking(connection):
             return 0

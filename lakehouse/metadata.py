@@ -1,9 +1,9 @@
-"""Iceberg's table metadata (format 2), as the JSON document it is: a table without rows, a snapshot more.
+"""Iceberg table metadata (format 2) as a JSON document: create a table, add a snapshot.
 
-pyiceberg has classes for it, and copies all of a table's snapshots some twenty times for one commit; an epoch
-a second would spend most of its time there. The document is what the specification defines, so it is read,
-changed in the few places that a snapshot concerns, and written. `tests/lakehouse/test_commit.py` has the
-result opened by pyiceberg and by readers that share no code with it.
+The classes of pyiceberg copy all snapshots of a table some twenty times for one commit, which takes most of
+the time if an epoch is published every second. This module changes the JSON document, which the
+specification defines, only where a snapshot concerns it. `tests/lakehouse/test_commit.py` opens the result
+with pyiceberg and with independent readers.
 
 https://iceberg.apache.org/spec/#table-metadata-fields
 """
@@ -29,16 +29,16 @@ from ridelake.errors import UsageError
 
 Metadata = dict[str, Any]
 
-# pyarrow's name for the place of an Iceberg field id in a Parquet file.
+# pyarrow's key for the Iceberg field id in the metadata of a Parquet column.
 FIELD_ID = b"PARQUET:field_id"
 
-# The column that tracking.sql adds and takes away: it may come and go.
+# The column that tracking.sql adds and removes; it may be missing.
 TRACKING_COLUMN = "tx"
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Data files, counted for a snapshot's summary."""
+    """Totals of data files, for the summary of a snapshot."""
 
     files: int
     rows: int
@@ -46,7 +46,7 @@ class Files:
 
 
 def new_metadata(location: str, schema: pa.Schema) -> Metadata:
-    """Of a table without snapshots."""
+    """The metadata of a table without snapshots."""
     metadata = new_table_metadata(
         _numbered(schema),
         UNPARTITIONED_PARTITION_SPEC,
@@ -58,34 +58,33 @@ def new_metadata(location: str, schema: pa.Schema) -> Metadata:
 
 
 def schema_of(metadata: Metadata) -> Schema:
-    """The current one."""
+    """The current schema."""
     return Schema.model_validate(
         next(one for one in metadata["schemas"] if one["schema-id"] == metadata["current-schema-id"])
     )
 
 
 def with_field_ids(metadata: Metadata, schema: pa.Schema) -> pa.Schema:
-    """`schema` for the Parquet files: an Iceberg reader finds columns by number, not by name."""
+    """`schema` with field ids, for the Parquet files: an Iceberg reader finds columns by id, not by name."""
     ids = {field.name: field.field_id for field in schema_of(metadata).fields}
     return pa.schema([field.with_metadata({FIELD_ID: str(ids[field.name])}) for field in schema])
 
 
 def with_schema(metadata: Metadata, schema: pa.Schema, name: str) -> Metadata:
-    """The same table with the columns that `schema` has more, and the types that it has wider, as Iceberg
-    allows. Raises UsageError if it has fewer columns, or one of another type."""
+    """The same table with the additional columns and wider types of `schema`, as far as Iceberg allows.
+    Raises UsageError if `schema` lacks a column, or has one with another type."""
     known = {field.name: field for field in schema_of(metadata).fields}
     wanted = {field.name: field for field in _numbered(schema).fields}
-    gone = known.keys() - wanted.keys() - {TRACKING_COLUMN}
+    missing = known.keys() - wanted.keys() - {TRACKING_COLUMN}
     changed = {n for n in known.keys() & wanted.keys() if known[n].field_type != wanted[n].field_type}
     promoted = {n for n in changed if _can_be_promoted(known[n].field_type, wanted[n].field_type)}
     retyped = changed - promoted
-    if gone or retyped:
-        told = [f"{column} is gone" for column in sorted(gone)]
-        told += [f"{n} is {wanted[n].field_type} and was {known[n].field_type}" for n in sorted(retyped)]
+    if missing or retyped:
+        reasons = [f"{column} is missing" for column in sorted(missing)]
+        reasons += [f"{n} is {wanted[n].field_type}, was {known[n].field_type}" for n in sorted(retyped)]
         raise UsageError(
-            f"table {name} has other columns in Postgres than in the lake ({', '.join(told)}), and older "
-            "epochs could not be read any more: bring the column back, or choose a new folder with --lake "
-            "for the new shape"
+            f"table {name} has other columns in Postgres than in the lake ({', '.join(reasons)}), so older "
+            "epochs would become unreadable: restore the column, or publish to a new folder with --lake"
         )
     added: dict[str, IcebergType] = {n: f.field_type for n, f in wanted.items() if n not in known}
     loosened = [n for n in known.keys() & wanted.keys() if known[n].required and not wanted[n].required]
@@ -96,7 +95,7 @@ def with_schema(metadata: Metadata, schema: pa.Schema, name: str) -> Metadata:
     change = Transaction(Table((name,), parsed, "", load_file_io({}), NoopCatalog(name)))
     with change.update_schema() as update:
         for column, kind in added.items():
-            update.add_column((column,), kind)  # never required: the rows of older files have none
+            update.add_column((column,), kind)  # nullable: the rows of older files do not have it
         for column in loosened:
             update.make_column_optional((column,))
         for column in promoted:
@@ -107,7 +106,7 @@ def with_schema(metadata: Metadata, schema: pa.Schema, name: str) -> Metadata:
 
 
 def _can_be_promoted(known: IcebergType, wanted: IcebergType) -> bool:
-    """int to long, float to double, a decimal to one with more digits before the point."""
+    """int to long, float to double, a decimal to one with a greater precision and the same scale."""
     match known, wanted:
         case (IntegerType(), LongType()) | (FloatType(), DoubleType()):
             return True
@@ -126,7 +125,7 @@ def with_snapshot(
     deleted: Files,
     total: Files,
 ) -> Metadata:
-    """The same table after a snapshot that swaps files for others."""
+    """The same table with one more snapshot, which replaces files."""
     now_ms = max(time.time_ns() // 1_000_000, metadata["last-updated-ms"])
     number = metadata["last-sequence-number"] + 1
     snapshot = {
@@ -152,8 +151,8 @@ def with_snapshot(
 
 
 def with_snapshots_alive(metadata: Metadata, alive: Collection[int]) -> Metadata:
-    """The same table, which remembers these snapshots and its current one. Of its log, what came after the
-    last forgotten one: what came before would have a gap."""
+    """The same table with only these snapshots and the current one. Its log starts after the last removed
+    snapshot, because it must not have gaps."""
     kept = {*alive, metadata.get("current-snapshot-id")}
     log: list[Any] = []
     for entry in metadata.get("snapshot-log", ()):
@@ -163,7 +162,8 @@ def with_snapshots_alive(metadata: Metadata, alive: Collection[int]) -> Metadata
 
 
 def with_previous(metadata: Metadata, previous: str | None) -> Metadata:
-    """Where the metadata before this one is. One step back is enough: older ones are removed."""
+    """The same table with the location of its previous metadata. Older metadata files are deleted, so the log
+    has one entry."""
     log = [{"metadata-file": previous, "timestamp-ms": metadata["last-updated-ms"]}] if previous else []
     return metadata | {"metadata-log": log}
 

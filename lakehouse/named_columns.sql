@@ -1,4 +1,4 @@
--- Columns by names like sales.orders.note, written as in SQL; those that do not exist are left out.
+-- Columns by names such as sales.orders.note, as SQL identifiers. Columns that do not exist are omitted.
 SELECT
     name, c.oid::bigint, a.attname::text,
     EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary AND a.attnum = ANY (indkey)) AS in_key

@@ -1,6 +1,5 @@
--- Of these tables, those whose tracking was written elsewhere or before: a dump brought it here, the key is another,
--- or an older version made it. A table that only lacks a trigger, or whose triggers are disabled, is not among them:
--- that was done on purpose.
+-- The tables whose tracking is outdated: it was restored from a dump, the key has changed, or an older version created
+-- it. Tables that lack a trigger, or whose triggers are disabled, are not included: that was done on purpose.
 SELECT c.oid::bigint, quote_ident(nspname) || '.' || quote_ident(relname)
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace
 WHERE c.oid = ANY (%(relations)s::oid[])

@@ -1,4 +1,4 @@
-"""The catalog's pointers: where each table's metadata is, moved for all tables at once or for none."""
+"""The catalog's pointers to the metadata of each table. They are moved for all tables in one transaction."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ NAMESPACE = "ridelake"
 
 
 class LostRace(RidelakeError):
-    """Another publisher was faster; nothing of ours is visible."""
+    """Another process published first; this epoch is not published."""
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """New metadata of one table, stored and not yet pointed at."""
+    """New metadata of one table, written but not yet referenced by the catalog."""
 
     table: str
     snapshot_id: int
@@ -32,7 +32,7 @@ class Staged:
 
 
 def metadata_files(catalog: SqlCatalog, locations: Collection[str]) -> set[str]:
-    """The metadata files, and what their snapshots lead to but the data: lists of manifests, manifests."""
+    """The metadata files, and the manifest lists and manifests of their snapshots."""
     found = set(locations)
     for location in locations:
         io = load_file_io(catalog.properties, location)
@@ -43,14 +43,14 @@ def metadata_files(catalog: SqlCatalog, locations: Collection[str]) -> set[str]:
 
 @lru_cache(maxsize=10_000)
 def _manifests(catalog: SqlCatalog, manifest_list: str) -> frozenset[str]:
-    """Remembered, because these files never change and there is one for each table and epoch."""
+    """Cached, because these files never change and there is one for each table and epoch."""
     io = load_file_io(catalog.properties, manifest_list)
     listed = read_manifest_list(io.new_input(manifest_list))
     return frozenset({manifest_list, *(manifest.manifest_path for manifest in listed)})
 
 
 def pointers(connection: Connection) -> dict[str, str]:
-    """Where the catalog points, table by table."""
+    """Table → location of its metadata."""
     query = select(IcebergTables.table_name, IcebergTables.metadata_location).filter_by(
         catalog_name=NAMESPACE, table_namespace=NAMESPACE
     )
@@ -58,7 +58,7 @@ def pointers(connection: Connection) -> dict[str, str]:
 
 
 def drop(connection: Connection, tables: Iterable[str]) -> None:
-    """Remove the tables from the catalog, if they are there: their last state is of an earlier moment."""
+    """Remove the tables from the catalog, if they exist: their state is older than the epoch."""
     for table in tables:
         connection.execute(
             delete(IcebergTables).filter_by(
@@ -68,8 +68,8 @@ def drop(connection: Connection, tables: Iterable[str]) -> None:
 
 
 def move(connection: Connection, all_staged: Iterable[Staged]) -> None:
-    """Move the tables' pointers, each if it is still where it was. Raises LostRace, or IntegrityError
-    (SQLAlchemy's) if a new table is not new any more; the caller's transaction is then to be rolled back."""
+    """Move each table's pointer if it has not changed. Raises LostRace, or sqlalchemy.exc.IntegrityError if a
+    new table already exists; the caller must then roll back its transaction."""
     for staged in all_staged:
         key: dict[str, Any] = {
             "catalog_name": NAMESPACE,

@@ -1,8 +1,7 @@
-"""What is published: the catalog, read.
+"""Read access to the catalog of published epochs.
 
-Reading it must not cost more than answering a question over an epoch, so this module needs nothing but
-the standard library while the catalog is SQLite: pyiceberg takes a second to import, SQLAlchemy almost
-half of one.
+This must not take longer than a query on an epoch, so with a SQLite catalog the module imports only the
+standard library: importing pyiceberg takes 1 s, SQLAlchemy almost 0.5 s.
 """
 
 import errno
@@ -21,9 +20,9 @@ from ridelake.errors import NotReady, RidelakeError, UsageError
 from ridelake.settings import LakeAddress
 
 FORMAT = 2
-"""Of the lake: what its catalog's tables and its manifests look like. Another one is refused."""
+"""The version of the catalog's tables and of the manifests. Other versions are rejected."""
 
-# A publisher holds the catalog for some milliseconds; who waits longer than this has met a stopped one.
+# A publisher locks the catalog for some milliseconds. After this time it is assumed to be stopped.
 BUSY_SECONDS = 30.0
 
 EPOCHS_QUERY = (
@@ -33,10 +32,10 @@ EPOCHS_QUERY = (
 
 
 def read_epochs(address: LakeAddress, number: int | None = None, limit: int = -1) -> list[Epoch]:
-    """The published epochs of the lake, newest first; one of them if `number` is given. Empty if there is
-    none yet. Raises UsageError for a catalog that is none, or that a newer ridelake has written."""
+    """The published epochs of the lake, newest first; only epoch `number` if it is given. Empty if there are
+    no epochs. Raises UsageError if the file is not a catalog, or is one of another version."""
     if (file := address.catalog_file) is None:
-        from lakehouse.catalog import epoch_rows  # SQLAlchemy, and so only here
+        from lakehouse.catalog import epoch_rows  # here, because it imports SQLAlchemy
 
         rows = epoch_rows(address, number, limit)
     elif not _is_file(address, file):
@@ -46,7 +45,7 @@ def read_epochs(address: LakeAddress, number: int | None = None, limit: int = -1
             rows = _rows(file, number, limit)
         except sqlite3.Error as error:
             if "no such table" in str(error):
-                return []  # a catalog whose first epoch is being made
+                return []  # a catalog that is being created
             raise UsageError(
                 f"{file} cannot be read as a catalog ({error}): choose another folder with --lake"
             ) from error
@@ -54,12 +53,12 @@ def read_epochs(address: LakeAddress, number: int | None = None, limit: int = -1
 
 
 def _is_file(address: LakeAddress, file: Path) -> bool:
-    """Whether the catalog is there. Raises UsageError or CannotConnect if its lake cannot be reached."""
+    """Whether the catalog exists. Raises UsageError or CannotConnect if its lake cannot be reached."""
     try:
         if file.is_file():
             return True
         if address.remote:
-            from lakehouse.storage import Storage  # Arrow, and so only here
+            from lakehouse.storage import Storage  # here, because it imports pyarrow
 
             Storage.of(address).refuse_without_bucket()
         for folder in (file, *file.parents):
@@ -83,19 +82,19 @@ def _rows(file: Path, number: int | None, limit: int, mode: str = "ro") -> list[
             refuse_another_format(connection.execute("SELECT format FROM lake").fetchall())
             return connection.execute(EPOCHS_QUERY, {"number": number, "limit": limit}).fetchall()
     except sqlite3.OperationalError as error:
-        # Somebody was killed while publishing; the next who may write takes it back.
+        # A publisher was killed, and SQLite must roll its transaction back, which needs write access.
         if mode == "ro" and error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
             return _rows(file, number, limit, "rw")
         raise
 
 
 def refuse_another_format(found: Sequence[Sequence[Any]]) -> None:
-    """Raises UsageError unless the lake's format is ours."""
+    """Raises UsageError unless the lake has the format of this version."""
     if found and found[0][0] != FORMAT:
         than = "a newer" if found[0][0] > FORMAT else "an older"
         raise UsageError(
-            f"this lake has format {found[0][0]}, of {than} ridelake; this one reads and writes {FORMAT}: "
-            "use that ridelake, or choose another folder with --lake and run `ridelake snapshot`"
+            f"this lake has format {found[0][0]} of {than} version of ridelake; this version supports format "
+            f"{FORMAT}: use that version, or choose another folder with --lake and run `ridelake snapshot`"
         )
 
 
@@ -119,25 +118,25 @@ def _loaded(value: Any) -> Any:
 
 
 def newest_epoch(address: LakeAddress) -> Epoch:
-    """Raises NotReady if there is none yet."""
+    """Raises NotReady if there is no epoch."""
     for epoch in read_epochs(address, limit=1):
         return epoch
     raise NotReady(no_epoch(address))
 
 
 def no_epoch(address: LakeAddress) -> str:
-    """Why there is none: the lake is new, or its catalog is missing."""
+    """The message if there is no epoch: the lake is new, or its catalog is missing."""
     if not address.remote and any(address.folder.glob("epochs/*.json")):
         where = address.catalog_file or "the catalog of --catalog"
         return (
-            f"the lake {address.root} has epochs that {where} does not list: give their own catalog "
-            "(--catalog), or choose another folder with --lake"
+            f"the lake {address.root} has epochs that {where} does not list: pass the catalog they were "
+            "published with (--catalog), or choose another folder with --lake"
         )
     return f"no epoch yet in {address.root}: run `ridelake snapshot`"
 
 
 def refuse_missing_files(address: LakeAddress, epoch: Epoch) -> None:
-    """Raises RidelakeError if a file of the epoch was deleted: each engine has other words for it."""
+    """Raises RidelakeError if a file of the epoch was deleted, which each engine reports differently."""
     if address.remote:
         return
     for table in epoch.tables.values():
@@ -145,12 +144,12 @@ def refuse_missing_files(address: LakeAddress, epoch: Epoch) -> None:
             if not Path(location).exists():
                 raise RidelakeError(
                     f"epoch {epoch.number} is damaged, {location} is missing: restore the file, or publish "
-                    "all rows in another folder with `ridelake snapshot --lake DIR`"
+                    "all rows to another folder with `ridelake snapshot --lake DIR`"
                 )
 
 
 def numbered_epoch(address: LakeAddress, number: int) -> Epoch:
-    """Raises NotReady if there is no epoch at all, UsageError if not that one."""
+    """Raises NotReady if there are no epochs, UsageError if there is no epoch `number`."""
     for epoch in read_epochs(address, number):
         return epoch
     raise UsageError(
@@ -159,15 +158,15 @@ def numbered_epoch(address: LakeAddress, number: int) -> Epoch:
 
 
 def epoch_as_of(address: LakeAddress, when: str) -> Epoch:
-    """The epoch of that number, or the newest that was taken at or before that time (ISO 8601; without an
-    offset it is UTC). Raises UsageError if `when` is neither, or if nothing is that old."""
+    """The epoch of that number, or the newest that was taken at or before that time (ISO 8601, UTC if it has
+    no offset). Raises UsageError if `when` is neither, or if there is no such epoch."""
     if when.isascii() and when.isdecimal() and len(when) <= 9:
         return numbered_epoch(address, int(when))
     try:
         moment = datetime.fromisoformat(when)
     except ValueError:
         raise UsageError(
-            f"--as-of takes the number of an epoch or a time like 2026-07-01T12:00:00+00:00, not {when!r}"
+            f"--as-of must be an epoch number or a time such as 2026-07-01T12:00:00+00:00, not {when!r}"
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -180,18 +179,18 @@ def epoch_as_of(address: LakeAddress, when: str) -> Epoch:
 
 @contextmanager
 def holding(address: LakeAddress, epoch: Epoch) -> Iterator[None]:
-    """While it is open, `ridelake maintain` does not expire the epoch: its manifest is locked, by the kernel,
-    which lets go however a process ends. A remote lake knows no locks; there an epoch is left alone for an
-    hour. Raises NotReady if the epoch was expired a moment ago."""
+    """Keep `ridelake maintain` from expiring the epoch until the end of the block. It locks the manifest; the
+    kernel releases the lock when the process ends. A remote lake has no locks; there, `maintain` does not
+    expire an epoch in its first hour. Raises NotReady if the epoch has just been expired."""
     try:
         descriptor = os.open(address.manifest(epoch.number), os.O_RDONLY) if not address.remote else None
     except FileNotFoundError:
-        descriptor = None  # killed between commit and manifest, or expired: the next look says which
+        descriptor = None  # killed between commit and manifest, or expired; the catalog shows which
     try:
         if descriptor is not None:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
         if not read_epochs(address, epoch.number):
-            raise NotReady(f"epoch {epoch.number} has just been expired: ask again")
+            raise NotReady(f"epoch {epoch.number} has just been expired; run the command again")
         yield
     finally:
         if descriptor is not None:

@@ -1,7 +1,7 @@
-"""A server that speaks S3: what each library has to be told of it, and what its errors mean.
+"""S3: the options of each library, and messages for S3 errors.
 
-Credentials and region come from where Amazon's own tools look for them: AWS_ACCESS_KEY_ID …, AWS_PROFILE,
-~/.aws, the machine's role. Nobody passes them on: every library looks there by itself.
+Credentials and region come from the usual AWS sources: AWS_ACCESS_KEY_ID …, AWS_PROFILE, ~/.aws, the role of
+the machine. Every library reads them itself; ridelake does not pass them on.
 """
 
 import re
@@ -32,7 +32,8 @@ NO_ANSWER = {
 
 
 def s3_filesystem(address: LakeAddress) -> fs.S3FileSystem:
-    """One and the same for an endpoint: making one looks for credentials, which may be far away."""
+    """One instance per endpoint, because creating one looks up the credentials, which may need the
+    network."""
     return _filesystem(address.s3_endpoint)
 
 
@@ -49,7 +50,7 @@ def _filesystem(endpoint: str | None) -> fs.S3FileSystem:
 
 
 def iceberg_properties(address: LakeAddress) -> dict[str, str]:
-    """For pyiceberg's FileIO. Without a region it would ask Amazon for the bucket's, of whatever server."""
+    """For pyiceberg's FileIO. Without a region it asks Amazon for it, even if the server is not Amazon's."""
     properties = {
         "s3.region": s3_filesystem(address).region,
         "s3.connect-timeout": str(CONNECT_SECONDS),
@@ -58,7 +59,7 @@ def iceberg_properties(address: LakeAddress) -> dict[str, str]:
 
 
 def polars_options(address: LakeAddress) -> dict[str, Any]:
-    """For Polars' `storage_options`. By itself it would wait for an answer for ever."""
+    """For Polars' `storage_options`. Polars has no timeout by default."""
     options: dict[str, Any] = {
         "aws_region": s3_filesystem(address).region,
         "max_retries": ATTEMPTS - 1,
@@ -73,24 +74,24 @@ def polars_options(address: LakeAddress) -> dict[str, Any]:
 
 @contextmanager
 def refusing_a_bad_bucket(address: LakeAddress) -> Iterator[None]:
-    """Say what is wrong with a remote lake, and what to do. Raises CannotConnect if nobody answers,
-    UsageError for what waiting does not mend."""
+    """Convert S3 errors into messages for the user. Raises CannotConnect if the server does not respond,
+    UsageError for permanent errors."""
     try:
         yield
     except OSError as error:
-        if address.remote and (refusal := _refusal(address, error)):
-            raise refusal from error
+        if address.remote and (converted := _converted(address, error)):
+            raise converted from error
         raise
 
 
 def no_bucket(address: LakeAddress) -> UsageError:
     where = address.s3_endpoint or "Amazon S3"
     return UsageError(
-        f"there is no bucket {address.bucket} at {where}: create it, or choose another with --lake"
+        f"there is no bucket {address.bucket} at {where}: create it, or choose another bucket with --lake"
     )
 
 
-def _refusal(address: LakeAddress, error: OSError) -> RidelakeError | None:
+def _converted(address: LakeAddress, error: OSError) -> RidelakeError | None:
     where = address.s3_endpoint or "Amazon S3"
     found = AWS_ERROR.search(str(error))
     code, status = (found[1], found[2]) if found else ("", None)
@@ -103,21 +104,22 @@ def _refusal(address: LakeAddress, error: OSError) -> RidelakeError | None:
         )
     if code == "ACCESS_DENIED" or status == "403":
         return UsageError(
-            f"these credentials may not do this in {address.root} at {where}: give them leave to list, read, "
+            f"permission denied for {address.root} at {where}: allow these credentials to list, read, "
             "write and delete objects there, or use others (AWS_PROFILE, AWS_ACCESS_KEY_ID)"
         )
     if code in NO_ANSWER:
         return CannotConnect(
-            f"{where} does not answer: see whether it runs and whether RIDELAKE_S3_ENDPOINT is its address"
+            f"{where} does not respond: check that the server runs and that RIDELAKE_S3_ENDPOINT is its "
+            "address"
         )
     if status in ("301", "400"):
         return UsageError(
-            f"{where} does not take requests for {address.bucket} as we send them: set AWS_REGION to the "
-            "bucket's region, and see whether RIDELAKE_S3_ENDPOINT is an S3 server"
+            f"{where} rejects requests for {address.bucket}: set AWS_REGION to the bucket's region, and "
+            "check that RIDELAKE_S3_ENDPOINT is an S3 server"
         )
     if isinstance(error, FileNotFoundError):
         return RidelakeError(
-            f"a file of the lake is not there any more ({error}): if its epoch was expired meanwhile, ask "
-            "again; else see `ridelake verify EPOCH`"
+            f"a file of the lake is missing ({error}): run the command again, because its epoch may have "
+            "just been expired; otherwise run `ridelake verify EPOCH`"
         )
     return None

@@ -1,6 +1,6 @@
-"""S3 for DuckDB, which has no S3 of its own without a download: a file system in Python, of pinned files.
+"""S3 for DuckDB: a read-only file system in Python. DuckDB's own S3 support is an extension to download.
 
-It knows the files it was made for and no others, whatever DuckDB may be talked into, and it only reads.
+It opens only the files that it was created for, whatever the query contains.
 """
 
 import threading
@@ -18,14 +18,14 @@ from ridelake.settings import S3, LakeAddress
 
 T = TypeVar("T")
 
-# They never change, so one time is as good as another.
+# The files never change, so any fixed time is correct.
 UNCHANGED_SINCE = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def let_read(
     connection: duckdb.DuckDBPyConnection, address: LakeAddress, locations: Iterable[str]
 ) -> "PinnedFiles":
-    """Let the connection read those of the locations that are on S3."""
+    """Allow the connection to read those locations that are on S3."""
     remote = frozenset(location for location in locations if location.startswith(S3))
     pinned = PinnedFiles(address, remote)
     connection.register_filesystem(pinned)
@@ -54,7 +54,7 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]
 
     @contextmanager
     def refusals(self) -> Iterator[None]:
-        """While DuckDB works: an error of the server is told as it is, not as DuckDB's with a traceback."""
+        """While DuckDB runs: raise an error of the S3 server itself, not DuckDB's error with a traceback."""
         try:
             yield
         except duckdb.Error:
@@ -66,7 +66,7 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]
 
     def open(self, path: str, mode: str = "rb", **more: Any) -> "PinnedFile":
         if path not in self._locations or mode != "rb":
-            raise PermissionError(f"{path} is not to be opened ({mode})")
+            raise PermissionError(f"{path} is not a file of the epoch, or is opened for writing ({mode})")
         return PinnedFile(self, self.attempt(lambda: self._storage.open_input_file(path.removeprefix(S3))))
 
     def glob(self, path: str, **more: Any) -> list[str]:
@@ -86,7 +86,7 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]
 
 
 class PinnedFile:
-    """DuckDB seeks and then reads, in several threads at once over one file: each has a place of its own."""
+    """DuckDB seeks and then reads one file in several threads, so each thread has its own position."""
 
     def __init__(self, owner: PinnedFiles, file: pa.NativeFile) -> None:
         self._owner = owner

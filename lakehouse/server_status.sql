@@ -1,4 +1,4 @@
--- What a server knows of itself that has no ride store, only tables of the user's own.
+-- The status of a server without a ride store.
 SELECT
     current_setting('server_version') AS postgres,
     (SELECT sum(n_dead_tup)::bigint FROM pg_stat_user_tables) AS dead_rows,

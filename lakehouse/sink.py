@@ -1,4 +1,4 @@
-"""Where the tables of an epoch are written: a draft that may be published, or a tail that never is."""
+"""Writers for the tables of an epoch: a draft, which can be published, or an overlay, which cannot."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -18,8 +18,8 @@ from lakehouse.storage import Storage
 
 @dataclass(slots=True)
 class TableWriter:
-    """New files of one table. Rows that may still change, and rows too few to be sealed, are gathered for
-    the table's one open file. May be called from several threads."""
+    """Writes new files of one table. Rows that may still change, and rows too few to be sealed, are collected
+    for the table's open file. `add_run` may be called from several threads."""
 
     storage: Storage
     table: TableSource
@@ -31,26 +31,26 @@ class TableWriter:
 
     def add_run(self, rows: pa.Table) -> None:
         """At most RUN_ROWS rows, in the table's order."""
-        settled, under_way = self._split(rows)
+        settled, unsettled = self._split(rows)
         if not _fills_a_file(settled):
-            settled, under_way = rows.slice(0, 0), rows
+            settled, unsettled = rows.slice(0, 0), rows
         file = self._write(settled, sealed=True) if settled.num_rows else None
         with self._lock:
             self.files += [file] if file else []
-            self._open += [under_way] if under_way.num_rows else []
+            self._open += [unsettled] if unsettled.num_rows else []
 
     def add_rows(self, rows: pa.Table) -> None:
         """Any number, in any order."""
-        settled, under_way = self._split(rows)
+        settled, unsettled = self._split(rows)
         if not _fills_a_file(settled):
-            settled, under_way = rows.slice(0, 0), rows
+            settled, unsettled = rows.slice(0, 0), rows
         for run in sorted_runs(settled, self.table.order_by, RUN_ROWS, RUN_BYTES):
             self.files.append(self._write(run, sealed=True))
-        self._open += [under_way] if under_way.num_rows else []
+        self._open += [unsettled] if unsettled.num_rows else []
 
     def finish(self, kept: Sequence[DataFile] = ()) -> tuple[DataFile, ...]:
-        """Write the open file, if there is anything for it or no other file. All files of the table now:
-        `kept`, which has no open file if there is anything for one, and the new ones."""
+        """Write the open file, if it has rows or the table has no other file. Returns all files of the table:
+        `kept` and the new ones. `kept` must not contain an open file if there are rows for a new one."""
         rows = pa.concat_tables([*self._open, self.table.arrow_schema.empty_table()])
         if _fills_a_file(rows) and self.table.layout.settled is None:
             self._open.clear()
@@ -72,13 +72,13 @@ class TableWriter:
 
 
 def _fills_a_file(rows: pa.Table) -> bool:
-    """Whether the rows are enough for a sealed file of their own."""
+    """Whether the rows are enough for a separate sealed file."""
     return bool(rows.num_rows >= SEAL_ROWS or rows.nbytes >= SEAL_BYTES)
 
 
 @dataclass(slots=True, kw_only=True)
 class Sink(ABC):
-    """The tables as they will be, beside those of the epoch before, whose files are read from `reading`."""
+    """Collects the tables of a new epoch. The files of the previous epoch are read from `reading`."""
 
     previous: Epoch | None
     reading: Storage
@@ -86,24 +86,26 @@ class Sink(ABC):
 
     @abstractmethod
     def writer(self, table: TableSource) -> TableWriter:
-        """For the table's new files."""
+        """A writer for the table's new files."""
 
     def before(self, table: str) -> TableState | None:
         return self.previous.tables.get(table) if self.previous else None
 
     @contextmanager
     def taking(self, table: TableSource) -> Iterator[None]:
-        """While a table is read and written."""
+        """A context in which one table is read and written."""
         yield
 
-    def put(self, table: TableSource, files: tuple[DataFile, ...], changed: int = 0, gone: int = 0) -> None:
-        """The table's files in this epoch; its Iceberg metadata is not there yet."""
+    def put(
+        self, table: TableSource, files: tuple[DataFile, ...], changed: int = 0, deleted: int = 0
+    ) -> None:
+        """Set the table's files in this epoch. Its Iceberg metadata is written later."""
         self.tables[table.name] = TableState(
-            table.qualified, table.relation, table.shape, files, 0, "", changed, gone, table.without
+            table.qualified, table.relation, table.shape, files, 0, "", changed, deleted, table.without
         )
 
     def keep(self, name: str) -> None:
-        """The table is as it was in the epoch before."""
+        """Use the table's files of the previous epoch."""
         state = self.before(name)
         assert state is not None
-        self.tables[name] = replace(state, changed=0, gone=0)
+        self.tables[name] = replace(state, changed=0, deleted=0)

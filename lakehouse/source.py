@@ -1,7 +1,7 @@
-"""What an epoch is made of: tables of Postgres, as its own catalog describes them.
+"""The tables of Postgres that an epoch is taken from, as described by the Postgres catalog.
 
-The store's tables by default, or anybody's that have a primary key. A table that is tracked
-(`oltp/tracking.sql`) can be taken by its changes; any other is taken whole each time.
+By default the store's tables; otherwise any tables with a primary key. A tracked table
+(`oltp/tracking.sql`) can be read incrementally; any other table is read completely for each epoch.
 """
 
 import hashlib
@@ -25,9 +25,9 @@ from ridelake.errors import BadInput, CannotConnect, UsageError, did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class TableSource:
-    """One table. `qualified`: schema and name as SQL writes them. `tracked_since`: the transaction from which
-    on every change is stamped; None if it is not tracked, or if its triggers are not what they should be;
-    `watched` is another one once they have been altered. `without`: columns that are left out of the lake."""
+    """One table. `qualified`: schema and name as SQL identifiers. `tracked_since`: the first transaction
+    whose changes have `tx`; None if the table is not tracked or its triggers are incomplete. `watched`:
+    changes when a trigger is altered. `without`: columns that are excluded from the lake."""
 
     schema: str
     name: str
@@ -59,14 +59,14 @@ class TableSource:
 
     @property
     def shape(self) -> str:
-        """Changes with the columns, their types, the labels of an enum and the key; and with what may have
-        changed rows behind our back: an ALTER of a column, a trigger that was silent for a while."""
+        """A hash of the columns, their types, enum labels and the key. It also changes after an event that
+        can change rows without tracking: an ALTER of a column, a trigger that was disabled for a while."""
         columns = [(c.name, c.declared, c.nullable, c.labels, c.altered) for c in self.columns]
-        told = json.dumps([columns, self.key, self.watched])
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        definition = json.dumps([columns, self.key, self.watched])
+        return hashlib.sha256(definition.encode()).hexdigest()[:16]
 
     def can_be_taken_by_changes_since(self, token: Token, state: TableState | None, cleared: int) -> bool:
-        """Whether every change after the token has been stamped, and every tombstone is still there."""
+        """Whether every change after the token was tracked and every tombstone still exists."""
         return (
             state is not None
             and state.relation == self.relation
@@ -78,7 +78,7 @@ class TableSource:
 
 
 def select_list(columns: Sequence[Column], of: Identifier | None = None) -> Composed:
-    """The columns as COPY is to send them."""
+    """The columns in the form in which COPY sends them."""
     wanted = []
     for column in columns:
         name = Identifier(column.name) if of is None else SQL("{}.{}").format(of, Identifier(column.name))
@@ -87,7 +87,7 @@ def select_list(columns: Sequence[Column], of: Identifier | None = None) -> Comp
 
 
 def store_tables() -> list[str]:
-    """The names of the store's tables that the lake has, as SQL writes them."""
+    """The names of the store's tables in the lake, as SQL identifiers."""
     return [f"ridelake.{name}" for name in STORE_TABLES]
 
 
@@ -102,9 +102,9 @@ def find_tables(connection: Connection[TupleRow], tables: Sequence[str], advice:
         if relation is None:
             raise no_such_table(connection, name, advice)
         if not is_table:
-            raise BadInput(f"{name} is not a table: name one, not a view or an index")
+            raise BadInput(f"{name} is not a table: pass the name of a table, not of a view or an index")
         if not key:
-            raise BadInput(f"{name} has no primary key: add one, which identifies its rows")
+            raise BadInput(f"{name} has no primary key: add one")
     return found
 
 
@@ -113,9 +113,9 @@ def read_sources(
     tables: Sequence[str],
     without: Sequence[str] = (),
 ) -> list[TableSource]:
-    """Describe the tables. `without`: columns to leave out, as TABLE.COLUMN; those that do not exist are
-    ignored. Names are written as in SQL. Raises BadInput for a table that does not exist or has no primary
-    key, for a type that the lake cannot hold, and for two tables of one name."""
+    """Describe the tables. `without`: columns to exclude, as TABLE.COLUMN; those that do not exist are
+    ignored. Names are SQL identifiers. Raises BadInput for a table that does not exist or has no primary key,
+    for a type that the lake cannot store, and for two tables with the same name."""
     found = find_tables(connection, tables, IF_DROPPED)
     relations = list(dict.fromkeys(row[1] for row in found))
     left_out = {(relation, column) for _, relation, column, _ in named_columns(connection, without)}
@@ -139,25 +139,25 @@ def read_sources(
 
 
 def no_such_table(connection: Connection[TupleRow], name: str, advice: str = "") -> BadInput:
-    """The error, with the tables of a similar name."""
+    """The error, with the tables of similar names."""
     found = connection.execute(_statement("table_names.sql")).fetchall()
-    meant, shown = did_you_mean(name, (row[0] for row in found)), name or "''"
+    suggestion, shown = did_you_mean(name, (row[0] for row in found)), name or "''"
     return BadInput(
-        f"there is no table {shown} in this database: {meant}write SCHEMA.TABLE as in SQL, "
+        f"there is no table {shown} in this database: {suggestion}write SCHEMA.TABLE as in SQL, "
         f"and check --dsn{advice}"
     )
 
 
 def named_columns(connection: Connection[TupleRow], names: Sequence[str]) -> list[tuple[str, int, str, bool]]:
-    """Name, the table's oid, the column and whether it is in the primary key, of each TABLE.COLUMN that
-    exists. Raises BadInput for a name that cannot be a column's."""
+    """Name, oid of the table, column, and whether it is in the primary key, of each TABLE.COLUMN that exists.
+    Raises BadInput for a name that is not TABLE.COLUMN."""
     if not names:
         return []
     try:
         return connection.execute(_statement("named_columns.sql"), {"names": list(names)}).fetchall()
     except (errors.InvalidParameterValue, errors.InvalidName) as error:
         raise BadInput(
-            f"--without-column takes TABLE.COLUMN as SQL writes it, for example sales.orders.note "
+            f"--without-column must be TABLE.COLUMN as in SQL, for example sales.orders.note "
             f"({error.diag.message_primary})"
         ) from error
 
@@ -165,71 +165,74 @@ def named_columns(connection: Connection[TupleRow], names: Sequence[str]) -> lis
 def refuse_bad_exclusions(
     connection: Connection[TupleRow], names: Sequence[str], sources: Sequence[TableSource]
 ) -> None:
-    """Raises BadInput for a column of --without-column that does not exist, is of a table that is not part of
-    the lake, or is in the primary key."""
+    """Raises BadInput for a column of --without-column that does not exist, whose table is not in the lake,
+    or that is in the primary key."""
     found = {name: (relation, in_key) for name, relation, _, in_key in named_columns(connection, names)}
     relations = {source.relation for source in sources}
     for name in names:
         relation, in_key = found.get(name, (None, False))
         if relation is None:
-            raise BadInput(f"cannot leave out {name}: there is no such column; write TABLE.COLUMN")
+            raise BadInput(f"cannot exclude {name}: there is no such column; write TABLE.COLUMN")
         if relation not in relations:
-            raise BadInput(f"cannot leave out {name}: its table is not in the lake; add it with --table")
+            raise BadInput(f"cannot exclude {name}: its table is not in the lake; add it with --table")
         if in_key:
-            raise BadInput(f"cannot leave out {name}: it is part of the primary key")
+            raise BadInput(f"cannot exclude {name}: it is part of the primary key")
 
 
 def _refuse_one_name_for_two(sources: Sequence[TableSource]) -> None:
-    """Engines do not tell big letters from small ones."""
+    """Raises BadInput for names that differ only in case, which engines ignore."""
     by_name: dict[str, TableSource] = {}
     for source in sources:
         other = by_name.setdefault(source.name.lower(), source)
         if other is not source:
             raise BadInput(
-                f"{other.qualified} and {source.qualified} would both be {source.name} in the lake: "
-                "give one of them a lake of its own with --lake"
+                f"{other.qualified} and {source.qualified} would both be named {source.name} in the lake: "
+                "publish one of them to another lake with --lake"
             )
         names = [column.name.lower() for column in source.columns]
         if twice := [name for name in names if names.count(name) > 1]:
             raise BadInput(
-                f"{source.qualified} has two columns {twice[0]}, which engines cannot tell apart by big and "
-                "small letters alone: rename one"
+                f"{source.qualified} has two columns {twice[0]} that differ only in case, which engines "
+                "ignore: rename one"
             )
 
 
 @contextmanager
 def refusing_bad_names() -> Iterator[None]:
-    """Say in a sentence that a name cannot be a table's, or that the role may not look."""
+    """Raises BadInput for a name that is not a table name, and the errors of `refusing_bad_tables`."""
     try:
         with refusing_bad_tables():
             yield
     except (errors.InvalidName, errors.SyntaxError, errors.FeatureNotSupported) as error:
         raise BadInput(
-            f"that is no table's name ({error.diag.message_primary}): write it as SQL does, "
+            f"not a table name ({error.diag.message_primary}): write it as in SQL, "
             'for example sales.orders or "Sales"."Orders"'
         ) from error
 
 
 @contextmanager
 def refusing_bad_tables() -> Iterator[None]:
-    """Say in a sentence that a table has just gone, or that the role may not read it."""
+    """Raises BadInput if a table was dropped concurrently, UsageError if the role may not read it."""
     try:
         yield
     except errors.UndefinedTable as error:
-        raise BadInput(f"{error.diag.message_primary}, it was dropped a moment ago: run it again") from error
+        raise BadInput(
+            f"{error.diag.message_primary}, it was dropped during the snapshot: run the command again"
+        ) from error
     except errors.InsufficientPrivilege as error:
-        if error.diag.source_file == "controldata_utils.c":  # the system's refusal, which has the same code
+        if error.diag.source_file == "controldata_utils.c":  # EACCES of the file system has the same SQLSTATE
             raise CannotConnect(
-                f"{error.diag.message_primary}: let the server's user pass through the folders above its data"
+                f"{error.diag.message_primary}: give the server's user the permission to enter the folders "
+                "above its data directory"
             ) from error
         raise UsageError(
-            f"{error.diag.message_primary}: connect as the role that owns it, or grant this one SELECT on it"
-            " and USAGE of its schema"
+            f"{error.diag.message_primary}: connect as the owner of the table, or grant this role SELECT on "
+            "it and USAGE of its schema"
         ) from error
 
 
 def cleared_before(connection: Connection[TupleRow]) -> int:
-    """Tombstones of transactions from this one on are all there. 0 if nothing is tracked here."""
+    """The transaction before which tombstones were deleted. 0 if nothing is tracked."""
     if not has_tracking(connection):
         return 0
     row = connection.execute("SELECT max(before_tx) FROM ridelake_tracking.cleared").fetchone()

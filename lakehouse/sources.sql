@@ -1,4 +1,4 @@
--- Tables by their names as SQL writes them: quoted where needed, schema-qualified or found on the search path.
+-- Tables by SQL identifier: quoted if necessary, schema-qualified or found on the search path.
 SELECT
     wanted.name,
     c.oid::bigint,

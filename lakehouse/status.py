@@ -1,4 +1,4 @@
-"""What exists, how far the lake is behind, and what to do next. Nothing is started or created."""
+"""The report of `ridelake status`. It does not start or create anything."""
 
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -15,15 +15,15 @@ from ridelake.settings import Settings
 
 
 def status_of(settings: Settings) -> dict[str, Any]:
-    """One report; flat, but for `tables`. An embedded server that does not run is not started."""
+    """The report, flat except for `tables`. An embedded server that is stopped is not started."""
     report: dict[str, Any] = {"home": str(settings.home), "lake": settings.lake.root}
     cluster = Cluster(settings.home / "postgres")
     if settings.dsn is not None:
         report["server"] = "at the DSN"
     elif cluster.server_pid() is None:
-        report["server"] = "stopped" if cluster.data.exists() else "not made yet"
+        report["server"] = "stopped" if cluster.data.exists() else "not created yet"
     else:
-        held = "held by `ridelake up`" if cluster.held.exists() else "running for its users"
+        held = "kept running by `ridelake up`" if cluster.held.exists() else "running while commands use it"
         report["server"] = f"embedded, {held}"
     epochs = read_epochs(settings.lake, limit=1)
     epoch = epochs[0] if epochs else None
@@ -39,7 +39,7 @@ def status_of(settings: Settings) -> dict[str, Any]:
         report["epoch_published_at"] = epoch.published_at.isoformat(timespec="seconds")
         report["epoch_rows"] = epoch.rows
         report["epoch_bytes"] = epoch.bytes
-        known = tracked if report.get("same_server") else None  # the oids are of that server
+        known = tracked if report.get("same_server") else None  # oids are valid on the same server only
         report["tables"] = [
             {
                 "table": one.source,
@@ -68,8 +68,8 @@ def _of_server(store: Store, connection: Connection[TupleRow]) -> dict[str, Any]
 
 
 def _behind(store: Store, connection: Connection[TupleRow], epoch: Epoch) -> dict[str, Any]:
-    """How much Postgres has done since the epoch. Transactions are counted over all databases of the server,
-    so there may have been fewer changes, but not more."""
+    """Transactions and seconds since the epoch. Transactions of all databases of the server are counted, so
+    the number is an upper bound."""
     now = connection.execute(_query("behind.sql")).fetchone()
     assert now is not None
     database, clock, xmax = now
@@ -107,9 +107,9 @@ def _next(report: dict[str, Any]) -> str:
     if "same_server" not in report:
         return "start the server with `ridelake up` to see how far the lake is behind"
     if not report["same_server"]:
-        return "this lake is of another server or database: correct --dsn or --lake"
+        return "this lake was taken from another server or database: correct --dsn or --lake"
     untracked = [one["table"] for one in report["tables"] if one["tracked"] is False]
-    track = f"; `ridelake track {untracked[0]}` lets it read only changes" if untracked else ""
+    track = f"; `ridelake track {untracked[0]}` makes its epochs incremental" if untracked else ""
     if report["transactions_behind"]:
         return f"run `ridelake sync --once`{track}"
     return f"nothing: no transaction since the newest epoch{track}"

@@ -1,5 +1,5 @@
--- What the server knows of itself: sizes without counting (the planner's estimates), rows that are dead,
--- and how long the oldest snapshot has kept them from being cleaned up.
+-- The status of the server: row estimates of the planner, dead rows, and the age of the oldest snapshot, which prevents
+-- VACUUM from removing them.
 SELECT
     current_setting('server_version') AS postgres,
     (SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = 'rides'::regclass) AS rides_estimated,

@@ -1,7 +1,7 @@
-"""Where the files of a lake lie: a folder, or a bucket of an S3 server. The same calls for both.
+"""The storage of a lake's files: a folder, or a bucket of an S3 server, with the same interface.
 
-A local file is on disk, and its name in its folder, once `settle` has returned; an object store promises
-that with the upload.
+A local file and its directory entry are flushed to disk once `settle` has returned. An object store
+guarantees this when the upload returns.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from pyarrow import fs
 from lakehouse.s3 import no_bucket, refusing_a_bad_bucket, s3_filesystem
 from ridelake.settings import S3, LakeAddress
 
-# fsync waits for the disk, and the disk is glad of company.
+# fsync waits for the disk, which is faster with several requests in its queue.
 FSYNC_THREADS = 8
 DELETE_THREADS = 8
 HASH_BYTES = 1 << 20
@@ -29,7 +29,7 @@ HASH_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """What a listing says of a file."""
+    """An entry of a listing."""
 
     location: str
     modified_at: datetime
@@ -47,7 +47,7 @@ class Storage:
         return cls(address, s3_filesystem(address) if address.remote else fs.LocalFileSystem())
 
     def path(self, location: str) -> str:
-        """As pyarrow's filesystem takes it."""
+        """The location in the form that pyarrow's filesystem expects."""
         return location.removeprefix(S3) if self.address.remote else location
 
     def make_folder(self, location: str) -> None:
@@ -55,14 +55,14 @@ class Storage:
             self.filesystem.create_dir(self.path(location), recursive=True)
 
     def create(self, location: str) -> pa.NativeFile:
-        """A new file, to be written to."""
+        """Open a new file for writing."""
         return self.filesystem.open_output_stream(self.path(location))
 
     def open(self, location: str) -> pa.NativeFile:
         return self.filesystem.open_input_file(self.path(location))
 
     def bytes_and_sha256(self, location: str) -> tuple[int, str]:
-        """Of the file as it is stored."""
+        """Size and checksum of the stored file."""
         digest, size = hashlib.sha256(), 0
         with self.filesystem.open_input_stream(self.path(location)) as stream:
             while block := stream.read(HASH_BYTES):
@@ -71,12 +71,12 @@ class Storage:
         return size, digest.hexdigest()
 
     def write_whole(self, location: str, content: bytes) -> None:
-        """A small file that is there entirely or not at all."""
+        """Write a small file atomically."""
         if self.address.remote:
-            with ThreadPoolExecutor(1) as thread:  # where Ctrl-C does not cut it short: half would be stored
+            with ThreadPoolExecutor(1) as thread:  # Ctrl-C must not interrupt it: half would be stored
                 thread.submit(self._upload, location, content).result()
             return
-        path, draft = Path(location), Path(f"{location}.{secrets.token_hex(4)}")  # two may write it at once
+        path, draft = Path(location), Path(f"{location}.{secrets.token_hex(4)}")  # unique, if two write it
         with draft.open("wb") as file:
             file.write(content)
             file.flush()
@@ -89,10 +89,10 @@ class Storage:
             stream.write(content)
 
     def try_writing(self) -> None:
-        """Raises OSError if files cannot be put there and taken away again."""
+        """Raises OSError if files cannot be created and deleted."""
         if self.address.remote:
             probe = self.address.join("epochs", f"probe-{secrets.token_hex(4)}")
-            self.write_whole(probe, b"can this be written?")
+            self.write_whole(probe, b"write test")
             self.delete([probe])
             return
         (self.address.folder / "epochs").mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,8 @@ class Storage:
             pass
 
     def refuse_without_bucket(self) -> None:
-        """Raises UsageError if there is no such bucket or it cannot be read, CannotConnect without answer."""
+        """Raises UsageError if the bucket does not exist or cannot be read, CannotConnect if the server does
+        not respond."""
         with refusing_a_bad_bucket(self.address):
             if self.filesystem.get_file_info(self.address.bucket).type == fs.FileType.NotFound:
                 raise no_bucket(self.address)
@@ -109,7 +110,7 @@ class Storage:
         return bool(self.filesystem.get_file_info(self.path(location)).type != fs.FileType.NotFound)
 
     def delete(self, locations: Iterable[str]) -> None:
-        """Those that are not there are no matter."""
+        """Delete files; missing files are ignored."""
         if not self.address.remote:
             for location in locations:
                 self._delete(location)
@@ -131,14 +132,14 @@ class Storage:
                 yield StoredFile(f"{S3 if self.address.remote else ''}{info.path}", info.mtime)
 
     def settle(self, locations: Iterable[str]) -> None:
-        """Return when the files are on disk, and their folders know them."""
+        """Flush the files and their folders to disk."""
         if self.address.remote:
             return
         paths = set(locations)
         folders = {str(Path(path).parent) for path in paths}
         folders |= {str(Path(folder).parent) for folder in folders} | {self.address.root}
         with ThreadPoolExecutor(FSYNC_THREADS) as threads:
-            for batch in (paths, folders):  # a folder after what is in it
+            for batch in (paths, folders):  # folders after their files
                 list(threads.map(_fsync, batch))
 
 

@@ -1,4 +1,4 @@
-"""What an epoch says of itself, for the audit to doubt: rows and cents of the tables that only ever grow."""
+"""Rows and cents of an epoch's append-only tables, which the audit compares with the store."""
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -14,7 +14,7 @@ from ridelake.settings import LakeAddress
 
 def sums_of_newest_epoch(store: Store, lake: LakeAddress) -> EpochSums | None:
     """None if there is no epoch, if it lacks a table that the audit sums, or if it was taken from another
-    server than the store's: whose transactions it had seen could not be asked here."""
+    server, whose transaction numbers mean nothing on the store's server."""
     newest = read_epochs(lake, limit=1)
     if not newest or newest[0].token.system_identifier != store.system_identifier():
         return None

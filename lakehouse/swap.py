@@ -1,11 +1,11 @@
-"""Copy on write: which files of a table hold a row that is no more, and what is to lie in their place.
+"""Copy on write: find the files that contain changed or deleted rows, and the rows that replace them.
 
-    removed keys ──> the open file        read whole, it is small
-                 └─> sealed files         by the range of the key in each row group, then by the key itself
-    survivors of those files + changed rows ──> written anew; every other file stays as it is
+    removed keys ──> the open file        read completely, it is small
+                 └─> sealed files         by the key range of each row group, then by the key
+    remaining rows of those files + changed rows ──> written to new files; all other files stay
 
-A key is in one file at most. So what the open file had is not looked for elsewhere, and of a table that
-only grows hardly any sealed file is opened.
+A key is in at most one file. Keys that are found in the open file are not searched for elsewhere, so an
+epoch of an append-only table opens few sealed files.
 """
 
 from bisect import bisect_left
@@ -22,23 +22,23 @@ from lakehouse.epoch import DataFile
 from lakehouse.source import TableSource
 from lakehouse.storage import Storage
 
-# A name that no column has: Postgres' end after 63 bytes.
+# Longer than any column name of Postgres, which has at most 63 bytes.
 ROW_NUMBER = "row number".ljust(64)
 
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """`kept` files stay, the others are replaced by `rows`."""
+    """The `kept` files stay; the other files are replaced by `rows`."""
 
     kept: tuple[DataFile, ...]
     rows: pa.Table
 
 
 def swap(storage: Storage, files: Sequence[DataFile], table: TableSource, found: Difference) -> Swap:
-    """Apply the difference to the table that `files` are."""
+    """Apply the difference to the table that consists of `files`."""
     if found.emptied:
         return Swap((), found.changed)
-    removed = pa.concat_tables([found.changed.select(table.key), found.gone.select(table.key)])
+    removed = pa.concat_tables([found.changed.select(table.key), found.deleted.select(table.key)])
     kept: list[DataFile] = []
     parts = [found.changed]
     for file in sorted(files, key=lambda file: file.sealed):  # the open one first
@@ -69,9 +69,9 @@ def _holds_any(storage: Storage, file: DataFile, table: TableSource, removed: pa
     first = table.key[0]
     try:
         wanted = removed[first].unique().to_pylist()
-        has_nan = any(key != key for key in wanted)  # is in no group's range, and has no place in an order
+        has_nan = any(key != key for key in wanted)  # NaN is not in any range and cannot be sorted
         wanted = sorted(key for key in wanted if key == key)
-    except (OverflowError, ValueError):  # a day that Python has none of
+    except (OverflowError, ValueError):  # a date outside of Python's range
         wanted, has_nan = [], True
     with storage.open(file.location) as stream:
         parquet = pq.ParquetFile(stream)
@@ -99,7 +99,7 @@ def _may_hold(column: pq.ColumnChunkMetaData, wanted: Sequence[Any]) -> bool:
 
 
 def _matching(keys: pa.Table, among: pa.Table) -> pa.Array:
-    """For each of the keys, whether it is among the others; a mask. Both have the key's columns."""
+    """A mask: for each of the keys, whether it is in `among`. Both have the key's columns."""
     keys, among = _one_zero(keys), _one_zero(among)
     if keys.num_columns == 1:
         return pc.is_in(keys.column(0).combine_chunks(), value_set=among.column(0).combine_chunks())
@@ -110,7 +110,7 @@ def _matching(keys: pa.Table, among: pa.Table) -> pa.Array:
 
 
 def _one_zero(keys: pa.Table) -> pa.Table:
-    """To Postgres -0 and 0 are one key, to Arrow two."""
+    """Replace -0 by 0, which are equal in Postgres and different in Arrow."""
     for place, field in enumerate(keys.schema):
         if pa.types.is_floating(field.type):
             zero = pa.scalar(0, field.type)

@@ -1,4 +1,4 @@
-"""Epochs one after the other, of what has changed; and the housekeeping that lets that go on for ever."""
+"""Repeated incremental epochs, with regular maintenance."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -18,15 +18,15 @@ from lakehouse.take import take_changes
 from oltp.store import Store
 from ridelake.errors import CannotConnect
 
-# Often enough that small files and old epochs stay few, seldom enough that it does not show.
+# Often enough to keep small files and old epochs few, and rarely enough that its cost is negligible.
 MAINTAIN_EVERY_EPOCHS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """One turn. `is_new`: something had changed. `lag_seconds`: how old what is published was when it was
-    seen, at most. `trouble`: why there is no epoch this time; the next turn tries again. `compared`: the rows
-    were compared with Postgres."""
+    """The result of one iteration. `is_new`: an epoch was published, because rows had changed. `lag_seconds`:
+    the maximum age of the published data. `trouble`: why there is no epoch; the next iteration retries.
+    `compared`: the rows were compared with Postgres."""
 
     epoch: Epoch | None
     is_new: bool
@@ -41,15 +41,16 @@ class Synced:
         assert self.epoch is not None
         if not self.is_new:
             compared = ", compared row by row" if self.compared else ""
-            return f"epoch {self.epoch.number} is still equal to Postgres{compared}: nothing has changed"
+            return f"epoch {self.epoch.number} is up to date{compared}: nothing has changed"
         return (
-            f"epoch {self.epoch.number}: {self.epoch.changed:,} rows changed, {self.epoch.gone:,} gone; "
-            f"{self.epoch.rows:,} rows in {len(self.epoch.files)} files, {self.seconds:.2f} s, "
-            f"{self.lag_seconds:.2f} s behind" + (", equal to Postgres" if self.epoch.verified else "")
+            f"epoch {self.epoch.number}: {self.epoch.changed:,} rows changed, "
+            f"{self.epoch.deleted:,} deleted; {self.epoch.rows:,} rows in {len(self.epoch.files)} files, "
+            f"{self.seconds:.2f} s, {self.lag_seconds:.2f} s behind"
+            + (", equal to Postgres" if self.epoch.verified else "")
         )
 
     def report(self) -> dict[str, Any]:
-        """For `--json`; the files are left to `ridelake epochs --json`."""
+        """The document of `--json`, without the tables, which `ridelake epochs --json` lists."""
         report = {
             "new": self.is_new, "seconds": round(self.seconds, 4), "lag_seconds": self.lag_seconds,
             "trouble": self.trouble,
@@ -69,7 +70,7 @@ def sync_once(
     verify: bool = False,
     without: Sequence[str] = (),
 ) -> Synced:
-    """Raises as `take_changes` does."""
+    """Publish one epoch. Raises as `take_changes` does."""
     started = time.perf_counter()
     taken = take_changes(store, lake, tables=tables, verify=verify, without=without)
     seen = datetime.fromisoformat(taken.epoch.token.taken_at)
@@ -87,9 +88,9 @@ def synced_every(
     verify: bool = False,
     without: Sequence[str] = (),
 ) -> Iterator[Synced]:
-    """Without end. A lost race, a server that is away or a value that no table can be taken with is a turn
-    without an epoch. What no waiting mends (a
-    standby, another server's history, a folder that cannot be written) is raised, as by `take_changes`."""
+    """Publish an epoch every `seconds`, without end. An iteration yields no epoch if another process
+    published first, if Postgres is unreachable, or if no table can be copied. Permanent errors (a standby,
+    the history of another server, a folder that cannot be written) are raised, as by `take_changes`."""
     new_epochs = 0
     while True:
         due = time.monotonic() + seconds
@@ -98,10 +99,10 @@ def synced_every(
             synced = sync_once(store, lake, tables=tables, verify=verify, without=without)
         except LostRace:
             trouble = "another process published an epoch first"
-            synced = Synced(None, False, time.perf_counter() - started, None, trouble + _again(seconds))
+            synced = Synced(None, False, time.perf_counter() - started, None, trouble + _retry_note(seconds))
         except (CannotConnect, TableNotTaken) as error:
-            trouble = str(error).replace(", run it again", "")
-            synced = Synced(None, False, time.perf_counter() - started, None, trouble + _again(seconds))
+            trouble = str(error).removesuffix("; run the command again")
+            synced = Synced(None, False, time.perf_counter() - started, None, trouble + _retry_note(seconds))
         yield synced
         if synced.is_new:
             new_epochs += 1
@@ -111,5 +112,5 @@ def synced_every(
         time.sleep(max(0.0, due - time.monotonic()))
 
 
-def _again(seconds: float) -> str:
-    return f"; `ridelake sync` tries again every {seconds:g} s"
+def _retry_note(seconds: float) -> str:
+    return f"; `ridelake sync` retries every {seconds:g} s"

@@ -1,4 +1,4 @@
--- Every table of a user, as SQL writes its name: to find what a misspelt name means.
+-- The user tables as SQL identifiers, to suggest a name for a misspelled one.
 SELECT quote_ident(nspname) || '.' || quote_ident(relname)
 FROM pg_class
 JOIN pg_namespace AS n ON n.oid = relnamespace

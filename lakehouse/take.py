@@ -1,14 +1,14 @@
-"""Take an epoch: the store's tables at one moment, whole or by what has changed.
+"""Take an epoch: the tables at one snapshot, completely or incrementally.
 
     BEGIN REPEATABLE READ READ ONLY
-      token                     which transactions this moment has seen
-      for each table            what changed since the last epoch's token; all rows where that cannot be told
-      verify, if asked          Postgres' rows and the new files, compared while the moment is still there
+      token                     the transactions that the snapshot can see
+      for each table            the changes since the last epoch's token, or all rows if they are unknown
+      with --verify             compare the rows of Postgres and the new files, in the same snapshot
     COMMIT
-    wait for the log            nothing is published that a crash of Postgres could take back
-    stage, then move            all tables and the epoch, in one commit
+    wait for the WAL flush      so that a crash of Postgres cannot undo a published epoch
+    stage, then publish         all tables and the epoch, in one commit
 
-Until the last step nobody sees anything of it, and whatever stops it before takes its files along.
+Nothing is visible before the last step. If it fails earlier, its files are deleted.
 """
 
 import os
@@ -39,7 +39,7 @@ from lakehouse.verify import verify_at_token
 from oltp.store import Store, has_tracking
 from ridelake.errors import CannotConnect
 
-# A worker keeps a core busy together with the server process that it reads from.
+# A worker and the server process that it reads from share one core.
 WORKERS = min(os.cpu_count() or 1, 4)
 
 
@@ -49,7 +49,7 @@ def ignore_rows(count: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """`epoch`: the new one, or the newest there is, if nothing had changed since."""
+    """`epoch`: the new epoch, or the newest existing one if nothing has changed."""
 
     epoch: Epoch
     is_new: bool
@@ -64,15 +64,15 @@ def take_snapshot(
     verify: bool = False,
     without: Sequence[str] = (),
 ) -> Epoch:
-    """Publish all rows of all tables, as they are now. `on_rows` is told of rows as they are read.
+    """Publish all current rows of all tables. `on_rows` is called with the number of rows after each read.
 
-    `tables`: names of further tables, which join the lake. `without`: columns that are left out from now on,
-    as TABLE.COLUMN. A table with a value that the lake cannot hold is left out of the epoch
-    (`Epoch.left_out`), unless it is one of the ride store's.
+    `tables`: more tables to add to the lake. `without`: columns to exclude from now on, as TABLE.COLUMN. A
+    table with a value that the lake cannot store is left out of the epoch (`Epoch.left_out`), unless it is a
+    table of the ride store.
 
-    Raises TableNotTaken if no table could be taken, LostRace if another epoch is published meanwhile,
-    ProofFailed if the files are not what Postgres has, UsageError if the lake cannot be written
-    or the server is a standby, CannotConnect if the server goes away. Nothing of it is visible then."""
+    Raises TableNotTaken if no table could be copied, LostRace if another epoch is published concurrently,
+    ProofFailed if the files differ from Postgres, UsageError if the lake cannot be written or the server is
+    a standby, CannotConnect if the connection is lost. Nothing is published then."""
     return _take(store, lake, "full", tables, verify, on_rows, without).epoch
 
 
@@ -85,7 +85,7 @@ def take_changes(
     verify: bool = False,
     without: Sequence[str] = (),
 ) -> Taken:
-    """Publish what has changed since the newest epoch; a table of which that cannot be told is taken whole.
+    """Publish the changes since the newest epoch; a table whose changes are unknown is copied completely.
 
     Raises as `take_snapshot` does, and UsageError if the server's history is not the newest epoch's."""
     return _take(store, lake, "changes", tables, verify, on_rows, without)
@@ -127,14 +127,14 @@ def _take(
             epoch = draft.publish(kind, moment.token, time.perf_counter() - started, verify or None)
             return Taken(epoch, is_new=True)
     except psycopg.OperationalError as error:
-        said = str(error).strip().split("\n", 1)[0]
+        reason = str(error).strip().split("\n", 1)[0]
         raise CannotConnect(
-            f"Postgres broke off the epoch ({said}): nothing is published, run it again"
+            f"Postgres ended the transaction ({reason}), so no epoch was published; run the command again"
         ) from error
 
 
 def tables_of(epoch: Epoch | None, more: Sequence[str]) -> list[str]:
-    """Those of the newest epoch and `more`; of a new lake, `more` alone, or the store's."""
+    """The tables of the newest epoch and `more`; for a new lake `more` alone, or the store's tables."""
     known = epoch.sources if epoch else []
     return [*known, *more] or store_tables()
 
@@ -145,7 +145,8 @@ def write_changes(
     old: Token | None,
     on_rows: Callable[[int], None] = ignore_rows,
 ) -> None:
-    """What has changed since `old`, as of the moment; all rows where it is not known, or if `old` is None."""
+    """Write the changes from `old` to the snapshot; all rows of a table if its changes are unknown or `old`
+    is None."""
     connection = moment.connection
     tombstones = since(connection, old) if old and has_tracking(connection) else {}
     cleared = cleared_before(connection)
@@ -169,7 +170,7 @@ def _write_difference(
     swapped = swap(sink.reading, state.files, source, found)
     writer.add_rows(swapped.rows)
     files = writer.finish(swapped.kept)
-    sink.put(source, files, found.changed.num_rows, found.gone.num_rows)
+    sink.put(source, files, found.changed.num_rows, found.deleted.num_rows)
     on_rows(found.changed.num_rows)
 
 
@@ -189,7 +190,7 @@ def _write_all(moment: Moment, sink: Sink, source: TableSource, on_rows: Callabl
 
 
 def estimate_rows(store: Store, tables: Sequence[str] | None = None) -> int:
-    """What the server's statistics say of the tables (None: the store's); for a progress bar."""
+    """The planner's row estimate of the tables (None: the store's), for a progress bar."""
     with refusing_bad_names(), store.connect() as connection:
         found = connection.execute(
             "SELECT sum(greatest(reltuples, 0))::bigint FROM unnest(%s::text[]) AS t (name)"

@@ -1,4 +1,4 @@
--- Of which tables rows are gone since the token, and whether one was truncated.
+-- The tables with rows deleted since the token, and whether the table was truncated.
 SELECT tracked.relation::bigint, bool_or(tombstones.key IS NULL)
 FROM ridelake_tracking.tombstones JOIN ridelake_tracking.tracked USING (generation)
 WHERE tombstones.tx >= current_setting('ridelake.since_xmax')::bigint

@@ -1,8 +1,7 @@
--- Which tables are tracked, and since which transaction; not those whose triggers miss something: one of them
--- is gone or silenced, another one fires after the stamp and could undo it, the key is another, rows are in
--- tables that inherit, or a crash empties the table.
--- `watched` changes when a trigger does, which may have been silent for a while, and is another one in a copy
--- of the database.
+-- The tracked tables, and the transaction since which they are tracked. A table is omitted if its tracking can miss a
+-- change: a trigger is missing or disabled, another trigger fires after the stamp and could overwrite it, the key has
+-- changed, rows are in child tables, or the table is unlogged.
+-- `watched` changes when a trigger is altered (it may have been disabled for a while), and in a copy of the database.
 SELECT relation::bigint, tx, concat(watched, ' ', generation, ' ', d.oid)
 FROM ridelake_tracking.tracked
 JOIN pg_class AS c ON c.oid = relation

@@ -1,4 +1,4 @@
-"""Tables of the user's own, made ready for incremental epochs and left as they were."""
+"""Start and end the change tracking of a user's table, for incremental epochs."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,20 +19,20 @@ from lakehouse.source import (
 from oltp.store import INSTALL_LOCK, Store, has_tracking, install_tracking, transaction
 from ridelake.errors import BadInput, UsageError
 
-# A lock that is waited for longer holds up the users of the table: they queue behind it.
+# While a lock is waited for, other statements on the table queue behind it.
 LOCK_SECONDS_MAX = 2
 
 NO_ACCESS = (
-    "this role may not read what tracking records, so each epoch takes the tracked tables whole: as its "
-    "owner run GRANT USAGE ON SCHEMA ridelake_tracking and GRANT SELECT ON ALL TABLES IN SCHEMA "
-    "ridelake_tracking"
+    "this role may not read the schema ridelake_tracking, so each epoch copies the tracked tables "
+    "completely: as the owner of the schema run GRANT USAGE ON SCHEMA ridelake_tracking and GRANT SELECT ON "
+    "ALL TABLES IN SCHEMA ridelake_tracking"
 )
 
 
 def track(store: Store, table: str) -> str:
-    """`oltp/tracking.sql` does it; gives the table's full name. Raises BadInput for a table that is not there
-    or cannot be tracked, UsageError if the role may not change it."""
-    with store.connect() as connection, _refusing_what_cannot_be(table):
+    """Add the column and the triggers of `oltp/tracking.sql`; return the table's qualified name. Raises
+    BadInput for a table that does not exist or cannot be tracked, UsageError if the role may not alter it."""
+    with store.connect() as connection, _tracking_errors(table):
         ((_, relation, _, _, qualified, *_),) = find_tables(connection, [table])
         _update(connection)
         with transaction(connection):
@@ -42,13 +42,13 @@ def track(store: Store, table: str) -> str:
 
 
 def untrack(store: Store, table: str) -> str:
-    """Gives the table's full name. Raises BadInput for a table that is not there, or is not tracked; not for
-    one that could not be put into a lake any more."""
-    with store.connect() as connection, _refusing_what_cannot_be(table):
+    """Remove the tracking; return the table's qualified name. Raises BadInput for a table that does not exist
+    or is not tracked. The table need not be valid for a lake."""
+    with store.connect() as connection, _tracking_errors(table):
         relation, qualified = _named(connection, table)
         if qualified in store_tables():
             raise BadInput(
-                f"{qualified} belongs to the ride store, which needs its tracking: name a table of your own"
+                f"cannot untrack {qualified}: the ride store needs its tracking; name a table of your own"
             )
         _update(connection)
         with transaction(connection):
@@ -57,15 +57,15 @@ def untrack(store: Store, table: str) -> str:
                 "SELECT ridelake_tracking.untrack(%s::regclass)", (relation,)
             ).fetchone()
             if done != (True,):
-                raise BadInput(f"{qualified} is not tracked: there is nothing to undo")
+                raise BadInput(f"{qualified} is not tracked: there is nothing to remove")
     return qualified
 
 
 def renew(store: Store, tables: Sequence[str], since: Token | None = None) -> list[str]:
-    """Track these tables again where their tracking was written by an older version, for another key, or on
-    another server and came with a dump; the next epoch takes them whole once. Returns a sentence for each
-    table where this role cannot do it. Raises UsageError if the server cannot continue the history of
-    `since`."""
+    """Track these tables again if their tracking was created by an older version, for another key, or on
+    another server and restored from a dump. The next epoch copies them completely, once. Returns a message
+    for each table that this role cannot track. Raises UsageError if the server cannot continue the history
+    of `since`."""
     with store.connect() as connection, refusing_bad_tables():
         relations = _triggered(connection, tables)
         if not relations or (has_tracking(connection) and not _outdated(connection, relations)):
@@ -99,13 +99,13 @@ def _renew_one(connection: Connection[TupleRow], relation: int, qualified: str) 
 def _not_renewed(what: str, table: str, error: errors.Error) -> str:
     return (
         f"{what} is from another server or an older version and cannot be updated "
-        f"({error.diag.message_primary}), so each epoch takes the table whole: "
+        f"({error.diag.message_primary}), so each epoch copies the table completely: "
         f"run `ridelake track {table}` as the role that owns it"
     )
 
 
 def _triggered(connection: Connection[TupleRow], tables: Sequence[str]) -> list[int]:
-    """The tables that have a trigger of ours."""
+    """The oids of the tables that have a tracking trigger."""
     with refusing_bad_names():
         found = connection.execute(
             "SELECT DISTINCT tgrelid::bigint FROM unnest(%s::text[]) AS t (name)"
@@ -121,8 +121,8 @@ def _outdated(connection: Connection[TupleRow], relations: Sequence[int]) -> lis
 
 
 def _update(connection: Connection[TupleRow]) -> None:
-    """Bring an older version's schema up to date, in a transaction of its own: to hold its tables locked
-    while waiting for a user's table would be a deadlock with that table's writers."""
+    """Upgrade the schema of an older version, in a separate transaction: holding locks on its tables while
+    waiting for a user's table could deadlock with writers of that table."""
     if has_tracking(connection) or not _is_there(connection):
         return
     with transaction(connection):
@@ -156,25 +156,29 @@ def _named(connection: Connection[TupleRow], table: str) -> tuple[int, str]:
 
 
 @contextmanager
-def _refusing_what_cannot_be(table: str) -> Iterator[None]:
+def _tracking_errors(table: str) -> Iterator[None]:
+    """Convert errors of Postgres into messages for the user. Raises BadInput, UsageError."""
     try:
         yield
     except errors.FeatureNotSupported as error:
         raise BadInput(error.diag.message_primary or str(error)) from error
     except errors.TooManyColumns as error:
-        raise BadInput(f"cannot track {table}: it has no room for the column tx; drop a column") from error
+        raise BadInput(
+            f"cannot track {table}: it has too many columns to add the column tx; drop a column"
+        ) from error
     except errors.DependentObjectsStillExist as error:
         raise BadInput(
-            f"something is built on the column tx of {table} ({error.diag.message_detail}): drop that first"
+            f"cannot untrack {table}: other objects depend on its column tx ({error.diag.message_detail}); "
+            "drop them first"
         ) from error
     except errors.LockNotAvailable as error:
         raise UsageError(
             "the tracking of this database is from an older version and cannot be updated "
-            f"({error.diag.message_primary}): run it again when no long transaction is open"
+            f"({error.diag.message_primary}): run the command again when no long transaction is open"
         ) from error
     except errors.InsufficientPrivilege as error:
         if "is a system catalog" in (error.diag.message_primary or ""):
             raise BadInput(f"{table} is a system catalog: name a table of your own") from error
         raise UsageError(
-            f"{error.diag.message_primary}: use the role that owns {table} and may create a schema"
+            f"{error.diag.message_primary}: connect as a role that owns {table} and may create a schema"
         ) from error

@@ -1,7 +1,8 @@
-"""Is the lake what Postgres has? Asked at an epoch's own moment, or at any.
+"""Compare the lake with Postgres row by row, before an epoch is published or at any time.
 
-At its own: the files of the epoch, and Postgres' rows at the snapshot they were taken from, before they are
-published. At any: one snapshot of Postgres, and the newest epoch with what has changed up to that snapshot.
+Before publishing: the files of the epoch are compared with the rows of Postgres in the snapshot that they
+were read from. At any time: the newest epoch with the changes since then is compared with one snapshot of
+Postgres.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,7 +32,7 @@ TRIES = 10
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """`tail_rows`: how many of a table's rows were not in the epoch's files yet."""
+    """`tail_rows`: for each table, the number of changed rows that are not in the epoch's files yet."""
 
     epoch: int
     comparisons: tuple[Comparison, ...]
@@ -42,11 +43,11 @@ class Verified:
         return sum(comparison.rows for comparison in self.comparisons)
 
     def prove(self) -> None:
-        """Raises ProofFailed, with the rows that differ, if any does."""
+        """Raises ProofFailed with the rows that differ, if there are any."""
         prove(self.comparisons)
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """The document of `--json`."""
         return {
             "epoch": self.epoch,
             "rows": self.rows,
@@ -59,14 +60,12 @@ class Verified:
 
 
 def prove(comparisons: Iterable[Comparison]) -> None:
-    """Raises ProofFailed, with the rows that differ, if any does."""
+    """Raises ProofFailed with the rows that differ, if there are any."""
     different = [comparison for comparison in comparisons if not comparison.equal]
     if different:
-        told = [_told(one) for comparison in different for one in comparison.differences[:5]]
-        counted = ", ".join(f"{one.rows_different:,} of {one.table}" for one in different)
-        raise ProofFailed(
-            f"the lake is not equal to Postgres; rows that differ: {counted}. {'; '.join(told)}"
-        )
+        rows = [_difference_text(one) for comparison in different for one in comparison.differences[:5]]
+        counts = ", ".join(f"{one.rows_different:,} of {one.table}" for one in different)
+        raise ProofFailed(f"the lake differs from Postgres in these rows: {counts}. {'; '.join(rows)}")
 
 
 def verify_at_token(
@@ -75,22 +74,24 @@ def verify_at_token(
     sources: Sequence[TableSource],
     tables: dict[str, TableState],
 ) -> None:
-    """Inside the transaction of the token. Raises ProofFailed, with the rows that differ."""
+    """Must run in the transaction of the token. Raises ProofFailed with the rows that differ."""
     prove(_compare(connection, lake, source, tables[source.name].files) for source in sources)
 
 
 def verify_now(store: Store, lake: Lake) -> Verified:
-    """Raises NotReady if there is no epoch, or if a table cannot be taken by its changes; UsageError as
+    """Raises NotReady if there is no epoch, or if the changes of a table are unknown; UsageError as
     `take_changes` does. A difference is not raised: see `Verified.prove`."""
     for _ in range(TRIES):
         newest = newest_epoch(lake.address)
         try:
             return _verify(store, lake, newest)
         except NotReady:
-            # Perhaps the next one was published, and what had been deleted before it was cleared away.
+            # The next epoch may have been published, and older tombstones deleted.
             if newest_epoch(lake.address).number == newest.number:
                 raise
-    raise NotReady("while it was compared the newest epoch was replaced again and again: ask again")
+    raise NotReady(
+        f"cannot verify: a new epoch was published during each of {TRIES} attempts; run the command again"
+    )
 
 
 def _verify(store: Store, lake: Lake, newest: Epoch) -> Verified:
@@ -111,7 +112,7 @@ def _verify(store: Store, lake: Lake, newest: Epoch) -> Verified:
                     lake.address,
                     source,
                     () if tail.emptied else newest.tables[source.name].files,
-                    minus_keys=pa.concat_tables([tail.changed.select(source.key), tail.gone]),
+                    minus_keys=pa.concat_tables([tail.changed.select(source.key), tail.deleted]),
                     plus_rows=tail.changed,
                 )
                 for source, tail in zip(sources, found, strict=True)
@@ -127,11 +128,11 @@ def _refuse_untracked(
         state = newest.tables[source.name]
         if not source.can_be_taken_by_changes_since(newest.token, state, cleared):
             why = "is not tracked" if not has_tracking(connection) or source.tracked_since is None else (
-                "was altered or tracked anew since"
+                "was altered or tracked again since then"
             )  # fmt: skip
             raise NotReady(
-                f"what has changed in {source.qualified} since epoch {newest.number} cannot be told, because "
-                f"it {why}: run `ridelake snapshot --verify`, which compares at one moment"
+                f"cannot determine the changes of {source.qualified} since epoch {newest.number}: the table "
+                f"{why}; run `ridelake snapshot --verify`, which compares all rows in one snapshot"
             )
 
 
@@ -155,31 +156,31 @@ def _compare(
     )
 
 
-def _told(difference: Difference) -> str:
+def _difference_text(difference: Difference) -> str:
     key = ", ".join(difference.key)
-    columns = ", ".join(f"{name} {ours} / {theirs}" for name, ours, theirs in difference.columns)
+    columns = ", ".join(f"{name} {expected} / {found}" for name, expected, found in difference.columns)
     return f"{difference.table} ({key}) {difference.kind}" + (
         f": {columns} (Postgres / lake)" if columns else ""
     )
 
 
 def verify_files(address: LakeAddress, number: int) -> int:
-    """Whether the files of an epoch are there and as they were; gives how many. Raises ProofFailed with the
-    names of those that are not, UsageError if there is no such epoch."""
+    """Check that the files of an epoch exist and have their checksums; return their number. Raises
+    ProofFailed with the names of the damaged files, UsageError if there is no such epoch."""
     storage = Storage.of(address)
     epoch = numbered_epoch(address, number)
 
-    def wrong(file: DataFile) -> str | None:
+    def damage(file: DataFile) -> str | None:
         try:
             if not storage.exists(file.location):
-                return f"{file.location} is not there"
+                return f"{file.location} is missing"
             if storage.bytes_and_sha256(file.location) != (file.bytes, file.sha256):
-                return f"{file.location} is not as it was written"
+                return f"{file.location} does not match its checksum"
         except PermissionError:
-            return f"{file.location} may not be read by you"
+            return f"{file.location} cannot be read: permission denied"
         return None
 
     with refusing_a_bad_bucket(address), ThreadPoolExecutor(2) as threads:
-        if told := [text for text in threads.map(wrong, epoch.files) if text]:
-            raise ProofFailed(f"epoch {number} is damaged: {'; '.join(told)}")
+        if damaged := [text for text in threads.map(damage, epoch.files) if text]:
+            raise ProofFailed(f"epoch {number} is damaged: {'; '.join(damaged)}")
     return len(epoch.files)

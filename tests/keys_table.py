@@ -81,7 +81,7 @@ def change_and_check(store: Store, lake: Lake) -> None:
     )
     verify_now(store, lake).prove()
     taken = take_changes(store, lake, verify=True)
-    assert (taken.epoch.changed, taken.epoch.gone, taken.epoch.rows) == (3, 2, 8)
+    assert (taken.epoch.changed, taken.epoch.deleted, taken.epoch.rows) == (3, 2, 8)
 
 
 @contextmanager

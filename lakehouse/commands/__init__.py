@@ -1,1 +1,1 @@
-"""The commands of this stage: parse, one call, print."""
+"""The commands of the lakehouse: parse the options, make one call, print the result."""

@@ -1,4 +1,4 @@
-"""`ridelake audit`. Here and not in `oltp`, because its last condition is about the lake."""
+"""`ridelake audit`. It is not in `oltp`, because its last condition concerns the lake."""
 
 import click
 
@@ -12,10 +12,10 @@ from ridelake.settings import Settings
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
 def audit(settings: Settings, as_json: bool) -> None:
-    """Check that store and lake keep their rules; exit 1 with the rows that break one.
+    """Check the invariants of the store and the lake.
 
-    Eleven conditions are about the store. The twelfth, F12, compares the newest epoch with the store, and is
-    checked once there is an epoch.
+    Rows that violate an invariant are listed, and the exit code is then 1. Eleven conditions concern the
+    store. The twelfth, F12, compares the newest epoch with the store, and is checked if there is an epoch.
     """
     from lakehouse.sums import sums_of_newest_epoch
     from oltp.audit import audit as audit_store

@@ -12,10 +12,11 @@ from ridelake.settings import Settings
 
 
 def _version(name: str, settings: Settings) -> str | None:
-    """Of the engine itself, as `ask` shows it; None for a server that cannot be reached. Starts no server."""
+    """The version of the engine, as `ask` prints it; None for an unreachable server. Does not start a
+    server."""
     from lakehouse.engines import ENGINES
 
-    if name == "chdb":  # it says so when it is imported, which is safer in a process of its own
+    if name == "chdb":  # the version needs an import, which is safer in a separate process
         program = "import chdb; print(chdb.engine_version)"
         done = subprocess.run(
             ["env", "DO_NOT_TRACK=1", sys.executable, "-c", program],
@@ -45,7 +46,7 @@ def _version(name: str, settings: Settings) -> str | None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
 def engines(settings: Settings, as_json: bool) -> None:
-    """List the engines: which are here, and what installs the others."""
+    """List the engines that are installed, and how to install the others."""
     from lakehouse.engines import ENGINES, full_version
 
     versions = {name: _version(name, settings) for name, package in ENGINES.items() if package.version()}
@@ -69,7 +70,7 @@ def engines(settings: Settings, as_json: bool) -> None:
             (
                 one["engine"],
                 full_version(one["engine"], one["version"]) if one["here"] else "",
-                one["reads"] if one["here"] else f"not here: {one['install']}",
+                one["reads"] if one["here"] else f"not installed: {one['install']}",
             )
             for one in found
         ]

@@ -26,7 +26,7 @@ def epochs(settings: Settings, as_json: bool) -> None:
                 epoch.number,
                 f"{epoch.token.taken_at[5:19].replace('T', ' ')}",
                 WHAT[epoch.kind],
-                f"+{epoch.changed:,} −{epoch.gone:,}",
+                f"+{epoch.changed:,} −{epoch.deleted:,}",
                 epoch.rows,
                 len(epoch.files),
                 f"{epoch.bytes / 1e6:,.1f}",
@@ -36,5 +36,5 @@ def epochs(settings: Settings, as_json: bool) -> None:
             )
             for epoch in found
         ]
-        heads = ("epoch", "as of (UTC)", "took", "rows ±", "rows", "files", "MB", "s", "equal", "token")
+        heads = ("epoch", "as of (UTC)", "copied", "rows ±", "rows", "files", "MB", "s", "equal", "token")
         say_table(heads, rows)

@@ -10,14 +10,14 @@ from ridelake.settings import Settings
 @click.command()
 @click.option(
     "--keep", "keep_epochs", type=click.IntRange(min=1), default=100, metavar="N",
-    help="Expire all but the newest N epochs; never one that somebody reads [100].",
+    help="Keep the newest N epochs and epochs in use; expire the others [100].",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
 def maintain(settings: Settings, keep_epochs: int, as_json: bool) -> None:
-    """Compact small files, expire old epochs, remove what nobody points at.
+    """Compact small files, expire old epochs, delete orphan files.
 
-    Safe while others read and sync; `ridelake sync` does the same every 50 epochs.
+    It is safe to run during queries and `ridelake sync`. `ridelake sync` does the same every 50 epochs.
     """
     from dataclasses import asdict
 
@@ -29,9 +29,13 @@ def maintain(settings: Settings, keep_epochs: int, as_json: bool) -> None:
     if as_json:
         say_json(asdict(done) | {"epoch": done.epoch.number if done.epoch else None})
         return
+    compacted = (
+        f"compacted {done.files_before:,} files into {done.files_after:,}"
+        if done.files_before != done.files_after
+        else f"{done.files_after:,} files, nothing to compact"
+    )
     say(
-        f"{done.files_before:,} files are {done.files_after:,}; {done.epochs_expired:,} epochs expired, "
-        f"{done.files_removed:,} files nobody points at removed, "
-        f"{done.tombstones_cleared:,} tombstones cleared"
-        + (f"; this is epoch {done.epoch.number}" if done.epoch else "")
+        f"{compacted}; expired {done.epochs_expired:,} epochs; removed {done.files_removed:,} orphan files "
+        f"and {done.tombstones_cleared:,} tombstones"
+        + (f"; published epoch {done.epoch.number}" if done.epoch else "")
     )

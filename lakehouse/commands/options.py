@@ -1,4 +1,4 @@
-"""What the commands that take epochs share."""
+"""Options and setup of the commands that take epochs."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,22 +19,24 @@ table_option = click.option(
     "tables",
     multiple=True,
     metavar="SCHEMA.NAME",
-    help="A table of your own joins the lake; a new lake is then of such tables alone.",
+    help="Add a table of your own to the lake. A new lake then has only such tables. Repeat it for several.",
 )
 without_option = click.option(
     "--without-column",
     "without",
     multiple=True,
     metavar="TABLE.COLUMN",
-    help="Leave the column out of the lake, from now on. Repeat it for several.",
+    help="Exclude the column from the lake, from now on. Repeat it for several.",
 )
 verify_option = click.option(
-    "--verify", is_flag=True, help="Compare with Postgres, row by row at the same moment, before publishing."
+    "--verify",
+    is_flag=True,
+    help="Compare with Postgres, row by row in the same snapshot, before publishing.",
 )
 
 
 def refuse_missing_tables(epoch: "Epoch") -> None:
-    """The epoch is published. Raises RidelakeError with a sentence for each table that it lacks."""
+    """Raises RidelakeError if tables were left out of the published epoch, with a message for each."""
     if missing := epoch.missing():
         raise RidelakeError("; ".join(missing))
 
@@ -43,10 +45,10 @@ def refuse_missing_tables(epoch: "Epoch") -> None:
 def store_and_lake(
     settings: "Settings", tables: Sequence[str] = (), *, begin: bool = True
 ) -> "Iterator[tuple[Store, Lake]]":
-    """Both, opened. The lake is created if there is none and `begin` is True; the ride store is not.
+    """Open both. The lake is created if it does not exist and `begin` is True; the ride store is not created.
 
-    Raises NotReady if there is no epoch (`begin` False), or if the lake is to have the store's tables and
-    there is no ride store."""
+    Raises NotReady if there is no epoch (`begin` False), or if the lake needs the store's tables and there
+    is no ride store."""
     from lakehouse.catalog import Lake
     from lakehouse.published import newest_epoch, read_epochs
     from lakehouse.take import tables_of
@@ -59,6 +61,6 @@ def store_and_lake(
         newest = newest_epoch(settings.lake)
     is_new = newest is None and not tables
     rides = any(name.startswith("ridelake.") for name in tables_of(newest, tables))
-    hint = "run `ridelake seed`" + (", or name tables of your own with --table" if is_new else "")
+    hint = "run `ridelake seed`" + (", or pass tables of your own with --table" if is_new else "")
     with open_existing_store(settings, rides=rides, hint=hint) as store:
         yield store, Lake.create(settings.lake)

@@ -23,7 +23,7 @@ from ridelake.settings import Settings
 def snapshot(
     settings: Settings, tables: tuple[str, ...], without: tuple[str, ...], verify: bool, as_json: bool
 ) -> None:
-    """Publish all rows of all tables, as they are at one moment, as the next epoch."""
+    """Publish all rows of all tables, in one snapshot, as the next epoch."""
     from lakehouse.take import estimate_rows, tables_of, take_snapshot
     from lakehouse.tracking import renew
 

@@ -10,9 +10,9 @@ from ridelake.settings import Settings
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
 def status(settings: Settings, as_json: bool) -> None:
-    """Show the server, the ride store, the lake, how far the lake is behind, and what to do next.
+    """Show the server, the ride store, the lake, its lag behind Postgres, and the next command to run.
 
-    It creates and starts nothing. Transactions are counted over all databases of the server.
+    It does not create or start anything. Transactions of all databases of the server are counted.
     """
     from lakehouse.status import status_of
 

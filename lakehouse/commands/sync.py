@@ -26,20 +26,20 @@ EVERY_SECONDS = 1.0
 
 def _number(context: click.Context, parameter: click.Parameter, seconds: float | None) -> float | None:
     if seconds is not None and seconds != seconds:  # NaN is in any range
-        raise click.BadParameter("it is not a number of seconds", context, parameter)
+        raise click.BadParameter("not a number of seconds", context, parameter)
     return seconds
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Take one epoch and leave.")
+@click.option("--once", is_flag=True, help="Publish one epoch and exit.")
 @click.option(
     "--every", "every_seconds", type=click.FloatRange(min=0.01, max=86_400), callback=_number,
-    metavar="SECONDS", help="Begin an epoch that often, until Ctrl-C [1].",
+    metavar="SECONDS", help="Start an epoch every SECONDS, until Ctrl-C [1].",
 )  # fmt: skip
 @table_option
 @without_option
 @verify_option
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document for each epoch, one a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document per epoch, each on one line.")
 @click.pass_obj
 def sync(
     settings: Settings,
@@ -50,11 +50,11 @@ def sync(
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Publish what has changed since the newest epoch, again and again.
+    """Publish the changes since the newest epoch, repeatedly.
 
-    A table that is not tracked (see `ridelake track`), or that the lake does not have yet, is taken whole.
-    If nothing has changed there is no new epoch. Ctrl-C ends it between two epochs or within one; the lake
-    is then at the last one published.
+    A table that is not tracked (see `ridelake track`), or that is new in the lake, is copied completely.
+    If nothing has changed, no epoch is published. Ctrl-C stops at any time; the lake then has the last
+    published epoch.
     """
     if once and every_seconds is not None:
         raise UsageError("--once publishes one epoch and --every repeats: give one of them")
@@ -75,19 +75,19 @@ def sync(
             return
         ticker = Ticker(as_json)
         every_seconds = every_seconds or EVERY_SECONDS
-        note(f"an epoch every {every_seconds:g} s into {settings.lake.root}; Ctrl-C ends it")
+        note(f"publishing an epoch to {settings.lake.root} every {every_seconds:g} s; press Ctrl-C to stop")
         try:
             for synced in synced_every(
                 every_seconds, store, lake, tables=tables, verify=verify, without=without
             ):
-                ticker.tell(synced)
+                ticker.show(synced)
         finally:
             ticker.close()
 
 
 class Ticker:
-    """One line that rewrites itself on a terminal; elsewhere a line an epoch, as text or JSON. Trouble that
-    lasts, or a table that stays out of the epochs, is reported once."""
+    """On a terminal, one line that is overwritten; otherwise one line per epoch, as text or JSON. An error
+    that persists, or a table that stays left out, is reported once."""
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
@@ -95,13 +95,13 @@ class Ticker:
         self._trouble: str | None = None
         self._missing: frozenset[str] = frozenset()
 
-    def tell(self, synced: "Synced") -> None:
+    def show(self, synced: "Synced") -> None:
         known, self._trouble = self._trouble, synced.trouble
         if synced.trouble is not None and synced.trouble == known:
             return
         if self._terminal:
             line, width = synced.line(), shutil.get_terminal_size().columns - 1
-            shown = line[:width] if synced.trouble is None else f"{line}\n"  # what went wrong stays, in full
+            shown = line[:width] if synced.trouble is None else f"{line}\n"  # errors are not overwritten
             sys.stdout.write(f"\r\x1b[K{shown}")
             sys.stdout.flush()
         elif synced.is_new or synced.trouble:

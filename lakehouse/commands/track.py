@@ -5,35 +5,35 @@ import click
 from ridelake.screen import say
 from ridelake.settings import Settings
 
-HINT = "name the database of the table with --dsn"
+HINT = "pass the database of the table with --dsn"
 
 
 @click.command()
 @click.argument("table", metavar="SCHEMA.NAME")
 @click.pass_obj
 def track(settings: Settings, table: str) -> None:
-    """Make a table of your own ready for incremental epochs.
+    """Prepare a table of your own for incremental epochs.
 
-    Adds a column `tx`, a BRIN index on it, and triggers that stamp every row written and keep the key of
-    every row deleted. The next epoch of the table is still a whole one. `ridelake untrack` undoes it.
-    Creates the schema `ridelake_tracking` if the database has none.
+    Adds a column `tx`, a BRIN index on it, and triggers that set `tx` in every written row and record the
+    key of every deleted row. The next epoch still copies the table completely. `ridelake untrack` reverses
+    it. Creates the schema `ridelake_tracking` if it does not exist.
     """
     from lakehouse.tracking import track as track_table
     from oltp.store import open_existing_store
 
     with open_existing_store(settings, rides=False, hint=HINT) as store:
         name = track_table(store, table)
-    say(f"{name} is tracked: put it into a lake with `ridelake sync --table {name}`")
+    say(f"{name} is tracked: add it to a lake with `ridelake sync --table {name}`")
 
 
 @click.command()
 @click.argument("table", metavar="SCHEMA.NAME")
 @click.pass_obj
 def untrack(settings: Settings, table: str) -> None:
-    """Take away again what `ridelake track` has added to a table."""
+    """Remove from a table what `ridelake track` has added."""
     from lakehouse.tracking import untrack as untrack_table
     from oltp.store import open_existing_store
 
     with open_existing_store(settings, rides=False, hint=HINT) as store:
         name = untrack_table(store, table)
-    say(f"{name} is not tracked any more: each epoch takes it whole")
+    say(f"{name} is no longer tracked: each epoch copies it completely")

@@ -12,10 +12,11 @@ from ridelake.settings import Settings
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.pass_obj
 def verify(settings: Settings, epoch: int | None, as_json: bool) -> None:
-    """Prove that the lake equals Postgres: the newest epoch and what has changed since, against all rows now.
+    """Compare the lake with Postgres row by row.
 
-    With the number of an EPOCH, prove instead that its files are as they were when it was published. The
-    exit code is 1 if anything differs, and the differing rows are named.
+    The newest epoch with the changes since then is compared with all current rows. With the number of an
+    EPOCH, the checksums of its files are checked instead. If there is a difference, the rows or files are
+    listed and the exit code is 1.
     """
     from lakehouse.commands.options import refuse_missing_tables, store_and_lake
     from lakehouse.published import newest_epoch
@@ -27,7 +28,7 @@ def verify(settings: Settings, epoch: int | None, as_json: bool) -> None:
         if as_json:
             say_json({"epoch": epoch, "files": checked, "equal": True})
         else:
-            say(f"epoch {epoch}: {checked:,} files are as they were published, by their checksums")
+            say(f"epoch {epoch}: {checked:,} files match their checksums")
         return
     with progress("verifying"), store_and_lake(settings, begin=False) as (store, lake):
         report = verify_now(store, lake)
@@ -44,4 +45,4 @@ def verify(settings: Settings, epoch: int | None, as_json: bool) -> None:
     report.prove()
     refuse_missing_tables(newest_epoch(settings.lake))
     if not as_json:
-        say(f"epoch {report.epoch} and its tail are equal to Postgres, all {report.rows:,} rows")
+        say(f"epoch {report.epoch} with the changes since then equals Postgres: {report.rows:,} rows")

@@ -1,10 +1,10 @@
-"""Engines: one small file each, one promise.
+"""The query engines, each in one file, with the same interface and guarantees.
 
-An engine is opened over one epoch and answers SQL. It reads the epoch's pinned files and no others
-(`postgres` reads the rows, as of now), presents each table of the epoch under its name, and the view
-`RideTable` (`oltp/ride_table.sql`). It cannot write, neither tables nor files.
+An engine is opened on one epoch and executes SQL. It reads only the files of the epoch (`postgres` reads the
+current rows of the tables). It provides each table of the epoch by its name, and the view `RideTable`
+(`oltp/ride_table.sql`). It cannot write tables or files.
 
-A new engine is one file here with a context manager `opened(settings, epoch)`, and a line in `ENGINES`.
+A new engine is a file with a context manager `opened(settings, epoch)`, and an entry in `ENGINES`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ridelake.errors import NotReady, UsageError
 
-if TYPE_CHECKING:  # what only lists the engines need not load Arrow
+if TYPE_CHECKING:  # listing the engines must not import pyarrow
     import pyarrow as pa
 
     from lakehouse.engines.parameters import Parameters
@@ -29,35 +29,35 @@ NO_PARAMETERS: "Parameters" = MappingProxyType({})
 
 
 class Engine(Protocol):
-    """Something that answers SQL over an epoch. Read-only; used by one thread at a time."""
+    """Executes SQL on an epoch. Read-only; not thread-safe, except `interrupt`."""
 
     @property
     def name(self) -> str: ...
 
     def version(self) -> str:
-        """Of the engine's library or server, for the record."""
+        """The version of the engine's library or server."""
         ...
 
     def sql(self, query: str, parameters: "Parameters" = NO_PARAMETERS) -> "pa.Table":
-        """The whole answer, in memory. `$name` in the query stands for a value of `parameters`.
+        """The complete result, in memory. `$name` in the query is replaced by a value of `parameters`.
 
         Raises QueryRejected with the engine's own message, UsageError for a parameter without a value or
         a value without a parameter."""
         ...
 
     def interrupt(self) -> None:
-        """End the running `sql` call, from another thread: it raises QueryRejected within seconds. The
-        engine answers the next query as before."""
+        """Cancel the running `sql` call, from another thread: it raises QueryRejected within seconds. The
+        engine can then execute the next query."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """Where an engine comes from, and how it is run.
+    """The package of an engine, and how it is run.
 
-    `distribution`: as pip knows it. `extra`: of ridelake, that installs it. `apart`: in a process of its
-    own, because it cannot be cancelled, or may take ours along. `remote`: it reads lakes on S3. `driver`: the
-    package is a driver of the engine, which has a version of its own."""
+    `distribution`: its name on PyPI. `extra`: the extra of ridelake that installs it. `apart`: run in a
+    separate process, because it cannot be cancelled or may crash. `cancels`: it can cancel a query. `remote`:
+    it reads lakes on S3. `driver`: the package is a driver of the engine, which has another version."""
 
     distribution: str
     reads: str
@@ -69,12 +69,12 @@ class Package:
 
     @property
     def here(self) -> bool:
-        """Whether it is installed; each is imported by the name that pip knows."""
+        """Whether it is installed. The name of each package to import is its name on PyPI."""
         return find_spec(self.distribution) is not None
 
     def version(self) -> str | None:
-        """None if it is not installed."""
-        from importlib import metadata  # takes longer than all else that a list of engines needs
+        """The version of the package; None if it is not installed."""
+        from importlib import metadata  # here, because it is slow to import
 
         try:
             return metadata.version(self.distribution)
@@ -99,11 +99,11 @@ ENGINES = {
 }
 ENGINE_NAMES = tuple(ENGINES)
 BASE_ENGINES = tuple(name for name, package in ENGINES.items() if package.extra is None)
-"""Those that come with ridelake."""
+"""The engines that are installed with ridelake."""
 
 
 def full_version(name: str, version: str | None) -> str:
-    """`18.6 (psycopg 3.3.9)`: of the engine, and of the package if that has another."""
+    """`18.6 (psycopg 3.3.9)`: the version of the engine, and of the package if it is different."""
     package = ENGINES[name]
     if not package.driver or (driver := package.version()) in (None, version):
         return version or ""
@@ -111,8 +111,8 @@ def full_version(name: str, version: str | None) -> str:
 
 
 def left_out_of_all(settings: "Settings") -> list[str]:
-    """Whom `--engine all` does not mean: who is not installed or cannot read this lake, and Spark, which
-    takes a while to start, unless a master is named."""
+    """The engines that `--engine all` omits: those that are not installed or cannot read this lake, and
+    Spark, which is slow to start, unless a master is set."""
     return [
         name
         for name, package in ENGINES.items()
@@ -124,16 +124,16 @@ def left_out_of_all(settings: "Settings") -> list[str]:
 
 @contextmanager
 def open_engine(name: str, settings: "Settings", epoch: "Epoch | None") -> Iterator[Engine]:
-    """The engine of that name over the epoch; `postgres` needs none.
+    """Open the engine of that name on the epoch; `postgres` needs no epoch.
 
-    Raises UsageError for an unknown engine, NotReady if it is not installed or there is no epoch for it."""
+    Raises UsageError for an unknown engine, NotReady if it is not installed or `epoch` is None."""
     with open_engines([name], settings, epoch) as (engine,):
         yield engine
 
 
 @contextmanager
 def open_engines(names: Sequence[str], settings: "Settings", epoch: "Epoch | None") -> Iterator[list[Engine]]:
-    """Several at once: those in processes of their own start together. Raises as `open_engine`."""
+    """Open several engines; those in separate processes start concurrently. Raises as `open_engine`."""
     for name in names:
         _refuse_unready(name, settings, epoch)
     with ExitStack() as opened:
@@ -151,18 +151,18 @@ def _refuse_unready(name: str, settings: "Settings", epoch: "Epoch | None") -> N
         raise UsageError(f"there is no engine {name}: choose one of {', '.join(ENGINE_NAMES)}")
     package = ENGINES[name]
     if not package.here:
-        raise NotReady(f"engine {name} is not installed: `{package.install}`")
+        raise NotReady(f"engine {name} is not installed: run `{package.install}`")
     if epoch is None and name != "postgres":
-        raise NotReady(f"no epoch yet for {name} to read: run `ridelake snapshot`")
+        raise NotReady(f"there is no epoch for {name} to read: run `ridelake snapshot`")
     if settings.lake.remote and not package.remote:
-        far = ", ".join(name for name, package in ENGINES.items() if package.remote)
-        raise NotReady(f"{name} reads lakes in a folder, and this one is {settings.lake.root}: ask {far}")
+        remote = ", ".join(name for name, package in ENGINES.items() if package.remote)
+        raise NotReady(f"{name} cannot read the lake {settings.lake.root} on S3: use one of {remote}")
 
 
 def _opened(name: str, settings: "Settings", epoch: "Epoch | None") -> AbstractContextManager[Engine]:
     package = ENGINES[name]
     if package.apart:
-        from lakehouse.engines.apart import started  # who asks DuckDB need not load it
+        from lakehouse.engines.apart import started  # here, because most engines do not need it
 
         assert epoch is not None
         return started(name, settings, epoch, cancels=package.cancels)
@@ -173,16 +173,16 @@ def _opened(name: str, settings: "Settings", epoch: "Epoch | None") -> AbstractC
 
 
 def has_ride_table(epoch: "Epoch") -> bool:
-    """Whether the tables that RideTable is made of are there, and the store's."""
+    """Whether the epoch has the store's tables that the view RideTable needs."""
     wanted = {"rides", "riders", "cities"}
     return {f"ridelake.{name}" for name in wanted} <= {table.source for table in epoch.tables.values()}
 
 
 def ride_table_view() -> str:
-    """The statement that makes the view RideTable, the same for all engines."""
+    """The statement that creates the view RideTable, the same for all engines."""
     return resources.files("oltp").joinpath("ride_table.sql").read_text()
 
 
 def ride_table_query() -> str:
-    """The query inside it, for an engine that has no views."""
+    """The query of the view, for engines without views."""
     return ride_table_view().split(" AS\n", 1)[1]

@@ -1,11 +1,11 @@
-"""An engine in a process of its own, so that what befalls it befalls nobody else.
+"""An engine in a child process, so that a crash stays contained.
 
     ridelake ──── query, parameters (pickle) ───> child: `child.py`, one engine
-             <─── answer (Arrow IPC) ────────────
+             <─── result (Arrow IPC) ────────────
 
-A crash of the child, or the kernel's OOM killer, is one line here. What cannot be cancelled is ended with
-its process, and started again for the next query. Ctrl-C on a terminal does not reach the child: we hear it
-and interrupt. If we die, the child reads the end of its socket and leaves.
+A crash of the child, or the OOM killer, is reported as one error. An engine that cannot cancel a query is
+killed, and started again for the next query. The child does not receive Ctrl-C from a terminal: the parent
+handles it and interrupts the child. If the parent dies, the child reads the end of its socket and exits.
 """
 
 import json
@@ -29,16 +29,16 @@ from lakehouse.epoch import Epoch
 from ridelake.errors import QueryRejected, RidelakeError
 from ridelake.settings import Settings
 
-BUFFER_BYTES = 1 << 20  # fewer turns between the two than with Python's 8 kB
-# What an engine that can cancel a query has to do it in; then its process is ended.
+BUFFER_BYTES = 1 << 20  # fewer system calls than with Python's default of 8 kB
+# The time to cancel a query, for engines that can; then the process is killed.
 CANCEL_SECONDS = 5.0
-# What a child has to leave in once it is asked to: a JVM takes a moment.
+# The time for a child to exit after it is asked to: a JVM is slow.
 LEAVE_SECONDS = 10.0
 
-# Daft and others would tell their makers that they were imported.
+# Disables the usage tracking of Daft and others.
 SILENT = "DO_NOT_TRACK=1"
-# Where an engine is to put what does not fit in memory: in a folder that goes with its process. Left to
-# itself, Polars writes to /var/tmp, and what an ended process has written there stays.
+# The folder for data that does not fit in memory; it is deleted after the process ends. By default Polars
+# writes to /var/tmp, and a killed process leaves its files there.
 SPILL_FOLDERS = ("TMPDIR", "POLARS_OOC_SPILL_DIR")
 PROGRAM = """
 import json, sys
@@ -62,32 +62,32 @@ class Apart:
         self._calls = 0
 
     def start(self) -> None:
-        """Start the child and do not wait for it."""
+        """Start the child without waiting for it."""
         self._folder = tempfile.TemporaryDirectory(prefix=f"ridelake-{self.name}-")
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by _end)
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 (closed by _end)
         environment = ["env", SILENT, *(f"{name}={self._folder.name}" for name in SPILL_FOLDERS)]
-        ours, theirs = socket.socketpair()
-        with theirs:
+        parent_end, child_end = socket.socketpair()
+        with child_end:
             self._process = subprocess.Popen(
-                [*environment, sys.executable, "-c", PROGRAM, json.dumps(sys.path), str(theirs.fileno())],
+                [*environment, sys.executable, "-c", PROGRAM, json.dumps(sys.path), str(child_end.fileno())],
                 cwd=self._folder.name,
                 stdin=subprocess.DEVNULL,
-                stdout=self._said,
-                stderr=self._said,
-                pass_fds=[theirs.fileno()],
+                stdout=self._output,
+                stderr=self._output,
+                pass_fds=[child_end.fileno()],
                 start_new_session=True,
             )
-        self._socket = ours
-        self._stream = ours.makefile("rwb", BUFFER_BYTES)
+        self._socket = parent_end
+        self._stream = parent_end.makefile("rwb", BUFFER_BYTES)
         self._send(*self._what)
 
     def ready(self) -> None:
-        """Wait until the engine is open. Raises what it raised."""
+        """Wait until the engine is open. Raises the error of the child, if any."""
         self._version = self._receive()
 
     @property
     def process_id(self) -> int | None:
-        """Of the child; None while there is none."""
+        """The process id of the child; None if it is not running."""
         return self._process.pid if self._process is not None else None
 
     def version(self) -> str:
@@ -98,7 +98,7 @@ class Apart:
         return self.call("sql", query, dict(parameters))
 
     def call(self, method: str, *arguments: Any) -> pa.Table:
-        """A method of the engine that gives a table."""
+        """Call a method of the engine that returns a table."""
         self._calls += 1
         self._interrupted.clear()
         self._busy.set()
@@ -118,17 +118,17 @@ class Apart:
         if self._cancels:
             with suppress(OSError, ValueError):
                 self._send("interrupt", ())
-            patience = threading.Timer(CANCEL_SECONDS, self._kill_if_busy, [self._calls])
-            patience.daemon = True
-            patience.start()
+            timeout = threading.Timer(CANCEL_SECONDS, self._kill_if_busy, [self._calls])
+            timeout.daemon = True
+            timeout.start()
         else:
             self._kill_if_busy()
 
     def close(self) -> None:
-        """Ask the child to leave, and see that it does."""
+        """Ask the child to exit; kill it after LEAVE_SECONDS."""
         if self._process is None:
             return
-        if self._busy.is_set():  # it would not hear us
+        if self._busy.is_set():  # it does not read the socket
             self._kill_if_busy()
         with suppress(OSError, ValueError):
             self._socket.shutdown(socket.SHUT_WR)
@@ -139,18 +139,18 @@ class Apart:
         self._end()
 
     def _kill_if_busy(self, call: int | None = None) -> None:
-        """With that call, or with any."""
+        """Kill the child if it is executing `call`; None: any call."""
         process = self._process
         if process is not None and self._busy.is_set() and call in (None, self._calls):
             self._kill(process)
 
     def _kill(self, process: subprocess.Popen[bytes]) -> None:
-        """With all that it started: it leads a group of its own."""
+        """Kill the child's process group, which includes the processes that it started."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
 
     def _end(self) -> tuple[int, str]:
-        """After the child's end: its exit code and last words; nothing of it is left behind."""
+        """Clean up after the child has ended; return its exit code and the last line of its output."""
         assert self._process is not None
         code = self._process.wait()
         self._kill(self._process)
@@ -159,15 +159,15 @@ class Apart:
             self._stream.close()
         self._socket.close()
         self._folder.cleanup()
-        with self._said as said:
-            return code, _last_line(said)
+        with self._output as output:
+            return code, _last_line(output)
 
     def _send(self, *message: Any) -> None:
         try:
             pickle.dump(message, self._stream)
             self._stream.flush()
         except OSError:
-            pass  # it is gone; what it died of is told where its answer is awaited
+            pass  # the child has ended; `_receive` raises the error
 
     def _receive(self) -> Any:
         try:
@@ -176,7 +176,7 @@ class Apart:
                 value = pa.ipc.open_stream(self._stream).read_all()
         except (EOFError, OSError, pickle.UnpicklingError, pa.ArrowInvalid) as error:
             raise self._death() from error
-        except BaseException:  # Ctrl-C in the middle of an answer: nobody knows where the next one begins
+        except BaseException:  # Ctrl-C within a message: the start of the next message is unknown
             self._kill_if_busy()
             raise
         if kind != "error":
@@ -187,7 +187,7 @@ class Apart:
 
     def _death(self) -> RidelakeError:
         assert self._process is not None
-        code, said = self._end()
+        code, last_line = self._end()
         if self._interrupted.is_set():
             return QueryRejected(f"{self.name}: interrupted")
         how = f"exit code {code}"
@@ -196,21 +196,21 @@ class Apart:
             if code == -signal.SIGKILL:
                 how += ", perhaps because memory ran out"
         return QueryRejected(
-            f"{self.name}: its process ended ({how}){said}; the others are not touched. Ask again, "
-            "or choose another engine"
+            f"{self.name}: its process ended unexpectedly ({how}){last_line}; run the query again, or use "
+            "another engine"
         )
 
 
-def _last_line(said: BinaryIO) -> str:
-    said.seek(max(0, said.seek(0, os.SEEK_END) - 2_000))
-    lines = [line.strip() for line in said.read().decode(errors="replace").splitlines()]
+def _last_line(output: BinaryIO) -> str:
+    output.seek(max(0, output.seek(0, os.SEEK_END) - 2_000))
+    lines = [line.strip() for line in output.read().decode(errors="replace").splitlines()]
     last = next((line for line in reversed(lines) if line), "")
-    return f", and said: {last[:200]}" if last else ""
+    return f", last output: {last[:200]}" if last else ""
 
 
 @contextmanager
 def started(name: str, settings: Settings, epoch: Epoch, *, cancels: bool) -> Iterator[Apart]:
-    """The engine, started and perhaps not yet `ready`."""
+    """The engine, started but not necessarily `ready`."""
     engine = Apart(name, settings, epoch, cancels=cancels)
     engine.start()
     try:

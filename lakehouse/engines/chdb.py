@@ -1,9 +1,9 @@
-"""chDB, ClickHouse inside a process, over the files of an epoch: a File table for each file, a Merge of
+"""chDB (ClickHouse as a library) on the files of an epoch: a File table for each file, and a Merge table over
 them for each table.
 
-`readonly = 1` forbids, for good, to write, to change a setting and to call a function in the place of a
-table; but the scalar `file()` still reads, `sleep` still sleeps and INTO OUTFILE still writes. So queries
-pass through `tree.py` too. Joins give NULL and empty sums are NULL, as everywhere else but in ClickHouse.
+`readonly = 1` prevents writes, changes of settings and table functions. It does not prevent the scalar
+function `file()`, `sleep` and INTO OUTFILE, so queries are also checked by `tree.py`. Outer joins and sums of
+no rows return NULL, as in standard SQL.
 """
 
 import re
@@ -32,14 +32,14 @@ SETTINGS = {
     "aggregate_functions_null_for_empty": "1",
     "cast_keep_nullable": "1",
     "union_default_mode": "'DISTINCT'",
-    "group_by_use_nulls": "1",  # what ROLLUP sums over is NULL, and not 0 or ''
+    "group_by_use_nulls": "1",  # subtotals of ROLLUP have NULL instead of 0 or ''
     "session_timezone": "'UTC'",
-    "prefer_column_name_to_alias": "1",  # in WHERE and GROUP BY a column goes before an alias, as in SQL
-    "storage_file_read_method": "'pread'",  # what is read can be counted; what is mapped cannot
-    "readonly": "1",  # the last one: no setting can be changed after it
+    "prefer_column_name_to_alias": "1",  # in WHERE and GROUP BY a column precedes an alias, as in SQL
+    "storage_file_read_method": "'pread'",  # bytes read by pread can be counted; mapped ones cannot
+    "readonly": "1",  # must be last: no setting can be changed after it
 }
-# Of the machine's memory, before it sorts and groups by way of the disk. This is ClickHouse's own default;
-# but as a ratio it comes to nothing in chDB 4.4, and in bytes it does.
+# The share of the machine's memory after which sorts and aggregations spill to disk. It is ClickHouse's
+# default, but chDB 4.4 ignores it as a ratio, so it is set in bytes.
 MEMORY_SHARE = 0.5
 
 _OUT_OF_RANGE = re.compile(
@@ -48,7 +48,7 @@ _OUT_OF_RANGE = re.compile(
 
 UTC_TYPE, LOCAL_TYPE = "DateTime64(6, 'UTC')", "DateTime64(6)"
 
-# ClickHouse's own sorts of functions that compute and touch nothing else.
+# ClickHouse's categories of functions without side effects.
 HARMLESS = (
     "Aggregate Functions", "Arithmetic", "Arrays", "Bit", "Comparison", "Conditional", "Dates and Times",
     "Distance", "Encoding", "Financial", "Geo", "Hash", "JSON", "Logical", "Map", "Mathematical", "Null",
@@ -66,9 +66,9 @@ class ChDB:
         self._files = files  # by table
         self._session = session
         self._tables = tables
-        sorts = ", ".join(f"'{sort}'" for sort in HARMLESS)
+        categories = ", ".join(f"'{category}'" for category in HARMLESS)
         names = session.query(
-            f"SELECT lower(name) AS name FROM system.functions WHERE categories IN ({sorts})",  # noqa: S608
+            f"SELECT lower(name) AS name FROM system.functions WHERE categories IN ({categories})",  # noqa: S608
             "ArrowTable",
         )
         self._harmless = frozenset(names["name"].to_pylist())
@@ -83,23 +83,23 @@ class ChDB:
         values = {name: _text(value) for name, value in parameters.items() if value is not None}
         try:
             answer = self._session.query(f"EXPLAIN {text}" if explain else text, "ArrowTable", params=values)
-            answer.validate(full=True)  # its strings are bytes, of any kind
+            answer.validate(full=True)  # strings of ClickHouse may be invalid UTF-8
             if any(pa.types.is_timestamp(field.type) for field in answer.schema):
                 return _local(answer, self._session.query(f"DESCRIBE ({text})", "ArrowTable", params=values))
             return answer
-        except RuntimeError as error:  # chdb has two classes of the name ChdbError
-            raise QueryRejected(f"chdb: {self._date_out_of_range(error) or _said(error)}") from error
+        except RuntimeError as error:  # chdb has two classes named ChdbError
+            raise QueryRejected(f"chdb: {self._date_out_of_range(error) or _message(error)}") from error
         except pa.ArrowInvalid as error:
-            raise QueryRejected(f"chdb: the answer is no table of UTF-8 texts ({error})") from error
+            raise QueryRejected(f"chdb: the result contains text that is not UTF-8 ({error})") from error
 
     def _date_out_of_range(self, error: RuntimeError) -> str | None:
-        """Which column has a date that Date32 cannot hold, if that is the error."""
+        """The message for a date that Date32 cannot store; None for other errors."""
         if (found := _OUT_OF_RANGE.search(str(error))) is None:
             return None
         table = next((name for name, files in self._files.items() if found["file"] in files), "a table")
         return (
-            f"column {found['column']} of {table} has a date that chDB cannot hold (years 0 to 9999): "
-            "leave the column out of the query, or use another engine"
+            f"column {found['column']} of {table} has a date outside of chDB's range (years 0 to 9999): "
+            "omit the column from the query, or use another engine"
         )
 
     def _write(self, query: str, parameters: Parameters = NO_PARAMETERS) -> str:
@@ -107,7 +107,7 @@ class ChDB:
         return _typed(with_bare_names(with_decimals(tree)), parameters).sql(dialect="clickhouse")
 
     def interrupt(self) -> None:
-        """Its process is ended: see `apart.py`."""
+        """Not used: `apart.py` kills the process."""
 
 
 @contextmanager
@@ -147,7 +147,7 @@ def _spilling() -> dict[str, str]:
 
 
 def _columns(session: Any, location: str) -> str:
-    """As ClickHouse finds them, but a time without a zone stays one; to ClickHouse all have a zone."""
+    """The columns that ClickHouse infers, except that a timestamp without time zone gets no zone."""
     found = session.query(f"DESCRIBE file({_string(location)}, Parquet)", "ArrowTable")
     fields = zip(found["name"].to_pylist(), found["type"].to_pylist(), pq.read_schema(location), strict=True)
     local = pa.timestamp("us")
@@ -170,7 +170,7 @@ def _string(text: str) -> str:
 
 
 def _typed(tree: exp.Expr, parameters: Parameters) -> exp.Expr:
-    """ClickHouse wants to know the type of a parameter: {name: Type}. Its own DateTime has no fractions."""
+    """Add the type of each parameter, {name: Type}. Casts use DateTime64: DateTime has no fractions."""
 
     def replaced(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.DataType) and node.this in TIMES:
@@ -203,13 +203,13 @@ def _text(value: Value) -> str:
         return value.replace(tzinfo=None).isoformat(" ", "microseconds")
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str):  # it is read as a line of a file with tabs between the values
+    if isinstance(value, str):  # ClickHouse parses it as a field of a TSV file
         return value.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
     return f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
 def _local(answer: pa.Table, described: pa.Table) -> pa.Table:
-    """ClickHouse gives every time a zone in Arrow; its own types know which have one."""
+    """Remove the time zone from timestamps without one: in Arrow, ClickHouse gives each timestamp a zone."""
     zoned = ["'" in type_ for type_ in described["type"].to_pylist()]
     columns = [
         column.cast(pa.timestamp(column.type.unit))
@@ -220,5 +220,5 @@ def _local(answer: pa.Table, described: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(columns, answer.column_names)
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(error).strip().split("Stack trace:", 1)[0].strip()

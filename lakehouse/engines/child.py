@@ -1,6 +1,6 @@
-"""The other end of `apart.py`: one engine, asked over a socket, until the socket ends.
+"""The child process of `apart.py`: executes the calls of one engine that arrive on a socket.
 
-One thread reads what comes, so that an interrupt is heard while the main thread answers.
+A separate thread reads the socket, so that it receives an interrupt while the main thread executes a query.
 """
 
 import os
@@ -34,9 +34,9 @@ def main() -> None:
                 _send(stream, "ready", engine.version())
                 _serve(stream, engine)
         except Exception as error:
-            _send(stream, "error", _told(name, error))
+            _send(stream, "error", _picklable(name, error))
     sys.stdout.flush()
-    os._exit(0)  # some libraries' threads outlast Python's own end, and hang it
+    os._exit(0)  # threads of some libraries block a normal exit
 
 
 def _serve(stream: BinaryIO, engine: Engine) -> None:
@@ -50,7 +50,7 @@ def _serve(stream: BinaryIO, engine: Engine) -> None:
             except (EOFError, OSError):
                 if busy.is_set():
                     shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
-                    os._exit(1)  # whoever asked is gone, and cannot tidy up
+                    os._exit(1)  # the parent has died and cannot clean up
                 calls.put(None)
                 return
             if method == "interrupt":
@@ -65,7 +65,7 @@ def _serve(stream: BinaryIO, engine: Engine) -> None:
         try:
             answer = getattr(engine, method)(*arguments)
         except Exception as error:
-            _send(stream, "error", _told(engine.name, error))
+            _send(stream, "error", _picklable(engine.name, error))
         else:
             _send(stream, "table", None, answer)
         busy.clear()
@@ -79,8 +79,8 @@ def _send(stream: BinaryIO, kind: str, value: Any, table: pa.Table | None = None
     stream.flush()
 
 
-def _told(name: str, error: Exception) -> RidelakeError:
-    """An error that the other side knows the class of, with its cause as text."""
+def _picklable(name: str, error: Exception) -> RidelakeError:
+    """The error as a class that the parent can unpickle, with the message as text."""
     if isinstance(error, RidelakeError):
         return type(error)(str(error))
     return QueryRejected(f"{name}: {type(error).__name__}: {error}")

@@ -1,8 +1,8 @@
-"""Daft over the files of an epoch.
+"""Daft on the files of an epoch.
 
-Daft's SQL reads any file that a query names, and has no switch against it; so queries pass through
-`tree.py`. It lacks some words of SQL (FILTER, CASE x WHEN, COUNT(*) OVER, ISODOW), which are written in
-others for it, and takes `rides.x` for a field of a column `rides` where an alias is called so.
+Daft's SQL can read any file that a query names, and this cannot be disabled, so queries are checked by
+`tree.py`. It lacks FILTER, CASE x WHEN, COUNT(*) OVER and ISODOW, which are rewritten. If an alias is named
+`rides`, it interprets `rides.x` as a field of that column.
 """
 
 import io
@@ -23,7 +23,7 @@ from lakehouse.epoch import Epoch
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
 
-# To Daft a path is a pattern.
+# Daft interprets a path as a glob pattern.
 PATTERN = re.compile(r"([\\\[\]*?{}!])")
 
 
@@ -49,16 +49,16 @@ class Daft:
                 frame.explain(show_all=True, file=plan)
                 return pa.table({"plan": plan.getvalue().splitlines()})
             return frame.to_arrow()
-        except Exception as error:  # Daft's errors have no class in common
+        except Exception as error:  # Daft's errors have no common base class
             raise QueryRejected(f"daft: {str(error).strip()}") from error
 
     def _write(self, query: str, parameters: Parameters = NO_PARAMETERS) -> str:
         tree = checked(self.name, query, self._frames)
         _refuse_a_lost_order(tree)
-        return _in_its_words(with_literals(tree, parameters)).sql(dialect="postgres")
+        return _translated(with_literals(tree, parameters)).sql(dialect="postgres")
 
     def interrupt(self) -> None:
-        """Its process is ended: see `apart.py`."""
+        """Not used: `apart.py` kills the process."""
 
 
 @contextmanager
@@ -69,57 +69,56 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Daft]:
     }
     engine = Daft(frames)
     if has_ride_table(epoch):
-        text = _in_its_words(checked("daft", ride_table_query(), frames)).sql(dialect="postgres")
+        text = _translated(checked("daft", ride_table_query(), frames)).sql(dialect="postgres")
         frames["RideTable"] = daft.sql(text, register_globals=False, **frames)
     yield engine
 
 
 def _refuse_a_lost_order(tree: exp.Query) -> None:
-    """Daft 0.7 sorts before it computes a window of the same SELECT, and the order is lost."""
+    """Raises QueryRejected for queries whose ORDER BY Daft 0.7 does not apply to the final result. For
+    example, it sorts before it computes a window function of the same SELECT."""
     for query in tree.find_all(exp.SetOperation):
         if query.args.get("order") or query.args.get("limit") or query.args.get("offset"):
             raise QueryRejected(
-                "daft: it orders and limits the last part of a UNION alone: put the UNION in a WITH, and "
-                "order outside of it"
+                "daft: ORDER BY and LIMIT of a UNION apply to its last part only: put the UNION in a WITH, "
+                "and order outside of it"
             )
     for select in tree.find_all(exp.Select):
         if (distinct := select.args.get("distinct")) is not None and distinct.args.get("on"):
-            raise QueryRejected("daft: it loses the ORDER BY of a DISTINCT ON: use ROW_NUMBER() in a WITH")
+            raise QueryRejected("daft: the ORDER BY of a DISTINCT ON is lost: use ROW_NUMBER() in a WITH")
         if select.args.get("order") and any(column.find(exp.Window) for column in select.expressions):
             raise QueryRejected(
-                "daft: it loses an ORDER BY beside a window function: compute the window in a WITH, "
+                "daft: an ORDER BY in a SELECT with a window function is lost: compute the window in a WITH, "
                 "and order outside of it"
             )
 
 
-def _in_its_words(tree: exp.Expr) -> exp.Expr:
-    return _unambiguous(with_exact_averages(plain(tree))).transform(_in_its_word)
+def _translated(tree: exp.Expr) -> exp.Expr:
+    return _unambiguous(with_exact_averages(plain(tree))).transform(_translated_node)
 
 
-def _in_its_word(node: exp.Expr) -> exp.Expr:
+def _translated_node(node: exp.Expr) -> exp.Expr:
     if (
         isinstance(node, exp.Window)
         and isinstance(node.this, exp.Count)
         and isinstance(node.this.this, exp.Star)
     ):
         node.set("this", exp.Sum(this=exp.Literal.number(1)))
-    if isinstance(node, exp.If) and isinstance(
-        node.parent, exp.Case
-    ):  # neither true nor false: ELSE, not NULL
+    if isinstance(node, exp.If) and isinstance(node.parent, exp.Case):  # a NULL condition selects ELSE
         node.set("this", exp.func("COALESCE", node.this, exp.false()))
     if isinstance(node, exp.Extract) and node.name.upper() == "ISODOW":
-        return exp.paren(exp.func("day_of_week", node.expression) + 1)  # it counts from Monday, which is 0
+        return exp.paren(exp.func("day_of_week", node.expression) + 1)  # Daft: Monday is 0
     if isinstance(node, exp.Interval) and isinstance(node.this, exp.Literal) and node.unit:
         return exp.Interval(this=exp.Literal.string(f"{node.this.name} {node.unit.name.lower()}s"))
     if isinstance(node, exp.Cast) and node.to.this == exp.DataType.Type.TIMESTAMPTZ:
         return exp.func(
-            "replace_time_zone", _utc_clock(node.this.transform(_in_its_word)), exp.Literal.string("UTC")
+            "replace_time_zone", _utc_clock(node.this.transform(_translated_node)), exp.Literal.string("UTC")
         )
     return node
 
 
 def _utc_clock(moment: exp.Expr) -> exp.Expr:
-    """A moment as UTC's clock shows it, without the zone, which Daft's CAST does not know."""
+    """A time as a timestamp in UTC without zone: Daft's CAST does not support zones."""
     if isinstance(moment, exp.Literal):
         with suppress(ValueError):
             read = datetime.fromisoformat(moment.name)
@@ -129,7 +128,7 @@ def _utc_clock(moment: exp.Expr) -> exp.Expr:
 
 
 def _unambiguous(tree: exp.Expr) -> exp.Expr:
-    """Tables by another name than any column of an answer has."""
+    """Rename tables that have the same name as an alias of the query."""
     taken = {alias.alias.lower() for alias in tree.find_all(exp.Alias)}
     for table in tree.find_all(exp.Table, exp.Subquery):
         if table.alias_or_name.lower() in taken:

@@ -1,8 +1,7 @@
-"""DataFusion over the files of an epoch: a view for each table, the union of its files.
+"""DataFusion on the files of an epoch: a view for each table, the union of its files.
 
-Its own options let through neither DDL nor DML nor a statement such as SET, and a path in a query is a
-table that nobody knows. It can neither be cancelled nor, called wrongly, be trusted not to crash: it runs
-apart.
+Its options disable DDL, DML and statements such as SET, and a path in a query is an unknown table. A query
+cannot be cancelled, and an invalid one can crash the process, so it runs in a child process.
 """
 
 from collections.abc import Collection, Iterator
@@ -23,7 +22,7 @@ from lakehouse.epoch import Epoch
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
 
-# Of the machine's memory, before it writes to disk: what DuckDB takes, too.
+# The share of the machine's memory before it spills to disk, as in DuckDB.
 MEMORY_SHARE = 0.8
 READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
 
@@ -48,7 +47,7 @@ class DataFusion:
             text = f"EXPLAIN {text}" if explain else text
             frame = self._context.sql_with_options(text, READ_ONLY, param_values=dict(parameters))
             return frame.to_arrow_table()
-        except Exception as error:  # of class Exception and no narrower: what DataFusion raises
+        except Exception as error:  # DataFusion raises plain Exception
             raise QueryRejected(f"datafusion: {str(error).removeprefix('DataFusion error: ')}") from error
 
     def _write(self, query: str) -> str:
@@ -56,19 +55,19 @@ class DataFusion:
         return tree.transform(_dollar).sql(dialect="postgres")
 
     def interrupt(self) -> None:
-        """Its process is ended: see `apart.py`."""
+        """Not used: `apart.py` kills the process."""
 
 
 @contextmanager
 def opened(settings: Settings, epoch: Epoch) -> Iterator[DataFusion]:
-    # Without the switch a filter is applied after all columns of a row group have been decoded.
+    # Otherwise a filter is applied after all columns of a row group have been decoded.
     config = SessionConfig().set("datafusion.execution.parquet.pushdown_filters", "true")
     config = config.set("datafusion.execution.time_zone", "UTC")
-    # With no pool it knows no limit, and would be ended by the kernel where it can spill.
+    # Without a pool it has no memory limit, and the kernel kills it instead of it spilling to disk.
     memory = int(psutil.virtual_memory().total * MEMORY_SHARE)
     context = SessionContext(config, RuntimeEnvBuilder().with_disk_manager_os().with_fair_spill_pool(memory))
     for name, table in epoch.tables.items():
-        # As a URL: in a path, [ and * would be a pattern.
+        # As a URL, because in a path [ and * are glob patterns.
         scans = [context.read_parquet(Path(location).as_uri()) for location in table.locations]
         context.register_view(
             exp.to_identifier(name, quoted=True).sql("postgres"),
@@ -82,5 +81,5 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[DataFusion]:
 
 
 def _dollar(node: exp.Expr) -> exp.Expr:
-    """DataFusion's own parameters are written $name."""
+    """Write a placeholder as $name, DataFusion's syntax."""
     return exp.Parameter(this=exp.var(node.name)) if isinstance(node, exp.Placeholder) else node

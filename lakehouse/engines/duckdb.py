@@ -1,11 +1,10 @@
-"""DuckDB over the files of an epoch: in memory, one view a table.
+"""DuckDB on the files of an epoch: an in-memory database with one view per table.
 
-DuckDB reads the pinned files and, once the views are there, can reach nothing else: no other file, no
-network, no extension, no setting. What is allowed to be read it would also overwrite, though
-(`COPY … TO 'a pinned file' (USE_TMP_FILE false)`, in version 2 even inside a WITH or an EXPLAIN), so what
-is let through is one SELECT, or an EXPLAIN of one, without the word COPY, and without the functions that
-wait, write a log or run a text as SQL. Files on S3 come through
-`s3_for_duckdb.py`, which knows the pinned ones only and cannot write.
+Once the views exist, DuckDB can read only the files of the epoch: other files, the network, extensions and
+settings are disabled. It could still overwrite these files (`COPY … TO 'a file' (USE_TMP_FILE false)`, in
+version 2 also inside a WITH or an EXPLAIN). Therefore only one SELECT, or an EXPLAIN of one, is allowed,
+without the keyword COPY and without functions that wait, write a log or execute text as SQL. Files on S3 are
+read through `s3_for_duckdb.py`, which is read-only and limited to the files of the epoch.
 """
 
 import os
@@ -24,8 +23,8 @@ from lakehouse.epoch import Epoch
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
 
-# Looked for in strings and comments too: a pattern that is to find out where those end could be misled.
-NOT_LET_THROUGH = re.compile(
+# Matched in strings and comments too, because a pattern that finds their end could be deceived.
+FORBIDDEN = re.compile(
     r"""pg_sleep | sleep_ms | write_log | json_execute | \bquery(_table)?"?\s*(?=\(|/\*|--) | U&["']""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -54,7 +53,7 @@ class DuckDB:
             with self._reading():
                 _refuse_writing(self.name, query)
                 relation = self._connection.sql(query, params=dict(parameters) or None)
-                # `arrow()` would be a reader of what is yet to be computed.
+                # `arrow()` would return a lazy reader.
                 return relation.to_arrow_table()
         except duckdb.Error as error:
             raise QueryRejected(f"{self.name}: {error}") from error
@@ -75,48 +74,49 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[DuckDB]:
                 connection.execute(ride_table_view())
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET temp_directory = ?", [spill_folder()])
-        connection.execute("SET python_enable_replacements = false")  # our variables are not its tables
+        connection.execute("SET python_enable_replacements = false")  # Python variables are not tables
         connection.execute("SET allowed_paths = ?", [[file.location for file in epoch.files]])
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         yield DuckDB(connection, reading)
     finally:
-        with suppress(duckdb.Error):  # busy with a query that was given up; it goes with the process
+        with suppress(duckdb.Error):  # a cancelled query may still be running; it ends with the process
             connection.close()
 
 
 def spill_folder() -> str:
-    """For what does not fit in memory; its own choice is ./.tmp."""
+    """The folder for data that does not fit in memory. DuckDB's default is ./.tmp."""
     return str(Path(tempfile.gettempdir()) / f"ridelake-duckdb-{os.getpid()}")
 
 
 def _reading(
     connection: duckdb.DuckDBPyConnection, settings: Settings, epoch: Epoch
 ) -> Callable[[], AbstractContextManager[None]]:
-    """What is to be open while files are read."""
+    """A context in which files are read, which converts S3 errors."""
     if not settings.lake.remote:
         return nullcontext
-    from lakehouse.s3_for_duckdb import let_read  # a lake in a folder need not load it
+    from lakehouse.s3_for_duckdb import let_read  # here, because a local lake does not need it
 
     return let_read(connection, settings.lake, [file.location for file in epoch.files]).refusals
 
 
 def _refuse_writing(engine: str, query: str) -> None:
-    """Judged by DuckDB's own parser and its own tokens, not by a pattern."""
+    """Raises QueryRejected unless the query is one SELECT or an EXPLAIN of one, by DuckDB's own parser."""
     statements = duckdb.extract_statements(query)
     if len(statements) != 1:
-        raise QueryRejected(f"{engine}: one statement at a time, please; this is {len(statements)}")
-    if found := NOT_LET_THROUGH.search(query):
-        raise QueryRejected(f"{engine}: {found[0].strip()} is not let through here: leave it out")
+        raise QueryRejected(f"{engine}: expected one statement, got {len(statements)}")
+    if found := FORBIDDEN.search(query):
+        raise QueryRejected(f"{engine}: {found[0].strip()} is not allowed: remove it")
     kind = statements[0].type
     if _has_copy(query):
         raise QueryRejected(
-            f'{engine}: COPY writes files, and an epoch is read-only: leave it out, or write "copy"'
+            f"{engine}: COPY is not allowed, because an epoch is read-only: remove it, or quote the name "
+            '"copy"'
         )
     if kind == duckdb.StatementType.EXPLAIN:
         explained = EXPLAIN.sub("", query, count=1)
-        if explained == query:  # a comment stands before it
-            raise QueryRejected(f"{engine}: put EXPLAIN first")
+        if explained == query:  # a comment precedes it
+            raise QueryRejected(f"{engine}: EXPLAIN must be the first word of the query")
         _refuse_writing(engine, explained)
     elif kind != duckdb.StatementType.SELECT:
         raise QueryRejected(

@@ -1,6 +1,6 @@
-"""Parameters of a query: `$name` in its text, a value beside it. A value is never pasted into text.
+"""Parameters of a query: `$name` in the text, with a separate value. A value is never inserted into the text.
 
-An engine that can bind does it; for one that cannot, the value becomes a literal in the query's syntax tree.
+Engines that support it bind the values; for others, a value becomes a literal in the query's syntax tree.
 """
 
 import re
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from ridelake.errors import UsageError
 
-if TYPE_CHECKING:  # sqlglot takes a tenth of a second, and an engine that binds does without
+if TYPE_CHECKING:  # sqlglot takes 0.1 s to import; engines that bind do not need it
     from sqlglot import exp
 
 Value = int | float | str | bool | Decimal | date | datetime | None
 Parameters = Mapping[str, Value]
 
-# Where a $ is none of ours: comments, strings, quoted names, dollar quotes.
+# A parameter, or a token in which $ is not one: comments, strings, quoted names, dollar quotes.
 _TOKEN = re.compile(
     r"""--[^\n]* | /\*.*?\*/ | \b[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*"
         | \$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?\$(?P=tag)\$ | \$(?P<name>[A-Za-z_]\w*)""",
@@ -26,7 +26,7 @@ _TOKEN = re.compile(
 
 
 def placeholders(query: str) -> list[str]:
-    """The names that a query asks for, in the order of their first use."""
+    """The names of the query's parameters, in the order of their first use."""
     return list(dict.fromkeys(m["name"] for m in _TOKEN.finditer(query) if m["name"]))
 
 
@@ -37,15 +37,17 @@ def refuse_wrong_parameters(query: str, parameters: Parameters) -> None:
     wanted = placeholders(query)
     for name in wanted:
         if name not in parameters:
-            raise UsageError(f"the query asks for ${name}, which has no value: give one with -p {name}=VALUE")
+            raise UsageError(f"parameter ${name} of the query has no value: pass it with -p {name}=VALUE")
     for name in parameters:
         if name not in wanted:
-            has = " and ".join(f"${known}" for known in wanted) or "no parameter"
-            raise UsageError(f"the query has no ${name}, it has {has}: leave out -p {name}, or use it")
+            known = " and ".join(f"${one}" for one in wanted) or "no parameters"
+            raise UsageError(
+                f"the query has no parameter ${name} (it has {known}): remove -p {name}, or use it"
+            )
 
 
 def numbered(query: str) -> str:
-    """The same query with $1, $2, … for the names, in the order of `placeholders`."""
+    """The same query with $1, $2, … instead of names, in the order of `placeholders`."""
     numbers = {name: f"${number}" for number, name in enumerate(placeholders(query), 1)}
     return _TOKEN.sub(lambda m: numbers[m["name"]] if m["name"] else m[0], query)
 
@@ -63,7 +65,7 @@ def with_literals(tree: "exp.Expr", parameters: Parameters) -> "exp.Expr":
 
 
 def literal(value: Value) -> "exp.Expr":
-    """Of the type that the value has in Python: a float is no decimal, a moment is in UTC."""
+    """A literal of the SQL type of the Python value: a float becomes DOUBLE, a time with zone is in UTC."""
     from sqlglot import exp
 
     if value is None or isinstance(value, bool | str):

@@ -1,7 +1,7 @@
-"""Polars over the files of an epoch: lazy frames, named in SQL or taken by hand.
+"""Polars on the files of an epoch: lazy frames, for SQL or for the Polars API.
 
-It cannot be stopped: its own `cancel` lets the running step end first, and a step can be the whole query.
-And its Rust panics here and there. So it runs in a process of its own, which can be ended.
+A query cannot be cancelled reliably: `cancel` waits for the current step, which can be the whole query. Some
+queries cause a panic in Rust. So Polars runs in a child process, which can be killed.
 """
 
 import os
@@ -24,24 +24,24 @@ from ridelake.settings import S3, LakeAddress, Settings
 FIRST_WORDS = {"SELECT", "WITH", "FROM", "VALUES", "EXPLAIN", "SHOW"}
 COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 
-# To Polars, read_csv('/etc/passwd') is a table, quoted or not. Looked for in strings and comments too: a
-# pattern that is to find out where those end could be misled.
+# In Polars, read_csv('/etc/passwd') is a table, quoted or not. Matched in strings and comments too, because a
+# pattern that finds their end could be deceived.
 READS_A_FILE = re.compile(
     r"(read|scan)_(csv|parquet|ipc|ndjson|json|avro|delta|iceberg|lines|database)", re.IGNORECASE
 )
 
-# A panic of its Rust is no Exception, and no reason to leave.
+# A panic in Rust is not an Exception, and Polars works after it.
 FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
 FrameAnswer = Callable[[Mapping[str, pl.LazyFrame]], pl.LazyFrame]
-"""A question in Polars' own words: from the tables, by name, to the answer."""
+"""A question as Polars expressions: from the tables, by name, to the answer."""
 
 STDERR = 2
 
 
 class Polars:
-    """See the module. `reading` is open while the frames are read."""
+    """See the module. `reading`: a context in which the frames are read."""
 
     name = "polars"
 
@@ -57,33 +57,33 @@ class Polars:
         return pl.__version__
 
     def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
-        with self._refusals():
+        with self._polars_errors():
             return _collected(self._queried(query, parameters))
 
     def answer(self, question: FrameAnswer) -> pa.Table:
-        """The question, asked of the frames of the tables and of RideTable. Raises as `sql` does."""
-        with self._refusals():
+        """Apply the question to the frames of the tables and RideTable. Raises as `sql` does."""
+        with self._polars_errors():
             return _collected(question(self._frames))
 
     def explained(self, question: FrameAnswer | str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
-        """One row: the optimized `plan`, and what Polars `said` of its work while it answered."""
-        with self._refusals():
+        """One row: the optimized `plan`, and Polars' verbose output (`said`) while it executed the query."""
+        with self._polars_errors():
             if isinstance(question, str):
                 frame = self._queried(question, parameters)
             else:
                 frame = question(self._frames)
-            return pa.table({"plan": [frame.explain()], "said": [_overheard(frame.collect)]})
+            return pa.table({"plan": [frame.explain()], "said": [_verbose_output(frame.collect)]})
 
     def _queried(self, query: str, parameters: Parameters) -> pl.LazyFrame:
         refuse_wrong_parameters(query, parameters)
         _refuse_writing(query)
         if parameters:
             query = _bound(query, parameters)
-        # A new context each time: what a query names is forgotten with it.
+        # A new context each time, because a query can register tables in it.
         return pl.SQLContext(self._frames).execute(query)
 
     @contextmanager
-    def _refusals(self) -> Iterator[None]:
+    def _polars_errors(self) -> Iterator[None]:
         try:
             with self._reading():
                 yield
@@ -91,15 +91,15 @@ class Polars:
             raise QueryRejected(f"polars: {error}") from error
 
     def interrupt(self) -> None:
-        """Its process is ended: see `apart.py`."""
+        """Not used: `apart.py` kills the process."""
 
 
 def _collected(frame: pl.LazyFrame) -> pa.Table:
     return frame.collect().to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
-def _overheard(work: Callable[[], object]) -> str:
-    """What Polars tells of its work: it goes to stderr, from code that is not Python's."""
+def _verbose_output(work: Callable[[], object]) -> str:
+    """The verbose output of Polars, which native code writes to stderr."""
     with tempfile.TemporaryFile() as kept:
         stderr = os.dup(STDERR)
         os.dup2(kept.fileno(), STDERR)
@@ -118,10 +118,10 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Polars]:
     reading: Callable[[], AbstractContextManager[None]] = nullcontext
     options = None
     if settings.lake.remote:
-        from lakehouse.s3 import polars_options  # a lake in a folder need not load it
+        from lakehouse.s3 import polars_options  # here, because a local lake does not need it
 
-        reading = partial(_refusals, settings.lake, epoch)
-        _look_at(settings.lake, epoch, 1)
+        reading = partial(_s3_errors, settings.lake, epoch)
+        _check_readable(settings.lake, epoch, 1)
         options = polars_options(settings.lake)
     frames = {name: _scan(table.locations, options) for name, table in epoch.tables.items()}
     if has_ride_table(epoch):
@@ -131,7 +131,7 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Polars]:
 
 
 def _scan(locations: Sequence[str], options: dict[str, Any] | None) -> pl.LazyFrame:
-    """A `--fresh` table has files in the lake and files beside it; Polars wants one kind at a time."""
+    """A `--fresh` table has files in the lake and local files; Polars needs a separate scan for each."""
     remote = [location for location in locations if location.startswith(S3)]
     local = [location for location in locations if not location.startswith(S3)]
     scans = [
@@ -143,22 +143,23 @@ def _scan(locations: Sequence[str], options: dict[str, Any] | None) -> pl.LazyFr
 
 
 @contextmanager
-def _refusals(lake: LakeAddress, epoch: Epoch) -> Iterator[None]:
-    """Polars tells of a server in many words; ours, asked for the same files, says what the matter is."""
+def _s3_errors(lake: LakeAddress, epoch: Epoch) -> Iterator[None]:
+    """Replace Polars' long S3 errors by the message of `lakehouse.s3` for the same files."""
     try:
         yield
     except (OSError, pl.exceptions.ComputeError) as error:
-        _look_at(lake, epoch)
+        _check_readable(lake, epoch)
         if not isinstance(error, OSError):
             raise
-        said = str(error).strip().split("\n", 1)[0]
+        reason = str(error).strip().split("\n", 1)[0]
         raise CannotConnect(
-            f"polars cannot read {lake.root} ({said}): if it lacks credentials, `pip install boto3`, which "
-            "it asks for profiles and roles, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            f"polars cannot read {lake.root} ({reason}): if credentials are missing, run `pip install "
+            "boto3`, which it needs for profiles and roles, or set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY"
         ) from error
 
 
-def _look_at(lake: LakeAddress, epoch: Epoch, files: int | None = None) -> None:
+def _check_readable(lake: LakeAddress, epoch: Epoch, files: int | None = None) -> None:
     """Raises as `refusing_a_bad_bucket` does, in bounded time, if the epoch's first files cannot be read."""
     from lakehouse.s3 import refusing_a_bad_bucket
     from lakehouse.storage import Storage
@@ -171,7 +172,7 @@ def _look_at(lake: LakeAddress, epoch: Epoch, files: int | None = None) -> None:
 
 
 def _bound(query: str, parameters: Parameters) -> str:
-    """Polars has no parameters of its own."""
+    """The query with literals instead of parameters, which Polars does not support."""
     import sqlglot
 
     try:
@@ -188,5 +189,5 @@ def _refuse_writing(query: str) -> None:
         raise QueryRejected(f"polars: {word} is not allowed, because an epoch is read-only: use SELECT")
     if reader := READS_A_FILE.search(query):
         raise QueryRejected(
-            f"polars: files outside the epoch are not read: leave {reader[0]} out, name a table"
+            f"polars: {reader[0]} is not allowed, because only files of the epoch are read: use a table name"
         )

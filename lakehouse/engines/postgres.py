@@ -1,9 +1,9 @@
-"""Postgres over its own rows, as of now: the row store's answer to the same question.
+"""Postgres on its own current rows, to compare the row store with the engines on the same question.
 
-Each query is one statement in one REPEATABLE READ READ ONLY transaction. A superuser could still read
-and write files of the server by functions; the role is therefore laid down for the time of the query. It
-could be taken up again inside of it, by set_config and a function that runs a text as SQL; and some
-functions wait, lock or signal without writing. Those are not let through, by whatever means they are named.
+Each query is one statement in one REPEATABLE READ READ ONLY transaction. A superuser could still read and
+write files of the server by functions, so the query runs with the role pg_read_all_data. The query could
+reset the role with set_config and a function that executes text as SQL, and some functions wait, lock or
+signal without writing. These functions are rejected, however they are written.
 """
 
 import re
@@ -34,14 +34,14 @@ from ridelake.settings import Settings
 
 BATCH_ROWS = 50_000
 
-# Reads every table and owns nothing; in every Postgres since 14.
+# Can read every table and owns nothing; exists since Postgres 14.
 READER = "pg_read_all_data"
 
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, VERBOSE, TIMING OFF, FORMAT JSON)\n"
 
-# Looked for in strings and comments too: a pattern that is to find out where those end could be misled, and
-# what a string holds may be run as SQL.
-NOT_LET_THROUGH = re.compile(
+# Matched in strings and comments too, because a pattern that finds their end could be deceived, and a string
+# may be executed as SQL.
+FORBIDDEN = re.compile(
     r"""set_config | (query|cursor)_to_xml | ts_stat | ts_rewrite | pg_sleep | advisory | pg_notify | dblink
         | txid_current\b(?!_) | pg_current_xact_id\b | pg_export_snapshot
         | pg_(cancel|terminate)_backend | lo_(import|export) | pg_read_(binary_)?file | pg_ls_ | pg_stat_file
@@ -51,7 +51,7 @@ NOT_LET_THROUGH = re.compile(
 
 
 class _Days(Loader):
-    """A date as days since 2000: Python's own dates have the years 1 to 9999 only."""
+    """A date as days since 2000: Python dates have the years 1 to 9999 only."""
 
     format = Format.BINARY
 
@@ -86,7 +86,7 @@ class Postgres:
             return self._fetch(cursor)
 
     def plan(self, query: str, parameters: Parameters = NO_PARAMETERS) -> dict[str, Any]:
-        """What EXPLAIN says of the query after doing it, in a transaction like that of `sql`."""
+        """The result of EXPLAIN ANALYZE, in a transaction as in `sql`."""
         with self._executed(EXPLAIN + query, parameters) as cursor:
             (((plan,),),) = cursor.fetchall()
             return plan  # type: ignore[no-any-return]
@@ -94,14 +94,14 @@ class Postgres:
     @contextmanager
     def _executed(self, query: str, parameters: Parameters) -> Iterator[RawCursor[TupleRow]]:
         refuse_wrong_parameters(query, parameters)
-        if found := NOT_LET_THROUGH.search(query):
-            raise QueryRejected(f"postgres: {found[0]} is not let through here: leave it out")
+        if found := FORBIDDEN.search(query):
+            raise QueryRejected(f"postgres: {found[0]} is not allowed: remove it")
         values = [parameters[name] for name in placeholders(query)] if parameters else None
         try:
             with transaction(self._connection, IsolationLevel.REPEATABLE_READ, read_only=True):
                 if self._superuser:
                     self._connection.execute("SELECT set_config('role', %s, true)", (READER,))
-                # binary: exact, and the protocol in which a message is one statement and not several
+                # Binary results are exact, and need the extended protocol, which allows only one statement.
                 with RawCursor(self._connection) as cursor:
                     for type_, loader in LOADERS.items():
                         cursor.adapters.register_loader(type_, loader)
@@ -109,8 +109,10 @@ class Postgres:
                     yield cursor
         except psycopg.Error as error:
             if self._connection.closed:
-                raise CannotConnect(f"Postgres went away: {_said(error)}. Run it again") from error
-            raise QueryRejected(f"postgres: {_said(error)}") from error
+                raise CannotConnect(
+                    f"lost the connection to Postgres: {_message(error)}; run the command again"
+                ) from error
+            raise QueryRejected(f"postgres: {_message(error)}") from error
 
     def interrupt(self) -> None:
         self._connection.cancel_safe()
@@ -123,7 +125,7 @@ class Postgres:
         parts: list[list[Any]] = [[] for _ in types]
         while rows := cursor.fetchmany(BATCH_ROWS):
             for part, values, arrow_type in zip(parts, zip(*rows, strict=True), types, strict=True):
-                # A numeric without precision waits for the others: its type is as wide as the widest.
+                # The type of a numeric without precision depends on all its values.
                 part.append(values if arrow_type is None else _array(values, arrow_type))
         columns: list[pa.ChunkedArray] = []
         for part, arrow_type in zip(parts, types, strict=True):
@@ -142,7 +144,7 @@ class Postgres:
         arrow_type = arrow_type_of(name, bounds)
         if arrow_type is None:
             raise QueryRejected(
-                f"postgres: column {column.name} is of type {name}, which has no exact form in an answer: "
+                f"postgres: column {column.name} has type {name}, which has no exact Arrow type: "
                 "cast it, for example to text"
             )
         return arrow_type
@@ -150,26 +152,27 @@ class Postgres:
 
 @contextmanager
 def opened(settings: Settings, epoch: Epoch | None) -> Iterator[Postgres]:
-    ours = epoch is None or any(table.source.startswith("ridelake.") for table in epoch.tables.values())
-    # Closed, and not left to its own `with`: a query that was given up may still hold a transaction.
-    with open_existing_store(settings, rides=ours) as store, closing(store.connect()) as connection:
-        if epoch is not None:  # the tables go by the same names as in the lake
+    has_rides = epoch is None or any(table.source.startswith("ridelake.") for table in epoch.tables.values())
+    # `closing`, because psycopg's context would commit, and a cancelled query may still be in a transaction.
+    with open_existing_store(settings, rides=has_rides) as store, closing(store.connect()) as connection:
+        if epoch is not None:  # the tables have the same names as in the lake
             relations = [table.relation for table in epoch.tables.values()]
             connection.execute(_statement("search_path.sql"), (relations,))
             _find_by_bare_name(connection, relations)
-        pa.array([])  # looks for pandas, and imports it if it is there: before an answer is timed, then
+        pa.array([])  # imports pandas if it is installed; here, so that it is not part of a query's time
         yield Postgres(store, connection)
 
 
 def _find_by_bare_name(connection: Connection[TupleRow], relations: Sequence[int]) -> None:
-    """Raises NotReady if a table of the lake cannot be distinguished from another table of its name."""
+    """Make each table accessible by its unqualified name. Raises NotReady if another table has the same name
+    and a temporary view cannot be created."""
     for name, statement in connection.execute(_statement("shadowed.sql"), (relations,)).fetchall():
         try:
             connection.execute(statement)
         except psycopg.Error as error:
             raise NotReady(
-                f"postgres: another schema has a table {name} too, and a temporary view cannot be "
-                f"made ({error.diag.message_primary}): grant TEMPORARY on the database, or ask another engine"
+                f"postgres: another schema also has a table {name}, and a temporary view cannot be created "
+                f"({error.diag.message_primary}): grant TEMPORARY on the database, or use another engine"
             ) from error
 
 
@@ -179,7 +182,7 @@ def _statement(name: str) -> bytes:
 
 def _array(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
     if arrow_type == pa.string():
-        # A uuid has its own class; an enum's binary form is its word, which psycopg leaves as bytes.
+        # A uuid has its own class; the binary format of an enum is its label, which psycopg returns as bytes.
         values = [value.decode() if isinstance(value, bytes) else value and str(value) for value in values]
     if pa.types.is_temporal(arrow_type):
         return _times(values, arrow_type)
@@ -187,7 +190,7 @@ def _array(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
         return pa.array(values, arrow_type)
     except pa.ArrowInvalid as error:
         raise QueryRejected(
-            f"postgres: a value has no exact form in an answer ({error}): cast it to text"
+            f"postgres: a value has no exact Arrow representation ({error}): cast it to text"
         ) from error
 
 
@@ -201,12 +204,12 @@ def _times(values: Sequence[int | None], arrow_type: pa.DataType) -> pa.Array:
         return pc.add_checked(numbers, shift).view(arrow_type)
     except pa.ArrowInvalid as error:
         raise QueryRejected(
-            "postgres: a time is infinite, or after the last that Arrow can hold: cast it to text"
+            "postgres: a time is infinite or outside of Arrow's range: cast it to text"
         ) from error
 
 
 def _numerics(parts: Iterable[Sequence[Decimal | None]]) -> pa.ChunkedArray:
-    """Decimals of the narrowest type that holds them all: 38 digits, or 76."""
+    """Decimals of the narrowest type that fits all values: 38 digits, or 76."""
     values = list(chain.from_iterable(parts))
     scale = whole = 0
     for value in values:
@@ -217,11 +220,11 @@ def _numerics(parts: Iterable[Sequence[Decimal | None]]) -> pa.ChunkedArray:
             raise QueryRejected("postgres: a numeric is NaN or infinite: cast it to double precision")
         scale, whole = max(scale, -exponent), max(whole, len(digits) + exponent)
     if whole + scale > 76:
-        raise QueryRejected("postgres: a numeric has more digits than an answer can hold: round() it")
+        raise QueryRejected("postgres: a numeric has more than 76 digits: round() it")
     arrow_type = pa.decimal128(38, scale) if whole + scale <= 38 else pa.decimal256(76, scale)
     return pa.chunked_array([pa.array(values, arrow_type)], arrow_type)
 
 
-def _said(error: psycopg.Error) -> str:
+def _message(error: psycopg.Error) -> str:
     """The server's message, with its line and caret."""
     return str(error).strip() or type(error).__name__

@@ -1,10 +1,9 @@
-"""PyArrow reads, DuckDB computes.
+"""PyArrow reads the files, DuckDB executes the query.
 
-Arrow's own executor, Acero, has no SQL, no window and no sub-query; a planner of ours over it would be an
-engine of our own making, and its times would be about us. So `pyarrow` is what people do with it: each table
-is a `pyarrow.dataset` of the pinned files, its scanner decodes them, with the columns and filters of the
-query pushed down into it, and DuckDB runs the query over the batches. Beside `duckdb` it shows what the
-reader alone is worth. DuckDB is closed as in `duckdb.py`, and here it may open no file at all.
+Arrow's executor, Acero, has no SQL, no window functions and no subqueries. The engine therefore uses PyArrow
+as it is commonly used: each table is a `pyarrow.dataset` of the epoch's files, its scanner decodes them with
+the columns and filters of the query pushed down, and DuckDB executes the query on the batches. The comparison
+with `duckdb` shows the effect of the reader. DuckDB is restricted as in `duckdb.py`, and opens no files.
 """
 
 from collections.abc import Iterator
@@ -39,22 +38,22 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[PyArrow]:
             connection.execute(ride_table_view())
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute("SET temp_directory = ?", [spill_folder()])
-        connection.execute("SET python_enable_replacements = false")  # our variables are not its tables
+        connection.execute("SET python_enable_replacements = false")  # Python variables are not tables
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         yield PyArrow(connection)
     finally:
-        with suppress(duckdb.Error):  # busy with a query that was given up; it goes with the process
+        with suppress(duckdb.Error):  # a cancelled query may still be running; it ends with the process
             connection.close()
 
 
 def _dataset(locations: list[str], settings: Settings) -> ds.Dataset:
-    """A `--fresh` table has files in the lake and files beside it."""
+    """A `--fresh` table has files in the lake and local files."""
     remote = [location.removeprefix(S3) for location in locations if location.startswith(S3)]
     local = [location for location in locations if not location.startswith(S3)]
     parts = []
     if remote:
-        from lakehouse.s3 import s3_filesystem  # a lake in a folder need not load it
+        from lakehouse.s3 import s3_filesystem  # here, because a local lake does not need it
 
         parts.append(ds.dataset(remote, format="parquet", filesystem=s3_filesystem(settings.lake)))
     if local:

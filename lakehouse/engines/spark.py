@@ -1,8 +1,8 @@
-"""Spark over the files of an epoch: on this machine's cores, or on a cluster that reads the same files.
+"""Spark on the files of an epoch: on the local machine, or on a cluster that can read the same files.
 
-The driver binds to loopback unless the cluster is elsewhere. Files in a query are switched off
-(`runSQLOnFiles`), the functions that call Java are taken out of the session, and queries pass through
-`tree.py`, because a SELECT can call a program (TRANSFORM … USING).
+The driver binds to loopback unless the cluster is remote. Files in a query are disabled (`runSQLOnFiles`),
+functions that call Java are removed from the session, and queries are checked by `tree.py`, because a SELECT
+can run a program (TRANSFORM … USING).
 """
 
 import re
@@ -39,7 +39,7 @@ CONFIG = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.adaptive.enabled": "true",
-    # As many as there are rows for, not 200: adaptive execution joins small ones but starts from here.
+    # Fewer than the default of 200, because tables are small. Adaptive execution merges small ones.
     "spark.sql.shuffle.partitions": "8",
 }
 CONNECT = "sc://"
@@ -48,7 +48,7 @@ LOOPBACK = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0
 CALLS_JAVA = ("reflect", "java_method", "try_reflect")
 OF_PYTHON_OR_FILES = re.compile("python|input_file", re.IGNORECASE)
 
-# To Hadoop a path is a pattern.
+# Hadoop interprets a path as a glob pattern.
 PATTERN = re.compile(r"([\\\[\]*?{},])")
 
 
@@ -58,7 +58,7 @@ class Spark:
     name = "spark"
 
     def __init__(self, session: SparkSession, tables: list[str], *, far: bool) -> None:
-        """`far`: by Spark Connect, which has no context of its own."""
+        """`far`: the session uses Spark Connect, which has no SparkContext."""
         self._session = session
         self._tables = tables
         self._written = lru_cache(maxsize=64)(self._write)
@@ -84,10 +84,10 @@ class Spark:
 
     def _write(self, query: str) -> str:
         tree = checked(self.name, query, self._tables, _harmless)
-        return with_exact_averages(tree).transform(_in_its_word).sql(dialect="spark")
+        return with_exact_averages(tree).transform(_translated_node).sql(dialect="spark")
 
     def interrupt(self) -> None:
-        """Again and again, because a query that is being planned has no job yet."""
+        """Repeat the cancellation, because a query that is being planned has no job yet."""
         while self._running.is_set():
             if self._far:
                 self._session.interruptAll()
@@ -104,10 +104,10 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Spark]:
     try:
         if not far:
             session.sparkContext.setLogLevel("ERROR")
-            _take_out(session, CALLS_JAVA)
+            _remove_functions(session, CALLS_JAVA)
         for name, table in epoch.tables.items():
             paths = [PATTERN.sub(r"\\\1", location) for location in table.locations]
-            # Told the schema, it need not start a job to find out.
+            # With a given schema, Spark does not start a job to infer it.
             schema = from_arrow_schema(pq.read_schema(table.locations[0]), prefer_timestamp_ntz=True)
             session.read.schema(schema).parquet(*paths).createOrReplaceTempView(name)
         if has_ride_table(epoch):
@@ -126,8 +126,8 @@ def _session(master: str) -> SparkSession:
         builder = builder.master(master).appName("ridelake")
         builder = builder.config("spark.sql.warehouse.dir", str(Path(tempfile.gettempdir()) / "warehouse"))
         builder = builder.config("spark.local.dir", tempfile.gettempdir())
-        near = master.startswith("local") or urlsplit(master).hostname in ("127.0.0.1", "localhost")
-        for key, value in (LOOPBACK if near else {}).items():
+        is_local = master.startswith("local") or urlsplit(master).hostname in ("127.0.0.1", "localhost")
+        for key, value in (LOOPBACK if is_local else {}).items():
             builder = builder.config(key, value)
     for key, value in CONFIG.items():
         if not master.startswith(CONNECT) or key.startswith("spark.sql.session"):
@@ -140,28 +140,28 @@ def _session(master: str) -> SparkSession:
                 "spark needs Java 17 or newer: install it (Debian: `apt install openjdk-17-jre-headless`) "
                 "or set JAVA_HOME"
             ) from error
-        raise NotReady(f"spark cannot reach {master} with what is installed: {error}") from error
+        raise NotReady(f"spark cannot connect to {master} with the installed packages: {error}") from error
     except Exception as error:
-        said = str(error).strip().splitlines()[0]
-        raise CannotConnect(f"spark cannot reach {master}: {said}. Correct --spark-master") from error
+        reason = str(error).strip().splitlines()[0]
+        raise CannotConnect(f"spark cannot connect to {master}: {reason}; check --spark-master") from error
 
 
-def _take_out(session: SparkSession, functions: tuple[str, ...]) -> None:
-    """Out of this session's functions; not even by another way of writing a name are they found then."""
+def _remove_functions(session: SparkSession, functions: tuple[str, ...]) -> None:
+    """Remove the functions from the session, so that no spelling of their names finds them."""
     java: Any = session._jvm
     registry = session._jsparkSession.sessionState().functionRegistry()
     place = [java.scala.Option.apply(part) for part in ("builtin", "system")]
     for function in functions:
         identifier = java.org.apache.spark.sql.catalyst.FunctionIdentifier(function, *place)
         if not registry.dropFunction(identifier):
-            raise RuntimeError(f"Spark has no function {function} to take out")
+            raise RuntimeError(f"Spark has no function {function} to remove")
 
 
 def _harmless(function: str) -> bool:
     return function.lower() not in CALLS_JAVA and not OF_PYTHON_OR_FILES.search(function)
 
 
-def _in_its_word(node: exp.Expr) -> exp.Expr:
+def _translated_node(node: exp.Expr) -> exp.Expr:
     if isinstance(node, exp.Extract) and node.name.upper() == "ISODOW":
         node.set("this", exp.var("DAYOFWEEK_ISO"))
     return node

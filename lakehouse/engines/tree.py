@@ -1,9 +1,8 @@
-"""A query as a syntax tree, for an engine whose own dialect differs or whose own locks are not enough.
+"""Check and translate a query as a syntax tree, for engines with another dialect or no read-only mode.
 
-The tree is checked, and what the engine gets is written from the tree: so what runs is what was checked,
-whatever the engine would have made of the user's text. It must be one SELECT; it may name the tables of the
-epoch and its own WITH, and no function in the place of a table; and of the functions that sqlglot has no
-word for, only those that the engine says are harmless.
+The tree is checked, and the engine gets SQL generated from the tree, so the checked query is the one that is
+executed. The query must be one SELECT. It may use the tables of the epoch and its own CTEs, but no table
+functions. Of the functions that sqlglot does not know, it may use those that the engine lists as harmless.
 """
 
 import re
@@ -15,7 +14,7 @@ from sqlglot import exp
 
 from ridelake.errors import QueryRejected
 
-# What `ridelake sql` speaks. It is Postgres' with some ease.
+# The dialect of `ridelake sql`, which is close to that of Postgres.
 DIALECT = "duckdb"
 
 EXPLAIN = re.compile(r"\s*explain\b\s*", re.IGNORECASE)
@@ -31,13 +30,13 @@ def split_explain(query: str) -> tuple[bool, str]:
 def checked(
     engine: str, query: str, tables: Collection[str], harmless: Callable[[str], bool] = lambda _: False
 ) -> exp.Query:
-    """Raises QueryRejected unless the query is what the module says."""
+    """The query's tree. Raises QueryRejected unless it meets the conditions of the module."""
     try:
         statements = [tree for tree in sqlglot.parse(query, dialect=DIALECT) if tree is not None]
     except (sqlglot.errors.SqlglotError, RecursionError) as error:
-        raise QueryRejected(f"{engine}: {_told(error)}") from error
+        raise QueryRejected(f"{engine}: {_message(error)}") from error
     if len(statements) != 1:
-        raise QueryRejected(f"{engine}: one statement at a time, please; this is {len(statements)}")
+        raise QueryRejected(f"{engine}: expected one statement, got {len(statements)}")
     tree = statements[0]
     if not isinstance(tree, exp.Query):
         word = tree.name if isinstance(tree, exp.Command) else type(tree).__name__
@@ -49,7 +48,10 @@ def checked(
         _refuse_function(engine, function, harmless)
     for node in tree.find_all(exp.DML, exp.DDL, exp.Command, exp.Into, exp.Lock, exp.QueryTransform):
         if not isinstance(node, exp.Query):
-            raise QueryRejected(f"{engine}: nothing is written here: leave {type(node).__name__.upper()} out")
+            raise QueryRejected(
+                f"{engine}: {type(node).__name__.upper()} is not allowed, because an epoch is read-only: "
+                "remove it"
+            )
     return tree
 
 
@@ -58,7 +60,8 @@ def _refuse_names(engine: str, tree: exp.Query, tables: Collection[str]) -> None
     for table in tree.find_all(exp.Table):
         if not isinstance(table.this, exp.Identifier) or table.db:
             raise QueryRejected(
-                f"{engine}: {table.sql(DIALECT)} is not a table of the epoch: name one of those"
+                f"{engine}: {table.sql(DIALECT)} is not a table of the epoch: use one of "
+                f"{', '.join(sorted(tables))}"
             )
         if table.name.lower() not in known:
             raise QueryRejected(
@@ -67,23 +70,23 @@ def _refuse_names(engine: str, tree: exp.Query, tables: Collection[str]) -> None
 
 
 def _refuse_function(engine: str, function: exp.Func, harmless: Callable[[str], bool]) -> None:
-    """sqlglot knows what a function is, or the engine does."""
+    """Raises QueryRejected unless sqlglot knows the function, or the engine lists it as harmless."""
     named = isinstance(function, exp.Anonymous | exp.AnonymousAggFunc)
     name = function.name if named else function.sql_name()
     if READING.match(name) or (named and not harmless(name)):
-        raise QueryRejected(f"{engine}: the function {name} is not let through: write it with others")
+        raise QueryRejected(f"{engine}: the function {name} is not allowed: use another function")
 
 
 def plain(tree: exp.Expr) -> exp.Expr:
-    """For an engine that knows few words: f(x) FILTER (WHERE c) becomes f over what is null unless c,
-    CASE x WHEN 1 becomes CASE WHEN x = 1, and every CASE has an ELSE."""
+    """For engines with little SQL: f(x) FILTER (WHERE c) becomes f(CASE WHEN c THEN x ELSE NULL END),
+    CASE x WHEN 1 becomes CASE WHEN x = 1, and every CASE gets an ELSE."""
 
     def replaced(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Filter):
             aggregate, condition = node.this.copy(), node.expression.this
             value = exp.Literal.number(1) if isinstance(aggregate.this, exp.Star) else aggregate.this
             cases = exp.Case().when(condition, value).else_(exp.Null())
-            aggregate.set("this", cases.transform(replaced))  # what is returned new is not looked into
+            aggregate.set("this", cases.transform(replaced))  # `transform` does not visit new nodes
             return cast(exp.Expr, aggregate)
         if isinstance(node, exp.Case):
             if node.this:
@@ -98,7 +101,7 @@ def plain(tree: exp.Expr) -> exp.Expr:
 
 
 def with_exact_averages(tree: exp.Expr) -> exp.Expr:
-    """For engines whose average of a decimal is cut after a few digits: the average of doubles."""
+    """For engines that truncate the average of a decimal: cast the argument to DOUBLE."""
 
     def replaced(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Avg) and not isinstance(node.this, exp.Distinct):
@@ -109,7 +112,8 @@ def with_exact_averages(tree: exp.Expr) -> exp.Expr:
 
 
 def with_decimals(tree: exp.Expr) -> exp.Expr:
-    """For engines to which 0.01 is a double: in SQL it is a decimal, and cents times it are exact."""
+    """For engines in which 0.01 is a double: cast it to a decimal, as in standard SQL, so that results are
+    exact."""
 
     def replaced(node: exp.Expr) -> exp.Expr:
         if (
@@ -126,7 +130,7 @@ def with_decimals(tree: exp.Expr) -> exp.Expr:
 
 
 def with_bare_names(tree: exp.Expr) -> exp.Expr:
-    """For an engine to which the name of `rides.city_id` in an answer may be just that: it is city_id."""
+    """For engines that name a result column `rides.city_id`: add the alias `city_id`."""
 
     def replaced(node: exp.Expr) -> exp.Expr:
         if isinstance(node, exp.Select):
@@ -144,6 +148,6 @@ def _is_qualified(node: exp.Expr) -> bool:
     return isinstance(node, exp.Column) and bool(node.table) and isinstance(node.this, exp.Identifier)
 
 
-def _told(error: Exception) -> str:
-    """sqlglot's message without the colours of a terminal."""
+def _message(error: Exception) -> str:
+    """sqlglot's message without terminal colors."""
     return re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip() or "the query is nested too deeply"

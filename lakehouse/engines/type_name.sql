@@ -1,4 +1,4 @@
--- A built-in type by its bare name, any other by schema and name; an enum is text.
+-- The name of a type, without schema if it is built in; an enum is text.
 SELECT CASE WHEN typtype = 'e' THEN 'text' WHEN nspname = 'pg_catalog' THEN typname
        ELSE format('%%I.%%I', nspname, typname) END
 FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace

@@ -1,10 +1,10 @@
-"""Tables out of Postgres into Arrow, near the speed at which the server sends them.
+"""Read tables from Postgres into Arrow, almost as fast as the server sends them.
 
-    export   a whole table as of an exported snapshot, by as many connections as there are workers,
-             in sorted runs of which each becomes a file
-    fetch    the result of a query, on the caller's own connection and in its transaction
+    export   a complete table at an exported snapshot, over one connection per worker, in sorted runs,
+             each of which becomes a file
+    fetch    the result of a query, on the caller's connection and in its transaction
 
-The server does not sort: it sends rows as they lie in its heap, and each run is sorted here.
+The server does not sort: it sends the rows in heap order, and each run is sorted here.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -42,15 +42,15 @@ def export(
     on_rows: Callable[[int], None],
     coordinator: Connection[TupleRow] | None = None,
 ) -> None:
-    """All rows of the table as of the exported snapshot, in sorted runs of at most RUN_ROWS rows, each
-    handed to `write_run`: from worker threads, one at a time per worker. A table without rows is no run.
+    """Read all rows of the table at the exported snapshot, in sorted runs of at most RUN_ROWS rows, and call
+    `write_run` for each, from worker threads. A table without rows has no run.
 
-    The transaction that exported `snapshot` is to stay open meanwhile; None is the moment of the call.
-    `coordinator` is its connection, if it has locked the table: should somebody wait to truncate or alter
-    the table, a worker would wait behind them, and they for the coordinator. The rows are then read over
-    that connection alone.
+    The transaction that exported `snapshot` must stay open; None: export one now. `coordinator`: its
+    connection, if it has locked the table. If another session waits for an exclusive lock on the table, a
+    worker would wait for that session, and the session for the coordinator. The rows are then read over the
+    coordinator's connection only.
 
-    Raises psycopg.Error, RidelakeError, or what `write_run` raises; nothing is left running then."""
+    Raises psycopg.Error, RidelakeError, or the error of `write_run`; all threads have ended then."""
     run = Run(table, RUN_ROWS, write_run, on_rows)
     with ExitStack() as stack:
         if snapshot is None:
@@ -61,8 +61,8 @@ def export(
 
 
 def fetch(connection: Connection[TupleRow], query: Composed, columns: Sequence[Column]) -> pa.Table:
-    """The whole result of a query that is not large, as of the connection's transaction. Of its columns
-    those that are named, in the order of its rows. The connection stays usable, also if this is interrupted.
+    """The complete result of a small query, in the connection's transaction: the given columns, in the order
+    of its rows. The connection stays usable, even if this is interrupted.
 
     Raises psycopg.Error, or RidelakeError."""
     decoder = Decoder(columns)
@@ -72,7 +72,7 @@ def fetch(connection: Connection[TupleRow], query: Composed, columns: Sequence[C
         for chunk in chunks:
             try:
                 batches.append(decoder.decode(chunk.buffer, chunk.begins, chunk.ends))
-            except ValueNotHeld as error:  # read to the end: to cancel the COPY would end the transaction
+            except ValueNotHeld as error:  # read to the end: a cancelled COPY would abort the transaction
                 failure = failure or error
                 batches.clear()
     if failure is not None:
@@ -82,8 +82,8 @@ def fetch(connection: Connection[TupleRow], query: Composed, columns: Sequence[C
 
 @contextmanager
 def naming_the_row(connection: Connection[TupleRow], table: TableSource) -> Iterator[None]:
-    """Raise ValueNotHeld with the table and the key of a row that has the value. `connection` is in the
-    transaction of the moment that is read."""
+    """Add the table and the key of the row to a ValueNotHeld error. `connection` is in the transaction of the
+    snapshot that is read."""
     try:
         yield
     except ValueNotHeld as error:
@@ -111,7 +111,7 @@ def _readings(
     workers: int,
     coordinator: Connection[TupleRow] | None,
 ) -> list[Reading]:
-    """A connection for each worker, at the moment of the snapshot. None of them waits for a lock."""
+    """A connection for each worker, at the snapshot. None of them waits for a lock."""
     connections: list[Connection[TupleRow]] = []
     try:
         connections.append(_importing(stack, store, snapshot, table))
@@ -119,10 +119,11 @@ def _readings(
         connections.extend(_importing(stack, store, snapshot, table) for _ in ranges[1:])
     except psycopg.errors.LockNotAvailable as error:
         for connection in connections:
-            connection.close()  # and let go of what it has locked
+            connection.close()  # releases its locks
         if coordinator is None:
             raise RidelakeError(
-                f"somebody waits to truncate or alter table {table.name}: run it again"
+                f"cannot read table {table.name}: another session waits to truncate or alter it; "
+                "run the command again"
             ) from error
         return [Reading(coordinator, copy_table(table, None), is_lent=True)]
     return [
@@ -137,11 +138,11 @@ def _opened(stack: ExitStack, store: Store) -> Connection[TupleRow]:
 
 
 def _importing(stack: ExitStack, store: Store, snapshot: str, table: TableSource) -> Connection[TupleRow]:
-    """Locks before anything else asks for the table: whatever did would wait."""
+    """A connection at the snapshot. It locks the table first, because other statements on it would wait."""
     connection = _opened(stack, store)
     connection.execute(
         SQL("SET TRANSACTION SNAPSHOT {}").format(Literal(snapshot))
-    )  # it takes no bound value
+    )  # it does not accept parameters
     try:
         connection.execute(lock_table(table, or_fail=True))
     except psycopg.errors.LockNotAvailable:
@@ -151,14 +152,14 @@ def _importing(stack: ExitStack, store: Store, snapshot: str, table: TableSource
 
 
 def export_snapshot(connection: Connection[TupleRow]) -> str:
-    """The name under which other connections can see what this one's transaction sees, until it ends."""
+    """The name by which other connections can import this transaction's snapshot, until it ends."""
     found = connection.execute("SELECT pg_export_snapshot()").fetchone()
     assert found is not None
     return str(found[0])
 
 
 def _pages(connection: Connection[TupleRow], table: TableSource) -> int:
-    """As many pages as the table has now: its statistics may be old. None of a view."""
+    """The current number of pages of the table; statistics may be outdated. 0 for a view."""
     query = files("lakehouse.extract").joinpath("pages.sql").read_bytes()
     found = connection.execute(query, {"schema": table.schema, "name": table.name}).fetchone()
     return int(found[0]) if found else 0

@@ -1,7 +1,7 @@
-"""The server's answer to one COPY, message by message: CopyOutResponse, rows, CopyDone, ReadyForQuery.
+"""The server's response to one COPY: CopyOutResponse, rows, CopyDone, ReadyForQuery.
 
-Rows are found many at a time by `framing`; the few other messages are read here one by one. The first
-row's message begins with the preamble of the binary format, the last one is its trailer.
+`framing` finds many rows at a time; the other messages are read here one by one. The message of the first row
+begins with the header of the binary format; the last CopyData message is its trailer.
 """
 
 import numpy as np
@@ -14,35 +14,35 @@ PREAMBLE_BYTES = len(SIGNATURE) + 4 + 4  # flags, length of the (empty) extensio
 TRAILER = b"\xff\xff"
 
 READY, FAILED, DONE = ord("Z"), ord("E"), ord("c")
-# CopyOutResponse, CommandComplete, and what may come at any time: notices, parameters, notifications.
-PASSED_OVER = frozenset(map(ord, "HCNSA"))
+# CopyOutResponse, CommandComplete, and asynchronous messages: notices, parameters, notifications.
+IGNORED = frozenset(map(ord, "HCNSA"))
 
 
 def torn() -> RidelakeError:
-    return RidelakeError("the server ended its COPY in the middle: run it again")
+    return RidelakeError("the COPY of the server is incomplete: run the command again")
 
 
 class Answer:
     def __init__(self) -> None:
-        self.ended = False  # ReadyForQuery was read: nothing more will come
+        self.ended = False  # ReadyForQuery was read: there are no more messages
         self._began = False
         self._trailer = False
         self._done = False
 
     @property
     def complete(self) -> bool:
-        """It has ended, and all rows have come."""
+        """Whether it has ended with all rows."""
         return self.ended and self._done and self._trailer
 
     def read(self, buffer: Bytes, end: int) -> tuple[Numbers, Numbers, int]:
-        """All whole messages in `buffer[:end]`: where each row begins and ends, and where the first message
-        lies that is not here to its end. Raises RidelakeError if the server says an error."""
+        """Read all complete messages in `buffer[:end]`. Returns the begin and end of each row, and the
+        position of the first incomplete message. Raises RidelakeError for an error of the server."""
         begins, ends, at = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
         while at + HEADER_BYTES <= end and not self.ended:
             length = int.from_bytes(buffer[at + 1 : at + HEADER_BYTES].tobytes(), "big")
             following = at + 1 + length
             if length < 4:
-                raise RidelakeError("the server's answer to COPY is not of Postgres' protocol: run it again")
+                raise RidelakeError("invalid response of the server to COPY: run the command again")
             if following > end:
                 break
             if buffer[at] != COPY_DATA:
@@ -58,11 +58,11 @@ class Answer:
         return *self._without_trailer(buffer, np.concatenate(begins), np.concatenate(ends)), at
 
     def _begin(self, buffer: Bytes, at: int, following: int) -> int:
-        """Past the preamble. The rest of its message, if there is any, becomes a message of its own."""
+        """Skip the preamble. The rest of its message, if any, becomes a separate message."""
         self._began = True
         preamble = at + HEADER_BYTES
         if buffer[preamble:following][: len(SIGNATURE)].tobytes() != SIGNATURE:
-            raise RidelakeError("the server's COPY does not speak the binary format of Postgres")
+            raise RidelakeError("the COPY of the server is not in the binary format of Postgres")
         row = preamble + PREAMBLE_BYTES
         if row == following:
             return following
@@ -81,18 +81,20 @@ class Answer:
 
     def _message(self, kind: int, body: bytes) -> None:
         if kind == FAILED:
-            raise RidelakeError(f"the server broke off its COPY ({_said(body)}): run it again")
+            raise RidelakeError(f"the server aborted its COPY ({_message_text(body)}): run the command again")
         if kind == DONE:
             self._done = True
         elif kind == READY:
             self.ended = True
-        elif kind not in PASSED_OVER:
-            raise RidelakeError(f"the server answers COPY with a message of type {chr(kind)!r}: run it again")
+        elif kind not in IGNORED:
+            raise RidelakeError(
+                f"unexpected message of type {chr(kind)!r} in response to COPY: run the command again"
+            )
 
 
-def _said(body: bytes) -> str:
-    """An ErrorResponse is fields: a letter, a text, a zero byte. M is what it says."""
+def _message_text(body: bytes) -> str:
+    """The message of an ErrorResponse, whose fields are a letter, a text and a zero byte. M: the message."""
     for field in body.split(b"\0"):
         if field.startswith(b"M"):
             return field[1:].decode("utf-8", "replace").split("\n", 1)[0]
-    return "without saying why"
+    return "no message"

@@ -1,4 +1,4 @@
-"""A queue between two threads that holds few things, and that either side can end at once."""
+"""A bounded queue between two threads, which either side can close."""
 
 import threading
 from collections import deque
@@ -9,7 +9,7 @@ Thing = TypeVar("Thing")
 
 
 class Closed(Exception):
-    """The other side wants nothing more, or gives nothing more."""
+    """The channel was closed."""
 
 
 class Channel(Generic[Thing]):
@@ -21,7 +21,7 @@ class Channel(Generic[Thing]):
         self._closed = False
 
     def put(self, thing: Thing) -> None:
-        """Waits for room. Raises Closed if nobody will take it."""
+        """Wait until there is room. Raises Closed if the channel is closed."""
         with self._changed:
             while len(self._things) >= self._size and not self._closed:
                 self._changed.wait()
@@ -31,20 +31,20 @@ class Channel(Generic[Thing]):
             self._changed.notify_all()
 
     def finish(self) -> None:
-        """Nothing more will be put; what is in it can still be taken."""
+        """End the input; items in the queue can still be taken."""
         with self._changed:
             self._finished = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nothing more is put or taken: whoever waits here gets Closed."""
+        """Discard all items; threads that wait on the channel get Closed."""
         with self._changed:
             self._closed = True
             self._things.clear()
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[Thing]:
-        """All things until `finish`. Raises Closed at `close`."""
+        """All items until `finish`. Raises Closed at `close`."""
         while True:
             with self._changed:
                 while not self._things and not self._finished and not self._closed:

@@ -1,14 +1,14 @@
-"""COPY BINARY into Arrow, many rows at a time, without a Python object a value.
+"""Decode COPY BINARY into Arrow, many rows at a time, without a Python object per value.
 
     row:  int16 columns │ int32 length, bytes │ int32 length, bytes │ …      (-1: null)
 
-Columns whose width is the same in all rows lie at the same distance from each other in all rows: such a
-stretch is taken out of every row at once, and its columns are then strided views of it. Behind a text or
-a null, each row has a position of its own, and numpy gathers the next stretch from there. Which columns
-have nulls is found out on the way. What is left over, or too little, is an error and not a guess.
+Adjacent columns of fixed width have the same offsets from each other in all rows. Such a stretch is read from
+all rows at once, and its columns are strided views of it. After a text or a null, the positions differ
+between rows, and numpy gathers the next stretch from them. Columns with nulls are detected during decoding.
+Missing or surplus bytes are an error.
 
-Binary and not CSV, because then a null, an empty string, a quote, a newline and a microsecond need no
-rules, and there is no text to parse.
+The format is binary instead of CSV, so nulls, empty strings, quotes and newlines need no rules, and no text
+has to be parsed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,15 +24,15 @@ from lakehouse.extract.framing import Bytes, Numbers
 from lakehouse.extract.values import FIXED, Mask, field, spans
 from ridelake.errors import RidelakeError
 
-# How far behind the last row a buffer must still be readable: a row of 1,600 uuids, all of them null.
+# The number of bytes that must be readable after the last row: enough for a row of 1,600 uuids, all null.
 SLACK_BYTES = 1 << 15
 
-# What numeric(p, s) can be that no decimal can.
+# Values of numeric(p, s) that a decimal does not have.
 NOT_NUMBERS = (b"NaN", b"Infinity", b"-Infinity")
 
 
 class Decoder:
-    """Decodes one table's rows. It remembers which columns had nulls, so it belongs to one thread."""
+    """Decodes the rows of one table. It stores which columns had nulls, so it is not thread-safe."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self.schema = pa.schema([pa.field(c.name, c.arrow_type, c.nullable) for c in columns])
@@ -40,7 +40,8 @@ class Decoder:
         self._varying = {c.name for c in columns if c.pg_type not in FIXED}
 
     def decode(self, buffer: Bytes, begins: Numbers, ends: Numbers) -> pa.RecordBatch:
-        """The rows of `buffer` between `begins` and `ends`; behind the last come SLACK_BYTES of anything."""
+        """The rows of `buffer` between `begins` and `ends`, with SLACK_BYTES of any content after the
+        last."""
         at = begins.copy()
         arrays: list[pa.Array] = []
         while len(arrays) < len(self._columns):
@@ -52,27 +53,28 @@ class Decoder:
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def _next(self, buffer: Bytes, at: Numbers, first: int) -> Iterator[pa.Array]:
-        """The next stretch, and the column behind it, which has nulls or varies in width. Moves `at` on."""
+        """Decode the next stretch and the column after it, which has nulls or varies in width. Advances
+        `at`."""
         rest = self._columns[first:]
         same = list(takewhile(lambda c: c.name not in self._varying, rest))
         place = 0 if first else 2
         width = place + sum(4 + FIXED[c.pg_type][0] for c in same) + (4 if len(same) < len(rest) else 0)
         stretch = _stretches(buffer, at, width)
         if not first and not (field(stretch, 0, ">i2") == len(rest)).all():
-            raise RidelakeError("COPY sent rows of another width than the table has: run it again")
-        behind = rest[len(same)] if len(same) < len(rest) else None
+            raise RidelakeError("COPY sent rows with another number of columns: run the command again")
+        following = rest[len(same)] if len(same) < len(rest) else None
         for column in same:
             width, decoder = FIXED[column.pg_type]
             if not (field(stretch, place, ">i4") == width).all():
-                self._varying.add(column.name)  # it has a null, or is torn
-                behind = column
+                self._varying.add(column.name)  # it has a null, or is invalid
+                following = column
                 break
             yield decoder(column, stretch, place + 4, None)
             place += 4 + width
-        if behind is not None:
+        if following is not None:
             sizes = field(stretch, place, ">i4").astype(np.int64)
             at += place + 4
-            yield _varying(behind, buffer, at, sizes)
+            yield _varying(following, buffer, at, sizes)
             at += np.maximum(sizes, 0)
         else:
             at += place
@@ -84,7 +86,7 @@ def _varying(column: Column, buffer: Bytes, at: Numbers, sizes: Numbers) -> pa.A
         return _cast(column, spans(buffer, at, sizes, nulls))
     width, decoder = FIXED[column.pg_type]
     if not ((sizes == width) | nulls).all():
-        raise RidelakeError(f"COPY sent column {column.name} in another width than {column.pg_type} has")
+        raise RidelakeError(f"COPY sent column {column.name} with another width than {column.pg_type} has")
     return decoder(column, _stretches(buffer, at, width), 0, nulls)
 
 
@@ -98,11 +100,13 @@ def _cast(column: Column, values: pa.Array) -> pa.Array:
 
 
 def _torn() -> RidelakeError:
-    return RidelakeError("COPY sent rows that do not end where their columns end: run it again")
+    return RidelakeError(
+        "COPY sent rows that are longer or shorter than their columns: run the command again"
+    )
 
 
 def _stretches(buffer: Bytes, at: Numbers, width: int) -> npt.NDArray[np.void]:
-    """`width` bytes from each position on. Without a copy if the positions are equally far apart."""
+    """`width` bytes from each position. Not copied if the positions are equidistant."""
     dtype = np.dtype((np.void, width))
     count = len(at)
     if count > 1:

@@ -1,10 +1,10 @@
-"""Where the rows lie in what a server sends: found without a loop over the messages.
+"""Find the rows in the bytes of the server without a loop over the messages.
 
     'd' │ int32 length, itself included │ one row of COPY │ 'd' │ length │ one row │ …
 
-Rows stay where they were received; only their positions are worked out. A row may hold any bytes, so
-what looks like a header need not be one. Each candidate therefore says where the next header must be, and
-only the chain from one true header to the next is believed.
+Rows are not copied; only their positions are computed. A row can contain any bytes, including bytes that look
+like a header. Each candidate determines the position of the next header, and only candidates on the chain
+that starts at the first header are accepted.
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ Numbers = npt.NDArray[np.int64]
 
 COPY_DATA = ord("d")
 HEADER_BYTES = 5  # the type, and a length that counts itself but not the type
-WIDTH_BYTES = 2  # what a row begins with: how many columns it has
+WIDTH_BYTES = 2  # a row begins with the number of its columns
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Whole CopyData messages: where each row begins and ends. `end` is where the first other byte lies:
-    a message of another type, or one that is not here yet to its end."""
+    """Complete CopyData messages: the begin and end of each row. `end`: the position after them, of a message
+    of another type or an incomplete one."""
 
     begins: Numbers
     ends: Numbers
@@ -32,7 +32,7 @@ class Frame:
 
 
 def find_rows(buffer: Bytes, begin: int, end: int) -> Frame:
-    """The CopyData messages in `buffer[begin:end]`, which starts with a header or the first part of one."""
+    """The CopyData messages in `buffer[begin:end]`, which starts with a header or a part of one."""
     heads = _equal_heads(buffer, begin, end)
     if heads is None:
         heads = _linked_heads(buffer, begin, end)
@@ -47,7 +47,7 @@ def find_rows(buffer: Bytes, begin: int, end: int) -> Frame:
 
 
 def _number_at(buffer: Bytes, at: Numbers, dtype: str) -> npt.NDArray[Any]:
-    """The number at each position. A view that begins at every byte: one gather, whatever the alignment."""
+    """The number at each position, by one gather from a view with a stride of one byte."""
     numbers: npt.NDArray[Any] = np.ndarray(
         (len(buffer) - np.dtype(dtype).itemsize + 1,), dtype, buffer, 0, (1,)
     )
@@ -59,7 +59,7 @@ def _length_at(buffer: Bytes, heads: Numbers) -> Numbers:
 
 
 def _equal_heads(buffer: Bytes, begin: int, end: int) -> Numbers | None:
-    """All headers, if all messages are as long as the first; else None."""
+    """All headers, if all messages have the same length; otherwise None."""
     if end - begin < HEADER_BYTES or buffer[begin] != COPY_DATA:
         return np.zeros(0, np.int64)
     step = 1 + int.from_bytes(buffer[begin + 1 : begin + HEADER_BYTES].tobytes(), "big")
@@ -78,9 +78,9 @@ def _equal_heads(buffer: Bytes, begin: int, end: int) -> Numbers | None:
 
 
 def _linked_heads(buffer: Bytes, begin: int, end: int) -> Numbers:
-    """The headers that can be reached from the one at `begin`, each from the one before. All rows begin with
-    the number of their columns, which leaves few places that look like a header and are none."""
-    last = end - HEADER_BYTES + 1  # no header that is whole begins here or later
+    """The headers on the chain from the one at `begin`. All rows begin with the number of their columns,
+    which excludes most bytes that only look like a header."""
+    last = end - HEADER_BYTES + 1  # no complete header begins here or later
     likely = buffer[begin : last - WIDTH_BYTES] == COPY_DATA
     likely &= buffer[begin + 1 : last - WIDTH_BYTES + 1] == 0
     heads = np.flatnonzero(likely) + begin
@@ -95,7 +95,7 @@ def _linked_heads(buffer: Bytes, begin: int, end: int) -> Numbers:
 
 
 def _chain(buffer: Bytes, heads: Numbers, following: Numbers, last: int) -> Numbers:
-    """Some candidates are bytes of a row. Stretches without any are taken whole."""
+    """The chain, if some candidates are bytes of a row. Ranges without such candidates are taken at once."""
     bends = np.flatnonzero(following[:-1] != heads[1:])
     kept: list[Numbers] = []
     at = 0
@@ -110,7 +110,7 @@ def _chain(buffer: Bytes, heads: Numbers, following: Numbers, last: int) -> Numb
 
 
 def _walk(buffer: Bytes, at: int, last: int) -> Numbers:
-    """One message after the other: for what the search above does not see, a message of 16 MB and longer."""
+    """Read the headers one by one: the search above does not find messages of 16 MB or more."""
     heads = []
     while at < last and buffer[at] == COPY_DATA:
         heads.append(at)

@@ -1,4 +1,4 @@
-"""The COPY of a table, whole or by the pages of its heap."""
+"""The COPY of a table, complete or by ranges of heap pages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 from lakehouse.columns import Column
 from lakehouse.source import TableSource
 
-# With less than this for each, workers cost more than they save.
+# With fewer pages per worker, another worker costs more time than it saves.
 WORKER_PAGES_MIN = 2_048
 
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """From one page of a table to before another, or to its end, wherever that is by then."""
+    """The pages from `begin` to before `end`; None: to the end of the table."""
 
     begin: int
     end: int | None
 
 
 def split_pages(pages: int, workers: int) -> list[Pages | None]:
-    """A range of pages for each worker; [None], the whole table, where one worker is enough."""
+    """A range of pages for each worker; [None], the complete table, if one worker is enough."""
     workers = min(workers, pages // WORKER_PAGES_MIN)
     if workers < 2:
         return [None]
@@ -30,7 +30,7 @@ def split_pages(pages: int, workers: int) -> list[Pages | None]:
 
 
 def copy_table(table: TableSource, pages: Pages | None) -> Composed:
-    """COPY takes no bound values, and names cannot be bound at all: psycopg quotes them."""
+    """The COPY of the table. COPY has no parameters, so psycopg quotes the values and identifiers."""
     query = SQL("SELECT {} FROM {}").format(selected(table.columns), name_of(table))
     if pages is not None:
         query += SQL(" WHERE ctid >= {}").format(_tid(pages.begin))
@@ -40,7 +40,7 @@ def copy_table(table: TableSource, pages: Pages | None) -> Composed:
 
 
 def lock_table(table: TableSource, *, or_fail: bool = False) -> Composed:
-    """Hold off TRUNCATE and ALTER: the rows that they take away are not kept for old snapshots."""
+    """Lock against TRUNCATE and ALTER, which remove rows also for older snapshots."""
     query = SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(name_of(table))
     return query + SQL(" NOWAIT") if or_fail else query
 
@@ -51,7 +51,8 @@ def copy_query(query: Composable, columns: Sequence[Column]) -> Composed:
 
 
 def selected(columns: Sequence[Column]) -> Composed:
-    """Columns as they lie in the heap: a cast costs the server as much as the row. Numeric alone is text."""
+    """Columns without a cast, which would cost the server as much as the row. Only numeric is cast to
+    text."""
     names = [SQL("{}::text").format(Identifier(c.name)) if c.as_text else Identifier(c.name) for c in columns]
     return SQL(", ").join(names)
 

@@ -1,9 +1,9 @@
-"""What COPY sends, in buffers of some megabytes: rows, and where each begins and ends.
+"""Receive the rows of a COPY in buffers of some megabytes, with the begin and end of each row.
 
-libpq hands out one message a row, and asking it for each costs more than all else together. So the answer
-to a COPY is read from the connection's own socket, many rows a call, and the messages are told apart here.
-libpq has no part in the answer then, and the connection cannot be used for anything else any more. Where
-the socket carries TLS or GSSAPI, libpq is asked row by row: the same rows, at half the speed.
+libpq returns one message per row, and these calls cost more than everything else together. The response to a
+COPY is therefore read from the connection's socket, many rows per call, and split into messages here. libpq
+does not see the response, so the connection cannot be used afterwards. If the socket uses TLS or GSSAPI, the
+rows are received by libpq, at half the speed.
 """
 
 import select
@@ -27,8 +27,8 @@ from lakehouse.extract.framing import HEADER_BYTES, Bytes, Numbers
 from ridelake.errors import RidelakeError
 
 BUFFER_BYTES = 4 * 1024 * 1024
-READY = b"Z\0\0\0\5"  # how ReadyForQuery begins
-BATCH_ROWS = 32_768  # of libpq's
+READY = b"Z\0\0\0\5"  # the start of ReadyForQuery
+BATCH_ROWS = 32_768  # rows of libpq per chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +45,21 @@ def new_buffer(size: int = BUFFER_BYTES) -> Bytes:
 
 
 def is_plain(connection: Connection[TupleRow]) -> bool:
-    """Whether what the socket carries is the protocol itself."""
+    """Whether the socket carries the protocol unencrypted."""
     return not (connection.pgconn.ssl_in_use or connection.pgconn.used_gssapi)
 
 
 def socket_of(connection: Connection[TupleRow]) -> socket.socket:
-    """The connection's socket, in a wrapping of its own, which is to be closed too."""
+    """A duplicate of the connection's socket, which must be closed too."""
     return socket.socket(fileno=dup(connection.pgconn.socket))
 
 
 def receive_raw(
     connection: Connection[TupleRow], server: socket.socket, copy: Composed
 ) -> Generator[Chunk, None, None]:
-    """The rows of `copy`, read from the connection's socket. Afterwards both are closed.
+    """The rows of `copy`, read from the connection's socket. Closes the socket and the connection.
 
-    Raises RidelakeError if the server ends it with an error, or goes away."""
+    Raises RidelakeError if the server reports an error or the connection is lost."""
     try:
         _send(connection.pgconn, copy.as_bytes(connection))
         server.setblocking(True)
@@ -83,7 +83,7 @@ def _chunks(server: socket.socket) -> Iterator[Chunk]:
         used, is_open = _fill(server, buffer, used, room)
         begins, ends, stop = answer.read(buffer, used)
         if not is_open and not answer.ended:
-            raise RidelakeError("the server went away in the middle of a COPY: run it again")
+            raise RidelakeError("lost the connection to Postgres during a COPY: run the command again")
         rest = used - stop
         following = new_buffer(max(BUFFER_BYTES, message_bytes(buffer[stop:used])))
         following[:rest] = buffer[stop:used]
@@ -95,15 +95,15 @@ def _chunks(server: socket.socket) -> Iterator[Chunk]:
 
 
 def message_bytes(begin: Bytes) -> int:
-    """How long the message is that begins so; up to 1 GiB. 0 if its header is not complete."""
+    """The length of the message that begins with these bytes, up to 1 GiB; 0 if its header is incomplete."""
     if len(begin) < HEADER_BYTES:
         return 0
     return 1 + int.from_bytes(begin[1:HEADER_BYTES].tobytes(), "big")
 
 
 def _fill(server: socket.socket, buffer: Bytes, used: int, room: int) -> tuple[int, bool]:
-    """Receive until the buffer is full or the answer seems to end. Returns how much is in it, and whether
-    the server is still there."""
+    """Receive until the buffer is full or the response seems to end. Returns the number of bytes in it, and
+    whether the connection is open."""
     view = memoryview(buffer)[:room]  # type: ignore[arg-type]
     while used < room:
         try:
@@ -113,16 +113,17 @@ def _fill(server: socket.socket, buffer: Bytes, used: int, room: int) -> tuple[i
         if not count:
             return used, False
         used += count
-        if used > 5 and view[used - 6 : used - 1].tobytes() == READY:  # it may be data: Answer knows
+        if used > 5 and view[used - 6 : used - 1].tobytes() == READY:  # may be data: Answer decides
             break
     return used, True
 
 
 def receive_by_libpq(connection: Connection[TupleRow], copy: Composed) -> Generator[Chunk, None, None]:
-    """The same rows by libpq, a message each. The connection stays usable; close this to end it early.
+    """The same rows by libpq, one message per row. The connection stays usable; close the generator to end
+    the COPY early.
 
-    Not by psycopg's `Copy`, whose `read()` takes as long for a row as everything else together.
-    Raises psycopg.Error, or RidelakeError."""
+    It does not use psycopg's `Copy`, whose `read()` doubles the time. Raises psycopg.Error, or
+    RidelakeError."""
     pgconn = connection.pgconn
     try:
         _send(pgconn, copy.as_bytes(connection))
@@ -130,7 +131,7 @@ def receive_by_libpq(connection: Connection[TupleRow], copy: Composed) -> Genera
         messages = _messages(pgconn)
         first = next(messages, b"")
         if not first.startswith(SIGNATURE):
-            raise RidelakeError("the server's COPY does not speak the binary format of Postgres")
+            raise RidelakeError("the COPY of the server is not in the binary format of Postgres")
         rows = chain([first[PREAMBLE_BYTES:]] if len(first) > PREAMBLE_BYTES else [], messages)
         yield from _chunks_of(rows)
         if next(messages, None) is not None:
@@ -138,7 +139,7 @@ def receive_by_libpq(connection: Connection[TupleRow], copy: Composed) -> Genera
         if _result(pgconn) is not None:
             raise torn()
     except BaseException:
-        _break_off(connection)
+        _cancel_copy(connection)
         raise
 
 
@@ -159,7 +160,7 @@ def _chunks_of(messages: Iterator[bytes]) -> Iterator[Chunk]:
 
 
 def _result(pgconn: PGconn) -> PGresult | None:
-    """Waits in `select`, so that Ctrl-C is heard while the server sorts."""
+    """The next result. It waits in `select`, so that Ctrl-C works while the server sorts."""
     while pgconn.is_busy():
         select.select([pgconn.socket], [], [])
         pgconn.consume_input()
@@ -171,14 +172,14 @@ def _expect(result: PGresult | None, status: ExecStatus) -> None:
         raise torn()
     if result.status != status:
         state = (result.error_field(DiagnosticField.SQLSTATE) or b"").decode()
-        said = (result.error_field(DiagnosticField.MESSAGE_PRIMARY) or result.error_message).decode(
+        message = (result.error_field(DiagnosticField.MESSAGE_PRIMARY) or result.error_message).decode(
             "utf-8", "replace"
         )
         try:
             kind: type[psycopg.Error] = psycopg.errors.lookup(state)
         except KeyError:
             kind = psycopg.OperationalError
-        raise kind(said.strip())
+        raise kind(message.strip())
 
 
 def _joined(rows: list[bytes]) -> Chunk:
@@ -189,11 +190,11 @@ def _joined(rows: list[bytes]) -> Chunk:
 
 
 def _messages(pgconn: PGconn) -> Iterator[bytes]:
-    """What COPY sends, a row a message, until it ends or fails: the result behind it says which."""
+    """The messages of COPY, one per row, until it ends or fails."""
     while True:
         size, row = pgconn.get_copy_data(1)
         while size > 0:
-            yield bytes(row)  # 100,000 live memoryviews would keep the garbage collector busy, bytes do not
+            yield bytes(row)  # bytes, because 100,000 memoryviews would slow down the garbage collector
             size, row = pgconn.get_copy_data(1)
         if size < 0:
             result = _result(pgconn)
@@ -203,9 +204,8 @@ def _messages(pgconn: PGconn) -> Iterator[bytes]:
         pgconn.consume_input()
 
 
-def _break_off(connection: Connection[TupleRow]) -> None:
-    """End a COPY that fails here, or is interrupted. Left running, it would not let the transaction be
-    rolled back."""
+def _cancel_copy(connection: Connection[TupleRow]) -> None:
+    """Cancel a COPY after an error or interrupt. While it runs, the transaction cannot be rolled back."""
     pgconn = connection.pgconn
     if pgconn.transaction_status == TransactionStatus.ACTIVE:
         connection.cancel_safe()

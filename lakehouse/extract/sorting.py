@@ -1,8 +1,8 @@
-"""A run of rows in the order in which they will lie in their file.
+"""Sort the rows of a run, before they are written to a file.
 
-The order of Postgres' ORDER BY: ascending, nulls last. Where the columns are whole numbers without nulls
-(keys, times), they are packed into one 64-bit number a row, which numpy sorts far faster than a table is
-sorted by columns; and rows that already lie in order, as those of most tables do, stay where they are.
+The order is that of ORDER BY in Postgres: ascending, nulls last. If all columns are integers or times without
+nulls, they are packed into one 64-bit number per row, which numpy sorts much faster than Arrow sorts a table.
+Rows that are already sorted, as in most tables, are not moved.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ KEY_BITS = 63
 
 
 def sort_run(run: pa.Table, order_by: Sequence[str]) -> pa.Table:
-    """`run` in the order of `order_by`, in one chunk a column."""
+    """`run` sorted by `order_by`, with one chunk per column."""
     run = run.combine_chunks()
     if not order_by or len(run) < 2:
         return run
@@ -31,15 +31,15 @@ def sort_run(run: pa.Table, order_by: Sequence[str]) -> pa.Table:
 
 
 def sorted_runs(rows: pa.Table, order_by: Sequence[str], rows_max: int, bytes_max: int) -> Iterator[pa.Table]:
-    """Any number of rows in the order of `order_by`, in runs of at most `rows_max` rows and, unless one row
-    is larger, `bytes_max` bytes of text and binary values."""
+    """The rows sorted by `order_by`, in runs of at most `rows_max` rows and `bytes_max` bytes of text and
+    binary values (more if one row is larger)."""
     if rows.nbytes <= bytes_max:
         run = sort_run(rows, order_by)
         yield from (run.slice(begin, rows_max) for begin in range(0, len(run), rows_max))
         return
     keys = [(name, "ascending", "at_end") for name in order_by]
     order = pc.sort_indices(rows.select(order_by), keys).to_numpy()
-    wide = rows.cast(_with_large_values(rows.schema)).combine_chunks()  # else `take` ends at 2 GiB
+    wide = rows.cast(_with_large_values(rows.schema)).combine_chunks()  # `take` has a limit of 2 GiB
     sizes = np.cumsum(_value_bytes(wide)[order])
     begin = 0
     while begin < len(order):
@@ -56,7 +56,7 @@ def _with_large_values(schema: pa.Schema) -> pa.Schema:
 
 
 def _value_bytes(rows: pa.Table) -> npt.NDArray[np.int64]:
-    """How many bytes of text and binary values each row has."""
+    """The number of bytes of text and binary values of each row."""
     sizes = np.zeros(len(rows), np.int64)
     for column in rows.columns:
         if pa.types.is_large_string(column.type) or pa.types.is_large_binary(column.type):
@@ -65,7 +65,7 @@ def _value_bytes(rows: pa.Table) -> npt.NDArray[np.int64]:
 
 
 def _packed(columns: Sequence[pa.ChunkedArray]) -> npt.NDArray[np.int64] | None:
-    """One number a row that sorts as the columns do; None if there is no such number."""
+    """One number per row with the same order as the columns; None if it does not fit into KEY_BITS."""
     key: npt.NDArray[np.int64] | None = None
     bits = 0
     for column in columns:

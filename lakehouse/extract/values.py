@@ -1,7 +1,7 @@
-"""One column's values, from where they lie in every row to an Arrow array, exactly.
+"""Decode the values of one column into an Arrow array, exactly.
 
-A decoder gets the stretches of bytes in which its values lie, one a row, and the place within; `nulls`
-is None if there are none. What lies at a null is anything.
+A decoder gets the stretches of bytes that contain its values, one per row, and the offset in the stretch.
+`nulls` is None if there are no nulls. The bytes of a null can have any content.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ EPOCH_SHIFT_DAYS = 10_957
 EPOCH_SHIFT_US = EPOCH_SHIFT_DAYS * 86_400_000_000
 
 UUID_LETTERS = 36
-# Where the eight groups of four and eight hexadecimal digits of a uuid go: 8-4-4-4-12.
+# The positions of the groups of hexadecimal digits of a uuid: 8-4-4-4-12.
 DIGITS = np.dtype(
     {
         "names": list("abcdef"),
@@ -44,8 +44,8 @@ LETTERS = np.dtype(
 
 
 def spans(buffer: Bytes, begins: Numbers, sizes: Numbers, nulls: Mask) -> pa.Array:
-    """The bytes from `begins` on. Every other element of an Arrow array over the whole buffer: value, gap,
-    value, gap …; `take` then copies the values alone."""
+    """An array of the bytes from each of `begins`. The buffer is interpreted as an Arrow array of value, gap,
+    value, gap …; `take` then copies only the values."""
     offsets = np.empty(2 * len(begins), np.int32)
     offsets[0::2] = begins
     offsets[1::2] = begins + np.maximum(sizes, 0)
@@ -57,7 +57,7 @@ def spans(buffer: Bytes, begins: Numbers, sizes: Numbers, nulls: Mask) -> pa.Arr
 
 
 def field(stretches: Stretches, place: int, dtype: str) -> npt.NDArray[Any]:
-    """What lies at the same place of every stretch, as it lies there."""
+    """A view of the values at the same offset in every stretch."""
     return stretches.view(_within(stretches.itemsize, place, dtype))["field"]
 
 
@@ -81,7 +81,7 @@ def _boolean(column: Column, stretches: Stretches, place: int, nulls: Mask | Non
 
 
 def _moment(column: Column, stretches: Stretches, place: int, nulls: Mask | None) -> pa.Array:
-    """timestamp and timestamptz: microseconds. `infinity` has no form in Arrow."""
+    """timestamp and timestamptz: microseconds. Arrow has no `infinity`."""
     since_2000 = field(stretches, place, ">i8").astype(np.int64)
     since_1970 = _shifted(column, since_2000, EPOCH_SHIFT_US, nulls)
     return pa.array(since_1970, pa.int64(), mask=nulls).view(column.arrow_type)
@@ -96,15 +96,14 @@ def _day(column: Column, stretches: Stretches, place: int, nulls: Mask | None) -
 def _shifted(
     column: Column, numbers: npt.NDArray[np.signedinteger], shift: int, nulls: Mask | None
 ) -> npt.NDArray[np.signedinteger]:
-    """Counted from 1970. The smallest number is -infinity, the greatest are too late for Arrow."""
+    """Convert to an offset from 1970. The smallest number is -infinity; the greatest are beyond Arrow's
+    range."""
     if nulls is not None:
         numbers[nulls] = 0
     limits = np.iinfo(numbers.dtype)
     if len(numbers) and (numbers.min() == limits.min or numbers.max() > limits.max - shift):
         infinite = numbers.min() == limits.min or numbers.max() == limits.max
-        raise ValueNotHeld(
-            column.name, "infinity" if infinite else "a time after the last that Arrow can hold"
-        )
+        raise ValueNotHeld(column.name, "infinity" if infinite else "a time outside of Arrow's range")
     numbers += numbers.dtype.type(shift)
     return numbers
 
@@ -123,7 +122,8 @@ def _uuid(column: Column, stretches: Stretches, place: int, nulls: Mask | None) 
 
 
 def _letters(octets: Bytes) -> Bytes:
-    """Every 16 bytes to 36 letters. A byte becomes two half-bytes in a 16-bit number, and those letters."""
+    """Convert each 16 bytes to 36 characters. A byte becomes two nibbles in a 16-bit number, then two
+    digits."""
     halves = octets.astype("<u2")
     low = halves << 8
     halves >>= 4

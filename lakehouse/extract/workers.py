@@ -1,9 +1,9 @@
-"""Threads that read, decode and write at the same time, and end together.
+"""Threads that read, decode and write concurrently, and end together.
 
-    server ──> receive ──chunks──> decode ──runs──> sort, write        one such line a worker
+    server ──> receive ──chunks──> decode ──runs──> sort, write        one such pipeline per worker
 
-Between two threads lie a few chunks or one run, so that memory is bounded by these and not by the table.
-The first error, or Ctrl-C, closes every channel, cancels every query and ends every thread.
+The channels between two threads hold a few chunks or one run, so memory use does not depend on the size of
+the table. The first error, or Ctrl-C, closes every channel, cancels every query and ends every thread.
 """
 
 import socket
@@ -31,7 +31,7 @@ CANCEL_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one worker reads, and over which connection; if `is_lent`, the caller goes on with it."""
+    """The COPY of one worker and its connection. `is_lent`: the caller uses the connection afterwards."""
 
     connection: Connection[TupleRow]
     copy: Composed
@@ -40,7 +40,7 @@ class Reading:
 
 @dataclass(slots=True)
 class Run:
-    """What one thread after the other does with a table; the same for all workers."""
+    """The export of one table, shared by all workers."""
 
     table: TableSource
     rows_max: int
@@ -53,7 +53,7 @@ class Run:
     on_failure: list[Callable[[], None]] = field(default_factory=list)
 
     def fail(self, error: BaseException) -> None:
-        """End everything. The first error is the one that is told."""
+        """Stop all threads. The first error is the one that is raised."""
         with self.lock:
             if self.error is not None:
                 return
@@ -67,13 +67,13 @@ class Run:
 
 
 def run_workers(run: Run, readings: Sequence[Reading]) -> None:
-    """Everything of `readings`, a worker each. Raises what the first failing thread raised."""
-    threads = [thread for reading in readings for thread in _line(run, reading)]
+    """Run a worker for each of `readings`. Raises the first error of a thread."""
+    threads = [thread for reading in readings for thread in _pipeline(run, reading)]
     try:
         for thread in threads:
             thread.start()
         while run.ended < len(threads):
-            run.progress.acquire()  # not `join`: interrupted, Python 3.11 takes the thread for ended
+            run.progress.acquire()  # not `join`: if interrupted, Python 3.11 marks the thread as ended
     except BaseException as error:  # Ctrl-C
         run.fail(error)
         while run.ended < sum(thread.ident is not None for thread in threads):
@@ -83,7 +83,7 @@ def run_workers(run: Run, readings: Sequence[Reading]) -> None:
         raise run.error
 
 
-def _line(run: Run, reading: Reading) -> list[threading.Thread]:
+def _pipeline(run: Run, reading: Reading) -> list[threading.Thread]:
     chunks: Channel[Chunk] = Channel(CHUNKS_WAITING)
     runs: Channel[pa.Table] = Channel(1)
     is_raw = is_plain(reading.connection) and not reading.is_lent
@@ -111,8 +111,8 @@ def _guarded(run: Run, work: Callable[[], None]) -> None:
 
 
 def _cancel(connection: Connection[TupleRow], server: socket.socket | None) -> None:
-    """The server's answer to the COPY becomes an error, or the end of the stream."""
-    with suppress(psycopg.Error):  # it has gone, and so has the query
+    """Cancel the COPY; `receive` then gets an error or the end of the stream."""
+    with suppress(psycopg.Error):  # the connection is lost, so the query has ended
         connection.cancel_safe(timeout=CANCEL_SECONDS)
     if server is not None:
         with suppress(OSError):

@@ -1,18 +1,18 @@
-"""The proof that Parquet files equal a Postgres table, row for row.
+"""Compare Parquet files with a Postgres table, row by row.
 
-    each row      → its bytes → md5 → 60 bits
-    each engine   → for each of some hundred buckets: how many rows, and the sum of their numbers
+    each row      → its bytes → md5 → a hash of 60 bits
+    each engine   → for each of some hundred buckets: the number of rows, and the sum of their hashes
     all equal     → the tables are equal
-    otherwise     → key and number of each row in the buckets that differ; the rows of the keys that differ
+    otherwise     → key and hash of each row in the buckets that differ, then the rows of the keys that differ
 
-Two engines compute it and share no code: Postgres in SQL inside the caller's snapshot, DuckDB in SQL over
-the files, with a reader of its own. Whatever extraction, decoding or writing did wrong, only one has seen.
-A row's bucket comes out of its own number, so that one md5 is all that a row costs: a row that was changed
-is in one bucket of Postgres and in another of the lake, and both differ.
+Two engines compute this independently: Postgres in SQL in the caller's snapshot, DuckDB in SQL on the files
+with its own reader. An error of extraction, decoding or writing affects only one of them. The bucket of a row
+is part of its hash, so each row needs one md5. A changed row is in one bucket in Postgres and usually in
+another one in the lake; both buckets then differ.
 
-The bytes of a row are those in which Postgres sends it as a binary `record`: each value with its type, its
-length and itself, a NULL as the length -1. No two rows share them, no session setting changes them, and
-Postgres makes them in one call. `forms.py` says how DuckDB writes the same.
+The bytes of a row are the binary format of a Postgres `record`: each value with its type and length; a NULL
+has the length -1. Different rows have different bytes, session settings do not change them, and Postgres
+computes them in one call. `forms.py` defines how DuckDB computes the same bytes.
 """
 
 from lakehouse.proof.comparison import Comparison, compare

@@ -1,4 +1,4 @@
-"""Both sides asked, and what they say compared."""
+"""Compute the sums of both sides, compare them, and locate the differences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from lakehouse.columns import Column
-from lakehouse.proof.difference import Difference, tell
+from lakehouse.proof.difference import Difference, describe
 from lakehouse.proof.lake import LakeSide, opened
 from lakehouse.proof.postgres import PostgresSide
 from lakehouse.proof.sides import Shape, mask_for
@@ -18,8 +18,8 @@ from ridelake.settings import LakeAddress
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`rows` are those of Postgres; `rows_different` are keys with a difference, `differences` the first
-    of them."""
+    """`rows`: the number of rows in Postgres. `rows_different`: the number of keys with a difference.
+    `differences`: the first of them."""
 
     table: str
     rows: int
@@ -44,12 +44,12 @@ def compare(
     plus_rows: pa.Table | None = None,
     lake: LakeAddress | None = None,
 ) -> Comparison:
-    """Whether `files`, less the rows with `minus_keys`, plus `plus_rows`, are the rows of `table`.
+    """Compare the rows of `files` without `minus_keys` and with `plus_rows` with the rows of `table`.
 
-    `connection` is inside a REPEATABLE READ transaction, whose snapshot is what the files are compared to;
-    at most `limit` differences are located. `lake`: where the files are, if
-    that is far away. Raises ProofFailed if the files have columns of other names or types than the table, or
-    cannot be read; BadInput if the rows of the tail have."""
+    `connection` must be in a REPEATABLE READ transaction, whose snapshot is compared. At most `limit`
+    differences are located. `lake`: the lake of the files, needed if it is on S3. Raises ProofFailed if the
+    files have other columns or types than the table, or cannot be read; BadInput if `plus_rows` or
+    `minus_keys` have other columns."""
     shape = Shape(columns)
     postgres = PostgresSide(connection, schema, table, shape)
     with opened(shape, files, minus_keys, plus_rows, lake) as side:
@@ -66,7 +66,10 @@ def compare(
             return Comparison(table, rows, rows_in_lake, 0, ())
         different, keys = side.differing(postgres.suspects(mask, buckets), mask, buckets, limit)
         if not different:
-            raise ProofFailed(f"the sums of {table} differ and its rows do not: the snapshot did not hold")
+            raise ProofFailed(
+                f"the checksums of {table} differ but no row does, so the snapshot was not stable: "
+                "run the command again"
+            )
         differences = _locate(table, shape, postgres, side, keys)
     return Comparison(table, rows, rows_in_lake, different, differences)
 
@@ -75,4 +78,4 @@ def _locate(
     table: str, shape: Shape, postgres: PostgresSide, lake: LakeSide, keys: Sequence[bytes]
 ) -> tuple[Difference, ...]:
     in_postgres, in_lake = postgres.rows(keys), lake.rows(keys)
-    return tuple(tell(table, shape, key, in_postgres.get(key, []), in_lake.get(key, [])) for key in keys)
+    return tuple(describe(table, shape, key, in_postgres.get(key, []), in_lake.get(key, [])) for key in keys)

@@ -1,4 +1,4 @@
-"""A difference between a table and its files: which row, and what of it."""
+"""A difference between a table and its files: the row, and its columns that differ."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ Kind = Literal["missing in the lake", "not in Postgres", "more than once in the 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One key whose rows are not the same on both sides. `columns` are name, value in Postgres, value in the
-    lake of what differs; empty if a row is only on one side, or the same row too often."""
+    """A key whose rows differ between the two sides. `columns`: name, value in Postgres and value in the lake
+    of the columns that differ; empty if a row is only on one side, or is duplicated."""
 
     table: str
     key: tuple[str, ...]
@@ -22,10 +22,10 @@ class Difference:
     columns: tuple[tuple[str, str, str], ...] = ()
 
 
-def tell(
+def describe(
     table: str, shape: Shape, key: bytes, in_postgres: Sequence[bytes], in_lake: Sequence[bytes]
 ) -> Difference:
-    """`in_postgres` and `in_lake` are the bytes of all rows with this key, and not the same."""
+    """`in_postgres` and `in_lake` are the bytes of all rows with this key; they must differ."""
     key_text = key_shown(shape.key, key)
     missing = sorted((Counter(in_postgres) - Counter(in_lake)).elements())
     extra = sorted((Counter(in_lake) - Counter(in_postgres)).elements())

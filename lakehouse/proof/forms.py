@@ -1,9 +1,10 @@
-"""The bytes of a row, as both engines write them, each in its own SQL.
+"""The bytes of a row, which both engines compute, each in its own SQL.
 
     record = int32 columns │ int32 type, int32 length, bytes │ int32 type, int32 length, bytes │ …
 
-A length of -1 is a NULL. Postgres makes them by record_send; DuckDB puts them together. What the lake holds
-as text (uuid, enum) or as a decimal is compared as text, so that no reader's leniency can hide a difference.
+A length of -1 is a NULL. Postgres computes the bytes with record_send, DuckDB concatenates them. Types that
+the lake stores as text (uuid, enum) or as a decimal are compared as text, so that an implicit conversion of a
+reader cannot hide a difference.
 """
 
 from collections.abc import Sequence
@@ -14,10 +15,10 @@ from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from lakehouse.columns import Column
 
-# What stands for a time that Postgres cannot hold; no time has this length.
+# Represents a time that Postgres cannot store; no time has this length.
 NO_TIME = b"\x00"
 
-# Microseconds from 1970, less those from 2000; further back a bigint has no room for them.
+# In microseconds since 1970. For earlier times, microseconds since 2000 do not fit into a bigint.
 LONG_AGO = "-9100000000000000000"
 BOOLEAN = r"CASE WHEN {value} THEN '\x01'::BLOB WHEN NOT {value} THEN '\x00'::BLOB END"
 TIMESTAMP = f"""CASE WHEN {{value}} < make_timestamp({LONG_AGO}) OR {{value}} = 'infinity' THEN {{no_time}}
@@ -30,8 +31,9 @@ FRACTION = """encode(CASE WHEN {value} < 0 THEN '-0' || substr({value}::VARCHAR,
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How one type is written: its oid in pg_type, the cast that Postgres sends it by, the type that DuckDB
-    must find in the files, and the bytes it makes of it. `width` is None where values differ in length."""
+    """The encoding of one type. `oid`: in pg_type. `postgres`: the cast in Postgres. `duckdb_type`: the
+    required type in the files. `duckdb`: the expression for the bytes in DuckDB. `width`: in bytes; None if
+    it varies."""
 
     oid: int
     postgres: str
@@ -52,7 +54,7 @@ FORMS: dict[str, Form] = {
     "text": TEXT,
     "varchar": TEXT,
     "name": TEXT,
-    "bpchar": Form(1042, "{}::pg_catalog.bpchar", "VARCHAR", TEXT.duckdb),  # as text it would lose its spaces
+    "bpchar": Form(1042, "{}::pg_catalog.bpchar", "VARCHAR", TEXT.duckdb),  # a cast to text drops the padding
     "uuid": TEXT,
     "bytea": Form(17, "{}::pg_catalog.bytea", "BLOB", "{value}"),
     "date": Form(1082, "{}::pg_catalog.date", "DATE", DATE),
@@ -77,7 +79,7 @@ def form_of(column: Column) -> Form:
 
 
 def postgres_record(columns: Sequence[Column]) -> Composed:
-    """The bytes of these columns in Postgres; for a query with bound values, in which % is written twice."""
+    """The bytes of these columns in Postgres, for a query with parameters, in which % is doubled."""
     values = [
         SQL(form_of(column).postgres).format(Identifier(column.name.replace("%", "%%"))) for column in columns
     ]
@@ -101,7 +103,7 @@ def _framed(column: Column) -> Composed:
 
 
 def _joined(parts: Sequence[Composable]) -> Composable:
-    """In halves: from left to right, the beginning of the row would be copied again for each column."""
+    """Concatenate recursively in halves: from left to right, each step would copy all previous columns."""
     if len(parts) == 1:
         return parts[0]
     half = len(parts) // 2

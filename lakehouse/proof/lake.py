@@ -1,4 +1,4 @@
-"""The lake's side: SQL of DuckDB over the files, less the rows and plus the rows of a tail."""
+"""The lake's side: SQL in DuckDB on the files, without the replaced rows and with the changed rows."""
 
 import os
 import tempfile
@@ -19,7 +19,7 @@ from ridelake.settings import LakeAddress
 
 
 class LakeSide:
-    """See the module; `opened` makes one."""
+    """See the module; created by `opened`."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, shape: Shape) -> None:
         self._connection = connection
@@ -36,7 +36,8 @@ class LakeSide:
     def differing(
         self, suspects: Iterable[pa.Table], mask: Mask, buckets: Sequence[int], limit: int
     ) -> tuple[int, list[bytes]]:
-        """How many keys differ, and the first of them. `suspects` are these buckets' rows in Postgres."""
+        """The number of keys that differ, and the first of them. `suspects`: the rows of these buckets in
+        Postgres."""
         self._ask(SQL("CREATE OR REPLACE TABLE in_postgres (key BLOB, hash BIGINT)"))
         for piece in suspects:
             self._connection.register("piece", piece)
@@ -68,8 +69,8 @@ def opened(
     plus_rows: pa.Table | None,
     lake: LakeAddress | None = None,
 ) -> Iterator[LakeSide]:
-    """`lake`: where the files are, if that is far away. Raises ProofFailed if the files have other columns,
-    or cannot be read; BadInput if the tail has."""
+    """`lake`: the lake of the files, needed if it is on S3. Raises ProofFailed if the files have other
+    columns or cannot be read; BadInput if `minus_keys` or `plus_rows` have other columns."""
     connection = duckdb.connect(":memory:")
     try:
         connection.execute("SET python_enable_replacements = false")
@@ -81,8 +82,8 @@ def opened(
             _view_lake(connection, shape, minus_keys, plus_rows)
             yield LakeSide(connection, shape)
     except duckdb.Error as error:
-        said = str(error).strip().split("\n", 1)[0]
-        raise ProofFailed(f"DuckDB cannot read the files ({said}): nothing is proved of them") from error
+        reason = str(error).strip().split("\n", 1)[0]
+        raise ProofFailed(f"cannot compare the files: DuckDB cannot read them ({reason})") from error
     finally:
         connection.close()
 
@@ -92,7 +93,7 @@ def _reading(
 ) -> AbstractContextManager[None]:
     if lake is None or not lake.remote:
         return nullcontext()
-    from lakehouse.s3_for_duckdb import let_read  # a lake in a folder need not load it
+    from lakehouse.s3_for_duckdb import let_read  # here, because a local lake does not need it
 
     return let_read(connection, lake, files).refusals()
 
@@ -108,15 +109,16 @@ def _view_files(connection: duckdb.DuckDBPyConnection, shape: Shape, files: Sequ
 
 
 def _refuse_other_columns(connection: duckdb.DuckDBPyConnection, shape: Shape, path: str) -> None:
-    """Each file for itself: read together, they would be cast to what the first one has."""
+    """Raises ProofFailed if a file has other columns. Each file is checked separately: read together, they
+    would be cast to the types of the first one."""
     relation = connection.read_parquet([str(path)], hive_partitioning=False)
     found = dict(zip(relation.columns, map(str, relation.types), strict=True))
     expected = {column.name: form_of(column).duckdb_type for column in shape.columns}
     if wrong := [name for name in {**expected, **found} if found.get(name) != expected.get(name)]:
         name = wrong[0]
         raise ProofFailed(
-            f"column {name} is {found.get(name, 'not there')} in {path}, and should be "
-            f"{expected.get(name, 'not there')}: the files are of another shape than the table"
+            f"the files have other columns than the table: column {name} is {found.get(name, 'missing')} in "
+            f"{path}, expected {expected.get(name, 'none')}"
         )
 
 
@@ -130,7 +132,7 @@ def _view_lake(
     lake: Composable = SQL("SELECT {} FROM lake_files").format(names)
     if minus_keys is not None:
         if not any(column.in_key for column in shape.columns):
-            raise BadInput("rows can only be taken away from a table that has a key")
+            raise BadInput("cannot remove rows by key from a table without a key")
         connection.register("minus_keys", _in_shape(shape.key, minus_keys))
         lake = SQL("{} ANTI JOIN minus_keys USING ({})").format(lake, _names(shape.key))
     if plus_rows is not None:
@@ -140,11 +142,11 @@ def _view_lake(
 
 
 def _in_shape(columns: Sequence[Column], rows: pa.Table) -> pa.Table:
-    """These columns, in the lake's types. Arrow's cast refuses to lose anything."""
+    """These columns, in the lake's types. Arrow's cast fails if a value would change."""
     try:
         return rows.select([column.name for column in columns]).cast(arrow_schema(list(columns)))
     except (KeyError, ValueError) as error:  # pa.ArrowInvalid is a ValueError
-        raise BadInput(f"the rows of the tail have other columns than the table ({error})") from error
+        raise BadInput(f"the changed rows have other columns than the table ({error})") from error
 
 
 def _names(columns: Sequence[Column]) -> Composable:

@@ -1,4 +1,4 @@
--- The keys whose rows are not the same ones equally often on both sides.
+-- The keys whose rows, with their number of occurrences, differ between the two sides.
 CREATE OR REPLACE TABLE differing AS
 SELECT DISTINCT key
 FROM (SELECT key, hash, count(*) AS rows FROM in_postgres GROUP BY key, hash) AS p

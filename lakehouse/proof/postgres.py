@@ -1,4 +1,4 @@
-"""The Postgres side: SQL inside the caller's snapshot."""
+"""The Postgres side: SQL in the caller's snapshot."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,8 +15,8 @@ SNAPSHOT_LEVELS = ("repeatable read", "serializable")
 
 
 class PostgresSide:
-    """One table as of the transaction that `connection` is in. Raises ValueError if that is none which
-    sees a single moment."""
+    """One table in the transaction of `connection`. Raises ValueError if the transaction does not have a
+    single snapshot."""
 
     def __init__(self, connection: Connection[TupleRow], schema: str, table: str, shape: Shape) -> None:
         level = connection.execute("SELECT current_setting('transaction_isolation')").fetchone()
@@ -25,8 +25,8 @@ class PostgresSide:
             or not level
             or level[0] not in SNAPSHOT_LEVELS
         ):
-            raise ValueError("compare() has to be called inside a transaction of REPEATABLE READ")
-        # Text is sent in the client's encoding. Until the end of the transaction, in the lake's.
+            raise ValueError("compare() must be called in a REPEATABLE READ transaction")
+        # Text is sent in the client's encoding; the lake's is UTF-8.
         connection.execute("SELECT set_config('client_encoding', 'UTF8', true)")
         self._connection = connection
         self._parts = {
@@ -40,7 +40,7 @@ class PostgresSide:
         return {bucket: (rows, int(total)) for bucket, rows, total in found}
 
     def suspects(self, mask: Mask, buckets: Sequence[int]) -> Iterator[pa.Table]:
-        """Key and number of each row in these buckets, in pieces."""
+        """Key and hash of each row in these buckets, in tables of FETCH_ROWS rows."""
         with self._connection.cursor("suspects", binary=True) as cursor:
             cursor.execute(self._query("postgres_suspects.sql"), {"mask": mask, "buckets": list(buckets)})
             while found := cursor.fetchmany(FETCH_ROWS):

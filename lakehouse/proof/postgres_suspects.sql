@@ -1,4 +1,4 @@
--- Key and number of each row in the buckets that differ.
+-- Key and hash of each row in the buckets that differ.
 SELECT key, hash
 FROM (
     SELECT {key} AS key, ('x' || md5({record}))::bit(60)::bigint AS hash FROM {table} OFFSET 0

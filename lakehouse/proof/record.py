@@ -1,4 +1,4 @@
-"""A row's bytes read again, for people: what a difference shows of both sides."""
+"""Decode the bytes of a row into text, to show the differing values."""
 
 import struct
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ MICROSECONDS = timedelta(microseconds=1)
 
 
 def values_of(record: bytes) -> list[bytes | None]:
-    """The values inside a record, in their bytes."""
+    """The bytes of each value of a record; None for NULL."""
     (count,) = struct.unpack_from(">i", record)
     values: list[bytes | None] = []
     at = 4
     for _ in range(count):
-        (size,) = struct.unpack_from(">i", record, at + 4)  # behind the type
+        (size,) = struct.unpack_from(">i", record, at + 4)  # after the type
         at += 8
         values.append(None if size < 0 else record[at : at + size])
         at += max(size, 0)
@@ -24,7 +24,7 @@ def values_of(record: bytes) -> list[bytes | None]:
 
 
 def key_shown(columns: Sequence[Column], record: bytes) -> tuple[str, ...]:
-    """Text as it is, because a key is there to be looked for."""
+    """The key's values as text; strings without quotes, so that they can be searched for."""
     return tuple(
         _text(value) if value is not None and _is_text(column) else shown(column, value)
         for column, value in zip(columns, values_of(record), strict=True)
@@ -32,7 +32,7 @@ def key_shown(columns: Sequence[Column], record: bytes) -> tuple[str, ...]:
 
 
 def shown(column: Column, value: bytes | None) -> str:
-    """Two values that differ are shown differently: text in quotes, floats with their bits."""
+    """A value as text. Different values have different texts: strings are quoted, floats have their bits."""
     if value is None:
         return "NULL"
     match column.pg_type:
@@ -63,7 +63,7 @@ def _text(value: bytes) -> str:
 
 def _time(column: Column, value: bytes) -> str:
     if value == NO_TIME:
-        return "a time that Postgres cannot hold"
+        return "a time that Postgres cannot store"
     since_2000 = int.from_bytes(value, "big", signed=True)
     limit = 1 << (8 * len(value) - 1)
     if since_2000 in (limit - 1, -limit):

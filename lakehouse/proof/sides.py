@@ -1,4 +1,4 @@
-"""What the two sides of a proof say of themselves, in the same words."""
+"""Types that both sides of a comparison use."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from psycopg.sql import SQL
 
 from lakehouse.columns import Column
 
-# By bucket: rows, and the sum of their numbers.
+# Bucket → number of rows, and sum of their hashes.
 Sums = dict[int, tuple[int, int]]
 
-# By key: the bytes of each row that has it.
+# Key → the bytes of each row with that key.
 Rows = dict[bytes, list[bytes]]
 
-# A power of two less one: the bits of a row's number that are its bucket.
+# A power of two minus one: the bits of a row's hash that are its bucket.
 Mask = NewType("Mask", int)
 
 ROWS_PER_BUCKET = 1024
@@ -24,7 +24,7 @@ BUCKETS_MIN, BUCKETS_MAX = 256, 4096
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The columns of a table, and those that tell its rows apart: all of them, if it has no key."""
+    """The columns of a table. `key`: the columns of the primary key; all columns if there is none."""
 
     columns: Sequence[Column]
 

@@ -1,14 +1,14 @@
-"""The bytes of a ride, and of a column, in both layouts: a heap page beside a row group.
+"""The bytes of a ride and of a column in both layouts: a heap page and a row group.
 
     row-major                                    column-major
     ┌ page ─────────────────────────┐            ┌ row group ────────────────────┐
     │ tuple: a b c d │ tuple: a b c d │  …       │ a a a a a │ b b b b b │ c c c … │
     └───────────────────────────────┘            └───────────────────────────────┘
-    a ride: one place                            a ride: a place in every chunk
-    a column: a place in every tuple             a column: one chunk
+    a ride: adjacent bytes                       a ride: some bytes of every chunk
+    a column: some bytes of every tuple          a column: one chunk
 
-`row_store.py` fetches the page and `heap_page.py` takes it apart; `row_group.py` does the same for the file.
-`drawing.py` draws what they found.
+`row_store.py` reads the page, `heap_page.py` parses it, `row_group.py` does both for the file, and
+`drawing.py` draws the result.
 """
 
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ COLUMN = "fare_cents"
 
 @dataclass(frozen=True, slots=True)
 class Xray:
-    """One ride and one column, in the heap as of now and in the files of an epoch."""
+    """One ride and one column, in the current heap and in the files of an epoch."""
 
     ride_id: int
     column: str
@@ -37,22 +37,22 @@ class Xray:
 
     @property
     def ride_bytes_in_heap(self) -> int:
-        """The way down the primary key, and the page it ends at."""
+        """The pages of the primary key from root to leaf, and the heap page."""
         return ((self.heap.index_pages or 0) + 1) * self.heap.page.page_bytes
 
     @property
     def ride_bytes_in_files(self) -> int:
-        """The footer, and of every column the page that holds the ride and the dictionary it needs."""
+        """The footer, and for every column the page with the ride and its dictionary."""
         return self.files.footer_bytes + sum(chunk.bytes_for_the_ride for chunk in self.files.chunks)
 
     @property
     def row_group_bytes(self) -> int:
-        """What reads the ride without the page index: every chunk of the row group."""
+        """Every chunk of the row group, which a reader without page index must read."""
         return sum(chunk.bytes for chunk in self.files.chunks)
 
     @property
     def column_bytes_in_heap(self) -> int:
-        """Every page: the column is in each tuple of each."""
+        """All pages of the heap."""
         return self.heap.heap_bytes
 
     @property
@@ -61,7 +61,7 @@ class Xray:
 
     @property
     def changed_columns(self) -> list[str]:
-        """Whose value in the heap, decoded from its bytes, is not the one in the files."""
+        """Columns whose value in the heap, decoded from its bytes, differs from the one in the files."""
         return [
             chunk.column
             for chunk in self.files.chunks
@@ -69,7 +69,7 @@ class Xray:
         ]
 
     def report(self) -> dict[str, Any]:
-        """The form of `--json`."""
+        """The document of `--json`."""
         page = self.heap.page
         return {
             "ride_id": self.ride_id,
@@ -111,12 +111,13 @@ class Xray:
 
 
 def _plain(value: Any) -> Any:
-    """A uuid is text in the files."""
+    """The value in the type of the files, in which a uuid is text."""
     return str(value) if isinstance(value, UUID) else value
 
 
 def xray(settings: "Settings", ride_id: int | None = None, column: str = COLUMN) -> Xray:
-    """Raises NotReady without an epoch of rides, UsageError for a ride or column that is not there."""
+    """Raises NotReady if there is no epoch with rides, UsageError for a ride or column that does not
+    exist."""
     from lakehouse.published import holding, newest_epoch, refuse_missing_files
     from lakehouse.storage import Storage
     from lakehouse.xray.row_group import ride_in_files
@@ -126,13 +127,13 @@ def xray(settings: "Settings", ride_id: int | None = None, column: str = COLUMN)
     epoch = newest_epoch(settings.lake)
     rides = next((table for table in epoch.tables.values() if table.source == "ridelake.rides"), None)
     if rides is None:
-        raise NotReady("this lake has no table of rides: run `ridelake snapshot` with another --lake")
+        raise NotReady("this lake does not have the table rides: run `ridelake snapshot` with another --lake")
     with holding(settings.lake, epoch):
         refuse_missing_files(settings.lake, epoch)
         files = ride_in_files(Storage.of(settings.lake), rides, ride_id)
     columns = [chunk.column for chunk in files.chunks]
     if column not in columns:
-        raise UsageError(f"rides have no column '{column}': choose one of {', '.join(columns)}")
+        raise UsageError(f"the table rides has no column '{column}': choose one of {', '.join(columns)}")
     found: int = files.chunk_of("ride_id").value
     with open_existing_store(settings) as store:
         return Xray(found, column, epoch.number, ride_in_heap(store, found), files)

@@ -1,4 +1,4 @@
--- What a tuple of the table is made of, dropped columns too: their values are still in old rows.
+-- The attributes of a tuple, including dropped columns, whose values are still in old rows.
 SELECT
     a.attname AS name,
     CASE WHEN n.nspname = 'pg_catalog' THEN t.typname ELSE '' END AS type,

@@ -1,6 +1,6 @@
-"""The two layouts, drawn: the same signs mean the same in both.
+"""Draw the two layouts, with the same symbols.
 
-░ bytes of others   ▒ the column   ▓ the ride   █ the ride's value of the column
+░ other bytes   ▒ the column   ▓ the ride   █ the ride's value of the column
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ STYLES = {
 
 
 def drawn(xray: Xray, columns: int) -> Iterator[Text]:
-    """Both maps and what follows from them, for a screen of so many columns (60 or more)."""
+    """Both maps and the bytes to read, for a terminal with that many columns (60 or more)."""
     yield from _row_major(xray, columns)
     yield Text()
     yield from _column_major(xray, columns)
@@ -41,9 +41,9 @@ def _row_major(xray: Xray, columns: int) -> Iterator[Text]:
     page, ride = xray.heap.page, f"ride {xray.ride_id}"
     yield Text(f"{ride}, {xray.column}", "bold")
     yield Text()
-    yield _said(
+    yield _labeled(
         "ROW-MAJOR",
-        f"  page {page.block:,} of the heap's {xray.heap.heap_pages:,}, {page.page_bytes:,} bytes, as of now",
+        f"  page {page.block:,} of {xray.heap.heap_pages:,} of the heap, {page.page_bytes:,} bytes",
     )
     yield from page_map(page, xray.heap.ride.number, xray.column, columns)
     yield from _legend(
@@ -61,7 +61,7 @@ def _row_major(xray: Xray, columns: int) -> Iterator[Text]:
 
 def _column_major(xray: Xray, columns: int) -> Iterator[Text]:
     files = xray.files
-    yield _said(
+    yield _labeled(
         "COLUMN-MAJOR",
         f"  row group {files.group} of {files.file.name} (epoch {xray.epoch}), "
         f"{xray.row_group_bytes:,} bytes, {files.rows:,} rides",
@@ -78,7 +78,7 @@ def _column_major(xray: Xray, columns: int) -> Iterator[Text]:
 
 
 def page_map(page: HeapPage, number: int, column: str, columns: int) -> Iterator[Text]:
-    """A cell is 16 bytes; where several things share one, the rarest is shown."""
+    """A cell is 16 bytes. If several elements share a cell, the rarest one is shown."""
     cells = [FREE] * (page.page_bytes // CELL_BYTES)
 
     def mark(span: Span | None, sign: str) -> None:
@@ -102,14 +102,14 @@ def page_map(page: HeapPage, number: int, column: str, columns: int) -> Iterator
 
 
 def row_group_map(xray: Xray, columns: int) -> Iterator[Text]:
-    """A bar a chunk, in the order of the file; the ride's page stands where it lies in the chunk."""
+    """One bar per chunk, in file order, with the position of the ride's page."""
     chunks = xray.files.chunks
     width = columns - CHUNK_COLUMNS - 1
     largest = max(chunk.bytes for chunk in chunks)
     yield Text(f"{'column':<15}{'offset':>11}{'bytes':>11}", "dim")
     for chunk in chunks:
-        told = f"{chunk.column:<15}{chunk.offset:>11,}{chunk.bytes:>11,} "
-        yield _signs(told, list(_bar(chunk, width / largest, chunk.column == xray.column)))
+        label = f"{chunk.column:<15}{chunk.offset:>11,}{chunk.bytes:>11,} "
+        yield _signs(label, list(_bar(chunk, width / largest, chunk.column == xray.column)))
 
 
 def _bar(chunk: Chunk, cells_per_byte: float, chosen: bool) -> Iterator[str]:
@@ -126,18 +126,18 @@ def _value_in_page(xray: Xray) -> Iterator[Text]:
     spans = [span for one in page.tuples if (span := one.columns[xray.column]) is not None]
     share = sum(span.bytes for span in spans)
     yield Text(
-        f"ctid ({page.block},{ride.number}): line pointer {ride.number} leads to byte {ride.span.offset:,}, "
-        f"where {ride.span.bytes} bytes are the whole ride. {xray.column} is {share:,} of the "
+        f"ctid ({page.block},{ride.number}): line pointer {ride.number} points to byte {ride.span.offset:,}. "
+        f"The ride has {ride.span.bytes} bytes. {xray.column} has {share:,} of the "
         f"{page.page_bytes:,} bytes, in {counted(len(spans), 'place')}."
     )
     span = ride.columns[xray.column]
     if page.content is None:
         yield Text(
-            "This role may not read the page itself (pageinspect takes a superuser): the lengths are "
-            "measured, the places computed from them."
+            "This role may not read the page, because pageinspect requires a superuser. The lengths are "
+            "measured, the positions are computed from them."
         )
     elif span is None:
-        yield Text(f"{xray.column} is null here: a bit in the tuple's header, and no byte.")
+        yield Text(f"{xray.column} is null: one bit in the tuple's header and no other bytes.")
     else:
         raw = page.content[span.offset : span.end].hex(" ")
         yield Text(f"Byte {span.offset:,}: {raw} = {xray.heap.values[xray.column]}")
@@ -146,40 +146,40 @@ def _value_in_page(xray: Xray) -> Iterator[Text]:
 def _value_in_chunk(xray: Xray) -> Iterator[Text]:
     chunk = xray.files.chunk_of(xray.column)
     data = [page for page in chunk.pages if page.kind == "data"]
-    behind = f"a dictionary of {counted(chunk.dictionary.values, 'value')} and " if chunk.dictionary else ""
+    prefix = f"a dictionary of {counted(chunk.dictionary.values, 'value')} and " if chunk.dictionary else ""
     yield Text(
-        f"{xray.column}: {behind}{counted(len(data), 'page')} ({', '.join(chunk.encodings)}; "
-        f"{chunk.compression}), {chunk.bytes / xray.files.rows:.2f} bytes a ride. The ride is in page "
-        f"{data.index(chunk.page) + 1}, {chunk.page.bytes:,} bytes at {chunk.page.offset:,}."
+        f"{xray.column}: {prefix}{counted(len(data), 'page')} ({', '.join(chunk.encodings)}; "
+        f"{chunk.compression}), {chunk.bytes / xray.files.rows:.2f} bytes per ride. The ride is in page "
+        f"{data.index(chunk.page) + 1}, {chunk.page.bytes:,} bytes at offset {chunk.page.offset:,}."
     )
     values = ", ".join("null" if value is None else str(value) for value in chunk.first_values)
-    yield Text(f"It begins {chunk.head} …, which becomes {values} …")
+    yield Text(f"The first page begins with {chunk.head} …; the first values are {values} …")
     if xray.heap.values:
         changed = xray.changed_columns
         yield Text(
             f"Changed since epoch {xray.epoch}: {', '.join(changed)}."
             if changed
-            else f"All {len(xray.files.chunks)} values of the ride are the same in both."
+            else f"All {len(xray.files.chunks)} values of the ride are equal in both."
         )
 
 
 def verdicts(xray: Xray) -> Iterator[Text]:
-    """How many bytes have to be touched for the ride, and for the column, in each layout."""
+    """The number of bytes to read for the ride, and for the column, in each layout."""
     files, heap = xray.files, xray.heap
     dictionaries = sum(chunk.dictionary is not None for chunk in files.chunks)
-    way = (
+    pages = (
         f"{heap.index_pages} of the index and 1 of the heap"
         if heap.index_pages
         else "of the heap; those of its index were not measured"
     )
-    yield _said(
+    yield _labeled(
         "To read this ride: ",
-        f"{xray.ride_bytes_in_heap:,} bytes row-major (pages of {heap.page.page_bytes:,}: {way}); "
+        f"{xray.ride_bytes_in_heap:,} bytes row-major (pages of {heap.page.page_bytes:,}: {pages}); "
         f"{xray.ride_bytes_in_files:,} column-major (the footer, a page from each of {len(files.chunks)} "
-        f"chunks, {counted(dictionaries, 'dictionary')}; {xray.row_group_bytes:,} where whole chunks are "
+        f"chunks, {counted(dictionaries, 'dictionary')}; {xray.row_group_bytes:,} if complete chunks are "
         "read).",
     )
-    yield _said(
+    yield _labeled(
         f"To read {xray.column} of every ride: ",
         f"{xray.column_bytes_in_heap:,} bytes row-major (all {counted(heap.heap_pages, 'page')}); "
         f"{xray.column_bytes_in_files:,} column-major "
@@ -193,12 +193,12 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else plural}"
 
 
-def _said(head: str, text: str) -> Text:
-    return Text.assemble((head, "bold"), text)
+def _labeled(label: str, text: str) -> Text:
+    return Text.assemble((label, "bold"), text)
 
 
 def _legend(columns: int, *entries: tuple[str, str]) -> Iterator[Text]:
-    """As many entries on a line as it holds."""
+    """The entries, as many per line as fit."""
     line = Text()
     for sign, what in entries:
         if line and len(line) + 3 + 2 + len(what) > columns:

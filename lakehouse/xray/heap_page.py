@@ -3,9 +3,9 @@
     0        24               lower              upper                              special = 8,192
     ├ header ┼ line pointers ──> │  free space    │ <── tuples, the first one last ──┤
 
-The layout is that of the Postgres documentation, chapter "Database Physical Storage", section "Database
-Page Layout" (PageHeaderData, ItemIdData, HeapTupleHeaderData); how values are aligned and how long they
-are is said by pg_attribute and pg_type.
+The layout is documented in the Postgres manual, chapter "Database Physical Storage", section "Database Page
+Layout" (PageHeaderData, ItemIdData, HeapTupleHeaderData). The alignment and length of values are in
+pg_attribute and pg_type.
 """
 
 import struct
@@ -35,7 +35,7 @@ PointerState = Literal["unused", "normal", "redirect", "dead"]
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of bytes, from the start of the page."""
+    """A range of bytes. `offset`: from the start of the page."""
 
     offset: int
     bytes: int
@@ -47,7 +47,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """What pg_attribute says of a column. `length`: -1 is of any length. Dropped ones still take room."""
+    """A row of pg_attribute. `length`: in bytes; -1: variable. Values of dropped columns still exist."""
 
     name: str
     type: str
@@ -59,7 +59,7 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class Tuple:
-    """A version of a row. `columns`: where each value lies; None is a null, which takes no byte but a bit."""
+    """A version of a row. `columns`: the position of each value; None: a null, which has only a bit."""
 
     number: int  # of its line pointer, from 1: the second half of a ctid
     span: Span
@@ -69,8 +69,8 @@ class Tuple:
 
 @dataclass(frozen=True, slots=True)
 class HeapPage:
-    """See the module. `content` is None where a role may not read it: then the sizes are measured, and the
-    places are what they come to when tuples are laid down as Postgres does, from the end on."""
+    """See the module. `content`: None if the role may not read the page. The sizes are then measured, and the
+    positions are computed from them, with tuples placed from the end of the page as in Postgres."""
 
     block: int
     page_bytes: int
@@ -89,12 +89,12 @@ class HeapPage:
 
 
 def parse_page(block: int, content: bytes, attributes: Sequence[Attribute]) -> HeapPage:
-    """Raises RidelakeError for bytes that are no page of this layout (a server of the other byte order)."""
+    """Raises RidelakeError if the bytes do not have this layout (for example, another byte order)."""
     _, _, _, lower, upper, _, size_and_version, _ = HEADER.unpack_from(content)
     size, version = size_and_version & 0xFF00, size_and_version & 0x00FF
     if (size, version) != (len(content), LAYOUT_VERSION) or not HEADER.size <= lower <= upper <= size:
         raise RidelakeError(
-            f"page {block} is not laid out as Postgres on this kind of machine lays out pages"
+            f"cannot read page {block}: its layout is not that of Postgres on a little-endian machine"
         )
     pointers: list[PointerState] = []
     tuples = []
@@ -108,7 +108,7 @@ def parse_page(block: int, content: bytes, attributes: Sequence[Attribute]) -> H
 
 
 def parse_tuple(number: int, content: bytes, span: Span, attributes: Sequence[Attribute]) -> Tuple:
-    """Where each value of a tuple lies."""
+    """The positions of the values of a tuple."""
     *_, infomask2, infomask, header_bytes = TUPLE_HEADER.unpack_from(content, span.offset)
     nulls = content[span.offset + TUPLE_HEADER.size : span.offset + header_bytes]
     begin = span.offset + header_bytes

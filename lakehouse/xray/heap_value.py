@@ -1,4 +1,4 @@
-"""The bytes of a value in a heap tuple, as the value that SELECT gives."""
+"""Decode the bytes of a value in a heap tuple into the value that SELECT returns."""
 
 import struct
 from datetime import UTC, date, datetime, timedelta
@@ -6,7 +6,7 @@ from uuid import UUID
 
 from lakehouse.xray.heap_page import Attribute, Span
 
-# Postgres counts time from here.
+# Times in Postgres are relative to this time.
 EPOCH = datetime(2000, 1, 1)
 
 NUMBERS = {
@@ -24,8 +24,7 @@ Value = int | float | str | bool | date | datetime | UUID | None
 
 
 def decode(content: bytes, span: Span | None, attribute: Attribute) -> Value:
-    """None for a null. A text that is compressed or stored elsewhere, or a type not known here, is told by
-    its bytes."""
+    """None for a null. Compressed or out-of-line text, and other types, are returned as hexadecimal bytes."""
     if span is None:
         return None
     raw = content[span.offset : span.end]

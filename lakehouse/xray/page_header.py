@@ -1,23 +1,23 @@
-"""The pages of a Parquet column chunk: where each begins, how long it is, how many values it holds.
+"""The pages of a Parquet column chunk: offset, length and number of values of each.
 
-A chunk is pages one after the other, each behind a header: a Thrift struct in the compact protocol. Sources:
+A chunk is a sequence of pages. Each page follows its header, a Thrift struct in the compact protocol. See
 `PageHeader` in parquet.thrift of the Parquet format, and "Thrift Compact protocol" of Apache Thrift. pyarrow
-reads these headers too and does not tell.
+does not expose these headers.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-# Of PageType, Encoding.
+# Values of PageType and Encoding in parquet.thrift.
 KINDS = {0: "data", 2: "dictionary", 3: "data"}
 ENCODINGS = (
     "PLAIN", "", "PLAIN_DICTIONARY", "RLE", "BIT_PACKED", "DELTA_BINARY_PACKED", "DELTA_LENGTH_BYTE_ARRAY",
     "DELTA_BYTE_ARRAY", "RLE_DICTIONARY", "BYTE_STREAM_SPLIT",
 )  # fmt: skip
 
-# Field numbers of PageHeader: the header of a data page, of a dictionary page, of a data page of version 2;
-# and in each the number of its encoding.
+# Field number in PageHeader of the header of a data page, a dictionary page and a data page of version 2 →
+# field number of the encoding in that header.
 INNER = {5: 2, 7: 2, 8: 4}
 
 TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12
@@ -25,7 +25,7 @@ TRUE, FALSE, BYTE, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = 1, 2, 3, 7, 8, 9, 10
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`offset` in the file and `bytes` count the header in."""
+    """One page. `offset`: of its header in the file. `bytes`: including the header."""
 
     kind: Literal["data", "dictionary"]
     offset: int
@@ -36,7 +36,7 @@ class Page:
 
 
 def pages_of(chunk: bytes, offset: int) -> Iterator[Page]:
-    """The pages of a chunk that lies at `offset` in its file, in their order."""
+    """The pages of a chunk, in order. `offset`: of the chunk in its file."""
     place = 0
     while place < len(chunk):
         header, body = _struct(chunk, place)
@@ -48,7 +48,7 @@ def pages_of(chunk: bytes, offset: int) -> Iterator[Page]:
 
 
 def _struct(data: bytes, place: int) -> tuple[dict[int, Any], int]:
-    """The fields by number, and where the struct ends."""
+    """The fields by number, and the position after the struct."""
     fields: dict[int, Any] = {}
     number = 0
     while data[place]:

@@ -1,4 +1,4 @@
--- Where a ride lies in the heap, and how large heap and page are.
+-- The position of a ride in the heap, and the size of the heap and of a page.
 SELECT
     split_part(trim(BOTH '()' FROM ctid::text), ',', 1)::bigint AS block,
     split_part(trim(BOTH '()' FROM ctid::text), ',', 2)::int AS number,

@@ -1,4 +1,4 @@
--- The bytes of the page, and how many pages lie between the root and a leaf of the primary key, both counted.
+-- The bytes of the page, and the number of pages from the root to a leaf of the primary key, inclusive.
 SELECT
     get_raw_page('ridelake.rides', %(block)s) AS page,
     (SELECT m.fastlevel + 1

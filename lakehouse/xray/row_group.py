@@ -1,6 +1,6 @@
-"""The row group of a ride: where in which file its column chunks lie, and in each the page that holds it.
+"""The row group of a ride: its file, the positions of its column chunks, and the page with the ride in each.
 
-From the footer, as pyarrow reads it, and from the header of each page (`page_header.py`).
+They are read from the footer, by pyarrow, and from the header of each page (`page_header.py`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,14 +16,14 @@ from lakehouse.storage import Storage
 from lakehouse.xray.page_header import Page, pages_of
 from ridelake.errors import UsageError
 
-HEAD_BYTES = 16  # of a chunk's first page, shown as they are
+HEAD_BYTES = 16  # of a chunk's first page, shown in hexadecimal
 FIRST_VALUES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One column of one row group, with what it begins with. `page`: of its data pages, the one that holds
-    the ride. `head`: the first bytes of the first page behind its header, as they are stored."""
+    """One column of one row group. `page`: the data page with the ride. `head`: the first stored bytes of the
+    first page, after its header."""
 
     column: str
     offset: int
@@ -42,14 +42,14 @@ class Chunk:
 
     @property
     def bytes_for_the_ride(self) -> int:
-        """Its page, and the dictionary that the page points into."""
+        """Its page, and the dictionary of the page."""
         return self.page.bytes + (self.dictionary.bytes if self.dictionary else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class RideInFiles:
-    """`row`: of the ride in its row group, from 0. `chunk_bytes`: by column, over all row groups of all
-    files of the table, of which there are `row_groups`."""
+    """`row`: the ride's row in its row group, from 0. `chunk_bytes`: total by column, over all row groups of
+    all files of the table. `row_groups`: their number."""
 
     file: DataFile
     group: int
@@ -65,8 +65,8 @@ class RideInFiles:
 
 
 def ride_in_files(storage: Storage, rides: TableState, ride_id: int | None) -> RideInFiles:
-    """Without an id it is the ride in the middle of the table's largest row group. Raises UsageError if there
-    is no such ride."""
+    """`ride_id`: None: the ride in the middle of the table's largest row group. Raises UsageError if there is
+    no such ride."""
     footers = [(file, _footer(storage, file)) for file in rides.files]
     chunk_bytes: dict[str, int] = {}
     for _, footer in footers:
@@ -116,8 +116,7 @@ def _middle(footers: list[tuple[DataFile, pq.FileMetaData]]) -> tuple[DataFile, 
     ]
     if not groups:
         raise UsageError(
-            "there are no rides in the newest epoch: run `ridelake seed --rides 100000`, and "
-            "`ridelake snapshot`"
+            "the newest epoch has no rides: run `ridelake seed --rides 100000`, then `ridelake snapshot`"
         )
     rows, file, group = max(groups, key=lambda one: one[0])
     return file, group, rows // 2
@@ -165,4 +164,4 @@ def _page_of(pages: tuple[Page, ...], row: int) -> Page:
         after += page.values if page.kind == "data" else 0
         if page.kind == "data" and row < after:
             return page
-    raise AssertionError("a chunk holds as many values as its row group has rows")
+    raise AssertionError("a chunk has as many values as its row group has rows")

@@ -1,7 +1,7 @@
-"""The heap page of a ride, as it is in Postgres now.
+"""The current heap page of a ride in Postgres.
 
-The page comes from pageinspect, which takes a superuser. Where it is not installed it is created in a
-transaction that is rolled back. Any other role gets the next best: the tuples of the page by ctid and
+The page is read with pageinspect, which requires a superuser. If it is not installed, it is created in a
+transaction that is rolled back. For any other role, the tuples of the page are found by ctid and
 pg_column_size.
 """
 
@@ -29,13 +29,13 @@ from lakehouse.xray.heap_value import Value, decode
 from oltp.store import Store, transaction
 from ridelake.errors import NotReady
 
-ALIGNMENT_BYTES = 8  # MAXALIGN: where a tuple, and the data in it, may begin
+ALIGNMENT_BYTES = 8  # MAXALIGN: the alignment of a tuple and of its data
 
 
 @dataclass(frozen=True, slots=True)
 class RideInHeap:
-    """`index_pages`: from the root of the primary key down to the leaf; None if not measured. `values`: of
-    the ride, decoded from its bytes; empty if those may not be read."""
+    """`index_pages`: from the root of the primary key to the leaf; None if not measured. `values`: of the
+    ride, decoded from its bytes; empty if the role may not read them."""
 
     page: HeapPage
     ride: Tuple
@@ -49,17 +49,17 @@ class RideInHeap:
 
 
 def ride_in_heap(store: Store, ride_id: int) -> RideInHeap:
-    """Raises NotReady if there is no such ride in Postgres now."""
+    """Raises NotReady if the ride is not in Postgres."""
     with store.connect() as connection:
         may, schema = _row(connection, "may_read_pages.sql")
-        with _looking(connection, create=may and schema is None):
+        with _snapshot(connection, create=may and schema is None):
             if schema is not None:
                 connection.execute("SELECT set_config('search_path', %s, true)", (f'ridelake, "{schema}"',))
             found = connection.execute(_sql("place.sql"), {"ride_id": ride_id}).fetchone()
             if found is None:
                 raise NotReady(
-                    f"ride {ride_id} is in the newest epoch and not in Postgres now: run `ridelake "
-                    "snapshot`, or choose another with --ride"
+                    f"ride {ride_id} is in the newest epoch but no longer in Postgres: run `ridelake "
+                    "snapshot`, or choose another ride with --ride"
                 )
             block, number, heap_bytes, page_bytes = found
             attributes = [Attribute(*row) for row in _attributes(connection)]
@@ -83,8 +83,8 @@ def _values(page: HeapPage, ride: Tuple, attributes: list[Attribute]) -> dict[st
 
 
 @contextmanager
-def _looking(connection: Connection[TupleRow], *, create: bool) -> Iterator[None]:
-    """One snapshot, in which what it sees stays where it is; nothing of it is kept."""
+def _snapshot(connection: Connection[TupleRow], *, create: bool) -> Iterator[None]:
+    """One snapshot, so that visible rows do not move. A created extension is rolled back."""
     with transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=not create):
         if create:
             connection.execute("CREATE EXTENSION pageinspect")
@@ -103,8 +103,8 @@ def _attributes(connection: Connection[TupleRow]) -> list[tuple[Any, ...]]:
 def _page_by_sizes(
     connection: Connection[TupleRow], block: int, page_bytes: int, attributes: list[Attribute]
 ) -> HeapPage:
-    """Rides have columns of fixed length only, so the lengths and the nulls of a row say where each lies in
-    it; and Postgres lays tuples down from the end of the page on."""
+    """Compute the page from the sizes of its tuples. Rides have only columns of fixed length, so the nulls of
+    a row determine the position of each value. Postgres places tuples from the end of the page."""
     rows = connection.execute(
         _sql("sizes_of_tuples.sql"), {"first": f"({block},0)", "after": f"({block + 1},0)"}
     ).fetchall()

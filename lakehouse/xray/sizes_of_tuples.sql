@@ -1,5 +1,5 @@
--- The rows of one page that this transaction sees: their numbers in it, how long each is, and what of it is
--- null. What there is besides, dead versions above all, only the page itself would tell.
+-- The visible rows of one page: line pointer number, size, and null columns. Other content, such as dead versions, is
+-- not included; it needs the raw page.
 SELECT
     split_part(trim(BOTH '()' FROM r.ctid::text), ',', 2)::int AS number,
     pg_column_size(r) AS bytes,

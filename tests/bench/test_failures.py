@@ -28,7 +28,7 @@ def environment(**more: str) -> dict[str, str]:
         (
             "dead_engine",
             ("--full", "--only", "bench_question_by_engine and datafusion"),
-            "its process ended (SIGKILL",
+            "its process ended unexpectedly (SIGKILL",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""A published epoch, and the store it was taken from."""
+"""Fixtures: a published epoch and the store it was taken from."""
 
 import itertools
 import os
@@ -38,13 +38,13 @@ def lake(tmp_path: Path) -> Lake:
 
 @pytest.fixture
 def published(seeded_store: Store, tmp_path: Path) -> Published:
-    """2,000 rides and some awkward people, in a store of the test's own and in its epoch 1."""
+    """A store with 2,000 rides and usernames with special characters, and its epoch 1."""
     return _publish(seeded_store, tmp_path)
 
 
 @pytest.fixture(scope="module")
 def published_once(cluster: Cluster, templates: dict[str, str], tmp_path_factory) -> Iterator[Published]:
-    """The same for a module whose tests change nothing."""
+    """The same for a module whose tests do not change it."""
     name = f"test_{os.getpid()}_module"
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         admin.execute(
@@ -61,24 +61,25 @@ def _publish(store: Store, folder: Path) -> Published:
         connection.execute("UPDATE riders SET username = 'Zoë \"Z\", it''s\\n🚕' WHERE rider_id = 1")
         connection.execute("UPDATE riders SET username = E'two\\nlines\\tand \\\\N' WHERE rider_id = 2")
         connection.execute("UPDATE riders SET username = 'NULL' WHERE rider_id = 3")
-    lake = LakeAddress.at(folder / "la[k]e *? #%20 'q")  # a name that globs, URIs and quotes trip over
+    lake = LakeAddress.at(folder / "la[k]e *? #%20 'q")  # special in globs, URIs and SQL
     epoch = take_snapshot(store, Lake.create(lake))
     return Published(store, Settings(home=folder, lake=lake, dsn=store.conninfo), epoch)
 
 
 @pytest.fixture
 def riding() -> Callable[[Store, int], AbstractContextManager[list[int]]]:
-    """`with riding(store, clients) as done`: rides are booked and end while the block runs."""
+    """`with riding(store, clients) as done`: clients book and end rides during the block."""
     return _riding
 
 
 @pytest.fixture
 def broken() -> Callable[[Epoch], dict[str, int]]:
-    """What is wrong inside an epoch, and how often; empty if its tables are of one moment."""
+    """The inconsistencies of an epoch and their number; empty if its tables are of one snapshot."""
     return _broken
 
 
-# What holds in any consistent state, and breaks if one table is older than another: each counts offenders.
+# Queries that count violations. Each is 0 in any consistent state, and not if one table is older than
+# another.
 BROKEN = {
     "a ride without its payment, or the reverse": """
         SELECT count(*) FROM rides FULL JOIN payments ON payments.ride_id = rides.ride_id
@@ -110,7 +111,8 @@ def _broken(epoch: Epoch) -> dict[str, int]:
 
 @contextmanager
 def _riding(store: Store, clients: int) -> Iterator[list[int]]:
-    """While it is open, each client books, starts, completes and cancels rides. Gives how many each did."""
+    """During the block, each client books, starts, completes and cancels rides. Yields the number per
+    client."""
     stop = threading.Event()
     done = [0] * clients
     threads = [threading.Thread(target=_ride, args=(store, n, clients, stop, done)) for n in range(clients)]
@@ -151,4 +153,4 @@ def _ride(store: Store, number: int, clients: int, stop: threading.Event, done: 
                 connection.execute("SELECT cancel_ride(%s)", booked)
             else:
                 connection.execute("SELECT start_ride(%s)", booked)
-                open_ride = booked[0]  # under way until the next turn
+                open_ride = booked[0]  # in progress until the next iteration

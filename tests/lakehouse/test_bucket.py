@@ -1,4 +1,4 @@
-"""A lake in a bucket of an S3 server keeps the promises of a lake in a folder."""
+"""A lake in an S3 bucket has the same guarantees as a lake in a folder."""
 
 import json
 import time
@@ -31,15 +31,15 @@ def test_a_snapshot_is_equal_to_postgres_on_every_engine(far: Far):
     assert newest_epoch(far.address) == epoch
     assert all(file.location.startswith(f"{far.address.root}/") for file in epoch.files)
     answers_agree(far.settings, epoch)
-    lecture = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
-    said = []
+    query = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
+    averages = []
     for name in ("postgres", *FILE_ENGINES):
         with open_engine(name, far.settings, epoch) as engine:
-            said.append(float(only(engine.sql(lecture))))
-    assert said == pytest.approx([said[0]] * 3, abs=1e-9)
+            averages.append(float(only(engine.sql(query))))
+    assert averages == pytest.approx([averages[0]] * 3, abs=1e-9)
 
 
-def test_an_epoch_of_changes_is_equal_to_postgres_and_the_one_before_stays(far: Far):
+def test_an_incremental_epoch_is_equal_to_postgres_and_the_previous_one_is_kept(far: Far):
     lake = far.lake()
     first = take_snapshot(far.store, lake)
     far.change()
@@ -58,7 +58,7 @@ def test_an_epoch_of_changes_is_equal_to_postgres_and_the_one_before_stays(far: 
     assert set(now.values()) != {0}
 
 
-def test_it_is_proved_at_any_time_and_a_damaged_file_is_found(far: Far):
+def test_the_lake_can_be_verified_at_any_time_and_a_damaged_file_is_found(far: Far):
     lake = far.lake()
     epoch = take_snapshot(far.store, lake)
     far.change()
@@ -74,21 +74,21 @@ def test_it_is_proved_at_any_time_and_a_damaged_file_is_found(far: Far):
         rows = pq.ParquetFile(file).read()
     with far.storage.create(victim) as file:
         pq.write_table(rows.slice(0, rows.num_rows - 1), file)
-    with pytest.raises(ProofFailed, match="is not as it was written"):
+    with pytest.raises(ProofFailed, match="does not match its checksum"):
         verify_files(far.address, 1)
     report = verify_now(far.store, lake)
     assert [one.table for one in report.comparisons if not one.equal] == ["riders"]
     far.storage.delete([victim])
-    with pytest.raises(ProofFailed, match="is not there"):
+    with pytest.raises(ProofFailed, match="is missing"):
         verify_files(far.address, 1)
     for name in FILE_ENGINES:
-        with pytest.raises(RidelakeError, match="is not there any more"):
+        with pytest.raises(RidelakeError, match="a file of the lake is missing"):
             with open_engine(name, far.settings, epoch) as engine:
                 engine.sql("SELECT count(*) FROM riders WHERE username = 'x'")
 
 
 @pytest.mark.slow
-def test_a_fresh_answer_is_of_now_out_of_files_here_and_there(far: Far):
+def test_a_fresh_answer_combines_local_and_remote_files(far: Far):
     newest = take_snapshot(far.store, far.lake())
     before = far.objects()
     far.change()
@@ -100,8 +100,8 @@ def test_a_fresh_answer_is_of_now_out_of_files_here_and_there(far: Far):
     assert far.objects() == before
 
 
-def test_a_table_of_both_kinds_of_files_is_read_whole(far: Far):
-    """A sealed file in the bucket, the open one beside it in a folder."""
+def test_a_table_with_local_and_remote_files_is_read_completely(far: Far):
+    """A sealed file in the bucket and the open one in a folder."""
     with far.store.connect() as connection:
         connection.execute("CREATE TABLE many (id bigint PRIMARY KEY, word text)")
         connection.execute("INSERT INTO many SELECT n, 'old' FROM generate_series(1, 50000) AS n")
@@ -121,8 +121,8 @@ def test_a_table_of_both_kinds_of_files_is_read_whole(far: Far):
                 ]
 
 
-def test_any_iceberg_reader_opens_the_tables_without_us(far: Far, monkeypatch):
-    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")  # its other planner is a package more
+def test_any_iceberg_reader_opens_the_tables_in_a_bucket(far: Far, monkeypatch):
+    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")  # its default needs another package
     epoch = take_snapshot(far.store, far.lake())
     properties = {"s3.endpoint": far.address.s3_endpoint, "s3.region": "us-east-1"}
     uri = catalog_url(far.address, 30).render_as_string(hide_password=False)
@@ -149,7 +149,7 @@ def test_any_iceberg_reader_opens_the_tables_without_us(far: Far, monkeypatch):
 
 
 @pytest.mark.slow
-def test_maintenance_compacts_expires_and_sweeps_what_is_old_enough(far: Far):
+def test_maintenance_of_a_bucket_respects_the_grace_period(far: Far):
     lake = far.lake()
     with far.store.connect() as connection:
         connection.execute("CREATE TABLE many (id bigint PRIMARY KEY, word text)")
@@ -167,9 +167,9 @@ def test_maintenance_compacts_expires_and_sweeps_what_is_old_enough(far: Far):
     assert young.files_after < young.files_before
     assert (young.epochs_expired, young.files_removed) == (0, 0)
     assert far.storage.exists(orphan)
-    time.sleep(1.1)  # a bucket keeps whole seconds
+    time.sleep(1.1)  # a bucket stores modification times in whole seconds
     old = maintain(lake, far.store, keep_epochs=1, grace=timedelta(0))
-    assert old.epochs_expired == 4  # the newest state is in two, its own and that of the maintenance
+    assert old.epochs_expired == 4  # two epochs have the newest state: its own and that of the maintenance
     assert old.files_removed > 5
     assert not far.storage.exists(orphan)
     newest = newest_epoch(far.address)
@@ -182,7 +182,7 @@ def test_maintenance_compacts_expires_and_sweeps_what_is_old_enough(far: Far):
         numbered_epoch(far.address, 1)
 
 
-def test_a_draft_that_was_swept_while_it_was_written_is_not_published(far: Far, monkeypatch):
+def test_a_draft_whose_files_were_deleted_is_not_published(far: Far, monkeypatch):
     lake = far.lake()
     first = take_snapshot(far.store, lake)
     far.change()

@@ -1,4 +1,4 @@
-"""The command line over a bucket, and where its catalog is."""
+"""The command line with a lake in a bucket, and the location of its catalog."""
 
 import json
 from dataclasses import replace
@@ -16,7 +16,7 @@ from ridelake.settings import LakeAddress, Settings
 
 
 @pytest.mark.slow
-def test_the_commands_know_it_by_the_environment(far: Far):
+def test_the_commands_use_the_bucket_of_the_environment(far: Far):
     assert far.ridelake("epochs", "--json").stdout.strip() == "[]"
     taken = far.ridelake("snapshot", "--verify")
     assert taken.returncode == 0, taken.stderr
@@ -28,14 +28,14 @@ def test_the_commands_know_it_by_the_environment(far: Far):
     assert (status["lake"], status["newest_epoch"]) == (far.address.root, 2)
     far.change()
     for arguments in (("--fresh",), ()):
-        asked = far.ridelake("sql", "--engine", "all", *arguments, "SELECT count(*) FROM riders")
-        assert asked.returncode == 0, asked.stderr
+        done = far.ridelake("sql", "--engine", "all", *arguments, "SELECT count(*) FROM riders")
+        assert done.returncode == 0, done.stderr
     then = far.ridelake("sql", "--as-of", "1", "SELECT count(*) FROM riders WHERE username LIKE 'changed %'")
     assert then.stdout.split() == ["count_star()", "0"]
     assert [path.name for path in far.settings.home.glob("*.sqlite")] == [far.address.catalog_file.name]
 
 
-def test_the_endpoint_is_read_as_amazons_tools_read_it(tmp_path: Path):
+def test_the_endpoint_is_read_as_in_aws_tools(tmp_path: Path):
     def endpoint(**environment: str) -> str | None:
         return Settings.read({"RIDELAKE_LAKE": "s3://b/x", **environment}).lake.s3_endpoint
 
@@ -59,7 +59,7 @@ def test_no_two_lakes_share_a_catalog_file(tmp_path: Path):
 
 @pytest.mark.slow
 def test_the_catalog_may_be_in_postgres(far: Far):
-    """By any SQLAlchemy URL; here in the store's own server."""
+    """By any SQLAlchemy URL; here in the store's server."""
     with far.store.connect() as connection:
         info = connection.info
         connection.execute("CREATE SCHEMA catalog")
@@ -75,12 +75,12 @@ def test_the_catalog_may_be_in_postgres(far: Far):
 
 
 @pytest.mark.parametrize("url", ["nonsense", "nosuch://x/y", "oracle+nodriver://x/y"])
-def test_a_catalog_that_is_none_is_refused(tmp_path: Path, url: str):
-    with pytest.raises(UsageError, match="--catalog takes a database as SQLAlchemy writes it"):
+def test_an_invalid_catalog_url_is_refused(tmp_path: Path, url: str):
+    with pytest.raises(UsageError, match="--catalog must be a SQLAlchemy URL"):
         Lake.create(LakeAddress.at(tmp_path / "lake", url))
 
 
-def test_a_catalog_that_is_away_is_a_sentence(tmp_path: Path):
+def test_an_unreachable_catalog_is_reported_in_a_sentence(tmp_path: Path):
     address = LakeAddress.at(tmp_path / "lake", "postgresql://nobody@127.0.0.1:1/none")
     with pytest.raises(CannotConnect, match="cannot reach the lake's catalog"):
         Lake.create(address)
@@ -88,7 +88,7 @@ def test_a_catalog_that_is_away_is_a_sentence(tmp_path: Path):
         read_epochs(address)
 
 
-def test_no_epoch_yet_is_a_hint(far: Far):
+def test_a_lake_without_epochs_has_a_hint(far: Far):
     with pytest.raises(NotReady, match="no epoch yet in s3://"):
         newest_epoch(far.address)
     with pytest.raises(NotReady, match="run `ridelake snapshot`"):

@@ -1,4 +1,4 @@
-"""A commit to a bucket is one or the other, never half, whoever is killed or comes second."""
+"""A commit to a bucket is atomic, also if a process is killed or loses the race."""
 
 import signal
 import subprocess
@@ -66,7 +66,7 @@ def test_a_kill_before_the_commit_leaves_the_old_epoch(far: Far, step: str):
         "lakehouse.catalog.move",
     ],
 )
-def test_what_fails_takes_its_objects_along(far: Far, monkeypatch, step: str, failure: type[BaseException]):
+def test_a_failure_deletes_its_objects(far: Far, monkeypatch, step: str, failure: type[BaseException]):
     lake = far.lake()
     take_snapshot(far.store, lake)
     before = far.objects()
@@ -92,7 +92,7 @@ def test_what_fails_takes_its_objects_along(far: Far, monkeypatch, step: str, fa
 
 
 @pytest.mark.slow
-def test_a_sync_that_is_interrupted_leaves_whole_epochs(far: Far):
+def test_an_interrupted_sync_leaves_complete_epochs(far: Far):
     take_snapshot(far.store, far.lake())
     running = subprocess.Popen(
         [sys.executable, "-m", "ridelake", "sync", "--every", "0.05", "--home", str(far.settings.home)],
@@ -105,11 +105,11 @@ def test_a_sync_that_is_interrupted_leaves_whole_epochs(far: Far):
         while newest_epoch(far.address).number < 3 and time.monotonic() < until:
             far.change()
         running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=60)
+        _, stderr = running.communicate(timeout=60)
     finally:
         running.kill()
         running.wait()
-    assert (running.returncode, said.splitlines()[-1]) == (130, b"ridelake: interrupted")
+    assert (running.returncode, stderr.splitlines()[-1]) == (130, b"ridelake: interrupted")
     known = {file.location for epoch in read_epochs(far.address) for file in epoch.files}
     there = {location for location in far.objects() if "/data/" in location}
     assert there == known
@@ -118,7 +118,7 @@ def test_a_sync_that_is_interrupted_leaves_whole_epochs(far: Far):
 
 
 @pytest.mark.slow
-def test_of_two_syncs_at_once_one_wins_each_time_and_nothing_is_mixed(far: Far):
+def test_concurrent_syncs_to_a_bucket_do_not_mix_epochs(far: Far):
     take_snapshot(far.store, far.lake())
     won: list[int] = []
     lost: list[str] = []
@@ -146,9 +146,9 @@ def test_of_two_syncs_at_once_one_wins_each_time_and_nothing_is_mixed(far: Far):
 
 
 def test_a_second_catalog_over_the_same_bucket_is_refused(far: Far, tmp_path: Path):
-    """It would take the epochs of the first one for orphans."""
+    """Its maintenance would delete the files of the first one as orphans."""
     take_snapshot(far.store, far.lake())
     other = replace(far.address, catalog_file=tmp_path / "another.sqlite")
-    with pytest.raises(UsageError, match=r"has epochs that the catalog .* does not know"):
+    with pytest.raises(UsageError, match=r"has epochs that the catalog .* does not list"):
         Lake.create(other)
     assert far.lake().newest() is not None

@@ -1,4 +1,4 @@
-"""The catalog may be a database elsewhere: the same promises hold."""
+"""A lake whose catalog is in a database has the same guarantees."""
 
 import os
 import signal
@@ -40,16 +40,16 @@ def lake(cluster: Cluster, tmp_path: Path) -> Iterator[Lake]:
             admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
 
-def test_a_catalog_that_was_forgotten_is_asked_for_and_nothing_is_swept(seeded_store: Store, lake: Lake):
+def test_a_missing_catalog_option_is_reported_and_no_file_is_deleted(seeded_store: Store, lake: Lake):
     take_snapshot(seeded_store, lake)
     before = data_files(lake.address.folder)
-    with pytest.raises(UsageError, match=r"has epochs that the catalog .* does not know: give their own"):
+    with pytest.raises(UsageError, match=r"has epochs that the catalog .* does not list: pass the catalog"):
         Lake.create(LakeAddress.at(lake.address.folder))
     assert data_files(lake.address.folder) == before
     assert verify_now(seeded_store, lake).as_dict()["equal"]
 
 
-def test_by_another_path_a_lake_is_the_same_and_one_that_was_moved_is_told(seeded_store, tmp_path: Path):
+def test_a_lake_works_by_another_path_and_a_moved_one_is_read_only(seeded_store, tmp_path: Path):
     first = Lake.create(LakeAddress.at(tmp_path / "first"))
     take_snapshot(seeded_store, first)
     (tmp_path / "link").symlink_to(tmp_path / "first")
@@ -57,12 +57,12 @@ def test_by_another_path_a_lake_is_the_same_and_one_that_was_moved_is_told(seede
     (tmp_path / "first").rename(tmp_path / "moved")
     moved = Lake.create(LakeAddress.at(tmp_path / "moved"))
     assert newest_epoch(moved.address).number == 1
-    with pytest.raises(UsageError, match=r"of the lake .*first, and this is .*moved: .* can only be read"):
+    with pytest.raises(UsageError, match=r"belongs to the lake .*first, not to .*moved: .* is read-only"):
         take_changes(seeded_store, moved)
 
 
 @pytest.mark.slow
-def test_epochs_taken_while_four_write_are_each_equal(seeded_store: Store, lake: Lake, broken):
+def test_epochs_with_four_concurrent_writers_are_equal(seeded_store: Store, lake: Lake, broken):
     with pytest.raises(NotReady, match="no epoch yet"):
         newest_epoch(lake.address)
     first = take_snapshot(seeded_store, lake)
@@ -111,7 +111,7 @@ def test_no_reader_sees_pointers_of_two_epochs(seeded_store: Store, lake: Lake):
     assert len(seen) > 2
 
 
-def test_of_two_at_once_one_may_lose_and_nothing_is_mixed(seeded_store: Store, lake: Lake):
+def test_concurrent_publishers_do_not_mix_epochs(seeded_store: Store, lake: Lake):
     won, lost = [], []
 
     def run() -> None:
@@ -129,13 +129,13 @@ def test_of_two_at_once_one_may_lose_and_nothing_is_mixed(seeded_store: Store, l
         thread.join()
     assert sorted(won) == list(range(1, len(won) + 1))
     assert len(won) + len(lost) == 9, "it failed otherwise"
-    assert lost, "they all had luck, so this shows nothing"
+    assert lost, "no process lost a race, so the test proves nothing"
     published = {Path(file.location) for epoch in read_epochs(lake.address) for file in epoch.files}
     assert data_files(lake.address.folder) == published
 
 
 @pytest.mark.slow
-def test_killed_it_is_the_old_epoch_or_the_new(seeded_store: Store, lake: Lake):
+def test_after_a_kill_the_newest_epoch_is_the_old_or_the_new_one(seeded_store: Store, lake: Lake):
     take_snapshot(seeded_store, lake)
     for step, published in (
         ("lakehouse.storage.Storage.settle", False),
@@ -176,5 +176,5 @@ def test_a_lake_of_another_format_is_refused(lake: Lake):
     with lake.catalog.engine.begin() as connection:
         connection.execute(text("UPDATE lake SET format = 3"))
     for attempt in (lambda: Lake.create(lake.address), lambda: newest_epoch(lake.address)):
-        with pytest.raises(UsageError, match="format 3, of a newer ridelake"):
+        with pytest.raises(UsageError, match="format 3 of a newer version of ridelake"):
             attempt()

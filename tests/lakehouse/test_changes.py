@@ -1,4 +1,4 @@
-"""Each way to change a table: the next epoch has taken exactly that, and is equal."""
+"""For each kind of change of a table: the next epoch contains exactly that change and equals Postgres."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ INSERT INTO things SELECT i, 'word ' || i FROM generate_series(1, 100) AS i;
 SELECT ridelake_tracking.track('things')
 """
 
-# What is done between two epochs → rows changed, keys gone; None: nothing, and no new epoch.
+# Statements between two epochs → rows changed, keys deleted; None: no new epoch.
 CHANGES: dict[str, tuple[str, tuple[int, int] | None]] = {
     "an insert": ("INSERT INTO things VALUES (101, 'new')", (1, 0)),
     "an update": ("UPDATE things SET word = 'other' WHERE key <= 3", (3, 0)),
@@ -32,7 +32,7 @@ CHANGES: dict[str, tuple[str, tuple[int, int] | None]] = {
         "INSERT INTO things VALUES (101); DELETE FROM things WHERE key = 101", (0, 1)),
     "a key that comes again": (
         "DELETE FROM things WHERE key = 7; INSERT INTO things VALUES (7, 'again')", (1, 1)),
-    "a key that is gone, comes again and is gone": (
+    "a key that is deleted, inserted and deleted": (
         "DELETE FROM things WHERE key = 7; INSERT INTO things VALUES (7); DELETE FROM things WHERE key = 7",
         (0, 1)),
     "a key that changes": ("UPDATE things SET key = 207 WHERE key = 7", (1, 1)),
@@ -51,7 +51,7 @@ CHANGES: dict[str, tuple[str, tuple[int, int] | None]] = {
     "a truncation": ("TRUNCATE things", (0, 0)),
     "a truncation and new rows": ("TRUNCATE things; INSERT INTO things VALUES (1, 'a'), (500, 'b')", (2, 0)),
     "a delete, a truncation, an insert": (
-        "DELETE FROM things WHERE key = 1; TRUNCATE things; INSERT INTO things VALUES (1, 'anew')", (1, 1)),
+        "DELETE FROM things WHERE key = 1; TRUNCATE things; INSERT INTO things VALUES (1, 'again')", (1, 1)),
     "a savepoint": (
         "BEGIN; INSERT INTO things VALUES (101); SAVEPOINT a; INSERT INTO things VALUES (102); ROLLBACK TO a;"
         " SAVEPOINT b; INSERT INTO things VALUES (103); SAVEPOINT c; DELETE FROM things WHERE key = 1;"
@@ -89,7 +89,7 @@ def things(store: Store) -> Iterator[Connection[TupleRow]]:
 
 @pytest.fixture
 def take(store: Store, lake: Lake) -> Callable[[], Taken]:
-    """An epoch of `things` alone, compared with Postgres at its moment."""
+    """An epoch of only `things`, compared with Postgres in its snapshot."""
 
     def take(verify: bool = True) -> Taken:
         return take_changes(store, lake, tables=["things"], verify=verify)
@@ -98,20 +98,22 @@ def take(store: Store, lake: Lake) -> Callable[[], Taken]:
 
 
 def do(connection: Connection[TupleRow], statements: str) -> None:
-    """Each in a transaction of its own, unless they say otherwise."""
+    """Execute each statement in its own transaction, unless they contain BEGIN."""
     for statement in [statements] if "DO $$" in statements else statements.split("; "):
         connection.execute(statement.encode())
     connection.execute("RESET session_replication_role")
 
 
-def test_each_way_to_change_a_table_is_taken_exactly(things, take):
+def test_each_kind_of_change_is_copied_exactly(things, take):
     take()
     for name, (statements, expected) in CHANGES.items():
         do(things, statements)
         taken = take(verify=expected is not None)
         assert taken.is_new == (expected is not None), name
         if expected is not None:
-            assert (taken.epoch.kind, taken.epoch.changed, taken.epoch.gone) == ("changes", *expected), name
+            assert (taken.epoch.kind, taken.epoch.changed, taken.epoch.deleted) == ("changes", *expected), (
+                name
+            )
             rows = things.execute("SELECT count(*) FROM things").fetchone()
             assert (taken.epoch.tables["things"].rows,) == rows, name
             do(
@@ -121,7 +123,7 @@ def test_each_way_to_change_a_table_is_taken_exactly(things, take):
             take(verify=False)
 
 
-def test_a_copy_is_taken(things, take):
+def test_rows_of_copy_are_included(things, take):
     take()
     with things.cursor() as cursor, cursor.copy("COPY things (key, word) FROM STDIN") as copy:
         for number in range(1000, 1500):
@@ -129,8 +131,8 @@ def test_a_copy_is_taken(things, take):
     assert take().epoch.changed == 500
 
 
-def test_a_long_transaction_is_taken_when_it_has_ended_and_not_before(store: Store, things, take):
-    """Its number is lower than those of epochs that did not see it."""
+def test_a_long_transaction_is_included_once_it_has_ended(store: Store, things, take):
+    """Its number is lower than the xmax of epochs in which it was not visible."""
     take()
     with store.connect() as long, store.connect() as longer:
         for one, key in ((long, 201), (longer, 261)):
@@ -141,26 +143,26 @@ def test_a_long_transaction_is_taken_when_it_has_ended_and_not_before(store: Sto
             one.execute("DELETE FROM things WHERE key = %s", (key - 199,))
         things.execute("UPDATE things SET word = 'soon' WHERE key = 50")
         second = take().epoch
-        assert (second.changed, second.gone) == (1, 0)
-        assert len(second.token.xip) >= 2  # the server may have other databases at work
+        assert (second.changed, second.deleted) == (1, 0)
+        assert len(second.token.xip) >= 2  # other databases of the server may have transactions too
         long.execute("COMMIT")
         things.execute("UPDATE things SET word = 'sooner' WHERE key = 51")
         third = take().epoch
-        assert (third.changed, third.gone) == (3, 1)
+        assert (third.changed, third.deleted) == (3, 1)
         longer.execute("COMMIT")
         fourth = take().epoch
-        assert (fourth.changed, fourth.gone) == (2, 1)
+        assert (fourth.changed, fourth.deleted) == (2, 1)
         assert not take(verify=False).is_new
 
 
-def test_a_long_transaction_that_is_rolled_back_leaves_nothing(store: Store, things, take):
+def test_a_long_transaction_that_is_rolled_back_changes_nothing(store: Store, things, take):
     take()
     with store.connect() as long:
         long.execute("BEGIN")
         long.execute("DELETE FROM things")
         things.execute("INSERT INTO things VALUES (101)")
         second = take().epoch
-        assert (second.changed, second.gone) == (1, 0)
+        assert (second.changed, second.deleted) == (1, 0)
         long.execute("ROLLBACK")
     assert not take(verify=False).is_new
 
@@ -193,7 +195,7 @@ TYPES = "CREATE TYPE colour AS ENUM ('red', 'green \"g\"', 'größer', 'x', 'y')
 @pytest.mark.slow
 @pytest.mark.parametrize("sealed", [False, True], ids=["open", "sealed"])
 def test_a_key_of_any_type_is_found_again(store: Store, tmp_path: Path, monkeypatch, sealed: bool):
-    """In the open file, which is read whole, and in sealed ones, which are looked for by their ranges."""
+    """In the open file, which is read completely, and in sealed files, which are found by their ranges."""
     if sealed:
         monkeypatch.setattr("lakehouse.sink.SEAL_ROWS", 1)
     with store.connect() as connection:
@@ -213,7 +215,7 @@ def test_a_key_of_any_type_is_found_again(store: Store, tmp_path: Path, monkeypa
                 connection.execute(f"UPDATE t{number} SET key = {keys[3]} WHERE key = {keys[2]}".encode())
         assert verify_now(store, lake).as_dict()["equal"]
         epoch = take_changes(store, lake, verify=True).epoch
-    assert {table.changed for table in epoch.tables.values()} <= {0, 1}, "one was taken whole"
+    assert {table.changed for table in epoch.tables.values()} <= {0, 1}, "a table was copied completely"
     assert all(file.sealed == sealed for file in epoch.files if file.rows)
 
 
@@ -237,13 +239,13 @@ def test_a_key_of_several_columns_is_found_again(store: Store, lake: Lake, monke
         connection.execute("UPDATE pairs SET word = 'x' WHERE b = 5 AND a IN ('a1', 'a2')")
         assert verify_now(store, lake).as_dict()["equal"]
         epoch = take_changes(store, lake, verify=True).epoch
-    assert (epoch.changed, epoch.gone) == (3, 2)
+    assert (epoch.changed, epoch.deleted) == (3, 2)
     read = [row for file in epoch.files for row in pq.ParquetFile(file.location).read().to_pylist()]
     assert len(read) == 199
 
 
-def test_a_key_that_is_equal_and_not_the_same_is_found_again(postgres_15: str, tmp_path: Path):
-    """Under a collation that takes no notice of case, 'a' may become 'A', the same key to Postgres."""
+def test_a_key_that_is_equal_but_not_identical_is_found_again(postgres_15: str, tmp_path: Path):
+    """With a case-insensitive collation, 'a' can become 'A', which is the same key in Postgres."""
     store = open_database(postgres_15, install=False)
     with store.connect() as connection:
         with transaction(connection):
@@ -258,7 +260,7 @@ def test_a_key_that_is_equal_and_not_the_same_is_found_again(postgres_15: str, t
         connection.execute("UPDATE names SET name = 'A' WHERE name = 'a'")
         epoch = take_changes(store, lake, verify=True).epoch
         connection.execute("DROP SCHEMA ridelake_tracking CASCADE; DROP TABLE names")
-    assert (epoch.changed, epoch.gone) == (1, 1)
+    assert (epoch.changed, epoch.deleted) == (1, 1)
 
 
 def test_two_keys_are_swapped_in_one_statement(store: Store, lake: Lake):
@@ -269,7 +271,7 @@ def test_two_keys_are_swapped_in_one_statement(store: Store, lake: Lake):
         take_changes(store, lake, tables=["swapped"], verify=True)
         connection.execute("UPDATE swapped SET key = 3 - key WHERE key < 3")
         epoch = take_changes(store, lake, verify=True).epoch
-    assert (epoch.changed, epoch.gone) == (2, 2)
+    assert (epoch.changed, epoch.deleted) == (2, 2)
     (file,) = epoch.files
     words = {row["key"]: row["word"] for row in pq.ParquetFile(file.location).read().to_pylist()}
     assert words == {1: "two", 2: "one", 3: "three"}

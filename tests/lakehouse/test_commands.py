@@ -1,4 +1,4 @@
-"""The commands: what stands on stdout, and how they fail."""
+"""The output of the commands and their errors."""
 
 import json
 import subprocess
@@ -21,16 +21,16 @@ def flags(seeded_store: Store, tmp_path: Path) -> list[str | Path]:
     return ["--dsn", seeded_store.conninfo, "--lake", tmp_path / "lake"]
 
 
-def test_a_snapshot_is_taken_listed_and_told(flags):
+def test_a_snapshot_is_published_listed_and_reported(flags):
     first = ridelake("snapshot", *flags)
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith("epoch 1: ")
-    told = json.loads(ridelake("snapshot", "--json", *flags).stdout)
-    assert (told["epoch"], told["tables"]["rides"]["rows"]) == (2, 2000)
-    assert told["rows"] == sum(table["rows"] for table in told["tables"].values())
-    assert told["token"]["snapshot"]
+    report = json.loads(ridelake("snapshot", "--json", *flags).stdout)
+    assert (report["epoch"], report["tables"]["rides"]["rows"]) == (2, 2000)
+    assert report["rows"] == sum(table["rows"] for table in report["tables"].values())
+    assert report["token"]["snapshot"]
     assert [epoch["epoch"] for epoch in json.loads(ridelake("epochs", "--json", *flags).stdout)] == [2, 1]
-    assert f"{told['rows']:,}" in ridelake("epochs", *flags).stdout
+    assert f"{report['rows']:,}" in ridelake("epochs", *flags).stdout
 
 
 def test_no_epoch_is_an_empty_list_and_a_hint(flags):

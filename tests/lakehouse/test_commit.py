@@ -1,4 +1,4 @@
-"""One commit over many tables, in metadata that we write: pyiceberg and Polars read it."""
+"""One commit over many tables. The metadata is written by ridelake, and read by pyiceberg and Polars."""
 
 from importlib import metadata
 from pathlib import Path
@@ -36,7 +36,7 @@ def drafted(catalog, address: LakeAddress, name: str, schema: pa.Schema) -> Tabl
 
 @pytest.fixture
 def stage(catalog, address: LakeAddress):
-    """`stage(table, words)`: one more file, in place of `removed` ones."""
+    """`stage(table, words)`: add a file and remove the `removed` ones."""
 
     def stage(name: str, words: list[str], removed=(), schema=SCHEMA, alive=None) -> Staged:
         draft = drafted(catalog, address, name, schema)
@@ -66,7 +66,7 @@ def test_this_is_the_pyiceberg_that_reads_and_writes_our_manifests():
     assert metadata.version("pyiceberg").startswith("0.12.")
 
 
-def test_staged_is_seen_by_nobody_until_all_are_moved(catalog, address, stage):
+def test_staged_metadata_is_invisible_until_all_pointers_are_moved(catalog, address, stage):
     both = [stage(name, ["one"]) for name in ("left", "right")]
     assert catalog.list_tables(NAMESPACE) == []
     moved(catalog, *both)
@@ -83,7 +83,7 @@ def test_staged_is_seen_by_nobody_until_all_are_moved(catalog, address, stage):
     assert all(Path(path).exists() for one in (*both, *again) for path in one.written)
 
 
-def test_a_file_that_is_not_removed_stays_beside_the_new_one(catalog, address, stage):
+def test_a_file_that_is_not_removed_stays(catalog, address, stage):
     moved(catalog, stage("left", ["one"]))
     moved(catalog, stage("left", ["two"]))
     assert words_of(catalog, "left") == ["one", "two"]
@@ -92,7 +92,7 @@ def test_a_file_that_is_not_removed_stays_beside_the_new_one(catalog, address, s
     assert not any(task.delete_files for task in catalog.load_table((NAMESPACE, "left")).scan().plan_files())
 
 
-def test_only_snapshots_that_are_alive_are_remembered(catalog, stage):
+def test_only_snapshots_to_keep_are_in_the_metadata(catalog, stage):
     first, second = stage("left", ["one"]), None
     moved(catalog, first)
     second = stage("left", ["two"])
@@ -105,7 +105,7 @@ def test_only_snapshots_that_are_alive_are_remembered(catalog, stage):
     assert words_of(catalog, "left") == ["one", "three", "two"]
 
 
-def test_a_pointer_that_was_moved_meanwhile_stops_all(catalog, stage):
+def test_a_concurrently_moved_pointer_aborts_the_commit(catalog, stage):
     moved(catalog, *[stage(name, ["one"]) for name in ("left", "right")])
     ours = [stage(name, ["ours"]) for name in ("left", "right")]
     moved(catalog, stage("right", ["theirs"]))
@@ -115,7 +115,7 @@ def test_a_pointer_that_was_moved_meanwhile_stops_all(catalog, stage):
     assert words_of(catalog, "right") == ["one", "theirs"]
 
 
-def test_a_table_that_is_not_new_any_more_stops_all(catalog, stage):
+def test_a_concurrently_created_table_aborts_the_commit(catalog, stage):
     ours, theirs = (stage("left", [word]) for word in ("ours", "theirs"))
     moved(catalog, theirs)
     with pytest.raises(IntegrityError):
@@ -132,10 +132,10 @@ def test_what_cannot_be_staged_leaves_nothing(catalog, address, stage):
     assert {path for path in address.folder.rglob("*") if path.is_file()} == before
 
 
-# ── Columns that come, go and change ────────────────────────────────────────────────────────────
+# ── Columns that are added, dropped and changed ────────────────────────────────────────────────────────────
 
 
-def test_a_new_column_is_added_and_older_rows_have_none_of_it(catalog, stage):
+def test_a_new_column_is_null_in_older_rows(catalog, stage):
     moved(catalog, stage("left", ["one"]))
     with_more = pa.schema([KEY, WORD, pa.field("more", pa.string())])
     moved(catalog, stage("left", ["two"], schema=with_more))
@@ -150,14 +150,14 @@ def test_another_order_of_the_columns_changes_nothing(catalog, address, stage):
     assert {f.name: f.metadata for f in turned} == {f.name: f.metadata for f in numbers}
 
 
-def test_a_column_that_may_be_null_now_may_be_null_in_the_lake(catalog, stage):
+def test_a_column_that_becomes_nullable_is_nullable_in_the_lake(catalog, stage):
     moved(catalog, stage("left", ["one"]))
     moved(catalog, stage("left", ["two"], schema=pa.schema([KEY, WORD.with_nullable(True)])))
     assert not catalog.load_table((NAMESPACE, "left")).schema().find_field("word").required
     assert words_of(catalog, "left") == ["one", "two"]
 
 
-def test_the_column_of_tracking_may_come_and_go(catalog, stage):
+def test_the_tracking_column_can_be_added_and_removed(catalog, stage):
     tracked = pa.schema([KEY, WORD, pa.field("tx", pa.string())])
     for words, schema in ((["one"], SCHEMA), (["two"], tracked), (["three"], SCHEMA), (["four"], tracked)):
         moved(catalog, stage("left", words, schema=schema))
@@ -167,17 +167,17 @@ def test_the_column_of_tracking_may_come_and_go(catalog, stage):
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "reason"),
     [
-        (pa.schema([KEY]), "word is gone"),
-        (pa.schema([KEY, pa.field("word", pa.int64())]), "word is long and was string"),
-        (pa.schema([pa.field("key", pa.string(), nullable=False), WORD]), "key is string and was long"),
+        (pa.schema([KEY]), "word is missing"),
+        (pa.schema([KEY, pa.field("word", pa.int64())]), "word is long, was string"),
+        (pa.schema([pa.field("key", pa.string(), nullable=False), WORD]), "key is string, was long"),
     ],
 )
-def test_a_column_that_is_gone_or_of_another_type_is_refused(catalog, address, stage, other, told: str):
+def test_a_missing_column_or_one_of_another_type_is_refused(catalog, address, stage, other, reason: str):
     moved(catalog, stage("left", ["one"]))
     with pytest.raises(
-        UsageError, match=rf"table left has other columns .*\({told}\).*: bring the column back"
+        UsageError, match=rf"table left has other columns .*\({reason}\).*: restore the column"
     ):
         drafted(catalog, address, "left", other)
     assert words_of(catalog, "left") == ["one"]

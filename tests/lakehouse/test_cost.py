@@ -1,4 +1,4 @@
-"""An epoch costs what has changed: every file without a changed key stays as it is."""
+"""The cost of an epoch depends on the changes: a file without a changed key is not rewritten."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from ridelake.ride import new_request_id
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch):
-    """What in earnest is half a million rows is a hundred."""
+    """Files of 100 rows instead of 491,520."""
     monkeypatch.setattr("lakehouse.layout.ROW_GROUP_ROWS", 50)
     monkeypatch.setattr("lakehouse.sink.RUN_ROWS", 100)
     monkeypatch.setattr("lakehouse.sink.SEAL_ROWS", 20)
@@ -31,7 +31,7 @@ def open_file(epoch: Epoch, table: str) -> DataFile | None:
 
 
 def changed_files(before: Epoch, after: Epoch, table: str) -> tuple[set[DataFile], set[DataFile]]:
-    """Which are gone, and which are new."""
+    """The files that were removed, and those that were added."""
     old, new = set(before.tables[table].files), set(after.tables[table].files)
     return old - new, new - old
 
@@ -57,15 +57,15 @@ def test_only_files_with_a_changed_key_are_replaced(store: Store, lake: Lake):
         ):
             connection.execute(statement)
             second = take_changes(store, lake, verify=True).epoch
-            gone, new = changed_files(first, second, "log")
+            removed, new = changed_files(first, second, "log")
             holding = {file for file in first.files if file.sealed and keys & keys_in(file, "key")}
-            assert {file for file in gone if file.sealed} == holding
+            assert {file for file in removed if file.sealed} == holding
             assert len(holding) == 1
             assert sum(file.rows for file in new) <= 200
             first = second
 
 
-def test_new_rows_touch_no_sealed_file_and_are_sealed_when_they_are_many(store: Store, lake: Lake):
+def test_new_rows_change_no_sealed_file_and_are_sealed_once_there_are_enough(store: Store, lake: Lake):
     log(store, 0)
     take_changes(store, lake, tables=["log"])
     with store.connect() as connection:
@@ -76,14 +76,14 @@ def test_new_rows_touch_no_sealed_file_and_are_sealed_when_they_are_many(store: 
                 "INSERT INTO log SELECT %s + i, 'n' FROM generate_series(0, 4) AS i", (number,)
             )
             before, epoch = epoch, take_changes(store, lake).epoch
-            gone, _ = changed_files(before, epoch, "log")
-            assert not any(file.sealed and file.rows for file in gone)
+            removed, _ = changed_files(before, epoch, "log")
+            assert not any(file.sealed and file.rows for file in removed)
             assert (opened := open_file(epoch, "log")) is None or opened.rows < 20
     assert take_changes(store, lake, verify=True).epoch.rows == 200
     assert all(20 <= file.rows <= 100 for file in epoch.files if file.sealed)
 
 
-def test_rides_under_way_stay_in_the_one_open_file(seeded_store: Store, lake: Lake, monkeypatch):
+def test_rides_in_progress_stay_in_the_open_file(seeded_store: Store, lake: Lake, monkeypatch):
     monkeypatch.setattr("lakehouse.sink.SEAL_ROWS", 5)
     epoch = take_snapshot(seeded_store, lake)
     with seeded_store.connect() as connection:
@@ -104,21 +104,21 @@ def test_rides_under_way_stay_in_the_one_open_file(seeded_store: Store, lake: La
         before, epoch = epoch, take_changes(seeded_store, lake, verify=True).epoch
         for number, move in enumerate(moves):
             for table in ("rides", "payments") if number == 0 else ("rides",):
-                gone, new = changed_files(before, epoch, table)
-                assert not any(file.sealed for file in gone), f"a sealed file of {table} was written anew"
+                removed, new = changed_files(before, epoch, table)
+                assert not any(file.sealed for file in removed), f"a sealed file of {table} was rewritten"
                 assert [file.sealed for file in new] == [False]
                 assert set(rides) <= keys_in(open_file(epoch, table), "ride_id")
             connection.execute(move, (rides,) if number == 0 else (rides, [0] * len(rides)))
             before, epoch = epoch, take_changes(seeded_store, lake, verify=True).epoch
-    gone, new = changed_files(before, epoch, "rides")
-    assert not any(file.sealed for file in gone), "what has ended is no reason to open what had ended before"
+    removed, new = changed_files(before, epoch, "rides")
+    assert not any(file.sealed for file in removed), "a file of rides that had ended before was rewritten"
     (sealed,) = (file for file in new if file.sealed)
-    assert keys_in(sealed, "ride_id") >= set(rides), "what has ended was not sealed"
+    assert keys_in(sealed, "ride_id") >= set(rides), "the rides that have ended were not sealed"
     assert sealed.rows < 100
 
 
-def test_an_epoch_reads_no_more_than_it_must(store: Store, lake: Lake, monkeypatch):
-    """Of a table that grows at its end, no sealed file is opened but for its footer."""
+def test_an_epoch_reads_only_the_necessary_row_groups(store: Store, lake: Lake, monkeypatch):
+    """Of an append-only table, only the footers of sealed files are read."""
     log(store, 0)
     take_changes(store, lake, tables=["log"])
     with store.connect() as connection:
@@ -135,7 +135,7 @@ def test_an_epoch_reads_no_more_than_it_must(store: Store, lake: Lake, monkeypat
         assert read == []
         connection.execute("UPDATE log SET word = 'x' WHERE key = 510")
         take_changes(store, lake)
-    assert read == [[0]], "one row group of one file holds that key"
+    assert read == [[0]], "only one row group of one file has that key"
 
 
 def test_a_table_that_is_emptied_is_one_file_without_rows(store: Store, lake: Lake):

@@ -1,4 +1,4 @@
-"""Postgres dies with rows that were committed and not yet on disk: none of them may be in the lake."""
+"""Postgres crashes with committed rows whose WAL is not flushed: none of them may be in the lake."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ ATTEMPTS = 20
 
 @pytest.fixture
 def server() -> Iterator[PrivateServer]:
-    """Whose log is seldom flushed unless somebody waits for it: it is up to us to wait for that."""
+    """A server that rarely flushes its WAL unless a session waits for it."""
     with private_server() as server:
         with server.store.connect() as connection:
             connection.execute(TABLE)
@@ -38,13 +38,13 @@ def keys(server: PrivateServer) -> set[int]:
 
 
 def commit_carelessly(connection: Connection, key: int) -> None:
-    """As a client of its own may do, whatever the store's sessions do: without waiting for the log."""
+    """Commit without waiting for the WAL, as any client of the server may do."""
     connection.execute("SET synchronous_commit = off")
     connection.execute("INSERT INTO things VALUES (%s, 'unsafe')", (key,))
 
 
 def publish_and_crash(server: PrivateServer, lake: Lake, key: int) -> None:
-    """A row that is committed and not safe is taken; then the server is killed, at once."""
+    """Publish a row that is committed but not flushed, then kill the server immediately."""
     with server.store.connect() as connection:
         commit_carelessly(connection, key)
         take_changes(server.store, lake)
@@ -52,10 +52,10 @@ def publish_and_crash(server: PrivateServer, lake: Lake, key: int) -> None:
     server.start()
 
 
-def test_without_the_fence_a_row_is_in_the_lake_that_never_was(
+def test_without_the_fence_the_lake_has_a_row_that_postgres_lost(
     server: PrivateServer, lake: Lake, monkeypatch
 ):
-    """That the danger is real, and that `test_with_the_fence` would see it."""
+    """The hazard is real, and `test_with_the_fence_every_row_of_the_lake_still_exists` would detect it."""
     monkeypatch.setattr("lakehouse.take.wait_until_flushed", lambda *_: None)
     take_snapshot(server.store, lake, tables=["things"])
     for attempt in range(ATTEMPTS):
@@ -63,22 +63,20 @@ def test_without_the_fence_a_row_is_in_the_lake_that_never_was(
         if 1000 + attempt not in keys(server):
             break
     else:
-        pytest.fail("the log was always flushed in time, so this shows nothing")
+        pytest.fail("the WAL was always flushed in time, so the test proves nothing")
     assert newest_epoch(lake.address).tables["things"].rows == len(keys(server)) + 1
 
 
-def test_with_the_fence_every_row_of_the_lake_is_still_there(server: PrivateServer, lake: Lake):
+def test_with_the_fence_every_row_of_the_lake_still_exists(server: PrivateServer, lake: Lake):
     take_snapshot(server.store, lake, tables=["things"])
     for attempt in range(3):
         publish_and_crash(server, lake, 1000 + attempt)
-        assert 1000 + attempt in keys(server), "it was published, and Postgres has lost it"
+        assert 1000 + attempt in keys(server), "Postgres has lost a published row"
         assert verify_now(server.store, lake).as_dict()["equal"]
     assert take_changes(server.store, lake, verify=True).epoch.verified
 
 
-def test_a_server_that_dies_in_the_middle_leaves_the_old_epoch(
-    server: PrivateServer, lake: Lake, monkeypatch
-):
+def test_a_server_crash_during_an_epoch_leaves_the_old_one(server: PrivateServer, lake: Lake, monkeypatch):
     first = take_snapshot(server.store, lake, tables=["things"])
     with server.store.connect() as connection:
         commit_carelessly(connection, 1000)
@@ -87,10 +85,10 @@ def test_a_server_that_dies_in_the_middle_leaves_the_old_epoch(
         server.kill()
         with pytest.raises(psycopg.OperationalError):
             connection.execute("SELECT 1")
-        raise psycopg.OperationalError("the server is gone")
+        raise psycopg.OperationalError("the server has crashed")
 
     monkeypatch.setattr("lakehouse.take.wait_until_flushed", die)
-    with pytest.raises(CannotConnect, match="nothing is published, run it again"):
+    with pytest.raises(CannotConnect, match="no epoch was published; run the command again"):
         take_changes(server.store, lake)
     assert newest_epoch(lake.address) == first
     monkeypatch.undo()
@@ -99,13 +97,13 @@ def test_a_server_that_dies_in_the_middle_leaves_the_old_epoch(
 
 
 @pytest.mark.slow
-def test_a_reused_transaction_number_is_not_taken_for_the_lost_one(server: PrivateServer, lake: Lake):
-    """After the crash the numbers of the lost transactions are given anew, to other rows."""
+def test_a_reused_transaction_number_is_not_confused_with_the_lost_one(server: PrivateServer, lake: Lake):
+    """After the crash the numbers of the lost transactions are assigned again, to other rows."""
     take_snapshot(server.store, lake, tables=["things"])
     for attempt in range(3):
         with server.store.connect() as connection:
             commit_carelessly(connection, 2000 + attempt)
-        server.kill()  # nobody has published that
+        server.kill()  # the row has not been published
         server.start()
         with server.store.connect() as connection:
             connection.execute("INSERT INTO things VALUES (%s, 'other')", (3000 + attempt,))

@@ -1,4 +1,4 @@
-"""A database with tracked tables is dumped and restored; afterwards tracking works, or says what to do."""
+"""A database with tracked tables is dumped and restored; tracking then works, or an error says what to do."""
 
 import os
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from ridelake.settings import LakeAddress
 
 @pytest.fixture
 def shop(bare: Store) -> Store:
-    """A tracked table of 8 rows; one more has left its key."""
+    """A tracked table with 8 rows and the tombstone of another one."""
     run(bare, KEYS)
     track(bare, "shop.keys")
     run(bare, "DELETE FROM shop.keys WHERE i = 9")
@@ -41,7 +41,7 @@ def test_a_restored_table_is_incremental_again(
     with bare_database(cluster) as target:
         dump_and_restore(shop, target, form, tmp_path)
         assert how_keys(target, lake) == "whole"
-        assert how_keys(target, lake) == "whole", "it is not lost, and not incremental either"
+        assert how_keys(target, lake) == "whole", "it is not incremental yet"
         assert renew(target, ["shop.keys"]) == []
         assert [how_keys(target, lake), how_keys(target, lake)] == ["whole", "nothing"]
         change_and_check(target, lake)

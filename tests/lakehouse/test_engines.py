@@ -1,4 +1,4 @@
-"""One suite, every engine."""
+"""The same tests for every engine."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ from lakehouse.engines import ENGINE_NAMES, ENGINES, Engine, open_engine
 from lakehouse.layout import STORE_TABLES
 from ridelake.errors import NotReady, QueryRejected, UsageError
 
-LECTURE = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
+TEXTBOOK_QUERY = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
 
 
 @pytest.fixture(scope="module", params=EVERY_ENGINE)
@@ -34,24 +34,24 @@ def only(table: pa.Table):
     return table[0][0].as_py()
 
 
-def test_it_says_who_it_is(engine):
+def test_name_and_version(engine):
     assert engine.name in ENGINE_NAMES
     assert engine.version()[0].isdigit()
 
 
-def test_every_table_is_there_by_name(engine, published):
+def test_every_table_can_be_queried_by_name(engine, published):
     for table in STORE_TABLES:
         assert only(engine.sql(f"SELECT count(*) FROM {table}")) == published.epoch.tables[table].rows
 
 
-def test_the_lectures_question_is_answered_alike(engine, published):
-    answer = only(engine.sql(LECTURE))
+def test_the_textbook_query_has_the_same_answer(engine, published):
+    answer = only(engine.sql(TEXTBOOK_QUERY))
     with open_engine("postgres", published.settings, None) as rows:
-        assert float(answer) == pytest.approx(float(only(rows.sql(LECTURE))), abs=1e-9)
+        assert float(answer) == pytest.approx(float(only(rows.sql(TEXTBOOK_QUERY))), abs=1e-9)
     assert answer > 0
 
 
-def test_ride_table_has_the_lectures_columns_and_exact_prices(engine, published):
+def test_ride_table_has_the_textbook_columns_and_exact_prices(engine, published):
     answer = engine.sql("SELECT * FROM RideTable")
     assert [name.lower() for name in answer.column_names] == [
         "rideid", "username", "driverid", "city", "month", "price",
@@ -61,7 +61,7 @@ def test_ride_table_has_the_lectures_columns_and_exact_prices(engine, published)
     assert sum(answer[5].to_pylist()) * 100 == int(only(engine.sql(cents)))
 
 
-def test_awkward_names_are_found(engine):
+def test_names_with_special_characters_are_found(engine):
     assert only(engine.sql("SELECT rider_id FROM riders WHERE username LIKE 'Zoë%🚕'")) == 1
     assert only(engine.sql("SELECT rider_id FROM riders WHERE username = 'NULL'")) == 3
 
@@ -77,7 +77,7 @@ def test_times_are_utc_microseconds(engine):
     assert [field.type for field in answer.schema] == [pa.timestamp("us", "UTC"), pa.timestamp("us")]
 
 
-def test_an_empty_answer_keeps_its_columns(engine):
+def test_an_empty_result_keeps_its_columns(engine):
     answer = engine.sql("SELECT ride_id, fare_cents FROM rides WHERE ride_id < 0")
     assert answer.num_rows == 0
     assert answer.column_names == ["ride_id", "fare_cents"]
@@ -86,13 +86,13 @@ def test_an_empty_answer_keeps_its_columns(engine):
 @pytest.mark.parametrize(
     "query", ["SELEKT 1", "SELECT nothing FROM rides", "SELECT * FROM nowhere", "", "SELECT 1; SELECT 2"]
 )
-def test_broken_sql_is_rejected_in_the_engines_words(engine, query):
+def test_invalid_sql_is_rejected_with_the_engines_message(engine, query):
     with pytest.raises(QueryRejected) as caught:
         engine.sql(query)
     assert str(caught.value).startswith(f"{engine.name}: ")
     for word in ("nothing", "nowhere"):
         assert (word in query) <= (word in str(caught.value))
-    assert only(engine.sql("SELECT count(*) FROM rides")) == 2000  # and it goes on
+    assert only(engine.sql("SELECT count(*) FROM rides")) == 2000  # the engine is still usable
 
 
 def test_a_query_can_be_explained(engine):
@@ -125,7 +125,7 @@ def rows_by_table(frames):
     return pl.concat(counts)
 
 
-def test_polars_answers_from_its_frames_too(published):
+def test_polars_executes_questions_on_frames(published):
     with open_engine("polars", published.settings, published.epoch) as engine:
         found = engine.call("answer", rows_by_table).to_pylist()
     rows = {row["name"]: row["len"] for row in found}
@@ -143,11 +143,11 @@ def test_postgres_numerics_are_exact_or_refused(published):
             "decimal128(10, 2)", "decimal256(76, 9)", "decimal128(38, 0)", "string",
         ]  # fmt: skip
         assert answer[1][0].as_py() == Decimal("1000000000000000000000000000000.000000001")
-        for query, said in (
+        for query, message in (
             ("SELECT 'NaN'::numeric", "NaN"),
-            ("SELECT interval '1 day' AS gap", "gap is of type interval"),
+            ("SELECT interval '1 day' AS gap", "gap has type interval"),
         ):
-            with pytest.raises(QueryRejected, match=said):
+            with pytest.raises(QueryRejected, match=message):
                 engine.sql(query)
 
 
@@ -170,13 +170,13 @@ def test_postgres_needs_no_epoch_and_the_others_no_postgres(published):
             pass
 
 
-def test_an_unknown_engine_is_told_the_known_ones(published):
+def test_the_error_for_an_unknown_engine_lists_the_known_ones(published):
     with pytest.raises(UsageError, match="no engine oracle: choose one of postgres, duckdb, polars, pyarrow"):
         with open_engine("oracle", published.settings, published.epoch):
             pass
 
 
-def test_every_engine_is_on_the_list():
+def test_every_engine_has_a_version_and_an_install_command():
     assert all(package.version() for package in ENGINES.values())
     assert ENGINES["duckdb"].install == "pip install duckdb"
 
@@ -199,7 +199,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("expression", "value", "expected"), VALUES)
-def test_a_parameter_arrives_as_it_was_given(engine, expression, value, expected):
+def test_a_parameter_keeps_its_value_and_type(engine, expression, value, expected):
     answer = engine.sql(
         f"SELECT {expression} AS x, '$a' AS y FROM cities WHERE city_id = 1 -- $b", {"a": value}
     )
@@ -212,17 +212,17 @@ def test_a_parameter_selects_rows_and_may_be_used_twice(engine):
     assert only(engine.sql(query, {"n": 5, "none": "no' OR '1'='1"})) == 2
 
 
-def test_a_parameter_without_a_value_is_one_line_and_so_is_a_value_without_a_parameter(engine):
-    with pytest.raises(UsageError, match=r"asks for \$b, which has no value: give one with -p b=VALUE"):
+def test_parameters_and_values_must_match(engine):
+    with pytest.raises(UsageError, match=r"parameter \$b of the query has no value: pass it with -p b=VALUE"):
         engine.sql("SELECT $a, $b", {"a": 1})
-    with pytest.raises(UsageError, match=r"has no \$b, it has \$a: leave out -p b"):
+    with pytest.raises(UsageError, match=r"has no parameter \$b \(it has \$a\): remove -p b"):
         engine.sql("SELECT $a", {"a": 1, "b": 2})
-    with pytest.raises(UsageError, match="it has no parameter"):
+    with pytest.raises(UsageError, match="it has no parameters"):
         engine.sql("SELECT '$b'", {"b": 2})
 
 
-def test_a_window_and_an_order_are_both_kept_or_the_query_is_refused(engine):
-    """Daft loses the order, without a word."""
+def test_order_by_with_a_window_function_is_kept_or_refused(engine):
+    """Daft loses the order without an error."""
     numbered = "SELECT ride_id, ROW_NUMBER() OVER (PARTITION BY city_id ORDER BY ride_id) AS n FROM rides"
     if engine.name != "daft":
         answer = engine.sql(f"{numbered} ORDER BY ride_id DESC LIMIT 3")
@@ -234,7 +234,7 @@ def test_a_window_and_an_order_are_both_kept_or_the_query_is_refused(engine):
     assert answer["ride_id"].to_pylist() == [newest, newest - 1, newest - 2]
 
 
-def test_a_column_goes_by_its_own_name(engine):
+def test_a_result_column_has_an_unqualified_name(engine):
     query = (
         "WITH x AS (SELECT rides.ride_id, rides.city_id, cities.name FROM rides"
         " LEFT JOIN cities ON cities.city_id = rides.city_id)"
@@ -278,8 +278,8 @@ NEITHER = [
 
 
 @pytest.mark.parametrize(("expression", "where"), NEITHER)
-def test_what_is_neither_true_nor_false_is_taken_as_sql_says(engine, expression, where):
-    """Daft takes the whole CASE for NULL, without a word."""
+def test_a_null_condition_follows_the_sql_standard(engine, expression, where):
+    """Daft returns NULL for the whole CASE without an error."""
     answer = only(engine.sql(f"SELECT CAST({expression} AS BIGINT) AS n FROM rides"))
     assert answer == only(engine.sql(f"SELECT COUNT(*) AS n FROM rides WHERE {where}"))
     assert only(engine.sql(f"SELECT COUNT(*) AS n FROM rides WHERE NOT ({UNKNOWN})")) == 0

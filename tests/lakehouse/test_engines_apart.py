@@ -1,4 +1,4 @@
-"""Engines in processes of their own: what befalls one befalls nobody else, and leaves nothing behind."""
+"""Engines in child processes: a crash of one does not affect others, and nothing is left behind."""
 
 import os
 import pickle
@@ -45,20 +45,20 @@ def kill(number: signal.Signals) -> None:
     os.kill(child.pid, number)
 
 
-def test_a_crash_is_one_line_and_the_next_query_is_answered(engine):
-    for number, said in (
+def test_a_crash_is_one_line_and_the_next_query_works(engine):
+    for number, reason in (
         (signal.SIGSEGV, "SIGSEGV"),
         (signal.SIGKILL, "SIGKILL, perhaps because memory ran"),
     ):
         kill(number)
         with pytest.raises(QueryRejected) as crashed:
             engine.sql(COUNT)
-        assert str(crashed.value).startswith("datafusion: its process ended (" + said)
+        assert str(crashed.value).startswith("datafusion: its process ended unexpectedly (" + reason)
         assert "\n" not in str(crashed.value)
         assert engine.sql(COUNT)["n"].to_pylist() == [2000]
 
 
-def test_a_crash_in_the_middle_of_a_query_leaves_the_others_at_work(published):
+def test_a_crash_during_a_query_does_not_affect_other_engines(published):
     with open_engines(["duckdb", "datafusion"], published.settings, published.epoch) as (duckdb, datafusion):
         threading.Timer(0.5, kill, [signal.SIGABRT]).start()
         with pytest.raises(QueryRejected, match="its process ended"):
@@ -78,7 +78,7 @@ def test_nothing_is_left_behind(published):
     assert not folder.exists()
 
 
-def test_what_an_interrupted_query_has_spilled_is_gone(
+def test_spilled_files_of_an_interrupted_query_are_deleted(
     published, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     monkeypatch.setenv("POLARS_OOC_MEMORY_BUDGET_MB", "1")
@@ -109,7 +109,7 @@ def test_an_interrupt_between_queries_changes_nothing(engine):
     assert children() == before
 
 
-def test_a_child_whose_parent_is_killed_leaves(published, tmp_path: Path):
+def test_a_child_whose_parent_is_killed_exits(published, tmp_path: Path):
     script = (
         "import pickle, sys, time; from lakehouse.engines.apart import started\n"
         "with started('datafusion', *pickle.load(sys.stdin.buffer), cancels=False) as engine:\n"
@@ -137,7 +137,7 @@ def test_a_child_whose_parent_is_killed_leaves(published, tmp_path: Path):
 
 @pytest.mark.parametrize("name", EVERY_ENGINE_APART)
 def test_only_the_pinned_files_are_read(name, published, tmp_path: Path):
-    """A file beside them is none of the epoch's; a lake that is gone on from, or away, does not matter."""
+    """Other files in the folder are ignored, and the settings of the lake are not used."""
     table = published.epoch.tables["cities"]
     decoy = Path(table.locations[0]).with_name("decoy.parquet")
     pq.write_table(pq.read_table(table.locations[0]), decoy)
@@ -150,30 +150,32 @@ def test_only_the_pinned_files_are_read(name, published, tmp_path: Path):
         decoy.unlink()
 
 
-def test_a_large_answer_comes_whole_and_in_order(engine):
+def test_a_large_result_is_complete_and_in_order(engine):
     answer = engine.sql("SELECT a.ride_id FROM rides a CROSS JOIN cities ORDER BY a.ride_id")
     assert answer.num_rows == 2000 * engine.sql("SELECT count(*) AS n FROM cities")["n"][0].as_py()
     assert answer["ride_id"].to_pylist() == sorted(answer["ride_id"].to_pylist())
     assert isinstance(answer, pa.Table)
 
 
-def test_a_missing_engine_is_told_with_what_installs_it(published, monkeypatch):
+def test_the_error_for_a_missing_engine_says_how_to_install_it(published, monkeypatch):
     monkeypatch.setattr("lakehouse.engines.find_spec", lambda _: None)
-    with pytest.raises(NotReady, match=r"engine chdb is not installed: `pip install 'ridelake\[engines\]'`"):
+    with pytest.raises(
+        NotReady, match=r"engine chdb is not installed: run `pip install 'ridelake\[engines\]'`"
+    ):
         with open_engine("chdb", published.settings, published.epoch):
             pass
 
 
-def test_a_lake_that_an_engine_cannot_read_is_said_at_once(published):
+def test_a_lake_that_an_engine_cannot_read_is_reported_at_once(published):
     far = Settings(home=Path("unused"), lake=LakeAddress.at("s3://bucket/lake"))
     for name, package in ENGINES.items():
         if not package.remote and package.version():
-            with pytest.raises(NotReady, match=f"{name} reads lakes in a folder"):
+            with pytest.raises(NotReady, match=f"{name} cannot read the lake s3://"):
                 with open_engine(name, far, published.epoch):
                     pass
 
 
-def test_what_the_engine_raises_at_its_opening_is_raised_here(published):
+def test_an_error_while_the_engine_opens_is_raised_in_the_parent(published):
     broken = Apart("daft", published.settings, published.epoch)
     broken._what = ("daft", published.settings, None)  # type: ignore[assignment]
     broken.start()
@@ -185,17 +187,17 @@ def test_what_the_engine_raises_at_its_opening_is_raised_here(published):
 
 
 def test_a_cancelled_query_does_not_end_the_one_after_it(published, monkeypatch):
-    """The patience with the first is not over with the second."""
+    """The timeout for the first query does not kill the second."""
     monkeypatch.setattr("lakehouse.engines.apart.CANCEL_SECONDS", 0.5)
     engine = Apart("datafusion", published.settings, published.epoch, cancels=True)
     engine.start()
     try:
         engine.ready()
         before = children()
-        engine._busy.set()  # as if a query ran, that ends by itself at once
+        engine._busy.set()  # as if a query were running that ends immediately
         engine.interrupt()
         deadline = time.monotonic() + 1.5
-        while time.monotonic() < deadline:  # whenever patience is over, a query runs
+        while time.monotonic() < deadline:  # a query is running when the timeout expires
             assert engine.sql(COUNT)["n"].to_pylist() == [2000]
         assert children() == before
     finally:

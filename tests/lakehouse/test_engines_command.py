@@ -1,4 +1,4 @@
-"""`ridelake engines`: who is here, and what installs the others."""
+"""`ridelake engines` lists the installed engines, and how to install the others."""
 
 import json
 import re
@@ -10,13 +10,13 @@ from lakehouse.engines import ENGINES, Package
 from ridelake.__main__ import _run
 
 
-def test_it_names_every_engine_and_what_installs_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_the_list_has_every_engine_and_how_to_install_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     assert _run(["--home", str(tmp_path), "engines", "--json"]) == 0
-    told = {one["engine"]: one for one in json.loads(capfd.readouterr().out)}
-    assert list(told) == list(ENGINES)
-    assert told["duckdb"]["version"][0].isdigit()
-    assert told["spark"]["install"] == "pip install 'ridelake[spark]'"
-    assert told["daft"]["install"] == "pip install 'ridelake[engines]'"
+    listed = {one["engine"]: one for one in json.loads(capfd.readouterr().out)}
+    assert list(listed) == list(ENGINES)
+    assert listed["duckdb"]["version"][0].isdigit()
+    assert listed["spark"]["install"] == "pip install 'ridelake[spark]'"
+    assert listed["daft"]["install"] == "pip install 'ridelake[engines]'"
 
 
 def test_the_list_and_an_answer_name_the_same_versions(published, capfd: pytest.CaptureFixture[str]):
@@ -36,12 +36,12 @@ def test_a_server_that_cannot_be_reached_has_no_version(tmp_path: Path, capfd: p
     assert "unknown (psycopg " in capfd.readouterr().out
 
 
-def test_a_missing_one_is_listed_with_the_command(
+def test_a_missing_engine_is_listed_with_the_command(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch
 ):
     real = Package.version
     monkeypatch.setattr(Package, "version", lambda self: None if self.distribution == "daft" else real(self))
     assert _run(["--home", str(tmp_path), "engines"]) == 0
     (line,) = [line for line in capfd.readouterr().out.splitlines() if line.startswith("daft")]
-    assert "not here: pip install 'ridelake[engines]'" in line
+    assert "not installed: pip install 'ridelake[engines]'" in line
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What an export reads is the table, by whichever way, and it ends when it is told to."""
+"""An export reads exactly the table, by either transport, and ends when it is cancelled."""
 
 import resource
 import signal
@@ -63,7 +63,7 @@ def fetched(store: Store, source: TableSource) -> pa.Table:
 
 
 def busy(store: Store) -> int:
-    """How many others of this database are at work. What has just been cancelled gets a moment to end."""
+    """The number of other sessions of this database, after waiting for cancelled ones to end."""
     give_up = time.monotonic() + PROMPTLY_SECONDS
     with store.connect() as connection:
         while True:
@@ -98,7 +98,7 @@ def test_both_transports_give_the_same_table(store: Store, monkeypatch):
     assert raw["other"].null_count == 40_000
 
 
-def test_what_libpq_would_say_of_every_value_is_what_is_read(store: Store):
+def test_values_equal_those_of_libpq(store: Store):
     source = filled(store, MIXED.format(rows=500), "key")
     with store.connect() as connection:
         rows = connection.execute("SELECT * FROM mixed ORDER BY key").fetchall()
@@ -118,14 +118,14 @@ def test_texts_longer_than_any_buffer(store: Store, length: int):
     assert run["t"].to_pylist() == ["d" * length] * 3
 
 
-def test_a_table_without_rows_is_no_run_and_an_empty_result(store: Store):
+def test_a_table_without_rows_has_no_run_and_an_empty_result(store: Store):
     source = filled(store, MIXED.format(rows=0), "key")
     assert exported(store, source, workers=2) == []
     assert fetched(store, source).num_rows == 0
     assert fetched(store, source).schema.names == [column.name for column in source.columns]
 
 
-def test_workers_share_a_table_and_a_moment(store: Store, monkeypatch):
+def test_workers_share_a_table_and_a_snapshot(store: Store, monkeypatch):
     monkeypatch.setattr("lakehouse.extract.query.WORKER_PAGES_MIN", 10)
     source = filled(store, MIXED.format(rows=20_000), "key")
     whole = fetched(store, source)
@@ -144,12 +144,12 @@ def test_workers_share_a_table_and_a_moment(store: Store, monkeypatch):
             runs.append(run)
 
         export(store, moment, source, write, workers=3, on_rows=counted.append)
-    assert len(threads) == 2, "the third range holds only what came later"
+    assert len(threads) == 2, "the third range has only rows that were inserted later"
     assert pa.concat_tables(runs).sort_by("key").equals(whole)
     assert sum(counted) == 20_000
 
 
-def test_pages_that_came_after_the_table_was_measured_are_read_too(store: Store, monkeypatch):
+def test_pages_added_after_the_table_was_measured_are_read_too(store: Store, monkeypatch):
     monkeypatch.setattr("lakehouse.extract.query.WORKER_PAGES_MIN", 1)
     source = filled(store, MIXED.format(rows=20_000), "key")
     monkeypatch.setattr("lakehouse.extract._pages", lambda *_: 5)
@@ -172,7 +172,7 @@ def test_runs_are_sorted_as_postgres_sorts(store: Store):
         assert run["i"].to_pylist() == expected, order_by
 
 
-def test_keys_from_end_to_end_of_their_range_are_sorted():
+def test_keys_over_the_full_range_are_sorted():
     extremes = [2**63 - 1, -(2**63), 0, -1, 1]
     assert sort_run(pa.table({"k": extremes}), ["k"])["k"].to_pylist() == sorted(extremes)
 
@@ -181,12 +181,12 @@ def test_keys_from_end_to_end_of_their_range_are_sorted():
 
 
 def lasting(store: Store) -> TableSource:
-    """A table that takes its time: a worker is in the middle of it when something happens."""
+    """A table large enough that a worker is still reading it when the event happens."""
     return filled(store, MIXED.format(rows=200_000), "key")
 
 
 def while_reading(monkeypatch, happens: Callable[[], None]) -> None:
-    """Once rows have come, and more are to come."""
+    """Call `happens` after the first rows have been received."""
     decode, once = lakehouse.extract.workers.Decoder.decode, []
 
     def decode_later(*arguments):
@@ -202,7 +202,7 @@ def while_reading(monkeypatch, happens: Callable[[], None]) -> None:
 
 @pytest.mark.timeout(60)
 @pytest.mark.usefixtures("nothing_left")
-def test_a_killed_server_process_is_one_sentence(store: Store, monkeypatch):
+def test_a_killed_server_process_is_reported_in_one_sentence(store: Store, monkeypatch):
     source = lasting(store)
 
     def kill() -> None:
@@ -214,16 +214,16 @@ def test_a_killed_server_process_is_one_sentence(store: Store, monkeypatch):
 
     while_reading(monkeypatch, kill)
     started = time.monotonic()
-    with pytest.raises(RidelakeError, match="run it again") as told:
+    with pytest.raises(RidelakeError, match="run the command again") as raised:
         exported(store, source)
     assert time.monotonic() - started < PROMPTLY_SECONDS
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_run_that_cannot_be_written_ends_all(store: Store, monkeypatch, workers: int):
+def test_a_run_that_cannot_be_written_stops_all_workers(store: Store, monkeypatch, workers: int):
     monkeypatch.setattr("lakehouse.extract.query.WORKER_PAGES_MIN", 10)
     monkeypatch.setattr("lakehouse.extract.RUN_ROWS", 1_000)
     source = lasting(store)
@@ -240,14 +240,14 @@ def test_a_run_that_cannot_be_written_ends_all(store: Store, monkeypatch, worker
 @pytest.mark.timeout(60)
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("view", ["SELECT 1::bigint AS key FROM pg_sleep(60)", None])
-def test_ctrl_c_ends_all_promptly(store: Store, view: str | None):
-    """While the server has sent nothing yet, and while nobody takes what it has sent."""
+def test_ctrl_c_stops_all_workers_promptly(store: Store, view: str | None):
+    """While the server has not sent anything, and while the writer is blocked."""
     source = lasting(store) if view is None else filled(store, f"CREATE VIEW slow AS {view}")
 
     def interrupted(*_) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGUSR1, interrupted)  # whoever runs the tests may ignore SIGINT
+    before = signal.signal(signal.SIGUSR1, interrupted)  # the process may ignore SIGINT
     main = threading.main_thread().ident
     timer = threading.Timer(0.7, signal.pthread_kill, (main, signal.SIGUSR1))
     timer.start()
@@ -262,9 +262,9 @@ def test_ctrl_c_ends_all_promptly(store: Store, view: str | None):
 
 
 @pytest.mark.timeout(60)
-def test_a_query_that_the_server_refuses_is_a_sentence(store: Store):
+def test_a_query_that_fails_is_reported_in_a_sentence(store: Store):
     source = filled(store, "CREATE VIEW broken AS SELECT 1 / (i - 5) AS x FROM generate_series(1, 9) AS i")
-    with pytest.raises(RidelakeError, match=r"broke off its COPY \(division by zero\): run it again"):
+    with pytest.raises(RidelakeError, match=r"aborted its COPY \(division by zero\): run the command again"):
         exported(store, source)
     with store.connect() as connection:
         with pytest.raises(psycopg.errors.DivisionByZero):
@@ -274,7 +274,7 @@ def test_a_query_that_the_server_refuses_is_a_sentence(store: Store):
 
 @pytest.mark.timeout(60)
 def test_a_waiting_truncate_is_not_waited_for(store: Store):
-    """It waits for whoever exported the snapshot, who waits for this: nobody would go on."""
+    """It waits for the session that exported the snapshot, which waits for the export: a deadlock."""
     source = filled(store, MIXED.format(rows=1_000), "key")
 
     def truncate() -> None:
@@ -291,7 +291,9 @@ def test_a_waiting_truncate_is_not_waited_for(store: Store):
             time.sleep(0.3)
             runs: list[pa.Table] = []
             more = {"workers": 2, "on_rows": lambda rows: None}
-            with pytest.raises(RidelakeError, match="somebody waits to truncate or alter table mixed"):
+            with pytest.raises(
+                RidelakeError, match="table mixed: another session waits to truncate or alter it"
+            ):
                 export(store, moment, source, runs.append, **more)
             export(store, moment, source, runs.append, coordinator=connection, **more)
         waiting.join()
@@ -342,7 +344,7 @@ def test_rows_larger_than_a_run_are_sorted_into_several(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_more_than_two_gib_of_text_in_one_column(bare: Store, lake: Lake):
-    """Published, changed and compared, in bounded memory."""
+    """It is published, changed and compared in bounded memory."""
     run(
         bare,
         "CREATE TABLE docs (id int PRIMARY KEY, t text)",

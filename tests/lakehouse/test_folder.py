@@ -1,4 +1,4 @@
-"""A folder that cannot be a lake, or not any more, is told in a sentence and left clean."""
+"""A folder that cannot be used as a lake is reported in one sentence and left clean."""
 
 import errno
 import os
@@ -21,8 +21,8 @@ from ridelake.errors import NotReady, OutOfResources, UsageError
 from ridelake.settings import LakeAddress, Settings
 
 
-def test_a_file_that_cannot_be_written_ends_the_copy_too(seeded_store: Store, lake: Lake, monkeypatch):
-    """Left open, the COPY would hold up the ROLLBACK for ever."""
+def test_a_write_error_also_ends_the_copy(seeded_store: Store, lake: Lake, monkeypatch):
+    """An unfinished COPY would block the ROLLBACK."""
 
     def no_space(*arguments, **more):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -35,14 +35,16 @@ def test_a_file_that_cannot_be_written_ends_the_copy_too(seeded_store: Store, la
     assert files_of(lake.address.folder) == set()
 
 
-def test_a_file_that_was_taken_away_is_told_and_mended_by_a_snapshot(seeded_store: Store, lake: Lake):
+def test_a_missing_file_is_reported_and_a_snapshot_repairs_the_lake(seeded_store: Store, lake: Lake):
     first = take_snapshot(seeded_store, lake)
     Path(first.tables["riders"].locations[0]).unlink()
     with seeded_store.connect() as connection:
         connection.execute(
             "UPDATE riders SET username = 'ada' WHERE rider_id = (SELECT min(rider_id) FROM riders)"
         )
-    with pytest.raises(UsageError, match=r"is not there .*riders.*`ridelake snapshot` begins anew"):
+    with pytest.raises(
+        UsageError, match=r"is missing .*riders.*`ridelake snapshot` to publish all rows again"
+    ):
         take_changes(seeded_store, lake)
     assert newest_epoch(lake.address) == first
     assert take_snapshot(seeded_store, lake, verify=True).verified
@@ -67,7 +69,7 @@ def mounted(*arguments: str | Path) -> bool:
     return subprocess.run(["mount", *arguments], check=False, capture_output=True).returncode == 0
 
 
-def test_a_full_disk_is_told_and_left_clean(seeded_store: Store, small_disk: Path):
+def test_a_full_disk_is_reported_and_left_clean(seeded_store: Store, small_disk: Path):
     lake = Lake.create(LakeAddress.at(small_disk / "lake"))
     first = take_snapshot(seeded_store, lake)
     epochs = [first]
@@ -86,7 +88,9 @@ def test_a_full_disk_is_told_and_left_clean(seeded_store: Store, small_disk: Pat
 
 
 @pytest.mark.parametrize("free_bytes", [0, 40_000, 120_000])
-def test_a_disk_that_is_full_from_the_start_is_told(seeded_store: Store, small_disk: Path, free_bytes: int):
+def test_a_disk_that_is_full_from_the_start_is_reported(
+    seeded_store: Store, small_disk: Path, free_bytes: int
+):
     filler = small_disk / "filler"
     filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - free_bytes))
     with pytest.raises(OutOfResources, match=r"the disk that holds .* is full"):
@@ -94,7 +98,7 @@ def test_a_disk_that_is_full_from_the_start_is_told(seeded_store: Store, small_d
     assert files_of(small_disk) == {filler}
 
 
-def test_a_read_only_folder_is_told_and_can_still_be_read(seeded_store: Store, small_disk: Path):
+def test_a_read_only_folder_is_reported_and_can_still_be_read(seeded_store: Store, small_disk: Path):
     first = take_snapshot(seeded_store, Lake.create(LakeAddress.at(small_disk / "lake")))
     assert mounted("-o", "remount,ro", small_disk)
     with pytest.raises(UsageError, match="read-only file system: choose another folder with --lake"):
@@ -106,13 +110,13 @@ def test_a_read_only_folder_is_told_and_can_still_be_read(seeded_store: Store, s
 
 
 @pytest.mark.parametrize("below", ["", "lake"])
-def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path, below: str):
+def test_a_file_instead_of_the_folder_is_reported(tmp_path: Path, below: str):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="a file is in its place: choose another folder with --lake"):
         Lake.create(LakeAddress.at(tmp_path / "file" / below))
 
 
-def test_a_catalog_that_is_none_is_told(tmp_path: Path):
+def test_an_invalid_catalog_is_reported(tmp_path: Path):
     (tmp_path / "catalog.sqlite").write_text("once upon a time, " * 1000)
     with pytest.raises(UsageError, match="is not a catalog"):
         Lake.create(LakeAddress.at(tmp_path))
@@ -120,7 +124,7 @@ def test_a_catalog_that_is_none_is_told(tmp_path: Path):
         newest_epoch(LakeAddress.at(tmp_path))
 
 
-def test_a_lake_without_an_epoch_says_what_to_run(tmp_path: Path):
+def test_the_error_for_a_lake_without_epochs_names_the_command(tmp_path: Path):
     for address in (
         LakeAddress.at(tmp_path / "nowhere"),
         Lake.create(LakeAddress.at(tmp_path / "lake")).address,
@@ -130,12 +134,12 @@ def test_a_lake_without_an_epoch_says_what_to_run(tmp_path: Path):
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_an_epoch_that_is_not_there_is_told(published):
+def test_an_unknown_epoch_is_reported(published):
     with pytest.raises(UsageError, match="there is no epoch 7, the newest is 1"):
         numbered_epoch(published.settings.lake, 7)
 
 
-def test_reading_the_newest_epoch_loads_neither_pyiceberg_nor_sqlalchemy(published):
+def test_reading_the_newest_epoch_does_not_import_pyiceberg_or_sqlalchemy(published):
     program = (
         "import sys; from lakehouse.published import newest_epoch; from ridelake.settings import LakeAddress;"
         "print(len(newest_epoch(LakeAddress.at(sys.argv[1])).tables), *sys.modules)"

@@ -1,4 +1,4 @@
-"""Messages are found wherever they are cut, and whatever their bytes look like."""
+"""Messages are found at any split of the data and with any content."""
 
 import struct
 
@@ -22,7 +22,7 @@ def row(*values: bytes) -> bytes:
 
 
 def whole(rows: list[bytes]) -> bytes:
-    """An answer as Postgres gives it: the preamble in the first row's message, a notice in between."""
+    """A response in the format of Postgres: the preamble is in the first row's message; it has a notice."""
     data = [PREAMBLE + rows[0], *rows[1:]] if rows else [PREAMBLE + TRAILER]
     messages = [message(b"d", one) for one in data] + ([message(b"d", TRAILER)] if rows else [])
     messages.insert(len(messages) // 2, message(b"N", b"SNOTICE\0Mdddd\0\0"))
@@ -31,7 +31,7 @@ def whole(rows: list[bytes]) -> bytes:
 
 
 def read(data: bytes, cuts: list[int]) -> tuple[list[bytes], Answer]:
-    """The rows that are found if the data comes in parts that end at `cuts`."""
+    """The rows that are found if the data is received in parts that end at `cuts`."""
     answer, rows, pending, begin = Answer(), [], b"", 0
     for cut in [*cuts, len(data)]:
         part = pending + data[begin:cut]
@@ -43,11 +43,16 @@ def read(data: bytes, cuts: list[int]) -> tuple[list[bytes], Answer]:
     return rows, answer
 
 
-AWKWARD = row(b"d\0\0\0\x0c\0\1\0\0\0\4abcd", b"")  # holds what looks like the header of a row
+AWKWARD = row(b"d\0\0\0\x0c\0\1\0\0\0\4abcd", b"")  # contains bytes that look like the header of a row
 ANSWERS = {
     "equal rows": [row(b"ab", b"cd")] * 7,
     "varying rows": [row(b"x" * n, b"d\0" * n) for n in range(9)],
-    "what looks like a header": [AWKWARD, row(b"d\0\0\0\x18\0\2", b"d\0\0\0\6\0\2"), AWKWARD, row(b"", b"")],
+    "bytes that look like a header": [
+        AWKWARD,
+        row(b"d\0\0\0\x18\0\2", b"d\0\0\0\6\0\2"),
+        AWKWARD,
+        row(b"", b""),
+    ],
     "one row": [row(b"", b"")],
     "no rows": [],
 }
@@ -55,7 +60,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("rows", ANSWERS.values(), ids=ANSWERS.keys())
 @pytest.mark.timeout(60)
-def test_an_answer_may_be_cut_anywhere(rows):
+def test_a_response_can_be_split_anywhere(rows):
     data = whole(rows)
     for cut in range(len(data)):
         found, answer = read(data, [cut])
@@ -65,7 +70,7 @@ def test_an_answer_may_be_cut_anywhere(rows):
 
 
 @pytest.mark.timeout(60)
-def test_random_rows_are_found_as_a_loop_finds_them():
+def test_random_rows_are_found():
     random = np.random.default_rng(1)
     for _ in range(200):
         count = int(random.integers(1, 60))
@@ -83,13 +88,13 @@ def test_a_row_of_more_than_sixteen_megabytes_is_found():
     assert read(whole(rows), [100, 10_000_000])[0] == rows
 
 
-def test_an_answer_that_ends_early_is_not_complete():
+def test_a_truncated_response_is_not_complete():
     data = whole([row(b"a")] * 3)
     without_trailer = data.replace(message(b"d", TRAILER), b"")
     assert not read(without_trailer, [])[1].complete
-    with pytest.raises(RidelakeError, match=r"broke off its COPY \(out of luck\): run it again"):
+    with pytest.raises(RidelakeError, match=r"aborted its COPY \(out of luck\): run the command again"):
         read(data[: data.index(b"N\0\0")] + message(b"E", b"SERROR\0C57014\0Mout of luck\nand more\0\0"), [])
-    with pytest.raises(RidelakeError, match="not of Postgres' protocol"):
+    with pytest.raises(RidelakeError, match="invalid response of the server to COPY"):
         read(b"d\0\0\0\0" + bytes(9), [])
     with pytest.raises(RidelakeError, match="binary format"):
         read(message(b"d", b"1\tone\n"), [])

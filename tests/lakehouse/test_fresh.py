@@ -1,4 +1,4 @@
-"""`--fresh` is exact as of now, `--as-of` as of then, and neither leaves anything behind."""
+"""`--fresh` is exact as of now, `--as-of` as of a past time, and neither leaves files behind."""
 
 import re
 import tempfile
@@ -32,7 +32,7 @@ from ridelake.settings import Settings
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch) -> Path:
-    """Where temporary files are made."""
+    """The folder of temporary files."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
@@ -77,7 +77,7 @@ CHANGES = {
     "updates": ["UPDATE {} SET n = n * 2, what = 'twice' WHERE id % 3 = 0"],
     "deletes": ["DELETE FROM {} WHERE id % 2 = 0"],
     "other keys": ["UPDATE {} SET id = id + 5000 WHERE id < 20"],
-    "gone and back": ["DELETE FROM {} WHERE id = 1", "INSERT INTO {} VALUES (1, -1, 'again')"],
+    "deleted and inserted again": ["DELETE FROM {} WHERE id = 1", "INSERT INTO {} VALUES (1, -1, 'again')"],
     "a truncate": ["TRUNCATE {}", "INSERT INTO {} VALUES (1, 1, 'first'), (2, 2, 'second')"],
     "an empty table": ["TRUNCATE {}"],
     "another column": ["ALTER TABLE {} ADD COLUMN more int DEFAULT 5", "DELETE FROM {} WHERE id = 9"],
@@ -85,7 +85,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_fresh_answers_are_those_of_postgres(things: Store, lake: Lake, folder: Path, what: str):
+def test_fresh_answers_equal_those_of_postgres(things: Store, lake: Lake, folder: Path, what: str):
     for table in ("kept", "loose"):
         run(things, *(statement.format(table) for statement in CHANGES[what]))
     settings, newest = settings_of(things, lake), newest_epoch(lake.address)
@@ -97,12 +97,12 @@ def test_fresh_answers_are_those_of_postgres(things: Store, lake: Lake, folder: 
         if what == "nothing":
             assert fresh.tables["kept"].files == newest.tables["kept"].files
     assert left_in(folder) == []
-    assert newest_epoch(lake.address) == newest, "nothing of it is published"
+    assert newest_epoch(lake.address) == newest, "the fresh epoch was published"
 
 
 @contextmanager
 def checked_at_its_token(monkeypatch) -> Iterator[list[Token]]:
-    """Every fresh epoch is compared with Postgres inside its own transaction, row by row."""
+    """Compare every fresh epoch with Postgres row by row, in its own transaction."""
     checked: list[Token] = []
     write_changes = lakehouse.fresh.write_changes
 
@@ -132,7 +132,7 @@ def test_fresh_is_exact_at_one_snapshot_while_rides_are_booked(
     assert left_in(folder) == []
 
 
-def test_fresh_goes_on_while_the_lake_is_synced_and_maintained(things: Store, lake: Lake, monkeypatch):
+def test_fresh_works_while_the_lake_is_synced_and_maintained(things: Store, lake: Lake, monkeypatch):
     stop = threading.Event()
 
     def sync() -> None:
@@ -165,7 +165,7 @@ def answer_of(store: Store, lake: Lake) -> list[dict]:
         return engine.sql(QUERY).to_pylist()
 
 
-def test_temporary_files_go_away_after_an_error(things: Store, lake: Lake, folder: Path):
+def test_temporary_files_are_deleted_after_an_error(things: Store, lake: Lake, folder: Path):
     settings, newest = settings_of(things, lake), newest_epoch(lake.address)
     run(things, "DELETE FROM kept WHERE id = 1")
     with pytest.raises(QueryRejected):
@@ -175,7 +175,10 @@ def test_temporary_files_go_away_after_an_error(things: Store, lake: Lake, folde
         with fresh_epoch(settings, newest):
             raise KeyboardInterrupt
     other = replace(newest, token=replace(newest.token, system_identifier="1"))
-    with pytest.raises(UsageError, match="this lake is of another server"), fresh_epoch(settings, other):
+    with (
+        pytest.raises(UsageError, match="this lake was taken from another server"),
+        fresh_epoch(settings, other),
+    ):
         pass
     run(things, "ALTER TABLE kept ADD COLUMN place point")
     with pytest.raises(UsageError, match=r"column kept\.place of type point"):
@@ -201,32 +204,32 @@ def test_now_and_then_on_the_command_line(things: Store, lake: Lake):
     assert "later" in refusal("sql", "--as-of", "1", "SELECT later FROM kept", *flags, exit_code=1)
 
 
-# What is asked for, and what the sentence says.
+# Options → error message.
 NOT_THEN = {
     ("--as-of", "3"): "there is no epoch 3, the newest is 1: see `ridelake epochs`",
     ("--as-of", "0"): "there is no epoch 0",
-    ("--as-of", "9" * 30): "takes the number of an epoch or a time like",
-    ("--as-of", "yesterday"): "takes the number of an epoch or a time like",
-    ("--as-of", ""): "takes the number of an epoch or a time like",
-    ("--as-of", "-1"): "takes the number of an epoch or a time like",
+    ("--as-of", "9" * 30): "must be an epoch number or a time such as",
+    ("--as-of", "yesterday"): "must be an epoch number or a time such as",
+    ("--as-of", ""): "must be an epoch number or a time such as",
+    ("--as-of", "-1"): "must be an epoch number or a time such as",
     ("--as-of", "2020-01-01T00:00:00+02:00"): "no epoch was published at or before 2020-01-01T00:00:00+02:00",
     ("--as-of", "1", "--engine", "postgres"): "postgres has only current rows",
     ("--as-of", "1", "--fresh"): "--as-of and --fresh cannot be combined",
 }
 
 
-def test_what_is_not_there_is_told_in_a_sentence(things: Store, lake: Lake):
+def test_an_invalid_as_of_is_reported_in_a_sentence(things: Store, lake: Lake):
     from olap.pinned import pinned
 
     settings = settings_of(things, lake)
-    for call, told in NOT_THEN.items():
+    for call, message in NOT_THEN.items():
         engines = ["postgres"] if "postgres" in call else ["duckdb"]
-        with pytest.raises(UsageError, match=re.escape(told)):
+        with pytest.raises(UsageError, match=re.escape(message)):
             with pinned(settings, engines, as_of=call[1], fresh="--fresh" in call):
                 pass
     flags = ["--dsn", things.conninfo, "--lake", lake.address.root]
-    assert "takes the number of an epoch" in refusal("sql", "SELECT 1", "--as-of", "9" * 30, *flags)
-    with pytest.raises(UsageError, match="does not list: give their own catalog"):
+    assert "must be an epoch number" in refusal("sql", "SELECT 1", "--as-of", "9" * 30, *flags)
+    with pytest.raises(UsageError, match="does not list: pass the catalog"):
         empty = replace(settings, lake=replace(lake.address, catalog_file=lake.address.folder / "no.sqlite"))
         with pinned(empty, ["duckdb"], fresh=True):
             pass

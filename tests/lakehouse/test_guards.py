@@ -1,4 +1,4 @@
-"""What must not be synced is refused in one sentence, with nothing published and no file left."""
+"""An invalid sync is rejected in one sentence; nothing is published and no file is left."""
 
 import threading
 from collections.abc import Callable
@@ -33,18 +33,21 @@ def one_sentence(error: pytest.ExceptionInfo[RidelakeError]) -> bool:
 # ── The server ──────────────────────────────────────────────────────────────────────────────────
 
 BREAKS: dict[str, tuple[Callable[[Token], Token], str]] = {
-    "another server": (lambda t: replace(t, system_identifier="7"), "this lake is of another server"),
-    "a timeline": (lambda t: replace(t, timeline=(t.timeline or 0) + 1), "went from timeline 1 to 2"),
-    "numbers that went back": (lambda t: replace(t, snapshot="3:3:"), "has gone back in time"),
-    "a log that went back": (lambda t: replace(t, lsn="0/1"), "has gone back in time"),
+    "another server": (
+        lambda t: replace(t, system_identifier="7"),
+        "this lake was taken from another server",
+    ),
+    "a timeline": (lambda t: replace(t, timeline=(t.timeline or 0) + 1), "changed from timeline 1 to 2"),
+    "numbers that went back": (lambda t: replace(t, snapshot="3:3:"), "history is older than the lake"),
+    "a WAL position that went back": (lambda t: replace(t, lsn="0/1"), "history is older than the lake"),
 }
 
 
 @pytest.mark.parametrize("what", BREAKS)
-def test_a_break_of_the_history_is_refused_and_begun_anew_from_all_rows(
+def test_a_break_of_the_history_is_refused_and_a_snapshot_publishes_all_rows(
     seeded_store: Store, lake: Lake, monkeypatch, what: str
 ):
-    change, told = BREAKS[what]
+    change, message = BREAKS[what]
     first = take_snapshot(seeded_store, lake)
     before = files_of(lake.address.folder)
     with seeded_store.connect() as connection:
@@ -57,13 +60,15 @@ def test_a_break_of_the_history_is_refused_and_begun_anew_from_all_rows(
         lambda: verify_now(seeded_store, lake),
         lambda: fresh_epoch(settings, first).__enter__(),
     ):
-        with pytest.raises(UsageError, match=f"{told}.*run `ridelake snapshot` to begin anew") as error:
+        with pytest.raises(
+            UsageError, match=f"{message}.*run `ridelake snapshot` to publish all rows"
+        ) as error:
             attempt()
         assert one_sentence(error)
     assert newest_epoch(lake.address) == first
     assert files_of(lake.address.folder) == before
-    anew = take_snapshot(seeded_store, lake, verify=True)
-    assert (anew.number, anew.kind) == (2, "full")
+    full = take_snapshot(seeded_store, lake, verify=True)
+    assert (full.number, full.kind) == (2, "full")
 
 
 @pytest.mark.parametrize(
@@ -75,13 +80,13 @@ def test_a_break_of_the_history_is_refused_and_begun_anew_from_all_rows(
         replace(TOKEN, system_identifier=None, timeline=None),
     ],
 )
-def test_what_may_be_the_same_history_is_not_refused(later: Token):
+def test_a_compatible_history_is_not_refused(later: Token):
     lakehouse.moment.refuse_a_break(TOKEN, later)
 
 
 @pytest.mark.parametrize("lsn", ["0/FFFFFFFF", "1/9F"])
 def test_positions_in_the_log_are_compared_as_numbers(lsn: str):
-    with pytest.raises(UsageError, match="gone back in time"):
+    with pytest.raises(UsageError, match="history is older than the lake"):
         lakehouse.moment.refuse_a_break(TOKEN, replace(TOKEN, lsn=lsn))
 
 
@@ -103,11 +108,11 @@ def test_a_standby_is_refused(lake: Lake, seeded_store: Store, monkeypatch):
     assert files_of(lake.address.folder) == set()
 
 
-def test_a_log_that_is_never_flushed_is_told_and_nothing_published(seeded_store, lake, monkeypatch):
+def test_an_unflushed_wal_is_reported_and_nothing_is_published(seeded_store, lake, monkeypatch):
     monkeypatch.setattr("lakehouse.moment.FLUSH_SECONDS_MAX", 0.2)
     original = lakehouse.moment.take_token
     monkeypatch.setattr("lakehouse.moment.take_token", lambda c: replace(original(c), lsn="FF/0"))
-    with pytest.raises(RidelakeError, match=r"does not flush its log, .*: run it again"):
+    with pytest.raises(RidelakeError, match=r"did not flush its WAL within .*, then run the command again"):
         take_snapshot(seeded_store, lake)
     assert files_of(lake.address.folder) == set()
 
@@ -122,19 +127,19 @@ def test_a_lake_of_another_format_is_neither_read_nor_written(published, format_
         connection.execute(text("UPDATE lake SET format = :format"), {"format": format_})
     before = files_of(address.folder)
     for attempt in (lambda: Lake.create(address), lambda: newest_epoch(address)):
-        with pytest.raises(UsageError, match=f"format {format_}, of {than} ridelake") as error:
+        with pytest.raises(UsageError, match=f"format {format_} of {than} version of ridelake") as error:
             attempt()
         assert one_sentence(error)
     assert files_of(address.folder) == before
 
 
 def write_to(lake: Lake, table: str) -> None:
-    """As any Iceberg writer may."""
+    """Append a row with pyiceberg, as another program could."""
     one = lake.catalog.load_table((NAMESPACE, table))
     one.append(one.scan(limit=1).to_arrow())
 
 
-def test_a_table_that_another_program_wrote_is_not_built_upon(seeded_store: Store, lake: Lake):
+def test_a_table_written_by_another_program_is_refused(seeded_store: Store, lake: Lake):
     first = take_snapshot(seeded_store, lake)
     write_to(lake, "zones")
     for take in (take_snapshot, take_changes):
@@ -143,10 +148,10 @@ def test_a_table_that_another_program_wrote_is_not_built_upon(seeded_store: Stor
         ) as error:
             take(seeded_store, lake)
         assert one_sentence(error)
-    assert newest_epoch(lake.address) == first, "what was published can still be read"
+    assert newest_epoch(lake.address) == first, "the published epoch cannot be read"
 
 
-def test_a_table_that_another_program_made_is_not_taken_for_ours(seeded_store: Store, lake: Lake):
+def test_a_table_created_by_another_program_is_refused(seeded_store: Store, lake: Lake):
     take_snapshot(seeded_store, lake)
     lake.catalog.create_table((NAMESPACE, "theirs"), pa.schema([pa.field("a", pa.int64())]))
     with pytest.raises(UsageError, match=r"^theirs in the lake .* was written by another program"):
@@ -154,26 +159,26 @@ def test_a_table_that_another_program_made_is_not_taken_for_ours(seeded_store: S
 
 
 @pytest.mark.parametrize("table", ["accounts", "zones"])
-def test_a_table_that_is_written_while_an_epoch_is_made_stops_it(seeded_store, lake, monkeypatch, table: str):
-    """Be it one that the epoch changes, or one that it keeps."""
+def test_a_concurrent_write_to_a_table_aborts_the_epoch(seeded_store, lake, monkeypatch, table: str):
+    """One table is changed by the epoch, the other one is not."""
     first = take_snapshot(seeded_store, lake)
     with seeded_store.connect() as connection:
         connection.execute("SELECT top_up(1, 100)")
     stage = lakehouse.take.wait_until_flushed
 
-    def meanwhile(*arguments) -> None:
+    def write_concurrently(*arguments) -> None:
         stage(*arguments)
         write_to(lake, table)
 
-    monkeypatch.setattr("lakehouse.take.wait_until_flushed", meanwhile)
+    monkeypatch.setattr("lakehouse.take.wait_until_flushed", write_concurrently)
     before = data_files(lake.address.folder)
     with pytest.raises(LostRace, match="another process published epoch 2 first"):
         take_changes(seeded_store, lake)
     assert newest_epoch(lake.address) == first
-    assert len(data_files(lake.address.folder) - before) == 1, "theirs stays, ours go"
+    assert len(data_files(lake.address.folder) - before) == 1, "only the other program's file stays"
 
 
-def test_of_two_syncs_at_once_none_takes_anything_twice(seeded_store: Store, lake: Lake):
+def test_concurrent_syncs_copy_no_row_twice(seeded_store: Store, lake: Lake):
     take_snapshot(seeded_store, lake)
     new, lost, stop = [], [], threading.Event()
 
@@ -196,7 +201,7 @@ def test_of_two_syncs_at_once_none_takes_anything_twice(seeded_store: Store, lak
     stop.set()
     for thread in threads:
         thread.join()
-    assert lost, "they all had luck, so this shows nothing"
+    assert lost, "no process lost a race, so the test proves nothing"
     numbers = [one.epoch.number for one in new if one.is_new]
     assert sorted(numbers) == list(range(2, len(numbers) + 2))
     epochs = read_epochs(lake.address)
@@ -213,17 +218,17 @@ NOWHERE = "postgresql+psycopg://nobody@/nowhere?host=/nowhere"
 
 
 @pytest.mark.parametrize(
-    ("url", "error", "told"),
+    ("url", "error", "message"),
     [
-        (NOWHERE, CannotConnect, "cannot reach the lake's catalog: .*: correct --catalog or RIDELAKE_"),
-        ("once upon a time", UsageError, "--catalog takes a database as SQLAlchemy writes it"),
-        ("nosuch://user:secret@there", UsageError, "--catalog takes a database as SQLAlchemy writes it"),
+        (NOWHERE, CannotConnect, "cannot reach the lake's catalog: .*; check --catalog or RIDELAKE_"),
+        ("once upon a time", UsageError, "--catalog must be a SQLAlchemy URL"),
+        ("nosuch://user:secret@there", UsageError, "--catalog must be a SQLAlchemy URL"),
     ],
 )
-def test_a_catalog_that_cannot_be_reached_is_told(tmp_path: Path, url: str, error: type, told: str):
+def test_a_catalog_that_cannot_be_reached_is_reported(tmp_path: Path, url: str, error: type, message: str):
     address = LakeAddress.at(tmp_path / "lake", url)
     for attempt in (lambda: Lake.create(address), lambda: newest_epoch(address)):
-        with pytest.raises(error, match=told) as raised:
+        with pytest.raises(error, match=message) as raised:
             attempt()
         assert one_sentence(raised)
         assert "secret" not in str(raised.value)

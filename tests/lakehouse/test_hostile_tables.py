@@ -1,4 +1,4 @@
-"""A user's table of any kind: the lake has exactly its rows, or one sentence names what it cannot hold."""
+"""For any user table, the lake has exactly its rows, or one sentence names what it cannot store."""
 
 import io
 import re
@@ -72,9 +72,9 @@ SHAPES = {
     " INSERT INTO generated VALUES (1)",
     "identity": "CREATE TABLE identity (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);"
     " INSERT INTO identity DEFAULT VALUES",
-    "dropped": "CREATE TABLE dropped (gone text, id int PRIMARY KEY, v int);"
+    "dropped": "CREATE TABLE dropped (old text, id int PRIMARY KEY, v int);"
     " INSERT INTO dropped VALUES ('x', 1, 2);"
-    " ALTER TABLE dropped DROP COLUMN gone, ADD COLUMN w text DEFAULT 'w'",
+    " ALTER TABLE dropped DROP COLUMN old, ADD COLUMN w text DEFAULT 'w'",
     "only_key_dropped": "CREATE TABLE only_key_dropped (id int PRIMARY KEY, v int);"
     " ALTER TABLE only_key_dropped DROP COLUMN id",
     '"select"': 'CREATE TABLE "select" ("from" int PRIMARY KEY, "a.b" int, "%s" text, "{{}}" text,'
@@ -99,7 +99,7 @@ SHAPES = {
 
 
 def outcome(store: Store, lake: Lake, table: str) -> str:
-    """`equal`, or the refusal. Any other error, and a difference, fails the test."""
+    """`equal`, or the error message. Any other exception, and a difference, fails the test."""
     try:
         epoch = take_snapshot(store, lake, tables=[table], verify=True)
     except RidelakeError as error:
@@ -108,7 +108,7 @@ def outcome(store: Store, lake: Lake, table: str) -> str:
     with suppress(UsageError):
         track(store, table)
     take_changes(store, lake, verify=True)
-    with suppress(NotReady):  # it is not tracked
+    with suppress(NotReady):  # the table is not tracked
         verify_now(store, lake).prove()
     ask_everything(store, lake)
     return "equal"
@@ -124,7 +124,7 @@ def ask_everything(store: Store, lake: Lake) -> None:
     (name,) = epoch.tables
     with ExitStack() as stack:
         engines = [stack.enter_context(open_engine(e, settings, epoch)) for e in ("duckdb", "postgres")]
-        ours = engines[0].sql(f"SELECT * FROM {in_quotes(name)}")  # without what is left out
+        ours = engines[0].sql(f"SELECT * FROM {in_quotes(name)}")  # without excluded columns
         columns = ", ".join(map(in_quotes, ours.schema.names))
         theirs = engines[1].sql(f"SELECT {columns} FROM {in_quotes(name)}")
     assert difference(ours, theirs, ordered=False) is None
@@ -133,7 +133,7 @@ def ask_everything(store: Store, lake: Lake) -> None:
 
 
 def test_a_table_of_every_type(bare: Store, lake: Lake):
-    """What the refusal tells to leave out is what has to be left out."""
+    """The error message names exactly the columns that must be excluded."""
     columns = ", ".join(f"c{n} {type_}" for n, type_ in enumerate(VALUES))
     run(bare, *TYPES, f"CREATE TABLE t (id int PRIMARY KEY, {columns})", "INSERT INTO t VALUES (1)")
     with pytest.raises(BadInput) as refused:
@@ -152,27 +152,27 @@ def test_every_type(bare: Store, lake: Lake, type_: str):
     run(bare, *(f"INSERT INTO shop.t VALUES ({n}, {value})" for n, value in enumerate(values)))
     if type_ != "letter":
         run(bare, "INSERT INTO shop.t VALUES (99)")
-    said = outcome(bare, lake, "shop.t")
-    assert said == "equal" or "shop.t.v" in said
-    assert "\n" not in said
+    result = outcome(bare, lake, "shop.t")
+    assert result == "equal" or "shop.t.v" in result
+    assert "\n" not in result
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("table", SHAPES)
 def test_every_shape(bare: Store, lake: Lake, table: str):
     run(bare, *SHAPES[table].split("; "))
-    said = outcome(bare, lake, table)
+    result = outcome(bare, lake, table)
     bare_name = table.replace('"', "").rsplit(".", 1)[-1]
-    assert said == "equal" or bare_name in said
+    assert result == "equal" or bare_name in result
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("columns", [1599])
-def test_as_many_columns_as_postgres_has(bare: Store, lake: Lake, columns: int):
+def test_the_maximum_number_of_columns(bare: Store, lake: Lake, columns: int):
     run(bare, f"CREATE TABLE t (id int PRIMARY KEY, {', '.join(f'c{n} boolean' for n in range(columns))})")
     run(bare, "INSERT INTO t (id, c7) VALUES (1, true), (2, false)")
-    said = outcome(bare, lake, "t")
-    assert said == "equal" or "t has" in said
+    result = outcome(bare, lake, "t")
+    assert result == "equal" or "t has" in result
 
 
 def test_a_foreign_table_and_a_temporary_one(bare: Store, lake: Lake):

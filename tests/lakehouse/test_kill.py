@@ -1,4 +1,4 @@
-"""Whoever syncs may be killed at any moment: the lake is at the old epoch or the new one, and goes on."""
+"""A syncing process is killed at any time: the lake has the old or the new epoch, and can be synced again."""
 
 import os
 import random
@@ -25,7 +25,7 @@ SLOW = (pytest.mark.slow, pytest.mark.timeout(1800))
 
 
 def assert_whole(lake: Lake) -> Epoch:
-    """The newest epoch is what Iceberg's pointers say, and its files are there as they were written."""
+    """Check that Iceberg's pointers match the newest epoch, and its files match their checksums."""
     newest = lake.newest()
     assert newest is not None
     verify_files(lake.address, newest.number)
@@ -38,7 +38,7 @@ def assert_nothing_else_is_left(store: Store, lake: Lake) -> None:
 
 
 def seconds_until_an_epoch(store: Store, lake: Lake) -> float:
-    """How long a victim takes on this machine, as it is today."""
+    """The time that the process needs for an epoch on this machine."""
     before, ready = newest_epoch(lake.address).number, CONTEXT.Event()
     with victim(store, lake.address, ready=ready):
         assert ready.wait(60)
@@ -56,10 +56,10 @@ def seconds_until_an_epoch(store: Store, lake: Lake) -> float:
         pytest.param(70, True, marks=SLOW),
     ],
 )
-def test_killed_at_random_it_is_the_old_epoch_or_the_new(
+def test_after_a_random_kill_the_newest_epoch_is_the_old_or_the_new_one(
     seeded_store: Store, lake: Lake, kills: int, maintaining: bool
 ):
-    """`maintaining`: it also compacts, expires and sweeps all the time."""
+    """`maintaining`: the process also runs `maintain` after each epoch."""
     chance = random.Random(kills)
     take_snapshot(seeded_store, lake)
     an_epochs_seconds = seconds_until_an_epoch(seeded_store, lake)
@@ -70,19 +70,19 @@ def test_killed_at_random_it_is_the_old_epoch_or_the_new(
         with victim(seeded_store, lake.address, maintaining=maintaining, ready=ready) as process:
             assert ready.wait(60)
             time.sleep(chance.uniform(0, seconds))
-            assert process.is_alive(), "it ended by itself"
+            assert process.is_alive(), "the process ended by itself"
         epoch = assert_whole(lake)
         assert epoch.number >= last.number
         assert newest_epoch(lake.address) == epoch
         published += epoch.number - last.number
-        # Beside others an epoch may take many times as long as the first one did.
+        # With other tests running, an epoch can take many times as long as the first one.
         seconds *= 1.2 if epoch.number == last.number else 0.9
         seconds = min(seconds, 50 * an_epochs_seconds)
         last = epoch
         if kill % 10 == 7:
             last = take_changes(seeded_store, lake, verify=True).epoch
             assert_nothing_else_is_left(seeded_store, lake)
-    assert kills / 10 < published < kills * 3, "it was killed before it could do anything, or after it all"
+    assert kills / 10 < published < kills * 3, "it was always killed too early or too late"
     take_changes(seeded_store, lake, verify=True)
     assert verify_now(seeded_store, lake).as_dict()["equal"]
     assert_nothing_else_is_left(seeded_store, lake)
@@ -100,7 +100,7 @@ os.kill(os.getpid(), 9)
 """
 
 
-def test_a_commit_that_was_killed_in_the_middle_is_taken_back_by_whoever_reads(seeded_store, lake: Lake):
+def test_a_killed_commit_is_rolled_back_by_the_next_reader(seeded_store, lake: Lake):
     first = take_snapshot(seeded_store, lake)
     subprocess.run([sys.executable, "-c", HALF_A_COMMIT, str(lake.address.catalog_file)], check=False)
     assert Path(f"{lake.address.catalog_file}-journal").stat().st_size > 0
@@ -124,7 +124,9 @@ BEFORE_THE_COMMIT = [
 AFTER_THE_COMMIT = ["lakehouse.catalog.Lake.write_manifest", "lakehouse.storage.Storage.write_whole"]
 
 
-def test_killed_at_each_step_it_is_the_old_epoch_or_the_new(seeded_store: Store, lake: Lake):
+def test_after_a_kill_at_each_step_the_newest_epoch_is_the_old_or_the_new_one(
+    seeded_store: Store, lake: Lake
+):
     take_snapshot(seeded_store, lake)
     for step in (*BEFORE_THE_COMMIT, *AFTER_THE_COMMIT):
         before = assert_whole(lake).number
@@ -140,15 +142,15 @@ def test_killed_at_each_step_it_is_the_old_epoch_or_the_new(seeded_store: Store,
 
 
 @pytest.mark.parametrize("step", ["lakehouse.draft.Draft.publish", "lakehouse.draft.Draft.stage"])
-def test_a_zombie_loses_the_race_and_takes_its_files_along(seeded_store: Store, lake: Lake, step: str):
-    """Stopped before it publishes, it wakes up when its successor has published."""
+def test_a_zombie_loses_the_race_and_deletes_its_files(seeded_store: Store, lake: Lake, step: str):
+    """A process is stopped before it publishes, and continues after another one has published."""
     take_snapshot(seeded_store, lake)
     with victim(seeded_store, lake.address, at=step, sends=signal.SIGSTOP) as zombie:
         wait_until_stopped(zombie)
         left = files_of(lake.address.folder)
         successor = take_changes(seeded_store, lake, verify=True).epoch
         maintain(lake, seeded_store)
-        assert files_of(lake.address.folder) >= left, "files of an epoch in the making were swept away"
+        assert files_of(lake.address.folder) >= left, "files of a draft were deleted"
         assert zombie.pid is not None
         os.kill(zombie.pid, signal.SIGCONT)
         zombie.join(60)
@@ -158,7 +160,7 @@ def test_a_zombie_loses_the_race_and_takes_its_files_along(seeded_store: Store, 
     assert verify_now(seeded_store, lake).as_dict()["equal"]
 
 
-def test_a_zombie_that_never_wakes_up_leaves_files_that_are_swept(seeded_store: Store, lake: Lake):
+def test_files_of_a_dead_zombie_are_deleted_by_maintenance(seeded_store: Store, lake: Lake):
     take_snapshot(seeded_store, lake)
     with victim(
         seeded_store, lake.address, at="lakehouse.draft.Draft.publish", sends=signal.SIGSTOP

@@ -1,4 +1,4 @@
-"""Housekeeping: what is kept is kept as it was, what is not goes, and nobody is disturbed."""
+"""Maintenance keeps the newest epochs unchanged, removes the rest, and does not disturb other processes."""
 
 import json
 import os
@@ -36,7 +36,7 @@ NO_GRACE = timedelta(0)
 
 @pytest.fixture
 def numbers(cluster: Cluster, lake: Lake, monkeypatch) -> Iterator[Store]:
-    """A tracked table of which every epoch adds a small sealed file."""
+    """A tracked table; every epoch adds a small sealed file."""
     monkeypatch.setattr("lakehouse.sink.SEAL_ROWS", 10)
     with bare_database(cluster) as store:
         run(store, "CREATE TABLE numbers (n bigint PRIMARY KEY, what text)", "CREATE SEQUENCE next_number")
@@ -47,7 +47,7 @@ def numbers(cluster: Cluster, lake: Lake, monkeypatch) -> Iterator[Store]:
 
 
 def more(store: Store, *, rows_alone: bool = False) -> None:
-    """Twenty rows more, and unless `rows_alone` an old one changed and an old one gone."""
+    """Insert 20 rows; unless `rows_alone`, also change and delete an old one."""
     run(store, "INSERT INTO numbers SELECT nextval('next_number'), 'new' FROM generate_series(1, 20)")
     if rows_alone:
         return
@@ -75,7 +75,7 @@ def data_files(lake: Lake) -> set[str]:
 
 @contextmanager
 def another_process(lake: Lake, code: str) -> Iterator[subprocess.Popen]:
-    """Runs `code` with a `lake` and an `address`, which says when it is ready and then waits to be killed."""
+    """Run `code` with a `lake` and an `address`. It prints "ready" and waits until it is killed."""
     begin = (
         "import sys\nfrom lakehouse.catalog import Lake\nfrom ridelake.settings import LakeAddress\n"
         f"address = LakeAddress.at({str(lake.address.folder)!r})\nlake = Lake.create(address)\n"
@@ -98,7 +98,7 @@ def another_process(lake: Lake, code: str) -> Iterator[subprocess.Popen]:
 # ── Compaction and expiry ───────────────────────────────────────────────────────────────────────
 
 
-def test_small_files_become_few_and_the_rows_stay(numbers: Store, lake: Lake):
+def test_small_files_are_compacted_and_keep_their_rows(numbers: Store, lake: Lake):
     grow(numbers, lake, 8, rows_alone=True)
     before = newest_epoch(lake.address)
     done = maintain(lake, numbers)
@@ -114,7 +114,7 @@ def test_small_files_become_few_and_the_rows_stay(numbers: Store, lake: Lake):
     assert take_snapshot(numbers, lake, verify=True).verified
 
 
-def test_the_newest_epochs_are_kept_whole_and_the_rest_goes_with_its_files(numbers: Store, lake: Lake):
+def test_the_newest_epochs_are_kept_and_older_ones_are_removed_with_their_files(numbers: Store, lake: Lake):
     grow(numbers, lake, 9)
     rows = {epoch.number: epoch.rows for epoch in read_epochs(lake.address)}
     old_files = {file.location for epoch in read_epochs(lake.address)[4:] for file in epoch.files}
@@ -126,7 +126,7 @@ def test_the_newest_epochs_are_kept_whole_and_the_rest_goes_with_its_files(numbe
         assert verify_files(lake.address, epoch.number) == len(epoch.files)
         assert counted(lake, epoch) == rows[epoch.number]
     assert data_files(lake) == {file.location for epoch in kept for file in epoch.files}
-    assert old_files - data_files(lake), "files of old epochs alone are gone"
+    assert old_files - data_files(lake), "no file of an expired epoch was deleted"
     manifests = sorted(path.name for path in (lake.address.folder / "epochs").iterdir())
     assert manifests == [f"{number:05d}.json" for number in (7, 8, 9, 10, 11)]
     table = open_catalog(lake.address, 30).load_table(("ridelake", "numbers"))
@@ -141,12 +141,12 @@ def test_the_newest_epochs_are_kept_whole_and_the_rest_goes_with_its_files(numbe
         epoch_as_of(lake.address, "2020-01-01")
 
 
-def test_an_epoch_that_is_read_in_another_process_stays_until_it_is_let_go(numbers: Store, lake: Lake):
+def test_an_epoch_pinned_by_another_process_is_kept_until_released(numbers: Store, lake: Lake):
     grow(numbers, lake, 4)
     hold = (
         "from lakehouse.published import holding, numbered_epoch\n"
         "with holding(address, numbered_epoch(address, 2)):\n    print('ready', flush=True)\n    input()\n"
-        "print('gone', flush=True)\ninput()"
+        "print('released', flush=True)\ninput()"
     )
     with another_process(lake, hold) as reader:
         assert maintain(lake, numbers, keep_epochs=1).epochs_expired == 3
@@ -162,7 +162,7 @@ def test_an_epoch_that_is_read_in_another_process_stays_until_it_is_let_go(numbe
         assert reader.stdout
         reader.stdin.write("\n")
         reader.stdin.flush()
-        assert reader.stdout.readline() == "gone\n"
+        assert reader.stdout.readline() == "released\n"
         maintain(lake, numbers, keep_epochs=1)
         assert 2 not in {epoch.number for epoch in read_epochs(lake.address)}
     number = newest_epoch(lake.address).number
@@ -177,12 +177,12 @@ def test_an_epoch_that_is_read_in_another_process_stays_until_it_is_let_go(numbe
     verify_now(numbers, lake).prove()
 
 
-def test_a_reader_that_comes_too_late_is_told_to_ask_again(numbers: Store, lake: Lake):
+def test_pinning_an_expired_epoch_says_to_run_the_command_again(numbers: Store, lake: Lake):
     first = newest_epoch(lake.address)
     grow(numbers, lake, 2)
     maintain(lake, numbers, keep_epochs=1)
     with (
-        pytest.raises(NotReady, match="epoch 1 has just been expired: ask again"),
+        pytest.raises(NotReady, match="epoch 1 has just been expired; run the command again"),
         holding(lake.address, first),
     ):
         pass
@@ -191,10 +191,10 @@ def test_a_reader_that_comes_too_late_is_told_to_ask_again(numbers: Store, lake:
 # ── Orphans ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_a_dead_draft_left_goes_and_what_a_live_one_writes_does_not(numbers: Store, lake: Lake):
+def test_orphans_of_a_dead_draft_are_deleted_and_files_of_a_live_one_are_not(numbers: Store, lake: Lake):
     grow(numbers, lake, 1)
     data, metadata = (lake.address.folder / "numbers" / name for name in ("data", "metadata"))
-    planted = [data / "00007-deaddead-0123abcd.parquet", metadata / f"00007-{uuid.uuid4()}.metadata.json",
+    orphans = [data / "00007-deaddead-0123abcd.parquet", metadata / f"00007-{uuid.uuid4()}.metadata.json",
                lake.address.folder / "never" / "data" / "00001-deaddead-0123abcd.parquet",
                lake.address.folder / "epochs" / "00003.json.a1b2c3d4"]  # fmt: skip
     draft = (
@@ -203,22 +203,22 @@ def test_what_a_dead_draft_left_goes_and_what_a_live_one_writes_does_not(numbers
         "    Path(address.join('numbers', 'data', '00003-abcdabcd-0123abcd.parquet')).write_bytes(b'live')\n"
         "    print('ready', flush=True)\n    input()"
     )
-    for path in planted:
+    for path in orphans:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"left behind")
     with another_process(lake, draft):
-        assert maintain(lake, numbers).files_removed == 0, "they may be somebody's"
-        for path in planted[:3]:
+        assert maintain(lake, numbers).files_removed == 0, "files that may belong to a draft were deleted"
+        for path in orphans[:3]:
             os.utime(path, (time.time() - 7200,) * 2)
         assert maintain(lake, numbers).files_removed == 3
         assert (data / "00003-abcdabcd-0123abcd.parquet").exists()
-    assert maintain(lake, numbers).files_removed == 2, "nobody drafts any more"
+    assert maintain(lake, numbers).files_removed == 2, "the draft has ended"
     assert data_files(lake) == {file.location for epoch in read_epochs(lake.address) for file in epoch.files}
     verify_now(numbers, lake).prove()
     assert verify_files(lake.address, 1)
 
 
-def test_a_manifest_that_was_not_written_is_healed(numbers: Store, lake: Lake):
+def test_a_missing_manifest_is_written(numbers: Store, lake: Lake):
     manifest = Path(lake.address.manifest(1))
     written = manifest.read_text()
     manifest.unlink()
@@ -235,7 +235,7 @@ def test_a_manifest_that_was_not_written_is_healed(numbers: Store, lake: Lake):
     assert len(list(manifest.parent.iterdir())) == 1
 
 
-def test_what_somebody_else_keeps_in_the_folder_stays(numbers: Store, lake: Lake):
+def test_other_files_in_the_folder_are_kept(numbers: Store, lake: Lake):
     root = lake.address.folder
     theirs = [
         root / place
@@ -244,7 +244,7 @@ def test_what_somebody_else_keeps_in_the_folder_stays(numbers: Store, lake: Lake
     for path in theirs:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("theirs")
-    left = root / "gone" / "data" / "00001-0123abcd-0123abcd.parquet"
+    left = root / "dropped" / "data" / "00001-0123abcd-0123abcd.parquet"
     left.parent.mkdir(parents=True)
     left.write_text("left by a crash")
     assert maintain(lake, numbers).files_removed == 1
@@ -252,10 +252,10 @@ def test_what_somebody_else_keeps_in_the_folder_stays(numbers: Store, lake: Lake
     assert not left.exists()
 
 
-# ── At the same time as others ──────────────────────────────────────────────────────────────────
+# ── Concurrent processes ──────────────────────────────────────────────────────────────────
 
 
-def test_an_empty_lake_has_nothing_to_maintain_and_twice_is_once(cluster: Cluster, lake: Lake):
+def test_an_empty_lake_needs_no_maintenance_and_repeating_it_changes_nothing(cluster: Cluster, lake: Lake):
     with bare_database(cluster) as store:
         assert maintain(lake, store).epoch is None
         run(store, "CREATE TABLE t (id int PRIMARY KEY)")
@@ -267,16 +267,16 @@ def test_an_empty_lake_has_nothing_to_maintain_and_twice_is_once(cluster: Cluste
 
 
 @pytest.mark.parametrize("keep_epochs", [1, 2])
-def test_an_epoch_that_was_published_and_tidied_after_while_verify_began_is_the_one_compared(
+def test_verify_compares_the_epoch_that_was_published_while_it_started(
     numbers: Store, lake: Lake, monkeypatch: pytest.MonkeyPatch, keep_epochs: int
 ):
-    asked: list[int] = []
+    read: list[int] = []
     cleared: list[int] = []
 
     def newest_then_tidied(address: LakeAddress) -> Epoch:
         found = newest_epoch(address)
-        asked.append(found.number)
-        if len(asked) == 1:  # its deletions go, and with them what has changed since `found`
+        read.append(found.number)
+        if len(read) == 1:  # tombstones that are newer than `found` are deleted
             more(numbers)
             take_changes(numbers, lake)
             cleared.append(maintain(lake, numbers, keep_epochs=keep_epochs).tombstones_cleared)
@@ -285,8 +285,8 @@ def test_an_epoch_that_was_published_and_tidied_after_while_verify_began_is_the_
     monkeypatch.setattr("lakehouse.verify.newest_epoch", newest_then_tidied)
     found = verify_now(numbers, lake)
     found.prove()
-    # An open transaction of another test keeps the tombstones that it may need; then the first epoch will do.
-    assert found.epoch > asked[0] if cleared[0] else found.epoch >= asked[0]
+    # If another test has an open transaction, the tombstones are kept, and the first epoch can be compared.
+    assert found.epoch > read[0] if cleared[0] else found.epoch >= read[0]
 
 
 @pytest.mark.slow
@@ -301,7 +301,7 @@ def test_reading_syncing_and_maintaining_do_not_disturb_each_other(
                 try:
                     what()
                 except NotReady as error:
-                    if "ask again" not in str(error):
+                    if "run the command again" not in str(error):
                         failed.append(error)
                 except BaseException as error:
                     failed.append(error)
@@ -316,7 +316,7 @@ def test_reading_syncing_and_maintaining_do_not_disturb_each_other(
 
     def sync() -> None:
         for synced in islice(synced_every(0.02, numbers, lake), 5):
-            assert synced.trouble is None or "tries again" in synced.trouble, synced.trouble
+            assert synced.trouble is None or "retries" in synced.trouble, synced.trouble
 
     threads = [again_and_again(what) for what in (
         read, read, sync, sync, lambda: more(numbers),
@@ -341,7 +341,7 @@ def test_reading_syncing_and_maintaining_do_not_disturb_each_other(
 # ── Tombstones ──────────────────────────────────────────────────────────────────────────────────
 
 
-def test_tombstones_are_cleared_only_below_the_newest_token_and_other_lakes_are_told(
+def test_only_tombstones_below_the_newest_token_are_deleted_and_other_lakes_notice(
     numbers: Store, lake: Lake, tmp_path: Path
 ):
     other = Lake.create(LakeAddress.at(tmp_path / "other"))
@@ -356,22 +356,22 @@ def test_tombstones_are_cleared_only_below_the_newest_token_and_other_lakes_are_
         assert maintain(lake, numbers).tombstones_cleared == 4
         writer.execute("COMMIT")
     assert len(rows_of(numbers, "SELECT FROM ridelake_tracking.tombstones")) == 3
-    assert take_changes(numbers, lake, verify=True).epoch.gone == 2
+    assert take_changes(numbers, lake, verify=True).epoch.deleted == 2
     assert maintain(lake, numbers).tombstones_cleared == 3
     taken = take_changes(numbers, other, verify=True).epoch.tables["numbers"]
-    assert taken.changed == taken.rows, "whole, because tombstones are gone that it has not read"
+    assert taken.changed == taken.rows, "copied completely, because unread tombstones were deleted"
     more(numbers)
-    assert take_changes(numbers, other, verify=True).epoch.gone == 1
+    assert take_changes(numbers, other, verify=True).epoch.deleted == 1
 
 
-def test_a_lake_of_another_database_clears_no_tombstones(numbers: Store, lake: Lake, cluster: Cluster):
+def test_a_lake_of_another_database_deletes_no_tombstones(numbers: Store, lake: Lake, cluster: Cluster):
     grow(numbers, lake, 2)
     tombstones = rows_of(numbers, "SELECT key FROM ridelake_tracking.tombstones")
     with bare_database(cluster) as other:
         run(other, "CREATE TABLE numbers (n bigint PRIMARY KEY, what text)")
         foreign = Lake.create(LakeAddress.at(Path(lake.address.root).parent / "foreign"))
         take_changes(other, foreign, tables=["numbers"])
-        with pytest.raises(UsageError, match="this lake is of another database of the server"):
+        with pytest.raises(UsageError, match="this lake was taken from another database of the server"):
             maintain(foreign, numbers)
     assert rows_of(numbers, "SELECT key FROM ridelake_tracking.tombstones") == tombstones
     assert rows_of(numbers, "SELECT before_tx FROM ridelake_tracking.cleared") == [(0,)]
@@ -384,14 +384,14 @@ def test_an_idle_lake_keeps_its_history(numbers: Store, lake: Lake):
         maintain(lake, numbers, keep_epochs=3)
     kept = read_epochs(lake.address)
     assert list(dict.fromkeys(epoch.token for epoch in kept)) == tokens
-    assert len(kept) == 4, "one maintenance, and then there was nothing to do"
+    assert len(kept) == 4, "only the first maintenance may publish an epoch"
 
 
-# ── For ever ────────────────────────────────────────────────────────────────────────────────────
+# ── Long runs ────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.slow
-def test_a_lake_that_is_synced_for_ever_does_not_grow_for_ever(numbers: Store, lake: Lake, monkeypatch):
+def test_the_size_of_a_continuously_synced_lake_is_bounded(numbers: Store, lake: Lake, monkeypatch):
     monkeypatch.setattr("lakehouse.sync.MAINTAIN_EVERY_EPOCHS", 20)
     monkeypatch.setattr("lakehouse.maintain.maintain.__kwdefaults__", {"keep_epochs": 30, "grace": NO_GRACE})
     sizes = []
@@ -405,7 +405,7 @@ def test_a_lake_that_is_synced_for_ever_does_not_grow_for_ever(numbers: Store, l
             sizes.append((len(files), sum(path.stat().st_size for path in files), metadata.stat().st_size))
     files, total, metadata_bytes = zip(*sizes, strict=True)
     assert max(files) < 1.25 * files[0], files
-    assert max(total) < 2 * total[0], total  # the rows grow threefold meanwhile
+    assert max(total) < 2 * total[0], total  # the number of rows triples
     assert max(metadata_bytes) < 1.25 * metadata_bytes[0], metadata_bytes
     verify_now(numbers, lake).prove()
     print(sizes)

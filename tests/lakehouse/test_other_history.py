@@ -1,4 +1,4 @@
-"""The server is upgraded, replaced or set back: what its numbers mean then, and that no row is lost."""
+"""After an upgrade, replacement or reset of the server, no row is lost."""
 
 import time
 from pathlib import Path
@@ -28,7 +28,7 @@ from ridelake.errors import UsageError
 
 
 @pytest.mark.slow
-def test_an_upgraded_server_goes_on_with_a_snapshot(lake: Lake):
+def test_an_upgraded_server_needs_a_snapshot(lake: Lake):
     """pg_upgrade gives the server another system identifier; oids and transaction numbers stay."""
     if not (DEBIAN_15 / "pg_ctl").exists():
         pytest.skip("PostgreSQL 15 is not installed (Debian: postgresql-15)")
@@ -57,7 +57,7 @@ def test_an_upgraded_server_goes_on_with_a_snapshot(lake: Lake):
         with running(binaries(), folder / "new", run_as) as target:
             run(target, "DELETE FROM shop.keys WHERE i = 9")
             with pytest.raises(
-                UsageError, match=r"this lake is of another server .* run `ridelake snapshot`"
+                UsageError, match=r"this lake was taken from another server .* run `ridelake snapshot`"
             ):
                 take_changes(target, lake)
             assert renew(target, ["shop.keys"]) == []
@@ -67,7 +67,7 @@ def test_an_upgraded_server_goes_on_with_a_snapshot(lake: Lake):
 
 
 @pytest.mark.slow
-def test_numbers_and_tombstones_of_another_server_mean_nothing(cluster: Cluster, lake: Lake, tmp_path: Path):
+def test_numbers_and_tombstones_of_another_server_are_ignored(cluster: Cluster, lake: Lake, tmp_path: Path):
     with server_folder() as (folder, run_as), bare_database(cluster) as target:
         run_as(binaries() / "initdb", "-D", folder / "far", "--username=ridelake", "--no-sync")
         run_as(binaries() / "pg_resetwal", "-e", "4", "-D", folder / "far")  # from 17,179,869,184 on
@@ -85,12 +85,12 @@ def test_numbers_and_tombstones_of_another_server_mean_nothing(cluster: Cluster,
         assert how_keys(target, lake) == "changes"
         run(target, "UPDATE shop.keys SET what = 'near' WHERE i = 1")
         taken = take_changes(target, lake, verify=True)
-        assert (taken.epoch.changed, taken.epoch.gone, taken.epoch.rows) == (1, 0, 9)
+        assert (taken.epoch.changed, taken.epoch.deleted, taken.epoch.rows) == (1, 0, 9)
         verify_now(target, lake).prove()
 
 
 @pytest.mark.slow
-def test_numbers_that_were_set_back_lose_no_row(lake: Lake):
+def test_a_reset_transaction_counter_loses_no_row(lake: Lake):
     with server_folder() as (folder, run_as):
         data = folder / "data"
         run_as(binaries() / "initdb", "-D", data, "--username=ridelake", "--no-sync")
@@ -103,15 +103,15 @@ def test_numbers_that_were_set_back_lose_no_row(lake: Lake):
         run_as(binaries() / "pg_resetwal", "-e", "0", "-D", data)
         with running(binaries(), data, run_as) as store:
             run(store, NINE)
-            with pytest.raises(UsageError, match="has gone back in time"):
+            with pytest.raises(UsageError, match="history is older than the lake"):
                 take_changes(store, lake)
-            with pytest.raises(UsageError, match="has gone back in time"):
+            with pytest.raises(UsageError, match="history is older than the lake"):
                 renew(store, ["shop.keys"], lake.newest().token)
             assert renew(store, ["shop.keys"]) == []
             take_snapshot(store, lake)
             run(store, "UPDATE shop.keys SET what = 'after' WHERE i = 9")
             taken = take_changes(store, lake, verify=True)
-            assert (taken.epoch.changed, taken.epoch.gone, taken.epoch.rows) == (1, 0, 9)
+            assert (taken.epoch.changed, taken.epoch.deleted, taken.epoch.rows) == (1, 0, 9)
 
 
 @pytest.mark.slow
@@ -134,7 +134,7 @@ def test_a_schema_is_replicated_with_its_triggers(lake: Lake):
             run(source, "UPDATE shop.keys SET what = 'new' WHERE i = 1", "DELETE FROM shop.keys WHERE i = 9")
             wait_for_rows(target, 8)
             taken = take_changes(target, lake, verify=True)
-            assert (taken.epoch.changed, taken.epoch.gone) == (1, 1)
+            assert (taken.epoch.changed, taken.epoch.deleted) == (1, 1)
             run(target, "DROP SUBSCRIPTION s")
 
 

@@ -1,4 +1,4 @@
-"""What would go unseen in a database of somebody's own is seen, or refused."""
+"""Changes and rows that are hard to detect in a user's database are detected, or the table is rejected."""
 
 import uuid
 
@@ -16,7 +16,7 @@ from oltp.store import Store, open_database
 from ridelake.errors import UsageError
 
 
-def test_rows_that_a_policy_hides_are_not_left_out_in_silence(bare: Store, lake: Lake):
+def test_row_level_security_that_hides_rows_is_an_error(bare: Store, lake: Lake):
     role = f"reader_{uuid.uuid4().hex[:12]}"
     run(bare, ORDERS, "INSERT INTO orders SELECT n, 'thing', 1 FROM generate_series(1, 10) AS n")
     run(bare, f"CREATE ROLE {role} LOGIN", f"GRANT SELECT ON orders TO {role}")
@@ -34,7 +34,7 @@ def test_rows_that_a_policy_hides_are_not_left_out_in_silence(bare: Store, lake:
         run(bare, "DROP TABLE orders", f"DROP ROLE {role}")
 
 
-def test_texts_are_utf_8_whatever_the_database_or_the_session_has(lake: Lake, cluster: Cluster):
+def test_text_is_utf_8_with_any_database_or_client_encoding(lake: Lake, cluster: Cluster):
     name = f"latin_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0".encode())
@@ -49,14 +49,14 @@ def test_texts_are_utf_8_whatever_the_database_or_the_session_has(lake: Lake, cl
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
-def test_bytes_without_an_encoding_are_refused(lake: Lake, cluster: Cluster):
+def test_a_database_without_an_encoding_is_refused(lake: Lake, cluster: Cluster):
     name = f"ascii_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0".encode())
         try:
             store = open_database(cluster.conninfo(name), install=False)
             run(store, ORDERS)
-            with pytest.raises(UsageError, match="has no encoding"):
+            with pytest.raises(UsageError, match="the database has the encoding SQL_ASCII"):
                 take_snapshot(store, lake, tables=["public.orders"])
         finally:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
@@ -69,7 +69,7 @@ $$ DECLARE price numeric := NEW.price; BEGIN NEW := OLD; NEW.price := price; RET
 
 
 @pytest.mark.parametrize("name", ["zz", "zzzz"])
-def test_a_trigger_of_theirs_that_puts_the_old_row_back_hides_no_change(bare: Store, lake: Lake, name: str):
+def test_a_user_trigger_that_restores_the_old_row_hides_no_change(bare: Store, lake: Lake, name: str):
     run(bare, ORDERS, "INSERT INTO orders SELECT n, 'thing', 1 FROM generate_series(1, 10) AS n")
     track(bare, "orders")
     run(bare, PUT_BACK)
@@ -81,7 +81,7 @@ def test_a_trigger_of_theirs_that_puts_the_old_row_back_hides_no_change(bare: St
     assert how(taken) == ("changes" if name < "zzz_ridelake_stamp" else "whole")
 
 
-def test_years_that_python_does_not_have_are_taken(bare: Store, lake: Lake):
+def test_years_outside_of_pythons_range_are_copied(bare: Store, lake: Lake):
     run(
         bare,
         "CREATE TABLE far (day date PRIMARY KEY, moment timestamptz)",
@@ -99,10 +99,10 @@ def test_years_that_python_does_not_have_are_taken(bare: Store, lake: Lake):
     assert (taken.epoch.rows, taken.epoch.verified) == (3, True)
 
 
-def test_another_database_of_the_server_is_not_taken_for_this_one(bare: Store, lake: Lake, cluster: Cluster):
+def test_another_database_of_the_same_server_is_refused(bare: Store, lake: Lake, cluster: Cluster):
     run(bare, ORDERS)
     take_snapshot(bare, lake, tables=["public.orders"])
     with bare_database(cluster) as other:
         run(other, ORDERS)
-        with pytest.raises(UsageError, match="is of another database of the server"):
+        with pytest.raises(UsageError, match="was taken from another database of the server"):
             take_changes(other, lake)

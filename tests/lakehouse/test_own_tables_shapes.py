@@ -1,4 +1,4 @@
-"""Tables of any name, with any key, and those that cannot be tracked."""
+"""Tables with any name and any key, and tables that cannot be tracked."""
 
 import pytest
 from bare_database import run
@@ -31,7 +31,7 @@ def test_a_table_may_have_any_name(bare: Store, lake: Lake):
     take_changes(bare, lake, tables=list(tables.values()))
     for table in tables.values():
         run(bare, f'DELETE FROM {table} WHERE "The Key" = 1', f"INSERT INTO {table} VALUES (3, 'three')")
-    assert {table.gone for table in take_changes(bare, lake, verify=True).epoch.tables.values()} == {1}
+    assert {table.deleted for table in take_changes(bare, lake, verify=True).epoch.tables.values()} == {1}
     for name, table in tables.items():
         for engine in ("duckdb", "polars"):
             query = f'SELECT "The Key" AS k, "a.b" AS t FROM {table.split(".", 2)[2]} ORDER BY 1'
@@ -39,7 +39,7 @@ def test_a_table_may_have_any_name(bare: Store, lake: Lake):
     assert maintain(lake, bare, keep_epochs=1).epochs_expired == 1
     verify_now(bare, lake).prove()
     folder = lake.address.folder
-    assert len(list(folder.glob("*/data"))) == len(NAMES), "each has a folder of its own, in the lake"
+    assert len(list(folder.glob("*/data"))) == len(NAMES), "two tables share a folder"
     assert not list(folder.parent.glob("*.parquet")) + list(folder.parent.glob("data"))
     for table in tables.values():
         untrack(bare, table)
@@ -65,8 +65,8 @@ KEYS = {
 
 
 @pytest.mark.slow
-def test_rows_are_told_apart_by_any_key(bare: Store, lake: Lake, monkeypatch):
-    """Keys of one column and of two; in the file that is written anew each time, and in those looked into."""
+def test_rows_are_identified_by_any_type_of_key(bare: Store, lake: Lake, monkeypatch):
+    """Keys of one and of two columns, in the open file and in sealed files."""
     monkeypatch.setattr("lakehouse.sink.SEAL_ROWS", 3)
     keyed: dict[str, tuple[str, ...]] = {}
     run(bare, "CREATE TYPE mood AS ENUM ('good', 'bad')")
@@ -83,7 +83,7 @@ def test_rows_are_told_apart_by_any_key(bare: Store, lake: Lake, monkeypatch):
         epoch = take_changes(bare, lake, verify=True).epoch
         assert {t: epoch.tables[t].changed for t in keyed} == {t: len(keyed[t][turn::2]) for t in keyed}
     for turn in (0, 1):
-        with bare.connect() as connection:  # as a session may write that is not ours
+        with bare.connect() as connection:  # a session with other settings
             for setting in (
                 "extra_float_digits = -15",
                 "bytea_output = escape",
@@ -98,7 +98,7 @@ def test_rows_are_told_apart_by_any_key(bare: Store, lake: Lake, monkeypatch):
     assert newest_epoch(lake.address).rows == 0
 
 
-def test_a_partitioned_table_is_taken_whole_and_cannot_be_tracked(bare: Store, lake: Lake):
+def test_a_partitioned_table_is_copied_completely_and_cannot_be_tracked(bare: Store, lake: Lake):
     run(
         bare,
         "CREATE TABLE log (day date, id int, PRIMARY KEY (day, id)) PARTITION BY RANGE (day)",
@@ -117,7 +117,7 @@ def test_a_partitioned_table_is_taken_whole_and_cannot_be_tracked(bare: Store, l
         track(bare, "brief")
 
 
-def test_what_tracking_would_harm_or_miss_is_not_tracked(bare: Store):
+def test_tables_with_unsupported_features_are_not_tracked(bare: Store):
     run(
         bare, "CREATE TABLE has_tx (id int PRIMARY KEY, tx bigint)",
         "CREATE TABLE parent (id int PRIMARY KEY)", "CREATE TABLE child () INHERITS (parent)",
@@ -128,7 +128,7 @@ def test_what_tracking_would_harm_or_miss_is_not_tracked(bare: Store):
         track(bare, "parent")
 
 
-def test_domains_that_refuse_null_are_taken_by_their_changes(bare: Store, lake: Lake):
+def test_tables_with_not_null_domains_are_copied_incrementally(bare: Store, lake: Lake):
     run(
         bare,
         "CREATE DOMAIN email AS text NOT NULL CHECK (value LIKE '%@%')",
@@ -146,7 +146,7 @@ def test_domains_that_refuse_null_are_taken_by_their_changes(bare: Store, lake: 
     )
     verify_now(bare, lake).prove()
     taken = take_changes(bare, lake, verify=True)
-    assert (taken.epoch.changed, taken.epoch.gone, taken.epoch.rows) == (1, 2, 4)
+    assert (taken.epoch.changed, taken.epoch.deleted, taken.epoch.rows) == (1, 2, 4)
 
 
 @pytest.mark.parametrize(
@@ -154,12 +154,12 @@ def test_domains_that_refuse_null_are_taken_by_their_changes(bare: Store, lake: 
     [("int", "bigint"), ("smallint", "int"), ("smallint", "bigint"), ("real", "float8"),
      ("numeric(9, 2)", "numeric(20, 2)")],
 )  # fmt: skip
-def test_a_key_that_is_made_wider_goes_on(bare: Store, lake: Lake, before: str, after: str):
+def test_a_wider_key_type_is_supported(bare: Store, lake: Lake, before: str, after: str):
     run(bare, f"CREATE TABLE wide (id {before} PRIMARY KEY, v {before})")
     run(bare, "INSERT INTO wide SELECT i, i FROM generate_series(1, 5) AS i")
     track(bare, "wide")
     first = take_changes(bare, lake, tables=["wide"]).epoch
-    with bare.connect() as connection:  # has plans of before
+    with bare.connect() as connection:  # has cached plans of the old type
         connection.execute("DELETE FROM wide WHERE id = 1")
         connection.execute(f"ALTER TABLE wide ALTER id TYPE {after}, ALTER v TYPE {after}".encode())
         connection.execute("DELETE FROM wide WHERE id = 2")
@@ -169,7 +169,7 @@ def test_a_key_that_is_made_wider_goes_on(bare: Store, lake: Lake, before: str, 
     large = 10_000_000_000 if after == "bigint" else 7
     run(bare, "DELETE FROM wide WHERE id = 4", f"INSERT INTO wide VALUES (7, {large})")
     taken = take_changes(bare, lake, verify=True)
-    assert (taken.epoch.changed, taken.epoch.gone) == (1, 1)
+    assert (taken.epoch.changed, taken.epoch.deleted) == (1, 1)
     for engine in ("duckdb", "polars"):
         assert [row["id"] for row in asked(lake, "SELECT id FROM wide ORDER BY id", engine)] == [5, 7, 30]
     table = open_catalog(lake.address, 30).load_table(("ridelake", "wide"))

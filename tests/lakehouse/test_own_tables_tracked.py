@@ -1,4 +1,4 @@
-"""A tracked table is taken by its changes, and equal; untracked, nothing of ours is left in it."""
+"""A tracked table is copied incrementally and is equal; untracking removes all its objects."""
 
 import random
 import threading
@@ -20,14 +20,14 @@ from ridelake.errors import BadInput, NotReady
 from ridelake.settings import LakeAddress, Settings
 
 
-def test_a_tracked_table_is_taken_by_its_changes(orders: Store, lake: Lake):
+def test_a_tracked_table_is_copied_incrementally(orders: Store, lake: Lake):
     run(orders, "UPDATE orders SET what = 'new' WHERE id <= 3", "DELETE FROM orders WHERE id = 4")
     taken = take_changes(orders, lake, verify=True)
-    assert (taken.epoch.changed, taken.epoch.gone, taken.epoch.rows) == (3, 1, 999)
+    assert (taken.epoch.changed, taken.epoch.deleted, taken.epoch.rows) == (3, 1, 999)
     assert not take_changes(orders, lake).is_new
 
 
-def test_an_untracked_table_has_nothing_of_ours_left_and_goes_on_whole(orders: Store, lake: Lake):
+def test_untracking_removes_all_objects_and_the_table_is_copied_completely(orders: Store, lake: Lake):
     run(orders, "DELETE FROM orders WHERE id = 1")
     untrack(orders, "orders")
     columns = "SELECT attname FROM pg_attribute WHERE attrelid = 'orders'::regclass AND attnum > 0"
@@ -44,10 +44,10 @@ def test_an_untracked_table_has_nothing_of_ours_left_and_goes_on_whole(orders: S
     assert how(take_changes(orders, lake, verify=True)) == "whole"
     run(orders, "DELETE FROM orders WHERE id = 5000")
     taken = take_changes(orders, lake, verify=True)
-    assert (taken.epoch.changed, taken.epoch.gone) == (0, 1)
+    assert (taken.epoch.changed, taken.epoch.deleted) == (0, 1)
 
 
-# Each leaves a state in which rows may have changed without a word, and what was changed meanwhile.
+# Statements after which rows may have changed without being tracked.
 BEHIND_OUR_BACK = {
     "a trigger silenced": [
         "ALTER TABLE orders DISABLE TRIGGER ridelake_deleted", "DELETE FROM orders WHERE id = 9",
@@ -81,14 +81,16 @@ BEHIND_OUR_BACK = {
         " DELETE FROM ridelake_tracking.tracked; DELETE FROM ridelake_tracking.tombstones;"
         " INSERT INTO ridelake_tracking.tracked SELECT * FROM dump",
     ],
-    "made anew by the same name": ["DROP TABLE orders", ORDERS, "INSERT INTO orders VALUES (1, 'one', 1)"],
+    "dropped and created again": ["DROP TABLE orders", ORDERS, "INSERT INTO orders VALUES (1, 'one', 1)"],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("what", BEHIND_OUR_BACK)
-def test_what_may_have_changed_behind_our_back_is_taken_whole(orders: Store, lake: Lake, what: str):
+def test_a_table_with_untracked_changes_is_copied_completely(orders: Store, lake: Lake, what: str):
     run(orders, *BEHIND_OUR_BACK[what])
-    with pytest.raises(NotReady, match=r"cannot be told, because it .*: run `ridelake snapshot --verify`"):
+    with pytest.raises(
+        NotReady, match=r"cannot determine the changes of .*; run `ridelake snapshot --verify`"
+    ):
         verify_now(orders, lake)
     assert how(take_changes(orders, lake, verify=True)) == "whole"
     if "inherits" not in what:
@@ -105,10 +107,10 @@ def test_a_key_that_is_renamed_does_not_lose_deletes_in_a_new_lake(orders: Store
     track(orders, "orders")
     take_changes(orders, lake)
     run(orders, "DELETE FROM orders WHERE number = 10")
-    assert take_changes(orders, lake, verify=True).epoch.gone == 1
+    assert take_changes(orders, lake, verify=True).epoch.deleted == 1
 
 
-def test_a_key_that_a_trigger_changes_leaves_no_row_behind(orders: Store, lake: Lake):
+def test_a_key_changed_by_a_trigger_leaves_no_old_row(orders: Store, lake: Lake):
     run(
         orders,
         "CREATE FUNCTION negate() RETURNS trigger LANGUAGE plpgsql AS"
@@ -119,10 +121,10 @@ def test_a_key_that_a_trigger_changes_leaves_no_row_behind(orders: Store, lake: 
     assert take_changes(orders, lake, verify=True).epoch.rows == 1000
 
 
-def test_untrack_works_where_much_is_gone_already(orders: Store, lake: Lake):
+def test_untrack_works_after_parts_were_dropped(orders: Store, lake: Lake):
     run(orders, "CREATE VIEW built_on AS SELECT id, tx FROM orders")
     with pytest.raises(
-        BadInput, match=r"something is built on the column tx of orders \(view built_on .*drop that first"
+        BadInput, match=r"other objects depend on its column tx \(view built_on .*drop them first"
     ):
         untrack(orders, "orders")
     run(
@@ -145,7 +147,7 @@ def test_untrack_removes_what_a_dropped_schema_left(orders: Store):
         untrack(orders, "orders")
 
 
-def test_a_table_that_went_is_told_and_the_lake_can_still_be_asked(orders: Store, lake: Lake):
+def test_a_dropped_table_is_reported_and_the_lake_can_still_be_queried(orders: Store, lake: Lake):
     run(orders, "ALTER TABLE orders RENAME TO invoices")
     with pytest.raises(BadInput, match=r"no table public\.orders .* create a lake of the other tables"):
         take_changes(orders, lake)
@@ -156,7 +158,7 @@ def test_tables_join_a_lake_one_after_the_other(orders: Store, lake: Lake):
     run(orders, "CREATE TABLE people (name text PRIMARY KEY)", "INSERT INTO people VALUES ('Zoë')")
     run(orders, "DELETE FROM orders WHERE id = 1")
     taken = take_changes(orders, lake, tables=["people"])
-    assert {n: (t.changed, t.gone) for n, t in taken.epoch.tables.items()} == {
+    assert {n: (t.changed, t.deleted) for n, t in taken.epoch.tables.items()} == {
         "orders": (0, 1),
         "people": (1, 0),
     }
@@ -165,7 +167,7 @@ def test_tables_join_a_lake_one_after_the_other(orders: Store, lake: Lake):
 
 
 @pytest.mark.slow
-def test_a_lake_may_have_the_store_and_tables_of_one_s_own(seeded_store: Store, lake: Lake):
+def test_a_lake_can_have_the_store_and_own_tables(seeded_store: Store, lake: Lake):
     run(seeded_store, "CREATE SCHEMA mine", "CREATE TABLE mine.rides (id int PRIMARY KEY)",
         "CREATE TABLE mine.notes (ride_id bigint PRIMARY KEY, note text)",
         "INSERT INTO mine.notes SELECT ride_id, 'fine' FROM rides LIMIT 10")  # fmt: skip
@@ -181,7 +183,7 @@ def test_a_lake_may_have_the_store_and_tables_of_one_s_own(seeded_store: Store, 
             assert engine.sql("SELECT count(*) AS n FROM RideTable").num_rows == 1
 
 
-def test_a_table_called_rides_that_is_not_the_store_s_is_only_a_table(bare: Store, lake: Lake):
+def test_a_table_named_rides_outside_of_the_store_is_an_ordinary_table(bare: Store, lake: Lake):
     run(bare, "CREATE TABLE rides (id int PRIMARY KEY)", "INSERT INTO rides VALUES (1)",
         "CREATE SCHEMA ridelake", "CREATE TABLE ridelake.riders (id int PRIMARY KEY)")  # fmt: skip
     take_changes(bare, lake, tables=["public.rides", "ridelake.riders"], verify=True)
@@ -190,7 +192,7 @@ def test_a_table_called_rides_that_is_not_the_store_s_is_only_a_table(bare: Stor
 
 
 def write_at_random(store: Store, seed: int, stop: threading.Event) -> None:
-    """Inserts, updates, deletes, key changes, savepoints, rollbacks, and now and then a TRUNCATE."""
+    """Execute random inserts, updates, deletes, key changes, savepoints, rollbacks and a few TRUNCATEs."""
     choose = random.Random(seed)
     with store.connect() as connection:
         while not stop.is_set():
@@ -228,7 +230,7 @@ def test_a_tracked_table_is_equal_at_every_epoch_under_writers(orders: Store, la
         for writer in writers:
             writer.join()
     assert all(one.epoch.verified for one in taken)
-    assert sum(one.epoch.gone for one in taken) > 0
+    assert sum(one.epoch.deleted for one in taken) > 0
     take_changes(orders, lake, verify=True)
 
 

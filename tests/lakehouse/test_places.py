@@ -1,4 +1,4 @@
-"""A place that cannot be reached or written is named, with the reason, by every command that takes it."""
+"""Every command reports a location that cannot be reached or written, with the reason."""
 
 import os
 import subprocess
@@ -70,7 +70,7 @@ def test_every_command_names_a_bad_place(seeded_store: Store, tmp_path: Path, ar
         **KEYS,
     )
     assert done.returncode == 3
-    assert "http://127.0.0.1:1 does not answer" in done.stderr
+    assert "http://127.0.0.1:1 does not respond" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", WRITING, ids=lambda arguments: arguments[0])

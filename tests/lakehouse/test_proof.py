@@ -1,4 +1,4 @@
-"""The proof finds every difference between a table and its files, and none where there is none."""
+"""The comparison finds every difference between a table and its files, and no others."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -109,7 +109,7 @@ def test_every_type_is_equal_at_its_extremes(store: Store, tmp_path: Path, setti
     assert found == Difference("every", ("0",), "differs", (("words", "'0é'", "'0'"),))
 
 
-def test_names_are_nothing_but_names(store: Store, tmp_path: Path):
+def test_special_characters_in_names_are_quoted(store: Store, tmp_path: Path):
     odd = '100%s "{x}" $mask \'é'
     table, name = Identifier(odd), Identifier(odd)
     with store.connect() as connection:
@@ -146,7 +146,7 @@ def test_no_rows_and_no_files(store: Store, tmp_path: Path):
 
 
 def _folder(tmp_path: Path) -> Path:
-    """A name that globs, and that Hive reads a column from."""
+    """A folder whose name is a glob pattern and a Hive partition."""
     folder = tmp_path / "x=1 la[k]e *?"
     folder.mkdir()
     return folder
@@ -210,7 +210,7 @@ def test_one_value_is_found(store: Store, tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", [pa.timestamp("us"), pa.timestamp("us", "UTC"), pa.date32()], ids=str)
-def test_a_time_that_no_table_can_hold_is_a_difference(store: Store, tmp_path: Path, kind: pa.DataType):
+def test_a_time_outside_of_postgres_range_is_a_difference(store: Store, tmp_path: Path, kind: pa.DataType):
     integers = pa.int32() if kind == pa.date32() else pa.int64()
     limit = 1 << (integers.bit_width - 1)
     declared = {"timestamp[us]": "timestamp", "date32[day]": "date"}.get(str(kind), "timestamptz")
@@ -242,8 +242,8 @@ def test_a_nan_is_compared_by_its_bits(store: Store, tmp_path: Path):
     ]
 
 
-def test_what_only_a_damaged_file_can_hold_is_found(store: Store, tmp_path: Path):
-    """Text that is no uuid, or another spelling of one, and an embedded NUL."""
+def test_values_that_only_a_damaged_file_can_contain_are_found(store: Store, tmp_path: Path):
+    """Text that is not a uuid, another spelling of a uuid, and an embedded NUL."""
     run(
         store,
         "CREATE TABLE t AS SELECT i AS key, 'ab' AS x, gen_random_uuid() AS id FROM generate_series(1, 4) i",
@@ -339,7 +339,7 @@ def test_each_kind_of_damage_is_found(store: Store, tmp_path: Path, damage: str)
     assert [(d.key[0], d.kind, d.columns) for d in found.differences] == expected
 
 
-def test_the_order_of_rows_and_columns_and_the_number_of_files_say_nothing(store: Store, tmp_path: Path):
+def test_the_order_of_rows_and_columns_and_the_number_of_files_are_ignored(store: Store, tmp_path: Path):
     run(store, PAIRS)
     path = exported(store, "t", tmp_path)
     table = pq.ParquetFile(path).read().select(["b", "key", "a"])
@@ -351,7 +351,7 @@ def test_the_order_of_rows_and_columns_and_the_number_of_files_say_nothing(store
     assert compared(store, "t", [*paths, paths[0]]).rows_different == 251
 
 
-def test_much_is_counted_and_little_is_told(published):
+def test_all_differences_are_counted_and_a_limited_number_is_listed(published):
     files = published.epoch.tables["rides"].locations
     run(published.store, "UPDATE rides SET fare_cents = fare_cents + 1, assigned_at = assigned_at")
     found = compared(published.store, "rides", files, limit=3)
@@ -378,17 +378,17 @@ KEYS = {
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_any_key_is_told(store: Store, tmp_path: Path, key: str):
-    columns, row, told = KEYS[key]
+def test_a_key_of_any_type_is_shown(store: Store, tmp_path: Path, key: str):
+    columns, row, shown = KEYS[key]
     run(store, f"CREATE TABLE t {columns}; INSERT INTO t VALUES {row})")
     path = exported(store, "t", tmp_path)
     assert compared(store, "t", [path]).equal
     run(store, "UPDATE t SET x = 'changed'")
-    changed = Difference("t", told, "differs", (("x", "'changed'", "NULL"),))
+    changed = Difference("t", shown, "differs", (("x", "'changed'", "NULL"),))
     assert compared(store, "t", [path]).differences == (changed,)
 
 
-def test_without_a_key_the_row_is_its_own(store: Store, tmp_path: Path):
+def test_without_a_key_the_complete_row_is_the_key(store: Store, tmp_path: Path):
     run(store, "CREATE TABLE t (a int, b text); INSERT INTO t VALUES (1, 'x'), (1, 'x'), (2, NULL)")
     path = exported(store, "t", tmp_path)
     assert compared(store, "t", [path]).equal
@@ -400,10 +400,10 @@ def test_without_a_key_the_row_is_its_own(store: Store, tmp_path: Path):
     )
 
 
-# ── A tail ──────────────────────────────────────────────────────────────────────────────────────
+# ── Changed rows ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_epoch_less_some_rows_plus_others(published):
+def test_replaced_rows_are_compared(published):
     files = published.epoch.tables["payments"].locations
     run(
         published.store,
@@ -430,7 +430,7 @@ def test_an_epoch_less_some_rows_plus_others(published):
     assert {d.kind for d in doubled.differences} == {"more than once in the lake"}
 
 
-def test_a_tail_with_a_key_of_several_columns_and_dictionaries(store: Store, tmp_path: Path):
+def test_changed_rows_with_a_composite_key_and_dictionaries(store: Store, tmp_path: Path):
     run(store, "CREATE TABLE t (a int, b text, x text, PRIMARY KEY (a, b))")
     run(store, "INSERT INTO t SELECT i, j, 'x' FROM generate_series(1, 3) i, generate_series(1, 3) j")
     path = exported(store, "t", tmp_path)
@@ -440,13 +440,13 @@ def test_a_tail_with_a_key_of_several_columns_and_dictionaries(store: Store, tmp
     assert compared(store, "t", [path], minus_keys=minus, plus_rows=plus).equal
 
 
-def test_a_tail_of_another_shape_is_refused(store: Store, tmp_path: Path):
+def test_changed_rows_with_other_columns_are_refused(store: Store, tmp_path: Path):
     run(store, "CREATE TABLE t (key int PRIMARY KEY, x text); CREATE TABLE free (x text)")
     path = exported(store, "t", tmp_path)
     for tail in ({"plus_rows": pa.table({"key": [1]})}, {"minus_keys": pa.table({"key": [1 << 40]})}):
-        with pytest.raises(BadInput, match="the rows of the tail have other columns than the table"):
+        with pytest.raises(BadInput, match="the changed rows have other columns than the table"):
             compared(store, "t", [path], **tail)
-    with pytest.raises(BadInput, match="only be taken away from a table that has a key"):
+    with pytest.raises(BadInput, match="cannot remove rows by key from a table without a key"):
         compared(store, "free", [], minus_keys=pa.table({"x": ["a"]}))
 
 
@@ -456,16 +456,16 @@ def test_a_tail_of_another_shape_is_refused(store: Store, tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.drop_columns(["a"]), "column a is not there in"),
-        (lambda t: t.append_column("c", t["a"]), "column c is VARCHAR in .* should be not there"),
+        (lambda t: t.drop_columns(["a"]), "column a is missing in"),
+        (lambda t: t.append_column("c", t["a"]), "column c is VARCHAR in .* expected none"),
         (
             lambda t: t.set_column(0, "key", t["key"].cast(pa.int64())),
-            "column key is BIGINT in .* be INTEGER",
+            "column key is BIGINT in .* expected INTEGER",
         ),
         (lambda t: t.set_column(1, "a", t["a"].cast(pa.binary())), "column a is BLOB"),
     ],
 )
-def test_files_of_another_shape_prove_nothing(store: Store, tmp_path: Path, change, message: str):
+def test_files_with_other_columns_are_an_error(store: Store, tmp_path: Path, change, message: str):
     run(store, PAIRS)
     path = exported(store, "t", tmp_path)
     for files in ([rewritten(path, change)], [path, rewritten(path, change)]):
@@ -473,7 +473,7 @@ def test_files_of_another_shape_prove_nothing(store: Store, tmp_path: Path, chan
             compared(store, "t", files)
 
 
-def test_a_file_that_cannot_be_read_proves_nothing(store: Store, tmp_path: Path):
+def test_an_unreadable_file_is_an_error(store: Store, tmp_path: Path):
     run(store, PAIRS)
     path = exported(store, "t", tmp_path)
     content = bytearray(path.read_bytes())
@@ -481,11 +481,11 @@ def test_a_file_that_cannot_be_read_proves_nothing(store: Store, tmp_path: Path)
     content[4:200] = bytes(196)
     (tmp_path / "zeros.parquet").write_bytes(content)
     for name in ("nowhere", "short", "zeros"):
-        with pytest.raises(ProofFailed, match="DuckDB cannot read the files"):
+        with pytest.raises(ProofFailed, match="DuckDB cannot read them"):
             compared(store, "t", [tmp_path / f"{name}.parquet"])
 
 
-def test_a_connection_that_sees_no_single_moment_is_refused(store: Store):
+def test_a_connection_without_a_single_snapshot_is_refused(store: Store):
     with store.connect() as connection:
         columns = columns_of(connection, "rides")
         with pytest.raises(ValueError, match="REPEATABLE READ"):

@@ -1,7 +1,7 @@
-"""Over any rows: the proof says equal if and only if they are, and names the keys that are not.
+"""Property test: the comparison reports equality if and only if the rows are equal, and lists differing keys.
 
-Neither side comes out of the project's own extraction: Postgres gets the values as parameters, the file gets
-them from pyarrow.
+Neither side uses the project's extraction: Postgres gets the values as parameters, the file gets them from
+pyarrow.
 """
 
 import math
@@ -37,7 +37,7 @@ CREATE TABLE t (
 INSERT = f"INSERT INTO t VALUES ({', '.join(['%b'] * 10)}, %b::text::uuid, {', '.join(['%b'] * 5)})"
 KEY_WIDTH = 2
 
-# Few values, so that rows are often nearly the same, and any values at all.
+# A few fixed values, so that rows are often similar, and arbitrary values.
 TEXT = st.sampled_from(["", "a", "ab", "b", "NULL", "é", "\n"]) | st.text(
     st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8
 )
@@ -45,7 +45,7 @@ MOMENT = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 9999
 
 
 def float_of(width: int) -> st.SearchStrategy[float]:
-    """One NaN: Python would not keep the bits of others."""
+    """Floats with a single NaN, because Python does not preserve the bits of others."""
     return st.floats(width=width).map(lambda number: math.nan if math.isnan(number) else number)
 
 
@@ -77,7 +77,7 @@ Row = tuple[Any, ...]
 
 @st.composite
 def both_sides(draw: st.DrawFn) -> tuple[list[Row], list[Row]]:
-    """Rows of Postgres, each key once; and rows of the lake: some left out, some changed, some added."""
+    """Rows of Postgres with unique keys, and rows of the lake, some of them missing, changed or added."""
     rows = [key + draw(ROW) for key in draw(st.lists(KEY, unique=True, max_size=6))]
     lake = []
     for row in rows:
@@ -142,8 +142,8 @@ def test_equal_if_and_only_if_equal(emptied: Connection[TupleRow], tmp_path: Pat
     )
 
 
-def test_the_dates_of_python_are_those_of_both_engines(emptied: Connection[TupleRow], tmp_path: Path):
-    """Every 29th of February and every first of March, in the first and the last century."""
+def test_dates_are_equal_in_python_and_both_engines(emptied: Connection[TupleRow], tmp_path: Path):
+    """Every 29 February and 1 March in the first and the last century."""
     days = [
         date(year, 2 + (day == 1), day)
         for year in (*range(4, 100, 4), *range(9904, 9999, 4))

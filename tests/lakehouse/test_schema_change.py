@@ -1,4 +1,4 @@
-"""A table of Postgres is altered: the lake follows and older epochs stay, or a sentence says why not."""
+"""After ALTER TABLE, the lake follows and older epochs are unchanged, or an error says why not."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from oltp.store import Store
 from ridelake.errors import UsageError
 from ridelake.settings import Settings
 
-# Polars would rather have a planner for Iceberg that is a package of its own.
+# Polars recommends a planner for Iceberg that is another package.
 pytestmark = pytest.mark.filterwarnings("ignore:Iceberg scan planning")
 
 PEOPLE = "CREATE TABLE people (id bigint PRIMARY KEY, name text NOT NULL, mood mood)"
@@ -29,7 +29,7 @@ PEOPLE = "CREATE TABLE people (id bigint PRIMARY KEY, name text NOT NULL, mood m
 
 @pytest.fixture
 def people(cluster: Cluster, lake: Lake):
-    """Tracked, two rows, in epoch 1."""
+    """A tracked table with two rows in epoch 1."""
     with bare_database(cluster) as store:
         run(store, "CREATE TYPE mood AS ENUM ('glad', 'sad')", PEOPLE)
         run(store, "INSERT INTO people VALUES (1, 'Ada', 'glad'), (2, 'Zoë', 'sad')")
@@ -66,7 +66,7 @@ def read_by_everyone(lake: Lake, epoch: Epoch, query: str = "SELECT * FROM peopl
 ADA, ZOE = {"id": 1, "name": "Ada", "mood": "glad"}, {"id": 2, "name": "Zoë", "mood": "sad"}
 
 
-def test_a_column_that_is_added_is_in_the_next_epoch_and_not_in_older_ones(take, people: Store, lake: Lake):
+def test_an_added_column_is_in_the_next_epoch_and_not_in_older_ones(take, people: Store, lake: Lake):
     run(people, "ALTER TABLE people ADD COLUMN age int")
     run(people, "UPDATE people SET age = 36 WHERE id = 1")
     second = take()
@@ -109,41 +109,39 @@ def test_labels_of_an_enum_are_added_and_renamed_everywhere(take, people: Store,
 
 
 REFUSED = {
-    "dropped": ("ALTER TABLE people DROP COLUMN mood", "mood is gone"),
-    "renamed": ("ALTER TABLE people RENAME name TO called", "name is gone"),
+    "dropped": ("ALTER TABLE people DROP COLUMN mood", "mood is missing"),
+    "renamed": ("ALTER TABLE people RENAME name TO called", "name is missing"),
     "retyped": (
         "ALTER TABLE people ALTER name TYPE bytea USING name::bytea",
-        "name is binary and was string",
+        "name is binary, was string",
     ),
-    "made wider": ("ALTER TABLE people ALTER mood TYPE int USING 1", "mood is int and was string"),
+    "made wider": ("ALTER TABLE people ALTER mood TYPE int USING 1", "mood is int, was string"),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_column_that_is_not_what_it_was_is_refused_with_what_to_do(
-    take, people: Store, lake: Lake, what: str
-):
-    statement, told = REFUSED[what]
+def test_an_incompatible_column_change_is_refused_with_advice(take, people: Store, lake: Lake, what: str):
+    statement, reason = REFUSED[what]
     run(people, statement)
     files = set(lake.address.folder.rglob("*"))
-    with pytest.raises(UsageError, match=rf"other columns in Postgres than in the lake \({told}\).*--lake"):
+    with pytest.raises(UsageError, match=rf"other columns in Postgres than in the lake \({reason}\).*--lake"):
         take()
     with pytest.raises(UsageError):
         take()
-    assert set(lake.address.folder.rglob("*")) == files, "nothing of it is left"
+    assert set(lake.address.folder.rglob("*")) == files, "files were left behind"
     assert [epoch.number for epoch in read_epochs(lake.address)] == [1]
     assert read_by_everyone(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
 
 
-def test_a_column_that_comes_back_is_taken_again(take, people: Store, lake: Lake):
+def test_a_restored_column_is_copied_again(take, people: Store, lake: Lake):
     run(people, "ALTER TABLE people RENAME name TO called")
-    with pytest.raises(UsageError, match="bring the column back"):
+    with pytest.raises(UsageError, match="restore the column"):
         take()
     run(people, "ALTER TABLE people RENAME called TO name", "UPDATE people SET name = 'Eva' WHERE id = 2")
     assert read_by_everyone(lake, take()) == [ADA, ZOE | {"name": "Eva"}]
 
 
-def test_a_table_made_anew_by_the_same_name_takes_the_place_of_the_old_one(take, people: Store, lake: Lake):
+def test_a_table_recreated_with_the_same_name_replaces_the_old_one(take, people: Store, lake: Lake):
     run(people, "DROP TABLE people", PEOPLE, "INSERT INTO people VALUES (2, 'Eva', NULL)")
     second = take()
     assert read_by_everyone(lake, second) == [{"id": 2, "name": "Eva", "mood": None}]
@@ -155,7 +153,7 @@ def test_a_table_made_anew_by_the_same_name_takes_the_place_of_the_old_one(take,
 
 
 def test_a_table_may_be_altered_while_it_is_synced(people: Store, lake: Lake):
-    """ALTER waits for the epoch that is being taken, and the epoch sees the table before or after it."""
+    """ALTER waits for the current epoch, which sees the table before or after it."""
     for number in range(4):
         run(people, f"ALTER TABLE people ADD COLUMN more_{number} int DEFAULT {number}")
         assert take_changes(people, lake, verify=True).epoch.verified

@@ -1,4 +1,4 @@
-"""What `status` says, also to a role that may not read the ride store."""
+"""The output of `status`, also for a role without access to the ride store."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ CREATE_SHOP = """
 
 @pytest.fixture
 def shop(seeded_store: Store, tmp_path: Path) -> Settings:
-    """A ride store, and a table of the user's own beside it."""
+    """A ride store and a user's table in the same database."""
     with seeded_store.connect() as connection:
         connection.execute(CREATE_SHOP.encode())
     return Settings(tmp_path, LakeAddress.at(tmp_path / "lake"), seeded_store.conninfo)
@@ -35,7 +35,7 @@ def shop(seeded_store: Store, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def clerk(shop: Settings, seeded_store: Store) -> Iterator[Settings]:
-    """The same as a role that owns the table and has no right to the ride store."""
+    """The same for a role that owns the table and has no access to the ride store."""
     with seeded_store.connect() as admin:
         role = Identifier(f"clerk_of_{admin.info.dbname}")
         admin.execute(SQL("CREATE ROLE {} LOGIN").format(role))
@@ -49,7 +49,7 @@ def clerk(shop: Settings, seeded_store: Store) -> Iterator[Settings]:
             admin.execute(SQL("DROP ROLE {}").format(role))
 
 
-def test_status_says_how_far_the_lake_is_behind_and_what_to_do(shop: Settings, seeded_store: Store):
+def test_status_shows_the_lag_and_the_next_command(shop: Settings, seeded_store: Store):
     first = status_of(shop)
     assert (first["ride_store"], first["newest_epoch"]) == ("installed", None)
     assert first["next"] == "run `ridelake snapshot`"
@@ -69,7 +69,7 @@ def test_status_says_how_far_the_lake_is_behind_and_what_to_do(shop: Settings, s
     assert after["tables"] == [{"table": "shop.orders", "rows": 12, "tracked": True}]
 
 
-def test_status_of_a_lake_of_another_database_says_so(shop: Settings, store: Store, seeded_store: Store):
+def test_status_reports_a_lake_of_another_database(shop: Settings, store: Store, seeded_store: Store):
     take_snapshot(seeded_store, Lake.create(shop.lake), tables=["shop.orders"])
     report = status_of(replace(shop, dsn=store.conninfo))
     assert report["transactions_behind"] is None
@@ -96,17 +96,17 @@ def test_a_role_without_the_ride_store_syncs_its_own_table(clerk: Settings):
 @pytest.mark.parametrize(
     "arguments", [["audit"], ["snapshot"], ["simulate"], ["seed"], ["untrack", "shop.orders"]]
 )
-def test_what_a_role_may_not_do_is_one_line_with_the_grant(clerk: Settings, arguments: list[str]):
+def test_a_missing_privilege_is_one_line_with_the_grant(clerk: Settings, arguments: list[str]):
     command = [sys.executable, "-m", "ridelake", *arguments, "--dsn", str(clerk.dsn)]
     done = subprocess.run(command, cwd=clerk.home, capture_output=True, text=True, check=False)
     assert done.returncode == UsageError.exit_code
     assert done.stderr.count("\n") == 1
     assert "internal error" not in done.stderr
     assert "permission denied" in done.stderr or "no access to the ride store for role" in done.stderr
-    assert "GRANT" in done.stderr or "use the role that owns" in done.stderr
+    assert "GRANT" in done.stderr or "connect as a role that owns" in done.stderr
 
 
-def test_a_refusal_names_the_grant():
+def test_the_error_names_the_grant():
     assert "GRANT USAGE ON SCHEMA ridelake TO" in grant_hint("permission denied for schema ridelake")
     assert "GRANT CREATE ON DATABASE shop TO" in grant_hint("permission denied for database shop")
     assert "GRANT SELECT ON TABLE orders TO" in grant_hint("permission denied for table orders")

@@ -1,4 +1,4 @@
-"""An epoch of the changes equals Postgres at its moment, whoever writes meanwhile."""
+"""An incremental epoch equals Postgres in its snapshot, with concurrent writers."""
 
 import json
 import threading
@@ -22,32 +22,32 @@ SLOW = (pytest.mark.slow, pytest.mark.timeout(1800))
 
 
 @pytest.mark.parametrize(("epochs", "pause_seconds"), [(5, 0.0), pytest.param(100, 0.1, marks=SLOW)])
-def test_epochs_taken_while_eight_write_are_each_equal(
+def test_epochs_with_eight_concurrent_writers_are_equal(
     seeded_store: Store, lake: Lake, broken, epochs: int, pause_seconds: float
 ):
-    """As fast as they can; for many epochs a little slower, or the growing tables would take the time."""
+    """The writers do not pause, except with many epochs, because the tables would grow too large."""
     take_snapshot(seeded_store, lake)
-    gone = Counter[str]()
+    deleted = Counter[str]()
     with churning(seeded_store, 8, pause_seconds) as done:
         for _ in range(epochs):
             before = sum(done)
             epoch = take_changes(seeded_store, lake, verify=True).epoch
             assert (epoch.kind, epoch.verified) == ("changes", True)
-            assert sum(done) > before, "nobody wrote meanwhile, so this shows nothing"
+            assert sum(done) > before, "there were no concurrent writes, so the test proves nothing"
             assert epoch.tables["cities"].changed == 0
-            assert 0 < epoch.tables["rides"].changed < 2000, "it was taken whole"
+            assert 0 < epoch.tables["rides"].changed < 2000, "the table was copied completely"
             assert not broken(epoch)
-            gone.update({name: table.gone for name, table in epoch.tables.items() if table.gone})
+            deleted.update({name: table.deleted for name, table in epoch.tables.items() if table.deleted})
     idle = [what for what, times in zip(EVERYTHING, done, strict=True) if not times]
-    assert not idle, "nobody did that, so this shows little"
-    assert gone.keys() == {"requests", "riders", "accounts"}
+    assert not idle, "these operations did not happen, so the test proves little"
+    assert deleted.keys() == {"requests", "riders", "accounts"}
     assert verify_now(seeded_store, lake).as_dict()["equal"]
     assert not broken(take_changes(seeded_store, lake, verify=True).epoch)
     assert verify_now(seeded_store, lake).tail_rows == (0,) * 9
     assert_audit_passes(seeded_store)
 
 
-def test_nothing_changed_is_no_new_epoch(seeded_store: Store, lake: Lake):
+def test_without_changes_no_epoch_is_published(seeded_store: Store, lake: Lake):
     first = sync_once(seeded_store, lake)
     assert (first.is_new, first.epoch.kind) == (True, "full")
     again = sync_once(seeded_store, lake)
@@ -76,7 +76,7 @@ def test_a_table_that_did_not_change_keeps_its_files_and_its_metadata(seeded_sto
     with seeded_store.connect() as connection:
         connection.execute("SELECT top_up(1, 100)")
     second = take_changes(seeded_store, lake, verify=True).epoch
-    changed = {name for name, table in second.tables.items() if table.changed or table.gone}
+    changed = {name for name, table in second.tables.items() if table.changed or table.deleted}
     assert changed == {"accounts", "ledger"}
     assert (second.tables["accounts"].changed, second.tables["ledger"].changed) == (1, 1)
     for name in second.tables.keys() - changed:
@@ -87,15 +87,15 @@ def test_a_table_that_did_not_change_keeps_its_files_and_its_metadata(seeded_sto
 
 @pytest.mark.parametrize("epochs", [30, pytest.param(500, marks=SLOW)])
 def test_no_reader_sees_tables_of_two_epochs(seeded_store: Store, lake: Lake, epochs: int):
-    """Each epoch brings one more row to two tables; maintenance goes on as it does in `sync`."""
+    """Each epoch adds one row to two tables; maintenance runs as in `sync`."""
     take_snapshot(seeded_store, lake)
     stop, faults, seen = threading.Event(), [], []
 
     def read() -> None:
         while not stop.is_set():
-            # Iceberg's own pointers, in one look, are those of the epoch that is the newest in that look.
+            # In one transaction, Iceberg's pointers are those of the newest epoch.
             with lake.catalog.engine.connect() as connection:
-                connection.exec_driver_sql("BEGIN")  # sqlite3 would begin none for a SELECT
+                connection.exec_driver_sql("BEGIN")  # sqlite3 does not start a transaction for a SELECT
                 number = connection.exec_driver_sql("SELECT max(number) FROM epochs").scalar_one()
                 found = pointers(connection)
             epoch = numbered_epoch(lake.address, number)
@@ -106,7 +106,7 @@ def test_no_reader_sees_tables_of_two_epochs(seeded_store: Store, lake: Lake, ep
             if len(set(rows.values())) != 1:
                 faults.append(f"epoch {newest.number} has {rows}")
             seen.append(newest.number)
-            time.sleep(0.05)  # or it would leave the publisher no time
+            time.sleep(0.05)  # leaves the publisher time
 
     base = {name: newest_epoch(lake.address).tables[name].rows for name in ("ledger", "accounts")}
     reader = threading.Thread(target=read)
@@ -126,4 +126,4 @@ def test_no_reader_sees_tables_of_two_epochs(seeded_store: Store, lake: Lake, ep
         reader.join()
     assert not faults
     assert seen == sorted(seen)
-    assert len(set(seen)) > epochs / 10, "it did not look often enough to show anything"
+    assert len(set(seen)) > epochs / 10, "there were too few reads, so the test proves nothing"

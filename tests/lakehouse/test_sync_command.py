@@ -1,4 +1,4 @@
-"""`ridelake sync` as it runs for days: beside bookings, through a restart of Postgres, until Ctrl-C."""
+"""`ridelake sync` as a long-running process: with bookings, a restart of Postgres, and Ctrl-C."""
 
 import json
 import os
@@ -55,25 +55,25 @@ def line_of(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def test_every_epoch_is_a_line_until_ctrl_c(store: Store, tmp_path: Path):
+def test_every_epoch_prints_a_line_until_ctrl_c(store: Store, tmp_path: Path):
     with syncing(store, tmp_path / "lake") as process:
         assert line_of(process).startswith("epoch 1: ")
         time.sleep(1)
         run(store, "INSERT INTO accounts (kind, balance_cents) VALUES ('rider', 0)")
-        assert line_of(process).startswith("epoch 2: 1 rows changed, 0 gone; ")
+        assert line_of(process).startswith("epoch 2: 1 rows changed, 0 deleted; ")
         out, err = ended(process)
-    assert out == "", "a turn without an epoch is not a line"
-    begun, interrupted = (line for line in err.splitlines() if line)  # after ^C, click begins a new line
-    assert begun == f"an epoch every 0.2 s into {tmp_path}/lake; Ctrl-C ends it"
+    assert out == "", "an iteration without an epoch printed a line"
+    begun, interrupted = (line for line in err.splitlines() if line)  # after ^C, click starts a new line
+    assert begun == f"publishing an epoch to {tmp_path}/lake every 0.2 s; press Ctrl-C to stop"
     assert interrupted == "ridelake: interrupted"
 
 
 @pytest.mark.slow
-def test_json_is_a_document_a_line_for_each_epoch(store: Store, tmp_path: Path):
+def test_json_prints_one_document_per_line(store: Store, tmp_path: Path):
     with syncing(store, tmp_path / "lake", "--json", "--verify") as process:
         for number in (1, 2):
-            told = json.loads(line_of(process))
-            assert (told["epoch"], told["new"], told["trouble"], told["verified"]) == (
+            report = json.loads(line_of(process))
+            assert (report["epoch"], report["new"], report["trouble"], report["verified"]) == (
                 number,
                 True,
                 None,
@@ -88,7 +88,7 @@ def test_json_is_a_document_a_line_for_each_epoch(store: Store, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_terminal_has_one_line_no_wider_than_itself(store: Store, tmp_path: Path):
+def test_a_terminal_shows_one_line_that_fits(store: Store, tmp_path: Path):
     ours, theirs = pty.openpty()
     flags = ["--dsn", store.conninfo, "--lake", str(tmp_path / "lake")]
     process = subprocess.Popen(
@@ -105,20 +105,20 @@ def test_a_terminal_has_one_line_no_wider_than_itself(store: Store, tmp_path: Pa
     first, *more = shown.decode().split("\r\x1b[K")
     assert first == ""
     assert more[0].startswith("epoch 1: ")
-    assert "still equal to Postgres" not in more[0]
-    assert more[1].startswith("epoch 1 is still equal")
+    assert "up to date" not in more[0]
+    assert more[1].startswith("epoch 1 is up to date")
     assert all(len(line.rstrip()) <= 39 and "\n" not in line for line in more[:-1])
 
 
 @pytest.mark.slow
-def test_syncing_goes_on_when_postgres_is_there_again(tmp_path: Path):
+def test_syncing_resumes_after_a_restart_of_postgres(tmp_path: Path):
     with private_server() as server:
         flags = ["--dsn", server.store.conninfo, "--lake", tmp_path / "lake"]
         with syncing(server.store, tmp_path / "lake") as process:
             assert line_of(process).startswith("epoch 1: ")
             server.kill()
             time.sleep(1)
-            assert "Postgres" in line_of(process), "what is wrong, once"
+            assert "Postgres" in line_of(process), "the error is printed once"
             server.start()
             run(server.store, "INSERT INTO accounts (kind, balance_cents) VALUES ('rider', 0)")
             seen = [line_of(process)]
@@ -127,14 +127,14 @@ def test_syncing_goes_on_when_postgres_is_there_again(tmp_path: Path):
                 seen.append(line_of(process))
             assert len(seen) < 6, seen
             ended(process)
-        assert "are equal to Postgres" in answer("verify", *flags)
+        assert "equals Postgres" in answer("verify", *flags)
         server.stop()
         failed = ridelake("sync", "--once", *flags)
         assert (failed.returncode, failed.stderr.count("\n")) == (3, 1)
 
 
 @pytest.mark.slow
-def test_syncing_beside_a_simulation_ends_equal(seeded_store: Store, tmp_path: Path):
+def test_syncing_during_a_simulation_ends_equal(seeded_store: Store, tmp_path: Path):
     with syncing(seeded_store, tmp_path / "lake") as process:
         line_of(process)
         simulated = ridelake("simulate", "--clients", "4", "--seconds", "20", "--dsn", seeded_store.conninfo)
@@ -148,7 +148,7 @@ def test_syncing_beside_a_simulation_ends_equal(seeded_store: Store, tmp_path: P
     verify_now(seeded_store, lake).prove()
 
 
-def test_a_loop_that_loses_a_race_says_that_it_goes_on(seeded_store: Store, tmp_path: Path, monkeypatch):
+def test_a_loop_that_loses_a_race_reports_that_it_retries(seeded_store: Store, tmp_path: Path, monkeypatch):
     lake = Lake.create(LakeAddress.at(tmp_path / "lake"))
     take_snapshot(seeded_store, lake)
     publish, races = Lake.publish, iter([True])
@@ -165,9 +165,7 @@ def test_a_loop_that_loses_a_race_says_that_it_goes_on(seeded_store: Store, tmp_
         connection.execute("UPDATE drivers SET status = 'offline' WHERE status = 'available'")
     turns = synced_every(0.01, seeded_store, lake)
     lost = next(turns)
-    assert lost.trouble == (
-        "another process published an epoch first; `ridelake sync` tries again every 0.01 s"
-    )
+    assert lost.trouble == ("another process published an epoch first; `ridelake sync` retries every 0.01 s")
     assert next(turns).trouble is None
     monkeypatch.setattr(Lake, "publish", publish_second)
     races = iter([True])

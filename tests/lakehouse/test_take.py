@@ -1,4 +1,4 @@
-"""An epoch is one moment of all tables, published whole or not at all."""
+"""An epoch is one snapshot of all tables, published completely or not at all."""
 
 import os
 import pkgutil
@@ -22,12 +22,12 @@ from oltp.store import Store
 from ridelake.errors import CannotConnect, RidelakeError, UsageError
 
 
-def test_an_epoch_taken_while_rides_are_booked_is_one_moment(seeded_store, lake, riding, broken):
+def test_an_epoch_taken_while_rides_are_booked_is_consistent(seeded_store, lake, riding, broken):
     with riding(seeded_store, 4) as done:
         for _ in range(3):
             before = sum(done)
             epoch = take_snapshot(seeded_store, lake)
-            assert sum(done) > before, "nobody rode meanwhile, so this shows nothing"
+            assert sum(done) > before, "there were no concurrent rides, so the test proves nothing"
             assert not broken(epoch)
     assert [epoch.number for epoch in read_epochs(lake.address)] == [3, 2, 1]
     assert epoch.tables["rides"].rows > 2000
@@ -46,7 +46,7 @@ def test_a_reader_never_sees_tables_of_different_epochs(seeded_store, lake, ridi
             faults.extend(broken(epoch).items())
             # The pointers of Iceberg's own catalog move in the same transaction.
             with lake.catalog.engine.connect() as connection:
-                connection.exec_driver_sql("BEGIN")  # sqlite3 would begin none for a SELECT
+                connection.exec_driver_sql("BEGIN")  # sqlite3 does not start a transaction for a SELECT
                 number = connection.exec_driver_sql("SELECT max(number) FROM epochs").scalar_one()
                 pointers = set(
                     connection.exec_driver_sql("SELECT metadata_location FROM iceberg_tables").scalars()
@@ -67,7 +67,7 @@ def test_a_reader_never_sees_tables_of_different_epochs(seeded_store, lake, ridi
     assert len(set(seen)) > 1
 
 
-def test_the_first_epoch_stays_as_it_was(published, riding):
+def test_the_first_epoch_is_not_changed(published, riding):
     with open_engine("duckdb", published.settings, published.epoch) as engine:
         before = engine.sql("SELECT * FROM accounts ORDER BY 1")
     with riding(published.store, 2):
@@ -81,7 +81,7 @@ def test_the_first_epoch_stays_as_it_was(published, riding):
         assert not engine.sql("SELECT * FROM accounts ORDER BY 1").equals(before)
 
 
-def test_what_is_read_back_is_what_was_published(published):
+def test_a_published_epoch_is_read_back_unchanged(published):
     assert newest_epoch(published.settings.lake) == published.epoch
     token = published.epoch.token
     assert token.snapshot.count(":") == 2
@@ -90,8 +90,8 @@ def test_what_is_read_back_is_what_was_published(published):
     assert token.timeline == 1
 
 
-def test_a_table_truncated_meanwhile_is_waited_for(seeded_store: Store, lake: Lake, monkeypatch):
-    """TRUNCATE does not keep old rows for old snapshots: without the locks it would be read as empty."""
+def test_a_concurrent_truncate_waits_for_the_epoch(seeded_store: Store, lake: Lake, monkeypatch):
+    """TRUNCATE removes rows also for older snapshots: without the locks the table would be read as empty."""
     export, truncating = lakehouse.take.export, []
 
     def truncate() -> None:
@@ -158,7 +158,7 @@ def test_a_failure_at_any_step_leaves_the_old_epoch_and_no_files(seeded_store, l
     assert take_snapshot(seeded_store, lake).number == 2
 
 
-def test_an_interruption_right_after_the_commit_takes_no_published_file_away(seeded_store, lake, monkeypatch):
+def test_an_interrupt_after_the_commit_deletes_no_published_file(seeded_store, lake, monkeypatch):
     publish = Lake.publish
 
     def publish_and_be_interrupted(*arguments):
@@ -173,7 +173,7 @@ def test_an_interruption_right_after_the_commit_takes_no_published_file_away(see
     assert data_files(lake.address.folder) == {Path(file.location) for file in epoch.files}
 
 
-def test_of_two_snapshots_at_once_one_may_lose_and_nothing_is_mixed(seeded_store: Store, lake: Lake):
+def test_concurrent_snapshots_do_not_mix_epochs(seeded_store: Store, lake: Lake):
     won, lost = [], []
 
     def run() -> None:
@@ -190,14 +190,16 @@ def test_of_two_snapshots_at_once_one_may_lose_and_nothing_is_mixed(seeded_store
         thread.join()
     assert sorted(won) == list(range(1, len(won) + 1))
     assert len(won) + len(lost) == 9
-    assert lost, "they all had luck, so this shows nothing"
+    assert lost, "no process lost a race, so the test proves nothing"
     assert all("another process published epoch" in text for text in lost)
     epochs = read_epochs(lake.address)
     published = {Path(file.location) for epoch in epochs for file in epoch.files}
-    assert data_files(lake.address.folder) == published, "a loser left its files, or took a winner's"
+    assert data_files(lake.address.folder) == published, (
+        "a loser left its files, or deleted those of a winner"
+    )
 
 
-def test_ctrl_c_while_the_server_has_sent_nothing_yet_leaves_the_connection_usable(store: Store):
+def test_ctrl_c_before_the_first_row_leaves_the_connection_usable(store: Store):
     def interrupted(*_) -> None:
         raise KeyboardInterrupt
 
@@ -215,7 +217,7 @@ def test_ctrl_c_while_the_server_has_sent_nothing_yet_leaves_the_connection_usab
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_a_server_that_goes_away_is_told_in_a_sentence(seeded_store: Store, lake: Lake, monkeypatch):
+def test_a_lost_connection_is_reported_in_a_sentence(seeded_store: Store, lake: Lake, monkeypatch):
     read_sources, calls = lakehouse.moment.read_sources, 0
 
     def terminate(*arguments):
@@ -230,12 +232,12 @@ def test_a_server_that_goes_away_is_told_in_a_sentence(seeded_store: Store, lake
         return read_sources(*arguments)
 
     monkeypatch.setattr("lakehouse.moment.read_sources", terminate)
-    with pytest.raises(CannotConnect, match="nothing is published, run it again"):
+    with pytest.raises(CannotConnect, match="no epoch was published; run the command again"):
         take_snapshot(seeded_store, lake)
     assert files_of(lake.address.folder) == set()
 
 
-def test_a_column_that_is_gone_is_refused_and_one_that_is_new_is_taken(seeded_store: Store, lake: Lake):
+def test_a_dropped_column_is_refused_and_a_new_one_is_copied(seeded_store: Store, lake: Lake):
     take_snapshot(seeded_store, lake)
     with seeded_store.connect() as connection:
         connection.execute("ALTER TABLE zones ADD COLUMN colour text DEFAULT 'red'")
@@ -243,12 +245,12 @@ def test_a_column_that_is_gone_is_refused_and_one_that_is_new_is_taken(seeded_st
         (location,) = second.tables["zones"].locations
         assert set(pq.ParquetFile(location).read()["colour"].to_pylist()) == {"red"}
         before = files_of(lake.address.folder)
-        for change, told in (
-            ("DROP COLUMN colour", "colour is gone"),
-            ("ADD COLUMN colour integer", "colour is int and was string"),
+        for change, reason in (
+            ("DROP COLUMN colour", "colour is missing"),
+            ("ADD COLUMN colour integer", "colour is int, was string"),
         ):
             connection.execute(f"ALTER TABLE zones {change}".encode())
-            with pytest.raises(UsageError, match=rf"table zones has other columns .*{told}"):
+            with pytest.raises(UsageError, match=rf"table zones has other columns .*{reason}"):
                 take_snapshot(seeded_store, lake)
             assert newest_epoch(lake.address) == second
             assert files_of(lake.address.folder) == before

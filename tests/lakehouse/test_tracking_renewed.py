@@ -1,4 +1,4 @@
-"""A database that an older version tracks is taken over in place, and no row is lost on the way."""
+"""Tracking that was created by an older version is upgraded in place, and no row is lost."""
 
 import threading
 from pathlib import Path
@@ -15,13 +15,13 @@ from lakehouse.tracking import renew, track, untrack
 from oltp.store import Store, has_tracking, transaction
 from ridelake.settings import LakeAddress
 
-# oltp/tracking.sql as it was before tombstones belonged to a generation.
+# oltp/tracking.sql of the version before tombstones had a generation.
 BEFORE = Path(__file__).with_name("tracking_before_generations.sql")
 
 
 @pytest.fixture
 def old(bare: Store) -> Store:
-    """`orders` with ten rows, tracked by the older version; one more has left its key."""
+    """`orders` with ten rows and one tombstone, tracked by the older version."""
     with bare.connect() as connection, transaction(connection):
         connection.execute(BEFORE.read_bytes())
     run(
@@ -34,10 +34,10 @@ def old(bare: Store) -> Store:
     return bare
 
 
-def test_an_older_version_is_taken_over(old: Store, lake: Lake):
+def test_tracking_of_an_older_version_is_upgraded(old: Store, lake: Lake):
     assert how(take_changes(old, lake, tables=["orders"])) == "whole"
     run(old, "DELETE FROM orders WHERE id = 1", "UPDATE orders SET id = 20 WHERE id = 2")
-    assert how(take_changes(old, lake, verify=True)) == "whole", "safe before it is taken over"
+    assert how(take_changes(old, lake, verify=True)) == "whole", "it is not upgraded yet"
     run(old, "DELETE FROM orders WHERE id = 3")
     assert renew(old, ["orders"]) == []
     run(old, "DELETE FROM orders WHERE id = 4")
@@ -45,14 +45,14 @@ def test_an_older_version_is_taken_over(old: Store, lake: Lake):
     assert not take_changes(old, lake).is_new
     run(old, "INSERT INTO orders VALUES (4, 'again', 1)", "DELETE FROM orders WHERE id = 5")
     taken = take_changes(old, lake, verify=True)
-    assert (taken.epoch.changed, taken.epoch.gone, taken.epoch.rows) == (1, 1, 7)
+    assert (taken.epoch.changed, taken.epoch.deleted, taken.epoch.rows) == (1, 1, 7)
     functions = "SELECT proname FROM pg_proc WHERE proname = 'bury'"
-    assert rows_of(old, functions) == [], "what nothing calls any more is dropped"
+    assert rows_of(old, functions) == [], "an unused function was not dropped"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["sync", "snapshot", "track"])
-def test_a_command_takes_an_older_version_over(old: Store, tmp_path: Path, command: str):
+def test_a_command_upgrades_tracking_of_an_older_version(old: Store, tmp_path: Path, command: str):
     flags = ["--dsn", old.conninfo, "--lake", tmp_path / "new"]
     if command == "track":
         answer("track", "orders", *flags)
@@ -61,11 +61,11 @@ def test_a_command_takes_an_older_version_over(old: Store, tmp_path: Path, comma
     answer("sync", "--once", "--table", "orders", *flags)
     assert "nothing has changed" in answer("sync", "--once", *flags)
     run(old, "DELETE FROM orders WHERE id = 5")
-    assert " 1 gone; 9 rows" in answer("sync", "--once", "--verify", *flags)
+    assert " 1 deleted; 9 rows" in answer("sync", "--once", "--verify", *flags)
 
 
 @pytest.mark.slow
-def test_a_role_that_may_not_take_it_over_gets_the_command(old: Store, tmp_path: Path):
+def test_a_role_that_may_not_upgrade_gets_the_command_to_run(old: Store, tmp_path: Path):
     role = f"reader_{old.conninfo.split('dbname=')[1].split()[0]}"
     may_read = f"GRANT SELECT ON ALL TABLES IN SCHEMA ridelake_tracking TO {role}"
     run(old, f"CREATE ROLE {role} LOGIN", f"GRANT USAGE ON SCHEMA ridelake_tracking TO {role}",
@@ -77,20 +77,20 @@ def test_a_role_that_may_not_take_it_over_gets_the_command(old: Store, tmp_path:
         assert "run `ridelake track TABLE` as the role that owns it" in done.stderr
         track(old, "orders")
         answer("sync", "--once", *flags)
-        assert "nothing has changed" in answer("sync", "--once", *flags), "the reader may read all it needs"
+        assert "nothing has changed" in answer("sync", "--once", *flags), "the reader lacks a privilege"
     finally:
         run(old, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
 def test_a_busy_table_is_not_waited_for(old: Store, lake: Lake):
-    """Its users would queue behind the wait."""
+    """Other statements on the table would queue behind the lock request."""
     with old.connect() as user, transaction(user):
         user.execute("UPDATE orders SET price = 0 WHERE id = 1")
         (remark,) = renew(old, ["orders"])
         assert "lock timeout" in remark
         user.execute("DELETE FROM orders WHERE id = 2")
     assert has_tracking_of(old)
-    run(old, "DELETE FROM orders WHERE id = 3")  # by the older version's trigger, into the new tables
+    run(old, "DELETE FROM orders WHERE id = 3")  # recorded by the older version's trigger in the new tables
     assert how(take_changes(old, lake, tables=["orders"], verify=True)) == "whole"
     assert renew(old, ["orders"]) == []
 
@@ -101,8 +101,8 @@ def has_tracking_of(store: Store) -> bool:
 
 
 @pytest.mark.slow
-def test_writers_go_on_while_it_is_taken_over(old: Store, lake: Lake):
-    """None of their statements fails, and none of their rows is missing afterwards."""
+def test_writers_continue_during_the_upgrade(old: Store, lake: Lake):
+    """No statement fails, and no row is missing afterwards."""
     stop = threading.Event()
     failures: list[Exception] = []
 

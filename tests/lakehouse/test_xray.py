@@ -1,4 +1,4 @@
-"""`ridelake xray`: what it shows is what is there, byte by byte."""
+"""The output of `ridelake xray` matches the stored bytes."""
 
 import json
 import os
@@ -25,13 +25,13 @@ from ridelake.errors import NotReady, RidelakeError, UsageError
 
 
 @pytest.fixture(scope="module")
-def looked(published_once) -> Xray:
+def scan(published_once) -> Xray:
     return xray(published_once.settings, 1234)
 
 
 @pytest.fixture
 def reader(seeded_store: Store) -> Iterator[Store]:
-    """The same store for a role that may only read."""
+    """The same store for a role with read access only."""
     name = f"xray_reader_{os.getpid()}"
     with seeded_store.connect() as admin:
         admin.execute(f"CREATE ROLE {name} LOGIN")
@@ -45,10 +45,10 @@ def reader(seeded_store: Store) -> Iterator[Store]:
 
 
 def test_every_tuple_and_value_is_where_pageinspect_says(seeded_store: Store):
-    """Also where versions have died and rows have nulls."""
+    """Also with dead tuples and nulls."""
     with seeded_store.connect() as connection:
         connection.execute("CREATE EXTENSION pageinspect SCHEMA public")
-        connection.execute("SET session_replication_role = replica")  # the guards let no ride change or go
+        connection.execute("SET session_replication_role = replica")  # the triggers prevent changes
         connection.execute("UPDATE rides SET fare_cents = 77 WHERE ride_id IN (3, 5)")
         connection.execute("DELETE FROM rides WHERE ride_id = 7")
         block = connection.execute(
@@ -75,7 +75,7 @@ def test_every_tuple_and_value_is_where_pageinspect_says(seeded_store: Store):
         assert found == values
 
 
-def test_the_bytes_of_a_ride_are_the_values_that_select_gives(seeded_store: Store):
+def test_the_bytes_of_a_ride_decode_to_the_values_of_select(seeded_store: Store):
     with seeded_store.connect() as connection:
         connection.execute("SET session_replication_role = replica")
         connection.execute(
@@ -89,15 +89,15 @@ def test_the_bytes_of_a_ride_are_the_values_that_select_gives(seeded_store: Stor
             assert dict(values) == dict(zip(names, row or (), strict=True))
 
 
-def test_looking_leaves_nothing_behind(published_once, looked: Xray):
+def test_xray_creates_no_extension(published_once, scan: Xray):
     with published_once.store.connect() as connection:
         found = connection.execute("SELECT FROM pg_extension WHERE extname = 'pageinspect'").fetchall()
-    assert looked.heap.page.content is not None
+    assert scan.heap.page.content is not None
     assert found == []
 
 
-def test_a_role_without_pages_gets_the_same_places_by_lengths(seeded_store: Store, reader: Store):
-    """Of a page on which nothing has died."""
+def test_without_page_access_the_positions_are_computed_from_lengths(seeded_store: Store, reader: Store):
+    """For a page without dead tuples."""
     real, computed = ride_in_heap(seeded_store, 20), ride_in_heap(reader, 20)
     assert real.page.content is not None
     assert computed.page.content is None
@@ -107,22 +107,22 @@ def test_a_role_without_pages_gets_the_same_places_by_lengths(seeded_store: Stor
     assert computed.ride == real.ride
 
 
-def test_what_is_no_page_is_refused():
-    with pytest.raises(RidelakeError, match="not laid out"):
+def test_an_invalid_page_is_refused():
+    with pytest.raises(RidelakeError, match="its layout is not that of Postgres"):
         parse_page(0, bytes(8192), [])
 
 
-def test_pages_fill_their_chunk_and_hold_every_row(looked: Xray, published_once):
-    """Against DuckDB, which reads the same footer with a reader of its own."""
-    file = looked.files.file.location
+def test_pages_fill_their_chunk_and_hold_every_row(scan: Xray, published_once):
+    """Compared with DuckDB, which has an independent reader of the footer."""
+    file = scan.files.file.location
     footer = duckdb.sql(
         "SELECT path_in_schema, dictionary_page_offset, data_page_offset, total_compressed_size"
         " FROM parquet_metadata(?) WHERE row_group_id = ?",
-        params=[duckdb_name(file), looked.files.group],
+        params=[duckdb_name(file), scan.files.group],
     ).fetchall()
-    assert len(footer) == len(looked.files.chunks)
+    assert len(footer) == len(scan.files.chunks)
     for column, dictionary, data, size in footer:
-        chunk = looked.files.chunk_of(column)
+        chunk = scan.files.chunk_of(column)
         kinds = [page.kind for page in chunk.pages]
         assert kinds == ["dictionary"] * bool(dictionary) + ["data"] * kinds.count("data")
         first = next(page for page in chunk.pages if page.kind == "data")
@@ -132,15 +132,15 @@ def test_pages_fill_their_chunk_and_hold_every_row(looked: Xray, published_once)
             assert page.offset == place
             place += page.bytes
         assert place == chunk.offset + size
-        assert sum(page.values for page in chunk.pages if page.kind == "data") == looked.files.rows
+        assert sum(page.values for page in chunk.pages if page.kind == "data") == scan.files.rows
 
 
 def duckdb_name(path: str) -> str:
-    """DuckDB takes a name for a pattern."""
+    """The path with escaped glob characters."""
     return re.sub(r"([\[*?])", r"[\1]", path)
 
 
-def test_the_ride_is_the_same_in_both_and_a_change_is_told(published):
+def test_the_ride_is_equal_in_both_and_a_change_is_reported(published):
     before = xray(published.settings, 1234)
     assert {chunk.column: str(chunk.value) for chunk in before.files.chunks} == {
         name: str(value) for name, value in before.heap.values.items()
@@ -154,7 +154,7 @@ def test_the_ride_is_the_same_in_both_and_a_change_is_told(published):
     assert "Changed since epoch 1: fare_cents, tx." in "\n".join(map(str, drawn(after, 100)))
 
 
-def test_bytes_to_touch_come_from_the_real_offsets(looked: Xray, published_once):
+def test_bytes_to_read_are_computed_from_the_real_offsets(scan: Xray, published_once):
     files = [file.location for file in published_once.epoch.tables["rides"].files]
     (column,) = duckdb.sql(
         "SELECT sum(total_compressed_size) FROM parquet_metadata(?) WHERE path_in_schema = 'fare_cents'",
@@ -162,13 +162,13 @@ def test_bytes_to_touch_come_from_the_real_offsets(looked: Xray, published_once)
     ).fetchall()[0]
     with published_once.store.connect() as connection:
         heap = connection.execute("SELECT pg_relation_size('rides')").fetchone()
-    assert looked.column_bytes_in_files == column
-    assert (looked.column_bytes_in_heap,) == heap
-    assert looked.ride_bytes_in_heap == 8192 * 3  # 2,000 keys: a root, a leaf; and the heap page
-    assert looked.ride_bytes_in_files < looked.row_group_bytes + looked.files.footer_bytes + 1
+    assert scan.column_bytes_in_files == column
+    assert (scan.column_bytes_in_heap,) == heap
+    assert scan.ride_bytes_in_heap == 8192 * 3  # 2,000 keys: a root, a leaf; and the heap page
+    assert scan.ride_bytes_in_files < scan.row_group_bytes + scan.files.footer_bytes + 1
 
 
-def test_without_a_wish_it_is_a_ride_from_the_middle(published_once):
+def test_without_an_id_a_ride_from_the_middle_is_shown(published_once):
     storage, rides = Storage.of(published_once.settings.lake), published_once.epoch.tables["rides"]
     found = ride_in_files(storage, rides, None)
     assert found.row == found.rows // 2
@@ -176,8 +176,8 @@ def test_without_a_wish_it_is_a_ride_from_the_middle(published_once):
     assert (again.file, again.group, again.row) == (found.file, found.group, found.row)
 
 
-def test_the_map_marks_the_cells_of_the_ride_and_of_the_column(looked: Xray):
-    page, ride = looked.heap.page, looked.heap.ride
+def test_the_map_marks_the_cells_of_the_ride_and_of_the_column(scan: Xray):
+    page, ride = scan.heap.page, scan.heap.ride
     for columns, lines in ((60, 16), (100, 8)):
         shown = [str(line) for line in page_map(page, ride.number, "fare_cents", columns)]
         assert len(shown) == lines
@@ -205,7 +205,7 @@ def command(published, *arguments: str) -> list[str]:
 
 
 @pytest.mark.parametrize("columns", [60, 160])
-def test_it_can_be_read_from_60_columns_on_and_is_plain_in_a_pipe(published_once, columns: int):
+def test_the_output_fits_60_columns_and_is_plain_in_a_pipe(published_once, columns: int):
     done = subprocess.run(
         command(published_once, "--ride", "1234"),
         capture_output=True,
@@ -227,51 +227,51 @@ def lines_with_value_bar(lines: list[str]) -> int:
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
-def test_colours_are_for_a_terminal_that_wants_them(published_once, no_color: str, coloured: bool):
+def test_colors_depend_on_the_terminal_and_no_color(published_once, no_color: str, coloured: bool):
     environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "NO_COLOR": no_color}
     shown = on_a_terminal(*command(published_once)[3:], environment=environment)
     assert VALUE in shown
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-7]m", shown)) == coloured
 
 
-def test_the_report_has_the_places_and_the_bytes(published_once, looked: Xray):
-    told = json.loads(
+def test_the_json_report_has_positions_and_bytes(published_once, scan: Xray):
+    report = json.loads(
         subprocess.run(
             command(published_once, "--ride", "1234", "--json"), capture_output=True, check=True
         ).stdout
     )
-    assert told["bytes_touched"]["column"] == {
-        "row_major": looked.column_bytes_in_heap,
-        "column_major": looked.column_bytes_in_files,
+    assert report["bytes_touched"]["column"] == {
+        "row_major": scan.column_bytes_in_heap,
+        "column_major": scan.column_bytes_in_files,
     }
-    assert told["heap"]["values"]["ride_id"] == 1234
-    assert [one["offset"] for one in told["heap"]["tuples"]] == [
-        one.span.offset for one in looked.heap.page.tuples
+    assert report["heap"]["values"]["ride_id"] == 1234
+    assert [one["offset"] for one in report["heap"]["tuples"]] == [
+        one.span.offset for one in scan.heap.page.tuples
     ]
-    assert [chunk["offset"] for chunk in told["row_group"]["chunks"]] == [
-        chunk.offset for chunk in looked.files.chunks
+    assert [chunk["offset"] for chunk in report["row_group"]["chunks"]] == [
+        chunk.offset for chunk in scan.files.chunks
     ]
 
 
-def test_what_is_not_there_is_said_in_one_line(published):
-    for arguments, told in (
+def test_an_unknown_ride_or_column_is_one_line(published):
+    for arguments, message in (
         (["--ride", "999999"], "there is no ride 999999"),
-        (["--column", "fare"], "rides have no column 'fare': choose one of ride_id"),
+        (["--column", "fare"], "the table rides has no column 'fare': choose one of ride_id"),
     ):
         done = subprocess.run(command(published, *arguments), capture_output=True, text=True, check=False)
         assert done.returncode == 2
-        assert told in done.stderr
+        assert message in done.stderr
         assert done.stderr.count("\n") == 1
     with psycopg.connect(published.store.conninfo, autocommit=True) as connection:
         connection.execute("SET session_replication_role = replica")
         connection.execute("DELETE FROM rides WHERE ride_id = 1234")
-    with pytest.raises(NotReady, match="not in Postgres now"):
+    with pytest.raises(NotReady, match="no longer in Postgres"):
         xray(published.settings, 1234)
     with pytest.raises(UsageError):
         xray(published.settings, 0)
 
 
-def test_without_an_epoch_it_says_what_to_do(seeded_store: Store, tmp_path: Path):
+def test_without_an_epoch_the_error_names_the_command(seeded_store: Store, tmp_path: Path):
     done = subprocess.run(
         [
             sys.executable,

@@ -172,6 +172,6 @@ def test_a_date_out_of_range_for_chdb_is_refused_with_its_column(settings: Setti
     pq.write_table(pa.table({"day": pa.array([-735_160], pa.int32()).cast(pa.date32())}), path)
     with (
         open_engine("chdb", settings, epoch_of_file(settings, path, 1)) as engine,
-        pytest.raises(QueryRejected, match=r"chdb: column day of numbers has a date that chDB cannot hold"),
+        pytest.raises(QueryRejected, match=r"chdb: column day of numbers has a date outside of chDB's range"),
     ):
         engine.sql("SELECT min(day) AS d FROM numbers")

@@ -1,5 +1,5 @@
--- The keys of rows deleted since the token; rows with these keys may exist again. Tombstones of another generation, left
--- by earlier tracking or brought by a restored dump, are ignored.
+-- The keys of rows deleted since the token; rows with these keys may exist again. Tombstones of another generation,
+-- from earlier tracking or a restored dump, are ignored.
 SELECT DISTINCT {columns}
 FROM ridelake_tracking.tombstones
 WHERE generation = (SELECT generation FROM ridelake_tracking.tracked WHERE relation = {relation})
