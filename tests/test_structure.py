@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -19,13 +20,10 @@ SOURCES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rgl
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 
-TREES = {path: ast.parse(path.read_text()) for path in [*SOURCES, *TESTS]}
-
-
-TREES = {path: ast.parse(path.read_text()) for path in [*SOURCES, *TESTS]}
-
-
-TREES = {path: ast.parse(path.read_text()) for path in [*SOURCES, *TESTS]}
+@cache
+def trees() -> dict[Path, ast.Module]:
+    """Parsed when a test asks: the collection of the tests, which every worker does, need not wait for it."""
+    return {path: ast.parse(path.read_text()) for path in [*SOURCES, *TESTS]}
 
 
 def name_of(path: Path) -> str:
@@ -50,7 +48,7 @@ def test_imports_go_one_way():
         for path in SOURCES
         if path != ROOT / "ridelake" / "__main__.py"  # the composition root imports every package
         for allowed in [MAY_IMPORT[path.relative_to(ROOT).parts[0]]]
-        for imported in [set(packages_imported_by(TREES[path])) & set(MAY_IMPORT)]
+        for imported in [set(packages_imported_by(trees()[path])) & set(MAY_IMPORT)]
         if imported - allowed
     }
     assert offenders == {}
@@ -64,7 +62,7 @@ def test_a_forbidden_import_is_found():
 def test_functions_are_short():
     offenders = [
         f"{name_of(path)}: {node.name} has {lines} lines"
-        for path, tree in TREES.items()
+        for path, tree in trees().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         for lines in [(node.end_lineno or node.lineno) - node.lineno + 1]
@@ -79,7 +77,7 @@ def test_files_are_short_have_a_docstring_and_a_name_that_says_something():
         lines = len(path.read_text().splitlines())
         if lines > FILE_LINES_MAX:
             offenders.append(f"{name_of(path)} has {lines} lines")
-        if not ast.get_docstring(TREES[path]):
+        if not ast.get_docstring(trees()[path]):
             offenders.append(f"{name_of(path)} has no docstring")
         if SAYS_NOTHING & {part.removesuffix(".py") for part in path.relative_to(ROOT).parts}:
             offenders.append(f"{name_of(path)} has a name that says nothing")
@@ -97,7 +95,7 @@ def test_one_function_opens_transactions():
         f"{name_of(path)}:{node.lineno}"
         for path in SOURCES
         if path != ROOT / "oltp" / "store.py"
-        for node in ast.walk(TREES[path])
+        for node in ast.walk(trees()[path])
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         if node.func.attr == "transaction" and ast.unparse(node.func.value) != "table"  # pyiceberg's
     ]
@@ -105,4 +103,4 @@ def test_one_function_opens_transactions():
 
 
 def test_sources_do_not_import_the_tests():
-    assert [name_of(path) for path in SOURCES if "tests" in set(packages_imported_by(TREES[path]))] == []
+    assert [name_of(path) for path in SOURCES if "tests" in set(packages_imported_by(trees()[path]))] == []
