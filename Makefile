@@ -31,7 +31,7 @@ quick: $(READY)  ## the loop while editing: no server, no child process
 test: $(READY)  ## the promises, on a real Postgres
 	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow'
 
-slow: $(READY)  ## the same promises for longer: crashes by the dozen, ten minutes of random programs
+slow: $(READY)  ## the same promises for longer: crashes by the dozen, minutes of random programs (RIDELAKE_TEST_SECONDS, 180)
 	$(BIN)/pytest -n 2 --dist worksteal -m slow -s
 
 check: $(READY)  ## style and types
@@ -41,6 +41,8 @@ check: $(READY)  ## style and types
 
 bench: $(READY)  ## all figures, which takes its time; `ridelake bench` takes six minutes, and --quick one
 	$(BIN)/pytest bench --scale full --benchmark-columns=min,median,max,rounds
+
+unexport PYTHONDONTWRITEBYTECODE  # each child process would compile everything again
 
 clean:
 	rm -rf .venv .ridelake .pytest_cache .mypy_cache .ruff_cache .benchmarks

@@ -4,11 +4,14 @@ import pytest
 
 from lakehouse.engines import ENGINES
 
+# Asked in `make test`; all the others in `make slow`.
+QUICK_ENGINES = ("postgres", "duckdb", "polars")
+
 
 def _parameter(name: str):
     package = ENGINES[name]
     missing = pytest.mark.skipif(package.version() is None, reason=f"not installed: {package.install}")
-    return pytest.param(name, marks=[missing, *([pytest.mark.slow] if name == "spark" else [])])
+    return pytest.param(name, marks=[missing, *([pytest.mark.slow] if name not in QUICK_ENGINES else [])])
 
 
 EVERY_ENGINE = [_parameter(name) for name in ENGINES]

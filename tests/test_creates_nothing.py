@@ -85,6 +85,7 @@ def test_a_command_that_creates_and_fails_leaves_a_foreign_database_as_it_is(
     assert schemas_of(empty) == before
 
 
+@pytest.mark.slow
 def test_a_lake_of_own_tables_leaves_a_foreign_database_as_it_is(empty: Store, tmp_path: Path):
     run(empty, "CREATE SCHEMA shop", "CREATE TABLE shop.orders AS SELECT 1 AS id",
         "ALTER TABLE shop.orders ADD PRIMARY KEY (id)")  # fmt: skip

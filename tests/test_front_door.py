@@ -112,7 +112,7 @@ def test_the_engine_s_message_for_invalid_sql_is_shown(lake_home: Path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("engine", ["postgres", "duckdb", "polars", "all"])
+@pytest.mark.parametrize("engine", ["postgres", "duckdb", "polars", pytest.param("all", marks=SLOW)])
 def test_the_textbook_question_has_one_answer(lake_home: Path, engine: str):
     query = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
     done = ridelake(lake_home, "sql", query, "--engine", engine, "--format", "csv")
@@ -187,7 +187,7 @@ def test_only_a_lost_connection_is_reported_as_lost(
     assert output.count("\n") == 1
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=SLOW)])
 @pytest.mark.parametrize("after_seconds", [pytest.param(0.1, marks=SLOW), 1.5, pytest.param(4, marks=SLOW)])
 def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, stop: signal.Signals, after_seconds: float):
     demo = subprocess.Popen(

@@ -56,7 +56,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("command", [("seed", "--rides", "300000"), ("sql", SLOW_QUERY)], ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(("seed", "--rides", "300000"), marks=pytest.mark.slow), ("sql", SLOW_QUERY)],
+    ids=" ".join,
+)
 def test_a_signal_ends_a_command(home: Path, command: Sequence[str], number: signal.Signals):
     interrupt(home, command, number, after_seconds=random.uniform(0.5, 2.5))
 

@@ -53,18 +53,22 @@ def where(seeded_store: Store, tmp_path: Path) -> list[str]:
     return ["--home", str(settings.home), "--lake", settings.lake.root, "--dsn", str(settings.dsn)]
 
 
+@pytest.mark.parametrize("widths", [(40, 100), pytest.param(WIDTHS, marks=pytest.mark.slow)], ids=str)
 def test_every_line_of_a_command_breaks_between_words(
-    where: list[str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    where: list[str],
+    widths: tuple[int, ...],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
     for call in CALLS:
         shown = {}
-        for columns in (UNBROKEN, *WIDTHS):
+        for columns in (UNBROKEN, *widths):
             monkeypatch.setenv("COLUMNS", str(columns))
             assert _run([*where, *call]) in (0, 1), call
             output = capfd.readouterr()
             # The answer of `sql` is csv here; what a program reads is not wrapped.
             shown[columns] = output.err if call[0] == "sql" else output.out + output.err
-        for columns in WIDTHS:
+        for columns in widths:
             assert_fits(shown[columns], shown[UNBROKEN], columns)
 
 

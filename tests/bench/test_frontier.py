@@ -192,6 +192,7 @@ def left_on_the_server(store: Store) -> list[tuple]:
         ).fetchall()
 
 
+@pytest.mark.slow
 def test_a_standby_that_has_caught_up_has_all_changes_except_those_of_running_transactions(
     seeded_store: Store,
 ):
@@ -219,6 +220,7 @@ def test_a_standby_that_has_caught_up_has_all_changes_except_those_of_running_tr
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.slow
 def test_no_standby_outlives_its_parent(end: signal.Signals, tmp_path: Path):
     parent = subprocess.Popen(
         [sys.executable, ROOT / "tests" / "stood_by.py", tmp_path],

@@ -228,6 +228,7 @@ def test_a_page_that_cannot_be_written_is_a_usage_error(tmp_path: Path):
 @pytest.mark.parametrize(
     ("width", "dark"), [(390, False), (1440, True)], ids=["a phone, light", "a desk, dark"]
 )
+@pytest.mark.slow
 def test_a_browser_draws_all_charts_without_overflow(width: int, dark: bool, tmp_path: Path):
     record = records.full()
     record.figures += [

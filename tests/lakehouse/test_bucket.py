@@ -25,6 +25,7 @@ from lakehouse.verify import verify_files, verify_now
 from ridelake.errors import ProofFailed, RidelakeError, UsageError
 
 
+@pytest.mark.slow
 def test_a_snapshot_is_equal_to_postgres_on_every_engine(far: Far):
     epoch = take_snapshot(far.store, far.lake(), verify=True)
     assert epoch.verified
@@ -182,6 +183,7 @@ def test_maintenance_of_a_bucket_respects_the_grace_period(far: Far):
         numbered_epoch(far.address, 1)
 
 
+@pytest.mark.slow
 def test_a_draft_whose_files_were_deleted_is_not_published(far: Far, monkeypatch):
     lake = far.lake()
     first = take_snapshot(far.store, lake)

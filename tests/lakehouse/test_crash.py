@@ -52,6 +52,7 @@ def publish_and_crash(server: PrivateServer, lake: Lake, key: int) -> None:
     server.start()
 
 
+@pytest.mark.slow
 def test_without_the_fence_the_lake_has_a_row_that_postgres_lost(
     server: PrivateServer, lake: Lake, monkeypatch
 ):
@@ -67,6 +68,7 @@ def test_without_the_fence_the_lake_has_a_row_that_postgres_lost(
     assert newest_epoch(lake.address).tables["things"].rows == len(keys(server)) + 1
 
 
+@pytest.mark.slow
 def test_with_the_fence_every_row_of_the_lake_still_exists(server: PrivateServer, lake: Lake):
     take_snapshot(server.store, lake, tables=["things"])
     for attempt in range(3):

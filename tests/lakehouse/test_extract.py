@@ -107,7 +107,7 @@ def test_values_equal_those_of_libpq(store: Store):
     assert found == [tuple(str(v) if type(v).__name__ == "UUID" else v for v in one) for one in rows]
 
 
-@pytest.mark.parametrize("length", [0, 7, 5_000_000, 40_000_000])
+@pytest.mark.parametrize("length", [0, 7, 5_000_000, pytest.param(40_000_000, marks=pytest.mark.slow)])
 def test_texts_longer_than_any_buffer(store: Store, length: int):
     source = filled(
         store,

@@ -217,6 +217,7 @@ def write_at_random(store: Store, seed: int, stop: threading.Event) -> None:
                 connection.rollback()
 
 
+@pytest.mark.slow
 def test_a_tracked_table_is_equal_at_every_epoch_under_writers(orders: Store, lake: Lake):
     stop = threading.Event()
     writers = [threading.Thread(target=write_at_random, args=(orders, seed, stop)) for seed in range(4)]

@@ -17,7 +17,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import Connection, IsolationLevel
 from psycopg.rows import TupleRow
@@ -116,10 +116,19 @@ def emptied(store: Store) -> Iterator[Connection[TupleRow]]:
         yield connection
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(sides=both_sides())
-def test_equal_if_and_only_if_equal(emptied: Connection[TupleRow], tmp_path: Path, sides):
-    rows, lake = sides
+@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_equal_if_and_only_if_equal(emptied: Connection[TupleRow], tmp_path: Path, examples: int):
+    @settings(max_examples=examples, deadline=None)
+    @given(sides=both_sides())
+    def for_all(sides) -> None:
+        assert_equal_if_and_only_if_equal(emptied, tmp_path, *sides)
+
+    for_all()
+
+
+def assert_equal_if_and_only_if_equal(
+    emptied: Connection[TupleRow], tmp_path: Path, rows: list[Row], lake: list[Row]
+) -> None:
     columns = columns_of(emptied, "t")
     names = [column.name for column in columns]
     written = pa.Table.from_pylist(

@@ -152,6 +152,7 @@ def test_a_table_recreated_with_the_same_name_replaces_the_old_one(take, people:
     assert read_by_everyone(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
 
 
+@pytest.mark.slow
 def test_a_table_may_be_altered_while_it_is_synced(people: Store, lake: Lake):
     """ALTER waits for the current epoch, which sees the table before or after it."""
     for number in range(4):

@@ -57,6 +57,7 @@ def test_the_other_engines_find_a_table_by_its_qualified_name(shop: list[str], e
     assert answer("sql", JOINED, "--engine", engine, *shop).splitlines()[1] == "Ada,1"
 
 
+@pytest.mark.slow
 def test_ridetable_is_found_by_its_qualified_name(settings_once: Settings):
     where = ["--home", settings_once.home, "--lake", settings_once.lake.root, "--dsn", settings_once.dsn]
     for query in ("SELECT COUNT(*) FROM ridelake.RideTable", "SELECT COUNT(*) FROM ridelake.rides"):

@@ -131,6 +131,7 @@ def test_a_timeout_is_exit_code_4_and_one_line(settings: Settings, name: str):
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.slow
 def test_the_report_has_engines_seconds_rows_and_a_common_checksum(settings: Settings):
     base = ",".join(BASE_ENGINES)
     done = ridelake(settings, "ask", "revenue_by_city_and_month", "--json", "--engine", base)

@@ -1,5 +1,6 @@
 """Random SQL: each engine answers or rejects the query in time, without a traceback or a hang."""
 
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -139,16 +140,18 @@ def asked_in_time(engine, epoch, query: str) -> bool:
     return False
 
 
+LONG_SECONDS = int(os.environ.get("RIDELAKE_TEST_SECONDS", "180"))  # of the slow test
 BASE_ENGINES = ("postgres", "duckdb", "polars")
 
 
 def test_random_queries_are_answered_or_refused_in_time(settings_once):
-    answered = ask_at_random(settings_once, BASE_ENGINES, seed=1, seconds=9)
+    answered = ask_at_random(settings_once, BASE_ENGINES, seed=1, seconds=3)
     assert min(answered.values()) > 0, answered  # not only rejections
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_ten_minutes_of_random_queries(settings_once):
-    answered = ask_at_random(settings_once, BASE_ENGINES, seed=random.randrange(10**9), seconds=600)
+@pytest.mark.timeout(LONG_SECONDS + 600)
+def test_minutes_of_random_queries(settings_once):
+    seed = random.randrange(10**9)
+    answered = ask_at_random(settings_once, BASE_ENGINES, seed, LONG_SECONDS)
     assert min(answered.values()) > 9, answered

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from installed import QUICK_ENGINES
 from terminal import ridelake
 
 from lakehouse.engines import ENGINE_NAMES, ENGINES, open_engine
@@ -34,10 +35,8 @@ COLUMNS = ("a", "b", "c", "d", "e")
 CHUNK_BYTES = ROWS * 8  # random integers, not encoded and not compressed
 AROUND_A_FILE = 300_000  # Polars reads 256 kB at the end of a file for its footer, others less
 
-# Starts a JVM.
-SLOW = {"spark"}
 READ_FILES = [
-    pytest.param(name, marks=pytest.mark.slow if name in SLOW else [])
+    pytest.param(name, marks=[] if name in QUICK_ENGINES else pytest.mark.slow)
     for name in ENGINE_NAMES
     if name in COUNTED_HERE | COUNTED_APART and ENGINES[name].version() is not None
 ]

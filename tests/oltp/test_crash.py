@@ -200,6 +200,7 @@ def crash_repeatedly(rounds: int, seed: int) -> list[str]:
     return lines
 
 
+@pytest.mark.slow
 def test_every_acknowledged_ride_survives_three_crashes(
     capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
 ):

@@ -79,6 +79,7 @@ def assert_nothing_is_lost(done: Drilled, rounds: int) -> None:
     assert done.passed
 
 
+@pytest.mark.slow
 def test_two_failovers_under_load_lose_nothing(temporary: Path, capsys: pytest.CaptureFixture[str]):
     done = drill(rounds=2, seed=3)
     assert_nothing_is_lost(done, rounds=2)
@@ -128,6 +129,7 @@ def test_a_fenced_primary_can_only_return_as_a_standby(pair: Pair):
     assert pair.protected
 
 
+@pytest.mark.slow
 def test_a_primary_that_is_restarted_while_it_is_fenced_is_killed(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ):
@@ -149,6 +151,7 @@ def test_a_primary_that_is_restarted_while_it_is_fenced_is_killed(
     assert pair.protected
 
 
+@pytest.mark.slow
 def test_a_primary_that_hung_and_was_replaced_before_the_kill_rejoins(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ):
@@ -174,6 +177,7 @@ def test_a_primary_that_hung_and_was_replaced_before_the_kill_rejoins(
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the kernel does not say what is mapped")
+@pytest.mark.slow
 def test_a_killed_server_leaves_no_shared_memory(pair: Pair):
     for node in (pair.primary, pair.standby):
         mapped = Path(f"/proc/{node.cluster.server_pid()}/maps").read_text()
@@ -198,6 +202,7 @@ def test_commits_that_only_the_old_primary_had_are_discarded_by_its_rewind(pair:
             assert connection.execute("SELECT to_regclass('on_one_disk')").fetchone() == (None,)
 
 
+@pytest.mark.slow
 def test_a_standby_that_was_not_synchronous_is_not_promoted(pair: Pair):
     pair.degrade()
     pair.primary.kill()
@@ -274,6 +279,7 @@ def test_the_monitor_process_ends_only_the_servers_of_its_folder(
     assert keeper.working_in(Path("/tmp/it")) == ([123] if ended else [])
 
 
+@pytest.mark.slow
 def test_a_failed_drill_leaves_no_server_and_no_folder(temporary: Path, monkeypatch: pytest.MonkeyPatch):
     def fails(*of_it: object) -> None:
         raise CannotConnect("as if")

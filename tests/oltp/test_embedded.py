@@ -92,6 +92,7 @@ def test_a_second_process_shares_the_server_and_outlives_the_first(home: Path):
     assert cluster.server_pid() is None
 
 
+@pytest.mark.slow
 def test_ten_concurrent_first_users_get_one_server(home: Path):
     pids = []
 
@@ -131,6 +132,7 @@ def test_a_killed_server_is_restarted_with_all_acknowledged_commits(home: Path):
         assert connection.execute("SELECT one FROM kept").fetchone() == (1,)
 
 
+@pytest.mark.slow
 def test_a_stale_pid_file_of_another_program_counts_as_no_server(home: Path):
     with open_cluster(home) as cluster:
         written = (cluster.data / "postmaster.pid").read_text().split("\n")
@@ -152,6 +154,7 @@ def test_up_keeps_the_server_running_and_down_stops_it(home: Path):
     assert embedded.release(home)  # a second call is allowed
 
 
+@pytest.mark.slow
 def test_down_stops_a_server_in_use_when_the_last_user_leaves(home: Path):
     cluster = embedded.hold(home)
     user = another_user(home)
@@ -162,6 +165,7 @@ def test_down_stops_a_server_in_use_when_the_last_user_leaves(home: Path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
+@pytest.mark.slow
 def test_closed_folder_permissions_are_reported_and_repaired_for_the_next_user(home: Path):
     def its_own_file(cluster: Cluster) -> None:
         with psycopg.connect(cluster.conninfo("postgres")) as connection, refusing_bad_tables():
@@ -175,6 +179,7 @@ def test_closed_folder_permissions_are_reported_and_repaired_for_the_next_user(h
             its_own_file(cluster)
 
 
+@pytest.mark.slow
 def test_an_incomplete_cluster_is_created_again(home: Path):
     draft = home / "postgres" / "data.new"
     draft.mkdir(parents=True)
@@ -197,6 +202,7 @@ def test_tmp_is_used_if_the_temporary_folder_is_too_long(monkeypatch: pytest.Mon
     assert Cluster(Path("/home")).socket_folder == Path("/home/socket")
 
 
+@pytest.mark.slow
 def test_a_path_with_spaces_and_quotes_works(tmp_path: Path):
     with open_cluster(tmp_path / "it's a home") as cluster:
         assert answers(cluster)

@@ -84,6 +84,7 @@ def test_of_several_hosts_the_one_that_accepts_writes_is_used(calm: Pair):
     assert conninfo_to_dict(store.conninfo)["connect_timeout"] == "2"
 
 
+@pytest.mark.slow
 def test_a_pool_continues_on_the_promoted_server(pair: Pair):
     store = open_database(pair.dsn)
     requests = requests_for(store)
@@ -111,6 +112,7 @@ def test_a_call_on_a_standby_is_retried_on_another_connection(calm: Pair):
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the kernel does not say what is mapped")
+@pytest.mark.slow
 def test_a_standby_for_queries_leaves_no_shared_memory(calm: Pair):
     store = open_database(calm.dsn)
     primary = replace(store, conninfo=make_conninfo(calm.primary.conninfo, dbname="rides"))
@@ -200,6 +202,7 @@ def assert_stored_on(pair: Pair, request: RideRequest, *, there: bool) -> None:
 # ── The lake ────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_lake_continues_on_the_promoted_server(pair: Pair, tmp_path: Path):
     store = open_database(pair.dsn)
     requests = requests_for(store)
@@ -222,6 +225,7 @@ def test_a_lake_continues_on_the_promoted_server(pair: Pair, tmp_path: Path):
         assert list(read_forks(connection, 2) or {}) == [1]
 
 
+@pytest.mark.slow
 def test_a_promoted_standby_that_lagged_behind_the_lake_is_refused(asynchronous: Pair, tmp_path: Path):
     pair, store = asynchronous, open_database(asynchronous.dsn)
     requests = requests_for(store)

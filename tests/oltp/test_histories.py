@@ -287,6 +287,7 @@ def test_no_driver_and_no_amount_is_used_twice_at_any_level(town: Town, level: s
     assert {one.outcome for one in decisions} <= {Outcome.ASSIGNED, Outcome.NO_DRIVER_AVAILABLE}
 
 
+@pytest.mark.slow
 def test_a_thousand_pairs_in_opposite_orders_do_not_deadlock(town: Town):
     riders = [town.rider(10**7) for _ in range(6)]
     for _ in range(12):

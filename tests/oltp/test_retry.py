@@ -196,6 +196,7 @@ def test_a_failed_transaction_is_never_committed_silently(town: Town, connection
     assert town.ask("SELECT balance_cents FROM accounts WHERE kind = 'rider'") == [(10_100,)]
 
 
+@pytest.mark.slow
 def test_a_pool_survives_a_restart_of_the_server_during_its_calls(server: PrivateServer):
     town = Town(server.store)
     riders = [town.rider(10**6) for _ in range(8)]

@@ -1,6 +1,7 @@
 """The store against a model in memory: Hypothesis generates programs, the model predicts the result of each
 step and all balances, and the audit runs after each step."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,7 @@ from ridelake.ride import (
     new_request_id,
 )
 
-RIDE_MACHINE_SECONDS = 600  # of the slow run
+RIDE_MACHINE_SECONDS = int(os.environ.get("RIDELAKE_TEST_SECONDS", "180"))  # of the slow run
 ZONES = (QUAD, STADIUM, SOMA)
 NOWHERE = 9
 NO_SHOW_CENTS = 500
@@ -417,12 +418,12 @@ def run(town: Town, connection: Connection, programs: int, steps: int, derandomi
 
 
 def test_the_store_equals_the_model_after_random_programs(town: Town, connection: Connection):
-    run(town, connection, programs=16, steps=40, derandomize=True)
+    run(town, connection, programs=10, steps=40, derandomize=True)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(RIDE_MACHINE_SECONDS + 300)
-def test_the_store_equals_the_model_for_ten_minutes_of_random_programs(town: Town, connection: Connection):
+def test_the_store_equals_the_model_for_minutes_of_random_programs(town: Town, connection: Connection):
     until = time.monotonic() + RIDE_MACHINE_SECONDS
     while time.monotonic() < until:
         run(town, connection, programs=20, steps=60, derandomize=False)

@@ -45,7 +45,7 @@ SHORT = {
 }
 
 
-@pytest.fixture(params=["drops options", "refuses options"])
+@pytest.fixture(params=[pytest.param("drops options", marks=pytest.mark.slow), "refuses options"])
 def session_pooler(request: pytest.FixtureRequest, seeded_store: Store) -> Iterator[str]:
     extra = DROPS_OPTIONS if request.param == "drops options" else REFUSES_OPTIONS
     with pgbouncer(seeded_store.conninfo, pool_mode="session", **extra) as dsn:

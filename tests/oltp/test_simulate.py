@@ -219,7 +219,10 @@ def test_a_run_without_answers_has_no_latency(seeded_store: Store):
 # ── Connections that break ──────────────────────────────────────────────────────────────────────
 
 
-@both_modes
+@pytest.mark.parametrize(
+    "how",
+    [pytest.param(ONE_BY_ONE, marks=pytest.mark.slow, id="one by one"), pytest.param(BATCH, id="batch")],
+)
 def test_a_run_survives_and_counts_broken_connections(seeded_store: Store, how: dict):
     results: list[Simulated] = []
     run = Thread(target=lambda: results.append(simulate(seeded_store, seconds=3, **how)))
@@ -238,6 +241,7 @@ def test_a_run_survives_and_counts_broken_connections(seeded_store: Store, how: 
     assert done.assigned == done.completed + sum(done.cancelled.values())
 
 
+@pytest.mark.slow
 def test_a_run_survives_a_killed_server_that_comes_back(tmp_path: Path):
     with open_cluster(tmp_path) as cluster:
         ensure_database(cluster.conninfo("postgres"), "rides")
@@ -281,7 +285,7 @@ def test_the_result_goes_to_stdout_and_the_rest_to_stderr(seeded_store: Store):
     assert lines[-1] == "audit: all 11 conditions hold; the twelfth needs an epoch"
 
 
-@pytest.mark.parametrize("mode", [["--batch"], ["--clients", "3"]])
+@pytest.mark.parametrize("mode", [["--batch"], pytest.param(["--clients", "3"], marks=pytest.mark.slow)])
 def test_ctrl_c_ends_the_run_with_its_audit(seeded_store: Store, mode: list[str]):
     running = subprocess.Popen(
         command(seeded_store, "--seconds", "60", "--json", *mode),
