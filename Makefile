@@ -26,7 +26,7 @@ QUICK := tests/test_structure.py \
 	tests/oltp/load/test_load_clock.py tests/oltp/load/test_load_rules.py
 
 quick: $(READY)  ## the loop while editing: no server, no child process
-	$(BIN)/pytest -q -m 'not slow' $(QUICK)
+	$(BIN)/pytest -q -m 'not slow and not child' $(QUICK)
 
 test: $(READY)  ## the promises, on a real Postgres
 	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow'

@@ -30,6 +30,14 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+def called(call: ast.Call) -> str | None:
+    """The last part of the name of the function."""
+    match call.func:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return None
+
+
 def packages_imported_by(tree: ast.AST) -> Iterator[str]:
     """Our own packages, also those imported by name, as the front door does."""
     for node in ast.walk(tree):
@@ -37,7 +45,7 @@ def packages_imported_by(tree: ast.AST) -> Iterator[str]:
             yield from (alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module.split(".")[0]
-        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
+        elif isinstance(node, ast.Call) and called(node) == "import_module":
             text = ast.unparse(node.args[0])
             yield from (package for package in MAY_IMPORT if f"'{package}." in text)
 

@@ -44,6 +44,7 @@ def test_an_unwritable_record_is_refused_before_the_run(path: str):
         run("quick", Path(path), "no_benchmark", None, lambda *entry: None)
 
 
+@pytest.mark.child
 @pytest.mark.parametrize(
     ("only", "message"),
     [
