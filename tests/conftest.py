@@ -27,6 +27,7 @@ REAL_DATA = Path(os.environ.get("RIDELAKE_TEST_DATA", Path(__file__).parents[2] 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 RUN_HOME = "RIDELAKE_TEST_HOME"
 SEEDED_RIDES = 2_000
+SECONDS_MAX = 300.0  # of a test that does not say so itself; see pyproject.toml
 _numbers = itertools.count()
 
 
@@ -51,6 +52,17 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         os.environ[RUN_HOME] = tempfile.mkdtemp(prefix="ridelake-tests-")
         config.option.basetemp = config.option.basetemp or str(Path(os.environ[RUN_HOME], "tmp"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that no worker begins one when the others have nothing left to do. A test says
+    how long it may take at most; those that say nothing keep their order, which shares modules' fixtures."""
+    items.sort(key=_seconds_max, reverse=True)
+
+
+def _seconds_max(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    return max(float(marker.args[0]), SECONDS_MAX) if marker else SECONDS_MAX
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

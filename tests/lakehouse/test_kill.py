@@ -52,8 +52,8 @@ def seconds_until_an_epoch(store: Store, lake: Lake) -> float:
     ("kills", "maintaining"),
     [
         (8, False),
-        pytest.param(130, False, marks=SLOW),
-        pytest.param(70, True, marks=SLOW),
+        pytest.param(80, False, marks=SLOW),
+        pytest.param(40, True, marks=SLOW),
     ],
 )
 def test_after_a_random_kill_the_newest_epoch_is_the_old_or_the_new_one(
