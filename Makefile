@@ -28,11 +28,12 @@ QUICK := tests/test_structure.py \
 quick: $(READY)  ## the loop while editing: no server, no child process
 	$(BIN)/pytest -q -m 'not slow and not child' $(QUICK)
 
+# More workers than the two cores of a small machine: half of the time a test waits for a server or a clock.
 test: $(READY)  ## the promises, on a real Postgres
-	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow'
+	$(BIN)/pytest -n 4 --dist worksteal -m 'not slow'
 
 slow: $(READY)  ## the same promises for longer: crashes by the dozen, minutes of random programs (RIDELAKE_TEST_SECONDS, 180)
-	$(BIN)/pytest -n 2 --dist worksteal -m slow -s
+	$(BIN)/pytest -n 3 --dist worksteal -m slow -s
 
 check: $(READY)  ## style and types
 	$(BIN)/ruff check .

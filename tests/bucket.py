@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -112,15 +113,15 @@ def far(seeded_store: Store, endpoint: str, tmp_path: Path) -> Far:
 
 def answers_agree(settings: Settings, epoch: Epoch) -> None:
     """Check that each engine over files returns for each table and column what Postgres returns."""
-    for table in epoch.tables:
-        query = f"SELECT * FROM {table}"
-        with open_engine("postgres", settings, None) as engine:
-            expected = engine.sql(query)
-        wanted = sorted(map(str, expected.to_pylist()))
-        for name in FILE_ENGINES:
-            with open_engine(name, settings, epoch) as engine:
-                found = engine.sql(query).select(expected.column_names)
-                assert sorted(map(str, found.to_pylist())) == wanted, (name, table)
+    with ExitStack() as opened:
+        postgres = opened.enter_context(open_engine("postgres", settings, None))
+        engines = [opened.enter_context(open_engine(name, settings, epoch)) for name in FILE_ENGINES]
+        for table in epoch.tables:
+            expected = postgres.sql(f"SELECT * FROM {table}")
+            wanted = sorted(map(str, expected.to_pylist()))
+            for engine in engines:
+                found = engine.sql(f"SELECT * FROM {table}").select(expected.column_names)
+                assert sorted(map(str, found.to_pylist())) == wanted, (engine.name, table)
 
 
 def only(table: pa.Table):

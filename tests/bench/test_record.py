@@ -49,7 +49,7 @@ def test_an_unwritable_record_is_refused_before_the_run(path: str):
     ("only", "message"),
     [
         ("no_benchmark", "no benchmark matches --only 'no_benchmark'"),
-        ("leaving and", "is not a valid expression"),
+        pytest.param("leaving and", "is not a valid expression", marks=pytest.mark.slow),
     ],
 )
 def test_a_misspelt_selection_leaves_the_record_of_another_run(only: str, message: str, tmp_path: Path):

@@ -51,7 +51,6 @@ def seconds_until_an_epoch(store: Store, lake: Lake) -> float:
 @pytest.mark.parametrize(
     ("kills", "maintaining"),
     [
-        (8, False),
         pytest.param(80, False, marks=SLOW),
         pytest.param(40, True, marks=SLOW),
     ],

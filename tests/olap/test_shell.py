@@ -251,7 +251,9 @@ def test_an_answer_is_written_to_a_file_and_statements_are_read_from_one(termina
     terminal.do(r"\o x.xls" + "\r", r"the suffix of .*; use .*\.txt\n")
 
 
-@pytest.mark.parametrize("word", ["exit", "quit", "exit;", r"\q"])
+@pytest.mark.parametrize(
+    "word", ["exit", *(pytest.param(word, marks=pytest.mark.slow) for word in ("quit", "exit;", r"\q"))]
+)
 def test_quit_needs_no_semicolon(terminal: Terminal, word: str):
     terminal.type(f"{word}\r")
     assert terminal.exit_code() == 0
