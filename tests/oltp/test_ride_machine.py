@@ -426,4 +426,4 @@ def test_the_store_equals_the_model_after_random_programs(town: Town, connection
 def test_the_store_equals_the_model_for_minutes_of_random_programs(town: Town, connection: Connection):
     until = time.monotonic() + RIDE_MACHINE_SECONDS
     while time.monotonic() < until:
-        run(town, connection, programs=20, steps=60, derandomize=False)
+        run(town, connection, programs=5, steps=60, derandomize=False)
