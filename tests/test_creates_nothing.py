@@ -1,14 +1,14 @@
 """A command that only reads creates no schema in a foreign database."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from bare_database import bare_database, rows_of, run
 
+import ridelake.__main__ as front_door
 from oltp.cluster import Cluster
 from oltp.store import Store
 from ridelake.__main__ import COMMANDS
@@ -34,10 +34,25 @@ LOOKING = {
 NAMES_SEED = {"audit", "snapshot", "sync", "simulate", "ask", "sql"}
 
 
-def ridelake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RIDELAKE_")}
-    command = [sys.executable, "-m", "ridelake", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stderr: str
+
+
+@pytest.fixture
+def ridelake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Run a command in the folder of the test, in this process, which has imported everything already."""
+    for name in [name for name in os.environ if name.startswith("RIDELAKE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+    def run_command(*arguments: str) -> Done:
+        capfd.readouterr()
+        code = front_door._run(list(arguments))
+        return Done(code, capfd.readouterr().err)
+
+    return run_command
 
 
 @pytest.fixture
@@ -55,9 +70,11 @@ def test_every_command_is_known_to_create_or_not():
 
 
 @pytest.mark.parametrize("command", LOOKING)
-def test_a_command_that_looks_leaves_a_foreign_database_as_it_is(empty: Store, tmp_path: Path, command: str):
+def test_a_command_that_looks_leaves_a_foreign_database_as_it_is(
+    ridelake, empty: Store, tmp_path: Path, command: str
+):
     before = schemas_of(empty)
-    done = ridelake(tmp_path, command, *LOOKING[command], "--dsn", empty.conninfo)
+    done = ridelake(command, *LOOKING[command], "--dsn", empty.conninfo)
     assert schemas_of(empty) == before
     assert "Traceback" not in done.stderr
     assert "internal error" not in done.stderr
@@ -68,8 +85,8 @@ def test_a_command_that_looks_leaves_a_foreign_database_as_it_is(empty: Store, t
 
 
 @pytest.mark.parametrize("command", sorted(NAMES_SEED))
-def test_a_command_that_looks_starts_no_server_in_a_new_folder(tmp_path: Path, command: str):
-    done = ridelake(tmp_path, command, *LOOKING[command])
+def test_a_command_that_looks_starts_no_server_in_a_new_folder(ridelake, tmp_path: Path, command: str):
+    done = ridelake(command, *LOOKING[command])
     assert done.returncode == 2
     assert f"there is no ride store in {tmp_path / '.ridelake'}: run `ridelake seed`" in done.stderr
     assert not (tmp_path / ".ridelake").exists()
@@ -77,16 +94,16 @@ def test_a_command_that_looks_starts_no_server_in_a_new_folder(tmp_path: Path, c
 
 @pytest.mark.parametrize("command", ["load", "track", "bench"])
 def test_a_command_that_creates_and_fails_leaves_a_foreign_database_as_it_is(
-    empty: Store, tmp_path: Path, command: str
+    ridelake, empty: Store, tmp_path: Path, command: str
 ):
     before = schemas_of(empty)
     arguments = {"load": ["none.csv"], "track": ["shop.absent"], "bench": ["--table", "shop.absent"]}[command]
-    assert ridelake(tmp_path, command, *arguments, "--dsn", empty.conninfo).returncode == 2
+    assert ridelake(command, *arguments, "--dsn", empty.conninfo).returncode == 2
     assert schemas_of(empty) == before
 
 
 @pytest.mark.slow
-def test_a_lake_of_own_tables_leaves_a_foreign_database_as_it_is(empty: Store, tmp_path: Path):
+def test_a_lake_of_own_tables_leaves_a_foreign_database_as_it_is(ridelake, empty: Store, tmp_path: Path):
     run(empty, "CREATE SCHEMA shop", "CREATE TABLE shop.orders AS SELECT 1 AS id",
         "ALTER TABLE shop.orders ADD PRIMARY KEY (id)")  # fmt: skip
     before = schemas_of(empty)
@@ -95,6 +112,6 @@ def test_a_lake_of_own_tables_leaves_a_foreign_database_as_it_is(empty: Store, t
         ["sql", "--engine", "postgres,duckdb", "SELECT id FROM orders"],
         ["sql", "--fresh", "SELECT id FROM orders"],
     ):  # fmt: skip
-        done = ridelake(tmp_path, *arguments, "--dsn", empty.conninfo)
+        done = ridelake(*arguments, "--dsn", empty.conninfo)
         assert done.returncode == 0, (arguments, done.stderr)
     assert schemas_of(empty) == before

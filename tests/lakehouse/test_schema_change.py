@@ -38,7 +38,7 @@ def people(cluster: Cluster, lake: Lake):
         yield store
 
 
-@pytest.fixture(params=["sync", "snapshot"])
+@pytest.fixture(params=["sync", pytest.param("snapshot", marks=pytest.mark.slow)])
 def take(request, people: Store, lake: Lake):
     """The next epoch, compared with Postgres before it is published."""
 

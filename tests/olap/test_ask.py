@@ -162,7 +162,7 @@ def test_a_wrong_answer_fails_the_command_and_shows_no_time(
     right = find("revenue_by_city_and_month")
     wrong_question = replace(right, frames=partial(a_cent_more, right.frames))
     monkeypatch.setitem(questions(), wrong_question.name, wrong_question)
-    for more in ((), ("--json",), ("--format", "table"), ("--engine", "polars,duckdb")):
+    for more in (("--json",), ("--engine", "polars,duckdb")):
         assert command(settings, "ask", wrong_question.name, *more) == 1
         printed = capfd.readouterr()
         assert printed.out == ""
