@@ -18,12 +18,12 @@ demo: $(READY)  ## the whole journey: 500,000 rides, two minutes, one page
 	$(BIN)/ridelake demo
 
 # The tests that need neither a server nor a child process.
-QUICK := tests/test_structure.py \
-	tests/olap/test_answer.py tests/olap/test_formats.py tests/olap/test_output.py tests/olap/test_question.py \
-	tests/olap/test_refusal.py tests/lakehouse/test_framing.py tests/lakehouse/test_commit.py \
-	tests/bench/test_claims_verdicts.py tests/bench/test_compare.py tests/bench/test_formats.py \
-	tests/bench/test_leaving.py tests/bench/test_record.py tests/bench/test_sampling.py \
-	tests/oltp/load/test_load_clock.py tests/oltp/load/test_load_rules.py
+QUICK := tests/unit/test_structure.py \
+	tests/unit/olap/test_answer.py tests/unit/olap/test_formats.py tests/unit/olap/test_output.py tests/unit/olap/test_question.py \
+	tests/unit/olap/test_error_hints.py tests/unit/lakehouse/test_framing.py tests/unit/lakehouse/test_commit.py \
+	tests/unit/bench/test_claims_verdicts.py tests/unit/bench/test_compare.py tests/unit/bench/test_formats.py \
+	tests/unit/bench/test_crossover.py tests/unit/bench/test_record.py tests/unit/bench/test_statistics.py \
+	tests/unit/oltp/test_load_clock.py tests/unit/oltp/test_load_rules.py
 
 quick: $(READY)  ## the loop while editing: no server, no child process
 	$(BIN)/pytest -q -m 'not slow and not child' $(QUICK)

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.clients import Run, pgbench_cycles_per_second, run_dispatched
-from bench.conftest import Ground
-from oltp import booking, moves
+from bench.clients import ClientRun, pgbench_cycles_per_second, run_dispatched
+from bench.conftest import BenchEnv
+from oltp import booking, lifecycle
 from oltp.audit import audit
-from oltp.simulate import draw_requests, riders_by_city
 from oltp.store import Store
+from oltp.workload import draw_requests, riders_by_city
 from ridelake.ride import Outcome
 
 pytestmark = pytest.mark.scale("full")
@@ -32,10 +32,10 @@ BATCH_SIZES = (1, 8, 64, 512)
 CYCLES_BY_SIZE = {1: 800, 8: 2_400, 64: 6_400, 512: 10_240}
 
 
-def bench_booking_in_batches(benchmark: BenchmarkFixture, ground: Ground) -> None:
+def bench_booking_in_batches(benchmark: BenchmarkFixture, ground: BenchEnv) -> None:
     """Many callers of one dispatcher, which chooses the batch sizes."""
     benchmark.group = "booking and cancelling, in batches"
-    runs: list[Run] = []
+    runs: list[ClientRun] = []
     batches: list[float] = []
     pgbench_rates: list[float] = []
 
@@ -73,7 +73,7 @@ def bench_booking_in_batches(benchmark: BenchmarkFixture, ground: Ground) -> Non
 
 
 @pytest.mark.parametrize("size", BATCH_SIZES)
-def bench_batch_size(benchmark: BenchmarkFixture, ground: Ground, size: int) -> None:
+def bench_batch_size(benchmark: BenchmarkFixture, ground: BenchEnv, size: int) -> None:
     """Throughput of one connection by batch size."""
     benchmark.group = "booking and cancelling, by batch size, one connection"
     requests = draw_requests(np.random.default_rng(size), riders_by_city(ground.store))
@@ -88,7 +88,7 @@ def bench_batch_size(benchmark: BenchmarkFixture, ground: Ground, size: int) -> 
             latency_ms.append((perf_counter() - started) * 1000)
             rides = [one.ride_id for one in decisions if one.ride_id is not None]
             assigned.append(sum(one.outcome is Outcome.ASSIGNED for one in decisions))
-            moves.cancel_many(connection, rides)
+            lifecycle.cancel_many(connection, rides)
 
     with ground.store.connect() as connection:
         benchmark.pedantic(book_and_cancel, rounds=1)  # a repeated request id would only be replayed

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.clients import Run, pgbench_cycles_per_second, run_clients
-from bench.conftest import Ground
+from bench.clients import ClientRun, pgbench_cycles_per_second, run_clients
+from bench.conftest import BenchEnv
 from oltp.audit import audit
 
 pytestmark = pytest.mark.scale("full")
@@ -24,10 +24,10 @@ ASSIGNED_SHARE_MIN = (
 
 
 @pytest.mark.parametrize("clients", CYCLES)
-def bench_booking_one_by_one(benchmark: BenchmarkFixture, ground: Ground, clients: int) -> None:
+def bench_booking_one_by_one(benchmark: BenchmarkFixture, ground: BenchEnv, clients: int) -> None:
     benchmark.group = "booking and cancelling, one by one"
     cycles = CYCLES[clients]
-    runs: list[Run] = []
+    runs: list[ClientRun] = []
     pgbench_rates: list[float] = []
 
     def pgbench() -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.conftest import Ground
-from lakehouse.catalog import Lake
-from lakehouse.epoch import Epoch
-from lakehouse.take import take_snapshot
+from bench.conftest import BenchEnv
+from lakehouse.capture.publish import publish_snapshot
+from lakehouse.table.catalog import Lake
+from lakehouse.table.epoch import Epoch
 from oltp.audit import audit
-from oltp.load import LoadReport, check_files, load_files
-from oltp.seed import Seeded, seed_rides
+from oltp.ingest.seed import SeedResult, seed_rides
+from oltp.ingest.tlc import LoadReport, check_files, load_files
 from oltp.store import Store
 
 pytestmark = pytest.mark.scale("full")
@@ -27,10 +27,10 @@ def audited(store: Store) -> str:
     return "passed"
 
 
-def bench_seed(benchmark: BenchmarkFixture, ground: Ground) -> None:
+def bench_seed(benchmark: BenchmarkFixture, ground: BenchEnv) -> None:
     benchmark.group = "bulk"
     seeds = itertools.count(1_000)  # a repeated seed stores nothing
-    done: Seeded = benchmark.pedantic(
+    done: SeedResult = benchmark.pedantic(
         lambda: seed_rides(ground.store, SEEDED_RIDES, next(seeds)), rounds=3, warmup_rounds=1
     )
     assert done.rides == SEEDED_RIDES
@@ -41,7 +41,7 @@ def bench_seed(benchmark: BenchmarkFixture, ground: Ground) -> None:
     }
 
 
-def bench_load(benchmark: BenchmarkFixture, ground: Ground, yellow_trips: Path, tmp_path: Path) -> None:
+def bench_load(benchmark: BenchmarkFixture, ground: BenchEnv, yellow_trips: Path, tmp_path: Path) -> None:
     benchmark.group = "bulk"
     # One round: a file that is loaded again adds no rows.
     done: LoadReport = benchmark.pedantic(
@@ -56,10 +56,10 @@ def bench_load(benchmark: BenchmarkFixture, ground: Ground, yellow_trips: Path, 
     }
 
 
-def bench_snapshot(benchmark: BenchmarkFixture, ground: Ground) -> None:
+def bench_snapshot(benchmark: BenchmarkFixture, ground: BenchEnv) -> None:
     benchmark.group = "bulk"
     lake = Lake.create(ground.settings.lake)
-    epoch: Epoch = benchmark.pedantic(lambda: take_snapshot(ground.store, lake), rounds=3, warmup_rounds=1)
+    epoch: Epoch = benchmark.pedantic(lambda: publish_snapshot(ground.store, lake), rounds=3, warmup_rounds=1)
     with ground.store.connect() as connection:
         counted = connection.execute("SELECT count(*) FROM rides").fetchone()
     assert counted == (epoch.tables["rides"].rows,)

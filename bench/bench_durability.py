@@ -18,13 +18,13 @@ from psycopg.sql import SQL, Literal
 
 from bench.conftest import SEED
 from bench.figure import Axis, Chart, Figure, Series
-from oltp import booking, moves
+from oltp import booking, lifecycle
 from oltp.audit import audit
-from oltp.connection import confirm
-from oltp.drill.pair import DATABASE, Pair, open_pair
-from oltp.drill.rounds import prepare
-from oltp.simulate import draw_requests, riders_by_city
+from oltp.connection import wait_until_durable
+from oltp.drill.failover import prepare_store
+from oltp.drill.pair import DATABASE, ServerPair, open_pair
 from oltp.store import Store, open_database
+from oltp.workload import draw_requests, riders_by_city
 from ridelake.ride import RideRequest
 
 # From the weakest to the strongest guarantee.
@@ -75,7 +75,7 @@ def bench_durability(figure: Figure) -> None:
 
 
 def _prepare(conninfo: str) -> None:
-    prepare(conninfo)
+    prepare_store(conninfo)
     with open_database(make_conninfo(conninfo, dbname=DATABASE)).connect() as connection:
         connection.execute(files("bench").joinpath("more_drivers.sql").read_bytes(), {"drivers": DRIVERS})
 
@@ -100,14 +100,14 @@ def _seconds(connection: Connection[TupleRow], requests: list[RideRequest]) -> f
     began = perf_counter()
     decisions = booking.book_many(connection, requests)
     seconds = perf_counter() - began
-    moves.cancel_many(connection, [one.ride_id for one in decisions if one.ride_id is not None])
+    lifecycle.cancel_many(connection, [one.ride_id for one in decisions if one.ride_id is not None])
     return seconds
 
 
-def _check(pair: Pair, store: Store) -> None:
+def _check(pair: ServerPair, store: Store) -> None:
     with store.connect() as connection:
         connection.execute("SET synchronous_commit = remote_apply")
-        confirm(connection)
+        wait_until_durable(connection)
     conninfo = make_conninfo(pair.standby.conninfo, dbname=DATABASE, options="-c search_path=ridelake")
     counts = []
     for one in (store, Store(conninfo, store.server_version)):

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.bare import TABLE, Answer, as_table, bare
-from bench.conftest import Ground
-from bench.spread import interval, spread
+from bench.baseline import TABLE, Answer, as_table, baseline_engine
+from bench.conftest import BenchEnv
+from bench.statistics import interval, median_interval
 from lakehouse.engines import ENGINE_NAMES, open_engine, open_engines
-from lakehouse.epoch import Epoch
+from lakehouse.table.epoch import Epoch
 from olap.answer import difference
 from olap.ask import ask
-from olap.question import find
+from olap.question import find_question
 from ridelake.settings import Settings
 
 pytestmark = pytest.mark.scale("full")
@@ -41,7 +41,7 @@ SHARE, MS = 0.05, 20.0
 
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)
-def bench_overhead(benchmark: BenchmarkFixture, ground: Ground, epoch: Epoch, name: str) -> None:
+def bench_overhead(benchmark: BenchmarkFixture, ground: BenchEnv, epoch: Epoch, name: str) -> None:
     benchmark.group = "overhead of ridelake over the engine alone"
     settings = store_of(ground)
     where = [ground.store.conninfo] if name == "postgres" else epoch.tables[TABLE].locations
@@ -49,7 +49,7 @@ def bench_overhead(benchmark: BenchmarkFixture, ground: Ground, epoch: Epoch, na
     with (
         open_engine("duckdb", settings, epoch) as reference,
         open_engine(name, settings, epoch) as engine,
-        bare(name, where) as ask_bare,
+        baseline_engine(name, where) as ask_bare,
     ):
         benchmark.extra_info["engine"] = f"{name} {engine.version()}"
 
@@ -94,21 +94,21 @@ def _interleaved(
 
 def _row(query: str, ours: list[float], theirs: list[float]) -> dict[str, object]:
     bare_ms, ours_ms = 1e3 * np.array(theirs), 1e3 * np.array(ours)
-    over, *_ = spread(ours_ms - bare_ms)
+    over, *_ = median_interval(ours_ms - bare_ms)
     return {
         "query": query,
-        "bare_ms": spread(bare_ms)[0],
-        "ours_ms": spread(ours_ms)[0],
+        "bare_ms": median_interval(bare_ms)[0],
+        "ours_ms": median_interval(ours_ms)[0],
         "overhead_ms": interval(ours_ms - bare_ms, 1),
-        "target met": "yes" if over <= SHARE * spread(bare_ms)[0] + MS else "no",
+        "target met": "yes" if over <= SHARE * median_interval(bare_ms)[0] + MS else "no",
     }
 
 
-def bench_all_engines(benchmark: BenchmarkFixture, ground: Ground, epoch: Epoch) -> None:
+def bench_all_engines(benchmark: BenchmarkFixture, ground: BenchEnv, epoch: Epoch) -> None:
     """`ridelake ask average_price --engine all`: open all engines, ask each once, compare the answers."""
     benchmark.group = "one question on all engines"
     names = [name for name in ENGINE_NAMES if name != "spark"]
-    question = find("average_price")
+    question = find_question("average_price")
     opening: list[float] = []
 
     def asked() -> None:
@@ -118,8 +118,8 @@ def bench_all_engines(benchmark: BenchmarkFixture, ground: Ground, epoch: Epoch)
             ask(question, engines, epoch, rounds_max=1)
 
     benchmark.pedantic(asked, rounds=3, warmup_rounds=1)
-    benchmark.extra_info |= {"engines": len(names), "opening_s": spread(opening)[0]}
+    benchmark.extra_info |= {"engines": len(names), "opening_s": median_interval(opening)[0]}
 
 
-def store_of(ground: Ground) -> Settings:
+def store_of(ground: BenchEnv) -> Settings:
     return Settings(ground.settings.home, ground.settings.lake, dsn=ground.store.conninfo)

@@ -17,19 +17,18 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.conftest import MORE_DRIVERS, Ground
-from bench.freshness import Freshness, beside_sync
-from lakehouse.catalog import Lake
+from bench.conftest import MORE_DRIVERS, BenchEnv
+from bench.freshness import FreshnessResult, measure_freshness
+from lakehouse.capture.overlay import open_overlay
+from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.engines import open_engine
-from lakehouse.fresh import fresh_epoch
-from lakehouse.published import newest_epoch
-from lakehouse.take import take_changes, take_snapshot
-from lakehouse.verify import verify_now
-from oltp import booking, moves
-from oltp.history import settle
-from oltp.seed import seed_rides
-from oltp.simulate import draw_requests, riders_by_city
+from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.verify.verdict import verify_now
+from oltp import booking, lifecycle
+from oltp.ingest.history import vacuum_and_analyze
+from oltp.ingest.seed import seed_rides
 from oltp.store import Store, ensure_database, open_database, open_store
+from oltp.workload import draw_requests, riders_by_city
 from ridelake.settings import LakeAddress, Settings
 
 pytestmark = pytest.mark.scale("full")
@@ -54,12 +53,12 @@ class GrowingStore:
         self.round += 1
         requests = draw_requests(np.random.default_rng(self.round), riders_by_city(self.store))
         with self.store.connect() as connection:
-            moves.cancel_many(connection, self.begun)
+            lifecycle.cancel_many(connection, self.begun)
             decided = booking.book_many(connection, [next(requests) for _ in range(CHANGED_RIDES)])
         begun = [one.ride_id for one in decided if one.ride_id is not None]
         self.begun = begun[: CHANGED_RIDES // 2]
         with self.store.connect() as connection:
-            moves.cancel_many(connection, begun[CHANGED_RIDES // 2 :])
+            lifecycle.cancel_many(connection, begun[CHANGED_RIDES // 2 :])
 
 
 def bench_incremental_epoch(benchmark: BenchmarkFixture, sizes: tuple[int, ...]) -> None:
@@ -73,7 +72,7 @@ def bench_incremental_epoch(benchmark: BenchmarkFixture, sizes: tuple[int, ...])
             for one in all_stores:
                 one.change()
                 started = perf_counter()
-                taken = take_changes(one.store, one.lake)
+                taken = publish_changes(one.store, one.lake)
                 seconds[one.rides].append(perf_counter() - started)
                 changed.append(taken.epoch.tables["rides"].changed)
 
@@ -115,27 +114,27 @@ def _growing_store(server: Store, folder: Path, rides: int) -> GrowingStore:
         connection.execute(
             files("bench").joinpath("more_drivers.sql").read_bytes(), {"drivers": MORE_DRIVERS}
         )
-        settle(connection)
+        vacuum_and_analyze(connection)
     lake = Lake.create(LakeAddress.at(folder / f"lake_{rides}"))
-    take_snapshot(store, lake)
+    publish_snapshot(store, lake)
     return GrowingStore(rides, store, lake, [])
 
 
-def bench_freshness(benchmark: BenchmarkFixture, ground: Ground) -> None:
+def bench_freshness(benchmark: BenchmarkFixture, ground: BenchEnv) -> None:
     """The time from a COMMIT to an epoch with it at a steady rate, and the effect of syncing on rides/s."""
     benchmark.group = "freshness at 1,000 rides/s, and the effect of syncing on bookings"
     lake = Lake.create(ground.settings.lake)
-    take_snapshot(ground.store, lake)
-    found: Freshness = benchmark.pedantic(lambda: beside_sync(ground.store, lake), rounds=1)
+    publish_snapshot(ground.store, lake)
+    found: FreshnessResult = benchmark.pedantic(lambda: measure_freshness(ground.store, lake), rounds=1)
     verify_now(ground.store, lake).prove()
     benchmark.extra_info |= found.report() | {"verified": "equal"}
 
 
-def bench_fresh_answer(benchmark: BenchmarkFixture, ground: Ground) -> None:
+def bench_fresh_answer(benchmark: BenchmarkFixture, ground: BenchEnv) -> None:
     """`--fresh` compared with the newest epoch: the same query, interleaved."""
     benchmark.group = "an up-to-date answer"
     lake = Lake.create(ground.settings.lake)
-    take_snapshot(ground.store, lake)
+    publish_snapshot(ground.store, lake)
     one = GrowingStore(0, ground.store, lake, [])
     one.change()
     question = (
@@ -152,7 +151,7 @@ def bench_fresh_answer(benchmark: BenchmarkFixture, ground: Ground) -> None:
         plain.append(perf_counter() - started)
         started = perf_counter()
         with (
-            fresh_epoch(settings_of(ground), newest) as now,
+            open_overlay(settings_of(ground), newest) as now,
             open_engine("duckdb", ground.settings, now) as engine,
         ):
             answer = engine.sql(question)
@@ -169,7 +168,7 @@ def bench_fresh_answer(benchmark: BenchmarkFixture, ground: Ground) -> None:
     }
 
 
-def settings_of(ground: Ground) -> Settings:
+def settings_of(ground: BenchEnv) -> Settings:
     return Settings(ground.settings.home, ground.settings.lake, dsn=ground.store.conninfo)
 
 
@@ -179,14 +178,14 @@ def spare() -> Iterator[Path]:
         yield Path(folder)
 
 
-def bench_space(benchmark: BenchmarkFixture, ground: Ground, spare: Path) -> None:
+def bench_space(benchmark: BenchmarkFixture, ground: BenchEnv, spare: Path) -> None:
     """Bytes per ride: heap, indexes, CSV, Parquet with defaults, epoch."""
     import polars as pl
     import pyarrow.parquet as pq
 
     benchmark.group = "space"
     lake = Lake.create(LakeAddress.at(spare / "lake"))
-    epoch = benchmark.pedantic(lambda: take_snapshot(ground.store, lake), rounds=1)
+    epoch = benchmark.pedantic(lambda: publish_snapshot(ground.store, lake), rounds=1)
     rides = epoch.tables["rides"]
     rows = pl.read_parquet(rides.locations, glob=False)
     rows.write_csv(spare / "rides.csv")

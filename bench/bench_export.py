@@ -12,7 +12,7 @@ from statistics import median
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.conftest import Ground
+from bench.conftest import BenchEnv
 from bench.exporters import (
     Scanner,
     by_adbc,
@@ -24,7 +24,7 @@ from bench.exporters import (
     rows_and_cents,
     scanner,
 )
-from lakehouse.source import TableSource
+from lakehouse.source.tables import TableSource
 
 pytestmark = pytest.mark.scale("full")
 
@@ -34,7 +34,7 @@ CORES = 2
 
 
 @pytest.fixture(scope="module")
-def source(ground: Ground) -> Iterator[TableSource]:
+def source(ground: BenchEnv) -> Iterator[TableSource]:
     with ground.store.connect() as connection:
         create = files("bench").joinpath("exported_rides.sql").read_text()
         connection.execute(create.replace("%(copies)s", str(COPIES)))
@@ -46,7 +46,7 @@ def source(ground: Ground) -> Iterator[TableSource]:
 
 
 @pytest.fixture(scope="module")
-def duckdb_scanner(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scanner]:
+def duckdb_scanner(ground: BenchEnv, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scanner]:
     with scanner(ground.store, tmp_path_factory.mktemp("scanner"), CORES) as ready:
         yield ready
 
@@ -54,7 +54,7 @@ def duckdb_scanner(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.timeout(900)
 def bench_export(
     benchmark: BenchmarkFixture,
-    ground: Ground,
+    ground: BenchEnv,
     source: TableSource,
     duckdb_scanner: Scanner,
     tmp_path: Path,

@@ -1,10 +1,8 @@
 """Bookings and queries at the same time: the frontier of several set-ups (`bench/frontier`)."""
 
-from bench.claims.words import Saying
-from bench.conftest import SEED, Ground
+from bench.conftest import SEED, BenchEnv
 from bench.figure import Axis, Cell, Chart, Figure, Mark, Series
-from bench.frontier.envelope import as_words, frontier
-from bench.frontier.grid import Effort, Measured, measure
+from bench.frontier.grid import FrontierEffort, FrontierResult, frontier, measure, sharing_name
 from bench.frontier.setups import (
     duckdb_alone,
     postgres_alone,
@@ -12,15 +10,16 @@ from bench.frontier.setups import (
     postgres_and_standby,
 )
 from bench.frontier.verdict import judge
+from bench.textbook import ClaimId
 
 EFFORTS = {
-    "quick": Effort(clients=(0, 2), warmup_seconds=0.5, warm_seconds=0.05, seconds=0.3),
-    "default": Effort(clients=(0, 1, 4), warmup_seconds=1.0, warm_seconds=0.2, seconds=0.75),
-    "full": Effort(clients=(0, 1, 2, 4), warmup_seconds=5.0, warm_seconds=1.0, seconds=5.0, rounds=3),
+    "quick": FrontierEffort(clients=(0, 2), warmup_seconds=0.5, warm_seconds=0.05, seconds=0.3),
+    "default": FrontierEffort(clients=(0, 1, 4), warmup_seconds=1.0, warm_seconds=0.2, seconds=0.75),
+    "full": FrontierEffort(clients=(0, 1, 2, 4), warmup_seconds=5.0, warm_seconds=1.0, seconds=5.0, rounds=3),
 }
 
 
-def bench_frontier(figure: Figure, ground: Ground) -> None:
+def bench_frontier(figure: Figure, ground: BenchEnv) -> None:
     figure.title = "How many queries per second are possible at how many bookings per second?"
     effort = EFFORTS[figure.scale.name]
     setups = [
@@ -38,11 +37,11 @@ def bench_frontier(figure: Figure, ground: Ground) -> None:
     figure.table("Areas", [_area(one) for one in measured])
     figure.chart(_plane(measured))
     figure.chart(_shares(measured))
-    figure.state(Saying.OUTDATED_TERMS, judge(measured))
+    figure.state(ClaimId.OUTDATED_TERMS, judge(measured))
     _add_warnings(figure, effort)
 
 
-def _row(one: Measured, number: int) -> dict[str, Cell]:
+def _row(one: FrontierResult, number: int) -> dict[str, Cell]:
     point = one.points[number]
     bookings_per_second, questions_per_second = point.xy
     return {
@@ -58,7 +57,7 @@ def _row(one: Measured, number: int) -> dict[str, Cell]:
     }
 
 
-def _area(one: Measured) -> dict[str, Cell]:
+def _area(one: FrontierResult) -> dict[str, Cell]:
     bookings, questions = one.best
     return {
         "set-up": one.name,
@@ -67,12 +66,12 @@ def _area(one: Measured) -> dict[str, Cell]:
         "area under the frontier": one.area,
         "lowest round": min(one.areas),
         "highest round": max(one.areas),
-        "sharing": as_words(one.area),
+        "sharing": sharing_name(one.area),
         "data age p95 s": one.age_seconds_p95,
     }
 
 
-def _plane(measured: list[Measured]) -> Chart:
+def _plane(measured: list[FrontierResult]) -> Chart:
     """All measured points, on logarithmic axes because the set-ups differ by orders of magnitude. Points with
     one kind of client only are in the tables."""
     series = []
@@ -97,7 +96,7 @@ def _plane(measured: list[Measured]) -> Chart:
     )
 
 
-def _shares(measured: list[Measured]) -> Chart:
+def _shares(measured: list[FrontierResult]) -> Chart:
     """The frontiers, each as a share of its own bounding box, with the two reference lines."""
     series = [
         Series("bounding box: full isolation", x=[0.0, 1.0, 1.0], y=[1.0, 1.0, 0.0]),
@@ -108,7 +107,7 @@ def _shares(measured: list[Measured]) -> Chart:
         edge = frontier([point.xy for point in one.points])
         series.append(
             Series(
-                f"{one.name}: {as_words(one.area)} ({one.area:.2f})",
+                f"{one.name}: {sharing_name(one.area)} ({one.area:.2f})",
                 x=[x / bookings for x, _ in edge],
                 y=[y / questions for _, y in edge],
             )
@@ -123,7 +122,7 @@ def _shares(measured: list[Measured]) -> Chart:
     )
 
 
-def _add_warnings(figure: Figure, effort: Effort) -> None:
+def _add_warnings(figure: Figure, effort: FrontierEffort) -> None:
     figure.warn(
         "clients, server and engines share the same cores: no set-up can reach its bounding box, and "
         "proportional sharing is the best possible result on one machine"

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.sized import Sized, sized
-from bench.spread import geometric_mean, resampled, spread
+from bench.statistics import geometric_mean, median_interval, resampled
+from bench.stores_by_size import SizedStore, sized_stores
 from lakehouse.engines import ENGINES, open_engine
-from lakehouse.epoch import DataFile, Epoch
+from lakehouse.table.epoch import DataFile, Epoch
 from olap.answer import difference
 from olap.ask import timed
 from olap.question import questions
@@ -36,13 +36,13 @@ TARGET = "geometric mean ≤ 0.8 on duckdb, no engine over 1.05"
 
 
 @pytest.fixture(scope="module")
-def sized_store() -> Iterator[Sized]:
-    with sized([RIDES]) as (one,):
+def sized_store() -> Iterator[SizedStore]:
+    with sized_stores([RIDES]) as (one,):
         yield one
 
 
 @pytest.fixture(scope="module")
-def layouts(sized_store: Sized) -> Iterator[Mapping[str, Epoch]]:
+def layouts(sized_store: SizedStore) -> Iterator[Mapping[str, Epoch]]:
     with tempfile.TemporaryDirectory(prefix="ridelake-layout-") as name:
         folder = Path(name)
         yield {
@@ -73,7 +73,7 @@ def _copied(epoch: Epoch, folder: Path, *, by_key: bool) -> Epoch:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", FILE_ENGINES)
 def bench_layout(
-    benchmark: BenchmarkFixture, sized_store: Sized, layouts: Mapping[str, Epoch], name: str
+    benchmark: BenchmarkFixture, sized_store: SizedStore, layouts: Mapping[str, Epoch], name: str
 ) -> None:
     benchmark.group = "our file layout against DuckDB's default"
     found: dict[str, dict[str, list[float]]] = {}
@@ -83,7 +83,7 @@ def bench_layout(
     benchmark.extra_info |= {"engine": name, "rides": RIDES, "target": TARGET, "answers": "equal"}
     for other, ratios in versus.items():
         column = other.replace(" ", "_")
-        middle = geometric_mean([spread(of)[0] for of in ratios.values()])
+        middle = geometric_mean([median_interval(of)[0] for of in ratios.values()])
         low, high = _interval(list(ratios.values()))
         benchmark.extra_info |= {f"of_{column}": middle, f"of_{column}_low": low, f"of_{column}_high": high}
     benchmark.extra_info |= {
@@ -93,7 +93,7 @@ def bench_layout(
 
 
 def _interleaved(
-    name: str, sized_store: Sized, layouts: Mapping[str, Epoch]
+    name: str, sized_store: SizedStore, layouts: Mapping[str, Epoch]
 ) -> dict[str, dict[str, list[float]]]:
     """Seconds by question and layout, one per round, without the first round."""
     found: dict[str, dict[str, list[float]]] = {}
@@ -124,8 +124,8 @@ def _row(
 ) -> dict[str, object]:
     return {
         "question": question,
-        "ours_ms": 1e3 * spread(seconds["ours"])[0],
-        **{f"of_{other.replace(' ', '_')}": spread(of[question])[0] for other, of in versus.items()},
+        "ours_ms": 1e3 * median_interval(seconds["ours"])[0],
+        **{f"of_{other.replace(' ', '_')}": median_interval(of[question])[0] for other, of in versus.items()},
     }
 
 

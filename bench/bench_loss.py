@@ -8,15 +8,15 @@ from dataclasses import asdict
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.conftest import SEED, Ground
-from bench.loss import Effort, LossTable, RuleLoss, measure_loss
+from bench.conftest import SEED, BenchEnv
+from bench.loss import LossEffort, LossTable, RuleLoss, measure_loss
 
 pytestmark = pytest.mark.scale("full")
 
-EFFORT = Effort(seconds=30.0, seconds_max=120.0, seed=SEED)
+EFFORT = LossEffort(seconds=30.0, seconds_max=120.0, seed=SEED)
 
 
-def bench_what_polling_loses(benchmark: BenchmarkFixture, ground: Ground) -> None:
+def bench_what_polling_loses(benchmark: BenchmarkFixture, ground: BenchEnv) -> None:
     benchmark.group = "six polling rules on one table with the same writers"
     table: LossTable = benchmark.pedantic(lambda: measure_loss(ground.store.conninfo, EFFORT), rounds=1)
     assert table.ours.equal, table.ours

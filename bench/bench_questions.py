@@ -3,12 +3,12 @@
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.conftest import Ground
+from bench.conftest import BenchEnv
 from lakehouse.engines import ENGINE_NAMES, open_engine
-from lakehouse.epoch import Epoch
+from lakehouse.table.epoch import Epoch
 from olap.answer import checksum, difference
 from olap.ask import answer_of
-from olap.question import find
+from olap.question import find_question
 
 pytestmark = pytest.mark.scale("full")
 
@@ -16,9 +16,9 @@ QUESTION = "average_price"
 
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)
-def bench_question_by_engine(benchmark: BenchmarkFixture, ground: Ground, epoch: Epoch, name: str) -> None:
+def bench_question_by_engine(benchmark: BenchmarkFixture, ground: BenchEnv, epoch: Epoch, name: str) -> None:
     benchmark.group = QUESTION
-    question = find(QUESTION)
+    question = find_question(QUESTION)
     with open_engine("postgres", ground.settings, epoch) as rows:
         reference = answer_of(rows, question)
     with open_engine(name, ground.settings, epoch) as engine:

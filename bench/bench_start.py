@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.conftest import Ground
-from bench.spread import interval, spread, told
-from lakehouse.epoch import Epoch
+from bench.conftest import BenchEnv
+from bench.statistics import interval, interval_entries, median_interval
+from lakehouse.table.epoch import Epoch
 
 pytestmark = pytest.mark.scale("full")
 
@@ -49,7 +49,7 @@ write.writerows(zip(*(column.to_pylist() for column in answer.columns)))
 """
 
 
-def bench_small_answer(benchmark: BenchmarkFixture, ground: Ground, epoch: Epoch) -> None:
+def bench_small_answer(benchmark: BenchmarkFixture, ground: BenchEnv, epoch: Epoch) -> None:
     benchmark.group = "a small query as a whole process"
     rows = []
 
@@ -72,10 +72,10 @@ def bench_empty_process(benchmark: BenchmarkFixture) -> None:
     seconds: dict[str, np.ndarray] = {}
     benchmark.pedantic(lambda: seconds.update(_seconds(variants, same=False)), rounds=1)
     for name, of in seconds.items():
-        benchmark.extra_info |= told(f"{name}_ms", 1e3 * of)
+        benchmark.extra_info |= interval_entries(f"{name}_ms", 1e3 * of)
 
 
-def _variants(ground: Ground, epoch: Epoch, query: str) -> dict[str, list[str]]:
+def _variants(ground: BenchEnv, epoch: Epoch, query: str) -> dict[str, list[str]]:
     given = json.dumps([query, *epoch.tables["rides"].locations])
     return {
         "rows": [*PYTHON, "-c", HEAD + ROWS, given],
@@ -107,9 +107,9 @@ def _row(name: str, seconds: dict[str, np.ndarray]) -> dict[str, object]:
     ours, rows, arrow = (seconds[variant] for variant in ("ours", "rows", "arrow"))
     return {
         "answer": name,
-        "duckdb_rows_ms": 1e3 * spread(rows)[0],
-        "duckdb_arrow_ms": 1e3 * spread(arrow)[0],
-        "ours_ms": 1e3 * spread(ours)[0],
+        "duckdb_rows_ms": 1e3 * median_interval(rows)[0],
+        "duckdb_arrow_ms": 1e3 * median_interval(arrow)[0],
+        "ours_ms": 1e3 * median_interval(ours)[0],
         "of_rows": interval(ours / rows),
         "of_arrow": interval(ours / arrow),
     }

@@ -15,9 +15,9 @@ import pytest
 from psycopg import IsolationLevel
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.conftest import Ground
-from oltp.simulate import Simulated, simulate
+from bench.conftest import BenchEnv
 from oltp.store import Store, transaction
+from oltp.workload import SimulationResult, simulate
 
 pytestmark = pytest.mark.scale("full")
 
@@ -29,10 +29,10 @@ OPEN_CLIENTS = {"one by one": 32, "batch": 1_024}  # maximum number of concurren
 
 
 @pytest.mark.parametrize("mode", CLIENTS)
-def bench_latency_at_half_of_the_peak(benchmark: BenchmarkFixture, ground: Ground, mode: str) -> None:
+def bench_latency_at_half_of_the_peak(benchmark: BenchmarkFixture, ground: BenchEnv, mode: str) -> None:
     benchmark.group = "latency at half of the peak, open loop"
     peak = _peak(ground.store, mode)
-    done: Simulated = benchmark.pedantic(
+    done: SimulationResult = benchmark.pedantic(
         lambda: _open_loop(ground.store, mode, peak / 2, OPEN_SECONDS), rounds=1
     )
     benchmark.extra_info |= {
@@ -46,12 +46,12 @@ def bench_latency_at_half_of_the_peak(benchmark: BenchmarkFixture, ground: Groun
     }
 
 
-def bench_booking_beside_a_long_reader(benchmark: BenchmarkFixture, ground: Ground) -> None:
+def bench_booking_beside_a_long_reader(benchmark: BenchmarkFixture, ground: BenchEnv) -> None:
     """A REPEATABLE READ transaction is open for a minute, so dead rows cannot be removed."""
     benchmark.group = "booking while a reader holds a snapshot for 60 s, open loop"
     rate = _peak(ground.store, "one by one") / 2
     free = _watched(ground.store, rate, OPEN_SECONDS, held=False)
-    held: Watched = benchmark.pedantic(
+    held: DriverUpdates = benchmark.pedantic(
         lambda: _watched(ground.store, rate, HELD_SECONDS, held=True), rounds=1
     )
     benchmark.extra_info |= {
@@ -67,10 +67,10 @@ def bench_booking_beside_a_long_reader(benchmark: BenchmarkFixture, ground: Grou
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class DriverUpdates:
     """A run, and its updates of the table of drivers."""
 
-    done: Simulated
+    done: SimulationResult
     updates: int
     hot_share: float
 
@@ -82,7 +82,7 @@ def _peak(store: Store, mode: str) -> float:
     return done.requested / done.seconds
 
 
-def _open_loop(store: Store, mode: str, rate: float, seconds: float) -> Simulated:
+def _open_loop(store: Store, mode: str, rate: float, seconds: float) -> SimulationResult:
     done = simulate(
         store, seconds=seconds, clients=OPEN_CLIENTS[mode], rate=rate, batch=mode == "batch", seed=2
     )
@@ -90,14 +90,14 @@ def _open_loop(store: Store, mode: str, rate: float, seconds: float) -> Simulate
     return done
 
 
-def _watched(store: Store, rate: float, seconds: float, *, held: bool) -> Watched:
+def _watched(store: Store, rate: float, seconds: float, *, held: bool) -> DriverUpdates:
     before = _driver_updates(store)
     with _snapshot_held(store) if held else nullcontext():
         done = _open_loop(store, "one by one", rate, seconds)
     sleep(1.0)  # a session reports its statistics when it is idle or ends
     after = _driver_updates(store)
     updates, hot = after[0] - before[0], after[1] - before[1]
-    return Watched(done, updates, hot / updates)
+    return DriverUpdates(done, updates, hot / updates)
 
 
 @contextmanager

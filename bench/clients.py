@@ -18,12 +18,12 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from oltp import booking, moves
-from oltp.dispatch import BATCH_MAX, Dispatcher
-from oltp.pool import Pool
-from oltp.programs import binaries
-from oltp.simulate import draw_requests, riders_by_city
+from oltp import booking, lifecycle
+from oltp.batching import BATCH_MAX, Dispatcher
+from oltp.cluster.process import binaries
+from oltp.pool import RetryPool
 from oltp.store import Store
+from oltp.workload import draw_requests, riders_by_city
 from ridelake.errors import RidelakeError
 from ridelake.ride import Outcome, RideRequest
 
@@ -32,7 +32,7 @@ PGBENCH_THREADS_MAX = 2  # the cores of the smallest machine
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ClientRun:
     """The cycles of some clients: number, assigned rides and time."""
 
     clients: int
@@ -46,7 +46,7 @@ class Run:
         return self.cycles / self.seconds
 
 
-def run_clients(store: Store, clients: int, cycles: int, seed: int) -> Run:
+def run_clients(store: Store, clients: int, cycles: int, seed: int) -> ClientRun:
     """Run `cycles` cycles, divided among `clients` threads with a connection each."""
     riders_of = riders_by_city(store)
     share = cycles // clients
@@ -64,7 +64,7 @@ def run_clients(store: Store, clients: int, cycles: int, seed: int) -> Run:
                 decision = booking.book(connection, request)
                 latency_ms[number, index] = (perf_counter() - started) * 1000
                 assigned[number] += decision.outcome is Outcome.ASSIGNED
-                moves.cancel(connection, decision.ride_id or 0)
+                lifecycle.cancel(connection, decision.ride_id or 0)
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(clients)]
     for thread in threads:
@@ -73,12 +73,12 @@ def run_clients(store: Store, clients: int, cycles: int, seed: int) -> Run:
     started = perf_counter()
     for thread in threads:
         thread.join()
-    return Run(clients, share * clients, sum(assigned), perf_counter() - started, latency_ms.ravel())
+    return ClientRun(clients, share * clients, sum(assigned), perf_counter() - started, latency_ms.ravel())
 
 
 def run_dispatched(
     store: Store, callers: int, cycles: int, seed: int, batch_max: int = BATCH_MAX
-) -> tuple[Run, float]:
+) -> tuple[ClientRun, float]:
     """Run the same cycles by `callers` callers in one event loop, through the dispatcher. Also returns the
     mean number of requests per batch."""
     riders_of = riders_by_city(store)
@@ -103,11 +103,14 @@ def run_dispatched(
         await asyncio.gather(*(caller(dispatcher, requests) for requests in drawn))
         return perf_counter() - started
 
-    with Pool(store, DISPATCHED_CONNECTIONS) as pool, Dispatcher(pool, batch_max=batch_max) as dispatcher:
+    with (
+        RetryPool(store, DISPATCHED_CONNECTIONS) as pool,
+        Dispatcher(pool, batch_max=batch_max) as dispatcher,
+    ):
         seconds = asyncio.run(all_callers(dispatcher))
         batch_mean = dispatcher.bookings.items / dispatcher.bookings.flushes
     assigned = outcomes[Outcome.ASSIGNED]
-    return Run(callers, share * callers, assigned, seconds, np.array(latency_ms)), batch_mean
+    return ClientRun(callers, share * callers, assigned, seconds, np.array(latency_ms)), batch_mean
 
 
 def pgbench_cycles_per_second(store: Store, clients: int, cycles: int, seed: int) -> float:

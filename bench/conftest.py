@@ -14,17 +14,14 @@ from pathlib import Path
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.figure import Figure
-from bench.machine import this_machine
-from bench.own.subject import Subject
-from bench.record import Record
-from bench.recorder import Recorder, left_out
-from bench.scale import DEFAULT, SCALES, Scale
-from lakehouse.catalog import Lake
-from lakehouse.epoch import Epoch
-from lakehouse.take import take_snapshot
-from oltp.history import settle
-from oltp.seed import seed_rides
+from bench.custom_table.subject import UserTable
+from bench.figure import DEFAULT, SCALES, Figure, Scale
+from bench.record import Record, Recorder, is_skipped_at, this_machine
+from lakehouse.capture.publish import publish_snapshot
+from lakehouse.table.catalog import Lake
+from lakehouse.table.epoch import Epoch
+from oltp.ingest.history import vacuum_and_analyze
+from oltp.ingest.seed import seed_rides
 from oltp.store import Store, open_store
 from ridelake.settings import LakeAddress, Settings
 
@@ -47,11 +44,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    own = any(isinstance(plugin, Subject) for plugin in config.pluginmanager.get_plugins())
+    own = any(isinstance(plugin, UserTable) for plugin in config.pluginmanager.get_plugins())
     others = [
         item
         for item in items
-        if left_out(item, config.getoption("scale")) or own != item.path.match("bench/own/*")
+        if is_skipped_at(item, config.getoption("scale")) or own != item.path.match("bench/own/*")
     ]
     if others:
         config.hook.pytest_deselected(items=others)
@@ -70,7 +67,7 @@ def figure(benchmark: BenchmarkFixture, scale: Scale) -> Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class BenchEnv:
     """A store of past rides (200,000; quick: 20,000) with enough drivers for all bookings."""
 
     settings: Settings
@@ -78,7 +75,7 @@ class Ground:
 
 
 @pytest.fixture(scope="session")
-def ground(scale: Scale) -> Iterator[Ground]:
+def ground(scale: Scale) -> Iterator[BenchEnv]:
     with tempfile.TemporaryDirectory(prefix="ridelake-bench-", ignore_cleanup_errors=True) as folder:
         settings = Settings(Path(folder), LakeAddress.at(Path(folder) / "lake"))
         with open_store(settings) as store:
@@ -86,8 +83,8 @@ def ground(scale: Scale) -> Iterator[Ground]:
             with store.connect() as connection:
                 more = files("bench").joinpath("more_drivers.sql").read_bytes()
                 connection.execute(more, {"drivers": MORE_DRIVERS})
-                settle(connection)
-            yield Ground(settings, store)
+                vacuum_and_analyze(connection)
+            yield BenchEnv(settings, store)
 
 
 @pytest.fixture(scope="session")
@@ -108,9 +105,9 @@ def sizes() -> tuple[int, ...]:
 
 
 @pytest.fixture
-def epoch(ground: Ground) -> Epoch:
+def epoch(ground: BenchEnv) -> Epoch:
     """An epoch of the current store."""
-    return take_snapshot(ground.store, Lake.create(ground.settings.lake))
+    return publish_snapshot(ground.store, Lake.create(ground.settings.lake))
 
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, object]) -> None:

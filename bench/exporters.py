@@ -22,13 +22,13 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Identifier
 
-from lakehouse.columns import arrow_schema, read_columns
-from lakehouse.extract import export
-from lakehouse.extract.query import copy_table
-from lakehouse.extract.receive import _send, socket_of
-from lakehouse.layout import Layout, write_run
-from lakehouse.source import TableSource
-from lakehouse.storage import Storage
+from lakehouse.source.copy import export
+from lakehouse.source.copy.query import copy_table
+from lakehouse.source.copy.receive import _send, socket_of
+from lakehouse.source.tables import TableSource
+from lakehouse.table.columns import arrow_schema, read_columns
+from lakehouse.table.layout import TableLayout, write_run
+from lakehouse.table.storage import Storage
 from oltp.store import Store
 from ridelake.settings import LakeAddress
 
@@ -40,7 +40,7 @@ def heap_source(connection: Connection[TupleRow], name: str, order_by: Sequence[
     found = connection.execute("SELECT to_regclass(%s)::oid::bigint", (name,)).fetchone()
     assert found is not None
     columns = read_columns(connection, [found[0]])[found[0]]
-    layout = Layout(tuple(order_by))
+    layout = TableLayout(tuple(order_by))
     return TableSource("ridelake", name, f"ridelake.{name}", found[0], tuple(columns), (), None, "", layout)
 
 

@@ -1,4 +1,4 @@
-"""A figure: the result of one benchmark, as it is recorded and drawn.
+"""A figure: what one benchmark has measured, in the form in which it is kept and drawn.
 
 It contains the check of the answers (a figure without one is rejected), the samples of each variant, ratios
 with intervals, tables and charts, and the verdict on a textbook claim if the benchmark tests one.
@@ -10,9 +10,28 @@ from typing import Any, Literal, TypeVar
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.claims.words import Saying
-from bench.sampling import Ratio, Samples, Turns, ratio_of
-from bench.scale import DEFAULT, Scale
+from bench.statistics import InterleavedTimer, Ratio, Samples, ratio_of
+from bench.textbook import ClaimId
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """`rides`: past rides in the store. `seconds`: the approximate length of a comparison, with `rounds_min`
+    to `rounds_max` rounds. `level` orders the scales; a benchmark runs only at its own level and above."""
+
+    name: str
+    level: int
+    rides: int
+    seconds: float
+    rounds_min: int
+    rounds_max: int
+
+
+QUICK = Scale("quick", 0, rides=20_000, seconds=0.3, rounds_min=5, rounds_max=30)
+DEFAULT = Scale("default", 1, rides=200_000, seconds=2.0, rounds_min=9, rounds_max=60)
+FULL = Scale("full", 2, rides=200_000, seconds=6.0, rounds_min=15, rounds_max=100)
+SCALES = {scale.name: scale for scale in (QUICK, DEFAULT, FULL)}
+
 
 T = TypeVar("T")
 
@@ -78,7 +97,7 @@ class Table:
 
 
 @dataclass(slots=True)
-class Contest:
+class VariantTimes:
     """The interleaved samples of several variants. `label` names the task."""
 
     samples: dict[str, Samples]
@@ -93,7 +112,7 @@ class Contest:
 
 @dataclass(slots=True)
 class Figure:
-    """Filled by a benchmark and stored by `bench.recorder`. `title` is the question that it answers."""
+    """Filled by a benchmark and stored by `bench.record`. `title` is the question that it answers."""
 
     benchmark: BenchmarkFixture
     scale: Scale
@@ -117,11 +136,11 @@ class Figure:
         label: str = "",
         seconds: float | None = None,
         rounds_min: int | None = None,
-    ) -> Contest:
+    ) -> VariantTimes:
         """Time the variants, interleaved, for about `seconds` and at least `rounds_min` rounds. `compare`
         raises unless their answers are equal; it is called before the warm runs. `label` names the task, if a
         figure has several."""
-        turns = Turns(variants)
+        turns = InterleavedTimer(variants)
         compare(turns.cold())
         budget = self.scale.seconds if seconds is None else seconds
         least = self.scale.rounds_min if rounds_min is None else rounds_min
@@ -133,7 +152,7 @@ class Figure:
             self.benchmark.pedantic(turns.round, rounds=rounds, iterations=1)  # type: ignore[no-untyped-call]
         prefix = f"{label}: " if label else ""
         self.samples |= {prefix + name: samples for name, samples in turns.samples.items()}
-        return Contest(turns.samples, label)
+        return VariantTimes(turns.samples, label)
 
     def once(self, work: Callable[[], T]) -> T:
         """Run work that takes its own times, because it has several processes or kills a server."""
@@ -154,7 +173,7 @@ class Figure:
     def chart(self, chart: Chart) -> None:
         self.charts.append(chart)
 
-    def state(self, claim: Saying, verdict: Verdict) -> None:
+    def state(self, claim: ClaimId, verdict: Verdict) -> None:
         """State the verdict on a claim. Call it after the ratios are added: a short run may be too small."""
         if reason := too_few_rows(verdict, self.ratios, self.scale, claim.rides_min):
             verdict = "too few rows"

@@ -16,12 +16,11 @@ from time import sleep, time
 
 import numpy as np
 
-from lakehouse.catalog import Lake
-from lakehouse.epoch import Epoch
-from lakehouse.published import read_epochs
-from lakehouse.sync import synced_every
-from oltp.simulate import simulate
+from lakehouse.capture.sync import sync_repeatedly
+from lakehouse.table.catalog import Lake, read_epochs
+from lakehouse.table.epoch import Epoch
 from oltp.store import Store, transaction
+from oltp.workload import simulate
 from ridelake.errors import RidelakeError
 from ridelake.settings import LakeAddress
 
@@ -36,7 +35,7 @@ SPAWN = multiprocessing.get_context("spawn")  # a fork would inherit threads and
 
 
 @dataclass(frozen=True, slots=True)
-class Freshness:
+class FreshnessResult:
     """The lag of each probe in seconds; peak rides/s without and with syncing, round by round."""
 
     lags: list[float]
@@ -61,7 +60,7 @@ class Freshness:
         }
 
 
-def beside_sync(store: Store, lake: Lake) -> Freshness:
+def measure_freshness(store: Store, lake: Lake) -> FreshnessResult:
     """Measure the lags, then bookings without and with syncing, interleaved."""
     probes: list[tuple[int, float]] = []
     with syncing(store, lake) as epochs, probing(store, probes):
@@ -74,7 +73,7 @@ def beside_sync(store: Store, lake: Lake) -> Freshness:
         alone.append(_peak(store, 10 + number))
         with syncing(store, lake):
             during.append(_peak(store, 20 + number))
-    return Freshness(lags, len(epochs), steady.assigned / steady.seconds, alone, during)
+    return FreshnessResult(lags, len(epochs), steady.assigned / steady.seconds, alone, during)
 
 
 def _peak(store: Store, seed: int) -> float:
@@ -117,7 +116,7 @@ def _sync_until_closed(parent: Connection, store: Store, address: LakeAddress, e
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     lake = Lake.create(address)
     parent.send("ready")
-    for synced in synced_every(every_seconds, store, lake):
+    for synced in sync_repeatedly(every_seconds, store, lake):
         if parent.poll() and not synced.is_new:
             return
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from textwrap import wrap
 
 from bench.claims.headlines import headline_of
-from bench.leaving.advice import advising
+from bench.crossover.advice import entries_with_advice
 from bench.record import Entry, Record, read_record
 from bench.report.sections import VERDICTS, claim_of, kind_of
-from bench.sampling import Ratio, factor_text
+from bench.statistics import Ratio, factor_text
 
 ROOT = Path(__file__).parents[1]
 RECORD, README, PICTURE = ROOT / "docs/record.json", ROOT / "README.md", ROOT / "docs/figures.svg"
@@ -54,7 +54,7 @@ def table(record: Record) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in others.items())
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB"
     run = f"Scale {record.scale}, seed {record.seed}, {record.started_at[:10]}; {where}; {versions}."
-    advice = [line for entry in advising(record) for line in _advice(entry)]
+    advice = [line for entry in entries_with_advice(record) for line in _advice(entry)]
     return "\n".join([*lines, *advice, "", run, *(f"Warning: {warning}." for warning in record.warnings)])
 
 

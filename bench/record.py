@@ -1,5 +1,4 @@
-"""The record of a run: one JSON file, rewritten after each benchmark. An interrupted run leaves a valid
-record.
+"""The record of a run: one JSON file, complete after every benchmark, and the pytest plugin that writes it.
 
     {"format": 1, "scale", "seed", "started_at", "finished_at": null while it runs, "machine", "warnings",
      "figures": [{"name", "group", "status": "measured|failed|skipped", "why", "seconds", "figure": {…}}]}
@@ -9,13 +8,65 @@ record.
 
 import json
 import os
+import platform
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
+from time import monotonic
 from typing import Any, Literal
 
-from bench.machine import Machine
+import psutil
+import pytest
+
+from bench.figure import SCALES, Figure, empty_report
 from ridelake.errors import BadInput
+
+BUSY_LOAD_PER_CORE = 0.5  # above it, other processes affect the times
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The machine, and its load before the run."""
+
+    system: str
+    processor: str
+    cores: int
+    memory_gib: float
+    load_per_core: float
+    versions: dict[str, str]
+    measured_at: datetime
+
+    @property
+    def warnings(self) -> list[str]:
+        if self.load_per_core <= BUSY_LOAD_PER_CORE:
+            return []
+        return [f"other processes were running (load {self.load_per_core:.1f} per core): times are too long"]
+
+
+def this_machine() -> Machine:
+    cores = os.cpu_count() or 1
+    packages = ("ridelake", "duckdb", "polars", "pyarrow", "psycopg", "pyiceberg")
+    return Machine(
+        system=f"{platform.system()} {platform.release()}",
+        processor=_processor(),
+        cores=cores,
+        memory_gib=psutil.virtual_memory().total / 2**30,
+        load_per_core=psutil.getloadavg()[0] / cores,
+        versions={"python": platform.python_version(), **{name: version(name) for name in packages}},
+        measured_at=datetime.now(UTC),
+    )
+
+
+def _processor() -> str:
+    """The model name; on Linux from /proc/cpuinfo."""
+    try:
+        with Path("/proc/cpuinfo").open() as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
 
 FORMAT = 1
 
@@ -101,3 +152,86 @@ def _rename_old_keys(found: dict[str, Any]) -> None:
     for owner in (found, *(entry.get("figure") for entry in found["figures"])):
         if owner and "doubts" in owner:
             owner["warnings"] = owner.pop("doubts")
+
+
+class Recorder:
+    """Calls `on_entry` with each new entry. Writes the record after each entry if `path` is given."""
+
+    def __init__(
+        self, record: Record, path: Path | None, on_entry: Callable[[Entry], None] = lambda entry: None
+    ) -> None:
+        self.record = record
+        self._path = path
+        self._on_entry = on_entry
+        self._started: dict[str, float] = {}
+        self.selected = 0
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        # Not in the collection hook, which is also called for an empty selection: a misspelt name must not
+        # overwrite the record of another run.
+        self.selected = len(session.items)
+        if self.selected:
+            self._write()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._started[nodeid] = monotonic()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        yield
+        figure = getattr(item, "funcargs", {}).get("figure")
+        if isinstance(figure, Figure):
+            figure.close()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if report.when == "call" or not report.passed:
+            self._keep(item, call, report)
+        return report
+
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            self.record.finish()
+        if self.selected:
+            self._write()
+
+    def _keep(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+        benchmark = getattr(item, "funcargs", {}).get("benchmark")
+        extra: dict[str, Any] = dict(getattr(benchmark, "extra_info", {}))
+        figure = extra.pop("figure", None)
+        why = None
+        if report.skipped:
+            why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        elif report.failed:
+            error = call.excinfo.value if call.excinfo else None
+            why = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+        elif figure is None and extra:
+            figure = empty_report() | {"facts": extra}
+        status = "measured" if report.passed else "skipped" if report.skipped else "failed"
+        entry = Entry(
+            name=item.nodeid,
+            group=getattr(benchmark, "group", None) or item.name,
+            status=status,  # type: ignore[arg-type]
+            why=why,
+            seconds=monotonic() - self._started.get(item.nodeid, monotonic()),
+            figure=figure if report.passed else None,
+        )
+        # A benchmark that fails in its teardown was recorded as measured before: replace that entry.
+        self.record.figures = [kept for kept in self.record.figures if kept.name != entry.name]
+        self.record.figures.append(entry)
+        self._write()
+        self._on_entry(entry)
+
+    def _write(self) -> None:
+        if self._path is not None:
+            self.record.write(self._path)
+
+
+def is_skipped_at(item: pytest.Item, scale: str) -> bool:
+    """Whether the benchmark is marked for a larger scale, such as `@pytest.mark.scale("full")`."""
+    mark = item.get_closest_marker("scale")
+    return mark is not None and SCALES[mark.args[0]].level > SCALES[scale].level

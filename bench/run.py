@@ -10,10 +10,8 @@ from tempfile import NamedTemporaryFile
 import pytest
 
 import bench
-from bench.machine import this_machine
-from bench.own.subject import Subject
-from bench.record import Entry, Record
-from bench.recorder import Recorder
+from bench.custom_table.subject import UserTable
+from bench.record import Entry, Record, Recorder, this_machine
 from ridelake.errors import ProofFailed, UsageError
 
 SEED = 1
@@ -36,7 +34,7 @@ def run(
     scale: str,
     path: Path,
     only: str | None,
-    subject: Subject | None,
+    subject: UserTable | None,
     on_entry: Callable[[Entry, int, int], None],
 ) -> Record:
     """Run the benchmarks, or those of a user's table, and write the record to `path`. Calls `on_entry` with

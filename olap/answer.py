@@ -1,8 +1,8 @@
-"""Compare two answers, and compute the checksum of an answer.
+"""Whether two answers are equal, the checksum of an answer, and the comparison of several engines.
 
 Engines agree on values but not on types: a sum of integers is `numeric` in Postgres, `decimal(38,0)`
 (HUGEINT) in DuckDB and `int64` in Polars; text is `string`, `large_string` or a dictionary. So values are
-normalized (`olap.cells`) and then compared:
+normalized (`olap.normalize`) and then compared:
 
     integers, decimals      exactly; 20.40 equals 20.4
     doubles                 with relative tolerance 1e-9, also against an exact number; NaN equals NaN
@@ -19,10 +19,26 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from olap.cells import Cell, Moment, Span, cells, holds_doubles, kind, settled
+from olap.normalize import (
+    IntervalValue,
+    NormalizedValue,
+    UtcTimestamp,
+    holds_doubles,
+    normalized_values,
+    type_kind,
+    widen_column,
+)
+from ridelake.errors import ProofFailed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from olap.question import Question
+
 
 # Addition of doubles is not associative, and engines add in different orders (threads, vectors, partial
 # sums). Over 100 million rows this changes a sum by a relative 1e-12. Wrong answers differ by far more than
@@ -32,7 +48,7 @@ RELATIVE_TOLERANCE = 1e-9
 # Maximum distance of two nearly equal rows after sorting by doubles that differ in their last digits.
 PAIRING_WINDOW = 64
 
-Row = tuple[Cell, ...]
+Row = tuple[NormalizedValue, ...]
 
 
 def difference(
@@ -50,9 +66,13 @@ def difference(
     if reference.num_columns != other.num_columns:
         return f"{ours} has {reference.num_columns} columns, {theirs} {other.num_columns}"
     for index, (left, right) in enumerate(zip(reference.columns, other.columns, strict=True)):
-        if kind(left.type) != kind(right.type) and not _is_all_null(left) and not _is_all_null(right):
+        if (
+            type_kind(left.type) != type_kind(right.type)
+            and not _is_all_null(left)
+            and not _is_all_null(right)
+        ):
             where = _column(reference, index)
-            return f"{where}: {kind(left.type)} in {ours}, {kind(right.type)} in {theirs}"
+            return f"{where}: {type_kind(left.type)} in {ours}, {type_kind(right.type)} in {theirs}"
     if reference.num_rows != other.num_rows:
         return f"{ours} has {reference.num_rows:,} rows, {theirs} {other.num_rows:,}"
     place = _first_unequal(reference, other)
@@ -78,7 +98,7 @@ def _order_differs(answer: pa.Table) -> str:
 def checksum(answer: pa.Table, *, ordered: bool = True) -> str:
     """16 hex digits, the same for equal answers. Numbers are rounded to nine significant digits, so that the
     last digits of doubles do not matter. Use `difference` to test equality."""
-    columns = [[_digest_text(cell) for cell in cells(column)] for column in answer.columns]
+    columns = [[_digest_text(cell) for cell in normalized_values(column)] for column in answer.columns]
     lines = [",".join(row) for row in zip(*columns, strict=True)]
     if not ordered:
         lines.sort()
@@ -87,10 +107,10 @@ def checksum(answer: pa.Table, *, ordered: bool = True) -> str:
 
 def table_text(table: pa.Table, row: int, column: int) -> str:
     """One value as text for a message."""
-    return _text(cells(table.column(column).slice(row, 1))[0])
+    return _text(normalized_values(table.column(column).slice(row, 1))[0])
 
 
-def same(left: Cell, right: Cell) -> bool:
+def same(left: NormalizedValue, right: NormalizedValue) -> bool:
     """Whether two normalized values are equal."""
     if left is None or right is None:
         return left is right
@@ -101,14 +121,14 @@ def same(left: Cell, right: Cell) -> bool:
     return isinstance(left, bool) == isinstance(right, bool) and left == right
 
 
-def _close(left: Cell, right: Cell) -> bool:
+def _close(left: NormalizedValue, right: NormalizedValue) -> bool:
     if not _is_number(left) or not _is_number(right):
         return False
     a, b = float(left), float(right)  # type: ignore[arg-type]
     return math.isclose(a, b, rel_tol=RELATIVE_TOLERANCE) or (math.isnan(a) and math.isnan(b))
 
 
-def _is_number(cell: Cell) -> bool:
+def _is_number(cell: NormalizedValue) -> bool:
     return isinstance(cell, int | float | Decimal) and not isinstance(cell, bool)
 
 
@@ -122,10 +142,10 @@ def _first_unequal(reference: pa.Table, other: pa.Table) -> tuple[int, int] | No
     first: tuple[int, int] | None = None
     for index in range(reference.num_columns):
         end = reference.num_rows if first is None else first[0]  # only earlier rows matter
-        left, right = (settled(table.column(index).slice(0, end)) for table in (reference, other))
+        left, right = (widen_column(table.column(index).slice(0, end)) for table in (reference, other))
         if left.type == right.type and left.equals(right):
             continue
-        pairs = enumerate(zip(cells(left), cells(right), strict=True))
+        pairs = enumerate(zip(normalized_values(left), normalized_values(right), strict=True))
         row = next((row for row, (a, b) in pairs if not same(a, b)), None)
         if row is not None:
             first = (row, index)
@@ -141,7 +161,7 @@ def _sorted_alike(reference: pa.Table, other: pa.Table) -> bool:
     by = [(name, "ascending") for _, name in keys]
     names = [str(index) for index in range(reference.num_columns)]
     tables = [
-        pa.Table.from_arrays([settled(c) for c in table.columns], names) for table in (reference, other)
+        pa.Table.from_arrays([widen_column(c) for c in table.columns], names) for table in (reference, other)
     ]
     try:
         left, right = (table.sort_by(by) for table in tables)
@@ -172,7 +192,7 @@ def _first_unpaired(reference: pa.Table, other: pa.Table) -> int | None:
 
 
 def _rows(table: pa.Table) -> Iterator[Row]:
-    return zip(*(cells(column) for column in table.columns), strict=True)
+    return zip(*(normalized_values(column) for column in table.columns), strict=True)
 
 
 def _unpaired(mine: list[tuple[Row, int]], theirs: list[Row]) -> Iterator[int]:
@@ -191,7 +211,7 @@ def _unpaired(mine: list[tuple[Row, int]], theirs: list[Row]) -> Iterator[int]:
 
 
 def _sort_key(row: Row) -> tuple[tuple[int, float, str], ...]:
-    def key(cell: Cell) -> tuple[int, float, str]:
+    def key(cell: NormalizedValue) -> tuple[int, float, str]:
         if _is_number(cell):
             value = float(cell)  # type: ignore[arg-type]
             return (1, 0.0, "") if math.isnan(value) else (0, value, "")
@@ -208,7 +228,7 @@ def _row_text(table: pa.Table, row: int) -> str:
     return ", ".join(table_text(table, row, index) for index in range(table.num_columns))
 
 
-def _text(cell: Cell) -> str:
+def _text(cell: NormalizedValue) -> str:
     if cell is None:
         return "null"
     if isinstance(cell, tuple):
@@ -216,7 +236,7 @@ def _text(cell: Cell) -> str:
     return repr(cell) if isinstance(cell, str | bytes | float) else str(cell)
 
 
-def _digest_text(cell: Cell) -> str:
+def _digest_text(cell: NormalizedValue) -> str:
     """Text that is the same for equal values, and different for values of different kinds."""
     if cell is None:
         return "-"
@@ -224,12 +244,64 @@ def _digest_text(cell: Cell) -> str:
         return f"b{cell:d}"
     if isinstance(cell, int | float | Decimal):
         return f"n{float(cell) + 0.0:.9g}"  # + 0.0 makes 0 of -0
-    if isinstance(cell, Moment):
+    if isinstance(cell, UtcTimestamp):
         return f"m{cell.ns}"
-    if isinstance(cell, Span):
+    if isinstance(cell, IntervalValue):
         return f"s{cell.months}+{cell.ns}"
     if isinstance(cell, dt.time):
         return f"c{cell.isoformat('microseconds')}"
     if isinstance(cell, tuple):
         return f"[{','.join(map(_digest_text, cell))}]"
     return repr(cell)  # text and bytes: quoted, so that their commas and line ends are no separators
+
+
+class AnswersDiffer(ProofFailed):
+    """The engines gave different answers. `rows`: number of rows by engine; `trusted`: the engines that share
+    the answer of the majority, empty without a majority."""
+
+    def __init__(self, message: str, rows: "dict[str, int]", trusted: frozenset[str]) -> None:
+        super().__init__(message)
+        self.rows = rows
+        self.trusted = trusted
+
+
+def compare_answers(question: "Question", answers: "dict[str, pa.Table]") -> None:
+    """Raises AnswersDiffer unless all answers are equal."""
+    reference, *others = answers
+    if not others:
+        return
+    pass  # imported late: one engine needs no comparison
+
+    found = {
+        name: difference(answers[reference], answers[name], ordered=question.ordered, names=(reference, name))
+        for name in others
+    }
+    if not any(found.values()):
+        return
+    differing = "; ".join(message for message in found.values() if message)
+    equal = [name for name, message in found.items() if message is None]
+    agreeing = (
+        f"; {' and '.join(equal)} {'agrees' if len(equal) == 1 else 'agree'} with {reference}"
+        if equal
+        else ""
+    )
+    raise AnswersDiffer(
+        f"✗ the answers differ, so no times are shown: {differing}{agreeing}",
+        {name: answer.num_rows for name, answer in answers.items()},
+        _trusted(question, answers),
+    )
+
+
+def _trusted(question: "Question", answers: "dict[str, pa.Table]") -> frozenset[str]:
+    """The engines that share the answer of more than half of all."""
+    pass
+
+    groups: list[list[str]] = []
+    for name, answer in answers.items():
+        alike = (g for g in groups if difference(answers[g[0]], answer, ordered=question.ordered) is None)
+        group = next(alike, None)
+        if group is None:
+            groups.append(group := [])
+        group.append(name)
+    largest = max(groups, key=len)
+    return frozenset(largest if 2 * len(largest) > len(answers) else ())

@@ -13,19 +13,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from olap.comparison import AnswersDiffer, compare
+from olap.answer import AnswersDiffer, compare_answers
 from ridelake.errors import QueryRejected, TimedOut
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from lakehouse.engines import Engine
-    from lakehouse.epoch import Epoch
+    from lakehouse.table.epoch import Epoch
     from olap.question import Question
 
 T = TypeVar("T")
 
-ANSWERS = " answers"  # suffix of the name of a thread that waits for an engine
+ANSWER_THREAD_SUFFIX = " answers"  # suffix of the name of a thread that waits for an engine
 
 ROUNDS_MAX = 6  # one cold round, and five warm rounds for the median
 WARM_SECONDS_MAX = 2.0  # no further round is started that would exceed this time in total
@@ -34,7 +34,7 @@ CANCEL_SECONDS = 2.0  # time for an engine to stop after Ctrl-C or a timeout; th
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class EngineRun:
     """The answer of one engine and the seconds of each round, or its error message if it rejected the query.
     A timeout counts as a rejection."""
 
@@ -61,11 +61,11 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskResult:
     """A question and its runs; all engines that answered gave equal answers."""
 
     question: "Question"
-    runs: tuple[Run, ...]
+    runs: tuple[EngineRun, ...]
 
     @property
     def answer(self) -> "pa.Table":
@@ -83,7 +83,7 @@ def ask(
     *,
     rounds_max: int = ROUNDS_MAX,
     timeout_seconds: float | None = None,
-) -> Asked:
+) -> AskResult:
     """Run the question on all engines. `epoch` may be None if Postgres is the only engine. `timeout_seconds`
     applies to each run of each engine.
 
@@ -92,7 +92,7 @@ def ask(
     try:
         return _ask(question, engines, rounds_max, timeout_seconds)
     except AnswersDiffer as error:
-        if epoch is None or not moved_on(engines, epoch):
+        if epoch is None or not store_has_changed(engines, epoch):
             raise
         raise AnswersDiffer(
             f"{error}. Postgres has changed since epoch {epoch.number} was taken: "
@@ -102,7 +102,7 @@ def ask(
         ) from error
 
 
-def moved_on(engines: Sequence["Engine"], epoch: "Epoch") -> bool:
+def store_has_changed(engines: Sequence["Engine"], epoch: "Epoch") -> bool:
     """Whether Postgres is among the engines and has transactions that are not in the epoch."""
     query = "SELECT CAST(pg_current_snapshot() AS text)"
     return any(
@@ -113,7 +113,7 @@ def moved_on(engines: Sequence["Engine"], epoch: "Epoch") -> bool:
 
 def _ask(
     question: "Question", engines: Sequence["Engine"], rounds_max: int, timeout_seconds: float | None
-) -> Asked:
+) -> AskResult:
     answers: dict[str, pa.Table] = {}
     seconds: dict[str, list[float]] = {}
     refused: dict[str, QueryRejected | TimedOut] = {}
@@ -125,7 +125,7 @@ def _ask(
             refused[engine.name] = error
     if not answers:
         raise next(iter(refused.values()))
-    compare(question, answers)
+    compare_answers(question, answers)
 
     reference = next(iter(answers))
     answering = [engine for engine in engines if engine.name in answers]
@@ -138,11 +138,11 @@ def _ask(
             seconds[engine.name].append(taken)
             warm += taken
             if engine.name != reference:
-                compare(question, {reference: answers[reference], engine.name: again})
-    return Asked(
+                compare_answers(question, {reference: answers[reference], engine.name: again})
+    return AskResult(
         question,
         tuple(
-            Run(
+            EngineRun(
                 engine.name,
                 engine.version(),
                 answers.get(engine.name),
@@ -191,7 +191,7 @@ def interruptible(engine: "Engine", work: Callable[[], T], timeout_seconds: floa
         finally:
             over.set()
 
-    threading.Thread(target=run, name=f"{engine.name}{ANSWERS}", daemon=True).start()
+    threading.Thread(target=run, name=f"{engine.name}{ANSWER_THREAD_SUFFIX}", daemon=True).start()
     try:
         in_time = over.wait(timeout_seconds)
     except BaseException:  # Ctrl-C, or SIGTERM as SystemExit

@@ -3,29 +3,29 @@
 from typing import TYPE_CHECKING
 
 from lakehouse.engines import has_ride_table
-from lakehouse.published import read_epochs
-from olap.output import deliver, settled_format
+from lakehouse.table.catalog import read_epochs
+from olap.output import choose_format, write_answer
 from olap.question import LOOK_UP, Question, questions
 from ridelake.errors import RidelakeError
 from ridelake.screen import note, say, say_json
 from ridelake.settings import Settings
 
 if TYPE_CHECKING:
-    from lakehouse.epoch import Epoch
+    from lakehouse.table.epoch import Epoch
 
 HEADS = {LOOK_UP: "Look-ups: a few rows, by an indexed key", "analysis": "Analyses: aggregates over all rows"}
 
 
-def show(
+def list_questions(
     settings: Settings, format_: str | None, file: str | None, limit: int | None, *, as_json: bool
 ) -> None:
     """List the questions for the newest epoch, or for the ride store if there is no epoch yet."""
     if format_ is not None or file is not None:
-        format_ = settled_format(format_, file)
+        format_ = choose_format(format_, file)
     epoch = _newest_epoch(settings)
     known = list(questions().values())
     if epoch is not None and not has_ride_table(epoch):
-        note(f"note: {without_ride_tables(epoch)}")
+        note(f"note: {missing_ride_tables_message(epoch)}")
         known = []
     known.sort(key=lambda each: list(HEADS).index(each.group))
     known = known[: limit or None]
@@ -37,7 +37,7 @@ def show(
         _deliver(known, str(format_), file)
 
 
-def without_ride_tables(epoch: "Epoch") -> str:
+def missing_ride_tables_message(epoch: "Epoch") -> str:
     """The message for an epoch without the tables of the ride store."""
     tables = ", ".join(sorted(table.source for table in epoch.tables.values()))
     return (
@@ -78,7 +78,9 @@ def _deliver(known: list[Question], format_: str, file: str | None) -> None:
         "purpose": [each.summary for each in known],
         "parameters": [" ".join(_texts(each)) for each in known],
     }
-    deliver(pa.table({name: pa.array(values, pa.string()) for name, values in rows.items()}), format_, file)
+    write_answer(
+        pa.table({name: pa.array(values, pa.string()) for name, values in rows.items()}), format_, file
+    )
 
 
 def _report(question: Question) -> dict[str, object]:

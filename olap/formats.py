@@ -1,15 +1,100 @@
-"""Write an answer as text: an aligned table, csv, json, jsonl or markdown."""
+"""An answer as text: an aligned table, CSV, JSON, JSON lines or Markdown."""
 
 import json
 import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import pyarrow as pa
 
-from olap.values import plain, values
+from ridelake.screen import cells, wrapped
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def values(column: pa.ChunkedArray) -> list[Any]:
+    """Python objects; a map becomes a dict, and a time that Python cannot represent becomes text."""
+    try:
+        found: list[Any] = column.to_pylist()
+    except (ValueError, OverflowError):  # nanoseconds, or a year outside the range of Python's datetime
+        found = column.cast(_with_text_times(column.type)).to_pylist()
+    return [_with_dicts(value, column.type) for value in found] if _is_nested(column.type) else found
+
+
+def _is_nested(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_nested(type_))
+
+
+def _with_text_times(type_: pa.DataType) -> pa.DataType:
+    """The type with each temporal type in it replaced by text."""
+    if pa.types.is_map(type_):
+        return pa.map_(_with_text_times(type_.key_type), _with_text_times(type_.item_type))
+    if pa.types.is_struct(type_):
+        return pa.struct([field.with_type(_with_text_times(field.type)) for field in type_])
+    if _is_nested(type_):
+        return pa.list_(_with_text_times(type_.value_type))
+    return pa.string() if pa.types.is_temporal(type_) else type_
+
+
+def _with_dicts(value: Any, type_: pa.DataType) -> Any:
+    """Arrow returns a map as a list of pairs; convert it to a dict, at any depth."""
+    if value is None or not _is_nested(type_):
+        return value
+    if pa.types.is_map(type_):
+        return {plain(key): _with_dicts(inner, type_.item_type) for key, inner in value}
+    if pa.types.is_struct(type_):
+        return {field.name: _with_dicts(value[field.name], field.type) for field in type_}
+    return [_with_dicts(inner, type_.value_type) for inner in value] if isinstance(value, list) else value
+
+
+def plain(value: Any) -> str:
+    """A value as text."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict | list):
+        return _nested(value)
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _nested(value: Any) -> str:
+    """A list, struct or map as JSON text, with all digits of its decimals."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_nested(name)}: {_nested(inner)}" for name, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_nested, value))}]"
+    is_unquoted = value is None or isinstance(value, bool | int | float | Decimal)
+    return plain(value) if is_unquoted else json.dumps(plain(value), ensure_ascii=False)
+
+
+Expanded = Literal["auto", "on", "off"]
+
+
+def table_lines(answer: "pa.Table", columns: int, expanded: Expanded = "auto") -> list[str]:
+    """Lines for a terminal of that many columns. Text may be truncated and then ends in …; numbers and times
+    are not truncated. `auto`: expand the rows if they are still too wide."""
+    if expanded != "on":
+        lines = list(aligned(table_columns(answer), list(text_rows(answer)), columns))
+        if expanded == "off" or not answer.num_rows or max(map(cells, lines)) <= columns:
+            return lines
+    return list(_expanded(answer, columns))
+
+
+def _expanded(answer: "pa.Table", columns: int) -> Iterator[str]:
+    names = [name for name, _, _ in table_columns(answer)]
+    width = max(map(cells, names), default=0)
+    for number, row in enumerate(text_rows(answer), 1):
+        head = f"─[ row {number:,} ]"
+        yield head + "─" * (min(columns, 60) - len(head))
+        for name, text in zip(names, row, strict=True):
+            first, *more = wrapped(text, max(columns - width - 2, 16)).split("\n")
+            yield f"{name}{' ' * (width - cells(name))}  {first}".rstrip()
+            yield from (" " * (width + 2) + line for line in more)
+
 
 FORMATS = ("table", "csv", "json", "jsonl", "markdown")
 

@@ -11,12 +11,12 @@ from tempfile import mkstemp
 from typing import IO, TYPE_CHECKING
 
 from ridelake.errors import BadInput, OutOfResources, UsageError
-from ridelake.resources import shortage
+from ridelake.resources import describe_shortage
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from olap.tables import Expanded
+    from olap.formats import Expanded
 
 SUFFIXES = {
     ".csv": "csv",
@@ -29,7 +29,7 @@ SUFFIXES = {
 }
 
 
-def settled_format(format_: str | None, file: str | None) -> str:
+def choose_format(format_: str | None, file: str | None) -> str:
     """The output format: as given, by the suffix of the file, or else a table on a terminal and csv
     elsewhere.
 
@@ -62,7 +62,7 @@ def settled_format(format_: str | None, file: str | None) -> str:
     return format_ or SUFFIXES[path.suffix.lower()]
 
 
-def deliver(
+def write_answer(
     answer: "pa.Table",
     format_: str,
     file: str | None,
@@ -77,10 +77,10 @@ def deliver(
     unchanged."""
     if file is not None:
         try:
-            with replaced(Path(file)) as out:
+            with replace_file(Path(file)) as out:
                 _write(answer, format_, out)
         except OSError as error:
-            if message := shortage(error, Path(file).absolute().parent, "-o"):
+            if message := describe_shortage(error, Path(file).absolute().parent, "-o"):
                 raise OutOfResources(message) from error
             raise BadInput(
                 f"cannot write {file}: {error.strerror or error}; name another file with -o"
@@ -98,7 +98,7 @@ def deliver(
 
 
 def _show(answer: "pa.Table", expanded: "Expanded", pager: bool) -> None:
-    from olap.tables import table_lines
+    from olap.formats import table_lines
 
     screen = shutil.get_terminal_size()
     lines = table_lines(answer, screen.columns, expanded)
@@ -111,7 +111,7 @@ def _show(answer: "pa.Table", expanded: "Expanded", pager: bool) -> None:
 
 
 @contextmanager
-def replaced(path: Path) -> Iterator[IO[bytes]]:
+def replace_file(path: Path) -> Iterator[IO[bytes]]:
     """A temporary file that replaces the file at `path` once it is complete and flushed to disk. If `path` is
     not a regular file (a pipe, /dev/stdout), it is written directly."""
     if path.exists() and not path.is_file():

@@ -81,7 +81,9 @@ def typed(text: str) -> Value:
     return text
 
 
-def chosen(declared: Mapping[str, Value], given: Mapping[str, Value], question: str) -> dict[str, Value]:
+def merge_parameters(
+    declared: Mapping[str, Value], given: Mapping[str, Value], question: str
+) -> dict[str, Value]:
     """The declared defaults, overridden by the given values. Raises UsageError for an unknown name or a value
     of the wrong type."""
     for name in given:

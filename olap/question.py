@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.engines import NO_PARAMETERS
 from lakehouse.engines.parameters import Parameters
-from olap.parameters import chosen, typed
+from olap.parameters import merge_parameters, typed
 from ridelake.errors import BadInput, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Question:
         """The question with these values instead of the defaults. Raises UsageError for an unknown name."""
         if not parameters:
             return self
-        values = chosen(self.parameters, parameters, self.name)
+        values = merge_parameters(self.parameters, parameters, self.name)
         return replace(self, parameters=values, frames=self.frames and _frames(self.name, values))
 
 
@@ -90,7 +90,7 @@ def questions() -> dict[str, Question]:
     return {question.name: question for question in (_read(f.name[:-4], f.read_text("utf-8")) for f in texts)}
 
 
-def find(name: str) -> Question:
+def find_question(name: str) -> Question:
     """The question of that name. Raises UsageError, which suggests similar names."""
     known = questions()
     if name in known:
@@ -100,7 +100,7 @@ def find(name: str) -> Question:
     )
 
 
-def free(sql: str, parameters: Parameters = NO_PARAMETERS) -> Question:
+def ad_hoc_question(sql: str, parameters: Parameters = NO_PARAMETERS) -> Question:
     """A question without a name, from the SQL of the user."""
     return Question(name="", purpose="", sql=sql, parameters=parameters)
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from lakehouse.engines import Engine
-    from lakehouse.epoch import Epoch
+    from lakehouse.table.epoch import Epoch
 
 _NAME = r'(?:"(?:[^"]|"")+"|[A-Za-z_]\w*)'
 # Comments, strings and dollar quotes contain no names.

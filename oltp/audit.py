@@ -16,7 +16,7 @@ SHOWN_ROWS = 5  # of the rows that violate a condition
 
 
 @dataclass(frozen=True, slots=True)
-class EpochSums:
+class EpochTotals:
     """Row counts and sums of the newest epoch, for the condition that compares it with the store. `snapshot`:
     the pg_snapshot of the epoch."""
 
@@ -29,7 +29,7 @@ class EpochSums:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class AuditCondition:
     """One condition: its number (F1 … F12), its name, its text, and the query for the rows that violate
     it."""
 
@@ -40,18 +40,18 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AuditFinding:
     """The result of one condition. `broken`: the number of rows that violate it; `offending`: the first
     five."""
 
-    condition: Condition
+    condition: AuditCondition
     broken: int
     offending: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    findings: tuple[Finding, ...]
+    findings: tuple[AuditFinding, ...]
     seconds: float
 
     @property
@@ -83,17 +83,17 @@ class AuditReport:
         }
 
 
-def conditions() -> tuple[Condition, ...]:
+def conditions() -> tuple[AuditCondition, ...]:
     """The conditions of `audit.sql`, in the order of the file."""
     text = files("oltp").joinpath("audit.sql").read_text()
     named = re.split(r"^-- (F\d+) (\w+): (.+)\n", text, flags=re.MULTILINE)[1:]
     return tuple(
-        Condition(number, name, rule, query.strip().rstrip(";"))
+        AuditCondition(number, name, rule, query.strip().rstrip(";"))
         for number, name, rule, query in zip(*(named[part::4] for part in range(4)), strict=True)
     )
 
 
-def audit(connection: Connection[TupleRow], epoch: EpochSums | None = None) -> AuditReport:
+def audit(connection: Connection[TupleRow], epoch: EpochTotals | None = None) -> AuditReport:
     """Evaluate every condition on the same snapshot. The condition about the lake needs `epoch`."""
     started = perf_counter()
     with transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True):
@@ -107,10 +107,10 @@ def audit(connection: Connection[TupleRow], epoch: EpochSums | None = None) -> A
 
 
 def _evaluate(
-    connection: Connection[TupleRow], condition: Condition, parameters: dict[str, Any] | None
-) -> Finding:
+    connection: Connection[TupleRow], condition: AuditCondition, parameters: dict[str, Any] | None
+) -> AuditFinding:
     bound = parameters if "%(" in condition.query else None
     cursor = connection.execute(condition.query.encode(), bound)
     columns = [column.name for column in cursor.description or ()]
     shown = [dict(zip(columns, row, strict=True)) for row in cursor.fetchmany(SHOWN_ROWS)]
-    return Finding(condition, cursor.rowcount, shown)
+    return AuditFinding(condition, cursor.rowcount, shown)

@@ -28,7 +28,7 @@ from psycopg.rows import RowFactory, TupleRow, tuple_row
 
 from ridelake.errors import CannotConnect
 
-Self = TypeVar("Self", bound="Session")
+Self = TypeVar("Self", bound="StoreSession")
 
 # Every session has these, whatever the settings of the server, the database, the role or the caller's
 # options.
@@ -76,7 +76,7 @@ RECONNECT_SECONDS_MAX = 1.0
 RECONNECT_WAIT_SECONDS = 0.03
 
 
-class Session(Connection[TupleRow]):
+class StoreSession(Connection[TupleRow]):
     """`unreplicated`: a commit returned before the standby had it."""
 
     def __init__(self, pgconn: PGconn, row_factory: RowFactory[TupleRow] = tuple_row) -> None:
@@ -117,7 +117,7 @@ class Session(Connection[TupleRow]):
             self.unreplicated = True
 
 
-class PooledSession(Session):
+class PooledStoreSession(StoreSession):
     """A session of a pool. While no server can be reached, connecting is retried for one second."""
 
     @classmethod
@@ -132,7 +132,7 @@ class PooledSession(Session):
             time.sleep(random.uniform(0, RECONNECT_WAIT_SECONDS))
 
 
-def confirm(connection: "psycopg.Connection[TupleRow]") -> None:
+def wait_until_durable(connection: "psycopg.Connection[TupleRow]") -> None:
     """Wait until everything that is committed so far, by any session, is as durable as an acknowledged
     commit.
 

@@ -20,24 +20,32 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
-from oltp.connection import PooledSession, confirm
-from oltp.retry import PATIENCE, STANDBY, Patience, Retries, leaves_doubt, persist, retryable
+from oltp.connection import PooledStoreSession, wait_until_durable
+from oltp.retry import (
+    RETRY_POLICY,
+    STANDBY,
+    RetryCounts,
+    RetryPolicy,
+    outcome_unknown_after,
+    retry,
+    retry_reason,
+)
 from oltp.store import Store
-from ridelake.errors import Unreplicated
+from ridelake.errors import NotReplicated
 
 Answer = TypeVar("Answer")
 
 
-class Pool:
+class RetryPool:
     """`size` connections in autocommit: when a call returns, its changes are durable, also on the standby if
     the server has a synchronous one."""
 
-    def __init__(self, store: Store, size: int, patience: Patience = PATIENCE) -> None:
-        self.retries = Retries()
+    def __init__(self, store: Store, size: int, patience: RetryPolicy = RETRY_POLICY) -> None:
+        self.retries = RetryCounts()
         self._patience = patience
-        self._pool: ConnectionPool[PooledSession] = ConnectionPool(
+        self._pool: ConnectionPool[PooledStoreSession] = ConnectionPool(
             store.conninfo,
-            connection_class=PooledSession,
+            connection_class=PooledStoreSession,
             kwargs={"autocommit": True},
             min_size=size,
             max_size=size,
@@ -46,7 +54,7 @@ class Pool:
             open=True,
         )
 
-    def __enter__(self) -> "Pool":
+    def __enter__(self) -> "RetryPool":
         return self
 
     def __exit__(
@@ -65,7 +73,7 @@ class Pool:
 
         def call_and_confirm(connection: Connection[TupleRow]) -> Answer:
             answer = verb(connection)
-            confirm(connection)
+            wait_until_durable(connection)
             return answer
 
         def once() -> Answer:
@@ -73,10 +81,10 @@ class Pool:
             try:
                 return self._once(call_and_confirm if outcome_unknown else verb)
             except Exception as error:
-                outcome_unknown = outcome_unknown or leaves_doubt(error)
+                outcome_unknown = outcome_unknown or outcome_unknown_after(error)
                 raise
 
-        return persist(once, self._patience, self.retries)
+        return retry(once, self._patience, self.retries)
 
     def _once(self, verb: Callable[[Connection[TupleRow]], Answer]) -> Answer:
         connection = self._pool.getconn()
@@ -84,13 +92,13 @@ class Pool:
             connection.unreplicated = False
             answer = verb(connection)
             if connection.unreplicated:
-                raise Unreplicated(
+                raise NotReplicated(
                     "the commit returned before the standby had it, so a failover could lose it; "
                     "send the request again with the same id"
                 )
             return answer
         except Exception as error:
-            if retryable(error) == STANDBY:
+            if retry_reason(error) == STANDBY:
                 connection.close()
             if connection.closed:
                 self._pool.check()  # the other connections are broken too: replace all of them now

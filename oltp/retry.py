@@ -27,7 +27,7 @@ from typing import TypeVar
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from ridelake.errors import CannotConnect, Unreplicated
+from ridelake.errors import CannotConnect, NotReplicated
 
 Answer = TypeVar("Answer")
 
@@ -39,7 +39,7 @@ UNREPLICATED = "not on the standby"  # likewise
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long and how often to retry. A crash recovery of the embedded server takes less than 15 s."""
 
     seconds_max: float = 15.0
@@ -48,11 +48,11 @@ class Patience:
     longest_wait_seconds: float = 0.25
 
 
-PATIENCE = Patience()
+RETRY_POLICY = RetryPolicy()
 
 
 @dataclass(slots=True)
-class Retries:
+class RetryCounts:
     """Counts of retries by reason: an SQLSTATE, `connection lost` or `not on the standby`."""
 
     by_reason: Counter[str] = field(default_factory=Counter)
@@ -67,9 +67,9 @@ class Retries:
         return sum(self.by_reason.values())
 
 
-def retryable(error: Exception) -> str | None:
+def retry_reason(error: Exception) -> str | None:
     """The reason to retry, or None if the error is not temporary."""
-    if isinstance(error, Unreplicated):
+    if isinstance(error, NotReplicated):
         return UNREPLICATED
     if isinstance(error, CannotConnect | PoolTimeout):
         return NO_ANSWER
@@ -82,14 +82,14 @@ def retryable(error: Exception) -> str | None:
     return None
 
 
-def leaves_doubt(error: Exception) -> bool:
+def outcome_unknown_after(error: Exception) -> bool:
     """Whether the outcome is unknown: the work may have been committed. After a conflict it was rolled
     back."""
-    reason = retryable(error)
+    reason = retry_reason(error)
     return reason is not None and reason not in CONFLICTS
 
 
-def persist(call: Callable[[], Answer], patience: Patience, retries: Retries) -> Answer:
+def retry(call: Callable[[], Answer], patience: RetryPolicy, retries: RetryCounts) -> Answer:
     """`call()`, retried after temporary errors.
 
     Raises CannotConnect if the server is not back in time, Unreplicated if the standby is not; the outcome of
@@ -100,11 +100,11 @@ def persist(call: Callable[[], Answer], patience: Patience, retries: Retries) ->
         try:
             return call()
         except Exception as error:
-            reason = retryable(error)
+            reason = retry_reason(error)
             if reason is None:
                 raise
             if tried == patience.tries_max or time.monotonic() > give_up:
-                if reason in CONFLICTS or isinstance(error, Unreplicated):
+                if reason in CONFLICTS or isinstance(error, NotReplicated):
                     raise
                 raise CannotConnect(
                     f"lost the connection to Postgres and could not reconnect within "

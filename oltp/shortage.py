@@ -7,13 +7,13 @@ from pathlib import Path
 import psycopg
 
 from ridelake.errors import CannotConnect, OutOfResources, UsageError
-from ridelake.resources import shortage, shortage_in
+from ridelake.resources import describe_shortage, describe_shortage_in_log
 
 LOG_BYTES = 64_000
 
 
 @contextmanager
-def naming_shortages(folder: Path | None) -> Iterator[None]:
+def shortage_errors(folder: Path | None) -> Iterator[None]:
     """Raises OutOfResources for a server error that a shortage causes. `folder`: of the embedded server,
     whose log is read if the server ended without an error message."""
     log = folder / "server.log" if folder is not None else None
@@ -25,9 +25,9 @@ def naming_shortages(folder: Path | None) -> Iterator[None]:
     except (psycopg.Error, CannotConnect, UsageError) as error:
         if isinstance(error, UsageError) and not isinstance(error.__cause__, OSError):
             raise
-        message = shortage(error, place, option)
+        message = describe_shortage(error, place, option)
         if message is None and log is not None and not isinstance(error, UsageError):
-            message = shortage_in(_end_of(log, before), place, option)
+            message = describe_shortage_in_log(_end_of(log, before), place, option)
         if message is None:
             raise
         raise OutOfResources(message) from error

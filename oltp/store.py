@@ -12,11 +12,10 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Identifier
 
-from oltp.cluster import Cluster
-from oltp.connection import Session, session_options
-from oltp.embedded import open_cluster
+from oltp.cluster.server import Cluster, open_cluster
+from oltp.connection import StoreSession, session_options
 from oltp.places import install_places
-from oltp.shortage import naming_shortages
+from oltp.shortage import shortage_errors
 from ridelake.errors import CannotConnect, NotReady, UsageError
 from ridelake.settings import Settings
 
@@ -79,10 +78,10 @@ def open_store(settings: Settings, *, install: bool = True) -> Iterator[Store]:
     Raises CannotConnect if there is no server, if it is too old, or if the store has another schema
     version."""
     if settings.dsn is not None:
-        with naming_shortages(None):
+        with shortage_errors(None):
             yield open_database(settings.dsn, install=install)
     else:
-        with naming_shortages(settings.home / "postgres"), open_cluster(settings.home) as cluster:
+        with shortage_errors(settings.home / "postgres"), open_cluster(settings.home) as cluster:
             ensure_database(cluster.conninfo("postgres"), "ridelake")
             yield open_database(cluster.conninfo("ridelake"), install=install)
 
@@ -195,9 +194,9 @@ def transaction(
             connection.read_only = None
 
 
-def _connect(conninfo: str) -> Session:
+def _connect(conninfo: str) -> StoreSession:
     try:
-        return Session.connect(conninfo, autocommit=True)
+        return StoreSession.connect(conninfo, autocommit=True)
     except psycopg.OperationalError as error:
         reason = str(error).strip().splitlines()[0]
         raise CannotConnect(

@@ -20,7 +20,7 @@ try:
 
     from ridelake import __version__, signals
     from ridelake.errors import RidelakeError, UsageError, did_you_mean, grant_hint
-    from ridelake.resources import shortage
+    from ridelake.resources import describe_shortage
     from ridelake.screen import columns_of, wrapped
     from ridelake.settings import Settings
 except KeyboardInterrupt:  # `main` cannot handle it yet; imports take most of the time of a short call
@@ -67,11 +67,11 @@ GROUPS = {
 COMMANDS = {name: place for group in GROUPS.values() for name, place in group.items()}
 
 
-class ReaderLeft(Exception):
+class OutputClosed(Exception):
     """The reader of our pipe closed it. Not an error, but click and rich would exit 1."""
 
 
-class FrontDoor(click.Group):
+class CommandGroup(click.Group):
     """Imports a command's module when it is called, and adds the options of the settings to each command."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -112,10 +112,10 @@ class FrontDoor(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            raise ReaderLeft from None
+            raise OutputClosed from None
         except SystemExit as left:
             if isinstance(left.__context__, BrokenPipeError):
-                raise ReaderLeft from None
+                raise OutputClosed from None
             raise
 
 
@@ -164,7 +164,7 @@ def settings_options(*, hidden: bool = False) -> list[click.Option]:
 
 
 @click.group(
-    cls=FrontDoor,
+    cls=CommandGroup,
     params=settings_options(),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=True,
@@ -184,9 +184,9 @@ def main() -> NoReturn:
     with suppress(KeyboardInterrupt):  # a signal between two statements of this function
         signals.install()
         exit_code = _run(sys.argv[1:])
-    for _ in range(2):  # the exception can come once more, before the first statement of `settle`
+    for _ in range(2):  # the exception can come once more, before the first statement of `settle_signals`
         with suppress(KeyboardInterrupt):
-            signals.settle()
+            signals.settle_signals()
     _exit(exit_code)
 
 
@@ -223,7 +223,7 @@ def _run(arguments: list[str]) -> int:
         if signals.received() is None:
             signals.end(signal.SIGINT)
         return 130
-    except ReaderLeft:
+    except OutputClosed:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still in the buffers goes there
         return 0
     except Exception as error:
@@ -233,7 +233,7 @@ def _run(arguments: list[str]) -> int:
             return 130
         if isinstance(error, RidelakeError):
             return _fail(str(error), error.exit_code)
-        if sentence := shortage(error):
+        if sentence := describe_shortage(error):
             return _fail(sentence, 1)
         if isinstance(error, UnicodeEncodeError) and error.encoding != "utf-8":
             return _fail(

@@ -35,11 +35,11 @@ class QueryRejected(RidelakeError):
     """The engine did not accept the SQL. The message is the engine's."""
 
 
-class Closed(RidelakeError):
+class DispatcherClosed(RidelakeError):
     """The object was closed before the call; the work was not accepted."""
 
 
-class Unreplicated(RidelakeError):
+class NotReplicated(RidelakeError):
     """The wait for the standby was cancelled. The commit is on the primary and possibly not on the standby,
     so a failover can lose it. Send the request again with the same id."""
 

@@ -100,7 +100,7 @@ def hide() -> None:
         shown.hide()
 
 
-def seconds_in_all(seconds: float) -> str:
+def format_elapsed(seconds: float) -> str:
     """The seconds of the work; in parentheses the seconds since the start of the command, if these are more.
     They include imports and the start of the embedded server."""
     waited = time.perf_counter() - _STARTED

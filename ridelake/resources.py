@@ -57,24 +57,24 @@ NAMES = {
 }
 
 
-def shortage(error: BaseException, place: Path | str | None = None, option: str = "") -> str | None:
+def describe_shortage(error: BaseException, place: Path | str | None = None, option: str = "") -> str | None:
     """The message, or None if the error has another cause. `place`: the file or folder that could not be
     written, if the error does not name it; `option`: the option that selects another place."""
     for cause in _causes(error):
         if resource := _resource(cause):
-            return sentence(resource, place or _file_of(cause), option, _first_line(cause))
+            return shortage_message(resource, place or _file_of(cause), option, _first_line(cause))
     return None
 
 
-def shortage_in(text: str, place: Path | str | None, option: str = "") -> str | None:
+def describe_shortage_in_log(text: str, place: Path | str | None, option: str = "") -> str | None:
     """The same for the text of a server's log."""
     for line in text.splitlines():
         if resource := _resource_in(line):
-            return sentence(resource, place, option, line.strip())
+            return shortage_message(resource, place, option, line.strip())
     return None
 
 
-def sentence(resource: str, place: Path | str | None, option: str, reason: str) -> str:
+def shortage_message(resource: str, place: Path | str | None, option: str, reason: str) -> str:
     elsewhere = f" or choose another place with {option}" if option else ""
     if resource != "disk":
         where = f", {place}" if place and resource in ("quota", "file size") else ""

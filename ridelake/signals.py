@@ -53,7 +53,7 @@ def received() -> int | None:
 
 
 @contextmanager
-def patience() -> Iterator[None]:
+def no_time_limit() -> Iterator[None]:
     """In this block the first SIGINT has no time limit: the command takes it as a request to finish early.
     A second signal ends the process at once, as everywhere."""
     _patient.set()
@@ -63,7 +63,7 @@ def patience() -> Iterator[None]:
         _patient.clear()
 
 
-def settle() -> None:
+def settle_signals() -> None:
     """At the end of the work: end the process if a signal arrived, or if one arrives later."""
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
     for number in SIGNALS:

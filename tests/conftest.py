@@ -18,9 +18,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
-from oltp.cluster import Cluster
-from oltp.embedded import open_cluster
-from oltp.seed import seed_rides
+from oltp.cluster.server import Cluster, open_cluster
+from oltp.ingest.seed import seed_rides
 from oltp.store import Store, ensure_database, open_database
 
 REAL_DATA = Path(os.environ.get("RIDELAKE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))

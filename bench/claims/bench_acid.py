@@ -1,13 +1,12 @@
 """The claim about transactions: the anomalies of bookings without them, counted."""
 
-from bench.claims.words import Saying
-from bench.conftest import Ground
-from bench.figure import Axis, Chart, Figure, Series, Verdict
-from bench.scale import QUICK
-from oltp.acid.contrast import Contrast, contrast
-from oltp.acid.rivals import Rules
-from oltp.acid.scratch import open_scratch
+from bench.conftest import BenchEnv
+from bench.figure import QUICK, Axis, Chart, Figure, Series, Verdict
+from bench.textbook import ClaimId
+from oltp.acid.contenders import ContentionRules
+from oltp.acid.contrast import ContrastResult, run_strategies
 from oltp.acid.strategies import STRATEGIES, Anomaly
+from oltp.scratch import open_scratch
 
 WORDS = {
     Anomaly.TWICE: "drivers booked twice",
@@ -19,11 +18,11 @@ NAIVE = STRATEGIES[0].name
 ROUNDS_QUICK, ROUNDS = 5, 25
 
 
-def bench_without_acid(figure: Figure, ground: Ground) -> None:
+def bench_without_acid(figure: Figure, ground: BenchEnv) -> None:
     figure.title = "What breaks without atomicity and isolation?"
-    rules = Rules(rounds=ROUNDS_QUICK if figure.scale == QUICK else ROUNDS)
+    rules = ContentionRules(rounds=ROUNDS_QUICK if figure.scale == QUICK else ROUNDS)
     with open_scratch(ground.settings) as scratch:
-        done = figure.once(lambda: contrast(scratch, rules))
+        done = figure.once(lambda: run_strategies(scratch, rules))
     assert done.store_holds, "the store shows an anomaly"
     figure.checked(
         "anomalies and rides were counted by SQL over the tables; the audit of the store's rides, money and "
@@ -41,7 +40,7 @@ def bench_without_acid(figure: Figure, ground: Ground) -> None:
                 f"{seen.strategy.name} did not show all anomalies that it allows; more rounds are needed"
             )
     naive = next(seen for seen in done.seen if seen.strategy.name == NAIVE)
-    figure.state(Saying.ATOMIC_ISOLATED, verdict(naive.anomalies))
+    figure.state(ClaimId.ATOMIC_ISOLATED, verdict(naive.anomalies))
 
 
 def verdict(naive: dict[Anomaly, int]) -> Verdict:
@@ -51,7 +50,7 @@ def verdict(naive: dict[Anomaly, int]) -> Verdict:
     return "holds" if twice and lost else "holds in part" if twice or lost else "does not hold"
 
 
-def _rows(done: Contrast) -> list[dict[str, str | int | float | None]]:
+def _rows(done: ContrastResult) -> list[dict[str, str | int | float | None]]:
     return [
         {
             "strategy": seen.strategy.name,

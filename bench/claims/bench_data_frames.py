@@ -13,11 +13,11 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 
-from bench.claims.formats.rides import rides_table
-from bench.claims.words import Saying
+from bench.claims.formats.file_format import rides_table
 from bench.conftest import SEED
-from bench.figure import Axis, Cell, Chart, Contest, Figure, Series, Verdict
-from lakehouse.epoch import Epoch
+from bench.figure import Axis, Cell, Chart, Figure, Series, VariantTimes, Verdict
+from bench.textbook import ClaimId
+from lakehouse.table.epoch import Epoch
 
 FRAME_ROWS_MAX = 1_000
 MATRIX_ROWS = 2_000  # 32 MB of float64, more than a cache holds
@@ -108,14 +108,14 @@ def _assert_sums_equal(sums: dict[str, list[float]]) -> None:
         assert all(found == wanted for variant, found in sums.items() if variant.endswith(direction))
 
 
-def _tell(figure: Figure, title: str, contest: Contest) -> None:
+def _tell(figure: Figure, title: str, contest: VariantTimes) -> None:
     seconds: dict[Cell, Cell] = {variant: contest.median_seconds(variant) for variant in contest.samples}
     figure.table(title, [{"variant": variant, "seconds": taken} for variant, taken in seconds.items()])
     bars = [Series("median", list(seconds), list(seconds.values()))]
     figure.chart(Chart("bars", title, Axis("variant"), Axis("seconds", log=True), bars))
 
 
-def _judge(figure: Figure, walks: Contest, ones: Contest, sums: Contest) -> None:
+def _judge(figure: Figure, walks: VariantTimes, ones: VariantTimes, sums: VariantTimes) -> None:
     pandas = {
         variant: figure.ratio(walks.ratio(f"pandas by {variant}", "pandas by column"))
         for variant in ROW_VARIANTS
@@ -131,4 +131,4 @@ def _judge(figure: Figure, walks: Contest, ones: Contest, sums: Contest) -> None
     if numpy_by_row or any(ratio.low > 1 for ratio in by_row):
         far = all(ratio.low >= FAR for ratio in by_row)
         verdict = "holds" if far and numpy_by_row else "holds in part"
-    figure.state(Saying.DATA_FRAMES, verdict)
+    figure.state(ClaimId.DATA_FRAMES, verdict)

@@ -15,19 +15,19 @@ import pyarrow.parquet as pq
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from bench.claims.words import Saying
-from bench.claims.workshop import read_sql, workshop
-from bench.conftest import Ground
-from bench.figure import Axis, Cell, Chart, Contest, Figure, Series, Verdict
-from bench.sampling import Ratio
-from lakehouse.engines import ENGINES, left_out_of_all, open_engine, open_engines, ride_table_view
+from bench.claims.scratch_schema import read_sql, scratch_schema
+from bench.conftest import BenchEnv
+from bench.figure import Axis, Cell, Chart, Figure, Series, VariantTimes, Verdict
+from bench.statistics import Ratio
+from bench.textbook import ClaimId
+from lakehouse.engines import ENGINES, omitted_from_all, open_engine, open_engines, ride_table_view
 from lakehouse.engines.duckdb import DuckDB
-from lakehouse.epoch import Epoch
-from lakehouse.storage import Storage
+from lakehouse.table.epoch import Epoch
+from lakehouse.table.storage import Storage
+from olap.answer import compare_answers
 from olap.ask import answer_of
-from olap.comparison import compare
-from olap.question import find
-from oltp.history.tables import copy_into
+from olap.question import find_question
+from oltp.ingest.bulk import copy_into
 from ridelake.settings import LakeAddress
 
 ROWS, INDEX, COLUMNS = "Postgres", "Postgres with a covering index", "DuckDB over Parquet"
@@ -40,7 +40,7 @@ QUESTIONS = ("average_price", "revenue_by_city_and_month", "busiest_pickup_zones
 Average = Callable[[], float]
 
 
-def bench_average_price(figure: Figure, ground: Ground, epoch: Epoch, tmp_path: Path) -> None:
+def bench_average_price(figure: Figure, ground: BenchEnv, epoch: Epoch, tmp_path: Path) -> None:
     figure.title = (
         "From how many rows on is a column store faster at the average price of a city and a month?"
     )
@@ -48,9 +48,9 @@ def bench_average_price(figure: Figure, ground: Ground, epoch: Epoch, tmp_path: 
         rides = engine.sql("SELECT * FROM RideTable ORDER BY RideID")
     # In random order, so that neither side profits from an order that suits the query.
     rides = rides.take(np.random.default_rng(1).permutation(len(rides)))
-    contests: dict[int, Contest] = {}
+    contests: dict[int, VariantTimes] = {}
     for part in (rides.slice(0, len(rides) // 10), rides, pa.concat_tables([rides] * 10)):
-        with workshop(ground.store) as connection, _averages(connection, part, tmp_path) as variants:
+        with scratch_schema(ground.store) as connection, _averages(connection, part, tmp_path) as variants:
             contests[len(part)] = figure.interleaved(variants, _equal, label=f"{len(part):,} rows")
             sizes = _sizes(connection, tmp_path / PARQUET)
     figure.rows = max(contests)
@@ -68,7 +68,7 @@ def bench_average_price(figure: Figure, ground: Ground, epoch: Epoch, tmp_path: 
     figure.table(f"Bytes of {figure.rows:,} rows", [sizes])
     plain = {rows: figure.ratio(contest.ratio(ROWS, COLUMNS)) for rows, contest in contests.items()}
     indexed = {rows: figure.ratio(contest.ratio(INDEX, COLUMNS)) for rows, contest in contests.items()}
-    figure.state(Saying.AVERAGE_PRICE, judge_columns(plain, indexed[figure.rows]))
+    figure.state(ClaimId.AVERAGE_PRICE, judge_columns(plain, indexed[figure.rows]))
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def _equal(answers: dict[str, float]) -> None:
     assert all(isclose(first, other, rel_tol=1e-9) for other in others), answers
 
 
-def _lines(contests: dict[int, Contest]) -> Chart:
+def _lines(contests: dict[int, VariantTimes]) -> Chart:
     lines = []
     for name in (ROWS, INDEX, COLUMNS):
         ms = [np.array(contest.samples[name].seconds) * 1000 for contest in contests.values()]
@@ -124,21 +124,21 @@ def judge_columns(plain: dict[int, Ratio], indexed: Ratio) -> Verdict:
     return "holds" if indexed.distinguishable and indexed.median > 1 else "holds in part"
 
 
-def bench_one_storage(figure: Figure, ground: Ground, epoch: Epoch, tmp_path: Path) -> None:
+def bench_one_storage(figure: Figure, ground: BenchEnv, epoch: Epoch, tmp_path: Path) -> None:
     figure.title = "How many engines answer from the same files?"
-    left_out = left_out_of_all(ground.settings)
+    left_out = omitted_from_all(ground.settings)
     names = [name for name in ENGINES if name not in left_out and name != "postgres"]
     before = _stored(ground.settings.lake)
-    contests: dict[str, Contest] = {}
+    contests: dict[str, VariantTimes] = {}
     with (
         open_engines(names, ground.settings, epoch) as engines,
         _own_copy(epoch, tmp_path / "own.duckdb") as copy,
     ):
-        for question in map(find, QUESTIONS):
+        for question in map(find_question, QUESTIONS):
             variants = {engine.name: partial(answer_of, engine, question) for engine in engines}
             contests[question.name] = figure.interleaved(
                 variants | {OWN_COPY: partial(answer_of, copy, question)},
-                partial(compare, question),
+                partial(compare_answers, question),
                 label=question.name,
                 seconds=figure.scale.seconds / 2,
             )
@@ -164,7 +164,7 @@ def bench_one_storage(figure: Figure, ground: Ground, epoch: Epoch, tmp_path: Pa
     figure.chart(Chart("bars", "One copy of the data", Axis("engine"), Axis("ms per query"), bars))
     for contest in contests.values():
         figure.ratio(contest.ratio("duckdb", OWN_COPY))
-    figure.state(Saying.DECOUPLED, "holds" if len(names) > 1 else "does not hold")
+    figure.state(ClaimId.DECOUPLED, "holds" if len(names) > 1 else "does not hold")
 
 
 @contextmanager

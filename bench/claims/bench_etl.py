@@ -1,23 +1,82 @@
-"""Claims about when data is converted: when it is written, or each time it is read. DuckDB does the work on
-both sides, so only the time of the conversion differs."""
+"""Claims on schema-on-write, schema-on-read, ETL and ELT. DuckDB does the work in each."""
 
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import polars as pl
 
-from bench.claims.deferral import Answer, Costs, Pipeline, crossover, sums_chart
-from bench.claims.dirty_trips import COLUMNS, write_dirty_trips
-from bench.claims.rides import made_up
-from bench.claims.words import Saying
-from bench.claims.workshop import read_text
+from bench.claims.break_even import Answer, DeferralCosts, StoreAndQuery, crossover, sums_chart
+from bench.claims.rides import generated_rides
+from bench.claims.scratch_schema import read_text
 from bench.figure import Figure, Verdict
-from bench.sampling import Ratio
-from oltp.load import check_files
+from bench.statistics import Ratio
+from bench.textbook import ClaimId
+from oltp.ingest.city import draw_shape, draw_tips, draw_zones
+from oltp.ingest.tlc import check_files
+from oltp.places import NEW_YORK, TLC_UNKNOWN_ZONES, TLC_ZONE_OFFSET, cities
+
+BEGIN = datetime(2025, 7, 1)  # two months without a change of daylight saving time
+SECONDS = 62 * 24 * 3600
+METRES_PER_MILE = 1609.344
+CENTS_MIN = 400
+DIRTY_EVERY = 100
+COLUMNS = (
+    *("VendorID", "tpep_pickup_datetime", "tpep_dropoff_datetime", "trip_distance"),
+    *("PULocationID", "DOLocationID", "tip_amount", "total_amount"),
+)
+# The fields that are overwritten in a bad row; None: the row is a copy of the previous one.
+DIRT = (
+    {"total_amount": "-12.50", "tip_amount": "0.00"},
+    {"total_amount": "twelve"},
+    {"tpep_pickup_datetime": ""},
+    {"trip_distance": "0.00"},
+    {"tpep_dropoff_datetime": "2025-06-30 12:00:00"},
+    {"PULocationID": str(TLC_UNKNOWN_ZONES[0])},
+    None,
+)
+
+
+def write_dirty_trips(path: Path, rows: int, seed: int) -> None:
+    """Write a header and `rows` lines, with the columns of the TLC's files of yellow taxis."""
+    random = np.random.default_rng(seed)
+    shape = draw_shape(random, rows)
+    city = next(city for city in cities() if city.city_id == NEW_YORK)
+    tips = draw_tips(random, rows)
+    pickup = pl.Series([BEGIN]).dt.epoch("s").item() + random.integers(0, SECONDS, rows)
+    trips = pl.DataFrame(
+        {
+            "VendorID": np.where(random.random(rows) < 0.3, 1, 2),
+            "tpep_pickup_datetime": pickup,
+            "tpep_dropoff_datetime": pickup + shape.duration_seconds,
+            "trip_distance": np.round(shape.distance_metres / METRES_PER_MILE, 2),
+            "PULocationID": draw_zones(random, city, rows) - TLC_ZONE_OFFSET,
+            "DOLocationID": draw_zones(random, city, rows) - TLC_ZONE_OFFSET,
+            "tip_amount": tips / 100,
+            "total_amount": (np.maximum(shape.fare_cents, CENTS_MIN) + tips) / 100,
+        }
+    )
+    moments = pl.from_epoch(pl.col("tpep_pickup_datetime", "tpep_dropoff_datetime"))
+    texts = trips.with_columns(moments.dt.strftime("%Y-%m-%d %H:%M:%S")).cast(pl.String)
+    _with_bad_rows(texts).select(COLUMNS).write_csv(path)
+
+
+def _with_bad_rows(texts: pl.DataFrame) -> pl.DataFrame:
+    dirty = np.arange(DIRTY_EVERY, len(texts), DIRTY_EVERY)
+    columns = {name: texts[name].to_list() for name in texts.columns}
+    for number, row in enumerate(dirty.tolist()):
+        overwritten = DIRT[number % len(DIRT)]
+        if overwritten is None:
+            overwritten = {name: values[row - 1] for name, values in columns.items()}
+        for name, value in overwritten.items():
+            columns[name][row] = value
+    return pl.DataFrame(columns)
+
 
 ON_WRITE, ON_READ = "schema on write", "schema on read"
 ETL, ELT = "ETL", "ELT"
@@ -36,7 +95,9 @@ def bench_schema(figure: Figure, tmp_path: Path) -> None:
     figure.title = "What does a schema on write cost, and what a schema on read?"
     figure.rows = figure.scale.rides
     good, bad = tmp_path / "rides.jsonl", tmp_path / "bad.jsonl"
-    pl.DataFrame(made_up(0, figure.rows)).with_columns(pl.col("Price").cast(pl.Float64)).write_ndjson(good)
+    pl.DataFrame(generated_rides(0, figure.rows)).with_columns(pl.col("Price").cast(pl.Float64)).write_ndjson(
+        good
+    )
     bad.write_bytes(_with_a_bad_row(good.read_bytes()))
     with _schemas(good, tmp_path / "good") as variants:
         storing = figure.interleaved(
@@ -46,10 +107,12 @@ def bench_schema(figure: Figure, tmp_path: Path) -> None:
             {name: variant.ask for name, variant in variants.items()}, _equal, label="asking"
         )
     with _schemas(bad, tmp_path / "bad") as variants:
-        found = {name: found_bad_row(variant) for name, variant in variants.items()}
+        found = {name: bad_row_error_time(variant) for name, variant in variants.items()}
     figure.checked("both return the same answer; both were also run on the same file with one bad price")
     costs = {
-        name: Costs(storing.median_seconds(name) + asking.median_seconds(name), asking.median_seconds(name))
+        name: DeferralCosts(
+            storing.median_seconds(name) + asking.median_seconds(name), asking.median_seconds(name)
+        )
         for name in variants
     }
     met = crossover(costs[ON_WRITE], costs[ON_READ])
@@ -71,7 +134,7 @@ def bench_schema(figure: Figure, tmp_path: Path) -> None:
         figure.ratio(storing.ratio(ON_WRITE, ON_READ)),
         figure.ratio(asking.ratio(ON_READ, ON_WRITE)),
     )
-    figure.state(Saying.SCHEMA, judge(write, read))
+    figure.state(ClaimId.SCHEMA, judge(write, read))
 
 
 def bench_etl_and_elt(figure: Figure, tmp_path: Path) -> None:
@@ -98,7 +161,9 @@ def bench_etl_and_elt(figure: Figure, tmp_path: Path) -> None:
         f"both return the same answer over {good:,} trips; the loader of the store accepts as many "
         f"of the {figure.rows:,} rows"
     )
-    costs = {name: Costs(first.median_seconds(name), further.median_seconds(name)) for name in variants}
+    costs = {
+        name: DeferralCosts(first.median_seconds(name), further.median_seconds(name)) for name in variants
+    }
     met = crossover(costs[ETL], costs[ELT])
     figure.table(
         f"{figure.rows:,} rows, {figure.rows - good:,} of them bad",
@@ -116,7 +181,7 @@ def bench_etl_and_elt(figure: Figure, tmp_path: Path) -> None:
     figure.facts["queries until ETL pays off"] = met
     figure.ratio(stored.ratio(ETL, ELT))
     earlier, slower = figure.ratio(first.ratio(ETL, ELT)), figure.ratio(further.ratio(ELT, ETL))
-    figure.state(Saying.ETL_AND_ELT, judge(earlier, slower))
+    figure.state(ClaimId.ETL_AND_ELT, judge(earlier, slower))
 
 
 def judge(early: Ratio, late: Ratio) -> Verdict:
@@ -126,7 +191,7 @@ def judge(early: Ratio, late: Ratio) -> Verdict:
 
 
 @contextmanager
-def _schemas(arrived: Path, folder: Path) -> Iterator[dict[str, Pipeline]]:
+def _schemas(arrived: Path, folder: Path) -> Iterator[dict[str, StoreAndQuery]]:
     """JSON lines: converted to a typed Parquet file when they are stored, or copied unchanged."""
     folder.mkdir()
     typed, raw = folder / "rides.parquet", folder / "rides.jsonl"
@@ -146,8 +211,8 @@ def _schemas(arrived: Path, folder: Path) -> Iterator[dict[str, Pipeline]]:
             return database.execute(question).fetchall()
 
         yield {
-            ON_WRITE: Pipeline(write_typed, lambda: ask(database.read_parquet(str(typed)))),
-            ON_READ: Pipeline(copy_raw, lambda: ask(_json(database, raw))),
+            ON_WRITE: StoreAndQuery(write_typed, lambda: ask(database.read_parquet(str(typed)))),
+            ON_READ: StoreAndQuery(copy_raw, lambda: ask(_json(database, raw))),
         }
 
 
@@ -156,7 +221,7 @@ def _json(database: duckdb.DuckDBPyConnection, file: Path) -> duckdb.DuckDBPyRel
 
 
 @contextmanager
-def _transformations(arrived: Path, folder: Path) -> Iterator[dict[str, Pipeline]]:
+def _transformations(arrived: Path, folder: Path) -> Iterator[dict[str, StoreAndQuery]]:
     """The same SELECT cleans the trips: once into a Parquet file, or in each query from raw text."""
     clean, raw = folder / "trips.parquet", folder / "trips.csv"
     transform, question = read_text("clean_trips.sql"), read_text("ask_trips.sql")
@@ -180,12 +245,12 @@ def _transformations(arrived: Path, folder: Path) -> Iterator[dict[str, Pipeline
             return database.execute(question).fetchall()
 
         yield {
-            ETL: Pipeline(write_clean, lambda: ask(database.read_parquet(str(clean)))),
-            ELT: Pipeline(copy_raw, lambda: ask(trips(raw))),
+            ETL: StoreAndQuery(write_clean, lambda: ask(database.read_parquet(str(clean)))),
+            ELT: StoreAndQuery(copy_raw, lambda: ask(trips(raw))),
         }
 
 
-def found_bad_row(variant: Pipeline) -> str:
+def bad_row_error_time(variant: StoreAndQuery) -> str:
     """When a pipeline reports a bad row."""
     try:
         variant.store()

@@ -1,23 +1,75 @@
-"""The claim about graph databases: the same relationships followed in SQL and in Cypher."""
+"""The claim on graphs: the same relationships followed in SQL and in Cypher."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import polars as pl
 import pytest
 from psycopg import Connection, RawCursor
 from psycopg.rows import TupleRow
 
-from bench.claims.people import People, draw_people
-from bench.claims.words import Saying
-from bench.claims.workshop import read_sql, read_text, workshop
-from bench.conftest import Ground
-from bench.figure import Axis, Cell, Chart, Contest, Figure, Series, Verdict
-from bench.sampling import Ratio
-from oltp.history.tables import copy_into
+from bench.claims.scratch_schema import read_sql, read_text, scratch_schema
+from bench.conftest import BenchEnv
+from bench.figure import Axis, Cell, Chart, Figure, Series, VariantTimes, Verdict
+from bench.statistics import Ratio
+from bench.textbook import ClaimId
+from oltp.ingest.bulk import copy_into
+
+COUNTRIES = ("USA", "Canada", "France", "Vietnam")
+STATES_PER_COUNTRY, CITIES_PER_STATE = 10, 20
+FRIENDS_DRAWN = 4  # by each person; on average as many others draw this person
+
+
+@dataclass(frozen=True, slots=True)
+class PeopleGraph:
+    """`places`: place_id, name, within_id (null: a country). `people`: person_id, name, born_in_id.
+    `friendships`: person_id, friend_id, each pair once, the smaller id first."""
+
+    places: pl.DataFrame
+    people: pl.DataFrame
+    friendships: pl.DataFrame
+
+    @property
+    def friendships_both_ways(self) -> pl.DataFrame:
+        """Each friendship in both directions, as SQL needs it to follow it from either side."""
+        back = self.friendships.select(person_id="friend_id", friend_id="person_id")
+        return pl.concat([self.friendships, back])
+
+
+def draw_people(people: int, seed: int) -> PeopleGraph:
+    random = np.random.default_rng(seed)
+    countries = len(COUNTRIES)
+    states = countries * STATES_PER_COUNTRY
+    cities = states * CITIES_PER_STATE
+    place = np.arange(countries + states + cities)
+    first_city = countries + states
+    within = [
+        *[None] * countries,
+        *(state // STATES_PER_COUNTRY for state in range(states)),
+        *(countries + city // CITIES_PER_STATE for city in range(cities)),
+    ]
+    names = [*COUNTRIES, *(f"place {number}" for number in place[countries:])]
+    person = np.arange(people)
+    pairs = random.integers(0, people, (people * FRIENDS_DRAWN, 2))
+    pairs = np.unique(np.sort(pairs[pairs[:, 0] != pairs[:, 1]], axis=1), axis=0)
+    return PeopleGraph(
+        pl.DataFrame({"place_id": place, "name": names, "within_id": within}),
+        pl.DataFrame(
+            {
+                "person_id": person,
+                "name": [f"person {number}" for number in person],
+                "born_in_id": random.integers(first_city, len(place), people),
+            }
+        ),
+        pl.DataFrame({"person_id": pairs[:, 0], "friend_id": pairs[:, 1]}),
+    )
+
 
 POSTGRES, DUCKDB, GRAPH = "SQL in Postgres", "SQL in DuckDB", "Cypher in Ladybug"
 BORN = "born in the USA"
@@ -28,12 +80,12 @@ RIDES_PER_PERSON = 10
 Ask = Callable[[str, list[Any]], int]  # a query and its parameters → its result, a count
 
 
-def bench_graph(figure: Figure, ground: Ground, tmp_path: Path) -> None:
+def bench_graph(figure: Figure, ground: BenchEnv, tmp_path: Path) -> None:
     pytest.importorskip("ladybug", reason="the graph engine is not installed: pip install 'ridelake[bench]'")
     figure.title = "Are relationships easier to follow in a graph database?"
     known = draw_people(figure.scale.rides // RIDES_PER_PERSON, seed=1)
     with (
-        workshop(ground.store) as connection,
+        scratch_schema(ground.store) as connection,
         duckdb.connect(str(tmp_path / "people.duckdb")) as database,
         _graph(tmp_path / "people.ladybug", known) as graph,
     ):
@@ -59,7 +111,7 @@ def bench_graph(figure: Figure, ground: Ground, tmp_path: Path) -> None:
     ratios = [figure.ratio(contest.ratio(POSTGRES, GRAPH)) for contest in contests.values()]
     for contest in contests.values():
         figure.ratio(contest.ratio(DUCKDB, GRAPH))
-    figure.state(Saying.GRAPH, judge_graph(ratios, list(lengths.values())))
+    figure.state(ClaimId.GRAPH, judge_graph(ratios, list(lengths.values())))
 
 
 def judge_graph(ratios: list[Ratio], lengths: list[dict[str, int]]) -> Verdict:
@@ -98,7 +150,7 @@ def _asked(ask: Ask, text: str, values: list[list[Any]]) -> list[int]:
     return [ask(text, one) for one in values]
 
 
-def _postgres(connection: Connection[TupleRow], known: People) -> Ask:
+def _postgres(connection: Connection[TupleRow], known: PeopleGraph) -> Ask:
     connection.execute(read_sql("graph_tables"))
     copy_into(connection, "places", known.places)
     copy_into(connection, "people", known.people)
@@ -113,7 +165,7 @@ def _postgres(connection: Connection[TupleRow], known: People) -> Ask:
     return ask
 
 
-def _duckdb(database: duckdb.DuckDBPyConnection, known: People) -> Ask:
+def _duckdb(database: duckdb.DuckDBPyConnection, known: PeopleGraph) -> Ask:
     database.execute(read_text("graph_tables.sql"))
     for statement, frame in (
         ("INSERT INTO places SELECT * FROM frame", known.places),
@@ -127,7 +179,7 @@ def _duckdb(database: duckdb.DuckDBPyConnection, known: People) -> Ask:
 
 
 @contextmanager
-def _graph(path: Path, known: People) -> Iterator[Ask]:
+def _graph(path: Path, known: PeopleGraph) -> Iterator[Ask]:
     import ladybug
 
     with ladybug.Database(path) as database, ladybug.Connection(database) as connection:
@@ -160,7 +212,7 @@ def _equal(answers: dict[str, list[int]]) -> None:
     assert all(other == first for other in others), answers
 
 
-def _rows(contests: dict[str, Contest], lengths: dict[str, dict[str, int]]) -> Iterator[dict[str, Cell]]:
+def _rows(contests: dict[str, VariantTimes], lengths: dict[str, dict[str, int]]) -> Iterator[dict[str, Cell]]:
     for question, contest in contests.items():
         asked = 1 if question == BORN else ASKED
         yield {
@@ -171,7 +223,7 @@ def _rows(contests: dict[str, Contest], lengths: dict[str, dict[str, int]]) -> I
         }
 
 
-def _bars(contests: dict[str, Contest]) -> Chart:
+def _bars(contests: dict[str, VariantTimes]) -> Chart:
     bars = [
         Series(name, [*contests], [contest.median_seconds(name) * 1000 for contest in contests.values()])
         for name in (POSTGRES, DUCKDB, GRAPH)

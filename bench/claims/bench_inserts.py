@@ -1,4 +1,8 @@
-"""The claim about single inserts: the time of a commit of 1, 10, 100 and 1,000 rides, in three stores."""
+"""The claim on single inserts: commits of 1, 10, 100 and 1,000 rides in Postgres, DuckDB and the lake.
+
+Durability differs: Postgres and DuckDB flush their log at each commit. pyiceberg flushes the catalog only,
+and leaves its files to the operating system.
+"""
 
 import os
 from collections import defaultdict
@@ -6,17 +10,101 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from time import perf_counter
+from typing import Protocol
 
 import duckdb
 import numpy as np
+import pyarrow as pa
+from psycopg import Connection
+from psycopg.rows import TupleRow
+from pyiceberg.catalog.sql import SqlCatalog
 
-from bench.claims.inserters import DuckDBInserter, Inserter, LakeInserter, PostgresInserter
-from bench.claims.rides import Batch, made_up
-from bench.claims.words import Saying
-from bench.claims.workshop import workshop
-from bench.conftest import Ground
+from bench.claims.rides import RIDE_TABLE, RideBatch, generated_rides
+from bench.claims.scratch_schema import read_sql, scratch_schema
+from bench.conftest import BenchEnv
 from bench.figure import Axis, Cell, Chart, Figure, Series, Verdict
-from bench.sampling import Ratio, ratio_of
+from bench.statistics import Ratio, ratio_of
+from bench.textbook import ClaimId
+
+INSERT_RIDE = "INSERT INTO RideTable VALUES (%s, %s, %s, %s, %s, %s)"
+
+
+class Inserter(Protocol):
+    def insert(self, rides: RideBatch) -> None:
+        """Insert and commit the rides."""
+        ...
+
+    def rides(self) -> pa.Table:
+        """All rides, ordered by id."""
+        ...
+
+
+class PostgresInserter:
+    """One row by a plain INSERT, several by one INSERT of arrays; one connection in autocommit."""
+
+    def __init__(self, connection: Connection[TupleRow]) -> None:
+        self._connection = connection
+        self._insert_rides = read_sql("insert_rides")
+        connection.execute(read_sql("ride_table"))
+
+    def insert(self, rides: RideBatch) -> None:
+        if len(rides) == 1:
+            self._connection.execute(INSERT_RIDE, rides.row)
+        else:
+            self._connection.execute(self._insert_rides, rides.columns)
+
+    def rides(self) -> pa.Table:
+        rows = self._connection.execute("SELECT * FROM RideTable ORDER BY RideID").fetchall()
+        columns = zip(*rows, strict=True)
+        return pa.table([pa.array(v, f.type) for v, f in zip(columns, RIDE_TABLE, strict=True)], RIDE_TABLE)
+
+
+class DuckDBInserter:
+    """One row by a plain INSERT, several from an Arrow table; into a file, in autocommit."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+        connection.execute(
+            "CREATE TABLE RideTable (RideID BIGINT, Username VARCHAR, DriverID BIGINT, City VARCHAR,"
+            " Month VARCHAR, Price DECIMAL(12, 2))"
+        )
+
+    def insert(self, rides: RideBatch) -> None:
+        if len(rides) == 1:
+            self._connection.execute("INSERT INTO RideTable VALUES (?, ?, ?, ?, ?, ?)", rides.row)
+        else:
+            self._connection.register("batch", rides.table)
+            self._connection.execute("INSERT INTO RideTable SELECT * FROM batch")
+
+    def rides(self) -> pa.Table:
+        found = self._connection.sql("SELECT * FROM RideTable ORDER BY RideID").to_arrow_table()
+        return found.cast(RIDE_TABLE)
+
+
+class LakeInserter:
+    """Each batch is a Parquet file and a commit of an Iceberg table, whose catalog is an SQLite file."""
+
+    def __init__(self, folder: Path) -> None:
+        catalog = SqlCatalog(
+            "claims", uri=f"sqlite:///{folder / 'catalog.sqlite'}", warehouse=folder.as_uri()
+        )
+        catalog.create_namespace("claims")
+        self._catalog = catalog
+        self._table = catalog.create_table("claims.RideTable", RIDE_TABLE)
+
+    def insert(self, rides: RideBatch) -> None:
+        self._table.append(rides.table)
+
+    def rides(self) -> pa.Table:
+        table = self._catalog.load_table("claims.RideTable")
+        return table.scan().to_arrow().sort_by("RideID").cast(RIDE_TABLE)
+
+    def files(self) -> int:
+        return len(self._table.inspect.files())
+
+    def close(self) -> None:
+        self._catalog.engine.dispose()
+
 
 POSTGRES, DUCKDB, LAKE = "Postgres", "DuckDB", "an Iceberg table"
 # Rides per commit → commits per round. The lake gets one commit per round, because it is the slowest.
@@ -26,10 +114,10 @@ SEEN_FOR_P99 = 100  # commits; a p99 of fewer has no meaning
 Milliseconds = dict[tuple[str, int], list[list[float]]]  # (store, rides in a commit) → round → commit
 
 
-def bench_single_inserts(figure: Figure, ground: Ground, tmp_path: Path) -> None:
+def bench_single_inserts(figure: Figure, ground: BenchEnv, tmp_path: Path) -> None:
     figure.title = "How long does it take to commit one ride?"
     with (
-        workshop(ground.store) as connection,
+        scratch_schema(ground.store) as connection,
         duckdb.connect(str(tmp_path / "rides.duckdb")) as database,
         closing(LakeInserter(tmp_path)) as lake,
     ):
@@ -52,7 +140,7 @@ def bench_single_inserts(figure: Figure, ground: Ground, tmp_path: Path) -> None
         figure.ratio(_ratio(contest.ms, other, POSTGRES, 1)) for other in (DUCKDB, LAKE)
     )
     figure.ratio(_ratio(contest.ms, POSTGRES, DUCKDB, max(COMMITS)))
-    figure.state(Saying.SINGLE_INSERT, judge((over_duckdb, over_lake)))
+    figure.state(ClaimId.SINGLE_INSERT, judge((over_duckdb, over_lake)))
 
 
 class Inserts:
@@ -75,7 +163,7 @@ class Inserts:
                 )
 
     def _commit(self, name: str, rides: int) -> float:
-        batch = Batch.of(made_up(self._taken[name], rides))
+        batch = RideBatch.of(generated_rides(self._taken[name], rides))
         self._taken[name] += rides
         begin = perf_counter()
         self._stores[name].insert(batch)
@@ -85,7 +173,7 @@ class Inserts:
         """The number of rides in all stores. Raises AssertionError if a store has other rides than were
         committed."""
         for name, store in self._stores.items():
-            assert store.rides().equals(made_up(0, self._taken[name])), f"{name} has other rides"
+            assert store.rides().equals(generated_rides(0, self._taken[name])), f"{name} has other rides"
         return sum(self._taken.values())
 
 

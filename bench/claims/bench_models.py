@@ -10,12 +10,11 @@ from typing import Any
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from bench.claims.words import Saying
-from bench.claims.work_done import work_of
-from bench.claims.workshop import read_sql, workshop
-from bench.conftest import Ground
+from bench.claims.scratch_schema import read_sql, scratch_schema, statement_counts
+from bench.conftest import BenchEnv
 from bench.figure import Axis, Chart, Figure, Series, Verdict
-from bench.sampling import Ratio
+from bench.statistics import Ratio
+from bench.textbook import ClaimId
 
 NORMALISED, FLAT = "the normalised model", "the wide table"
 DOCUMENTS, TABLES = "the document model", "the relational model"
@@ -33,10 +32,10 @@ RIDES_COMPARED = 200
 Answer = list[TupleRow]
 
 
-def bench_normalised(figure: Figure, ground: Ground) -> None:
+def bench_normalised(figure: Figure, ground: BenchEnv) -> None:
     figure.title = "What does it cost to rename a publisher and to list the books?"
     books = figure.rows = figure.scale.rides
-    with workshop(ground.store) as connection:
+    with scratch_schema(ground.store) as connection:
         _make_books(connection, books)
         listing = {
             NORMALISED: partial(_answer, connection, read_sql("list_books"), {}),
@@ -47,7 +46,7 @@ def bench_normalised(figure: Figure, ground: Ground) -> None:
             FLAT: partial(_rename, connection, read_sql("rename_publisher_flat")),
         }
         work = {
-            name: work_of(connection, read_sql(file), {"old": BANANA, "new": PINEAPPLE})
+            name: statement_counts(connection, read_sql(file), {"old": BANANA, "new": PINEAPPLE})
             for name, file in ((NORMALISED, "rename_publisher"), (FLAT, "rename_publisher_flat"))
         }
         _equal_by(listing)
@@ -76,7 +75,7 @@ def bench_normalised(figure: Figure, ground: Ground) -> None:
             for name in (NORMALISED, FLAT)
         ],
     )
-    figure.state(Saying.NORMALISED, both(_longer(rename), _longer(join)))
+    figure.state(ClaimId.NORMALISED, both(_longer(rename), _longer(join)))
 
 
 def _make_books(connection: Connection[TupleRow], books: int) -> None:
@@ -93,9 +92,9 @@ def _rename(connection: Connection[TupleRow], statement: bytes) -> None:
         connection.execute(statement, {"old": old, "new": new})
 
 
-def bench_documents(figure: Figure, ground: Ground) -> None:
+def bench_documents(figure: Figure, ground: BenchEnv) -> None:
     figure.title = "Is a ride better stored as a document or in tables?"
-    with workshop(ground.store) as connection:
+    with scratch_schema(ground.store) as connection:
         connection.execute(read_sql("documents"))
         connection.execute("VACUUM (ANALYZE) documents, rides, payments, riders, drivers, zones")
         drawn = connection.execute(read_sql("some_rides"), {"rides": RIDES_COMPARED}).fetchall()
@@ -110,7 +109,7 @@ def bench_documents(figure: Figure, ground: Ground) -> None:
             for task, statements in TASKS.items()
         }
         work = {
-            (task, model): work_of(connection, read_sql(file), changes[0])
+            (task, model): statement_counts(connection, read_sql(file), changes[0])
             for task, statements in TASKS.items()
             for model, file in statements.items()
         }
@@ -144,7 +143,7 @@ def bench_documents(figure: Figure, ground: Ground) -> None:
     ]
     figure.chart(Chart("bars", "One ride, and all of them", Axis("task"), Axis("ms", log=True), bars))
     ratios = {task: figure.ratio(contest.ratio(DOCUMENTS, TABLES)) for task, contest in contests.items()}
-    figure.state(Saying.DOCUMENT, both(_shorter(ratios[FETCH]), _longer(ratios[SUM])))
+    figure.state(ClaimId.DOCUMENT, both(_shorter(ratios[FETCH]), _longer(ratios[SUM])))
 
 
 def _turn(

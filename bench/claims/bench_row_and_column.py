@@ -1,7 +1,10 @@
-"""Row formats and column formats: the time to add rows and the time to read a few columns.
+"""Row-major and column-major storage: adding rows, and reading few of many columns.
 
 Adding: n rides, in memory as Python objects, are added to a file. A column format cannot be appended to and
 writes a new file. Reading: k of 16 columns are read into memory. The engines' own tables: sums of k columns.
+
+The four columns are not adjacent. The kernel counts the bytes that a reader requests, including bytes in the
+page cache.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,19 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
+import psutil
 import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import ipc
 
 from bench.claims.formats import FileFormat
-from bench.claims.formats.avro import AVRO
-from bench.claims.formats.columnar import ARROW_IPC, PARQUET
-from bench.claims.formats.fidelity import identical
-from bench.claims.formats.rides import rides_table
+from bench.claims.formats.binary import ARROW_IPC, AVRO, PARQUET
+from bench.claims.formats.file_format import identical, rides_table
 from bench.claims.formats.text import CSV, JSONL
-from bench.claims.words import Saying
-from bench.conftest import Ground
-from bench.figure import Axis, Cell, Chart, Contest, Figure, Mark, Series, Verdict
-from bench.sampling import Ratio
-from lakehouse.epoch import Epoch
+from bench.conftest import SEED, BenchEnv
+from bench.figure import Axis, Cell, Chart, Figure, Mark, Series, VariantTimes, Verdict
+from bench.statistics import Ratio
+from bench.textbook import ClaimId
+from lakehouse.table.epoch import Epoch
 
 ROWS = (CSV, JSONL, AVRO)
 COLUMNS = (ARROW_IPC, PARQUET)
@@ -38,7 +45,7 @@ SUMMED_COLUMNS = (1, 4, 8)
 GRID_ROWS = (10, 100, 1_000, 5_000, 50_000)
 
 
-def bench_row_and_column(figure: Figure, ground: Ground, epoch: Epoch, tmp_path: Path) -> None:
+def bench_row_and_column(figure: Figure, ground: BenchEnv, epoch: Epoch, tmp_path: Path) -> None:
     figure.title = "Which formats are faster to add rows to, and which to read a few columns of?"
     rides = rides_table(epoch, figure.scale.rides // 4)
     few = rides.slice(0, figure.scale.rides // 20).combine_chunks()
@@ -59,7 +66,7 @@ def _columns(rides: pa.Table) -> dict[int, Sequence[str]]:
     return READ_COLUMNS | {rides.num_columns: rides.column_names}
 
 
-def _adding(figure: Figure, added: pa.Table, folder: Path) -> Contest:
+def _adding(figure: Figure, added: pa.Table, folder: Path) -> VariantTimes:
     rows, numbers = added.to_pylist(), count()
 
     def add(form: FileFormat) -> Path:
@@ -77,7 +84,7 @@ def _adding(figure: Figure, added: pa.Table, folder: Path) -> Contest:
     return figure.interleaved(variants, compare, label=f"add {len(rows)}", seconds=figure.scale.seconds / 2)
 
 
-def _reading(figure: Figure, rides: pa.Table, columns: Sequence[str], folder: Path) -> Contest:
+def _reading(figure: Figure, rides: pa.Table, columns: Sequence[str], folder: Path) -> VariantTimes:
     def compare(tables: dict[str, pa.Table]) -> None:
         for name, table in tables.items():
             assert identical(table, rides.select(columns)), name
@@ -97,7 +104,7 @@ def _written(form: FileFormat, rides: pa.Table, folder: Path) -> Path:
     return path
 
 
-def _summing(figure: Figure, ground: Ground, epoch: Epoch, folder: Path) -> Contest:
+def _summing(figure: Figure, ground: BenchEnv, epoch: Epoch, folder: Path) -> VariantTimes:
     """Sums of 1, 4 and 8 columns over the engines' own tables; the result is a single row."""
     with ground.store.connect() as postgres, duckdb.connect(folder / "rides.duckdb") as columns:
         columns.read_parquet([file.location for file in epoch.tables["rides"].files]).create("rides")
@@ -124,7 +131,7 @@ def _assert_sums(sums: dict[str, list[int]]) -> None:
         assert len(sums[_variant("DuckDB", k)]) == k
 
 
-def _tell_formats(figure: Figure, adding: dict[int, Contest], reading: dict[int, Contest]) -> None:
+def _tell_formats(figure: Figure, adding: dict[int, VariantTimes], reading: dict[int, VariantTimes]) -> None:
     table: list[dict[str, Cell]] = [{"format": f.name, "layout": f.layout} for f in (*ROWS, *COLUMNS)]
     for row in table:
         name = str(row["format"])
@@ -184,7 +191,9 @@ def crossings(ratios: dict[int, float]) -> Iterator[float]:
             yield exp(log(x) + share * (log(next_x) - log(x)))
 
 
-def _judge(figure: Figure, adding: dict[int, Contest], reading: dict[int, Contest], summing: Contest) -> None:
+def _judge(
+    figure: Figure, adding: dict[int, VariantTimes], reading: dict[int, VariantTimes], summing: VariantTimes
+) -> None:
     pairs = [(row.name, column.name) for row in ROWS for column in COLUMNS]
     adds = {n: [c.ratio(column, row).low > 1 for row, column in pairs] for n, c in adding.items()}
     reads = [reading[4].ratio(row, column).low > 1 for row, column in pairs]
@@ -196,4 +205,94 @@ def _judge(figure: Figure, adding: dict[int, Contest], reading: dict[int, Contes
     figure.ratio(reading[4].ratio("CSV", "Parquet"))
     for engine in ("Postgres", "DuckDB"):
         figure.ratio(summing.ratio(_variant(engine, SUMMED_COLUMNS[-1]), _variant(engine, SUMMED_COLUMNS[0])))
-    figure.state(Saying.ROW_AND_COLUMN, verdict)
+    figure.state(ClaimId.ROW_AND_COLUMN, verdict)
+
+
+FEATURE_COLUMNS = 1_000
+# The columns to read, by position.
+WANTED = {0: "time", 333: "place", 666: "distance", 999: "price"}
+# Four of 1,000 columns are 0.4 % of the values. A reader also needs the metadata of all columns.
+SHARE_MAX = 0.05
+
+
+def bench_thousand_columns(figure: Figure, tmp_path: Path) -> None:
+    figure.title = f"How much of a table of {FEATURE_COLUMNS:,} columns is read for four of them?"
+    figure.rows = figure.scale.rides // 20
+    features = feature_table(figure.rows)
+    wanted = features.select(list(WANTED.values()))
+    paths = _write(features, tmp_path)
+    reads = {
+        form.name: partial(form.read, paths[form.name], features.schema, wanted.column_names)
+        for form in (CSV, ARROW_IPC, PARQUET)
+    }
+
+    def compare(tables: dict[str, pa.Table]) -> None:
+        assert all(identical(table, wanted) for table in tables.values())
+
+    contest = figure.interleaved(reads, compare)
+    figure.checked("the four columns read from each format equal those of the table, bit by bit")
+    bytes_all = {name: path.stat().st_size for name, path in paths.items()}
+    bytes_taken = {name: bytes_read(read) for name, read in reads.items()}
+    figure.table(
+        f"Four of {FEATURE_COLUMNS:,} columns, {figure.rows:,} rides",
+        [
+            {
+                "format": name,
+                "seconds": contest.median_seconds(name),
+                "bytes_read": bytes_taken[name],
+                "bytes": bytes_all[name],
+                "share_read": bytes_taken[name] / bytes_all[name],
+            }
+            for name in reads
+        ],
+    )
+    bars = [
+        Series("file", list(bytes_all), list(bytes_all.values())),
+        Series("read", list(bytes_taken), list(bytes_taken.values())),
+    ]
+    title = f"Bytes read for four of {FEATURE_COLUMNS:,} columns"
+    figure.chart(Chart("bars", title, Axis("format"), Axis("bytes", log=True), bars))
+    shares = {name: bytes_taken[name] / bytes_all[name] for name in reads}
+    _judge_thousand_columns(
+        figure, shares, {name: figure.ratio(contest.ratio("CSV", name)) for name in shares if name != "CSV"}
+    )
+
+
+def feature_table(rows: int) -> pa.Table:
+    """The four columns, and features for a model: counts, and shares with three decimals."""
+    random = np.random.default_rng(SEED)
+    columns = {}
+    for number in range(FEATURE_COLUMNS):
+        name = WANTED.get(number, f"feature_{number}")
+        whole = random.integers(0, 10_000, rows)
+        columns[name] = whole if number % 2 or number in WANTED else whole / 1_000
+    begin = 1_750_000_000_000_000  # July 2025, in microseconds
+    columns["time"] = pa.array(begin + columns["time"] * 60_000_000, pa.timestamp("us", tz="UTC"))
+    return pa.table(columns)
+
+
+def _write(features: pa.Table, folder: Path) -> dict[str, Path]:
+    """Write the files from columns; only reading is timed."""
+    paths = {form.name: folder / f"features.{form.name}" for form in (CSV, ARROW_IPC, PARQUET)}
+    pc.write_csv(features, paths[CSV.name])
+    with ipc.new_file(paths[ARROW_IPC.name], features.schema) as writer:
+        writer.write_table(features)
+    pq.write_table(features, paths[PARQUET.name], compression="none")
+    return paths
+
+
+def bytes_read(read: Callable[[], object]) -> int:
+    """The bytes that this process read from files meanwhile. Skips the benchmark if the system does not count
+    them."""
+    process = psutil.Process()
+    if not hasattr(process, "io_counters") or not hasattr(process.io_counters(), "read_chars"):
+        pytest.skip("this system does not count the bytes that a process reads")
+    before = process.io_counters().read_chars
+    read()
+    return int(process.io_counters().read_chars - before)
+
+
+def _judge_thousand_columns(figure: Figure, shares: dict[str, float], times: dict[str, Ratio]) -> None:
+    right = [shares[name] < SHARE_MAX and ratio.low > 1 for name, ratio in times.items()]
+    verdict: Verdict = "holds" if all(right) else "holds in part" if any(right) else "does not hold"
+    figure.state(ClaimId.FOUR_OF_THOUSAND, verdict)

@@ -1,26 +1,40 @@
-"""The same rides in eight formats: size, speed, lost values and properties of the file."""
+"""The same rides in eight formats: size, speed, fidelity; and unloading all rides to text or Parquet.
+
+Postgres writes CSV itself; `lakehouse.source.copy` converts its binary COPY to Parquet. DuckDB writes both
+formats from a table of its own. Parquet is compressed with zstd, as in the lake. No variant flushes its file
+to disk.
+"""
 
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 
+import duckdb
 import fastavro
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
+from psycopg import Connection
+from psycopg.rows import TupleRow
 
 from bench.claims.formats import FORMATS, FileFormat
-from bench.claims.formats.fidelity import identical, lost
-from bench.claims.formats.file_format import Row, is_readable
-from bench.claims.formats.pickled import runs_code
-from bench.claims.formats.protobuf import message_class
-from bench.claims.formats.rides import rides_table
-from bench.claims.words import Saying
-from bench.figure import Axis, Cell, Chart, Contest, Figure, Series, Verdict
-from lakehouse.epoch import Epoch
+from bench.claims.formats.binary import message_class, runs_code
+from bench.claims.formats.file_format import Row, identical, is_readable, lost, rides_table
+from bench.claims.formats.text import CSV
+from bench.conftest import BenchEnv
+from bench.exporters import heap_source
+from bench.figure import Axis, Cell, Chart, Figure, Series, VariantTimes, Verdict
+from bench.textbook import ClaimId
+from lakehouse.source.copy import export
+from lakehouse.source.tables import TableSource
+from lakehouse.table.columns import arrow_schema
+from lakehouse.table.epoch import Epoch
+from oltp.store import Store
 
 RIDES_MAX = 5_000  # some formats make Python objects, at 0.1 ms per row
 NUMBERS = (7, -5, 1_000_000, 2**31 - 1)
@@ -81,7 +95,7 @@ def _assert_identical(rides: pa.Table, tables: dict[str, pa.Table]) -> None:
 
 
 def _properties(
-    form: FileFormat, path: Path, rows: int, writing: Contest, reading: Contest
+    form: FileFormat, path: Path, rows: int, writing: VariantTimes, reading: VariantTimes
 ) -> dict[str, Cell]:
     """The properties of the format and of the file."""
     with path.open("rb") as file:
@@ -177,4 +191,102 @@ def _judge(figure: Figure, ride_bytes: dict[FileFormat, float]) -> None:
     verdict: Verdict = "does not hold"
     if as_claimed and ride_bytes[texts[-1]] > ride_bytes[smallest]:
         verdict = "holds" if ride_bytes[texts[0]] > ride_bytes[largest] else "holds in part"
-    figure.state(Saying.TEXT_AND_BINARY, verdict)
+    figure.state(ClaimId.TEXT_AND_BINARY, verdict)
+
+
+ENGINES = ("Postgres", "DuckDB")
+# The textbook's figures, for Amazon Redshift: up to.
+TIMES_FASTER = 2
+TIMES_SMALLER = 6
+
+Unload = Callable[[], Path]
+
+
+def bench_unload(figure: Figure, ground: BenchEnv, epoch: Epoch, tmp_path: Path) -> None:
+    figure.title = "How much faster and smaller is an unload to Parquet than to text?"
+    figure.rows = epoch.tables["rides"].rows
+    rides = rides_table(epoch, figure.rows).sort_by("ride_id")
+    paths: dict[str, Path] = {}
+
+    def compare(found: dict[str, Path]) -> None:
+        _assert_all_are(rides, found)
+        paths.update(found)
+
+    with _unloads(ground, rides, tmp_path) as variants:
+        contest = figure.interleaved(variants, compare)
+    figure.checked("the rides in each file, sorted by id, equal those of the epoch")
+    sizes = {name: path.stat().st_size for name, path in paths.items()}
+    zstd = {name: len(pa.compress(path.read_bytes(), codec="zstd")) for name, path in paths.items()}
+    figure.table(
+        f"{figure.rows:,} rides unloaded",
+        [
+            {"unload": name, "seconds": contest.median_seconds(name), "bytes": size, "bytes_zstd": zstd[name]}
+            for name, size in sizes.items()
+        ],
+    )
+    bars = [Series("bytes", list(sizes), list(sizes.values()))]
+    figure.chart(Chart("bars", f"Bytes of {figure.rows:,} rides", Axis("unload"), Axis("bytes"), bars))
+    _judge_unload(figure, contest, sizes)
+
+
+def _variant(form: str, engine: str) -> str:
+    return f"{form} from {engine}"
+
+
+@contextmanager
+def _unloads(ground: BenchEnv, rides: pa.Table, folder: Path) -> Iterator[dict[str, Unload]]:
+    with ground.store.connect() as postgres, duckdb.connect(folder / "unload.duckdb") as columns:
+        columns.from_arrow(rides).create("rides")
+        columns.execute("CHECKPOINT")
+        source = heap_source(postgres, "rides", ("ride_id",))
+        yield {
+            _variant("CSV", "Postgres"): partial(_csv_of_postgres, postgres, folder / "postgres.csv"),
+            _variant("Parquet", "Postgres"): partial(
+                _parquet_of_postgres, ground.store, source, folder / "postgres.parquet"
+            ),
+            _variant("CSV", "DuckDB"): partial(_csv_of_duckdb, columns, folder / "duckdb.csv"),
+            _variant("Parquet", "DuckDB"): partial(_parquet_of_duckdb, columns, folder / "duckdb.parquet"),
+        }
+
+
+def _csv_of_postgres(connection: Connection[TupleRow], path: Path) -> Path:
+    query = files("bench.claims").joinpath("unload_rides.sql").read_bytes()
+    with path.open("wb") as file, connection.cursor() as cursor, cursor.copy(query) as copy:
+        file.writelines(copy)
+    return path
+
+
+def _parquet_of_postgres(store: Store, source: TableSource, path: Path) -> Path:
+    schema = arrow_schema(source.columns)
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        export(store, None, source, writer.write_table, workers=1, on_rows=lambda rows: None)
+    return path
+
+
+def _csv_of_duckdb(connection: duckdb.DuckDBPyConnection, path: Path) -> Path:
+    connection.table("rides").write_csv(str(path), header=True)
+    return path
+
+
+def _parquet_of_duckdb(connection: duckdb.DuckDBPyConnection, path: Path) -> Path:
+    connection.table("rides").write_parquet(str(path), compression="zstd")
+    return path
+
+
+def _assert_all_are(rides: pa.Table, paths: dict[str, Path]) -> None:
+    for variant, path in paths.items():
+        if path.suffix == ".csv":
+            found = CSV.read(path, rides.schema, rides.column_names)
+        else:
+            found = pq.read_table(path).select(rides.column_names).cast(rides.schema)
+        assert identical(found.sort_by("ride_id"), rides), variant
+
+
+def _judge_unload(figure: Figure, contest: VariantTimes, sizes: dict[str, int]) -> None:
+    faster = [figure.ratio(contest.ratio(_variant("CSV", e), _variant("Parquet", e))) for e in ENGINES]
+    smaller = [sizes[_variant("CSV", e)] / sizes[_variant("Parquet", e)] for e in ENGINES]
+    reached = max(ratio.high for ratio in faster) >= TIMES_FASTER and max(smaller) >= TIMES_SMALLER
+    verdict: Verdict = "does not hold"
+    if any(ratio.low > 1 for ratio in faster) or min(smaller) > 1:
+        verdict = "holds" if reached and all(ratio.low > 1 for ratio in faster) else "holds in part"
+    figure.state(ClaimId.PARQUET, verdict)

@@ -1,4 +1,4 @@
--- Convert text to trips. The rules are those of oltp/load/rules.py that concern a single row; duplicates are removed.
+-- Convert text to trips. The rules are those of oltp/ingest/tlc/rules.py that concern a single row; duplicates are removed.
 WITH typed AS (
     SELECT
         VendorID AS vendor,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.claims.words import Saying
-from bench.sampling import Ratio, factor_text
+from bench.statistics import Ratio, factor_text
+from bench.textbook import ClaimId
 
 Figure = Mapping[str, Any]
 """As `bench.figure.Figure.report` returns it."""
@@ -157,20 +157,20 @@ def _decoupled(figure: Figure) -> Headline:
 
 
 SENTENCES: dict[int, Callable[[Figure], Headline]] = {
-    Saying.ROW_AND_COLUMN: _row_and_column,
-    Saying.FOUR_OF_THOUSAND: _four_of_thousand,
-    Saying.DATA_FRAMES: _data_frames,
-    Saying.TEXT_AND_BINARY: _text_and_binary,
-    Saying.FLOATS_AS_TEXT: _floats_as_text,
-    Saying.PARQUET: _unload,
-    Saying.SINGLE_INSERT: _single_insert,
-    Saying.AVERAGE_PRICE: _average_price,
-    Saying.NORMALISED: _normalised,
-    Saying.DOCUMENT: _documents,
-    Saying.GRAPH: _graph,
-    Saying.SCHEMA: _schema,
-    Saying.ETL_AND_ELT: _etl_and_elt,
-    Saying.ATOMIC_ISOLATED: _without_acid,
-    Saying.OUTDATED_TERMS: _outdated_terms,
-    Saying.DECOUPLED: _decoupled,
+    ClaimId.ROW_AND_COLUMN: _row_and_column,
+    ClaimId.FOUR_OF_THOUSAND: _four_of_thousand,
+    ClaimId.DATA_FRAMES: _data_frames,
+    ClaimId.TEXT_AND_BINARY: _text_and_binary,
+    ClaimId.FLOATS_AS_TEXT: _floats_as_text,
+    ClaimId.PARQUET: _unload,
+    ClaimId.SINGLE_INSERT: _single_insert,
+    ClaimId.AVERAGE_PRICE: _average_price,
+    ClaimId.NORMALISED: _normalised,
+    ClaimId.DOCUMENT: _documents,
+    ClaimId.GRAPH: _graph,
+    ClaimId.SCHEMA: _schema,
+    ClaimId.ETL_AND_ELT: _etl_and_elt,
+    ClaimId.ATOMIC_ISOLATED: _without_acid,
+    ClaimId.OUTDATED_TERMS: _outdated_terms,
+    ClaimId.DECOUPLED: _decoupled,
 }

@@ -19,7 +19,7 @@ RIDE_TABLE = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class RideBatch:
     """Rides of schema RIDE_TABLE in the two forms that drivers take, converted before the time is
     measured."""
 
@@ -27,7 +27,7 @@ class Batch:
     columns: list[list[object]]
 
     @classmethod
-    def of(cls, table: pa.Table) -> "Batch":
+    def of(cls, table: pa.Table) -> "RideBatch":
         return cls(table, [column.to_pylist() for column in table.columns])
 
     @property
@@ -39,7 +39,7 @@ class Batch:
         return len(self.table)
 
 
-def made_up(first: int, rides: int) -> pa.Table:
+def generated_rides(first: int, rides: int) -> pa.Table:
     """Rides with the ids from `first` on. The same id is always the same ride."""
     ids = np.arange(first, first + rides)
     cities = np.array(["Stanford", "San Francisco", "New York", "Chicago"])

@@ -54,8 +54,8 @@ def bench(
         raise UsageError("--only is empty; omit it, or give words of the benchmark names")
     scale = "quick" if quick else "full" if full else "default"
     try:
-        from bench.leaving.advice import advising
-        from bench.own.subject import subject_of
+        from bench.crossover.advice import entries_with_advice
+        from bench.custom_table.subject import open_user_table
         from bench.run import run
     except ModuleNotFoundError as error:
         raise NotReady(f"{error.name} is not installed: `pip install 'ridelake[bench]'`") from error
@@ -64,12 +64,12 @@ def bench(
         subject = None
         if name is not None:
             folder = opened.enter_context(TemporaryDirectory(prefix="ridelake-bench-"))
-            subject = opened.enter_context(subject_of(settings, name, Path(folder)))
+            subject = opened.enter_context(open_user_table(settings, name, Path(folder)))
         opened.enter_context(progress("bench"))
         record = run(scale, path, only, subject, _print_entry)
     for warning in record.warnings:
         note(f"warning: {warning}")
-    for entry in advising(record):
+    for entry in entries_with_advice(record):
         say("\n   ".join([entry.group, *(entry.figure or {})["advice"]]))
     measured = [entry for entry in record.figures if entry.status == "measured"]
     counts = f"{_counted(len(measured), 'figure')}, {_counted(len(record.claims), 'verdict')}"
@@ -98,7 +98,7 @@ def _print_entry(entry: "Entry", number: int, of: int) -> None:
 
 def _print_result(entry: "Entry") -> None:
     from bench.report.sections import claim_of
-    from bench.sampling import Ratio
+    from bench.statistics import Ratio
 
     figure = entry.figure or {}
     if figure["claim"]:

@@ -43,20 +43,20 @@ def compare(
     if as_json and as_markdown:
         raise UsageError("--json and --markdown exclude each other; choose one of them")
     own = dict(_group(words) for words in groups)
-    from bench.comparison import telling
-    from bench.comparison.records import compare_records
+    from bench import compare_render
+    from bench.compare import compare_records
     from bench.record import read_record
 
     found = compare_records(read_record(before), read_record(after), percent(threshold), own)
     if as_json:
-        say_json(telling.as_json(found))
+        say_json(compare_render.as_json(found))
     elif as_markdown:
-        say(telling.markdown(found), verbatim=True)
+        say(compare_render.markdown(found), verbatim=True)
     else:
         if found.changes:
-            say_table(telling.COLUMNS, telling.rows(found), dense=True)
-        say(telling.summary(found))
-        for remark in telling.remarks(found):
+            say_table(compare_render.COLUMNS, compare_render.rows(found), dense=True)
+        say(compare_render.summary(found))
+        for remark in compare_render.remarks(found):
             note(remark)
     slower = found.of("regression")
     if slower:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from bench.commands.browser import open_page
+from bench.commands.report import open_page
 from ridelake.errors import UsageError
 from ridelake.progress import progress
 from ridelake.screen import note, say
@@ -54,19 +54,19 @@ def demo(
     from dataclasses import replace
 
     from bench.demo.page import write_page
-    from bench.demo.story import FULL, QUICK, refuse_a_full_disk, story
-    from bench.machine import this_machine
-    from oltp.load import check_files
+    from bench.demo.scenes import FULL, QUICK, check_free_space, demo_scenes
+    from bench.record import this_machine
+    from oltp.ingest.tlc import check_files
 
     plan = QUICK if quick else FULL
     trip_files = check_files([*paths, *more_paths]) if paths else []
     plan = replace(plan, rides=rides or plan.rides, trip_files=trip_files)
-    refuse_a_full_disk(settings, plan)
+    check_free_space(settings, plan)
     machine = this_machine()
     for warning in machine.warnings:
         note(f"warning: {warning}")
     results = []
-    with closing(story(settings, plan)) as scenes:
+    with closing(demo_scenes(settings, plan)) as scenes:
         for number, scene in enumerate(scenes, 1):
             say(f"{number}. {scene.title}\n   {scene.doing}")
             with progress(scene.title):

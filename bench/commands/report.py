@@ -1,12 +1,22 @@
-"""`ridelake report`."""
+"""`ridelake report`, and opening a page in the browser."""
 
+import webbrowser
 from pathlib import Path
 
 import click
 
-from bench.commands.browser import open_page
 from ridelake.errors import NotReady, UsageError
-from ridelake.screen import say
+from ridelake.screen import note, say
+
+
+def open_page(page: Path) -> None:
+    """Print a note if there is no browser; this is not an error."""
+    try:
+        opened = webbrowser.open(page.resolve().as_uri())
+    except (webbrowser.Error, OSError):
+        opened = False
+    if not opened:
+        note(f"no browser found; open {page} by hand")
 
 
 @click.command()

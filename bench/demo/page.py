@@ -6,9 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from bench.demo.scenes import Bars, SceneResult
-from bench.demo.story import Scene
-from bench.machine import Machine
+from bench.demo.scenes import EngineTimes, Scene, SceneResult
+from bench.record import Machine
 from ridelake.errors import UsageError
 
 
@@ -53,7 +52,7 @@ def _table(result: SceneResult) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _bars(bars: Bars) -> str:
+def _bars(bars: EngineTimes) -> str:
     longest = max(bars.seconds.values())
     lines = "".join(
         f'<div class="bar {engine}"><span>{engine}</span>'

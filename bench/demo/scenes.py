@@ -1,26 +1,31 @@
-"""The scenes: each does one step, checks it, and returns the result as text and figures."""
+"""The scenes of the demo: each does one thing, checks it, and reports it in one sentence."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 
+from bench.demo import scenes
 from bench.freshness import syncing
-from bench.sampling import factor_text
-from lakehouse.catalog import Lake
-from lakehouse.engines import Engine
-from lakehouse.epoch import Epoch
-from lakehouse.take import estimate_rows, take_changes, take_snapshot
-from olap.ask import Asked, ask
-from olap.question import find, questions
-from oltp.load import CheckedFile, load_files
-from oltp.seed import seed_rides
-from oltp.simulate import simulate
-from oltp.store import Store
-from ridelake.errors import ProofFailed
+from bench.statistics import factor_text
+from lakehouse.capture.publish import estimate_rows, publish_changes, publish_snapshot
+from lakehouse.engines import Engine, open_engine
+from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.table.epoch import Epoch
+from olap.ask import AskResult, ask
+from olap.question import find_question, questions
+from oltp.ingest.seed import seed_rides
+from oltp.ingest.tlc import CheckedFile, load_files
+from oltp.store import Store, open_store
+from oltp.workload import simulate
+from ridelake.errors import OutOfResources, ProofFailed
 from ridelake.progress import progress
+from ridelake.resources import free_bytes
 from ridelake.screen import grouped
+from ridelake.settings import Settings
 
 CLIENTS = 16
 SYNC_EVERY_SECONDS = 0.5
@@ -32,7 +37,7 @@ DISPLAY_NAMES = {ROWS: "Postgres", COLUMNS: "DuckDB"}
 
 
 @dataclass(frozen=True, slots=True)
-class Bars:
+class EngineTimes:
     """The seconds of each engine for one question, for a bar chart."""
 
     label: str
@@ -46,7 +51,7 @@ class SceneResult:
     verdict: str
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
-    bars: tuple[Bars, ...] = ()
+    bars: tuple[EngineTimes, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -106,7 +111,7 @@ def rides_booked(store: Store, rides: int, seed: int) -> SceneResult:
 
 def epoch_published(store: Store, lake: Lake) -> SceneResult:
     with progress("rows", estimate_rows(store)) as shown:
-        epoch = take_snapshot(store, lake, shown.advance)
+        epoch = publish_snapshot(store, lake, shown.advance)
     with store.connect() as connection:
         sized = connection.execute(files("bench.demo").joinpath("store_bytes.sql").read_bytes()).fetchone()
     store_bytes = int(sized[0]) if sized else 0
@@ -130,7 +135,7 @@ def lake_followed(store: Store, lake: Lake, rides: int, seed: int) -> SceneResul
         raise KeyboardInterrupt
     if not done.audit.passed:
         raise ProofFailed(done.audit.verdict)
-    last = take_changes(store, lake, verify=True).epoch
+    last = publish_changes(store, lake, verify=True).epoch
     epochs = [epoch for epoch in epochs if epoch.kind == "changes"]
     changed = sum(epoch.changed for epoch in epochs)
     return SceneResult(
@@ -154,12 +159,12 @@ def lake_followed(store: Store, lake: Lake, rides: int, seed: int) -> SceneResul
 
 def average_price_asked(engines: Sequence[Engine], epoch: Epoch) -> SceneResult:
     """Raises ProofFailed if two answers differ."""
-    asked = ask(find(AVERAGE_PRICE), engines, epoch, rounds_max=ROUNDS)
+    asked = ask(find_question(AVERAGE_PRICE), engines, epoch, rounds_max=ROUNDS)
     price = asked.answer.column(0)[0].as_py()
     if price is not None:
         answer = f"${float(price):.4f}"
     else:  # real trips of other cities and months
-        asked = ask(find(AVERAGE_PRICES), engines, epoch, rounds_max=ROUNDS)
+        asked = ask(find_question(AVERAGE_PRICES), engines, epoch, rounds_max=ROUNDS)
         city, month, _, price = asked.answer.slice(0, 1).to_pylist()[0].values()
         answer = f"No such ride; for {city} in {month} it is ${float(price):.4f}"
     bars = _bars(asked)
@@ -203,7 +208,7 @@ def all_asked(engines: Sequence[Engine], epoch: Epoch) -> SceneResult:
 def same_files(engines: Sequence[Engine], epoch: Epoch) -> SceneResult:
     """Ask the engines that read files, over the same list of files."""
     readers = [engine for engine in engines if engine.name != ROWS]
-    asked = ask(find("revenue_by_city_and_month"), readers, epoch, rounds_max=ROUNDS)
+    asked = ask(find_question("revenue_by_city_and_month"), readers, epoch, rounds_max=ROUNDS)
     rides = epoch.tables["rides"]
     names = " and ".join(engine.name for engine in readers)
     return SceneResult(
@@ -216,16 +221,133 @@ def same_files(engines: Sequence[Engine], epoch: Epoch) -> SceneResult:
     )
 
 
-def _bars(asked: Asked) -> Bars:
-    return Bars(asked.question.name, {run.engine: run.usual_seconds for run in asked.runs})
+def _bars(asked: AskResult) -> EngineTimes:
+    return EngineTimes(asked.question.name, {run.engine: run.usual_seconds for run in asked.runs})
 
 
-def _row_to_column(bars: Bars) -> float:
+def _row_to_column(bars: EngineTimes) -> float:
     return bars.seconds[ROWS] / bars.seconds[COLUMNS]
 
 
-def _ratio(bars: Bars) -> str:
+def _ratio(bars: EngineTimes) -> str:
     factor = _row_to_column(bars)
     faster, slower = (COLUMNS, ROWS) if factor >= 1 else (ROWS, COLUMNS)
     times = factor_text(max(factor, 1 / factor))
     return f"{DISPLAY_NAMES[faster]} is {times}× faster than {DISPLAY_NAMES[slower]}"
+
+
+SEED = 1
+
+# Disk use of a new server, and of the tables, indexes, WAL and lake per ride; measured and rounded up.
+EMPTY_BYTES, RIDE_BYTES = 120_000_000, 2_000
+DEMO_ENGINES = (
+    "postgres",
+    "duckdb",
+    "polars",
+)  # a row store, a column engine with SQL, a column engine with data frames
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSize:
+    """The size of the demo: `rides` to generate, or `trip_files` to load; then `requests` to book."""
+
+    rides: int
+    requests: int
+    trip_files: Sequence[CheckedFile] = ()
+
+    @property
+    def disk_bytes(self) -> int:
+        """The approximate disk use of the embedded server and the lake."""
+        past = sum(file.rows for file in self.trip_files) if self.trip_files else self.rides
+        return EMPTY_BYTES + RIDE_BYTES * (past + self.requests)
+
+
+FULL = DemoSize(rides=500_000, requests=3_000)
+QUICK = DemoSize(rides=50_000, requests=1_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One step of the demo. Call `run` before the next scene is taken from the generator."""
+
+    title: str
+    doing: str
+    run: Callable[[], SceneResult]
+
+
+def check_free_space(settings: Settings, plan: DemoSize) -> None:
+    """Raises OutOfResources if the disk of the embedded server has too little free space."""
+    free = free_bytes(settings.home)
+    if settings.dsn is None and free < plan.disk_bytes:
+        raise OutOfResources(
+            f"the demo needs about {plan.disk_bytes / 1e6:,.0f} MB, but the disk of {settings.home} has "
+            f"{free / 1e6:,.0f} MB free: free some space, choose another folder with --home, or use fewer "
+            "--rides"
+        )
+
+
+def demo_scenes(settings: Settings, plan: DemoSize) -> Generator[Scene, None, None]:
+    """The scenes in order. Closing the generator closes the store, the server and the engines."""
+    with ExitStack() as opened:
+        started = perf_counter()
+        store = None
+
+        def start() -> SceneResult:
+            nonlocal store
+            store = opened.enter_context(open_store(settings))
+            return scenes.row_store(store, perf_counter() - started, embedded=settings.dsn is None)
+
+        yield Scene("Start Postgres", "Start the server and install the schema.", start)
+        assert store is not None, "the first scene was not run"
+        here = store
+
+        yield _past(here, plan, settings.home / "quarantine")
+        yield Scene(
+            "Book rides",
+            f"{scenes.CLIENTS} clients; a booking claims a driver and holds the fare, or does neither.",
+            lambda: scenes.rides_booked(here, plan.requests, SEED),
+        )
+        yield Scene(
+            "Publish an epoch",
+            "Read all tables in one snapshot and write them as Parquet files of Iceberg tables.",
+            lambda: scenes.epoch_published(here, Lake.create(settings.lake)),
+        )
+        yield Scene(
+            "Follow the changes",
+            "Publish the changed rows twice a second while rides are booked; then compare all rows.",
+            lambda: scenes.lake_followed(here, Lake.create(settings.lake), plan.requests // 2, SEED + 1),
+        )
+
+        epoch = newest_epoch(settings.lake)
+        engines = [opened.enter_context(open_engine(name, settings, epoch)) for name in DEMO_ENGINES]
+        question = find_question(scenes.AVERAGE_PRICE).sql.splitlines()
+        yield Scene(
+            "One analytical query",
+            " ".join(line for line in question if not line.startswith("--")),
+            lambda: scenes.average_price_asked(engines, epoch),
+        )
+        yield Scene(
+            "All questions on all engines",
+            f"Run each on {', '.join(DEMO_ENGINES)}, interleaved; compare the answers.",
+            lambda: scenes.all_asked(engines, epoch),
+        )
+        yield Scene(
+            "Separate storage from compute",
+            "Read the same files with two independent engines, without Postgres.",
+            lambda: scenes.same_files(engines, epoch),
+        )
+
+
+def _past(store: Store, plan: DemoSize, quarantine: Path) -> Scene:
+    if plan.trip_files:
+        names = ", ".join(file.path.name for file in plan.trip_files)
+        return Scene(
+            "Load history",
+            f"Clean the trips of {names} and load them with COPY.",
+            lambda: scenes.loaded_past(store, plan.trip_files, quarantine),
+        )
+    return Scene(
+        "Load history",
+        f"Generate {plan.rides:,} rides over one year in four cities and load them with COPY.",
+        lambda: scenes.seeded_past(store, plan.rides, SEED),
+    )

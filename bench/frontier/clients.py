@@ -19,7 +19,7 @@ from time import monotonic, sleep
 from typing import Protocol
 from uuid import UUID
 
-from lakehouse.epoch import Token
+from lakehouse.table.epoch import SnapshotToken
 from ridelake.errors import RidelakeError
 from ridelake.ride import Outcome
 
@@ -27,7 +27,7 @@ from ridelake.ride import Outcome
 # each client would take longer than measuring a point.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["bench.frontier.posts", "lakehouse.engines.postgres", "lakehouse.engines.duckdb"]
+    ["bench.frontier.client_functions", "lakehouse.engines.postgres", "lakehouse.engines.duckdb"]
 )
 START_SECONDS_MAX = 120.0  # for a busy machine
 LATE_SECONDS_MAX = 60.0  # allowed time of the last booking or query after the end of a window
@@ -36,7 +36,7 @@ LEAD_SECONDS = 0.02  # from the order to the start, so that all clients have rec
 
 
 @dataclass(frozen=True, slots=True)
-class Booked:
+class BookingEvent:
     """A decided request: start and end time, and the number of conflicts before it."""
 
     began: float
@@ -47,26 +47,26 @@ class Booked:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class QueryEvent:
     """A query: start and end time, and the token of the copy it read, if it read a copy."""
 
     began: float
     ended: float
-    token: Token | None = None
+    token: SnapshotToken | None = None
 
 
-Event = Booked | Answered
-Seat = Callable[[], Event]
+Event = BookingEvent | QueryEvent
+ClientFunction = Callable[[], Event]
 """A client function: each call makes one booking or one query."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seats:
-    booking: Sequence[Seat] = ()
-    asking: Sequence[Seat] = ()
+class ClientFunctions:
+    booking: Sequence[ClientFunction] = ()
+    asking: Sequence[ClientFunction] = ()
 
 
-class Post(Protocol):
+class ClientSpec(Protocol):
     """The clients of a process and their number. It is pickled here and opened in the process."""
 
     @property
@@ -75,7 +75,7 @@ class Post(Protocol):
     @property
     def asking(self) -> int: ...
 
-    def opened(self) -> AbstractContextManager[Seats]: ...
+    def opened(self) -> AbstractContextManager[ClientFunctions]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Shift:
+class WindowResult:
     """All events from the start of a window until the last client finished."""
 
     window: Window
@@ -111,7 +111,7 @@ class _Order:
 
 @dataclass(frozen=True, slots=True)
 class _Client:
-    post: Post
+    post: ClientSpec
     process: BaseProcess
     pipe: Connection
 
@@ -135,7 +135,7 @@ class Clients:
     def __init__(self, clients: Sequence[_Client]) -> None:
         self._clients = clients
 
-    def work(self, booking: int, asking: int, *, warm_seconds: float, seconds: float) -> Shift:
+    def work(self, booking: int, asking: int, *, warm_seconds: float, seconds: float) -> WindowResult:
         """Run this many clients of each kind for a window. Raises RidelakeError if one of them fails."""
         start = monotonic() + LEAD_SECONDS
         window = Window(start, start + warm_seconds, start + warm_seconds + seconds)
@@ -151,11 +151,11 @@ class Clients:
         events: list[Event] = []
         for client in busy:
             events += client.receive(window.end + LATE_SECONDS_MAX)  # type: ignore[arg-type]
-        return Shift(window, events)
+        return WindowResult(window, events)
 
 
 @contextmanager
-def started(posts: Sequence[Post]) -> Iterator[Clients]:
+def started(posts: Sequence[ClientSpec]) -> Iterator[Clients]:
     """Start a process for each post; they end with the block. Raises RidelakeError if one does not start."""
     clients: list[_Client] = []
     try:
@@ -179,7 +179,7 @@ def started(posts: Sequence[Post]) -> Iterator[Clients]:
                 client.process.join()
 
 
-def _serve(parent: Connection, post: Post) -> None:
+def _serve(parent: Connection, post: ClientSpec) -> None:
     """Run in the client process: execute orders until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     orders: SimpleQueue[_Order | None] = SimpleQueue()
@@ -209,7 +209,7 @@ def _listen(parent: Connection, orders: SimpleQueue[_Order | None], parent_ended
     orders.put(None)
 
 
-def _work(seat: Seat, window: Window, parent_ended: threading.Event) -> list[Event]:
+def _work(seat: ClientFunction, window: Window, parent_ended: threading.Event) -> list[Event]:
     sleep(max(0.0, window.start - monotonic()))
     done: list[Event] = []
     while not parent_ended.is_set() and monotonic() < window.end:

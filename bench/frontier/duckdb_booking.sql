@@ -1,4 +1,4 @@
--- The booking and its cancellation in DuckDB, with the statements of oltp/booking.sql and oltp/moves.sql. A transaction
+-- The booking and its cancellation in DuckDB, with the statements of oltp/booking.sql and oltp/lifecycle.sql. A transaction
 -- reads one snapshot. It fails with a conflict if another one has changed a row that it writes, and is retried.
 
 -- account: the account of a rider and its available balance

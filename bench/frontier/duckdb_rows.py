@@ -15,9 +15,9 @@ from uuid import UUID
 
 import duckdb
 
-from bench.frontier.clients import Booked
+from bench.frontier.clients import BookingEvent
 from lakehouse.engines import ride_table_view
-from lakehouse.epoch import Epoch
+from lakehouse.table.epoch import Epoch
 from oltp.audit import conditions
 from ridelake.errors import RidelakeError
 from ridelake.ride import Outcome, RideRequest
@@ -80,7 +80,7 @@ class Booking:
         named = ONE_OF_STATEMENTS.split(_text("duckdb_booking.sql"))[1:]
         self._statements = dict(zip(named[::2], named[1::2], strict=True))
 
-    def cycle(self, request: RideRequest) -> Booked:
+    def cycle(self, request: RideRequest) -> BookingEvent:
         """Book and cancel in two transactions. The returned event is the booking."""
         values: dict[str, Any] = {name: getattr(request, name) for name in RideRequest.__slots__}
         began = monotonic()
@@ -88,7 +88,7 @@ class Booking:
         ended = monotonic()
         if outcome is Outcome.ASSIGNED:
             self._retry(self._cancel, values)
-        return Booked(began, ended, request.request_id, outcome, conflicts)
+        return BookingEvent(began, ended, request.request_id, outcome, conflicts)
 
     def _book(self, values: dict[str, Any]) -> Outcome:
         outcome = self._judge(values)

@@ -1,27 +1,73 @@
-"""Measures a set-up at all points of a grid: numbers of booking clients × numbers of querying clients.
+"""A set-up at every point of a grid of booking and asking clients, and the frontier of the points.
+
+The frontier connects (0, best queries/s), the Pareto-optimal points and (best bookings/s, 0) by straight
+lines.
 
 A round visits each point once, in shuffled order, so that growth of the store or other load is not mistaken
 for interference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 
-from bench.frontier.age import History, nearest_rank
-from bench.frontier.clients import Answered, Booked, Clients, Shift, started
-from bench.frontier.envelope import XY, area_share, bounding_box
+from bench.frontier.client_functions import History, nearest_rank_percentile
+from bench.frontier.clients import BookingEvent, Clients, QueryEvent, WindowResult, started
 from bench.frontier.setups import SetUp
 from ridelake.ride import Outcome
+
+XY = tuple[float, float]
+
+ISOLATED, PROPORTIONAL = 1.0, 0.5
+# Tolerance around one half: the areas of single rounds differ by some hundredths.
+NEAR = 0.05
+
+
+def frontier(points: Iterable[XY]) -> list[XY]:
+    """The upper right edge, from the y axis to the x axis. Empty without points."""
+    best: list[XY] = []
+    for x, y in sorted(set(points), reverse=True):
+        if not best or y > best[-1][1]:
+            best.append((x, y))
+    if not best:
+        return []
+    best.reverse()
+    (_, y_max), (x_max, _) = best[0], best[-1]
+    return list(dict.fromkeys([(0.0, y_max), *best, (x_max, 0.0)]))
+
+
+def bounding_box(points: Sequence[XY]) -> XY:
+    """The best bookings/s and the best queries/s, each at its own point."""
+    return max(x for x, _ in points), max(y for _, y in points)
+
+
+def area_share(points: Sequence[XY]) -> float:
+    """The area under the frontier as a share of its bounding box: 0–1. 0 for a box without area."""
+    x_max, y_max = bounding_box(points)
+    if x_max <= 0 or y_max <= 0:
+        return 0.0
+    # Normalised first: the product of very small or very large numbers would lose precision.
+    edge = [(x / x_max, y / y_max) for x, y in frontier(points)]
+    return sum((right - left) * (high + low) / 2 for (left, high), (right, low) in pairwise(edge))
+
+
+def sharing_name(share: float) -> str:
+    """The name of an area: `interference`, `proportional sharing`, `partly isolated`, `near isolation`."""
+    if share < PROPORTIONAL - NEAR:
+        return "interference"
+    if share <= PROPORTIONAL + NEAR:
+        return "proportional sharing"
+    return "near isolation" if share >= ISOLATED - NEAR else "partly isolated"
+
 
 Load = tuple[int, int]
 """Booking clients, querying clients."""
 
 
 @dataclass(frozen=True, slots=True)
-class Effort:
+class FrontierEffort:
     """The numbers of clients of each kind, and the seconds of the warm-up and of each point. With more than
     one round, the area of each round is reported."""
 
@@ -58,7 +104,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class FrontierResult:
     """The points of a set-up over all rounds, the area of each round, and what was checked."""
 
     name: str
@@ -82,7 +128,7 @@ class Measured:
         return max(point.age_seconds_p95 for point in self.points)
 
 
-def measure(setup: SetUp, effort: Effort, seed: int) -> Measured:
+def measure(setup: SetUp, effort: FrontierEffort, seed: int) -> FrontierResult:
     """Raises ProofFailed if an answer was wrong, a booking was lost, or the audit failed."""
     most = max(effort.clients)
     with setup.opened(most) as stage:
@@ -91,12 +137,12 @@ def measure(setup: SetUp, effort: Effort, seed: int) -> Measured:
             warmup = clients.work(most, most, warm_seconds=0.0, seconds=effort.warmup_seconds)
             rounds = [_round(clients, effort, seed + number) for number in range(effort.rounds)]
         shifts = [warmup, *(shift for shifts in rounds for shift in shifts.values())]
-        booked = [event for shift in shifts for event in shift.events if isinstance(event, Booked)]
+        booked = [event for shift in shifts for event in shift.events if isinstance(event, BookingEvent)]
         proof = stage.prove(booked)
         history = History(stage.commits(booked))
     together = {load: [shifts[load] for shifts in rounds] for load in effort.loads()}
     each = [[point_of(load, [shift], history).xy for load, shift in shifts.items()] for shifts in rounds]
-    return Measured(
+    return FrontierResult(
         setup.name,
         setup.single,
         [point_of(load, shifts, history) for load, shifts in together.items()],
@@ -105,7 +151,7 @@ def measure(setup: SetUp, effort: Effort, seed: int) -> Measured:
     )
 
 
-def _round(clients: Clients, effort: Effort, seed: int) -> dict[Load, Shift]:
+def _round(clients: Clients, effort: FrontierEffort, seed: int) -> dict[Load, WindowResult]:
     loads = effort.loads()
     np.random.default_rng(seed).shuffle(loads)
     return {
@@ -116,13 +162,13 @@ def _round(clients: Clients, effort: Effort, seed: int) -> dict[Load, Shift]:
     }
 
 
-def point_of(load: Load, shifts: Sequence[Shift], history: History) -> Point:
+def point_of(load: Load, shifts: Sequence[WindowResult], history: History) -> Point:
     """Count the events that ended within the windows, and divide by the length of the windows."""
     seconds = sum(shift.window.seconds for shift in shifts)
     events = [event for shift in shifts for event in shift.events if shift.window.counts(event)]
-    decided = [event for event in events if isinstance(event, Booked)]
+    decided = [event for event in events if isinstance(event, BookingEvent)]
     booked = [one for one in decided if one.outcome is Outcome.ASSIGNED]
-    answered = [event for event in events if isinstance(event, Answered)]
+    answered = [event for event in events if isinstance(event, QueryEvent)]
     latencies_ms = [1_000 * (one.ended - one.began) for one in booked]
     ages = [0.0 if one.token is None else history.age_seconds(one.began, one.token) for one in answered]
     return Point(
@@ -130,9 +176,9 @@ def point_of(load: Load, shifts: Sequence[Shift], history: History) -> Point:
         seconds=seconds,
         bookings=len(booked),
         questions=len(answered),
-        latency_ms_p50=nearest_rank(latencies_ms, 50) if latencies_ms else None,
-        latency_ms_p99=nearest_rank(latencies_ms, 99) if latencies_ms else None,
+        latency_ms_p50=nearest_rank_percentile(latencies_ms, 50) if latencies_ms else None,
+        latency_ms_p99=nearest_rank_percentile(latencies_ms, 99) if latencies_ms else None,
         refused=len(decided) - len(booked),
         conflicts=sum(one.conflicts for one in decided),
-        age_seconds_p95=nearest_rank(ages, 95) if ages else 0.0,
+        age_seconds_p95=nearest_rank_percentile(ages, 95) if ages else 0.0,
     )

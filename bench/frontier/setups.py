@@ -16,10 +16,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from bench.freshness import SYNC_EVERY_SECONDS, syncing
-from bench.frontier import asking, duckdb_rows
-from bench.frontier.age import Commit
-from bench.frontier.clients import Booked, Post
-from bench.frontier.posts import (
+from bench.frontier import client_functions, duckdb_rows
+from bench.frontier.client_functions import (
+    Commit,
     DuckDBAlone,
     EpochAsking,
     PostgresAsking,
@@ -27,17 +26,17 @@ from bench.frontier.posts import (
     StandbyAsking,
     standby_engine,
 )
-from lakehouse.catalog import Lake
+from bench.frontier.clients import BookingEvent, ClientSpec
+from lakehouse.capture.publish import publish_snapshot
 from lakehouse.engines import open_engine
 from lakehouse.engines.duckdb import DuckDB
-from lakehouse.published import newest_epoch
-from lakehouse.take import take_snapshot
-from lakehouse.verify import verify_now
-from olap.question import find
+from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.verify.verdict import verify_now
+from olap.question import find_question
 from oltp.audit import audit
 from oltp.drill.standby import catch_up, open_standby
-from oltp.simulate import riders_by_city
 from oltp.store import Store, open_database
+from oltp.workload import riders_by_city
 from ridelake.errors import ProofFailed
 from ridelake.settings import LakeAddress, Settings
 
@@ -45,14 +44,14 @@ AUDITED = "the audit holds and all acknowledged bookings are stored"
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class PreparedSetUp:
     """A set-up that is ready for its clients. `prove` is called after they have ended: it raises ProofFailed
     or returns what was checked. `commits`: the commits that a copy may miss; empty if queries read the
     store."""
 
-    posts: Sequence[Post]
-    prove: Callable[[Sequence[Booked]], str]
-    commits: Callable[[Sequence[Booked]], list[Commit]] = lambda booked: []
+    posts: Sequence[ClientSpec]
+    prove: Callable[[Sequence[BookingEvent]], str]
+    commits: Callable[[Sequence[BookingEvent]], list[Commit]] = lambda booked: []
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +60,24 @@ class SetUp:
 
     name: str
     single: bool
-    opened: Callable[[int], AbstractContextManager[Stage]]
+    opened: Callable[[int], AbstractContextManager[PreparedSetUp]]
 
 
 def postgres_alone(settings: Settings, store: Store) -> SetUp:
     @contextmanager
-    def opened(clients: int) -> Iterator[Stage]:
+    def opened(clients: int) -> Iterator[PreparedSetUp]:
         with copied(settings, store) as (ours, copy):
             with open_engine("postgres", ours, None) as engine:
-                expected = asking.answers_of(engine)
+                expected = client_functions.answers_of(engine)
 
-            def prove(booked: Sequence[Booked]) -> str:
+            def prove(booked: Sequence[BookingEvent]) -> str:
                 _audit(copy, booked)
                 _compare_with_an_epoch(ours, copy)
                 return f"{AUDITED}; its answers equal those of DuckDB over an epoch"
 
             bookers = [PostgresBooking(copy, number) for number in range(clients)]
             askers = [PostgresAsking(ours, expected, number) for number in range(clients)]
-            yield Stage([*bookers, *askers], prove)
+            yield PreparedSetUp([*bookers, *askers], prove)
 
     return SetUp("Postgres alone", True, opened)
 
@@ -88,13 +87,13 @@ def postgres_and_standby(settings: Settings, store: Store) -> SetUp:
     cores and the disk of the machine."""
 
     @contextmanager
-    def opened(clients: int) -> Iterator[Stage]:
+    def opened(clients: int) -> Iterator[PreparedSetUp]:
         with copied(settings, store) as (ours, copy), open_standby(copy) as dsn:
             theirs = Settings(ours.home, ours.lake, dsn=dsn)
             with open_engine("postgres", ours, None) as engine:
-                expected = asking.answers_of(engine)
+                expected = client_functions.answers_of(engine)
 
-            def prove(booked: Sequence[Booked]) -> str:
+            def prove(booked: Sequence[BookingEvent]) -> str:
                 _audit(copy, booked)
                 standby = open_database(dsn, install=False)
                 catch_up(copy, standby)
@@ -103,27 +102,29 @@ def postgres_and_standby(settings: Settings, store: Store) -> SetUp:
                     open_engine("postgres", ours, None) as primary,
                     standby_engine(standby) as follower,
                 ):
-                    asking.compare(asking.answers_of(primary), asking.answers_of(follower))
+                    client_functions.compare(
+                        client_functions.answers_of(primary), client_functions.answers_of(follower)
+                    )
                 return f"{AUDITED}, also on the standby; its answers equal those of the primary"
 
             bookers = [PostgresBooking(copy, number) for number in range(clients)]
             askers = [StandbyAsking(theirs, expected, number) for number in range(clients)]
-            yield Stage([*bookers, *askers], prove, lambda booked: _commits(copy, booked))
+            yield PreparedSetUp([*bookers, *askers], prove, lambda booked: _commits(copy, booked))
 
     return SetUp("Postgres, queries on a hot standby", False, opened)
 
 
 def postgres_and_epochs(settings: Settings, store: Store) -> SetUp:
     @contextmanager
-    def opened(clients: int) -> Iterator[Stage]:
+    def opened(clients: int) -> Iterator[PreparedSetUp]:
         with copied(settings, store) as (ours, copy), ExitStack() as sync:
             with open_engine("postgres", ours, None) as engine:
-                expected = asking.answers_of(engine)
+                expected = client_functions.answers_of(engine)
             lake = Lake.create(ours.lake)
-            take_snapshot(copy, lake)
+            publish_snapshot(copy, lake)
             sync.enter_context(syncing(copy, lake))
 
-            def prove(booked: Sequence[Booked]) -> str:
+            def prove(booked: Sequence[BookingEvent]) -> str:
                 sync.close()  # the sync publishes the last changes and ends
                 _audit(copy, booked)
                 verify_now(copy, lake).prove()
@@ -131,37 +132,39 @@ def postgres_and_epochs(settings: Settings, store: Store) -> SetUp:
                     open_engine("postgres", ours, None) as rows,
                     open_engine("duckdb", ours, newest_epoch(ours.lake)) as columns,
                 ):
-                    asking.compare(asking.answers_of(rows), asking.answers_of(columns))
+                    client_functions.compare(
+                        client_functions.answers_of(rows), client_functions.answers_of(columns)
+                    )
                 return f"{AUDITED}; the last epoch equals the store row by row, and its answers are equal"
 
             bookers = [PostgresBooking(copy, number) for number in range(clients)]
             askers = [EpochAsking(ours, expected, number) for number in range(clients)]
-            yield Stage([*bookers, *askers], prove, lambda booked: _commits(copy, booked))
+            yield PreparedSetUp([*bookers, *askers], prove, lambda booked: _commits(copy, booked))
 
     return SetUp(f"Postgres, an epoch each {SYNC_EVERY_SECONDS:g} s", False, opened)
 
 
 def duckdb_alone(settings: Settings, store: Store) -> SetUp:
     @contextmanager
-    def opened(clients: int) -> Iterator[Stage]:
+    def opened(clients: int) -> Iterator[PreparedSetUp]:
         with tempfile.TemporaryDirectory(prefix="frontier-", dir=settings.home) as folder:
             ours = _settings(Path(folder), store)
             file = Path(folder) / "rides.duckdb"
-            duckdb_rows.create(file, take_snapshot(store, Lake.create(ours.lake)))
+            duckdb_rows.create(file, publish_snapshot(store, Lake.create(ours.lake)))
             with open_engine("postgres", ours, None) as engine:
-                expected = asking.answers_of(engine)
+                expected = client_functions.answers_of(engine)
 
-            def prove(booked: Sequence[Booked]) -> str:
+            def prove(booked: Sequence[BookingEvent]) -> str:
                 with duckdb_rows.opened(file) as connection:
                     if broken := duckdb_rows.broken_conditions(connection):
                         raise ProofFailed(f"✗ DuckDB alone: the audit failed: {', '.join(broken)}")
                     _refuse_loss(booked, duckdb_rows.decided(connection, [one.request_id for one in booked]))
                     frames = {name: connection.table(name).pl().lazy() for name in duckdb_rows.TABLES}
-                    answers = asking.answers_of(DuckDB(duckdb_rows.session(connection)))
-                asking.compare(_answers_of_polars(frames), answers)
+                    answers = client_functions.answers_of(DuckDB(duckdb_rows.session(connection)))
+                client_functions.compare(_answers_of_polars(frames), answers)
                 return f"{AUDITED}; its answers equal those of Polars over the same rows"
 
-            yield Stage([DuckDBAlone(file, riders_by_city(store), expected, clients, clients)], prove)
+            yield PreparedSetUp([DuckDBAlone(file, riders_by_city(store), expected, clients, clients)], prove)
 
     return SetUp("DuckDB alone", True, opened)
 
@@ -190,7 +193,7 @@ def _settings(folder: Path, store: Store) -> Settings:
     return Settings(folder, LakeAddress.at(folder / "lake"), dsn=store.conninfo)
 
 
-def _audit(store: Store, booked: Sequence[Booked]) -> None:
+def _audit(store: Store, booked: Sequence[BookingEvent]) -> None:
     with store.connect() as connection:
         report = audit(connection)
     if not report.passed:
@@ -198,7 +201,7 @@ def _audit(store: Store, booked: Sequence[Booked]) -> None:
     _refuse_loss(booked, _outcomes(store, booked))
 
 
-def _refuse_loss(booked: Sequence[Booked], stored: dict[object, str]) -> None:
+def _refuse_loss(booked: Sequence[BookingEvent], stored: dict[object, str]) -> None:
     """Raises ProofFailed if a stored decision differs from the acknowledged one."""
     lost = [one for one in booked if stored.get(one.request_id) != one.outcome]
     if lost:
@@ -207,36 +210,36 @@ def _refuse_loss(booked: Sequence[Booked], stored: dict[object, str]) -> None:
         )
 
 
-def _outcomes(store: Store, booked: Sequence[Booked]) -> dict[object, str]:
+def _outcomes(store: Store, booked: Sequence[BookingEvent]) -> dict[object, str]:
     return {request_id: outcome for request_id, (outcome, _) in _decided(store, booked).items()}
 
 
-def _decided(store: Store, booked: Sequence[Booked]) -> dict[object, tuple[str, int]]:
+def _decided(store: Store, booked: Sequence[BookingEvent]) -> dict[object, tuple[str, int]]:
     query = files("bench.frontier").joinpath("decided.sql").read_bytes()
     with store.connect() as connection:
         rows = connection.execute(query, {"request_ids": [one.request_id for one in booked]})
         return {request_id: (outcome, tx) for request_id, outcome, tx in rows}
 
 
-def _commits(store: Store, booked: Sequence[Booked]) -> list[Commit]:
+def _commits(store: Store, booked: Sequence[BookingEvent]) -> list[Commit]:
     """The transaction of each booking, from the row it wrote, and the time of its answer."""
     decided = _decided(store, booked)
     return [Commit(decided[one.request_id][1], one.ended) for one in booked]
 
 
 def _compare_with_an_epoch(settings: Settings, store: Store) -> None:
-    epoch = take_snapshot(store, Lake.create(settings.lake))
+    epoch = publish_snapshot(store, Lake.create(settings.lake))
     with (
         open_engine("postgres", settings, None) as rows,
         open_engine("duckdb", settings, epoch) as columns,
     ):
-        asking.compare(asking.answers_of(columns), asking.answers_of(rows))
+        client_functions.compare(client_functions.answers_of(columns), client_functions.answers_of(rows))
 
 
-def _answers_of_polars(frames: dict[str, pl.LazyFrame]) -> asking.Answers:
+def _answers_of_polars(frames: dict[str, pl.LazyFrame]) -> client_functions.Answers:
     answers = {}
-    for name in asking.NAMES:
-        question = find(name)
+    for name in client_functions.NAMES:
+        question = find_question(name)
         assert question.frames is not None
         answers[name] = question.frames(frames).collect().to_arrow()
     return answers

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.figure import Verdict
-from bench.frontier.grid import Measured, Point
+from bench.frontier.grid import FrontierResult, Point
 
 # A system serves both with half of the best rates of both; with less than a tenth of one it does not.
 SERVES = 0.5
@@ -29,10 +29,10 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SetUpShares:
     """The shares of a set-up of both kinds of work."""
 
-    measured: Measured
+    measured: FrontierResult
     bookings: Share
     questions: Share
 
@@ -45,12 +45,12 @@ class Standing:
         return min(self.bookings.high, self.questions.high)
 
 
-def judge(measured: Sequence[Measured]) -> Verdict:
+def judge(measured: Sequence[FrontierResult]) -> Verdict:
     """`holds` if a single system reaches half of the best bookings/s and half of the best queries/s; `does
     not hold` if none reaches a tenth of both; considering the intervals."""
     bookings = _shares(measured, lambda point: point.bookings)
     questions = _shares(measured, lambda point: point.questions)
-    standings = [Standing(*one) for one in zip(measured, bookings, questions, strict=True)]
+    standings = [SetUpShares(*one) for one in zip(measured, bookings, questions, strict=True)]
     singles = [one for one in standings if one.measured.single]
     verdict: Verdict = "holds in part"
     if max(one.low for one in singles) >= SERVES:
@@ -60,7 +60,7 @@ def judge(measured: Sequence[Measured]) -> Verdict:
     return verdict
 
 
-def _shares(measured: Sequence[Measured], count: Callable[[Point], int]) -> list[Share]:
+def _shares(measured: Sequence[FrontierResult], count: Callable[[Point], int]) -> list[Share]:
     """The share of each set-up at its best point, for one kind of work."""
     peaks = [max(one.points, key=lambda point: count(point) / point.seconds) for one in measured]
     best = max(peaks, key=lambda point: count(point) / point.seconds)

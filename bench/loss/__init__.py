@@ -12,7 +12,7 @@ updates; consider its missing rows only.
 The product does not use this package. It shows why `oltp/tracking.sql` uses the difference of two snapshots.
 """
 
-from bench.loss.contest import Effort, measure_loss
+from bench.loss.measure import LossEffort, measure_loss
 from bench.loss.table import LossTable, RuleLoss
 
-__all__ = ["Effort", "LossTable", "RuleLoss", "measure_loss"]
+__all__ = ["LossEffort", "LossTable", "RuleLoss", "measure_loss"]

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.loss.poller import Copy, Poller
+from bench.loss.clients import Copy, Poller
 from bench.loss.rules import OURS
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CopyDifference:
     """The differences of a copy from the table, row by row."""
 
     missing: int  # in the table, not in the copy
@@ -23,8 +23,8 @@ class Finding:
         return self.missing + self.outdated
 
 
-def compare(copy: Mapping[int, str], truth: Mapping[int, str]) -> Finding:
-    return Finding(
+def compare(copy: Mapping[int, str], truth: Mapping[int, str]) -> CopyDifference:
+    return CopyDifference(
         missing=len(truth.keys() - copy.keys()),
         outdated=sum(copy[id_] != truth[id_] for id_ in truth.keys() & copy.keys()),
         kept=len(copy.keys() - truth.keys()),

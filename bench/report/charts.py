@@ -1,16 +1,171 @@
-"""A chart of a record as plotly's data and layout. Colours are names of the style sheet, which page.js
-replaces. Titles, legends and captions are HTML, because plotly cannot wrap lines.
-"""
+"""Charts of a record as plotly specifications: colors, marks, axes."""
 
 from collections.abc import Sequence
+from html import escape
+from math import floor, log10
+from textwrap import wrap
 from typing import Any
 
-from bench.report.axes import axis_of, can_be_log, folded, interval, layout_of, log_range
-from bench.report.marks import across, numbered, place
-from bench.report.palette import FAINT, INK, RAMP, colours_of, engine_colour, symbols_of
 from bench.report.quantities import digits, number
 
+ENGINES = ("postgres", "duckdb", "polars")  # the same colour on every page
+SYMBOLS = (
+    ("circle", "●"),
+    ("square", "■"),
+    ("diamond", "◆"),
+    ("triangle-up", "▲"),
+    ("cross", "✚"),
+    ("triangle-down", "▼"),
+    ("star", "★"),
+    ("x", "✖"),
+)
+PALETTE = tuple(f"var(--series-{index})" for index in range(1, 9))
+INK, FAINT, LINE, PAPER = "var(--ink)", "var(--faint)", "var(--line)", "var(--paper)"
+# Viridis: ordered by lightness as well as by hue; readable on light and dark backgrounds.
+RAMP = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
+
+
+def colours_of(names: Sequence[str]) -> list[str]:
+    """An engine has a fixed colour; other names take the remaining colours in order."""
+    own = [engine_colour(name) for name in names]
+    left = iter([colour for colour in PALETTE if colour not in own] * (1 + len(names)))
+    return [colour or next(left) for colour in own]
+
+
+def engine_colour(name: str) -> str | None:
+    return next((PALETTE[index] for index, engine in enumerate(ENGINES) if engine == name.lower()), None)
+
+
+def symbols_of(series: Sequence[Any]) -> list[tuple[str, str]]:
+    """For each series, plotly's name of its symbol and a similar character."""
+    return [SYMBOLS[index % len(SYMBOLS)] for index in range(len(series))]
+
+
 Json = dict[str, Any]
+
+SIGNS = "①②③④⑤⑥⑦⑧⑨⑩"
+
+
+def numbered(chart: Json) -> list[tuple[str, Json]]:
+    marks = chart.get("marks") or []
+    return [(SIGNS[index % len(SIGNS)], mark) for index, mark in enumerate(marks)]
+
+
+def across(sign: str, mark: Json, axis: str) -> Json:
+    """A line across the plot at the mark."""
+    other = "x" if axis == "y" else "y"
+    return {
+        "type": "line",
+        f"{axis}0": mark["x"],
+        f"{axis}1": mark["x"],
+        f"{other}ref": "paper",
+        f"{other}0": 0,
+        f"{other}1": 1,
+        "line": {"color": FAINT, "width": 1.2, "dash": "dash"},
+        "label": {
+            "text": sign,
+            "textposition": "end",
+            "textangle": 0,
+            "xanchor": "left",
+            "padding": 4,
+            "font": {"color": INK, "size": 13},
+        },
+    }
+
+
+def place(sign: str, mark: Json) -> Json:
+    return {
+        "type": "scatter",
+        "mode": "markers+text",
+        "x": [mark["x"]],
+        "y": [mark["y"]],
+        "text": [sign],
+        "hovertext": [folded(mark["text"], TITLE_COLUMNS)],
+        "hoverinfo": "text",
+        "textposition": "middle right",
+        "textfont": {"color": INK, "size": 13},
+        "marker": {"symbol": "circle-open", "size": 15, "color": INK, "line": {"width": 1.5}},
+        "cliponaxis": False,
+    }
+
+
+TITLE_COLUMNS = 48
+
+
+def layout_of(x_axis: Json, y_axis: Json) -> Json:
+    return {
+        "xaxis": x_axis,
+        "yaxis": y_axis,
+        "showlegend": False,
+        "dragmode": False,  # on a touch screen, dragging scrolls the page
+        "margin": {"l": 8, "r": 24, "t": 16, "b": 8},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, -apple-system, 'Segoe UI', sans-serif", "size": 12, "color": INK},
+        "hoverlabel": {"bgcolor": PAPER, "bordercolor": LINE, "font": {"color": INK}},
+    }
+
+
+def axis_of(axis: Json, log: bool, cells: Sequence[Any]) -> Json:
+    return {
+        "type": "log" if log else "linear",
+        "title": {"text": folded(axis_title(axis), TITLE_COLUMNS), "standoff": 10},
+        "automargin": True,
+        "fixedrange": True,
+        "gridcolor": LINE,
+        "linecolor": FAINT,
+        "zeroline": False,
+        "exponentformat": "SI",
+        "nticks": 6,
+        **({"dtick": _log_ticks(cells)} if log else {}),
+    }
+
+
+def _log_ticks(cells: Sequence[Any]) -> int | str:
+    """Powers of ten; for a short range 1, 2 and 5 of each, or all digits."""
+    above = [value for value in map(number, cells) if value and value > 0]
+    decades = log10(max(above) / min(above))
+    if decades >= 2:
+        return 1 + int(decades // 8)
+    return "D2" if decades >= 0.5 else "D1"
+
+
+def axis_title(axis: Json) -> str:
+    return f"{axis['title']} (log scale)" if axis.get("log") else str(axis["title"])
+
+
+def interval(one: Json) -> Json:
+    """Lengths of the error bars from y; a bar with an unknown end is not drawn."""
+    if not one.get("low") or not one.get("high"):
+        return {"visible": False}
+    ends = list(zip(map(number, one["y"]), map(number, one["low"]), map(number, one["high"]), strict=True))
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [None if y is None or high is None else max(0.0, high - y) for y, _, high in ends],
+        "arrayminus": [None if y is None or low is None else max(0.0, y - low) for y, low, _ in ends],
+        "thickness": 1.4,
+        "width": 4,
+        "color": INK,
+    }
+
+
+def can_be_log(axis: Json, values: Sequence[Any]) -> bool:
+    """Whether a logarithmic axis is requested and a value is positive."""
+    return bool(axis.get("log")) and any((number(value) or 0) > 0 for value in values)
+
+
+def log_range(cells: Sequence[Any]) -> list[float]:
+    """The range in powers of ten. Without it plotly starts at the end of the shortest bar."""
+    above = [value for value in map(number, cells) if value and value > 0]
+    low, high = floor(log10(min(above) * 0.8)), log10(max(above))
+    return [low, high + 0.05 * (high - low)]
+
+
+def folded(text: object, columns: int) -> str:
+    """The text in lines of plotly's HTML subset. Markup and formulas in the text are escaped."""
+    return "<br>".join(escape(line, quote=False).replace("$", "&#36;") for line in wrap(str(text), columns))
+
 
 LABEL_COLUMNS = 22  # line length of a category name; leaves half the width of a phone to the bars
 NAMED_POINTS_MAX = 16  # more labels would overlap; they are shown on hover

@@ -9,7 +9,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from bench.leaving.advice import advising
+from bench.crossover.advice import entries_with_advice
 from bench.record import Record
 from bench.report.sections import VERDICTS, advice, anchors, claim_of, contents, figure, left_out, verdicts
 from ridelake.errors import BadInput, UsageError
@@ -47,7 +47,7 @@ def _parts(record: Record) -> dict[str, str]:
     return {
         "summary": escape(_summary(record)),
         "warnings": "".join(f'<p class="warning">⚠ {escape(warning)}</p>' for warning in _warnings(record)),
-        "advice": "".join(advice(entry, anchor[entry.name]) for entry in advising(record)),
+        "advice": "".join(advice(entry, anchor[entry.name]) for entry in entries_with_advice(record)),
         "verdicts": verdicts(claims, anchor),
         "contents": contents(ordered, anchor),
         "figures": figures or '<p class="note">The record has no figures.</p>',

@@ -6,10 +6,10 @@ from math import log
 
 from rich.text import Text
 
-from bench.leaving.advice import advising
+from bench.crossover.advice import entries_with_advice
 from bench.record import Entry, Record
 from bench.report.sections import VERDICTS, claim_of, kind_of, title_of
-from bench.sampling import Ratio, factor_text
+from bench.statistics import Ratio, factor_text
 
 STYLES = {"holds": "green", "part": "yellow", "not": "red"}
 SURE, PERHAPS = "▓", "▒"
@@ -18,7 +18,7 @@ BAR_COLUMNS_MIN = 12
 
 def report_lines(record: Record, columns: int) -> Iterator[Text]:
     """The lines of the report; bars fit into `columns`."""
-    for entry in advising(record):
+    for entry in entries_with_advice(record):
         yield Text(entry.group, "bold")
         yield from (Text(f"    {sentence}") for sentence in (entry.figure or {})["advice"])
     for entry in record.claims:

@@ -17,7 +17,7 @@ def audit(settings: Settings, as_json: bool) -> None:
     Rows that violate an invariant are listed, and the exit code is then 1. Eleven conditions concern the
     store. The twelfth, F12, compares the newest epoch with the store, and is checked if there is an epoch.
     """
-    from lakehouse.sums import sums_of_newest_epoch
+    from lakehouse.capture.publish import newest_epoch_sums
     from oltp.audit import audit as audit_store
     from oltp.store import open_existing_store
 
@@ -26,7 +26,7 @@ def audit(settings: Settings, as_json: bool) -> None:
         open_existing_store(settings) as store,
         store.connect() as connection,
     ):
-        epoch = sums_of_newest_epoch(store, settings.lake)
+        epoch = newest_epoch_sums(store, settings.lake)
         report = audit_store(connection, epoch)
     if as_json:
         say_json(report.as_dict())

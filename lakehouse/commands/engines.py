@@ -30,7 +30,7 @@ def _version(name: str, settings: Settings) -> str | None:
         return ENGINES[name].version()
     try:
         if settings.dsn is None:
-            from oltp.programs import binaries
+            from oltp.cluster.process import binaries
 
             words = subprocess.check_output([binaries() / "postgres", "--version"], text=True).split()
             return words[-1]

@@ -13,13 +13,13 @@ WHAT = {"full": "all rows", "changes": "changes", "maintenance": "no rows"}
 @click.pass_obj
 def epochs(settings: Settings, as_json: bool) -> None:
     """List the published epochs, newest first."""
-    from lakehouse.published import no_epoch, read_epochs
+    from lakehouse.table.catalog import no_epoch_message, read_epochs
 
     found = read_epochs(settings.lake)
     if as_json:
         say_json([epoch.report() for epoch in found])
     elif not found:
-        note(no_epoch(settings.lake))
+        note(no_epoch_message(settings.lake))
     else:
         rows = [
             (

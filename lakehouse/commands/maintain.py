@@ -21,8 +21,8 @@ def maintain(settings: Settings, keep_epochs: int, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
+    from lakehouse.capture.maintain import maintain as maintain_lake
     from lakehouse.commands.options import store_and_lake
-    from lakehouse.maintain import maintain as maintain_lake
 
     with progress("maintaining"), store_and_lake(settings, begin=False) as (store, lake):
         done = maintain_lake(lake, store, keep_epochs=keep_epochs)

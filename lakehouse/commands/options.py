@@ -9,8 +9,8 @@ import click
 from ridelake.errors import RidelakeError
 
 if TYPE_CHECKING:
-    from lakehouse.catalog import Lake
-    from lakehouse.epoch import Epoch
+    from lakehouse.table.catalog import Lake
+    from lakehouse.table.epoch import Epoch
     from oltp.store import Store
     from ridelake.settings import Settings
 
@@ -35,7 +35,7 @@ verify_option = click.option(
 )
 
 
-def refuse_missing_tables(epoch: "Epoch") -> None:
+def check_no_tables_left_out(epoch: "Epoch") -> None:
     """Raises RidelakeError if tables were left out of the published epoch, with a message for each."""
     if missing := epoch.missing():
         raise RidelakeError("; ".join(missing))
@@ -49,9 +49,8 @@ def store_and_lake(
 
     Raises NotReady if there is no epoch (`begin` False), or if the lake needs the store's tables and there
     is no ride store."""
-    from lakehouse.catalog import Lake
-    from lakehouse.published import newest_epoch, read_epochs
-    from lakehouse.take import tables_of
+    from lakehouse.capture.publish import tables_of
+    from lakehouse.table.catalog import Lake, newest_epoch, read_epochs
     from oltp.store import open_existing_store
 
     if begin:

@@ -14,9 +14,9 @@ def status(settings: Settings, as_json: bool) -> None:
 
     It does not create or start anything. Transactions of all databases of the server are counted.
     """
-    from lakehouse.status import status_of
+    from lakehouse.capture.status import read_status
 
-    report = status_of(settings)
+    report = read_status(settings)
     if as_json:
         say_json(report)
         return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lakehouse.commands.options import (
-    refuse_missing_tables,
+    check_no_tables_left_out,
     store_and_lake,
     table_option,
     verify_option,
@@ -19,7 +19,7 @@ from ridelake.screen import note, say, say_json
 from ridelake.settings import Settings
 
 if TYPE_CHECKING:
-    from lakehouse.sync import Synced
+    from lakehouse.capture.sync import SyncResult
 
 EVERY_SECONDS = 1.0
 
@@ -58,26 +58,26 @@ def sync(
     """
     if once and every_seconds is not None:
         raise UsageError("--once publishes one epoch and --every repeats: give one of them")
-    from lakehouse.sync import sync_once, synced_every
-    from lakehouse.take import tables_of
-    from lakehouse.tracking import renew
+    from lakehouse.capture.publish import tables_of
+    from lakehouse.capture.sync import sync_once, sync_repeatedly
+    from lakehouse.source.tracking import renew_tracking
 
     with store_and_lake(settings, tables) as (store, lake):
         newest = lake.newest()
-        for remark in renew(store, tables_of(newest, tables), newest.token if newest else None):
+        for remark in renew_tracking(store, tables_of(newest, tables), newest.token if newest else None):
             note(remark)
         if once:
             with progress("sync"):
                 synced = sync_once(store, lake, tables=tables, verify=verify, without=without)
             say_json(synced.report()) if as_json else say(synced.line())
             assert synced.epoch is not None
-            refuse_missing_tables(synced.epoch)
+            check_no_tables_left_out(synced.epoch)
             return
-        ticker = Ticker(as_json)
+        ticker = SyncDisplay(as_json)
         every_seconds = every_seconds or EVERY_SECONDS
         note(f"publishing an epoch to {settings.lake.root} every {every_seconds:g} s; press Ctrl-C to stop")
         try:
-            for synced in synced_every(
+            for synced in sync_repeatedly(
                 every_seconds, store, lake, tables=tables, verify=verify, without=without
             ):
                 ticker.show(synced)
@@ -85,7 +85,7 @@ def sync(
             ticker.close()
 
 
-class Ticker:
+class SyncDisplay:
     """On a terminal, one line that is overwritten; otherwise one line per epoch, as text or JSON. An error
     that persists, or a table that stays left out, is reported once."""
 
@@ -95,7 +95,7 @@ class Ticker:
         self._trouble: str | None = None
         self._missing: frozenset[str] = frozenset()
 
-    def show(self, synced: "Synced") -> None:
+    def show(self, synced: "SyncResult") -> None:
         known, self._trouble = self._trouble, synced.trouble
         if synced.trouble is not None and synced.trouble == known:
             return
@@ -108,7 +108,7 @@ class Ticker:
             say_json(synced.report(), one_line=True) if self._as_json else say(synced.line())
         self._report_missing(synced)
 
-    def _report_missing(self, synced: "Synced") -> None:
+    def _report_missing(self, synced: "SyncResult") -> None:
         if synced.epoch is None:
             return
         known, self._missing = self._missing, frozenset(synced.epoch.left_out)

@@ -18,7 +18,7 @@ def track(settings: Settings, table: str) -> None:
     key of every deleted row. The next epoch still copies the table completely. `ridelake untrack` reverses
     it. Creates the schema `ridelake_tracking` if it does not exist.
     """
-    from lakehouse.tracking import track as track_table
+    from lakehouse.source.tracking import track as track_table
     from oltp.store import open_existing_store
 
     with open_existing_store(settings, rides=False, hint=HINT) as store:
@@ -31,7 +31,7 @@ def track(settings: Settings, table: str) -> None:
 @click.pass_obj
 def untrack(settings: Settings, table: str) -> None:
     """Remove from a table what `ridelake track` has added."""
-    from lakehouse.tracking import untrack as untrack_table
+    from lakehouse.source.tracking import untrack as untrack_table
     from oltp.store import open_existing_store
 
     with open_existing_store(settings, rides=False, hint=HINT) as store:

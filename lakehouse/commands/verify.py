@@ -18,9 +18,9 @@ def verify(settings: Settings, epoch: int | None, as_json: bool) -> None:
     EPOCH, the checksums of its files are checked instead. If there is a difference, the rows or files are
     listed and the exit code is 1.
     """
-    from lakehouse.commands.options import refuse_missing_tables, store_and_lake
-    from lakehouse.published import newest_epoch
-    from lakehouse.verify import verify_files, verify_now
+    from lakehouse.commands.options import check_no_tables_left_out, store_and_lake
+    from lakehouse.table.catalog import newest_epoch
+    from lakehouse.verify.verdict import verify_files, verify_now
 
     if epoch is not None:
         with progress("verifying files"):
@@ -43,6 +43,6 @@ def verify(settings: Settings, epoch: int | None, as_json: bool) -> None:
             ],
         )
     report.prove()
-    refuse_missing_tables(newest_epoch(settings.lake))
+    check_no_tables_left_out(newest_epoch(settings.lake))
     if not as_json:
         say(f"epoch {report.epoch} with the changes since then equals Postgres: {report.rows:,} rows")

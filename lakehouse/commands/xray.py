@@ -17,12 +17,12 @@ def xray(settings: Settings, ride_id: int | None, column: str, as_json: bool) ->
 
     Nothing is changed: if the page is read with the extension pageinspect, its creation is rolled back.
     """
-    from lakehouse.xray import xray as look
+    from lakehouse.inspect import xray_ride as look
 
     found = look(settings, ride_id, column)
     if as_json:
         say_json(found.report())
         return
-    from lakehouse.xray.drawing import drawn
+    from lakehouse.inspect.draw import draw_xray
 
-    draw(list(drawn(found, drawing_columns())))
+    draw(list(draw_xray(found, drawing_columns())))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # listing the engines must not import pyarrow
     import pyarrow as pa
 
     from lakehouse.engines.parameters import Parameters
-    from lakehouse.epoch import Epoch
+    from lakehouse.table.epoch import Epoch
     from ridelake.settings import Settings
 
 
@@ -52,7 +52,7 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Package:
+class EnginePackage:
     """The package of an engine, and how it is run.
 
     `distribution`: its name on PyPI. `extra`: the extra of ridelake that installs it. `apart`: run in a
@@ -86,16 +86,18 @@ class Package:
         return f"pip install 'ridelake[{self.extra}]'" if self.extra else f"pip install {self.distribution}"
 
 
-FILES = "the files of an epoch"
+READS_EPOCH_FILES = "the files of an epoch"
 ENGINES = {
-    "postgres": Package("psycopg", "the rows in the store, as of now", driver=True),
-    "duckdb": Package("duckdb", FILES),
-    "polars": Package("polars", FILES, apart=True),
-    "pyarrow": Package("pyarrow", FILES),
-    "datafusion": Package("datafusion", FILES, "engines", apart=True, remote=False),
-    "chdb": Package("chdb", FILES, "engines", apart=True, remote=False, driver=True),
-    "daft": Package("daft", FILES, "engines", apart=True, remote=False),
-    "spark": Package("pyspark", FILES, "spark", apart=True, cancels=True, remote=False, driver=True),
+    "postgres": EnginePackage("psycopg", "the rows in the store, as of now", driver=True),
+    "duckdb": EnginePackage("duckdb", READS_EPOCH_FILES),
+    "polars": EnginePackage("polars", READS_EPOCH_FILES, apart=True),
+    "pyarrow": EnginePackage("pyarrow", READS_EPOCH_FILES),
+    "datafusion": EnginePackage("datafusion", READS_EPOCH_FILES, "engines", apart=True, remote=False),
+    "chdb": EnginePackage("chdb", READS_EPOCH_FILES, "engines", apart=True, remote=False, driver=True),
+    "daft": EnginePackage("daft", READS_EPOCH_FILES, "engines", apart=True, remote=False),
+    "spark": EnginePackage(
+        "pyspark", READS_EPOCH_FILES, "spark", apart=True, cancels=True, remote=False, driver=True
+    ),
 }
 ENGINE_NAMES = tuple(ENGINES)
 BASE_ENGINES = tuple(name for name, package in ENGINES.items() if package.extra is None)
@@ -110,7 +112,7 @@ def full_version(name: str, version: str | None) -> str:
     return f"{version or 'unknown'} ({package.distribution} {driver})"
 
 
-def left_out_of_all(settings: "Settings") -> list[str]:
+def omitted_from_all(settings: "Settings") -> list[str]:
     """The engines that `--engine all` omits: those that are not installed or cannot read this lake, and
     Spark, which is slow to start, unless a master is set."""
     return [
@@ -162,10 +164,12 @@ def _refuse_unready(name: str, settings: "Settings", epoch: "Epoch | None") -> N
 def _opened(name: str, settings: "Settings", epoch: "Epoch | None") -> AbstractContextManager[Engine]:
     package = ENGINES[name]
     if package.apart:
-        from lakehouse.engines.apart import started  # here, because most engines do not need it
+        from lakehouse.engines.subprocess_engine import (
+            start_engine,  # here, because most engines do not need it
+        )
 
         assert epoch is not None
-        return started(name, settings, epoch, cancels=package.cancels)
+        return start_engine(name, settings, epoch, cancels=package.cancels)
     opened: AbstractContextManager[Engine] = import_module(f"lakehouse.engines.{name}").opened(
         settings, epoch
     )

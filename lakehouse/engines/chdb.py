@@ -22,8 +22,8 @@ from sqlglot import exp
 
 from lakehouse.engines import NO_PARAMETERS, has_ride_table, ride_table_query
 from lakehouse.engines.parameters import Parameters, Value
-from lakehouse.engines.tree import checked, split_explain, with_bare_names, with_decimals
-from lakehouse.epoch import Epoch
+from lakehouse.engines.sql_check import parse_checked, split_explain, with_decimals, with_unqualified_names
+from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
 
@@ -103,8 +103,8 @@ class ChDB:
         )
 
     def _write(self, query: str, parameters: Parameters = NO_PARAMETERS) -> str:
-        tree = checked(self.name, query, self._tables, lambda name: name.lower() in self._harmless)
-        return _typed(with_bare_names(with_decimals(tree)), parameters).sql(dialect="clickhouse")
+        tree = parse_checked(self.name, query, self._tables, lambda name: name.lower() in self._harmless)
+        return _typed(with_unqualified_names(with_decimals(tree)), parameters).sql(dialect="clickhouse")
 
     def interrupt(self) -> None:
         """Not used: `apart.py` kills the process."""
@@ -125,7 +125,7 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[ChDB]:
             _create(session, f"TABLE {_quoted(name)} ENGINE = Merge(currentDatabase(), {merged})")
         for setting, value in (_spilling() | SETTINGS).items():
             if setting == "readonly" and has_ride_table(epoch):
-                view = with_decimals(checked("chdb", ride_table_query(), epoch.tables)).sql(
+                view = with_decimals(parse_checked("chdb", ride_table_query(), epoch.tables)).sql(
                     dialect="clickhouse"
                 )
                 _create(session, f"VIEW RideTable AS {view}")

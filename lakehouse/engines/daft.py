@@ -18,8 +18,8 @@ from sqlglot import exp
 
 from lakehouse.engines import NO_PARAMETERS, has_ride_table, ride_table_query
 from lakehouse.engines.parameters import Parameters, with_literals
-from lakehouse.engines.tree import checked, plain, split_explain, with_exact_averages
-from lakehouse.epoch import Epoch
+from lakehouse.engines.sql_check import parse_checked, split_explain, with_basic_sql, with_exact_averages
+from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
 
@@ -53,7 +53,7 @@ class Daft:
             raise QueryRejected(f"daft: {str(error).strip()}") from error
 
     def _write(self, query: str, parameters: Parameters = NO_PARAMETERS) -> str:
-        tree = checked(self.name, query, self._frames)
+        tree = parse_checked(self.name, query, self._frames)
         _refuse_a_lost_order(tree)
         return _translated(with_literals(tree, parameters)).sql(dialect="postgres")
 
@@ -69,7 +69,7 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Daft]:
     }
     engine = Daft(frames)
     if has_ride_table(epoch):
-        text = _translated(checked("daft", ride_table_query(), frames)).sql(dialect="postgres")
+        text = _translated(parse_checked("daft", ride_table_query(), frames)).sql(dialect="postgres")
         frames["RideTable"] = daft.sql(text, register_globals=False, **frames)
     yield engine
 
@@ -94,7 +94,7 @@ def _refuse_a_lost_order(tree: exp.Query) -> None:
 
 
 def _translated(tree: exp.Expr) -> exp.Expr:
-    return _unambiguous(with_exact_averages(plain(tree))).transform(_translated_node)
+    return _unambiguous(with_exact_averages(with_basic_sql(tree))).transform(_translated_node)
 
 
 def _translated_node(node: exp.Expr) -> exp.Expr:

@@ -17,8 +17,8 @@ from sqlglot import exp
 
 from lakehouse.engines import NO_PARAMETERS, has_ride_table, ride_table_query
 from lakehouse.engines.parameters import Parameters
-from lakehouse.engines.tree import checked, split_explain, with_exact_averages
-from lakehouse.epoch import Epoch
+from lakehouse.engines.sql_check import parse_checked, split_explain, with_exact_averages
+from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
 
@@ -51,7 +51,7 @@ class DataFusion:
             raise QueryRejected(f"datafusion: {str(error).removeprefix('DataFusion error: ')}") from error
 
     def _write(self, query: str) -> str:
-        tree = with_exact_averages(checked(self.name, query, self._tables, lambda _: True))
+        tree = with_exact_averages(parse_checked(self.name, query, self._tables, lambda _: True))
         return tree.transform(_dollar).sql(dialect="postgres")
 
     def interrupt(self) -> None:

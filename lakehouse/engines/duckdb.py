@@ -18,8 +18,8 @@ import duckdb
 import pyarrow as pa
 
 from lakehouse.engines import NO_PARAMETERS, has_ride_table, ride_table_view
-from lakehouse.engines.parameters import Parameters, refuse_wrong_parameters
-from lakehouse.epoch import Epoch
+from lakehouse.engines.parameters import Parameters, check_parameters
+from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
 
@@ -48,7 +48,7 @@ class DuckDB:
         return duckdb.__version__
 
     def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
-        refuse_wrong_parameters(query, parameters)
+        check_parameters(query, parameters)
         try:
             with self._reading():
                 _refuse_writing(self.name, query)
@@ -95,9 +95,9 @@ def _reading(
     """A context in which files are read, which converts S3 errors."""
     if not settings.lake.remote:
         return nullcontext
-    from lakehouse.s3_for_duckdb import let_read  # here, because a local lake does not need it
+    from lakehouse.table.s3 import register_files  # here, because a local lake does not need it
 
-    return let_read(connection, settings.lake, [file.location for file in epoch.files]).refusals
+    return register_files(connection, settings.lake, [file.location for file in epoch.files]).refusals
 
 
 def _refuse_writing(engine: str, query: str) -> None:

@@ -30,7 +30,7 @@ def placeholders(query: str) -> list[str]:
     return list(dict.fromkeys(m["name"] for m in _TOKEN.finditer(query) if m["name"]))
 
 
-def refuse_wrong_parameters(query: str, parameters: Parameters) -> None:
+def check_parameters(query: str, parameters: Parameters) -> None:
     """Raises UsageError unless the query's placeholders and the given values have the same names."""
     if not parameters and "$" not in query:
         return

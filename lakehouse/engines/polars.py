@@ -16,8 +16,8 @@ import polars as pl
 import pyarrow as pa
 
 from lakehouse.engines import NO_PARAMETERS, has_ride_table, ride_table_query
-from lakehouse.engines.parameters import Parameters, refuse_wrong_parameters, with_literals
-from lakehouse.epoch import Epoch
+from lakehouse.engines.parameters import Parameters, check_parameters, with_literals
+from lakehouse.table.epoch import Epoch
 from ridelake.errors import CannotConnect, QueryRejected
 from ridelake.settings import S3, LakeAddress, Settings
 
@@ -34,7 +34,7 @@ READS_A_FILE = re.compile(
 FAILURES = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
-FrameAnswer = Callable[[Mapping[str, pl.LazyFrame]], pl.LazyFrame]
+FrameQuestion = Callable[[Mapping[str, pl.LazyFrame]], pl.LazyFrame]
 """A question as Polars expressions: from the tables, by name, to the answer."""
 
 STDERR = 2
@@ -60,12 +60,12 @@ class Polars:
         with self._polars_errors():
             return _collected(self._queried(query, parameters))
 
-    def answer(self, question: FrameAnswer) -> pa.Table:
+    def answer(self, question: FrameQuestion) -> pa.Table:
         """Apply the question to the frames of the tables and RideTable. Raises as `sql` does."""
         with self._polars_errors():
             return _collected(question(self._frames))
 
-    def explained(self, question: FrameAnswer | str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
+    def explained(self, question: FrameQuestion | str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
         """One row: the optimized `plan`, and Polars' verbose output (`said`) while it executed the query."""
         with self._polars_errors():
             if isinstance(question, str):
@@ -75,7 +75,7 @@ class Polars:
             return pa.table({"plan": [frame.explain()], "said": [_verbose_output(frame.collect)]})
 
     def _queried(self, query: str, parameters: Parameters) -> pl.LazyFrame:
-        refuse_wrong_parameters(query, parameters)
+        check_parameters(query, parameters)
         _refuse_writing(query)
         if parameters:
             query = _bound(query, parameters)
@@ -118,7 +118,7 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Polars]:
     reading: Callable[[], AbstractContextManager[None]] = nullcontext
     options = None
     if settings.lake.remote:
-        from lakehouse.s3 import polars_options  # here, because a local lake does not need it
+        from lakehouse.table.s3 import polars_options  # here, because a local lake does not need it
 
         reading = partial(_s3_errors, settings.lake, epoch)
         _check_readable(settings.lake, epoch, 1)
@@ -144,7 +144,7 @@ def _scan(locations: Sequence[str], options: dict[str, Any] | None) -> pl.LazyFr
 
 @contextmanager
 def _s3_errors(lake: LakeAddress, epoch: Epoch) -> Iterator[None]:
-    """Replace Polars' long S3 errors by the message of `lakehouse.s3` for the same files."""
+    """Replace Polars' long S3 errors by the message of `lakehouse.table.s3` for the same files."""
     try:
         yield
     except (OSError, pl.exceptions.ComputeError) as error:
@@ -160,13 +160,13 @@ def _s3_errors(lake: LakeAddress, epoch: Epoch) -> Iterator[None]:
 
 
 def _check_readable(lake: LakeAddress, epoch: Epoch, files: int | None = None) -> None:
-    """Raises as `refusing_a_bad_bucket` does, in bounded time, if the epoch's first files cannot be read."""
-    from lakehouse.s3 import refusing_a_bad_bucket
-    from lakehouse.storage import Storage
+    """Raises as `bucket_errors` does, in bounded time, if the epoch's first files cannot be read."""
+    from lakehouse.table.s3 import bucket_errors
+    from lakehouse.table.storage import Storage
 
     storage = Storage.of(lake)
     remote = [file.location for file in epoch.files if file.location.startswith(S3)]
-    with refusing_a_bad_bucket(lake):
+    with bucket_errors(lake):
         for location in remote[:files]:
             storage.open(location).close()
 

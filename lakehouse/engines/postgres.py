@@ -23,11 +23,11 @@ from psycopg.adapt import Loader
 from psycopg.pq import Format
 from psycopg.rows import TupleRow
 
-from lakehouse.columns import arrow_type_of
 from lakehouse.engines import NO_PARAMETERS
-from lakehouse.engines.parameters import Parameters, numbered, placeholders, refuse_wrong_parameters
-from lakehouse.epoch import Epoch
-from lakehouse.extract.values import EPOCH_SHIFT_DAYS, EPOCH_SHIFT_US
+from lakehouse.engines.parameters import Parameters, check_parameters, numbered, placeholders
+from lakehouse.source.copy.values import EPOCH_SHIFT_DAYS, EPOCH_SHIFT_US
+from lakehouse.table.columns import arrow_type_of
+from lakehouse.table.epoch import Epoch
 from oltp.store import Store, open_existing_store, transaction
 from ridelake.errors import CannotConnect, NotReady, QueryRejected
 from ridelake.settings import Settings
@@ -93,7 +93,7 @@ class Postgres:
 
     @contextmanager
     def _executed(self, query: str, parameters: Parameters) -> Iterator[RawCursor[TupleRow]]:
-        refuse_wrong_parameters(query, parameters)
+        check_parameters(query, parameters)
         if found := FORBIDDEN.search(query):
             raise QueryRejected(f"postgres: {found[0]} is not allowed: remove it")
         values = [parameters[name] for name in placeholders(query)] if parameters else None

@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 
 from lakehouse.engines import has_ride_table, ride_table_view
 from lakehouse.engines.duckdb import DuckDB, spill_folder
-from lakehouse.epoch import Epoch
+from lakehouse.table.epoch import Epoch
 from ridelake.settings import S3, Settings
 
 
@@ -53,7 +53,7 @@ def _dataset(locations: list[str], settings: Settings) -> ds.Dataset:
     local = [location for location in locations if not location.startswith(S3)]
     parts = []
     if remote:
-        from lakehouse.s3 import s3_filesystem  # here, because a local lake does not need it
+        from lakehouse.table.s3 import s3_filesystem  # here, because a local lake does not need it
 
         parts.append(ds.dataset(remote, format="parquet", filesystem=s3_filesystem(settings.lake)))
     if local:

@@ -26,8 +26,8 @@ from sqlglot import exp
 
 from lakehouse.engines import NO_PARAMETERS, has_ride_table, ride_table_query
 from lakehouse.engines.parameters import Parameters
-from lakehouse.engines.tree import checked, split_explain, with_exact_averages
-from lakehouse.epoch import Epoch
+from lakehouse.engines.sql_check import parse_checked, split_explain, with_exact_averages
+from lakehouse.table.epoch import Epoch
 from ridelake.errors import CannotConnect, NotReady, QueryRejected
 from ridelake.settings import Settings
 
@@ -83,7 +83,7 @@ class Spark:
             self._running.clear()
 
     def _write(self, query: str) -> str:
-        tree = checked(self.name, query, self._tables, _harmless)
+        tree = parse_checked(self.name, query, self._tables, _harmless)
         return with_exact_averages(tree).transform(_translated_node).sql(dialect="spark")
 
     def interrupt(self) -> None:
@@ -111,7 +111,7 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Spark]:
             schema = from_arrow_schema(pq.read_schema(table.locations[0]), prefer_timestamp_ntz=True)
             session.read.schema(schema).parquet(*paths).createOrReplaceTempView(name)
         if has_ride_table(epoch):
-            view = checked("spark", ride_table_query(), epoch.tables).sql(dialect="spark")
+            view = parse_checked("spark", ride_table_query(), epoch.tables).sql(dialect="spark")
             session.sql(view).createOrReplaceTempView("RideTable")
         yield Spark(session, [*epoch.tables, *(["RideTable"] if has_ride_table(epoch) else [])], far=far)
     finally:

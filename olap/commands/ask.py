@@ -33,19 +33,19 @@ def ask(
         ridelake ask ride_by_id -p ride_id=42 --engine postgres,duckdb
     """
     if question is None:
-        from olap.catalogue import show
+        from olap.catalogue import list_questions
 
-        show(settings, format_, file, limit, as_json=as_json)
+        list_questions(settings, format_, file, limit, as_json=as_json)
         return
     from olap.parameters import parse
-    from olap.question import find
-    from olap.telling import Telling, ask_and_tell
+    from olap.question import find_question
+    from olap.render import OutputOptions, ask_and_print
 
-    ask_and_tell(
+    ask_and_print(
         settings,
-        find(question).given(parse(parameters)),
+        find_question(question).given(parse(parameters)),
         engines,
-        Telling(format_, file, limit, as_json, why=why),
+        OutputOptions(format_, file, limit, as_json, why=why),
         repeat=True,
         as_of=as_of,
         fresh=fresh,

@@ -52,16 +52,16 @@ def sql(
         ridelake sql 'SELECT * FROM rides WHERE fare_cents > $min' -p min=5000 -o rides.parquet
     """
     from olap.parameters import parse
-    from olap.telling import Telling, ask_and_tell
+    from olap.render import OutputOptions, ask_and_print
 
-    telling = Telling(format_, file, limit, as_json, why=why)
+    telling = OutputOptions(format_, file, limit, as_json, why=why)
     values = parse(parameters)
     if query is None and query_file is None and sys.stdin.isatty() and sys.stdout.isatty():
         from olap.shell import Shell
 
         Shell(settings, engines, telling, values, as_of, fresh, timeout_seconds).run()
         return
-    from olap.question import free, query_text, statements
+    from olap.question import ad_hoc_question, query_text, statements
 
     text = query_text(query, query_file)
     if (count := len(list(statements(text)))) > 1:
@@ -70,9 +70,9 @@ def sql(
         )
     # One engine runs once, for its answer. Several are compared, then timed in rounds as in `ask`.
     several = len(engines) > 1 or "," in engines[0] or engines[0] == "all"
-    ask_and_tell(
+    ask_and_print(
         settings,
-        free(text, values),
+        ad_hoc_question(text, values),
         engines,
         telling,
         repeat=several,

@@ -1,10 +1,10 @@
-"""Run the statements and commands of the shell. An error is printed and the shell continues."""
+"""The interactive shell: run a statement, describe a table, switch the engine; an error does not end it."""
 
 import math
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 from lakehouse.engines import ENGINE_NAMES, full_version, open_engines
 from lakehouse.engines.parameters import Parameters, placeholders
-from olap.ask import ANSWERS, ROUNDS_MAX, TIMEOUT_SECONDS_MAX, interruptible
+from olap.ask import ANSWER_THREAD_SUFFIX, ROUNDS_MAX, TIMEOUT_SECONDS_MAX, interruptible
+from olap.epoch_choice import open_query_epoch
 from olap.formats import type_name
+from olap.output import choose_format
 from olap.parameters import parse
-from olap.pinned import pinned
-from olap.question import free, query_text, statements
+from olap.question import ad_hoc_question, query_text, statements
 from olap.relations import relations, without_schemas
-from olap.shell.display import DISPLAY
-from olap.shell.reading import COMMANDS, WORDS, Names, in_the_shell, reader
-from olap.telling import Telling, answer_and_tell, chosen, unasked
+from olap.render import OutputOptions, answer_and_print, engines_left_out, parse_engines
+from olap.shell.input import COMMAND_WORDS, COMMANDS, NameCompleter, prompt_session, with_shell_commands
 from ridelake import signals
 from ridelake.errors import RidelakeError, UsageError, did_you_mean
 from ridelake.screen import note, say_table
@@ -31,7 +31,58 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from lakehouse.engines import Engine
-    from lakehouse.epoch import Epoch
+    from lakehouse.table.epoch import Epoch
+
+
+Changed = tuple[OutputOptions, str]
+
+
+def _expanded(telling: OutputOptions, rest: str) -> Changed:
+    if rest not in ("", "auto", "on", "off"):
+        raise UsageError(rf"\x takes auto, on or off, not {rest}")
+    state = rest or ("on" if telling.expanded != "on" else "auto")
+    return replace(telling, expanded=state), f"expanded display is {state}"  # type: ignore[arg-type]
+
+
+def _output(telling: OutputOptions, rest: str) -> Changed:
+    if not rest:
+        return replace(telling, file=None), "answers are written to the terminal"
+    choose_format(telling.format_, rest)  # raises if the file cannot be written
+    return replace(telling, file=rest), f"the next answer is written to {rest}"
+
+
+def _limit(telling: OutputOptions, rest: str) -> Changed:
+    if rest and not rest.isdecimal():
+        raise UsageError(rf"\limit takes a number of rows, 0 for all, not {rest}")
+    limit = int(rest) if rest else None
+    shown = {None: "100 on a terminal", 0: "all"}.get(limit, f"{limit:,}" if limit else "")
+    return replace(telling, limit=limit), f"rows shown: {shown}"
+
+
+def _timing(telling: OutputOptions, _: str) -> Changed:
+    return replace(telling, timing=not telling.timing), f"timing is {_on(not telling.timing)}"
+
+
+def _why(telling: OutputOptions, _: str) -> Changed:
+    return replace(telling, why=not telling.why), f"why is {_on(not telling.why)}"
+
+
+def _pager(telling: OutputOptions, _: str) -> Changed:
+    return replace(telling, pager=not telling.pager), f"the pager is {_on(not telling.pager)}"
+
+
+def _on(state: bool) -> str:
+    return "on" if state else "off"
+
+
+DISPLAY: dict[str, Callable[[OutputOptions, str], Changed]] = {
+    r"\x": _expanded,
+    r"\o": _output,
+    r"\limit": _limit,
+    r"\timing": _timing,
+    r"\why": _why,
+    r"\pager": _pager,
+}
 
 
 class Shell:
@@ -41,7 +92,7 @@ class Shell:
         self,
         settings: Settings,
         engines: Sequence[str],
-        telling: Telling,
+        telling: OutputOptions,
         parameters: Parameters,
         as_of: str | None,
         fresh: bool,
@@ -57,13 +108,13 @@ class Shell:
         self._timeout_seconds = timeout_seconds
         self._querying = False
         self._reading: list[Path] = []  # files that \\i is running, the innermost last
-        self._open(chosen(engines, without=unasked(settings, as_of)))
+        self._open(parse_engines(engines, without=engines_left_out(settings, as_of)))
 
     def run(self) -> None:
         """Run until Ctrl-D or \\q. Ctrl-C cancels the line, or the running query."""
         with self._opened, self._ctrl_c():
-            names = Names({}, ENGINE_NAMES)
-            session = reader(self._settings.home, names)
+            names = NameCompleter({}, ENGINE_NAMES)
+            session = prompt_session(self._settings.home, names)
             note(f"{self._where()}; end a query with ; and type help for the commands")
             while True:
                 names.relations = {name: schema.names for name, schema in self._relations.items()}
@@ -88,7 +139,7 @@ class Shell:
             note("cancelled")
         finally:
             self._querying = False
-        if any(thread.name.endswith(ANSWERS) for thread in threading.enumerate()):
+        if any(thread.name.endswith(ANSWER_THREAD_SUFFIX) for thread in threading.enumerate()):
             # An engine still runs a cancelled query and would reject the next one.
             self._switch(",".join(engine.name for engine in self._engines))
         return continues
@@ -96,20 +147,20 @@ class Shell:
     def _run_all(self, text: str) -> bool:
         """Run all statements of the text, also after one fails; return False at \\q."""
         for statement in statements(text):
-            line = WORDS.get(statement.lower(), statement)
+            line = COMMAND_WORDS.get(statement.lower(), statement)
             if line.rstrip("; ") == "\\q":
                 return False
             try:
                 self._command(line) if line.startswith("\\") else self._ask(line)
             except RidelakeError as error:
-                note(in_the_shell(" ".join(str(error).split())))
+                note(with_shell_commands(" ".join(str(error).split())))
         return True
 
     def _ask(self, query: str) -> None:
         wanted = placeholders(query)
         values = {name: value for name, value in self._parameters.items() if name in wanted}
-        answer_and_tell(
-            free(query, values),
+        answer_and_print(
+            ad_hoc_question(query, values),
             self._engines,
             self._epoch,
             self._telling,
@@ -196,15 +247,17 @@ class Shell:
         return f"{state.rows:,}" if state is not None else ""
 
     def _switch(self, engines: str) -> None:
-        names = chosen([engines], without=unasked(self._settings, self._as_of))
+        names = parse_engines([engines], without=engines_left_out(self._settings, self._as_of))
         before = self._opened
         self._open(names)
         before.close()
 
     def _open(self, names: Sequence[str]) -> None:
-        """Open the engines. Raises as `pinned` and `open_engine` do, and then changes nothing."""
+        """Open the engines. Raises as `open_query_epoch` and `open_engine` do, and then changes nothing."""
         with ExitStack() as opening:
-            epoch = opening.enter_context(pinned(self._settings, names, as_of=self._as_of, fresh=self._fresh))
+            epoch = opening.enter_context(
+                open_query_epoch(self._settings, names, as_of=self._as_of, fresh=self._fresh)
+            )
             engines = opening.enter_context(open_engines(names, self._settings, epoch))
             known = interruptible(engines[0], lambda: relations(engines[0], epoch))
             self._opened = opening.pop_all()

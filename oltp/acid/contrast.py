@@ -5,24 +5,22 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
-from oltp.acid.real import RealWorld
-from oltp.acid.rivals import Rules, Tally, compete
-from oltp.acid.scratch import Scratch
-from oltp.acid.small import SmallWorld
-from oltp.acid.strategies import STRATEGIES, Anomaly, Strategy
+from oltp.acid.contenders import ClientCounts, ContentionRules, run_contention
+from oltp.acid.strategies import STRATEGIES, Anomaly, SmallTablesTarget, StoreTarget, Strategy
 from oltp.audit import AuditReport
+from oltp.scratch import ScratchDatabase
 from oltp.store import open_database
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class StrategyResult:
     """The result of one strategy. `anomalies` and `rides` are counted in SQL, `tally` by the clients.
     `audit`: the audit of the store, None for the small tables."""
 
     strategy: Strategy
     anomalies: dict[Anomaly, int]
     rides: int
-    tally: Tally
+    tally: ClientCounts
     seconds: float
     audit: AuditReport | None = None
 
@@ -102,9 +100,9 @@ WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Contrast:
-    rules: Rules
-    seen: tuple[Seen, ...]
+class ContrastResult:
+    rules: ContentionRules
+    seen: tuple[StrategyResult, ...]
     server_version: int
     seconds: float
 
@@ -122,38 +120,41 @@ class Contrast:
         }
 
 
-def contrast(
-    scratch: Scratch,
-    rules: Rules,
+def run_strategies(
+    scratch: ScratchDatabase,
+    rules: ContentionRules,
     report: Callable[[int], None] = lambda rounds: None,
     strategies: Sequence[Strategy] = STRATEGIES,
-) -> Contrast:
+) -> ContrastResult:
     """Run the clients under each strategy. `report` is called with the number of rounds that are done."""
     started = perf_counter()
-    seen: list[Seen] = []
+    seen: list[StrategyResult] = []
     for strategy in strategies:
         seen.append(
-            try_out(scratch, strategy, rules, lambda rounds: report(len(seen) * rules.rounds + rounds))
+            run_strategy(scratch, strategy, rules, lambda rounds: report(len(seen) * rules.rounds + rounds))
         )
-    return Contrast(rules, tuple(seen), scratch.small.server_version, perf_counter() - started)
+    return ContrastResult(rules, tuple(seen), scratch.small.server_version, perf_counter() - started)
 
 
-def try_out(
-    scratch: Scratch, strategy: Strategy, rules: Rules, report: Callable[[int], None] = lambda rounds: None
-) -> Seen:
+def run_strategy(
+    scratch: ScratchDatabase,
+    strategy: Strategy,
+    rules: ContentionRules,
+    report: Callable[[int], None] = lambda rounds: None,
+) -> StrategyResult:
     """Run one strategy."""
-    world: SmallWorld | RealWorld
+    world: SmallTablesTarget | StoreTarget
     if strategy.statements is None:
-        world = RealWorld(open_database(scratch.dsn), rules)
+        world = StoreTarget(open_database(scratch.dsn), rules)
     else:
-        world = SmallWorld(scratch.small, strategy, rules)
-    tally, seconds = compete(world, rules, report)
+        world = SmallTablesTarget(scratch.small, strategy, rules)
+    tally, seconds = run_contention(world, rules, report)
     counts = world.count()
-    return Seen(
+    return StrategyResult(
         strategy,
         {anomaly: counts[anomaly] for anomaly in Anomaly},
         counts["rides"],
         tally,
         seconds,
-        world.audit() if isinstance(world, RealWorld) else None,
+        world.audit() if isinstance(world, StoreTarget) else None,
     )

@@ -23,7 +23,7 @@ TIMEOUT_SECONDS = 30  # for a statement that neither completes nor waits for one
 IS_BLOCKED = "SELECT pg_blocking_pids(%s) && %s::int[]"
 
 
-class Session:
+class IsolatedSession:
     """One transaction, in its own thread because a statement may wait. An error ends it."""
 
     def __init__(self, connection: Connection[TupleRow], isolation: IsolationLevel) -> None:
@@ -66,7 +66,7 @@ class Session:
         try:
             with transaction(self._connection, self._isolation):
                 while (statement := self._statements.get()) not in (COMMIT, ROLLBACK):
-                    self._answers.put(shown(self._connection, statement))
+                    self._answers.put(run_statement(self._connection, statement))
                 if statement == ROLLBACK:
                     raise psycopg.Rollback
             self._answers.put(statement)
@@ -74,10 +74,10 @@ class Session:
             self._answers.put(error)
 
 
-class Stage:
+class Interleaving:
     """The sessions of one run, and an observer connection that detects waits."""
 
-    def __init__(self, sessions: dict[str, Session], observer: Connection[TupleRow]) -> None:
+    def __init__(self, sessions: dict[str, IsolatedSession], observer: Connection[TupleRow]) -> None:
         self._sessions = sessions
         self._observer = observer
         self._waiting: dict[str, int] = {}  # session → number of the step that waits
@@ -101,7 +101,7 @@ class Stage:
 
     def look(self, statement: str) -> None:
         """Execute a statement on the observer connection."""
-        self.seen.append(shown(self._observer, statement))
+        self.seen.append(run_statement(self._observer, statement))
 
     def close(self) -> None:
         for session in self._sessions.values():
@@ -125,7 +125,7 @@ class Stage:
         raise TimedOut(f"{name} got no answer in {TIMEOUT_SECONDS} s and does not wait for another session")
 
 
-def shown(connection: Connection[TupleRow], statement: str) -> str:
+def run_statement(connection: Connection[TupleRow], statement: str) -> str:
     """Execute a statement; return rows as "1=>10 2=>20" or "nothing", otherwise the command tag."""
     cursor = connection.execute(statement.encode())
     if cursor.description is None:

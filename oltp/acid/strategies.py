@@ -1,12 +1,20 @@
-"""Nine strategies to book a driver, from no protection to that of the store. Their statements are in the .sql
-files of this package."""
+"""Nine ways to book a driver, and the targets they run against. The statements are in the .sql files here."""
 
 import re
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib.resources import files
+from typing import Any
 
-from psycopg import IsolationLevel
+from psycopg import Connection, IsolationLevel
+from psycopg.rows import TupleRow, dict_row
+
+from oltp import booking
+from oltp.acid.contenders import Attempt, ContentionRules
+from oltp.audit import AuditReport, audit
+from oltp.store import Store, transaction
+from ridelake.ride import RideRequest, new_request_id
 
 
 class Anomaly(StrEnum):
@@ -34,7 +42,7 @@ class Strategy:
 
 
 @dataclass(frozen=True, slots=True)
-class Statements:
+class StrategyStatements:
     """A strategy's statements, by purpose."""
 
     check: tuple[str, ...]
@@ -47,14 +55,14 @@ def read_sql(name: str) -> bytes:
     return files("oltp").joinpath("acid", f"{name}.sql").read_bytes()
 
 
-def read_statements(name: str) -> Statements:
+def read_statements(name: str) -> StrategyStatements:
     """The three parts of a strategy's file, each as single statements."""
     parts = re.split(r"^-- (check|charge|assign)\n", read_sql(name).decode(), flags=re.MULTILINE)[1:]
     named = {
         part: tuple(statement.strip() for statement in text.split(";\n") if statement.strip())
         for part, text in zip(parts[0::2], parts[1::2], strict=True)
     }
-    return Statements(**named)
+    return StrategyStatements(**named)
 
 
 STRATEGIES = (
@@ -131,3 +139,123 @@ STRATEGIES = (
         None,
     ),
 )
+
+
+class SmallTablesTarget:
+    """The small tables, recreated for every strategy."""
+
+    def __init__(self, small: Store, strategy: Strategy, rules: ContentionRules) -> None:
+        assert strategy.statements is not None, "RealWorld is for the store"
+        self._small = small
+        self._isolation = strategy.isolation
+        self._rules = rules
+        self._statements = read_statements(strategy.statements)
+        self.attempts_max = strategy.attempts_max
+        people = {"drivers": rules.drivers, "riders": rules.riders, "start_cents": rules.start_cents}
+        with closing(self.connect()) as connection, transaction(connection):
+            connection.execute(read_sql("schema"))
+            if strategy.added is not None:
+                connection.execute(read_sql(strategy.added))
+            connection.execute(read_sql("people"), people)
+
+    def connect(self) -> Connection[TupleRow]:
+        return self._small.connect()
+
+    def book(self, connection: Connection[TupleRow], ask: Attempt) -> bool:
+        if self._isolation is None:
+            return self._steps(connection, ask)
+        with transaction(connection, self._isolation):
+            return self._steps(connection, ask)
+
+    def _steps(self, connection: Connection[TupleRow], ask: Attempt) -> bool:
+        """Check, wait, write. The writes use the columns that the check returns, by name."""
+        known: dict[str, Any] = {
+            "request_id": ask.number,
+            "round": ask.round,
+            "rider_id": ask.rider + 1,
+            "fare_cents": self._rules.fare_cents,
+        }
+        cursor = connection.cursor(row_factory=dict_row)
+        for statement in self._statements.check:
+            found = cursor.execute(statement.encode(), known).fetchone()
+            if found is None:
+                return False
+            known |= found
+        ask.think()
+        writes = [self._statements.charge, self._statements.assign]
+        first, second = writes if ask.pays_first else reversed(writes)
+        for statement in first:
+            cursor.execute(statement.encode(), known)
+        ask.cross_the_middle(connection)
+        for statement in second:
+            cursor.execute(statement.encode(), known)
+        return True
+
+    def next_round(self) -> None:
+        with closing(self.connect()) as connection:
+            connection.execute(read_sql("next_round"))
+
+    def count(self) -> dict[str, int]:
+        """The counts of `anomalies.sql`."""
+        with closing(self.connect()) as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            counts = cursor.execute(read_sql("anomalies"), {"fare_cents": self._rules.fare_cents}).fetchone()
+            assert counts is not None, "a row of counts"
+            return counts
+
+
+DISTANCE_METRES = 1_500
+
+
+class StoreTarget:
+    """Check and write are one call here, without think time in between. For a fair comparison, each booking
+    waits as long before it commits, with its locks held; a client that dies does so after that."""
+
+    attempts_max = 1
+
+    def __init__(self, store: Store, rules: ContentionRules) -> None:
+        self._store = store
+        self._rules = rules
+        people = {"drivers": rules.drivers, "riders": rules.riders, "start_cents": rules.start_cents}
+        with closing(self.connect()) as connection:
+            made = connection.execute(read_sql("real_people"), people).fetchall()
+        self._riders = [rider_id for rider_id, _ in made]
+        self._zone_id: int = made[0][1]
+
+    def connect(self) -> Connection[TupleRow]:
+        return self._store.connect()
+
+    def book(self, connection: Connection[TupleRow], ask: Attempt) -> bool:
+        request = RideRequest(
+            new_request_id(),
+            self._riders[ask.rider],
+            self._zone_id,
+            self._zone_id,
+            DISTANCE_METRES,
+            self._rules.fare_cents,
+        )
+        with transaction(connection):
+            decision = booking.book(connection, request)
+            if decision.ride_id is None:
+                return False
+            ask.think()
+            ask.cross_the_middle(connection)
+        return True
+
+    def next_round(self) -> None:
+        with closing(self.connect()) as connection:
+            connection.execute(read_sql("real_next_round"))
+
+    def count(self) -> dict[str, int]:
+        """The counts of `real_anomalies.sql`."""
+        with closing(self.connect()) as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            counts = cursor.execute(
+                read_sql("real_anomalies"), {"fare_cents": self._rules.fare_cents}
+            ).fetchone()
+            assert counts is not None, "a row of counts"
+            return counts
+
+    def audit(self) -> AuditReport:
+        with closing(self.connect()) as connection:
+            return audit(connection)

@@ -14,8 +14,8 @@ from ridelake.screen import note, say, say_json, say_table
 from ridelake.settings import Settings
 
 if TYPE_CHECKING:
-    from oltp.acid.contrast import Contrast
-    from oltp.acid.hermitage import Played
+    from oltp.acid.contrast import ContrastResult
+    from oltp.acid.isolation import IsolationResult
 
 COLUMNS_MAX = 110
 WIDE, NARROW = 98, 80  # terminal columns: names on one line; all counts
@@ -80,17 +80,17 @@ def acid(context: click.Context, /, hermitage: bool, as_json: bool, **rules: Any
 
 
 def _contrast(settings: Settings, as_json: bool, wanted: dict[str, Any]) -> None:
-    from oltp.acid.contrast import contrast
-    from oltp.acid.rivals import Rules
-    from oltp.acid.scratch import open_scratch
+    from oltp.acid.contenders import ContentionRules
+    from oltp.acid.contrast import run_strategies
     from oltp.acid.strategies import STRATEGIES
+    from oltp.scratch import open_scratch
 
-    rules = Rules(**wanted)
+    rules = ContentionRules(**wanted)
     with (
         open_scratch(settings) as scratch,
         progress("rounds", rules.rounds * len(STRATEGIES)) as shown,
     ):
-        done = contrast(scratch, rules, shown.reach)
+        done = run_strategies(scratch, rules, shown.reach)
     if as_json:
         say_json(done.as_dict())
     else:
@@ -99,7 +99,7 @@ def _contrast(settings: Settings, as_json: bool, wanted: dict[str, Any]) -> None
         raise ProofFailed("the store shows an anomaly; this is a bug, please report this output")
 
 
-def _print_contrast(done: "Contrast") -> None:
+def _print_contrast(done: "ContrastResult") -> None:
     rules = done.rules
     most = min(rules.drivers, rules.rivals) * rules.rounds
     _say_wrapped(
@@ -126,7 +126,7 @@ def riders_of(rivals: int) -> str:
     return with_two + (" and 1 with one" if single else "")
 
 
-def _print_counts(done: "Contrast") -> None:
+def _print_counts(done: "ContrastResult") -> None:
     """Print the columns for which the terminal has room; names are not broken within a word."""
     from oltp.acid.strategies import Anomaly
 
@@ -148,13 +148,12 @@ def _print_counts(done: "Contrast") -> None:
 
 
 def _hermitage(settings: Settings, as_json: bool) -> None:
-    from oltp.acid.hermitage import play_all
-    from oltp.acid.scratch import open_scratch
-    from oltp.acid.spec import LEVELS, hermitage_cases
+    from oltp.acid.isolation import LEVELS, hermitage_cases, run_all
+    from oltp.scratch import open_scratch
 
     cases = hermitage_cases()
     with open_scratch(settings) as scratch, progress("interleavings", len(cases) * len(LEVELS)) as shown:
-        played = play_all(scratch.small, cases, shown.reach)
+        played = run_all(scratch.small, cases, shown.reach)
     server = scratch.small.server_version
     different = [one for one in played if not one.as_expected]
     if as_json:
@@ -168,9 +167,8 @@ def _hermitage(settings: Settings, as_json: bool) -> None:
         )
 
 
-def _print_matrix(played: "tuple[Played, ...]", server_version: int) -> None:
-    from oltp.acid.hermitage import level_name
-    from oltp.acid.spec import LEVELS
+def _print_matrix(played: "tuple[IsolationResult, ...]", server_version: int) -> None:
+    from oltp.acid.isolation import LEVELS, level_name
 
     narrow = shutil.get_terminal_size().columns < NARROW
     rows: dict[str, list[str]] = {}
@@ -194,7 +192,7 @@ def _print_matrix(played: "tuple[Played, ...]", server_version: int) -> None:
     )
 
 
-def _as_document(played: "tuple[Played, ...]", server_version: int) -> dict[str, Any]:
+def _as_document(played: "tuple[IsolationResult, ...]", server_version: int) -> dict[str, Any]:
     cases: dict[str, dict[str, Any]] = {}
     for one in played:
         case = {"case": one.case.name, "title": one.case.title, "story": one.case.story, "levels": {}}

@@ -10,8 +10,8 @@ from ridelake.screen import note, say, say_json
 from ridelake.settings import Settings
 
 if TYPE_CHECKING:
-    from oltp.drill.result import Drilled
-    from oltp.drill.standby_dies import StandbyDied
+    from oltp.drill.failover import DrillResult
+    from oltp.drill.standby_failure import StandbyFailureResult
 
 
 @click.command()
@@ -66,10 +66,10 @@ def drill(
         )
     if standby_dies and (asynchronous or rounds is not None):
         raise UsageError("--standby-dies cannot be used with --async or --rounds; leave them out")
-    from oltp.drill.rounds import drill as run
-    from oltp.drill.standby_dies import standby_dies as run_standby_dies
+    from oltp.drill.failover import run_drill as run
+    from oltp.drill.standby_failure import drill_standby as run_standby_dies
 
-    done: Drilled | StandbyDied
+    done: DrillResult | StandbyFailureResult
     with progress("drill"):
         if standby_dies:
             done = run_standby_dies(clients=clients, seed=seed)

@@ -9,7 +9,7 @@ from ridelake.screen import note, say, say_json, say_table
 from ridelake.settings import Settings
 
 if TYPE_CHECKING:
-    from oltp.load import LoadReport
+    from oltp.ingest.tlc import LoadReport
 
 
 @click.command()
@@ -44,15 +44,17 @@ def load(
 
     Creates the ride store (schemas `ridelake` and `ridelake_tracking`) if the database has none.
     """
-    from oltp.load import check_files, load_files
-    from oltp.load.time_forms import IN_WORDS
+    from oltp.ingest.tlc import check_files, load_files
+    from oltp.ingest.tlc.times import DATE_ORDER_NAMES
     from oltp.store import open_store
 
     checked = check_files(files, time_format=time_format)
     for one in checked:
         if order := one.layout.date_order:
             decided_by = one.layout.decided_by
-            note(f"{one.path.name}: dates are read as {IN_WORDS[order]}, because of the value '{decided_by}'")
+            note(
+                f"{one.path.name}: dates are read as {DATE_ORDER_NAMES[order]}, because of the value '{decided_by}'"
+            )
     with open_store(settings) as store:
         report = load_files(store, checked, quarantine or settings.home / "quarantine")
 
@@ -66,10 +68,10 @@ def load(
 
 
 def _print(report: "LoadReport") -> None:
-    from oltp.load.rules import MEANING, Reason
+    from oltp.ingest.tlc.rules import MEANING, RejectReason
 
     for file in report.files:
-        there = file.rejected.get(Reason.ALREADY_LOADED, 0)
+        there = file.rejected.get(RejectReason.ALREADY_LOADED, 0)
         rejected = sum(file.rejected.values()) - there
         what = f"{file.file.name}: {file.kind} {file.period}".rstrip()
         parts = f"{file.loaded:,} loaded + {there:,} already loaded + {rejected:,} rejected"
@@ -77,7 +79,7 @@ def _print(report: "LoadReport") -> None:
     if report.rejected:
         say_table(
             ("not loaded", "rows", "reason: the row"),
-            [(why, rows, MEANING[Reason(why)]) for why, rows in report.rejected.items()],
+            [(why, rows, MEANING[RejectReason(why)]) for why, rows in report.rejected.items()],
         )
     for file in report.files:
         for reason, examples in file.examples.items():

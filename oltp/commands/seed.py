@@ -4,7 +4,7 @@ import dataclasses
 
 import click
 
-from ridelake.progress import seconds_in_all
+from ridelake.progress import format_elapsed
 from ridelake.screen import say, say_json
 from ridelake.settings import Settings
 
@@ -32,7 +32,7 @@ def seed(settings: Settings, rides: int, seed_number: int, as_json: bool) -> Non
 
     Creates the ride store (schemas `ridelake` and `ridelake_tracking`) if the database has none.
     """
-    from oltp.seed import seed_rides
+    from oltp.ingest.seed import seed_rides
     from oltp.store import open_store
 
     with open_store(settings) as store:
@@ -42,4 +42,4 @@ def seed(settings: Settings, rides: int, seed_number: int, as_json: bool) -> Non
     else:
         there = f" ({done.there_before:,} were already loaded)" if done.there_before else ""
         speed = f"{done.rides_per_second:,.0f} rides/s"
-        say(f"{done.rides:,} rides in {seconds_in_all(done.seconds)}{there}: {speed}, seed {seed_number}")
+        say(f"{done.rides:,} rides in {format_elapsed(done.seconds)}{there}: {speed}, seed {seed_number}")

@@ -2,7 +2,7 @@
 
 import click
 
-from oltp import embedded
+from oltp.cluster import server
 from oltp.store import ensure_database
 from ridelake.errors import UsageError
 from ridelake.screen import note
@@ -13,7 +13,7 @@ from ridelake.settings import Settings
 @click.pass_obj
 def up(settings: Settings) -> None:
     """Start the embedded Postgres and keep it running until `ridelake down`."""
-    cluster = embedded.hold(_embedded(settings).home)
+    cluster = server.keep_running(_embedded(settings).home)
     ensure_database(cluster.conninfo("postgres"), "ridelake")
     note(f"up: psql '{cluster.conninfo('ridelake')}'", verbatim=True)
 
@@ -22,7 +22,7 @@ def up(settings: Settings) -> None:
 @click.pass_obj
 def down(settings: Settings) -> None:
     """Stop the embedded Postgres once no command uses it."""
-    stopped = embedded.release(_embedded(settings).home)
+    stopped = server.stop_when_unused(_embedded(settings).home)
     note("down" if stopped else "the server is in use; it stops when the last command that uses it ends")
 
 

@@ -71,13 +71,13 @@ def simulate(
             raise UsageError(f"{name} must be finite, not {value}")
     if rate is not None and rate > RATE_MAX:
         raise UsageError(f"--rate must be at most {RATE_MAX:,} requests/s, not {rate:g}")
-    from oltp.simulate import simulate as run
-    from oltp.simulate.live import live
     from oltp.store import open_existing_store
+    from oltp.workload import simulate as run
+    from oltp.workload.dashboard import open_dashboard
 
     total = 10_000 if rides is None and seconds is None else rides
     number = _clients(clients, batch, rate)
-    with open_existing_store(settings) as store, live() as show, signals.patience():
+    with open_existing_store(settings) as store, open_dashboard() as show, signals.no_time_limit():
         done = run(
             store, rides=total, seconds=seconds, clients=number, rate=rate, batch=batch, seed=seed, show=show
         )

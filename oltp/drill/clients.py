@@ -1,4 +1,4 @@
-"""The insert workload, and a log of what each client sent and received.
+"""The drill's insert workload, its log, and the reconciliation of the log with the store.
 
 A client books a ride, starts it, completes it and books the next, without pauses. Half of the clients use the
 pool, half the dispatcher's queues. The DSN lists both servers; the clients do not know which one is the
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.resources import files
 from itertools import pairwise
 from time import perf_counter
 from uuid import UUID
@@ -18,12 +19,13 @@ import numpy as np
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from oltp import booking, moves
-from oltp.dispatch import Lane
-from oltp.pool import Pool
-from oltp.retry import PATIENCE, Patience, Retries
-from oltp.simulate import draw_requests, riders_by_city
+from oltp import booking, lifecycle
+from oltp.batching import Batcher
+from oltp.booking import array_literal
+from oltp.pool import RetryPool
+from oltp.retry import RETRY_POLICY, RetryCounts, RetryPolicy
 from oltp.store import Store
+from oltp.workload import draw_requests, riders_by_city
 from ridelake.errors import ProofFailed
 from ridelake.ride import Decision, Outcome, RideRequest, RideStatus
 
@@ -33,7 +35,7 @@ EXPECTED_REFUSALS = (Outcome.PAYMENT_DECLINED, Outcome.RIDER_BUSY, Outcome.NO_DR
 
 
 @dataclass(slots=True)
-class Told:
+class ClientLog:
     """What the clients sent and received, kept outside the servers. Times are of perf_counter."""
 
     sent: Counter[UUID] = field(default_factory=Counter)  # how often each request was sent
@@ -41,7 +43,7 @@ class Told:
     completed: set[int] = field(default_factory=set)  # rides
     moments: list[float] = field(default_factory=list)  # of each acknowledgement, decision or end of a ride
     decided: list[tuple[float, UUID]] = field(default_factory=list)
-    retries: Retries = field(default_factory=Retries)  # of calls, by reason
+    retries: RetryCounts = field(default_factory=RetryCounts)  # of calls, by reason
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def sending(self, requests: Sequence[RideRequest]) -> None:
@@ -83,15 +85,17 @@ class Told:
 
 
 @contextmanager
-def clients_at_work(store: Store, clients: int, seed: int, patience: Patience = PATIENCE) -> Iterator[Told]:
+def running_clients(
+    store: Store, clients: int, seed: int, patience: RetryPolicy = RETRY_POLICY
+) -> Iterator[ClientLog]:
     """Run `clients` clients until the block is left, and wait for their last answers.
 
     Raises the first unhandled error of a client, when the block is left."""
-    log = Told()
+    log = ClientLog()
     over = threading.Event()
     failures: list[BaseException] = []
     requests = _Shared(draw_requests(np.random.default_rng(seed), riders_by_city(store)))
-    with Pool(store, size=clients - clients // 2 + LANE_CONNECTIONS, patience=patience) as pool:
+    with RetryPool(store, size=clients - clients // 2 + LANE_CONNECTIONS, patience=patience) as pool:
         log.retries = pool.retries
         lanes = _Lanes(pool, log)
         drivers: list[_Pooled | _Lanes] = [_Pooled(pool, log), lanes]
@@ -122,7 +126,7 @@ def clients_at_work(store: Store, clients: int, seed: int, patience: Patience = 
         raise failures[0]
 
 
-def _ride(driver: "_Pooled | _Lanes", request: RideRequest, log: Told) -> None:
+def _ride(driver: "_Pooled | _Lanes", request: RideRequest, log: ClientLog) -> None:
     decision = driver.book(request)
     log.answered(decision)
     if decision.ride_id is None:
@@ -147,7 +151,7 @@ class _Shared:
 
 
 class _Pooled:
-    def __init__(self, pool: Pool, log: Told) -> None:
+    def __init__(self, pool: RetryPool, log: ClientLog) -> None:
         self._pool, self._log = pool, log
 
     def book(self, request: RideRequest) -> Decision:
@@ -157,28 +161,82 @@ class _Pooled:
 
         return self._pool.call(send)
 
-    def drive(self, ride_id: int) -> moves.Standing:
-        self._pool.call(lambda connection: moves.start(connection, ride_id))
-        return self._pool.call(lambda connection: moves.complete(connection, ride_id))
+    def drive(self, ride_id: int) -> lifecycle.OptionalRideStatus:
+        self._pool.call(lambda connection: lifecycle.start(connection, ride_id))
+        return self._pool.call(lambda connection: lifecycle.complete(connection, ride_id))
 
 
 class _Lanes:
-    def __init__(self, pool: Pool, log: Told) -> None:
+    def __init__(self, pool: RetryPool, log: ClientLog) -> None:
         def send(connection: Connection[TupleRow], requests: Sequence[RideRequest]) -> list[Decision]:
             log.sending(requests)
             return booking.book_many(connection, requests)
 
-        self._bookings: Lane[RideRequest, Decision] = Lane(pool, send, workers=2)
-        self._starts: Lane[int, moves.Standing] = Lane(pool, moves.start_many)
-        self._ends: Lane[tuple[int, int], moves.Standing] = Lane(pool, moves.complete_many)
+        self._bookings: Batcher[RideRequest, Decision] = Batcher(pool, send, workers=2)
+        self._starts: Batcher[int, lifecycle.OptionalRideStatus] = Batcher(pool, lifecycle.start_many)
+        self._ends: Batcher[tuple[int, int], lifecycle.OptionalRideStatus] = Batcher(
+            pool, lifecycle.complete_many
+        )
 
     def book(self, request: RideRequest) -> Decision:
         return self._bookings.call(request)
 
-    def drive(self, ride_id: int) -> moves.Standing:
+    def drive(self, ride_id: int) -> lifecycle.OptionalRideStatus:
         self._starts.call(ride_id)
         return self._ends.call((ride_id, 0))
 
     def close(self) -> None:
         for lane in (self._bookings, self._starts, self._ends):
             lane.close()
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileResult:
+    """`lost`: requests that were acknowledged, and are missing or different in the store. `undone`: rides
+    whose end was acknowledged, and that have not ended. `doubled`: requests with more than one ride.
+    `in_doubt`: requests whose first answer did not arrive; `settled`: those of them that were answered
+    later."""
+
+    acknowledged: int
+    rides_ended: int
+    lost: list[UUID]
+    undone: list[int]
+    doubled: list[UUID]
+    in_doubt: int
+    settled: int
+
+    @property
+    def nothing_lost(self) -> bool:
+        return not (self.lost or self.undone) and self.nothing_doubled
+
+    @property
+    def nothing_doubled(self) -> bool:
+        """No request has two rides, and none is still in doubt."""
+        return not self.doubled and self.in_doubt == self.settled
+
+
+def reconcile(connection: Connection[TupleRow], log: ClientLog) -> ReconcileResult:
+    """Compare the log with the current primary. The clients must have stopped."""
+    query = files("oltp.drill").joinpath("stored.sql").read_bytes()
+    rows = connection.execute(query, {"sent": array_literal(log.sent)}).fetchall()
+    stored: dict[UUID, Decision | None] = {}
+    doubled: list[UUID] = []
+    ended: set[int] = set()
+    for request_id, outcome, ride_id, driver_id, rides, completed in rows:
+        found = None if outcome is None else Decision(request_id, Outcome(outcome), ride_id, driver_id)
+        stored[request_id] = found
+        if rides > 1:
+            doubled.append(request_id)
+        if completed:
+            ended.add(ride_id)
+    lost = [id_ for _, id_ in log.decided if stored[id_] != log.decisions[id_]]
+    in_doubt = log.in_doubt
+    return ReconcileResult(
+        acknowledged=len(log.decisions),
+        rides_ended=len(log.completed),
+        lost=lost,
+        undone=sorted(log.completed - ended),
+        doubled=doubled,
+        in_doubt=len(in_doubt),
+        settled=sum(id_ in log.decisions for id_ in in_doubt),
+    )

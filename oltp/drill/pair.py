@@ -1,4 +1,4 @@
-"""A primary and its standby.
+"""A primary, its standby, and the watchdog that promotes the standby.
 
 A commit returns when the standby has flushed it, as long as `synchronous_standby_names` of the primary names
 the standby:
@@ -8,21 +8,30 @@ the standby:
 
 The setting of the standby is empty, so that it does not wait for another server after its promotion. Only a
 standby that was synchronous when its primary failed may be promoted: any other may lack acknowledged commits.
+
+A probe is a query on an open connection. The kernel closes the connections of a killed server, so the next
+probe fails immediately. Two failed probes in a row, the second on a new connection, count as a failure. A
+server that hangs does not close its connections; its time limit is longer, because a busy server looks the
+same.
 """
 
+import select
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import monotonic, perf_counter
 
+import psycopg
 from psycopg import Connection
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Literal
 
-from oltp.connection import confirm
-from oltp.drill.folder import kept_folder, wait_until
-from oltp.drill.node import Node, follows
+from oltp.cluster.node import ServerNode, follows
+from oltp.cluster.temp_cluster import server_folder, wait_until
+from oltp.connection import wait_until_durable
 from ridelake.errors import CannotConnect
 
 DATABASE = "rides"
@@ -30,12 +39,12 @@ FREE_BYTES_MIN = 300 << 20  # for three rounds
 
 
 @dataclass(slots=True)
-class Pair:
+class ServerPair:
     """`synchronous`: commits should wait for the standby. `protected`: they do, and it has all earlier
     ones."""
 
-    primary: Node
-    standby: Node
+    primary: ServerNode
+    standby: ServerNode
     synchronous: bool
     protected: bool = False
 
@@ -98,7 +107,7 @@ class Pair:
         _await_standby(connection, self.standby.name)
         wait_until(lambda: self._follows(connection, "sync_state", "sync"), self._stays_behind)
         # Commits that returned without waiting are earlier in the WAL; after this the standby has them.
-        confirm(connection)
+        wait_until_durable(connection)
         self.protected = True
 
     def _follows(self, connection: Connection[TupleRow], column: str, wanted: str) -> bool:
@@ -110,20 +119,20 @@ class Pair:
 
 
 @contextmanager
-def open_pair(*, synchronous: bool, prepare: Callable[[str], None]) -> Iterator[Pair]:
+def open_pair(*, synchronous: bool, prepare: Callable[[str], None]) -> Iterator[ServerPair]:
     """A primary and its standby in a temporary folder. `prepare(conninfo)` fills the primary before it is
     copied. When the block is left, all processes are ended and the folder is deleted (`kept_folder`).
 
     Raises CannotConnect if they cannot be started, or the disk is too full for them."""
-    with kept_folder() as folder:
+    with server_folder() as folder:
         free = shutil.disk_usage(folder).free
         if free < FREE_BYTES_MIN:
             raise CannotConnect(
                 f"two servers need {FREE_BYTES_MIN >> 20} MB, and {folder.parent} has {free >> 20} MB free: "
                 "free some space, or set TMPDIR to a folder on a larger disk"
             )
-        a, b = Node("a", folder / "a"), Node("b", folder / "b")
-        pair = Pair(a, b, synchronous)
+        a, b = ServerNode("a", folder / "a"), ServerNode("b", folder / "b")
+        pair = ServerPair(a, b, synchronous)
         a.start(b.conninfo)
         a.keep_log()
         prepare(a.conninfo)
@@ -139,3 +148,86 @@ def _leads(connection: Connection[TupleRow]) -> bool:
 def _await_standby(connection: Connection[TupleRow], name: str) -> None:
     connection.execute(SQL("ALTER SYSTEM SET synchronous_standby_names = {}").format(Literal(name)))
     connection.execute("SELECT pg_reload_conf()")
+
+
+PROBE_EVERY_SECONDS = 0.05
+HANG_SECONDS_MAX = 3.0
+MISSES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """Times of perf_counter: when the failure was detected, and when the standby accepted writes."""
+
+    noticed: float
+    promoted: float
+
+
+class Watchdog:
+    """Probes the primary of `pair` in a thread, and fails over when it does not answer."""
+
+    def __init__(self, pair: ServerPair) -> None:
+        self._pair = pair
+        self._connection: Connection[TupleRow] | None = None
+        self._closing = threading.Event()
+        self._promoted = threading.Event()
+        self._promotion: Promotion | None = None
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join()
+        if self._connection is not None:
+            self._connection.close()
+
+    def wait(self, seconds: float) -> Promotion | None:
+        """Wait for the promotion; None if there is none in time. Raises the error of a failed failover."""
+        self._promoted.wait(seconds)
+        if self._failure is not None:
+            raise self._failure
+        return self._promotion
+
+    def _run(self) -> None:
+        misses = 0
+        try:
+            while not self._closing.wait(PROBE_EVERY_SECONDS if not misses else 0.0):
+                misses = 0 if self._answers() else misses + 1
+                if misses == MISSES:
+                    noticed = perf_counter()
+                    self._pair.fail_over()
+                    self._promotion = Promotion(noticed, perf_counter())
+                    break
+        except BaseException as error:
+            self._failure = error
+        self._promoted.set()
+
+    def _answers(self) -> bool:
+        try:
+            if self._connection is None or self._connection.closed:
+                self._connection = self._pair.primary.connect()
+            return answers(self._connection, HANG_SECONDS_MAX)
+        except psycopg.OperationalError:
+            return False
+
+
+def answers(connection: Connection[TupleRow], seconds_max: float) -> bool:
+    """Whether the server answers in time. Otherwise the connection is closed, because its answer may still
+    arrive.
+
+    `connection.execute` has no time limit, and a server that hangs does not check statement_timeout."""
+    server, until = connection.pgconn, monotonic() + seconds_max
+    server.send_query(b"SELECT 1")
+    server.flush()
+    while server.is_busy():
+        if not select.select([server.socket], [], [], max(0.0, until - monotonic()))[0]:
+            connection.close()
+            return False
+        server.consume_input()
+    alive = True
+    while (result := server.get_result()) is not None:
+        alive = alive and result.status == psycopg.pq.ExecStatus.TUPLES_OK
+    if not alive:
+        connection.close()
+    return alive

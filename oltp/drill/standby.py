@@ -11,8 +11,8 @@ from importlib.resources import files
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from oltp.drill.folder import kept_folder, wait_until
-from oltp.drill.node import Node, follows
+from oltp.cluster.node import ServerNode, follows
+from oltp.cluster.temp_cluster import server_folder, wait_until
 from oltp.store import Store
 
 # No query is cancelled. With feedback the primary keeps the rows that queries here can see, so its tables may
@@ -33,9 +33,9 @@ def open_standby(store: Store) -> Iterator[str]:
     given = conninfo_to_dict(store.conninfo)
     kept = {name: given[name] for name in ("host", "port", "user", "password") if name in given}
     primary = make_conninfo("", dbname="postgres", **kept)
-    with kept_folder() as folder:
+    with server_folder() as folder:
         # The folder's name is unique; names of slots have no hyphens.
-        node = Node(folder.name.replace("-", "_"), folder / "standby")
+        node = ServerNode(folder.name.replace("-", "_"), folder / "standby")
         try:
             node.copy(primary)
             node.start(primary, SETTINGS)

@@ -14,11 +14,8 @@ the format is written without loss and read back by a schema: timestamps as ISO 
 as microseconds since 1970 in Protobuf. A uuid is text of 36 characters, as in the lake.
 """
 
-from bench.claims.formats.avro import AVRO
-from bench.claims.formats.columnar import ARROW_IPC, PARQUET
+from bench.claims.formats.binary import ARROW_IPC, AVRO, PARQUET, PICKLE, PROTOBUF
 from bench.claims.formats.file_format import FileFormat
-from bench.claims.formats.pickled import PICKLE
-from bench.claims.formats.protobuf import PROTOBUF
 from bench.claims.formats.text import CSV, JSON, JSONL
 
 __all__ = ["FORMATS", "FileFormat"]

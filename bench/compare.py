@@ -1,0 +1,304 @@
+"""Compare two records of the same benchmarks: what became slower, what faster, and what cannot be decided.
+
+A path is one variant of one benchmark. Its ratio is the median of B divided by the median of A. Its interval
+is a percentile bootstrap that resamples both runs independently. Between runs all paths can change by a few
+per cent, for example with the temperature. Each path is therefore compared with the other paths of the same
+two runs:
+
+    drift         the median ratio of the other paths; it is divided out and reported
+    spread        the deviation of the other paths from the drift, beyond the noise of their samples; it
+                  widens the interval of each path
+    many paths    the confidence is corrected for the number of paths (Bonferroni)
+    heavy tails   a short event, such as a flush of the disk, affects a single path; differences between
+                  runs are therefore assumed to follow a Laplace distribution, not a normal one
+
+A change of all paths by the same factor is called drift, not a regression: two runs cannot distinguish it
+from a busier machine.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from statistics import NormalDist
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.record import Entry, Record
+from bench.statistics import CONFIDENCE, RESAMPLES
+from ridelake.errors import BadInput, UsageError
+
+ChangeVerdict = Literal["regression", "improvement", "within threshold", "inconclusive"]
+Floats = NDArray[np.float64]
+
+PERCENTILES = (50, 90, 99)
+OTHERS_MIN = 4  # minimum number of other paths to estimate the drift
+FALSE_ALARMS = 0.01  # share of comparisons without a change, for a normal distribution
+FALSE_ALARMS_OF_TAILS = 0.1  # the same for a Laplace distribution
+MEDIAN_OF_MEAN = 1.2533  # standard error of the median ÷ that of the mean, for normal noise
+SPREAD_OF_MAD = 1.4826  # median absolute deviation → standard deviation, for normal noise
+LAPLACE_OF_DEVIATION = 1 / (SPREAD_OF_MAD * log(2))  # this deviation → scale of a Laplace distribution
+
+
+@dataclass(frozen=True, slots=True)
+class TimedPath:
+    """One variant of one benchmark, with its samples of both runs."""
+
+    benchmark: str
+    group: str
+    variant: str
+    before: Floats  # seconds of A
+    after: Floats  # seconds of B
+
+    @property
+    def name(self) -> str:
+        return f"{self.benchmark.rsplit('::', 1)[-1].removeprefix('bench_')}: {self.variant}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`ratio`: the median of B divided by that of A, with the drift divided out; `low` and `high` are its
+    interval. `percentiles`: the percentiles of B divided by those of A, as measured."""
+
+    path: TimedPath
+    ratio: float
+    low: float
+    high: float
+    threshold: float
+    stands_out: bool  # significant among all paths
+    percentiles: dict[int, float]
+
+    @property
+    def verdict(self) -> ChangeVerdict:
+        """A change is beyond or within the threshold only if its whole interval is."""
+        if self.stands_out and self.low > 1 + self.threshold:
+            return "regression"
+        if self.stands_out and self.high < 1 / (1 + self.threshold):
+            return "improvement"
+        if self.low >= 1 / (1 + self.threshold) and self.high <= 1 + self.threshold:
+            return "within threshold"
+        return "inconclusive"
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """`ratio`: the median ratio of `of` paths. `least_detectable`: the smallest slowdown of a path, relative
+    to `ratio`, that is reported."""
+
+    ratio: float
+    of: int
+    least_detectable: float
+
+
+def changes_of(paths: Sequence[TimedPath], threshold_of: Callable[[TimedPath], float]) -> list[Change]:
+    random = np.random.default_rng(len(paths))
+    draws = np.array([_draws(path, random) for path in paths])  # a row for each path
+    measured = np.array([_log_ratio(path) for path in paths])
+    noise = np.array([row.std() for row in draws])
+    tail = (1 - CONFIDENCE) / 2
+    changes = []
+    for index, path in enumerate(paths):
+        others = np.arange(len(paths)) != index
+        shift, own, usual, between = measured[index], draws[index], 0.0, 0.0
+        if others.sum() >= OTHERS_MIN:
+            between = _spread(measured[others], noise[others])
+            own = own - np.median(draws[others], axis=0) + random.normal(0, between, RESAMPLES)
+            shift = shift - np.median(measured[others])
+            usual = _deviation(measured[others])
+        low, high = np.exp(np.quantile(own, [tail, 1 - tail]))
+        far = abs(shift) > _reach(len(paths), max(_noise(path), usual), between)
+        percentiles = {percent: _percentile_ratio(path, percent) for percent in PERCENTILES}
+        changes.append(
+            Change(
+                path,
+                float(np.exp(shift)),
+                float(low),
+                float(high),
+                threshold_of(path),
+                bool(far),
+                percentiles,
+            )
+        )
+    return changes
+
+
+def _draws(path: TimedPath, random: np.random.Generator) -> Floats:
+    """Bootstrap samples of the logarithm of the ratio of medians; both runs are resampled independently."""
+
+    def medians(seconds: Floats) -> Floats:
+        chosen = random.integers(0, len(seconds), (RESAMPLES, len(seconds)))
+        found: Floats = np.median(seconds[chosen], axis=1)
+        return found
+
+    return np.log(medians(path.after)) - np.log(medians(path.before))
+
+
+def _log_ratio(path: TimedPath) -> float:
+    return float(np.log(np.median(path.after)) - np.log(np.median(path.before)))
+
+
+def _percentile_ratio(path: TimedPath, percent: float) -> float:
+    return float(np.percentile(path.after, percent) / np.percentile(path.before, percent))
+
+
+def drift_of(paths: Sequence[TimedPath]) -> Drift | None:
+    if len(paths) <= OTHERS_MIN:
+        return None
+    measured = np.array([_log_ratio(path) for path in paths])
+    noise = np.array([_noise(path) for path in paths])
+    least = np.exp(_reach(len(paths), _deviation(measured), _spread(measured, noise)))
+    return Drift(float(np.exp(np.median(measured))), len(paths), float(least))
+
+
+def _reach(paths: int, usual: float, between: float) -> float:
+    """The smallest distance from the drift that is significant among `paths` paths. `usual` is the standard
+    deviation of a normal distribution, `between` that of the differences of single paths between runs."""
+    each = max(1, paths)
+    return max(
+        NormalDist().inv_cdf(1 - FALSE_ALARMS / each / 2) * usual,
+        log(each / FALSE_ALARMS_OF_TAILS) * between * LAPLACE_OF_DEVIATION,
+    )
+
+
+def _spread(measured: Floats, noise: Floats) -> float:
+    """The standard deviation between runs: that of the paths, without the noise of their own samples."""
+    return float(np.sqrt(max(0.0, _deviation(measured) ** 2 - np.median(noise) ** 2)))
+
+
+def _deviation(values: Floats) -> float:
+    """The standard deviation, from the median absolute deviation: real changes do not affect it."""
+    return float(SPREAD_OF_MAD * np.median(np.abs(values - np.median(values))))
+
+
+def _noise(path: TimedPath) -> float:
+    """Standard error of the logarithm of the ratio of medians for normal noise. With few samples it is more
+    stable than a bootstrap."""
+    parts = [
+        MEDIAN_OF_MEAN * _deviation(np.log(seconds)) / np.sqrt(len(seconds))
+        for seconds in (path.before, path.after)
+    ]
+    return float(np.hypot(*parts))
+
+
+SAMPLES_MIN = 3
+SAME_MACHINE = ("processor", "cores", "system")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordComparison:
+    changes: list[Change]
+    drift: Drift | None  # None: too few paths
+    missing: list[str]  # sentences
+    failed: list[str]
+    warnings: list[str]
+
+    def of(self, verdict: ChangeVerdict) -> list[Change]:
+        return [change for change in self.changes if change.verdict == verdict]
+
+
+def compare_records(
+    before: Record, after: Record, threshold: float, groups: Mapping[str, float]
+) -> RecordComparison:
+    """`groups`: thresholds by a part of the name or group of a benchmark; the last match counts. Raises
+    UsageError for records of different scales or a group without a match, BadInput for a damaged record."""
+    if before.scale != after.scale:
+        raise UsageError(
+            f"cannot compare A (scale {before.scale}) with B (scale {after.scale}): they measured different "
+            "work; run both at the same scale"
+        )
+    paths = paths_of(before, after)
+    _check_groups(groups, [*before.figures, *after.figures])
+
+    def threshold_of(path: TimedPath) -> float:
+        fitting = [own for words, own in groups.items() if words in path.benchmark or words in path.group]
+        return fitting[-1] if fitting else threshold
+
+    missing, failed = _left_out(before, after)
+    return RecordComparison(
+        changes_of(paths, threshold_of), drift_of(paths), missing, failed, _warnings(before, after)
+    )
+
+
+def paths_of(before: Record, after: Record) -> list[TimedPath]:
+    """The paths with enough samples in both records."""
+    found = []
+    others = {entry.name: entry for entry in after.figures}
+    for entry in before.figures:
+        old, new = _seconds(entry), _seconds(others.get(entry.name))
+        found += [
+            TimedPath(entry.name, entry.group, variant, old[variant], new[variant])
+            for variant in old
+            if variant in new and min(len(old[variant]), len(new[variant])) >= SAMPLES_MIN
+        ]
+    return found
+
+
+def _seconds(entry: Entry | None) -> dict[str, Floats]:
+    samples = (entry.figure or {}).get("samples", {}) if entry else {}
+    try:
+        return {variant: np.array(one["seconds"], dtype=float) for variant, one in samples.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BadInput(
+            f"the record is damaged ({type(error).__name__}: {error}): run `ridelake bench` again"
+        ) from error
+
+
+def _left_out(before: Record, after: Record) -> tuple[list[str], list[str]]:
+    """Sentences on the paths that are missing, and on the benchmarks that failed in B."""
+    old = {entry.name: entry for entry in before.figures}
+    new = {entry.name: entry for entry in after.figures}
+    missing = [f"{name}: not in B" for name in old if name not in new]
+    missing += [f"{name}: not in A" for name in new if name not in old]
+    failed = []
+    for name in (name for name in old if name in new):
+        if new[name].status == "failed":
+            failed.append(f"{name}: failed in B ({new[name].why})")
+        elif new[name].status == "skipped" and old[name].status == "measured":
+            missing.append(f"{name}: skipped in B ({new[name].why})")
+        elif old[name].status != "measured":
+            missing.append(f"{name}: {old[name].status} in A ({old[name].why})")
+        else:
+            variants = _seconds(old[name]).keys() ^ _seconds(new[name]).keys()
+            missing += [f"{name}: {variant} is in one record only" for variant in sorted(variants)]
+    failed += [
+        f"{name}: failed in B ({entry.why})"
+        for name, entry in new.items()
+        if name not in old and entry.status == "failed"
+    ]
+    return missing, failed
+
+
+def _warnings(before: Record, after: Record) -> list[str]:
+    """Differences of the machines, seeds and versions, and the warnings of both records."""
+    properties = {
+        **{name: (before.machine.get(name), after.machine.get(name)) for name in SAME_MACHINE},
+        "seed": (before.seed, after.seed),
+    }
+    versions = [record.machine.get("versions", {}) for record in (before, after)]
+    properties |= {
+        f"version of {name}": (versions[0].get(name), versions[1].get(name)) for name in versions[0]
+    }
+    warnings = [
+        f"{name}: {_known(a)} in A, {_known(b)} in B" for name, (a, b) in properties.items() if a != b
+    ]
+    warnings += [
+        f"{name} is incomplete: its run was interrupted or is in progress"
+        for name, one in zip("AB", (before, after), strict=True)
+        if not one.finished_at
+    ]
+    return (
+        warnings
+        + [f"A: {warning}" for warning in before.warnings]
+        + [f"B: {warning}" for warning in after.warnings]
+    )
+
+
+def _known(value: Any) -> str:
+    return "unknown" if value is None else str(value)
+
+
+def _check_groups(groups: Mapping[str, float], entries: Sequence[Entry]) -> None:
+    for words in groups:
+        if not any(words in entry.name or words in entry.group for entry in entries):
+            raise UsageError(f"no benchmark matches --group {words}: use a part of its name or group")

@@ -1,0 +1,203 @@
+"""Benchmarks on a table of the user; only with `ridelake bench --table`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import psycopg
+import pytest
+
+from bench.custom_table.questions import (
+    GROUPS_MAX,
+    GROUPS_MIN,
+    count_distinct,
+    grouped,
+    has_exact_sum,
+    look_up,
+    may_group,
+    middle_key,
+    scan,
+)
+from bench.custom_table.subject import (
+    UserTable,
+    insert_into_duckdb,
+    insert_into_postgres,
+    postgres_copy,
+    some_rows,
+)
+from bench.figure import Axis, Chart, Figure, Series, VariantTimes
+from lakehouse.engines import open_engine, open_engines
+from olap.answer import compare_answers
+from olap.ask import answer_of
+from olap.question import Question
+
+ENGINES = ("postgres", "duckdb")
+INSERTS = 200
+
+
+@pytest.fixture(scope="module")
+def subject(pytestconfig: pytest.Config) -> UserTable:
+    """The table that the command has opened."""
+    (subject,) = [one for one in pytestconfig.pluginmanager.get_plugins() if isinstance(one, UserTable)]
+    return subject
+
+
+def bench_look_up(figure: Figure, subject: UserTable) -> None:
+    figure.title = "How long does it take to look up a row by its key?"
+    key = subject.key
+    if key is None:
+        pytest.skip("the primary key has several columns; the look-up supports a single one")
+    with open_engine("duckdb", subject.settings, subject.epoch) as engine:
+        middle = answer_of(engine, middle_key(subject.name, key, subject.state.rows)).column(0)[0]
+    try:
+        value = middle.as_py()
+    except (OverflowError, ValueError):
+        pytest.skip(
+            "the key in the middle is a date outside the years 1 to 9999, which a parameter cannot hold"
+        )
+    contest = time_query(figure, subject, look_up(subject.name, key, value))
+    figure.ratio(contest.ratio("postgres", "duckdb"))
+
+
+def bench_scan(figure: Figure, subject: UserTable) -> None:
+    figure.title = "How long does it take to scan one, four and all columns?"
+    plain = [column for column in subject.columns if not column.in_key] or list(subject.columns)
+    counts = sorted({min(count, len(plain)) for count in (1, 4, len(plain))})
+    milliseconds: dict[str, list[float]] = {name: [] for name in ENGINES}
+    for count in counts:
+        contest = time_query(
+            figure, subject, scan(subject.name, plain[:count], subject.state.rows), f"{count} columns"
+        )
+        figure.ratio(contest.ratio("postgres", "duckdb"))
+        for name in ENGINES:
+            milliseconds[name].append(contest.median_seconds(name) * 1e3)
+    figure.chart(
+        Chart(
+            "lines",
+            figure.title,
+            Axis("columns read"),
+            Axis("milliseconds", log=True),
+            [Series(name, list(counts), list(times)) for name, times in milliseconds.items()],
+        )
+    )
+
+
+def bench_group_by(figure: Figure, subject: UserTable) -> None:
+    figure.title = "How long does a group-by take?"
+    candidates = [
+        column
+        for column in subject.columns
+        if may_group(column) and column.name not in subject.nondeterministic
+    ]
+    if not candidates:
+        pytest.skip("no column to group by: all are in the key, floats, or have a nondeterministic collation")
+    with open_engine("duckdb", subject.settings, subject.epoch) as engine:
+        (groups,) = engine.sql(count_distinct(subject.name, candidates).sql).to_pylist()
+    fit = [
+        (count, column)
+        for count, column in zip(groups.values(), candidates, strict=True)
+        if GROUPS_MIN <= count <= GROUPS_MAX
+    ]
+    if not fit:
+        pytest.skip(f"no column has {GROUPS_MIN} to {GROUPS_MAX:,} different values to group by")
+    fewest, most = min(fit, key=lambda found: found[0]), max(fit, key=lambda found: found[0])
+    measure = next(
+        (c for c in subject.columns if not c.in_key and has_exact_sum(c, subject.state.rows)), None
+    )
+    for count, column in [fewest] if fewest == most else [fewest, most]:
+        question = grouped(subject.name, column, None if measure == column else measure)
+        contest = time_query(figure, subject, question, f"{count} groups of {column.name}")
+        figure.ratio(contest.ratio("postgres", "duckdb"))
+
+
+def bench_insert(figure: Figure, subject: UserTable, tmp_path: Path) -> None:
+    figure.title = "How long does a durable insert of one row take?"
+    rows = some_rows(subject, INSERTS)
+    if not rows:
+        pytest.skip("the table itself has no rows, only its child tables have; name one of them")
+
+    def both() -> dict[str, tuple[list[float], int]]:
+        with skip_rejected_copies(), postgres_copy(subject) as connection:
+            into_rows = insert_into_postgres(connection, subject, rows)
+        return {"postgres": into_rows, "duckdb": insert_into_duckdb(tmp_path / "copy.db", subject, rows)}
+
+    found = figure.once(both)
+    assert {count for _, count in found.values()} == {len(rows)}, "rows are missing in a copy"
+    figure.checked(f"all {len(rows)} rows are in both copies")
+    figure.rows = len(rows)
+    if subject.generated:
+        columns = ", ".join(sorted(subject.generated))
+        figure.warn(
+            f"generated columns ({columns}): Postgres computes them, the DuckDB copy does not have them"
+        )
+    figure.table(
+        "Single inserts, each in its own transaction",
+        [
+            {
+                "engine": name,
+                "rows_per_second": round(len(rows) / sum(seconds)),
+                "latency_ms_p50": round(float(np.percentile(seconds, 50)) * 1e3, 3),
+                "latency_ms_p99": round(float(np.percentile(seconds, 99)) * 1e3, 3),
+            }
+            for name, (seconds, _) in found.items()
+        ],
+    )
+
+
+def bench_size(figure: Figure, subject: UserTable, tmp_path: Path) -> None:
+    figure.title = "How large is the table?"
+    sizes = files("bench").joinpath("own", "sizes.sql").read_bytes()
+    with subject.store.connect() as connection:
+        found = connection.execute(sizes, {"oid": subject.state.relation}).fetchone()
+    assert found is not None
+    with duckdb.connect() as database:
+        rows = database.read_parquet(subject.state.locations)
+        figure.once(lambda: rows.write_csv(str(tmp_path / "rows.csv")))
+        counted = len(rows)
+    assert counted == subject.state.rows
+    figure.checked("the CSV file has as many rows as the epoch")
+    figure.rows = subject.state.rows
+    sized = {
+        "Postgres, the table": found[0],
+        "Postgres, its indexes": found[1],
+        "CSV": (tmp_path / "rows.csv").stat().st_size,
+        "Parquet, in the lake": subject.state.bytes,
+    }
+    figure.table(
+        "Bytes",
+        [
+            {"form": form, "bytes": size, "bytes_per_row": round(size / max(subject.state.rows, 1), 1)}
+            for form, size in sized.items()
+        ],
+    )
+    for warning in subject.warnings:
+        figure.warn(warning)
+
+
+def time_query(figure: Figure, subject: UserTable, question: Question, label: str = "") -> VariantTimes:
+    """Time a query on both engines, interleaved."""
+    with open_engines(ENGINES, subject.settings, subject.epoch) as engines:
+        contest = figure.interleaved(
+            {engine.name: partial(answer_of, engine, question) for engine in engines},
+            lambda answers: compare_answers(question, answers),
+            label=label,
+        )
+    figure.checked(f"the answers of {' and '.join(ENGINES)} are equal")
+    figure.rows = subject.state.rows
+    return contest
+
+
+@contextmanager
+def skip_rejected_copies() -> Iterator[None]:
+    """Skip the benchmark if Postgres rejects the copy or a row: a privilege is missing, or an index or check
+    calls a function that depends on the original table."""
+    try:
+        yield
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error as error:
+        pytest.skip(f"cannot insert into a copy of the table: {error.diag.message_primary}")

@@ -1,0 +1,210 @@
+"""The table under test. It is only read; inserts go to copies in Postgres and DuckDB."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from time import perf_counter
+
+import duckdb
+import psycopg
+import pyarrow as pa
+from psycopg import Connection, RawCursor
+from psycopg.rows import TupleRow
+from psycopg.sql import SQL, Identifier
+
+from bench.custom_table.from_file import is_file_name, load_rows, read_rows
+from lakehouse.capture.publish import publish_snapshot
+from lakehouse.table.catalog import Lake
+from lakehouse.table.columns import SourceColumn, read_columns
+from lakehouse.table.epoch import Epoch, TableState
+from oltp.store import Store, open_store
+from ridelake.errors import BadInput, UsageError
+from ridelake.settings import LakeAddress, Settings
+
+LOADED = "public.loaded"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UserTable:
+    """`name`: the name in the engines. `relation`: schema and table in Postgres. `key`: the column of a
+    single-column primary key, or None. `generated`: generated columns, which cannot be inserted.
+    `nondeterministic`: columns with a nondeterministic collation. `warnings`: sentences on omitted columns of
+    a file."""
+
+    settings: Settings
+    store: Store
+    epoch: Epoch
+    name: str
+    relation: tuple[str, ...]
+    columns: tuple[SourceColumn, ...]
+    partitioned: bool
+    generated: frozenset[str]
+    nondeterministic: frozenset[str]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> TableState:
+        return self.epoch.tables[self.name]
+
+    @property
+    def identifier(self) -> Identifier:
+        return Identifier(*self.relation)
+
+    @property
+    def key(self) -> SourceColumn | None:
+        keys = [column for column in self.columns if column.in_key]
+        return keys[0] if len(keys) == 1 else None
+
+
+@contextmanager
+def open_user_table(settings: Settings, name: str, folder: Path) -> Iterator[UserTable]:
+    """`name` is schema.table, or a Parquet or CSV file. `folder` is for the private lake and server. Raises
+    BadInput for a file that cannot be read, UsageError for a table that does not exist or has no primary
+    key."""
+    settings = replace(settings, lake=LakeAddress.at(folder / "lake"))
+    path = Path(name).expanduser()
+    if not is_file_name(path):
+        yield from _opened(settings, name)
+        return
+    rows, warnings = read_rows(path, folder)
+    settings = Settings(folder / "home", settings.lake)
+    with open_store(settings, install=False) as store:
+        try:
+            load_rows(store, Identifier(*LOADED.split(".")), rows)
+        except psycopg.DataError as error:
+            raise BadInput(f"Postgres cannot store {path}: {error}; choose another file") from error
+        except psycopg.ProgrammingError as error:
+            raise BadInput(
+                f"Postgres cannot store {path}: {error.diag.message_primary}; choose another file"
+            ) from error
+    yield from _opened(settings, LOADED, warnings)
+
+
+def _opened(settings: Settings, name: str, warnings: tuple[str, ...] = ()) -> Iterator[UserTable]:
+    with open_store(settings, install=False) as store:
+        epoch = publish_snapshot(store, Lake.create(settings.lake), tables=[name])
+        with store.connect() as connection:
+            query = files("bench").joinpath("own", "relation.sql").read_bytes()
+            found = connection.execute(query, {"name": name}).fetchone()
+            if found is None:
+                raise BadInput(f"table {name} was dropped during the run; run the command again")
+            oid, schema, relation, partitioned, generated, nondeterministic = found
+            columns = tuple(read_columns(connection, [oid])[oid])
+        (table,) = [table for table, state in epoch.tables.items() if state.relation == oid]
+        if epoch.tables[table].rows == 0:
+            raise BadInput(f"table {name} has no rows; choose another table")
+        yield UserTable(
+            settings,
+            store,
+            epoch,
+            table,
+            (schema, relation),
+            columns,
+            partitioned,
+            frozenset(generated),
+            frozenset(nondeterministic),
+            warnings,
+        )
+
+
+SCHEMA = "ridelake_bench"
+Row = Sequence[str | None]
+
+# Conversion of values from Postgres to DuckDB as text, for types whose text differs: the expression in
+# Postgres and the one in DuckDB. Needed for bytes and for dates before year 1.
+CONVERSIONS = (
+    (pa.types.is_binary, SQL("encode({}, 'hex')"), "unhex(?)"),
+    (pa.types.is_date, SQL("({} - DATE '1970-01-01')::text"), "DATE '1970-01-01' + ?::INTEGER"),
+    (
+        lambda arrow: pa.types.is_timestamp(arrow) and arrow.tz is None,
+        SQL("(extract(epoch FROM {}) * 1000000)::bigint::text"),
+        "make_timestamp(?::BIGINT)",
+    ),
+    (
+        pa.types.is_timestamp,
+        SQL("(extract(epoch FROM {}) * 1000000)::bigint::text"),
+        "make_timestamptz(?::BIGINT)",
+    ),
+    (lambda arrow: True, SQL("{}::text"), "?"),
+)
+
+
+def inserted_columns(subject: UserTable) -> list[SourceColumn]:
+    return [column for column in subject.columns if column.name not in subject.generated]
+
+
+def some_rows(subject: UserTable, count: int) -> list[tuple[Row, Row]]:
+    """Rows, each in the form for Postgres and in that for DuckDB. Rows of child tables are excluded, because
+    their keys may repeat; rows of partitions are included."""
+    columns = inserted_columns(subject)
+    names = [Identifier(column.name) for column in columns]
+    values = [SQL("{}::text").format(name) for name in names]
+    values += [_conversion(column)[0].format(name) for column, name in zip(columns, names, strict=True)]
+    only = SQL("") if subject.partitioned else SQL("ONLY ")
+    query = SQL("SELECT {} FROM {}{} LIMIT {}").format(
+        SQL(", ").join(values), only, subject.identifier, count
+    )
+    with subject.store.connect() as connection:
+        rows = connection.execute(query).fetchall()
+    return [(row[: len(columns)], row[len(columns) :]) for row in rows]
+
+
+def _conversion(column: SourceColumn) -> tuple[SQL, str]:
+    return next((ours, theirs) for fits, ours, theirs in CONVERSIONS if fits(column.arrow_type))
+
+
+@contextmanager
+def postgres_copy(subject: UserTable) -> Iterator[Connection[TupleRow]]:
+    """An empty table `copy` with the same columns, keys and indexes, in its own schema."""
+    schema = Identifier(SCHEMA)
+    with subject.store.connect() as connection:
+        found = connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (SCHEMA,)).fetchone()
+        if found is not None:
+            raise UsageError(f"schema {SCHEMA} already exists; drop it if an earlier benchmark left it")
+        connection.execute(SQL("CREATE SCHEMA {}").format(schema))
+        try:
+            like = SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)")
+            connection.execute(like.format(Identifier(SCHEMA, "copy"), subject.identifier))
+            yield connection
+        finally:
+            connection.execute(SQL("DROP SCHEMA {} CASCADE").format(schema))
+
+
+def insert_into_postgres(
+    connection: Connection[TupleRow], subject: UserTable, rows: Sequence[tuple[Row, Row]]
+) -> tuple[list[float], int]:
+    """The seconds of each durable insert, and the number of rows afterwards."""
+    columns = inserted_columns(subject)
+    names = SQL(", ").join(Identifier(column.name) for column in columns)
+    values = SQL(", ").join(SQL(f"${number + 1}") for number in range(len(columns)))
+    copy = Identifier(SCHEMA, "copy")
+    insert = SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE VALUES ({})").format(copy, names, values)
+    seconds = []
+    with RawCursor(connection) as cursor:  # does not interpret % in a column name as a placeholder
+        for row, _ in rows:
+            begin = perf_counter()
+            cursor.execute(insert, row)
+            seconds.append(perf_counter() - begin)
+    found = connection.execute(SQL("SELECT count(*) FROM {}").format(copy)).fetchone()
+    return seconds, found[0] if found else 0
+
+
+def insert_into_duckdb(
+    path: Path, subject: UserTable, rows: Sequence[tuple[Row, Row]]
+) -> tuple[list[float], int]:
+    """The same for a DuckDB file."""
+    columns = inserted_columns(subject)
+    with duckdb.connect(str(path)) as database:
+        empty = database.read_parquet(subject.state.locations).limit(0).to_arrow_table()
+        database.from_arrow(empty.select([column.name for column in columns])).create("copy")
+        values = ", ".join(_conversion(column)[1] for column in columns)
+        insert = f"INSERT INTO copy VALUES ({values})"  # noqa: S608
+        seconds = []
+        for _, row in rows:
+            begin = perf_counter()
+            database.execute(insert, row)
+            seconds.append(perf_counter() - begin)
+        found = database.execute("SELECT count(*) FROM copy").fetchone()
+        return seconds, found[0] if found else 0

@@ -1,0 +1,190 @@
+"""Interleaved samples, medians, ratios and their bootstrap intervals.
+
+Comparisons are made round by round, because other load affects all variants of a round.
+
+    cold      A  B  C      each for the first time; the answers are compared
+    round 1   A  B  C
+    round 2   B  C  A      a busy moment slows all variants, and none is always first
+    round 3   C  A  B
+
+A ratio is that of two times of the same round. Its interval is the percentile bootstrap of the median (Efron
+and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13), widened by the differences between runs,
+which the rounds of one run cannot show (Kalibera and Jones, Rigorous Benchmarking in Reasonable Time, 2013).
+It is the range in which another run on the same machine is expected. If it contains 1, the run shows no
+measurable difference.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 2_000
+CONFIDENCE_BOUNDS = (2.5, 97.5)  # percentiles of a 95 % interval
+
+Numbers = NDArray[np.float64]
+
+
+def resampled(rounds: int) -> NDArray[np.int64]:
+    """Indexes of rounds, drawn with replacement, with a fixed seed."""
+    return np.random.default_rng(1).integers(0, rounds, (RESAMPLES, rounds))
+
+
+def median_interval(values: Sequence[float] | Numbers) -> tuple[float, float, float]:
+    """The median and its interval."""
+    of = np.asarray(values, dtype=np.float64)
+    low, high = np.percentile(np.median(of[resampled(len(of))], axis=1), CONFIDENCE_BOUNDS)
+    return float(np.median(of)), float(low), float(high)
+
+
+def interval_entries(name: str, values: Sequence[float] | Numbers) -> dict[str, float]:
+    """The median and its interval as entries of `extra_info`."""
+    middle, low, high = median_interval(values)
+    return {name: middle, f"{name}_low": low, f"{name}_high": high}
+
+
+def interval(values: Sequence[float] | Numbers, digits: int = 2) -> str:
+    """The median and its interval as text."""
+    middle, low, high = median_interval(values)
+    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def geometric_mean(values: Sequence[float] | Numbers) -> float:
+    return float(np.exp(np.mean(np.log(np.asarray(values, dtype=np.float64)))))
+
+
+T = TypeVar("T")
+
+CONFIDENCE = 0.95
+# Standard deviation of the logarithm of a ratio from run to run, beyond the spread of its own rounds.
+# Measured between runs of the default scale on two shared cores. On a quieter machine the intervals are too
+# wide.
+BETWEEN_RUNS = 0.05
+# Minimum length of a sample: a shorter one is dominated by the clock and by interrupts.
+SAMPLE_SECONDS_MIN = 0.002
+REPEATS_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """The time of `of` divided by the time of `over`: the median of the rounds, and its 95 % interval.
+    `label` names the task, if a figure has several."""
+
+    of: str
+    over: str
+    median: float
+    low: float
+    high: float
+    label: str = ""
+
+    @classmethod
+    def from_record(cls, kept: Mapping[str, Any]) -> "Ratio":
+        """Raises KeyError for a damaged record."""
+        return cls(kept["of"], kept["over"], kept["median"], kept["low"], kept["high"], kept.get("label", ""))
+
+    @property
+    def distinguishable(self) -> bool:
+        return not self.low <= 1 <= self.high
+
+    def at_least_one(self) -> "Ratio":
+        """The same ratio with the slower variant as `of`."""
+        if self.median >= 1:
+            return self
+        return Ratio(self.over, self.of, 1 / self.median, 1 / self.high, 1 / self.low, self.label)
+
+    def sentence(self) -> str:
+        """`Parquet is 3.1× faster than CSV (2.9–3.3×)`"""
+        if not self.distinguishable:
+            interval = f"{self.low:.2f}–{self.high:.2f}×"
+            return f"no measurable difference between {self.of} and {self.over} ({interval})"
+        ratio = self.at_least_one()
+        interval = f"{factor_text(ratio.low)}–{factor_text(ratio.high)}×"
+        return f"{ratio.over} is {factor_text(ratio.median)}× faster than {ratio.of} ({interval})"
+
+
+def factor_text(factor: float) -> str:
+    """1.27 → `1.27`; 7.32 → `7.3`; 25.5 → `26`"""
+    return f"{factor:.2f}" if factor < 1.995 else f"{factor:.1f}" if factor < 9.95 else f"{factor:,.0f}"
+
+
+def ratio_of(
+    name: str, seconds: Sequence[float], other: str, others: Sequence[float], label: str = ""
+) -> Ratio:
+    """The ratio of the times of two variants, round by round. Both sequences are in the order of the
+    rounds."""
+    ratios = np.array(seconds) / np.array(others)
+    random = np.random.default_rng(len(ratios))
+    chosen = random.integers(0, len(ratios), (RESAMPLES, len(ratios)))
+    medians = np.median(ratios[chosen], axis=1) * np.exp(random.normal(0, BETWEEN_RUNS, RESAMPLES))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(medians, [tail, 1 - tail])
+    return Ratio(name, other, float(np.median(ratios)), float(low), float(high), label)
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Seconds of one variant: of its first, cold run, and of each round after it. A sample is the mean of
+    `repeats` runs; more than one if a single run is too short to be timed."""
+
+    cold_seconds: float
+    seconds: tuple[float, ...]
+    repeats: int
+
+    @property
+    def median_seconds(self) -> float:
+        return median(self.seconds)
+
+
+class InterleavedTimer(Generic[T]):
+    """Times several variants that compute the same answer, interleaved.
+
+    `cold` runs each variant once and returns the answers to compare. Each call of `round` then adds a
+    sample."""
+
+    def __init__(self, variants: Mapping[str, Callable[[], T]]) -> None:
+        self._variants = dict(variants)
+        self._cold: dict[str, float] = {}
+        self._seconds: dict[str, list[float]] = {name: [] for name in variants}
+        self._repeats: dict[str, int] = {}
+        self._rounds = 0
+
+    def cold(self) -> dict[str, T]:
+        answers: dict[str, T] = {}
+        for name, variant in self._variants.items():
+            begin = perf_counter()
+            answers[name] = variant()
+            self._cold[name] = perf_counter() - begin
+        for name, variant in self._variants.items():
+            begin = perf_counter()
+            variant()
+            warm = max(perf_counter() - begin, 1e-7)
+            self._repeats[name] = min(REPEATS_MAX, max(1, round(SAMPLE_SECONDS_MIN / warm)))
+            self._seconds[name] = []
+        return answers
+
+    def round(self) -> None:
+        names = list(self._variants)
+        first = self._rounds % len(names)
+        self._rounds += 1
+        for name in (*names[first:], *names[:first]):
+            variant, repeats = self._variants[name], self._repeats[name]
+            begin = perf_counter()
+            for _ in range(repeats):
+                variant()
+            self._seconds[name].append((perf_counter() - begin) / repeats)
+
+    @property
+    def samples(self) -> dict[str, Samples]:
+        return {
+            name: Samples(self._cold[name], tuple(self._seconds[name]), self._repeats[name])
+            for name in self._variants
+        }
+
+    @property
+    def round_seconds(self) -> float:
+        """Expected length of a round."""
+        return sum(max(seconds, SAMPLE_SECONDS_MIN) for seconds in self._cold.values())

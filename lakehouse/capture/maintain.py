@@ -1,0 +1,256 @@
+"""Maintenance, which limits the size of a lake that is synced continuously.
+
+    compact    merge small sealed files of a table into few large ones
+    expire     remove epochs older than the newest KEEP_EPOCHS, except those that a reader has pinned, and
+               their Iceberg snapshots
+    sweep      delete orphan files: files that no epoch references, left by a crash or by the steps above
+    tidy       delete tombstones in Postgres that the newest epoch includes, and summarize the BRIN indexes
+
+Compaction and expiry are one commit: an epoch with the token of the previous one. Concurrent readers and
+writers see the lake before or after it.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from itertools import pairwise
+from time import perf_counter
+
+import pyarrow as pa
+from psycopg import errors
+
+from lakehouse.capture.copy_on_write import read_rows
+from lakehouse.capture.writer import EpochDraft, lake_lock, open_draft
+from lakehouse.source.snapshot import check_server_history
+from lakehouse.source.tables import TableSource, read_sources
+from lakehouse.table.catalog import Lake, read_epochs
+from lakehouse.table.commit import CommitConflict, metadata_files
+from lakehouse.table.epoch import DataFile, Epoch
+from lakehouse.table.errors import lake_errors
+from lakehouse.table.layout import RUN_BYTES, RUN_ROWS
+from lakehouse.table.storage import Storage
+from oltp.store import Store, has_tracking, transaction
+
+KEEP_EPOCHS = 100
+
+# Fewer small files than this are not compacted; one compaction rewrites at most this many rows and bytes.
+COMPACT_FILES_MIN = 4
+COMPACT_ROWS_MAX = 4 * RUN_ROWS
+COMPACT_BYTES_MAX = 8 * RUN_BYTES
+
+# The names of files that ridelake creates in a lake: `draft.py`, `commit.py`, `catalog.py`, `storage.py`.
+UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+LAKE_FILE = re.compile(
+    r"[^/]+/data/\d{5,}-[0-9a-f]{8}-[0-9a-f]{8}\.parquet"
+    rf"|[^/]+/metadata/(\d{{5,}}-{UUID}\.metadata\.json|{UUID}-m0\.avro|snap-\d+-0-{UUID}\.avro)"
+    r"|epochs/(\d{5,}\.json(\.[0-9a-f]{8})?|probe-[0-9a-f]{8})"
+)
+
+# A younger unreferenced file may belong to a draft. A remote lake has no lock that would show it.
+GRACE_PERIOD = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceResult:
+    """What was done. `epoch`: the new epoch; None if there was nothing to compact or expire."""
+
+    epoch: Epoch | None
+    files_before: int
+    files_after: int
+    epochs_expired: int
+    files_removed: int
+    tombstones_cleared: int
+
+
+def maintain(
+    lake: Lake, store: Store, *, keep_epochs: int = KEEP_EPOCHS, grace: timedelta = GRACE_PERIOD
+) -> MaintenanceResult:
+    """Safe with concurrent readers, syncs and maintenance. Raises UsageError as `Lake.newest` and
+    `take_changes` do."""
+    with lake_errors(lake.address):
+        lake.newest()  # raises before anything is written, if another program has changed the lake
+        _heal_manifests(lake)
+        try:
+            epoch, before, expired = _compact_and_expire(lake, store, keep_epochs, grace)
+        except CommitConflict:  # an epoch was published concurrently: the next maintenance does it
+            epoch, before, expired = None, 0, 0
+        newest = lake.newest()
+        after = len(newest.files) if newest else 0
+        removed = _sweep(lake, grace)
+    cleared = _tidy(store, newest) if newest else 0
+    return MaintenanceResult(epoch, before or after, after, expired, removed, cleared)
+
+
+def _heal_manifests(lake: Lake) -> None:
+    """Write missing manifests: a process may have been killed between the commit and the manifest."""
+    existing = {file.location for file in lake.storage.files_under("epochs")}
+    for epoch in read_epochs(lake.address):
+        if lake.address.manifest(epoch.number) not in existing:
+            lake.write_manifest(epoch)
+
+
+def _compact_and_expire(
+    lake: Lake, store: Store, keep_epochs: int, grace: timedelta
+) -> tuple[Epoch | None, int, int]:
+    started = perf_counter()
+    with ExitStack() as held, open_draft(lake) as draft:
+        newest = draft.previous
+        if newest is None:
+            return None, 0, 0
+        old = [
+            epoch
+            for epoch in _superfluous(read_epochs(lake.address), keep_epochs)
+            if held.enter_context(_unread(lake, epoch, grace))
+        ]
+        with store.connect() as connection:
+            check_server_history(connection, newest.token)
+            named = [state.source for state in newest.tables.values()]
+            sources = read_sources(connection, named, newest.without)
+        draft.left_out.update(newest.left_out)
+        for source in sources:
+            _compact(draft, source)
+        if not draft.drafts and not old:
+            return None, len(newest.files), 0
+        kept = [epoch for epoch in read_epochs(lake.address) if epoch not in old]
+        for source in sources if old else ():
+            if source.name not in draft.drafts:
+                draft.writer(source)
+                draft.keep(source.name)
+        alive = {n: {e.tables[n].snapshot_id for e in kept if n in e.tables} for n in newest.tables}
+        draft.stage(newest.token, alive if old else None)
+        epoch = draft.publish(
+            "maintenance", newest.token, perf_counter() - started, None, expired=[e.number for e in old]
+        )
+        lake.storage.delete(lake.address.manifest(one.number) for one in old)
+        return epoch, len(newest.files), len(old)
+
+
+def _superfluous(epochs: Sequence[Epoch], keep_epochs: int) -> list[Epoch]:
+    """All epochs except those of the newest `keep_epochs` tokens. Tokens are counted, because maintenance
+    creates epochs of the same token, which must not displace older states."""
+    kept = list(dict.fromkeys(epoch.token for epoch in epochs))[:keep_epochs]
+    return [epoch for epoch in epochs if epoch.token not in kept]
+
+
+def _compact(draft: EpochDraft, source: TableSource) -> None:
+    state = draft.before(source.name)
+    assert state is not None
+    small = _small(state.files) if state.shape == source.shape else []
+    read = _read_some(draft.lake.storage, small, source) if len(small) >= COMPACT_FILES_MIN else {}
+    if len(read) < COMPACT_FILES_MIN:
+        draft.keep(source.name)
+        return
+    writer = draft.writer(source)
+    writer.add_rows(pa.concat_tables(read.values()))
+    kept = [file for file in state.files if file not in read]
+    draft.put(source, writer.finish(kept))
+
+
+def _read_some(storage: Storage, files: Sequence[DataFile], source: TableSource) -> dict[DataFile, pa.Table]:
+    """As many of the files as fit in COMPACT_BYTES_MAX, except those that are already large in memory."""
+    read, size = dict[DataFile, pa.Table](), 0
+    for file in files:
+        rows = read_rows(storage, [file], source)
+        size += rows.nbytes
+        if size > COMPACT_BYTES_MAX:
+            break
+        if rows.nbytes < RUN_BYTES // 2:
+            read[file] = rows
+    return read
+
+
+def _small(of: Sequence[DataFile]) -> list[DataFile]:
+    """The smallest sealed files, as many as one compaction may rewrite."""
+    chosen: list[DataFile] = []
+    rows = 0
+    for file in sorted(
+        (f for f in of if f.sealed and f.rows < RUN_ROWS // 2 and f.bytes < RUN_BYTES // 4),
+        key=lambda f: f.rows,
+    ):
+        rows += file.rows
+        if rows > COMPACT_ROWS_MAX:
+            break
+        chosen.append(file)
+    return chosen
+
+
+@contextmanager
+def _unread(lake: Lake, epoch: Epoch, grace: timedelta) -> Iterator[bool]:
+    """Whether no reader has pinned the epoch; none can pin it inside the block. A remote lake has no locks:
+    there, whether the epoch is older than the grace period."""
+    if lake.address.remote:
+        yield epoch.published_at < datetime.now(UTC) - grace
+        return
+    try:
+        descriptor = os.open(lake.address.manifest(epoch.number), os.O_RDONLY)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(lake: Lake, grace: timedelta) -> int:
+    """Delete orphan files; return their number. Without the exclusive lock, delete only those older than the
+    grace period: younger files may belong to a draft."""
+    with lake_lock(lake, fcntl.LOCK_EX | fcntl.LOCK_NB) as exclusive:
+        found = [
+            file for file in lake.storage.files_under() if _is_ours(lake.address.relative(file.location))
+        ]
+        epochs = read_epochs(lake.address)  # after the listing, so it includes all epochs of listed files
+        known = {file.location for epoch in epochs for file in epoch.files}
+        known |= {lake.address.manifest(epoch.number) for epoch in epochs}
+        known |= {table.metadata for epoch in epochs for table in epoch.tables.values()}
+        newest_of = {n: t.metadata for epoch in reversed(epochs) for n, t in epoch.tables.items()}
+        last_of = {  # of a table that a later epoch left out; it returns with new metadata
+            table.metadata
+            for later, epoch in pairwise(epochs)
+            for name, table in epoch.tables.items()
+            if name not in later.tables
+        }
+        try:  # the newest metadata lists every snapshot that is kept
+            known |= metadata_files(lake.catalog, {*newest_of.values(), *last_of})
+        except FileNotFoundError:  # a concurrent maintenance has deleted it
+            return 0
+        limit = datetime.now(UTC) - grace
+        orphans = [
+            f.location for f in found if f.location not in known and (exclusive or f.modified_at < limit)
+        ]
+        lake.storage.delete(orphans)
+    return len(orphans)
+
+
+def _is_ours(place: str) -> bool:
+    """Whether the path is one that ridelake creates, also for a table that was never published. Other files
+    in the folder belong to the user and are not deleted."""
+    return LAKE_FILE.fullmatch(place) is not None
+
+
+def _tidy(store: Store, newest: Epoch) -> int:
+    """Delete old tombstones; return their number. A role without the privilege skips it: tombstones that stay
+    are harmless."""
+    with store.connect() as connection:
+        if not has_tracking(connection):
+            return 0
+        try:
+            with transaction(connection):
+                connection.execute("SET LOCAL lock_timeout = '1s'")
+                cleared = connection.execute(
+                    files("lakehouse").joinpath("clear_tombstones.sql").read_bytes(),
+                    {"before_tx": newest.token.xmin},
+                ).rowcount
+            connection.execute(files("lakehouse").joinpath("summarize.sql").read_bytes())
+        except (errors.InsufficientPrivilege, errors.LockNotAvailable):
+            return 0
+    return cleared

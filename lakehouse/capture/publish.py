@@ -1,0 +1,243 @@
+"""Publish an epoch: the tables of one snapshot, in full or by their changes.
+
+    BEGIN REPEATABLE READ READ ONLY
+      token                     the transactions that the snapshot can see
+      for each table            the changes since the last epoch's token, or all rows if they are unknown
+      with --verify             compare the rows of Postgres and the new files, in the same snapshot
+    COMMIT
+    wait for the WAL flush      so that a crash of Postgres cannot undo a published epoch
+    stage, then publish         all tables and the epoch, in one commit
+
+Nothing is visible before the last step. If it fails earlier, its files are deleted.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psycopg
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lakehouse.capture.copy_on_write import replace_rows
+from lakehouse.capture.writer import EpochWriter, open_draft
+from lakehouse.source.changes import TableChanges, read_changes, set_since
+from lakehouse.source.copy import add_row_key_to_errors, export
+from lakehouse.source.snapshot import SourceSnapshot, open_source_snapshot, wait_until_flushed
+from lakehouse.source.tables import (
+    TableSource,
+    check_exclusions,
+    store_tables,
+    table_name_errors,
+    tombstones_deleted_before,
+)
+from lakehouse.table.catalog import Lake, check_files_exist, read_epochs
+from lakehouse.table.columns import TableNotCopied
+from lakehouse.table.epoch import Epoch, Kind, SnapshotToken, TableState
+from lakehouse.table.errors import lake_errors
+from lakehouse.table.s3 import bucket_errors
+from lakehouse.table.storage import Storage
+from lakehouse.verify.verdict import verify_at_token
+from oltp.audit import EpochTotals
+from oltp.store import Store, has_tracking
+from ridelake.errors import CannotConnect
+from ridelake.settings import LakeAddress
+
+
+def newest_epoch_sums(store: Store, lake: LakeAddress) -> EpochTotals | None:
+    """None if there is no epoch, if it lacks a table that the audit sums, or if it was taken from another
+    server, whose transaction numbers mean nothing on the store's server."""
+    newest = read_epochs(lake, limit=1)
+    if not newest or newest[0].token.system_identifier != store.system_identifier():
+        return None
+    epoch, storage = newest[0], Storage.of(lake)
+    if not {"ledger", "requests"} <= epoch.tables.keys():
+        return None
+    check_files_exist(lake, epoch)
+    with bucket_errors(lake):
+        ledger_rows, ledger_cents = _rows_and_cents(storage, epoch, "ledger", "amount_cents")
+        request_rows, request_cents = _rows_and_cents(storage, epoch, "requests", "fare_cents")
+    return EpochTotals(
+        epoch.number, epoch.token.snapshot, ledger_rows, ledger_cents, request_rows, request_cents
+    )
+
+
+def _rows_and_cents(storage: Storage, epoch: Epoch, table: str, column: str) -> tuple[int, int]:
+    rows = cents = 0
+    for location in epoch.tables[table].locations:
+        with storage.open(location) as file:
+            values = pq.ParquetFile(file).read(columns=[column]).column(0)
+        rows, cents = rows + len(values), cents + (pc.sum(values).as_py() or 0)
+    return rows, cents
+
+
+# A worker and the server process that it reads from share one core.
+WORKERS = min(os.cpu_count() or 1, 4)
+
+
+def ignore_rows(count: int) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class PublishResult:
+    """`epoch`: the new epoch, or the newest existing one if nothing has changed."""
+
+    epoch: Epoch
+    is_new: bool
+
+
+def publish_snapshot(
+    store: Store,
+    lake: Lake,
+    on_rows: Callable[[int], None] = ignore_rows,
+    *,
+    tables: Sequence[str] = (),
+    verify: bool = False,
+    without: Sequence[str] = (),
+) -> Epoch:
+    """Publish all current rows of all tables. `on_rows` is called with the number of rows after each read.
+
+    `tables`: more tables to add to the lake. `without`: columns to exclude from now on, as TABLE.COLUMN. A
+    table with a value that the lake cannot store is left out of the epoch (`Epoch.left_out`), unless it is a
+    table of the ride store.
+
+    Raises TableNotTaken if no table could be copied, LostRace if another epoch is published concurrently,
+    ProofFailed if the files differ from Postgres, UsageError if the lake cannot be written or the server is
+    a standby, CannotConnect if the connection is lost. Nothing is published then."""
+    return _take(store, lake, "full", tables, verify, on_rows, without).epoch
+
+
+def publish_changes(
+    store: Store,
+    lake: Lake,
+    on_rows: Callable[[int], None] = ignore_rows,
+    *,
+    tables: Sequence[str] = (),
+    verify: bool = False,
+    without: Sequence[str] = (),
+) -> PublishResult:
+    """Publish the changes since the newest epoch; a table whose changes are unknown is copied completely.
+
+    Raises as `take_snapshot` does, and UsageError if the server's history is not the newest epoch's."""
+    return _take(store, lake, "changes", tables, verify, on_rows, without)
+
+
+def _take(
+    store: Store,
+    lake: Lake,
+    kind: Kind,
+    more: Sequence[str],
+    verify: bool,
+    on_rows: Callable[[int], None],
+    without: Sequence[str],
+) -> PublishResult:
+    started = time.perf_counter()
+    try:
+        with (
+            lake_errors(lake.address),
+            open_draft(lake) as draft,
+            store.connect() as connection,
+        ):
+            previous = draft.previous
+            set_since = previous.token if previous and kind == "changes" else None
+            kind = kind if set_since else "full"
+            left_out = [*(previous.without if previous else ()), *without]
+            with open_source_snapshot(
+                store, connection, tables_of(previous, more), set_since, left_out
+            ) as moment:
+                check_exclusions(connection, without, moment.sources)
+                write_changes(moment, draft, set_since, on_rows)
+                if not draft.tables and draft.left_out:
+                    raise TableNotCopied("; ".join(one.reason for one in draft.left_out.values()))
+                if verify:
+                    taken = [source for source in moment.sources if source.name in draft.tables]
+                    verify_at_token(connection, lake.address, taken, draft.tables)
+                if previous and set_since and not draft.has_changes:
+                    verified = verify and not previous.verified
+                    return PublishResult(
+                        lake.record_verified(previous) if verified else previous, is_new=False
+                    )
+            wait_until_flushed(connection, moment.token.lsn)
+            draft.stage(moment.token)
+            epoch = draft.publish(kind, moment.token, time.perf_counter() - started, verify or None)
+            return PublishResult(epoch, is_new=True)
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise CannotConnect(
+            f"Postgres ended the transaction ({reason}), so no epoch was published; run the command again"
+        ) from error
+
+
+def tables_of(epoch: Epoch | None, more: Sequence[str]) -> list[str]:
+    """The tables of the newest epoch and `more`; for a new lake `more` alone, or the store's tables."""
+    known = epoch.sources if epoch else []
+    return [*known, *more] or store_tables()
+
+
+def write_changes(
+    moment: SourceSnapshot,
+    sink: EpochWriter,
+    old: SnapshotToken | None,
+    on_rows: Callable[[int], None] = ignore_rows,
+) -> None:
+    """Write the changes from `old` to the snapshot; all rows of a table if its changes are unknown or `old`
+    is None."""
+    connection = moment.connection
+    tombstones = set_since(connection, old) if old and has_tracking(connection) else {}
+    cleared = tombstones_deleted_before(connection)
+    for source in moment.sources:
+        state = sink.before(source.name)
+        by_changes = old and source.can_be_taken_by_changes_since(old, state, cleared)
+        with sink.taking(source), add_row_key_to_errors(connection, source):
+            if state and by_changes:
+                _write_difference(sink, source, state, read_changes(connection, source, tombstones), on_rows)
+            else:
+                _write_all(moment, sink, source, on_rows)
+
+
+def _write_difference(
+    sink: EpochWriter,
+    source: TableSource,
+    state: TableState,
+    found: TableChanges,
+    on_rows: Callable[[int], None],
+) -> None:
+    if not found:
+        sink.keep(source.name)
+        return
+    writer = sink.writer(source)
+    swapped = replace_rows(sink.reading, state.files, source, found)
+    writer.add_rows(swapped.rows)
+    files = writer.finish(swapped.kept)
+    sink.put(source, files, found.changed.num_rows, found.deleted.num_rows)
+    on_rows(found.changed.num_rows)
+
+
+def _write_all(
+    moment: SourceSnapshot, sink: EpochWriter, source: TableSource, on_rows: Callable[[int], None]
+) -> None:
+    writer = sink.writer(source)
+    export(
+        moment.store,
+        moment.name,
+        source,
+        writer.add_run,
+        workers=WORKERS,
+        on_rows=on_rows,
+        coordinator=moment.connection,
+    )
+    files = writer.finish()
+    sink.put(source, files, changed=sum(file.rows for file in files))
+
+
+def estimate_rows(store: Store, tables: Sequence[str] | None = None) -> int:
+    """The planner's row estimate of the tables (None: the store's), for a progress bar."""
+    with table_name_errors(), store.connect() as connection:
+        found = connection.execute(
+            "SELECT sum(greatest(reltuples, 0))::bigint FROM unnest(%s::text[]) AS t (name)"
+            " JOIN pg_class ON oid = to_regclass(t.name)",
+            (list(tables or store_tables()),),
+        ).fetchone()
+    return int(found[0]) if found and found[0] else 0

@@ -1,0 +1,121 @@
+"""Repeated incremental epochs, with regular maintenance."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+
+from lakehouse.capture.maintain import maintain
+from lakehouse.capture.publish import publish_changes
+from lakehouse.table.catalog import Lake
+from lakehouse.table.columns import TableNotCopied
+from lakehouse.table.commit import CommitConflict
+from lakehouse.table.epoch import Epoch
+from oltp.store import Store
+from ridelake.errors import CannotConnect
+
+# Often enough to keep small files and old epochs few, and rarely enough that its cost is negligible.
+MAINTAIN_EVERY_EPOCHS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class SyncResult:
+    """The result of one iteration. `is_new`: an epoch was published, because rows had changed. `lag_seconds`:
+    the maximum age of the published data. `trouble`: why there is no epoch; the next iteration retries.
+    `compared`: the rows were compared with Postgres."""
+
+    epoch: Epoch | None
+    is_new: bool
+    seconds: float
+    lag_seconds: float | None
+    trouble: str | None = None
+    compared: bool = False
+
+    def line(self) -> str:
+        if self.trouble is not None:
+            return self.trouble
+        assert self.epoch is not None
+        if not self.is_new:
+            compared = ", compared row by row" if self.compared else ""
+            return f"epoch {self.epoch.number} is up to date{compared}: nothing has changed"
+        return (
+            f"epoch {self.epoch.number}: {self.epoch.changed:,} rows changed, "
+            f"{self.epoch.deleted:,} deleted; {self.epoch.rows:,} rows in {len(self.epoch.files)} files, "
+            f"{self.seconds:.2f} s, {self.lag_seconds:.2f} s behind"
+            + (", equal to Postgres" if self.epoch.verified else "")
+        )
+
+    def report(self) -> dict[str, Any]:
+        """The document of `--json`, without the tables, which `ridelake epochs --json` lists."""
+        report = {
+            "new": self.is_new, "seconds": round(self.seconds, 4), "lag_seconds": self.lag_seconds,
+            "trouble": self.trouble,
+        }  # fmt: skip
+        if self.epoch is not None:
+            of_epoch = self.epoch.report()
+            del of_epoch["tables"]
+            report = of_epoch | report
+        return report
+
+
+def sync_once(
+    store: Store,
+    lake: Lake,
+    *,
+    tables: Sequence[str] = (),
+    verify: bool = False,
+    without: Sequence[str] = (),
+) -> SyncResult:
+    """Publish one epoch. Raises as `publish_changes` does."""
+    started = time.perf_counter()
+    taken = publish_changes(store, lake, tables=tables, verify=verify, without=without)
+    seen = datetime.fromisoformat(taken.epoch.token.taken_at)
+    lag = (datetime.now(UTC) - seen).total_seconds() if taken.is_new else 0.0
+    seconds = time.perf_counter() - started
+    return SyncResult(taken.epoch, taken.is_new, seconds, round(lag, 4), compared=verify)
+
+
+def sync_repeatedly(
+    seconds: float,
+    store: Store,
+    lake: Lake,
+    *,
+    tables: Sequence[str] = (),
+    verify: bool = False,
+    without: Sequence[str] = (),
+) -> Iterator[SyncResult]:
+    """Publish an epoch every `seconds`, without end. An iteration yields no epoch if another process
+    published first, if Postgres is unreachable, or if no table can be copied. Permanent errors (a standby,
+    the history of another server, a folder that cannot be written) are raised, as by `take_changes`."""
+    new_epochs = 0
+    while True:
+        due = time.monotonic() + seconds
+        started = time.perf_counter()
+        try:
+            synced = sync_once(store, lake, tables=tables, verify=verify, without=without)
+        except CommitConflict:
+            trouble = "another process published an epoch first"
+            synced = SyncResult(
+                None, False, time.perf_counter() - started, None, trouble + _retry_note(seconds)
+            )
+        except (CannotConnect, TableNotCopied) as error:
+            trouble = str(error).removesuffix("; run the command again")
+            synced = SyncResult(
+                None, False, time.perf_counter() - started, None, trouble + _retry_note(seconds)
+            )
+        yield synced
+        if synced.is_new:
+            new_epochs += 1
+            if new_epochs % MAINTAIN_EVERY_EPOCHS == 0:
+                # the next one does it
+                with suppress(CommitConflict, CannotConnect, psycopg.OperationalError):
+                    maintain(lake, store)
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+def _retry_note(seconds: float) -> str:
+    return f"; `ridelake sync` retries every {seconds:g} s"

@@ -1,0 +1,269 @@
+"""Write the files of an epoch: to a draft for publication, or to an overlay that stays private."""
+
+import fcntl
+import os
+import secrets
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import chain
+from time import monotonic
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakehouse.source.copy.sorting import sort_run, sorted_runs
+from lakehouse.source.tables import TableSource, store_tables
+from lakehouse.table.catalog import Lake
+from lakehouse.table.columns import UnsupportedValue
+from lakehouse.table.commit import CommitConflict, StagedTable, TableDraft
+from lakehouse.table.epoch import DataFile, Epoch, Kind, SkippedTable, SnapshotToken, TableState
+from lakehouse.table.layout import RUN_BYTES, RUN_ROWS, SEAL_BYTES, SEAL_ROWS, table_folder, write_run
+from lakehouse.table.storage import Storage
+
+
+@dataclass(slots=True)
+class TableWriter:
+    """Writes new files of one table. Rows that may still change, and rows too few to be sealed, are collected
+    for the table's open file. `add_run` may be called from several threads."""
+
+    storage: Storage
+    table: TableSource
+    schema: pa.Schema  # of the files
+    stem: str
+    files: list[DataFile] = field(default_factory=list)
+    _open: list[pa.Table] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add_run(self, rows: pa.Table) -> None:
+        """At most RUN_ROWS rows, in the table's order."""
+        settled, unsettled = self._split(rows)
+        if not _fills_a_file(settled):
+            settled, unsettled = rows.slice(0, 0), rows
+        file = self._write(settled, sealed=True) if settled.num_rows else None
+        with self._lock:
+            self.files += [file] if file else []
+            self._open += [unsettled] if unsettled.num_rows else []
+
+    def add_rows(self, rows: pa.Table) -> None:
+        """Any number, in any order."""
+        settled, unsettled = self._split(rows)
+        if not _fills_a_file(settled):
+            settled, unsettled = rows.slice(0, 0), rows
+        for run in sorted_runs(settled, self.table.order_by, RUN_ROWS, RUN_BYTES):
+            self.files.append(self._write(run, sealed=True))
+        self._open += [unsettled] if unsettled.num_rows else []
+
+    def finish(self, kept: Sequence[DataFile] = ()) -> tuple[DataFile, ...]:
+        """Write the open file, if it has rows or the table has no other file. Returns all files of the table:
+        `kept` and the new ones. `kept` must not contain an open file if there are rows for a new one."""
+        rows = pa.concat_tables([*self._open, self.table.arrow_schema.empty_table()])
+        if _fills_a_file(rows) and self.table.layout.settled is None:
+            self._open.clear()
+            self.add_rows(rows)
+        elif rows.num_rows or not (kept or self.files):
+            self.files.append(self._write(sort_run(rows, self.table.order_by), sealed=False))
+        return (*kept, *self.files)
+
+    def _split(self, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+        if self.table.layout.settled is None:
+            return rows, rows.slice(0, 0)
+        settled = self.table.layout.settled(rows)
+        return rows.filter(settled), rows.filter(pc.invert(settled))
+
+    def _write(self, rows: pa.Table, *, sealed: bool) -> DataFile:
+        return write_run(
+            self.storage, self.stem, self.table.columns, self.schema, self.table.order_by, rows, sealed=sealed
+        )
+
+
+def _fills_a_file(rows: pa.Table) -> bool:
+    """Whether the rows are enough for a separate sealed file."""
+    return bool(rows.num_rows >= SEAL_ROWS or rows.nbytes >= SEAL_BYTES)
+
+
+@dataclass(slots=True, kw_only=True)
+class EpochWriter(ABC):
+    """Collects the tables of a new epoch. The files of the previous epoch are read from `reading`."""
+
+    previous: Epoch | None
+    reading: Storage
+    tables: dict[str, TableState] = field(default_factory=dict)
+
+    @abstractmethod
+    def writer(self, table: TableSource) -> TableWriter:
+        """A writer for the table's new files."""
+
+    def before(self, table: str) -> TableState | None:
+        return self.previous.tables.get(table) if self.previous else None
+
+    @contextmanager
+    def taking(self, table: TableSource) -> Iterator[None]:
+        """A context in which one table is read and written."""
+        yield
+
+    def put(
+        self, table: TableSource, files: tuple[DataFile, ...], changed: int = 0, deleted: int = 0
+    ) -> None:
+        """Set the table's files in this epoch. Its Iceberg metadata is written later."""
+        self.tables[table.name] = TableState(
+            table.qualified, table.relation, table.shape, files, 0, "", changed, deleted, table.without
+        )
+
+    def keep(self, name: str) -> None:
+        """Use the table's files of the previous epoch."""
+        state = self.before(name)
+        assert state is not None
+        self.tables[name] = replace(state, changed=0, deleted=0)
+
+
+# In a bucket, `maintain` removes unreferenced files that are older than one hour. A draft older than half of
+# that checks that its files still exist before it publishes.
+RECHECK_AFTER_SECONDS = 1_800.0
+
+
+@dataclass(slots=True, kw_only=True)
+class EpochDraft(EpochWriter):
+    """What has been written so far of the epoch after `previous`."""
+
+    lake: Lake
+    stems: dict[str, str] = field(default_factory=dict)  # table → prefix of its new files' names
+    drafts: dict[str, TableDraft] = field(default_factory=dict)
+    left_out: dict[str, SkippedTable] = field(default_factory=dict)
+    staged: list[StagedTable] = field(default_factory=list)
+    added: list[str] = field(default_factory=list)
+    begun: float = field(default_factory=monotonic)
+
+    @property
+    def number(self) -> int:
+        return self.previous.number + 1 if self.previous else 1
+
+    @property
+    def has_changes(self) -> bool:
+        known = self.previous.left_out.keys() if self.previous else set()
+        return bool(self.drafts) or self.left_out.keys() != known
+
+    @contextmanager
+    def taking(self, table: TableSource) -> Iterator[None]:
+        """Leave a table out of the epoch if the lake cannot store one of its values. For a table of the ride
+        store, raise the error instead: these tables are published together."""
+        try:
+            yield
+        except UnsupportedValue as error:
+            if table.qualified in store_tables():
+                raise
+            self.drafts.pop(table.name, None)
+            self._delete_files(self.stems.pop(table.name, None))
+            self.left_out[table.name] = SkippedTable(table.qualified, str(error), table.without)
+
+    def writer(self, table: TableSource) -> TableWriter:
+        """A writer for the table's new files."""
+        state = self.before(table.name)
+        pointer = state.metadata if state else None
+        draft = TableDraft(self.lake.address, table.name, table.arrow_schema, pointer)
+        self.drafts[table.name] = draft
+        folder = self.lake.address.join(table_folder(table.name), "data")
+        self.lake.storage.make_folder(folder)
+        stem = f"{folder}/{self.number:05d}-{secrets.token_hex(4)}"  # concurrent drafts have the same number
+        self.stems[table.name] = stem
+        return TableWriter(self.lake.storage, table, draft.file_schema, stem)
+
+    def stage(self, token: SnapshotToken, alive: Mapping[str, Collection[int]] | None = None) -> None:
+        """Write the Iceberg metadata of every table that has a draft, and flush it and all new files to disk.
+        `alive`: the snapshots that each table keeps; None: all."""
+        properties = {
+            "ridelake.epoch": str(self.number), "pg.snapshot": token.snapshot, "pg.lsn": token.lsn,
+        }  # fmt: skip
+        for name, draft in self.drafts.items():
+            state = self.before(name)
+            old = set(state.locations) if state else set()
+            new = self.tables[name].locations
+            self.added += (added := [location for location in new if location not in old])
+            staged = draft.stage(added, old - set(new), properties, alive[name] if alive else None)
+            self.staged.append(staged)
+            self.tables[name] = replace(
+                self.tables[name], snapshot_id=staged.snapshot_id, metadata=staged.metadata_location
+            )
+        self.added += chain.from_iterable(one.written for one in self.staged)
+        self.lake.storage.settle(self.added)
+
+    def publish(
+        self,
+        kind: Kind,
+        token: SnapshotToken,
+        seconds: float,
+        verified: bool | None,
+        expired: Sequence[int] = (),
+    ) -> Epoch:
+        """Publish the epoch and remove the `expired` ones. Raises LostRace if another epoch was published
+        concurrently, or if `maintain` has removed this draft's files because it took too long."""
+        took_long = self.lake.address.remote and monotonic() - self.begun > RECHECK_AFTER_SECONDS
+        if took_long and not all(map(self.lake.storage.exists, self.added)):
+            raise CommitConflict(
+                "cannot publish the epoch: it took so long that a concurrent `ridelake maintain` removed its "
+                "files; run the command again"
+            )
+        epoch = Epoch(
+            self.number, kind, datetime.now(UTC), token, self.tables, seconds, verified, self.left_out
+        )
+        self.lake.publish(epoch, self.staged, expired)
+        return epoch
+
+    def discard(self) -> None:
+        """Delete its files, unless it was published: an interrupt can arrive after the commit."""
+        metadata = {one.metadata_location for one in self.staged}
+        if metadata and self.lake.has(self.number, metadata):
+            return
+        for stem in self.stems.values():
+            self._delete_files(stem)
+        self.lake.storage.delete(chain.from_iterable(one.written for one in self.staged))
+
+    def _delete_files(self, stem: str | None) -> None:
+        if stem is None:
+            return
+        folder = stem.rsplit("/", 1)[0].removeprefix(f"{self.lake.address.root}/")
+        self.lake.storage.delete(
+            file.location
+            for file in self.lake.storage.files_under(folder)
+            if file.location.startswith(f"{stem}-")
+        )
+
+
+@contextmanager
+def open_draft(lake: Lake) -> Iterator[EpochDraft]:
+    """A draft of the next epoch; discarded if the block fails. It holds a lock, so that `maintain` does not
+    remove its files as orphans. Raises LostRace if the previous epoch was expired concurrently."""
+    with lake_lock(lake):
+        draft = EpochDraft(previous=lake.newest(), reading=lake.storage, lake=lake)
+        try:
+            yield draft
+        except BaseException as error:  # also Ctrl-C
+            draft.discard()
+            if isinstance(error, FileNotFoundError) and lake.newest() != draft.previous:
+                raise CommitConflict(
+                    "cannot publish the epoch: other epochs were published concurrently; "
+                    "run the command again"
+                ) from error
+            raise
+
+
+@contextmanager
+def lake_lock(lake: Lake, operation: int = fcntl.LOCK_SH) -> Iterator[bool]:
+    """Hold the lake's lock, shared with other drafts or (LOCK_EX | LOCK_NB) exclusive; yields whether it was
+    acquired. The kernel releases it when the process ends. A remote lake has no lock: always False."""
+    if lake.address.remote:
+        yield False
+        return
+    descriptor = os.open(lake.address.join("epochs"), os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, operation)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)

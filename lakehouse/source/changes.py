@@ -1,0 +1,107 @@
+"""The rows of a table that have changed between an epoch's token and the transaction's snapshot.
+
+A row version is in the difference if its transaction is not visible at the old token and is visible in the
+current snapshot. Postgres checks the second condition. The first is a condition on the column `tx`:
+
+    tx >= xmax   not started at the token          tx = ANY (xip)   in progress at the token
+
+A `tx` above the current snapshot's xmax was written on another server and restored from a dump.
+
+This is the rule of PgQ (Skype, 2007). docs/lake.md has the proof, and the losses of simpler rules.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+
+import pyarrow as pa
+from psycopg import Connection
+from psycopg.rows import TupleRow
+from psycopg.sql import SQL, Composed, Identifier, Literal
+
+from lakehouse.source.copy import fetch
+from lakehouse.source.tables import TableSource, select_list
+from lakehouse.table.columns import SourceColumn, arrow_schema
+from lakehouse.table.epoch import SnapshotToken
+
+# The values of a type that Arrow can store; all values for a type that is not listed. The greatest timestamp
+# of Arrow is less than that of Postgres.
+SUPPORTED_KEY_VALUES = {
+    "numeric": SQL("{value} <> 'NaN'"),
+    "date": SQL("isfinite({value}::date)"),
+    "timestamp": SQL("isfinite({value}::timestamp) AND {value}::timestamp <= '294247-01-10 04:00:54.775807'"),
+    "timestamptz": SQL(
+        "isfinite({value}::timestamptz) AND {value}::timestamptz <= '294247-01-10 04:00:54.775807+00'"
+    ),
+}
+
+# Tables with deleted rows: oid → whether the table was truncated.
+Tombstones = Mapping[int, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class TableChanges:
+    """`changed`: inserted and updated rows, in their current version. `deleted`: keys of deleted rows; a row
+    with such a key may have been inserted again. `emptied`: the table was truncated, so `changed` has all
+    its rows."""
+
+    changed: pa.Table
+    deleted: pa.Table
+    emptied: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.changed.num_rows or self.deleted.num_rows or self.emptied)
+
+
+def set_since(connection: Connection[TupleRow], token: SnapshotToken) -> Tombstones:
+    """Set the token for the rest of the transaction; return the tables that have tombstones since then."""
+    connection.execute(
+        "SELECT set_config('ridelake.since_xmax', %s, true), set_config('ridelake.since_xip', %s, true),"
+        " set_config('ridelake.until_xmax', pg_snapshot_xmax(pg_current_snapshot())::text, true)",
+        (str(token.xmax), f"{{{','.join(map(str, token.xip))}}}"),
+    )
+    return dict(connection.execute(files("lakehouse").joinpath("tombstones.sql").read_bytes()).fetchall())
+
+
+def read_changes(
+    connection: Connection[TupleRow], table: TableSource, tombstones: Tombstones
+) -> TableChanges:
+    """The changes of a tracked table from the token given to `set_since` to the connection's snapshot."""
+    changed = fetch(connection, changed_query(table), table.columns)
+    if table.relation in tombstones:
+        deleted = fetch(connection, deleted_keys_query(table), table.key_columns)
+    else:
+        deleted = arrow_schema(table.key_columns).empty_table()
+    return TableChanges(changed, deleted, tombstones.get(table.relation, False))
+
+
+def changed_query(table: TableSource) -> Composed:
+    return _template("changed.sql").format(columns=select_list(table.columns), table=table.identifier)
+
+
+def deleted_keys_query(table: TableSource) -> Composed:
+    return _template("deleted_keys.sql").format(
+        columns=SQL(", ").join(_key_value(place, column) for place, column in enumerate(table.key_columns)),
+        relation=Literal(table.relation),
+        is_held=SQL(" AND ").join(_is_held(place, column) for place, column in enumerate(table.key_columns)),
+    )
+
+
+def _is_held(place: int, column: SourceColumn) -> Composed:
+    """A condition that excludes keys that the lake cannot store: they are not in the lake."""
+    condition = SUPPORTED_KEY_VALUES.get(column.pg_type, SQL("true"))
+    return condition.format(value=SQL("(key ->> {})").format(Literal(place)))
+
+
+def _key_value(place: int, column: SourceColumn) -> Composed:
+    """One value of a tombstone's key, for COPY. A domain is cast to its base type, so that a CHECK added
+    later cannot reject it. An enum and a numeric stay text."""
+    value = SQL("(key ->> {})").format(Literal(place))
+    if not (column.is_enum or column.as_text):
+        value = SQL("{}::{}").format(value, Identifier("pg_catalog", column.pg_type))
+    return SQL("{} AS {}").format(value, Identifier(column.name))
+
+
+def _template(name: str) -> SQL:
+    """A statement with placeholders for identifiers, which psycopg quotes."""
+    return SQL(files("lakehouse").joinpath(name).read_text())

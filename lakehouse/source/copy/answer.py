@@ -1,0 +1,100 @@
+"""The server's response to one COPY: CopyOutResponse, rows, CopyDone, ReadyForQuery.
+
+`framing` finds many rows at a time; the other messages are read here one by one. The message of the first row
+begins with the header of the binary format; the last CopyData message is its trailer.
+"""
+
+import numpy as np
+
+from lakehouse.source.copy.framing import COPY_DATA, HEADER_BYTES, Bytes, Numbers, find_rows
+from ridelake.errors import RidelakeError
+
+SIGNATURE = b"PGCOPY\n\xff\r\n\0"
+PREAMBLE_BYTES = len(SIGNATURE) + 4 + 4  # flags, length of the (empty) extension
+TRAILER = b"\xff\xff"
+
+READY, FAILED, DONE = ord("Z"), ord("E"), ord("c")
+# CopyOutResponse, CommandComplete, and asynchronous messages: notices, parameters, notifications.
+IGNORED = frozenset(map(ord, "HCNSA"))
+
+
+def incomplete_copy() -> RidelakeError:
+    return RidelakeError("the COPY of the server is incomplete: run the command again")
+
+
+class CopyResponse:
+    def __init__(self) -> None:
+        self.ended = False  # ReadyForQuery was read: there are no more messages
+        self._began = False
+        self._trailer = False
+        self._done = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has ended with all rows."""
+        return self.ended and self._done and self._trailer
+
+    def read(self, buffer: Bytes, end: int) -> tuple[Numbers, Numbers, int]:
+        """Read all complete messages in `buffer[:end]`. Returns the begin and end of each row, and the
+        position of the first incomplete message. Raises RidelakeError for an error of the server."""
+        begins, ends, at = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
+        while at + HEADER_BYTES <= end and not self.ended:
+            length = int.from_bytes(buffer[at + 1 : at + HEADER_BYTES].tobytes(), "big")
+            following = at + 1 + length
+            if length < 4:
+                raise RidelakeError("invalid response of the server to COPY: run the command again")
+            if following > end:
+                break
+            if buffer[at] != COPY_DATA:
+                self._message(int(buffer[at]), buffer[at + HEADER_BYTES : following].tobytes())
+                at = following
+            elif not self._began:
+                at = self._begin(buffer, at, following)
+            else:
+                found = find_rows(buffer, at, end)
+                begins.append(found.begins)
+                ends.append(found.ends)
+                at = found.end
+        return *self._without_trailer(buffer, np.concatenate(begins), np.concatenate(ends)), at
+
+    def _begin(self, buffer: Bytes, at: int, following: int) -> int:
+        """Skip the preamble. The rest of its message, if any, becomes a separate message."""
+        self._began = True
+        preamble = at + HEADER_BYTES
+        if buffer[preamble:following][: len(SIGNATURE)].tobytes() != SIGNATURE:
+            raise RidelakeError("the COPY of the server is not in the binary format of Postgres")
+        row = preamble + PREAMBLE_BYTES
+        if row == following:
+            return following
+        head = row - HEADER_BYTES
+        buffer[head] = COPY_DATA
+        buffer[head + 1 : row] = np.frombuffer((following - head - 1).to_bytes(4, "big"), np.uint8)
+        return head
+
+    def _without_trailer(self, buffer: Bytes, begins: Numbers, ends: Numbers) -> tuple[Numbers, Numbers]:
+        if not len(begins):
+            return begins, ends
+        if self._trailer:
+            raise incomplete_copy()
+        self._trailer = buffer[begins[-1] : ends[-1]].tobytes()[:3] == TRAILER
+        return (begins[:-1], ends[:-1]) if self._trailer else (begins, ends)
+
+    def _message(self, kind: int, body: bytes) -> None:
+        if kind == FAILED:
+            raise RidelakeError(f"the server aborted its COPY ({_message_text(body)}): run the command again")
+        if kind == DONE:
+            self._done = True
+        elif kind == READY:
+            self.ended = True
+        elif kind not in IGNORED:
+            raise RidelakeError(
+                f"unexpected message of type {chr(kind)!r} in response to COPY: run the command again"
+            )
+
+
+def _message_text(body: bytes) -> str:
+    """The message of an ErrorResponse, whose fields are a letter, a text and a zero byte. M: the message."""
+    for field in body.split(b"\0"):
+        if field.startswith(b"M"):
+            return field[1:].decode("utf-8", "replace").split("\n", 1)[0]
+    return "no message"

@@ -1,0 +1,235 @@
+"""One snapshot of Postgres: its token, its tables, and the conditions under which it is refused.
+
+    timeline 1  ──────────●─────────────X            ● the WAL position of the newest epoch
+                                └── timeline 2 ──>   the fork; if it is before ●, the epoch may have rows that
+                                                     this server never had
+
+A promotion starts a new timeline. Its history file has the position at which each earlier timeline was left.
+All rows of an epoch are in the WAL before the position in its token. The epoch therefore belongs to the new
+history if and only if that position is not after the fork. Transaction numbers continue from there, so
+incremental epochs continue too.
+
+The order matters. The tables are locked before the snapshot is taken, so that none is truncated in between.
+The token is read by the first statement of the snapshot. The table definitions are read again inside the
+snapshot, because a table may have been altered before it was locked.
+"""
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+
+from psycopg import Connection, IsolationLevel
+from psycopg.rows import TupleRow
+from psycopg.sql import SQL
+
+from lakehouse.source.copy import export_snapshot
+from lakehouse.source.tables import TableSource, read_sources, table_errors
+from lakehouse.table.epoch import SnapshotToken
+from oltp.store import Store, transaction
+from ridelake.errors import RidelakeError, UsageError
+
+# "1\t0/3000148\tno recovery target specified": the timeline that was left, and the position.
+LEFT = re.compile(r"^\s*(\d+)\s+([0-9A-F]+/[0-9A-F]+)", re.MULTILINE)
+
+# Checked in a separate query, because Postgres checks the privilege before it executes a CASE. The variant
+# with four arguments exists in Postgres 15 too. Its last argument: return null for a missing file.
+MAY_READ = b"SELECT has_function_privilege('pg_read_file(text, bigint, bigint, boolean)', 'execute')"
+READ = b"SELECT pg_read_file(%s, 0, 1048576, true)"
+
+PAGE_BYTES = 8192
+PAGE_HEADER_BYTES_MAX = 40  # of the first page of a segment; 24 otherwise
+
+
+def read_forks(connection: Connection[TupleRow], timeline: int) -> dict[int, str] | None:
+    """The position at which the history left each timeline before `timeline`; None if this role may not read
+    it."""
+    if connection.execute(MAY_READ).fetchone() != (True,):
+        return None
+    row = connection.execute(READ, (f"pg_wal/{timeline:08X}.history",)).fetchone()
+    if row is None or row[0] is None:
+        return None
+    return {int(number): at for number, at in LEFT.findall(row[0])}
+
+
+def history_contains(forks: Mapping[int, str], timeline: int, lsn: str) -> bool:
+    """Whether the WAL up to `lsn` of `timeline` is in the history that left other timelines at `forks`."""
+    fork = forks.get(timeline)
+    if fork is None:
+        return False
+    past = wal_position(lsn) - wal_position(fork)
+    # At the end of a page a token's position is after the header of the next page, which has no record.
+    return past <= 0 or (wal_position(fork) % PAGE_BYTES == 0 and past <= PAGE_HEADER_BYTES_MAX)
+
+
+def wal_position(lsn: str) -> int:
+    """`1/A0` as a number of bytes."""
+    high, low = lsn.split("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
+# The WAL writer flushes five times a second; a server that needs longer than this has a problem.
+FLUSH_SECONDS_MAX = 30.0
+
+
+@dataclass(slots=True)
+class SourceSnapshot:
+    """An open transaction, its token and its tables. `name`: the exported snapshot, which other connections
+    can import."""
+
+    store: Store
+    connection: Connection[TupleRow]
+    token: SnapshotToken
+    sources: Sequence[TableSource]
+    _name: str | None = None
+
+    @property
+    def name(self) -> str:
+        self._name = self._name or export_snapshot(self.connection)
+        return self._name
+
+
+@contextmanager
+def open_source_snapshot(
+    store: Store,
+    connection: Connection[TupleRow],
+    tables: Sequence[str],
+    since: SnapshotToken | None = None,
+    without: Sequence[str] = (),
+) -> Iterator[SourceSnapshot]:
+    """A snapshot that is open until the end of the block. `without`: columns to exclude, as TABLE.COLUMN.
+
+    Raises UsageError if the server cannot be the source of a lake, or cannot be later in the history of
+    `since`; BadInput for a table that does not exist."""
+    check_source(connection)
+    with table_errors():
+        named = read_sources(connection, tables, without)
+        check_no_hidden_rows(connection, named)
+    with (
+        table_errors(),
+        transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True),
+    ):
+        lock_tables(connection, named)
+        token = read_token(connection)
+        if since is not None:
+            check_same_history(since, token, _forks(connection, since, token))
+        yield SourceSnapshot(store, connection, token, read_sources(connection, tables, without))
+
+
+def check_source(connection: Connection[TupleRow]) -> None:
+    """Raises UsageError for a standby and for a database without an encoding. On a standby
+    pg_current_snapshot() does not include the transactions that run on the primary, so the token would be
+    wrong. In a database without an encoding, text is arbitrary bytes."""
+    found = connection.execute("SELECT pg_is_in_recovery(), getdatabaseencoding()").fetchone()
+    is_standby, encoding = found or (None, None)
+    if encoding == "SQL_ASCII":
+        raise UsageError(
+            "the database has the encoding SQL_ASCII, so its text cannot be decoded reliably: copy it into a "
+            "UTF-8 database with pg_dump --encoding"
+        )
+    if is_standby:
+        raise UsageError("the server is a standby, whose snapshots are not exact: point --dsn at the primary")
+
+
+def check_no_hidden_rows(connection: Connection[TupleRow], tables: Sequence[TableSource]) -> None:
+    """Raises UsageError if row-level security hides rows from this role: an epoch must have all rows, and
+    `--verify` would not see hidden rows either."""
+    hidden = connection.execute(
+        "SELECT min(relation::regclass::text) FROM unnest(%s::oid[]) AS r (relation)"
+        " WHERE row_security_active(relation)",
+        ([table.relation for table in tables],),
+    ).fetchone()
+    if hidden and hidden[0]:
+        raise UsageError(
+            f"row-level security hides rows of {hidden[0]} from this role, but an epoch needs all rows: "
+            "connect as the owner of the table, or as a role with BYPASSRLS"
+        )
+
+
+def lock_tables(connection: Connection[TupleRow], tables: Sequence[TableSource]) -> None:
+    """Lock against TRUNCATE and ALTER, before the snapshot is taken: a table that is truncated between the
+    snapshot and the read would be read as empty."""
+    names = SQL(", ").join(table.identifier for table in tables)
+    connection.execute(SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names))
+
+
+def read_token(connection: Connection[TupleRow]) -> SnapshotToken:
+    """Must be the first query of a REPEATABLE READ transaction, which takes the snapshot."""
+    found = connection.execute(files("lakehouse").joinpath("token.sql").read_bytes()).fetchone()
+    assert found is not None
+    return SnapshotToken(*found)
+
+
+def check_same_history(
+    old: SnapshotToken, new: SnapshotToken, forks: Mapping[int, str] | None = None
+) -> None:
+    """Raises UsageError if `new` cannot be later in the same history as `old`: transaction numbers then do
+    not show what has changed. `forks`: the positions where the server's history left earlier timelines
+    (`lakehouse.source.snapshot`); None if unknown."""
+    if None not in (old.system_identifier, new.system_identifier) and (
+        old.system_identifier != new.system_identifier
+    ):
+        what = f"this lake was taken from another server (system identifier {old.system_identifier})"
+        hint = f"this server is {new.system_identifier}: check --dsn; if it is correct, "
+    elif None not in (old.database, new.database) and old.database != new.database:
+        what = f"this lake was taken from another database of the server (oid {old.database})"
+        hint = f"this database is {new.database}: check --dsn; if it is correct, "
+    elif (
+        old.timeline is not None
+        and new.timeline is not None
+        and old.timeline != new.timeline
+        and not (forks and history_contains(forks, old.timeline, old.lsn))
+    ):
+        what = f"the server changed from timeline {old.timeline} to {new.timeline}"
+        hint = _why_it_is_not_the_same_history(old, old.timeline, forks)
+    elif new.xmax < old.xmax or wal_position(new.lsn) < wal_position(old.lsn):
+        what = "the server's history is older than the lake"
+        hint = f"it was restored to a time before the newest epoch ({old.taken_at}): "
+    else:
+        return
+    raise UsageError(f"{what}; {hint}run `ridelake snapshot` to publish all rows again")
+
+
+def check_server_history(connection: Connection[TupleRow], since: SnapshotToken) -> None:
+    """Raises UsageError if this server cannot be later in the same history as `since`, or is a standby."""
+    check_source(connection)
+    with transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True):
+        token = read_token(connection)
+        check_same_history(since, token, _forks(connection, since, token))
+
+
+def _forks(connection: Connection[TupleRow], old: SnapshotToken, new: SnapshotToken) -> dict[int, str] | None:
+    if new.timeline is None or new.timeline == old.timeline:
+        return None
+    return read_forks(connection, new.timeline)
+
+
+def _why_it_is_not_the_same_history(old: SnapshotToken, left: int, forks: Mapping[int, str] | None) -> str:
+    if forks is None:
+        return (
+            "a standby was promoted or a backup restored, and this role may not read its history "
+            "(pg_read_file), so the server may lack rows that the lake has: connect as a role that may, or "
+        )
+    if left not in forks:
+        return f"its history does not include timeline {left}, because an older backup was restored: "
+    return (
+        f"it left timeline {left} at {forks[left]}, before the newest epoch's position {old.lsn} "
+        f"({old.taken_at}), so the promoted standby may lack rows that the lake has: "
+    )
+
+
+def wait_until_flushed(connection: Connection[TupleRow], lsn: str) -> None:
+    """Wait until the WAL is flushed up to `lsn`. With synchronous_commit off, a snapshot shows rows that are
+    not flushed; a crash would undo them in Postgres but not in the lake. Raises RidelakeError after
+    FLUSH_SECONDS_MAX."""
+    query = files("lakehouse").joinpath("flushed.sql").read_bytes()
+    give_up = time.monotonic() + FLUSH_SECONDS_MAX
+    while connection.execute(query, {"lsn": lsn}).fetchone() != (True,):
+        if time.monotonic() > give_up:
+            raise RidelakeError(
+                f"Postgres did not flush its WAL within {FLUSH_SECONDS_MAX:.0f} s, so the epoch was not "
+                "published: check the server, then run the command again"
+            )
+        time.sleep(0.005)

@@ -1,0 +1,178 @@
+"""Start and end the change tracking of a user's table, for incremental epochs."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+
+from psycopg import Connection, errors
+from psycopg.rows import TupleRow
+
+from lakehouse.source.snapshot import check_server_history
+from lakehouse.source.tables import find_tables, no_such_table, store_tables, table_errors, table_name_errors
+from lakehouse.table.epoch import SnapshotToken
+from oltp.store import INSTALL_LOCK, Store, has_tracking, install_tracking, transaction
+from ridelake.errors import BadInput, UsageError
+
+# While a lock is waited for, other statements on the table queue behind it.
+LOCK_SECONDS_MAX = 2
+
+NO_ACCESS = (
+    "this role may not read the schema ridelake_tracking, so each epoch copies the tracked tables "
+    "completely: as the owner of the schema run GRANT USAGE ON SCHEMA ridelake_tracking and GRANT SELECT ON "
+    "ALL TABLES IN SCHEMA ridelake_tracking"
+)
+
+
+def track(store: Store, table: str) -> str:
+    """Add the column and the triggers of `oltp/tracking.sql`; return the table's qualified name. Raises
+    BadInput for a table that does not exist or cannot be tracked, UsageError if the role may not alter it."""
+    with store.connect() as connection, _tracking_errors(table):
+        ((_, relation, _, _, qualified, *_),) = find_tables(connection, [table])
+        _update(connection)
+        with transaction(connection):
+            install_tracking(connection)
+            connection.execute("SELECT ridelake_tracking.track(%s::regclass)", (relation,))
+    return str(qualified)
+
+
+def untrack(store: Store, table: str) -> str:
+    """Remove the tracking; return the table's qualified name. Raises BadInput for a table that does not exist
+    or is not tracked. The table need not be valid for a lake."""
+    with store.connect() as connection, _tracking_errors(table):
+        relation, qualified = _named(connection, table)
+        if qualified in store_tables():
+            raise BadInput(
+                f"cannot untrack {qualified}: the ride store needs its tracking; name a table of your own"
+            )
+        _update(connection)
+        with transaction(connection):
+            install_tracking(connection)  # undone with the transaction, if there was nothing to remove
+            done = connection.execute(
+                "SELECT ridelake_tracking.untrack(%s::regclass)", (relation,)
+            ).fetchone()
+            if done != (True,):
+                raise BadInput(f"{qualified} is not tracked: there is nothing to remove")
+    return qualified
+
+
+def renew_tracking(store: Store, tables: Sequence[str], since: SnapshotToken | None = None) -> list[str]:
+    """Track these tables again if their tracking was created by an older version, for another key, or on
+    another server and restored from a dump. The next epoch copies them completely, once. Returns a message
+    for each table that this role cannot track. Raises UsageError if the server cannot continue the history
+    of `since`."""
+    with store.connect() as connection, table_errors():
+        relations = _triggered(connection, tables)
+        if not relations or (has_tracking(connection) and not _outdated(connection, relations)):
+            return []
+        if since is not None:
+            check_server_history(connection, since)
+        try:
+            _update(connection)
+        except (errors.InsufficientPrivilege, errors.LockNotAvailable) as error:
+            if not _has_access(connection):
+                return [NO_ACCESS]
+            return [_not_renewed("the tracking of this database", "TABLE", error)]
+        if not has_tracking(connection):
+            return []
+        renewed = [_renew_one(connection, *table) for table in _outdated(connection, relations)]
+    return [sentence for sentence in renewed if sentence]
+
+
+def _renew_one(connection: Connection[TupleRow], relation: int, qualified: str) -> str | None:
+    try:
+        with transaction(connection):
+            connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS_MAX}s'".encode())
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (INSTALL_LOCK,))
+            if _outdated(connection, [relation]):  # unless another process was faster
+                connection.execute("SELECT ridelake_tracking.track(%s::regclass)", (relation,))
+    except (errors.InsufficientPrivilege, errors.LockNotAvailable, errors.FeatureNotSupported) as error:
+        return _not_renewed(qualified, qualified, error)
+    return None
+
+
+def _not_renewed(what: str, table: str, error: errors.Error) -> str:
+    return (
+        f"{what} is from another server or an older version and cannot be updated "
+        f"({error.diag.message_primary}), so each epoch copies the table completely: "
+        f"run `ridelake track {table}` as the role that owns it"
+    )
+
+
+def _triggered(connection: Connection[TupleRow], tables: Sequence[str]) -> list[int]:
+    """The oids of the tables that have a tracking trigger."""
+    with table_name_errors():
+        found = connection.execute(
+            "SELECT DISTINCT tgrelid::bigint FROM unnest(%s::text[]) AS t (name)"
+            " JOIN pg_trigger ON tgrelid = to_regclass(t.name) WHERE tgname ~ '^(zzz_)?ridelake_'",
+            (list(tables),),
+        ).fetchall()
+    return [row[0] for row in found]
+
+
+def _outdated(connection: Connection[TupleRow], relations: Sequence[int]) -> list[tuple[int, str]]:
+    query = files("lakehouse").joinpath("outdated.sql").read_bytes()
+    return connection.execute(query, {"relations": list(relations)}).fetchall()
+
+
+def _update(connection: Connection[TupleRow]) -> None:
+    """Upgrade the schema of an older version, in a separate transaction: holding locks on its tables while
+    waiting for a user's table could deadlock with writers of that table."""
+    if has_tracking(connection) or not _is_there(connection):
+        return
+    with transaction(connection):
+        connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS_MAX}s'".encode())
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (INSTALL_LOCK,))
+        install_tracking(connection)
+
+
+def _has_access(connection: Connection[TupleRow]) -> bool:
+    found = connection.execute(
+        "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'ridelake_tracking'"
+    ).fetchone()
+    return found == (True,)
+
+
+def _is_there(connection: Connection[TupleRow]) -> bool:
+    return connection.execute("SELECT to_regclass('ridelake_tracking.tracked')").fetchone() != (None,)
+
+
+def _named(connection: Connection[TupleRow], table: str) -> tuple[int, str]:
+    with table_name_errors():
+        found = connection.execute(
+            "SELECT c.oid::bigint, quote_ident(nspname) || '.' || quote_ident(relname)"
+            " FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace"
+            " WHERE c.oid = to_regclass(%s)",
+            (table,),
+        ).fetchone()
+    if found is None:
+        raise no_such_table(connection, table)
+    return int(found[0]), str(found[1])
+
+
+@contextmanager
+def _tracking_errors(table: str) -> Iterator[None]:
+    """Convert errors of Postgres into messages for the user. Raises BadInput, UsageError."""
+    try:
+        yield
+    except errors.FeatureNotSupported as error:
+        raise BadInput(error.diag.message_primary or str(error)) from error
+    except errors.TooManyColumns as error:
+        raise BadInput(
+            f"cannot track {table}: it has too many columns to add the column tx; drop a column"
+        ) from error
+    except errors.DependentObjectsStillExist as error:
+        raise BadInput(
+            f"cannot untrack {table}: other objects depend on its column tx ({error.diag.message_detail}); "
+            "drop them first"
+        ) from error
+    except errors.LockNotAvailable as error:
+        raise UsageError(
+            "the tracking of this database is from an older version and cannot be updated "
+            f"({error.diag.message_primary}): run the command again when no long transaction is open"
+        ) from error
+    except errors.InsufficientPrivilege as error:
+        if "is a system catalog" in (error.diag.message_primary or ""):
+            raise BadInput(f"{table} is a system catalog: name a table of your own") from error
+        raise UsageError(
+            f"{error.diag.message_primary}: connect as a role that owns {table} and may create a schema"
+        ) from error

@@ -1,0 +1,217 @@
+"""The data classes of an epoch: a published, immutable, numbered state of the whole lake.
+
+`published.py` reads epochs, `catalog.py` publishes them.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from ridelake.settings import LakeAddress
+
+Kind = Literal["full", "changes", "maintenance"]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotToken:
+    """The state of Postgres that an epoch equals. `snapshot`: pg_current_snapshot(), the visible
+    transactions. `taken_at`: the server's clock at that time, ISO 8601. `lsn`: its WAL position. The rest
+    identifies the server; None if the role may not read it."""
+
+    snapshot: str
+    taken_at: str
+    lsn: str
+    system_identifier: str | None
+    timeline: int | None
+    database: int | None = None  # its oid; older epochs do not have it
+
+    @property
+    def xmax(self) -> int:
+        """The first transaction that had not started."""
+        return int(self.snapshot.split(":")[1])
+
+    @property
+    def xip(self) -> tuple[int, ...]:
+        """Transactions below `xmax` that were in progress."""
+        return tuple(int(number) for number in self.snapshot.split(":")[2].split(",") if number)
+
+    @property
+    def xmin(self) -> int:
+        """All transactions below this one had ended."""
+        return int(self.snapshot.split(":")[0])
+
+    def has_seen(self, tx: int) -> bool:
+        return tx < self.xmax and tx not in self.xip
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A finished Parquet file. `location`: an absolute path, or s3://…. `sealed`: its rows are not expected
+    to change soon. A table has at most one file that is not sealed; the next epoch rewrites it."""
+
+    location: str
+    rows: int
+    bytes: int
+    sha256: str
+    sealed: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.location.rsplit("/", 1)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """One table of an epoch: the files with its rows, and the Iceberg metadata that lists the same files.
+
+    `source`: its schema-qualified name in Postgres. `relation`: its oid. `shape`: a hash of its columns and
+    their types. `changed`, `deleted`: rows and keys since the previous epoch. `without`: columns that are
+    excluded from the lake."""
+
+    source: str
+    relation: int
+    shape: str
+    files: tuple[DataFile, ...]
+    snapshot_id: int
+    metadata: str
+    changed: int = 0
+    deleted: int = 0
+    without: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def locations(self) -> list[str]:
+        return [file.location for file in self.files]
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedTable:
+    """A table that could not be copied to the epoch, and the reason. The next sync retries it."""
+
+    source: str
+    reason: str
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """See the module. `verified`: it was compared with Postgres at its token and is equal; None: it was not
+    compared. `left_out`: tables of the lake that are not in this epoch."""
+
+    number: int
+    kind: Kind
+    published_at: datetime
+    token: SnapshotToken
+    tables: Mapping[str, TableState]
+    seconds: float
+    verified: bool | None = None
+    left_out: Mapping[str, SkippedTable] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> list[str]:
+        """The lake's tables as SQL identifiers, including those left out of this epoch."""
+        left_out = [table.source for table in self.left_out.values()]
+        return [table.source for table in self.tables.values()] + left_out
+
+    @property
+    def without(self) -> list[str]:
+        """The columns that are excluded from the lake, as TABLE.COLUMN."""
+        tables: list[TableState | SkippedTable] = [*self.tables.values(), *self.left_out.values()]
+        return [f"{table.source}.{quote_identifier(name)}" for table in tables for name in table.without]
+
+    def missing(self) -> list[str]:
+        """A sentence for each table that is left out."""
+        return [
+            f"{table.source} is not in epoch {self.number}: {table.reason}"
+            for table in self.left_out.values()
+        ]
+
+    @property
+    def rows(self) -> int:
+        return sum(table.rows for table in self.tables.values())
+
+    @property
+    def bytes(self) -> int:
+        return sum(table.bytes for table in self.tables.values())
+
+    @property
+    def files(self) -> tuple[DataFile, ...]:
+        return tuple(file for table in self.tables.values() for file in table.files)
+
+    @property
+    def changed(self) -> int:
+        return sum(table.changed for table in self.tables.values())
+
+    @property
+    def deleted(self) -> int:
+        return sum(table.deleted for table in self.tables.values())
+
+    def report(self) -> dict[str, Any]:
+        """The document of `--json` and of the manifest."""
+        return {
+            "epoch": self.number,
+            "kind": self.kind,
+            "published_at": self.published_at.isoformat(),
+            "rows": self.rows,
+            "files": len(self.files),
+            "bytes": self.bytes,
+            "rows_changed": self.changed,
+            "rows_deleted": self.deleted,
+            "seconds": round(self.seconds, 3),
+            "verified": self.verified,
+            "token": asdict(self.token),
+            "tables": {
+                name: {"rows": table.rows, "bytes": table.bytes} | asdict(table)
+                for name, table in self.tables.items()
+            },
+            "left_out": {name: asdict(table) for name, table in self.left_out.items()},
+        }
+
+
+def quote_identifier(name: str) -> str:
+    """A name as a SQL identifier, quoted if necessary."""
+    return name if re.fullmatch("[a-z_][a-z0-9_]*", name) else '"{}"'.format(name.replace('"', '""'))
+
+
+def tables_to_json(address: LakeAddress, epoch: Epoch) -> dict[str, Any]:
+    """Locations are stored relative to the lake, so that it can be moved or mounted elsewhere. A table that
+    is left out has a reason and no files."""
+    report = {name: asdict(table) for name, table in epoch.tables.items()}
+    for table in report.values():
+        table["metadata"] = address.relative(table["metadata"])
+        table["gone"] = table.pop("deleted")  # its name in lakes of format 2
+        if not table["without"]:  # older versions of ridelake cannot read it
+            del table["without"]
+        for file in table["files"]:
+            file["location"] = address.relative(file["location"])
+    return report | {name: asdict(table) for name, table in epoch.left_out.items()}
+
+
+def tables_from_json(
+    address: LakeAddress, report: Mapping[str, Any]
+) -> tuple[dict[str, TableState], dict[str, SkippedTable]]:
+    """The reverse."""
+    tables: dict[str, TableState] = {}
+    left_out: dict[str, SkippedTable] = {}
+    for name, table in report.items():
+        values = dict(table) | {"without": tuple(table.get("without", ()))}
+        if "reason" in values:
+            left_out[name] = SkippedTable(**values)
+        else:
+            tables[name] = _table(address, values)
+    return tables, left_out
+
+
+def _table(address: LakeAddress, table: dict[str, Any]) -> TableState:
+    files = tuple(DataFile(**file | {"location": address.join(file["location"])}) for file in table["files"])
+    table["deleted"] = table.pop("gone", 0)
+    return TableState(**table | {"files": files, "metadata": address.join(table["metadata"])})

@@ -1,0 +1,167 @@
+"""Explain the run time of an engine by measuring what it read for its answer.
+
+    postgres              EXPLAIN (ANALYZE, BUFFERS) of the query
+    duckdb                its profile of the query: row groups, columns, rows
+    polars                its plan, and its messages on row groups
+    engines over files    the bytes that the process of the engine read in one more run (`reading.py`)
+
+What cannot be measured is None and is reported as not measured. `ask` has compared the answers; the runs made
+here are compared again.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from olap.answer import difference
+from olap.ask import AskResult, answer_of, interruptible
+from olap.explain.scans import measure_reads
+from ridelake.errors import ProofFailed, QueryRejected, TimedOut
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from lakehouse.engines import Engine
+    from lakehouse.table.epoch import Epoch
+    from olap.question import Question
+
+ONE_MORE_RUN_SECONDS = 1.0  # a slower engine is not run again only to count its bytes
+
+StorageLayout = Literal["row-major", "column-major"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanShare:
+    """A part of a total, such as 3 of 17 columns."""
+
+    touched: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanStats:
+    """What one engine read for one answer; None: not measured.
+
+    Row-major: `pages_hit` were found in shared buffers and `pages_read` were read into them, counted at each
+    access, of `page_bytes` each. `rows_scanned`: rows examined by the scans; `rows_exact` is false if
+    Postgres reports an average over several loops. `by_index`: the indexes used; `end_to_end`: the tables
+    read by a sequential scan. Column-major: files opened, row groups and columns read, summed over all scans,
+    and their totals. `rows_past_filters`: rows that the scans produced, after the filters inside them."""
+
+    engine: str
+    layout: StorageLayout
+    rows_returned: int
+    bytes: int | None = None
+    bytes_total: int | None = None
+    page_bytes: int | None = None
+    pages_hit: int | None = None
+    pages_read: int | None = None
+    rows_scanned: int | None = None
+    rows_exact: bool = True
+    by_index: tuple[str, ...] = ()
+    end_to_end: tuple[str, ...] = ()
+    files: ScanShare | None = None
+    row_groups: ScanShare | None = None
+    columns: ScanShare | None = None
+    rows_past_filters: int | None = None
+
+    def report(self) -> dict[str, Any]:
+        """The numbers of its layout for `--json`; null: not measured."""
+        shared = ("layout", "rows_returned", "bytes")
+        rows = (
+            "page_bytes",
+            "pages_hit",
+            "pages_read",
+            "rows_scanned",
+            "rows_exact",
+            "by_index",
+            "end_to_end",
+        )
+        columns = ("bytes_total", "files", "row_groups", "columns", "rows_past_filters")
+        values = asdict(self)
+        return {name: values[name] for name in (*shared, *(rows if self.layout == "row-major" else columns))}
+
+
+def explain_answers(
+    asked: AskResult,
+    engines: "Sequence[Engine]",
+    epoch: "Epoch | None",
+    timeout_seconds: float | None = None,
+) -> dict[str, ScanStats]:
+    """What each engine read, by engine, for the engines that answered. `timeout_seconds` applies to each
+    engine.
+
+    Raises ProofFailed if a second run gives a different answer, and TimedOut."""
+    answers = {run.engine: run.answer for run in asked.runs if run.answer is not None}
+    return {
+        engine.name: interruptible(
+            engine,
+            partial(_touched, engine, asked.question, answers[engine.name], epoch),
+            timeout_seconds,
+        )
+        for engine in engines
+        if engine.name in answers
+    }
+
+
+def bytes_touched(
+    asked: AskResult,
+    engines: "Sequence[Engine]",
+    epoch: "Epoch | None",
+    timeout_seconds: float | None = None,
+) -> dict[str, int]:
+    """The bytes that each engine reads for its answer, measured in one more run. Engines that took longer
+    than ONE_MORE_RUN_SECONDS or cannot be measured are omitted."""
+    quick = {run.engine for run in asked.runs if run.seconds and run.usual_seconds <= ONE_MORE_RUN_SECONDS}
+    found: dict[str, int] = {}
+    for engine in engines:
+        if engine.name in quick:
+            with suppress(ProofFailed, QueryRejected, TimedOut):  # the count is optional
+                work = partial(_bytes, engine, asked, epoch)
+                if (count := interruptible(engine, work, timeout_seconds)) is not None:
+                    found[engine.name] = count
+    return found
+
+
+def _bytes(engine: "Engine", asked: AskResult, epoch: "Epoch | None") -> int | None:
+    if engine.name == "postgres":
+        from olap.explain.scans import postgres_scan_stats
+
+        return postgres_scan_stats(engine, asked.question, asked.answer.num_rows).bytes
+    assert epoch is not None
+    return measure_reads(engine, epoch, lambda: answer_of(engine, asked.question))[1]
+
+
+def _touched(engine: "Engine", question: "Question", answer: "pa.Table", epoch: "Epoch | None") -> ScanStats:
+    if engine.name == "postgres":
+        from olap.explain.scans import postgres_scan_stats
+
+        return postgres_scan_stats(engine, question, answer.num_rows)
+    assert epoch is not None  # files belong to an epoch
+    return _touched_files(engine, question, answer, epoch)
+
+
+def _touched_files(engine: "Engine", question: "Question", answer: "pa.Table", epoch: "Epoch") -> ScanStats:
+    from olap.explain.scans import FileScans, scans_of, tables_of
+
+    found, bytes_read = measure_reads(engine, epoch, lambda: answer_of(engine, question))
+    if message := difference(answer, found, ordered=question.ordered, names=("the first run", "the second")):
+        raise ProofFailed(f"✗ cannot explain the answer of {engine.name}: a second run differs; {message}")
+    tables = tables_of(question.sql_for("duckdb"), epoch)
+    try:
+        scans = scans_of(engine, question, answer.num_rows, epoch)
+    except QueryRejected:  # DESCRIBE, SHOW and EXPLAIN have no plan
+        scans = FileScans()
+    return ScanStats(
+        engine=engine.name,
+        layout="column-major",
+        rows_returned=answer.num_rows,
+        bytes=bytes_read if bytes_read is not None else scans.bytes,
+        bytes_total=None if tables is None else sum(epoch.tables[name].bytes for name in tables),
+        files=scans.files,
+        row_groups=scans.row_groups,
+        columns=scans.columns,
+        rows_past_filters=scans.rows_past_filters,
+    )

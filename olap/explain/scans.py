@@ -1,0 +1,307 @@
+"""What an engine scanned for an answer, as its own plan and the kernel report it.
+
+`rows_scanned` in the profile are the rows that a scan produces after the filters pushed into it. The profile
+does not contain the number of rows decoded.
+
+Polars reports row groups only if a filter may skip some of them. It does not report rows.
+
+Linux counts the bytes that a process has read with read() and pread(): `rchar` in /proc/PID/io. The count
+excludes files that are mapped into memory, and the network. Nothing else in the process may read during the
+measurement. So the query must have run before, and all modules are imported.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import pyarrow.parquet as pq
+
+from lakehouse.engines import ride_table_query
+from olap.explain import ScanShare, ScanStats
+from ridelake.errors import ProofFailed, QueryRejected
+from ridelake.settings import S3
+
+if TYPE_CHECKING:
+    from lakehouse.engines import Engine
+    from lakehouse.table.epoch import Epoch, TableState
+    from olap.explain import ScanShare
+    from olap.question import Question
+
+
+@dataclass(frozen=True, slots=True)
+class FileScans:
+    """Sums over all scans; None: not reported by the engine. See `olap.explain.Touched`."""
+
+    bytes: "int | None" = None
+    files: "ScanShare | None" = None
+    row_groups: "ScanShare | None" = None
+    columns: "ScanShare | None" = None
+    rows_past_filters: int | None = None
+
+
+def scans_of(engine: "Engine", question: "Question", rows: int, epoch: "Epoch") -> FileScans:
+    """Raises QueryRejected if the engine cannot explain the query, ProofFailed if the answer has changed."""
+    if engine.name == "duckdb":
+        pass
+
+        return duckdb_scans(engine, question, rows, epoch)
+    if engine.name == "polars":
+        pass
+
+        return explained(engine, question)
+    return FileScans()
+
+
+def tables_of(query: str, epoch: "Epoch") -> set[str] | None:
+    """The tables of the epoch that the query uses, directly or through RideTable; None if the SQL cannot be
+    parsed."""
+    import sqlglot
+    from sqlglot import exp
+
+    def named(text: str, dialect: str) -> set[str]:
+        return {table.name.lower() for table in sqlglot.parse_one(text, dialect=dialect).find_all(exp.Table)}
+
+    known = {name.lower(): name for name in epoch.tables}
+    try:
+        names = named(query, "duckdb")
+        if "ridetable" in names - set(known):
+            names |= named(ride_table_query(), "postgres")
+    except sqlglot.errors.SqlglotError:
+        return None
+    return {known[name] for name in names & set(known)}
+
+
+def walk(node: Any, children: str) -> Iterator[Any]:
+    """A plan node and all its descendants."""
+    yield node
+    for child in node.get(children, ()):
+        yield from walk(child, children)
+
+
+def texts(value: Any) -> Sequence[str]:
+    """A list of strings; DuckDB's profile has a plain string instead of a list of one."""
+    return value if isinstance(value, list) else [value] if value else []
+
+
+EXPLAIN = "EXPLAIN (ANALYZE, FORMAT JSON)\n"
+TEXT = re.compile(r"'(?:[^']|'')*'")
+
+
+def duckdb_scans(engine: "Engine", question: "Question", rows: int, epoch: "Epoch") -> FileScans:
+    """Profile the query. Raises ProofFailed if this run returns a different number of rows."""
+    plan = engine.sql(EXPLAIN + question.sql_for(engine.name), question.parameters)
+    profile = json.loads(plan["explain_value"][0].as_py())
+    if "operator" not in profile:  # answered from the statistics in the footers, without a scan
+        return FileScans()
+    nodes = [node for root in profile["operator"] for node in walk(root, "children")]
+    returned = next(node for node in nodes if node["type"] == "EXPLAIN_ANALYZE")["children"][0]
+    while returned["type"] == "CTE":  # has no counts itself; its last child is the query that uses it
+        returned = returned["children"][-1]
+    if returned["intermediate_rows"] != rows:
+        raise ProofFailed(
+            f"✗ cannot explain the answer of duckdb: a second run returned {returned['intermediate_rows']:,} "
+            f"rows instead of {rows:,}; run the query again"
+        )
+    scans = [node for node in nodes if node.get("extra_info", {}).get("Function") == "PARQUET_SCAN"]
+    tables = [_table(scan, epoch) for scan in scans]
+    return FileScans(
+        bytes=profile["io"]["total_bytes_read"],
+        files=_files(scans, tables),
+        row_groups=ScanShare(
+            sum(scan["row_groups_scanned"] for scan in scans),
+            sum(scan["total_row_groups_to_scan"] for scan in scans),
+        ),
+        columns=_columns_of_all(scans, tables),
+        rows_past_filters=sum(scan["rows_scanned"] for scan in scans),
+    )
+
+
+def _table(scan: Any, epoch: "Epoch") -> "TableState | None":
+    """The table of a scan, by its file names. None if it opened no file."""
+    named = " ".join(texts(scan["extra_info"].get("Filename(s)")))
+    return next(
+        (table for table in epoch.tables.values() if any(location in named for location in table.locations)),
+        None,
+    )
+
+
+def _files(scans: list[Any], tables: "list[TableState | None]") -> ScanShare | None:
+    touched = sum(int(scan["extra_info"].get("Total Files Read", 0)) for scan in scans)
+    there = [len(table.files) for table in tables if table is not None]
+    return ScanShare(touched, sum(there)) if len(there) == len(tables) else None
+
+
+def _columns_of_all(scans: list[Any], tables: "list[TableState | None]") -> ScanShare | None:
+    """Columns read, of all. None if the table is on S3, where reading its schema needs a request."""
+    known = [table for table in tables if table is not None and not table.locations[0].startswith(S3)]
+    if len(known) < len(tables):
+        return None
+    counted = [_columns(scan, table) for scan, table in zip(scans, known, strict=True)]
+    return ScanShare(sum(touched for touched, _ in counted), sum(there for _, there in counted))
+
+
+def _columns(scan: Any, table: "TableState") -> tuple[int, int]:
+    """(columns read, columns of the table). Read: columns that the scan outputs or filters; 0 if it reads no
+    row group."""
+    names = pq.read_schema(table.locations[0]).names
+    if not scan["row_groups_scanned"]:
+        return 0, len(names)
+    info = scan["extra_info"]
+    looked_at = " ".join(TEXT.sub("", text) for text in texts(info.get("Filters")))
+    given = {text.split(" AS ")[0] for text in texts(info.get("Projections"))}
+    touched = [name for name in names if name in given or re.search(rf"\b{re.escape(name)}\b", looked_at)]
+    return len(touched), len(names)
+
+
+COLUMNS = re.compile(r"^\s*PROJECT (\d+|\*)/(\d+) COLUMNS", re.MULTILINE)
+SCAN = re.compile(r"^\s*Parquet SCAN ", re.MULTILINE)
+FILES = re.compile(r"Readers init: (\d+) / \((\d+) total\)")
+ROW_GROUPS = re.compile(r"Predicate pushdown: reading (\d+) / (\d+) row groups")
+
+
+def explained(engine: "Engine", question: "Question") -> FileScans:
+    """Run the query in verbose mode. Raises QueryRejected if Polars cannot plan it."""
+    polars = cast("Any", engine)  # runs in a child process, which forwards `explained`
+    arguments = (
+        (question.frames,)
+        if question.frames is not None
+        else (question.sql_for("polars"), dict(question.parameters))
+    )
+    (report,) = polars.call("explained", *arguments).to_pylist()
+    plan, output = report["plan"], report["said"]
+    columns = [(touched.replace("*", total), total) for touched, total in COLUMNS.findall(plan)]
+    scans = len(SCAN.findall(plan))
+    opened = _sum(FILES.findall(output))
+    pruned = ROW_GROUPS.findall(output)
+    return FileScans(
+        files=opened if len(FILES.findall(output)) == scans else None,
+        row_groups=_sum(pruned) if opened and len(pruned) == opened.touched else None,
+        columns=_sum(columns) if len(columns) == scans else None,
+    )
+
+
+def _sum(parts: list[Any]) -> ScanShare:
+    return ScanShare(sum(int(touched) for touched, _ in parts), sum(int(total) for _, total in parts))
+
+
+PAGE_BYTES = "SELECT CAST(current_setting('block_size') AS bigint)"
+
+# Rows examined by a scan: those it returns and those it removes.
+ROW_COUNTS = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
+
+# Plan nodes that read rows of a table.
+SCAN_NODES = (
+    "Seq Scan",
+    "Sample Scan",
+    "Index Scan",
+    "Index Only Scan",
+    "Bitmap Heap Scan",
+    "Tid Scan",
+    "Tid Range Scan",
+)
+
+
+def postgres_scan_stats(engine: "Engine", question: "Question", rows: int) -> ScanStats:
+    """Explain the query. Raises ProofFailed if this run returns a different number of rows."""
+    postgres = cast("Any", engine)  # lakehouse.engines.postgres.Postgres, which has plan()
+    try:
+        plan: Mapping[str, Any] = postgres.plan(question.sql, question.parameters)["Plan"]
+    except QueryRejected:  # SHOW and EXPLAIN have no plan
+        return ScanStats(engine="postgres", layout="row-major", rows_returned=rows)
+    returned = round(plan["Actual Rows"] * plan["Actual Loops"])
+    if returned != rows:
+        raise ProofFailed(
+            f"✗ cannot explain the answer of postgres: a second run returned {returned:,} rows instead of "
+            f"{rows:,}; run the query again"
+        )
+    nodes = list(walk(plan, "Plans"))
+    scans = [node for node in nodes if node["Node Type"] in SCAN_NODES]
+    hit, read = plan["Shared Hit Blocks"], plan["Shared Read Blocks"]
+    page_bytes: int = engine.sql(PAGE_BYTES)[0][0].as_py()
+    return ScanStats(
+        engine="postgres",
+        layout="row-major",
+        rows_returned=rows,
+        bytes=(hit + read) * page_bytes,
+        page_bytes=page_bytes,
+        pages_hit=hit,
+        pages_read=read,
+        rows_scanned=sum(_examined(scan) for scan in scans),
+        rows_exact=all(scan["Actual Loops"] <= 1 for scan in scans),
+        by_index=tuple(
+            dict.fromkeys(node["Index Name"] for node in nodes if _was_executed(node, "Index Name"))
+        ),
+        end_to_end=tuple(
+            dict.fromkeys(
+                scan["Relation Name"]
+                for scan in scans
+                if scan["Node Type"] == "Seq Scan" and _was_executed(scan, "Relation Name")
+            )
+        ),
+    )
+
+
+def _examined(scan: Mapping[str, Any]) -> int:
+    """Rows examined by a scan. The plan has averages over its loops, rounded by Postgres."""
+    loops: float = scan["Actual Loops"]
+    rows: float = sum(scan.get(name, 0) for name in ROW_COUNTS)
+    return round(loops * rows)
+
+
+def _was_executed(node: Mapping[str, Any], name: str) -> bool:
+    return name in node and node["Actual Loops"] > 0
+
+
+T = TypeVar("T")
+
+# Engines for which the count was verified, by the process that reads: this one, or a child.
+COUNTED_IN_PROCESS = frozenset({"duckdb", "pyarrow"})
+COUNTED_IN_CHILD = frozenset({"chdb", "daft", "datafusion", "polars", "spark"})
+
+
+def measure_reads(engine: "Engine", epoch: "Epoch", work: Callable[[], T]) -> tuple[T, int | None]:
+    """The result of `work`, and the bytes that the engine read during it, or None if not measured."""
+    process: int | None = os.getpid() if engine.name in COUNTED_IN_PROCESS else None
+    if engine.name in COUNTED_IN_CHILD:
+        process = getattr(engine, "process_id", None)
+    if process is None or any(file.location.startswith(S3) for file in epoch.files):
+        return work(), None
+    return bytes_read(process, work)
+
+
+def bytes_read(process: int, work: Callable[[], T]) -> tuple[T, int | None]:
+    """The result of `work`, and the bytes that the process and its existing children read during it."""
+    processes = [process, *_descendants(process)]
+    before = [_counted(one) for one in processes]
+    result = work()
+    after = [_counted(one) for one in processes]
+    total = 0
+    for one, (begin, overhead), (end, _) in zip(processes, before, after, strict=True):
+        if begin is None or end is None:
+            return result, None
+        # In this process, the second reading of /proc includes the bytes of the first.
+        total += end - begin - (overhead if one == os.getpid() else 0)
+    return result, total
+
+
+def _counted(process: int) -> tuple[int | None, int]:
+    """`rchar`, and the bytes read to get it."""
+    try:
+        text = Path(f"/proc/{process}/io").read_text()
+    except OSError:  # not Linux, or no permission
+        return None, 0
+    return int(text.split("rchar:", 1)[1].split(maxsplit=1)[0]), len(text)
+
+
+def _descendants(process: int) -> list[int]:
+    """Descendants of a child process, such as the JVM of Spark. Empty for this process, which has other
+    children."""
+    if process == os.getpid():
+        return []
+    import psutil
+
+    return [child.pid for child in psutil.Process(process).children(recursive=True)]

@@ -1,0 +1,194 @@
+"""Run the cases of `isolation.spec` at every isolation level, and compare with the expected results."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from psycopg import Connection, IsolationLevel
+from psycopg.rows import TupleRow
+
+from oltp.acid.sessions import Interleaving, IsolatedSession
+from oltp.store import Store
+
+LEVELS = (IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ, IsolationLevel.SERIALIZABLE)
+END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class IsolationStep:
+    """A statement of a session, and its expected result at each level; "" stands for no wait and no error."""
+
+    session: str
+    says: str
+    expected: tuple[str, ...]
+
+    def fits(self, seen: str, level: IsolationLevel) -> bool:
+        expected = self.expected[LEVELS.index(level)]
+        if expected:
+            return seen == expected
+        return not seen.startswith(("waits", "-")) and not _is_sqlstate(seen)
+
+
+@dataclass(frozen=True, slots=True)
+class IsolationCase:
+    """One interleaving. `story` describes the anomaly; `verdict`: the behavior of each level."""
+
+    name: str
+    title: str
+    story: str
+    steps: tuple[IsolationStep, ...]
+    verdict: tuple[str, ...]
+
+    @property
+    def sessions(self) -> tuple[str, ...]:
+        return tuple(sorted({step.session for step in self.steps} - {END}))
+
+    def verdict_at(self, level: IsolationLevel) -> str:
+        return self.verdict[LEVELS.index(level)]
+
+
+def hermitage_cases() -> tuple[IsolationCase, ...]:
+    return read_cases(files("oltp").joinpath("acid", "isolation.spec").read_text())
+
+
+def read_cases(text: str) -> tuple[IsolationCase, ...]:
+    """The cases of a text in the notation of `isolation.spec`."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    starts = [number for number, line in enumerate(lines) if line.startswith("case ")]
+    return tuple(
+        _case(lines[start:stop]) for start, stop in zip(starts, [*starts[1:], len(lines)], strict=True)
+    )
+
+
+def _case(lines: list[str]) -> IsolationCase:
+    name, title = lines[0].removeprefix("case ").split(": ", 1)
+    story = [line for line in lines[1:] if not _is_step(line)]
+    stepped = list(_steps(lines[1:]))
+    verdict = next(step.expected for step in stepped if step.session == "verdict")
+    steps = tuple(step for step in stepped if step.session != "verdict")
+    return IsolationCase(name, title, " ".join(story), steps, verdict)
+
+
+def _steps(lines: list[str]) -> Iterator[IsolationStep]:
+    for line in filter(_is_step, lines):
+        step, *expected = (part.strip() for part in line.split("|"))
+        if len(expected) not in (0, 1, len(LEVELS)):
+            raise ValueError(f"one expectation for all levels or one for each: {line}")
+        for_each = expected if len(expected) == len(LEVELS) else (expected or [""]) * len(LEVELS)
+        session, _, says = step.partition(": ")
+        yield IsolationStep(session, says, tuple(for_each))
+
+
+def _is_step(line: str) -> bool:
+    return line.split("|")[0].split(":")[0].strip() in ("T1", "T2", "T3", END, "verdict")
+
+
+def _is_sqlstate(seen: str) -> bool:
+    return len(seen) == 5 and seen.isalnum() and any(letter.isdigit() for letter in seen)
+
+
+SET_UP = """
+    DROP SCHEMA IF EXISTS ridelake_acid CASCADE;
+    CREATE SCHEMA ridelake_acid;
+    CREATE TABLE ridelake_acid.test (id integer PRIMARY KEY, value integer NOT NULL);"""
+RESET = "TRUNCATE test; INSERT INTO test (id, value) VALUES (1, 10), (2, 20)"
+
+
+@dataclass(frozen=True, slots=True)
+class IsolationResult:
+    """The result of one case at one level. `seen`: the result of each step, as text."""
+
+    case: IsolationCase
+    level: IsolationLevel
+    seen: tuple[str, ...]
+
+    @property
+    def as_expected(self) -> bool:
+        return not self.differences
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """One line for each step with an unexpected result."""
+        at = LEVELS.index(self.level)
+        return tuple(
+            f"{self.case.name}, {level_name(self.level)}, {step.session}: {step.says}"
+            f" → {seen}, expected {step.expected[at] or 'no wait and no error'}"
+            for step, seen in zip(self.case.steps, self.seen, strict=True)
+            if not step.fits(seen, self.level)
+        )
+
+    @property
+    def verdict(self) -> str:
+        return self.case.verdict_at(self.level) if self.as_expected else "differs"
+
+    def as_dict(self) -> dict[str, Any]:
+        at = LEVELS.index(self.level)
+        return {
+            "expected": self.case.verdict_at(self.level),
+            "seen": self.verdict,
+            "steps": [
+                {
+                    "session": step.session,
+                    "says": step.says,
+                    "expected": step.expected[at] or None,
+                    "seen": seen,
+                }
+                for step, seen in zip(self.case.steps, self.seen, strict=True)
+            ],
+        }
+
+
+class IsolationRunner:
+    """The table, and enough connections for every case."""
+
+    def __init__(self, actors: list[Connection[TupleRow]], observer: Connection[TupleRow]) -> None:
+        self._actors = actors
+        self._observer = observer
+
+    def play(self, case: IsolationCase, level: IsolationLevel) -> IsolationResult:
+        self._observer.execute(RESET)
+        stage = Interleaving(
+            {
+                name: IsolatedSession(actor, level)
+                for name, actor in zip(case.sessions, self._actors, strict=False)  # some cases need fewer
+            },
+            self._observer,
+        )
+        try:
+            for step in case.steps:
+                if step.session == END:
+                    stage.look(step.says)
+                else:
+                    stage.play(step.session, step.says)
+        finally:
+            stage.close()
+        return IsolationResult(case, level, tuple(stage.seen))
+
+
+@contextmanager
+def open_isolation_runner(small: Store) -> Iterator[IsolationRunner]:
+    """Recreates the schema `ridelake_acid` in the scratch database."""
+    with ExitStack() as opened:
+        observer, *actors = (opened.enter_context(closing(small.connect())) for _ in range(4))
+        observer.execute(SET_UP)
+        yield IsolationRunner(actors, observer)
+
+
+def run_all(
+    small: Store, cases: Sequence[IsolationCase], report: Callable[[int], None] = lambda plays: None
+) -> tuple[IsolationResult, ...]:
+    """Run every case at every level. `report` is called with the number of runs that are done."""
+    played: list[IsolationResult] = []
+    with open_isolation_runner(small) as theatre:
+        for case in cases:
+            for level in LEVELS:
+                played.append(theatre.play(case, level))
+                report(len(played))
+    return tuple(played)
+
+
+def level_name(level: IsolationLevel) -> str:
+    """The name in SQL, such as READ COMMITTED."""
+    return level.name.replace("_", " ")

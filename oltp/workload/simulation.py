@@ -1,0 +1,240 @@
+"""Runs a simulation, from the first request to the audit."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from time import perf_counter
+
+import numpy as np
+
+from oltp.audit import AuditReport, audit
+from oltp.store import Store
+from oltp.workload.metrics import Metrics, MetricsSnapshot, SimulationResult
+from oltp.workload.requests import (
+    RequestIds,
+    draw_requests,
+    draw_timed_requests,
+    expire,
+    riders_by_city,
+    under_way,
+)
+from oltp.workload.runner import (
+    BATCH_CONNECTIONS,
+    ClientRunner,
+    RunPool,
+    run_client,
+    run_clients_in_batches,
+    warm_up,
+)
+from oltp.workload.schedule import ArrivalMode, ArrivalSchedule, draw_scenarios
+from ridelake.errors import CannotConnect, ProofFailed
+from ridelake.ride import Outcome
+
+REPORT_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """The parameters of a run. `rate` None: closed loop."""
+
+    clients: int
+    rate: float | None
+    batch: bool
+    seed: int
+
+    @property
+    def mode(self) -> str:
+        return "batch" if self.batch else "one by one"
+
+    @property
+    def loop(self) -> str:
+        return "closed" if self.rate is None else "open"
+
+    @property
+    def connections(self) -> int:
+        return BATCH_CONNECTIONS if self.batch else self.clients
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """The state of a run, for display."""
+
+    plan: RunPlan
+    agenda: ArrivalSchedule
+    now: float  # a time of perf_counter
+    seen: MetricsSnapshot
+    retried: Counter[str]
+    auditing: bool  # the work is done
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """The end of the work, before the audit."""
+
+    seconds: float
+    behind_seconds: float
+    overdue: int
+    batch_mean: float | None
+    interrupted: bool
+    failure: BaseException | None
+
+
+def simulate(
+    store: Store,
+    *,
+    rides: int | None = None,
+    seconds: float | None = None,
+    clients: int = 8,
+    rate: float | None = None,
+    batch: bool = False,
+    seed: int = 1,
+    report: Callable[[int], None] = lambda requests: None,
+    show: Callable[[RunState], None] = lambda moment: None,
+) -> SimulationResult:
+    """Book until `rides` requests are sent or `seconds` are over, then audit. Ctrl-C ends it early, with a
+    result and an audit; a second Ctrl-C exits immediately. About four times a second, `report` is called with
+    the number of requests decided so far, and `show` with the state of the run.
+
+    Raises NotReady if the store has no riders, ProofFailed if an answer is incorrect or acknowledged
+    decisions are not stored, CannotConnect if the server cannot be reached any more."""
+    plan = RunPlan(clients, rate, batch, seed)
+    streams = [np.random.default_rng([seed, number]) for number in range(4)]
+    riders_of = riders_by_city(store)
+    ids = RequestIds()
+    agenda = ArrivalSchedule(
+        draw_timed_requests(streams[0], riders_of, ids.new),
+        draw_scenarios(streams[1]),
+        None if rate is None else ArrivalMode(streams[2], rate),
+        rides=rides,
+        seconds=seconds,
+    )
+    tally = Metrics()
+    with RunPool(store, plan.connections) as line:
+
+        def display(auditing: bool = False) -> None:
+            retried = line.retries.by_reason.copy()
+            report(tally.requested)
+            show(RunState(plan, agenda, perf_counter(), tally.seen(), retried, auditing))
+
+        expired = line.call(expire)
+        met = line.call(under_way)
+        warm_up(line, list(islice(draw_requests(streams[3], riders_of), plan.connections)))
+        ended = _work(plan, line, agenda, tally, display)
+        if ended.failure is not None and not isinstance(ended.failure, ProofFailed):
+            raise _with_acknowledged(ended.failure, tally.seen())
+        seen = tally.seen()
+        display(auditing=True)
+        stored = line.call(ids.stored)
+        of_others = line.call(ids.of_others)
+        checked = line.call(audit)
+        retried = line.retries.by_reason
+    if ended.failure is not None:
+        raise ProofFailed(f"{ended.failure}; {checked.verdict}")
+    _check_stored(seen, stored, checked)
+    return _result(plan, seen, ended, retried, (expired, met, of_others), checked)
+
+
+def _with_acknowledged(failure: BaseException, seen: MetricsSnapshot) -> BaseException:
+    if not isinstance(failure, CannotConnect):
+        return failure
+    return CannotConnect(
+        f"{failure}; {seen.requested:,} requests were answered before that, {seen.assigned:,} assigned"
+    )
+
+
+def _work(
+    plan: RunPlan, line: RunPool, agenda: ArrivalSchedule, tally: Metrics, display: Callable[[], None]
+) -> RunEnd:
+    crew = ClientRunner(line, agenda)
+    agenda.begin()
+    if plan.batch:
+        crew.begin(lambda: run_clients_in_batches(line, agenda, tally, plan.clients, crew), threads=1)
+    else:
+        crew.begin(lambda: run_client(line, agenda, tally), threads=plan.clients)
+    interrupted = _watch(crew, display)
+    over = perf_counter()
+    return RunEnd(
+        over - agenda.began,
+        agenda.behind_seconds(over),
+        agenda.overdue(over),
+        crew.batch_mean,
+        interrupted,
+        crew.failures[0] if crew.failures else None,
+    )
+
+
+def _watch(crew: ClientRunner, display: Callable[[], None]) -> bool:
+    """Wait until all clients are done. True: ended early by Ctrl-C."""
+    interrupted = False
+    try:
+        try:
+            while not crew.wait(REPORT_SECONDS) and not crew.stranded:
+                display()
+            display()
+        except KeyboardInterrupt:
+            interrupted = True
+            crew.stop()
+            # With a timeout: a signal that is delivered to another thread does not wake this one.
+            while not crew.wait(REPORT_SECONDS) and not crew.stranded:
+                pass
+    except BaseException:
+        crew.leave()  # the second Ctrl-C
+        raise
+    return interrupted
+
+
+def _check_stored(seen: MetricsSnapshot, stored: Counter[Outcome], checked: AuditReport) -> None:
+    """Raises ProofFailed unless every acknowledged decision is stored with the same outcome."""
+    lost = seen.outcomes - stored
+    if lost:
+        missing = ", ".join(f"{count:,} {outcome}" for outcome, count in lost.items())
+        raise ProofFailed(
+            f"of {seen.requested:,} acknowledged decisions the store lacks {missing}; {checked.verdict}"
+        )
+
+
+def _result(
+    plan: RunPlan,
+    seen: MetricsSnapshot,
+    ended: RunEnd,
+    retried: Counter[str],
+    others: tuple[int, int, int],
+    checked: AuditReport,
+) -> SimulationResult:
+    """`others`: rides ended before the run, rides active then, requests of other simulations during it."""
+    expired, met, of_others = others
+    is_open = plan.rate is not None
+    return SimulationResult(
+        requested=seen.requested,
+        assigned=seen.assigned,
+        refused=seen.refused,
+        retries=retried.total(),
+        retried=dict(retried.most_common()),
+        completed=seen.fates["completed"],
+        cancelled={reason.value: count for reason, count in seen.cancelled.items()},
+        abandoned=seen.fates["abandoned"],
+        settled=seen.fates["settled"],
+        sent_again=seen.fates["sent_again"],
+        topped_up=seen.fates["topped_up"],
+        refunded=seen.fates["refunded"],
+        rested=seen.fates["rested"],
+        expired_before=expired,
+        others_requests=of_others,
+        under_way_before=met,
+        seconds=ended.seconds,
+        rides_per_second=seen.assigned / ended.seconds,
+        latency_ms_p50=seen.latencies.milliseconds(0.50),
+        latency_ms_p99=seen.latencies.milliseconds(0.99),
+        latency_ms_max=seen.latencies.seconds_max * 1e3,
+        clients=plan.clients,
+        mode=plan.mode,
+        loop=plan.loop,
+        rate=plan.rate,
+        behind_seconds=ended.behind_seconds if is_open else None,
+        overdue=ended.overdue if is_open else None,
+        batch_mean=ended.batch_mean,
+        seed=plan.seed,
+        interrupted=ended.interrupted,
+        audit=checked,
+    )

@@ -1,0 +1,156 @@
+"""Fixtures: a published epoch and the store it was taken from."""
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from bucket import endpoint, far  # noqa: F401  (fixtures)
+from own_tables import bare, orders  # noqa: F401  (fixtures)
+from psycopg.sql import SQL, Identifier
+
+from lakehouse.capture.publish import publish_snapshot
+from lakehouse.engines.duckdb import opened
+from lakehouse.table.catalog import Lake
+from lakehouse.table.epoch import Epoch
+from oltp.cluster.server import Cluster
+from oltp.store import Store, open_database
+from ridelake.ride import new_request_id
+from ridelake.settings import LakeAddress, Settings
+
+
+@dataclass(frozen=True)
+class Published:
+    store: Store
+    settings: Settings
+    epoch: Epoch
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake.create(LakeAddress.at(tmp_path / "lake"))
+
+
+@pytest.fixture
+def published(seeded_store: Store, tmp_path: Path) -> Published:
+    """A store with 2,000 rides and usernames with special characters, and its epoch 1."""
+    return _publish(seeded_store, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def published_once(cluster: Cluster, templates: dict[str, str], tmp_path_factory) -> Iterator[Published]:
+    """The same for a module whose tests do not change it."""
+    name = f"test_{os.getpid()}_module"
+    with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
+        admin.execute(
+            SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(templates["seeded"]))
+        )
+        try:
+            yield _publish(open_database(cluster.conninfo(name)), tmp_path_factory.mktemp("published"))
+        finally:
+            admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+
+def _publish(store: Store, folder: Path) -> Published:
+    with store.connect() as connection:
+        connection.execute("UPDATE riders SET username = 'Zoë \"Z\", it''s\\n🚕' WHERE rider_id = 1")
+        connection.execute("UPDATE riders SET username = E'two\\nlines\\tand \\\\N' WHERE rider_id = 2")
+        connection.execute("UPDATE riders SET username = 'NULL' WHERE rider_id = 3")
+    lake = LakeAddress.at(folder / "la[k]e *? #%20 'q")  # special in globs, URIs and SQL
+    epoch = publish_snapshot(store, Lake.create(lake))
+    return Published(store, Settings(home=folder, lake=lake, dsn=store.conninfo), epoch)
+
+
+@pytest.fixture
+def riding() -> Callable[[Store, int], AbstractContextManager[list[int]]]:
+    """`with riding(store, clients) as done`: clients book and end rides during the block."""
+    return _riding
+
+
+@pytest.fixture
+def broken() -> Callable[[Epoch], dict[str, int]]:
+    """The inconsistencies of an epoch and their number; empty if its tables are of one snapshot."""
+    return _broken
+
+
+# Queries that count violations. Each is 0 in any consistent state, and not if one table is older than
+# another.
+BROKEN = {
+    "a ride without its payment, or the reverse": """
+        SELECT count(*) FROM rides FULL JOIN payments ON payments.ride_id = rides.ride_id
+        WHERE rides.ride_id IS NULL OR payments.ride_id IS NULL""",
+    "an assigned request without its ride": """
+        SELECT count(*) FROM requests LEFT JOIN rides ON rides.request_id = requests.request_id
+        WHERE requests.outcome = 'assigned' AND rides.ride_id IS NULL""",
+    "an active ride whose driver is not busy, or a busy driver without one": """
+        SELECT abs((SELECT count(*) FROM rides WHERE status IN ('assigned', 'started'))
+                 - (SELECT count(*) FROM drivers WHERE status = 'busy')) AS difference""",
+    "held money that no payment holds": """
+        SELECT abs((SELECT sum(held_cents) FROM accounts) - coalesce(sum(held_cents), 0)) AS difference
+        FROM payments WHERE status = 'held'""",
+    "balances that are not the sum of the ledger": """
+        SELECT count(*) FROM accounts
+        LEFT JOIN (SELECT to_account_id AS id, sum(amount_cents) AS cents FROM ledger GROUP BY 1) AS i
+            ON i.id = account_id
+        LEFT JOIN (SELECT from_account_id AS id, sum(amount_cents) AS cents FROM ledger GROUP BY 1) AS o
+            ON o.id = account_id
+        WHERE balance_cents IS NOT NULL AND balance_cents <> coalesce(i.cents, 0) - coalesce(o.cents, 0)""",
+}
+
+
+def _broken(epoch: Epoch) -> dict[str, int]:
+    with opened(Settings(home=Path("unused"), lake=LakeAddress.at("unused")), epoch) as engine:
+        found = {what: int(engine.sql(query)[0][0].as_py()) for what, query in BROKEN.items()}
+    return {what: count for what, count in found.items() if count}
+
+
+@contextmanager
+def _riding(store: Store, clients: int) -> Iterator[list[int]]:
+    """During the block, each client books, starts, completes and cancels rides. Yields the number per
+    client."""
+    stop = threading.Event()
+    done = [0] * clients
+    threads = [threading.Thread(target=_ride, args=(store, n, clients, stop, done)) for n in range(clients)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield done
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _ride(store: Store, number: int, clients: int, stop: threading.Event, done: list[int]) -> None:
+    with store.connect() as connection:
+        riders = connection.execute(
+            "SELECT rider_id, min(zone_id) FROM riders JOIN zones ON zones.city_id = riders.city_id"
+            " WHERE rider_id %% %s = %s GROUP BY rider_id ORDER BY rider_id",
+            (clients, number),
+        ).fetchall()
+        open_ride = None
+        for turn in itertools.count():
+            if stop.is_set():
+                return
+            rider_id, zone_id = riders[turn % len(riders)]
+            connection.execute("SELECT top_up(%s, 2000)", (rider_id,))
+            booked = connection.execute(
+                "SELECT ride_id FROM book_ride(%s, %s, %s, %s, 1000, 1000)",
+                (new_request_id(), rider_id, zone_id, zone_id),
+            ).fetchone()
+            if open_ride is not None:
+                connection.execute("SELECT complete_ride(%s, 100)", (open_ride,))
+                open_ride = None
+            if booked is None or booked[0] is None:
+                continue
+            done[number] += 1
+            if turn % 5 == 0:
+                connection.execute("SELECT cancel_ride(%s)", booked)
+            else:
+                connection.execute("SELECT start_ride(%s)", booked)
+                open_ride = booked[0]  # in progress until the next iteration

@@ -1,0 +1,179 @@
+"""A lake whose catalog is in a database has the same guarantees."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from killed_client import LOST_THE_RACE, referenced, victim, wait_until_stopped
+from lake_files import data_files, files_of
+from psycopg.sql import SQL, Identifier
+from random_writes import churning
+from sqlalchemy import text
+
+from lakehouse.capture.maintain import maintain
+from lakehouse.capture.publish import publish_changes, publish_snapshot
+from lakehouse.table.catalog import Lake, epoch_as_of, newest_epoch, numbered_epoch, read_epochs
+from lakehouse.table.commit import CommitConflict, read_pointers
+from lakehouse.verify.verdict import verify_now
+from oltp.cluster.server import Cluster
+from oltp.store import Store
+from ridelake.errors import NotReady, UsageError
+from ridelake.settings import LakeAddress
+
+
+@pytest.fixture
+def lake(cluster: Cluster, tmp_path: Path) -> Iterator[Lake]:
+    """Files in a folder, and the catalog in a database of Postgres."""
+    name = f"catalog_{tmp_path.name}_{tmp_path.parent.name}"[:60]
+    with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
+        where = psycopg.conninfo.conninfo_to_dict(cluster.conninfo(name))
+        admin.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+        try:
+            url = f"postgresql+psycopg://{where['user']}@/{name}?host={where['host']}"
+            yield Lake.create(LakeAddress.at(tmp_path / "lake", url))
+        finally:
+            admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+
+def test_a_missing_catalog_option_is_reported_and_no_file_is_deleted(seeded_store: Store, lake: Lake):
+    publish_snapshot(seeded_store, lake)
+    before = data_files(lake.address.folder)
+    with pytest.raises(UsageError, match=r"has epochs that the catalog .* does not list: pass the catalog"):
+        Lake.create(LakeAddress.at(lake.address.folder))
+    assert data_files(lake.address.folder) == before
+    assert verify_now(seeded_store, lake).as_dict()["equal"]
+
+
+def test_a_lake_works_by_another_path_and_a_moved_one_is_read_only(seeded_store, tmp_path: Path):
+    first = Lake.create(LakeAddress.at(tmp_path / "first"))
+    publish_snapshot(seeded_store, first)
+    (tmp_path / "link").symlink_to(tmp_path / "first")
+    assert publish_changes(seeded_store, Lake.create(LakeAddress.at(tmp_path / "link"))).epoch.number == 1
+    (tmp_path / "first").rename(tmp_path / "moved")
+    moved = Lake.create(LakeAddress.at(tmp_path / "moved"))
+    assert newest_epoch(moved.address).number == 1
+    with pytest.raises(UsageError, match=r"belongs to the lake .*first, not to .*moved: .* is read-only"):
+        publish_changes(seeded_store, moved)
+
+
+@pytest.mark.slow
+def test_epochs_with_four_concurrent_writers_are_equal(seeded_store: Store, lake: Lake, broken):
+    with pytest.raises(NotReady, match="no epoch yet"):
+        newest_epoch(lake.address)
+    first = publish_snapshot(seeded_store, lake)
+    with churning(seeded_store, 4):
+        for number in range(2, 6):
+            epoch = publish_changes(seeded_store, lake, verify=True).epoch
+            assert (epoch.number, epoch.kind, epoch.verified) == (number, "changes", True)
+            assert not broken(epoch)
+            assert newest_epoch(lake.address) == epoch
+    assert verify_now(seeded_store, lake).as_dict()["equal"]
+    assert publish_changes(seeded_store, lake).is_new
+    assert not publish_changes(seeded_store, lake).is_new
+    assert [one.number for one in read_epochs(lake.address)] == [6, 5, 4, 3, 2, 1]
+    assert [one.number for one in read_epochs(lake.address, limit=2)] == [6, 5]
+    assert numbered_epoch(lake.address, 1) == first == epoch_as_of(lake.address, first.token.taken_at)
+    maintain(lake, seeded_store, keep_epochs=2)
+    assert {str(path) for path in files_of(lake.address.folder)} == referenced(lake)
+    assert not (lake.address.folder / "catalog.sqlite").exists()
+
+
+def test_no_reader_sees_pointers_of_two_epochs(seeded_store: Store, lake: Lake):
+    publish_snapshot(seeded_store, lake)
+    stop, faults, seen = threading.Event(), [], set()
+
+    def read() -> None:
+        while not stop.is_set():
+            with lake.catalog.engine.connect().execution_options(isolation_level="REPEATABLE READ") as one:
+                number = one.execute(text("SELECT max(number) FROM epochs")).scalar_one()
+                found = read_pointers(one)
+            epoch = numbered_epoch(lake.address, number)
+            if found != {name: table.metadata for name, table in epoch.tables.items()}:
+                faults.append(number)
+            seen.add(number)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        with seeded_store.connect() as connection:
+            for _ in range(8):
+                connection.execute("SELECT top_up(1, 100)")
+                publish_changes(seeded_store, lake)
+    finally:
+        stop.set()
+        reader.join()
+    assert not faults
+    assert len(seen) > 2
+
+
+def test_concurrent_publishers_do_not_mix_epochs(seeded_store: Store, lake: Lake):
+    won, lost = [], []
+
+    def run() -> None:
+        mine = Lake.create(lake.address)
+        for _ in range(3):
+            try:
+                won.append(publish_snapshot(seeded_store, mine).number)
+            except CommitConflict as error:
+                lost.append(str(error))
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(won) == list(range(1, len(won) + 1))
+    assert len(won) + len(lost) == 9, "it failed otherwise"
+    assert lost, "no process lost a race, so the test proves nothing"
+    published = {Path(file.location) for epoch in read_epochs(lake.address) for file in epoch.files}
+    assert data_files(lake.address.folder) == published
+
+
+@pytest.mark.slow
+def test_after_a_kill_the_newest_epoch_is_the_old_or_the_new_one(seeded_store: Store, lake: Lake):
+    publish_snapshot(seeded_store, lake)
+    for step, published in (
+        ("lakehouse.table.storage.Storage.settle", False),
+        ("lakehouse.table.catalog.move", False),
+        ("lakehouse.table.catalog.delete", False),
+        ("lakehouse.table.catalog.Lake.write_manifest", True),
+    ):
+        before = newest_epoch(lake.address).number
+        with victim(seeded_store, lake.address, at=step) as process:
+            process.join(60)
+            assert process.exitcode == -signal.SIGKILL, step
+        newest = lake.newest()
+        assert newest is not None
+        assert newest.number == before + published, step
+        assert publish_changes(seeded_store, lake).is_new != published, step
+    maintain(lake, seeded_store)
+    assert {str(path) for path in files_of(lake.address.folder)} == referenced(lake)
+    assert verify_now(seeded_store, lake).as_dict()["equal"]
+
+
+@pytest.mark.slow
+def test_a_zombie_loses_the_race(seeded_store: Store, lake: Lake):
+    publish_snapshot(seeded_store, lake)
+    with victim(
+        seeded_store, lake.address, at="lakehouse.capture.writer.EpochDraft.publish", sends=signal.SIGSTOP
+    ) as zombie:
+        wait_until_stopped(zombie)
+        successor = publish_changes(seeded_store, lake, verify=True).epoch
+        assert zombie.pid is not None
+        os.kill(zombie.pid, signal.SIGCONT)
+        zombie.join(60)
+        assert zombie.exitcode == LOST_THE_RACE
+    assert newest_epoch(lake.address) == successor
+    assert {str(path) for path in files_of(lake.address.folder)} == referenced(lake)
+
+
+def test_a_lake_of_another_format_is_refused(lake: Lake):
+    with lake.catalog.engine.begin() as connection:
+        connection.execute(text("UPDATE lake SET format = 3"))
+    for attempt in (lambda: Lake.create(lake.address), lambda: newest_epoch(lake.address)):
+        with pytest.raises(UsageError, match="format 3 of a newer version of ridelake"):
+            attempt()

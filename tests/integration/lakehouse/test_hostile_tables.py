@@ -1,0 +1,190 @@
+"""For any user table, the lake has exactly its rows, or one sentence names what it cannot store."""
+
+import io
+import re
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+from bare_database import run
+
+from lakehouse.capture.publish import publish_changes, publish_snapshot
+from lakehouse.engines import open_engine
+from lakehouse.source.tracking import track
+from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.verify.verdict import verify_now
+from olap.answer import difference
+from olap.formats import FORMATS, write
+from oltp.store import Store
+from ridelake.errors import BadInput, NotReady, RidelakeError, UsageError
+from ridelake.settings import Settings
+
+VALUES = {
+    "smallint": ("-32768", "32767"),
+    "bigint": ("-9223372036854775808", "9223372036854775807"),
+    "real": ("'NaN'", "'-Infinity'", "'-0'", "1e-45"),
+    "double precision": ("'NaN'", "'Infinity'", "'-0'", "5e-324"),
+    "numeric(38, 38)": ("0." + "9" * 38, "-0." + "9" * 38),
+    "numeric(38)": ("9" * 38, "-" + "9" * 38),
+    "numeric(5, 2)": ("'NaN'",),
+    "numeric(3, -2)": ("12300",),
+    "numeric(2, 5)": ("0.00012",),
+    "numeric(1000, 1)": ("1",),
+    "numeric": ("1e1000",),
+    "date": ("'4713-01-01 BC'", "'5874897-12-31'", "'0001-12-31 BC'"),
+    "date ": ("'infinity'",),
+    "timestamp": ("'4713-01-01 BC'", "'294246-12-31 23:59:59.999999'"),
+    "timestamptz": ("'294276-12-31 23:59:59.999999+00'",),
+    "timestamptz ": ("'4714-11-24 00:00:00+00 BC'", "'-infinity'"),
+    "time": ("'24:00'",),
+    "timetz": ("'23:59:59+15:59'",),
+    "interval": ("'-178000000 years'",),
+    "text": ("''", "E'\\x01\\x7f\\r\\n'", "E'\\u00a0\\U0001F695'", "'NaN'"),
+    "varchar(3)": ("'a  '",),
+    "char(3)": ("'a'", "''"),
+    '"char"': ("'a'",),
+    "name": ("'" + "é" * 31 + "'",),
+    "bytea": ("''", "'\\x00ff'"),
+    "bit(3)": ("B'101'",),
+    "uuid": ("'ffffffff-ffff-ffff-ffff-ffffffffffff'",),
+    "jsonb": ("'{}'",), "inet": ("'::1'",), "money": ("1",), "oid": ("4294967295",),
+    "int[]": ("'{1,NULL}'",), "point": ("'(1,2)'",), "int4range": ("'empty'",), "tsvector": ("'a b'",),
+    "pg_lsn": ("'0/1'",), "regclass": ("'pg_class'",), "xid8": ("'1'",), "void_domain": ("1",),
+    "letter": ("'é'",), "enum_of_one": ("''",), "empty_enum": (), "composite": ("ROW(1, 'x')",),
+}  # fmt: skip
+TYPES = (
+    "CREATE DOMAIN inner_domain AS int CHECK (VALUE > 0)",
+    "CREATE DOMAIN void_domain AS inner_domain",
+    "CREATE DOMAIN letter AS varchar(1) NOT NULL DEFAULT 'x'",
+    "CREATE TYPE enum_of_one AS ENUM ('')",
+    "CREATE TYPE empty_enum AS ENUM ()",
+    "CREATE TYPE composite AS (a int, b text)",
+)
+SHAPES = {
+    "no_columns": "CREATE TABLE no_columns ()",
+    "no_key": "CREATE TABLE no_key (id int)",
+    "no_rows": "CREATE TABLE no_rows (id int PRIMARY KEY, v text)",
+    "all_null": "CREATE TABLE all_null (id int PRIMARY KEY, v date, w text, x numeric(5, 1));"
+    " INSERT INTO all_null SELECT generate_series(1, 9)",
+    "generated": "CREATE TABLE generated (id int PRIMARY KEY, v int GENERATED ALWAYS AS (id * 2) STORED);"
+    " INSERT INTO generated VALUES (1)",
+    "identity": "CREATE TABLE identity (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);"
+    " INSERT INTO identity DEFAULT VALUES",
+    "dropped": "CREATE TABLE dropped (old text, id int PRIMARY KEY, v int);"
+    " INSERT INTO dropped VALUES ('x', 1, 2);"
+    " ALTER TABLE dropped DROP COLUMN old, ADD COLUMN w text DEFAULT 'w'",
+    "only_key_dropped": "CREATE TABLE only_key_dropped (id int PRIMARY KEY, v int);"
+    " ALTER TABLE only_key_dropped DROP COLUMN id",
+    '"select"': 'CREATE TABLE "select" ("from" int PRIMARY KEY, "a.b" int, "%s" text, "{{}}" text,'
+    ' "q""q" int);'
+    """ INSERT INTO "select" VALUES (1, 2, '%s', '{{}}', 3)""",
+    '"dotted.schema"."dotted.table"': 'CREATE SCHEMA "dotted.schema";'
+    ' CREATE TABLE "dotted.schema"."dotted.table" ("é" int PRIMARY KEY)',
+    "parted": "CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+    "parent": "CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child (v int) INHERITS (parent);"
+    " INSERT INTO child VALUES (1, 1)",
+    "deferred": "CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED)",
+    "unlogged": "CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY)",
+    "seen": "CREATE VIEW seen AS SELECT 1 AS id",
+    "kept": "CREATE MATERIALIZED VIEW kept AS SELECT 1 AS id",
+    "counted": "CREATE SEQUENCE counted",
+    "pg_catalog.pg_class": "SELECT 1",
+    "pg_catalog.pg_statistic": "SELECT 1",
+    "twice": 'CREATE TABLE twice (id int PRIMARY KEY, "ID" int)',
+    "wide_key": f"CREATE TABLE wide_key ({', '.join(f'k{n} int' for n in range(32))},"
+    f" PRIMARY KEY ({', '.join(f'k{n}' for n in range(32))}))",
+}
+
+
+def outcome(store: Store, lake: Lake, table: str) -> str:
+    """`equal`, or the error message. Any other exception, and a difference, fails the test."""
+    try:
+        epoch = publish_snapshot(store, lake, tables=[table], verify=True)
+    except RidelakeError as error:
+        return str(error)
+    assert not epoch.left_out
+    with suppress(UsageError):
+        track(store, table)
+    publish_changes(store, lake, verify=True)
+    with suppress(NotReady):  # the table is not tracked
+        verify_now(store, lake).prove()
+    ask_everything(store, lake)
+    return "equal"
+
+
+def in_quotes(name: str) -> str:
+    return '"{}"'.format(name.replace('"', '""'))
+
+
+def ask_everything(store: Store, lake: Lake) -> None:
+    epoch = newest_epoch(lake.address)
+    settings = Settings(home=Path("unused"), lake=lake.address, dsn=store.conninfo)
+    (name,) = epoch.tables
+    with ExitStack() as stack:
+        engines = [stack.enter_context(open_engine(e, settings, epoch)) for e in ("duckdb", "postgres")]
+        ours = engines[0].sql(f"SELECT * FROM {in_quotes(name)}")  # without excluded columns
+        columns = ", ".join(map(in_quotes, ours.schema.names))
+        theirs = engines[1].sql(f"SELECT {columns} FROM {in_quotes(name)}")
+    assert difference(ours, theirs, ordered=False) is None
+    for format_ in FORMATS:
+        write(ours, format_, io.StringIO())
+
+
+def test_a_table_of_every_type(bare: Store, lake: Lake):
+    """The error message names exactly the columns that must be excluded."""
+    columns = ", ".join(f"c{n} {type_}" for n, type_ in enumerate(VALUES))
+    run(bare, *TYPES, f"CREATE TABLE t (id int PRIMARY KEY, {columns})", "INSERT INTO t VALUES (1)")
+    with pytest.raises(BadInput) as refused:
+        publish_snapshot(bare, lake, tables=["t"])
+    unheld = re.findall(r"--without-column (\S+)", str(refused.value))
+    assert len(unheld) == 21
+    publish_snapshot(bare, lake, tables=["t"], without=unheld, verify=True)
+    ask_everything(bare, lake)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("type_", VALUES)
+def test_every_type(bare: Store, lake: Lake, type_: str):
+    values = VALUES[type_]
+    run(bare, *TYPES, "CREATE SCHEMA shop", f"CREATE TABLE shop.t (id int PRIMARY KEY, v {type_})")
+    run(bare, *(f"INSERT INTO shop.t VALUES ({n}, {value})" for n, value in enumerate(values)))
+    if type_ != "letter":
+        run(bare, "INSERT INTO shop.t VALUES (99)")
+    result = outcome(bare, lake, "shop.t")
+    assert result == "equal" or "shop.t.v" in result
+    assert "\n" not in result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", SHAPES)
+def test_every_shape(bare: Store, lake: Lake, table: str):
+    run(bare, *SHAPES[table].split("; "))
+    result = outcome(bare, lake, table)
+    bare_name = table.replace('"', "").rsplit(".", 1)[-1]
+    assert result == "equal" or bare_name in result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [1599])
+def test_the_maximum_number_of_columns(bare: Store, lake: Lake, columns: int):
+    run(bare, f"CREATE TABLE t (id int PRIMARY KEY, {', '.join(f'c{n} boolean' for n in range(columns))})")
+    run(bare, "INSERT INTO t (id, c7) VALUES (1, true), (2, false)")
+    result = outcome(bare, lake, "t")
+    assert result == "equal" or "t has" in result
+
+
+def test_a_foreign_table_and_a_temporary_one(bare: Store, lake: Lake):
+    with bare.connect() as connection:
+        connection.execute("CREATE TEMP TABLE brief (id int PRIMARY KEY)")
+        with pytest.raises(RidelakeError, match="there is no table brief"):
+            publish_snapshot(bare, lake, tables=["brief"])
+    with psycopg.connect(bare.conninfo, autocommit=True) as connection:
+        try:
+            connection.execute("CREATE EXTENSION file_fdw")
+        except psycopg.Error:
+            pytest.skip("this server has no file_fdw")
+        connection.execute("CREATE SERVER files FOREIGN DATA WRAPPER file_fdw")
+        connection.execute("CREATE FOREIGN TABLE far (id int) SERVER files OPTIONS (filename '/dev/null')")
+    with pytest.raises(RidelakeError, match="far is not a table"):
+        publish_snapshot(bare, lake, tables=["far"])

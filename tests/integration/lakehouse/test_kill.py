@@ -1,0 +1,174 @@
+"""A syncing process is killed at any time: the lake has the old or the new epoch, and can be synced again."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from concurrency import assert_audit_passes
+from killed_client import CONTEXT, LOST_THE_RACE, referenced, victim, wait_until_stopped
+from lake_files import files_of
+
+from lakehouse.capture.maintain import maintain
+from lakehouse.capture.publish import publish_changes, publish_snapshot
+from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.table.epoch import Epoch
+from lakehouse.verify.verdict import verify_files, verify_now
+from oltp.store import Store
+
+SLOW = (pytest.mark.slow, pytest.mark.timeout(1800))
+
+
+def assert_whole(lake: Lake) -> Epoch:
+    """Check that Iceberg's pointers match the newest epoch, and its files match their checksums."""
+    newest = lake.newest()
+    assert newest is not None
+    verify_files(lake.address, newest.number)
+    return newest
+
+
+def assert_nothing_else_is_left(store: Store, lake: Lake) -> None:
+    maintain(lake, store)
+    assert {str(path) for path in files_of(lake.address.folder)} == referenced(lake)
+
+
+def seconds_until_an_epoch(store: Store, lake: Lake) -> float:
+    """The time that the process needs for an epoch on this machine."""
+    before, ready = newest_epoch(lake.address).number, CONTEXT.Event()
+    with victim(store, lake.address, ready=ready):
+        assert ready.wait(60)
+        began = time.perf_counter()
+        while newest_epoch(lake.address).number == before:
+            time.sleep(0.005)
+        return time.perf_counter() - began
+
+
+@pytest.mark.parametrize(
+    ("kills", "maintaining"),
+    [
+        pytest.param(80, False, marks=SLOW),
+        pytest.param(40, True, marks=SLOW),
+    ],
+)
+def test_after_a_random_kill_the_newest_epoch_is_the_old_or_the_new_one(
+    seeded_store: Store, lake: Lake, kills: int, maintaining: bool
+):
+    """`maintaining`: the process also runs `maintain` after each epoch."""
+    chance = random.Random(kills)
+    publish_snapshot(seeded_store, lake)
+    an_epochs_seconds = seconds_until_an_epoch(seeded_store, lake)
+    seconds = 1.5 * an_epochs_seconds
+    last, published = assert_whole(lake), 0
+    for kill in range(kills):
+        ready = CONTEXT.Event()
+        with victim(seeded_store, lake.address, maintaining=maintaining, ready=ready) as process:
+            assert ready.wait(60)
+            time.sleep(chance.uniform(0, seconds))
+            assert process.is_alive(), "the process ended by itself"
+        epoch = assert_whole(lake)
+        assert epoch.number >= last.number
+        assert newest_epoch(lake.address) == epoch
+        published += epoch.number - last.number
+        # With other tests running, an epoch can take many times as long as the first one.
+        seconds *= 1.2 if epoch.number == last.number else 0.9
+        seconds = min(seconds, 50 * an_epochs_seconds)
+        last = epoch
+        if kill % 10 == 7:
+            last = publish_changes(seeded_store, lake, verify=True).epoch
+            assert_nothing_else_is_left(seeded_store, lake)
+    assert kills / 10 < published < kills * 3, "it was always killed too early or too late"
+    publish_changes(seeded_store, lake, verify=True)
+    assert verify_now(seeded_store, lake).as_dict()["equal"]
+    assert_nothing_else_is_left(seeded_store, lake)
+    assert_audit_passes(seeded_store)
+
+
+HALF_A_COMMIT = """
+import os, sqlite3, sys
+catalog = sqlite3.connect(sys.argv[1], isolation_level=None)
+catalog.execute("PRAGMA cache_size = 1")  # so that pages are in the file before the commit
+catalog.execute("BEGIN IMMEDIATE")
+catalog.execute("UPDATE epochs SET token = token || hex(randomblob(100000))")
+catalog.execute("DELETE FROM epochs")
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_killed_commit_is_rolled_back_by_the_next_reader(seeded_store, lake: Lake):
+    first = publish_snapshot(seeded_store, lake)
+    subprocess.run([sys.executable, "-c", HALF_A_COMMIT, str(lake.address.catalog_file)], check=False)
+    assert Path(f"{lake.address.catalog_file}-journal").stat().st_size > 0
+    assert newest_epoch(lake.address) == first
+
+
+BEFORE_THE_COMMIT = [
+    "lakehouse.source.snapshot.lock_tables",
+    "lakehouse.source.snapshot.read_token",
+    "lakehouse.capture.publish.difference",
+    "lakehouse.capture.publish.swap",
+    "lakehouse.capture.writer.write_run",
+    "lakehouse.capture.publish.wait_until_flushed",
+    "lakehouse.table.commit.parquet_file_to_data_file",
+    "lakehouse.table.storage.Storage.settle",
+    "lakehouse.table.catalog.Lake.publish",
+    "lakehouse.table.catalog.insert",
+    "lakehouse.table.catalog.move",
+    "lakehouse.table.catalog.delete",
+]
+AFTER_THE_COMMIT = [
+    "lakehouse.table.catalog.Lake.write_manifest",
+    "lakehouse.table.storage.Storage.write_whole",
+]
+
+
+def test_after_a_kill_at_each_step_the_newest_epoch_is_the_old_or_the_new_one(
+    seeded_store: Store, lake: Lake
+):
+    publish_snapshot(seeded_store, lake)
+    for step in (*BEFORE_THE_COMMIT, *AFTER_THE_COMMIT):
+        before = assert_whole(lake).number
+        with victim(seeded_store, lake.address, at=step) as process:
+            process.join(60)
+            assert process.exitcode == -signal.SIGKILL, step
+        assert assert_whole(lake).number == before + (step in AFTER_THE_COMMIT), step
+        healed = publish_changes(seeded_store, lake)
+        assert healed.is_new == (step not in AFTER_THE_COMMIT), step
+        assert_nothing_else_is_left(seeded_store, lake)
+    assert verify_now(seeded_store, lake).tail_rows == (0,) * 9
+    assert publish_changes(seeded_store, lake, verify=True).epoch.verified
+
+
+@pytest.mark.parametrize(
+    "step", ["lakehouse.capture.writer.EpochDraft.publish", "lakehouse.capture.writer.EpochDraft.stage"]
+)
+def test_a_zombie_loses_the_race_and_deletes_its_files(seeded_store: Store, lake: Lake, step: str):
+    """A process is stopped before it publishes, and continues after another one has published."""
+    publish_snapshot(seeded_store, lake)
+    with victim(seeded_store, lake.address, at=step, sends=signal.SIGSTOP) as zombie:
+        wait_until_stopped(zombie)
+        left = files_of(lake.address.folder)
+        successor = publish_changes(seeded_store, lake, verify=True).epoch
+        maintain(lake, seeded_store)
+        assert files_of(lake.address.folder) >= left, "files of a draft were deleted"
+        assert zombie.pid is not None
+        os.kill(zombie.pid, signal.SIGCONT)
+        zombie.join(60)
+        assert zombie.exitcode == LOST_THE_RACE
+    assert newest_epoch(lake.address) == successor
+    assert {str(path) for path in files_of(lake.address.folder)} == referenced(lake)
+    assert verify_now(seeded_store, lake).as_dict()["equal"]
+
+
+def test_files_of_a_dead_zombie_are_deleted_by_maintenance(seeded_store: Store, lake: Lake):
+    publish_snapshot(seeded_store, lake)
+    with victim(
+        seeded_store, lake.address, at="lakehouse.capture.writer.EpochDraft.publish", sends=signal.SIGSTOP
+    ) as zombie:
+        wait_until_stopped(zombie)
+    assert {str(path) for path in files_of(lake.address.folder)} > referenced(lake)
+    assert_nothing_else_is_left(seeded_store, lake)
+    assert publish_changes(seeded_store, lake, verify=True).is_new

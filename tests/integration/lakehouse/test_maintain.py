@@ -1,0 +1,412 @@
+"""Maintenance keeps the newest epochs unchanged, removes the rest, and does not disturb other processes."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from bare_database import bare_database, rows_of, run
+
+from lakehouse.capture.maintain import maintain
+from lakehouse.capture.publish import publish_changes, publish_snapshot
+from lakehouse.capture.sync import sync_repeatedly
+from lakehouse.engines import open_engine
+from lakehouse.source.tracking import track
+from lakehouse.table.catalog import Lake, epoch_as_of, newest_epoch, numbered_epoch, pin_epoch, read_epochs
+from lakehouse.table.commit import open_catalog
+from lakehouse.table.epoch import Epoch
+from lakehouse.verify.verdict import verify_files, verify_now
+from oltp.cluster.server import Cluster
+from oltp.store import Store
+from ridelake.errors import NotReady, UsageError
+from ridelake.settings import LakeAddress, Settings
+
+NO_GRACE = timedelta(0)
+
+
+@pytest.fixture
+def numbers(cluster: Cluster, lake: Lake, monkeypatch) -> Iterator[Store]:
+    """A tracked table; every epoch adds a small sealed file."""
+    monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 10)
+    with bare_database(cluster) as store:
+        run(store, "CREATE TABLE numbers (n bigint PRIMARY KEY, what text)", "CREATE SEQUENCE next_number")
+        track(store, "numbers")
+        more(store)
+        publish_changes(store, lake, tables=["numbers"])
+        yield store
+
+
+def more(store: Store, *, rows_alone: bool = False) -> None:
+    """Insert 20 rows; unless `rows_alone`, also change and delete an old one."""
+    run(store, "INSERT INTO numbers SELECT nextval('next_number'), 'new' FROM generate_series(1, 20)")
+    if rows_alone:
+        return
+    run(
+        store,
+        "UPDATE numbers SET what = 'changed' WHERE n = (SELECT min(n) + 3 FROM numbers)",
+        "DELETE FROM numbers WHERE n = (SELECT min(n) FROM numbers)",
+    )
+
+
+def grow(store: Store, lake: Lake, epochs: int, *, rows_alone: bool = False) -> None:
+    for _ in range(epochs):
+        more(store, rows_alone=rows_alone)
+        publish_changes(store, lake)
+
+
+def counted(lake: Lake, epoch: Epoch) -> int:
+    with open_engine("duckdb", Settings(home=Path("unused"), lake=lake.address), epoch) as engine:
+        return int(engine.sql("SELECT count(DISTINCT n) AS n FROM numbers")["n"][0].as_py())
+
+
+def data_files(lake: Lake) -> set[str]:
+    return {str(path) for path in lake.address.folder.rglob("*.parquet")}
+
+
+@contextmanager
+def another_process(lake: Lake, code: str) -> Iterator[subprocess.Popen]:
+    """Run `code` with a `lake` and an `address`. It prints "ready" and waits until it is killed."""
+    begin = (
+        "import sys\nfrom lakehouse.table.catalog import Lake\nfrom ridelake.settings import LakeAddress\n"
+        f"address = LakeAddress.at({str(lake.address.folder)!r})\nlake = Lake.create(address)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", begin + code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin
+    assert process.stdout
+    try:
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+# ── Compaction and expiry ───────────────────────────────────────────────────────────────────────
+
+
+def test_small_files_are_compacted_and_keep_their_rows(numbers: Store, lake: Lake):
+    grow(numbers, lake, 8, rows_alone=True)
+    before = newest_epoch(lake.address)
+    done = maintain(lake, numbers)
+    after = newest_epoch(lake.address)
+    assert done.epoch == after
+    assert (after.kind, after.token, after.rows) == ("maintenance", before.token, before.rows)
+    assert (done.files_before, done.files_after) == (len(before.files), len(after.files))
+    assert len(after.files) < 4 < len(before.files)
+    assert counted(lake, after) == counted(lake, before) == before.rows
+    verify_now(numbers, lake).prove()
+    grow(numbers, lake, 1)
+    verify_now(numbers, lake).prove()
+    assert publish_snapshot(numbers, lake, verify=True).verified
+
+
+def test_the_newest_epochs_are_kept_and_older_ones_are_removed_with_their_files(numbers: Store, lake: Lake):
+    grow(numbers, lake, 9)
+    rows = {epoch.number: epoch.rows for epoch in read_epochs(lake.address)}
+    old_files = {file.location for epoch in read_epochs(lake.address)[4:] for file in epoch.files}
+    done = maintain(lake, numbers, keep_epochs=4)
+    assert done.epochs_expired == 6
+    kept = read_epochs(lake.address)
+    assert [epoch.number for epoch in kept] == [11, 10, 9, 8, 7]
+    for epoch in kept[1:]:
+        assert verify_files(lake.address, epoch.number) == len(epoch.files)
+        assert counted(lake, epoch) == rows[epoch.number]
+    assert data_files(lake) == {file.location for epoch in kept for file in epoch.files}
+    assert old_files - data_files(lake), "no file of an expired epoch was deleted"
+    manifests = sorted(path.name for path in (lake.address.folder / "epochs").iterdir())
+    assert manifests == [f"{number:05d}.json" for number in (7, 8, 9, 10, 11)]
+    table = open_catalog(lake.address, 30).load_table(("ridelake", "numbers"))
+    alive = {epoch.tables["numbers"].snapshot_id for epoch in kept}
+    assert {snapshot.snapshot_id for snapshot in table.metadata.snapshots} == alive
+    for epoch in kept:
+        scanned = table.scan(snapshot_id=epoch.tables["numbers"].snapshot_id).to_arrow()
+        assert scanned.num_rows == epoch.rows
+    with pytest.raises(UsageError, match="there is no epoch 3, the newest is 11"):
+        numbered_epoch(lake.address, 3)
+    with pytest.raises(UsageError, match="no epoch was published at or before"):
+        epoch_as_of(lake.address, "2020-01-01")
+
+
+def test_an_epoch_pinned_by_another_process_is_kept_until_released(numbers: Store, lake: Lake):
+    grow(numbers, lake, 4)
+    hold = (
+        "from lakehouse.table.catalog import holding, numbered_epoch\n"
+        "with holding(address, numbered_epoch(address, 2)):\n    print('ready', flush=True)\n    input()\n"
+        "print('released', flush=True)\ninput()"
+    )
+    with another_process(lake, hold) as reader:
+        assert maintain(lake, numbers, keep_epochs=1).epochs_expired == 3
+        assert [epoch.number for epoch in read_epochs(lake.address)] == [6, 5, 2]
+        assert verify_files(lake.address, 2)
+        assert counted(lake, numbered_epoch(lake.address, 2)) == 38
+        table = open_catalog(lake.address, 30).load_table(("ridelake", "numbers"))
+        assert (
+            table.scan(snapshot_id=numbered_epoch(lake.address, 2).tables["numbers"].snapshot_id).count()
+            == 38
+        )
+        assert reader.stdin
+        assert reader.stdout
+        reader.stdin.write("\n")
+        reader.stdin.flush()
+        assert reader.stdout.readline() == "released\n"
+        maintain(lake, numbers, keep_epochs=1)
+        assert 2 not in {epoch.number for epoch in read_epochs(lake.address)}
+    number = newest_epoch(lake.address).number
+    with another_process(lake, hold.replace(" 2)", f" {number})")) as reader:
+        grow(numbers, lake, 2)
+        maintain(lake, numbers, keep_epochs=1)
+        assert number in {epoch.number for epoch in read_epochs(lake.address)}
+        reader.kill()
+        reader.wait()
+        maintain(lake, numbers, keep_epochs=1)
+        assert number not in {epoch.number for epoch in read_epochs(lake.address)}
+    verify_now(numbers, lake).prove()
+
+
+def test_pinning_an_expired_epoch_says_to_run_the_command_again(numbers: Store, lake: Lake):
+    first = newest_epoch(lake.address)
+    grow(numbers, lake, 2)
+    maintain(lake, numbers, keep_epochs=1)
+    with (
+        pytest.raises(NotReady, match="epoch 1 has just been expired; run the command again"),
+        pin_epoch(lake.address, first),
+    ):
+        pass
+
+
+# ── Orphans ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_orphans_of_a_dead_draft_are_deleted_and_files_of_a_live_one_are_not(numbers: Store, lake: Lake):
+    grow(numbers, lake, 1)
+    data, metadata = (lake.address.folder / "numbers" / name for name in ("data", "metadata"))
+    orphans = [data / "00007-deaddead-0123abcd.parquet", metadata / f"00007-{uuid.uuid4()}.metadata.json",
+               lake.address.folder / "never" / "data" / "00001-deaddead-0123abcd.parquet",
+               lake.address.folder / "epochs" / "00003.json.a1b2c3d4"]  # fmt: skip
+    draft = (
+        "from lakehouse.capture.writer import drafting\nfrom pathlib import Path\n"
+        "with drafting(lake):\n"
+        "    Path(address.join('numbers', 'data', '00003-abcdabcd-0123abcd.parquet')).write_bytes(b'live')\n"
+        "    print('ready', flush=True)\n    input()"
+    )
+    for path in orphans:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"left behind")
+    with another_process(lake, draft):
+        assert maintain(lake, numbers).files_removed == 0, "files that may belong to a draft were deleted"
+        for path in orphans[:3]:
+            os.utime(path, (time.time() - 7200,) * 2)
+        assert maintain(lake, numbers).files_removed == 3
+        assert (data / "00003-abcdabcd-0123abcd.parquet").exists()
+    assert maintain(lake, numbers).files_removed == 2, "the draft has ended"
+    assert data_files(lake) == {file.location for epoch in read_epochs(lake.address) for file in epoch.files}
+    verify_now(numbers, lake).prove()
+    assert verify_files(lake.address, 1)
+
+
+def test_a_missing_manifest_is_written(numbers: Store, lake: Lake):
+    manifest = Path(lake.address.manifest(1))
+    written = manifest.read_text()
+    manifest.unlink()
+    maintain(lake, numbers)
+    assert json.loads(manifest.read_text()) == json.loads(written)
+    writers = [
+        threading.Thread(target=lake.write_manifest, args=(newest_epoch(lake.address),)) for _ in range(8)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert json.loads(manifest.read_text()) == json.loads(written)
+    assert len(list(manifest.parent.iterdir())) == 1
+
+
+def test_other_files_in_the_folder_are_kept(numbers: Store, lake: Lake):
+    root = lake.address.folder
+    theirs = [
+        root / place
+        for place in ("proj/data/x.csv", "proj/src/main.py", "numbers/data/notes.txt", "epochs/README")
+    ]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("theirs")
+    left = root / "dropped" / "data" / "00001-0123abcd-0123abcd.parquet"
+    left.parent.mkdir(parents=True)
+    left.write_text("left by a crash")
+    assert maintain(lake, numbers).files_removed == 1
+    assert all(path.exists() for path in theirs)
+    assert not left.exists()
+
+
+# ── Concurrent processes ──────────────────────────────────────────────────────────────────
+
+
+def test_an_empty_lake_needs_no_maintenance_and_repeating_it_changes_nothing(cluster: Cluster, lake: Lake):
+    with bare_database(cluster) as store:
+        assert maintain(lake, store).epoch is None
+        run(store, "CREATE TABLE t (id int PRIMARY KEY)")
+        publish_changes(store, lake, tables=["t"])
+        assert maintain(lake, store).epoch is None
+        publish_snapshot(store, lake)
+        assert maintain(lake, store, keep_epochs=1).epochs_expired == 1
+        assert [maintain(lake, store, keep_epochs=2).epoch for _ in range(2)] == [None, None]
+
+
+@pytest.mark.parametrize("keep_epochs", [1, 2])
+def test_verify_compares_the_epoch_that_was_published_while_it_started(
+    numbers: Store, lake: Lake, monkeypatch: pytest.MonkeyPatch, keep_epochs: int
+):
+    read: list[int] = []
+    cleared: list[int] = []
+
+    def newest_then_tidied(address: LakeAddress) -> Epoch:
+        found = newest_epoch(address)
+        read.append(found.number)
+        if len(read) == 1:  # tombstones that are newer than `found` are deleted
+            more(numbers)
+            publish_changes(numbers, lake)
+            cleared.append(maintain(lake, numbers, keep_epochs=keep_epochs).tombstones_cleared)
+        return found
+
+    monkeypatch.setattr("lakehouse.verify.verdict.newest_epoch", newest_then_tidied)
+    found = verify_now(numbers, lake)
+    found.prove()
+    # If another test has an open transaction, the tombstones are kept, and the first epoch can be compared.
+    assert found.epoch > read[0] if cleared[0] else found.epoch >= read[0]
+
+
+@pytest.mark.slow
+def test_reading_syncing_and_maintaining_do_not_disturb_each_other(
+    numbers: Store, lake: Lake, tmp_path: Path
+):
+    stop, failed = threading.Event(), list[BaseException]()
+
+    def again_and_again(what) -> threading.Thread:
+        def loop() -> None:
+            while not stop.is_set():
+                try:
+                    what()
+                except NotReady as error:
+                    if "run the command again" not in str(error):
+                        failed.append(error)
+                except BaseException as error:
+                    failed.append(error)
+                    return
+
+        return threading.Thread(target=loop)
+
+    def read() -> None:
+        for epoch in read_epochs(lake.address)[:3]:
+            with pin_epoch(lake.address, epoch):
+                assert counted(lake, epoch) == epoch.rows
+
+    def sync() -> None:
+        for synced in islice(sync_repeatedly(0.02, numbers, lake), 5):
+            assert synced.trouble is None or "retries" in synced.trouble, synced.trouble
+
+    threads = [again_and_again(what) for what in (
+        read, read, sync, sync, lambda: more(numbers),
+        lambda: maintain(lake, numbers, keep_epochs=2), lambda: maintain(lake, numbers, keep_epochs=1),
+        lambda: verify_now(numbers, lake).prove(),
+    )]  # fmt: skip
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + 90
+    while newest_epoch(lake.address).number <= 10 and not failed and time.monotonic() < until:
+        time.sleep(0.2)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert newest_epoch(lake.address).number > 10
+    maintain(lake, numbers, keep_epochs=1)
+    verify_now(numbers, lake).prove()
+    assert data_files(lake) == {file.location for epoch in read_epochs(lake.address) for file in epoch.files}
+
+
+# ── Tombstones ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_only_tombstones_below_the_newest_token_are_deleted_and_other_lakes_notice(
+    numbers: Store, lake: Lake, tmp_path: Path
+):
+    other = Lake.create(LakeAddress.at(tmp_path / "other"))
+    publish_changes(numbers, other, tables=["numbers"])
+    grow(numbers, lake, 3)
+    with numbers.connect() as writer:
+        writer.execute("BEGIN")
+        writer.execute("DELETE FROM numbers WHERE n = 10")  # running while the epoch is taken
+        more(numbers)
+        publish_changes(numbers, lake)
+        more(numbers)  # after it
+        assert maintain(lake, numbers).tombstones_cleared == 4
+        writer.execute("COMMIT")
+    assert len(rows_of(numbers, "SELECT FROM ridelake_tracking.tombstones")) == 3
+    assert publish_changes(numbers, lake, verify=True).epoch.deleted == 2
+    assert maintain(lake, numbers).tombstones_cleared == 3
+    taken = publish_changes(numbers, other, verify=True).epoch.tables["numbers"]
+    assert taken.changed == taken.rows, "copied completely, because unread tombstones were deleted"
+    more(numbers)
+    assert publish_changes(numbers, other, verify=True).epoch.deleted == 1
+
+
+def test_a_lake_of_another_database_deletes_no_tombstones(numbers: Store, lake: Lake, cluster: Cluster):
+    grow(numbers, lake, 2)
+    tombstones = rows_of(numbers, "SELECT key FROM ridelake_tracking.tombstones")
+    with bare_database(cluster) as other:
+        run(other, "CREATE TABLE numbers (n bigint PRIMARY KEY, what text)")
+        foreign = Lake.create(LakeAddress.at(Path(lake.address.root).parent / "foreign"))
+        publish_changes(other, foreign, tables=["numbers"])
+        with pytest.raises(UsageError, match="this lake was taken from another database of the server"):
+            maintain(foreign, numbers)
+    assert rows_of(numbers, "SELECT key FROM ridelake_tracking.tombstones") == tombstones
+    assert rows_of(numbers, "SELECT before_tx FROM ridelake_tracking.cleared") == [(0,)]
+
+
+def test_an_idle_lake_keeps_its_history(numbers: Store, lake: Lake):
+    grow(numbers, lake, 5)
+    tokens = [epoch.token for epoch in read_epochs(lake.address)][:3]
+    for _ in range(4):
+        maintain(lake, numbers, keep_epochs=3)
+    kept = read_epochs(lake.address)
+    assert list(dict.fromkeys(epoch.token for epoch in kept)) == tokens
+    assert len(kept) == 4, "only the first maintenance may publish an epoch"
+
+
+# ── Long runs ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.slow
+def test_the_size_of_a_continuously_synced_lake_is_bounded(numbers: Store, lake: Lake, monkeypatch):
+    monkeypatch.setattr("lakehouse.capture.sync.MAINTAIN_EVERY_EPOCHS", 20)
+    monkeypatch.setattr(
+        "lakehouse.capture.maintain.maintain.__kwdefaults__", {"keep_epochs": 30, "grace": NO_GRACE}
+    )
+    sizes = []
+    turns = sync_repeatedly(0.01, numbers, lake)
+    for turn in range(300):
+        more(numbers, rows_alone=turn % 3 > 0)
+        assert next(turns).is_new
+        if turn >= 100 and turn % 20 == 10:
+            files = [path for path in lake.address.folder.rglob("*") if path.is_file()]
+            metadata = Path(newest_epoch(lake.address).tables["numbers"].metadata)
+            sizes.append((len(files), sum(path.stat().st_size for path in files), metadata.stat().st_size))
+    files, total, metadata_bytes = zip(*sizes, strict=True)
+    assert max(files) < 1.25 * files[0], files
+    assert max(total) < 2 * total[0], total  # the number of rows triples
+    assert max(metadata_bytes) < 1.25 * metadata_bytes[0], metadata_bytes
+    verify_now(numbers, lake).prove()
+    print(sizes)

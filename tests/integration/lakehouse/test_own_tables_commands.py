@@ -1,0 +1,134 @@
+"""The command line with a user's own database."""
+
+import json
+from pathlib import Path
+
+import pytest
+from bare_database import rows_of, run
+from own_tables import ORDERS
+from psycopg.conninfo import make_conninfo
+from terminal import answer, refusal, ridelake
+
+from lakehouse.capture.publish import estimate_rows, publish_changes
+from lakehouse.source.tracking import track
+from lakehouse.table.catalog import Lake
+from oltp.store import Store
+from ridelake.errors import BadInput
+
+
+@pytest.mark.slow
+def test_a_lake_of_own_tables_needs_no_ride_store(bare: Store, tmp_path: Path):
+    run(bare, ORDERS, "INSERT INTO orders SELECT n, 'thing ' || n, n * 1.5 FROM generate_series(1, 100) AS n")
+    flags = ["--dsn", bare.conninfo, "--lake", tmp_path / "lake"]
+    assert answer("sync", "--once", "--table", "orders", *flags).startswith("epoch 1: 100 rows changed")
+    run(bare, "DELETE FROM orders WHERE id = 7")
+    assert "99 rows in 1 files" in answer("sync", "--once", *flags)
+    query = "SELECT count(*) AS orders, sum(price) AS money FROM orders"
+    expected = "orders,money\n99,7564.50\n"
+    assert answer("sql", query, "--engine", "all", *flags) == expected
+    run(bare, "DELETE FROM orders WHERE id > 90")
+    assert answer("sql", "--fresh", "SELECT count(*) AS n FROM orders", *flags) == "n\n89\n"
+    assert json.loads(answer("snapshot", "--verify", "--json", *flags))["verified"] is True
+    assert [one["epoch"] for one in json.loads(answer("epochs", "--json", *flags))] == [3, 2, 1]
+    assert json.loads(answer("status", "--json", *flags))["epoch_rows"] == 89
+    assert "and 0 tombstones" in answer("maintain", *flags)
+    assert "is not tracked; run `ridelake snapshot --verify`" in refusal("verify", *flags)
+    assert "public.orders is tracked" in answer("track", "orders", *flags)
+    answer("sync", "--once", *flags)
+    assert "equals Postgres: 89 rows" in answer("verify", *flags)
+    assert "public.orders is no longer tracked" in answer("untrack", "orders", *flags)
+    assert "public.orders is not tracked" in refusal("untrack", "orders", *flags)
+    schemas = "SELECT nspname FROM pg_namespace WHERE nspname = 'ridelake'"
+    assert rows_of(bare, schemas) == []
+
+
+@pytest.mark.slow
+def test_read_only_commands_create_nothing_in_a_database(bare: Store, tmp_path: Path):
+    flags = ["--dsn", bare.conninfo, "--lake", tmp_path / "lake"]
+    assert "no epoch yet" in refusal("verify", *flags)
+    assert "no epoch yet" in refusal("maintain", *flags)
+    assert "there is no ride store in this database: run `ridelake seed`, or pass tables" in refusal(
+        "sync", "--once", *flags
+    )
+    answer("status", *flags)
+    assert "there is no table nothing" in refusal("track", "nothing", *flags)
+    assert "there is no table nothing" in refusal("untrack", "nothing", *flags)
+    assert rows_of(bare, "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'ridelake%'") == []
+
+
+NOT_IN_A_LAKE = {
+    "nothing": "there is no table nothing",
+    "nowhere.nothing": "there is no table nowhere.nothing",
+    "a.b.c.d": "not a table name",
+    '"open': "not a table name",
+    "": "(not a|no) table",
+    "x; DROP TABLE orders": "not a table name",
+    "looking": "is not a table",
+    "kept": "is not a table",
+    "orders_pkey": "is not a table",
+    "loose": "has no primary key",
+    "shaped": "column shaped.place of type point",
+    "wide": "column wide.n of type numeric",
+}
+
+
+def test_what_cannot_be_in_a_lake_is_refused_by_name(bare: Store, lake: Lake):
+    run(
+        bare,
+        ORDERS,
+        "CREATE VIEW looking AS SELECT * FROM orders",
+        "CREATE MATERIALIZED VIEW kept AS SELECT * FROM orders",
+        "CREATE TABLE loose (id bigint)",
+        "CREATE TABLE shaped (id bigint PRIMARY KEY, place point)",
+        "CREATE TABLE wide (id bigint PRIMARY KEY, n numeric)",
+    )
+    for name, message in NOT_IN_A_LAKE.items():
+        with pytest.raises(BadInput, match=message):
+            publish_changes(bare, lake, tables=[name])
+        if name in ("shaped", "wide"):  # these can be tracked, because the column can be excluded
+            continue
+        with pytest.raises(BadInput, match=message):
+            estimate_rows(bare, [name])
+            track(bare, name)
+    assert not list(lake.address.folder.glob("*/data/*"))
+    assert rows_of(bare, "SELECT FROM orders") == []
+
+
+def test_names_that_differ_only_in_case_are_refused(bare: Store, lake: Lake):
+    run(
+        bare, ORDERS, "CREATE SCHEMA sales", "CREATE TABLE sales.orders (id int PRIMARY KEY)",
+        'CREATE TABLE "Orders" (id int PRIMARY KEY)', 'CREATE TABLE odd (id int PRIMARY KEY, "ID" int)',
+    )  # fmt: skip
+    publish_changes(bare, lake, tables=["orders", "public.orders"])
+    for other in ("sales.orders", '"Orders"'):
+        with pytest.raises(
+            BadInput, match=r"would both be named .* in the lake: publish one of them to another lake"
+        ):
+            publish_changes(bare, lake, tables=[other])
+    with pytest.raises(BadInput, match="two columns id that differ only in case"):
+        publish_changes(bare, lake, tables=["odd"])
+
+
+@pytest.mark.slow
+def test_a_missing_privilege_is_reported_in_one_sentence(bare: Store, lake: Lake, tmp_path: Path):
+    run(bare, ORDERS, "CREATE SCHEMA hidden", "CREATE TABLE hidden.things (id int PRIMARY KEY)")
+    role = f"reader_{bare.conninfo.split('bare_')[1].split()[0]}"
+    run(bare, f"CREATE ROLE {role} LOGIN")
+    try:
+        flags = ["--dsn", make_conninfo(bare.conninfo, user=role), "--lake", tmp_path / "other"]
+        assert "permission denied for table orders: connect as the owner of the table, or grant" in refusal(
+            "sync", "--once", "--table", "orders", *flags
+        )
+        assert "permission denied for schema hidden: connect as" in refusal(
+            "snapshot", "--table", "hidden.things", *flags
+        )
+        run(bare, f"GRANT SELECT ON orders TO {role}")
+        assert answer("sync", "--once", "--table", "orders", *flags).startswith("epoch 1")
+        assert "connect as a role that owns orders" in refusal("track", "orders", *flags)
+        track(bare, "orders")
+        whole = ridelake("sync", "--once", *flags)
+        assert whole.stdout.startswith("epoch 2")
+        assert "GRANT USAGE ON SCHEMA ridelake_tracking" in whole.stderr
+        assert "connect as a role that owns orders" in refusal("untrack", "orders", *flags)
+    finally:
+        run(bare, f"DROP OWNED BY {role}", f"DROP ROLE {role}")

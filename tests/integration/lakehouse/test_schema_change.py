@@ -1,0 +1,165 @@
+"""After ALTER TABLE, the lake follows and older epochs are unchanged, or an error says why not."""
+
+from pathlib import Path
+
+import polars as pl
+import pyarrow.compute as pc
+import pytest
+from bare_database import bare_database, rows_of, run
+
+from lakehouse.capture.maintain import maintain
+from lakehouse.capture.publish import publish_changes, publish_snapshot
+from lakehouse.engines import open_engine
+from lakehouse.source.tracking import track
+from lakehouse.table.catalog import Lake, numbered_epoch, read_epochs
+from lakehouse.table.commit import open_catalog
+from lakehouse.table.epoch import Epoch
+from lakehouse.verify.verdict import verify_now
+from oltp.cluster.server import Cluster
+from oltp.store import Store
+from ridelake.errors import UsageError
+from ridelake.settings import Settings
+
+# Polars recommends a planner for Iceberg that is another package.
+pytestmark = pytest.mark.filterwarnings("ignore:Iceberg scan planning")
+
+PEOPLE = "CREATE TABLE people (id bigint PRIMARY KEY, name text NOT NULL, mood mood)"
+
+
+@pytest.fixture
+def people(cluster: Cluster, lake: Lake):
+    """A tracked table with two rows in epoch 1."""
+    with bare_database(cluster) as store:
+        run(store, "CREATE TYPE mood AS ENUM ('glad', 'sad')", PEOPLE)
+        run(store, "INSERT INTO people VALUES (1, 'Ada', 'glad'), (2, 'Zoë', 'sad')")
+        track(store, "people")
+        publish_changes(store, lake, tables=["people"])
+        yield store
+
+
+@pytest.fixture(params=["sync", pytest.param("snapshot", marks=pytest.mark.slow)])
+def take(request, people: Store, lake: Lake):
+    """The next epoch, compared with Postgres before it is published."""
+
+    def by_changes() -> Epoch:
+        return publish_changes(people, lake, verify=True).epoch
+
+    return by_changes if request.param == "sync" else lambda: publish_snapshot(people, lake, verify=True)
+
+
+def read_by_everyone(lake: Lake, epoch: Epoch, query: str = "SELECT * FROM people") -> list[dict]:
+    """The rows of `people` in that epoch, which all readers must agree on; without `tx`."""
+    found = []
+    for name in ("duckdb", "polars"):
+        with open_engine(name, Settings(home=Path("unused"), lake=lake.address), epoch) as engine:
+            found.append(engine.sql(query).to_pylist())
+    table = open_catalog(lake.address, 30).load_table(("ridelake", "people"))
+    snapshot_id = epoch.tables["people"].snapshot_id
+    found.append(table.scan(snapshot_id=snapshot_id).to_arrow().to_pylist())
+    found.append(pl.scan_iceberg(table, snapshot_id=snapshot_id).collect().to_dicts())
+    plain = [sorted(({**row, "tx": 0} for row in rows), key=lambda row: row["id"]) for rows in found]
+    assert plain[0] == plain[1] == plain[2] == plain[3]
+    return [{name: value for name, value in row.items() if name != "tx"} for row in plain[0]]
+
+
+ADA, ZOE = {"id": 1, "name": "Ada", "mood": "glad"}, {"id": 2, "name": "Zoë", "mood": "sad"}
+
+
+def test_an_added_column_is_in_the_next_epoch_and_not_in_older_ones(take, people: Store, lake: Lake):
+    run(people, "ALTER TABLE people ADD COLUMN age int")
+    run(people, "UPDATE people SET age = 36 WHERE id = 1")
+    second = take()
+    assert read_by_everyone(lake, second) == [ADA | {"age": 36}, ZOE | {"age": None}]
+    run(people, "ALTER TABLE people ADD COLUMN points numeric(8, 2) NOT NULL DEFAULT 12.5",
+        'ALTER TABLE people ADD COLUMN "a.b" uuid', "DELETE FROM people WHERE id = 2")  # fmt: skip
+    third = take()
+    assert [row["points"] for row in read_by_everyone(lake, third)] == [pytest.approx(12.5)]
+    assert read_by_everyone(lake, second) == [ADA | {"age": 36}, ZOE | {"age": None}]
+    assert read_by_everyone(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
+    run(people, "INSERT INTO people (id, name) VALUES (3, 'new')")
+    fourth = take()
+    verify_now(people, lake).prove()
+    assert [row["id"] for row in read_by_everyone(lake, fourth)] == [1, 3]
+
+
+def test_the_value_of_a_default_is_in_all_rows(take, people: Store, lake: Lake):
+    run(people, "INSERT INTO people SELECT n, 'many' FROM generate_series(10, 30000) AS n")
+    take()
+    run(people, "ALTER TABLE people ADD COLUMN level int NOT NULL DEFAULT 7")
+    epoch = take()
+    table = open_catalog(lake.address, 30).load_table(("ridelake", "people")).scan().to_arrow()
+    assert table.num_rows == epoch.rows == 29_993
+    assert pc.all(pc.equal(table["level"], 7)).as_py()
+
+
+def test_a_column_may_become_nullable(take, people: Store, lake: Lake):
+    run(people, "ALTER TABLE people ALTER name DROP NOT NULL", "UPDATE people SET name = NULL WHERE id = 1")
+    assert read_by_everyone(lake, take()) == [ADA | {"name": None}, ZOE]
+    run(people, "UPDATE people SET name = 'again' WHERE id = 1", "ALTER TABLE people ALTER name SET NOT NULL")
+    assert read_by_everyone(lake, take()) == [ADA | {"name": "again"}, ZOE]
+    assert read_by_everyone(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
+
+
+def test_labels_of_an_enum_are_added_and_renamed_everywhere(take, people: Store, lake: Lake):
+    run(people, "ALTER TYPE mood ADD VALUE 'proud'", "UPDATE people SET mood = 'proud' WHERE id = 1")
+    assert read_by_everyone(lake, take()) == [ADA | {"mood": "proud"}, ZOE]
+    run(people, "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'")
+    assert read_by_everyone(lake, take()) == [ADA | {"mood": "proud"}, ZOE | {"mood": "blue"}]
+
+
+REFUSED = {
+    "dropped": ("ALTER TABLE people DROP COLUMN mood", "mood is missing"),
+    "renamed": ("ALTER TABLE people RENAME name TO called", "name is missing"),
+    "retyped": (
+        "ALTER TABLE people ALTER name TYPE bytea USING name::bytea",
+        "name is binary, was string",
+    ),
+    "made wider": ("ALTER TABLE people ALTER mood TYPE int USING 1", "mood is int, was string"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_an_incompatible_column_change_is_refused_with_advice(take, people: Store, lake: Lake, what: str):
+    statement, reason = REFUSED[what]
+    run(people, statement)
+    files = set(lake.address.folder.rglob("*"))
+    with pytest.raises(UsageError, match=rf"other columns in Postgres than in the lake \({reason}\).*--lake"):
+        take()
+    with pytest.raises(UsageError):
+        take()
+    assert set(lake.address.folder.rglob("*")) == files, "files were left behind"
+    assert [epoch.number for epoch in read_epochs(lake.address)] == [1]
+    assert read_by_everyone(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
+
+
+def test_a_restored_column_is_copied_again(take, people: Store, lake: Lake):
+    run(people, "ALTER TABLE people RENAME name TO called")
+    with pytest.raises(UsageError, match="restore the column"):
+        take()
+    run(people, "ALTER TABLE people RENAME called TO name", "UPDATE people SET name = 'Eva' WHERE id = 2")
+    assert read_by_everyone(lake, take()) == [ADA, ZOE | {"name": "Eva"}]
+
+
+def test_a_table_recreated_with_the_same_name_replaces_the_old_one(take, people: Store, lake: Lake):
+    run(people, "DROP TABLE people", PEOPLE, "INSERT INTO people VALUES (2, 'Eva', NULL)")
+    second = take()
+    assert read_by_everyone(lake, second) == [{"id": 2, "name": "Eva", "mood": None}]
+    track(people, "people")
+    take()
+    run(people, "DELETE FROM people")
+    assert read_by_everyone(lake, take()) == []
+    assert read_by_everyone(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
+
+
+@pytest.mark.slow
+def test_a_table_may_be_altered_while_it_is_synced(people: Store, lake: Lake):
+    """ALTER waits for the current epoch, which sees the table before or after it."""
+    for number in range(4):
+        run(people, f"ALTER TABLE people ADD COLUMN more_{number} int DEFAULT {number}")
+        assert publish_changes(people, lake, verify=True).epoch.verified
+        maintain(lake, people, keep_epochs=3)
+    assert len({epoch.token for epoch in read_epochs(lake.address)}) == 3
+    for epoch in read_epochs(lake.address):
+        assert len(read_by_everyone(lake, epoch)) == 2
+    columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'people'::regclass AND attnum > 0"
+    assert rows_of(people, columns) == [(8,)]

@@ -1,0 +1,149 @@
+"""Tracking that was created by an older version is upgraded in place, and no row is lost."""
+
+import threading
+from pathlib import Path
+
+import psycopg
+import pytest
+from bare_database import rows_of, run
+from own_tables import ORDERS, how
+from terminal import answer, ridelake
+
+from lakehouse.capture.publish import publish_changes
+from lakehouse.source.tracking import renew_tracking, track, untrack
+from lakehouse.table.catalog import Lake
+from oltp.store import Store, has_tracking, transaction
+from ridelake.settings import LakeAddress
+
+# oltp/tracking.sql of the version before tombstones had a generation.
+BEFORE = Path(__file__).with_name("tracking_before_generations.sql")
+
+
+@pytest.fixture
+def old(bare: Store) -> Store:
+    """`orders` with ten rows and one tombstone, tracked by the older version."""
+    with bare.connect() as connection, transaction(connection):
+        connection.execute(BEFORE.read_bytes())
+    run(
+        bare,
+        ORDERS,
+        "INSERT INTO orders SELECT n, 'thing', n FROM generate_series(1, 11) AS n",
+        "SELECT ridelake_tracking.track('orders')",
+        "DELETE FROM orders WHERE id = 11",
+    )
+    return bare
+
+
+def test_tracking_of_an_older_version_is_upgraded(old: Store, lake: Lake):
+    assert how(publish_changes(old, lake, tables=["orders"])) == "whole"
+    run(old, "DELETE FROM orders WHERE id = 1", "UPDATE orders SET id = 20 WHERE id = 2")
+    assert how(publish_changes(old, lake, verify=True)) == "whole", "it is not upgraded yet"
+    run(old, "DELETE FROM orders WHERE id = 3")
+    assert renew_tracking(old, ["orders"]) == []
+    run(old, "DELETE FROM orders WHERE id = 4")
+    assert how(publish_changes(old, lake, verify=True)) == "whole"
+    assert not publish_changes(old, lake).is_new
+    run(old, "INSERT INTO orders VALUES (4, 'again', 1)", "DELETE FROM orders WHERE id = 5")
+    taken = publish_changes(old, lake, verify=True)
+    assert (taken.epoch.changed, taken.epoch.deleted, taken.epoch.rows) == (1, 1, 7)
+    functions = "SELECT proname FROM pg_proc WHERE proname = 'bury'"
+    assert rows_of(old, functions) == [], "an unused function was not dropped"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["sync", "snapshot", "track"])
+def test_a_command_upgrades_tracking_of_an_older_version(old: Store, tmp_path: Path, command: str):
+    flags = ["--dsn", old.conninfo, "--lake", tmp_path / "new"]
+    if command == "track":
+        answer("track", "orders", *flags)
+    elif command == "snapshot":
+        answer("snapshot", "--table", "orders", *flags)
+    answer("sync", "--once", "--table", "orders", *flags)
+    assert "nothing has changed" in answer("sync", "--once", *flags)
+    run(old, "DELETE FROM orders WHERE id = 5")
+    assert " 1 deleted; 9 rows" in answer("sync", "--once", "--verify", *flags)
+
+
+@pytest.mark.slow
+def test_a_role_that_may_not_upgrade_gets_the_command_to_run(old: Store, tmp_path: Path):
+    role = f"reader_{old.conninfo.split('dbname=')[1].split()[0]}"
+    may_read = f"GRANT SELECT ON ALL TABLES IN SCHEMA ridelake_tracking TO {role}"
+    run(old, f"CREATE ROLE {role} LOGIN", f"GRANT USAGE ON SCHEMA ridelake_tracking TO {role}",
+        f"GRANT SELECT ON orders TO {role}", may_read)  # fmt: skip
+    flags = ["--dsn", psycopg.conninfo.make_conninfo(old.conninfo, user=role), "--lake", tmp_path / "new"]
+    try:
+        done = ridelake("sync", "--once", "--table", "orders", *flags)
+        assert (done.returncode, done.stdout[:7]) == (0, "epoch 1")
+        assert "run `ridelake track TABLE` as the role that owns it" in done.stderr
+        track(old, "orders")
+        answer("sync", "--once", *flags)
+        assert "nothing has changed" in answer("sync", "--once", *flags), "the reader lacks a privilege"
+    finally:
+        run(old, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+def test_a_busy_table_is_not_waited_for(old: Store, lake: Lake):
+    """Other statements on the table would queue behind the lock request."""
+    with old.connect() as user, transaction(user):
+        user.execute("UPDATE orders SET price = 0 WHERE id = 1")
+        (remark,) = renew_tracking(old, ["orders"])
+        assert "lock timeout" in remark
+        user.execute("DELETE FROM orders WHERE id = 2")
+    assert has_tracking_of(old)
+    run(old, "DELETE FROM orders WHERE id = 3")  # recorded by the older version's trigger in the new tables
+    assert how(publish_changes(old, lake, tables=["orders"], verify=True)) == "whole"
+    assert renew_tracking(old, ["orders"]) == []
+
+
+def has_tracking_of(store: Store) -> bool:
+    with store.connect() as connection:
+        return has_tracking(connection)
+
+
+@pytest.mark.slow
+def test_writers_continue_during_the_upgrade(old: Store, lake: Lake):
+    """No statement fails, and no row is missing afterwards."""
+    stop = threading.Event()
+    failures: list[Exception] = []
+
+    def write(number: int) -> None:
+        try:
+            with old.connect() as connection:
+                for turn in range(100_000):
+                    if stop.is_set():
+                        return
+                    key = 1000 * number + turn % 50
+                    with transaction(connection):
+                        connection.execute("DELETE FROM orders WHERE id = %s", (key,))
+                        connection.execute("INSERT INTO orders VALUES (%s, 'w', 1)", (key,))
+                        connection.execute("UPDATE orders SET id = -id WHERE id = %s", (key - 3,))
+                        connection.execute("DELETE FROM orders WHERE id = %s", (3 - key,))
+        except Exception as error:
+            failures.append(error)
+
+    publish_changes(old, lake, tables=["orders"])
+    writers = [threading.Thread(target=write, args=(number,)) for number in (1, 2)]
+    for writer in writers:
+        writer.start()
+    try:
+        for _ in range(3):
+            renew_tracking(old, ["orders"])
+            publish_changes(old, lake, verify=True)
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    assert failures == []
+    assert publish_changes(old, lake, verify=True).epoch.verified
+
+
+def test_an_older_version_is_removed(old: Store):
+    assert untrack(old, "orders") == "public.orders"
+    assert rows_of(old, "SELECT FROM pg_trigger WHERE tgrelid = 'orders'::regclass") == []
+
+
+def test_a_new_lake_of_the_same_database_needs_nothing(orders: Store, tmp_path: Path):
+    before = rows_of(orders, "SELECT generation FROM ridelake_tracking.tracked")
+    assert renew_tracking(orders, ["orders"]) == []
+    publish_changes(orders, Lake.create(LakeAddress.at(tmp_path / "second")), tables=["orders"])
+    assert rows_of(orders, "SELECT generation FROM ridelake_tracking.tracked") == before

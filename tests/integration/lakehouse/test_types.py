@@ -1,0 +1,189 @@
+"""Types are identified by oid or qualified name. Columns that the lake cannot store can be excluded."""
+
+import pytest
+from bare_database import run
+from click.testing import CliRunner
+from own_tables import asked
+
+from lakehouse.capture.maintain import maintain
+from lakehouse.capture.publish import publish_changes, publish_snapshot
+from lakehouse.source.tables import store_tables
+from lakehouse.source.tracking import track, untrack
+from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.verify.verdict import verify_now
+from oltp.store import Store
+from ridelake.__main__ import ridelake
+from ridelake.errors import BadInput, RidelakeError
+
+BUILT_IN = [
+    "bool",
+    "int2",
+    "int8",
+    "float4",
+    "text",
+    "name",
+    "uuid",
+    "bytea",
+    "date",
+    "timestamptz",
+    "numeric",
+]
+
+
+@pytest.mark.parametrize("kind", ["AS (first text, last text)", "AS RANGE (subtype = float8)"])
+def test_a_type_with_the_name_of_a_built_in_one_is_refused(bare: Store, lake: Lake, kind: str):
+    run(bare, "CREATE SCHEMA shop", *(f'CREATE TYPE shop."{name}" {kind}' for name in BUILT_IN))
+    columns = ", ".join(f'{name}_ shop."{name}"' for name in BUILT_IN)
+    run(bare, f"CREATE TABLE shop.person (id int PRIMARY KEY, {columns})")
+    with pytest.raises(BadInput) as refused:
+        publish_changes(bare, lake, tables=["shop.person"])
+    assert all(f"column shop.person.{name}_ of type shop." in str(refused.value) for name in BUILT_IN)
+
+
+def test_an_enum_or_a_domain_can_have_the_name_of_a_built_in_type(bare: Store, lake: Lake):
+    run(
+        bare,
+        "CREATE SCHEMA shop",
+        *(f"""CREATE TYPE shop."{name}" AS ENUM ('z', 'a')""" for name in BUILT_IN),
+        "CREATE DOMAIN shop.money AS numeric(10, 2)",
+        "CREATE DOMAIN shop.int4 AS shop.money CHECK (VALUE > 0)",
+        "CREATE DOMAIN shop.letter AS shop.uuid",
+        f"""CREATE TABLE shop.t (id int PRIMARY KEY, price shop.int4, letter shop.letter,
+            {", ".join(f'{name}_ shop."{name}"' for name in BUILT_IN)})""",
+        f"INSERT INTO shop.t VALUES (1, 12.34, 'z', {', '.join(['$$a$$'] * len(BUILT_IN))})",
+        "INSERT INTO shop.t VALUES (2)",
+    )
+    publish_changes(bare, lake, tables=["shop.t"], verify=True)
+    first, second = asked(lake, "FROM t ORDER BY id")
+    assert str(first["price"]) == "12.34"
+    assert [value for name, value in first.items() if name.endswith("_")] == ["a"] * len(BUILT_IN)
+    assert first["letter"] == "z"
+    assert set(second.values()) == {2, None}
+
+
+def test_all_unsupported_columns_are_named_at_once_and_can_be_excluded(bare: Store, lake: Lake):
+    run(
+        bare,
+        "CREATE SCHEMA shop",
+        """CREATE TABLE shop.t (id int PRIMARY KEY, a numeric, "B b" jsonb, c int[], d interval, e text)""",
+        "INSERT INTO shop.t VALUES (1, 1, '{}', '{1}', '1 day', 'one')",
+    )
+    unheld = ["shop.t.a", 'shop.t."B b"', "shop.t.c", "shop.t.d"]
+    with pytest.raises(BadInput) as refused:
+        publish_snapshot(bare, lake, tables=["shop.t"])
+    track(bare, "shop.t")
+    assert all(f"column {name} of type" in str(refused.value) for name in unheld)
+    publish_snapshot(bare, lake, tables=["shop.t"], without=unheld, verify=True)
+    run(bare, "UPDATE shop.t SET e = 'two'", "ALTER TABLE shop.t DROP COLUMN c")
+    publish_changes(bare, lake, verify=True)
+    assert asked(lake, "SELECT id, e FROM t") == [{"id": 1, "e": "two"}]
+    verify_now(bare, lake).prove()
+    assert set(newest_epoch(lake.address).without) == {"shop.t.a", 'shop.t."B b"', "shop.t.d"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("shop.t.nothing", "no such column"), ("shop.t", "no such column"), ("shop.t.id", "the primary key"),
+        ("shop.u.v", "not in the lake"), ("shop.t.", "must be TABLE.COLUMN"), ("t", "no such column"),
+    ],
+)  # fmt: skip
+def test_a_column_that_cannot_be_excluded_is_named(bare: Store, lake: Lake, name: str, message: str):
+    run(bare, "CREATE SCHEMA shop", "CREATE TABLE shop.t (id int PRIMARY KEY, v int)")
+    run(bare, "CREATE TABLE shop.u (id int PRIMARY KEY, v int)")
+    with pytest.raises(BadInput, match=message):
+        publish_snapshot(bare, lake, tables=["shop.t"], without=[name])
+
+
+NOT_HELD = {
+    "numeric(10, 2)": ("NaN", "NaN"),
+    "timestamp": ("infinity", "infinity"),
+    "date": ("-infinity", "infinity"),
+    "timestamptz": ("294276-12-31", "a time outside of Arrow's range"),
+}
+
+
+@pytest.mark.parametrize("type_", NOT_HELD)
+def test_a_table_with_an_unsupported_value_is_left_out_and_returns(bare: Store, lake: Lake, type_: str):
+    value, shown = NOT_HELD[type_]
+    run(
+        bare,
+        "CREATE SCHEMA shop",
+        f"CREATE TABLE shop.t (a int, b int, v {type_}, PRIMARY KEY (a, b))",
+        "CREATE TABLE shop.other (id int PRIMARY KEY)",
+        "INSERT INTO shop.t SELECT n, 7 FROM generate_series(1, 5) AS n",
+        "INSERT INTO shop.other VALUES (1)",
+    )
+    for table in ("shop.t", "shop.other"):
+        track(bare, table)
+    publish_changes(bare, lake, tables=["shop.t", "shop.other"])
+    run(bare, f"UPDATE shop.t SET v = '{value}' WHERE a = 3", "INSERT INTO shop.other VALUES (2)")
+    second = publish_changes(bare, lake, verify=True).epoch
+    assert list(second.tables) == ["other"]
+    assert second.rows == 2
+    (reason,) = second.missing()
+    assert f"shop.t is not in epoch 2: column shop.t.v contains {shown}" in reason
+    assert "in the row with a 3, b 7" in reason
+    assert newest_epoch(lake.address) == second
+    command = ["--lake", str(lake.address.folder), "--dsn", bare.conninfo]
+    for words in (["sql", "SELECT count(*) FROM t"], ["verify"], ["sync", "--once"]):
+        result = CliRunner().invoke(ridelake, [*command, *words])
+        assert isinstance(result.exception, RidelakeError)
+        assert f"shop.t is not in epoch 2: column shop.t.v contains {shown}" in str(result.exception)
+    assert lake.catalog.list_tables("ridelake") == [("ridelake", "other")]
+    assert not publish_changes(bare, lake).epoch.left_out.keys() - {"t"}
+    run(bare, "UPDATE shop.t SET v = NULL")
+    third = publish_changes(bare, lake, verify=True).epoch
+    assert not third.left_out
+    assert third.tables["t"].rows == 5
+    assert len(asked(lake, "FROM t")) == 5
+    assert maintain(lake, bare, keep_epochs=2).epochs_expired
+    assert len(asked(lake, "FROM t")) == 5
+
+
+def test_if_no_table_can_be_copied_nothing_is_published(bare: Store, lake: Lake):
+    run(bare, "CREATE TABLE t (id int PRIMARY KEY, v numeric(5, 1))", "INSERT INTO t VALUES (1, 'NaN')")
+    with pytest.raises(BadInput, match=r"column public\.t\.v contains NaN in the row with id 1"):
+        publish_changes(bare, lake, tables=["t"])
+    assert lake.newest() is None
+    run(bare, "UPDATE t SET v = 1")
+    publish_changes(bare, lake, tables=["t"], verify=True)
+
+
+@pytest.mark.parametrize(
+    ("type_", "held", "value"),
+    [
+        ("numeric(5, 1)", ["1", "2"], "NaN"),
+        ("date", ["2001-01-01", "2002-01-01"], "-infinity"),
+        ("timestamp", ["2001-01-01", "2002-01-01"], "infinity"),
+        ("timestamptz", ["2001-01-01", "294247-01-10 04:00:54.775807+00"], "-infinity"),
+        ("timestamptz", ["2001-01-01", "2002-01-01"], "294247-01-10 04:00:54.775808+00"),
+    ],
+)
+def test_a_deleted_key_that_the_lake_cannot_store_is_ignored(
+    bare: Store, lake: Lake, type_: str, held: list[str], value: str
+):
+    run(bare, f"CREATE TABLE t (k {type_}, n int, PRIMARY KEY (n, k))")
+    track(bare, "t")
+    run(bare, *(f"INSERT INTO t VALUES ('{key}', 1)" for key in held))
+    publish_changes(bare, lake, tables=["t"])
+    run(
+        bare,
+        f"INSERT INTO t VALUES ('{value}', 1)",
+        f"DELETE FROM t WHERE k IN ('{value}', '{held[1]}')",
+    )
+    assert verify_now(bare, lake).as_dict()["equal"]
+    epoch = publish_changes(bare, lake, verify=True).epoch
+    assert (epoch.changed, epoch.deleted, epoch.rows) == (0, 1, 1)
+
+
+def test_a_table_created_in_the_schema_of_the_ride_store_is_not_one_of_its_tables(store: Store, lake: Lake):
+    """The role ridelake creates its tables there, because its search path begins with "$user"."""
+    run(store, "CREATE TABLE ridelake.mine (id int PRIMARY KEY, v numeric(5, 1))")
+    run(store, "INSERT INTO ridelake.mine VALUES (1, 'NaN')")
+    track(store, "mine")
+    epoch = publish_changes(store, lake, tables=[*store_tables(), "mine"]).epoch
+    assert list(epoch.left_out) == ["mine"]
+    assert untrack(store, "mine") == "ridelake.mine"
+    with pytest.raises(BadInput, match="the ride store needs its tracking"):
+        untrack(store, "rides")

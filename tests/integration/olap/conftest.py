@@ -1,0 +1,64 @@
+"""Fixtures: a lake of a seeded store, and engines on it."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+
+from lakehouse.capture.publish import publish_snapshot
+from lakehouse.engines import BASE_ENGINES, Engine, open_engine
+from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.table.epoch import Epoch
+from oltp.cluster.server import Cluster
+from oltp.store import Store, open_database
+from ridelake.settings import LakeAddress, Settings
+
+Snapshot = Callable[[Store], Settings]
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Snapshot:
+    """A function that publishes a store as the next epoch of a private lake and returns settings for both."""
+    return lambda store: _publish(store, tmp_path)
+
+
+def _publish(store: Store, folder: Path) -> Settings:
+    settings = Settings(home=folder / "home", lake=LakeAddress.at(folder / "lake"), dsn=store.conninfo)
+    publish_snapshot(store, Lake.create(settings.lake))
+    return settings
+
+
+@pytest.fixture
+def settings(seeded_store: Store, snapshot: Snapshot) -> Settings:
+    """2,000 past rides, in Postgres and in epoch 1."""
+    return snapshot(seeded_store)
+
+
+@pytest.fixture(scope="module")
+def settings_once(cluster: Cluster, templates: dict[str, str], tmp_path_factory) -> Iterator[Settings]:
+    """Like `settings`, once per module, for tests that change nothing."""
+    folder, name = tmp_path_factory.mktemp("lake"), f"test_{os.getpid()}_olap_module"
+    database, template = Identifier(name), Identifier(templates["seeded"])
+    with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
+        admin.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(database, template))
+        try:
+            yield _publish(open_database(cluster.conninfo(name)), folder)
+        finally:
+            admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+
+
+@pytest.fixture
+def engines_over() -> Callable[[Settings], AbstractContextManager[tuple[list[Engine], Epoch]]]:
+    """A context manager with the base engines, opened on the newest epoch, and that epoch."""
+
+    @contextmanager
+    def opened(settings: Settings) -> Iterator[tuple[list[Engine], Epoch]]:
+        epoch = newest_epoch(settings.lake)
+        with ExitStack() as engines:
+            yield [engines.enter_context(open_engine(name, settings, epoch)) for name in BASE_ENGINES], epoch
+
+    return opened

@@ -1,0 +1,21 @@
+"""Fixtures: an empty store with helpers to add riders and drivers."""
+
+from collections.abc import Iterator
+
+import pytest
+from factories import Town
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from oltp.store import Store
+
+
+@pytest.fixture
+def town(store: Store) -> Town:
+    return Town(store)
+
+
+@pytest.fixture
+def connection(store: Store) -> Iterator[Connection[TupleRow]]:
+    with store.connect() as connection:
+        yield connection

@@ -1,0 +1,446 @@
+"""Guarantees O3 and O7 in batches: every item gets the result of a single call."""
+
+import asyncio
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from dataclasses import replace
+
+import psycopg
+import pytest
+from concurrency import assert_audit_passes, wait_until_blocked
+from factories import QUAD, SOMA, STADIUM, Town
+from psycopg import Connection
+
+from oltp import booking, lifecycle
+from oltp.batching import Batcher, Dispatcher
+from oltp.pool import RetryPool
+from ridelake.errors import DispatcherClosed
+from ridelake.ride import Decision, Outcome, RideRequest, RideStatus, new_request_id
+
+ZONES = (QUAD, STADIUM, 1001, SOMA, 2002)
+
+
+@pytest.fixture
+def pool(town: Town) -> Iterator[RetryPool]:
+    with RetryPool(town.store, size=4) as pool:
+        yield pool
+    assert_audit_passes(town.store)
+
+
+@pytest.fixture
+def dispatcher(pool: RetryPool) -> Iterator[Dispatcher]:
+    with Dispatcher(pool) as dispatcher:
+        yield dispatcher
+
+
+class Gate:
+    """A queue whose batches wait for a signal, so that a test decides what is in the queue. Items are
+    numbers; the result is the number doubled."""
+
+    def __init__(self, pool: RetryPool, **limits: int) -> None:
+        self.batches: list[list[int]] = []
+        self.entered = threading.Semaphore(0)
+        self.open = threading.Event()
+        self.lane: Batcher[int, int] = Batcher(pool, self._flush, **limits)
+
+    def _flush(self, connection: Connection, items: Sequence[int]) -> list[int]:
+        self.batches.append(list(items))
+        self.entered.release()
+        assert self.open.wait(30)
+        return [2 * item for item in items]
+
+    def occupy(self) -> "Future[int]":
+        """Submit an item, and return when the worker processes it."""
+        future = self.lane.submit(0)
+        assert self.entered.acquire(timeout=30)
+        return future
+
+
+def together(dispatcher: Dispatcher, requests: Sequence[RideRequest]) -> list[Decision]:
+    futures = [dispatcher.bookings.submit(request) for request in requests]
+    return [future.result(30) for future in futures]
+
+
+def batch_of(pool: RetryPool, requests: Sequence[RideRequest]) -> list[Decision]:
+    return pool.call(lambda connection: booking.book_many(connection, requests))
+
+
+def test_a_batch_of_fifty_requests_in_one_zone_gets_fifty_drivers(town: Town, pool: RetryPool):
+    drivers = {town.driver() for _ in range(50)}
+    requests = [town.request(town.rider()) for _ in range(51)]
+    decisions = batch_of(pool, requests)
+    assert {decision.driver_id for decision in decisions[:50]} == drivers
+    assert decisions[50].outcome == Outcome.NO_DRIVER_AVAILABLE
+    assert [decision.request_id for decision in decisions] == [request.request_id for request in requests]
+
+
+def test_a_batch_uses_drivers_of_the_zone_then_of_the_city_and_no_others(town: Town, pool: RetryPool):
+    near, far = {town.driver() for _ in range(3)}, {town.driver(STADIUM) for _ in range(4)}
+    abroad = town.driver(SOMA)
+    decisions = batch_of(pool, [town.request(town.rider()) for _ in range(9)])
+    assert {decision.driver_id for decision in decisions[:7]} == near | far
+    assert [decision.outcome for decision in decisions[7:]] == [Outcome.NO_DRIVER_AVAILABLE] * 2
+    assert town.ask("SELECT status FROM drivers WHERE driver_id = %s", abroad) == [("available",)]
+
+
+def test_one_id_twice_in_a_batch_gets_one_ride_and_one_decision(town: Town, pool: RetryPool):
+    town.driver(), town.driver()
+    request = town.request(town.rider())
+    decisions = batch_of(pool, [request, town.request(town.rider(5)), request, request])
+    assert decisions[0].outcome == Outcome.ASSIGNED
+    assert decisions[0] == decisions[2] == decisions[3]
+    assert town.ask("SELECT count(*) FROM rides") == [(1,)]
+
+
+def test_one_id_with_other_parameters_in_a_batch_is_a_mismatch_for_the_later_one(town: Town, pool: RetryPool):
+    town.driver(), town.driver()
+    request = town.request(town.rider())
+    others = [replace(request, fare_cents=1), replace(request, rider_id=town.rider())]
+    decisions = batch_of(pool, [request, *others])
+    assert [decision.outcome for decision in decisions] == [
+        Outcome.ASSIGNED,
+        Outcome.REQUEST_MISMATCH,
+        Outcome.REQUEST_MISMATCH,
+    ]
+    assert town.ask("SELECT count(*), sum(fare_cents) FROM rides") == [(1, 2_000)]
+
+
+def test_two_requests_of_one_rider_in_a_batch_create_one_ride(town: Town, pool: RetryPool):
+    for _ in range(3):
+        town.driver()
+    rider = town.rider()
+    outcomes = [decision.outcome for decision in batch_of(pool, [town.request(rider) for _ in range(3)])]
+    assert outcomes == [Outcome.ASSIGNED, Outcome.RIDER_BUSY, Outcome.RIDER_BUSY]
+    assert town.ask("SELECT held_cents FROM accounts WHERE kind = 'rider'") == [(2_000,)]
+
+
+def test_one_failing_item_of_sixty_four_fails_alone(town: Town, pool: RetryPool):
+    for _ in range(64):
+        town.driver()
+    requests = [town.request(town.rider()) for _ in range(64)]
+    poison = requests[37]
+    with town.store.connect() as connection:
+        connection.execute(
+            "CREATE FUNCTION choke() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " RAISE EXCEPTION 'poison' USING ERRCODE = 'XX000'; END $$"
+        )
+        connection.execute(
+            f"CREATE TRIGGER choke BEFORE INSERT ON rides FOR EACH ROW"
+            f" WHEN (NEW.rider_id = {poison.rider_id}) EXECUTE FUNCTION choke()".encode()
+        )
+    gathered = threading.Event()
+
+    def flush(connection: Connection, items: Sequence[RideRequest]) -> list[Decision]:
+        assert gathered.wait(30)
+        return booking.book_many(connection, items)
+
+    lane: Batcher[RideRequest, Decision] = Batcher(pool, flush)
+    futures = {request: lane.submit(request) for request in requests}
+    gathered.set()
+    lane.close()
+    with pytest.raises(psycopg.errors.InternalError_, match="poison"):
+        futures.pop(poison).result(0)
+    assert {future.result(0).outcome for future in futures.values()} == {Outcome.ASSIGNED}
+    assert len({future.result(0).driver_id for future in futures.values()}) == 63
+
+
+def test_an_item_of_the_wrong_shape_fails_alone(pool: RetryPool, town: Town):
+    gathered = threading.Event()
+
+    def flush(connection: Connection, items: Sequence[tuple[int, int]]) -> list[lifecycle.OptionalRideStatus]:
+        assert gathered.wait(30)
+        return lifecycle.complete_many(connection, items)
+
+    lane: Batcher[tuple[int, int], lifecycle.OptionalRideStatus] = Batcher(pool, flush)
+    good = [lane.submit((number, 0)) for number in range(3)]
+    bad = lane.submit(None)  # type: ignore[arg-type]
+    gathered.set()
+    lane.close()
+    with pytest.raises(TypeError):
+        bad.result(0)
+    assert [future.result(0) for future in good] == [None] * 3
+
+
+def test_a_conflict_in_a_batch_is_retried(town: Town, pool: RetryPool):
+    town.driver()
+    codes = iter(["40001", "40P01"])
+
+    def flush(connection: Connection, items: Sequence[RideRequest]) -> list[Decision]:
+        for code in codes:
+            connection.execute(
+                f"DO $$ BEGIN RAISE EXCEPTION 'conflict' USING ERRCODE = '{code}'; END $$".encode()
+            )
+        return booking.book_many(connection, items)
+
+    lane: Batcher[RideRequest, Decision] = Batcher(pool, flush)
+    assert lane.call(town.request(town.rider())).outcome == Outcome.ASSIGNED
+    lane.close()
+    assert pool.retries.by_reason == {"40001": 1, "40P01": 1}
+
+
+def test_a_batch_whose_ids_are_decided_by_others_is_answered(town: Town, pool: RetryPool):
+    """Each of these ids makes the batch fail once."""
+    for _ in range(6):
+        town.driver()
+    first, second, third = (town.request(town.rider()) for _ in range(3))
+    again = [replace(request, rider_id=town.rider()) for request in (first, second, third)]
+    others = [town.store.connect() for _ in range(3)]
+    for other, request in zip(others, (first, second, third), strict=True):
+        other.autocommit = False
+        assert booking.book(other, request).outcome == Outcome.ASSIGNED
+    with ThreadPoolExecutor(1) as thread:
+        batch = thread.submit(batch_of, pool, again)
+        for other in others:
+            wait_until_blocked(town.store)
+            other.commit()
+            other.close()
+        assert [decision.outcome for decision in batch.result(30)] == [Outcome.REQUEST_MISMATCH] * 3
+
+
+def test_batches_that_deadlock_over_each_other_s_ids_are_retried_by_the_pool(town: Town, pool: RetryPool):
+    """The only case in which bookings can deadlock: a rider twice in each batch, with ids of the other
+    batch."""
+    for _ in range(2):
+        town.driver()
+    here = [town.request(rider) for rider in [town.rider()] * 2]
+    there = [
+        replace(request, rider_id=rider)
+        for request, rider in zip(here[::-1], [town.rider()] * 2, strict=True)
+    ]
+    with town.store.connect() as connection, ThreadPoolExecutor(2) as threads:
+        connection.execute("SELECT pg_advisory_lock(7)")
+        connection.execute(
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NEW; END'"
+        )
+        connection.execute(
+            "CREATE TRIGGER wait BEFORE INSERT ON requests FOR EACH ROW"
+            " WHEN (NEW.outcome = 'rider_busy') EXECUTE FUNCTION wait()"  # of the second round
+        )
+        batches = [threads.submit(batch_of, pool, requests) for requests in (here, there)]
+        wait_until_blocked(town.store, 2)
+        connection.execute("SELECT pg_advisory_unlock(7)")
+        outcomes = [[decision.outcome for decision in batch.result(30)] for batch in batches]
+    assert sorted(outcomes) == [
+        [Outcome.ASSIGNED, Outcome.RIDER_BUSY],
+        [Outcome.REQUEST_MISMATCH, Outcome.REQUEST_MISMATCH],
+    ]
+    assert pool.retries.by_reason == {"40P01": 1}
+
+
+def test_submit_blocks_while_the_queue_is_full(pool: RetryPool):
+    gate = Gate(pool, batch_max=2, waiting_max=4)
+    first = gate.occupy()
+    futures = [gate.lane.submit(number) for number in range(1, 5)]  # full now
+    with ThreadPoolExecutor(3) as outside:
+        blocked = [outside.submit(gate.lane.submit, number) for number in range(5, 8)]
+        with pytest.raises(NotYet):
+            blocked[0].result(0.2)
+        assert not any(caller.done() for caller in blocked)
+        gate.open.set()
+        futures += [caller.result(30) for caller in blocked]
+    assert first.result(30) == 0
+    assert sorted(future.result(30) for future in futures) == [2, 4, 6, 8, 10, 12, 14]
+    assert max(map(len, gate.batches)) == 2
+    gate.lane.close()
+
+
+def test_a_callback_that_would_wait_for_its_own_queue_raises(pool: RetryPool):
+    gate = Gate(pool, waiting_max=2)
+    first = gate.occupy()
+    raised: Future[Sequence[str]] = Future()
+
+    def callback(done: "Future[int]") -> None:
+        answers = []
+        for verb in (gate.lane.call, *[gate.lane.submit] * 3):
+            try:
+                verb(1)
+                answers.append("accepted")
+            except RuntimeError as error:
+                answers.append(str(error))
+        raised.set_result(answers)
+
+    first.add_done_callback(callback)
+    gate.open.set()
+    call, *submitted = raised.result(30)
+    assert call == "call in a done-callback of the same queue: its worker would wait for itself"
+    assert submitted[:2] == ["accepted", "accepted"]
+    assert submitted[2].startswith("submit to a full queue in a done-callback")
+    gate.lane.close()
+
+
+def test_close_completes_accepted_items_and_refuses_more(pool: RetryPool):
+    gate = Gate(pool, batch_max=2, waiting_max=3)
+    futures = [gate.occupy(), *(gate.lane.submit(number) for number in range(1, 4))]
+    with ThreadPoolExecutor(2) as others:
+        outside = others.submit(gate.lane.call, 4)  # waits until there is room, but is accepted
+        while not gate.lane._outside:
+            time.sleep(0.01)
+        closing = others.submit(gate.lane.close)
+        while not gate.lane._closed:
+            time.sleep(0.01)
+        for late in (gate.lane.submit, gate.lane.call):
+            with pytest.raises(DispatcherClosed):
+                late(5)
+        with pytest.raises(DispatcherClosed):
+            asyncio.run(gate.lane.ask(5))
+        assert not closing.done()
+        gate.open.set()
+        closing.result(30)
+        assert [future.result(0) for future in futures] == [0, 2, 4, 6]
+        assert outside.result(30) == 8
+    gate.lane.close()  # a second close is allowed
+
+
+def test_batches_grow_under_load_and_are_single_items_without_load(pool: RetryPool):
+    gate = Gate(pool)
+    gate.occupy()
+    waiting = [gate.lane.submit(number) for number in range(1, 101)]
+    gate.open.set()
+    assert sum(future.result(30) for future in waiting) == 10_100
+    assert [gate.lane.call(number) for number in range(5)] == [0, 2, 4, 6, 8]
+    assert [len(batch) for batch in gate.batches] == [1, 100, 1, 1, 1, 1, 1]
+    gate.lane.close()
+    assert (gate.lane.items, gate.lane.flushes) == (106, 7)
+
+
+def test_an_item_whose_caller_has_cancelled_is_skipped(pool: RetryPool):
+    gate = Gate(pool)
+    gate.occupy()
+    given_up, kept = gate.lane.submit(1), gate.lane.submit(2)
+    assert given_up.cancel()
+    loop = asyncio.new_event_loop()
+
+    async def impatient() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(gate.lane.ask(3), 0.1)
+
+    loop.run_until_complete(impatient())
+    loop.close()
+    gate.open.set()
+    assert kept.result(30) == 4
+    gate.lane.close()
+    assert gate.batches == [[0], [2]]
+
+
+def test_a_result_for_a_closed_event_loop_does_not_affect_others(pool: RetryPool):
+    gate = Gate(pool)
+    first = gate.occupy()
+    loop = asyncio.new_event_loop()
+    question = loop.create_task(gate.lane.ask(1))
+    loop.run_until_complete(asyncio.sleep(0.05))  # it is in the queue now
+    loop.close()
+    neighbour = gate.lane.submit(2)
+    gate.open.set()
+    assert (first.result(30), neighbour.result(30)) == (0, 4)
+    gate.lane.close()
+    question._log_destroy_pending = False  # type: ignore[attr-defined]  # it is meant
+
+
+def test_threads_and_event_loops_share_one_dispatcher(town: Town, dispatcher: Dispatcher):
+    for _ in range(40):
+        town.driver()
+    riders = [town.rider() for _ in range(40)]
+
+    async def many_at_once(requests: list[RideRequest]) -> list[Decision]:
+        return list(await asyncio.gather(*(dispatcher.bookings.ask(request) for request in requests)))
+
+    def loop(riders: list[int]) -> list[Decision]:
+        return asyncio.run(many_at_once([town.request(rider) for rider in riders]))
+
+    with ThreadPoolExecutor(12) as threads:
+        loops = [threads.submit(loop, riders[:10]), threads.submit(loop, riders[10:20])]
+        calls = [threads.submit(dispatcher.bookings.call, town.request(rider)) for rider in riders[20:]]
+        decisions = [decision for answered in loops for decision in answered.result(60)]
+        decisions += [call.result(60) for call in calls]
+    assert {decision.outcome for decision in decisions} == {Outcome.ASSIGNED}
+    assert len({decision.driver_id for decision in decisions}) == 40
+
+
+def test_a_ride_from_booking_to_completion_through_the_dispatcher(town: Town, dispatcher: Dispatcher):
+    for _ in range(20):
+        town.driver()
+    rides = [
+        decision.ride_id for decision in together(dispatcher, [town.request(town.rider()) for _ in range(20)])
+    ]
+    ridden, dropped = rides[:15], rides[15:]
+    started = [dispatcher.starts.submit(ride) for ride in ridden]
+    assert {future.result(30) for future in started} == {RideStatus.STARTED}
+    ended = [dispatcher.completions.submit((ride, 100)) for ride in ridden]
+    ended += [dispatcher.cancellations.submit(ride) for ride in dropped]
+    assert Counter(future.result(30) for future in ended) == {
+        RideStatus.COMPLETED: 15,
+        RideStatus.CANCELLED: 5,
+    }
+    assert dispatcher.starts.call(10**9) is None
+    assert town.ask("SELECT status, count(*) FROM drivers GROUP BY 1") == [("available", 20)]
+
+
+CHANGES = ({}, {"fare_cents": 7}, {"distance_metres": 7}, {"pickup_zone_id": 1001})
+
+
+def deal(riders: Sequence[int], cards: random.Random) -> list[RideRequest]:
+    """Random requests; only their ids are new in each call. Riders and ids repeat."""
+    requests: list[RideRequest] = []
+    for _ in range(cards.randrange(1, 40)):
+        if requests and cards.random() < 0.2:
+            requests.append(replace(cards.choice(requests), **cards.choice(CHANGES)))
+        else:
+            pickup, dropoff = cards.choice(ZONES), cards.choice((*ZONES, 9))
+            fare_cents = cards.choice([500, 2_000])
+            requests.append(
+                RideRequest(new_request_id(), cards.choice(riders), pickup, dropoff, 100, fare_cents)
+            )
+    return requests
+
+
+def one_by_one(connection: Connection, requests: Sequence[RideRequest]) -> list[Decision]:
+    return [booking.book(connection, request) for request in requests]
+
+
+def test_a_batch_is_decided_as_its_requests_one_by_one(town: Town, connection: Connection):
+    """With enough drivers: otherwise the order within a batch decides which requests are served (next
+    test)."""
+    stand_of = {town.driver(zone): zone for zone in ZONES for _ in range(9)}
+    riders = [town.rider(cents) for cents in (10_000, 10_000, 1_500, 0) * 4] + [10**9]
+    seen: Counter[Outcome] = Counter()
+    for seed in range(60):
+        decided = []
+        for book in (one_by_one, booking.book_many):
+            decisions = book(connection, deal(riders, random.Random(seed)))
+            decided.append([(one.outcome, stand_of.get(one.driver_id or 0)) for one in decisions])
+            free_everybody(town, connection)
+        assert decided[0] == decided[1], f"seed {seed}"
+        seen.update(outcome for outcome, _ in decided[0])
+    assert set(seen) >= set(Outcome) - {Outcome.NO_DRIVER_AVAILABLE, Outcome.INVALID_REQUEST}
+    assert_audit_passes(town.store)
+
+
+def test_a_batch_with_more_requests_than_drivers_uses_all_drivers(town: Town, connection: Connection):
+    dealt = random.Random(5)
+    for zone in ZONES:
+        town.driver(zone), town.driver(zone)
+    riders = [town.rider() for _ in range(14)]
+    for _ in range(20):
+        askers = dealt.sample(riders, dealt.randrange(5, 15))
+        requests = [town.request(rider, dealt.choice(ZONES)) for rider in askers]
+        wanted = Counter(request.pickup_zone_id // 1000 for request in requests)
+        decisions = booking.book_many(connection, requests)
+        served = Counter(
+            request.pickup_zone_id // 1000
+            for request, decision in zip(requests, decisions, strict=True)
+            if decision.outcome == Outcome.ASSIGNED
+        )
+        assert served == Counter({1: min(wanted[1], 6), 2: min(wanted[2], 4)})
+        free_everybody(town, connection)
+    assert_audit_passes(town.store)
+
+
+def free_everybody(town: Town, connection: Connection) -> None:
+    rides = [ride for (ride,) in town.ask("SELECT ride_id FROM rides WHERE status = 'assigned'")]
+    lifecycle.cancel_many(connection, rides)

@@ -1,0 +1,38 @@
+"""A parent process with clients that work for a minute, to be killed: `python busy_clients.py`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic, sleep
+
+from bench.frontier.clients import ClientFunctions, QueryEvent, started
+
+
+@dataclass(frozen=True)
+class Dozing:
+    """Clients whose every call takes a millisecond; with `patience` they fail after that many calls."""
+
+    patience: int | None = None
+    booking: int = 0
+    asking: int = 2
+
+    @contextmanager
+    def opened(self) -> Iterator[ClientFunctions]:
+        done = 0
+
+        def doze() -> QueryEvent:
+            nonlocal done
+            done += 1
+            if done == self.patience:
+                raise ValueError("no more")
+            began = monotonic()
+            sleep(0.001)
+            return QueryEvent(began, monotonic())
+
+        yield ClientFunctions(asking=[doze] * self.asking)
+
+
+if __name__ == "__main__":
+    with started([Dozing(), Dozing()]) as clients:
+        print("at work", flush=True)
+        clients.work(0, 4, warm_seconds=0.0, seconds=60.0)

@@ -1,0 +1,104 @@
+"""Processes that sync, to be killed or stopped during a sync. Forked from a process that has imported
+everything."""
+
+import multiprocessing
+import os
+import pkgutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import count
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+from pyiceberg.io import load_file_io
+from pyiceberg.serializers import FromInputFile
+
+from lakehouse.capture.maintain import maintain
+from lakehouse.capture.publish import publish_changes
+from lakehouse.table.catalog import Lake, read_epochs
+from lakehouse.table.commit import CommitConflict
+from oltp.store import Store
+from ridelake.settings import LakeAddress
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    ["lakehouse.capture.sync", "lakehouse.engines.duckdb", "pyiceberg.catalog.sql"]
+)
+
+LOST_THE_RACE = 7
+
+
+@contextmanager
+def victim(store: Store, address: LakeAddress, **how: object) -> Iterator[BaseProcess]:
+    process = CONTEXT.Process(target=_sync, args=(store, address), kwargs=how)
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+        process.close()
+
+
+def _sync(
+    store: Store,
+    address: LakeAddress,
+    *,
+    at: str = "",
+    sends: int = signal.SIGKILL,
+    maintaining: bool = False,
+    ready: Event | None = None,
+) -> None:
+    """Change rows and sync them in a loop; with `at` once, sending the signal to itself at that step."""
+    lake = Lake.create(address)
+    if at:
+        step = pkgutil.resolve_name(at)
+
+        def reached(*arguments: object, **more: object) -> object:
+            os.kill(os.getpid(), sends)
+            return step(*arguments, **more)
+
+        owner, name = at.rsplit(".", 1)
+        setattr(pkgutil.resolve_name(owner), name, reached)
+    if ready is not None:
+        ready.set()
+    with store.connect() as connection:
+        for number in count():
+            connection.execute("SELECT top_up(1 + %s %% 50, 100)", (number,))
+            try:
+                publish_changes(store, lake)
+            except CommitConflict:
+                os._exit(LOST_THE_RACE)
+            if maintaining and number % 5 == 4:
+                maintain(lake, store, keep_epochs=3)
+            if at:
+                return
+
+
+def wait_until_stopped(process: BaseProcess) -> None:
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "T":
+        assert time.monotonic() < deadline, "the process was not stopped in time"
+        time.sleep(0.01)
+
+
+def referenced(lake: Lake) -> set[str]:
+    """Every file of the published epochs except the catalog, found with Iceberg's reader."""
+    found = set[str]()
+    for epoch in read_epochs(lake.address):
+        found |= {lake.address.manifest(epoch.number), *(file.location for file in epoch.files)}
+        for table in epoch.tables.values():
+            found |= {table.metadata, *_files_of_snapshot(table.metadata, table.snapshot_id)}
+    return found
+
+
+@lru_cache(maxsize=100_000)
+def _files_of_snapshot(metadata: str, snapshot_id: int) -> frozenset[str]:
+    io = load_file_io({}, metadata)
+    snapshot = FromInputFile.table_metadata(io.new_input(metadata)).snapshot_by_id(snapshot_id)
+    assert snapshot is not None
+    return frozenset({snapshot.manifest_list, *(one.manifest_path for one in snapshot.manifests(io))})

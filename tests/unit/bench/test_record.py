@@ -1,0 +1,147 @@
+"""Records are written atomically and read back unchanged; the README is generated from the record."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import made_up_records
+import pytest
+from click.testing import CliRunner
+
+from bench.commands.bench import bench
+from bench.readme import PICTURE, README, RECORD, picture, readme_with
+from bench.record import read_record
+from bench.report.sections import claim_of
+from bench.run import run
+from bench.textbook import ClaimId
+from ridelake.errors import BadInput, UsageError
+from ridelake.settings import LakeAddress, Settings
+
+
+def test_a_record_is_read_back_unchanged(tmp_path: Path):
+    record = made_up_records.full()
+    record.write(tmp_path / "folder" / "record.json")
+    assert read_record(tmp_path / "folder" / "record.json") == record
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["record.json"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"format": 2}', '{"format": 1}', '{"format": 1, "figures": [{"name": "a"}]}', "null"],
+)
+def test_an_invalid_record_is_bad_input(text: str, tmp_path: Path):
+    path = tmp_path / "record.json"
+    path.write_text(text)
+    with pytest.raises(BadInput, match="record"):
+        read_record(path)
+
+
+@pytest.mark.parametrize("path", ["/proc/record.json", "/dev/null/record.json"])
+def test_an_unwritable_record_is_refused_before_the_run(path: str):
+    with pytest.raises(UsageError, match=r"cannot write .*--record"):
+        run("quick", Path(path), "no_benchmark", None, lambda *entry: None)
+
+
+@pytest.mark.child
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        ("no_benchmark", "no benchmark matches --only 'no_benchmark'"),
+        pytest.param("leaving and", "is not a valid expression", marks=pytest.mark.slow),
+    ],
+)
+def test_a_misspelt_selection_leaves_the_record_of_another_run(only: str, message: str, tmp_path: Path):
+    path = tmp_path / "record.json"
+    made_up_records.full().write(path)
+    before = path.read_bytes()
+    # A separate process: a pytest worker disables timing.
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "ridelake", "bench", "--only", only, "--record", str(path)],
+        env=alone,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["record.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--quick", "--full"], "choose one of them"), (["--only", " "], "omit it")],
+)
+def test_contradictory_options_are_refused(arguments: list[str], message: str, tmp_path: Path):
+    settings = Settings(tmp_path, LakeAddress.at(tmp_path))
+    done = CliRunner().invoke(bench, arguments, obj=settings)
+    assert isinstance(done.exception, UsageError)
+    assert message in str(done.exception)
+
+
+def test_claims_are_ordered_by_number_and_failures_are_listed():
+    record = made_up_records.full()
+    assert [entry.figure["claim"]["number"] for entry in record.claims] == [1, 8, 15]
+    assert [entry.name for entry in record.failed] == ["bench/bench_x.py::bench_broken"]
+
+
+def test_the_readme_and_its_picture_are_generated_from_the_record():
+    record = read_record(RECORD)
+    text = README.read_text("utf-8")
+    assert readme_with(text, record) == text, "run `python -m bench.readme`"
+    assert PICTURE.read_text("utf-8") == picture(record), "run `python -m bench.readme`"
+
+
+def test_the_record_of_the_readme_is_complete_and_without_failures():
+    record = read_record(RECORD)
+    assert record.claims
+    assert record.finished_at
+    assert not record.failed
+
+
+def test_another_record_gives_another_readme():
+    text = README.read_text("utf-8")
+    changed = readme_with(text, made_up_records.full())
+    assert changed != text
+    assert "✗ does not hold" in changed
+    assert readme_with(changed, read_record(RECORD)) == text
+
+
+def test_the_advice_of_a_record_is_in_the_readme():
+    record = made_up_records.full()
+    last = record.figures[-3]
+    last.figure["advice"] = ["Leave.", "Stay."]
+    text = readme_with(README.read_text("utf-8"), record)
+    assert f"**{last.group}**\n\n1. Leave.\n2. Stay.\n" in text
+
+
+def test_the_picture_has_a_row_for_each_claim_and_escapes_markup():
+    record = made_up_records.full()
+    record.figures[0].figure["claim"]["text"] = "<b>A & B</b>"
+    drawn = picture(record)
+    assert "&lt;b&gt;A &amp; B" in drawn
+    assert drawn.count('<text class="sign') == 3
+    assert json.dumps(picture(made_up_records.record()))  # also without claims
+
+
+def test_a_record_of_an_older_version_is_read_and_reported_in_the_present_words(tmp_path: Path):
+    record = made_up_records.full()
+    record.write(tmp_path / "record.json")
+    old = json.loads((tmp_path / "record.json").read_text())
+    for owner in (old, *(entry["figure"] for entry in old["figures"])):
+        if owner:
+            owner["doubts"] = owner.pop("warnings")
+    claim = old["figures"][0]["figure"]["claim"]
+    claim |= {"says": claim.pop("text"), "because": "csv takes 3.1 × as long as parquet.", "number": 7}
+    claim["verdict"] = "too few rows to tell"
+    (tmp_path / "record.json").write_text(json.dumps(old))
+    found = read_record(tmp_path / "record.json")
+    assert found.warnings == record.warnings
+    shown = claim_of(found.figures[0])
+    assert shown["verdict"] == "too few rows"
+    assert shown["text"] == ClaimId.SINGLE_INSERT.text
+    assert shown["measured"] == "Parquet is 3.1× faster than csv (2.9–3.3×)"

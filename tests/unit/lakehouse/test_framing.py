@@ -1,0 +1,102 @@
+"""Messages are found at any split of the data and with any content."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from lakehouse.source.copy.answer import PREAMBLE_BYTES, SIGNATURE, TRAILER, CopyResponse
+from lakehouse.source.copy.decode import SLACK_BYTES
+from lakehouse.source.copy.framing import find_rows
+from ridelake.errors import RidelakeError
+
+PREAMBLE = SIGNATURE + bytes(PREAMBLE_BYTES - len(SIGNATURE))
+
+
+def message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack(">i", len(body) + 4) + body
+
+
+def row(*values: bytes) -> bytes:
+    return struct.pack(">h", len(values)) + b"".join(struct.pack(">i", len(v)) + v for v in values)
+
+
+def whole(rows: list[bytes]) -> bytes:
+    """A response in the format of Postgres: the preamble is in the first row's message; it has a notice."""
+    data = [PREAMBLE + rows[0], *rows[1:]] if rows else [PREAMBLE + TRAILER]
+    messages = [message(b"d", one) for one in data] + ([message(b"d", TRAILER)] if rows else [])
+    messages.insert(len(messages) // 2, message(b"N", b"SNOTICE\0Mdddd\0\0"))
+    ended = [message(b"c", b""), message(b"C", b"COPY 7\0"), message(b"Z", b"T")]
+    return message(b"H", b"\1\0\2\0\1\0\1") + b"".join([*messages, *ended])
+
+
+def read(data: bytes, cuts: list[int]) -> tuple[list[bytes], CopyResponse]:
+    """The rows that are found if the data is received in parts that end at `cuts`."""
+    answer, rows, pending, begin = CopyResponse(), [], b"", 0
+    for cut in [*cuts, len(data)]:
+        part = pending + data[begin:cut]
+        buffer = np.frombuffer(bytearray(part + bytes(SLACK_BYTES)), np.uint8)
+        begins, ends, stop = answer.read(buffer, len(part))
+        rows += [buffer[a:b].tobytes() for a, b in zip(begins, ends, strict=True)]
+        pending, begin = part[stop:], cut
+    assert not pending
+    return rows, answer
+
+
+AWKWARD = row(b"d\0\0\0\x0c\0\1\0\0\0\4abcd", b"")  # contains bytes that look like the header of a row
+ANSWERS = {
+    "equal rows": [row(b"ab", b"cd")] * 7,
+    "varying rows": [row(b"x" * n, b"d\0" * n) for n in range(9)],
+    "bytes that look like a header": [
+        AWKWARD,
+        row(b"d\0\0\0\x18\0\2", b"d\0\0\0\6\0\2"),
+        AWKWARD,
+        row(b"", b""),
+    ],
+    "one row": [row(b"", b"")],
+    "no rows": [],
+}
+
+
+@pytest.mark.parametrize("rows", ANSWERS.values(), ids=ANSWERS.keys())
+@pytest.mark.timeout(60)
+def test_a_response_can_be_split_anywhere(rows):
+    data = whole(rows)
+    for cut in range(len(data)):
+        found, answer = read(data, [cut])
+        assert found == rows
+        assert answer.complete
+    assert read(data, list(range(len(data))))[0] == rows  # byte by byte
+
+
+@pytest.mark.timeout(60)
+def test_random_rows_are_found():
+    random = np.random.default_rng(1)
+    for _ in range(200):
+        count = int(random.integers(1, 60))
+        alphabet = np.frombuffer(b"d\0\0\0\2\x0ed", np.uint8)
+        rows = [row(random.choice(alphabet, random.integers(0, 40)).tobytes(), b"d") for _ in range(count)]
+        data = b"".join(message(b"d", one) for one in rows) + b"c\0\0\0\4"
+        buffer = np.frombuffer(data + bytes(SLACK_BYTES), np.uint8)
+        frame = find_rows(buffer, 0, len(data))
+        assert [buffer[a:b].tobytes() for a, b in zip(frame.begins, frame.ends, strict=True)] == rows
+        assert frame.end == len(data) - 5
+
+
+def test_a_row_of_more_than_sixteen_megabytes_is_found():
+    rows = [row(b"a"), row(b"d\0" * 9_000_000), row(b"b"), row(b"c")]
+    assert read(whole(rows), [100, 10_000_000])[0] == rows
+
+
+def test_a_truncated_response_is_not_complete():
+    data = whole([row(b"a")] * 3)
+    without_trailer = data.replace(message(b"d", TRAILER), b"")
+    assert not read(without_trailer, [])[1].complete
+    with pytest.raises(RidelakeError, match=r"aborted its COPY \(out of luck\): run the command again"):
+        read(data[: data.index(b"N\0\0")] + message(b"E", b"SERROR\0C57014\0Mout of luck\nand more\0\0"), [])
+    with pytest.raises(RidelakeError, match="invalid response of the server to COPY"):
+        read(b"d\0\0\0\0" + bytes(9), [])
+    with pytest.raises(RidelakeError, match="binary format"):
+        read(message(b"d", b"1\tone\n"), [])
+    with pytest.raises(RidelakeError, match="message of type 'R'"):
+        read(message(b"R", b"\0\0\0\0"), [])
