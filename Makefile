@@ -17,16 +17,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## the whole journey: 500,000 rides, two minutes, one page
 	$(BIN)/ridelake demo
 
-# The tests that need neither a server nor a child process.
-QUICK := tests/unit/test_structure.py \
-	tests/unit/olap/test_answer.py tests/unit/olap/test_formats.py tests/unit/olap/test_output.py tests/unit/olap/test_question.py \
-	tests/unit/olap/test_error_hints.py tests/unit/lakehouse/test_framing.py tests/unit/lakehouse/test_commit.py \
-	tests/unit/bench/test_claims_verdicts.py tests/unit/bench/test_compare.py tests/unit/bench/test_formats.py \
-	tests/unit/bench/test_crossover.py tests/unit/bench/test_record.py tests/unit/bench/test_statistics.py \
-	tests/unit/oltp/test_load_clock.py tests/unit/oltp/test_load_rules.py
-
 quick: $(READY)  ## the loop while editing: no server, no child process
-	$(BIN)/pytest -q -m 'not slow and not child' $(QUICK)
+	$(BIN)/pytest -q -m 'not slow and not child' tests/unit
 
 # More workers than the two cores of a small machine: half of the time a test waits for a server or a clock.
 test: $(READY)  ## the promises, on a real Postgres

@@ -5,7 +5,6 @@ and share its disk. Between two machines, a network round trip is added to the l
 """
 
 from dataclasses import dataclass, field
-from importlib.resources import files
 from itertools import islice
 from time import perf_counter
 
@@ -25,7 +24,10 @@ from oltp.drill.failover import prepare_store
 from oltp.drill.pair import DATABASE, ServerPair, open_pair
 from oltp.store import Store, open_database
 from oltp.workload import draw_requests, riders_by_city
+from ridelake.queries import load_queries
 from ridelake.ride import RideRequest
+
+QUERIES = load_queries("bench")
 
 # From the weakest to the strongest guarantee.
 MAY_LOSE = {
@@ -77,7 +79,7 @@ def bench_durability(figure: Figure) -> None:
 def _prepare(conninfo: str) -> None:
     prepare_store(conninfo)
     with open_database(make_conninfo(conninfo, dbname=DATABASE)).connect() as connection:
-        connection.execute(files("bench").joinpath("more_drivers.sql").read_bytes(), {"drivers": DRIVERS})
+        connection.execute(QUERIES["more_drivers"], {"drivers": DRIVERS})
 
 
 def _run_interleaved(store: Store, levels: dict[str, Level], rounds: int) -> None:

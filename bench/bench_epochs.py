@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -29,7 +28,10 @@ from oltp.ingest.history import vacuum_and_analyze
 from oltp.ingest.seed import seed_rides
 from oltp.store import Store, ensure_database, open_database, open_store
 from oltp.workload import draw_requests, riders_by_city
+from ridelake.queries import load_queries
 from ridelake.settings import LakeAddress, Settings
+
+QUERIES = load_queries("bench")
 
 pytestmark = pytest.mark.scale("full")
 
@@ -111,9 +113,7 @@ def _growing_store(server: Store, folder: Path, rides: int) -> GrowingStore:
     store = open_database(make_conninfo(server.conninfo, dbname=database))
     seed_rides(store, rides, seed=1)
     with store.connect() as connection:
-        connection.execute(
-            files("bench").joinpath("more_drivers.sql").read_bytes(), {"drivers": MORE_DRIVERS}
-        )
+        connection.execute(QUERIES["more_drivers"], {"drivers": MORE_DRIVERS})
         vacuum_and_analyze(connection)
     lake = Lake.create(LakeAddress.at(folder / f"lake_{rides}"))
     publish_snapshot(store, lake)
@@ -192,7 +192,7 @@ def bench_space(benchmark: BenchmarkFixture, ground: BenchEnv, spare: Path) -> N
     pq.write_table(rows.to_arrow(), spare / "default.parquet")
     assert pl.read_parquet(spare / "default.parquet").equals(rows)
     with ground.store.connect() as connection:
-        sized = connection.execute(files("bench").joinpath("ride_bytes.sql").read_bytes()).fetchone()
+        sized = connection.execute(QUERIES["ride_bytes"]).fetchone()
     assert sized is not None
     heap, indexes, counted = sized
     assert counted == rides.rows

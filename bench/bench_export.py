@@ -5,7 +5,6 @@ Ratios are computed round by round. The slow tools run once.
 
 import shutil
 from collections.abc import Callable, Iterator
-from importlib.resources import files
 from pathlib import Path
 from statistics import median
 
@@ -25,6 +24,9 @@ from bench.exporters import (
     scanner,
 )
 from lakehouse.source.tables import TableSource
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("bench")
 
 pytestmark = pytest.mark.scale("full")
 
@@ -36,7 +38,7 @@ CORES = 2
 @pytest.fixture(scope="module")
 def source(ground: BenchEnv) -> Iterator[TableSource]:
     with ground.store.connect() as connection:
-        create = files("bench").joinpath("exported_rides.sql").read_text()
+        create = QUERIES["exported_rides"]
         connection.execute(create.replace("%(copies)s", str(COPIES)))
         connection.execute("VACUUM (ANALYZE, FREEZE) exported_rides")
         try:

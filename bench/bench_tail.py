@@ -8,7 +8,6 @@ before.
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from importlib.resources import files
 from time import sleep
 
 import pytest
@@ -18,6 +17,9 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.conftest import BenchEnv
 from oltp.store import Store, transaction
 from oltp.workload import SimulationResult, simulate
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("bench")
 
 pytestmark = pytest.mark.scale("full")
 
@@ -112,6 +114,6 @@ def _snapshot_held(store: Store) -> Iterator[None]:
 
 def _driver_updates(store: Store) -> tuple[int, int]:
     with store.connect() as connection:
-        row = connection.execute(files("bench").joinpath("driver_updates.sql").read_bytes()).fetchone()
+        row = connection.execute(QUERIES["driver_updates"]).fetchone()
     assert row is not None
     return int(row[0]), int(row[1])

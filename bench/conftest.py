@@ -8,7 +8,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,10 @@ from lakehouse.table.epoch import Epoch
 from oltp.ingest.history import vacuum_and_analyze
 from oltp.ingest.seed import seed_rides
 from oltp.store import Store, open_store
+from ridelake.queries import load_queries
 from ridelake.settings import LakeAddress, Settings
+
+QUERIES = load_queries("bench")
 
 MACHINE_BEFORE = this_machine()  # before the benchmarks put load on it
 MORE_DRIVERS = 4_000
@@ -48,7 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     others = [
         item
         for item in items
-        if is_skipped_at(item, config.getoption("scale")) or own != item.path.match("bench/own/*")
+        if is_skipped_at(item, config.getoption("scale")) or own != item.path.match("bench/custom_table/*")
     ]
     if others:
         config.hook.pytest_deselected(items=others)
@@ -81,7 +83,7 @@ def ground(scale: Scale) -> Iterator[BenchEnv]:
         with open_store(settings) as store:
             seed_rides(store, scale.rides, SEED)
             with store.connect() as connection:
-                more = files("bench").joinpath("more_drivers.sql").read_bytes()
+                more = QUERIES["more_drivers"]
                 connection.execute(more, {"drivers": MORE_DRIVERS})
                 vacuum_and_analyze(connection)
             yield BenchEnv(settings, store)

@@ -270,7 +270,7 @@ def compare_answers(question: "Question", answers: "dict[str, pa.Table]") -> Non
     reference, *others = answers
     if not others:
         return
-    pass  # imported late: one engine needs no comparison
+    # imported late: one engine needs no comparison
 
     found = {
         name: difference(answers[reference], answers[name], ordered=question.ordered, names=(reference, name))
@@ -294,7 +294,6 @@ def compare_answers(question: "Question", answers: "dict[str, pa.Table]") -> Non
 
 def _trusted(question: "Question", answers: "dict[str, pa.Table]") -> frozenset[str]:
     """The engines that share the answer of more than half of all."""
-    pass
 
     groups: list[list[str]] = []
     for name, answer in answers.items():

@@ -10,8 +10,7 @@ import pyarrow as pa
 import sqlglot
 from sqlglot import exp
 
-from lakehouse.engines import NO_PARAMETERS
-from lakehouse.engines.parameters import Parameters
+from lakehouse.engines.parameters import NO_PARAMETERS, Parameters
 from olap.ask import interruptible
 from ridelake.errors import RidelakeError
 

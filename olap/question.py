@@ -10,8 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lakehouse.engines import NO_PARAMETERS
-from lakehouse.engines.parameters import Parameters
+from lakehouse.engines.parameters import NO_PARAMETERS, Parameters
 from olap.parameters import merge_parameters, typed
 from ridelake.errors import BadInput, UsageError, did_you_mean
 

@@ -20,7 +20,7 @@ from ridelake.settings import Settings
 if TYPE_CHECKING:
     from lakehouse.engines import Engine
     from lakehouse.table.epoch import Epoch
-    from olap.explain import ScanStats
+    from olap.explain.scans import ScanStats
     from olap.formats import Expanded
     from olap.question import Question
 
@@ -225,9 +225,9 @@ def run_report(
 def _reason(engine: str, touched: "Mapping[str, ScanStats]") -> dict[str, Any]:
     if engine not in touched:
         return {}
-    from olap.explain.report import error_sentence
+    from olap.explain.report import reason_sentence
 
-    return {"why": error_sentence(touched[engine]), "touched": touched[engine].report()}
+    return {"why": reason_sentence(touched[engine]), "touched": touched[engine].report()}
 
 
 def _run_report(run: EngineRun) -> dict[str, Any]:

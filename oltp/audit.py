@@ -1,8 +1,6 @@
 """The audit of the store: runs the conditions of `audit.sql` on one snapshot."""
 
-import re
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from time import perf_counter
 from typing import Any
 
@@ -10,6 +8,7 @@ from psycopg import Connection, IsolationLevel
 from psycopg.rows import TupleRow
 
 from oltp.store import transaction
+from ridelake.queries import load_queries
 
 SORT_MEMORY = "64MB"  # with the default of 4 MB, half a million rides are sorted on disk
 SHOWN_ROWS = 5  # of the rows that violate a condition
@@ -85,12 +84,12 @@ class AuditReport:
 
 def conditions() -> tuple[AuditCondition, ...]:
     """The conditions of `audit.sql`, in the order of the file."""
-    text = files("oltp").joinpath("audit.sql").read_text()
-    named = re.split(r"^-- (F\d+) (\w+): (.+)\n", text, flags=re.MULTILINE)[1:]
-    return tuple(
-        AuditCondition(number, name, rule, query.strip().rstrip(";"))
-        for number, name, rule, query in zip(*(named[part::4] for part in range(4)), strict=True)
-    )
+    found = []
+    for name, text in load_queries("oltp", "audit.sql").items():
+        heading, query = text.split("\n", 1)  # `-- F1: the rule`
+        number, rule = heading.removeprefix("-- ").split(": ", 1)
+        found.append(AuditCondition(number, name, rule, query.rstrip(";")))
+    return tuple(found)
 
 
 def audit(connection: Connection[TupleRow], epoch: EpochTotals | None = None) -> AuditReport:

@@ -2,14 +2,16 @@
 -- query returns the rows that violate its condition; no rows is a pass. All queries use one snapshot, so the
 -- audit can run during bookings.
 
--- F1 money_is_conserved: the balances of all accounts, including those of the platform, add up to zero
+-- name: money_is_conserved
+-- F1: the balances of all accounts, including those of the platform, add up to zero
 SELECT kept_cents, platform_cents
 FROM (SELECT coalesce(sum(balance_cents), 0) AS kept_cents FROM accounts) AS kept,
      (SELECT coalesce(sum(amount_cents), 0) AS platform_cents FROM entries WHERE account_id IN (
          SELECT account_id FROM accounts WHERE balance_cents IS NULL)) AS platform
 WHERE kept_cents + platform_cents <> 0;
 
--- F2 balances_are_sums: every balance is the sum of its transfers, every held amount the sum of its rides' holds
+-- name: balances_are_sums
+-- F2: every balance is the sum of its transfers, every held amount the sum of its rides' holds
 SELECT account_id, balance_cents, coalesce(ledger_cents, 0) AS ledger_cents,
        held_cents, coalesce(rides_held_cents, 0) AS rides_held_cents
 FROM accounts
@@ -20,10 +22,12 @@ LEFT JOIN (SELECT account_id, sum(payments.held_cents) AS rides_held_cents
            WHERE payments.status = 'held' GROUP BY account_id) AS holds USING (account_id)
 WHERE balance_cents <> coalesce(ledger_cents, 0) OR held_cents <> coalesce(rides_held_cents, 0);
 
--- F3 balances_cover_holds: no balance is negative, and none is less than the amount that is held from it
+-- name: balances_cover_holds
+-- F3: no balance is negative, and none is less than the amount that is held from it
 SELECT account_id, balance_cents, held_cents FROM accounts WHERE held_cents < 0 OR balance_cents < held_cents;
 
--- F4 one_payment_fits_each_ride: the payment of an active ride is held, of a completed ride or a no-show captured, of another cancelled ride voided
+-- name: one_payment_fits_each_ride
+-- F4: the payment of an active ride is held, of a completed ride or a no-show captured, of another cancelled ride voided
 SELECT ride_id, rides.status AS ride, cancel_reason, payments.status AS payment
 FROM rides FULL JOIN payments USING (ride_id)
 WHERE rides.status IS NULL OR payments.status IS NULL
@@ -32,7 +36,8 @@ WHERE rides.status IS NULL OR payments.status IS NULL
                    THEN payments.status IN ('captured', 'refunded')
                ELSE payments.status = 'voided' END;
 
--- F5 rides_are_paid_in_full: the captured amount goes to the driver, except one fifth of a completed fare, which goes to the platform
+-- name: rides_are_paid_in_full
+-- F5: the captured amount goes to the driver, except one fifth of a completed fare, which goes to the platform
 SELECT ride_id, payments.status, fare_cents, captured_cents, paid_cents, commission_cents, tip_cents, tipped_cents,
        refunded_cents, riders.account_id AS rider, payer, other_payer, drivers.account_id AS driver, payee, other_payee,
        platform, other_platform
@@ -57,14 +62,16 @@ WHERE captured_cents <> coalesce(paid_cents, 0) OR tip_cents <> coalesce(tipped_
    OR payee <> drivers.account_id OR other_payee <> drivers.account_id
    OR platform <> 2 OR other_platform <> 2;
 
--- F6 busy_means_one_active_ride: a driver is busy if and only if the driver has exactly one active ride
+-- name: busy_means_one_active_ride
+-- F6: a driver is busy if and only if the driver has exactly one active ride
 SELECT driver_id, drivers.status, coalesce(active, 0) AS active
 FROM drivers LEFT JOIN (
     SELECT driver_id, count(*) AS active FROM rides WHERE status IN ('assigned', 'started') GROUP BY driver_id) AS counted
     USING (driver_id)
 WHERE coalesce(active, 0) <> CASE WHEN drivers.status = 'busy' THEN 1 ELSE 0 END;
 
--- F7 rides_do_not_overlap: each ride of a driver or a rider begins after the previous one has ended
+-- name: rides_do_not_overlap
+-- F7: each ride of a driver or a rider begins after the previous one has ended
 SELECT who, id, ride_id, assigned_at, busy_until::text
 FROM (SELECT 'driver' AS who, driver_id AS id, ride_id, assigned_at,
              max(coalesce(ended_at, 'infinity')) OVER (
@@ -79,7 +86,8 @@ FROM (SELECT 'driver' AS who, driver_id AS id, ride_id, assigned_at,
       FROM rides) AS in_order
 WHERE assigned_at < busy_until;
 
--- F8 each_decision_made_one_ride: an accepted request has the ride that it describes, a refused one has no ride, and a booked ride has its request
+-- name: each_decision_made_one_ride
+-- F8: an accepted request has the ride that it describes, a refused one has no ride, and a booked ride has its request
 SELECT request_id, outcome, requests.ride_id AS decided, rides.ride_id AS ride
 FROM requests FULL JOIN rides USING (request_id)
 WHERE (outcome IS NULL AND substr(request_id::text, 15, 1) <> '8')           -- version 8: loaded from a file
@@ -89,17 +97,20 @@ WHERE (outcome IS NULL AND substr(request_id::text, 15, 1) <> '8')           -- 
                                   rides.pickup_zone_id, rides.dropoff_zone_id, rides.distance_metres))
    OR (outcome <> 'assigned' AND rides.ride_id IS NOT NULL);
 
--- F9 captures_are_within_holds: the held amount is the fare, and at most the held amount is captured
+-- name: captures_are_within_holds
+-- F9: the held amount is the fare, and at most the held amount is captured
 SELECT ride_id, fare_cents, held_cents, captured_cents FROM rides JOIN payments USING (ride_id)
 WHERE fare_cents <> held_cents OR captured_cents > held_cents;
 
--- F10 rides_are_requests_less_refusals: the number of booked rides is the number of requests less the refusals
+-- name: rides_are_requests_less_refusals
+-- F10: the number of booked rides is the number of requests less the refusals
 SELECT requests, refused, rides
 FROM (SELECT count(*) AS requests, count(*) FILTER (WHERE outcome <> 'assigned') AS refused FROM requests) AS decided,
      (SELECT count(*) AS rides FROM rides WHERE substr(request_id::text, 15, 1) <> '8') AS booked
 WHERE requests - refused <> rides;
 
--- F11 events_record_every_step: the events of a ride are numbered 1, 2, 3 and record exactly its steps and their times
+-- name: events_record_every_step
+-- F11: the events of a ride are numbered 1, 2, 3 and record exactly its steps and their times
 SELECT ride_id, status, assigned_at, started_at, ended_at, first, first_at, second, second_at, third, third_at
 FROM (SELECT * FROM rides WHERE substr(request_id::text, 15, 1) <> '8') AS booked
 FULL JOIN (SELECT ride_id, count(*) AS steps,
@@ -115,7 +126,8 @@ WHERE (steps, first, first_at) IS DISTINCT FROM (
    OR (third, third_at) IS DISTINCT FROM (
           CASE WHEN status = 'completed' THEN status END, CASE WHEN status = 'completed' THEN ended_at END);
 
--- F12 newest_epoch_equals_the_store: ledger and requests of the newest epoch equal those of the store at its snapshot
+-- name: newest_epoch_equals_the_store
+-- F12: ledger and requests of the newest epoch equal those of the store at its snapshot
 SELECT kept.name, kept.rows AS store_rows, kept.cents AS store_cents, epoch.rows AS epoch_rows, epoch.cents AS epoch_cents
 FROM (SELECT 'ledger' AS name, count(*) AS rows, coalesce(sum(amount_cents), 0) AS cents
       FROM ledger WHERE pg_visible_in_snapshot(tx::text::xid8, %(snapshot)s::pg_snapshot)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.resources import files
 
 import psycopg
 from psycopg import Connection, IsolationLevel, errors
@@ -17,7 +16,10 @@ from oltp.connection import StoreSession, session_options
 from oltp.places import install_places
 from oltp.shortage import shortage_errors
 from ridelake.errors import CannotConnect, NotReady, UsageError
+from ridelake.queries import load_queries, load_script
 from ridelake.settings import Settings
+
+QUERIES = load_queries("oltp")
 
 SCHEMA_VERSION = 4
 SERVER_VERSION_MIN = 150000  # the oldest tested version; 14 has no MERGE and is supported until 2026
@@ -47,7 +49,7 @@ class Store:
     def system_identifier(self) -> str | None:
         """The system identifier of the database cluster; None if this role may not read it."""
         with self.connect() as connection:
-            row = connection.execute(files("oltp").joinpath("system_identifier.sql").read_bytes()).fetchone()
+            row = connection.execute(QUERIES["system_identifier"]).fetchone()
         return row[0] if row else None
 
     def schema_state(self) -> str:
@@ -211,12 +213,12 @@ def install_tracking(connection: Connection[TupleRow]) -> None:
     if connection.execute("SELECT to_regnamespace('ridelake_tracking')").fetchone() == (None,):
         connection.execute("CREATE SCHEMA ridelake_tracking")
     if not has_tracking(connection):
-        connection.execute(files("oltp").joinpath("tracking.sql").read_bytes())
+        connection.execute(load_script("oltp", "tracking.sql"))
 
 
 def has_tracking(connection: Connection[TupleRow]) -> bool:
     """Whether the current version of `tracking.sql` is installed, and this role may read its tables."""
-    query = files("oltp").joinpath("has_tracking.sql").read_bytes()
+    query = QUERIES["has_tracking"]
     return connection.execute(query).fetchone() == (True,)
 
 
@@ -225,8 +227,8 @@ def _install_schema(connection: Connection[TupleRow]) -> None:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (INSTALL_LOCK,))
         if connection.execute("SELECT to_regclass('ridelake.schema_version')").fetchone() == (None,):
             install_tracking(connection)
-            for name in ("schema.sql", "guards.sql", "booking.sql", "moves.sql", "ride_table.sql"):
-                connection.execute(files("oltp").joinpath(name).read_bytes())
+            for name in ("schema.sql", "triggers.sql", "booking.sql", "lifecycle.sql", "ride_table.sql"):
+                connection.execute(load_script("oltp", name))
             install_places(connection)
             connection.execute("INSERT INTO schema_version VALUES (%s)", (SCHEMA_VERSION,))
         _refuse_another_version(connection)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from bench.claims.scratch_schema import read_sql, scratch_schema
+from bench.claims.scratch_schema import scratch_schema
 from bench.conftest import BenchEnv
 from bench.figure import Axis, Cell, Chart, Figure, Series, VariantTimes, Verdict
 from bench.statistics import Ratio
@@ -28,7 +28,10 @@ from olap.answer import compare_answers
 from olap.ask import answer_of
 from olap.question import find_question
 from oltp.ingest.bulk import copy_into
+from ridelake.queries import load_queries
 from ridelake.settings import LakeAddress
+
+QUERIES = load_queries("bench.claims")
 
 ROWS, INDEX, COLUMNS = "Postgres", "Postgres with a covering index", "DuckDB over Parquet"
 AVERAGE = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
@@ -77,9 +80,9 @@ def _averages(
 ) -> Iterator[dict[str, Average]]:
     """The same rides with the columns of RideTable: as rows, as rows with an index, and in a Parquet file."""
     frame = pl.DataFrame(rides).rename(str.lower)
-    connection.execute(read_sql("ride_table"))
+    connection.execute(QUERIES["ride_table"])
     copy_into(connection, "ridetable", frame)
-    connection.execute(read_sql("ride_table_index"))
+    connection.execute(QUERIES["ride_table_index"])
     connection.execute("VACUUM (ANALYZE) RideTable, IndexedRideTable")
     file = folder / PARQUET
     pq.write_table(rides, file, compression="zstd")

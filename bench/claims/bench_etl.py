@@ -13,13 +13,15 @@ import polars as pl
 
 from bench.claims.break_even import Answer, DeferralCosts, StoreAndQuery, crossover, sums_chart
 from bench.claims.rides import generated_rides
-from bench.claims.scratch_schema import read_text
 from bench.figure import Figure, Verdict
 from bench.statistics import Ratio
 from bench.textbook import ClaimId
 from oltp.ingest.city import draw_shape, draw_tips, draw_zones
 from oltp.ingest.tlc import check_files
 from oltp.places import NEW_YORK, TLC_UNKNOWN_ZONES, TLC_ZONE_OFFSET, cities
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("bench.claims")
 
 BEGIN = datetime(2025, 7, 1)  # two months without a change of daylight saving time
 SECONDS = 62 * 24 * 3600
@@ -195,7 +197,7 @@ def _schemas(arrived: Path, folder: Path) -> Iterator[dict[str, StoreAndQuery]]:
     """JSON lines: converted to a typed Parquet file when they are stored, or copied unchanged."""
     folder.mkdir()
     typed, raw = folder / "rides.parquet", folder / "rides.jsonl"
-    question = read_text("ask_schema.sql")
+    question = QUERIES["ask_schema"]
     with duckdb.connect(":memory:") as database:
 
         def write_typed() -> None:
@@ -224,7 +226,7 @@ def _json(database: duckdb.DuckDBPyConnection, file: Path) -> duckdb.DuckDBPyRel
 def _transformations(arrived: Path, folder: Path) -> Iterator[dict[str, StoreAndQuery]]:
     """The same SELECT cleans the trips: once into a Parquet file, or in each query from raw text."""
     clean, raw = folder / "trips.parquet", folder / "trips.csv"
-    transform, question = read_text("clean_trips.sql"), read_text("ask_trips.sql")
+    transform, question = QUERIES["clean_trips"], QUERIES["ask_trips"]
     with duckdb.connect(":memory:") as database:
 
         def trips(file: Path) -> duckdb.DuckDBPyRelation:

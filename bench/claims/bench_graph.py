@@ -14,12 +14,15 @@ import pytest
 from psycopg import Connection, RawCursor
 from psycopg.rows import TupleRow
 
-from bench.claims.scratch_schema import read_sql, read_text, scratch_schema
+from bench.claims.scratch_schema import scratch_schema
 from bench.conftest import BenchEnv
 from bench.figure import Axis, Cell, Chart, Figure, Series, VariantTimes, Verdict
 from bench.statistics import Ratio
 from bench.textbook import ClaimId
 from oltp.ingest.bulk import copy_into
+from ridelake.queries import load_queries, load_script
+
+QUERIES = load_queries("bench.claims")
 
 COUNTRIES = ("USA", "Canada", "France", "Vietnam")
 STATES_PER_COUNTRY, CITIES_PER_STATE = 10, 20
@@ -131,17 +134,17 @@ def lengths_of(texts: dict[str, str]) -> dict[str, int]:
 
 def _questions(people: int) -> Iterator[tuple[str, dict[str, str], list[list[Any]]]]:
     """The name of a query, its text for each engine, and the parameters of each execution."""
-    born = read_text("born_in.sql")
+    born = QUERIES["born_in"]
     yield (
         BORN,
-        {POSTGRES: born, DUCKDB: born, GRAPH: read_text("born_in.cypher")},
+        {POSTGRES: born, DUCKDB: born, GRAPH: load_script("bench.claims", "born_in.cypher")},
         [["USA"]],
     )
-    within = read_text("friends_within.sql")
+    within = QUERIES["friends_within"]
     asked = range(0, people, people // ASKED)
     for hops in HOPS:
         # In Cypher the length of a path is part of the text and cannot be a parameter.
-        pattern = read_text("friends_within.cypher").replace("$hops", str(hops))
+        pattern = load_script("bench.claims", "friends_within.cypher").replace("$hops", str(hops))
         texts = {POSTGRES: within, DUCKDB: within, GRAPH: pattern}
         yield f"friends within {hops} hops", texts, [[person, hops] for person in asked]
 
@@ -151,11 +154,11 @@ def _asked(ask: Ask, text: str, values: list[list[Any]]) -> list[int]:
 
 
 def _postgres(connection: Connection[TupleRow], known: PeopleGraph) -> Ask:
-    connection.execute(read_sql("graph_tables"))
+    connection.execute(QUERIES["graph_tables"])
     copy_into(connection, "places", known.places)
     copy_into(connection, "people", known.people)
     copy_into(connection, "friendships", known.friendships_both_ways)
-    connection.execute(read_sql("graph_indexes"))
+    connection.execute(QUERIES["graph_indexes"])
     connection.execute("VACUUM (ANALYZE) places, people, friendships")
     cursor = RawCursor(connection)
 
@@ -166,7 +169,7 @@ def _postgres(connection: Connection[TupleRow], known: PeopleGraph) -> Ask:
 
 
 def _duckdb(database: duckdb.DuckDBPyConnection, known: PeopleGraph) -> Ask:
-    database.execute(read_text("graph_tables.sql"))
+    database.execute(QUERIES["graph_tables"])
     for statement, frame in (
         ("INSERT INTO places SELECT * FROM frame", known.places),
         ("INSERT INTO people SELECT * FROM frame", known.people),
@@ -174,7 +177,7 @@ def _duckdb(database: duckdb.DuckDBPyConnection, known: PeopleGraph) -> Ask:
     ):
         database.register("frame", frame.to_arrow())
         database.execute(statement)
-    database.execute(read_text("graph_indexes.sql"))
+    database.execute(QUERIES["graph_indexes"])
     return lambda text, values: int(database.execute(text, values).fetchall()[0][0])
 
 
@@ -183,7 +186,7 @@ def _graph(path: Path, known: PeopleGraph) -> Iterator[Ask]:
     import ladybug
 
     with ladybug.Database(path) as database, ladybug.Connection(database) as connection:
-        for statement in read_text("graph.cypher").split(";\n"):
+        for statement in load_script("bench.claims", "graph.cypher").split(";\n"):
             if statement:
                 connection.execute(statement)
         within = known.places.drop_nulls("within_id").select("place_id", "within_id")

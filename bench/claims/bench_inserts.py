@@ -20,11 +20,14 @@ from psycopg.rows import TupleRow
 from pyiceberg.catalog.sql import SqlCatalog
 
 from bench.claims.rides import RIDE_TABLE, RideBatch, generated_rides
-from bench.claims.scratch_schema import read_sql, scratch_schema
+from bench.claims.scratch_schema import scratch_schema
 from bench.conftest import BenchEnv
 from bench.figure import Axis, Cell, Chart, Figure, Series, Verdict
 from bench.statistics import Ratio, ratio_of
 from bench.textbook import ClaimId
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("bench.claims")
 
 INSERT_RIDE = "INSERT INTO RideTable VALUES (%s, %s, %s, %s, %s, %s)"
 
@@ -44,8 +47,8 @@ class PostgresInserter:
 
     def __init__(self, connection: Connection[TupleRow]) -> None:
         self._connection = connection
-        self._insert_rides = read_sql("insert_rides")
-        connection.execute(read_sql("ride_table"))
+        self._insert_rides = QUERIES["insert_rides"]
+        connection.execute(QUERIES["ride_table"])
 
     def insert(self, rides: RideBatch) -> None:
         if len(rides) == 1:

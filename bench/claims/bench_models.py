@@ -5,16 +5,19 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from itertools import cycle
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from bench.claims.scratch_schema import read_sql, scratch_schema, statement_counts
+from bench.claims.scratch_schema import scratch_schema, statement_counts
 from bench.conftest import BenchEnv
 from bench.figure import Axis, Chart, Figure, Series, Verdict
 from bench.statistics import Ratio
 from bench.textbook import ClaimId
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("bench.claims")
 
 NORMALISED, FLAT = "the normalised model", "the wide table"
 DOCUMENTS, TABLES = "the document model", "the relational model"
@@ -38,15 +41,15 @@ def bench_normalised(figure: Figure, ground: BenchEnv) -> None:
     with scratch_schema(ground.store) as connection:
         _make_books(connection, books)
         listing = {
-            NORMALISED: partial(_answer, connection, read_sql("list_books"), {}),
-            FLAT: partial(_answer, connection, read_sql("list_books_flat"), {}),
+            NORMALISED: partial(_answer, connection, QUERIES["list_books"], {}),
+            FLAT: partial(_answer, connection, QUERIES["list_books_flat"], {}),
         }
         renaming = {
-            NORMALISED: partial(_rename, connection, read_sql("rename_publisher")),
-            FLAT: partial(_rename, connection, read_sql("rename_publisher_flat")),
+            NORMALISED: partial(_rename, connection, QUERIES["rename_publisher"]),
+            FLAT: partial(_rename, connection, QUERIES["rename_publisher_flat"]),
         }
         work = {
-            name: statement_counts(connection, read_sql(file), {"old": BANANA, "new": PINEAPPLE})
+            name: statement_counts(connection, QUERIES[file], {"old": BANANA, "new": PINEAPPLE})
             for name, file in ((NORMALISED, "rename_publisher"), (FLAT, "rename_publisher_flat"))
         }
         _equal_by(listing)
@@ -80,13 +83,13 @@ def bench_normalised(figure: Figure, ground: BenchEnv) -> None:
 
 def _make_books(connection: Connection[TupleRow], books: int) -> None:
     values = {"books": books, "publishers": books // BOOKS_PER_PUBLISHER}
-    connection.execute(read_sql("books"))
+    connection.execute(QUERIES["books"])
     for name in ("fill_publishers", "fill_books", "fill_flat_books"):
-        connection.execute(read_sql(name), values)
+        connection.execute(QUERIES[name], values)
     connection.execute("VACUUM (ANALYZE) publishers, books, flat_books")
 
 
-def _rename(connection: Connection[TupleRow], statement: bytes) -> None:
+def _rename(connection: Connection[TupleRow], statement: LiteralString) -> None:
     """Rename and restore, so that every round starts from the same state."""
     for old, new in ((BANANA, PINEAPPLE), (PINEAPPLE, BANANA)):
         connection.execute(statement, {"old": old, "new": new})
@@ -95,27 +98,27 @@ def _rename(connection: Connection[TupleRow], statement: bytes) -> None:
 def bench_documents(figure: Figure, ground: BenchEnv) -> None:
     figure.title = "Is a ride better stored as a document or in tables?"
     with scratch_schema(ground.store) as connection:
-        connection.execute(read_sql("documents"))
+        connection.execute(QUERIES["documents"])
         connection.execute("VACUUM (ANALYZE) documents, rides, payments, riders, drivers, zones")
-        drawn = connection.execute(read_sql("some_rides"), {"rides": RIDES_COMPARED}).fetchall()
+        drawn = connection.execute(QUERIES["some_rides"], {"rides": RIDES_COMPARED}).fetchall()
         changes = [{"ride_id": ride_id, "tip_cents": ride_id % 500} for (ride_id,) in drawn]
         _equal_rides(connection, changes)
         contests = {
             task: figure.interleaved(
-                {model: _turn(connection, read_sql(file), changes) for model, file in statements.items()},
+                {model: _turn(connection, QUERIES[file], changes) for model, file in statements.items()},
                 _equal if task == SUM else _anything,
                 label=task,
             )
             for task, statements in TASKS.items()
         }
         work = {
-            (task, model): statement_counts(connection, read_sql(file), changes[0])
+            (task, model): statement_counts(connection, QUERIES[file], changes[0])
             for task, statements in TASKS.items()
             for model, file in statements.items()
         }
         for change in changes:  # those that no round has reached
             for file in TASKS[UPDATE].values():
-                connection.execute(read_sql(file), change)
+                connection.execute(QUERIES[file], change)
         _equal_rides(connection, changes)
         sizes = {model: _bytes_of(connection, tables) for model, tables in STORED.items()}
     figure.rows = figure.scale.rides
@@ -147,22 +150,22 @@ def bench_documents(figure: Figure, ground: BenchEnv) -> None:
 
 
 def _turn(
-    connection: Connection[TupleRow], statement: bytes, values: list[dict[str, Any]]
+    connection: Connection[TupleRow], statement: LiteralString, values: list[dict[str, Any]]
 ) -> Callable[[], Answer]:
     """A query that uses the next values at each call."""
     following = cycle(values)
     return lambda: _answer(connection, statement, next(following))
 
 
-def _answer(connection: Connection[TupleRow], statement: bytes, values: Mapping[str, Any]) -> Answer:
+def _answer(connection: Connection[TupleRow], statement: LiteralString, values: Mapping[str, Any]) -> Answer:
     cursor = connection.execute(statement, values)
     return cursor.fetchall() if cursor.description else []
 
 
 def _equal_rides(connection: Connection[TupleRow], rides: list[dict[str, Any]]) -> None:
     for ride in rides:
-        ((document,),) = _answer(connection, read_sql("fetch_document"), ride)
-        (row,) = _answer(connection, read_sql("fetch_rows"), ride)
+        ((document,),) = _answer(connection, QUERIES["fetch_document"], ride)
+        (row,) = _answer(connection, QUERIES["fetch_rows"], ride)
         assert leaves(document) == sorted(map(_text, row)), f"ride {ride['ride_id']} differs"
 
 

@@ -9,7 +9,6 @@ page cache.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from importlib.resources import files
 from itertools import count, pairwise
 from math import exp, log
 from pathlib import Path
@@ -33,6 +32,9 @@ from bench.figure import Axis, Cell, Chart, Figure, Mark, Series, VariantTimes, 
 from bench.statistics import Ratio
 from bench.textbook import ClaimId
 from lakehouse.table.epoch import Epoch
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("bench.claims")
 
 ROWS = (CSV, JSONL, AVRO)
 COLUMNS = (ARROW_IPC, PARQUET)
@@ -111,7 +113,7 @@ def _summing(figure: Figure, ground: BenchEnv, epoch: Epoch, folder: Path) -> Va
         columns.execute("CHECKPOINT")
         variants: dict[str, Callable[[], list[int]]] = {}
         for k in SUMMED_COLUMNS:
-            query = files("bench.claims").joinpath(f"sum_{k}.sql").read_text()
+            query = QUERIES[f"sum_{k}"]
             variants[_variant("Postgres", k)] = partial(_sums, postgres, query)
             variants[_variant("DuckDB", k)] = partial(_sums, columns, query)
         return figure.interleaved(variants, _assert_sums, label="sum", seconds=figure.scale.seconds)

@@ -10,7 +10,6 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 
 import duckdb
@@ -35,6 +34,9 @@ from lakehouse.source.tables import TableSource
 from lakehouse.table.columns import arrow_schema
 from lakehouse.table.epoch import Epoch
 from oltp.store import Store
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("bench.claims")
 
 RIDES_MAX = 5_000  # some formats make Python objects, at 0.1 ms per row
 NUMBERS = (7, -5, 1_000_000, 2**31 - 1)
@@ -250,7 +252,7 @@ def _unloads(ground: BenchEnv, rides: pa.Table, folder: Path) -> Iterator[dict[s
 
 
 def _csv_of_postgres(connection: Connection[TupleRow], path: Path) -> Path:
-    query = files("bench.claims").joinpath("unload_rides.sql").read_bytes()
+    query = QUERIES["unload_rides"]
     with path.open("wb") as file, connection.cursor() as cursor, cursor.copy(query) as copy:
         file.writelines(copy)
     return path

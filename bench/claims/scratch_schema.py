@@ -3,22 +3,12 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
+from typing import LiteralString
 
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from oltp.store import Store
-
-
-def read_sql(name: str) -> bytes:
-    """A .sql file of this package as bytes, for psycopg."""
-    return read_text(f"{name}.sql").encode()
-
-
-def read_text(name: str) -> str:
-    """A text file of this package."""
-    return files("bench").joinpath("claims", name).read_text("utf-8")
 
 
 @contextmanager
@@ -45,10 +35,10 @@ class StatementCounts:
 
 
 def statement_counts(
-    connection: Connection[TupleRow], statement: bytes, values: Mapping[str, object]
+    connection: Connection[TupleRow], statement: LiteralString, values: Mapping[str, object]
 ) -> StatementCounts:
     """Execute the statement once and return its counts."""
-    explained = b"EXPLAIN (ANALYZE, BUFFERS, WAL, FORMAT JSON) " + statement
+    explained = "EXPLAIN (ANALYZE, BUFFERS, WAL, FORMAT JSON) " + statement
     row = connection.execute(explained, values).fetchone()
     assert row is not None
     plan = row[0][0]["Plan"]

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 
 import duckdb
@@ -34,6 +33,9 @@ from lakehouse.engines import open_engine, open_engines
 from olap.answer import compare_answers
 from olap.ask import answer_of
 from olap.question import Question
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("bench.custom_table")
 
 ENGINES = ("postgres", "duckdb")
 INSERTS = 200
@@ -150,7 +152,7 @@ def bench_insert(figure: Figure, subject: UserTable, tmp_path: Path) -> None:
 
 def bench_size(figure: Figure, subject: UserTable, tmp_path: Path) -> None:
     figure.title = "How large is the table?"
-    sizes = files("bench").joinpath("own", "sizes.sql").read_bytes()
+    sizes = QUERIES["sizes"]
     with subject.store.connect() as connection:
         found = connection.execute(sizes, {"oid": subject.state.relation}).fetchone()
     assert found is not None

@@ -3,7 +3,6 @@ warning."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 
 import duckdb
@@ -15,6 +14,9 @@ from psycopg.sql import SQL, Composed, Identifier
 from lakehouse.table.columns import DECIMAL_DIGITS_MAX
 from oltp.store import Store, transaction
 from ridelake.errors import BadInput
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("bench.custom_table")
 
 SUFFIXES = (".parquet", ".csv")
 YEAR_MIN, YEAR_MAX = 1, 9999  # of Python's datetime
@@ -87,7 +89,7 @@ def _read_parquet(path: Path) -> pa.Table:
 
 
 def _read_csv(path: Path, folder: Path) -> pa.Table:
-    query = files("bench").joinpath("own", "read_csv.sql").read_text()
+    query = QUERIES["read_csv"]
     link = folder / "file.csv"  # DuckDB interprets * and [ in a path as a pattern
     link.symlink_to(path.resolve())
     with duckdb.connect() as connection:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from time import perf_counter
 
@@ -21,7 +20,10 @@ from lakehouse.table.columns import SourceColumn, read_columns
 from lakehouse.table.epoch import Epoch, TableState
 from oltp.store import Store, open_store
 from ridelake.errors import BadInput, UsageError
+from ridelake.queries import load_queries
 from ridelake.settings import LakeAddress, Settings
+
+QUERIES = load_queries("bench.custom_table")
 
 LOADED = "public.loaded"
 
@@ -86,7 +88,7 @@ def _opened(settings: Settings, name: str, warnings: tuple[str, ...] = ()) -> It
     with open_store(settings, install=False) as store:
         epoch = publish_snapshot(store, Lake.create(settings.lake), tables=[name])
         with store.connect() as connection:
-            query = files("bench").joinpath("own", "relation.sql").read_bytes()
+            query = QUERIES["relation"]
             found = connection.execute(query, {"name": name}).fetchone()
             if found is None:
                 raise BadInput(f"table {name} was dropped during the run; run the command again")

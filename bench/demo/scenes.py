@@ -3,7 +3,6 @@
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -23,9 +22,12 @@ from oltp.store import Store, open_store
 from oltp.workload import simulate
 from ridelake.errors import OutOfResources, ProofFailed
 from ridelake.progress import progress
+from ridelake.queries import load_queries
 from ridelake.resources import free_bytes
 from ridelake.screen import grouped
 from ridelake.settings import Settings
+
+QUERIES = load_queries("bench")
 
 CLIENTS = 16
 SYNC_EVERY_SECONDS = 0.5
@@ -113,7 +115,7 @@ def epoch_published(store: Store, lake: Lake) -> SceneResult:
     with progress("rows", estimate_rows(store)) as shown:
         epoch = publish_snapshot(store, lake, shown.advance)
     with store.connect() as connection:
-        sized = connection.execute(files("bench.demo").joinpath("store_bytes.sql").read_bytes()).fetchone()
+        sized = connection.execute(QUERIES["store_bytes"]).fetchone()
     store_bytes = int(sized[0]) if sized else 0
     return SceneResult(
         f"Epoch {epoch.number}: {epoch.rows:,} rows in {epoch.seconds:.1f} s; "

@@ -7,7 +7,6 @@ with a cursor each. A transaction that fails with a conflict is retried.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from importlib.resources import files
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -20,10 +19,12 @@ from lakehouse.engines import ride_table_view
 from lakehouse.table.epoch import Epoch
 from oltp.audit import conditions
 from ridelake.errors import RidelakeError
+from ridelake.queries import load_queries, load_script
 from ridelake.ride import Outcome, RideRequest
 
+QUERIES = load_queries("bench.frontier")
+
 TRIES_MAX = 200
-ONE_OF_STATEMENTS = re.compile(r"^-- (\w+): .+\n", re.MULTILINE)
 PARAMETER = re.compile(r"\$(\w+)")
 TABLES = ("cities", "zones", "accounts", "riders", "drivers", "rides", "payments", "requests", "ledger")
 
@@ -33,12 +34,12 @@ Cursor = duckdb.DuckDBPyConnection
 def create(file: Path, epoch: Epoch) -> None:
     """Create a database with the rows of the epoch in a new file."""
     with closing(duckdb.connect(file)) as connection:
-        connection.execute(_text("duckdb_schema.sql"))
+        connection.execute(load_script("bench.frontier", "duckdb_schema.sql"))
         for name in TABLES:
             rows = connection.read_parquet(epoch.tables[name].locations, hive_partitioning=False)
             # insert_into matches columns by position.
             rows.project(", ".join(connection.table(name).columns)).insert_into(name)
-        connection.execute(_text("duckdb_loaded.sql"))
+        connection.execute(QUERIES["duckdb_loaded"])
         connection.execute(ride_table_view())
 
 
@@ -77,8 +78,7 @@ class Booking:
 
     def __init__(self, cursor: duckdb.DuckDBPyConnection) -> None:
         self._cursor = cursor
-        named = ONE_OF_STATEMENTS.split(_text("duckdb_booking.sql"))[1:]
-        self._statements = dict(zip(named[::2], named[1::2], strict=True))
+        self._statements = load_queries("bench.frontier", "duckdb_booking.sql")
 
     def cycle(self, request: RideRequest) -> BookingEvent:
         """Book and cancel in two transactions. The returned event is the booking."""
@@ -159,7 +159,3 @@ class Booking:
     def _ask(self, name: str, values: dict[str, Any]) -> tuple[Any, ...] | None:
         self._do(name, values)
         return self._cursor.fetchone()
-
-
-def _text(name: str) -> str:
-    return files("bench.frontier").joinpath(name).read_text()

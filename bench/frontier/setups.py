@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import polars as pl
@@ -38,7 +37,10 @@ from oltp.drill.standby import catch_up, open_standby
 from oltp.store import Store, open_database
 from oltp.workload import riders_by_city
 from ridelake.errors import ProofFailed
+from ridelake.queries import load_queries
 from ridelake.settings import LakeAddress, Settings
+
+QUERIES = load_queries("bench.frontier")
 
 AUDITED = "the audit holds and all acknowledged bookings are stored"
 
@@ -215,7 +217,7 @@ def _outcomes(store: Store, booked: Sequence[BookingEvent]) -> dict[object, str]
 
 
 def _decided(store: Store, booked: Sequence[BookingEvent]) -> dict[object, tuple[str, int]]:
-    query = files("bench.frontier").joinpath("decided.sql").read_bytes()
+    query = QUERIES["decided"]
     with store.connect() as connection:
         rows = connection.execute(query, {"request_ids": [one.request_id for one in booked]})
         return {request_id: (outcome, tx) for request_id, outcome, tx in rows}

@@ -8,7 +8,6 @@ from collections import ChainMap
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.resources import files
 from threading import Event
 from time import monotonic, perf_counter, sleep
 
@@ -17,6 +16,9 @@ from bench.loss.rules import RULES
 from bench.loss.table import LossTable, line_of
 from oltp.scratch import scratch_on_server
 from oltp.store import Store, install_tracking, transaction
+from ridelake.queries import load_queries, load_script
+
+QUERIES = load_queries("bench.loss")
 
 SETTLE_SECONDS_MAX = 20.0
 
@@ -40,7 +42,7 @@ def measure_loss(server: str, effort: LossEffort) -> LossTable:
         with store.connect() as connection:
             with transaction(connection):
                 install_tracking(connection)
-            connection.execute(_sql("loss_rows"))
+            connection.execute(load_script("bench.loss", "loss_rows.sql"))
         pollers = [Poller(rule) for rule in RULES]
         writers = [Writer(number, effort.seed) for number in range(effort.writers)]
         seconds = 0.0
@@ -78,7 +80,7 @@ def _wait_for_the_watermark(store: Store) -> None:
     """Other transactions on the server may hold back the watermark: their rows would be late, not lost."""
     deadline = monotonic() + SETTLE_SECONDS_MAX
     with store.connect() as connection:
-        while connection.execute(_sql("settled")).fetchone() != (True,) and monotonic() < deadline:
+        while connection.execute(QUERIES["settled"]).fetchone() != (True,) and monotonic() < deadline:
             sleep(0.05)
 
 
@@ -86,7 +88,7 @@ def _compared(
     store: Store, writers: Sequence[Writer], pollers: Sequence[Poller], effort: LossEffort, seconds: float
 ) -> LossTable:
     with store.connect() as connection:
-        truth: dict[int, str] = dict(connection.execute(_sql("truth")).fetchall())
+        truth: dict[int, str] = dict(connection.execute(QUERIES["truth"]).fetchall())
     committed = ChainMap(*(writer.committed for writer in writers))
     return LossTable(
         rules=tuple(line_of(poller, truth, committed) for poller in pollers),
@@ -100,7 +102,3 @@ def _compared(
         seed=effort.seed,
         server_version=store.server_version,
     )
-
-
-def _sql(name: str) -> bytes:
-    return files("bench.loss").joinpath(f"{name}.sql").read_bytes()

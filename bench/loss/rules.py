@@ -5,14 +5,15 @@ next cursor.
 """
 
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any, Protocol
 
 from psycopg import Connection, IsolationLevel
 from psycopg.rows import TupleRow
 
 from oltp.store import transaction
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("bench.loss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class ByMark:
     loses: bool = True
 
     def read(self, connection: Connection[TupleRow], since: Any) -> Delta:
-        rows = connection.execute(_sql(self.name), {"since": since}).fetchall()
+        rows = connection.execute(QUERIES[self.name], {"since": since}).fetchall()
         marks = [mark for _, _, mark in rows]
         return Delta([(id_, payload) for id_, payload, _ in rows], [], max(marks) if marks else since)
 
@@ -66,9 +67,9 @@ class SnapshotDifference:
 
     def read(self, connection: Connection[TupleRow], since: Any) -> Delta:
         with transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True):
-            token = connection.execute(_sql("difference_token")).fetchall()[0][0]
-            deleted = connection.execute(_sql("difference_deleted"), {"since": since}).fetchall()
-            changed = connection.execute(_sql("difference"), {"since": since}).fetchall()
+            token = connection.execute(QUERIES["difference_token"]).fetchall()[0][0]
+            deleted = connection.execute(QUERIES["difference_deleted"], {"since": since}).fetchall()
+            changed = connection.execute(QUERIES["difference"], {"since": since}).fetchall()
         return Delta([(id_, payload) for id_, payload in changed], [id_ for (id_,) in deleted], token)
 
 
@@ -81,8 +82,3 @@ RULES: tuple[Rule, ...] = (
     ByMark("watermark", "tx > last tx, and older than all open transactions", 0, loses=False),
     OURS,
 )
-
-
-@cache
-def _sql(name: str) -> bytes:
-    return files("bench.loss.rules").joinpath(f"{name}.sql").read_bytes()

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from itertools import pairwise
 from time import perf_counter
 
@@ -35,6 +34,9 @@ from lakehouse.table.errors import lake_errors
 from lakehouse.table.layout import RUN_BYTES, RUN_ROWS
 from lakehouse.table.storage import Storage
 from oltp.store import Store, has_tracking, transaction
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("lakehouse.capture")
 
 KEEP_EPOCHS = 100
 
@@ -247,10 +249,10 @@ def _tidy(store: Store, newest: Epoch) -> int:
             with transaction(connection):
                 connection.execute("SET LOCAL lock_timeout = '1s'")
                 cleared = connection.execute(
-                    files("lakehouse").joinpath("clear_tombstones.sql").read_bytes(),
+                    QUERIES["clear_tombstones"],
                     {"before_tx": newest.token.xmin},
                 ).rowcount
-            connection.execute(files("lakehouse").joinpath("summarize.sql").read_bytes())
+            connection.execute(QUERIES["summarize"])
         except (errors.InsufficientPrivilege, errors.LockNotAvailable):
             return 0
     return cleared

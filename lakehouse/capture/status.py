@@ -1,7 +1,6 @@
 """The report of `ridelake status`. It does not start or create anything."""
 
 from datetime import UTC, datetime
-from importlib.resources import files
 from typing import Any
 
 from psycopg import Connection, errors
@@ -11,7 +10,10 @@ from lakehouse.table.catalog import read_epochs
 from lakehouse.table.epoch import Epoch
 from oltp.cluster.server import Cluster
 from oltp.store import Store, has_tracking, no_access, open_store
+from ridelake.queries import load_queries
 from ridelake.settings import Settings
+
+QUERIES = load_queries("lakehouse.capture")
 
 
 def read_status(settings: Settings) -> dict[str, Any]:
@@ -59,18 +61,18 @@ def _of_server(store: Store, connection: Connection[TupleRow]) -> dict[str, Any]
     cursor = connection.cursor(row_factory=dict_row)
     if state == "installed":
         try:
-            found = cursor.execute(_query("status.sql")).fetchone() or {}
+            found = cursor.execute(QUERIES["status"]).fetchone() or {}
             return {"ride_store": "installed", **found}
         except errors.InsufficientPrivilege:
             state = "no access"
     ride_store = "none" if state == "missing" else no_access(connection.info.user)
-    return {"ride_store": ride_store, **(cursor.execute(_query("server_status.sql")).fetchone() or {})}
+    return {"ride_store": ride_store, **(cursor.execute(QUERIES["server_status"]).fetchone() or {})}
 
 
 def _behind(store: Store, connection: Connection[TupleRow], epoch: Epoch) -> dict[str, Any]:
     """Transactions and seconds since the epoch. Transactions of all databases of the server are counted, so
     the number is an upper bound."""
-    now = connection.execute(_query("behind.sql")).fetchone()
+    now = connection.execute(QUERIES["behind"]).fetchone()
     assert now is not None
     database, clock, xmax = now
     known = store.system_identifier()
@@ -88,7 +90,8 @@ def _tracked(connection: Connection[TupleRow], epoch: Epoch) -> set[int]:
     if not has_tracking(connection):
         return set()
     relations = [table.relation for table in epoch.tables.values()]
-    rows = connection.execute(_query("tracked.sql"), {"relations": relations}).fetchall()
+    tracked = load_queries("lakehouse.source")["tracked"]
+    rows = connection.execute(tracked, {"relations": relations}).fetchall()
     return {row[0] for row in rows if row[1] is not None}
 
 
@@ -113,7 +116,3 @@ def _next(report: dict[str, Any]) -> str:
     if report["transactions_behind"]:
         return f"run `ridelake sync --once`{track}"
     return f"nothing: no transaction since the newest epoch{track}"
-
-
-def _query(name: str) -> bytes:
-    return files("lakehouse").joinpath(name).read_bytes()

@@ -10,22 +10,19 @@ A new engine is a file with a context manager `opened(settings, epoch)`, and an 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib import import_module, resources
+from importlib import import_module
 from importlib.util import find_spec
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
+from lakehouse.engines.parameters import NO_PARAMETERS, Parameters
 from ridelake.errors import NotReady, UsageError
+from ridelake.queries import load_script
 
 if TYPE_CHECKING:  # listing the engines must not import pyarrow
     import pyarrow as pa
 
-    from lakehouse.engines.parameters import Parameters
     from lakehouse.table.epoch import Epoch
     from ridelake.settings import Settings
-
-
-NO_PARAMETERS: "Parameters" = MappingProxyType({})
 
 
 class Engine(Protocol):
@@ -38,7 +35,7 @@ class Engine(Protocol):
         """The version of the engine's library or server."""
         ...
 
-    def sql(self, query: str, parameters: "Parameters" = NO_PARAMETERS) -> "pa.Table":
+    def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> "pa.Table":
         """The complete result, in memory. `$name` in the query is replaced by a value of `parameters`.
 
         Raises QueryRejected with the engine's own message, UsageError for a parameter without a value or
@@ -184,7 +181,7 @@ def has_ride_table(epoch: "Epoch") -> bool:
 
 def ride_table_view() -> str:
     """The statement that creates the view RideTable, the same for all engines."""
-    return resources.files("oltp").joinpath("ride_table.sql").read_text()
+    return load_script("oltp", "ride_table.sql")
 
 
 def ride_table_query() -> str:

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from chdb import session as chdb_session
 from sqlglot import exp
 
-from lakehouse.engines import NO_PARAMETERS, has_ride_table, ride_table_query
-from lakehouse.engines.parameters import Parameters, Value
+from lakehouse.engines import has_ride_table, ride_table_query
+from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, Value
 from lakehouse.engines.sql_check import parse_checked, split_explain, with_decimals, with_unqualified_names
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected

@@ -16,8 +16,8 @@ import daft
 import pyarrow as pa
 from sqlglot import exp
 
-from lakehouse.engines import NO_PARAMETERS, has_ride_table, ride_table_query
-from lakehouse.engines.parameters import Parameters, with_literals
+from lakehouse.engines import has_ride_table, ride_table_query
+from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, with_literals
 from lakehouse.engines.sql_check import parse_checked, split_explain, with_basic_sql, with_exact_averages
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected

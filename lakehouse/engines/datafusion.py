@@ -15,8 +15,8 @@ import pyarrow as pa
 from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
 from sqlglot import exp
 
-from lakehouse.engines import NO_PARAMETERS, has_ride_table, ride_table_query
-from lakehouse.engines.parameters import Parameters
+from lakehouse.engines import has_ride_table, ride_table_query
+from lakehouse.engines.parameters import NO_PARAMETERS, Parameters
 from lakehouse.engines.sql_check import parse_checked, split_explain, with_exact_averages
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected

@@ -17,8 +17,8 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from lakehouse.engines import NO_PARAMETERS, has_ride_table, ride_table_view
-from lakehouse.engines.parameters import Parameters, check_parameters
+from lakehouse.engines import has_ride_table, ride_table_view
+from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ridelake.errors import UsageError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:  # sqlglot takes 0.1 s to import; engines that bind do not nee
 
 Value = int | float | str | bool | Decimal | date | datetime | None
 Parameters = Mapping[str, Value]
+NO_PARAMETERS: Parameters = MappingProxyType({})
 
 # A parameter, or a token in which $ is not one: comments, strings, quoted names, dollar quotes.
 _TOKEN = re.compile(

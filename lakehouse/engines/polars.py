@@ -15,8 +15,8 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from lakehouse.engines import NO_PARAMETERS, has_ride_table, ride_table_query
-from lakehouse.engines.parameters import Parameters, check_parameters, with_literals
+from lakehouse.engines import has_ride_table, ride_table_query
+from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters, with_literals
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import CannotConnect, QueryRejected
 from ridelake.settings import S3, LakeAddress, Settings

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from decimal import Decimal
-from importlib.resources import files
 from itertools import chain
 from typing import Any
 
@@ -23,14 +22,16 @@ from psycopg.adapt import Loader
 from psycopg.pq import Format
 from psycopg.rows import TupleRow
 
-from lakehouse.engines import NO_PARAMETERS
-from lakehouse.engines.parameters import Parameters, check_parameters, numbered, placeholders
+from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters, numbered, placeholders
 from lakehouse.source.copy.values import EPOCH_SHIFT_DAYS, EPOCH_SHIFT_US
 from lakehouse.table.columns import arrow_type_of
 from lakehouse.table.epoch import Epoch
 from oltp.store import Store, open_existing_store, transaction
 from ridelake.errors import CannotConnect, NotReady, QueryRejected
+from ridelake.queries import load_queries
 from ridelake.settings import Settings
+
+QUERIES = load_queries("lakehouse.engines")
 
 BATCH_ROWS = 50_000
 
@@ -135,7 +136,7 @@ class Postgres:
     def _type(self, column: psycopg.Column) -> pa.DataType | None:
         """The exact Arrow type; None for a numeric without precision."""
         if column.type_code not in self._names:
-            found = self._connection.execute(_statement("type_name.sql"), (column.type_code,)).fetchone()
+            found = self._connection.execute(QUERIES["type_name"], (column.type_code,)).fetchone()
             self._names[column.type_code] = found[0] if found else "unknown"
         name = self._names[column.type_code]
         if name == "numeric" and column.precision is None:
@@ -157,7 +158,7 @@ def opened(settings: Settings, epoch: Epoch | None) -> Iterator[Postgres]:
     with open_existing_store(settings, rides=has_rides) as store, closing(store.connect()) as connection:
         if epoch is not None:  # the tables have the same names as in the lake
             relations = [table.relation for table in epoch.tables.values()]
-            connection.execute(_statement("search_path.sql"), (relations,))
+            connection.execute(QUERIES["search_path"], (relations,))
             _find_by_bare_name(connection, relations)
         pa.array([])  # imports pandas if it is installed; here, so that it is not part of a query's time
         yield Postgres(store, connection)
@@ -166,7 +167,7 @@ def opened(settings: Settings, epoch: Epoch | None) -> Iterator[Postgres]:
 def _find_by_bare_name(connection: Connection[TupleRow], relations: Sequence[int]) -> None:
     """Make each table accessible by its unqualified name. Raises NotReady if another table has the same name
     and a temporary view cannot be created."""
-    for name, statement in connection.execute(_statement("shadowed.sql"), (relations,)).fetchall():
+    for name, statement in connection.execute(QUERIES["shadowed"], (relations,)).fetchall():
         try:
             connection.execute(statement)
         except psycopg.Error as error:
@@ -174,10 +175,6 @@ def _find_by_bare_name(connection: Connection[TupleRow], relations: Sequence[int
                 f"postgres: another schema also has a table {name}, and a temporary view cannot be created "
                 f"({error.diag.message_primary}): grant TEMPORARY on the database, or use another engine"
             ) from error
-
-
-def _statement(name: str) -> bytes:
-    return files("lakehouse").joinpath("engines", name).read_bytes()
 
 
 def _array(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:

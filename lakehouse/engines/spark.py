@@ -24,8 +24,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from sqlglot import exp
 
-from lakehouse.engines import NO_PARAMETERS, has_ride_table, ride_table_query
-from lakehouse.engines.parameters import Parameters
+from lakehouse.engines import has_ride_table, ride_table_query
+from lakehouse.engines.parameters import NO_PARAMETERS, Parameters
 from lakehouse.engines.sql_check import parse_checked, split_explain, with_exact_averages
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import CannotConnect, NotReady, QueryRejected

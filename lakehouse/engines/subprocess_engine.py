@@ -23,8 +23,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from lakehouse.engines import NO_PARAMETERS
-from lakehouse.engines.parameters import Parameters, check_parameters
+from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected, RidelakeError
 from ridelake.settings import Settings

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from importlib.resources import files
 from typing import Any, Literal
 from uuid import UUID
 
@@ -26,6 +25,9 @@ from psycopg.rows import TupleRow
 
 from oltp.store import Store, transaction
 from ridelake.errors import NotReady, RidelakeError
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("lakehouse.inspect")
 
 # pd_lsn, pd_checksum, pd_flags, pd_lower, pd_upper, pd_special, pd_pagesize_version, pd_prune_xid
 HEADER = struct.Struct("<QHHHHHHI")
@@ -221,11 +223,11 @@ class RideInHeap:
 def ride_in_heap(store: Store, ride_id: int) -> RideInHeap:
     """Raises NotReady if the ride is not in Postgres."""
     with store.connect() as connection:
-        may, schema = _row(connection, "may_read_pages.sql")
+        may, schema = _row(connection, "may_read_pages")
         with _snapshot(connection, create=may and schema is None):
             if schema is not None:
                 connection.execute("SELECT set_config('search_path', %s, true)", (f'ridelake, "{schema}"',))
-            found = connection.execute(_sql("place.sql"), {"ride_id": ride_id}).fetchone()
+            found = connection.execute(QUERIES["place"], {"ride_id": ride_id}).fetchone()
             if found is None:
                 raise NotReady(
                     f"ride {ride_id} is in the newest epoch but no longer in Postgres: run `ridelake "
@@ -234,7 +236,7 @@ def ride_in_heap(store: Store, ride_id: int) -> RideInHeap:
             block, number, heap_bytes, page_bytes = found
             attributes = [Attribute(*row) for row in _attributes(connection)]
             if may:
-                content, index_pages = _row(connection, "raw_page.sql", {"block": block})
+                content, index_pages = _row(connection, "raw_page", {"block": block})
                 page = parse_page(block, content, attributes)
             else:
                 index_pages, page = None, _page_by_sizes(connection, block, page_bytes, attributes)
@@ -266,7 +268,7 @@ def _snapshot(connection: Connection[TupleRow], *, create: bool) -> Iterator[Non
 def _attributes(connection: Connection[TupleRow]) -> list[tuple[Any, ...]]:
     return [
         (name, type_, length, alignment, {int(oid): word for oid, word in (labels or {}).items()}, dropped)
-        for name, type_, length, alignment, labels, dropped in connection.execute(_sql("attributes.sql"))
+        for name, type_, length, alignment, labels, dropped in connection.execute(QUERIES["attributes"])
     ]
 
 
@@ -276,7 +278,7 @@ def _page_by_sizes(
     """Compute the page from the sizes of its tuples. Rides have only columns of fixed length, so the nulls of
     a row determine the position of each value. Postgres places tuples from the end of the page."""
     rows = connection.execute(
-        _sql("sizes_of_tuples.sql"), {"first": f"({block},0)", "after": f"({block + 1},0)"}
+        QUERIES["sizes_of_tuples"], {"first": f"({block},0)", "after": f"({block + 1},0)"}
     ).fetchall()
     upper, tuples = page_bytes, []
     for number, size, nulls in rows:
@@ -314,10 +316,6 @@ def _tuple_by_size(number: int, span: ByteRange, nulls: list[str], attributes: l
 
 
 def _row(connection: Connection[TupleRow], file: str, values: Mapping[str, Any] | None = None) -> TupleRow:
-    found = connection.execute(_sql(file), values).fetchone()
+    found = connection.execute(QUERIES[file], values).fetchone()
     assert found is not None
     return found
-
-
-def _sql(file: str) -> bytes:
-    return files("lakehouse").joinpath("xray", file).read_bytes()

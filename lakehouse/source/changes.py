@@ -12,7 +12,6 @@ This is the rule of PgQ (Skype, 2007). docs/lake.md has the proof, and the losse
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 
 import pyarrow as pa
 from psycopg import Connection
@@ -23,6 +22,9 @@ from lakehouse.source.copy import fetch
 from lakehouse.source.tables import TableSource, select_list
 from lakehouse.table.columns import SourceColumn, arrow_schema
 from lakehouse.table.epoch import SnapshotToken
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("lakehouse.source")
 
 # The values of a type that Arrow can store; all values for a type that is not listed. The greatest timestamp
 # of Arrow is less than that of Postgres.
@@ -60,7 +62,7 @@ def set_since(connection: Connection[TupleRow], token: SnapshotToken) -> Tombsto
         " set_config('ridelake.until_xmax', pg_snapshot_xmax(pg_current_snapshot())::text, true)",
         (str(token.xmax), f"{{{','.join(map(str, token.xip))}}}"),
     )
-    return dict(connection.execute(files("lakehouse").joinpath("tombstones.sql").read_bytes()).fetchall())
+    return dict(connection.execute(QUERIES["tombstones"]).fetchall())
 
 
 def read_changes(
@@ -76,11 +78,11 @@ def read_changes(
 
 
 def changed_query(table: TableSource) -> Composed:
-    return _template("changed.sql").format(columns=select_list(table.columns), table=table.identifier)
+    return SQL(QUERIES["changed"]).format(columns=select_list(table.columns), table=table.identifier)
 
 
 def deleted_keys_query(table: TableSource) -> Composed:
-    return _template("deleted_keys.sql").format(
+    return SQL(QUERIES["deleted_keys"]).format(
         columns=SQL(", ").join(_key_value(place, column) for place, column in enumerate(table.key_columns)),
         relation=Literal(table.relation),
         is_held=SQL(" AND ").join(_is_held(place, column) for place, column in enumerate(table.key_columns)),
@@ -100,8 +102,3 @@ def _key_value(place: int, column: SourceColumn) -> Composed:
     if not (column.is_enum or column.as_text):
         value = SQL("{}::{}").format(value, Identifier("pg_catalog", column.pg_type))
     return SQL("{} AS {}").format(value, Identifier(column.name))
-
-
-def _template(name: str) -> SQL:
-    """A statement with placeholders for identifiers, which psycopg quotes."""
-    return SQL(files("lakehouse").joinpath(name).read_text())

@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 
 from psycopg import Connection, IsolationLevel
 from psycopg.rows import TupleRow
@@ -30,6 +29,9 @@ from lakehouse.source.tables import TableSource, read_sources, table_errors
 from lakehouse.table.epoch import SnapshotToken
 from oltp.store import Store, transaction
 from ridelake.errors import RidelakeError, UsageError
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("lakehouse.source")
 
 # "1\t0/3000148\tno recovery target specified": the timeline that was left, and the position.
 LEFT = re.compile(r"^\s*(\d+)\s+([0-9A-F]+/[0-9A-F]+)", re.MULTILINE)
@@ -157,7 +159,7 @@ def lock_tables(connection: Connection[TupleRow], tables: Sequence[TableSource])
 
 def read_token(connection: Connection[TupleRow]) -> SnapshotToken:
     """Must be the first query of a REPEATABLE READ transaction, which takes the snapshot."""
-    found = connection.execute(files("lakehouse").joinpath("token.sql").read_bytes()).fetchone()
+    found = connection.execute(QUERIES["token"]).fetchone()
     assert found is not None
     return SnapshotToken(*found)
 
@@ -224,7 +226,7 @@ def wait_until_flushed(connection: Connection[TupleRow], lsn: str) -> None:
     """Wait until the WAL is flushed up to `lsn`. With synchronous_commit off, a snapshot shows rows that are
     not flushed; a crash would undo them in Postgres but not in the lake. Raises RidelakeError after
     FLUSH_SECONDS_MAX."""
-    query = files("lakehouse").joinpath("flushed.sql").read_bytes()
+    query = QUERIES["flushed"]
     give_up = time.monotonic() + FLUSH_SECONDS_MAX
     while connection.execute(query, {"lsn": lsn}).fetchone() != (True,):
         if time.monotonic() > give_up:

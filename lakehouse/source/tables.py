@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import files
 
 import pyarrow as pa
 from psycopg import Connection, errors
@@ -21,6 +20,9 @@ from lakehouse.table.epoch import SnapshotToken, TableState
 from lakehouse.table.layout import STORE_TABLES, UNKNOWN_LAYOUT, TableLayout
 from oltp.store import has_tracking
 from ridelake.errors import BadInput, CannotConnect, UsageError, did_you_mean
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("lakehouse.source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ IF_DROPPED = "; if it was dropped or renamed, create a lake of the other tables 
 def find_tables(connection: Connection[TupleRow], tables: Sequence[str], advice: str = "") -> list[TupleRow]:
     """The rows of `sources.sql`. Raises BadInput for a table that does not exist or has no primary key."""
     with table_name_errors():
-        found = connection.execute(_statement("sources.sql"), {"tables": list(tables)}).fetchall()
+        found = connection.execute(QUERIES["sources"], {"tables": list(tables)}).fetchall()
     for name, relation, _, _, _, is_table, key in found:
         if relation is None:
             raise no_such_table(connection, name, advice)
@@ -124,7 +126,7 @@ def read_sources(
     columns = read_columns(connection, relations, left_out)
     tracked = dict[int, tuple[int | None, str]]()
     if has_tracking(connection):
-        rows = connection.execute(_statement("tracked.sql"), {"relations": relations}).fetchall()
+        rows = connection.execute(QUERIES["tracked"], {"relations": relations}).fetchall()
         tracked = {relation: (tx, watched) for relation, tx, watched in rows}
     by_relation: dict[int, TableSource] = {}
     for _, relation, schema, name, qualified, _, key in found:
@@ -142,7 +144,7 @@ def read_sources(
 
 def no_such_table(connection: Connection[TupleRow], name: str, advice: str = "") -> BadInput:
     """The error, with the tables of similar names."""
-    found = connection.execute(_statement("table_names.sql")).fetchall()
+    found = connection.execute(QUERIES["table_names"]).fetchall()
     suggestion, shown = did_you_mean(name, (row[0] for row in found)), name or "''"
     return BadInput(
         f"there is no table {shown} in this database: {suggestion}write SCHEMA.TABLE as in SQL, "
@@ -156,7 +158,7 @@ def named_columns(connection: Connection[TupleRow], names: Sequence[str]) -> lis
     if not names:
         return []
     try:
-        return connection.execute(_statement("named_columns.sql"), {"names": list(names)}).fetchall()
+        return connection.execute(QUERIES["named_columns"], {"names": list(names)}).fetchall()
     except (errors.InvalidParameterValue, errors.InvalidName) as error:
         raise BadInput(
             f"--without-column must be TABLE.COLUMN as in SQL, for example sales.orders.note "
@@ -239,7 +241,3 @@ def tombstones_deleted_before(connection: Connection[TupleRow]) -> int:
         return 0
     row = connection.execute("SELECT max(before_tx) FROM ridelake_tracking.cleared").fetchone()
     return int(row[0] or 0) if row else 0
-
-
-def _statement(name: str) -> bytes:
-    return files("lakehouse").joinpath(name).read_bytes()

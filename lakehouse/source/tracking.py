@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.resources import files
 
 from psycopg import Connection, errors
 from psycopg.rows import TupleRow
@@ -12,6 +11,9 @@ from lakehouse.source.tables import find_tables, no_such_table, store_tables, ta
 from lakehouse.table.epoch import SnapshotToken
 from oltp.store import INSTALL_LOCK, Store, has_tracking, install_tracking, transaction
 from ridelake.errors import BadInput, UsageError
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("lakehouse.source")
 
 # While a lock is waited for, other statements on the table queue behind it.
 LOCK_SECONDS_MAX = 2
@@ -110,7 +112,7 @@ def _triggered(connection: Connection[TupleRow], tables: Sequence[str]) -> list[
 
 
 def _outdated(connection: Connection[TupleRow], relations: Sequence[int]) -> list[tuple[int, str]]:
-    query = files("lakehouse").joinpath("outdated.sql").read_bytes()
+    query = QUERIES["outdated"]
     return connection.execute(query, {"relations": list(relations)}).fetchall()
 
 

@@ -55,7 +55,7 @@ from lakehouse.table.commit import (
 )
 from lakehouse.table.epoch import Epoch, SnapshotToken, tables_from_json, tables_to_json
 from lakehouse.table.errors import lake_errors
-from lakehouse.table.storage import Storage
+from lakehouse.table.storage import Storage, folder_lock
 from ridelake.errors import NotReady, RidelakeError, UsageError
 from ridelake.settings import LakeAddress
 
@@ -75,7 +75,7 @@ def read_epochs(address: LakeAddress, number: int | None = None, limit: int = -1
     """The published epochs of the lake, newest first; only epoch `number` if it is given. Empty if there are
     no epochs. Raises UsageError if the file is not a catalog, or is one of another version."""
     if (file := address.catalog_file) is None:
-        pass  # here, because it imports SQLAlchemy
+        # here, because it imports SQLAlchemy
 
         rows = epoch_rows(address, number, limit)
     elif not _is_file(address, file):
@@ -269,7 +269,7 @@ class Lake:
         with lake_errors(address):
             storage = Storage.of(address)
             storage.try_writing()
-            with _folder_lock(file.parent if file else None):
+            with folder_lock(file.parent if file else None):
                 catalog = open_catalog(address, BUSY_SECONDS)
                 _make_tables(catalog)
             _refuse_epochs_of_another_catalog(storage)
@@ -360,9 +360,9 @@ def epoch_rows(address: LakeAddress, number: int | None, limit: int) -> list[Seq
             return []  # the tables do not exist yet
 
 
-def _refuse_another_place(address: LakeAddress, read_pointers: Collection[str]) -> None:
+def _refuse_another_place(address: LakeAddress, locations: Collection[str]) -> None:
     """Iceberg metadata contains absolute paths. Raises UsageError if a path is outside of this lake."""
-    others = {at.rsplit("/", 3)[0] for at in read_pointers if not at.startswith(address.join(""))}
+    others = {at.rsplit("/", 3)[0] for at in locations if not at.startswith(address.join(""))}
     if others:
         raise UsageError(
             f"the catalog belongs to the lake {min(others)}, not to {address.root}: a lake that was moved, "
@@ -394,18 +394,3 @@ def _refuse_epochs_of_another_catalog(storage: Storage) -> None:
             "does not list: pass the catalog they were published with (--catalog, or its --home), or "
             "choose another location with --lake"
         )
-
-
-@contextmanager
-def _folder_lock(folder: Path | None) -> Iterator[None]:
-    """Lock the folder, so that two processes do not create the catalog's tables at the same time."""
-    if folder is None:
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -17,7 +17,6 @@ that is not in this table is rejected: values are never rounded.
 import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import cast
 
 import pyarrow as pa
@@ -26,6 +25,9 @@ from psycopg.rows import TupleRow
 
 from lakehouse.table.epoch import quote_identifier
 from ridelake.errors import BadInput
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("lakehouse.table")
 
 UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
 DECIMAL_DIGITS_MAX = 38  # of a decimal128, and of Iceberg
@@ -95,7 +97,7 @@ def read_columns(
 ) -> dict[int, list[SourceColumn]]:
     """The columns of the tables with those oids, in the table's order. `without`: columns to exclude, by oid
     and name. Raises BadInput that lists every column whose type the lake cannot store."""
-    query = files("lakehouse").joinpath("columns.sql").read_bytes()
+    query = QUERIES["columns"]
     columns: dict[int, list[SourceColumn]] = {relation: [] for relation in relations}
     refused: list[tuple[str, str]] = []
     for (

@@ -29,7 +29,7 @@ class LakeSide:
         return int(found[0])
 
     def sums(self, mask: Mask) -> Sums:
-        found = self._ask(query("lake_sums.sql"), mask=mask)
+        found = self._ask(query("lake_sums"), mask=mask)
         return {bucket: (rows, int(total)) for bucket, rows, total in found}
 
     def differing(
@@ -42,15 +42,15 @@ class LakeSide:
             self._connection.register("piece", piece)
             self._ask(SQL("INSERT INTO in_postgres SELECT key, hash FROM piece"))
             self._connection.unregister("piece")
-        self._ask(query("lake_suspects.sql"), mask=mask, buckets=list(buckets))
-        self._ask(query("lake_differing.sql"))
+        self._ask(query("lake_suspects"), mask=mask, buckets=list(buckets))
+        self._ask(query("lake_differing"))
         (counted,) = self._ask(SQL("SELECT count(*) FROM differing"))
         first = self._ask(SQL("SELECT key FROM differing ORDER BY key LIMIT $limit"), limit=limit)
         return int(counted[0]), [key for (key,) in first]
 
     def rows(self, keys: Sequence[bytes]) -> Rows:
         rows: Rows = {}
-        for key, record in self._ask(query("lake_rows.sql"), keys=list(keys)):
+        for key, record in self._ask(query("lake_rows"), keys=list(keys)):
             rows.setdefault(key, []).append(record)
         return rows
 

@@ -37,13 +37,13 @@ class PostgresSide:
         }
 
     def sums(self, mask: Mask) -> Sums:
-        found = self._connection.execute(self._query("postgres_sums.sql"), {"mask": mask})
+        found = self._connection.execute(self._query("postgres_sums"), {"mask": mask})
         return {bucket: (rows, int(total)) for bucket, rows, total in found}
 
     def suspects(self, mask: Mask, buckets: Sequence[int]) -> Iterator[pa.Table]:
         """Key and hash of each row in these buckets, in tables of FETCH_ROWS rows."""
         with self._connection.cursor("suspects", binary=True) as cursor:
-            cursor.execute(self._query("postgres_suspects.sql"), {"mask": mask, "buckets": list(buckets)})
+            cursor.execute(self._query("postgres_suspects"), {"mask": mask, "buckets": list(buckets)})
             while found := cursor.fetchmany(FETCH_ROWS):
                 keys, hashes = zip(*found, strict=True)
                 yield pa.table({"key": pa.array(keys, pa.binary()), "hash": pa.array(hashes, pa.int64())})
@@ -51,7 +51,7 @@ class PostgresSide:
     def rows(self, keys: Sequence[bytes]) -> Rows:
         rows: Rows = {}
         with self._connection.cursor(binary=True) as cursor:
-            for key, record in cursor.execute(self._query("postgres_rows.sql"), {"keys": list(keys)}):
+            for key, record in cursor.execute(self._query("postgres_rows"), {"keys": list(keys)}):
                 rows.setdefault(key, []).append(record)
         return rows
 

@@ -11,13 +11,15 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from importlib.resources import files
 from typing import NewType
 
 import pyarrow as pa
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from lakehouse.table.columns import SourceColumn
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("lakehouse.verify")
 
 # Bucket → number of rows, and sum of their hashes.
 Sums = dict[int, tuple[int, int]]
@@ -49,7 +51,7 @@ def mask_for(rows: int) -> Mask:
 
 
 def query(name: str) -> SQL:
-    return SQL(files("lakehouse").joinpath("proof", name).read_text())
+    return SQL(QUERIES[name])
 
 
 # Represents a time that Postgres cannot store; no time has this length.

@@ -155,10 +155,10 @@ def _compare(
     )
 
 
-def _difference_text(read_changes: RowDifference) -> str:
-    key = ", ".join(read_changes.key)
-    columns = ", ".join(f"{name} {expected} / {found}" for name, expected, found in read_changes.columns)
-    return f"{read_changes.table} ({key}) {read_changes.kind}" + (
+def _difference_text(difference: RowDifference) -> str:
+    key = ", ".join(difference.key)
+    columns = ", ".join(f"{name} {expected} / {found}" for name, expected, found in difference.columns)
+    return f"{difference.table} ({key}) {difference.kind}" + (
         f": {columns} (Postgres / lake)" if columns else ""
     )
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from olap.answer import difference
 from olap.ask import AskResult, answer_of, interruptible
-from olap.explain.scans import measure_reads
+from olap.explain.scans import ScanStats, measure_reads
 from ridelake.errors import ProofFailed, QueryRejected, TimedOut
 
 if TYPE_CHECKING:
@@ -28,60 +28,6 @@ if TYPE_CHECKING:
     from olap.question import Question
 
 ONE_MORE_RUN_SECONDS = 1.0  # a slower engine is not run again only to count its bytes
-
-StorageLayout = Literal["row-major", "column-major"]
-
-
-@dataclass(frozen=True, slots=True)
-class ScanShare:
-    """A part of a total, such as 3 of 17 columns."""
-
-    touched: int
-    total: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanStats:
-    """What one engine read for one answer; None: not measured.
-
-    Row-major: `pages_hit` were found in shared buffers and `pages_read` were read into them, counted at each
-    access, of `page_bytes` each. `rows_scanned`: rows examined by the scans; `rows_exact` is false if
-    Postgres reports an average over several loops. `by_index`: the indexes used; `end_to_end`: the tables
-    read by a sequential scan. Column-major: files opened, row groups and columns read, summed over all scans,
-    and their totals. `rows_past_filters`: rows that the scans produced, after the filters inside them."""
-
-    engine: str
-    layout: StorageLayout
-    rows_returned: int
-    bytes: int | None = None
-    bytes_total: int | None = None
-    page_bytes: int | None = None
-    pages_hit: int | None = None
-    pages_read: int | None = None
-    rows_scanned: int | None = None
-    rows_exact: bool = True
-    by_index: tuple[str, ...] = ()
-    end_to_end: tuple[str, ...] = ()
-    files: ScanShare | None = None
-    row_groups: ScanShare | None = None
-    columns: ScanShare | None = None
-    rows_past_filters: int | None = None
-
-    def report(self) -> dict[str, Any]:
-        """The numbers of its layout for `--json`; null: not measured."""
-        shared = ("layout", "rows_returned", "bytes")
-        rows = (
-            "page_bytes",
-            "pages_hit",
-            "pages_read",
-            "rows_scanned",
-            "rows_exact",
-            "by_index",
-            "end_to_end",
-        )
-        columns = ("bytes_total", "files", "row_groups", "columns", "rows_past_filters")
-        values = asdict(self)
-        return {name: values[name] for name in (*shared, *(rows if self.layout == "row-major" else columns))}
 
 
 def explain_answers(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from rich.text import Text
 
 from olap.ask import AskResult
-from olap.explain import ScanShare, ScanStats
+from olap.explain.scans import ScanShare, ScanStats
 from ridelake.screen import draw, drawing_columns
 
 BARS = {"row-major": ("▓", "yellow"), "column-major": ("▒", "cyan")}

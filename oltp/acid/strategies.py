@@ -1,10 +1,8 @@
 """Nine ways to book a driver, and the targets they run against. The statements are in the .sql files here."""
 
-import re
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.resources import files
 from typing import Any
 
 from psycopg import Connection, IsolationLevel
@@ -14,7 +12,10 @@ from oltp import booking
 from oltp.acid.contenders import Attempt, ContentionRules
 from oltp.audit import AuditReport, audit
 from oltp.store import Store, transaction
+from ridelake.queries import load_queries
 from ridelake.ride import RideRequest, new_request_id
+
+QUERIES = load_queries("oltp.acid")
 
 
 class Anomaly(StrEnum):
@@ -50,17 +51,12 @@ class StrategyStatements:
     assign: tuple[str, ...]
 
 
-def read_sql(name: str) -> bytes:
-    """A .sql file of this package."""
-    return files("oltp").joinpath("acid", f"{name}.sql").read_bytes()
-
-
 def read_statements(name: str) -> StrategyStatements:
-    """The three parts of a strategy's file, each as single statements."""
-    parts = re.split(r"^-- (check|charge|assign)\n", read_sql(name).decode(), flags=re.MULTILINE)[1:]
+    """The three parts of a strategy in `strategies.sql`, each as single statements."""
+    texts = load_queries("oltp.acid", "strategies.sql")
     named = {
-        part: tuple(statement.strip() for statement in text.split(";\n") if statement.strip())
-        for part, text in zip(parts[0::2], parts[1::2], strict=True)
+        part: tuple(statement.strip() for statement in texts[f"{name}_{part}"].split(";\n"))
+        for part in ("check", "charge", "assign")
     }
     return StrategyStatements(**named)
 
@@ -153,10 +149,10 @@ class SmallTablesTarget:
         self.attempts_max = strategy.attempts_max
         people = {"drivers": rules.drivers, "riders": rules.riders, "start_cents": rules.start_cents}
         with closing(self.connect()) as connection, transaction(connection):
-            connection.execute(read_sql("schema"))
+            connection.execute(QUERIES["schema"])
             if strategy.added is not None:
-                connection.execute(read_sql(strategy.added))
-            connection.execute(read_sql("people"), people)
+                connection.execute(QUERIES[strategy.added])
+            connection.execute(QUERIES["people"], people)
 
     def connect(self) -> Connection[TupleRow]:
         return self._small.connect()
@@ -193,13 +189,13 @@ class SmallTablesTarget:
 
     def next_round(self) -> None:
         with closing(self.connect()) as connection:
-            connection.execute(read_sql("next_round"))
+            connection.execute(QUERIES["next_round"])
 
     def count(self) -> dict[str, int]:
         """The counts of `anomalies.sql`."""
         with closing(self.connect()) as connection:
             cursor = connection.cursor(row_factory=dict_row)
-            counts = cursor.execute(read_sql("anomalies"), {"fare_cents": self._rules.fare_cents}).fetchone()
+            counts = cursor.execute(QUERIES["anomalies"], {"fare_cents": self._rules.fare_cents}).fetchone()
             assert counts is not None, "a row of counts"
             return counts
 
@@ -218,7 +214,7 @@ class StoreTarget:
         self._rules = rules
         people = {"drivers": rules.drivers, "riders": rules.riders, "start_cents": rules.start_cents}
         with closing(self.connect()) as connection:
-            made = connection.execute(read_sql("real_people"), people).fetchall()
+            made = connection.execute(QUERIES["real_people"], people).fetchall()
         self._riders = [rider_id for rider_id, _ in made]
         self._zone_id: int = made[0][1]
 
@@ -244,14 +240,14 @@ class StoreTarget:
 
     def next_round(self) -> None:
         with closing(self.connect()) as connection:
-            connection.execute(read_sql("real_next_round"))
+            connection.execute(QUERIES["real_next_round"])
 
     def count(self) -> dict[str, int]:
         """The counts of `real_anomalies.sql`."""
         with closing(self.connect()) as connection:
             cursor = connection.cursor(row_factory=dict_row)
             counts = cursor.execute(
-                read_sql("real_anomalies"), {"fare_cents": self._rules.fare_cents}
+                QUERIES["real_anomalies"], {"fare_cents": self._rules.fare_cents}
             ).fetchone()
             assert counts is not None, "a row of counts"
             return counts

@@ -1,1 +1,1 @@
-"""x"""
+"""Postgres servers that this program starts, finds and stops."""

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import psutil
@@ -25,6 +24,9 @@ from psycopg.rows import TupleRow
 from oltp.cluster.process import CAUSE, run, server_account
 from oltp.cluster.server import Cluster, start
 from ridelake.errors import CannotConnect
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("oltp.cluster")
 
 # In addition to the settings of every embedded server.
 SETTINGS = {
@@ -165,7 +167,7 @@ class ServerNode:
 def follows(primary: Connection[TupleRow], name: str, column: str, wanted: str) -> bool:
     """Whether pg_stat_replication of the primary has `wanted` in `column` (state or sync_state) for the
     standby."""
-    query = files("oltp.drill").joinpath("replication.sql").read_bytes()
+    query = QUERIES["replication"]
     row = primary.execute(query, {"name": name}).fetchone()
     return row is not None and row[("state", "sync_state").index(column)] == wanted
 

@@ -53,7 +53,8 @@ def load(
         if order := one.layout.date_order:
             decided_by = one.layout.decided_by
             note(
-                f"{one.path.name}: dates are read as {DATE_ORDER_NAMES[order]}, because of the value '{decided_by}'"
+                f"{one.path.name}: dates are read as {DATE_ORDER_NAMES[order]}, "
+                f"because of the value '{decided_by}'"
             )
     with open_store(settings) as store:
         report = load_files(store, checked, quarantine or settings.home / "quarantine")

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.resources import files
 from itertools import pairwise
 from time import perf_counter
 from uuid import UUID
@@ -27,7 +26,10 @@ from oltp.retry import RETRY_POLICY, RetryCounts, RetryPolicy
 from oltp.store import Store
 from oltp.workload import draw_requests, riders_by_city
 from ridelake.errors import ProofFailed
+from ridelake.queries import load_queries
 from ridelake.ride import Decision, Outcome, RideRequest, RideStatus
+
+QUERIES = load_queries("oltp.drill")
 
 LEAVE_SECONDS_MAX = 30.0
 LANE_CONNECTIONS = 4  # two for bookings, one for starts, one for ends
@@ -217,7 +219,7 @@ class ReconcileResult:
 
 def reconcile(connection: Connection[TupleRow], log: ClientLog) -> ReconcileResult:
     """Compare the log with the current primary. The clients must have stopped."""
-    query = files("oltp.drill").joinpath("stored.sql").read_bytes()
+    query = QUERIES["stored"]
     rows = connection.execute(query, {"sent": array_literal(log.sent)}).fetchall()
     stored: dict[UUID, Decision | None] = {}
     doubled: list[UUID] = []

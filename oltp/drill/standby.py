@@ -6,7 +6,6 @@ that the primary has vacuumed, or holds a lock.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.resources import files
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -14,6 +13,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from oltp.cluster.node import ServerNode, follows
 from oltp.cluster.temp_cluster import server_folder, wait_until
 from oltp.store import Store
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("oltp.drill")
 
 # No query is cancelled. With feedback the primary keeps the rows that queries here can see, so its tables may
 # grow. For locks the replay waits, and the standby falls behind.
@@ -67,6 +69,6 @@ def catch_up(primary: Store, standby: Store) -> None:
 def _drop_slot(primary: str, name: str) -> None:
     """Drop the slot, which would retain WAL for ever. Wait while it is in use: the WAL sender notices the end
     of the standby a moment later."""
-    query = files("oltp.drill").joinpath("slot.sql").read_bytes()
+    query = QUERIES["slot"]
     with suppress(psycopg.OperationalError), psycopg.connect(primary, autocommit=True) as connection:
         wait_until(lambda: not connection.execute(query, {"name": name}).fetchall(), "the slot stays in use")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 
 import numpy as np
 import polars as pl
@@ -10,6 +9,10 @@ from numpy.typing import NDArray
 from psycopg import Connection
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Identifier
+
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("oltp.ingest")
 
 CHUNK_ROWS = 50_000  # of CSV in memory at a time
 
@@ -51,9 +54,5 @@ def foreign_keys_disabled(connection: Connection[TupleRow]) -> Iterator[None]:
 
 def reserve_ids(connection: Connection[TupleRow], table: str, column: str, count: int) -> NDArray[np.int64]:
     """`count` numbers of the column's sequence, which no concurrent writer gets."""
-    row = connection.execute(statement("reserve.sql"), (table, column, count)).fetchone()
+    row = connection.execute(QUERIES["reserve"], (table, column, count)).fetchone()
     return np.array(row[0] if row and row[0] else [], dtype=np.int64)
-
-
-def statement(name: str) -> bytes:
-    return files("oltp.ingest.history").joinpath(name).read_bytes()

@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from oltp.ingest.bulk import copy_into, foreign_keys_disabled, reserve_ids, statement
+from oltp.ingest.bulk import copy_into, foreign_keys_disabled, reserve_ids
 from oltp.ingest.city import TRIPS
 from oltp.ingest.people import find_or_create_people, write_people
 from ridelake.errors import BadInput
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("oltp.ingest")
 
 Ints = NDArray[np.int64]
 
@@ -131,7 +134,7 @@ def apply_to_balances(connection: Connection[TupleRow], ledger: pl.DataFrame) ->
     change = moved.group_by("account_id").agg(pl.col("change_cents").sum())
     connection.execute("CREATE TEMP TABLE change (account_id bigint, change_cents bigint) ON COMMIT DROP")
     copy_into(connection, "change", change)
-    connection.execute(statement("apply_change.sql"))
+    connection.execute(QUERIES["apply_change"])
     connection.execute("DROP TABLE change")
 
 
@@ -147,7 +150,7 @@ def known_requests(connection: Connection[TupleRow], request_ids: pl.Series) -> 
     _one_at_a_time(connection)
     connection.execute("CREATE TEMP TABLE candidates (request_id uuid) ON COMMIT DROP")
     copy_into(connection, "candidates", pl.DataFrame({"request_id": request_ids}))
-    found = connection.execute(statement("known_requests.sql")).fetchall()
+    found = connection.execute(QUERIES["known_requests"]).fetchall()
     connection.execute("DROP TABLE candidates")
     return pl.Series("request_id", [row[0].bytes for row in found], dtype=pl.Binary)
 
@@ -227,7 +230,7 @@ def _store_city(
 
 
 def _check_zones(connection: Connection[TupleRow], city_id: int, trips: pl.DataFrame) -> None:
-    rows = connection.execute(statement("zones_of_city.sql"), (city_id,)).fetchall()
+    rows = connection.execute(QUERIES["zones_of_city"], (city_id,)).fetchall()
     named = pl.concat([trips["pickup_zone_id"], trips["dropoff_zone_id"]]).unique()
     unknown = named.filter(~named.is_in([zone_id for (zone_id,) in rows]))
     if not unknown.is_empty():

@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from oltp.ingest.bulk import copy_into, reserve_ids, statement
+from oltp.ingest.bulk import copy_into, reserve_ids
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("oltp.ingest")
 
 Ints = NDArray[np.int64]
 
@@ -44,7 +47,7 @@ def find_or_create_people(
     connection: Connection[TupleRow], table: str, window: dict[str, object], needed: int
 ) -> CityPeople:
     """`needed` riders or drivers: first those of the city that are idle in the window, then new ones."""
-    found = connection.execute(statement(f"idle_{table}.sql"), {**window, "needed": needed}).fetchall()
+    found = connection.execute(QUERIES[f"idle_{table}"], {**window, "needed": needed}).fetchall()
     old = np.array(found, dtype=np.int64).reshape(-1, 2)
     new = needed - len(old)
     key = {"riders": "rider_id", "drivers": "driver_id"}[table]

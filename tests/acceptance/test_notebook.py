@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-NOTEBOOK = Path(__file__).parents[1] / "docs" / "notebook" / "layout.py"
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebook" / "layout.py"
 PROGRAM = """
 import runpy, sys
 app = runpy.run_path(sys.argv[1], run_name="notebook")["app"]

@@ -1,11 +1,14 @@
 """The structure of the project: allowed imports, length of functions and files, names of modules."""
 
 import ast
+import re
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MAY_IMPORT = {
     "ridelake": {"ridelake"},
     "oltp": {"ridelake", "oltp"},
@@ -18,6 +21,11 @@ FILE_LINES_MAX = 400
 SAYS_NOTHING = {"base", "common", "core", "helper", "helpers", "misc", "stuff", "types", "util", "utils"}
 SOURCES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+# Words of an earlier style of this project, which readers had to translate.
+DIALECT = re.compile(r"\b(told|nobody|whoever|somebody|gone|befall\w*|anew)\b", re.IGNORECASE)
+LAKEHOUSE_PARTS_MAX = 8
+LAKEHOUSE_LAYERS_MAX = 5
 
 
 @cache
@@ -112,3 +120,85 @@ def test_one_function_opens_transactions():
 
 def test_sources_do_not_import_the_tests():
     assert [name_of(path) for path in SOURCES if "tests" in set(packages_imported_by(trees()[path]))] == []
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def import_graph() -> dict[str, set[str]]:
+    """The modules that each module imports, anywhere in its text."""
+    modules = {module_of(path) for path in SOURCES}
+    graph = {}
+    for path in SOURCES:
+        imported = set()
+        for node in ast.walk(trees()[path]):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                imported |= names & modules or {node.module}
+        graph[module_of(path)] = imported & modules - {module_of(path)}
+    return graph
+
+
+def parts_graph(package: str) -> dict[str, set[str]]:
+    """The same of a package's direct parts: modules and folders."""
+    graph: dict[str, set[str]] = defaultdict(set)
+    for module, imported in import_graph().items():
+        if module.startswith(f"{package}."):
+            part = module.split(".")[1]
+            graph[part] |= {name.split(".")[1] for name in imported if name.startswith(f"{package}.")} - {
+                part
+            }
+    return graph
+
+
+def circle_in(graph: dict[str, set[str]]) -> list[str]:
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_import_circle():
+    assert circle_in(import_graph()) == []
+    assert {package: circle for package in MAY_IMPORT if (circle := circle_in(parts_graph(package)))} == {}
+
+
+def test_an_import_circle_is_found():
+    assert set(circle_in({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
+
+
+def test_lakehouse_has_few_parts_in_few_layers():
+    graph = parts_graph("lakehouse")
+    layers: dict[str, int] = {}
+    for part in TopologicalSorter(graph).static_order():
+        layers[part] = 1 + max((layers[below] for below in graph.get(part, ())), default=0)
+    assert len(layers) <= LAKEHOUSE_PARTS_MAX, sorted(layers)
+    assert max(layers.values()) <= LAKEHOUSE_LAYERS_MAX, layers
+
+
+def test_class_names_are_unique():
+    homes = defaultdict(list)
+    for path in SOURCES:
+        for node in ast.walk(trees()[path]):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(name_of(path))
+    assert {name: paths for name, paths in homes.items() if len(paths) > 1} == {}
+
+
+def test_texts_use_plain_words():
+    texts = [(name_of(path), path.read_text()) for path in PAGES]
+    for path in SOURCES:
+        for node in ast.walk(trees()[path]):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+                texts.append((f"{name_of(path)}:{node.lineno}", node.value))
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if line.lstrip().startswith("#"):
+                texts.append((f"{name_of(path)}:{number}", line))
+    for package in MAY_IMPORT:
+        texts += [(name_of(path), path.read_text()) for path in (ROOT / package).rglob("*.sql")]
+    offenders = {where: found.group() for where, text in texts if (found := DIALECT.search(text))}
+    assert offenders == {}

@@ -9,7 +9,6 @@ The server does not sort: it sends the rows in heap order, and each run is sorte
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from importlib.resources import files
 
 import psycopg
 import pyarrow as pa
@@ -28,6 +27,9 @@ from lakehouse.table.epoch import quote_identifier
 from lakehouse.table.layout import RUN_ROWS
 from oltp.store import Store, transaction
 from ridelake.errors import RidelakeError
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("lakehouse.source.copy")
 
 __all__ = ["RUN_ROWS", "add_row_key_to_errors", "export", "export_snapshot", "fetch"]
 
@@ -89,7 +91,7 @@ def add_row_key_to_errors(connection: Connection[TupleRow], table: TableSource) 
     except UnsupportedValue as error:
         if connection.info.transaction_status != TransactionStatus.INTRANS:
             raise
-        template = SQL(files("lakehouse.source.copy").joinpath("row_not_held.sql").read_text())
+        template = SQL(QUERIES["row_not_held"])
         found = connection.execute(
             template.format(
                 key=SQL(", ").join(SQL("{}::text").format(Identifier(name)) for name in table.key),
@@ -162,6 +164,6 @@ def export_snapshot(connection: Connection[TupleRow]) -> str:
 
 def _pages(connection: Connection[TupleRow], table: TableSource) -> int:
     """The current number of pages of the table; statistics may be outdated. 0 for a view."""
-    query = files("lakehouse.source.copy").joinpath("pages.sql").read_bytes()
+    query = QUERIES["pages"]
     found = connection.execute(query, {"schema": table.schema, "name": table.name}).fetchone()
     return int(found[0]) if found else 0

@@ -76,13 +76,9 @@ def open_trip_file(path: Path) -> TripFile:
     if not start:
         raise BadInput(f"{path} is empty: download it again")
     if start.startswith(b"PAR1"):
-        pass
-
         return ParquetTripFile(path)
     if start.startswith(b"PK\x03\x04"):
         raise BadInput(f"{path} is a zip archive: unpack it and load the files in it")
-
-    pass
 
     return CsvTripFile(path, gzipped=start.startswith(b"\x1f\x8b"))
 

@@ -53,7 +53,7 @@ from ridelake.errors import ProofFailed, RidelakeError
 from ridelake.ride import Outcome
 from ridelake.settings import LakeAddress, Settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TINY = FrontierEffort(clients=(0, 1), warmup_seconds=0.1, warm_seconds=0.0, seconds=0.3)
 ENDED_SECONDS_MAX = 20
 

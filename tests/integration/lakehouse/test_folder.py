@@ -140,7 +140,8 @@ def test_an_unknown_epoch_is_reported(published):
 
 def test_reading_the_newest_epoch_does_not_import_pyiceberg_or_sqlalchemy(published):
     program = (
-        "import sys; from lakehouse.table.catalog import newest_epoch; from ridelake.settings import LakeAddress;"
+        "import sys; from lakehouse.table.catalog import newest_epoch;"
+        "from ridelake.settings import LakeAddress;"
         "print(len(newest_epoch(LakeAddress.at(sys.argv[1])).tables), *sys.modules)"
     )
     run = subprocess.run(

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 from factories import Town
 
-from lakehouse.engines import BASE_ENGINES, NO_PARAMETERS
-from lakehouse.engines.parameters import Parameters
+from lakehouse.engines import BASE_ENGINES
+from lakehouse.engines.parameters import NO_PARAMETERS, Parameters
 from olap.answer import AnswersDiffer
 from olap.ask import CANCEL_SECONDS, ROUNDS_MAX, ask, timed
 from olap.question import ad_hoc_question, find_question, questions

@@ -20,7 +20,7 @@ from olap.question import Question, questions
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ROWS, ROW_GROUPS = 200_000, 20
 MANY_ROWS = 3_000_000
 SPILLED_BYTES_MIN = 10_000_000

@@ -21,9 +21,9 @@ from lakehouse.engines import ENGINE_NAMES, ENGINES, open_engine
 from lakehouse.table.catalog import newest_epoch
 from lakehouse.table.epoch import DataFile, Epoch, SnapshotToken, TableState
 from olap.ask import ask
-from olap.explain import ScanShare, ScanStats, explain_answers
+from olap.explain import explain_answers
 from olap.explain.report import reason_sentence, scan_bars, scan_numbers
-from olap.explain.scans import COUNTED_IN_CHILD, COUNTED_IN_PROCESS, scans_of, tables_of
+from olap.explain.scans import COUNTED_IN_CHILD, COUNTED_IN_PROCESS, ScanShare, ScanStats, scans_of, tables_of
 from olap.question import ad_hoc_question
 from oltp.store import Store
 from ridelake.errors import ProofFailed

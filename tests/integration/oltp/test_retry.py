@@ -14,7 +14,8 @@ from psycopg import Connection
 from psycopg_pool import PoolClosed, PoolTimeout
 from statement_faults import raise_at_commit
 
-from oltp import booking, lifecycle, retry
+from oltp import booking, lifecycle
+from oltp import retry as retry_module
 from oltp.batching import Dispatcher
 from oltp.pool import RetryPool
 from oltp.retry import NO_ANSWER, RetryCounts, RetryPolicy, retry, retry_reason
@@ -40,7 +41,7 @@ def raising(code: str) -> Callable[[Connection], None]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The times that `retry` would have slept; the tests do not wait."""
     slept: list[float] = []
-    monkeypatch.setattr(retry.time, "sleep", slept.append)
+    monkeypatch.setattr(retry_module.time, "sleep", slept.append)
     return slept
 
 
@@ -127,7 +128,7 @@ def test_retries_end_by_number_and_by_time(waits: list[float], monkeypatch: pyte
     assert "\n" not in str(caught.value)
     assert (len(tries), retries.by_reason) == (6, {NO_ANSWER: 5})
     clock = iter(range(0, 1_000, 2))
-    monkeypatch.setattr(retry.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(retry_module.time, "monotonic", lambda: next(clock))
     tries.clear()
     with pytest.raises(CannotConnect):
         retry(call, RetryPolicy(seconds_max=5), RetryCounts())

@@ -1,1 +1,0 @@
-SELECT City, Month, count(*), avg(Price) FROM rides GROUP BY City, Month ORDER BY City, Month

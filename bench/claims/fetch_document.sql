@@ -1,1 +1,0 @@
-SELECT document FROM documents WHERE ride_id = %(ride_id)s

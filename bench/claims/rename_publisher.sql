@@ -1,1 +1,0 @@
-UPDATE publishers SET publisher = %(new)s WHERE publisher = %(old)s

@@ -1,1 +1,0 @@
-UPDATE flat_books SET publisher = %(new)s WHERE publisher = %(old)s

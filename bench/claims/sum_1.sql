@@ -1,1 +1,0 @@
-SELECT sum(fare_cents) FROM rides

@@ -1,1 +1,0 @@
-UPDATE payments SET tip_cents = %(tip_cents)s WHERE ride_id = %(ride_id)s

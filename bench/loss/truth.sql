@@ -1,1 +1,0 @@
-SELECT id, payload FROM loss_rows;

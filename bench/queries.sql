@@ -1,0 +1,28 @@
+-- name: driver_updates
+-- The number of updates of drivers, and of those without an index update (HOT).
+SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relid = 'drivers'::regclass
+
+-- name: exported_rides
+-- Ten copies of the rides, so that the start and the end of an export do not dominate.
+CREATE TABLE exported_rides AS
+SELECT
+    ride_id, rider_id, driver_id, fare_cents, requested_at, requested_local, assigned_at, started_at, ended_at,
+    gen_random_uuid() AS request_id, city_id, pickup_zone_id, dropoff_zone_id, distance_metres, status, cancel_reason
+FROM rides CROSS JOIN generate_series(1, %(copies)s);
+
+-- name: more_drivers
+-- Add %(drivers)s drivers in zones with requests, so that no benchmark runs out of drivers.
+WITH stands AS (SELECT city_id, pickup_zone_id AS zone_id, row_number() OVER () AS number
+                FROM (SELECT city_id, pickup_zone_id FROM rides ORDER BY hashint8(ride_id) LIMIT %(drivers)s) AS asked),
+opened AS (INSERT INTO accounts (kind, balance_cents) SELECT 'driver', 0 FROM stands RETURNING account_id),
+owned AS (SELECT account_id, row_number() OVER () AS number FROM opened)
+INSERT INTO drivers (account_id, city_id, zone_id, status, name)
+SELECT account_id, city_id, zone_id, 'available', 'Driver ' || account_id FROM stands JOIN owned USING (number)
+
+-- name: ride_bytes
+-- Bytes and number of the rides in Postgres.
+SELECT pg_relation_size('rides'), pg_indexes_size('rides'), (SELECT count(*) FROM rides)
+
+-- name: store_bytes
+-- Heap, indexes and all else of the store's tables.
+SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_stat_user_tables WHERE schemaname = 'ridelake'

@@ -1,0 +1,18 @@
+-- name: search_path
+-- Set the search path to the store's schema and the schemas of the tables with these oids.
+SELECT set_config('search_path', concat_ws(', ', 'ridelake', string_agg(quote_ident(nspname), ', '), 'public'), false)
+FROM (SELECT DISTINCT nspname FROM pg_class JOIN pg_namespace AS n ON n.oid = relnamespace
+      WHERE pg_class.oid = ANY (%s::oid[])) AS schemas
+
+-- name: shadowed
+-- A temporary view for each table with one of these oids whose unqualified name resolves to another relation.
+SELECT c.relname, format('CREATE TEMP VIEW %%I AS SELECT * FROM %%I.%%I', c.relname, n.nspname, c.relname)
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE c.oid = ANY (%s::oid[]) AND to_regclass(quote_ident(c.relname)) IS DISTINCT FROM c.oid
+
+-- name: type_name
+-- The name of a type, without schema if it is built in; an enum is text.
+SELECT CASE WHEN typtype = 'e' THEN 'text' WHEN nspname = 'pg_catalog' THEN typname
+       ELSE format('%%I.%%I', nspname, typname) END
+FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace
+WHERE t.oid = %s

@@ -1,0 +1,12 @@
+-- name: pages
+-- The number of pages of a table's heap. A partitioned table, a view or a foreign table has none.
+SELECT pg_relation_size(c.oid) / current_setting('block_size')::bigint AS pages
+FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind IN ('r', 'm')
+
+-- name: row_not_held
+-- The key of a row whose value the lake cannot store: NaN or infinity, otherwise the greatest value.
+SELECT {key} FROM {table} WHERE {column} IS NOT NULL
+ORDER BY {column}::text IN ('NaN', 'Infinity', '-Infinity', 'infinity', '-infinity') DESC, {column} DESC
+LIMIT 1

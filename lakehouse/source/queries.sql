@@ -1,0 +1,123 @@
+-- name: changed
+-- The rows written since the token, in their current version. The numbers are set by set_config, because COPY has no
+-- parameters. A tx that this server has not reached was written on another server: the row was restored from a dump,
+-- before the table was tracked here.
+SELECT {columns} FROM {table}
+WHERE tx >= current_setting('ridelake.since_xmax')::bigint
+  AND tx < current_setting('ridelake.until_xmax')::bigint
+   OR tx = ANY (current_setting('ridelake.since_xip')::bigint[])
+
+-- name: deleted_keys
+-- The keys of rows deleted since the token; rows with these keys may exist again. Tombstones of another generation,
+-- from earlier tracking or a restored dump, are ignored.
+SELECT DISTINCT {columns}
+FROM ridelake_tracking.tombstones
+WHERE generation = (SELECT generation FROM ridelake_tracking.tracked WHERE relation = {relation})
+  AND key IS NOT NULL AND {is_held}
+  AND (tx >= current_setting('ridelake.since_xmax')::bigint
+       OR tx = ANY (current_setting('ridelake.since_xip')::bigint[]))
+
+-- name: flushed
+-- Whether the WAL is flushed up to %(lsn)s. At the end of a page the insert position is after the header of the next
+-- page (24 bytes, 40 in a new segment), which contains no record. Without the second condition, waiting for an idle
+-- server would not end.
+SELECT flushed >= lsn OR (mod(flushed - '0/0', 8192) = 0 AND lsn - flushed <= 40)
+FROM (SELECT pg_current_wal_flush_lsn() AS flushed, %(lsn)s::pg_lsn AS lsn) AS positions
+
+-- name: named_columns
+-- Columns by names such as sales.orders.note, as SQL identifiers. Columns that do not exist are omitted.
+SELECT
+    name, c.oid::bigint, a.attname::text,
+    EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indisprimary AND a.attnum = ANY (indkey)) AS in_key
+FROM unnest(%(names)s::text[]) AS named (name)
+CROSS JOIN LATERAL (SELECT parse_ident(name) AS parts) AS parsed
+CROSS JOIN LATERAL (
+    SELECT string_agg(quote_ident(part), '.') AS table_name FROM unnest(trim_array(parts, 1)) AS part
+) AS qualified
+JOIN pg_class AS c ON c.oid = to_regclass(table_name)
+JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = parts[cardinality(parts)]
+WHERE a.attnum > 0 AND NOT a.attisdropped
+
+-- name: outdated
+-- The tables whose tracking is outdated: it was restored from a dump, the key has changed, or an older version created
+-- it. Tables that lack a trigger, or whose triggers are disabled, are not included: that was done on purpose.
+SELECT c.oid::bigint, quote_ident(nspname) || '.' || quote_ident(relname)
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace
+WHERE c.oid = ANY (%(relations)s::oid[])
+  AND EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND tgname ~ '^(zzz_)?ridelake_')
+  AND NOT ridelake_tracking.is_current(c.oid)
+
+-- name: sources
+-- Tables by SQL identifier: quoted if necessary, schema-qualified or found on the search path.
+SELECT
+    wanted.name,
+    c.oid::bigint,
+    n.nspname::text,
+    c.relname::text,
+    quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS qualified,
+    c.relkind IN ('r', 'p') AS is_table,
+    (SELECT array_agg(a.attname::text ORDER BY k.place)
+     FROM pg_index CROSS JOIN unnest(indkey) WITH ORDINALITY AS k (attnum, place)
+     JOIN pg_attribute AS a ON a.attrelid = indrelid AND a.attnum = k.attnum
+     WHERE indrelid = c.oid AND indisprimary) AS key
+FROM unnest(%(tables)s::text[]) WITH ORDINALITY AS wanted (name, place)
+LEFT JOIN pg_class AS c ON c.oid = to_regclass(wanted.name)
+LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
+ORDER BY wanted.place
+
+-- name: table_names
+-- The user tables as SQL identifiers, to suggest a name for a misspelled one.
+SELECT quote_ident(nspname) || '.' || quote_ident(relname)
+FROM pg_class
+JOIN pg_namespace AS n ON n.oid = relnamespace
+WHERE relkind IN ('r', 'p') AND nspname !~ '^pg_' AND nspname <> 'information_schema'
+ORDER BY 1
+LIMIT 10000
+
+-- name: token
+-- One statement, so one snapshot. The WAL position is read after the snapshot is taken, so it is after everything that
+-- the snapshot can see.
+SELECT
+    pg_current_snapshot()::text,
+    to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US+00:00'),
+    pg_current_wal_insert_lsn()::text,
+    CASE WHEN has_function_privilege('pg_control_system()', 'execute')
+         THEN (SELECT system_identifier::text FROM pg_control_system()) END,
+    -- The timeline, from the name of the current WAL file. After a promotion pg_control_checkpoint() returns the old
+    -- timeline until the next checkpoint, which can take minutes.
+    ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int,
+    (SELECT oid::bigint FROM pg_database WHERE datname = current_database())
+
+-- name: tombstones
+-- The tables with rows deleted since the token, and whether the table was truncated.
+SELECT tracked.relation::bigint, bool_or(tombstones.key IS NULL)
+FROM ridelake_tracking.tombstones JOIN ridelake_tracking.tracked USING (generation)
+WHERE tombstones.tx >= current_setting('ridelake.since_xmax')::bigint
+   OR tombstones.tx = ANY (current_setting('ridelake.since_xip')::bigint[])
+GROUP BY tracked.relation
+
+-- name: tracked
+-- The tracked tables, and the transaction since which they are tracked. A table is omitted if its tracking can miss a
+-- change: a trigger is missing or disabled, another trigger fires after the stamp and could overwrite it, the key has
+-- changed, rows are in child tables, or the table is unlogged.
+-- `watched` changes when a trigger is altered (it may have been disabled for a while), and in a copy of the database.
+SELECT relation::bigint, tx, concat(watched, ' ', generation, ' ', d.oid)
+FROM ridelake_tracking.tracked
+JOIN pg_class AS c ON c.oid = relation
+JOIN pg_database AS d ON datname = current_database()
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) AS triggers,
+        count(*) FILTER (WHERE proname = 'record_tombstone_' || replace(generation::text, '-', '')) AS recorders,
+        string_agg(concat(t.tgname, t.xmin), ' ' ORDER BY t.tgname) AS watched
+    FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = tgfoid
+    WHERE tgrelid = relation AND tgname ~ '^(zzz_)?ridelake_' AND tgenabled = 'A'
+) AS t
+WHERE relation = ANY (%(relations)s::oid[])
+  AND ridelake_tracking.is_current(relation)
+  AND triggers = 4 AND recorders = 3
+  AND NOT EXISTS (  -- bits of tgtype: 1 for each row, 2 before, 4 insert, 16 update
+      SELECT FROM pg_trigger AS t
+      WHERE tgrelid = relation AND t.tgname > 'zzz_ridelake_stamp' AND tgtype & 3 = 3 AND tgtype & 20 > 0)
+  AND relpersistence = 'p'
+  AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = relation)

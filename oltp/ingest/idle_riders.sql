@@ -1,9 +1,0 @@
--- Riders of the city without a ride between begin and end; locked, so that they are not deleted before the commit.
-SELECT rider_id, account_id FROM riders
-WHERE city_id = %(city_id)s
-  AND NOT EXISTS (
-      SELECT FROM rides
-      WHERE rides.rider_id = riders.rider_id AND rides.assigned_at < %(end)s
-        AND (rides.ended_at IS NULL OR rides.ended_at > %(begin)s))
-ORDER BY rider_id LIMIT %(needed)s
-FOR KEY SHARE OF riders
