@@ -1,4 +1,4 @@
-"""Status changes of rides, payments and drivers, one round trip each. The logic is in `moves.sql`.
+"""Status changes of rides, payments and drivers, one round trip each. The logic is in `lifecycle.sql`.
 
 Every function returns the status after the call and is idempotent: a repeated call changes nothing and
 returns the same status.

@@ -45,7 +45,7 @@ COMPACT_FILES_MIN = 4
 COMPACT_ROWS_MAX = 4 * RUN_ROWS
 COMPACT_BYTES_MAX = 8 * RUN_BYTES
 
-# The names of files that ridelake creates in a lake: `draft.py`, `commit.py`, `catalog.py`, `storage.py`.
+# The names of files that ridelake creates in a lake: `writer.py`, `commit.py`, `catalog.py`, `storage.py`.
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 LAKE_FILE = re.compile(
     r"[^/]+/data/\d{5,}-[0-9a-f]{8}-[0-9a-f]{8}\.parquet"

@@ -2,7 +2,7 @@
 them for each table.
 
 `readonly = 1` prevents writes, changes of settings and table functions. It does not prevent the scalar
-function `file()`, `sleep` and INTO OUTFILE, so queries are also checked by `tree.py`. Outer joins and sums of
+function `file()`, `sleep` and INTO OUTFILE, so queries are also checked by `sql_check.py`. Outer joins and sums of
 no rows return NULL, as in standard SQL.
 """
 
@@ -107,7 +107,7 @@ class ChDB:
         return _typed(with_unqualified_names(with_decimals(tree)), parameters).sql(dialect="clickhouse")
 
     def interrupt(self) -> None:
-        """Not used: `apart.py` kills the process."""
+        """Not used: `subprocess_engine.py` kills the process."""
 
 
 @contextmanager

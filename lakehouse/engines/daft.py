@@ -1,7 +1,7 @@
 """Daft on the files of an epoch.
 
 Daft's SQL can read any file that a query names, and this cannot be disabled, so queries are checked by
-`tree.py`. It lacks FILTER, CASE x WHEN, COUNT(*) OVER and ISODOW, which are rewritten. If an alias is named
+`sql_check.py`. It lacks FILTER, CASE x WHEN, COUNT(*) OVER and ISODOW, which are rewritten. If an alias is named
 `rides`, it interprets `rides.x` as a field of that column.
 """
 
@@ -58,7 +58,7 @@ class Daft:
         return _translated(with_literals(tree, parameters)).sql(dialect="postgres")
 
     def interrupt(self) -> None:
-        """Not used: `apart.py` kills the process."""
+        """Not used: `subprocess_engine.py` kills the process."""
 
 
 @contextmanager

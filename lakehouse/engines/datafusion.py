@@ -55,7 +55,7 @@ class DataFusion:
         return tree.transform(_dollar).sql(dialect="postgres")
 
     def interrupt(self) -> None:
-        """Not used: `apart.py` kills the process."""
+        """Not used: `subprocess_engine.py` kills the process."""
 
 
 @contextmanager

@@ -4,7 +4,7 @@ Once the views exist, DuckDB can read only the files of the epoch: other files, 
 settings are disabled. It could still overwrite these files (`COPY … TO 'a file' (USE_TMP_FILE false)`, in
 version 2 also inside a WITH or an EXPLAIN). Therefore only one SELECT, or an EXPLAIN of one, is allowed,
 without the keyword COPY and without functions that wait, write a log or execute text as SQL. Files on S3 are
-read through `s3_for_duckdb.py`, which is read-only and limited to the files of the epoch.
+read through `s3.py`, which is read-only and limited to the files of the epoch.
 """
 
 import os

@@ -91,7 +91,7 @@ class Polars:
             raise QueryRejected(f"polars: {error}") from error
 
     def interrupt(self) -> None:
-        """Not used: `apart.py` kills the process."""
+        """Not used: `subprocess_engine.py` kills the process."""
 
 
 def _collected(frame: pl.LazyFrame) -> pa.Table:

@@ -1,6 +1,6 @@
 """An engine in a child process, so that a crash stays contained.
 
-    ridelake ──── query, parameters (pickle) ───> child: `child.py`, one engine
+    ridelake ──── query, parameters (pickle) ───> child: `worker.py`, one engine
              <─── result (Arrow IPC) ────────────
 
 A crash of the child, or the OOM killer, is reported as one error. An engine that cannot cancel a query is

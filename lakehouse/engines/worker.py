@@ -1,4 +1,4 @@
-"""The child process of `apart.py`: executes the calls of one engine that arrive on a socket.
+"""The child process of `subprocess_engine.py`: executes the calls of one engine that arrive on a socket.
 
 A separate thread reads the socket, so that it receives an interrupt while the main thread executes a query.
 """

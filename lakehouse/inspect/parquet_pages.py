@@ -4,7 +4,7 @@ A chunk is a sequence of pages. Each page follows its header, a Thrift struct in
 `PageHeader` in parquet.thrift of the Parquet format, and "Thrift Compact protocol" of Apache Thrift. pyarrow
 does not expose these headers.
 
-They are read from the footer, by pyarrow, and from the header of each page (`page_header.py`).
+They are read from the footer, by pyarrow, and from the header of each page (`parquet_pages.py`).
 """
 
 from collections.abc import Iterator, Mapping

@@ -99,7 +99,7 @@ IF_DROPPED = "; if it was dropped or renamed, create a lake of the other tables 
 
 
 def find_tables(connection: Connection[TupleRow], tables: Sequence[str], advice: str = "") -> list[TupleRow]:
-    """The rows of `sources.sql`. Raises BadInput for a table that does not exist or has no primary key."""
+    """The rows of `queries.sql`. Raises BadInput for a table that does not exist or has no primary key."""
     with table_name_errors():
         found = connection.execute(QUERIES["sources"], {"tables": list(tables)}).fetchall()
     for name, relation, _, _, _, is_table, key in found:

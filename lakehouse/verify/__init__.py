@@ -12,7 +12,7 @@ another one in the lake; both buckets then differ.
 
 The bytes of a row are the binary format of a Postgres `record`: each value with its type and length; a NULL
 has the length -1. Different rows have different bytes, session settings do not change them, and Postgres
-computes them in one call. `forms.py` defines how DuckDB computes the same bytes.
+computes them in one call. `row_encoding.py` defines how DuckDB computes the same bytes.
 """
 
 from lakehouse.verify.compare import RowDifference, TableComparison, compare_table

@@ -3,7 +3,7 @@
     postgres              EXPLAIN (ANALYZE, BUFFERS) of the query
     duckdb                its profile of the query: row groups, columns, rows
     polars                its plan, and its messages on row groups
-    engines over files    the bytes that the process of the engine read in one more run (`reading.py`)
+    engines over files    the bytes that the process of the engine read in one more run (`scans.py`)
 
 What cannot be measured is None and is reported as not measured. `ask` has compared the answers; the runs made
 here are compared again.

@@ -19,7 +19,7 @@ QUERIES = load_queries("oltp.acid")
 
 
 class Anomaly(StrEnum):
-    """The anomalies that are counted afterwards; the names of the columns of `anomalies.sql`."""
+    """The anomalies that are counted afterwards; the names of the columns of `queries.sql`."""
 
     TWICE = "drivers_booked_twice"  # at the same time
     CHARGED = "charges_without_ride"
@@ -192,7 +192,7 @@ class SmallTablesTarget:
             connection.execute(QUERIES["next_round"])
 
     def count(self) -> dict[str, int]:
-        """The counts of `anomalies.sql`."""
+        """The counts of `queries.sql`."""
         with closing(self.connect()) as connection:
             cursor = connection.cursor(row_factory=dict_row)
             counts = cursor.execute(QUERIES["anomalies"], {"fare_cents": self._rules.fare_cents}).fetchone()
@@ -243,7 +243,7 @@ class StoreTarget:
             connection.execute(QUERIES["real_next_round"])
 
     def count(self) -> dict[str, int]:
-        """The counts of `real_anomalies.sql`."""
+        """The counts of `queries.sql`."""
         with closing(self.connect()) as connection:
             cursor = connection.cursor(row_factory=dict_row)
             counts = cursor.execute(

@@ -12,7 +12,7 @@
 
 The kernel counts the users: it releases a file lock when its process ends, also after a SIGKILL. A process
 that stops using the server, and then gets the exclusive lock, stops the server. A monitor process
-(`keeper.py`) waits for the same lock, in case the last user was killed.
+(`reaper.py`) waits for the same lock, in case the last user was killed.
 """
 
 import fcntl

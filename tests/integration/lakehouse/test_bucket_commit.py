@@ -64,7 +64,7 @@ def test_a_kill_before_the_commit_leaves_the_old_epoch(far: Far, step: str):
         "lakehouse.capture.publish.wait_until_flushed",
         "lakehouse.table.commit.parquet_file_to_data_file",
         "lakehouse.capture.writer.EpochDraft.publish",
-        "lakehouse.table.catalog.move",
+        "lakehouse.table.catalog.move_pointers",
     ],
 )
 def test_a_failure_deletes_its_objects(far: Far, monkeypatch, step: str, failure: type[BaseException]):

@@ -138,7 +138,7 @@ def test_after_a_kill_the_newest_epoch_is_the_old_or_the_new_one(seeded_store: S
     publish_snapshot(seeded_store, lake)
     for step, published in (
         ("lakehouse.table.storage.Storage.settle", False),
-        ("lakehouse.table.catalog.move", False),
+        ("lakehouse.table.catalog.move_pointers", False),
         ("lakehouse.table.catalog.delete", False),
         ("lakehouse.table.catalog.Lake.write_manifest", True),
     ):

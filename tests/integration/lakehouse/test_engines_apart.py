@@ -111,8 +111,8 @@ def test_an_interrupt_between_queries_changes_nothing(engine):
 
 def test_a_child_whose_parent_is_killed_exits(published, tmp_path: Path):
     script = (
-        "import pickle, sys, time; from lakehouse.engines.subprocess_engine import started\n"
-        "with started('datafusion', *pickle.load(sys.stdin.buffer), cancels=False) as engine:\n"
+        "import pickle, sys, time; from lakehouse.engines.subprocess_engine import start_engine\n"
+        "with start_engine('datafusion', *pickle.load(sys.stdin.buffer), cancels=False) as engine:\n"
         "    engine.ready(); print(engine._process.pid, engine._folder.name, flush=True)\n"
         f"    engine.sql('{LONG}')"
     )

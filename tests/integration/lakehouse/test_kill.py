@@ -108,15 +108,15 @@ def test_a_killed_commit_is_rolled_back_by_the_next_reader(seeded_store, lake: L
 BEFORE_THE_COMMIT = [
     "lakehouse.source.snapshot.lock_tables",
     "lakehouse.source.snapshot.read_token",
-    "lakehouse.capture.publish.difference",
-    "lakehouse.capture.publish.swap",
+    "lakehouse.capture.publish.read_changes",
+    "lakehouse.capture.publish.replace_rows",
     "lakehouse.capture.writer.write_run",
     "lakehouse.capture.publish.wait_until_flushed",
     "lakehouse.table.commit.parquet_file_to_data_file",
     "lakehouse.table.storage.Storage.settle",
     "lakehouse.table.catalog.Lake.publish",
     "lakehouse.table.catalog.insert",
-    "lakehouse.table.catalog.move",
+    "lakehouse.table.catalog.move_pointers",
     "lakehouse.table.catalog.delete",
 ]
 AFTER_THE_COMMIT = [

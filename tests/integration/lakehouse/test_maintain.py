@@ -143,8 +143,8 @@ def test_the_newest_epochs_are_kept_and_older_ones_are_removed_with_their_files(
 def test_an_epoch_pinned_by_another_process_is_kept_until_released(numbers: Store, lake: Lake):
     grow(numbers, lake, 4)
     hold = (
-        "from lakehouse.table.catalog import holding, numbered_epoch\n"
-        "with holding(address, numbered_epoch(address, 2)):\n    print('ready', flush=True)\n    input()\n"
+        "from lakehouse.table.catalog import pin_epoch, numbered_epoch\n"
+        "with pin_epoch(address, numbered_epoch(address, 2)):\n    print('ready', flush=True)\n    input()\n"
         "print('released', flush=True)\ninput()"
     )
     with another_process(lake, hold) as reader:
@@ -197,8 +197,8 @@ def test_orphans_of_a_dead_draft_are_deleted_and_files_of_a_live_one_are_not(num
                lake.address.folder / "never" / "data" / "00001-deaddead-0123abcd.parquet",
                lake.address.folder / "epochs" / "00003.json.a1b2c3d4"]  # fmt: skip
     draft = (
-        "from lakehouse.capture.writer import drafting\nfrom pathlib import Path\n"
-        "with drafting(lake):\n"
+        "from lakehouse.capture.writer import open_draft\nfrom pathlib import Path\n"
+        "with open_draft(lake):\n"
         "    Path(address.join('numbers', 'data', '00003-abcdabcd-0123abcd.parquet')).write_bytes(b'live')\n"
         "    print('ready', flush=True)\n    input()"
     )

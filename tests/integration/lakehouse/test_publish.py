@@ -125,12 +125,12 @@ STEPS = [
     "lakehouse.table.commit.parquet_file_to_data_file",
     "lakehouse.table.storage.Storage.settle",
     "lakehouse.table.catalog.insert",
-    "lakehouse.table.catalog.move",
+    "lakehouse.table.catalog.move_pointers",
 ]
 QUICK = (
     "lakehouse.capture.writer.write_run",
     "lakehouse.capture.publish.wait_until_flushed",
-    "lakehouse.table.catalog.move",
+    "lakehouse.table.catalog.move_pointers",
 )
 ONCE_AN_EPOCH = ("lock", "take_token", "flushed", "settle", "insert", "move")
 
