@@ -2,8 +2,8 @@
 them for each table.
 
 `readonly = 1` prevents writes, changes of settings and table functions. It does not prevent the scalar
-function `file()`, `sleep` and INTO OUTFILE, so queries are also checked by `sql_check.py`. Outer joins and sums of
-no rows return NULL, as in standard SQL.
+function `file()`, `sleep` and INTO OUTFILE, so queries are also checked by `sql_check.py`. Outer joins and
+sums of no rows return NULL, as in standard SQL.
 """
 
 import re

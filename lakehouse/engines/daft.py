@@ -1,8 +1,8 @@
 """Daft on the files of an epoch.
 
 Daft's SQL can read any file that a query names, and this cannot be disabled, so queries are checked by
-`sql_check.py`. It lacks FILTER, CASE x WHEN, COUNT(*) OVER and ISODOW, which are rewritten. If an alias is named
-`rides`, it interprets `rides.x` as a field of that column.
+`sql_check.py`. It lacks FILTER, CASE x WHEN, COUNT(*) OVER and ISODOW, which are rewritten. If an alias is
+named `rides`, it interprets `rides.x` as a field of that column.
 """
 
 import io

@@ -1,8 +1,8 @@
 """Spark on the files of an epoch: on the local machine, or on a cluster that can read the same files.
 
 The driver binds to loopback unless the cluster is remote. Files in a query are disabled (`runSQLOnFiles`),
-functions that call Java are removed from the session, and queries are checked by `sql_check.py`, because a SELECT
-can run a program (TRANSFORM … USING).
+functions that call Java are removed from the session, and queries are checked by `sql_check.py`, because a
+SELECT can run a program (TRANSFORM … USING).
 """
 
 import re

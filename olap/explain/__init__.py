@@ -11,9 +11,8 @@ here are compared again.
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from olap.answer import difference
 from olap.ask import AskResult, answer_of, interruptible

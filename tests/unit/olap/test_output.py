@@ -100,7 +100,8 @@ def test_a_killed_writer_leaves_the_existing_file(tmp_path: Path):
     file.write_text("before")
     code = (
         "import os, sys; from pathlib import Path; from olap.output import replace_file\n"
-        "with replace_file(Path(sys.argv[1])) as out: out.write(b'half'); out.flush(); os.kill(os.getpid(), 9)"
+        "with replace_file(Path(sys.argv[1])) as f:\n"
+        "    f.write(b'half'); f.flush(); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(file)], check=False).returncode == -9
     assert file.read_text() == "before"

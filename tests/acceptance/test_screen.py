@@ -80,7 +80,7 @@ def test_the_matrix_of_isolation_levels_breaks_between_words(
     shown = {}
     for columns in (UNBROKEN, *WIDTHS):
         monkeypatch.setenv("COLUMNS", str(columns))
-        acid._tell_matrix(played, 180006)
+        acid._print_matrix(played, 180006)
         shown[columns] = "".join(capfd.readouterr())
     for columns in WIDTHS:
         assert_fits(shown[columns], shown[UNBROKEN], columns)
@@ -117,7 +117,7 @@ def test_a_table_wraps_cells_or_becomes_lines(
 def test_prose_keeps_its_words_and_hangs_below_its_text():
     text = "   ✓ Iceberg: 12 rows of stand_fleet are equal to those in Postgres, by their checksums"
     lines = wrapped(text, 40).split("\n")
-    assert lines[1:] == ["     equal to those in Postgres, by their", "     checksums"]
+    assert lines[1:] == ["     equal to those in Postgres, by", "     their checksums"]
     assert wrapped(text, None) == text
     assert wrapped("a\n\n  b c", 40) == "a\n\n  b c"
     assert wrapped("x" * 50 + " y", 40) == "x" * 50 + "\ny"
