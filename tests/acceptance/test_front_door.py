@@ -36,6 +36,22 @@ def ridelake(home: Path, *arguments: str, stdin: str = "") -> "subprocess.Comple
     )
 
 
+@pytest.fixture
+def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """The same in the folder of the test, for what does not depend on a process of its own."""
+    for name in [name for name in os.environ if name.startswith("RIDELAKE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        code = front_door._run(list(arguments))
+        return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
+
+    return run
+
+
 @pytest.fixture(scope="module")
 def lake_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with 500 seeded rides and epoch 1."""
@@ -46,8 +62,8 @@ def lake_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_that_says_what_it_does(tmp_path: Path, command: str):
-    done = ridelake(tmp_path, command, "--help")
+def test_every_command_has_help_that_says_what_it_does(in_process, tmp_path: Path, command: str):
+    done = in_process(command, "--help")
     assert done.returncode == 0
     assert done.stderr == ""
     assert re.search(r"^  [A-Z]\w+", done.stdout, flags=re.MULTILINE), "a sentence"
@@ -94,9 +110,9 @@ def test_no_command_at_all_shows_the_help(tmp_path: Path):
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_a_mistake_is_one_line_that_says_what_to_do(
-    tmp_path: Path, arguments: list[str], exit_code: int, expected: str
+    in_process, arguments: list[str], exit_code: int, expected: str
 ):
-    done = ridelake(tmp_path, *arguments)
+    done = in_process(*arguments)
     assert done.returncode == exit_code, done.stderr
     assert expected in done.stderr
     assert done.stdout == ""
@@ -319,15 +335,15 @@ def test_an_invalid_spark_master_is_refused():
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_misspelt_name_is_answered_with_the_nearest(tmp_path: Path, arguments: list[str], meant: str):
-    done = ridelake(tmp_path, *arguments)
+def test_a_misspelt_name_is_answered_with_the_nearest(in_process, arguments: list[str], meant: str):
+    done = in_process(*arguments)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert meant in done.stderr
 
 
-def test_help_is_a_command(tmp_path: Path):
-    assert ridelake(tmp_path, "help").stdout == ridelake(tmp_path, "--help").stdout
-    assert ridelake(tmp_path, "help", "sql").stdout == ridelake(tmp_path, "sql", "--help").stdout
+def test_help_is_a_command(in_process):
+    assert in_process("help").stdout == in_process("--help").stdout
+    assert in_process("help", "sql").stdout == in_process("sql", "--help").stdout
 
 
 @pytest.mark.slow
