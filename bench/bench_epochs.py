@@ -21,7 +21,8 @@ from bench.freshness import FreshnessResult, measure_freshness
 from lakehouse.capture.overlay import open_overlay
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.engines import open_engine
-from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.table.catalog import Lake
+from lakehouse.table.published import newest_epoch
 from lakehouse.verify.verdict import verify_now
 from oltp import booking, lifecycle
 from oltp.ingest.history import vacuum_and_analyze

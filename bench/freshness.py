@@ -17,8 +17,9 @@ from time import sleep, time
 import numpy as np
 
 from lakehouse.capture.sync import sync_repeatedly
-from lakehouse.table.catalog import Lake, read_epochs
+from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch
+from lakehouse.table.published import read_epochs
 from oltp.store import Store, transaction
 from oltp.workload import simulate
 from ridelake.errors import RidelakeError

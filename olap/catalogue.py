@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from lakehouse.engines import has_ride_table
-from lakehouse.table.catalog import read_epochs
+from lakehouse.table.published import read_epochs
 from olap.output import choose_format, write_answer
 from olap.question import LOOK_UP, Question, questions
 from ridelake.errors import RidelakeError

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lakehouse.table.catalog import check_files_exist, epoch_as_of, newest_epoch, pin_epoch
+from lakehouse.table.published import check_files_exist, epoch_as_of, newest_epoch, pin_epoch
 from ridelake.errors import NotReady, UsageError
 from ridelake.settings import Settings
 

@@ -12,8 +12,9 @@ from bench.freshness import syncing
 from bench.statistics import factor_text
 from lakehouse.capture.publish import estimate_rows, publish_changes, publish_snapshot
 from lakehouse.engines import Engine, open_engine
-from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch
+from lakehouse.table.published import newest_epoch
 from olap.ask import AskResult, ask
 from olap.question import find_question, questions
 from oltp.ingest.seed import seed_rides

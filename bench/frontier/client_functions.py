@@ -23,8 +23,8 @@ from bench.frontier.clients import BookingEvent, ClientFunction, ClientFunctions
 from lakehouse.engines import Engine, open_engine
 from lakehouse.engines.duckdb import DuckDB
 from lakehouse.engines.postgres import Postgres
-from lakehouse.table.catalog import newest_epoch, pin_epoch
 from lakehouse.table.epoch import SnapshotToken
+from lakehouse.table.published import newest_epoch, pin_epoch
 from olap.answer import difference
 from olap.ask import answer_of
 from olap.question import Question, find_question

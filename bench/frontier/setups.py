@@ -29,7 +29,8 @@ from bench.frontier.clients import BookingEvent, ClientSpec
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.engines import open_engine
 from lakehouse.engines.duckdb import DuckDB
-from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.table.catalog import Lake
+from lakehouse.table.published import newest_epoch
 from lakehouse.verify.verdict import verify_now
 from olap.question import find_question
 from oltp.audit import audit

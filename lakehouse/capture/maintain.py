@@ -27,11 +27,12 @@ from lakehouse.capture.copy_on_write import read_rows
 from lakehouse.capture.writer import EpochDraft, lake_lock, open_draft
 from lakehouse.source.snapshot import check_server_history
 from lakehouse.source.tables import TableSource, read_sources
-from lakehouse.table.catalog import Lake, read_epochs
+from lakehouse.table.catalog import Lake
 from lakehouse.table.commit import CommitConflict, metadata_files
 from lakehouse.table.epoch import DataFile, Epoch
 from lakehouse.table.errors import lake_errors
 from lakehouse.table.layout import RUN_BYTES, RUN_ROWS
+from lakehouse.table.published import read_epochs
 from lakehouse.table.storage import Storage
 from oltp.store import Store, has_tracking, transaction
 from ridelake.queries import load_queries

@@ -32,10 +32,11 @@ from lakehouse.source.tables import (
     table_name_errors,
     tombstones_deleted_before,
 )
-from lakehouse.table.catalog import Lake, check_files_exist, read_epochs
+from lakehouse.table.catalog import Lake
 from lakehouse.table.columns import TableNotCopied
 from lakehouse.table.epoch import Epoch, Kind, SnapshotToken, TableState
 from lakehouse.table.errors import lake_errors
+from lakehouse.table.published import check_files_exist, read_epochs
 from lakehouse.table.s3 import bucket_errors
 from lakehouse.table.storage import Storage
 from lakehouse.verify.verdict import verify_at_token

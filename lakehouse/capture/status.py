@@ -6,8 +6,8 @@ from typing import Any
 from psycopg import Connection, errors
 from psycopg.rows import TupleRow, dict_row
 
-from lakehouse.table.catalog import read_epochs
 from lakehouse.table.epoch import Epoch
+from lakehouse.table.published import read_epochs
 from oltp.cluster.server import Cluster
 from oltp.store import Store, has_tracking, no_access, open_store
 from ridelake.queries import load_queries

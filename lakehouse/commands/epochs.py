@@ -13,7 +13,7 @@ WHAT = {"full": "all rows", "changes": "changes", "maintenance": "no rows"}
 @click.pass_obj
 def epochs(settings: Settings, as_json: bool) -> None:
     """List the published epochs, newest first."""
-    from lakehouse.table.catalog import no_epoch_message, read_epochs
+    from lakehouse.table.published import no_epoch_message, read_epochs
 
     found = read_epochs(settings.lake)
     if as_json:

@@ -50,7 +50,8 @@ def store_and_lake(
     Raises NotReady if there is no epoch (`begin` False), or if the lake needs the store's tables and there
     is no ride store."""
     from lakehouse.capture.publish import tables_of
-    from lakehouse.table.catalog import Lake, newest_epoch, read_epochs
+    from lakehouse.table.catalog import Lake
+    from lakehouse.table.published import newest_epoch, read_epochs
     from oltp.store import open_existing_store
 
     if begin:

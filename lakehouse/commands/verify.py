@@ -19,7 +19,7 @@ def verify(settings: Settings, epoch: int | None, as_json: bool) -> None:
     listed and the exit code is 1.
     """
     from lakehouse.commands.options import check_no_tables_left_out, store_and_lake
-    from lakehouse.table.catalog import newest_epoch
+    from lakehouse.table.published import newest_epoch
     from lakehouse.verify.verdict import verify_files, verify_now
 
     if epoch is not None:

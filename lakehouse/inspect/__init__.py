@@ -120,7 +120,7 @@ def xray_ride(settings: "Settings", ride_id: int | None = None, column: str = CO
     exist."""
     from lakehouse.inspect.heap_page import ride_in_heap
     from lakehouse.inspect.parquet_pages import ride_in_files
-    from lakehouse.table.catalog import check_files_exist, newest_epoch, pin_epoch
+    from lakehouse.table.published import check_files_exist, newest_epoch, pin_epoch
     from lakehouse.table.storage import Storage
     from oltp.store import open_existing_store
 

@@ -1,7 +1,4 @@
-"""The catalog of a lake: read the published epochs, and open it for writing.
-
-This must not take longer than a query on an epoch, so with a SQLite catalog the module imports only the
-standard library: importing pyiceberg takes 1 s, SQLAlchemy almost 0.5 s.
+"""The catalog of a lake, open for writing.
 
     LAKE/rides/data/*.parquet      immutable; an epoch lists the files that it consists of
     LAKE/rides/metadata/*          Iceberg manifests and metadata, for any Iceberg reader
@@ -14,17 +11,9 @@ pointer has changed. If two processes publish concurrently, one succeeds and the
 process that is killed before the commit leaves the previous epoch unchanged, and orphan files.
 """
 
-import errno
-import fcntl
 import json
-import os
-import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 from pyiceberg.catalog.sql import SqlCatalog
 from sqlalchemy import (
@@ -33,209 +22,28 @@ from sqlalchemy import (
     Float,
     Integer,
     MetaData,
-    NullPool,
     String,
     Table,
-    create_engine,
     delete,
     insert,
-    text,
     update,
 )
-from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy.exc import IntegrityError
 
 from lakehouse.table.commit import (
     CommitConflict,
     StagedTable,
-    catalog_url,
     drop_pointers,
     move_pointers,
     open_catalog,
     read_pointers,
 )
-from lakehouse.table.epoch import Epoch, SnapshotToken, tables_from_json, tables_to_json
+from lakehouse.table.epoch import Epoch, tables_to_json
 from lakehouse.table.errors import lake_errors
+from lakehouse.table.published import BUSY_SECONDS, FORMAT, check_format, read_epochs
 from lakehouse.table.storage import Storage, folder_lock
-from ridelake.errors import NotReady, RidelakeError, UsageError
+from ridelake.errors import UsageError
 from ridelake.settings import LakeAddress
-
-FORMAT = 2
-"""The version of the catalog's tables and of the manifests. Other versions are rejected."""
-
-# A publisher locks the catalog for some milliseconds. After this time it is assumed to be stopped.
-BUSY_SECONDS = 30.0
-
-EPOCHS_QUERY = (
-    "SELECT number, kind, published_at, token, tables, seconds, verified FROM epochs"
-    " WHERE number = coalesce(:number, number) ORDER BY number DESC LIMIT :limit"
-)
-
-
-def read_epochs(address: LakeAddress, number: int | None = None, limit: int = -1) -> list[Epoch]:
-    """The published epochs of the lake, newest first; only epoch `number` if it is given. Empty if there are
-    no epochs. Raises UsageError if the file is not a catalog, or is one of another version."""
-    if (file := address.catalog_file) is None:
-        # here, because it imports SQLAlchemy
-
-        rows = epoch_rows(address, number, limit)
-    elif not _is_file(address, file):
-        return []
-    else:
-        try:
-            rows = _rows(file, number, limit)
-        except sqlite3.Error as error:
-            if "no such table" in str(error):
-                return []  # a catalog that is being created
-            raise UsageError(
-                f"{file} cannot be read as a catalog ({error}): choose another folder with --lake"
-            ) from error
-    return [_epoch(address, row) for row in rows]
-
-
-def _is_file(address: LakeAddress, file: Path) -> bool:
-    """Whether the catalog exists. Raises UsageError or CannotConnect if its lake cannot be reached."""
-    try:
-        if file.is_file():
-            return True
-        if address.remote:
-            from lakehouse.table.storage import Storage  # here, because it imports pyarrow
-
-            Storage.of(address).refuse_without_bucket()
-        for folder in (file, *file.parents):
-            if folder.exists():
-                if folder != file and not folder.is_dir():
-                    raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a file")
-                break
-    except OSError as error:
-        raise UsageError(
-            f"the lake {address.root} cannot be read, {error.strerror or error}: "
-            "choose another folder with --lake or --home"
-        ) from error
-    return False
-
-
-def _rows(file: Path, number: int | None, limit: int, mode: str = "ro") -> list[Sequence[Any]]:
-    try:
-        with closing(
-            sqlite3.connect(f"{file.absolute().as_uri()}?mode={mode}", BUSY_SECONDS, uri=True)
-        ) as connection:
-            check_format(connection.execute("SELECT format FROM lake").fetchall())
-            return connection.execute(EPOCHS_QUERY, {"number": number, "limit": limit}).fetchall()
-    except sqlite3.OperationalError as error:
-        # A publisher was killed, and SQLite must roll its transaction back, which needs write access.
-        if mode == "ro" and error.sqlite_errorcode == sqlite3.SQLITE_READONLY_ROLLBACK:
-            return _rows(file, number, limit, "rw")
-        raise
-
-
-def check_format(found: Sequence[Sequence[Any]]) -> None:
-    """Raises UsageError unless the lake has the format of this version."""
-    if found and found[0][0] != FORMAT:
-        than = "a newer" if found[0][0] > FORMAT else "an older"
-        raise UsageError(
-            f"this lake has format {found[0][0]} of {than} version of ridelake; this version supports format "
-            f"{FORMAT}: use that version, or choose another folder with --lake and run `ridelake snapshot`"
-        )
-
-
-def _epoch(address: LakeAddress, row: Sequence[Any]) -> Epoch:
-    number, kind, published_at, token, found, seconds, verified = row
-    tables, left_out = tables_from_json(address, _loaded(found))
-    return Epoch(
-        number=number,
-        kind=kind,
-        published_at=datetime.fromisoformat(published_at),
-        token=SnapshotToken(**_loaded(token)),
-        tables=tables,
-        seconds=seconds,
-        verified=None if verified is None else bool(verified),
-        left_out=left_out,
-    )
-
-
-def _loaded(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
-
-
-def newest_epoch(address: LakeAddress) -> Epoch:
-    """Raises NotReady if there is no epoch."""
-    for epoch in read_epochs(address, limit=1):
-        return epoch
-    raise NotReady(no_epoch_message(address))
-
-
-def no_epoch_message(address: LakeAddress) -> str:
-    """The message if there is no epoch: the lake is new, or its catalog is missing."""
-    if not address.remote and any(address.folder.glob("epochs/*.json")):
-        where = address.catalog_file or "the catalog of --catalog"
-        return (
-            f"the lake {address.root} has epochs that {where} does not list: pass the catalog they were "
-            "published with (--catalog), or choose another folder with --lake"
-        )
-    return f"no epoch yet in {address.root}: run `ridelake snapshot`"
-
-
-def check_files_exist(address: LakeAddress, epoch: Epoch) -> None:
-    """Raises RidelakeError if a file of the epoch was deleted, which each engine reports differently."""
-    if address.remote:
-        return
-    for table in epoch.tables.values():
-        for location in table.locations:
-            if not Path(location).exists():
-                raise RidelakeError(
-                    f"epoch {epoch.number} is damaged, {location} is missing: restore the file, or publish "
-                    "all rows to another folder with `ridelake snapshot --lake DIR`"
-                )
-
-
-def numbered_epoch(address: LakeAddress, number: int) -> Epoch:
-    """Raises NotReady if there are no epochs, UsageError if there is no epoch `number`."""
-    for epoch in read_epochs(address, number):
-        return epoch
-    raise UsageError(
-        f"there is no epoch {number}, the newest is {newest_epoch(address).number}: see `ridelake epochs`"
-    )
-
-
-def epoch_as_of(address: LakeAddress, when: str) -> Epoch:
-    """The epoch of that number, or the newest that was taken at or before that time (ISO 8601, UTC if it has
-    no offset). Raises UsageError if `when` is neither, or if there is no such epoch."""
-    if when.isascii() and when.isdecimal() and len(when) <= 9:
-        return numbered_epoch(address, int(when))
-    try:
-        moment = datetime.fromisoformat(when)
-    except ValueError:
-        raise UsageError(
-            f"--as-of must be an epoch number or a time such as 2026-07-01T12:00:00+00:00, not {when!r}"
-        ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    for epoch in read_epochs(address):
-        if datetime.fromisoformat(epoch.token.taken_at) <= moment:
-            return epoch
-    newest_epoch(address)
-    raise UsageError(f"no epoch was published at or before {when}: see `ridelake epochs`")
-
-
-@contextmanager
-def pin_epoch(address: LakeAddress, epoch: Epoch) -> Iterator[None]:
-    """Keep `ridelake maintain` from expiring the epoch until the end of the block. It locks the manifest; the
-    kernel releases the lock when the process ends. A remote lake has no locks; there, `maintain` does not
-    expire an epoch in its first hour. Raises NotReady if the epoch has just been expired."""
-    try:
-        descriptor = os.open(address.manifest(epoch.number), os.O_RDONLY) if not address.remote else None
-    except FileNotFoundError:
-        descriptor = None  # killed between commit and manifest, or expired; the catalog shows which
-    try:
-        if descriptor is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-        if not read_epochs(address, epoch.number):
-            raise NotReady(f"epoch {epoch.number} has just been expired; run the command again")
-        yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
 
 METADATA = MetaData()
 LAKE = Table("lake", METADATA, Column("format", Integer, primary_key=True, autoincrement=False))
@@ -343,21 +151,6 @@ class Lake:
             metadata <= {table.metadata for table in epoch.tables.values()}
             for epoch in read_epochs(self.address, number)
         )
-
-
-def epoch_rows(address: LakeAddress, number: int | None, limit: int) -> list[Sequence[Any]]:
-    """The query of `published.read_epochs` for a catalog other than SQLite. Raises CannotConnect,
-    UsageError."""
-    query = EPOCHS_QUERY.replace(":number,", "CAST(:number AS integer),")
-    bound: Mapping[str, Any] = {"number": number, "limit": limit if limit >= 0 else None}
-    with lake_errors(address):
-        engine = create_engine(catalog_url(address, BUSY_SECONDS), poolclass=NullPool)
-        try:
-            with engine.connect() as connection:
-                check_format(connection.execute(text("SELECT format FROM lake")).fetchall())
-                return list(connection.execute(text(query), bound).fetchall())
-        except ProgrammingError:
-            return []  # the tables do not exist yet
 
 
 def _refuse_another_place(address: LakeAddress, locations: Collection[str]) -> None:

@@ -17,8 +17,9 @@ from psycopg.rows import TupleRow
 from lakehouse.source.changes import read_changes, set_since
 from lakehouse.source.snapshot import open_source_snapshot
 from lakehouse.source.tables import TableSource, tombstones_deleted_before
-from lakehouse.table.catalog import Lake, newest_epoch, numbered_epoch, pin_epoch
+from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import DataFile, Epoch, TableState
+from lakehouse.table.published import newest_epoch, numbered_epoch, pin_epoch
 from lakehouse.table.s3 import bucket_errors
 from lakehouse.table.storage import Storage
 from lakehouse.verify import RowDifference, TableComparison, compare_table

@@ -96,7 +96,7 @@ def complete_questions(_: click.Context, __: click.Parameter, incomplete: str) -
 
 def complete_tables(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Table names of the newest epoch, for the last word of a query."""
-    from lakehouse.table.catalog import read_epochs
+    from lakehouse.table.published import read_epochs
     from ridelake.errors import RidelakeError
 
     query, space, begun = incomplete.rpartition(" ")

@@ -9,7 +9,8 @@ from bare_database import bare_database, run
 from lakehouse.capture.publish import PublishResult, publish_changes
 from lakehouse.engines import open_engine
 from lakehouse.source.tracking import track
-from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.table.catalog import Lake
+from lakehouse.table.published import newest_epoch
 from oltp.cluster.server import Cluster
 from oltp.store import Store
 from ridelake.settings import Settings

@@ -15,8 +15,9 @@ from bucket import Far
 import lakehouse.capture.publish
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
-from lakehouse.table.catalog import Lake, newest_epoch, numbered_epoch, read_epochs
+from lakehouse.table.catalog import Lake
 from lakehouse.table.commit import CommitConflict
+from lakehouse.table.published import newest_epoch, numbered_epoch, read_epochs
 from lakehouse.verify.verdict import verify_files, verify_now
 from ridelake.errors import RidelakeError, UsageError
 

@@ -16,7 +16,8 @@ from bucket import FILE_ENGINES, Far, only
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.engines import open_engine
 from lakehouse.source.tracking import track
-from lakehouse.table.catalog import Lake, read_epochs
+from lakehouse.table.catalog import Lake
+from lakehouse.table.published import read_epochs
 from ridelake.errors import CannotConnect, QueryRejected, UsageError
 from ridelake.settings import LakeAddress
 

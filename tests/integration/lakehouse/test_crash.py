@@ -8,7 +8,8 @@ from private_server import PrivateServer, private_server
 from psycopg import Connection
 
 from lakehouse.capture.publish import publish_changes, publish_snapshot
-from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.table.catalog import Lake
+from lakehouse.table.published import newest_epoch
 from lakehouse.verify.verdict import verify_now
 from ridelake.errors import CannotConnect
 

@@ -18,7 +18,8 @@ from psycopg.conninfo import make_conninfo
 from terminal import answer
 
 from lakehouse.source.tracking import renew_tracking, track
-from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.table.catalog import Lake
+from lakehouse.table.published import newest_epoch
 from oltp.cluster.server import Cluster
 from oltp.store import Store, open_database
 from ridelake.settings import LakeAddress

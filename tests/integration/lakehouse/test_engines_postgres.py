@@ -8,7 +8,8 @@ from bare_database import run
 
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.engines import Engine, open_engine
-from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.table.catalog import Lake
+from lakehouse.table.published import newest_epoch
 from oltp.store import Store
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings

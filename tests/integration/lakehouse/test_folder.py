@@ -13,8 +13,9 @@ from lake_files import data_files, files_of
 
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.engines.duckdb import opened
-from lakehouse.table.catalog import Lake, newest_epoch, numbered_epoch, read_epochs
+from lakehouse.table.catalog import Lake
 from lakehouse.table.layout import STORE_TABLES
+from lakehouse.table.published import newest_epoch, numbered_epoch, read_epochs
 from oltp.store import Store
 from ridelake.errors import NotReady, OutOfResources, UsageError
 from ridelake.settings import LakeAddress, Settings
@@ -140,7 +141,7 @@ def test_an_unknown_epoch_is_reported(published):
 
 def test_reading_the_newest_epoch_does_not_import_pyiceberg_or_sqlalchemy(published):
     program = (
-        "import sys; from lakehouse.table.catalog import newest_epoch;"
+        "import sys; from lakehouse.table.published import newest_epoch;"
         "from ridelake.settings import LakeAddress;"
         "print(len(newest_epoch(LakeAddress.at(sys.argv[1])).tables), *sys.modules)"
     )

@@ -12,7 +12,8 @@ from bare_database import run
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.engines import open_engine
 from lakehouse.source.tracking import track
-from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.table.catalog import Lake
+from lakehouse.table.published import newest_epoch
 from lakehouse.verify.verdict import verify_now
 from olap.answer import difference
 from olap.formats import FORMATS, write

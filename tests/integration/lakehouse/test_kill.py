@@ -15,8 +15,9 @@ from lake_files import files_of
 
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
-from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch
+from lakehouse.table.published import newest_epoch
 from lakehouse.verify.verdict import verify_files, verify_now
 from oltp.store import Store
 

@@ -21,9 +21,10 @@ from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.capture.sync import sync_repeatedly
 from lakehouse.engines import open_engine
 from lakehouse.source.tracking import track
-from lakehouse.table.catalog import Lake, epoch_as_of, newest_epoch, numbered_epoch, pin_epoch, read_epochs
+from lakehouse.table.catalog import Lake
 from lakehouse.table.commit import open_catalog
 from lakehouse.table.epoch import Epoch
+from lakehouse.table.published import epoch_as_of, newest_epoch, numbered_epoch, pin_epoch, read_epochs
 from lakehouse.verify.verdict import verify_files, verify_now
 from oltp.cluster.server import Cluster
 from oltp.store import Store
@@ -143,7 +144,7 @@ def test_the_newest_epochs_are_kept_and_older_ones_are_removed_with_their_files(
 def test_an_epoch_pinned_by_another_process_is_kept_until_released(numbers: Store, lake: Lake):
     grow(numbers, lake, 4)
     hold = (
-        "from lakehouse.table.catalog import pin_epoch, numbered_epoch\n"
+        "from lakehouse.table.published import pin_epoch, numbered_epoch\n"
         "with pin_epoch(address, numbered_epoch(address, 2)):\n    print('ready', flush=True)\n    input()\n"
         "print('released', flush=True)\ninput()"
     )

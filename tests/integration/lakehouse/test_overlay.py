@@ -20,8 +20,9 @@ from lakehouse.capture.publish import publish_changes
 from lakehouse.engines import open_engine
 from lakehouse.source.snapshot import SourceSnapshot
 from lakehouse.source.tracking import track
-from lakehouse.table.catalog import Lake, newest_epoch, read_epochs
+from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch, SnapshotToken
+from lakehouse.table.published import newest_epoch, read_epochs
 from lakehouse.verify.verdict import verify_at_token
 from oltp.cluster.server import Cluster
 from oltp.store import Store
@@ -235,7 +236,7 @@ def test_an_invalid_as_of_is_reported_in_a_sentence(things: Store, lake: Lake):
 
 
 def test_an_epoch_is_found_by_a_time_with_any_offset(things: Store, lake: Lake):
-    from lakehouse.table.catalog import epoch_as_of
+    from lakehouse.table.published import epoch_as_of
 
     run(things, "DELETE FROM kept WHERE id = 1")
     publish_changes(things, lake)

@@ -12,7 +12,8 @@ from own_tables import ORDERS, asked, how
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.engines import open_engine
 from lakehouse.source.tracking import track, untrack
-from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.table.catalog import Lake
+from lakehouse.table.published import newest_epoch
 from lakehouse.verify.verdict import verify_now
 from oltp.store import Store
 from ridelake.errors import BadInput, NotReady

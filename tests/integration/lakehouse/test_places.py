@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from bucket import KEYS, Far
 
-from lakehouse.table.catalog import newest_epoch, read_epochs
+from lakehouse.table.published import newest_epoch, read_epochs
 from oltp.store import Store
 from ridelake.errors import RidelakeError, UsageError
 from ridelake.settings import LakeAddress

@@ -15,8 +15,9 @@ from published_tables import rows_of
 import lakehouse.source.snapshot
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.engines import open_engine
-from lakehouse.table.catalog import Lake, newest_epoch, numbered_epoch, read_epochs
+from lakehouse.table.catalog import Lake
 from lakehouse.table.commit import CommitConflict
+from lakehouse.table.published import newest_epoch, numbered_epoch, read_epochs
 from oltp.store import Store
 from ridelake.errors import CannotConnect, RidelakeError, UsageError
 

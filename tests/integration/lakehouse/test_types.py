@@ -9,7 +9,8 @@ from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.source.tables import store_tables
 from lakehouse.source.tracking import track, untrack
-from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.table.catalog import Lake
+from lakehouse.table.published import newest_epoch
 from lakehouse.verify.verdict import verify_now
 from oltp.store import Store
 from ridelake.__main__ import ridelake

@@ -11,8 +11,9 @@ from psycopg.sql import SQL, Identifier
 
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.engines import BASE_ENGINES, Engine, open_engine
-from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch
+from lakehouse.table.published import newest_epoch
 from oltp.cluster.server import Cluster
 from oltp.store import Store, open_database
 from ridelake.settings import LakeAddress, Settings

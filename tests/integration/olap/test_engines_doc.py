@@ -13,8 +13,8 @@ from installed_engines import EVERY_ENGINE
 from spilling import sorted_in_little_memory
 
 from lakehouse.engines import ENGINES, Engine, open_engine
-from lakehouse.table.catalog import newest_epoch
 from lakehouse.table.epoch import DataFile, Epoch
+from lakehouse.table.published import newest_epoch
 from olap.answer import difference
 from olap.question import Question, questions
 from ridelake.errors import QueryRejected

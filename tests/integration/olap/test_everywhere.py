@@ -6,7 +6,8 @@ import pytest
 
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.engines import ENGINES, open_engines
-from lakehouse.table.catalog import Lake, newest_epoch
+from lakehouse.table.catalog import Lake
+from lakehouse.table.published import newest_epoch
 from olap.answer import difference
 from olap.ask import answer_of, ask
 from olap.question import questions

@@ -18,8 +18,8 @@ from installed_engines import QUICK_ENGINES
 from terminal import ridelake
 
 from lakehouse.engines import ENGINE_NAMES, ENGINES, open_engine
-from lakehouse.table.catalog import newest_epoch
 from lakehouse.table.epoch import DataFile, Epoch, SnapshotToken, TableState
+from lakehouse.table.published import newest_epoch
 from olap.ask import ask
 from olap.explain import explain_answers
 from olap.explain.report import reason_sentence, scan_bars, scan_numbers

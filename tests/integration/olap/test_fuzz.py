@@ -10,7 +10,7 @@ import pytest
 
 from lakehouse.engines import open_engine
 from lakehouse.engines.parameters import placeholders
-from lakehouse.table.catalog import newest_epoch
+from lakehouse.table.published import newest_epoch
 from olap.ask import CANCEL_SECONDS, timed
 from olap.error_hints import error_hint, error_position, error_sentence
 from olap.question import ad_hoc_question

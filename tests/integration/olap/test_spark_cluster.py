@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from lakehouse.engines import ENGINES, Engine, open_engines
-from lakehouse.table.catalog import newest_epoch
+from lakehouse.table.published import newest_epoch
 from olap.answer import difference
 from olap.ask import answer_of
 from olap.question import questions
