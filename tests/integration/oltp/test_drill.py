@@ -339,7 +339,7 @@ def test_only_a_loss_with_a_synchronous_standby_fails_the_drill(
         seen = replace(nothing, **found)
         return DrillResult((one,), seen, AuditReport((), 0.1), clients, seed, synchronous, lag_seconds, 1.0)
 
-    monkeypatch.setattr(failover, "drill", done)
+    monkeypatch.setattr(failover, "run_drill", done)
     assert _run(["drill", *words]) == status
     assert ("the drill failed" in capsys.readouterr().err) is bool(status)
 
