@@ -1,6 +1,6 @@
 """Cleans up after a killed drill. Runs as a separate program, standard library only.
 
-    keeper.py FOLDER
+    folder_reaper.py FOLDER
 
 It waits for the lock that the drill holds. When it gets the lock, the drill has ended. If the folder still
 exists, the drill was killed, and this program kills every server in the folder and deletes it.

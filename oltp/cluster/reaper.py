@@ -1,6 +1,6 @@
 """Stops an embedded server whose last user was killed. Runs as a separate program, standard library only.
 
-    keeper.py FOLDER
+    reaper.py FOLDER
 
 It waits for the lock that every user holds (see `embedded`). When it gets the lock, there are no users, and
 it stops the server, unless `ridelake up` keeps it running. Then it exits; the next start of the server starts

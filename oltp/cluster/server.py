@@ -181,7 +181,7 @@ def _clear_after_a_kill(cluster: Cluster) -> None:
     (cluster.socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
 
-KEEPER = Path(__file__).with_name("keeper.py")
+KEEPER = Path(__file__).with_name("reaper.py")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from oltp.cluster.process import spawn_reaper
 from oltp.cluster.server import Cluster
 from ridelake.errors import CannotConnect
 
-KEEPER = Path(__file__).with_name("keeper.py")
+KEEPER = Path(__file__).with_name("folder_reaper.py")
 
 WAIT_SECONDS_MAX = 60.0
 

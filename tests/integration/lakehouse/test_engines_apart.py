@@ -37,7 +37,7 @@ def engine(published):
 
 
 def children() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children(recursive=True) if "engines.child" in str(one.cmdline())]
+    return [one for one in psutil.Process().children(recursive=True) if "engines.worker" in str(one.cmdline())]
 
 
 def kill(number: signal.Signals) -> None:
