@@ -35,10 +35,9 @@ from lakehouse.source.tables import (
 from lakehouse.table.catalog import Lake
 from lakehouse.table.columns import TableNotCopied
 from lakehouse.table.epoch import Epoch, Kind, SnapshotToken, TableState
-from lakehouse.table.errors import lake_errors
 from lakehouse.table.published import check_files_exist, read_epochs
 from lakehouse.table.s3 import bucket_errors
-from lakehouse.table.storage import Storage
+from lakehouse.table.storage import Storage, lake_errors
 from lakehouse.verify.verdict import verify_at_token
 from oltp.audit import EpochTotals
 from oltp.store import Store, has_tracking
@@ -104,9 +103,9 @@ def publish_snapshot(
     table with a value that the lake cannot store is left out of the epoch (`Epoch.left_out`), unless it is a
     table of the ride store.
 
-    Raises TableNotTaken if no table could be copied, LostRace if another epoch is published concurrently,
-    ProofFailed if the files differ from Postgres, UsageError if the lake cannot be written or the server is
-    a standby, CannotConnect if the connection is lost. Nothing is published then."""
+    Raises TableNotCopied if no table could be copied, CommitConflict if another epoch is published
+    concurrently, ProofFailed if the files differ from Postgres, UsageError if the lake cannot be written or
+    the server is a standby, CannotConnect if the connection is lost. Nothing is published then."""
     return _take(store, lake, "full", tables, verify, on_rows, without).epoch
 
 
@@ -121,7 +120,7 @@ def publish_changes(
 ) -> PublishResult:
     """Publish the changes since the newest epoch; a table whose changes are unknown is copied completely.
 
-    Raises as `take_snapshot` does, and UsageError if the server's history is not the newest epoch's."""
+    Raises as `publish_snapshot` does, and UsageError if the server's history is not the newest epoch's."""
     return _take(store, lake, "changes", tables, verify, on_rows, without)
 
 

@@ -11,9 +11,8 @@ import psycopg
 
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes
-from lakehouse.table.catalog import Lake
+from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.columns import TableNotCopied
-from lakehouse.table.commit import CommitConflict
 from lakehouse.table.epoch import Epoch
 from oltp.store import Store
 from ridelake.errors import CannotConnect
@@ -90,7 +89,7 @@ def sync_repeatedly(
 ) -> Iterator[SyncResult]:
     """Publish an epoch every `seconds`, without end. An iteration yields no epoch if another process
     published first, if Postgres is unreachable, or if no table can be copied. Permanent errors (a standby,
-    the history of another server, a folder that cannot be written) are raised, as by `take_changes`."""
+    the history of another server, a folder that cannot be written) are raised, as by `publish_changes`."""
     new_epochs = 0
     while True:
         due = time.monotonic() + seconds

@@ -80,7 +80,7 @@ def verify_at_token(
 
 def verify_now(store: Store, lake: Lake) -> VerifyResult:
     """Raises NotReady if there is no epoch, or if the changes of a table are unknown; UsageError as
-    `take_changes` does. A difference is not raised: see `Verified.prove`."""
+    `publish_changes` does. A difference is not raised: see `VerifyResult.prove`."""
     for _ in range(TRIES):
         newest = newest_epoch(lake.address)
         try:

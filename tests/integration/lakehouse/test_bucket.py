@@ -16,9 +16,9 @@ from lakehouse.capture.publish import newest_epoch_sums, publish_changes, publis
 from lakehouse.capture.writer import EpochDraft
 from lakehouse.engines import open_engine
 from lakehouse.source.tracking import track
-from lakehouse.table.commit import CommitConflict, catalog_url
+from lakehouse.table.catalog import CommitConflict
 from lakehouse.table.epoch import Epoch
-from lakehouse.table.published import epoch_as_of, newest_epoch, numbered_epoch, read_epochs
+from lakehouse.table.published import catalog_url, epoch_as_of, newest_epoch, numbered_epoch, read_epochs
 from lakehouse.verify.verdict import verify_files, verify_now
 from ridelake.errors import ProofFailed, RidelakeError, UsageError
 

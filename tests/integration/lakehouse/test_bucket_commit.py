@@ -15,8 +15,7 @@ from bucket import Far
 import lakehouse.capture.publish
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
-from lakehouse.table.catalog import Lake
-from lakehouse.table.commit import CommitConflict
+from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.published import newest_epoch, numbered_epoch, read_epochs
 from lakehouse.verify.verdict import verify_files, verify_now
 from ridelake.errors import RidelakeError, UsageError
@@ -63,7 +62,7 @@ def test_a_kill_before_the_commit_leaves_the_old_epoch(far: Far, step: str):
     [
         "lakehouse.capture.publish.write_changes",
         "lakehouse.capture.publish.wait_until_flushed",
-        "lakehouse.table.commit.parquet_file_to_data_file",
+        "lakehouse.table.metadata.parquet_file_to_data_file",
         "lakehouse.capture.writer.EpochDraft.publish",
         "lakehouse.table.catalog.move_pointers",
     ],

@@ -113,7 +113,7 @@ BEFORE_THE_COMMIT = [
     "lakehouse.capture.publish.replace_rows",
     "lakehouse.capture.writer.write_run",
     "lakehouse.capture.publish.wait_until_flushed",
-    "lakehouse.table.commit.parquet_file_to_data_file",
+    "lakehouse.table.metadata.parquet_file_to_data_file",
     "lakehouse.table.storage.Storage.settle",
     "lakehouse.table.catalog.Lake.publish",
     "lakehouse.table.catalog.insert",

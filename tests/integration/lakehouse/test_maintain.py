@@ -21,8 +21,7 @@ from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.capture.sync import sync_repeatedly
 from lakehouse.engines import open_engine
 from lakehouse.source.tracking import track
-from lakehouse.table.catalog import Lake
-from lakehouse.table.commit import open_catalog
+from lakehouse.table.catalog import Lake, open_catalog
 from lakehouse.table.epoch import Epoch
 from lakehouse.table.published import epoch_as_of, newest_epoch, numbered_epoch, pin_epoch, read_epochs
 from lakehouse.verify.verdict import verify_files, verify_now

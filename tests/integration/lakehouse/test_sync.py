@@ -12,8 +12,7 @@ from random_writes import EVERYTHING, churning
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.capture.sync import sync_once
-from lakehouse.table.catalog import Lake
-from lakehouse.table.commit import read_pointers
+from lakehouse.table.catalog import Lake, read_pointers
 from lakehouse.table.published import newest_epoch, numbered_epoch, read_epochs
 from lakehouse.verify.verdict import verify_now
 from oltp.store import Store
