@@ -23,7 +23,7 @@ from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.engines import open_engine
 from lakehouse.table.catalog import Lake
 from lakehouse.table.published import newest_epoch
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from oltp import booking, lifecycle
 from oltp.ingest.history import vacuum_and_analyze
 from oltp.ingest.seed import seed_rides

@@ -38,10 +38,10 @@ from lakehouse.table.epoch import Epoch, Kind, SnapshotToken, TableState
 from lakehouse.table.published import check_files_exist, read_epochs
 from lakehouse.table.s3 import bucket_errors
 from lakehouse.table.storage import Storage, lake_errors
-from lakehouse.verify.verdict import verify_at_token
+from lakehouse.verify import verify_at_token
 from oltp.audit import EpochTotals
 from oltp.store import Store, has_tracking
-from ridelake.errors import CannotConnect
+from ridelake.errors import CannotConnect, first_line
 from ridelake.settings import LakeAddress
 
 
@@ -164,9 +164,9 @@ def _take(
             epoch = draft.publish(kind, moment.token, time.perf_counter() - started, verify or None)
             return PublishResult(epoch, is_new=True)
     except psycopg.OperationalError as error:
-        reason = str(error).strip().split("\n", 1)[0]
         raise CannotConnect(
-            f"Postgres ended the transaction ({reason}), so no epoch was published; run the command again"
+            f"Postgres ended the transaction ({first_line(error)}), so no epoch was published; "
+            "run the command again"
         ) from error
 
 

@@ -20,7 +20,7 @@ def verify(settings: Settings, epoch: int | None, as_json: bool) -> None:
     """
     from lakehouse.commands.options import check_no_tables_left_out, store_and_lake
     from lakehouse.table.published import newest_epoch
-    from lakehouse.verify.verdict import verify_files, verify_now
+    from lakehouse.verify import verify_files, verify_now
 
     if epoch is not None:
         with progress("verifying files"):

@@ -28,7 +28,7 @@ from lakehouse.engines import has_ride_table, ride_table_query
 from lakehouse.engines.parameters import NO_PARAMETERS, Parameters
 from lakehouse.engines.sql_check import parse_checked, split_explain, with_exact_averages
 from lakehouse.table.epoch import Epoch
-from ridelake.errors import CannotConnect, NotReady, QueryRejected
+from ridelake.errors import CannotConnect, NotReady, QueryRejected, first_line
 from ridelake.settings import Settings
 
 CONFIG = {
@@ -142,8 +142,9 @@ def _session(master: str) -> SparkSession:
             ) from error
         raise NotReady(f"spark cannot connect to {master} with the installed packages: {error}") from error
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CannotConnect(f"spark cannot connect to {master}: {reason}; check --spark-master") from error
+        raise CannotConnect(
+            f"spark cannot connect to {master}: {first_line(error)}; check --spark-master"
+        ) from error
 
 
 def _remove_functions(session: SparkSession, functions: tuple[str, ...]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.table.epoch import Epoch, SnapshotToken, tables_from_json
-from ridelake.errors import NotReady, RidelakeError, UsageError
+from ridelake.errors import NotReady, RidelakeError, UsageError, first_line
 from ridelake.settings import LakeAddress
 
 if TYPE_CHECKING:
@@ -86,9 +86,8 @@ def catalog_url(address: LakeAddress, timeout_seconds: float) -> "URL":
             url = url.set(drivername="postgresql+psycopg")  # the driver that ridelake installs
         url.get_dialect().import_dbapi()
     except (ArgumentError, ModuleNotFoundError) as error:
-        reason = str(error).splitlines()[0]
         raise UsageError(
-            f"--catalog must be a SQLAlchemy URL such as postgresql://user@host/name ({reason})"
+            f"--catalog must be a SQLAlchemy URL such as postgresql://user@host/name ({first_line(error)})"
         ) from error
     return url
 

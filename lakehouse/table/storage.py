@@ -23,7 +23,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from lakehouse.table.s3 import bucket_errors, no_bucket, s3_filesystem
-from ridelake.errors import CannotConnect, OutOfResources, UsageError
+from ridelake.errors import CannotConnect, OutOfResources, UsageError, first_line
 from ridelake.resources import describe_shortage
 from ridelake.settings import S3, LakeAddress
 
@@ -235,5 +235,5 @@ def lake_errors(address: LakeAddress) -> Iterator[None]:
 
 
 def _catalog_unreachable(error: "OperationalError") -> CannotConnect:
-    reason = str(error.orig).strip().splitlines()[0]
+    reason = first_line(error.orig or error)
     return CannotConnect(f"cannot reach the lake's catalog: {reason}; check --catalog or RIDELAKE_CATALOG")

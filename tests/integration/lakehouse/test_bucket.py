@@ -19,7 +19,7 @@ from lakehouse.source.tracking import track
 from lakehouse.table.catalog import CommitConflict
 from lakehouse.table.epoch import Epoch
 from lakehouse.table.published import catalog_url, epoch_as_of, newest_epoch, numbered_epoch, read_epochs
-from lakehouse.verify.verdict import verify_files, verify_now
+from lakehouse.verify import verify_files, verify_now
 from ridelake.errors import ProofFailed, RidelakeError, UsageError
 
 

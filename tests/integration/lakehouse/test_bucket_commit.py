@@ -17,7 +17,7 @@ from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.published import newest_epoch, numbered_epoch, read_epochs
-from lakehouse.verify.verdict import verify_files, verify_now
+from lakehouse.verify import verify_files, verify_now
 from ridelake.errors import RidelakeError, UsageError
 
 KILLED = """

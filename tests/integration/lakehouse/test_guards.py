@@ -17,7 +17,7 @@ from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.table.catalog import NAMESPACE, CommitConflict, Lake
 from lakehouse.table.epoch import SnapshotToken
 from lakehouse.table.published import newest_epoch, read_epochs
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from oltp.store import Store
 from ridelake.errors import CannotConnect, RidelakeError, UsageError
 from ridelake.settings import LakeAddress, Settings

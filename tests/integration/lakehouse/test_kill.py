@@ -18,7 +18,7 @@ from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch
 from lakehouse.table.published import newest_epoch
-from lakehouse.verify.verdict import verify_files, verify_now
+from lakehouse.verify import verify_files, verify_now
 from oltp.store import Store
 
 SLOW = (pytest.mark.slow, pytest.mark.timeout(1800))

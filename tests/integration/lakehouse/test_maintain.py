@@ -24,7 +24,7 @@ from lakehouse.source.tracking import track
 from lakehouse.table.catalog import Lake, open_catalog
 from lakehouse.table.epoch import Epoch
 from lakehouse.table.published import epoch_as_of, newest_epoch, numbered_epoch, pin_epoch, read_epochs
-from lakehouse.verify.verdict import verify_files, verify_now
+from lakehouse.verify import verify_files, verify_now
 from oltp.cluster.server import Cluster
 from oltp.store import Store
 from ridelake.errors import NotReady, UsageError
@@ -281,7 +281,7 @@ def test_verify_compares_the_epoch_that_was_published_while_it_started(
             cleared.append(maintain(lake, numbers, keep_epochs=keep_epochs).tombstones_cleared)
         return found
 
-    monkeypatch.setattr("lakehouse.verify.verdict.newest_epoch", newest_then_tidied)
+    monkeypatch.setattr("lakehouse.verify.newest_epoch", newest_then_tidied)
     found = verify_now(numbers, lake)
     found.prove()
     # If another test has an open transaction, the tombstones are kept, and the first epoch can be compared.

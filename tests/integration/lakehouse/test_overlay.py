@@ -23,7 +23,7 @@ from lakehouse.source.tracking import track
 from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch, SnapshotToken
 from lakehouse.table.published import newest_epoch, read_epochs
-from lakehouse.verify.verdict import verify_at_token
+from lakehouse.verify import verify_at_token
 from oltp.cluster.server import Cluster
 from oltp.store import Store
 from ridelake.errors import QueryRejected, UsageError

@@ -14,7 +14,7 @@ from lakehouse.engines import open_engine
 from lakehouse.source.tracking import track, untrack
 from lakehouse.table.catalog import Lake
 from lakehouse.table.published import newest_epoch
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from oltp.store import Store
 from ridelake.errors import BadInput, NotReady
 from ridelake.settings import LakeAddress, Settings

@@ -14,7 +14,7 @@ from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.capture.sync import sync_once
 from lakehouse.table.catalog import Lake, read_pointers
 from lakehouse.table.published import newest_epoch, numbered_epoch, read_epochs
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from oltp.store import Store
 
 SLOW = (pytest.mark.slow, pytest.mark.timeout(1800))

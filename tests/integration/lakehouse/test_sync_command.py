@@ -20,7 +20,7 @@ from lakehouse.capture.publish import publish_snapshot
 from lakehouse.capture.sync import sync_once, sync_repeatedly
 from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.published import newest_epoch, read_epochs
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from oltp.store import Store
 from ridelake.settings import LakeAddress
 

@@ -14,7 +14,7 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.table.catalog import Lake
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from oltp.connection import SESSION_SETTINGS
 from oltp.pool import RetryPool
 from oltp.store import Store, open_database
