@@ -1,17 +1,23 @@
 """Check and translate a query as a syntax tree, for engines with another dialect or no read-only mode.
 
+`CheckedEngine` is the base class of these engines.
+
 The tree is checked, and the engine gets SQL generated from the tree, so the checked query is the one that is
 executed. The query must be one SELECT. It may use the tables of the epoch and its own CTEs, but no table
 functions. Of the functions that sqlglot does not know, it may use those that the engine lists as harmless.
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
-from typing import cast
+from functools import lru_cache
+from typing import ClassVar, cast
 
+import pyarrow as pa
 import sqlglot
 from sqlglot import exp
 
+from lakehouse.engines.parameters import NO_PARAMETERS, Parameters
 from ridelake.errors import QueryRejected
 
 # The dialect of `ridelake sql`, which is close to that of Postgres.
@@ -19,6 +25,50 @@ DIALECT = "duckdb"
 
 EXPLAIN = re.compile(r"\s*explain\b\s*", re.IGNORECASE)
 READING = re.compile(r"read_|scan_", re.IGNORECASE)
+
+
+class CheckedEngine(ABC):
+    """An engine that executes SQL generated from the checked tree. A subclass sets `name` and `dialect`,
+    implements `version` and `run`, and overrides the other methods where its SQL differs."""
+
+    name: ClassVar[str]
+    dialect: ClassVar[str]  # of sqlglot
+    binds_parameters: ClassVar[bool] = True  # False: `translated` depends on their values
+
+    def __init__(self, tables: Collection[str]) -> None:
+        """`tables`: the names that a query may use."""
+        self._tables = tables
+        self._written = lru_cache(maxsize=64)(self.written)
+
+    @abstractmethod
+    def version(self) -> str: ...
+
+    @abstractmethod
+    def run(self, text: str, parameters: Parameters, *, explain: bool) -> pa.Table:
+        """Execute SQL of the engine's dialect. Raises QueryRejected."""
+
+    def is_harmless(self, function: str) -> bool:
+        """Whether a query may use a function that sqlglot does not know."""
+        return False
+
+    def translated(self, tree: exp.Query, parameters: Parameters) -> exp.Expr:
+        """The tree in the engine's dialect."""
+        return tree
+
+    def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
+        explain, query = split_explain(query)
+        is_cached = self.binds_parameters or not parameters
+        text = self._written(query) if is_cached else self.written(query, parameters)
+        return self.run(text, parameters, explain=explain)
+
+    def written(self, query: str, parameters: Parameters = NO_PARAMETERS) -> str:
+        """The query in the engine's dialect. Raises QueryRejected unless it meets the conditions of the
+        module."""
+        tree = parse_checked(self.name, query, self._tables, self.is_harmless)
+        return self.translated(tree, parameters).sql(dialect=self.dialect)
+
+    def interrupt(self) -> None:  # noqa: B027 (not abstract: most engines do not need it)
+        """Not used unless the engine can cancel a query: `subprocess_engine.py` kills the process."""
 
 
 def split_explain(query: str) -> tuple[bool, str]:
