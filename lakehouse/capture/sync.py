@@ -96,16 +96,12 @@ def sync_repeatedly(
         started = time.perf_counter()
         try:
             synced = sync_once(store, lake, tables=tables, verify=verify, without=without)
-        except CommitConflict:
-            trouble = "another process published an epoch first"
-            synced = SyncResult(
-                None, False, time.perf_counter() - started, None, trouble + _retry_note(seconds)
-            )
-        except (CannotConnect, TableNotCopied) as error:
+        except (CommitConflict, CannotConnect, TableNotCopied) as error:
             trouble = str(error).removesuffix("; run the command again")
-            synced = SyncResult(
-                None, False, time.perf_counter() - started, None, trouble + _retry_note(seconds)
-            )
+            if isinstance(error, CommitConflict):
+                trouble = "another process published an epoch first"
+            trouble += f"; `ridelake sync` retries every {seconds:g} s"
+            synced = SyncResult(None, False, time.perf_counter() - started, None, trouble)
         yield synced
         if synced.is_new:
             new_epochs += 1
@@ -114,7 +110,3 @@ def sync_repeatedly(
                 with suppress(CommitConflict, CannotConnect, psycopg.OperationalError):
                     maintain(lake, store)
         time.sleep(max(0.0, due - time.monotonic()))
-
-
-def _retry_note(seconds: float) -> str:
-    return f"; `ridelake sync` retries every {seconds:g} s"
