@@ -1,16 +1,16 @@
 """Repeated incremental epochs, with regular maintenance."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Unpack
 
 import psycopg
 
 from lakehouse.capture.maintain import maintain
-from lakehouse.capture.publish import publish_changes
+from lakehouse.capture.publish import PublishOptions, publish_changes
 from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.columns import TableNotCopied
 from lakehouse.table.epoch import Epoch
@@ -61,31 +61,19 @@ class SyncResult:
         return report
 
 
-def sync_once(
-    store: Store,
-    lake: Lake,
-    *,
-    tables: Sequence[str] = (),
-    verify: bool = False,
-    without: Sequence[str] = (),
-) -> SyncResult:
+def sync_once(store: Store, lake: Lake, **options: Unpack[PublishOptions]) -> SyncResult:
     """Publish one epoch. Raises as `publish_changes` does."""
     started = time.perf_counter()
-    taken = publish_changes(store, lake, tables=tables, verify=verify, without=without)
+    taken = publish_changes(store, lake, **options)
     seen = datetime.fromisoformat(taken.epoch.token.taken_at)
     lag = (datetime.now(UTC) - seen).total_seconds() if taken.is_new else 0.0
     seconds = time.perf_counter() - started
-    return SyncResult(taken.epoch, taken.is_new, seconds, round(lag, 4), compared=verify)
+    compared = options.get("verify", False)
+    return SyncResult(taken.epoch, taken.is_new, seconds, round(lag, 4), compared=compared)
 
 
 def sync_repeatedly(
-    seconds: float,
-    store: Store,
-    lake: Lake,
-    *,
-    tables: Sequence[str] = (),
-    verify: bool = False,
-    without: Sequence[str] = (),
+    seconds: float, store: Store, lake: Lake, **options: Unpack[PublishOptions]
 ) -> Iterator[SyncResult]:
     """Publish an epoch every `seconds`, without end. An iteration yields no epoch if another process
     published first, if Postgres is unreachable, or if no table can be copied. Permanent errors (a standby,
@@ -95,7 +83,7 @@ def sync_repeatedly(
         due = time.monotonic() + seconds
         started = time.perf_counter()
         try:
-            synced = sync_once(store, lake, tables=tables, verify=verify, without=without)
+            synced = sync_once(store, lake, **options)
         except (CommitConflict, CannotConnect, TableNotCopied) as error:
             trouble = str(error).removesuffix("; run the command again")
             if isinstance(error, CommitConflict):

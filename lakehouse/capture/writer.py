@@ -40,8 +40,6 @@ class TableWriter:
     def add_run(self, rows: pa.Table) -> None:
         """At most RUN_ROWS rows, in the table's order."""
         settled, unsettled = self._split(rows)
-        if not _fills_a_file(settled):
-            settled, unsettled = rows.slice(0, 0), rows
         file = self._write(settled, sealed=True) if settled.num_rows else None
         with self._lock:
             self.files += [file] if file else []
@@ -50,8 +48,6 @@ class TableWriter:
     def add_rows(self, rows: pa.Table) -> None:
         """Any number, in any order."""
         settled, unsettled = self._split(rows)
-        if not _fills_a_file(settled):
-            settled, unsettled = rows.slice(0, 0), rows
         for run in sorted_runs(settled, self.table.order_by, RUN_ROWS, RUN_BYTES):
             self.files.append(self._write(run, sealed=True))
         self._open += [unsettled] if unsettled.num_rows else []
@@ -68,10 +64,14 @@ class TableWriter:
         return (*kept, *self.files)
 
     def _split(self, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
-        if self.table.layout.settled is None:
-            return rows, rows.slice(0, 0)
-        settled = self.table.layout.settled(rows)
-        return rows.filter(settled), rows.filter(pc.invert(settled))
+        """The rows for sealed files, and those for the open file: rows that may change, or all rows if the
+        others do not fill a file."""
+        none = rows.slice(0, 0)
+        settled, unsettled = rows, none
+        if self.table.layout.settled is not None:
+            mask = self.table.layout.settled(rows)
+            settled, unsettled = rows.filter(mask), rows.filter(pc.invert(mask))
+        return (settled, unsettled) if _fills_a_file(settled) else (none, rows)
 
     def _write(self, rows: pa.Table, *, sealed: bool) -> DataFile:
         return write_run(
