@@ -30,13 +30,13 @@ from ridelake.settings import LakeAddress
 def die(*_): os.kill(os.getpid(), 9)
 setattr(sys.modules[sys.argv[5]], sys.argv[6], die)
 address = LakeAddress.at(sys.argv[2], s3_endpoint=sys.argv[3], home=Path(sys.argv[4]))
-lakehouse.capture.publish.take_changes(Store(sys.argv[1], 180000), Lake.create(address))
+lakehouse.capture.publish.publish_changes(Store(sys.argv[1], 180000), Lake.create(address))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "step", ["lakehouse.capture.publish wait_until_flushed", "lakehouse.table.catalog move"]
+    "step", ["lakehouse.capture.publish wait_until_flushed", "lakehouse.table.catalog move_pointers"]
 )
 def test_a_kill_before_the_commit_leaves_the_old_epoch(far: Far, step: str):
     lake = far.lake()
