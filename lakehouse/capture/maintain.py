@@ -45,6 +45,7 @@ COMPACT_ROWS_MAX = 4 * RUN_ROWS
 COMPACT_BYTES_MAX = 8 * RUN_BYTES
 
 # The names of files that ridelake creates in a lake: `layout.py`, `metadata.py`, `catalog.py`, `storage.py`.
+# Other files in the folder belong to the user and are not deleted.
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 LAKE_FILE = re.compile(
     r"[^/]+/data/\d{5,}-[0-9a-f]{8}-[0-9a-f]{8}\.parquet"
@@ -201,7 +202,9 @@ def _sweep(lake: Lake, grace: timedelta) -> int:
     grace period: younger files may belong to a draft."""
     with lake_lock(lake, fcntl.LOCK_EX | fcntl.LOCK_NB) as exclusive:
         found = [
-            file for file in lake.storage.files_under() if _is_ours(lake.address.relative(file.location))
+            file
+            for file in lake.storage.files_under()
+            if LAKE_FILE.fullmatch(lake.address.relative(file.location))
         ]
         epochs = read_epochs(lake.address)  # after the listing, so it includes all epochs of listed files
         known = {file.location for epoch in epochs for file in epoch.files}
@@ -224,12 +227,6 @@ def _sweep(lake: Lake, grace: timedelta) -> int:
         ]
         lake.storage.delete(orphans)
     return len(orphans)
-
-
-def _is_ours(place: str) -> bool:
-    """Whether the path is one that ridelake creates, also for a table that was never published. Other files
-    in the folder belong to the user and are not deleted."""
-    return LAKE_FILE.fullmatch(place) is not None
 
 
 def _tidy(store: Store, newest: Epoch) -> int:

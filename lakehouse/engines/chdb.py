@@ -21,7 +21,7 @@ from sqlglot import exp
 
 from lakehouse.engines import has_ride_table, ride_table_query, table_names
 from lakehouse.engines.parameters import Parameters, Value
-from lakehouse.engines.sql_check import CheckedEngine, with_decimals, with_unqualified_names
+from lakehouse.engines.sql_check import CheckedEngine, exact_decimal, unqualified_names
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
@@ -60,6 +60,7 @@ class ChDB(CheckedEngine):
 
     name = "chdb"
     dialect = "clickhouse"
+    rules = (exact_decimal, unqualified_names)
     binds_parameters = False  # it binds them, and the query has their types
 
     def __init__(self, session: Any, tables: list[str], files: Mapping[str, Sequence[str]]) -> None:
@@ -79,8 +80,8 @@ class ChDB(CheckedEngine):
     def is_harmless(self, function: str) -> bool:
         return function.lower() in self._harmless
 
-    def translated(self, tree: exp.Query, parameters: Parameters) -> exp.Expr:
-        return _typed(with_unqualified_names(with_decimals(tree)), parameters)
+    def translated(self, tree: exp.Expr, parameters: Parameters) -> exp.Expr:
+        return _typed(super().translated(tree, parameters), parameters)
 
     def run(self, text: str, parameters: Parameters, *, explain: bool) -> pa.Table:
         values = {name: _text(value) for name, value in parameters.items() if value is not None}
@@ -114,19 +115,18 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[ChDB]:
             parts = [f"{name} {number}" for number in range(len(table.files))]
             columns = _columns(session, table.locations[0])
             for part, location in zip(parts, table.locations, strict=True):
-                _create(
-                    session, f"TABLE {_quoted(part)} ({columns}) ENGINE = File(Parquet, {_string(location)})"
-                )
+                engine = f"File(Parquet, {_string(location)})"
+                session.query(f"CREATE TABLE {_quoted(part)} ({columns}) ENGINE = {engine}")
             merged = _string("^({})$".format("|".join(parts)))
-            _create(session, f"TABLE {_quoted(name)} ENGINE = Merge(currentDatabase(), {merged})")
+            session.query(f"CREATE TABLE {_quoted(name)} ENGINE = Merge(currentDatabase(), {merged})")
         for setting, value in (_spilling() | SETTINGS).items():
             session.query(f"SET {setting} = {value}")
         files = {name: table.locations for name, table in epoch.tables.items()}
-        engine = ChDB(session, table_names(epoch), files)
+        chdb = ChDB(session, table_names(epoch), files)
         if has_ride_table(epoch):  # after the settings, which determine the types of its columns
-            _create(session, f"VIEW RideTable AS {engine.written(ride_table_query())}")
+            session.query(f"CREATE VIEW RideTable AS {chdb.written(ride_table_query())}")
         session.query("SET readonly = 1")  # no setting can be changed after it
-        yield engine
+        yield chdb
     finally:
         with suppress(RuntimeError):
             session.close()
@@ -150,10 +150,6 @@ def _columns(session: Any, location: str) -> str:
         f"{_quoted(name)} {type_.replace(UTC_TYPE, LOCAL_TYPE) if field.type == local else type_}"
         for name, type_, field in fields
     )
-
-
-def _create(session: Any, what: str) -> None:
-    session.query(f"CREATE {what}")
 
 
 def _quoted(name: str) -> str:

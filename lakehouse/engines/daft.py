@@ -17,7 +17,7 @@ from sqlglot import exp
 
 from lakehouse.engines import has_ride_table, ride_table_query
 from lakehouse.engines.parameters import Parameters, with_literals
-from lakehouse.engines.sql_check import CheckedEngine, with_basic_sql, with_exact_averages
+from lakehouse.engines.sql_check import CheckedEngine, basic_sql, exact_average
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
@@ -31,6 +31,7 @@ class Daft(CheckedEngine):
 
     name = "daft"
     dialect = "postgres"
+    rules = (basic_sql, exact_average)
     binds_parameters = False
 
     def __init__(self, frames: dict[str, daft.DataFrame]) -> None:
@@ -40,9 +41,9 @@ class Daft(CheckedEngine):
     def version(self) -> str:
         return daft.__version__
 
-    def translated(self, tree: exp.Query, parameters: Parameters) -> exp.Expr:
+    def translated(self, tree: exp.Expr, parameters: Parameters) -> exp.Expr:
         _refuse_a_lost_order(tree)
-        basic = with_exact_averages(with_basic_sql(with_literals(tree, parameters)))
+        basic = super().translated(with_literals(tree, parameters), parameters)
         return _unambiguous(basic).transform(_translated_node)
 
     def run(self, text: str, parameters: Parameters, *, explain: bool) -> pa.Table:
@@ -70,7 +71,7 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Daft]:
     yield engine
 
 
-def _refuse_a_lost_order(tree: exp.Query) -> None:
+def _refuse_a_lost_order(tree: exp.Expr) -> None:
     """Raises QueryRejected for queries whose ORDER BY Daft 0.7 does not apply to the final result. For
     example, it sorts before it computes a window function of the same SELECT."""
     for query in tree.find_all(exp.SetOperation):

@@ -17,7 +17,7 @@ from sqlglot import exp
 
 from lakehouse.engines import has_ride_table, ride_table_query, table_names
 from lakehouse.engines.parameters import Parameters
-from lakehouse.engines.sql_check import CheckedEngine, with_exact_averages
+from lakehouse.engines.sql_check import CheckedEngine, exact_average
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
@@ -27,11 +27,17 @@ MEMORY_SHARE = 0.8
 READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
 
 
+def dollar_name(node: exp.Expr) -> exp.Expr:
+    """Write a placeholder as $name, DataFusion's syntax."""
+    return exp.Parameter(this=exp.var(node.name)) if isinstance(node, exp.Placeholder) else node
+
+
 class DataFusion(CheckedEngine):
     """See the module."""
 
     name = "datafusion"
     dialect = "postgres"
+    rules = (exact_average, dollar_name)
 
     def __init__(self, context: SessionContext, tables: list[str]) -> None:
         super().__init__(tables)
@@ -42,9 +48,6 @@ class DataFusion(CheckedEngine):
 
     def is_harmless(self, function: str) -> bool:
         return True
-
-    def translated(self, tree: exp.Query, parameters: Parameters) -> exp.Expr:
-        return with_exact_averages(tree).transform(_dollar)
 
     def run(self, text: str, parameters: Parameters, *, explain: bool) -> pa.Table:
         try:
@@ -73,8 +76,3 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[DataFusion]:
     if has_ride_table(epoch):
         context.register_view("ridetable", context.sql(ride_table_query()))
     yield DataFusion(context, table_names(epoch))
-
-
-def _dollar(node: exp.Expr) -> exp.Expr:
-    """Write a placeholder as $name, DataFusion's syntax."""
-    return exp.Parameter(this=exp.var(node.name)) if isinstance(node, exp.Placeholder) else node

@@ -25,7 +25,7 @@ from sqlglot import exp
 
 from lakehouse.engines import has_ride_table, ride_table_query, table_names
 from lakehouse.engines.parameters import Parameters
-from lakehouse.engines.sql_check import CheckedEngine, with_exact_averages
+from lakehouse.engines.sql_check import CheckedEngine, exact_average
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import CannotConnect, NotReady, QueryRejected, first_line
 from ridelake.settings import Settings
@@ -51,11 +51,18 @@ OF_PYTHON_OR_FILES = re.compile("python|input_file", re.IGNORECASE)
 PATTERN = re.compile(r"([\\\[\]*?{},])")
 
 
+def iso_day_of_week(node: exp.Expr) -> exp.Expr:
+    if isinstance(node, exp.Extract) and node.name.upper() == "ISODOW":
+        node.set("this", exp.var("DAYOFWEEK_ISO"))
+    return node
+
+
 class Spark(CheckedEngine):
     """See the module."""
 
     name = "spark"
     dialect = "spark"
+    rules = (exact_average, iso_day_of_week)
 
     def __init__(self, session: SparkSession, tables: list[str], *, far: bool) -> None:
         """`far`: the session uses Spark Connect, which has no SparkContext."""
@@ -69,9 +76,6 @@ class Spark(CheckedEngine):
 
     def is_harmless(self, function: str) -> bool:
         return function.lower() not in CALLS_JAVA and not OF_PYTHON_OR_FILES.search(function)
-
-    def translated(self, tree: exp.Query, parameters: Parameters) -> exp.Expr:
-        return with_exact_averages(tree).transform(_translated_node)
 
     def run(self, text: str, parameters: Parameters, *, explain: bool) -> pa.Table:
         self._running.set()
@@ -155,9 +159,3 @@ def _remove_functions(session: SparkSession, functions: tuple[str, ...]) -> None
         identifier = java.org.apache.spark.sql.catalyst.FunctionIdentifier(function, *place)
         if not registry.dropFunction(identifier):
             raise RuntimeError(f"Spark has no function {function} to remove")
-
-
-def _translated_node(node: exp.Expr) -> exp.Expr:
-    if isinstance(node, exp.Extract) and node.name.upper() == "ISODOW":
-        node.set("this", exp.var("DAYOFWEEK_ISO"))
-    return node

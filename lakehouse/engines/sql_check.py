@@ -28,11 +28,12 @@ READING = re.compile(r"read_|scan_", re.IGNORECASE)
 
 
 class CheckedEngine(ABC):
-    """An engine that executes SQL generated from the checked tree. A subclass sets `name` and `dialect`,
-    implements `version` and `run`, and overrides the other methods where its SQL differs."""
+    """An engine that executes SQL generated from the checked tree. A subclass sets `name`, `dialect` and
+    `rules`, and implements `version` and `run`."""
 
     name: ClassVar[str]
     dialect: ClassVar[str]  # of sqlglot
+    rules: ClassVar[tuple[Callable[[exp.Expr], exp.Expr], ...]] = ()  # applied to each node, in this order
     binds_parameters: ClassVar[bool] = True  # False: `translated` depends on their values
 
     def __init__(self, tables: Collection[str]) -> None:
@@ -51,8 +52,10 @@ class CheckedEngine(ABC):
         """Whether a query may use a function that sqlglot does not know."""
         return False
 
-    def translated(self, tree: exp.Query, parameters: Parameters) -> exp.Expr:
+    def translated(self, tree: exp.Expr, parameters: Parameters) -> exp.Expr:
         """The tree in the engine's dialect."""
+        for rule in self.rules:
+            tree = tree.transform(rule)
         return tree
 
     def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
@@ -127,71 +130,58 @@ def _refuse_function(engine: str, function: exp.Func, harmless: Callable[[str], 
         raise QueryRejected(f"{engine}: the function {name} is not allowed: use another function")
 
 
-def with_basic_sql(tree: exp.Expr) -> exp.Expr:
+# Rules of translation: each takes a node of the tree and returns its replacement.
+
+
+def basic_sql(node: exp.Expr) -> exp.Expr:
     """For engines with little SQL: f(x) FILTER (WHERE c) becomes f(CASE WHEN c THEN x ELSE NULL END),
     CASE x WHEN 1 becomes CASE WHEN x = 1, and every CASE gets an ELSE."""
-
-    def replaced(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Filter):
-            aggregate, condition = node.this.copy(), node.expression.this
-            value = exp.Literal.number(1) if isinstance(aggregate.this, exp.Star) else aggregate.this
-            cases = exp.Case().when(condition, value).else_(exp.Null())
-            aggregate.set("this", cases.transform(replaced))  # `transform` does not visit new nodes
-            return cast(exp.Expr, aggregate)
-        if isinstance(node, exp.Case):
-            if node.this:
-                for branch in node.args["ifs"]:
-                    branch.set("this", exp.EQ(this=node.this.copy(), expression=branch.this))
-                node.set("this", None)
-            if node.args.get("default") is None:
-                node.set("default", exp.Null())
-        return node
-
-    return tree.transform(replaced)
+    if isinstance(node, exp.Filter):
+        aggregate, condition = node.this.copy(), node.expression.this
+        value = exp.Literal.number(1) if isinstance(aggregate.this, exp.Star) else aggregate.this
+        cases = exp.Case().when(condition, value).else_(exp.Null())
+        aggregate.set("this", cases.transform(basic_sql))  # `transform` does not visit new nodes
+        return cast(exp.Expr, aggregate)
+    if isinstance(node, exp.Case):
+        if node.this:
+            for branch in node.args["ifs"]:
+                branch.set("this", exp.EQ(this=node.this.copy(), expression=branch.this))
+            node.set("this", None)
+        if node.args.get("default") is None:
+            node.set("default", exp.Null())
+    return node
 
 
-def with_exact_averages(tree: exp.Expr) -> exp.Expr:
+def exact_average(node: exp.Expr) -> exp.Expr:
     """For engines that truncate the average of a decimal: cast the argument to DOUBLE."""
-
-    def replaced(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Avg) and not isinstance(node.this, exp.Distinct):
-            node.set("this", exp.cast(node.this, "DOUBLE"))
-        return node
-
-    return tree.transform(replaced)
+    if isinstance(node, exp.Avg) and not isinstance(node.this, exp.Distinct):
+        node.set("this", exp.cast(node.this, "DOUBLE"))
+    return node
 
 
-def with_decimals(tree: exp.Expr) -> exp.Expr:
+def exact_decimal(node: exp.Expr) -> exp.Expr:
     """For engines in which 0.01 is a double: cast it to a decimal, as in standard SQL, so that results are
     exact."""
-
-    def replaced(node: exp.Expr) -> exp.Expr:
-        if (
-            isinstance(node, exp.Literal)
-            and not node.is_string
-            and re.fullmatch(r"\d*\.\d+", node.name)
-            and isinstance(node.parent, exp.Mul | exp.Add | exp.Sub)
-        ):
-            whole, _, digits = node.name.partition(".")
-            return exp.cast(exp.Literal.string(f"{whole or 0}.{digits}"), f"DECIMAL(38, {len(digits)})")
-        return node
-
-    return tree.transform(replaced)
+    if (
+        isinstance(node, exp.Literal)
+        and not node.is_string
+        and re.fullmatch(r"\d*\.\d+", node.name)
+        and isinstance(node.parent, exp.Mul | exp.Add | exp.Sub)
+    ):
+        whole, _, digits = node.name.partition(".")
+        return exp.cast(exp.Literal.string(f"{whole or 0}.{digits}"), f"DECIMAL(38, {len(digits)})")
+    return node
 
 
-def with_unqualified_names(tree: exp.Expr) -> exp.Expr:
+def unqualified_names(node: exp.Expr) -> exp.Expr:
     """For engines that name a result column `rides.city_id`: add the alias `city_id`."""
-
-    def replaced(node: exp.Expr) -> exp.Expr:
-        if isinstance(node, exp.Select):
-            named = [
-                exp.alias_(one, one.name, quoted=one.this.quoted) if _is_qualified(one) else one
-                for one in node.expressions
-            ]
-            node.set("expressions", named)
-        return node
-
-    return tree.transform(replaced)
+    if isinstance(node, exp.Select):
+        named = [
+            exp.alias_(one, one.name, quoted=one.this.quoted) if _is_qualified(one) else one
+            for one in node.expressions
+        ]
+        node.set("expressions", named)
+    return node
 
 
 def _is_qualified(node: exp.Expr) -> bool:
