@@ -16,6 +16,7 @@ from ridelake.errors import NotReady, QueryRejected, RidelakeError, TimedOut, Us
 from ridelake.progress import progress
 from ridelake.screen import note, say_json, say_table
 from ridelake.settings import Settings
+from ridelake.text import counted, digits
 
 if TYPE_CHECKING:
     from lakehouse.engines import Engine
@@ -28,11 +29,10 @@ if TYPE_CHECKING:
 def print_run(asked: AskResult, epoch: "Epoch | None", *, timing: bool) -> None:
     """One line for one engine."""
     (run,) = asked.runs
-    rows = asked.answer.num_rows
-    counted = "1 row" if rows == 1 else f"{rows:,} rows"
-    took = f" in {_seconds(run.usual_seconds)} s" if timing else ""
+    rows = counted(asked.answer.num_rows, "row")
+    took = f" in {digits(run.usual_seconds, zeros=True)} s" if timing else ""
     state = "the rows as of now" if run.engine == "postgres" or epoch is None else f"epoch {epoch.number}"
-    note(f"{counted}{took} ({run.engine} {full_version(run.engine, run.version)}, {state})")
+    note(f"{rows}{took} ({run.engine} {full_version(run.engine, run.version)}, {state})")
 
 
 def print_runs(asked: AskResult, epoch: "Epoch | None", bytes_touched: Mapping[str, int]) -> None:
@@ -53,13 +53,8 @@ def _run_line(run: EngineRun, bytes_touched: int | None) -> tuple[str, ...]:
     if run.answer is None:
         return (engine, "", "", "", "", "timed out" if run.timed_out else "refused")
     rows, size = f"{run.answer.num_rows:,}", "–" if bytes_touched is None else f"{bytes_touched:,}"
-    return (engine, _seconds(run.usual_seconds), _seconds(run.first_seconds), rows, size, "✓")
-
-
-def _seconds(seconds: float) -> str:
-    """Three significant digits: 0.00214, 0.0214, 0.214, 2.14, 21.4."""
-    digits = next((digits for digits in range(5) if seconds >= 10 ** (2 - digits)), 5)
-    return f"{seconds:.{digits}f}"
+    seconds = [digits(value, zeros=True) for value in (run.usual_seconds, run.first_seconds)]
+    return (engine, *seconds, rows, size, "✓")
 
 
 # Limit of a table on a terminal. Files and pipes get all rows.

@@ -21,8 +21,9 @@ try:
     from ridelake import __version__, signals
     from ridelake.errors import RidelakeError, UsageError, did_you_mean, grant_hint
     from ridelake.resources import describe_shortage
-    from ridelake.screen import columns_of, wrapped
+    from ridelake.screen import columns_of
     from ridelake.settings import Settings
+    from ridelake.text import first_line, wrapped
 except KeyboardInterrupt:  # `main` cannot handle it yet; imports take most of the time of a short call
     print("ridelake: interrupted", file=sys.stderr)
     sys.exit(128 + signal.SIGINT)
@@ -263,7 +264,7 @@ def _unexpected(error: Exception) -> tuple[str, int]:
     psycopg = sys.modules.get("psycopg")  # not imported here: most commands do not need it
     if psycopg is None or not isinstance(error, psycopg.Error):
         return _internal_error(error), 1
-    reason = error.diag.message_primary or str(error).strip().split("\n", 1)[0]
+    reason = error.diag.message_primary or first_line(error)
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return f"Postgres refused the statement: {reason}; {grant_hint(reason)}", UsageError.exit_code
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
@@ -271,7 +272,7 @@ def _unexpected(error: Exception) -> tuple[str, int]:
         return f"Postgres refused the statement: {reason}; {hint}", UsageError.exit_code
     if not isinstance(error, psycopg.OperationalError):
         return _internal_error(error), 1
-    reason = str(error).strip().split("\n", 1)[0]
+    reason = first_line(error)
     if error.sqlstate is None or error.sqlstate.startswith(("08", "57P0")):
         return f"lost the connection to Postgres ({reason}): committed work is kept; run the command again", 3
     return f"Postgres error: {reason} (SQLSTATE {error.sqlstate})", 1

@@ -7,9 +7,9 @@ from rich.text import Text
 from olap.ask import AskResult
 from olap.explain.scans import ScanShare, ScanStats
 from ridelake.screen import draw, drawing_columns
+from ridelake.text import counted, listed, size
 
 BARS = {"row-major": ("▓", "yellow"), "column-major": ("▒", "cyan")}
-UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def print_reasons(asked: AskResult, touched: Mapping[str, ScanStats]) -> None:
@@ -92,14 +92,14 @@ def _of_rows(touched: ScanStats) -> str | None:
     methods = []
     if touched.by_index:
         indexes = "indexes" if len(touched.by_index) > 1 else "index"
-        methods.append(f"with the {indexes} {_listed(touched.by_index)}")
+        methods.append(f"with the {indexes} {listed(touched.by_index)}")
     if touched.end_to_end:
-        methods.append(f"with a sequential scan of {_listed(touched.end_to_end)}")
-    method = f", {_listed(methods)}" if methods else ""
+        methods.append(f"with a sequential scan of {listed(touched.end_to_end)}")
+    method = f", {listed(methods)}" if methods else ""
     return (
         f"postgres scanned {_count(_rows(touched), 'row')} to return {touched.rows_returned:,}{method}: "
-        f"{hit + read:,} page access{'' if hit + read == 1 else 'es'} of {touched.page_bytes:,} bytes "
-        f"({_size(touched.bytes)}), {_where(hit, read)}."
+        f"{counted(hit + read, 'page access', 'page accesses')} of {touched.page_bytes:,} bytes "
+        f"({size(touched.bytes)}), {_where(hit, read)}."
     )
 
 
@@ -123,15 +123,14 @@ def _of_columns(touched: ScanStats) -> str | None:
         read = f"{touched.engine} read {' in '.join(parts)}; its bytes were not measured"
     else:
         total = touched.bytes_total
-        share = f" of the {_size(total)}" if total else ""
+        share = f" of the {size(total)}" if total else ""
         percent = f" ({touched.bytes / total:.1%})" if total else ""
-        read = f"{touched.engine} read {_size(touched.bytes)}{share} in its files{percent}"
+        read = f"{touched.engine} read {size(touched.bytes)}{share} in its files{percent}"
         read += f": {' in '.join(parts)}" if parts else ""
-    returned = f"return {touched.rows_returned:,}"
     if touched.rows_past_filters is None:
-        return f"{read}, to {returned} row{'' if touched.rows_returned == 1 else 's'}."
-    passed = _count(f"{touched.rows_past_filters:,}", "row")
-    return f"{read}; its scans produced {passed}, to {returned}."
+        return f"{read}, to return {counted(touched.rows_returned, 'row')}."
+    passed = counted(touched.rows_past_filters, "row")
+    return f"{read}; its scans produced {passed}, to return {touched.rows_returned:,}."
 
 
 def _rows(touched: ScanStats) -> str | None:
@@ -142,10 +141,6 @@ def _rows(touched: ScanStats) -> str | None:
 
 def _count(number: str | None, noun: str) -> str:
     return f"{number} {noun}{'' if number == '1' else 's'}"
-
-
-def _listed(names: "tuple[str, ...] | list[str]") -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _of(part: ScanShare) -> str:
@@ -160,11 +155,3 @@ def _number(value: object) -> str:
     if isinstance(value, ScanShare):
         return _of(value)
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _size(count: int) -> str:
-    """Three digits and a unit: 404 bytes, 32.8 kB, 47.7 MB."""
-    value, unit = float(count), 0
-    while value >= 999.5 and unit + 1 < len(UNITS):
-        value, unit = value / 1000, unit + 1
-    return f"{count} bytes" if unit == 0 else f"{value:.3g} {UNITS[unit]}"
