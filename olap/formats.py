@@ -4,14 +4,12 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import Any, TextIO
 
 import pyarrow as pa
 
+from olap.options import Expanded
 from ridelake.text import cells, fitted, padded, wrapped
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 def values(column: pa.ChunkedArray) -> list[Any]:
@@ -68,9 +66,6 @@ def _nested(value: Any) -> str:
         return f"[{', '.join(map(_nested, value))}]"
     is_unquoted = value is None or isinstance(value, bool | int | float | Decimal)
     return plain(value) if is_unquoted else json.dumps(plain(value), ensure_ascii=False)
-
-
-Expanded = Literal["auto", "on", "off"]
 
 
 def table_lines(answer: "pa.Table", columns: int, expanded: Expanded = "auto") -> list[str]:

@@ -49,8 +49,8 @@ GROUPS = {
         "untrack": "lakehouse.commands.track:untrack",
     },
     "Ask": {
-        "sql": "olap.commands.sql:sql",
-        "ask": "olap.commands.ask:ask",
+        "sql": "olap.commands:sql",
+        "ask": "olap.commands:ask",
         "xray": "lakehouse.commands.xray:xray",
         "engines": "lakehouse.commands.engines:engines",
     },

@@ -1,11 +1,12 @@
-"""`ridelake sql`: run one query on the newest epoch."""
+"""`ridelake sql` runs one query, or the shell; `ridelake ask` runs a named question on several engines."""
 
 import re
 import sys
+from typing import Any
 
 import click
 
-from olap.commands.options import EPILOG, answer_options, complete_tables
+from olap.options import EPILOG, QueryOptions, complete_questions, complete_tables, query_options
 from ridelake.errors import UsageError
 from ridelake.settings import Settings
 
@@ -22,23 +23,9 @@ class QueryCommand(click.Command):
 @click.command(cls=QueryCommand, epilog=EPILOG)
 @click.argument("query", required=False, shell_complete=complete_tables)
 @click.option("-f", "--file", "query_file", metavar="FILE", help="Read the query from FILE; - is stdin.")
-@answer_options(engine="duckdb")
+@query_options(engine="duckdb")
 @click.pass_obj
-def sql(
-    settings: Settings,
-    query: str | None,
-    query_file: str | None,
-    engines: tuple[str, ...],
-    as_of: str | None,
-    fresh: bool,
-    parameters: tuple[str, ...],
-    format_: str | None,
-    file: str | None,
-    limit: int | None,
-    timeout_seconds: float | None,
-    why: bool,
-    as_json: bool,
-) -> None:
+def sql(settings: Settings, /, query: str | None, query_file: str | None, **given: Any) -> None:
     """Run a QUERY on the newest epoch; - or a pipe reads it from stdin. Without a query, on a
     terminal, start an interactive shell.
 
@@ -52,31 +39,46 @@ def sql(
         ridelake sql 'SELECT * FROM rides WHERE fare_cents > $min' -p min=5000 -o rides.parquet
     """
     from olap.parameters import parse
-    from olap.render import OutputOptions, ask_and_print
 
-    telling = OutputOptions(format_, file, limit, as_json, why=why)
-    values = parse(parameters)
+    options = QueryOptions(**given)
+    values = parse(options.parameters)
     if query is None and query_file is None and sys.stdin.isatty() and sys.stdout.isatty():
         from olap.shell import Shell
 
-        Shell(settings, engines, telling, values, as_of, fresh, timeout_seconds).run()
+        Shell(settings, options, values).run()
         return
     from olap.question import ad_hoc_question, query_text, statements
+    from olap.render import ask_and_print
 
     text = query_text(query, query_file)
     if (count := len(list(statements(text)))) > 1:
         raise UsageError(
             f"this is {count} statements; give one, or run a file with \\i in the shell (`ridelake sql`)"
         )
-    # One engine runs once, for its answer. Several are compared, then timed in rounds as in `ask`.
-    several = len(engines) > 1 or "," in engines[0] or engines[0] == "all"
-    ask_and_print(
-        settings,
-        ad_hoc_question(text, values),
-        engines,
-        telling,
-        repeat=several,
-        as_of=as_of,
-        fresh=fresh,
-        timeout_seconds=timeout_seconds,
-    )
+    ask_and_print(settings, ad_hoc_question(text, values), options)
+
+
+@click.command(epilog=EPILOG)
+@click.argument("question", required=False, shell_complete=complete_questions)
+@query_options(engine="all")
+@click.pass_obj
+def ask(settings: Settings, /, question: str | None, **given: Any) -> None:
+    """Run a named QUESTION on every engine; without a name, list the questions and their parameters.
+
+    The answers are compared before any time is shown; if two differ, the exit code is 1.
+
+    \b
+        ridelake ask driver_ranking -p alpha=0.3 -p beta=0.7
+        ridelake ask ride_by_id -p ride_id=42 --engine postgres,duckdb
+    """
+    options = QueryOptions(**given)
+    if question is None:
+        from olap.catalogue import list_questions
+
+        list_questions(settings, options)
+        return
+    from olap.parameters import parse
+    from olap.question import find_question
+    from olap.render import ask_and_print
+
+    ask_and_print(settings, find_question(question).given(parse(options.parameters)), options, repeat=True)
