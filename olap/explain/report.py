@@ -7,7 +7,7 @@ from rich.text import Text
 from olap.ask import AskResult
 from olap.explain.scans import ScanShare, ScanStats
 from ridelake.screen import draw, drawing_columns
-from ridelake.text import counted, listed, size
+from ridelake.text import counted, grouped, listed, size
 
 BARS = {"row-major": ("▓", "yellow"), "column-major": ("▒", "cyan")}
 
@@ -38,7 +38,9 @@ def scan_numbers(touched: ScanStats) -> str:
         }
     else:
         values = {
-            "bytes": _part(touched.bytes, touched.bytes_total),
+            "bytes": touched.bytes
+            if touched.bytes is None or touched.bytes_total is None
+            else ScanShare(touched.bytes, touched.bytes_total),
             "files": touched.files,
             "row groups": touched.row_groups,
             "columns": touched.columns,
@@ -47,7 +49,7 @@ def scan_numbers(touched: ScanStats) -> str:
         }
     values["rows returned"] = touched.rows_returned
     unknown = [name for name, value in values.items() if value is None]
-    known = [f"{name} {_number(value)}" for name, value in values.items() if value is not None]
+    known = [f"{name} {grouped(value)}" for name, value in values.items() if value is not None]
     return " · ".join([*known, *([f"not measured: {', '.join(unknown)}"] if unknown else [])])
 
 
@@ -95,9 +97,10 @@ def _of_rows(touched: ScanStats) -> str | None:
         methods.append(f"with the {indexes} {listed(touched.by_index)}")
     if touched.end_to_end:
         methods.append(f"with a sequential scan of {listed(touched.end_to_end)}")
+    rows = "1 row" if _rows(touched) == "1" else f"{_rows(touched)} rows"
     method = f", {listed(methods)}" if methods else ""
     return (
-        f"postgres scanned {_count(_rows(touched), 'row')} to return {touched.rows_returned:,}{method}: "
+        f"postgres scanned {rows} to return {touched.rows_returned:,}{method}: "
         f"{counted(hit + read, 'page access', 'page accesses')} of {touched.page_bytes:,} bytes "
         f"({size(touched.bytes)}), {_where(hit, read)}."
     )
@@ -114,9 +117,9 @@ def _where(hit: int, read: int) -> str:
 def _of_columns(touched: ScanStats) -> str | None:
     parts = []
     if touched.columns is not None:
-        parts.append(f"{_of(touched.columns)} columns")
+        parts.append(f"{touched.columns} columns")
     if touched.row_groups is not None:
-        parts.append(f"{_of(touched.row_groups)} row groups")
+        parts.append(f"{touched.row_groups} row groups")
     if touched.bytes is None and not parts:
         return None
     if touched.bytes is None:
@@ -137,21 +140,3 @@ def _rows(touched: ScanStats) -> str | None:
     if touched.rows_scanned is None:
         return None
     return f"{'' if touched.rows_exact else '≈ '}{touched.rows_scanned:,}"
-
-
-def _count(number: str | None, noun: str) -> str:
-    return f"{number} {noun}{'' if number == '1' else 's'}"
-
-
-def _of(part: ScanShare) -> str:
-    return f"{part.touched:,} of {part.total:,}"
-
-
-def _part(touched: int | None, total: int | None) -> object:
-    return touched if touched is None or total is None else ScanShare(touched, total)
-
-
-def _number(value: object) -> str:
-    if isinstance(value, ScanShare):
-        return _of(value)
-    return f"{value:,}" if isinstance(value, int) else str(value)
