@@ -26,17 +26,17 @@ class QueryCommand(click.Command):
 @query_options(engine="duckdb")
 @click.pass_obj
 def sql(settings: Settings, /, query: str | None, query_file: str | None, **given: Any) -> None:
-    """Run a QUERY on the newest epoch; - or a pipe reads it from stdin. Without a query, on a
-    terminal, start an interactive shell.
+    """Run a QUERY on the newest epoch; - or a pipe reads it from stdin. Without a query, on a terminal,
+    start an interactive shell.
 
     Only the answer goes to stdout. Tables: rides, riders, drivers, zones, cities, payments, ledger,
     accounts, requests, and the view RideTable.
 
     \b
-        ridelake sql "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
+        ridelake sql "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford'"
         ridelake sql --engine all --format json < query.sql
         ridelake sql --fresh "SELECT count(*) FROM rides WHERE status = 'started'"
-        ridelake sql 'SELECT * FROM rides WHERE fare_cents > $min' -p min=5000 -o rides.parquet
+        ridelake sql 'SELECT * FROM rides WHERE city_id = $c' -p c=1 -o rides.csv
     """
     from olap.parameters import parse
 

@@ -87,8 +87,8 @@ def query_options(engine: str) -> Callable[[Callable[..., Any]], Callable[..., A
             help="Value of $NAME in the query; see below.",
         ),
         click.option(
-            "--format", "format_", type=click.Choice(FORMATS),
-            help="Format of the answer [table on a terminal, else csv; by the suffix with -o].",
+            "--format", "format_", type=click.Choice(FORMATS), metavar="FORMAT",
+            help=f"{', '.join(FORMATS)} [table on a terminal, else csv; by the suffix with -o].",
         ),
         click.option(
             "-o", "--output", "file", type=click.Path(), metavar="FILE",

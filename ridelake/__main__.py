@@ -5,6 +5,7 @@ requested command, and turns every error into one line and an exit code.
 """
 
 import atexit
+import inspect
 import os
 import re
 import signal
@@ -65,6 +66,7 @@ GROUPS = {
         "status": "lakehouse.commands.status:status",
     },
 }
+NUMBERS = (click.types.IntParamType, click.types.FloatParamType)
 COMMANDS = {name: place for group in GROUPS.values() for name, place in group.items()}
 
 
@@ -84,8 +86,12 @@ class CommandGroup(click.Group):
         module, attribute = COMMANDS[name].split(":")
         command: click.Command = getattr(import_module(module), attribute)
         if not any(option.name == "home" for option in command.params):
+            for option in command.params:
+                if isinstance(option.type, NUMBERS) and option.metavar is None:
+                    option.metavar = "N"  # instead of INTEGER RANGE
             command.params.extend(settings_options(hidden=True))
-            command.epilog = "Global options: see `ridelake --help`."
+            parts = [inspect.cleandoc(command.epilog or ""), "Global options: see `ridelake --help`."]
+            command.epilog = "\n\n".join(filter(None, parts))
         return command
 
     def resolve_command(
@@ -121,9 +127,9 @@ class CommandGroup(click.Group):
 
 
 def _first_sentence(command: click.Command) -> str:
-    """The first sentence of a command's help; click would truncate it."""
+    """The first sentence of a command's help, up to a semicolon; click would truncate it."""
     paragraph = " ".join((command.help or "").split("\n\n")[0].split())
-    return paragraph.split(". ")[0].rstrip(".") + "."
+    return re.split(r"\. |;", paragraph)[0].rstrip(".") + "."
 
 
 def settings_options(*, hidden: bool = False) -> list[click.Option]:
