@@ -69,6 +69,8 @@ def test_every_command_has_help_that_says_what_it_does(in_process, tmp_path: Pat
     assert re.search(r"^  [A-Z]\w+", done.stdout, flags=re.MULTILINE), "a sentence"
     assert "Global options: see `ridelake --help`." in done.stdout
     assert "--spark-master" not in done.stdout
+    assert "RANGE" not in done.stdout, "a number is N"
+    assert ("2026-07-01 is a date" in done.stdout) == (command in ("sql", "ask")), "the values of -p"
     assert not (tmp_path / ".ridelake").exists(), "help creates nothing"
 
 

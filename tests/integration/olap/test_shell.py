@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from olap.question import statements
-from olap.shell.input import COMMANDS
+from olap.shell_input import COMMANDS
 from ridelake.settings import Settings
 
 ENDLESS = (
