@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any
 
 from oltp.audit import AuditReport, audit
-from oltp.cluster.temp_cluster import wait_until
+from oltp.cluster.node import wait_until
 from oltp.drill.clients import ClientLog, ReconcileResult, reconcile, running_workload
 from oltp.drill.failover import prepare_store
 from oltp.drill.pair import ServerPair, open_pair
