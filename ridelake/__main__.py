@@ -33,8 +33,8 @@ except KeyboardInterrupt:  # `main` cannot handle it yet; imports take most of t
 GROUPS = {
     "Try": {"demo": "bench.commands.demo:demo"},
     "Book": {
-        "seed": "oltp.commands.seed:seed",
-        "load": "oltp.commands.load:load",
+        "seed": "oltp.commands.store:seed",
+        "load": "oltp.commands.store:load",
         "simulate": "oltp.commands.simulate:simulate",
         "audit": "lakehouse.commands.check:audit",
         "acid": "oltp.commands.acid:acid",
@@ -61,8 +61,8 @@ GROUPS = {
         "compare": "bench.commands.compare:compare",
     },
     "Run": {
-        "up": "oltp.commands.server:up",
-        "down": "oltp.commands.server:down",
+        "up": "oltp.commands.store:up",
+        "down": "oltp.commands.store:down",
         "status": "lakehouse.commands.status:status",
     },
 }

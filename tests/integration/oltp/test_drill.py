@@ -19,13 +19,12 @@ import psutil
 import pytest
 
 from oltp.audit import AuditReport
-from oltp.cluster import folder_reaper
+from oltp.cluster import reaper
 from oltp.cluster.server import Cluster, start
 from oltp.drill import failover
 from oltp.drill.clients import ClientLog, ReconcileResult
-from oltp.drill.failover import DrillResult, FailoverResult, run_drill
+from oltp.drill.failover import DrillResult, FailoverResult, drill_standby, run_drill
 from oltp.drill.pair import HANG_SECONDS_MAX, Promotion, ServerPair, Watchdog, open_pair
-from oltp.drill.standby_failure import drill_standby
 from oltp.store import ensure_database
 from ridelake.__main__ import _run
 from ridelake.errors import CannotConnect
@@ -67,12 +66,12 @@ def assert_nothing_is_left(folder: Path, seconds: float = 0.0) -> None:
     assert list(folder.iterdir()) == []
 
 
-def assert_nothing_is_lost(done: DrillResult, failover: int) -> None:
+def assert_nothing_is_lost(done: DrillResult, rounds: int) -> None:
     found = done.findings
-    assert len(done.rounds) == failover
+    assert len(done.rounds) == rounds
     assert (found.lost, found.undone, found.doubled) == ([], [], [])
     assert found.settled == found.in_doubt
-    assert found.acknowledged >= 10 * failover
+    assert found.acknowledged >= 10 * rounds
     assert done.audit.passed
     assert done.passed
 
@@ -273,8 +272,8 @@ def test_the_monitor_process_ends_only_the_servers_of_its_folder(
     args: str, ended: bool, monkeypatch: pytest.MonkeyPatch
 ):
     listed = subprocess.CompletedProcess([], 0, stdout=f"  123 {args}\n")
-    monkeypatch.setattr(folder_reaper.subprocess, "run", lambda *words, **options: listed)
-    assert folder_reaper.working_in(Path("/tmp/it")) == ([123] if ended else [])
+    monkeypatch.setattr(reaper.subprocess, "run", lambda *words, **options: listed)
+    assert reaper.working_in(Path("/tmp/it")) == ([123] if ended else [])
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 from old_pair import DEBIAN_15, OldPair, old_pair
 
 from oltp import booking
-from oltp.cluster.temp_cluster import wait_until
+from oltp.cluster.node import wait_until
 from oltp.drill.failover import prepare_store
 from oltp.pool import RetryPool
 from oltp.retry import UNREPLICATED
