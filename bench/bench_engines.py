@@ -15,7 +15,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.baseline import TABLE, Answer, as_table, baseline_engine
-from bench.conftest import BenchEnv
+from bench.env import BenchEnv
 from bench.statistics import interval, median_interval
 from lakehouse.engines import ENGINE_NAMES, open_engine, open_engines
 from lakehouse.table.epoch import Epoch
@@ -41,10 +41,10 @@ SHARE, MS = 0.05, 20.0
 
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)
-def bench_overhead(benchmark: BenchmarkFixture, ground: BenchEnv, epoch: Epoch, name: str) -> None:
+def bench_overhead(benchmark: BenchmarkFixture, env: BenchEnv, epoch: Epoch, name: str) -> None:
     benchmark.group = "overhead of ridelake over the engine alone"
-    settings = store_of(ground)
-    where = [ground.store.conninfo] if name == "postgres" else epoch.tables[TABLE].locations
+    settings = store_of(env)
+    where = [env.store.conninfo] if name == "postgres" else epoch.tables[TABLE].locations
     rows = []
     with (
         open_engine("duckdb", settings, epoch) as reference,
@@ -104,7 +104,7 @@ def _row(query: str, ours: list[float], theirs: list[float]) -> dict[str, object
     }
 
 
-def bench_all_engines(benchmark: BenchmarkFixture, ground: BenchEnv, epoch: Epoch) -> None:
+def bench_all_engines(benchmark: BenchmarkFixture, env: BenchEnv, epoch: Epoch) -> None:
     """`ridelake ask average_price --engine all`: open all engines, ask each once, compare the answers."""
     benchmark.group = "one question on all engines"
     names = [name for name in ENGINE_NAMES if name != "spark"]
@@ -113,7 +113,7 @@ def bench_all_engines(benchmark: BenchmarkFixture, ground: BenchEnv, epoch: Epoc
 
     def asked() -> None:
         started = perf_counter()
-        with open_engines(names, store_of(ground), epoch) as engines:
+        with open_engines(names, store_of(env), epoch) as engines:
             opening.append(perf_counter() - started)
             ask(question, engines, epoch, rounds_max=1)
 
@@ -121,5 +121,5 @@ def bench_all_engines(benchmark: BenchmarkFixture, ground: BenchEnv, epoch: Epoc
     benchmark.extra_info |= {"engines": len(names), "opening_s": median_interval(opening)[0]}
 
 
-def store_of(ground: BenchEnv) -> Settings:
-    return Settings(ground.settings.home, ground.settings.lake, dsn=ground.store.conninfo)
+def store_of(env: BenchEnv) -> Settings:
+    return Settings(env.settings.home, env.settings.lake, dsn=env.store.conninfo)

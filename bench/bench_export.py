@@ -11,7 +11,7 @@ from statistics import median
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.conftest import BenchEnv
+from bench.env import BenchEnv
 from bench.exporters import (
     Scanner,
     by_adbc,
@@ -36,8 +36,8 @@ CORES = 2
 
 
 @pytest.fixture(scope="module")
-def source(ground: BenchEnv) -> Iterator[TableSource]:
-    with ground.store.connect() as connection:
+def source(env: BenchEnv) -> Iterator[TableSource]:
+    with env.store.connect() as connection:
         create = QUERIES["exported_rides"]
         connection.execute(create.replace("%(copies)s", str(COPIES)))
         connection.execute("VACUUM (ANALYZE, FREEZE) exported_rides")
@@ -48,21 +48,21 @@ def source(ground: BenchEnv) -> Iterator[TableSource]:
 
 
 @pytest.fixture(scope="module")
-def duckdb_scanner(ground: BenchEnv, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scanner]:
-    with scanner(ground.store, tmp_path_factory.mktemp("scanner"), CORES) as ready:
+def duckdb_scanner(env: BenchEnv, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scanner]:
+    with scanner(env.store, tmp_path_factory.mktemp("scanner"), CORES) as ready:
         yield ready
 
 
 @pytest.mark.timeout(900)
 def bench_export(
     benchmark: BenchmarkFixture,
-    ground: BenchEnv,
+    env: BenchEnv,
     source: TableSource,
     duckdb_scanner: Scanner,
     tmp_path: Path,
 ) -> None:
     benchmark.group = "export to Parquet"
-    store = ground.store
+    store = env.store
     with store.connect() as connection:
         expected = connection.execute(
             "SELECT count(*), sum(fare_cents)::bigint FROM exported_rides"

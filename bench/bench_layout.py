@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.env import SizedStore, sized_stores
 from bench.statistics import geometric_mean, median_interval, resampled
-from bench.stores_by_size import SizedStore, sized_stores
 from lakehouse.engines import ENGINES, open_engine
 from lakehouse.table.epoch import DataFile, Epoch
 from olap.answer import difference

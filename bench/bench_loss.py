@@ -8,7 +8,7 @@ from dataclasses import asdict
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.conftest import SEED, BenchEnv
+from bench.env import SEED, BenchEnv
 from bench.loss import LossEffort, LossTable, RuleLoss, measure_loss
 
 pytestmark = pytest.mark.scale("full")
@@ -16,9 +16,9 @@ pytestmark = pytest.mark.scale("full")
 EFFORT = LossEffort(seconds=30.0, seconds_max=120.0, seed=SEED)
 
 
-def bench_what_polling_loses(benchmark: BenchmarkFixture, ground: BenchEnv) -> None:
+def bench_what_polling_loses(benchmark: BenchmarkFixture, env: BenchEnv) -> None:
     benchmark.group = "six polling rules on one table with the same writers"
-    table: LossTable = benchmark.pedantic(lambda: measure_loss(ground.store.conninfo, EFFORT), rounds=1)
+    table: LossTable = benchmark.pedantic(lambda: measure_loss(env.store.conninfo, EFFORT), rounds=1)
     assert table.ours.equal, table.ours
     assert table.void is None, table.void
     benchmark.extra_info |= {

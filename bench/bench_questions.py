@@ -3,7 +3,7 @@
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.conftest import BenchEnv
+from bench.env import BenchEnv
 from lakehouse.engines import ENGINE_NAMES, open_engine
 from lakehouse.table.epoch import Epoch
 from olap.answer import checksum, difference
@@ -16,12 +16,12 @@ QUESTION = "average_price"
 
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)
-def bench_question_by_engine(benchmark: BenchmarkFixture, ground: BenchEnv, epoch: Epoch, name: str) -> None:
+def bench_question_by_engine(benchmark: BenchmarkFixture, env: BenchEnv, epoch: Epoch, name: str) -> None:
     benchmark.group = QUESTION
     question = find_question(QUESTION)
-    with open_engine("postgres", ground.settings, epoch) as rows:
+    with open_engine("postgres", env.settings, epoch) as rows:
         reference = answer_of(rows, question)
-    with open_engine(name, ground.settings, epoch) as engine:
+    with open_engine(name, env.settings, epoch) as engine:
         answer = answer_of(engine, question)
         assert difference(reference, answer, ordered=question.ordered, names=("postgres", name)) is None
         benchmark.pedantic(answer_of, (engine, question), rounds=20, warmup_rounds=2)

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.conftest import BenchEnv
+from bench.env import BenchEnv
 from bench.statistics import interval, interval_entries, median_interval
 from lakehouse.table.epoch import Epoch
 
@@ -49,13 +49,13 @@ write.writerows(zip(*(column.to_pylist() for column in answer.columns)))
 """
 
 
-def bench_small_answer(benchmark: BenchmarkFixture, ground: BenchEnv, epoch: Epoch) -> None:
+def bench_small_answer(benchmark: BenchmarkFixture, env: BenchEnv, epoch: Epoch) -> None:
     benchmark.group = "a small query as a whole process"
     rows = []
 
     def interleaved() -> None:
         for name, query in QUERIES.items():
-            rows.append(_row(name, _seconds(_variants(ground, epoch, query))))
+            rows.append(_row(name, _seconds(_variants(env, epoch, query))))
 
     benchmark.pedantic(interleaved, rounds=1)
     benchmark.extra_info |= {"rounds": ROUNDS, "target": "1.3 of duckdb rows", "processes": rows}
@@ -75,12 +75,12 @@ def bench_empty_process(benchmark: BenchmarkFixture) -> None:
         benchmark.extra_info |= interval_entries(f"{name}_ms", 1e3 * of)
 
 
-def _variants(ground: BenchEnv, epoch: Epoch, query: str) -> dict[str, list[str]]:
+def _variants(env: BenchEnv, epoch: Epoch, query: str) -> dict[str, list[str]]:
     given = json.dumps([query, *epoch.tables["rides"].locations])
     return {
         "rows": [*PYTHON, "-c", HEAD + ROWS, given],
         "arrow": [*PYTHON, "-c", HEAD + ARROW, given],
-        "ours": [*PYTHON, "-m", "ridelake", "--lake", ground.settings.lake.root, "sql", query],
+        "ours": [*PYTHON, "-m", "ridelake", "--lake", env.settings.lake.root, "sql", query],
     }
 
 

@@ -5,7 +5,7 @@ two clients.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import PIPE, CalledProcessError, Popen, run
@@ -17,31 +17,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict
-from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Identifier
 
 from lakehouse.source.copy import export
 from lakehouse.source.copy.query import copy_table
 from lakehouse.source.copy.receive import _send, socket_of
 from lakehouse.source.tables import TableSource
-from lakehouse.table.columns import arrow_schema, read_columns
-from lakehouse.table.layout import TableLayout, write_run
+from lakehouse.table.columns import arrow_schema
+from lakehouse.table.layout import write_run
 from lakehouse.table.storage import Storage
 from oltp.store import Store
 from ridelake.settings import LakeAddress
 
 FETCHED_ROWS = 10_000
-
-
-def heap_source(connection: Connection[TupleRow], name: str, order_by: Sequence[str]) -> TableSource:
-    """A source for a table without a key, which is only read."""
-    found = connection.execute("SELECT to_regclass(%s)::oid::bigint", (name,)).fetchone()
-    assert found is not None
-    columns = read_columns(connection, [found[0]])[found[0]]
-    layout = TableLayout(tuple(order_by))
-    return TableSource("ridelake", name, f"ridelake.{name}", found[0], tuple(columns), (), None, "", layout)
 
 
 def ours(store: Store, source: TableSource, folder: Path, workers: int) -> float:
