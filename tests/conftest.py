@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from old_pair import DEBIAN_15
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
@@ -23,7 +24,6 @@ from oltp.ingest.seed import seed_rides
 from oltp.store import Store, ensure_database, open_database
 
 REAL_DATA = Path(os.environ.get("RIDELAKE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
-DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 RUN_HOME = "RIDELAKE_TEST_HOME"
 SEEDED_RIDES = 2_000
 SECONDS_MAX = 300.0  # of a test that does not say so itself; see pyproject.toml

@@ -161,6 +161,10 @@ UPDATE publishers SET publisher = %(new)s WHERE publisher = %(old)s
 -- name: rename_publisher_flat
 UPDATE flat_books SET publisher = %(new)s WHERE publisher = %(old)s
 
+-- name: ride_table
+-- The table of the textbook's example, empty.
+CREATE TABLE RideTable (RideID bigint, Username text, DriverID bigint, City text, Month text, Price numeric(12, 2));
+
 -- name: ride_table_index
 -- A copy with a covering index for the average price: an index-only scan answers the query.
 CREATE TABLE IndexedRideTable AS SELECT * FROM RideTable;

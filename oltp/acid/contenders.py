@@ -4,11 +4,9 @@ Random choices (which client dies, how long a retry waits) are drawn from a seed
 are served is up to the server.
 """
 
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol
@@ -16,6 +14,8 @@ from typing import Any, Protocol
 import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
+
+from oltp.workload.runner import Client, ClientGroup, run_clients
 
 ABORTS = ("40001", "40P01", "23505")  # serialization failure, deadlock, unique violation
 BACKOFF_SECONDS = 0.002  # doubled with every attempt; the wait is a random part of it
@@ -108,53 +108,31 @@ def run_contention(
 ) -> tuple[ClientCounts, float]:
     """Run all rounds. Returns what the clients observed, and the sum over the rounds of the seconds from
     their start to the end of the last client. `report` is called with the number of rounds that are done."""
-    gate = threading.Barrier(rules.rivals + 1)
     tallies = [ClientCounts() for _ in range(rules.rivals)]
-    failures: list[BaseException] = []
-
-    def rival(number: int) -> None:
-        try:
-            _play(world, rules, number, gate, tallies[number])
-        except threading.BrokenBarrierError:
-            return  # another client failed
-        except BaseException as error:
-            failures.append(error)
-            gate.abort()
-
     seconds = 0.0
-    with _running([threading.Thread(target=rival, args=(number,)) for number in range(rules.rivals)], gate):
-        try:
-            for round_number in range(rules.rounds):
-                gate.wait()
-                released = time.perf_counter()
-                gate.wait()
-                seconds += time.perf_counter() - released
-                world.next_round()
-                report(round_number + 1)
-        except threading.BrokenBarrierError:
-            raise failures[0] from None
+
+    def rival(number: int) -> Client:
+        return lambda group: _play(world, rules, number, group, tallies[number])
+
+    def referee(group: ClientGroup) -> None:
+        nonlocal seconds
+        for round_number in range(rules.rounds):
+            group.together()
+            released = time.perf_counter()
+            group.together()
+            seconds += time.perf_counter() - released
+            world.next_round()
+            report(round_number + 1)
+
+    run_clients([referee, *map(rival, range(rules.rivals))])
     total = ClientCounts()
     for tally in tallies:
         total.add(tally)
     return total, seconds
 
 
-@contextmanager
-def _running(threads: list[threading.Thread], gate: threading.Barrier) -> Iterator[None]:
-    """Start the threads; at the end abort the barrier, so that no thread keeps waiting, and join them."""
-    try:
-        for thread in threads:
-            thread.start()
-        yield
-    finally:
-        gate.abort()
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
-
-
 def _play(
-    world: Target, rules: ContentionRules, number: int, gate: threading.Barrier, tally: ClientCounts
+    world: Target, rules: ContentionRules, number: int, group: ClientGroup, tally: ClientCounts
 ) -> None:
     deaths = Random(f"{rules.seed}/{number}/deaths")
     waits = Random(f"{rules.seed}/{number}/waits")  # separate: how many are drawn depends on the server
@@ -173,9 +151,9 @@ def _play(
                 dies=deaths.random() < DEATH_SHARE,
                 think_seconds=rules.think_ms / 1000,
             )
-            gate.wait()
+            group.together()
             _ask(world, connection, ask, tally, waits)
-            gate.wait()
+            group.together()
     finally:
         connection.close()
 

@@ -12,7 +12,7 @@ from oltp import booking
 from oltp.acid.contenders import Attempt, ContentionRules
 from oltp.audit import AuditReport, audit
 from oltp.store import Store, transaction
-from ridelake.queries import load_queries
+from ridelake.queries import load_queries, load_script
 from ridelake.ride import RideRequest, new_request_id
 
 QUERIES = load_queries("oltp.acid")
@@ -149,7 +149,7 @@ class SmallTablesTarget:
         self.attempts_max = strategy.attempts_max
         people = {"drivers": rules.drivers, "riders": rules.riders, "start_cents": rules.start_cents}
         with closing(self.connect()) as connection, transaction(connection):
-            connection.execute(QUERIES["schema"])
+            connection.execute(load_script("oltp.acid", "schema.sql"))
             if strategy.added is not None:
                 connection.execute(QUERIES[strategy.added])
             connection.execute(QUERIES["people"], people)

@@ -1,4 +1,4 @@
-"""One server of the pair: create, copy, start, kill, fence, rewind.
+"""Servers in a temporary folder: create, copy, start, kill, fence, rewind.
 
     NODE/data      the database cluster
     NODE/fenced    the same, while it must not be started: `postgres -D NODE/data` fails
@@ -8,10 +8,13 @@ discarded. So it is fenced before the standby is promoted: its data folder is re
 the old path can start it.
 """
 
-import signal
+import fcntl
+import os
+import shutil
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +24,8 @@ from psycopg import Connection
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 
-from oltp.cluster.process import CAUSE, run, server_account
-from oltp.cluster.server import Cluster, start
+from oltp.cluster.process import CAUSE, end_all_in, kill, run, server_account, spawn_reaper
+from oltp.cluster.server import Cluster, clear_after_a_kill, start
 from ridelake.errors import CannotConnect
 from ridelake.queries import load_queries
 
@@ -37,7 +40,7 @@ SETTINGS = {
     # it.
     "dynamic_shared_memory_type": "mmap",
 }
-KILL_SECONDS_MAX = 20.0
+WAIT_SECONDS_MAX = 60.0
 CONNECT_SECONDS_MAX = 5  # the kernel still accepts connections for a server that hangs
 
 
@@ -100,48 +103,18 @@ class ServerNode:
 
     def kill(self) -> None:
         """SIGKILL the whole process tree. The postmaster first, because it could restart the others."""
-        pid = self.cluster.server_pid()
-        if pid is None:
-            return
-        server = psutil.Process(pid)
-        tree = [server, *server.children(recursive=True)]
-        for process in tree:
-            _kill(process)
-        _wait_until_dead(tree)
-
-    def end(self) -> None:
-        """Postgres' "immediate" shutdown, which frees shared memory; SIGKILL if that fails."""
-        pid = self.cluster.server_pid()
-        if pid is None:
-            return
-        server = psutil.Process(pid)
-        with suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
-            server.send_signal(signal.SIGQUIT)
-            server.wait(KILL_SECONDS_MAX)
-        self.kill()
+        if (pid := self.cluster.server_pid()) is not None:
+            server = psutil.Process(pid)
+            kill([server, *server.children(recursive=True)])
 
     def fence(self) -> None:
         """Kill its remaining processes and rename its data folder, so that it cannot be started; also if a
         supervisor has restarted it in the meantime."""
         self.kill()
-        self._kill_in(self.cluster.data)
+        clear_after_a_kill(self.cluster.data, self.cluster.socket_folder)
         self.cluster.data.rename(self.fenced)
-        self._kill_in(self.fenced)  # a supervisor may have started it just before the rename
-        # A zombie counts as a running process to Postgres, so the pid file must be removed.
-        (self.fenced / "postmaster.pid").unlink(missing_ok=True)
-        (self.cluster.socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
-
-    def _kill_in(self, data: Path) -> None:
-        """Kill the servers that work in `data`, including children of a dead postmaster, which live on
-        briefly."""
-        for process in psutil.process_iter(["name"]):
-            if process.info["name"] == "postgres":
-                try:
-                    if Path(process.cwd()) == data:
-                        _kill(process)
-                        _wait_until_dead([process])
-                except (psutil.NoSuchProcess, psutil.AccessDenied):
-                    continue
+        # A supervisor may have started it just before the rename.
+        clear_after_a_kill(self.fenced, self.cluster.socket_folder)
 
     def rewind(self, primary: "ServerNode") -> None:
         """Discard what `primary` does not have, and remove the fence: the server can be started as its
@@ -172,23 +145,43 @@ def follows(primary: Connection[TupleRow], name: str, column: str, wanted: str) 
     return row is not None and row[("state", "sync_state").index(column)] == wanted
 
 
-def _kill(process: psutil.Process) -> None:
-    with suppress(psutil.NoSuchProcess):  # it ended by itself when another process died
-        process.kill()
+@contextmanager
+def server_folder() -> Iterator[Path]:
+    """A new folder, with a subfolder for each server. When the block is left, all processes in it are ended
+    and the folder is deleted; if this process is killed, a monitor process does that.
 
-
-def _wait_until_dead(processes: Iterable[psutil.Process]) -> None:
-    """A zombie counts as dead: its parent has not reaped it yet."""
-    give_up = time.monotonic() + KILL_SECONDS_MAX
-    while any(_lives(process) for process in processes):
-        if time.monotonic() > give_up:
-            raise CannotConnect("a server process did not end after SIGKILL: it waits for the disk")
-        time.sleep(0.002)
-
-
-def _lives(process: psutil.Process) -> bool:
+    Raises CannotConnect if a process keeps writing to the folder."""
+    # Resolved, because processes are found by their working directory, which contains no symbolic links.
+    folder = Path(tempfile.mkdtemp(prefix="ridelake-drill-")).resolve()
+    lock = os.open(folder / "users.lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        alive: bool = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    return alive
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        spawn_reaper(folder, "delete")
+        yield folder
+    finally:
+        # They are outside of the folder if TMPDIR is long.
+        sockets = [Cluster(inside).socket_folder for inside in folder.iterdir() if inside.is_dir()]
+        _remove(folder)
+        for socket in sockets:
+            shutil.rmtree(socket, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove(folder: Path) -> None:
+    """End all processes that work in the folder, and delete it. After a Ctrl-C during pg_ctl or pg_rewind,
+    the processes that they have started may still run."""
+    give_up = time.monotonic() + WAIT_SECONDS_MAX
+    while folder.exists():
+        end_all_in(folder)
+        if time.monotonic() > give_up:
+            raise CannotConnect(f"cannot delete {folder}: a process still writes to it")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_until(holds: Callable[[], bool], otherwise: str, every_seconds: float = 0.02) -> None:
+    """Wait until `holds()` is true. Raises CannotConnect, with the text `otherwise`, after a minute."""
+    give_up = time.monotonic() + WAIT_SECONDS_MAX
+    while not holds():
+        if time.monotonic() > give_up:
+            raise CannotConnect(f"{otherwise} in {WAIT_SECONDS_MAX:.0f} s")
+        time.sleep(every_seconds)

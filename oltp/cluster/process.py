@@ -1,4 +1,4 @@
-"""The programs of the embedded Postgres: their location, and the user that runs them."""
+"""The programs of the embedded Postgres: their location, the user that runs them, and their processes."""
 
 import importlib.util
 import os
@@ -8,8 +8,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+import psutil
 
 from ridelake.errors import CannotConnect
 
@@ -18,6 +23,10 @@ SYSTEM_USER = "ridelake"
 
 # Matches the line in which a program of Postgres reports the cause of a failure.
 CAUSE = re.compile(r"\b(PANIC|FATAL|error):")
+
+REAPER = Path(__file__).with_name("reaper.py")
+SHUTDOWN_SECONDS_MAX = 5.0
+KILL_SECONDS_MAX = 20.0
 
 
 @cache
@@ -114,13 +123,55 @@ def run(account: int | None, program: str, arguments: list[str | Path], failure:
             raise CannotConnect(f"{failure} ({cause.strip()})")
 
 
-def spawn_reaper(script: Path, folder: Path) -> None:
+def processes_in(folder: Path) -> list[psutil.Process]:
+    """The servers whose data is in `folder`, their child processes, and programs that create or rewind them;
+    found by working directory or arguments. A zombie counts as dead: its parent has not reaped it yet."""
+    found = []
+    for process in psutil.process_iter(["name"]):
+        if (process.info["name"] or "").startswith(("postgres", "pg_", "initdb")):
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                places = [process.cwd(), *process.cmdline()]
+                if lives(process) and any(Path(place).is_relative_to(folder) for place in places):
+                    found.append(process)
+    return found
+
+
+def end_all_in(folder: Path) -> None:
+    """Postgres' "immediate" shutdown, which frees shared memory, of the servers in the folder. It ends the
+    other programs too. Those that do not end are killed."""
+    for process in processes_in(folder):
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGQUIT)
+    psutil.wait_procs(processes_in(folder), timeout=SHUTDOWN_SECONDS_MAX)
+    kill(processes_in(folder))
+
+
+def kill(processes: Sequence[psutil.Process]) -> None:
+    """SIGKILL the processes, and wait until they are dead. Raises CannotConnect if one does not end."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # it ended by itself when another process died
+            process.kill()
+    give_up = time.monotonic() + KILL_SECONDS_MAX
+    while any(lives(process) for process in processes):
+        if time.monotonic() > give_up:
+            raise CannotConnect("a server process did not end after SIGKILL: it waits for the disk")
+        time.sleep(0.002)
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        alive: bool = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    return alive
+
+
+def spawn_reaper(folder: Path, *options: str) -> None:
     """Start a monitor process of the servers in the folder. A shell starts it and exits, so that init reaps
-    it, in a new session, so that Ctrl-C does not reach it. The script may import the standard library
-    only."""
-    keeper = [sys.executable, "-I", "-S", str(script), str(folder)]
+    it, in a new session, so that Ctrl-C does not reach it."""
+    reaper = [sys.executable, "-I", "-S", str(REAPER), str(folder), *options]
     subprocess.run(
-        ["/bin/sh", "-c", '"$@" &', "keeper", *keeper],
+        ["/bin/sh", "-c", '"$@" &', "reaper", *reaper],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -3,9 +3,6 @@
     HOME/postgres/data        the database cluster
     HOME/postgres/socket      the unix socket; the server listens on no port
     HOME/postgres/server.log  the log
-
-`embedded` decides how long it runs.
-
     HOME/postgres/users.lock  shared lock, held by every process that uses the server
     HOME/postgres/start.lock  exclusive lock, held while the server is started
     HOME/postgres/held        exists while `ridelake up` keeps the server running
@@ -32,7 +29,16 @@ from types import MappingProxyType
 import psutil
 from psycopg.conninfo import make_conninfo
 
-from oltp.cluster.process import chown, make_traversable, run, server_account, spawn_reaper
+from oltp.cluster.process import (
+    chown,
+    kill,
+    lives,
+    make_traversable,
+    processes_in,
+    run,
+    server_account,
+    spawn_reaper,
+)
 from ridelake.errors import CannotConnect, UsageError
 
 # sockaddr_un holds 107 bytes, and Postgres appends "/.s.PGSQL.5432" to the folder.
@@ -91,10 +97,9 @@ class Cluster:
         try:
             pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
             process = psutil.Process(pid)
-            alive = process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE
+            return pid if process.name() == "postgres" and lives(process) else None
         except (OSError, ValueError, psutil.NoSuchProcess):
             return None
-        return pid if alive else None
 
 
 def start(cluster: Cluster, settings: Mapping[str, str] = MappingProxyType({})) -> bool:
@@ -108,7 +113,7 @@ def start(cluster: Cluster, settings: Mapping[str, str] = MappingProxyType({})) 
         _initialise(cluster, account)
     _check_version(cluster)
     if (cluster.data / "postmaster.pid").exists():
-        _clear_after_a_kill(cluster)
+        clear_after_a_kill(cluster.data, cluster.socket_folder)
     cluster.socket_folder.mkdir(mode=0o700, exist_ok=True)
     chown(cluster.socket_folder, account)
     options = ["-k", str(cluster.socket_folder)]
@@ -143,15 +148,9 @@ def _initialise(cluster: Cluster, account: int | None) -> None:
     chown(draft, account)
     # auth=trust: only the owner of the socket's folder can connect. The builtin C.UTF-8 collation sorts as
     # DuckDB and Polars do.
-    options = [
-        "-U",
-        "ridelake",
-        "--auth=trust",
-        "--encoding=UTF8",
-        "--locale-provider=builtin",
-        "--locale=C.UTF-8",
-    ]
-    run(account, "initdb", ["-D", draft, "--no-sync", "--no-instructions", *options], "initdb failed")
+    locale = ["--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"]
+    options = ["-U", "ridelake", "--auth=trust", "--no-sync", "--no-instructions", *locale]
+    run(account, "initdb", ["-D", draft, *options], "initdb failed")
     with (draft / "postgresql.conf").open("a") as configuration:
         configuration.write(CONFIGURATION)
     draft.rename(cluster.data)
@@ -167,21 +166,12 @@ def _check_version(cluster: Cluster) -> None:
         )
 
 
-def _clear_after_a_kill(cluster: Cluster) -> None:
+def clear_after_a_kill(data: Path, socket_folder: Path) -> None:
     """Remove what a killed server has left: its pid file, and child processes that hold its shared memory."""
-    for process in psutil.process_iter():
-        try:
-            if process.name() == "postgres" and Path(process.cwd()) == cluster.data:
-                process.kill()
-                process.wait(10)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
+    kill(processes_in(data))
     # A zombie counts as a running process to Postgres, so the pid file must be removed.
-    (cluster.data / "postmaster.pid").unlink(missing_ok=True)
-    (cluster.socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
-
-
-KEEPER = Path(__file__).with_name("keeper.py")
+    (data / "postmaster.pid").unlink(missing_ok=True)
+    (socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
 
 @contextmanager
@@ -202,7 +192,7 @@ def open_cluster(home: Path) -> Iterator[Cluster]:
         fcntl.flock(users, fcntl.LOCK_SH)
         with _alone(cluster):
             if cluster.server_pid() is None:
-                spawn_reaper(KEEPER, cluster.folder)  # before the start, so that every server has a monitor
+                spawn_reaper(cluster.folder)  # before the start, so that every server has a monitor
             start(cluster)
         yield cluster
     finally:
@@ -226,7 +216,7 @@ def stop_when_unused(home: Path) -> bool:
         return True
     with open_cluster(home):
         cluster.held.unlink(missing_ok=True)
-        spawn_reaper(KEEPER, cluster.folder)
+        spawn_reaper(cluster.folder)
     return cluster.server_pid() is None
 
 

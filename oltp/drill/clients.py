@@ -25,6 +25,7 @@ from oltp.pool import RetryPool
 from oltp.retry import RETRY_POLICY, RetryCounts, RetryPolicy
 from oltp.store import Store
 from oltp.workload import draw_requests, riders_by_city
+from oltp.workload.runner import Client, ClientGroup, running_clients
 from ridelake.errors import ProofFailed
 from ridelake.queries import load_queries
 from ridelake.ride import Decision, Outcome, RideRequest, RideStatus
@@ -87,45 +88,30 @@ class ClientLog:
 
 
 @contextmanager
-def running_clients(
+def running_workload(
     store: Store, clients: int, seed: int, patience: RetryPolicy = RETRY_POLICY
 ) -> Iterator[ClientLog]:
     """Run `clients` clients until the block is left, and wait for their last answers.
 
     Raises the first unhandled error of a client, when the block is left."""
     log = ClientLog()
-    over = threading.Event()
-    failures: list[BaseException] = []
     requests = _Shared(draw_requests(np.random.default_rng(seed), riders_by_city(store)))
     with RetryPool(store, size=clients - clients // 2 + LANE_CONNECTIONS, patience=patience) as pool:
         log.retries = pool.retries
         lanes = _Lanes(pool, log)
         drivers: list[_Pooled | _Lanes] = [_Pooled(pool, log), lanes]
 
-        def work(driver: "_Pooled | _Lanes") -> None:
-            try:
-                while not over.is_set():
-                    _ride(driver, requests.next(), log)
-            except BaseException as error:
-                failures.append(error)
+        def client(number: int) -> Client:
+            def work(group: ClientGroup) -> None:
+                while not group.stopped:
+                    _ride(drivers[number % 2], requests.next(), log)
 
-        threads = [
-            threading.Thread(target=work, args=(drivers[number % 2],), daemon=True)
-            for number in range(clients)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
+            return work
+
+        workload = [client(number) for number in range(clients)]
+        with running_clients(workload, patience.seconds_max + LEAVE_SECONDS_MAX):
             yield log
-        except BaseException:
-            over.set()  # without waiting for the clients: the servers may have failed
-            raise
-        over.set()
-        for thread in threads:
-            thread.join(patience.seconds_max + LEAVE_SECONDS_MAX)
         lanes.close()
-    if failures:
-        raise failures[0]
 
 
 def _ride(driver: "_Pooled | _Lanes", request: RideRequest, log: ClientLog) -> None:

@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 from oltp.audit import AuditReport, audit
 from oltp.cluster.node import ServerNode
-from oltp.drill.clients import ClientLog, ReconcileResult, reconcile, running_clients
+from oltp.drill.clients import ClientLog, ReconcileResult, reconcile, running_workload
 from oltp.drill.pair import DATABASE, ServerPair, Watchdog, open_pair
 from oltp.ingest.seed import seed_rides
 from oltp.store import ensure_database, open_database
@@ -151,7 +151,7 @@ def run_drill(
     began = perf_counter()
     with open_pair(synchronous=synchronous, prepare=prepare_store) as pair:
         store = open_database(pair.dsn)
-        with running_clients(store, clients, seed) as log:
+        with running_workload(store, clients, seed) as log:
             done = []
             for number in range(1, rounds + 1):
                 done.append(_round(number, pair, log, dice.uniform(*LOAD_SECONDS)))

@@ -29,8 +29,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Literal
 
-from oltp.cluster.node import ServerNode, follows
-from oltp.cluster.temp_cluster import server_folder, wait_until
+from oltp.cluster.node import ServerNode, follows, server_folder, wait_until
 from oltp.connection import wait_until_durable
 from ridelake.errors import CannotConnect
 
@@ -121,7 +120,7 @@ class ServerPair:
 @contextmanager
 def open_pair(*, synchronous: bool, prepare: Callable[[str], None]) -> Iterator[ServerPair]:
     """A primary and its standby in a temporary folder. `prepare(conninfo)` fills the primary before it is
-    copied. When the block is left, all processes are ended and the folder is deleted (`kept_folder`).
+    copied. When the block is left, all processes are ended and the folder is deleted (`server_folder`).
 
     Raises CannotConnect if they cannot be started, or the disk is too full for them."""
     with server_folder() as folder:

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from oltp.cluster.node import ServerNode, follows
-from oltp.cluster.temp_cluster import server_folder, wait_until
+from oltp.cluster.node import ServerNode, follows, server_folder, wait_until
+from oltp.cluster.process import end_all_in
 from oltp.store import Store
 from ridelake.queries import load_queries
 
@@ -48,7 +48,7 @@ def open_standby(store: Store) -> Iterator[str]:
                 )
             yield node.cluster.conninfo(str(given["dbname"]))
         finally:
-            node.end()
+            end_all_in(node.folder)
             _drop_slot(primary, node.name)
 
 

@@ -16,8 +16,8 @@ from time import perf_counter
 from typing import Any
 
 from oltp.audit import AuditReport, audit
-from oltp.cluster.temp_cluster import wait_until
-from oltp.drill.clients import ClientLog, ReconcileResult, reconcile, running_clients
+from oltp.cluster.node import wait_until
+from oltp.drill.clients import ClientLog, ReconcileResult, reconcile, running_workload
 from oltp.drill.failover import prepare_store
 from oltp.drill.pair import ServerPair, open_pair
 from oltp.retry import UNREPLICATED
@@ -93,7 +93,7 @@ def drill_standby(*, clients: int = 8, seed: int = 1) -> StandbyFailureResult:
     `rounds.drill`."""
     with open_pair(synchronous=True, prepare=prepare_store) as pair:
         store = open_database(pair.dsn)
-        with running_clients(store, clients, seed) as log:
+        with running_workload(store, clients, seed) as log:
             time.sleep(LOAD_SECONDS)
             pair.standby.kill()
             killed = perf_counter()

@@ -2,12 +2,10 @@
 
     decision = yield Book(request)
 
-The caller executes the operations: a thread on a connection, or an event loop with batching (`crew`).
+The caller executes the operations: a thread on a connection, or an event loop with batching.
 """
 
-from collections.abc import Generator
 from time import perf_counter
-from typing import Any
 
 from oltp import lifecycle
 from oltp.workload.metrics import Metrics
@@ -15,10 +13,10 @@ from oltp.workload.operations import (
     AbandonRequest,
     Book,
     Cancel,
+    ClientScript,
     Complete,
     GoOffline,
     GoOnline,
-    Operation,
     Refund,
     Start,
     TopUp,
@@ -35,8 +33,6 @@ from ridelake.ride import (
     RideStatus,
     new_request_id,
 )
-
-ClientScript = Generator[Operation, Any, None]
 
 
 class SimulatedClient:

@@ -1,225 +1,174 @@
-"""Runs the clients: one thread per client, or one event loop for all.
+"""Runs concurrent clients, one thread each.
 
-One by one, an operation is a call on a connection of the client. In batches, an operation waits in a queue of
-the dispatcher (`oltp.batching`) for the next batch; rare operations are sent one at a time.
+    def client(group: ClientGroup) -> None:
+        with store.connect() as connection:
+            group.together()                       # all clients begin at the same time
+            while not group.stopped:               # closed loop; open loop: `group.sleep` until the due time
+                group.timed(lambda: book(connection))
+
+    group = run_clients([client] * 8, seconds=2.0)
+    group.latencies, group.seconds
+
+The first error of a client stops all of them and is re-raised by the caller.
 """
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TypeVar
 
-from psycopg import Connection
-from psycopg.rows import TupleRow
-
-from oltp.batching import Batcher, Dispatcher
-from oltp.pool import RetryPool
-from oltp.retry import RetryPolicy
-from oltp.store import Store
-from oltp.workload.client import ClientScript, SimulatedClient
-from oltp.workload.metrics import Metrics
-from oltp.workload.operations import AbandonRequest, Book, Cancel, Complete, Operation, Start, warm_up_session
-from oltp.workload.schedule import ArrivalSchedule, ScheduledRequest
-from ridelake.errors import CannotConnect, DispatcherClosed
-from ridelake.ride import CancelReason, RideRequest
+from ridelake.errors import RidelakeError
 
 Answer = TypeVar("Answer")
+Client = Callable[["ClientGroup"], None]
+AsyncClient = Callable[["ClientGroup"], Awaitable[None]]
 
-# Together with the last wait for a connection, a run without a server ends after 15 s.
-PATIENCE = RetryPolicy(seconds_max=13.0)
-BOOKING_WORKERS = 2
-SIDE_WORKERS = 2  # for operations for which the dispatcher has no queue
-BATCH_CONNECTIONS = BOOKING_WORKERS + 3 + SIDE_WORKERS  # three: starts, completions, cancellations
-HANG_UP_SECONDS = 0.0005  # long enough that some abandoned requests are in a batch
-POLL_SECONDS = 0.1  # how often a waiting client checks whether the run was stopped
+STOP_SECONDS_MAX = 60.0  # from the stop to the end of the last client
+INTERRUPT_SECONDS_MAX = 1.0  # the same after Ctrl-C, or another error of the caller
 
 
-class RunPool(RetryPool):
-    """The pool of a run. When one call has given up, the others fail immediately."""
-
-    def __init__(self, store: Store, size: int) -> None:
-        super().__init__(store, size, PATIENCE)
-        self._given_up = threading.Event()
-
-    def __enter__(self) -> "RunPool":
-        return self
-
-    def close(self) -> None:
-        self.give_up()
-        super().close()
-
-    def give_up(self) -> None:
-        self._given_up.set()
-
-    @property
-    def given_up(self) -> bool:
-        return self._given_up.is_set()
-
-    def _once(self, verb: Callable[[Connection[TupleRow]], Answer]) -> Answer:
-        if self._given_up.is_set():
-            raise DispatcherClosed("the run is over; no more requests are sent")
-        return super()._once(verb)
+class ClientStopped(Exception):
+    """The group was stopped while this client waited for the others. Ends the client without an error."""
 
 
-class ClientRunner:
-    """Threads that work until the schedule is empty. The first unhandled error stops all clients and is
-    re-raised by the caller."""
+class ClientGroup:
+    """Clients that work at the same time. `on_stop` is called when they are stopped.
 
-    def __init__(self, line: RunPool, agenda: ArrivalSchedule) -> None:
-        self.failures: list[BaseException] = []
-        self.batch_mean: float | None = None  # mean requests per batch, set at the end
-        self._line, self._agenda = line, agenda
-        self._at_work = 0
+    `failure`: the first error of a client. `latencies`: seconds of each `timed` call. `began`: when the
+    clients began together, or were started. `seconds`: from then until the last one ended."""
+
+    def __init__(self, clients: Sequence[Client], on_stop: Callable[[], None] = lambda: None) -> None:
+        self.failure: BaseException | None = None
+        self.latencies: list[float] = []
+        self.began = self._ended = 0.0
+        self._clients, self._on_stop = clients, on_stop
+        self._working = len(clients)
+        self._stop = threading.Event()
         self._over = threading.Event()  # instead of Thread.join(), which Ctrl-C breaks before Python 3.13
         self._lock = threading.Lock()
+        self._released = False
+        self._barrier = threading.Barrier(len(clients), self._begin)
 
-    def begin(self, work: Callable[[], None], threads: int) -> None:
-        def guarded() -> None:
-            try:
-                work()
-            except BaseException as error:
-                self.fail(error)
-            with self._lock:
-                self._at_work -= 1
-                if not self._at_work:
-                    self._over.set()
-
-        self._at_work = threads
-        for _ in range(threads):  # daemons: a second Ctrl-C does not wait for them
-            threading.Thread(target=guarded, daemon=True).start()
+    # For the clients.
 
     @property
-    def stranded(self) -> bool:
-        """The server cannot be reached; do not wait for the clients."""
-        return self._line.given_up
+    def stopped(self) -> bool:
+        return self._stop.is_set()
+
+    def sleep(self, seconds: float) -> bool:
+        """Wait. False if the group was stopped in the meantime."""
+        return not self._stop.wait(max(0.0, seconds))
+
+    def together(self) -> None:
+        """Wait until every client of the group has called this. Ends the client if the group is stopped."""
+        try:
+            self._barrier.wait()
+        except threading.BrokenBarrierError as error:
+            raise ClientStopped from error
+
+    def timed(self, operation: Callable[[], Answer]) -> Answer:
+        """`operation()`; its time is added to `latencies`."""
+        began = perf_counter()
+        answer = operation()
+        self.latencies.append(perf_counter() - began)
+        return answer
+
+    # For the caller. Clients that share a thread also call `fail`.
+
+    @property
+    def seconds(self) -> float:
+        return self._ended - self.began
+
+    def start(self) -> None:
+        self.began = perf_counter()
+        for client in self._clients:  # daemons: an exit of the program does not wait for them
+            threading.Thread(target=self._run, args=(client,), daemon=True).start()
 
     def stop(self) -> None:
-        """Stop after the current requests; clients complete what is open."""
-        self._agenda.stop()
-
-    def leave(self) -> None:
-        """Stop immediately, without waiting for answers."""
-        self._agenda.stop()
-        self._line.give_up()
+        """Ask the clients to end after their current operation."""
+        self._stop.set()
+        self._barrier.abort()
+        self._on_stop()
 
     def fail(self, error: BaseException) -> None:
-        self.failures.append(error)
+        """Record the error of a client, and stop the others."""
+        with self._lock:
+            self.failure = self.failure or error
         self.stop()
-        if isinstance(error, CannotConnect):
-            self._line.give_up()
 
-    def wait(self, seconds: float) -> bool:
-        """Wait until all threads are done, or for `seconds`. True: all are done."""
-        return self._over.wait(seconds)
+    def wait(self, seconds_max: float | None = None) -> bool:
+        """Wait until all clients have ended. False if they have not after `seconds_max`."""
+        return self._over.wait(seconds_max)
 
+    def _begin(self) -> None:
+        if not self._released:
+            self.began, self._released = perf_counter(), True
 
-def run_client(line: RunPool, agenda: ArrivalSchedule, tally: Metrics) -> None:
-    """The work of a thread that is one client."""
-    client = SimulatedClient(tally)
-    while (turn := agenda.take()) is not None:
-        if agenda.wait_for(turn):
-            _play(client.turn(turn), line)
-    _play(client.leave(), line)
-
-
-def run_clients_in_batches(
-    line: RunPool, agenda: ArrivalSchedule, tally: Metrics, clients: int, crew: ClientRunner
-) -> None:
-    """The work of the one thread that runs all clients. If a client fails, the others complete their current
-    requests."""
-
-    async def client(desk: "BatchClient") -> None:
-        client = SimulatedClient(tally)
+    def _run(self, client: Client) -> None:
         try:
-            while (turn := agenda.take()) is not None:
-                if await _wait_until_due(agenda, turn):
-                    await desk.play(client.turn(turn))
-            await desk.play(client.leave())
+            client(self)
+        except ClientStopped:
+            pass
+        except BaseException as error:
+            self.fail(error)
+        with self._lock:
+            self._working -= 1
+            if not self._working:
+                self._ended = perf_counter()
+                self._over.set()
+
+
+def run_clients(clients: Sequence[Client], *, seconds: float | None = None) -> ClientGroup:
+    """Run the clients until they end; with `seconds`, stop them after that time.
+
+    Raises the first error of a client, and RidelakeError if they do not end in time after a stop."""
+    with running_clients(clients) as group:
+        if seconds is None:
+            group.wait()
+        while seconds is not None and (left := group.began + seconds - perf_counter()) > 0:
+            if group.wait(left):
+                break
+    return group
+
+
+@contextmanager
+def running_clients(
+    clients: Sequence[Client], stop_seconds_max: float = STOP_SECONDS_MAX
+) -> Iterator[ClientGroup]:
+    """Run the clients during the block, then stop them and wait until they have ended. After an error of the
+    block the wait is short, because the clients may depend on what has failed.
+
+    Raises the first error of a client, and RidelakeError if they do not end in time."""
+    group = ClientGroup(clients)
+    try:
+        group.start()
+        yield group
+    except BaseException:
+        group.stop()
+        group.wait(INTERRUPT_SECONDS_MAX)
+        raise
+    group.stop()
+    if not group.wait(stop_seconds_max) and group.failure is None:
+        raise RidelakeError(
+            f"the clients did not end within {stop_seconds_max:.0f} s after they were stopped"
+        )
+    if group.failure is not None:
+        raise group.failure
+
+
+def in_one_thread(clients: Sequence[AsyncClient]) -> Client:
+    """One client for `ClientGroup` that runs all these clients in an event loop. If one fails, the others
+    complete their current operation."""
+
+    async def guarded(client: AsyncClient, group: ClientGroup) -> None:
+        try:
+            await client(group)
         except Exception as error:
-            crew.fail(error)
+            group.fail(error)
 
-    async def all_clients(desk: "BatchClient") -> None:
-        await asyncio.gather(*(client(desk) for _ in range(clients)))
+    async def run_all(group: ClientGroup) -> None:
+        await asyncio.gather(*(guarded(client, group) for client in clients))
 
-    with Dispatcher(line, booking_workers=BOOKING_WORKERS) as dispatcher:
-        desk = BatchClient(line, dispatcher)
-        try:
-            asyncio.run(all_clients(desk))
-        finally:
-            desk.close()
-        lane = dispatcher.bookings
-    crew.batch_mean = lane.items / max(lane.flushes, 1)
-
-
-class BatchClient:
-    """Executes the operations of clients of an event loop."""
-
-    def __init__(self, line: RunPool, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
-        self._side: Batcher[Operation, object] = Batcher(line, _each, workers=SIDE_WORKERS, batch_max=1)
-
-    def close(self) -> None:
-        self._side.close()
-
-    async def play(self, script: ClientScript) -> None:
-        answer: Any = None
-        with suppress(StopIteration):
-            while True:
-                answer = await self._ask(script.send(answer))
-
-    async def _ask(self, verb: Operation) -> object:
-        match verb:
-            case Book(request):
-                return await self._dispatcher.bookings.ask(request)
-            case AbandonRequest(request):
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._dispatcher.bookings.ask(request), HANG_UP_SECONDS)
-                return None  # the client does not read the answer
-            case Start(ride_id):
-                return await self._dispatcher.starts.ask(ride_id)
-            case Complete(ride_id, tip_cents):
-                return await self._dispatcher.completions.ask((ride_id, tip_cents))
-            case Cancel(ride_id, CancelReason.RIDER):
-                return await self._dispatcher.cancellations.ask(ride_id)
-        return await self._side.ask(verb)
-
-
-def warm_up(line: RunPool, requests: Sequence[RideRequest]) -> None:
-    """Open as many connections as there are requests, and rehearse one request on each, before the clock
-    starts. Each connection is held until all are open, at most two seconds."""
-    together = threading.Barrier(len(requests))
-
-    def open_one(request: RideRequest) -> None:
-        def hold(connection: Connection[TupleRow]) -> None:
-            with suppress(threading.BrokenBarrierError):
-                together.wait(2.0)
-            warm_up_session(connection, request)
-
-        with suppress(CannotConnect, DispatcherClosed):  # the run itself will report it
-            line.call(hold)
-
-    threads = [threading.Thread(target=open_one, args=(request,), daemon=True) for request in requests]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-def _play(script: ClientScript, line: RunPool) -> None:
-    answer: Any = None
-    with suppress(StopIteration):
-        while True:
-            answer = line.call(script.send(answer).on)
-
-
-def _each(connection: Connection[TupleRow], verbs: Sequence[Operation]) -> list[object]:
-    return [verb.on(connection) for verb in verbs]
-
-
-async def _wait_until_due(agenda: ArrivalSchedule, turn: ScheduledRequest) -> bool:
-    while (seconds := agenda.seconds_until(turn)) > 0:
-        if agenda.stopped.is_set():
-            return False
-        await asyncio.sleep(min(seconds, POLL_SECONDS))
-    return True
+    return lambda group: asyncio.run(run_all(group))

@@ -13,9 +13,9 @@ from the time it was due. Otherwise the requests that had to wait would be missi
 """
 
 import math
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from threading import Lock
 from time import perf_counter
 
 import numpy as np
@@ -97,12 +97,11 @@ class ArrivalSchedule:
         self.open_loop = arrivals is not None
         self.began = perf_counter()
         self.hour = self.taken = 0
-        self.stopped = threading.Event()
         self._wishes, self._fates, self._arrivals = wishes, fates, arrivals
         self._ends = math.inf  # requests that are due later are not sent
         self._next_due: float | None = None
         self._late_seconds = 0.0  # of the request that was sent last
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def begin(self) -> None:
         """Start the clock."""
@@ -112,19 +111,16 @@ class ArrivalSchedule:
         self._next_due = None if self._arrivals is None else self.began + self._arrivals.gap_seconds()
 
     def stop(self) -> None:
-        """Hand out no more requests, and wake the clients that wait for the due time of theirs."""
+        """Hand out no more requests."""
         self._ends = min(self._ends, perf_counter())
-        self.stopped.set()
 
     def take(self) -> ScheduledRequest | None:
         """The next request; None if there are no more."""
         with self._lock:
             due = self._next_due
-            if (
-                self.stopped.is_set()
-                or (self.rides is not None and self.taken >= self.rides)
-                or max(perf_counter(), due or 0.0) >= self._ends
-            ):
+            if self.rides is not None and self.taken >= self.rides:
+                return None
+            if max(perf_counter(), due or 0.0) >= self._ends:
                 return None
             self.taken += 1
             wish = next(self._wishes)
@@ -141,13 +137,6 @@ class ArrivalSchedule:
         if early <= 0:
             self._late_seconds = -early
         return early
-
-    def wait_for(self, turn: ScheduledRequest) -> bool:
-        """Wait until the request is due. False: the run was stopped; do not send it."""
-        while (seconds := self.seconds_until(turn)) > 0:
-            if self.stopped.wait(seconds):
-                return False
-        return True
 
     @property
     def day(self) -> int:

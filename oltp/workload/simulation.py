@@ -1,7 +1,9 @@
 """Runs a simulation, from the first request to the audit."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
@@ -9,8 +11,18 @@ from time import perf_counter
 import numpy as np
 
 from oltp.audit import AuditReport, audit
+from oltp.batching import Dispatcher
 from oltp.store import Store
+from oltp.workload.client import SimulatedClient
 from oltp.workload.metrics import Metrics, MetricsSnapshot, SimulationResult
+from oltp.workload.operations import (
+    BATCH_CONNECTIONS,
+    BOOKING_WORKERS,
+    BatchClient,
+    RunPool,
+    play,
+    warm_up,
+)
 from oltp.workload.requests import (
     RequestIds,
     draw_requests,
@@ -19,19 +31,13 @@ from oltp.workload.requests import (
     riders_by_city,
     under_way,
 )
-from oltp.workload.runner import (
-    BATCH_CONNECTIONS,
-    ClientRunner,
-    RunPool,
-    run_client,
-    run_clients_in_batches,
-    warm_up,
-)
+from oltp.workload.runner import ClientGroup, in_one_thread
 from oltp.workload.schedule import ArrivalMode, ArrivalSchedule, draw_scenarios
 from ridelake.errors import CannotConnect, ProofFailed
 from ridelake.ride import Outcome
 
 REPORT_SECONDS = 0.25
+POLL_SECONDS = 0.1  # how often a waiting client of an event loop checks whether the run was stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,40 +152,97 @@ def _with_acknowledged(failure: BaseException, seen: MetricsSnapshot) -> BaseExc
 def _work(
     plan: RunPlan, line: RunPool, agenda: ArrivalSchedule, tally: Metrics, display: Callable[[], None]
 ) -> RunEnd:
-    crew = ClientRunner(line, agenda)
-    agenda.begin()
+    batches: list[float] = []
     if plan.batch:
-        crew.begin(lambda: run_clients_in_batches(line, agenda, tally, plan.clients, crew), threads=1)
+        group = ClientGroup([_batched_clients(plan, line, agenda, tally, batches)], agenda.stop)
     else:
-        crew.begin(lambda: run_client(line, agenda, tally), threads=plan.clients)
-    interrupted = _watch(crew, display)
+        group = ClientGroup([_client(line, agenda, tally)] * plan.clients, agenda.stop)
+    agenda.begin()
+    group.start()
+    interrupted = _watch(group, line, display)
     over = perf_counter()
     return RunEnd(
         over - agenda.began,
         agenda.behind_seconds(over),
         agenda.overdue(over),
-        crew.batch_mean,
+        batches[0] if batches else None,
         interrupted,
-        crew.failures[0] if crew.failures else None,
+        group.failure,
     )
 
 
-def _watch(crew: ClientRunner, display: Callable[[], None]) -> bool:
-    """Wait until all clients are done. True: ended early by Ctrl-C."""
+def _client(line: RunPool, agenda: ArrivalSchedule, tally: Metrics) -> Callable[[ClientGroup], None]:
+    """A client that is a thread and sends its operations one by one."""
+
+    def work(group: ClientGroup) -> None:
+        client = SimulatedClient(tally)
+        with _giving_up(group, line):
+            while (turn := agenda.take()) is not None:
+                while (seconds := agenda.seconds_until(turn)) > 0 and group.sleep(seconds):
+                    pass
+                if seconds <= 0:
+                    play(client.turn(turn), line)
+            play(client.leave(), line)
+
+    return work
+
+
+def _batched_clients(
+    plan: RunPlan, line: RunPool, agenda: ArrivalSchedule, tally: Metrics, batches: list[float]
+) -> Callable[[ClientGroup], None]:
+    """All clients, in one event loop. Appends the mean number of requests per batch to `batches`."""
+
+    async def client(group: ClientGroup, desk: BatchClient) -> None:
+        client = SimulatedClient(tally)
+        with _giving_up(group, line):
+            while (turn := agenda.take()) is not None:
+                while (seconds := agenda.seconds_until(turn)) > 0 and not group.stopped:
+                    await asyncio.sleep(min(seconds, POLL_SECONDS))
+                if seconds <= 0:
+                    await desk.play(client.turn(turn))
+            await desk.play(client.leave())
+
+    def work(group: ClientGroup) -> None:
+        with Dispatcher(line, booking_workers=BOOKING_WORKERS) as dispatcher:
+            desk = BatchClient(line, dispatcher)
+            try:
+                in_one_thread([lambda group: client(group, desk)] * plan.clients)(group)
+            finally:
+                desk.close()
+            lane = dispatcher.bookings
+        batches.append(lane.items / max(lane.flushes, 1))
+
+    return work
+
+
+@contextmanager
+def _giving_up(group: ClientGroup, line: RunPool) -> Iterator[None]:
+    """If this client cannot connect, the others need not try. Their errors come after this one."""
+    try:
+        yield
+    except CannotConnect as error:
+        group.fail(error)
+        line.give_up()
+        raise
+
+
+def _watch(group: ClientGroup, line: RunPool, display: Callable[[], None]) -> bool:
+    """Wait until all clients are done, or the server cannot be reached. True: ended early by Ctrl-C."""
     interrupted = False
     try:
         try:
-            while not crew.wait(REPORT_SECONDS) and not crew.stranded:
+            while not group.wait(REPORT_SECONDS) and not line.given_up:
                 display()
             display()
         except KeyboardInterrupt:
             interrupted = True
-            crew.stop()
+            group.stop()
             # With a timeout: a signal that is delivered to another thread does not wake this one.
-            while not crew.wait(REPORT_SECONDS) and not crew.stranded:
+            while not group.wait(REPORT_SECONDS) and not line.given_up:
                 pass
-    except BaseException:
-        crew.leave()  # the second Ctrl-C
+    except BaseException:  # the second Ctrl-C: do not wait for answers
+        group.stop()
+        line.give_up()
         raise
     return interrupted
 

@@ -160,7 +160,7 @@ def assert_nothing_is_left(token: str, what: str, until: float) -> None:
     """Only servers and their monitor processes may be left, and these not for long."""
     time.sleep(0.3)
     names = [" ".join(process.info["cmdline"] or []) for process in _with_token(token)]
-    others = [name for name in names if "postgres" not in name and "keeper.py" not in name]
+    others = [name for name in names if "postgres" not in name and "reaper.py" not in name]
     assert others == [], f"{what}: {others}"
     while (left := _with_token(token)) and time.monotonic() < until:
         time.sleep(0.1)

@@ -78,7 +78,7 @@ def test_a_demo_that_has_no_room_is_refused_before_it_begins(small_disk: Path, t
     home = small_disk / "home"
     exit_code, said = run(tmp_path, "--home", str(home), "demo", "--rides", "200000")
     assert (exit_code, said.count("\n")) == (1, 1), said
-    assert f"the demo needs about 526 MB, and the disk that holds {home} has" in said
+    assert f"the demo needs about 526 MB, but the disk of {home} has" in said
     assert not home.exists()
 
 

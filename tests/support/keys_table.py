@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bare_database import run
-from conftest import DEBIAN_15
+from old_pair import DEBIAN_15
 from psycopg.conninfo import make_conninfo
 
 from lakehouse.capture.publish import publish_changes

@@ -15,6 +15,8 @@ import psutil
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
+
 
 @dataclass(frozen=True, slots=True)
 class OldPair:

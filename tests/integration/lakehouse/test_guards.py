@@ -174,7 +174,7 @@ def test_a_concurrent_write_to_a_table_aborts_the_epoch(seeded_store, lake, monk
 
     monkeypatch.setattr("lakehouse.capture.publish.wait_until_flushed", write_concurrently)
     before = data_files(lake.address.folder)
-    with pytest.raises(CommitConflict, match="another process published epoch 2 first"):
+    with pytest.raises(CommitConflict, match="cannot publish epoch 2: another process published it first"):
         publish_changes(seeded_store, lake)
     assert newest_epoch(lake.address) == first
     assert len(data_files(lake.address.folder) - before) == 1, "only the other program's file stays"

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from bare_database import bare_database, rows_of, run
-from conftest import DEBIAN_15
 from keys_table import (
     KEYS,
     NINE,
@@ -15,6 +14,7 @@ from keys_table import (
     running,
     server_folder,
 )
+from old_pair import DEBIAN_15
 from psycopg.conninfo import make_conninfo
 
 from lakehouse.capture.publish import publish_changes, publish_snapshot

@@ -111,7 +111,7 @@ def checked_at_its_token(monkeypatch) -> Iterator[list[SnapshotToken]]:
         verify_at_token(moment.connection, tail.reading.address, moment.sources, tail.tables)
         checked.append(old)
 
-    monkeypatch.setattr(lakehouse.fresh, "write_changes", write_and_check)
+    monkeypatch.setattr(lakehouse.capture.overlay, "write_changes", write_and_check)
     yield checked
 
 

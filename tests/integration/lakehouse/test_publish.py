@@ -92,7 +92,7 @@ def test_a_published_epoch_is_read_back_unchanged(published):
 
 def test_a_concurrent_truncate_waits_for_the_epoch(seeded_store: Store, lake: Lake, monkeypatch):
     """TRUNCATE removes rows also for older snapshots: without the locks the table would be read as empty."""
-    export, truncating = lakehouse.take.export, []
+    export, truncating = lakehouse.capture.publish.export, []
 
     def truncate() -> None:
         with seeded_store.connect() as connection:
@@ -133,7 +133,7 @@ QUICK = (
     "lakehouse.capture.publish.wait_until_flushed",
     "lakehouse.table.catalog.move_pointers",
 )
-ONCE_AN_EPOCH = ("lock", "take_token", "flushed", "settle", "insert", "move")
+ONCE_AN_EPOCH = ("lock_tables", "read_token", "flushed", "settle", "insert", "move_pointers")
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_concurrent_snapshots_do_not_mix_epochs(seeded_store: Store, lake: Lake)
     assert sorted(won) == list(range(1, len(won) + 1))
     assert len(won) + len(lost) == 9
     assert lost, "no process lost a race, so the test proves nothing"
-    assert all("another process published epoch" in text for text in lost)
+    assert all("another process published it first" in text for text in lost)
     epochs = read_epochs(lake.address)
     published = {Path(file.location) for epoch in epochs for file in epoch.files}
     assert data_files(lake.address.folder) == published, (

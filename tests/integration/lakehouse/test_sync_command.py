@@ -172,7 +172,8 @@ def test_a_loop_that_loses_a_race_reports_that_it_retries(seeded_store: Store, t
     with seeded_store.connect() as connection:
         connection.execute("UPDATE riders SET username = 'of another' WHERE rider_id = 1")
     with pytest.raises(
-        CommitConflict, match=r"another process published epoch \d+ first.*run the command again"
+        CommitConflict,
+        match=r"cannot publish epoch \d+: another process published it first; run .* again",
     ):
         sync_once(seeded_store, lake)
 

@@ -262,7 +262,7 @@ def test_quit_needs_no_semicolon(terminal: Terminal, word: str):
 def test_help_needs_no_semicolon_and_messages_name_shell_commands(terminal: Terminal):
     listed = terminal.do("help\r", "Ctrl-D do the same")
     assert all(command in listed for command in COMMANDS)
-    terminal.do("SELECT $n AS n;\r", r"give one with \\set n=VALUE")
+    terminal.do("SELECT $n AS n;\r", r"pass it with \\set n=VALUE")
     terminal.do("\\set n=5\r", r"\$n = 5")
     terminal.do("SELECT $n + 1 AS n;\r", r"6\s+1 row in")
     terminal.do("\\limit 3\r", "rows shown: 3")

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from oltp.audit import AuditReport
-from oltp.cluster import folder_reaper
+from oltp.cluster import reaper
 from oltp.cluster.server import Cluster, start
 from oltp.drill import failover
 from oltp.drill.clients import ClientLog, ReconcileResult
@@ -67,12 +67,12 @@ def assert_nothing_is_left(folder: Path, seconds: float = 0.0) -> None:
     assert list(folder.iterdir()) == []
 
 
-def assert_nothing_is_lost(done: DrillResult, failover: int) -> None:
+def assert_nothing_is_lost(done: DrillResult, rounds: int) -> None:
     found = done.findings
-    assert len(done.rounds) == failover
+    assert len(done.rounds) == rounds
     assert (found.lost, found.undone, found.doubled) == ([], [], [])
     assert found.settled == found.in_doubt
-    assert found.acknowledged >= 10 * failover
+    assert found.acknowledged >= 10 * rounds
     assert done.audit.passed
     assert done.passed
 
@@ -273,8 +273,8 @@ def test_the_monitor_process_ends_only_the_servers_of_its_folder(
     args: str, ended: bool, monkeypatch: pytest.MonkeyPatch
 ):
     listed = subprocess.CompletedProcess([], 0, stdout=f"  123 {args}\n")
-    monkeypatch.setattr(folder_reaper.subprocess, "run", lambda *words, **options: listed)
-    assert folder_reaper.working_in(Path("/tmp/it")) == ([123] if ended else [])
+    monkeypatch.setattr(reaper.subprocess, "run", lambda *words, **options: listed)
+    assert reaper.working_in(Path("/tmp/it")) == ([123] if ended else [])
 
 
 @pytest.mark.slow
@@ -339,7 +339,7 @@ def test_only_a_loss_with_a_synchronous_standby_fails_the_drill(
         seen = replace(nothing, **found)
         return DrillResult((one,), seen, AuditReport((), 0.1), clients, seed, synchronous, lag_seconds, 1.0)
 
-    monkeypatch.setattr(failover, "drill", done)
+    monkeypatch.setattr(failover, "run_drill", done)
     assert _run(["drill", *words]) == status
     assert ("the drill failed" in capsys.readouterr().err) is bool(status)
 

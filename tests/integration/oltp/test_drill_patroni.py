@@ -7,7 +7,7 @@ import pytest
 from patroni_pair import PatroniPair, leads, patroni_pair, wait_until
 
 from oltp.audit import audit
-from oltp.drill.clients import ClientLog, reconcile, running_clients
+from oltp.drill.clients import ClientLog, reconcile, running_workload
 from oltp.drill.failover import prepare_store
 from oltp.retry import RetryPolicy
 from oltp.store import open_database
@@ -30,7 +30,7 @@ def test_a_failover_by_patroni_loses_nothing_acknowledged(
 ):
     prepare_store(pair.member("leader").conninfo)
     store = open_database(pair.dsn)
-    with running_clients(store, clients=8, seed=1, patience=PATIENCE) as log:
+    with running_workload(store, clients=8, seed=1, patience=PATIENCE) as log:
         lines = [fail_over_once(pair, log) for _ in range(ROUNDS)]
     with store.connect() as connection:
         found, checked = reconcile(connection, log), audit(connection)

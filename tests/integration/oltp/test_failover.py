@@ -20,7 +20,7 @@ from lakehouse.source.snapshot import history_contains, read_forks
 from lakehouse.table.catalog import Lake
 from lakehouse.verify.verdict import verify_now
 from oltp import booking
-from oltp.cluster.temp_cluster import wait_until
+from oltp.cluster.node import wait_until
 from oltp.drill.failover import prepare_store
 from oltp.drill.pair import ServerPair, open_pair
 from oltp.drill.standby import open_standby

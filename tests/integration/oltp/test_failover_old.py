@@ -3,15 +3,14 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import psycopg
 import pytest
-from old_pair import OldPair, old_pair
+from old_pair import DEBIAN_15, OldPair, old_pair
 
 from oltp import booking
-from oltp.cluster.temp_cluster import wait_until
+from oltp.cluster.node import wait_until
 from oltp.drill.failover import prepare_store
 from oltp.pool import RetryPool
 from oltp.retry import UNREPLICATED
@@ -19,7 +18,6 @@ from oltp.store import open_database
 from oltp.workload import draw_requests, riders_by_city
 from ridelake.ride import Outcome
 
-DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 SETTINGS = {
     "shared_buffers": "32MB",
     "dynamic_shared_memory_type": "mmap",

@@ -263,7 +263,9 @@ def test_without_the_key_a_request_sent_twice_is_charged_twice_and_the_audit_fin
 
 
 def test_without_the_condition_on_its_times_a_ride_is_still_paid_once(town: Town, connection: Connection):
-    mutate(connection, "moves.sql", "complete_rides", ("AND started_at IS NOT NULL AND ended_at IS NULL", ""))
+    mutate(
+        connection, "lifecycle.sql", "complete_rides", ("AND started_at IS NOT NULL AND ended_at IS NULL", "")
+    )
     town.driver()
     ride = booking.book(connection, town.request(town.rider())).ride_id or 0
     with pytest.raises(errors.CheckViolation):  # from assigned to completed
