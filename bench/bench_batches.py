@@ -13,7 +13,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.clients import ClientRun, pgbench_cycles_per_second, run_dispatched
-from bench.conftest import BenchEnv
+from bench.env import BenchEnv
 from oltp import booking, lifecycle
 from oltp.audit import audit
 from oltp.store import Store
@@ -32,7 +32,7 @@ BATCH_SIZES = (1, 8, 64, 512)
 CYCLES_BY_SIZE = {1: 800, 8: 2_400, 64: 6_400, 512: 10_240}
 
 
-def bench_booking_in_batches(benchmark: BenchmarkFixture, ground: BenchEnv) -> None:
+def bench_booking_in_batches(benchmark: BenchmarkFixture, env: BenchEnv) -> None:
     """Many callers of one dispatcher, which chooses the batch sizes."""
     benchmark.group = "booking and cancelling, in batches"
     runs: list[ClientRun] = []
@@ -42,20 +42,20 @@ def bench_booking_in_batches(benchmark: BenchmarkFixture, ground: BenchEnv) -> N
     def pgbench() -> None:
         pgbench_rates.append(
             max(
-                pgbench_cycles_per_second(ground.store, clients, PGBENCH_CYCLES, seed=len(pgbench_rates) + 1)
+                pgbench_cycles_per_second(env.store, clients, PGBENCH_CYCLES, seed=len(pgbench_rates) + 1)
                 for clients in PGBENCH_CLIENTS
             )
         )
 
     def ours() -> None:
-        run, batch_mean = run_dispatched(ground.store, CALLERS, CYCLES, seed=len(runs) + 1)
+        run, batch_mean = run_dispatched(env.store, CALLERS, CYCLES, seed=len(runs) + 1)
         runs.append(run)
         batches.append(batch_mean)
 
     benchmark.pedantic(ours, setup=pgbench, rounds=ROUNDS)
 
     assert all(run.assigned >= run.cycles * ASSIGNED_SHARE_MIN for run in runs)
-    _audited(ground.store)
+    _audited(env.store)
     latency_ms = np.concatenate([run.latency_ms for run in runs])
     ratios = sorted(run.cycles_per_second / rate for run, rate in zip(runs, pgbench_rates, strict=True))
     benchmark.extra_info |= {
@@ -73,10 +73,10 @@ def bench_booking_in_batches(benchmark: BenchmarkFixture, ground: BenchEnv) -> N
 
 
 @pytest.mark.parametrize("size", BATCH_SIZES)
-def bench_batch_size(benchmark: BenchmarkFixture, ground: BenchEnv, size: int) -> None:
+def bench_batch_size(benchmark: BenchmarkFixture, env: BenchEnv, size: int) -> None:
     """Throughput of one connection by batch size."""
     benchmark.group = "booking and cancelling, by batch size, one connection"
-    requests = draw_requests(np.random.default_rng(size), riders_by_city(ground.store))
+    requests = draw_requests(np.random.default_rng(size), riders_by_city(env.store))
     batches = [list(islice(requests, size)) for _ in range(CYCLES_BY_SIZE[size] // size)]
     latency_ms: list[float] = []
     assigned: list[int] = []
@@ -90,11 +90,11 @@ def bench_batch_size(benchmark: BenchmarkFixture, ground: BenchEnv, size: int) -
             assigned.append(sum(one.outcome is Outcome.ASSIGNED for one in decisions))
             lifecycle.cancel_many(connection, rides)
 
-    with ground.store.connect() as connection:
+    with env.store.connect() as connection:
         benchmark.pedantic(book_and_cancel, rounds=1)  # a repeated request id would only be replayed
     requests_sent = size * len(batches)
     assert sum(assigned) >= requests_sent * ASSIGNED_SHARE_MIN
-    _audited(ground.store)
+    _audited(env.store)
     benchmark.extra_info |= {
         "batch": size,
         "rides_per_second": requests_sent / benchmark.stats.stats.median,

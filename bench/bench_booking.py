@@ -11,7 +11,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.clients import ClientRun, pgbench_cycles_per_second, run_clients
-from bench.conftest import BenchEnv
+from bench.env import BenchEnv
 from oltp.audit import audit
 
 pytestmark = pytest.mark.scale("full")
@@ -24,7 +24,7 @@ ASSIGNED_SHARE_MIN = (
 
 
 @pytest.mark.parametrize("clients", CYCLES)
-def bench_booking_one_by_one(benchmark: BenchmarkFixture, ground: BenchEnv, clients: int) -> None:
+def bench_booking_one_by_one(benchmark: BenchmarkFixture, env: BenchEnv, clients: int) -> None:
     benchmark.group = "booking and cancelling, one by one"
     cycles = CYCLES[clients]
     runs: list[ClientRun] = []
@@ -32,16 +32,16 @@ def bench_booking_one_by_one(benchmark: BenchmarkFixture, ground: BenchEnv, clie
 
     def pgbench() -> None:
         pgbench_rates.append(
-            pgbench_cycles_per_second(ground.store, clients, cycles, seed=len(pgbench_rates) + 1)
+            pgbench_cycles_per_second(env.store, clients, cycles, seed=len(pgbench_rates) + 1)
         )
 
     def ours() -> None:
-        runs.append(run_clients(ground.store, clients, cycles, seed=len(runs) + 1))
+        runs.append(run_clients(env.store, clients, cycles, seed=len(runs) + 1))
 
     benchmark.pedantic(ours, setup=pgbench, rounds=ROUNDS)
 
     assert all(run.assigned >= run.cycles * ASSIGNED_SHARE_MIN for run in runs)
-    with ground.store.connect() as connection:
+    with env.store.connect() as connection:
         report = audit(connection)
     assert report.passed, report.verdict
     latency_ms = np.concatenate([run.latency_ms for run in runs])

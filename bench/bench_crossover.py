@@ -28,9 +28,9 @@ from bench.crossover.comparisons import (
     ask_ranges,
     ask_up_to_date,
 )
+from bench.env import sized_stores
 from bench.figure import Axis, Cell, Chart, Figure, Series, VariantTimes
 from bench.statistics import Ratio
-from bench.stores_by_size import sized_stores
 from olap.question import questions
 
 SIZES = {"quick": (2_000, 20_000), "default": (5_000, 25_000, 120_000)}

@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Literal
 
-from bench.conftest import SEED
+from bench.env import SEED
 from bench.figure import Axis, Chart, Figure, Series
 from oltp import booking, lifecycle
 from oltp.audit import audit

@@ -1,125 +1,190 @@
-"""The overhead of ridelake: each engine with and without it, same files and query, interleaved.
+"""The engines over the files of an epoch: a question on each, the overhead of ridelake, and a whole process.
 
-    baseline   bare.py: the library as in its documentation
-    ridelake   open_engine(…).sql(…): checks and translates the query; some engines run in a subprocess
+The overhead is that of `open_engine(…).sql(…)`, which checks and translates a query, in a subprocess for some
+engines. It is compared with the library as in its documentation (`bench/baseline.py`).
 
-The answers of all rounds are compared with those of DuckDB.
+A whole process is `ridelake sql` compared with `python -c "import duckdb; …"`, which prints the same bytes.
+PYTHONDONTWRITEBYTECODE is unset: with it, Python would compile the sources of ridelake at each start.
 """
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import partial
+from statistics import median
 from time import perf_counter
 
-import numpy as np
 import pyarrow as pa
 import pytest
-from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.baseline import TABLE, Answer, as_table, baseline_engine
-from bench.conftest import BenchEnv
-from bench.statistics import interval, median_interval
+from bench.baseline import TABLE, as_table, baseline_engine
+from bench.env import BenchEnv
+from bench.figure import Cell, Figure, VariantTimes, assert_equal
 from lakehouse.engines import ENGINE_NAMES, open_engine, open_engines
 from lakehouse.table.epoch import Epoch
-from olap.answer import difference
-from olap.ask import ask
+from olap.answer import checksum, compare_answers, difference
+from olap.ask import answer_of, ask
 from olap.question import find_question
-from ridelake.settings import Settings
 
 pytestmark = pytest.mark.scale("full")
 
+AVERAGE = find_question("average_price")
 QUERIES = {
     "five groups": "SELECT city_id, count(*) AS rides, CAST(sum(fare_cents) AS bigint) AS cents"
     " FROM rides GROUP BY city_id ORDER BY city_id",
-    "one ride": "SELECT ride_id, status, fare_cents FROM rides WHERE ride_id = 77777",
+    "one ride": "SELECT ride_id, status, fare_cents FROM rides WHERE ride_id = 7777",
     "20,000 rows": "SELECT * FROM rides WHERE ride_id <= 20000",
 }
-ROUNDS = 15
-WARM_UP_ROUNDS = 3
-SLOW = {"spark": 9}  # rounds; its queries take a second
-
-# The target: overhead of at most this share of the baseline, plus this time.
-SHARE, MS = 0.05, 20.0
+OURS, BARE = "ridelake", "the engine alone"
+# The target: overhead of at most this share of the engine alone, plus this time.
+SHARE_MAX, MS_MAX = 0.05, 20.0
 
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)
-def bench_overhead(benchmark: BenchmarkFixture, ground: BenchEnv, epoch: Epoch, name: str) -> None:
-    benchmark.group = "overhead of ridelake over the engine alone"
-    settings = store_of(ground)
-    where = [ground.store.conninfo] if name == "postgres" else epoch.tables[TABLE].locations
+def bench_question_by_engine(figure: Figure, env: BenchEnv, epoch: Epoch, name: str) -> None:
+    figure.title = f"How long does the average price of a city and a month take on {name}?"
+    names = dict.fromkeys(("postgres", name))
+    with open_engines(tuple(names), env.settings, epoch) as engines:
+        contest = figure.interleaved(
+            {engine.name: partial(answer_of, engine, AVERAGE) for engine in engines},
+            partial(compare_answers, AVERAGE),
+        )
+        figure.facts["engine"] = f"{name} {engines[-1].version()}"
+        figure.facts["checksum"] = checksum(answer_of(engines[-1], AVERAGE), ordered=AVERAGE.ordered)
+    figure.rows = epoch.tables["rides"].rows
+    figure.checked("the answer equals that of Postgres")
+    if name != "postgres":
+        figure.ratio(contest.ratio("postgres", name))
+
+
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def bench_overhead(figure: Figure, env: BenchEnv, epoch: Epoch, name: str) -> None:
+    figure.title = f"How much time does ridelake add to a query of {name}?"
+    where = [env.store.conninfo] if name == "postgres" else epoch.tables[TABLE].locations
     rows = []
     with (
-        open_engine("duckdb", settings, epoch) as reference,
-        open_engine(name, settings, epoch) as engine,
+        open_engine("duckdb", env.settings, epoch) as reference,
+        open_engine(name, env.settings, epoch) as engine,
         baseline_engine(name, where) as ask_bare,
     ):
-        benchmark.extra_info["engine"] = f"{name} {engine.version()}"
+        figure.facts["engine"] = f"{name} {engine.version()}"
+        for label, query in QUERIES.items():
+            expected = reference.sql(query)
 
-        def interleaved() -> None:
-            for name_of_query, query in QUERIES.items():
-                equal = reference.sql(query)
-                ours, theirs = _interleaved(engine.sql, ask_bare, query, equal, SLOW.get(name, ROUNDS))
-                rows.append(_row(name_of_query, ours, theirs))
+            def ours(query: str = query, expected: pa.Table = expected) -> float:
+                began = perf_counter()
+                answer = engine.sql(query)
+                seconds = perf_counter() - began
+                _assert_answer(query, expected, answer)
+                return seconds
 
-        benchmark.pedantic(interleaved, rounds=1)
-    benchmark.extra_info |= {"target": f"5 % + {MS:g} ms", "overhead": rows, "answers": "equal to duckdb"}
+            def bare(query: str = query, expected: pa.Table = expected) -> float:
+                seconds, answer = ask_bare(query)
+                _assert_answer(query, expected, as_table(answer, expected.schema))
+                return seconds
 
-
-def _interleaved(
-    ours: Callable[[str], pa.Table],
-    theirs: Callable[[str], tuple[float, Answer]],
-    query: str,
-    equal: pa.Table,
-    rounds: int,
-) -> tuple[list[float], list[float]]:
-    """Seconds of each round, without the warm-up rounds."""
-    ours_seconds: list[float] = []
-    bare_seconds: list[float] = []
-    ordered = "ORDER BY" in query
-    for turn in range(WARM_UP_ROUNDS + rounds):
-
-        def by_us() -> pa.Table:
-            started = perf_counter()
-            answer = ours(query)
-            ours_seconds.append(perf_counter() - started)
-            return answer
-
-        def by_them() -> pa.Table:
-            seconds, answer = theirs(query)
-            bare_seconds.append(seconds)
-            return as_table(answer, equal.schema)
-
-        for variant in (by_us, by_them) if turn % 2 else (by_them, by_us):
-            assert difference(equal, variant(), ordered=ordered) is None
-    return ours_seconds[WARM_UP_ROUNDS:], bare_seconds[WARM_UP_ROUNDS:]
+            variants: dict[str, Callable[[], float]] = {OURS: ours, BARE: bare}
+            contest = figure.self_timed(variants, figure.scale.rounds_min, label=label)
+            figure.ratio(contest.ratio(OURS, BARE))
+            rows.append(_overhead(label, contest))
+    figure.checked("the answers of all rounds equal that of DuckDB")
+    figure.table(f"Overhead; the target is {SHARE_MAX:.0%} + {MS_MAX:g} ms", rows)
 
 
-def _row(query: str, ours: list[float], theirs: list[float]) -> dict[str, object]:
-    bare_ms, ours_ms = 1e3 * np.array(theirs), 1e3 * np.array(ours)
-    over, *_ = median_interval(ours_ms - bare_ms)
+def _assert_answer(query: str, expected: pa.Table, answer: pa.Table) -> None:
+    found = difference(expected, answer, ordered="ORDER BY" in query)
+    assert found is None, found
+
+
+def _overhead(query: str, contest: VariantTimes) -> dict[str, Cell]:
+    bare_ms = 1e3 * contest.median_seconds(BARE)
+    pairs = zip(contest.samples[OURS].seconds, contest.samples[BARE].seconds, strict=True)
+    overhead_ms = 1e3 * median(ours - bare for ours, bare in pairs)
     return {
         "query": query,
-        "bare_ms": median_interval(bare_ms)[0],
-        "ours_ms": median_interval(ours_ms)[0],
-        "overhead_ms": interval(ours_ms - bare_ms, 1),
-        "target met": "yes" if over <= SHARE * median_interval(bare_ms)[0] + MS else "no",
+        "engine alone, ms": bare_ms,
+        "ridelake, ms": 1e3 * contest.median_seconds(OURS),
+        "overhead, ms": overhead_ms,
+        "target met": "yes" if overhead_ms <= SHARE_MAX * bare_ms + MS_MAX else "no",
     }
 
 
-def bench_all_engines(benchmark: BenchmarkFixture, ground: BenchEnv, epoch: Epoch) -> None:
+def bench_all_engines(figure: Figure, env: BenchEnv, epoch: Epoch) -> None:
     """`ridelake ask average_price --engine all`: open all engines, ask each once, compare the answers."""
-    benchmark.group = "one question on all engines"
+    figure.title = "How long does one question take on all engines?"
     names = [name for name in ENGINE_NAMES if name != "spark"]
-    question = find_question("average_price")
     opening: list[float] = []
 
     def asked() -> None:
-        started = perf_counter()
-        with open_engines(names, store_of(ground), epoch) as engines:
-            opening.append(perf_counter() - started)
-            ask(question, engines, epoch, rounds_max=1)
+        began = perf_counter()
+        with open_engines(names, env.settings, epoch) as engines:
+            opening.append(perf_counter() - began)
+            ask(AVERAGE, engines, epoch, rounds_max=1)
 
-    benchmark.pedantic(asked, rounds=3, warmup_rounds=1)
-    benchmark.extra_info |= {"engines": len(names), "opening_s": median_interval(opening)[0]}
+    figure.interleaved({"all engines": asked}, lambda answers: None, seconds=0.0, rounds_min=3)
+    figure.checked("`ask` fails if two engines return different answers")
+    figure.facts["engines"] = len(names)
+    figure.facts["seconds to open them"] = median(opening)
 
 
-def store_of(ground: BenchEnv) -> Settings:
-    return Settings(ground.settings.home, ground.settings.lake, dsn=ground.store.conninfo)
+SMALL_QUERIES = {
+    "numbers": "SELECT city_id, count(*) AS rides FROM rides GROUP BY city_id ORDER BY city_id",
+    "an average": "SELECT avg(fare_cents) AS mean FROM rides WHERE status = 'completed'",
+    "texts": "SELECT ride_id, status FROM rides WHERE ride_id <= 5 ORDER BY ride_id",
+}
+PYTHON = ("env", "-u", "PYTHONDONTWRITEBYTECODE", sys.executable)
+HEAD = """
+import csv, json, sys, duckdb
+query, *files = json.loads(sys.argv[1])
+connection = duckdb.connect()
+connection.read_parquet(files).create_view("rides")
+write = csv.writer(sys.stdout, lineterminator="\\n")
+"""
+ROWS = """
+answer = connection.sql(query)
+write.writerow(answer.columns)
+write.writerows(answer.fetchall())
+"""
+# Loads pyarrow and NumPy.
+ARROW = """
+answer = connection.sql(query).to_arrow_table()
+write.writerow(answer.column_names)
+write.writerows(zip(*(column.to_pylist() for column in answer.columns)))
+"""
+
+
+def bench_small_answer(figure: Figure, env: BenchEnv, epoch: Epoch) -> None:
+    figure.title = "How long does a small query take as a whole process?"
+    for name, query in SMALL_QUERIES.items():
+        given = json.dumps([query, *epoch.tables["rides"].locations])
+        commands = {
+            "duckdb rows": ("-c", HEAD + ROWS, given),
+            "duckdb Arrow": ("-c", HEAD + ARROW, given),
+            "ridelake": ("-m", "ridelake", "--lake", env.settings.lake.root, "sql", query),
+        }
+        variants = {variant: partial(_output, *command) for variant, command in commands.items()}
+        contest = figure.interleaved(variants, assert_equal, label=name)
+        for other in ("duckdb rows", "duckdb Arrow"):
+            figure.ratio(contest.ratio("ridelake", other))
+    figure.checked("all processes print the same bytes")
+    figure.facts["target"] = "at most 1.3 times the time of duckdb rows"
+
+
+def bench_empty_process(figure: Figure) -> None:
+    figure.title = "How long does a process take to start?"
+    commands = {
+        "python": ("-c", "pass"),
+        "duckdb": ("-c", "import duckdb"),
+        "ridelake": ("-m", "ridelake", "--version"),
+    }
+    contest = figure.interleaved(
+        {name: partial(_output, *command) for name, command in commands.items()}, lambda outputs: None
+    )
+    figure.checked("all processes ended with exit code 0")
+    for other in ("python", "duckdb"):
+        figure.ratio(contest.ratio("ridelake", other))
+
+
+def _output(*arguments: str) -> bytes:
+    return subprocess.run([*PYTHON, *arguments], check=True, capture_output=True).stdout

@@ -16,7 +16,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.conftest import MORE_DRIVERS, BenchEnv
+from bench.env import MORE_DRIVERS, BenchEnv
 from bench.freshness import FreshnessResult, measure_freshness
 from lakehouse.capture.overlay import open_overlay
 from lakehouse.capture.publish import publish_changes, publish_snapshot
@@ -121,22 +121,22 @@ def _growing_store(server: Store, folder: Path, rides: int) -> GrowingStore:
     return GrowingStore(rides, store, lake, [])
 
 
-def bench_freshness(benchmark: BenchmarkFixture, ground: BenchEnv) -> None:
+def bench_freshness(benchmark: BenchmarkFixture, env: BenchEnv) -> None:
     """The time from a COMMIT to an epoch with it at a steady rate, and the effect of syncing on rides/s."""
     benchmark.group = "freshness at 1,000 rides/s, and the effect of syncing on bookings"
-    lake = Lake.create(ground.settings.lake)
-    publish_snapshot(ground.store, lake)
-    found: FreshnessResult = benchmark.pedantic(lambda: measure_freshness(ground.store, lake), rounds=1)
-    verify_now(ground.store, lake).prove()
+    lake = Lake.create(env.settings.lake)
+    publish_snapshot(env.store, lake)
+    found: FreshnessResult = benchmark.pedantic(lambda: measure_freshness(env.store, lake), rounds=1)
+    verify_now(env.store, lake).prove()
     benchmark.extra_info |= found.report() | {"verified": "equal"}
 
 
-def bench_fresh_answer(benchmark: BenchmarkFixture, ground: BenchEnv) -> None:
+def bench_fresh_answer(benchmark: BenchmarkFixture, env: BenchEnv) -> None:
     """`--fresh` compared with the newest epoch: the same query, interleaved."""
     benchmark.group = "an up-to-date answer"
-    lake = Lake.create(ground.settings.lake)
-    publish_snapshot(ground.store, lake)
-    one = GrowingStore(0, ground.store, lake, [])
+    lake = Lake.create(env.settings.lake)
+    publish_snapshot(env.store, lake)
+    one = GrowingStore(0, env.store, lake, [])
     one.change()
     question = (
         "SELECT status, count(*) AS rides, CAST(sum(fare_cents) AS bigint) AS cents FROM rides GROUP BY 1"
@@ -147,17 +147,17 @@ def bench_fresh_answer(benchmark: BenchmarkFixture, ground: BenchEnv) -> None:
     def both() -> None:
         newest = newest_epoch(lake.address)
         started = perf_counter()
-        with open_engine("duckdb", ground.settings, newest) as engine:
+        with open_engine("duckdb", env.settings, newest) as engine:
             engine.sql(question)
         plain.append(perf_counter() - started)
         started = perf_counter()
         with (
-            open_overlay(settings_of(ground), newest) as now,
-            open_engine("duckdb", ground.settings, now) as engine,
+            open_overlay(settings_of(env), newest) as now,
+            open_engine("duckdb", env.settings, now) as engine,
         ):
             answer = engine.sql(question)
         fresh.append(perf_counter() - started)
-        with open_engine("postgres", settings_of(ground), None) as engine:
+        with open_engine("postgres", settings_of(env), None) as engine:
             assert engine.sql(question).sort_by("status").equals(answer.sort_by("status"))
 
     benchmark.pedantic(both, rounds=REPEATS, warmup_rounds=1)
@@ -169,8 +169,8 @@ def bench_fresh_answer(benchmark: BenchmarkFixture, ground: BenchEnv) -> None:
     }
 
 
-def settings_of(ground: BenchEnv) -> Settings:
-    return Settings(ground.settings.home, ground.settings.lake, dsn=ground.store.conninfo)
+def settings_of(env: BenchEnv) -> Settings:
+    return Settings(env.settings.home, env.settings.lake, dsn=env.store.conninfo)
 
 
 @pytest.fixture
@@ -179,20 +179,20 @@ def spare() -> Iterator[Path]:
         yield Path(folder)
 
 
-def bench_space(benchmark: BenchmarkFixture, ground: BenchEnv, spare: Path) -> None:
+def bench_space(benchmark: BenchmarkFixture, env: BenchEnv, spare: Path) -> None:
     """Bytes per ride: heap, indexes, CSV, Parquet with defaults, epoch."""
     import polars as pl
     import pyarrow.parquet as pq
 
     benchmark.group = "space"
     lake = Lake.create(LakeAddress.at(spare / "lake"))
-    epoch = benchmark.pedantic(lambda: publish_snapshot(ground.store, lake), rounds=1)
+    epoch = benchmark.pedantic(lambda: publish_snapshot(env.store, lake), rounds=1)
     rides = epoch.tables["rides"]
     rows = pl.read_parquet(rides.locations, glob=False)
     rows.write_csv(spare / "rides.csv")
     pq.write_table(rows.to_arrow(), spare / "default.parquet")
     assert pl.read_parquet(spare / "default.parquet").equals(rows)
-    with ground.store.connect() as connection:
+    with env.store.connect() as connection:
         sized = connection.execute(QUERIES["ride_bytes"]).fetchone()
     assert sized is not None
     heap, indexes, counted = sized

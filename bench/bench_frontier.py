@@ -1,6 +1,6 @@
 """Bookings and queries at the same time: the frontier of several set-ups (`bench/frontier`)."""
 
-from bench.conftest import SEED, BenchEnv
+from bench.env import SEED, BenchEnv
 from bench.figure import Axis, Cell, Chart, Figure, Mark, Series
 from bench.frontier.grid import FrontierEffort, FrontierResult, frontier, measure, sharing_name
 from bench.frontier.setups import (
@@ -19,16 +19,16 @@ EFFORTS = {
 }
 
 
-def bench_frontier(figure: Figure, ground: BenchEnv) -> None:
+def bench_frontier(figure: Figure, env: BenchEnv) -> None:
     figure.title = "How many queries per second are possible at how many bookings per second?"
     effort = EFFORTS[figure.scale.name]
     setups = [
-        postgres_alone(ground.settings, ground.store),
-        postgres_and_epochs(ground.settings, ground.store),
+        postgres_alone(env.settings, env.store),
+        postgres_and_epochs(env.settings, env.store),
     ]
     if figure.scale.level > 0:
-        setups.append(postgres_and_standby(ground.settings, ground.store))
-        setups.append(duckdb_alone(ground.settings, ground.store))
+        setups.append(postgres_and_standby(env.settings, env.store))
+        setups.append(duckdb_alone(env.settings, env.store))
     measured = figure.once(lambda: [measure(setup, effort, SEED) for setup in setups])
     figure.rows = figure.scale.rides
     figure.checked("; ".join(f"{one.name}: {one.proof}" for one in measured))

@@ -1,50 +1,245 @@
-"""Rows that polling loses, by six rules on the same writers (`bench/loss`).
+"""Rows that polling a table loses: six rules follow the same writers, each with its own copy.
 
-The benchmark fails if our copy differs from the table, or if a rule that can lose rows lost none.
+    writer     long transactions, savepoints, rollbacks, updates, deletes, ids drawn early and used late
+    rules      the conditions for new rows: by id, by timestamp, by xmin, by watermark, by the difference of
+               two snapshots
+    poller     applies a rule to a copy, which is compared with the table after the writers have ended
+
+A row is lost if the copy does not have it (`missing`) or has an old version (`outdated`). `kept` counts rows
+that were deleted from the table only, `doubled` versions that were read twice. The rule by id never sees
+updates; consider its missing rows only.
+
+Writers and pollers are threads of one process and share its cores. Lags are longer than in separate
+processes, for all rules alike.
 """
 
-from dataclasses import asdict
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from time import monotonic, sleep
 
 import pytest
-from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.conftest import SEED, BenchEnv
-from bench.loss import LossEffort, LossTable, RuleLoss, measure_loss
+from bench.env import SEED, BenchEnv
+from bench.figure import Cell, Figure
+from bench.polling import OURS, QUERIES, RULES, Copy, Poller, Writer
+from bench.statistics import percentile
+from oltp.scratch import scratch_on_server
+from oltp.store import Store, install_tracking, transaction
+from oltp.workload.runner import run_clients, running_clients
+from ridelake.queries import load_script
 
-pytestmark = pytest.mark.scale("full")
-
-EFFORT = LossEffort(seconds=30.0, seconds_max=120.0, seed=SEED)
+SETTLE_SECONDS_MAX = 20.0
 
 
-def bench_what_polling_loses(benchmark: BenchmarkFixture, ground: BenchEnv) -> None:
-    benchmark.group = "six polling rules on one table with the same writers"
-    table: LossTable = benchmark.pedantic(lambda: measure_loss(ground.store.conninfo, EFFORT), rounds=1)
+@dataclass(frozen=True, slots=True)
+class CopyDifference:
+    """The differences of a copy from the table, row by row."""
+
+    missing: int  # in the table, not in the copy
+    outdated: int  # in both, but not in the same version
+    kept: int  # in the copy, though deleted from the table
+
+    @property
+    def lost(self) -> int:
+        return self.missing + self.outdated
+
+
+def compare(copy: Mapping[int, str], truth: Mapping[int, str]) -> CopyDifference:
+    return CopyDifference(
+        missing=len(truth.keys() - copy.keys()),
+        outdated=sum(copy[id_] != truth[id_] for id_ in truth.keys() & copy.keys()),
+        kept=len(copy.keys() - truth.keys()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RuleLoss:
+    """One line of the table. A lag is the time from the end of the COMMIT until the poller read the version;
+    versions that were never read have none."""
+
+    rule: str
+    condition: str
+    loses: bool  # whether the rule can lose rows, not whether it did
+    lost: int
+    lost_share: float  # of the rows in the table
+    missing: int
+    outdated: int
+    kept: int
+    doubled: int
+    polls: int
+    lag_ms_p50: float
+    lag_ms_p99: float
+
+    @property
+    def equal(self) -> bool:
+        """Whether the copy equals the table and no version was read twice."""
+        return self.lost == self.kept == self.doubled == 0
+
+
+@dataclass(frozen=True, slots=True)
+class LossTable:
+    rules: tuple[RuleLoss, ...]
+    rows: int  # in the table at the end
+    versions: int  # committed
+    transactions: int
+    long_transactions: int
+    writers: int
+    poll_seconds: float
+    seconds: float  # of writing
+    seed: int
+    server_version: int
+
+    def __getitem__(self, rule: str) -> RuleLoss:
+        return next(line for line in self.rules if line.rule == rule)
+
+    @property
+    def ours(self) -> RuleLoss:
+        return self[OURS.name]
+
+    @property
+    def void(self) -> str | None:
+        """Why the run proves nothing, or None. Each rule that can lose rows must have missed one. Old
+        versions do not count, because `id` never sees updates."""
+        without_loss = [line.rule for line in self.rules if line.loses and not line.missing]
+        if not without_loss:
+            return None
+        return (
+            f"{' and '.join(without_loss)} missed no row in {self.seconds:.0f} s with {self.writers} "
+            "writers; the load is too low on this machine to compare the rules"
+        )
+
+
+def line_of(poller: Poller, truth: Mapping[int, str], committed: Mapping[str, float]) -> RuleLoss:
+    """The line of one poller. `committed` has the commit time of each version."""
+    found = compare(poller.copy.rows, truth)
+    p50, p99 = lag_ms(poller.copy, committed)
+    return RuleLoss(
+        rule=poller.rule.name,
+        condition=poller.rule.condition,
+        loses=poller.rule.loses,
+        lost=found.lost,
+        lost_share=found.lost / max(len(truth), 1),
+        missing=found.missing,
+        outdated=found.outdated,
+        kept=found.kept,
+        doubled=poller.copy.doubled,
+        polls=poller.polls,
+        lag_ms_p50=p50,
+        lag_ms_p99=p99,
+    )
+
+
+def lag_ms(copy: Copy, committed: Mapping[str, float]) -> tuple[float, float]:
+    """p50 and p99. A row that is read before its writer receives the end of the COMMIT has a lag of 0. Raises
+    KeyError for a version that was not committed."""
+    lags = [max(0.0, at - committed[payload]) * 1000 for payload, at in copy.arrived.items()]
+    if not lags:
+        return 0.0, 0.0
+    return percentile(lags, 50), percentile(lags, 99)
+
+
+@dataclass(frozen=True, slots=True)
+class LossEffort:
+    """The length of the run. The copies are compared after `seconds`. If a rule that loses rows has lost none
+    yet, the writers continue for the same time, up to `seconds_max` in total."""
+
+    seconds: float = 12.0
+    seconds_max: float = 36.0
+    writers: int = 6
+    poll_seconds: float = 0.1
+    seed: int = 1
+
+
+def measure_loss(server: str, effort: LossEffort) -> LossTable:
+    """Measure in a new database on the server of the connection string `server`."""
+    with scratch_on_server(server) as scratch:
+        store = Store(scratch.dsn, scratch.small.server_version)
+        with store.connect() as connection:
+            with transaction(connection):
+                install_tracking(connection)
+            connection.execute(load_script("bench", "polled_rows.sql"))
+        pollers = [Poller(rule) for rule in RULES]
+        writers = [Writer(number, effort.seed) for number in range(effort.writers)]
+        seconds = 0.0
+        while True:
+            seconds += _write_and_poll(store, writers, pollers, effort)
+            table = _compared(store, writers, pollers, effort, seconds)
+            if table.void is None or seconds >= effort.seconds_max:
+                return table
+
+
+def _write_and_poll(
+    store: Store, writers: Sequence[Writer], pollers: Sequence[Poller], effort: LossEffort
+) -> float:
+    """Run until the writers end and each poller has polled twice more. Returns the seconds of the writing."""
+    polling = [partial(one.poll_until_stopped, store, effort.poll_seconds) for one in pollers]
+    writing = [partial(one.write_until_stopped, store) for one in writers]
+    with running_clients(polling):
+        seconds = run_clients(writing, seconds=effort.seconds).seconds
+    _wait_for_the_watermark(store)
+    for poller in pollers:
+        poller.poll_twice(store)
+    return seconds
+
+
+def _wait_for_the_watermark(store: Store) -> None:
+    """Other transactions on the server may hold back the watermark: their rows would be late, not lost."""
+    deadline = monotonic() + SETTLE_SECONDS_MAX
+    with store.connect() as connection:
+        while connection.execute(QUERIES["settled"]).fetchone() != (True,) and monotonic() < deadline:
+            sleep(0.05)
+
+
+def _compared(
+    store: Store, writers: Sequence[Writer], pollers: Sequence[Poller], effort: LossEffort, seconds: float
+) -> LossTable:
+    with store.connect() as connection:
+        truth: dict[int, str] = dict(connection.execute(QUERIES["truth"]).fetchall())
+    committed = ChainMap(*(writer.committed for writer in writers))
+    return LossTable(
+        rules=tuple(line_of(poller, truth, committed) for poller in pollers),
+        rows=len(truth),
+        versions=len(committed),
+        transactions=sum(writer.transactions for writer in writers),
+        long_transactions=sum(writer.long for writer in writers),
+        writers=effort.writers,
+        poll_seconds=effort.poll_seconds,
+        seconds=seconds,
+        seed=effort.seed,
+        server_version=store.server_version,
+    )
+
+
+@pytest.mark.scale("full")
+def bench_what_polling_loses(figure: Figure, env: BenchEnv) -> None:
+    """Fails if our copy differs from the table, or if a rule that can lose rows lost none."""
+    figure.title = "How many rows does polling a table lose?"
+    effort = LossEffort(seconds=30.0, seconds_max=120.0, seed=SEED)
+    table = figure.once(lambda: measure_loss(env.store.conninfo, effort))
     assert table.ours.equal, table.ours
     assert table.void is None, table.void
-    benchmark.extra_info |= {
+    figure.checked(
+        "the copy by the difference of snapshots equals the table; each other rule that can lost rows"
+    )
+    figure.rows = table.rows
+    figure.table("Six polling rules on one table with the same writers", [_row(line) for line in table.rules])
+    figure.facts |= {
         "writers": table.writers,
         "transactions_per_second": table.transactions / table.seconds,
         "long_transactions": table.long_transactions,
         "versions": table.versions,
-        "rows": table.rows,
         "poll_ms": table.poll_seconds * 1000,
-        "rules": [_shown(line) for line in table.rules],
-        "ours": "equal to the table",
     }
 
 
-def _shown(line: RuleLoss) -> dict[str, object]:
+def _row(line: RuleLoss) -> dict[str, Cell]:
+    columns = ("missing", "outdated", "kept", "doubled", "lag_ms_p50", "lag_ms_p99")
     shown = asdict(line)
-    shown["lost_percent"] = 100 * shown.pop("lost_share")
-    columns = (
-        "rule",
-        "lost",
-        "lost_percent",
-        "missing",
-        "outdated",
-        "kept",
-        "doubled",
-        "lag_ms_p50",
-        "lag_ms_p99",
-    )
-    return {name: shown[name] for name in columns}
+    return {
+        "rule": line.rule,
+        "lost": line.lost,
+        "lost_percent": 100 * line.lost_share,
+        **{name: shown[name] for name in columns},
+    }

@@ -14,7 +14,7 @@ import pytest
 from psycopg import IsolationLevel
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.conftest import BenchEnv
+from bench.env import BenchEnv
 from oltp.store import Store, transaction
 from oltp.workload import SimulationResult, simulate
 from ridelake.queries import load_queries
@@ -31,11 +31,11 @@ OPEN_CLIENTS = {"one by one": 32, "batch": 1_024}  # maximum number of concurren
 
 
 @pytest.mark.parametrize("mode", CLIENTS)
-def bench_latency_at_half_of_the_peak(benchmark: BenchmarkFixture, ground: BenchEnv, mode: str) -> None:
+def bench_latency_at_half_of_the_peak(benchmark: BenchmarkFixture, env: BenchEnv, mode: str) -> None:
     benchmark.group = "latency at half of the peak, open loop"
-    peak = _peak(ground.store, mode)
+    peak = _peak(env.store, mode)
     done: SimulationResult = benchmark.pedantic(
-        lambda: _open_loop(ground.store, mode, peak / 2, OPEN_SECONDS), rounds=1
+        lambda: _open_loop(env.store, mode, peak / 2, OPEN_SECONDS), rounds=1
     )
     benchmark.extra_info |= {
         "peak_requests_per_second": peak,
@@ -48,13 +48,13 @@ def bench_latency_at_half_of_the_peak(benchmark: BenchmarkFixture, ground: Bench
     }
 
 
-def bench_booking_beside_a_long_reader(benchmark: BenchmarkFixture, ground: BenchEnv) -> None:
+def bench_booking_beside_a_long_reader(benchmark: BenchmarkFixture, env: BenchEnv) -> None:
     """A REPEATABLE READ transaction is open for a minute, so dead rows cannot be removed."""
     benchmark.group = "booking while a reader holds a snapshot for 60 s, open loop"
-    rate = _peak(ground.store, "one by one") / 2
-    free = _watched(ground.store, rate, OPEN_SECONDS, held=False)
+    rate = _peak(env.store, "one by one") / 2
+    free = _watched(env.store, rate, OPEN_SECONDS, held=False)
     held: DriverUpdates = benchmark.pedantic(
-        lambda: _watched(ground.store, rate, HELD_SECONDS, held=True), rounds=1
+        lambda: _watched(env.store, rate, HELD_SECONDS, held=True), rounds=1
     )
     benchmark.extra_info |= {
         "rate": rate,

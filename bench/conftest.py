@@ -1,35 +1,22 @@
-"""The store and the epoch of all benchmarks, and a summary of their figures at the end.
-
-Results without a column in pytest-benchmark (rides/s, ratios, percentiles) are in `extra_info`, with their
-check.
-"""
+"""The fixtures of the benchmarks, and the report at the end of a run by pytest."""
 
 import os
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.custom_table.subject import UserTable
+from bench.env import SEED, BenchEnv, open_env
 from bench.figure import DEFAULT, SCALES, Figure, Scale
 from bench.record import Record, Recorder, is_skipped_at, this_machine
+from bench.report.terminal import report_lines
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch
-from oltp.ingest.history import vacuum_and_analyze
-from oltp.ingest.seed import seed_rides
-from oltp.store import Store, open_store
-from ridelake.queries import load_queries
-from ridelake.settings import LakeAddress, Settings
-
-QUERIES = load_queries("bench")
 
 MACHINE_BEFORE = this_machine()  # before the benchmarks put load on it
-MORE_DRIVERS = 4_000
-SEED = 1
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,6 +44,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in others]
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for recorder in config.pluginmanager.get_plugins():
+        if isinstance(recorder, Recorder) and recorder.record.figures:
+            terminalreporter.section("figures")
+            for line in report_lines(recorder.record, terminalreporter._tw.fullwidth):
+                terminalreporter.write_line(line.plain)
+
+
 @pytest.fixture(scope="session")
 def scale(pytestconfig: pytest.Config) -> Scale:
     return SCALES[pytestconfig.getoption("scale")]
@@ -68,25 +63,16 @@ def figure(benchmark: BenchmarkFixture, scale: Scale) -> Figure:
     return Figure(benchmark, scale)
 
 
-@dataclass(frozen=True, slots=True)
-class BenchEnv:
-    """A store of past rides (200,000; quick: 20,000) with enough drivers for all bookings."""
-
-    settings: Settings
-    store: Store
-
-
 @pytest.fixture(scope="session")
-def ground(scale: Scale) -> Iterator[BenchEnv]:
-    with tempfile.TemporaryDirectory(prefix="ridelake-bench-", ignore_cleanup_errors=True) as folder:
-        settings = Settings(Path(folder), LakeAddress.at(Path(folder) / "lake"))
-        with open_store(settings) as store:
-            seed_rides(store, scale.rides, SEED)
-            with store.connect() as connection:
-                more = QUERIES["more_drivers"]
-                connection.execute(more, {"drivers": MORE_DRIVERS})
-                vacuum_and_analyze(connection)
-            yield BenchEnv(settings, store)
+def env(scale: Scale) -> Iterator[BenchEnv]:
+    with open_env(scale.rides) as ready:
+        yield ready
+
+
+@pytest.fixture
+def epoch(env: BenchEnv) -> Epoch:
+    """An epoch of the current store."""
+    return publish_snapshot(env.store, Lake.create(env.settings.lake))
 
 
 @pytest.fixture(scope="session")
@@ -104,52 +90,3 @@ def sizes() -> tuple[int, ...]:
     """Numbers of rides. Five million take minutes to generate; set RIDELAKE_BENCH_FULL to include them."""
     full = (5_000_000,) if os.environ.get("RIDELAKE_BENCH_FULL") else ()
     return (100_000, 1_000_000, *full)
-
-
-@pytest.fixture
-def epoch(ground: BenchEnv) -> Epoch:
-    """An epoch of the current store."""
-    return publish_snapshot(ground.store, Lake.create(ground.settings.lake))
-
-
-def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, object]) -> None:
-    machine = MACHINE_BEFORE
-    machine_info["ridelake"] = {
-        "processor": machine.processor,
-        "cores": machine.cores,
-        "load_per_core": machine.load_per_core,
-        "versions": machine.versions,
-        "seed": SEED,
-    }
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    session = getattr(terminalreporter.config, "_benchmarksession", None)
-    measured = [one for one in getattr(session, "benchmarks", []) if one.extra_info]
-    if not measured:
-        return
-    terminalreporter.section("figures")
-    for one in measured:
-        single = {name: value for name, value in one.extra_info.items() if not isinstance(value, list)}
-        figures = ", ".join(f"{name} {_cell_text(value)}" for name, value in single.items())
-        terminalreporter.write_line(f"{one.name}: {figures}")
-        for value in one.extra_info.values():
-            for line in _lines(value) if isinstance(value, list) else []:
-                terminalreporter.write_line(f"  {line}")
-    for warning in MACHINE_BEFORE.warnings:
-        terminalreporter.write_line(f"warning: {warning}")
-
-
-def _lines(rows: list[dict[str, object]]) -> Iterator[str]:
-    """A table with a header; the first column is left-aligned."""
-    cells = [list(rows[0]), *([_cell_text(value) for value in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for first, *others in cells:
-        padded = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
-        yield "  ".join([first.ljust(widths[0]), *padded])
-
-
-def _cell_text(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:,.2f}" if abs(value) < 100 else f"{value:,.0f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.statistics import InterleavedTimer, Ratio, Samples, ratio_of
+from bench.statistics import InterleavedTimer, Ratio, Samples, in_turn, ratio_of
 from bench.textbook import ClaimId
 
 
@@ -150,9 +150,32 @@ class Figure:
                 turns.round()
         else:
             self.benchmark.pedantic(turns.round, rounds=rounds, iterations=1)  # type: ignore[no-untyped-call]
+        return self._add_samples(turns.samples, label)
+
+    def self_timed(
+        self, variants: Mapping[str, Callable[[], float]], rounds: int, *, label: str = ""
+    ) -> VariantTimes:
+        """Interleave variants that check their answers and return their own seconds, as other processes do.
+        The first round is the cold one."""
+        seconds: dict[str, list[float]] = {name: [] for name in variants}
+
+        def run() -> None:
+            for number in range(1 + rounds):
+                for name in in_turn(list(variants), number):
+                    seconds[name].append(variants[name]())
+
+        if self.samples:
+            run()
+        else:
+            self.once(run)
+        return self._add_samples(
+            {name: Samples(cold, tuple(warm), repeats=1) for name, (cold, *warm) in seconds.items()}, label
+        )
+
+    def _add_samples(self, samples: dict[str, Samples], label: str) -> VariantTimes:
         prefix = f"{label}: " if label else ""
-        self.samples |= {prefix + name: samples for name, samples in turns.samples.items()}
-        return VariantTimes(turns.samples, label)
+        self.samples |= {prefix + name: one for name, one in samples.items()}
+        return VariantTimes(samples, label)
 
     def once(self, work: Callable[[], T]) -> T:
         """Run work that takes its own times, because it has several processes or kills a server."""
@@ -208,6 +231,18 @@ class Figure:
             "warnings": self.warnings,
             "advice": self.advice,
         }
+
+
+def verdict_of(*parts: bool) -> Verdict:
+    """The verdict on a claim with several parts."""
+    return "holds" if all(parts) else "holds in part" if any(parts) else "does not hold"
+
+
+def assert_equal(answers: Mapping[str, object]) -> None:
+    """For `Figure.interleaved`: all variants return the same, and not nothing."""
+    first, *others = answers.values()
+    assert first, "no answer"
+    assert all(other == first for other in others), answers
 
 
 def too_few_rows(verdict: Verdict, ratios: Sequence[Ratio], scale: Scale, rides_min: int) -> str | None:

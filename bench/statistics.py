@@ -24,41 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2_000
-CONFIDENCE_BOUNDS = (2.5, 97.5)  # percentiles of a 95 % interval
-
-Numbers = NDArray[np.float64]
-
-
-def resampled(rounds: int) -> NDArray[np.int64]:
-    """Indexes of rounds, drawn with replacement, with a fixed seed."""
-    return np.random.default_rng(1).integers(0, rounds, (RESAMPLES, rounds))
-
-
-def median_interval(values: Sequence[float] | Numbers) -> tuple[float, float, float]:
-    """The median and its interval."""
-    of = np.asarray(values, dtype=np.float64)
-    low, high = np.percentile(np.median(of[resampled(len(of))], axis=1), CONFIDENCE_BOUNDS)
-    return float(np.median(of)), float(low), float(high)
-
-
-def interval_entries(name: str, values: Sequence[float] | Numbers) -> dict[str, float]:
-    """The median and its interval as entries of `extra_info`."""
-    middle, low, high = median_interval(values)
-    return {name: middle, f"{name}_low": low, f"{name}_high": high}
-
-
-def interval(values: Sequence[float] | Numbers, digits: int = 2) -> str:
-    """The median and its interval as text."""
-    middle, low, high = median_interval(values)
-    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def geometric_mean(values: Sequence[float] | Numbers) -> float:
-    return float(np.exp(np.mean(np.log(np.asarray(values, dtype=np.float64)))))
-
-
-T = TypeVar("T")
-
 CONFIDENCE = 0.95
 # Standard deviation of the logarithm of a ratio from run to run, beyond the spread of its own rounds.
 # Measured between runs of the default scale on two shared cores. On a quieter machine the intervals are too
@@ -67,6 +32,28 @@ BETWEEN_RUNS = 0.05
 # Minimum length of a sample: a shorter one is dominated by the clock and by interrupts.
 SAMPLE_SECONDS_MIN = 0.002
 REPEATS_MAX = 10_000
+
+Numbers = Sequence[float] | NDArray[np.float64]
+T = TypeVar("T")
+
+
+def percentile(samples: Numbers, percent: float) -> float:
+    """Interpolated between samples. `samples` must not be empty."""
+    return float(np.percentile(samples, percent))
+
+
+def resampled_medians(rounds: Numbers, random: np.random.Generator) -> NDArray[np.float64]:
+    """The medians of `RESAMPLES` resamples of the rounds, each with a difference between runs."""
+    of = np.asarray(rounds, dtype=np.float64)
+    chosen = random.integers(0, len(of), (RESAMPLES, len(of)))
+    return np.median(of[chosen], axis=1) * np.exp(random.normal(0, BETWEEN_RUNS, RESAMPLES))
+
+
+def interval(rounds: Numbers) -> tuple[float, float]:
+    """The interval of the median of the rounds."""
+    medians = resampled_medians(rounds, np.random.default_rng(len(rounds)))
+    tail = 100 * (1 - CONFIDENCE) / 2
+    return percentile(medians, tail), percentile(medians, 100 - tail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +104,7 @@ def ratio_of(
     """The ratio of the times of two variants, round by round. Both sequences are in the order of the
     rounds."""
     ratios = np.array(seconds) / np.array(others)
-    random = np.random.default_rng(len(ratios))
-    chosen = random.integers(0, len(ratios), (RESAMPLES, len(ratios)))
-    medians = np.median(ratios[chosen], axis=1) * np.exp(random.normal(0, BETWEEN_RUNS, RESAMPLES))
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(medians, [tail, 1 - tail])
-    return Ratio(name, other, float(np.median(ratios)), float(low), float(high), label)
+    return Ratio(name, other, float(np.median(ratios)), *interval(ratios), label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +119,12 @@ class Samples:
     @property
     def median_seconds(self) -> float:
         return median(self.seconds)
+
+
+def in_turn(variants: Sequence[T], round_number: int) -> list[T]:
+    """The variants in the order of this round: each round begins with another one."""
+    first = round_number % len(variants)
+    return [*variants[first:], *variants[:first]]
 
 
 class InterleavedTimer(Generic[T]):
@@ -167,15 +155,13 @@ class InterleavedTimer(Generic[T]):
         return answers
 
     def round(self) -> None:
-        names = list(self._variants)
-        first = self._rounds % len(names)
-        self._rounds += 1
-        for name in (*names[first:], *names[:first]):
+        for name in in_turn(list(self._variants), self._rounds):
             variant, repeats = self._variants[name], self._repeats[name]
             begin = perf_counter()
             for _ in range(repeats):
                 variant()
             self._seconds[name].append((perf_counter() - begin) / repeats)
+        self._rounds += 1
 
     @property
     def samples(self) -> dict[str, Samples]:

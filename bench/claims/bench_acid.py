@@ -1,6 +1,6 @@
 """The claim about transactions: the anomalies of bookings without them, counted."""
 
-from bench.conftest import BenchEnv
+from bench.env import BenchEnv
 from bench.figure import QUICK, Axis, Chart, Figure, Series, Verdict
 from bench.textbook import ClaimId
 from oltp.acid.contenders import ContentionRules
@@ -18,10 +18,10 @@ NAIVE = STRATEGIES[0].name
 ROUNDS_QUICK, ROUNDS = 5, 25
 
 
-def bench_without_acid(figure: Figure, ground: BenchEnv) -> None:
+def bench_without_acid(figure: Figure, env: BenchEnv) -> None:
     figure.title = "What breaks without atomicity and isolation?"
     rules = ContentionRules(rounds=ROUNDS_QUICK if figure.scale == QUICK else ROUNDS)
-    with open_scratch(ground.settings) as scratch:
+    with open_scratch(env.settings) as scratch:
         done = figure.once(lambda: run_strategies(scratch, rules))
     assert done.store_holds, "the store shows an anomaly"
     figure.checked(

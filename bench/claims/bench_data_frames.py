@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from bench.claims.formats.file_format import rides_table
-from bench.conftest import SEED
+from bench.env import SEED
 from bench.figure import Axis, Cell, Chart, Figure, Series, VariantTimes, Verdict
 from bench.textbook import ClaimId
 from lakehouse.table.epoch import Epoch

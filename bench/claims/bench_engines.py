@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from bench.claims.scratch_schema import scratch_schema
-from bench.conftest import BenchEnv
+from bench.env import BenchEnv, scratch_schema
 from bench.figure import Axis, Cell, Chart, Figure, Series, VariantTimes, Verdict
 from bench.statistics import Ratio
 from bench.textbook import ClaimId
@@ -43,17 +42,17 @@ QUESTIONS = ("average_price", "revenue_by_city_and_month", "busiest_pickup_zones
 Average = Callable[[], float]
 
 
-def bench_average_price(figure: Figure, ground: BenchEnv, epoch: Epoch, tmp_path: Path) -> None:
+def bench_average_price(figure: Figure, env: BenchEnv, epoch: Epoch, tmp_path: Path) -> None:
     figure.title = (
         "From how many rows on is a column store faster at the average price of a city and a month?"
     )
-    with open_engine("duckdb", ground.settings, epoch) as engine:
+    with open_engine("duckdb", env.settings, epoch) as engine:
         rides = engine.sql("SELECT * FROM RideTable ORDER BY RideID")
     # In random order, so that neither side profits from an order that suits the query.
     rides = rides.take(np.random.default_rng(1).permutation(len(rides)))
     contests: dict[int, VariantTimes] = {}
     for part in (rides.slice(0, len(rides) // 10), rides, pa.concat_tables([rides] * 10)):
-        with scratch_schema(ground.store) as connection, _averages(connection, part, tmp_path) as variants:
+        with scratch_schema(env.store) as connection, _averages(connection, part, tmp_path) as variants:
             contests[len(part)] = figure.interleaved(variants, _equal, label=f"{len(part):,} rows")
             sizes = _sizes(connection, tmp_path / PARQUET)
     figure.rows = max(contests)
@@ -127,14 +126,14 @@ def judge_columns(plain: dict[int, Ratio], indexed: Ratio) -> Verdict:
     return "holds" if indexed.distinguishable and indexed.median > 1 else "holds in part"
 
 
-def bench_one_storage(figure: Figure, ground: BenchEnv, epoch: Epoch, tmp_path: Path) -> None:
+def bench_one_storage(figure: Figure, env: BenchEnv, epoch: Epoch, tmp_path: Path) -> None:
     figure.title = "How many engines answer from the same files?"
-    left_out = omitted_from_all(ground.settings)
+    left_out = omitted_from_all(env.settings)
     names = [name for name in ENGINES if name not in left_out and name != "postgres"]
-    before = _stored(ground.settings.lake)
+    before = _stored(env.settings.lake)
     contests: dict[str, VariantTimes] = {}
     with (
-        open_engines(names, ground.settings, epoch) as engines,
+        open_engines(names, env.settings, epoch) as engines,
         _own_copy(epoch, tmp_path / "own.duckdb") as copy,
     ):
         for question in map(find_question, QUESTIONS):
@@ -146,7 +145,7 @@ def bench_one_storage(figure: Figure, ground: BenchEnv, epoch: Epoch, tmp_path: 
                 seconds=figure.scale.seconds / 2,
             )
         copy_bytes = (tmp_path / "own.duckdb").stat().st_size
-    assert _stored(ground.settings.lake) == before, "an engine changed the lake"
+    assert _stored(env.settings.lake) == before, "an engine changed the lake"
     figure.rows = epoch.rows
     figure.checked(
         f"all engines return the same answer to each of {len(QUESTIONS)} questions; no file of the lake was "

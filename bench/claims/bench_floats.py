@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-from bench.conftest import SEED
+from bench.env import SEED
 from bench.figure import Axis, Cell, Chart, Figure, Series
 from bench.textbook import ClaimId
 

@@ -14,8 +14,7 @@ import pytest
 from psycopg import Connection, RawCursor
 from psycopg.rows import TupleRow
 
-from bench.claims.scratch_schema import scratch_schema
-from bench.conftest import BenchEnv
+from bench.env import BenchEnv, scratch_schema
 from bench.figure import Axis, Cell, Chart, Figure, Series, VariantTimes, Verdict
 from bench.statistics import Ratio
 from bench.textbook import ClaimId
@@ -83,12 +82,12 @@ RIDES_PER_PERSON = 10
 Ask = Callable[[str, list[Any]], int]  # a query and its parameters → its result, a count
 
 
-def bench_graph(figure: Figure, ground: BenchEnv, tmp_path: Path) -> None:
+def bench_graph(figure: Figure, env: BenchEnv, tmp_path: Path) -> None:
     pytest.importorskip("ladybug", reason="the graph engine is not installed: pip install 'ridelake[bench]'")
     figure.title = "Are relationships easier to follow in a graph database?"
     known = draw_people(figure.scale.rides // RIDES_PER_PERSON, seed=1)
     with (
-        scratch_schema(ground.store) as connection,
+        scratch_schema(env.store) as connection,
         duckdb.connect(str(tmp_path / "people.duckdb")) as database,
         _graph(tmp_path / "people.ladybug", known) as graph,
     ):

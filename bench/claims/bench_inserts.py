@@ -20,8 +20,7 @@ from psycopg.rows import TupleRow
 from pyiceberg.catalog.sql import SqlCatalog
 
 from bench.claims.rides import RIDE_TABLE, RideBatch, generated_rides
-from bench.claims.scratch_schema import scratch_schema
-from bench.conftest import BenchEnv
+from bench.env import BenchEnv, scratch_schema
 from bench.figure import Axis, Cell, Chart, Figure, Series, Verdict
 from bench.statistics import Ratio, ratio_of
 from bench.textbook import ClaimId
@@ -117,10 +116,10 @@ SEEN_FOR_P99 = 100  # commits; a p99 of fewer has no meaning
 Milliseconds = dict[tuple[str, int], list[list[float]]]  # (store, rides in a commit) → round → commit
 
 
-def bench_single_inserts(figure: Figure, ground: BenchEnv, tmp_path: Path) -> None:
+def bench_single_inserts(figure: Figure, env: BenchEnv, tmp_path: Path) -> None:
     figure.title = "How long does it take to commit one ride?"
     with (
-        scratch_schema(ground.store) as connection,
+        scratch_schema(env.store) as connection,
         duckdb.connect(str(tmp_path / "rides.duckdb")) as database,
         closing(LakeInserter(tmp_path)) as lake,
     ):

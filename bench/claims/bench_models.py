@@ -2,6 +2,7 @@
 that only the model differs."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import cycle
@@ -10,8 +11,7 @@ from typing import Any, LiteralString
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from bench.claims.scratch_schema import scratch_schema, statement_counts
-from bench.conftest import BenchEnv
+from bench.env import BenchEnv, scratch_schema
 from bench.figure import Axis, Chart, Figure, Series, Verdict
 from bench.statistics import Ratio
 from bench.textbook import ClaimId
@@ -35,10 +35,10 @@ RIDES_COMPARED = 200
 Answer = list[TupleRow]
 
 
-def bench_normalised(figure: Figure, ground: BenchEnv) -> None:
+def bench_normalised(figure: Figure, env: BenchEnv) -> None:
     figure.title = "What does it cost to rename a publisher and to list the books?"
     books = figure.rows = figure.scale.rides
-    with scratch_schema(ground.store) as connection:
+    with scratch_schema(env.store) as connection:
         _make_books(connection, books)
         listing = {
             NORMALISED: partial(_answer, connection, QUERIES["list_books"], {}),
@@ -95,9 +95,9 @@ def _rename(connection: Connection[TupleRow], statement: LiteralString) -> None:
         connection.execute(statement, {"old": old, "new": new})
 
 
-def bench_documents(figure: Figure, ground: BenchEnv) -> None:
+def bench_documents(figure: Figure, env: BenchEnv) -> None:
     figure.title = "Is a ride better stored as a document or in tables?"
-    with scratch_schema(ground.store) as connection:
+    with scratch_schema(env.store) as connection:
         connection.execute(QUERIES["documents"])
         connection.execute("VACUUM (ANALYZE) documents, rides, payments, riders, drivers, zones")
         drawn = connection.execute(QUERIES["some_rides"], {"rides": RIDES_COMPARED}).fetchall()
@@ -147,6 +147,29 @@ def bench_documents(figure: Figure, ground: BenchEnv) -> None:
     figure.chart(Chart("bars", "One ride, and all of them", Axis("task"), Axis("ms", log=True), bars))
     ratios = {task: figure.ratio(contest.ratio(DOCUMENTS, TABLES)) for task, contest in contests.items()}
     figure.state(ClaimId.DOCUMENT, both(_shorter(ratios[FETCH]), _longer(ratios[SUM])))
+
+
+@dataclass(frozen=True, slots=True)
+class StatementCounts:
+    """`pages`: pages of 8 KiB accessed by the whole statement. `log_bytes`: bytes written to the WAL."""
+
+    rows: int
+    pages: int
+    log_bytes: int
+
+
+def statement_counts(
+    connection: Connection[TupleRow], statement: LiteralString, values: Mapping[str, object]
+) -> StatementCounts:
+    """Execute the statement once and return its counts."""
+    explained = "EXPLAIN (ANALYZE, BUFFERS, WAL, FORMAT JSON) " + statement
+    row = connection.execute(explained, values).fetchone()
+    assert row is not None
+    plan = row[0][0]["Plan"]
+    changes = plan["Node Type"] == "ModifyTable"
+    touched = plan["Plans"][0] if changes else plan
+    pages = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    return StatementCounts(int(touched["Actual Rows"]), pages, plan["WAL Bytes"])
 
 
 def _turn(

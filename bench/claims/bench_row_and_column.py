@@ -27,7 +27,7 @@ from bench.claims.formats import FileFormat
 from bench.claims.formats.binary import ARROW_IPC, AVRO, PARQUET
 from bench.claims.formats.file_format import identical, rides_table
 from bench.claims.formats.text import CSV, JSONL
-from bench.conftest import SEED, BenchEnv
+from bench.env import SEED, BenchEnv
 from bench.figure import Axis, Cell, Chart, Figure, Mark, Series, VariantTimes, Verdict
 from bench.statistics import Ratio
 from bench.textbook import ClaimId
@@ -47,14 +47,14 @@ SUMMED_COLUMNS = (1, 4, 8)
 GRID_ROWS = (10, 100, 1_000, 5_000, 50_000)
 
 
-def bench_row_and_column(figure: Figure, ground: BenchEnv, epoch: Epoch, tmp_path: Path) -> None:
+def bench_row_and_column(figure: Figure, env: BenchEnv, epoch: Epoch, tmp_path: Path) -> None:
     figure.title = "Which formats are faster to add rows to, and which to read a few columns of?"
     rides = rides_table(epoch, figure.scale.rides // 4)
     few = rides.slice(0, figure.scale.rides // 20).combine_chunks()
     figure.rows = few.num_rows
     adding = {n: _adding(figure, rides.slice(0, n), tmp_path) for n in ADDED_ROWS}
     reading = {k: _reading(figure, few, columns, tmp_path) for k, columns in _columns(rides).items()}
-    summing = _summing(figure, ground, epoch, tmp_path)
+    summing = _summing(figure, env, epoch, tmp_path)
     _tell_formats(figure, adding, reading)
     _draw_grid(figure, rides, tmp_path)
     figure.checked(
@@ -106,9 +106,9 @@ def _written(form: FileFormat, rides: pa.Table, folder: Path) -> Path:
     return path
 
 
-def _summing(figure: Figure, ground: BenchEnv, epoch: Epoch, folder: Path) -> VariantTimes:
+def _summing(figure: Figure, env: BenchEnv, epoch: Epoch, folder: Path) -> VariantTimes:
     """Sums of 1, 4 and 8 columns over the engines' own tables; the result is a single row."""
-    with ground.store.connect() as postgres, duckdb.connect(folder / "rides.duckdb") as columns:
+    with env.store.connect() as postgres, duckdb.connect(folder / "rides.duckdb") as columns:
         columns.read_parquet([file.location for file in epoch.tables["rides"].files]).create("rides")
         columns.execute("CHECKPOINT")
         variants: dict[str, Callable[[], list[int]]] = {}

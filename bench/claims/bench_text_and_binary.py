@@ -25,8 +25,7 @@ from bench.claims.formats import FORMATS, FileFormat
 from bench.claims.formats.binary import message_class, runs_code
 from bench.claims.formats.file_format import Row, identical, is_readable, lost, rides_table
 from bench.claims.formats.text import CSV
-from bench.conftest import BenchEnv
-from bench.exporters import heap_source
+from bench.env import BenchEnv, heap_source
 from bench.figure import Axis, Cell, Chart, Figure, Series, VariantTimes, Verdict
 from bench.textbook import ClaimId
 from lakehouse.source.copy import export
@@ -204,7 +203,7 @@ TIMES_SMALLER = 6
 Unload = Callable[[], Path]
 
 
-def bench_unload(figure: Figure, ground: BenchEnv, epoch: Epoch, tmp_path: Path) -> None:
+def bench_unload(figure: Figure, env: BenchEnv, epoch: Epoch, tmp_path: Path) -> None:
     figure.title = "How much faster and smaller is an unload to Parquet than to text?"
     figure.rows = epoch.tables["rides"].rows
     rides = rides_table(epoch, figure.rows).sort_by("ride_id")
@@ -214,7 +213,7 @@ def bench_unload(figure: Figure, ground: BenchEnv, epoch: Epoch, tmp_path: Path)
         _assert_all_are(rides, found)
         paths.update(found)
 
-    with _unloads(ground, rides, tmp_path) as variants:
+    with _unloads(env, rides, tmp_path) as variants:
         contest = figure.interleaved(variants, compare)
     figure.checked("the rides in each file, sorted by id, equal those of the epoch")
     sizes = {name: path.stat().st_size for name, path in paths.items()}
@@ -236,15 +235,15 @@ def _variant(form: str, engine: str) -> str:
 
 
 @contextmanager
-def _unloads(ground: BenchEnv, rides: pa.Table, folder: Path) -> Iterator[dict[str, Unload]]:
-    with ground.store.connect() as postgres, duckdb.connect(folder / "unload.duckdb") as columns:
+def _unloads(env: BenchEnv, rides: pa.Table, folder: Path) -> Iterator[dict[str, Unload]]:
+    with env.store.connect() as postgres, duckdb.connect(folder / "unload.duckdb") as columns:
         columns.from_arrow(rides).create("rides")
         columns.execute("CHECKPOINT")
         source = heap_source(postgres, "rides", ("ride_id",))
         yield {
             _variant("CSV", "Postgres"): partial(_csv_of_postgres, postgres, folder / "postgres.csv"),
             _variant("Parquet", "Postgres"): partial(
-                _parquet_of_postgres, ground.store, source, folder / "postgres.parquet"
+                _parquet_of_postgres, env.store, source, folder / "postgres.parquet"
             ),
             _variant("CSV", "DuckDB"): partial(_csv_of_duckdb, columns, folder / "duckdb.csv"),
             _variant("Parquet", "DuckDB"): partial(_parquet_of_duckdb, columns, folder / "duckdb.parquet"),

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from bench.env import SizedStore
 from bench.figure import Figure, VariantTimes
-from bench.stores_by_size import SizedStore
 from lakehouse.capture.overlay import open_overlay
 from lakehouse.capture.publish import publish_changes
 from lakehouse.engines import Engine, open_engine, open_engines

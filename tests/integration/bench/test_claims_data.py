@@ -23,7 +23,7 @@ from bench.claims.bench_inserts import DuckDBInserter, Inserts, LakeInserter, Po
 from bench.claims.bench_models import leaves
 from bench.claims.break_even import DeferralCosts, crossover
 from bench.claims.rides import RideBatch, generated_rides
-from bench.claims.scratch_schema import scratch_schema
+from bench.env import scratch_schema
 from oltp.ingest.tlc import check_files
 from oltp.store import Store
 

@@ -3,10 +3,8 @@ time."""
 
 import pytest
 
-from bench.loss import LossEffort, LossTable, measure_loss
-from bench.loss.clients import Copy
-from bench.loss.rules import Delta
-from bench.loss.table import compare, lag_ms
+from bench.bench_loss import LossEffort, LossTable, compare, lag_ms, measure_loss
+from bench.polling import Copy, Delta
 from oltp.cluster.server import Cluster
 
 EFFORT = LossEffort(seconds=3.0, seconds_max=11.0, poll_seconds=0.02)

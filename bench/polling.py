@@ -1,19 +1,93 @@
-"""A poller that copies a table by a rule, and a writer that changes the table.
+"""Polling rules, a poller that copies a table by a rule, and a writer that changes the table.
+
+A rule has a statement in `polling.sql` and an initial cursor. It takes its last cursor and returns new
+versions of rows, deleted keys if it can detect them, and the next cursor. The rule of the lake is the
+difference of two snapshots (`oltp/tracking.sql`).
 
 The transactions are drawn from a seed; the interleaving of several writers is not deterministic.
 """
 
 import random
 from dataclasses import dataclass, field
-from threading import Event
 from time import perf_counter, sleep
-from typing import Any
+from typing import Any, Protocol
 
-from psycopg import Connection
+from psycopg import Connection, IsolationLevel
 from psycopg.rows import TupleRow
 
-from bench.loss.rules import Delta, Rule
 from oltp.store import Store, transaction
+from oltp.workload.runner import ClientGroup
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("bench", "polling.sql")
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The result of a poll. Apply `deleted` first, then `changed`."""
+
+    changed: list[tuple[int, str]]  # id and payload
+    deleted: list[int]
+    cursor: Any
+
+
+class Rule(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def condition(self) -> str: ...
+    @property
+    def loses(self) -> bool:
+        """Whether this rule loses rows if transactions overlap."""
+
+    @property
+    def first(self) -> Any:
+        """The initial cursor."""
+
+    def read(self, connection: Connection[TupleRow], since: Any) -> Delta: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ByMark:
+    """Rows above the last mark, by one statement and so in one snapshot. It cannot see deletes."""
+
+    name: str
+    condition: str
+    first: int | str
+    loses: bool = True
+
+    def read(self, connection: Connection[TupleRow], since: Any) -> Delta:
+        rows = connection.execute(QUERIES[self.name], {"since": since}).fetchall()
+        marks = [mark for _, _, mark in rows]
+        return Delta([(id_, payload) for id_, payload, _ in rows], [], max(marks) if marks else since)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotDifference:
+    """Three statements in one snapshot, which is the cursor of the next poll."""
+
+    name: str = "difference"
+    condition: str = "the difference of two snapshots, and tombstones"
+    first: str = "1:1:"  # a snapshot that sees no transaction
+    loses: bool = False
+
+    def read(self, connection: Connection[TupleRow], since: Any) -> Delta:
+        with transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True):
+            token = connection.execute(QUERIES["difference_token"]).fetchall()[0][0]
+            deleted = connection.execute(QUERIES["difference_deleted"], {"since": since}).fetchall()
+            changed = connection.execute(QUERIES["difference"], {"since": since}).fetchall()
+        return Delta([(id_, payload) for id_, payload in changed], [id_ for (id_,) in deleted], token)
+
+
+OURS = SnapshotDifference()
+RULES: tuple[Rule, ...] = (
+    ByMark("id", "id > last id", 0),
+    ByMark("updated_now", "updated_at > last updated_at, set by now()", "-infinity"),
+    ByMark("updated_clock", "updated_at > last updated_at, set by clock_timestamp()", "-infinity"),
+    ByMark("xmin", "xmin > last xmin", 0),
+    ByMark("watermark", "tx > last tx, and older than all open transactions", 0, loses=False),
+    OURS,
+)
 
 
 @dataclass(slots=True)
@@ -45,9 +119,9 @@ class Poller:
     def __post_init__(self) -> None:
         self._cursor = self.rule.first
 
-    def poll_until(self, store: Store, stopped: Event, every_seconds: float) -> None:
+    def poll_until_stopped(self, store: Store, every_seconds: float, group: ClientGroup) -> None:
         with store.connect() as connection:
-            while not stopped.wait(every_seconds):
+            while group.sleep(every_seconds):
                 self._poll(connection)
 
     def poll_twice(self, store: Store) -> None:
@@ -96,11 +170,10 @@ class Writer:
     def __post_init__(self) -> None:
         self._random = random.Random(f"{self.seed} {self.number}")
 
-    def write_until(self, store: Store, deadline: float) -> None:
+    def write_until_stopped(self, store: Store, group: ClientGroup) -> None:
         with store.connect() as connection:
-            while perf_counter() < deadline:
+            while group.sleep(self._random.uniform(0, PAUSE_SECONDS_MAX)):
                 self._transaction(connection)
-                sleep(self._random.uniform(0, PAUSE_SECONDS_MAX))
 
     def _transaction(self, connection: Connection[TupleRow]) -> None:
         if self._chance(RESERVED_SHARE):

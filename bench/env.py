@@ -1,0 +1,114 @@
+"""What benchmarks run on: a store with its lake, stores of several sizes, and a schema for a claim."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from psycopg import Connection
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import TupleRow
+
+from lakehouse.capture.publish import publish_snapshot
+from lakehouse.source.tables import TableSource
+from lakehouse.table.catalog import Lake
+from lakehouse.table.columns import read_columns
+from lakehouse.table.epoch import Epoch
+from lakehouse.table.layout import TableLayout
+from oltp.audit import audit
+from oltp.ingest.history import vacuum_and_analyze
+from oltp.ingest.seed import seed_rides
+from oltp.store import Store, ensure_database, open_database, open_store
+from ridelake.queries import load_queries
+from ridelake.settings import LakeAddress, Settings
+
+QUERIES = load_queries("bench")
+
+MORE_DRIVERS = 4_000
+SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BenchEnv:
+    """A store with past rides, and the folder of its lake. `settings` has the address of the store."""
+
+    settings: Settings
+    store: Store
+
+
+@contextmanager
+def open_env(rides: int) -> Iterator[BenchEnv]:
+    """A store with this many past rides, and enough drivers for all bookings."""
+    with tempfile.TemporaryDirectory(prefix="ridelake-bench-", ignore_cleanup_errors=True) as folder:
+        settings = Settings(Path(folder), LakeAddress.at(Path(folder) / "lake"))
+        with open_store(settings) as store:
+            _fill(store, rides, MORE_DRIVERS)
+            yield BenchEnv(Settings(settings.home, settings.lake, dsn=store.conninfo), store)
+
+
+@dataclass(frozen=True, slots=True)
+class SizedStore:
+    """A store with this many past rides, and an epoch of it."""
+
+    rides: int
+    settings: Settings
+    store: Store
+    epoch: Epoch
+
+
+@contextmanager
+def sized_stores(sizes: Sequence[int], drivers: int = 0) -> Iterator[list[SizedStore]]:
+    """A store of each size in one server, with its own lake and this many more drivers."""
+    with tempfile.TemporaryDirectory(prefix="ridelake-sized-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        with open_store(Settings(folder, LakeAddress.at(folder / "lake"))) as server:
+            yield [_sized(server.conninfo, folder, rides, drivers) for rides in sizes]
+
+
+def _sized(server: str, folder: Path, rides: int, drivers: int) -> SizedStore:
+    database = f"rides_{rides}"
+    ensure_database(server, database)
+    store = open_database(make_conninfo(server, dbname=database))
+    _fill(store, rides, drivers)
+    lake = Lake.create(LakeAddress.at(folder / f"lake_{rides}"))
+    epoch = publish_snapshot(store, lake)
+    return SizedStore(rides, Settings(folder, lake.address, dsn=store.conninfo), store, epoch)
+
+
+def _fill(store: Store, rides: int, drivers: int) -> None:
+    seed_rides(store, rides, SEED)
+    with store.connect() as connection:
+        if drivers:
+            connection.execute(QUERIES["more_drivers"], {"drivers": drivers})
+        vacuum_and_analyze(connection)
+
+
+def assert_audited(store: Store) -> None:
+    with store.connect() as connection:
+        report = audit(connection)
+    assert report.passed, report.verdict
+
+
+@contextmanager
+def scratch_schema(store: Store) -> Iterator[Connection[TupleRow]]:
+    """A connection that creates tables in its own schema and also sees the tables of the store. The schema
+    is dropped afterwards."""
+    with store.connect() as connection:
+        connection.execute("DROP SCHEMA IF EXISTS workshop CASCADE")  # left by a killed run
+        connection.execute("CREATE SCHEMA workshop")
+        connection.execute("SET search_path = workshop, ridelake")
+        try:
+            yield connection
+        finally:
+            if not connection.closed:
+                connection.execute("DROP SCHEMA workshop CASCADE")
+
+
+def heap_source(connection: Connection[TupleRow], name: str, order_by: Sequence[str]) -> TableSource:
+    """A source for a table without a key, which is only read."""
+    found = connection.execute("SELECT to_regclass(%s)::oid::bigint", (name,)).fetchone()
+    assert found is not None
+    columns = read_columns(connection, [found[0]])[found[0]]
+    layout = TableLayout(tuple(order_by))
+    return TableSource("ridelake", name, f"ridelake.{name}", found[0], tuple(columns), (), None, "", layout)
