@@ -1,19 +1,12 @@
 """The output of the commands and their errors."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from terminal import ridelake
 
 from oltp.store import Store
-
-
-def ridelake(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ridelake", *map(str, arguments)], capture_output=True, text=True, check=False
-    )
 
 
 @pytest.fixture
