@@ -20,7 +20,7 @@ from oltp.store import Store
 SLOW = (pytest.mark.slow, pytest.mark.timeout(1800))
 
 
-@pytest.mark.parametrize(("epochs", "pause_seconds"), [(5, 0.0), pytest.param(60, 0.1, marks=SLOW)])
+@pytest.mark.parametrize(("epochs", "pause_seconds"), [(3, 0.0), pytest.param(60, 0.1, marks=SLOW)])
 def test_epochs_with_eight_concurrent_writers_are_equal(
     seeded_store: Store, lake: Lake, broken, epochs: int, pause_seconds: float
 ):
@@ -84,7 +84,7 @@ def test_a_table_that_did_not_change_keeps_its_files_and_its_metadata(seeded_sto
         assert (after.metadata, after.snapshot_id) == (before.metadata, before.snapshot_id)
 
 
-@pytest.mark.parametrize("epochs", [30, pytest.param(250, marks=SLOW)])
+@pytest.mark.parametrize("epochs", [12, pytest.param(250, marks=SLOW)])
 def test_no_reader_sees_tables_of_two_epochs(seeded_store: Store, lake: Lake, epochs: int):
     """Each epoch adds one row to two tables; maintenance runs as in `sync`."""
     publish_snapshot(seeded_store, lake)
