@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from types import MappingProxyType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import psycopg
 from psycopg import Connection, OperationalError, errors
@@ -27,8 +27,6 @@ from psycopg.pq.abc import PGconn
 from psycopg.rows import RowFactory, TupleRow, tuple_row
 
 from ridelake.errors import CannotConnect
-
-Self = TypeVar("Self", bound="StoreSession")
 
 # Every session has these, whatever the settings of the server, the database, the role or the caller's
 # options.
@@ -85,7 +83,7 @@ class StoreSession(Connection[TupleRow]):
         self.add_notice_handler(self._listen)
 
     @classmethod
-    def connect(cls: type[Self], conninfo: str = "", **options: Any) -> Self:
+    def connect(cls, conninfo: str = "", **options: Any) -> Self:
         """Raises CannotConnect if a setting cannot be set, or if a pooler changes the server session."""
         wanted, other_words = _settings_of(conninfo)
         plain = make_conninfo(conninfo, options=other_words)
@@ -121,7 +119,7 @@ class PooledStoreSession(StoreSession):
     """A session of a pool. While no server can be reached, connecting is retried for one second."""
 
     @classmethod
-    def connect(cls: type[Self], conninfo: str = "", **options: Any) -> Self:
+    def connect(cls, conninfo: str = "", **options: Any) -> Self:
         give_up = time.monotonic() + RECONNECT_SECONDS_MAX
         while True:
             try:

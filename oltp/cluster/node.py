@@ -41,6 +41,7 @@ SETTINGS = {
     "dynamic_shared_memory_type": "mmap",
 }
 WAIT_SECONDS_MAX = 60.0
+SHUTDOWN_SECONDS_MAX = 0.5  # of a temporary server: after Ctrl-C there is a second for everything
 CONNECT_SECONDS_MAX = 5  # the kernel still accepts connections for a server that hangs
 
 
@@ -172,7 +173,7 @@ def _remove(folder: Path) -> None:
     the processes that they have started may still run."""
     give_up = time.monotonic() + WAIT_SECONDS_MAX
     while folder.exists():
-        end_all_in(folder)
+        end_all_in(folder, SHUTDOWN_SECONDS_MAX)
         if time.monotonic() > give_up:
             raise CannotConnect(f"cannot delete {folder}: a process still writes to it")
         shutil.rmtree(folder, ignore_errors=True)
