@@ -137,25 +137,47 @@ STRATEGIES = (
 )
 
 
-class SmallTablesTarget:
+class _Target:
+    """Tables with riders and drivers. `prefix`: of the names of its queries."""
+
+    prefix = ""
+    attempts_max = 1
+
+    def __init__(self, store: Store, rules: ContentionRules) -> None:
+        self._store, self._rules = store, rules
+        self._people = {"drivers": rules.drivers, "riders": rules.riders, "start_cents": rules.start_cents}
+
+    def connect(self) -> Connection[TupleRow]:
+        return self._store.connect()
+
+    def next_round(self) -> None:
+        with closing(self.connect()) as connection:
+            connection.execute(QUERIES[f"{self.prefix}next_round"])
+
+    def count(self) -> dict[str, int]:
+        """The counts of `queries.sql`."""
+        with closing(self.connect()) as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            fare = {"fare_cents": self._rules.fare_cents}
+            counts = cursor.execute(QUERIES[f"{self.prefix}anomalies"], fare).fetchone()
+            assert counts is not None, "a row of counts"
+            return counts
+
+
+class SmallTablesTarget(_Target):
     """The small tables, recreated for every strategy."""
 
     def __init__(self, small: Store, strategy: Strategy, rules: ContentionRules) -> None:
-        assert strategy.statements is not None, "RealWorld is for the store"
-        self._small = small
+        super().__init__(small, rules)
+        assert strategy.statements is not None, "StoreTarget is for the store"
         self._isolation = strategy.isolation
-        self._rules = rules
         self._statements = read_statements(strategy.statements)
         self.attempts_max = strategy.attempts_max
-        people = {"drivers": rules.drivers, "riders": rules.riders, "start_cents": rules.start_cents}
         with closing(self.connect()) as connection, transaction(connection):
             connection.execute(load_script("oltp.acid", "schema.sql"))
             if strategy.added is not None:
                 connection.execute(QUERIES[strategy.added])
-            connection.execute(QUERIES["people"], people)
-
-    def connect(self) -> Connection[TupleRow]:
-        return self._small.connect()
+            connection.execute(QUERIES["people"], self._people)
 
     def book(self, connection: Connection[TupleRow], ask: Attempt) -> bool:
         if self._isolation is None:
@@ -187,49 +209,27 @@ class SmallTablesTarget:
             cursor.execute(statement.encode(), known)
         return True
 
-    def next_round(self) -> None:
-        with closing(self.connect()) as connection:
-            connection.execute(QUERIES["next_round"])
-
-    def count(self) -> dict[str, int]:
-        """The counts of `queries.sql`."""
-        with closing(self.connect()) as connection:
-            cursor = connection.cursor(row_factory=dict_row)
-            counts = cursor.execute(QUERIES["anomalies"], {"fare_cents": self._rules.fare_cents}).fetchone()
-            assert counts is not None, "a row of counts"
-            return counts
-
 
 DISTANCE_METRES = 1_500
 
 
-class StoreTarget:
+class StoreTarget(_Target):
     """Check and write are one call here, without think time in between. For a fair comparison, each booking
     waits as long before it commits, with its locks held; a client that dies does so after that."""
 
-    attempts_max = 1
+    prefix = "real_"
 
     def __init__(self, store: Store, rules: ContentionRules) -> None:
-        self._store = store
-        self._rules = rules
-        people = {"drivers": rules.drivers, "riders": rules.riders, "start_cents": rules.start_cents}
+        super().__init__(store, rules)
         with closing(self.connect()) as connection:
-            made = connection.execute(QUERIES["real_people"], people).fetchall()
+            made = connection.execute(QUERIES["real_people"], self._people).fetchall()
         self._riders = [rider_id for rider_id, _ in made]
         self._zone_id: int = made[0][1]
 
-    def connect(self) -> Connection[TupleRow]:
-        return self._store.connect()
-
     def book(self, connection: Connection[TupleRow], ask: Attempt) -> bool:
-        request = RideRequest(
-            new_request_id(),
-            self._riders[ask.rider],
-            self._zone_id,
-            self._zone_id,
-            DISTANCE_METRES,
-            self._rules.fare_cents,
-        )
+        rider_id, fare_cents = self._riders[ask.rider], self._rules.fare_cents
+        way = (self._zone_id, self._zone_id, DISTANCE_METRES)
+        request = RideRequest(new_request_id(), rider_id, *way, fare_cents)
         with transaction(connection):
             decision = booking.book(connection, request)
             if decision.ride_id is None:
@@ -237,20 +237,6 @@ class StoreTarget:
             ask.think()
             ask.cross_the_middle(connection)
         return True
-
-    def next_round(self) -> None:
-        with closing(self.connect()) as connection:
-            connection.execute(QUERIES["real_next_round"])
-
-    def count(self) -> dict[str, int]:
-        """The counts of `queries.sql`."""
-        with closing(self.connect()) as connection:
-            cursor = connection.cursor(row_factory=dict_row)
-            counts = cursor.execute(
-                QUERIES["real_anomalies"], {"fare_cents": self._rules.fare_cents}
-            ).fetchone()
-            assert counts is not None, "a row of counts"
-            return counts
 
     def audit(self) -> AuditReport:
         with closing(self.connect()) as connection:

@@ -4,6 +4,7 @@ import math
 
 import click
 
+from oltp.commands import json_option, seed_option
 from ridelake import signals
 from ridelake.errors import ProofFailed, UsageError
 from ridelake.screen import note, say, say_json
@@ -35,14 +36,8 @@ BUSY_SHARE = 0.02
     help="Open loop: requests per second, independent of the answers.",
 )
 @click.option("--batch", is_flag=True, help="Send concurrent requests in batches.")
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=1,
-    show_default=True,
-    help="The same seed gives the same requests.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@seed_option
+@json_option
 @click.pass_obj
 def simulate(
     settings: Settings,
