@@ -2,8 +2,7 @@
 
 strategies.py   nine strategies to book the same drivers: eight on four small tables (schema.sql,
                 strategies.sql), and the store itself; and the anomalies that each allows
-contenders.py   the contending clients, which start each round together
-contrast.py     runs all strategies in turn and counts anomalies in SQL
+contrast.py     runs clients that contend under each strategy, and counts anomalies in SQL
 
 isolation.spec  fourteen interleavings, with the expected result at each isolation level
 isolation.py    runs the interleavings and compares

@@ -1,5 +1,6 @@
 """Nine ways to book a driver, and the targets they run against. The statements are in the .sql files here."""
 
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,13 +10,60 @@ from psycopg import Connection, IsolationLevel
 from psycopg.rows import TupleRow, dict_row
 
 from oltp import booking
-from oltp.acid.contenders import Attempt, ContentionRules
 from oltp.audit import AuditReport, audit
 from oltp.store import Store, transaction
 from ridelake.queries import load_queries, load_script
 from ridelake.ride import RideRequest, new_request_id
 
 QUERIES = load_queries("oltp.acid")
+
+
+@dataclass(frozen=True, slots=True)
+class ContentionRules:
+    """The same rules for every strategy. Two clients share a rider, and so an account. `think_ms`: the time
+    between the check and the write; it makes overlaps likely that are rare otherwise."""
+
+    rivals: int = 16
+    drivers: int = 4
+    rounds: int = 25
+    think_ms: float = 10.0
+    fare_cents: int = 2_000
+    seed: int = 1
+
+    @property
+    def riders(self) -> int:
+        return (self.rivals + 1) // 2
+
+    @property
+    def start_cents(self) -> int:
+        """Enough for every request: none is refused because of the balance."""
+        return self.fare_cents * self.rounds * 2
+
+
+class ClientDied(Exception):
+    """The client has died: its connection was closed between its two writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt of one client to book. Clients differ in which write comes first; one in eight dies between
+    the two writes."""
+
+    number: int
+    round: int
+    rider: int  # counted from 0
+    pays_first: bool
+    dies: bool
+    think_seconds: float
+
+    def think(self) -> None:
+        time.sleep(self.think_seconds)
+
+    def cross_the_middle(self, connection: Connection[Any]) -> None:
+        """Between the two writes: raises ClientDied if this client is to die here."""
+        if self.dies:
+            connection.close()
+            raise ClientDied
 
 
 class Anomaly(StrEnum):

@@ -81,9 +81,8 @@ def acid(context: click.Context, /, hermitage: bool, as_json: bool, **rules: Any
 
 
 def _contrast(settings: Settings, as_json: bool, wanted: dict[str, Any]) -> None:
-    from oltp.acid.contenders import ContentionRules
     from oltp.acid.contrast import run_strategies
-    from oltp.acid.strategies import STRATEGIES
+    from oltp.acid.strategies import STRATEGIES, ContentionRules
     from oltp.scratch import open_scratch
 
     rules = ContentionRules(**wanted)
