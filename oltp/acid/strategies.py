@@ -145,23 +145,20 @@ STRATEGIES = (
     ),
     Strategy(
         "for_update",
-        "The check locks the rider and the driver until the commit. Correct, but all clients wait for a lock "
-        "on "
-        "the first available driver.",
+        "The check locks the rider and the driver until the commit. Correct, but all clients wait for a "
+        "lock on the first available driver.",
         "for_update",
     ),
     Strategy(
         "skip_locked",
         "A driver that another client has locked is skipped. Correct, and clients do not wait for each "
-        "other's "
-        "drivers.",
+        "other's drivers.",
         "skip_locked",
     ),
     Strategy(
         "constraint_only",
         "A unique index rejects a second active ride of a driver (23505). It does not cover the balances, "
-        "which "
-        "are still overwritten.",
+        "which are still overwritten.",
         "check_then_act",
         added="constraint_only",
         breaks=frozenset({Anomaly.LOST}),
@@ -169,8 +166,7 @@ STRATEGIES = (
     Strategy(
         "serializable_with_retry",
         "As serializable, and an aborted client retries after a short random wait, at most 20 times. "
-        "Correct, "
-        "and no statement had to change; the cost is the aborted work.",
+        "Correct, and no statement had to change; the cost is the aborted work.",
         "check_then_act",
         IsolationLevel.SERIALIZABLE,
         attempts_max=20,

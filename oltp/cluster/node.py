@@ -77,8 +77,7 @@ class ServerNode:
         if self.fenced.exists():
             raise CannotConnect(
                 f"{self.name} is fenced: another server was promoted in its place; rejoin it as a standby "
-                "with "
-                "pg_rewind"
+                "with pg_rewind"
             )
         self.folder.mkdir(exist_ok=True)
         following = make_conninfo(upstream, application_name=self.name)

@@ -90,8 +90,7 @@ def simulate(
         note(
             f"{busy:,} requests were refused because the rider was busy: another simulation sent "
             f"{done.others_requests:,} requests at the same time; with the same --seed it uses the same "
-            "riders, "
-            "so give one of them another --seed"
+            "riders, so give one of them another --seed"
         )
     note(done.audit.verdict)
     if done.interrupted:
@@ -105,8 +104,7 @@ def _why_scarce(under_way_before: int) -> str:
         return "too few drivers: use fewer --clients, or add drivers with `ridelake seed --rides N`"
     return (
         f"{under_way_before:,} drivers were busy with rides of another simulation when this one began; if "
-        "that "
-        "simulation was killed, run this command again in a minute, and it ends those rides first"
+        "that simulation was killed, run this command again in a minute, and it ends those rides first"
     )
 
 

@@ -227,8 +227,7 @@ class SimulatedClient:
         if again != decision:
             raise ProofFailed(
                 f"request {request.request_id} was answered with {_shown(decision)}, and with "
-                f"{_shown(again)} when "
-                "it was sent again"
+                f"{_shown(again)} when it was sent again"
             )
 
     def _ride(self, request: RideRequest, fate: Scenario, decision: Decision) -> ClientScript:
