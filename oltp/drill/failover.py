@@ -299,7 +299,7 @@ class StandbyFailureResult:
 
 def drill_standby(*, clients: int = 8, seed: int = 1) -> StandbyFailureResult:
     """Kill the standby under load; block, degrade, and wait for it again. Raises the errors of
-    `rounds.drill`."""
+    `run_drill`."""
     with open_pair(synchronous=True, prepare=prepare_store) as pair:
         store = open_database(pair.dsn)
         with running_workload(store, clients, seed) as log:

@@ -239,7 +239,7 @@ class SimulatedClient:
         standing: lifecycle.OptionalRideStatus = yield call(lifecycle.start, ride_id)
         if standing is RideStatus.STARTED:
             standing = yield call(lifecycle.complete, ride_id, fate.tip_cents)
-        if standing is RideStatus.CANCELLED:  # another run has expired the ride: see `request_ids`
+        if standing is RideStatus.CANCELLED:  # another run has expired the ride: see `requests.expire`
             self._tally.cancelled(CancelReason.EXPIRED)
             return
         self._check(f"ride {ride_id} after complete()", standing, RideStatus.COMPLETED)
