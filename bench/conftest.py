@@ -10,7 +10,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.custom_table.subject import UserTable
 from bench.env import SEED, BenchEnv, open_env
 from bench.figure import DEFAULT, SCALES, Figure, Scale
-from bench.record import Record, Recorder, is_skipped_at, this_machine
+from bench.machine import this_machine
+from bench.record import Record, Recorder, is_skipped_at
 from bench.report.terminal import report_lines
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.table.catalog import Lake

@@ -11,7 +11,8 @@ import pytest
 
 import bench
 from bench.custom_table.subject import UserTable
-from bench.record import Entry, Record, Recorder, this_machine
+from bench.machine import this_machine
+from bench.record import Entry, Record, Recorder
 from ridelake.errors import ProofFailed, UsageError
 
 SEED = 1

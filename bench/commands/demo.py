@@ -55,7 +55,7 @@ def demo(
 
     from bench.demo.page import write_page
     from bench.demo.scenes import FULL, QUICK, check_free_space, demo_scenes
-    from bench.record import this_machine
+    from bench.machine import this_machine
     from oltp.ingest.tlc import check_files
 
     plan = QUICK if quick else FULL

@@ -7,7 +7,7 @@ from pathlib import Path
 from string import Template
 
 from bench.demo.scenes import EngineTimes, Scene, SceneResult
-from bench.record import Machine
+from bench.machine import Machine
 from ridelake.errors import UsageError
 
 

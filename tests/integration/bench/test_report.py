@@ -10,7 +10,8 @@ from browser import CHROMIUM, look_at
 from click.testing import CliRunner
 
 from bench.commands.report import report
-from bench.record import Record, this_machine
+from bench.machine import this_machine
+from bench.record import Record
 from bench.report.charts import drawing
 from bench.report.quantities import digits, seconds_text
 from bench.report.sections import cell_text, ratios_list, samples_table
