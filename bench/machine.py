@@ -3,7 +3,6 @@
 import os
 import platform
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,13 +21,20 @@ class Machine:
     memory_gib: float
     load_per_core: float
     versions: dict[str, str]
-    measured_at: datetime
 
     @property
     def warnings(self) -> list[str]:
         if self.load_per_core <= BUSY_LOAD_PER_CORE:
             return []
         return [f"other processes were running (load {self.load_per_core:.1f} per core): times are too long"]
+
+    @property
+    def description(self) -> str:
+        return f"{self.processor}, {self.cores} cores, {self.memory_gib:.0f} GiB, {self.system}"
+
+    @property
+    def versions_text(self) -> str:
+        return ", ".join(f"{name} {version}" for name, version in self.versions.items())
 
 
 def this_machine() -> Machine:
@@ -41,7 +47,6 @@ def this_machine() -> Machine:
         memory_gib=psutil.virtual_memory().total / 2**30,
         load_per_core=psutil.getloadavg()[0] / cores,
         versions={"python": platform.python_version(), **{name: version(name) for name in packages}},
-        measured_at=datetime.now(UTC),
     )
 
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bench import compare_render
 from bench.commands.compare import compare, percent
-from bench.compare import RecordComparison, compare_records
+from bench.compare import RecordComparison, compare_records, markdown, remarks, summary
 from bench.record import Record
 from ridelake.errors import BadInput, ProofFailed, UsageError
 
@@ -98,7 +97,7 @@ def test_a_slowdown_of_all_paths_is_drift():
     assert not found.of("regression")
     assert found.drift is not None
     assert found.drift.ratio == pytest.approx(1.3)
-    assert "B is 1.30× slower" in next(compare_render.remarks(found))
+    assert "B is 1.30× slower" in next(remarks(found))
 
 
 def test_the_least_detectable_slowdown_grows_with_the_noise():
@@ -114,7 +113,7 @@ def test_the_least_detectable_slowdown_grows_with_the_noise():
 def test_the_drift_of_too_few_paths_is_unknown():
     found = compare_records(exact(1, 2), exact(1.3, 2), 0.05, {})
     assert [change.path.name for change in found.of("regression")] == ["f0: a"]
-    assert "unknown" in next(compare_render.remarks(found))
+    assert "unknown" in next(remarks(found))
 
 
 def test_a_group_can_have_its_own_threshold():
@@ -167,8 +166,8 @@ def test_runs_of_different_scales_are_not_compared():
 def test_empty_records_have_nothing_to_compare():
     found = compare_records(made_up_records.record(), made_up_records.record(), 0.05, {})
     assert found == RecordComparison([], None, [], [], [])
-    assert compare_render.summary(found) == "nothing to compare."
-    assert "All 0" in compare_render.markdown(found)
+    assert summary(found) == "nothing to compare."
+    assert "All 0" in markdown(found)
 
 
 @pytest.mark.parametrize(("text", "share"), [("5%", 0.05), ("0.05", 0.05), ("0", 0.0), ("12.5%", 0.125)])
