@@ -1,4 +1,4 @@
-"""The whole pipeline in eight scenes. Each does one thing, checks it, and reports it in one or two sentences."""
+"""The whole pipeline in eight scenes: each does one thing, checks it, and reports it in a sentence or two."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
@@ -47,8 +47,8 @@ LEAD = (
     "Rides are written one at a time in Postgres and read in bulk from Parquet, by several engines, on this "
     "machine."
 )
-NOTES = """<p>The answers of all engines were compared, and the store passed its audit. The figures describe this
-machine, this data and warm caches; they are not a ranking of products.</p>"""
+NOTES = """<p>The answers of all engines were compared, and the store passed its audit. The figures describe
+this machine, this data and warm caches; they are not a ranking of products.</p>"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
-"""One HTML file for the report and for the demo, with one style sheet. A content security policy forbids network
-access."""
+"""One HTML file for the report and for the demo, with one style sheet. A content security policy forbids
+network access."""
 
 import json
 import re

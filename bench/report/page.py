@@ -7,7 +7,6 @@ from datetime import datetime
 from html import escape
 from math import log
 from pathlib import Path
-from typing import Any
 
 from plotly.offline import get_plotlyjs
 
@@ -21,8 +20,8 @@ from ridelake.errors import BadInput
 from ridelake.text import counted, digits, duration
 
 LEAD = "The same rides as rows in Postgres and as columns in Parquet, read by several engines."
-NOTES = """<p>A figure is recorded only if its answers were checked. Variants are timed interleaved. A ratio is
-the median of the ratios of all rounds; 95 of 100 further runs are expected within its interval. If the
+NOTES = """<p>A figure is recorded only if its answers were checked. Variants are timed interleaved. A ratio
+is the median of the ratios of all rounds; 95 of 100 further runs are expected within its interval. If the
 interval contains 1, there is no measurable difference. The p99 of fewer than 100 samples is close to the
 maximum. Cold is the first run, which opens files and fills caches. The figures describe this machine and this
 data; they are not a ranking of products.</p>"""

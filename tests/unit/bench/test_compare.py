@@ -1,6 +1,7 @@
 """Two runs of the same code show no change; a path that became slower is found, and no other."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import made_up_records
@@ -146,7 +147,8 @@ def test_missing_and_failed_benchmarks_are_named():
 
 
 def test_another_machine_version_and_seed_are_warnings():
-    other = dict(made_up_records.MACHINE, cores=8, versions={"python": "3.13.1", "duckdb": "2.1.0"})
+    versions = {"python": "3.13.1", "duckdb": "2.1.0"}
+    other = replace(made_up_records.MACHINE, cores=8, versions=versions)
     after = made_up_records.record(machine=other, seed=2, finished_at=None, warnings=["busy"])
     warnings = compare_records(made_up_records.record(), after, 0.05, {}).warnings
     assert warnings == [
@@ -184,7 +186,7 @@ def test_an_invalid_threshold_is_refused(text: str):
 @pytest.fixture
 def slowed(tmp_path: Path) -> list[str]:
     for name, record in zip("AB", two_runs(1, slower=1.3), strict=True):
-        record.write(tmp_path / f"{name}.json")
+        made_up_records.write(record, tmp_path / f"{name}.json")
     return [str(tmp_path / "A.json"), str(tmp_path / "B.json")]
 
 
