@@ -49,6 +49,11 @@ class Recorder:
         self._started: dict[str, float] = {}
         self._facts: dict[str, Any] = {}  # of the machine and the commit, for each document
         self.selected = 0
+        self.import_error: str | None = None
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.import_error = str(report.longrepr).strip().splitlines()[-1].removeprefix("E ").strip()
 
     def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
         machine_info["ridelake"] = asdict(self.record.machine)
@@ -152,6 +157,8 @@ def run(
     selection = ["-k", only] if only else []
     arguments = [*ARGUMENTS, f"--rootdir={Path(folder).parent}", f"--scale={scale}", *selection, folder]
     exit_code = pytest.main(arguments, plugins=[recorder, *([subject] if subject else [])])
+    if recorder.import_error is not None:
+        raise ProofFailed(f"✗ cannot import the benchmarks: {recorder.import_error}")
     if exit_code == pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if exit_code == pytest.ExitCode.USAGE_ERROR:

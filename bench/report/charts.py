@@ -134,10 +134,19 @@ def _axis(axis: Json, cells: Sequence[Any]) -> Json:
     title = {"text": _folded(axis_title(axis), TITLE_COLUMNS), "standoff": 10}
     if not axis.get("log") or not above:
         return AXIS | {"type": "linear", "title": title, "rangemode": "tozero"}
-    decades = log10(max(above) / min(above))
-    # Ticks at powers of ten; for a short range at 1, 2 and 5 of each, or at all digits.
-    ticks = 1 + int(decades // 8) if decades >= 2 else "D2" if decades >= 0.5 else "D1"
-    return AXIS | {"type": "log", "title": title, "dtick": ticks}
+    return AXIS | {"type": "log", "title": title} | _log_ticks(min(above), max(above))
+
+
+def _log_ticks(low: float, high: float) -> Json:
+    """Ticks at powers of ten; for a short range also at 2 and 5 of each, or at all digits."""
+    decades = log10(high / low)
+    if decades >= 2:
+        return {"dtick": 1 + int(decades // 8)}
+    steps = (1, 2, 5) if decades >= 0.5 else range(1, 10)
+    values = [
+        step * 10**power for power in range(floor(log10(low)), floor(log10(high)) + 1) for step in steps
+    ]
+    return {"tickvals": values, "ticktext": [digits(value) for value in values]}
 
 
 def _interval(one: Json, colour: str) -> Json:
