@@ -29,7 +29,7 @@ RAMP = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
 
 TITLE_COLUMNS = 48
 LABEL_COLUMNS = 22  # line length of a category name; leaves half the width of a phone to the bars
-NAMED_POINTS_MAX = 16  # more labels would overlap; they are shown on hover
+NAMED_POINTS_MAX = 10  # more labels would overlap; they are shown on hover
 BAR_PIXELS, LABEL_PIXELS, AXIS_PIXELS = 24, 15, 66
 PLOT_PIXELS = 340
 
