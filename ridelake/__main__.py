@@ -20,11 +20,11 @@ try:
     import click
 
     from ridelake import __version__, signals
-    from ridelake.errors import RidelakeError, UsageError, did_you_mean, grant_hint
+    from ridelake.errors import RidelakeError, UsageError, did_you_mean, first_line, grant_hint
     from ridelake.resources import describe_shortage
     from ridelake.screen import columns_of
     from ridelake.settings import Settings
-    from ridelake.text import first_line, wrapped
+    from ridelake.text import wrapped
 except KeyboardInterrupt:  # `main` cannot handle it yet; imports take most of the time of a short call
     print("ridelake: interrupted", file=sys.stderr)
     sys.exit(128 + signal.SIGINT)

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from ridelake.text import first_line
+from ridelake.errors import first_line
 
 # Texts that errors contain, in search order, each with its resource.
 TEXTS = (

@@ -1,4 +1,4 @@
-"""Text for people: numbers with units, plurals, one line of an error, and the width of text on a screen.
+"""Text for people: numbers with units, plurals, and the width of text on a screen.
 
 digits(0.0012345)         0.00123             ratio_text(7.34)         7.3×
 duration(0.0012345)       1.23 ms             counted(2, "row")        2 rows
@@ -69,12 +69,6 @@ def grouped(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
     return "" if value is None else str(value)
-
-
-def first_line(error: BaseException | str) -> str:
-    """The first line of the message, or the name of the error if it has none."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def cells(text: str) -> int:

@@ -1,13 +1,13 @@
-"""Numbers, durations, sizes, plurals and line breaks as text."""
+"""Numbers, durations, sizes, plurals, errors and line breaks as text."""
 
 import pytest
 
+from ridelake.errors import first_line
 from ridelake.text import (
     cells,
     counted,
     digits,
     duration,
-    first_line,
     fitted,
     grouped,
     listed,
