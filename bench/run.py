@@ -18,8 +18,7 @@ from bench.env import SEED
 from bench.figure import SCALES, Figure
 from bench.machine import this_machine
 from bench.record import Entry, Record, write_document
-from ridelake.errors import ProofFailed, UsageError
-from ridelake.text import first_line
+from ridelake.errors import ProofFailed, UsageError, first_line
 
 # Prints our lines instead of pytest's, and writes nothing into the current folder.
 ARGUMENTS = (

@@ -27,8 +27,7 @@ from typing import TypeVar
 import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from ridelake.errors import CannotConnect, NotReplicated
-from ridelake.text import first_line
+from ridelake.errors import CannotConnect, NotReplicated, first_line
 
 Answer = TypeVar("Answer")
 

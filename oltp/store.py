@@ -15,11 +15,10 @@ from psycopg.sql import SQL, Identifier
 from oltp.cluster.server import Cluster, open_cluster
 from oltp.connection import StoreSession, session_options
 from oltp.places import install_places
-from ridelake.errors import CannotConnect, NotReady, OutOfResources, UsageError
+from ridelake.errors import CannotConnect, NotReady, OutOfResources, UsageError, first_line
 from ridelake.queries import load_queries, load_script
 from ridelake.resources import describe_shortage, describe_shortage_in_log
 from ridelake.settings import Settings
-from ridelake.text import first_line
 
 QUERIES = load_queries("oltp")
 

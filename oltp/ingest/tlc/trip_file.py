@@ -28,8 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ridelake.errors import BadInput
-from ridelake.text import first_line
+from ridelake.errors import BadInput, first_line
 
 
 class TripKind(StrEnum):
