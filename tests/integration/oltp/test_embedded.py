@@ -172,7 +172,7 @@ def test_closed_folder_permissions_are_reported_and_repaired_for_the_next_user(h
 
     with open_cluster(home) as cluster:
         home.parent.chmod(0o700)
-        with pytest.raises(CannotConnect, match="let the server's user pass through"):
+        with pytest.raises(CannotConnect, match="give the server's user the permission to enter"):
             its_own_file(cluster)
         with open_cluster(home):
             its_own_file(cluster)

@@ -16,13 +16,11 @@ from threading import Thread
 from uuid import UUID
 
 import pytest
-from click.testing import CliRunner
 from rich.console import Console
 from terminal import refusal, ridelake
 
 from oltp import booking, lifecycle
 from oltp.cluster.server import open_cluster, start
-from oltp.commands.simulate import simulate as simulate_command
 from oltp.ingest.seed import seed_rides
 from oltp.store import Store, ensure_database, open_database
 from oltp.workload import SimulationResult, schedule, simulate
@@ -32,7 +30,6 @@ from oltp.workload.requests import RequestIds
 from oltp.workload.simulation import RunState
 from ridelake.errors import CannotConnect, ProofFailed
 from ridelake.ride import Decision, Outcome, RideRequest, new_request_id
-from ridelake.settings import LakeAddress, Settings
 
 ONE_BY_ONE = {"clients": 5}
 BATCH = {"clients": 24, "batch": True}
@@ -200,9 +197,7 @@ def test_busy_riders_are_explained_by_another_simulation(seeded_store: Store, mo
     done = simulate(seeded_store, rides=5, clients=1)
     many = replace(done, requested=100, refused={"rider_busy": 40}, others_requests=others)
     monkeypatch.setattr("oltp.workload.simulate", lambda *arguments, **more: many)
-    arguments = ["--rides", "5"]
-    settings = Settings(Path("unused"), LakeAddress.at("unused"), seeded_store.conninfo)
-    stderr = CliRunner().invoke(simulate_command, arguments, obj=settings).stderr
+    stderr = ridelake("simulate", "--dsn", seeded_store.conninfo, "--rides", "5").stderr
     reason = "40 requests were refused because the rider was busy: another simulation sent 1,000 requests"
     explained = reason in stderr
     assert explained == bool(others)
