@@ -14,6 +14,7 @@ import lakehouse.capture.publish
 import lakehouse.source.snapshot
 from lakehouse.capture.overlay import open_overlay
 from lakehouse.capture.publish import publish_changes, publish_snapshot
+from lakehouse.source.tracking import track
 from lakehouse.table.catalog import NAMESPACE, CommitConflict, Lake
 from lakehouse.table.epoch import SnapshotToken
 from lakehouse.table.published import newest_epoch, read_epochs
@@ -190,6 +191,28 @@ def test_a_concurrent_write_to_a_table_aborts_the_epoch(seeded_store, lake, monk
         publish_changes(seeded_store, lake)
     assert newest_epoch(lake.address) == first
     assert len(data_files(lake.address.folder) - before) == 1, "only the other program's file stays"
+
+
+def test_numbers_and_tombstones_of_another_server_are_ignored(store: Store, lake: Lake):
+    """As `pg_restore` leaves them. A row with a tombstone of another generation exists."""
+    with store.connect() as connection:
+        connection.execute(
+            "CREATE TABLE restored (id int PRIMARY KEY, tx bigint DEFAULT pg_current_xact_id()::text::bigint)"
+        )
+        connection.execute("INSERT INTO restored VALUES (1, 1000000000000), (2, 3)")
+    track(store, "restored")
+    publish_snapshot(store, lake, tables=["restored"])
+    assert not publish_changes(store, lake, verify=True).is_new
+    with store.connect() as connection:
+        connection.execute(
+            "INSERT INTO ridelake_tracking.tombstones (relation, generation, key)"
+            " VALUES ('restored'::regclass, gen_random_uuid(), '[\"2\"]')"
+        )
+    assert not publish_changes(store, lake, verify=True).is_new
+    with store.connect() as connection:
+        connection.execute("UPDATE restored SET id = 5 WHERE id = 1")
+    changed = publish_changes(store, lake, verify=True).epoch.tables["restored"]
+    assert (changed.rows, changed.changed, changed.deleted) == (2, 1, 1)
 
 
 def test_concurrent_syncs_copy_no_row_twice(seeded_store: Store, lake: Lake):

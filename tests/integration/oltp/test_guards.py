@@ -2,17 +2,20 @@
 second safeguard still prevents the damage, and the test names it, or the audit finds the damage.
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.resources import files
 
 import psycopg
 import pytest
-from concurrency import all_at_once, assert_audit_passes, broken_conditions
+from concurrency import all_at_once, assert_audit_passes, broken_conditions, wait_until_blocked
 from factories import QUAD, STADIUM, Town
 from psycopg import Connection, errors
 
 from oltp import booking, lifecycle
 from oltp.pool import RetryPool
+from oltp.store import transaction
 from ridelake.ride import Decision, Outcome, RideRequest
 
 SECOND_ACTIVE_RIDE = b"""
@@ -147,6 +150,27 @@ def test_a_batch_that_claims_its_own_drivers_again_is_rejected_by_the_index(
     connection.execute("DROP INDEX one_active_ride_per_driver")
     booking.book_many(connection, requests)
     assert "busy_means_one_active_ride" in broken_conditions(town.store)
+
+
+def send_in_a_batch(connection: Connection, request: RideRequest) -> Decision:
+    (decision,) = booking.book_many(connection, [request])
+    return decision
+
+
+@pytest.mark.parametrize("book", [send, send_in_a_batch])
+def test_a_second_request_of_a_rider_waits_for_the_first_and_is_refused(
+    town: Town, connection: Connection, book: Callable[[Connection, RideRequest], Decision]
+):
+    """Without the lock on the rider's account the index would raise an error instead."""
+    town.driver(), town.driver()
+    rider = town.rider()
+    with ThreadPoolExecutor(1) as pool:
+        with transaction(connection):
+            assert book(connection, town.request(rider)).outcome == Outcome.ASSIGNED
+            second = pool.submit(all_at_once, town.store, book, [town.request(rider)])
+            wait_until_blocked(town.store)
+        assert outcomes(second.result()) == [Outcome.RIDER_BUSY]
+    assert rides(town) == 1
 
 
 def without_the_queue_of_the_rider(town: Town, connection: Connection) -> list[RideRequest]:
