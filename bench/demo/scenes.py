@@ -8,7 +8,7 @@ from statistics import median
 from time import perf_counter
 
 from bench.demo import scenes
-from bench.freshness import syncing
+from bench.env import syncing
 from bench.statistics import factor_text
 from lakehouse.capture.publish import estimate_rows, publish_changes, publish_snapshot
 from lakehouse.engines import Engine, open_engine
