@@ -38,7 +38,7 @@ from lakehouse.engines import open_engine
 from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch
 from lakehouse.table.published import newest_epoch
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from oltp import booking, lifecycle
 from oltp.ingest.seed import seed_rides
 from oltp.ingest.tlc import check_files, load_files

@@ -33,10 +33,9 @@ from olap.normalize import (
     widen_column,
 )
 from ridelake.errors import ProofFailed
+from ridelake.text import listed
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from olap.question import Question
 
 
@@ -65,14 +64,10 @@ def difference(
     ours, theirs = names
     if reference.num_columns != other.num_columns:
         return f"{ours} has {reference.num_columns} columns, {theirs} {other.num_columns}"
-    for index, (left, right) in enumerate(zip(reference.columns, other.columns, strict=True)):
-        if (
-            type_kind(left.type) != type_kind(right.type)
-            and not _is_all_null(left)
-            and not _is_all_null(right)
-        ):
-            where = _column(reference, index)
-            return f"{where}: {type_kind(left.type)} in {ours}, {type_kind(right.type)} in {theirs}"
+    for index, pair in enumerate(zip(reference.columns, other.columns, strict=True)):
+        left, right = (type_kind(column.type) for column in pair)
+        if left != right and all(column.null_count < len(column) for column in pair):
+            return f"{_column(reference, index)}: {left} in {ours}, {right} in {theirs}"
     if reference.num_rows != other.num_rows:
         return f"{ours} has {reference.num_rows:,} rows, {theirs} {other.num_rows:,}"
     place = _first_unequal(reference, other)
@@ -130,10 +125,6 @@ def _close(left: NormalizedValue, right: NormalizedValue) -> bool:
 
 def _is_number(cell: NormalizedValue) -> bool:
     return isinstance(cell, int | float | Decimal) and not isinstance(cell, bool)
-
-
-def _is_all_null(column: pa.ChunkedArray) -> bool:
-    return bool(column.null_count == len(column))
 
 
 def _first_unequal(reference: pa.Table, other: pa.Table) -> tuple[int, int] | None:
@@ -270,8 +261,6 @@ def compare_answers(question: "Question", answers: "dict[str, pa.Table]") -> Non
     reference, *others = answers
     if not others:
         return
-    # imported late: one engine needs no comparison
-
     found = {
         name: difference(answers[reference], answers[name], ordered=question.ordered, names=(reference, name))
         for name in others
@@ -279,14 +268,10 @@ def compare_answers(question: "Question", answers: "dict[str, pa.Table]") -> Non
     if not any(found.values()):
         return
     differing = "; ".join(message for message in found.values() if message)
-    equal = [name for name, message in found.items() if message is None]
-    agreeing = (
-        f"; {' and '.join(equal)} {'agrees' if len(equal) == 1 else 'agree'} with {reference}"
-        if equal
-        else ""
-    )
+    if equal := [name for name, message in found.items() if message is None]:
+        differing += f"; {listed(equal)} {'agrees' if len(equal) == 1 else 'agree'} with {reference}"
     raise AnswersDiffer(
-        f"✗ the answers differ, so no times are shown: {differing}{agreeing}",
+        f"✗ the answers differ, so no times are shown: {differing}",
         {name: answer.num_rows for name, answer in answers.items()},
         _trusted(question, answers),
     )
@@ -294,7 +279,6 @@ def compare_answers(question: "Question", answers: "dict[str, pa.Table]") -> Non
 
 def _trusted(question: "Question", answers: "dict[str, pa.Table]") -> frozenset[str]:
     """The engines that share the answer of more than half of all."""
-
     groups: list[list[str]] = []
     for name, answer in answers.items():
         alike = (g for g in groups if difference(answers[g[0]], answer, ordered=question.ordered) is None)

@@ -29,7 +29,6 @@ ANSWER_THREAD_SUFFIX = " answers"  # suffix of the name of a thread that waits f
 
 ROUNDS_MAX = 6  # one cold round, and five warm rounds for the median
 WARM_SECONDS_MAX = 2.0  # no further round is started that would exceed this time in total
-TIMEOUT_SECONDS_MAX = 1e6  # twelve days; larger values overflow the wait of the operating system
 CANCEL_SECONDS = 2.0  # time for an engine to stop after Ctrl-C or a timeout; then it is abandoned
 
 

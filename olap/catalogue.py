@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING
 
 from lakehouse.engines import has_ride_table
 from lakehouse.table.published import read_epochs
+from olap.options import QueryOptions
 from olap.output import choose_format, write_answer
+from olap.query_epoch import missing_ride_tables_message
 from olap.question import LOOK_UP, Question, questions
 from ridelake.errors import RidelakeError
 from ridelake.screen import note, say, say_json
@@ -16,10 +18,9 @@ if TYPE_CHECKING:
 HEADS = {LOOK_UP: "Look-ups: a few rows, by an indexed key", "analysis": "Analyses: aggregates over all rows"}
 
 
-def list_questions(
-    settings: Settings, format_: str | None, file: str | None, limit: int | None, *, as_json: bool
-) -> None:
+def list_questions(settings: Settings, options: QueryOptions) -> None:
     """List the questions for the newest epoch, or for the ride store if there is no epoch yet."""
+    format_, file = options.format_, options.file
     if format_ is not None or file is not None:
         format_ = choose_format(format_, file)
     epoch = _newest_epoch(settings)
@@ -28,22 +29,13 @@ def list_questions(
         note(f"note: {missing_ride_tables_message(epoch)}")
         known = []
     known.sort(key=lambda each: list(HEADS).index(each.group))
-    known = known[: limit or None]
-    if as_json:
+    known = known[: options.limit or None]
+    if options.as_json:
         say_json([_report(each) for each in known])
     elif format_ in (None, "table") and file is None:
         _list(known)
     else:
         _deliver(known, str(format_), file)
-
-
-def missing_ride_tables_message(epoch: "Epoch") -> str:
-    """The message for an epoch without the tables of the ride store."""
-    tables = ", ".join(sorted(table.source for table in epoch.tables.values()))
-    return (
-        f"epoch {epoch.number} has {tables} but not the ride store's tables, which the questions need; "
-        "query its tables with `ridelake sql`, or choose another lake (--lake)"
-    )
 
 
 def _newest_epoch(settings: Settings) -> "Epoch | None":

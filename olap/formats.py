@@ -1,18 +1,15 @@
 """An answer as text: an aligned table, CSV, JSON, JSON lines or Markdown."""
 
 import json
-import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import Any, TextIO
 
 import pyarrow as pa
 
-from ridelake.screen import cells, wrapped
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from olap.options import Expanded
+from ridelake.text import cells, fitted, padded, wrapped
 
 
 def values(column: pa.ChunkedArray) -> list[Any]:
@@ -69,9 +66,6 @@ def _nested(value: Any) -> str:
         return f"[{', '.join(map(_nested, value))}]"
     is_unquoted = value is None or isinstance(value, bool | int | float | Decimal)
     return plain(value) if is_unquoted else json.dumps(plain(value), ensure_ascii=False)
-
-
-Expanded = Literal["auto", "on", "off"]
 
 
 def table_lines(answer: "pa.Table", columns: int, expanded: Expanded = "auto") -> list[str]:
@@ -138,16 +132,15 @@ def aligned(
     """Lines of a table: names, types, a rule, the rows. A column is (name, type, whether right-aligned)."""
     heads = [[_printable(name) for name, _, _ in columns], [type_ for _, type_, _ in columns]]
     heads = heads if any(heads[1]) else heads[:1]
-    widths = [max(map(_display_width, texts)) for texts in zip(*heads, *rows, strict=True)]
+    widths = [max(map(cells, texts)) for texts in zip(*heads, *rows, strict=True)]
     if width is not None:
         whole = [to_right or type_.startswith(NEVER_CUT) for _, type_, to_right in columns]
-        widths = _fitted(widths, whole, width)
+        minima = [w if kept else min(w, COLUMN_WIDTH_MIN) for w, kept in zip(widths, whole, strict=True)]
+        widths = fitted(widths, minima, width - 2 * (len(widths) - 1))
 
     def line(texts: Sequence[str]) -> str:
-        padded = (
-            _padded(t, w, to_right) for t, w, (_, _, to_right) in zip(texts, widths, columns, strict=True)
-        )
-        return "  ".join(padded).rstrip()
+        shape = zip(texts, widths, columns, strict=True)
+        return "  ".join(padded(text, w, to_right=to_right) for text, w, (_, _, to_right) in shape).rstrip()
 
     yield from map(line, heads)
     yield "  ".join("─" * w for w in widths)
@@ -280,30 +273,3 @@ def _printable(text: str) -> str:
 
 def _is_number(type_: pa.DataType) -> bool:
     return bool(pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_))
-
-
-def _display_width(text: str) -> int:
-    """Width in terminal cells: a Chinese character takes two, a combining accent none."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )
-
-
-def _fitted(widths: list[int], whole: Sequence[bool], available: int) -> list[int]:
-    """Narrow the widest columns that may be truncated, until the line fits or all have the minimum width."""
-    widths = list(widths)
-    while sum(widths) + 2 * (len(widths) - 1) > available:
-        texts = [i for i, kept in enumerate(whole) if not kept and widths[i] > COLUMN_WIDTH_MIN]
-        if not texts:
-            break
-        widths[max(texts, key=widths.__getitem__)] -= 1
-    return widths
-
-
-def _padded(text: str, width: int, to_right: bool) -> str:
-    while _display_width(text) > width:
-        text = text[:-2] + "…"
-    space = " " * (width - _display_width(text))
-    return space + text if to_right else text + space

@@ -1,6 +1,7 @@
 """Normalize values, so that equal values of different engines and types compare equal."""
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -35,59 +36,60 @@ class IntervalValue:
     ns: int
 
     def __str__(self) -> str:
-        return (
-            f"{self.months} months {self.ns / 1_000_000_000:g} s" if self.months else f"{self.ns / 1e9:g} s"
-        )
+        return f"{f'{self.months} months ' if self.months else ''}{self.ns / 1e9:g} s"
 
 
-NormalizedValue = (
-    None
-    | bool
-    | int
-    | Decimal
-    | float
-    | str
-    | bytes
-    | dt.time
-    | UtcTimestamp
-    | IntervalValue
-    | tuple["NormalizedValue", ...]
+Scalar = None | bool | int | Decimal | float | str | bytes | dt.time | UtcTimestamp | IntervalValue
+NormalizedValue = Scalar | tuple["NormalizedValue", ...]
+
+
+_is = pa.types
+
+# (kind, test, the widest type of the kind that Arrow can cast to), in the order of the tests.
+_KINDS: tuple[tuple[str, Callable[[pa.DataType], bool], pa.DataType | None], ...] = (
+    ("null", _is.is_null, None),
+    ("boolean", _is.is_boolean, None),
+    ("number", lambda t: _is.is_integer(t) or (_is.is_decimal(t) and t.scale == 0), pa.int64()),
+    ("number", _is.is_decimal, None),
+    ("number", _is.is_floating, pa.float64()),
+    ("text", lambda t: t in (pa.string(), pa.large_string(), pa.string_view()), pa.large_string()),
+    ("text", lambda t: t.equals(pa.uuid()), None),
+    # Arrow keeps the UTC value when the zone is dropped.
+    ("timestamp", lambda t: _is.is_timestamp(t) or _is.is_date(t), pa.timestamp("us")),
+    ("time of day", _is.is_time, None),
+    ("interval", lambda t: _is.is_duration(t) or _is.is_interval(t), None),
+    ("bytes", lambda t: t in (pa.binary(), pa.large_binary(), pa.binary_view()), pa.large_binary()),
+    ("bytes", _is.is_fixed_size_binary, pa.large_binary()),
+    ("struct", _is.is_struct, None),
+    ("list", _is.is_nested, None),
 )
+
+
+def _kind_and_widest(type_: pa.DataType) -> tuple[str, pa.DataType | None]:
+    if _is.is_dictionary(type_):
+        kind, widest = _kind_and_widest(type_.value_type)
+        return kind, widest or type_.value_type
+    return next(((kind, widest) for kind, test, widest in _KINDS if test(type_)), (str(type_), None))
 
 
 def type_kind(type_: pa.DataType) -> str:
     """The kind of value of a type. Columns of different kinds are never equal, unless one is all null."""
-    is_ = pa.types
-    if is_.is_dictionary(type_):
-        return type_kind(type_.value_type)
-    tests = (
-        ("null", is_.is_null),
-        ("boolean", is_.is_boolean),
-        ("number", lambda t: is_.is_integer(t) or is_.is_floating(t) or is_.is_decimal(t)),
-        ("text", lambda t: _is_text(t) or t.equals(pa.uuid())),
-        ("timestamp", lambda t: is_.is_timestamp(t) or is_.is_date(t)),
-        ("time of day", is_.is_time),
-        ("interval", lambda t: is_.is_duration(t) or is_.is_interval(t)),
-        ("bytes", _is_bytes),
-        ("list", lambda t: is_.is_nested(t) and not is_.is_struct(t)),
-        ("struct", is_.is_struct),
-    )
-    return next((name for name, test in tests if test(type_)), str(type_))
+    return _kind_and_widest(type_)[0]
 
 
 def holds_doubles(type_: pa.DataType) -> bool:
     """Whether values of this type contain doubles, which are compared with a tolerance."""
-    if pa.types.is_dictionary(type_):
+    if _is.is_dictionary(type_):
         return holds_doubles(type_.value_type)
-    if pa.types.is_nested(type_):
+    if _is.is_nested(type_):
         return any(holds_doubles(type_.field(index).type) for index in range(type_.num_fields))
-    return bool(pa.types.is_floating(type_))
+    return bool(_is.is_floating(type_))
 
 
 def widen_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The column cast to the widest type of its kind, so that Arrow can compare equal columns of two engines
     without a loop over the values. Unchanged if a value does not fit."""
-    target = _widest(column.type)
+    _, target = _kind_and_widest(column.type)
     if target is None or target == column.type:
         return column
     try:
@@ -100,48 +102,16 @@ def normalized_values(column: pa.ChunkedArray) -> list[NormalizedValue]:
     """The normalized values of a column."""
     column = widen_column(column)
     type_ = column.type
-    if pa.types.is_timestamp(type_):  # as integers, because Python's datetime ends at year 9999
+    if _is.is_timestamp(type_):  # as integers, because Python's datetime ends at year 9999
         factor = _NS_PER_UNIT[type_.unit]
         return [
             None if value is None else UtcTimestamp(value * factor)
             for value in column.cast(pa.int64()).to_pylist()
         ]
     values: list[Any] = column.to_pylist()
-    if pa.types.is_nested(type_) or type_kind(type_) in ("text", "time of day", "interval", "timestamp"):
+    if _is.is_nested(type_) or type_kind(type_) in ("text", "time of day", "interval", "timestamp"):
         return [_normalized(value) for value in values]
     return values
-
-
-def _is_text(type_: pa.DataType) -> bool:
-    is_ = pa.types
-    return bool(is_.is_string(type_) or is_.is_large_string(type_) or is_.is_string_view(type_))
-
-
-def _is_bytes(type_: pa.DataType) -> bool:
-    is_ = pa.types
-    return bool(
-        is_.is_binary(type_)
-        or is_.is_large_binary(type_)
-        or is_.is_binary_view(type_)
-        or is_.is_fixed_size_binary(type_)
-    )
-
-
-def _widest(type_: pa.DataType) -> pa.DataType | None:
-    is_ = pa.types
-    if is_.is_dictionary(type_):
-        return _widest(type_.value_type) or type_.value_type
-    if is_.is_integer(type_) or (is_.is_decimal(type_) and type_.scale == 0):
-        return pa.int64()
-    if is_.is_floating(type_):
-        return pa.float64()
-    if _is_text(type_):
-        return pa.large_string()
-    if _is_bytes(type_):
-        return pa.large_binary()
-    if is_.is_timestamp(type_) or is_.is_date(type_):
-        return pa.timestamp("us")  # Arrow keeps the UTC value when the zone is dropped
-    return None
 
 
 def _normalized(value: Any) -> NormalizedValue:

@@ -16,7 +16,7 @@ from ridelake.resources import describe_shortage
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from olap.formats import Expanded
+    from olap.options import Expanded
 
 SUFFIXES = {
     ".csv": "csv",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 from psycopg import Connection, IsolationLevel, errors
@@ -14,9 +15,9 @@ from psycopg.sql import SQL, Identifier
 from oltp.cluster.server import Cluster, open_cluster
 from oltp.connection import StoreSession, session_options
 from oltp.places import install_places
-from oltp.shortage import shortage_errors
-from ridelake.errors import CannotConnect, NotReady, UsageError
+from ridelake.errors import CannotConnect, NotReady, OutOfResources, UsageError
 from ridelake.queries import load_queries, load_script
+from ridelake.resources import describe_shortage, describe_shortage_in_log
 from ridelake.settings import Settings
 
 QUERIES = load_queries("oltp")
@@ -30,6 +31,8 @@ INSTALL_LOCK = 0x52_49_44_45
 # Connect timeouts. An unreachable host uses all of it on each attempt.
 CONNECT_SECONDS_MAX = 10
 CONNECT_SECONDS_MAX_OF_SEVERAL = 2
+
+LOG_BYTES = 64_000  # of the embedded server's log, searched for the cause of its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,3 +255,40 @@ def _refuse_another_version(connection: Connection[TupleRow]) -> None:
             f"needs {SCHEMA_VERSION}: use another database or --home, or drop the schema with "
             "DROP SCHEMA ridelake CASCADE"
         )
+
+
+@contextmanager
+def shortage_errors(folder: Path | None) -> Iterator[None]:
+    """Raises OutOfResources for a server error that a shortage causes. `folder`: of the embedded server,
+    whose log is read if the server ended without an error message."""
+    log = folder / "server.log" if folder is not None else None
+    before = _size(log)
+    place = folder if folder is not None else "the files of the Postgres server"
+    option = "--home" if folder is not None else ""
+    try:
+        yield
+    except (psycopg.Error, CannotConnect, UsageError) as error:
+        if isinstance(error, UsageError) and not isinstance(error.__cause__, OSError):
+            raise
+        message = describe_shortage(error, place, option)
+        if message is None and log is not None and not isinstance(error, UsageError):
+            message = describe_shortage_in_log(_end_of(log, before), place, option)
+        if message is None:
+            raise
+        raise OutOfResources(message) from error
+
+
+def _size(log: Path | None) -> int:
+    with suppress(OSError):
+        return log.stat().st_size if log is not None else 0
+    return 0
+
+
+def _end_of(log: Path, before: int) -> str:
+    """What was written to the log since it had the size `before`."""
+    try:
+        with log.open("rb") as lines:
+            lines.seek(max(before, log.stat().st_size - LOG_BYTES))
+            return lines.read().decode(errors="replace")
+    except OSError:
+        return ""

@@ -5,6 +5,7 @@ requested command, and turns every error into one line and an exit code.
 """
 
 import atexit
+import inspect
 import os
 import re
 import signal
@@ -21,8 +22,9 @@ try:
     from ridelake import __version__, signals
     from ridelake.errors import RidelakeError, UsageError, did_you_mean, grant_hint
     from ridelake.resources import describe_shortage
-    from ridelake.screen import columns_of, wrapped
+    from ridelake.screen import columns_of
     from ridelake.settings import Settings
+    from ridelake.text import first_line, wrapped
 except KeyboardInterrupt:  # `main` cannot handle it yet; imports take most of the time of a short call
     print("ridelake: interrupted", file=sys.stderr)
     sys.exit(128 + signal.SIGINT)
@@ -31,25 +33,25 @@ except KeyboardInterrupt:  # `main` cannot handle it yet; imports take most of t
 GROUPS = {
     "Try": {"demo": "bench.commands.demo:demo"},
     "Book": {
-        "seed": "oltp.commands.seed:seed",
-        "load": "oltp.commands.load:load",
+        "seed": "oltp.commands.store:seed",
+        "load": "oltp.commands.store:load",
         "simulate": "oltp.commands.simulate:simulate",
-        "audit": "lakehouse.commands.audit:audit",
+        "audit": "lakehouse.commands.check:audit",
         "acid": "oltp.commands.acid:acid",
         "drill": "oltp.commands.drill:drill",
     },
     "Lake": {
-        "snapshot": "lakehouse.commands.snapshot:snapshot",
-        "sync": "lakehouse.commands.sync:sync",
+        "snapshot": "lakehouse.commands.publish:snapshot",
+        "sync": "lakehouse.commands.publish:sync",
         "epochs": "lakehouse.commands.epochs:epochs",
-        "verify": "lakehouse.commands.verify:verify",
-        "maintain": "lakehouse.commands.maintain:maintain",
+        "verify": "lakehouse.commands.check:verify",
+        "maintain": "lakehouse.commands.epochs:maintain",
         "track": "lakehouse.commands.track:track",
         "untrack": "lakehouse.commands.track:untrack",
     },
     "Ask": {
-        "sql": "olap.commands.sql:sql",
-        "ask": "olap.commands.ask:ask",
+        "sql": "olap.commands:sql",
+        "ask": "olap.commands:ask",
         "xray": "lakehouse.commands.xray:xray",
         "engines": "lakehouse.commands.engines:engines",
     },
@@ -59,11 +61,12 @@ GROUPS = {
         "compare": "bench.commands.compare:compare",
     },
     "Run": {
-        "up": "oltp.commands.server:up",
-        "down": "oltp.commands.server:down",
+        "up": "oltp.commands.store:up",
+        "down": "oltp.commands.store:down",
         "status": "lakehouse.commands.status:status",
     },
 }
+NUMBERS = (click.types.IntParamType, click.types.FloatParamType)
 COMMANDS = {name: place for group in GROUPS.values() for name, place in group.items()}
 
 
@@ -83,8 +86,12 @@ class CommandGroup(click.Group):
         module, attribute = COMMANDS[name].split(":")
         command: click.Command = getattr(import_module(module), attribute)
         if not any(option.name == "home" for option in command.params):
+            for option in command.params:
+                if isinstance(option.type, NUMBERS) and option.metavar is None:
+                    option.metavar = "N"  # instead of INTEGER RANGE
             command.params.extend(settings_options(hidden=True))
-            command.epilog = "Global options: see `ridelake --help`."
+            parts = [inspect.cleandoc(command.epilog or ""), "Global options: see `ridelake --help`."]
+            command.epilog = "\n\n".join(filter(None, parts))
         return command
 
     def resolve_command(
@@ -120,9 +127,9 @@ class CommandGroup(click.Group):
 
 
 def _first_sentence(command: click.Command) -> str:
-    """The first sentence of a command's help; click would truncate it."""
+    """The first sentence of a command's help, up to a semicolon; click would truncate it."""
     paragraph = " ".join((command.help or "").split("\n\n")[0].split())
-    return paragraph.split(". ")[0].rstrip(".") + "."
+    return re.split(r"\. |;", paragraph)[0].rstrip(".") + "."
 
 
 def settings_options(*, hidden: bool = False) -> list[click.Option]:
@@ -263,7 +270,7 @@ def _unexpected(error: Exception) -> tuple[str, int]:
     psycopg = sys.modules.get("psycopg")  # not imported here: most commands do not need it
     if psycopg is None or not isinstance(error, psycopg.Error):
         return _internal_error(error), 1
-    reason = error.diag.message_primary or str(error).strip().split("\n", 1)[0]
+    reason = error.diag.message_primary or first_line(error)
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return f"Postgres refused the statement: {reason}; {grant_hint(reason)}", UsageError.exit_code
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
@@ -271,7 +278,7 @@ def _unexpected(error: Exception) -> tuple[str, int]:
         return f"Postgres refused the statement: {reason}; {hint}", UsageError.exit_code
     if not isinstance(error, psycopg.OperationalError):
         return _internal_error(error), 1
-    reason = str(error).strip().split("\n", 1)[0]
+    reason = first_line(error)
     if error.sqlstate is None or error.sqlstate.startswith(("08", "57P0")):
         return f"lost the connection to Postgres ({reason}): committed work is kept; run the command again", 3
     return f"Postgres error: {reason} (SQLSTATE {error.sqlstate})", 1

@@ -74,6 +74,12 @@ class TimedOut(RidelakeError):
     exit_code = 4
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of the message of another library's error; the name of its class if it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`did you mean a or b? `, for a message about a name that does not exist; empty if none is similar."""
     import difflib  # only a misspelt name needs it

@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from ridelake.text import first_line
+
 # Texts that errors contain, in search order, each with its resource.
 TEXTS = (
     ("shared memory segment", "shared memory"),
@@ -62,7 +64,7 @@ def describe_shortage(error: BaseException, place: Path | str | None = None, opt
     written, if the error does not name it; `option`: the option that selects another place."""
     for cause in _causes(error):
         if resource := _resource(cause):
-            return shortage_message(resource, place or _file_of(cause), option, _first_line(cause))
+            return shortage_message(resource, place or _file_of(cause), option, first_line(cause))
     return None
 
 
@@ -127,8 +129,3 @@ def _resource_in(text: str) -> str | None:
 def _file_of(error: BaseException) -> str | None:
     name = getattr(error, "filename", None)
     return name if isinstance(name, str) else None
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from ridelake import progress
+from ridelake.text import cells, fitted, grouped, wrapped
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
 
 PIPED_COLUMNS = 200
 DRAWING_COLUMNS_MAX = 100  # longer lines are hard to read
-HANGING = re.compile(r"\s*(?:(?:[✓✗–•-]|\d+\.)\s+)?")
 NUMBER = re.compile(r"[-+]?[0-9][0-9.,]*[%×]?|[–-]?")
-WORD = re.compile(r"\s*\S+")
 
 
 def note(text: str, *, verbatim: bool = False) -> None:
@@ -41,34 +40,6 @@ def columns_of(stream: TextIO) -> int | None:
         return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else None
     except (OSError, ValueError):  # a stream without a file behind it
         return None
-
-
-def wrapped(text: str, columns: int | None) -> str:
-    """The text in lines of at most `columns` columns, broken between words only. A word wider than a line
-    gets its own line. Continuation lines are indented to the text after a leading mark or number."""
-    if columns is None:
-        return text
-    lines: list[str] = []
-    for line in text.split("\n"):
-        current = ""
-        indent = " " * min(cells(HANGING.match(line)[0]), columns // 2)  # type: ignore[index]
-        for word in WORD.findall(line):
-            if current.strip() and cells(current + word) > columns:
-                lines.append(current)
-                current = indent + word.lstrip()
-            else:
-                current += word
-        lines.append(current)
-    return "\n".join(lines)
-
-
-def cells(text: str) -> int:
-    """Columns that the text takes on a screen: a Chinese character takes two."""
-    if text.isascii():
-        return len(text)
-    from rich.cells import cell_len  # here, because most text is ASCII
-
-    return cell_len(text)
 
 
 def say_json(report: Any, *, one_line: bool = False) -> None:
@@ -95,7 +66,7 @@ def say_table(
     width = columns_of(stream) or PIPED_COLUMNS
     texts = [[grouped(value) for value in row] for row in rows]
     gap = 1 if dense else 2
-    widths = _fitted([columns, *texts], width - gap * (len(columns) - 1), whole_first=dense)
+    widths = _widths([columns, *texts], width - gap * (len(columns) - 1), whole_first=dense)
     if sum(widths) + gap * (len(columns) - 1) <= width:
         numbers = [
             bool(rows) and all(NUMBER.fullmatch(row[index]) for row in texts) for index in range(len(columns))
@@ -108,19 +79,14 @@ def say_table(
         console.print(*([""] if number else []), table, sep="\n")
 
 
-def _fitted(rows: Sequence[Sequence[str]], available: int, *, whole_first: bool = False) -> list[int]:
+def _widths(rows: Sequence[Sequence[str]], available: int, *, whole_first: bool = False) -> list[int]:
     """Widths of the columns: those of the cells, reduced if needed, at least that of the longest word."""
     columns = list(zip(*rows, strict=True))
     widths = [max(cells(line) for text in texts for line in text.split("\n")) for texts in columns]
     words = [max(max(map(cells, text.split()), default=0) for text in texts) for texts in columns]
     if whole_first:
         words[0] = widths[0]
-    while sum(widths) > available:
-        wide = [index for index, width in enumerate(widths) if width > words[index]]
-        if not wide:
-            break
-        widths[max(wide, key=widths.__getitem__)] -= 1
-    return widths
+    return fitted(widths, words, available)
 
 
 def _table(
@@ -151,7 +117,7 @@ def _record(columns: Sequence[str], row: Sequence[str], width: int, title: str |
 
     pairs = [(column.replace("\n", " "), text) for column, text in zip(columns, row, strict=True)]
     for whole in (True, False):
-        widths = _fitted(pairs, width - 2, whole_first=whole)
+        widths = _widths(pairs, width - 2, whole_first=whole)
         if sum(widths) + 2 <= width:
             table = _table(("", ""), pairs, widths, (False, False), title, False)
             table.show_header = False
@@ -175,14 +141,3 @@ def draw(lines: "Sequence[Text]", *, on_stderr: bool = False) -> None:
     console = Console(highlight=False, width=drawing_columns(), stderr=on_stderr)
     for line in lines:
         console.print(line)
-
-
-def grouped(value: object) -> str:
-    """1234567 → 1,234,567; 0.12345 → 0.123; None → empty."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}"
-    return "" if value is None else str(value)

@@ -110,6 +110,20 @@ def seeded_store(cluster: Cluster, templates: dict[str, str]) -> Iterator[Store]
         yield store
 
 
+@pytest.fixture(scope="module")
+def store_once(cluster: Cluster, templates: dict[str, str]) -> Iterator[Store]:
+    """Like `store`, once per module."""
+    with _copy_of(cluster, templates["empty"]) as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def seeded_store_once(cluster: Cluster, templates: dict[str, str]) -> Iterator[Store]:
+    """Like `seeded_store`, once per module, for tests that do not change it."""
+    with _copy_of(cluster, templates["seeded"]) as store:
+        yield store
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     if not REAL_DATA.is_dir():

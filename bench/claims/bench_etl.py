@@ -16,7 +16,7 @@ from bench.claims.rides import generated_rides
 from bench.figure import Figure, Verdict
 from bench.statistics import Ratio
 from bench.textbook import ClaimId
-from oltp.ingest.city import draw_shape, draw_tips, draw_zones
+from oltp.ingest.seed import draw_shape, draw_tips, draw_zones
 from oltp.ingest.tlc import check_files
 from oltp.places import NEW_YORK, TLC_UNKNOWN_ZONES, TLC_ZONE_OFFSET, cities
 from ridelake.queries import load_queries

@@ -25,8 +25,8 @@ from ridelake.errors import OutOfResources, ProofFailed
 from ridelake.progress import progress
 from ridelake.queries import load_queries
 from ridelake.resources import free_bytes
-from ridelake.screen import grouped
 from ridelake.settings import Settings
+from ridelake.text import grouped
 
 QUERIES = load_queries("bench")
 

@@ -31,7 +31,7 @@ from lakehouse.engines import open_engine
 from lakehouse.engines.duckdb import DuckDB
 from lakehouse.table.catalog import Lake
 from lakehouse.table.published import newest_epoch
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from olap.question import find_question
 from oltp.audit import audit
 from oltp.drill.standby import catch_up, open_standby

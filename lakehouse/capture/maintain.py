@@ -11,7 +11,6 @@ writers see the lake before or after it.
 """
 
 import fcntl
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,13 +26,12 @@ from lakehouse.capture.copy_on_write import read_rows
 from lakehouse.capture.writer import EpochDraft, lake_lock, open_draft
 from lakehouse.source.snapshot import check_server_history
 from lakehouse.source.tables import TableSource, read_sources
-from lakehouse.table.catalog import Lake
-from lakehouse.table.commit import CommitConflict, metadata_files
+from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.epoch import DataFile, Epoch
-from lakehouse.table.errors import lake_errors
 from lakehouse.table.layout import RUN_BYTES, RUN_ROWS
+from lakehouse.table.metadata import metadata_files
 from lakehouse.table.published import read_epochs
-from lakehouse.table.storage import Storage
+from lakehouse.table.storage import Storage, file_lock, lake_errors
 from oltp.store import Store, has_tracking, transaction
 from ridelake.queries import load_queries
 
@@ -46,7 +44,8 @@ COMPACT_FILES_MIN = 4
 COMPACT_ROWS_MAX = 4 * RUN_ROWS
 COMPACT_BYTES_MAX = 8 * RUN_BYTES
 
-# The names of files that ridelake creates in a lake: `writer.py`, `commit.py`, `catalog.py`, `storage.py`.
+# The names of files that ridelake creates in a lake: `layout.py`, `metadata.py`, `catalog.py`, `storage.py`.
+# Other files in the folder belong to the user and are not deleted.
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 LAKE_FILE = re.compile(
     r"[^/]+/data/\d{5,}-[0-9a-f]{8}-[0-9a-f]{8}\.parquet"
@@ -74,7 +73,7 @@ def maintain(
     lake: Lake, store: Store, *, keep_epochs: int = KEEP_EPOCHS, grace: timedelta = GRACE_PERIOD
 ) -> MaintenanceResult:
     """Safe with concurrent readers, syncs and maintenance. Raises UsageError as `Lake.newest` and
-    `take_changes` do."""
+    `publish_changes` do."""
     with lake_errors(lake.address):
         lake.newest()  # raises before anything is written, if another program has changed the lake
         _heal_manifests(lake)
@@ -189,19 +188,13 @@ def _unread(lake: Lake, epoch: Epoch, grace: timedelta) -> Iterator[bool]:
     if lake.address.remote:
         yield epoch.published_at < datetime.now(UTC) - grace
         return
-    try:
-        descriptor = os.open(lake.address.manifest(epoch.number), os.O_RDONLY)
-    except FileNotFoundError:
-        yield False
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        yield False
-    else:
-        yield True
-    finally:
-        os.close(descriptor)
+    with ExitStack() as stack:
+        try:
+            lock = file_lock(lake.address.manifest(epoch.number), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            acquired = stack.enter_context(lock)
+        except FileNotFoundError:
+            acquired = False
+        yield acquired
 
 
 def _sweep(lake: Lake, grace: timedelta) -> int:
@@ -209,7 +202,9 @@ def _sweep(lake: Lake, grace: timedelta) -> int:
     grace period: younger files may belong to a draft."""
     with lake_lock(lake, fcntl.LOCK_EX | fcntl.LOCK_NB) as exclusive:
         found = [
-            file for file in lake.storage.files_under() if _is_ours(lake.address.relative(file.location))
+            file
+            for file in lake.storage.files_under()
+            if LAKE_FILE.fullmatch(lake.address.relative(file.location))
         ]
         epochs = read_epochs(lake.address)  # after the listing, so it includes all epochs of listed files
         known = {file.location for epoch in epochs for file in epoch.files}
@@ -232,12 +227,6 @@ def _sweep(lake: Lake, grace: timedelta) -> int:
         ]
         lake.storage.delete(orphans)
     return len(orphans)
-
-
-def _is_ours(place: str) -> bool:
-    """Whether the path is one that ridelake creates, also for a table that was never published. Other files
-    in the folder belong to the user and are not deleted."""
-    return LAKE_FILE.fullmatch(place) is not None
 
 
 def _tidy(store: Store, newest: Epoch) -> int:

@@ -38,7 +38,7 @@ class Overlay(EpochWriter):
 @contextmanager
 def open_overlay(settings: Settings, newest: Epoch) -> Iterator[Epoch]:
     """The newest epoch and the changes since then, with a token of the current snapshot. Its files are
-    deleted at the end of the block. Raises UsageError as `take_changes` does."""
+    deleted at the end of the block. Raises UsageError as `publish_changes` does."""
     started = perf_counter()
     address = settings.lake
     with (

@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 import psycopg
 import pyarrow.compute as pc
@@ -35,14 +36,13 @@ from lakehouse.source.tables import (
 from lakehouse.table.catalog import Lake
 from lakehouse.table.columns import TableNotCopied
 from lakehouse.table.epoch import Epoch, Kind, SnapshotToken, TableState
-from lakehouse.table.errors import lake_errors
 from lakehouse.table.published import check_files_exist, read_epochs
 from lakehouse.table.s3 import bucket_errors
-from lakehouse.table.storage import Storage
-from lakehouse.verify.verdict import verify_at_token
+from lakehouse.table.storage import Storage, lake_errors
+from lakehouse.verify import verify_at_token
 from oltp.audit import EpochTotals
 from oltp.store import Store, has_tracking
-from ridelake.errors import CannotConnect
+from ridelake.errors import CannotConnect, first_line
 from ridelake.settings import LakeAddress
 
 
@@ -89,50 +89,53 @@ class PublishResult:
     is_new: bool
 
 
+class PublishOptions(TypedDict, total=False):
+    """`tables`: more tables to add to the lake. `verify`: compare the files with Postgres before publishing.
+    `without`: columns to exclude from now on, as TABLE.COLUMN."""
+
+    tables: Sequence[str]
+    verify: bool
+    without: Sequence[str]
+
+
 def publish_snapshot(
     store: Store,
     lake: Lake,
     on_rows: Callable[[int], None] = ignore_rows,
-    *,
-    tables: Sequence[str] = (),
-    verify: bool = False,
-    without: Sequence[str] = (),
+    **options: Unpack[PublishOptions],
 ) -> Epoch:
     """Publish all current rows of all tables. `on_rows` is called with the number of rows after each read.
 
-    `tables`: more tables to add to the lake. `without`: columns to exclude from now on, as TABLE.COLUMN. A
-    table with a value that the lake cannot store is left out of the epoch (`Epoch.left_out`), unless it is a
-    table of the ride store.
+    A table with a value that the lake cannot store is left out of the epoch (`Epoch.left_out`), unless it is
+    a table of the ride store.
 
-    Raises TableNotTaken if no table could be copied, LostRace if another epoch is published concurrently,
-    ProofFailed if the files differ from Postgres, UsageError if the lake cannot be written or the server is
-    a standby, CannotConnect if the connection is lost. Nothing is published then."""
-    return _take(store, lake, "full", tables, verify, on_rows, without).epoch
+    Raises TableNotCopied if no table could be copied, CommitConflict if another epoch is published
+    concurrently, ProofFailed if the files differ from Postgres, UsageError if the lake cannot be written or
+    the server is a standby, CannotConnect if the connection is lost. Nothing is published then."""
+    return _publish(store, lake, "full", on_rows, **options).epoch
 
 
 def publish_changes(
     store: Store,
     lake: Lake,
     on_rows: Callable[[int], None] = ignore_rows,
+    **options: Unpack[PublishOptions],
+) -> PublishResult:
+    """Publish the changes since the newest epoch; a table whose changes are unknown is copied completely.
+
+    Raises as `publish_snapshot` does, and UsageError if the server's history is not the newest epoch's."""
+    return _publish(store, lake, "changes", on_rows, **options)
+
+
+def _publish(
+    store: Store,
+    lake: Lake,
+    kind: Kind,
+    on_rows: Callable[[int], None],
     *,
     tables: Sequence[str] = (),
     verify: bool = False,
     without: Sequence[str] = (),
-) -> PublishResult:
-    """Publish the changes since the newest epoch; a table whose changes are unknown is copied completely.
-
-    Raises as `take_snapshot` does, and UsageError if the server's history is not the newest epoch's."""
-    return _take(store, lake, "changes", tables, verify, on_rows, without)
-
-
-def _take(
-    store: Store,
-    lake: Lake,
-    kind: Kind,
-    more: Sequence[str],
-    verify: bool,
-    on_rows: Callable[[int], None],
-    without: Sequence[str],
 ) -> PublishResult:
     started = time.perf_counter()
     try:
@@ -142,20 +145,19 @@ def _take(
             store.connect() as connection,
         ):
             previous = draft.previous
-            set_since = previous.token if previous and kind == "changes" else None
-            kind = kind if set_since else "full"
+            since = previous.token if previous and kind == "changes" else None
+            kind = kind if since else "full"
+            names = tables_of(previous, tables)
             left_out = [*(previous.without if previous else ()), *without]
-            with open_source_snapshot(
-                store, connection, tables_of(previous, more), set_since, left_out
-            ) as moment:
+            with open_source_snapshot(store, connection, names, since, left_out) as moment:
                 check_exclusions(connection, without, moment.sources)
-                write_changes(moment, draft, set_since, on_rows)
+                write_changes(moment, draft, since, on_rows)
                 if not draft.tables and draft.left_out:
                     raise TableNotCopied("; ".join(one.reason for one in draft.left_out.values()))
                 if verify:
                     taken = [source for source in moment.sources if source.name in draft.tables]
                     verify_at_token(connection, lake.address, taken, draft.tables)
-                if previous and set_since and not draft.has_changes:
+                if previous and since and not draft.has_changes:
                     verified = verify and not previous.verified
                     return PublishResult(
                         lake.record_verified(previous) if verified else previous, is_new=False
@@ -165,9 +167,9 @@ def _take(
             epoch = draft.publish(kind, moment.token, time.perf_counter() - started, verify or None)
             return PublishResult(epoch, is_new=True)
     except psycopg.OperationalError as error:
-        reason = str(error).strip().split("\n", 1)[0]
         raise CannotConnect(
-            f"Postgres ended the transaction ({reason}), so no epoch was published; run the command again"
+            f"Postgres ended the transaction ({first_line(error)}), so no epoch was published; "
+            "run the command again"
         ) from error
 
 

@@ -1,19 +1,18 @@
 """Repeated incremental epochs, with regular maintenance."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Unpack
 
 import psycopg
 
 from lakehouse.capture.maintain import maintain
-from lakehouse.capture.publish import publish_changes
-from lakehouse.table.catalog import Lake
+from lakehouse.capture.publish import PublishOptions, publish_changes
+from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.columns import TableNotCopied
-from lakehouse.table.commit import CommitConflict
 from lakehouse.table.epoch import Epoch
 from oltp.store import Store
 from ridelake.errors import CannotConnect
@@ -62,51 +61,35 @@ class SyncResult:
         return report
 
 
-def sync_once(
-    store: Store,
-    lake: Lake,
-    *,
-    tables: Sequence[str] = (),
-    verify: bool = False,
-    without: Sequence[str] = (),
-) -> SyncResult:
+def sync_once(store: Store, lake: Lake, **options: Unpack[PublishOptions]) -> SyncResult:
     """Publish one epoch. Raises as `publish_changes` does."""
     started = time.perf_counter()
-    taken = publish_changes(store, lake, tables=tables, verify=verify, without=without)
+    taken = publish_changes(store, lake, **options)
     seen = datetime.fromisoformat(taken.epoch.token.taken_at)
     lag = (datetime.now(UTC) - seen).total_seconds() if taken.is_new else 0.0
     seconds = time.perf_counter() - started
-    return SyncResult(taken.epoch, taken.is_new, seconds, round(lag, 4), compared=verify)
+    compared = options.get("verify", False)
+    return SyncResult(taken.epoch, taken.is_new, seconds, round(lag, 4), compared=compared)
 
 
 def sync_repeatedly(
-    seconds: float,
-    store: Store,
-    lake: Lake,
-    *,
-    tables: Sequence[str] = (),
-    verify: bool = False,
-    without: Sequence[str] = (),
+    seconds: float, store: Store, lake: Lake, **options: Unpack[PublishOptions]
 ) -> Iterator[SyncResult]:
     """Publish an epoch every `seconds`, without end. An iteration yields no epoch if another process
     published first, if Postgres is unreachable, or if no table can be copied. Permanent errors (a standby,
-    the history of another server, a folder that cannot be written) are raised, as by `take_changes`."""
+    the history of another server, a folder that cannot be written) are raised, as by `publish_changes`."""
     new_epochs = 0
     while True:
         due = time.monotonic() + seconds
         started = time.perf_counter()
         try:
-            synced = sync_once(store, lake, tables=tables, verify=verify, without=without)
-        except CommitConflict:
-            trouble = "another process published an epoch first"
-            synced = SyncResult(
-                None, False, time.perf_counter() - started, None, trouble + _retry_note(seconds)
-            )
-        except (CannotConnect, TableNotCopied) as error:
+            synced = sync_once(store, lake, **options)
+        except (CommitConflict, CannotConnect, TableNotCopied) as error:
             trouble = str(error).removesuffix("; run the command again")
-            synced = SyncResult(
-                None, False, time.perf_counter() - started, None, trouble + _retry_note(seconds)
-            )
+            if isinstance(error, CommitConflict):
+                trouble = "another process published an epoch first"
+            trouble += f"; `ridelake sync` retries every {seconds:g} s"
+            synced = SyncResult(None, False, time.perf_counter() - started, None, trouble)
         yield synced
         if synced.is_new:
             new_epochs += 1
@@ -115,7 +98,3 @@ def sync_repeatedly(
                 with suppress(CommitConflict, CannotConnect, psycopg.OperationalError):
                     maintain(lake, store)
         time.sleep(max(0.0, due - time.monotonic()))
-
-
-def _retry_note(seconds: float) -> str:
-    return f"; `ridelake sync` retries every {seconds:g} s"

@@ -1,7 +1,6 @@
 """Write the files of an epoch: to a draft for publication, or to an overlay that stays private."""
 
 import fcntl
-import os
 import secrets
 import threading
 from abc import ABC, abstractmethod
@@ -17,12 +16,12 @@ import pyarrow.compute as pc
 
 from lakehouse.source.copy.sorting import sort_run, sorted_runs
 from lakehouse.source.tables import TableSource, store_tables
-from lakehouse.table.catalog import Lake
+from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.columns import UnsupportedValue
-from lakehouse.table.commit import CommitConflict, StagedTable, TableDraft
 from lakehouse.table.epoch import DataFile, Epoch, Kind, SkippedTable, SnapshotToken, TableState
 from lakehouse.table.layout import RUN_BYTES, RUN_ROWS, SEAL_BYTES, SEAL_ROWS, table_folder, write_run
-from lakehouse.table.storage import Storage
+from lakehouse.table.metadata import StagedTable, TableDraft
+from lakehouse.table.storage import Storage, file_lock
 
 
 @dataclass(slots=True)
@@ -41,8 +40,6 @@ class TableWriter:
     def add_run(self, rows: pa.Table) -> None:
         """At most RUN_ROWS rows, in the table's order."""
         settled, unsettled = self._split(rows)
-        if not _fills_a_file(settled):
-            settled, unsettled = rows.slice(0, 0), rows
         file = self._write(settled, sealed=True) if settled.num_rows else None
         with self._lock:
             self.files += [file] if file else []
@@ -51,8 +48,6 @@ class TableWriter:
     def add_rows(self, rows: pa.Table) -> None:
         """Any number, in any order."""
         settled, unsettled = self._split(rows)
-        if not _fills_a_file(settled):
-            settled, unsettled = rows.slice(0, 0), rows
         for run in sorted_runs(settled, self.table.order_by, RUN_ROWS, RUN_BYTES):
             self.files.append(self._write(run, sealed=True))
         self._open += [unsettled] if unsettled.num_rows else []
@@ -69,10 +64,14 @@ class TableWriter:
         return (*kept, *self.files)
 
     def _split(self, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
-        if self.table.layout.settled is None:
-            return rows, rows.slice(0, 0)
-        settled = self.table.layout.settled(rows)
-        return rows.filter(settled), rows.filter(pc.invert(settled))
+        """The rows for sealed files, and those for the open file: rows that may change, or all rows if the
+        others do not fill a file."""
+        none = rows.slice(0, 0)
+        settled, unsettled = rows, none
+        if self.table.layout.settled is not None:
+            mask = self.table.layout.settled(rows)
+            settled, unsettled = rows.filter(mask), rows.filter(pc.invert(mask))
+        return (settled, unsettled) if _fills_a_file(settled) else (none, rows)
 
     def _write(self, rows: pa.Table, *, sealed: bool) -> DataFile:
         return write_run(
@@ -198,8 +197,8 @@ class EpochDraft(EpochWriter):
         verified: bool | None,
         expired: Sequence[int] = (),
     ) -> Epoch:
-        """Publish the epoch and remove the `expired` ones. Raises LostRace if another epoch was published
-        concurrently, or if `maintain` has removed this draft's files because it took too long."""
+        """Publish the epoch and remove the `expired` ones. Raises CommitConflict if another epoch was
+        published concurrently, or if `maintain` has removed this draft's files because it took too long."""
         took_long = self.lake.address.remote and monotonic() - self.begun > RECHECK_AFTER_SECONDS
         if took_long and not all(map(self.lake.storage.exists, self.added)):
             raise CommitConflict(
@@ -235,7 +234,7 @@ class EpochDraft(EpochWriter):
 @contextmanager
 def open_draft(lake: Lake) -> Iterator[EpochDraft]:
     """A draft of the next epoch; discarded if the block fails. It holds a lock, so that `maintain` does not
-    remove its files as orphans. Raises LostRace if the previous epoch was expired concurrently."""
+    remove its files as orphans. Raises CommitConflict if the previous epoch was expired concurrently."""
     with lake_lock(lake):
         draft = EpochDraft(previous=lake.newest(), reading=lake.storage, lake=lake)
         try:
@@ -253,17 +252,9 @@ def open_draft(lake: Lake) -> Iterator[EpochDraft]:
 @contextmanager
 def lake_lock(lake: Lake, operation: int = fcntl.LOCK_SH) -> Iterator[bool]:
     """Hold the lake's lock, shared with other drafts or (LOCK_EX | LOCK_NB) exclusive; yields whether it was
-    acquired. The kernel releases it when the process ends. A remote lake has no lock: always False."""
+    acquired. A remote lake has no lock: always False."""
     if lake.address.remote:
         yield False
         return
-    descriptor = os.open(lake.address.join("epochs"), os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, operation)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)
+    with file_lock(lake.address.join("epochs"), operation) as acquired:
+        yield acquired

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from lakehouse.commands.options import json_option
 from ridelake.errors import CannotConnect
 from ridelake.screen import say_json, say_table
 from ridelake.settings import Settings
@@ -43,7 +44,7 @@ def _version(name: str, settings: Settings) -> str | None:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@json_option
 @click.pass_obj
 def engines(settings: Settings, as_json: bool) -> None:
     """List the engines that are installed, and how to install the others."""

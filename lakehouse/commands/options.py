@@ -1,4 +1,4 @@
-"""Options and setup of the commands that take epochs."""
+"""What several commands of the lakehouse share: an option, and how they open the store and the lake."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,25 +14,7 @@ if TYPE_CHECKING:
     from oltp.store import Store
     from ridelake.settings import Settings
 
-table_option = click.option(
-    "--table",
-    "tables",
-    multiple=True,
-    metavar="SCHEMA.NAME",
-    help="Add a table of your own to the lake. A new lake then has only such tables. Repeat it for several.",
-)
-without_option = click.option(
-    "--without-column",
-    "without",
-    multiple=True,
-    metavar="TABLE.COLUMN",
-    help="Exclude the column from the lake, from now on. Repeat it for several.",
-)
-verify_option = click.option(
-    "--verify",
-    is_flag=True,
-    help="Compare with Postgres, row by row in the same snapshot, before publishing.",
-)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 
 
 def check_no_tables_left_out(epoch: "Epoch") -> None:

@@ -2,12 +2,13 @@
 
 import click
 
+from lakehouse.commands.options import json_option
 from ridelake.screen import say, say_json, say_table
 from ridelake.settings import Settings
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@json_option
 @click.pass_obj
 def status(settings: Settings, as_json: bool) -> None:
     """Show the server, the ride store, the lake, its lag behind Postgres, and the next command to run.

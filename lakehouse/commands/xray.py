@@ -2,6 +2,7 @@
 
 import click
 
+from lakehouse.commands.options import json_option
 from ridelake.screen import draw, drawing_columns, say_json
 from ridelake.settings import Settings
 
@@ -10,7 +11,7 @@ from ridelake.settings import Settings
 @click.option("--ride", "ride_id", type=click.IntRange(min=1, max=2**63 - 1), metavar="ID",
               help="The ride to show [one in the middle of the newest epoch].")  # fmt: skip
 @click.option("--column", default="fare_cents", metavar="NAME", show_default=True, help="The column to show.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@json_option
 @click.pass_obj
 def xray(settings: Settings, ride_id: int | None, column: str, as_json: bool) -> None:
     """Show the bytes of one ride and one column in a heap page of Postgres and in a Parquet row group.

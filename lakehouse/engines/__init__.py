@@ -4,7 +4,14 @@ An engine is opened on one epoch and executes SQL. It reads only the files of th
 current rows of the tables). It provides each table of the epoch by its name, and the view `RideTable`
 (`oltp/ride_table.sql`). It cannot write tables or files.
 
-A new engine is a file with a context manager `opened(settings, epoch)`, and an entry in `ENGINES`.
+To add an engine:
+
+1. Write `lakehouse/engines/NAME.py` with a class that implements `Engine` (below), and a context manager
+   `opened(settings, epoch)` that yields an instance of it. `datafusion.py` is an example of 80 lines: its
+   class derives from `CheckedEngine` (`sql_check.py`), which checks, translates and caches the queries.
+2. Add an entry to `ENGINES` (below). `apart=True` runs the engine in a child process.
+
+The tests run for every entry of `ENGINES`. CONTRIBUTING.md lists the other files: dependencies and docs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -161,16 +168,19 @@ def _refuse_unready(name: str, settings: "Settings", epoch: "Epoch | None") -> N
 def _opened(name: str, settings: "Settings", epoch: "Epoch | None") -> AbstractContextManager[Engine]:
     package = ENGINES[name]
     if package.apart:
-        from lakehouse.engines.subprocess_engine import (
-            start_engine,  # here, because most engines do not need it
-        )
+        from lakehouse.engines.subprocess_engine import start_engine  # here: most engines do not need it
 
         assert epoch is not None
         return start_engine(name, settings, epoch, cancels=package.cancels)
-    opened: AbstractContextManager[Engine] = import_module(f"lakehouse.engines.{name}").opened(
+    engine: AbstractContextManager[Engine] = import_module(f"lakehouse.engines.{name}").opened(
         settings, epoch
     )
-    return opened
+    return engine
+
+
+def table_names(epoch: "Epoch") -> list[str]:
+    """The names that a query may use: the tables of the epoch, and RideTable if they include its tables."""
+    return [*epoch.tables, *(["RideTable"] if has_ride_table(epoch) else [])]
 
 
 def has_ride_table(epoch: "Epoch") -> bool:

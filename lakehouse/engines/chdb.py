@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 
 import psutil
@@ -20,9 +19,9 @@ import pyarrow.parquet as pq
 from chdb import session as chdb_session
 from sqlglot import exp
 
-from lakehouse.engines import has_ride_table, ride_table_query
-from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, Value
-from lakehouse.engines.sql_check import parse_checked, split_explain, with_decimals, with_unqualified_names
+from lakehouse.engines import has_ride_table, ride_table_query, table_names
+from lakehouse.engines.parameters import Parameters, Value
+from lakehouse.engines.sql_check import CheckedEngine, exact_decimal, unqualified_names
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
@@ -36,7 +35,6 @@ SETTINGS = {
     "session_timezone": "'UTC'",
     "prefer_column_name_to_alias": "1",  # in WHERE and GROUP BY a column precedes an alias, as in SQL
     "storage_file_read_method": "'pread'",  # bytes read by pread can be counted; mapped ones cannot
-    "readonly": "1",  # must be last: no setting can be changed after it
 }
 # The share of the machine's memory after which sorts and aggregations spill to disk. It is ClickHouse's
 # default, but chDB 4.4 ignores it as a ratio, so it is set in bytes.
@@ -57,29 +55,35 @@ HARMLESS = (
 )  # fmt: skip
 
 
-class ChDB:
+class ChDB(CheckedEngine):
     """See the module."""
 
     name = "chdb"
+    dialect = "clickhouse"
+    rules = (exact_decimal, unqualified_names)
+    binds_parameters = False  # it binds them, and the query has their types
 
     def __init__(self, session: Any, tables: list[str], files: Mapping[str, Sequence[str]]) -> None:
+        super().__init__(tables)
         self._files = files  # by table
         self._session = session
-        self._tables = tables
         categories = ", ".join(f"'{category}'" for category in HARMLESS)
         names = session.query(
             f"SELECT lower(name) AS name FROM system.functions WHERE categories IN ({categories})",  # noqa: S608
             "ArrowTable",
         )
         self._harmless = frozenset(names["name"].to_pylist())
-        self._written = lru_cache(maxsize=64)(self._write)  # of queries without parameters
 
     def version(self) -> str:
         return str(self._session.query("SELECT version() AS v", "ArrowTable")["v"][0].as_py())
 
-    def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
-        explain, query = split_explain(query)
-        text = self._write(query, parameters) if parameters else self._written(query)
+    def is_harmless(self, function: str) -> bool:
+        return function.lower() in self._harmless
+
+    def translated(self, tree: exp.Expr, parameters: Parameters) -> exp.Expr:
+        return _typed(super().translated(tree, parameters), parameters)
+
+    def run(self, text: str, parameters: Parameters, *, explain: bool) -> pa.Table:
         values = {name: _text(value) for name, value in parameters.items() if value is not None}
         try:
             answer = self._session.query(f"EXPLAIN {text}" if explain else text, "ArrowTable", params=values)
@@ -102,13 +106,6 @@ class ChDB:
             "omit the column from the query, or use another engine"
         )
 
-    def _write(self, query: str, parameters: Parameters = NO_PARAMETERS) -> str:
-        tree = parse_checked(self.name, query, self._tables, lambda name: name.lower() in self._harmless)
-        return _typed(with_unqualified_names(with_decimals(tree)), parameters).sql(dialect="clickhouse")
-
-    def interrupt(self) -> None:
-        """Not used: `subprocess_engine.py` kills the process."""
-
 
 @contextmanager
 def opened(settings: Settings, epoch: Epoch) -> Iterator[ChDB]:
@@ -118,20 +115,18 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[ChDB]:
             parts = [f"{name} {number}" for number in range(len(table.files))]
             columns = _columns(session, table.locations[0])
             for part, location in zip(parts, table.locations, strict=True):
-                _create(
-                    session, f"TABLE {_quoted(part)} ({columns}) ENGINE = File(Parquet, {_string(location)})"
-                )
+                engine = f"File(Parquet, {_string(location)})"
+                session.query(f"CREATE TABLE {_quoted(part)} ({columns}) ENGINE = {engine}")
             merged = _string("^({})$".format("|".join(parts)))
-            _create(session, f"TABLE {_quoted(name)} ENGINE = Merge(currentDatabase(), {merged})")
+            session.query(f"CREATE TABLE {_quoted(name)} ENGINE = Merge(currentDatabase(), {merged})")
         for setting, value in (_spilling() | SETTINGS).items():
-            if setting == "readonly" and has_ride_table(epoch):
-                view = with_decimals(parse_checked("chdb", ride_table_query(), epoch.tables)).sql(
-                    dialect="clickhouse"
-                )
-                _create(session, f"VIEW RideTable AS {view}")
             session.query(f"SET {setting} = {value}")
-        tables = [*epoch.tables, *(["RideTable"] if has_ride_table(epoch) else [])]
-        yield ChDB(session, tables, {name: table.locations for name, table in epoch.tables.items()})
+        files = {name: table.locations for name, table in epoch.tables.items()}
+        chdb = ChDB(session, table_names(epoch), files)
+        if has_ride_table(epoch):  # after the settings, which determine the types of its columns
+            session.query(f"CREATE VIEW RideTable AS {chdb.written(ride_table_query())}")
+        session.query("SET readonly = 1")  # no setting can be changed after it
+        yield chdb
     finally:
         with suppress(RuntimeError):
             session.close()
@@ -155,10 +150,6 @@ def _columns(session: Any, location: str) -> str:
         f"{_quoted(name)} {type_.replace(UTC_TYPE, LOCAL_TYPE) if field.type == local else type_}"
         for name, type_, field in fields
     )
-
-
-def _create(session: Any, what: str) -> None:
-    session.query(f"CREATE {what}")
 
 
 def _quoted(name: str) -> str:

@@ -10,15 +10,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import lru_cache
 
 import daft
 import pyarrow as pa
 from sqlglot import exp
 
 from lakehouse.engines import has_ride_table, ride_table_query
-from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, with_literals
-from lakehouse.engines.sql_check import parse_checked, split_explain, with_basic_sql, with_exact_averages
+from lakehouse.engines.parameters import Parameters, with_literals
+from lakehouse.engines.sql_check import CheckedEngine, basic_sql, exact_average
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
@@ -27,21 +26,27 @@ from ridelake.settings import Settings
 PATTERN = re.compile(r"([\\\[\]*?{}!])")
 
 
-class Daft:
+class Daft(CheckedEngine):
     """See the module."""
 
     name = "daft"
+    dialect = "postgres"
+    rules = (basic_sql, exact_average)
+    binds_parameters = False
 
     def __init__(self, frames: dict[str, daft.DataFrame]) -> None:
+        super().__init__(frames)
         self._frames = frames
-        self._written = lru_cache(maxsize=64)(self._write)  # of queries without parameters
 
     def version(self) -> str:
         return daft.__version__
 
-    def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
-        explain, query = split_explain(query)
-        text = self._write(query, parameters) if parameters else self._written(query)
+    def translated(self, tree: exp.Expr, parameters: Parameters) -> exp.Expr:
+        _refuse_a_lost_order(tree)
+        basic = super().translated(with_literals(tree, parameters), parameters)
+        return _unambiguous(basic).transform(_translated_node)
+
+    def run(self, text: str, parameters: Parameters, *, explain: bool) -> pa.Table:
         try:
             frame = daft.sql(text, register_globals=False, **self._frames)
             if explain:
@@ -52,14 +57,6 @@ class Daft:
         except Exception as error:  # Daft's errors have no common base class
             raise QueryRejected(f"daft: {str(error).strip()}") from error
 
-    def _write(self, query: str, parameters: Parameters = NO_PARAMETERS) -> str:
-        tree = parse_checked(self.name, query, self._frames)
-        _refuse_a_lost_order(tree)
-        return _translated(with_literals(tree, parameters)).sql(dialect="postgres")
-
-    def interrupt(self) -> None:
-        """Not used: `subprocess_engine.py` kills the process."""
-
 
 @contextmanager
 def opened(settings: Settings, epoch: Epoch) -> Iterator[Daft]:
@@ -69,12 +66,12 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Daft]:
     }
     engine = Daft(frames)
     if has_ride_table(epoch):
-        text = _translated(parse_checked("daft", ride_table_query(), frames)).sql(dialect="postgres")
-        frames["RideTable"] = daft.sql(text, register_globals=False, **frames)
+        view = engine.written(ride_table_query())
+        frames["RideTable"] = daft.sql(view, register_globals=False, **frames)
     yield engine
 
 
-def _refuse_a_lost_order(tree: exp.Query) -> None:
+def _refuse_a_lost_order(tree: exp.Expr) -> None:
     """Raises QueryRejected for queries whose ORDER BY Daft 0.7 does not apply to the final result. For
     example, it sorts before it computes a window function of the same SELECT."""
     for query in tree.find_all(exp.SetOperation):
@@ -91,10 +88,6 @@ def _refuse_a_lost_order(tree: exp.Query) -> None:
                 "daft: an ORDER BY in a SELECT with a window function is lost: compute the window in a WITH, "
                 "and order outside of it"
             )
-
-
-def _translated(tree: exp.Expr) -> exp.Expr:
-    return _unambiguous(with_exact_averages(with_basic_sql(tree))).transform(_translated_node)
 
 
 def _translated_node(node: exp.Expr) -> exp.Expr:

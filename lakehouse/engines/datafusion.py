@@ -4,9 +4,9 @@ Its options disable DDL, DML and statements such as SET, and a path in a query i
 cannot be cancelled, and an invalid one can crash the process, so it runs in a child process.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache, reduce
+from functools import reduce
 from pathlib import Path
 
 import datafusion
@@ -15,9 +15,9 @@ import pyarrow as pa
 from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
 from sqlglot import exp
 
-from lakehouse.engines import has_ride_table, ride_table_query
-from lakehouse.engines.parameters import NO_PARAMETERS, Parameters
-from lakehouse.engines.sql_check import parse_checked, split_explain, with_exact_averages
+from lakehouse.engines import has_ride_table, ride_table_query, table_names
+from lakehouse.engines.parameters import Parameters
+from lakehouse.engines.sql_check import CheckedEngine, exact_average
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
@@ -27,35 +27,35 @@ MEMORY_SHARE = 0.8
 READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
 
 
-class DataFusion:
+def dollar_name(node: exp.Expr) -> exp.Expr:
+    """Write a placeholder as $name, DataFusion's syntax."""
+    return exp.Parameter(this=exp.var(node.name)) if isinstance(node, exp.Placeholder) else node
+
+
+class DataFusion(CheckedEngine):
     """See the module."""
 
     name = "datafusion"
+    dialect = "postgres"
+    rules = (exact_average, dollar_name)
 
-    def __init__(self, context: SessionContext, tables: Collection[str]) -> None:
+    def __init__(self, context: SessionContext, tables: list[str]) -> None:
+        super().__init__(tables)
         self._context = context
-        self._tables = tables
-        self._written = lru_cache(maxsize=64)(self._write)
 
     def version(self) -> str:
         return datafusion.__version__
 
-    def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
-        explain, query = split_explain(query)
-        text = self._written(query)
+    def is_harmless(self, function: str) -> bool:
+        return True
+
+    def run(self, text: str, parameters: Parameters, *, explain: bool) -> pa.Table:
         try:
             text = f"EXPLAIN {text}" if explain else text
             frame = self._context.sql_with_options(text, READ_ONLY, param_values=dict(parameters))
             return frame.to_arrow_table()
         except Exception as error:  # DataFusion raises plain Exception
             raise QueryRejected(f"datafusion: {str(error).removeprefix('DataFusion error: ')}") from error
-
-    def _write(self, query: str) -> str:
-        tree = with_exact_averages(parse_checked(self.name, query, self._tables, lambda _: True))
-        return tree.transform(_dollar).sql(dialect="postgres")
-
-    def interrupt(self) -> None:
-        """Not used: `subprocess_engine.py` kills the process."""
 
 
 @contextmanager
@@ -73,13 +73,6 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[DataFusion]:
             exp.to_identifier(name, quoted=True).sql("postgres"),
             reduce(lambda left, right: left.union(right), scans),
         )
-    tables = list(epoch.tables)
     if has_ride_table(epoch):
         context.register_view("ridetable", context.sql(ride_table_query()))
-        tables.append("RideTable")
-    yield DataFusion(context, tables)
-
-
-def _dollar(node: exp.Expr) -> exp.Expr:
-    """Write a placeholder as $name, DataFusion's syntax."""
-    return exp.Parameter(this=exp.var(node.name)) if isinstance(node, exp.Placeholder) else node
+    yield DataFusion(context, table_names(epoch))

@@ -64,29 +64,37 @@ class DuckDB:
 
 @contextmanager
 def opened(settings: Settings, epoch: Epoch) -> Iterator[DuckDB]:
-    connection = duckdb.connect(":memory:")
-    try:
+    with open_connection() as connection:
         reading = _reading(connection, settings, epoch)
         with reading():
             for name, table in epoch.tables.items():
                 connection.read_parquet(table.locations, hive_partitioning=False).create_view(name)
             if has_ride_table(epoch):
                 connection.execute(ride_table_view())
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET temp_directory = ?", [spill_folder()])
-        connection.execute("SET python_enable_replacements = false")  # Python variables are not tables
         connection.execute("SET allowed_paths = ?", [[file.location for file in epoch.files]])
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
+        lock_connection(connection)
         yield DuckDB(connection, reading)
+
+
+@contextmanager
+def open_connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    connection = duckdb.connect(":memory:")
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        # The folder for data that does not fit in memory. DuckDB's default is ./.tmp.
+        spill = Path(tempfile.gettempdir()) / f"ridelake-duckdb-{os.getpid()}"
+        connection.execute("SET temp_directory = ?", [str(spill)])
+        yield connection
     finally:
         with suppress(duckdb.Error):  # a cancelled query may still be running; it ends with the process
             connection.close()
 
 
-def spill_folder() -> str:
-    """The folder for data that does not fit in memory. DuckDB's default is ./.tmp."""
-    return str(Path(tempfile.gettempdir()) / f"ridelake-duckdb-{os.getpid()}")
+def lock_connection(connection: duckdb.DuckDBPyConnection) -> None:
+    """Disable other files, the network, Python variables as tables, and changes of settings."""
+    connection.execute("SET python_enable_replacements = false")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
 
 
 def _reading(

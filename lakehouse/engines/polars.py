@@ -18,7 +18,7 @@ import pyarrow as pa
 from lakehouse.engines import has_ride_table, ride_table_query
 from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters, with_literals
 from lakehouse.table.epoch import Epoch
-from ridelake.errors import CannotConnect, QueryRejected
+from ridelake.errors import CannotConnect, QueryRejected, first_line
 from ridelake.settings import S3, LakeAddress, Settings
 
 FIRST_WORDS = {"SELECT", "WITH", "FROM", "VALUES", "EXPLAIN", "SHOW"}
@@ -151,10 +151,9 @@ def _s3_errors(lake: LakeAddress, epoch: Epoch) -> Iterator[None]:
         _check_readable(lake, epoch)
         if not isinstance(error, OSError):
             raise
-        reason = str(error).strip().split("\n", 1)[0]
         raise CannotConnect(
-            f"polars cannot read {lake.root} ({reason}): if credentials are missing, run `pip install "
-            "boto3`, which it needs for profiles and roles, or set AWS_ACCESS_KEY_ID and "
+            f"polars cannot read {lake.root} ({first_line(error)}): if credentials are missing, run "
+            "`pip install boto3`, which it needs for profiles and roles, or set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY"
         ) from error
 

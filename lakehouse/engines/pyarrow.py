@@ -7,14 +7,13 @@ with `duckdb` shows the effect of the reader. DuckDB is restricted as in `duckdb
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
-import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 
 from lakehouse.engines import has_ride_table, ride_table_view
-from lakehouse.engines.duckdb import DuckDB, spill_folder
+from lakehouse.engines.duckdb import DuckDB, lock_connection, open_connection
 from lakehouse.table.epoch import Epoch
 from ridelake.settings import S3, Settings
 
@@ -30,21 +29,13 @@ class PyArrow(DuckDB):
 
 @contextmanager
 def opened(settings: Settings, epoch: Epoch) -> Iterator[PyArrow]:
-    connection = duckdb.connect(":memory:")
-    try:
+    with open_connection() as connection:
         for name, table in epoch.tables.items():
             connection.register(name, _dataset(table.locations, settings))
         if has_ride_table(epoch):
             connection.execute(ride_table_view())
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET temp_directory = ?", [spill_folder()])
-        connection.execute("SET python_enable_replacements = false")  # Python variables are not tables
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
+        lock_connection(connection)
         yield PyArrow(connection)
-    finally:
-        with suppress(duckdb.Error):  # a cancelled query may still be running; it ends with the process
-            connection.close()
 
 
 def _dataset(locations: list[str], settings: Settings) -> ds.Dataset:

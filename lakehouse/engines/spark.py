@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,11 +23,11 @@ from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from sqlglot import exp
 
-from lakehouse.engines import has_ride_table, ride_table_query
-from lakehouse.engines.parameters import NO_PARAMETERS, Parameters
-from lakehouse.engines.sql_check import parse_checked, split_explain, with_exact_averages
+from lakehouse.engines import has_ride_table, ride_table_query, table_names
+from lakehouse.engines.parameters import Parameters
+from lakehouse.engines.sql_check import CheckedEngine, exact_average
 from lakehouse.table.epoch import Epoch
-from ridelake.errors import CannotConnect, NotReady, QueryRejected
+from ridelake.errors import CannotConnect, NotReady, QueryRejected, first_line
 from ridelake.settings import Settings
 
 CONFIG = {
@@ -52,25 +51,33 @@ OF_PYTHON_OR_FILES = re.compile("python|input_file", re.IGNORECASE)
 PATTERN = re.compile(r"([\\\[\]*?{},])")
 
 
-class Spark:
+def iso_day_of_week(node: exp.Expr) -> exp.Expr:
+    if isinstance(node, exp.Extract) and node.name.upper() == "ISODOW":
+        node.set("this", exp.var("DAYOFWEEK_ISO"))
+    return node
+
+
+class Spark(CheckedEngine):
     """See the module."""
 
     name = "spark"
+    dialect = "spark"
+    rules = (exact_average, iso_day_of_week)
 
     def __init__(self, session: SparkSession, tables: list[str], *, far: bool) -> None:
         """`far`: the session uses Spark Connect, which has no SparkContext."""
+        super().__init__(tables)
         self._session = session
-        self._tables = tables
-        self._written = lru_cache(maxsize=64)(self._write)
         self._far = far
         self._running = threading.Event()
 
     def version(self) -> str:
         return str(self._session.version)
 
-    def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
-        explain, query = split_explain(query)
-        text = self._written(query)
+    def is_harmless(self, function: str) -> bool:
+        return function.lower() not in CALLS_JAVA and not OF_PYTHON_OR_FILES.search(function)
+
+    def run(self, text: str, parameters: Parameters, *, explain: bool) -> pa.Table:
         self._running.set()
         try:
             frame = self._session.sql(f"EXPLAIN {text}" if explain else text, args=dict(parameters))
@@ -81,10 +88,6 @@ class Spark:
             raise QueryRejected(f"spark: {str(error).strip()}") from error
         finally:
             self._running.clear()
-
-    def _write(self, query: str) -> str:
-        tree = parse_checked(self.name, query, self._tables, _harmless)
-        return with_exact_averages(tree).transform(_translated_node).sql(dialect="spark")
 
     def interrupt(self) -> None:
         """Repeat the cancellation, because a query that is being planned has no job yet."""
@@ -110,10 +113,10 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Spark]:
             # With a given schema, Spark does not start a job to infer it.
             schema = from_arrow_schema(pq.read_schema(table.locations[0]), prefer_timestamp_ntz=True)
             session.read.schema(schema).parquet(*paths).createOrReplaceTempView(name)
+        engine = Spark(session, table_names(epoch), far=far)
         if has_ride_table(epoch):
-            view = parse_checked("spark", ride_table_query(), epoch.tables).sql(dialect="spark")
-            session.sql(view).createOrReplaceTempView("RideTable")
-        yield Spark(session, [*epoch.tables, *(["RideTable"] if has_ride_table(epoch) else [])], far=far)
+            session.sql(engine.written(ride_table_query())).createOrReplaceTempView("RideTable")
+        yield engine
     finally:
         session.stop()
 
@@ -142,8 +145,9 @@ def _session(master: str) -> SparkSession:
             ) from error
         raise NotReady(f"spark cannot connect to {master} with the installed packages: {error}") from error
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CannotConnect(f"spark cannot connect to {master}: {reason}; check --spark-master") from error
+        raise CannotConnect(
+            f"spark cannot connect to {master}: {first_line(error)}; check --spark-master"
+        ) from error
 
 
 def _remove_functions(session: SparkSession, functions: tuple[str, ...]) -> None:
@@ -155,13 +159,3 @@ def _remove_functions(session: SparkSession, functions: tuple[str, ...]) -> None
         identifier = java.org.apache.spark.sql.catalyst.FunctionIdentifier(function, *place)
         if not registry.dropFunction(identifier):
             raise RuntimeError(f"Spark has no function {function} to remove")
-
-
-def _harmless(function: str) -> bool:
-    return function.lower() not in CALLS_JAVA and not OF_PYTHON_OR_FILES.search(function)
-
-
-def _translated_node(node: exp.Expr) -> exp.Expr:
-    if isinstance(node, exp.Extract) and node.name.upper() == "ISODOW":
-        node.set("this", exp.var("DAYOFWEEK_ISO"))
-    return node

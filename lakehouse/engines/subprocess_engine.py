@@ -1,6 +1,6 @@
 """An engine in a child process, so that a crash stays contained.
 
-    ridelake ──── query, parameters (pickle) ───> child: `worker.py`, one engine
+    ridelake ──── query, parameters (pickle) ───> child: `serve_engine`, one engine
              <─── result (Arrow IPC) ────────────
 
 A crash of the child, or the OOM killer, is reported as one error. An engine that cannot cancel a query is
@@ -11,6 +11,8 @@ handles it and interrupts the child. If the parent dies, the child reads the end
 import json
 import os
 import pickle
+import queue
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,10 +21,12 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO
+from importlib import import_module
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
+from lakehouse.engines import Engine
 from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected, RidelakeError
@@ -42,8 +46,8 @@ SPILL_FOLDERS = ("TMPDIR", "POLARS_OOC_SPILL_DIR")
 PROGRAM = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
-from lakehouse.engines.worker import main
-main()
+from lakehouse.engines.subprocess_engine import serve_engine
+serve_engine()
 """
 
 
@@ -124,7 +128,7 @@ class SubprocessEngine:
             self._kill_if_busy()
 
     def close(self) -> None:
-        """Ask the child to exit; kill it after LEAVE_SECONDS."""
+        """Ask the child to exit; kill it after EXIT_SECONDS."""
         if self._process is None:
             return
         if self._busy.is_set():  # it does not read the socket
@@ -216,3 +220,69 @@ def start_engine(name: str, settings: Settings, epoch: Epoch, *, cancels: bool) 
         yield engine
     finally:
         engine.close()
+
+
+def serve_engine() -> None:
+    """The child process: execute the calls of one engine that arrive on the socket. The arguments of the
+    program are sys.path as JSON and the number of the socket's descriptor."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with socket.socket(fileno=int(sys.argv[2])) as talk, talk.makefile("rwb", BUFFER_BYTES) as both:
+        stream = cast(BinaryIO, both)
+        name, settings, epoch = pickle.load(stream)
+        try:
+            engine_module = import_module(f"lakehouse.engines.{name}")
+            with engine_module.opened(settings, epoch) as engine:
+                _reply(stream, "ready", engine.version())
+                _answer_calls(stream, engine)
+        except Exception as error:
+            _reply(stream, "error", _picklable(name, error))
+    sys.stdout.flush()
+    os._exit(0)  # threads of some libraries block a normal exit
+
+
+def _answer_calls(stream: BinaryIO, engine: Engine) -> None:
+    """A separate thread reads the socket, so that it receives an interrupt while a query is executed."""
+    calls: queue.SimpleQueue[tuple[str, tuple[Any, ...]] | None] = queue.SimpleQueue()
+    busy = threading.Event()
+
+    def listen() -> None:
+        while True:
+            try:
+                method, arguments = pickle.load(stream)
+            except (EOFError, OSError):
+                if busy.is_set():
+                    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
+                    os._exit(1)  # the parent has died and cannot clean up
+                calls.put(None)
+                return
+            if method == "interrupt":
+                engine.interrupt()
+            else:
+                busy.set()
+                calls.put((method, arguments))
+
+    threading.Thread(target=listen, daemon=True).start()
+    while (call := calls.get()) is not None:
+        method, arguments = call
+        try:
+            answer = getattr(engine, method)(*arguments)
+        except Exception as error:
+            _reply(stream, "error", _picklable(engine.name, error))
+        else:
+            _reply(stream, "table", None, answer)
+        busy.clear()
+
+
+def _reply(stream: BinaryIO, kind: str, value: Any, table: pa.Table | None = None) -> None:
+    pickle.dump((kind, value), stream)
+    if table is not None:
+        with pa.ipc.new_stream(stream, table.schema) as writer:
+            writer.write_table(table)
+    stream.flush()
+
+
+def _picklable(name: str, error: Exception) -> RidelakeError:
+    """The error as a class that the parent can unpickle, with the message as text."""
+    if isinstance(error, RidelakeError):
+        return type(error)(str(error))
+    return QueryRejected(f"{name}: {type(error).__name__}: {error}")

@@ -7,8 +7,7 @@
     a ride: adjacent bytes                       a ride: some bytes of every chunk
     a column: some bytes of every tuple          a column: one chunk
 
-`heap_page.py` reads the page, `heap_page.py` parses it, `parquet_pages.py` does both for the file, and
-`draw.py` draws the result.
+`heap_page.py` reads and parses the page, `parquet_pages.py` the file, and `draw.py` draws the result.
 """
 
 from dataclasses import asdict, dataclass

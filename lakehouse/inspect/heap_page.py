@@ -136,7 +136,7 @@ def parse_tuple(number: int, content: bytes, span: ByteRange, attributes: Sequen
             if (
                 attribute.length != -1 or content[place] == 0
             ):  # a short varlena begins with its length, unaligned
-                place = begin + aligned(place - begin, attribute)
+                place = begin + aligned(place - begin, ALIGNMENTS[attribute.alignment])
             found = ByteRange(place, _length(content, place, attribute))
             place = found.end
         if not attribute.dropped:
@@ -144,8 +144,8 @@ def parse_tuple(number: int, content: bytes, span: ByteRange, attributes: Sequen
     return HeapTuple(number, span, header_bytes, columns)
 
 
-def aligned(place: int, attribute: Attribute) -> int:
-    step = ALIGNMENTS[attribute.alignment]
+def aligned(place: int, step: int) -> int:
+    """The next multiple of `step`."""
     return (place + step - 1) // step * step
 
 
@@ -282,7 +282,7 @@ def _page_by_sizes(
     ).fetchall()
     upper, tuples = page_bytes, []
     for number, size, nulls in rows:
-        upper -= (size + ALIGNMENT_BYTES - 1) // ALIGNMENT_BYTES * ALIGNMENT_BYTES
+        upper -= aligned(size, ALIGNMENT_BYTES)
         tuples.append(_tuple_by_size(number, ByteRange(upper, size), nulls, attributes))
     numbers = {number for number, _, _ in rows}
     last = max(numbers)
@@ -299,8 +299,7 @@ def _page_by_sizes(
 
 def _tuple_by_size(number: int, span: ByteRange, nulls: list[str], attributes: list[Attribute]) -> HeapTuple:
     bitmap_bytes = (len(attributes) + 7) // 8 if nulls else 0
-    header = TUPLE_HEADER.size + bitmap_bytes
-    header = (header + ALIGNMENT_BYTES - 1) // ALIGNMENT_BYTES * ALIGNMENT_BYTES
+    header = aligned(TUPLE_HEADER.size + bitmap_bytes, ALIGNMENT_BYTES)
     place = 0
     columns: dict[str, ByteRange | None] = {}
     for attribute in attributes:
@@ -309,13 +308,13 @@ def _tuple_by_size(number: int, span: ByteRange, nulls: list[str], attributes: l
         if attribute.name in nulls:
             columns[attribute.name] = None
             continue
-        place = aligned(place, attribute)
+        place = aligned(place, ALIGNMENTS[attribute.alignment])
         columns[attribute.name] = ByteRange(span.offset + header + place, attribute.length)
         place += attribute.length
     return HeapTuple(number, span, header, columns)
 
 
-def _row(connection: Connection[TupleRow], file: str, values: Mapping[str, Any] | None = None) -> TupleRow:
-    found = connection.execute(QUERIES[file], values).fetchone()
+def _row(connection: Connection[TupleRow], name: str, values: Mapping[str, Any] | None = None) -> TupleRow:
+    found = connection.execute(QUERIES[name], values).fetchone()
     assert found is not None
     return found

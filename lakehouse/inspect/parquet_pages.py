@@ -2,9 +2,7 @@
 
 A chunk is a sequence of pages. Each page follows its header, a Thrift struct in the compact protocol. See
 `PageHeader` in parquet.thrift of the Parquet format, and "Thrift Compact protocol" of Apache Thrift. pyarrow
-does not expose these headers.
-
-They are read from the footer, by pyarrow, and from the header of each page (`parquet_pages.py`).
+does not expose these headers, so they are parsed here; the footer is read by pyarrow.
 """
 
 from collections.abc import Iterator, Mapping

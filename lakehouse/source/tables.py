@@ -98,13 +98,22 @@ def store_tables() -> list[str]:
 IF_DROPPED = "; if it was dropped or renamed, create a lake of the other tables in a new folder (--lake)"
 
 
-def find_tables(connection: Connection[TupleRow], tables: Sequence[str], advice: str = "") -> list[TupleRow]:
-    """The rows of `queries.sql`. Raises BadInput for a table that does not exist or has no primary key."""
+def find_relations(
+    connection: Connection[TupleRow], names: Sequence[str], advice: str = ""
+) -> list[TupleRow]:
+    """The rows of the query `sources`. Raises BadInput for a name that does not exist."""
     with table_name_errors():
-        found = connection.execute(QUERIES["sources"], {"tables": list(tables)}).fetchall()
-    for name, relation, _, _, _, is_table, key in found:
+        found = connection.execute(QUERIES["sources"], {"tables": list(names)}).fetchall()
+    for name, relation, *_ in found:
         if relation is None:
-            raise no_such_table(connection, name, advice)
+            raise _no_such_table(connection, name, advice)
+    return found
+
+
+def find_tables(connection: Connection[TupleRow], tables: Sequence[str], advice: str = "") -> list[TupleRow]:
+    """The same; also raises BadInput for a relation that is not a table or has no primary key."""
+    found = find_relations(connection, tables, advice)
+    for name, _, _, _, _, is_table, key in found:
         if not is_table:
             raise BadInput(f"{name} is not a table: pass the name of a table, not of a view or an index")
         if not key:
@@ -142,7 +151,7 @@ def read_sources(
     return sources
 
 
-def no_such_table(connection: Connection[TupleRow], name: str, advice: str = "") -> BadInput:
+def _no_such_table(connection: Connection[TupleRow], name: str, advice: str) -> BadInput:
     """The error, with the tables of similar names."""
     found = connection.execute(QUERIES["table_names"]).fetchall()
     suggestion, shown = did_you_mean(name, (row[0] for row in found)), name or "''"

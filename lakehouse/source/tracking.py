@@ -7,7 +7,7 @@ from psycopg import Connection, errors
 from psycopg.rows import TupleRow
 
 from lakehouse.source.snapshot import check_server_history
-from lakehouse.source.tables import find_tables, no_such_table, store_tables, table_errors, table_name_errors
+from lakehouse.source.tables import find_relations, find_tables, store_tables, table_errors, table_name_errors
 from lakehouse.table.epoch import SnapshotToken
 from oltp.store import INSTALL_LOCK, Store, has_tracking, install_tracking, transaction
 from ridelake.errors import BadInput, UsageError
@@ -41,7 +41,7 @@ def untrack(store: Store, table: str) -> str:
     """Remove the tracking; return the table's qualified name. Raises BadInput for a table that does not exist
     or is not tracked. The table need not be valid for a lake."""
     with store.connect() as connection, _tracking_errors(table):
-        relation, qualified = _named(connection, table)
+        ((_, relation, _, _, qualified, *_),) = find_relations(connection, [table])
         if qualified in store_tables():
             raise BadInput(
                 f"cannot untrack {qualified}: the ride store needs its tracking; name a table of your own"
@@ -54,7 +54,7 @@ def untrack(store: Store, table: str) -> str:
             ).fetchone()
             if done != (True,):
                 raise BadInput(f"{qualified} is not tracked: there is nothing to remove")
-    return qualified
+    return str(qualified)
 
 
 def renew_tracking(store: Store, tables: Sequence[str], since: SnapshotToken | None = None) -> list[str]:
@@ -136,19 +136,6 @@ def _has_access(connection: Connection[TupleRow]) -> bool:
 
 def _is_there(connection: Connection[TupleRow]) -> bool:
     return connection.execute("SELECT to_regclass('ridelake_tracking.tracked')").fetchone() != (None,)
-
-
-def _named(connection: Connection[TupleRow], table: str) -> tuple[int, str]:
-    with table_name_errors():
-        found = connection.execute(
-            "SELECT c.oid::bigint, quote_ident(nspname) || '.' || quote_ident(relname)"
-            " FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace"
-            " WHERE c.oid = to_regclass(%s)",
-            (table,),
-        ).fetchone()
-    if found is None:
-        raise no_such_table(connection, table)
-    return int(found[0]), str(found[1])
 
 
 @contextmanager

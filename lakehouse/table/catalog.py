@@ -1,4 +1,10 @@
-"""The catalog of a lake, open for writing.
+"""The catalog of a lake, open for writing. Its commit makes an epoch atomic.
+
+An epoch is visible if and only if its row is in the table `epochs` of the catalog's database. `Lake.publish`
+inserts that row, and updates the pointer of every Iceberg table to its new metadata, in one transaction of
+that database. pyiceberg commits one table at a time, so a reader could see the rides of one epoch together
+with the payments of another. Everything else (data files, manifests, metadata) is written and flushed before
+the commit, and no reader sees it until then (`EpochDraft.stage` in `lakehouse/capture/writer.py`).
 
     LAKE/rides/data/*.parquet      immutable; an epoch lists the files that it consists of
     LAKE/rides/metadata/*          Iceberg manifests and metadata, for any Iceberg reader
@@ -12,38 +18,38 @@ process that is killed before the commit leaves the previous epoch unchanged, an
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from sqlalchemy import (
     Boolean,
     Column,
+    Connection,
     Float,
     Integer,
     MetaData,
+    NullPool,
     String,
     Table,
+    create_engine,
     delete,
     insert,
+    select,
     update,
 )
 from sqlalchemy.exc import IntegrityError
 
-from lakehouse.table.commit import (
-    CommitConflict,
-    StagedTable,
-    drop_pointers,
-    move_pointers,
-    open_catalog,
-    read_pointers,
-)
 from lakehouse.table.epoch import Epoch, tables_to_json
-from lakehouse.table.errors import lake_errors
-from lakehouse.table.published import BUSY_SECONDS, FORMAT, check_format, read_epochs
-from lakehouse.table.storage import Storage, folder_lock
-from ridelake.errors import UsageError
+from lakehouse.table.metadata import StagedTable, file_io_properties
+from lakehouse.table.published import BUSY_SECONDS, FORMAT, catalog_url, check_format, read_epochs
+from lakehouse.table.storage import Storage, file_lock, lake_errors
+from ridelake.errors import RidelakeError, UsageError
 from ridelake.settings import LakeAddress
+
+NAMESPACE = "ridelake"
 
 METADATA = MetaData()
 LAKE = Table("lake", METADATA, Column("format", Integer, primary_key=True, autoincrement=False))
@@ -58,6 +64,64 @@ EPOCHS = Table(
     Column("seconds", Float, nullable=False),
     Column("verified", Boolean),
 )
+
+
+class CommitConflict(RidelakeError):
+    """Another process published first; this epoch is not published."""
+
+
+def read_pointers(connection: Connection) -> dict[str, str]:
+    """Table → location of its metadata."""
+    query = select(IcebergTables.table_name, IcebergTables.metadata_location).filter_by(
+        catalog_name=NAMESPACE, table_namespace=NAMESPACE
+    )
+    return {name: location for name, location in connection.execute(query) if location is not None}
+
+
+def drop_pointers(connection: Connection, tables: Iterable[str]) -> None:
+    """Remove the tables from the catalog, if they exist: their state is older than the epoch."""
+    for table in tables:
+        connection.execute(
+            delete(IcebergTables).filter_by(
+                catalog_name=NAMESPACE, table_namespace=NAMESPACE, table_name=table
+            )
+        )
+
+
+def move_pointers(connection: Connection, all_staged: Iterable[StagedTable]) -> None:
+    """Move each table's pointer if it has not changed. Raises CommitConflict if it has, or
+    sqlalchemy.exc.IntegrityError if a new table already exists; the caller must then roll back."""
+    for staged in all_staged:
+        key: dict[str, Any] = {
+            "catalog_name": NAMESPACE,
+            "table_namespace": NAMESPACE,
+            "table_name": staged.table,
+        }
+        new = {
+            "metadata_location": staged.metadata_location,
+            "previous_metadata_location": staged.previous_location,
+        }
+        if staged.previous_location is None:
+            connection.execute(insert(IcebergTables).values(**key, **new, iceberg_type="TABLE"))
+            continue
+        moved = connection.execute(
+            update(IcebergTables).filter_by(**key, metadata_location=staged.previous_location).values(**new)
+        )
+        if moved.rowcount != 1:
+            raise CommitConflict(f"table {staged.table} was moved by another publisher")
+
+
+def open_catalog(address: LakeAddress, timeout_seconds: float) -> SqlCatalog:
+    """Locations are absolute paths, because pyiceberg splits a file:// URI at `#`, `?` and `%`. Connections
+    are not pooled, so an open catalog has no open connection and need not be closed."""
+    url = catalog_url(address, timeout_seconds)
+    catalog = SqlCatalog(
+        NAMESPACE, uri=url.render_as_string(hide_password=False), **file_io_properties(address)
+    )
+    catalog.engine.dispose()
+    catalog.engine = create_engine(url, poolclass=NullPool)
+    catalog.create_namespace_if_not_exists(NAMESPACE)
+    return catalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +141,10 @@ class Lake:
         with lake_errors(address):
             storage = Storage.of(address)
             storage.try_writing()
-            with folder_lock(file.parent if file else None):
+            with ExitStack() as stack:  # two processes must not create the catalog's tables at the same time
+                if file is not None:
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(file_lock(file.parent))
                 catalog = open_catalog(address, BUSY_SECONDS)
                 _make_tables(catalog)
             _refuse_epochs_of_another_catalog(storage)
@@ -104,7 +171,7 @@ class Lake:
         """Make the epoch the newest one, move the Iceberg pointers to the same state, and remove the
         `expired` epochs from the catalog.
 
-        Raises LostRace if its number is taken or a pointer was moved concurrently."""
+        Raises CommitConflict if its number is taken or a pointer was moved concurrently."""
         try:
             with self.catalog.engine.begin() as connection:
                 # First, because it takes the write lock: a concurrent publisher waits and fails here.

@@ -1,6 +1,6 @@
 """The data classes of an epoch: a published, immutable, numbered state of the whole lake.
 
-`catalog.py` reads epochs, `catalog.py` publishes them.
+`published.py` reads epochs, `catalog.py` publishes them.
 """
 
 import re

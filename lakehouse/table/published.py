@@ -13,11 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lakehouse.table.epoch import Epoch, SnapshotToken, tables_from_json
-from ridelake.errors import NotReady, RidelakeError, UsageError
+from ridelake.errors import NotReady, RidelakeError, UsageError, first_line
 from ridelake.settings import LakeAddress
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 FORMAT = 2
 """The version of the catalog's tables and of the manifests. Other versions are rejected."""
@@ -55,8 +58,7 @@ def _remote_rows(address: LakeAddress, number: int | None, limit: int) -> list[S
     from sqlalchemy import NullPool, create_engine, text
     from sqlalchemy.exc import ProgrammingError
 
-    from lakehouse.table.commit import catalog_url
-    from lakehouse.table.errors import lake_errors
+    from lakehouse.table.storage import lake_errors
 
     query = EPOCHS_QUERY.replace(":number,", "CAST(:number AS integer),")
     bound: Mapping[str, Any] = {"number": number, "limit": limit if limit >= 0 else None}
@@ -68,6 +70,26 @@ def _remote_rows(address: LakeAddress, number: int | None, limit: int) -> list[S
                 return list(connection.execute(text(query), bound).fetchall())
         except ProgrammingError:
             return []  # the tables do not exist yet
+
+
+def catalog_url(address: LakeAddress, timeout_seconds: float) -> "URL":
+    """Raises UsageError if --catalog is not a database URL, or if no driver for it is installed."""
+    from sqlalchemy import URL, make_url
+    from sqlalchemy.exc import ArgumentError
+
+    if address.catalog_file is not None:
+        query = {"timeout": str(timeout_seconds)}
+        return URL.create("sqlite", database=str(address.catalog_file), query=query)
+    try:
+        url = make_url(address.catalog_url or "")
+        if url.drivername in ("postgres", "postgresql"):
+            url = url.set(drivername="postgresql+psycopg")  # the driver that ridelake installs
+        url.get_dialect().import_dbapi()
+    except (ArgumentError, ModuleNotFoundError) as error:
+        raise UsageError(
+            f"--catalog must be a SQLAlchemy URL such as postgresql://user@host/name ({first_line(error)})"
+        ) from error
+    return url
 
 
 def _is_file(address: LakeAddress, file: Path) -> bool:

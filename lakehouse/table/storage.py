@@ -4,10 +4,12 @@ A local file and its directory entry are flushed to disk once `settle` has retur
 guarantees this when the upload returns.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
 import secrets
+import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,17 +17,40 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyarrow import fs
 
 from lakehouse.table.s3 import bucket_errors, no_bucket, s3_filesystem
+from ridelake.errors import CannotConnect, OutOfResources, UsageError, first_line
+from ridelake.resources import describe_shortage
 from ridelake.settings import S3, LakeAddress
+
+if TYPE_CHECKING:
+    from sqlalchemy.exc import OperationalError
 
 # fsync waits for the disk, which is faster with several requests in its queue.
 FSYNC_THREADS = 8
 DELETE_THREADS = 8
 HASH_BYTES = 1 << 20
+
+
+OTHER_FOLDER_HINT = "choose another folder with --lake or RIDELAKE_LAKE"
+FOLDER_ERRORS = {
+    errno.EROFS: f"it is on a read-only file system: {OTHER_FOLDER_HINT}",
+    errno.EACCES: f"you may not write there: {OTHER_FOLDER_HINT}",
+    errno.EPERM: f"you may not write there: {OTHER_FOLDER_HINT}",
+    errno.ENOTDIR: f"a file is in its place: {OTHER_FOLDER_HINT}",
+    errno.EEXIST: f"a file is in its place: {OTHER_FOLDER_HINT}",
+}
+
+# SQLite's error codes for the same causes.
+SQLITE_ERRORS = {
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +178,62 @@ def _fsync(path: str) -> None:
 
 
 @contextmanager
-def folder_lock(folder: Path | None) -> Iterator[None]:
-    """Lock the folder, so that two processes do not create the catalog's tables at the same time."""
-    if folder is None:
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
+def file_lock(path: Path | str, operation: int = fcntl.LOCK_EX) -> Iterator[bool]:
+    """Hold the kernel's lock on a file or a folder; yields whether it was acquired, which another process
+    prevents if `operation` has LOCK_NB. The kernel releases it when the process ends. Raises
+    FileNotFoundError."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(descriptor, operation)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def lake_errors(address: LakeAddress) -> Iterator[None]:
+    """Convert errors of the folder, the bucket or the catalog into messages for the user. Raises UsageError,
+    OutOfResources or CannotConnect."""
+    from sqlalchemy.exc import DBAPIError, OperationalError  # here, because it takes 0.5 s to import
+
+    try:
+        with bucket_errors(address):
+            yield
+    except FileNotFoundError as error:
+        if not address.remote and not address.folder.exists():
+            raise UsageError(
+                f"the lake {address.root} cannot be created ({error.strerror or error}): {OTHER_FOLDER_HINT}"
+            ) from error
+        reason = str(error).split(". Detail")[0]
+        raise UsageError(
+            f"a file or folder of the lake is missing ({reason}): run `ridelake verify EPOCH` to list the "
+            f"missing files, or `ridelake snapshot` to publish all rows again; or {OTHER_FOLDER_HINT}"
+        ) from error
+    except OSError as error:
+        if short := describe_shortage(error, address.root, "--lake"):
+            raise OutOfResources(short) from error
+        fault = FOLDER_ERRORS.get(error.errno or 0)
+        if fault is None:
+            raise
+        raise UsageError(f"the lake {address.root} cannot be written, {fault}") from error
+    except DBAPIError as error:
+        if address.catalog_url is not None and isinstance(error, OperationalError):
+            raise _catalog_unreachable(error) from error
+        if short := describe_shortage(error, address.catalog_file, "--lake"):
+            raise OutOfResources(short) from error
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # the primary result code
+        if code == sqlite3.SQLITE_NOTADB:
+            raise UsageError(f"{address.catalog_file} is not a catalog: {OTHER_FOLDER_HINT}") from error
+        fault = FOLDER_ERRORS.get(SQLITE_ERRORS.get(code, 0))
+        if fault is None:
+            raise
+        raise UsageError(f"the lake {address.root} cannot be written, {fault}") from error
+
+
+def _catalog_unreachable(error: "OperationalError") -> CannotConnect:
+    reason = first_line(error.orig or error)
+    return CannotConnect(f"cannot reach the lake's catalog: {reason}; check --catalog or RIDELAKE_CATALOG")

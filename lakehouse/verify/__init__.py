@@ -1,20 +1,186 @@
-"""Compare Parquet files with a Postgres table, row by row.
+"""Compare the lake with Postgres row by row, before an epoch is published or at any time.
 
-    each row      → its bytes → md5 → a hash of 60 bits
-    each engine   → for each of some hundred buckets: the number of rows, and the sum of their hashes
-    all equal     → the tables are equal
-    otherwise     → key and hash of each row in the buckets that differ, then the rows of the keys that differ
-
-Two engines compute this independently: Postgres in SQL in the caller's snapshot, DuckDB in SQL on the files
-with its own reader. An error of extraction, decoding or writing affects only one of them. The bucket of a row
-is part of its hash, so each row needs one md5. A changed row is in one bucket in Postgres and usually in
-another one in the lake; both buckets then differ.
-
-The bytes of a row are the binary format of a Postgres `record`: each value with its type and length; a NULL
-has the length -1. Different rows have different bytes, session settings do not change them, and Postgres
-computes them in one call. `row_encoding.py` defines how DuckDB computes the same bytes.
+Before publishing: the files of the epoch are compared with the rows of Postgres in the snapshot that they
+were read from. At any time: the newest epoch with the changes since then is compared with one snapshot of
+Postgres.
 """
 
-from lakehouse.verify.compare import RowDifference, TableComparison, compare_table
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
 
-__all__ = ["RowDifference", "TableComparison", "compare_table"]
+import pyarrow as pa
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from lakehouse.source.changes import read_changes, set_since
+from lakehouse.source.snapshot import open_source_snapshot
+from lakehouse.source.tables import TableSource, tombstones_deleted_before
+from lakehouse.table.catalog import Lake
+from lakehouse.table.epoch import DataFile, Epoch, TableState
+from lakehouse.table.published import newest_epoch, numbered_epoch, pin_epoch
+from lakehouse.table.s3 import bucket_errors
+from lakehouse.table.storage import Storage
+from lakehouse.verify.compare import RowDifference, TableComparison, compare_table
+from oltp.store import Store, has_tracking
+from ridelake.errors import NotReady, ProofFailed
+from ridelake.settings import LakeAddress
+
+TRIES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """`tail_rows`: for each table, the number of changed rows that are not in the epoch's files yet."""
+
+    epoch: int
+    comparisons: tuple[TableComparison, ...]
+    tail_rows: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(comparison.rows for comparison in self.comparisons)
+
+    def prove(self) -> None:
+        """Raises ProofFailed with the rows that differ, if there are any."""
+        raise_if_different(self.comparisons)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The document of `--json`."""
+        return {
+            "epoch": self.epoch,
+            "rows": self.rows,
+            "equal": all(comparison.equal for comparison in self.comparisons),
+            "tables": [
+                asdict(comparison) | {"equal": comparison.equal, "tail_rows": tail}
+                for comparison, tail in zip(self.comparisons, self.tail_rows, strict=True)
+            ],
+        }
+
+
+def raise_if_different(comparisons: Iterable[TableComparison]) -> None:
+    """Raises ProofFailed with the rows that differ, if there are any."""
+    different = [comparison for comparison in comparisons if not comparison.equal]
+    if different:
+        rows = [_difference_text(one) for comparison in different for one in comparison.differences[:5]]
+        counts = ", ".join(f"{one.rows_different:,} of {one.table}" for one in different)
+        raise ProofFailed(f"the lake differs from Postgres in these rows: {counts}. {'; '.join(rows)}")
+
+
+def verify_at_token(
+    connection: Connection[TupleRow],
+    lake: LakeAddress,
+    sources: Sequence[TableSource],
+    tables: dict[str, TableState],
+) -> None:
+    """Must run in the transaction of the token. Raises ProofFailed with the rows that differ."""
+    raise_if_different(_compare(connection, lake, source, tables[source.name].files) for source in sources)
+
+
+def verify_now(store: Store, lake: Lake) -> VerifyResult:
+    """Raises NotReady if there is no epoch, or if the changes of a table are unknown; UsageError as
+    `publish_changes` does. A difference is not raised: see `VerifyResult.prove`."""
+    for _ in range(TRIES):
+        newest = newest_epoch(lake.address)
+        try:
+            return _verify(store, lake, newest)
+        except NotReady:
+            # The next epoch may have been published, and older tombstones deleted.
+            if newest_epoch(lake.address).number == newest.number:
+                raise
+    raise NotReady(
+        f"cannot verify: a new epoch was published during each of {TRIES} attempts; run the command again"
+    )
+
+
+def _verify(store: Store, lake: Lake, newest: Epoch) -> VerifyResult:
+    with (
+        pin_epoch(lake.address, newest),
+        bucket_errors(lake.address),
+        store.connect() as connection,
+    ):
+        names = [state.source for state in newest.tables.values()]
+        with open_source_snapshot(store, connection, names, newest.token, newest.without) as moment:
+            sources = moment.sources
+            _refuse_untracked(connection, newest, sources)
+            tombstones = set_since(connection, newest.token)
+            found = [read_changes(connection, source, tombstones) for source in sources]
+            comparisons = tuple(
+                _compare(
+                    connection,
+                    lake.address,
+                    source,
+                    () if tail.emptied else newest.tables[source.name].files,
+                    minus_keys=pa.concat_tables([tail.changed.select(source.key), tail.deleted]),
+                    plus_rows=tail.changed,
+                )
+                for source, tail in zip(sources, found, strict=True)
+            )
+    return VerifyResult(newest.number, comparisons, tuple(tail.changed.num_rows for tail in found))
+
+
+def _refuse_untracked(
+    connection: Connection[TupleRow], newest: Epoch, sources: Sequence[TableSource]
+) -> None:
+    cleared = tombstones_deleted_before(connection)
+    for source in sources:
+        state = newest.tables[source.name]
+        if not source.can_be_taken_by_changes_since(newest.token, state, cleared):
+            why = "is not tracked" if not has_tracking(connection) or source.tracked_since is None else (
+                "was altered or tracked again since then"
+            )  # fmt: skip
+            raise NotReady(
+                f"cannot determine the changes of {source.qualified} since epoch {newest.number}: the table "
+                f"{why}; run `ridelake snapshot --verify`, which compares all rows in one snapshot"
+            )
+
+
+def _compare(
+    connection: Connection[TupleRow],
+    lake: LakeAddress,
+    source: TableSource,
+    files: Sequence[DataFile],
+    minus_keys: pa.Table | None = None,
+    plus_rows: pa.Table | None = None,
+) -> TableComparison:
+    return compare_table(
+        connection,
+        source.schema,
+        source.name,
+        source.columns,
+        [file.location for file in files],
+        minus_keys=minus_keys,
+        plus_rows=plus_rows,
+        lake=lake,
+    )
+
+
+def _difference_text(difference: RowDifference) -> str:
+    key = ", ".join(difference.key)
+    columns = ", ".join(f"{name} {expected} / {found}" for name, expected, found in difference.columns)
+    return f"{difference.table} ({key}) {difference.kind}" + (
+        f": {columns} (Postgres / lake)" if columns else ""
+    )
+
+
+def verify_files(address: LakeAddress, number: int) -> int:
+    """Check that the files of an epoch exist and have their checksums; return their number. Raises
+    ProofFailed with the names of the damaged files, UsageError if there is no such epoch."""
+    storage = Storage.of(address)
+    epoch = numbered_epoch(address, number)
+
+    def damage(file: DataFile) -> str | None:
+        try:
+            if not storage.exists(file.location):
+                return f"{file.location} is missing"
+            if storage.bytes_and_sha256(file.location) != (file.bytes, file.sha256):
+                return f"{file.location} does not match its checksum"
+        except PermissionError:
+            return f"{file.location} cannot be read: permission denied"
+        return None
+
+    with bucket_errors(address), ThreadPoolExecutor(2) as threads:
+        if damaged := [text for text in threads.map(damage, epoch.files) if text]:
+            raise ProofFailed(f"epoch {number} is damaged: {'; '.join(damaged)}")
+    return len(epoch.files)

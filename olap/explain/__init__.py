@@ -11,12 +11,13 @@ here are compared again.
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from olap.answer import difference
 from olap.ask import AskResult, answer_of, interruptible
-from olap.explain.scans import ScanStats, measure_reads
+from olap.explain.scans import ScanStats, measure_reads, postgres_scan_stats, scans_of, tables_of
 from ridelake.errors import ProofFailed, QueryRejected, TimedOut
 
 if TYPE_CHECKING:
@@ -72,41 +73,22 @@ def bytes_touched(
 
 def _bytes(engine: "Engine", asked: AskResult, epoch: "Epoch | None") -> int | None:
     if engine.name == "postgres":
-        from olap.explain.scans import postgres_scan_stats
-
         return postgres_scan_stats(engine, asked.question, asked.answer.num_rows).bytes
-    assert epoch is not None
+    assert epoch is not None  # files belong to an epoch
     return measure_reads(engine, epoch, lambda: answer_of(engine, asked.question))[1]
 
 
 def _touched(engine: "Engine", question: "Question", answer: "pa.Table", epoch: "Epoch | None") -> ScanStats:
     if engine.name == "postgres":
-        from olap.explain.scans import postgres_scan_stats
-
         return postgres_scan_stats(engine, question, answer.num_rows)
-    assert epoch is not None  # files belong to an epoch
-    return _touched_files(engine, question, answer, epoch)
-
-
-def _touched_files(engine: "Engine", question: "Question", answer: "pa.Table", epoch: "Epoch") -> ScanStats:
-    from olap.explain.scans import FileScans, scans_of, tables_of
-
+    assert epoch is not None
     found, bytes_read = measure_reads(engine, epoch, lambda: answer_of(engine, question))
     if message := difference(answer, found, ordered=question.ordered, names=("the first run", "the second")):
         raise ProofFailed(f"✗ cannot explain the answer of {engine.name}: a second run differs; {message}")
     tables = tables_of(question.sql_for("duckdb"), epoch)
-    try:
-        scans = scans_of(engine, question, answer.num_rows, epoch)
-    except QueryRejected:  # DESCRIBE, SHOW and EXPLAIN have no plan
-        scans = FileScans()
-    return ScanStats(
-        engine=engine.name,
-        layout="column-major",
-        rows_returned=answer.num_rows,
-        bytes=bytes_read if bytes_read is not None else scans.bytes,
+    reported = scans_of(engine, question, answer.num_rows, epoch)
+    return replace(
+        reported,
+        bytes=bytes_read if bytes_read is not None else reported.bytes,
         bytes_total=None if tables is None else sum(epoch.tables[name].bytes for name in tables),
-        files=scans.files,
-        row_groups=scans.row_groups,
-        columns=scans.columns,
-        rows_past_filters=scans.rows_past_filters,
     )

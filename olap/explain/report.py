@@ -7,9 +7,9 @@ from rich.text import Text
 from olap.ask import AskResult
 from olap.explain.scans import ScanShare, ScanStats
 from ridelake.screen import draw, drawing_columns
+from ridelake.text import counted, grouped, listed, size
 
 BARS = {"row-major": ("▓", "yellow"), "column-major": ("▒", "cyan")}
-UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def print_reasons(asked: AskResult, touched: Mapping[str, ScanStats]) -> None:
@@ -38,7 +38,9 @@ def scan_numbers(touched: ScanStats) -> str:
         }
     else:
         values = {
-            "bytes": _part(touched.bytes, touched.bytes_total),
+            "bytes": touched.bytes
+            if touched.bytes is None or touched.bytes_total is None
+            else ScanShare(touched.bytes, touched.bytes_total),
             "files": touched.files,
             "row groups": touched.row_groups,
             "columns": touched.columns,
@@ -47,7 +49,7 @@ def scan_numbers(touched: ScanStats) -> str:
         }
     values["rows returned"] = touched.rows_returned
     unknown = [name for name, value in values.items() if value is None]
-    known = [f"{name} {_number(value)}" for name, value in values.items() if value is not None]
+    known = [f"{name} {grouped(value)}" for name, value in values.items() if value is not None]
     return " · ".join([*known, *([f"not measured: {', '.join(unknown)}"] if unknown else [])])
 
 
@@ -92,14 +94,15 @@ def _of_rows(touched: ScanStats) -> str | None:
     methods = []
     if touched.by_index:
         indexes = "indexes" if len(touched.by_index) > 1 else "index"
-        methods.append(f"with the {indexes} {_listed(touched.by_index)}")
+        methods.append(f"with the {indexes} {listed(touched.by_index)}")
     if touched.end_to_end:
-        methods.append(f"with a sequential scan of {_listed(touched.end_to_end)}")
-    method = f", {_listed(methods)}" if methods else ""
+        methods.append(f"with a sequential scan of {listed(touched.end_to_end)}")
+    rows = "1 row" if _rows(touched) == "1" else f"{_rows(touched)} rows"
+    method = f", {listed(methods)}" if methods else ""
     return (
-        f"postgres scanned {_count(_rows(touched), 'row')} to return {touched.rows_returned:,}{method}: "
-        f"{hit + read:,} page access{'' if hit + read == 1 else 'es'} of {touched.page_bytes:,} bytes "
-        f"({_size(touched.bytes)}), {_where(hit, read)}."
+        f"postgres scanned {rows} to return {touched.rows_returned:,}{method}: "
+        f"{counted(hit + read, 'page access', 'page accesses')} of {touched.page_bytes:,} bytes "
+        f"({size(touched.bytes)}), {_where(hit, read)}."
     )
 
 
@@ -114,57 +117,26 @@ def _where(hit: int, read: int) -> str:
 def _of_columns(touched: ScanStats) -> str | None:
     parts = []
     if touched.columns is not None:
-        parts.append(f"{_of(touched.columns)} columns")
+        parts.append(f"{touched.columns} columns")
     if touched.row_groups is not None:
-        parts.append(f"{_of(touched.row_groups)} row groups")
+        parts.append(f"{touched.row_groups} row groups")
     if touched.bytes is None and not parts:
         return None
     if touched.bytes is None:
         read = f"{touched.engine} read {' in '.join(parts)}; its bytes were not measured"
     else:
         total = touched.bytes_total
-        share = f" of the {_size(total)}" if total else ""
+        share = f" of the {size(total)}" if total else ""
         percent = f" ({touched.bytes / total:.1%})" if total else ""
-        read = f"{touched.engine} read {_size(touched.bytes)}{share} in its files{percent}"
+        read = f"{touched.engine} read {size(touched.bytes)}{share} in its files{percent}"
         read += f": {' in '.join(parts)}" if parts else ""
-    returned = f"return {touched.rows_returned:,}"
     if touched.rows_past_filters is None:
-        return f"{read}, to {returned} row{'' if touched.rows_returned == 1 else 's'}."
-    passed = _count(f"{touched.rows_past_filters:,}", "row")
-    return f"{read}; its scans produced {passed}, to {returned}."
+        return f"{read}, to return {counted(touched.rows_returned, 'row')}."
+    passed = counted(touched.rows_past_filters, "row")
+    return f"{read}; its scans produced {passed}, to return {touched.rows_returned:,}."
 
 
 def _rows(touched: ScanStats) -> str | None:
     if touched.rows_scanned is None:
         return None
     return f"{'' if touched.rows_exact else '≈ '}{touched.rows_scanned:,}"
-
-
-def _count(number: str | None, noun: str) -> str:
-    return f"{number} {noun}{'' if number == '1' else 's'}"
-
-
-def _listed(names: "tuple[str, ...] | list[str]") -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _of(part: ScanShare) -> str:
-    return f"{part.touched:,} of {part.total:,}"
-
-
-def _part(touched: int | None, total: int | None) -> object:
-    return touched if touched is None or total is None else ScanShare(touched, total)
-
-
-def _number(value: object) -> str:
-    if isinstance(value, ScanShare):
-        return _of(value)
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _size(count: int) -> str:
-    """Three digits and a unit: 404 bytes, 32.8 kB, 47.7 MB."""
-    value, unit = float(count), 0
-    while value >= 999.5 and unit + 1 < len(UNITS):
-        value, unit = value / 1000, unit + 1
-    return f"{count} bytes" if unit == 0 else f"{value:.3g} {UNITS[unit]}"

@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -39,6 +39,16 @@ class ScanShare:
 
     touched: int
     total: int
+
+    def __str__(self) -> str:
+        return f"{self.touched:,} of {self.total:,}"
+
+
+# Fields that only one layout has.
+ROW_MAJOR = frozenset(
+    {"page_bytes", "pages_hit", "pages_read", "rows_scanned", "rows_exact", "by_index", "end_to_end"}
+)
+COLUMN_MAJOR = frozenset({"bytes_total", "files", "row_groups", "columns", "rows_past_filters"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,39 +80,21 @@ class ScanStats:
 
     def report(self) -> dict[str, Any]:
         """The numbers of its layout for `--json`; null: not measured."""
-        shared = ("layout", "rows_returned", "bytes")
-        rows = (
-            "page_bytes",
-            "pages_hit",
-            "pages_read",
-            "rows_scanned",
-            "rows_exact",
-            "by_index",
-            "end_to_end",
-        )
-        columns = ("bytes_total", "files", "row_groups", "columns", "rows_past_filters")
-        values = asdict(self)
-        return {name: values[name] for name in (*shared, *(rows if self.layout == "row-major" else columns))}
+        omitted = {"engine"} | (COLUMN_MAJOR if self.layout == "row-major" else ROW_MAJOR)
+        return {name: value for name, value in asdict(self).items() if name not in omitted}
 
 
-@dataclass(frozen=True, slots=True)
-class FileScans:
-    """Sums over all scans; None: not reported by the engine. See `ScanStats`."""
-
-    bytes: "int | None" = None
-    files: "ScanShare | None" = None
-    row_groups: "ScanShare | None" = None
-    columns: "ScanShare | None" = None
-    rows_past_filters: int | None = None
-
-
-def scans_of(engine: "Engine", question: "Question", rows: int, epoch: "Epoch") -> FileScans:
-    """Raises QueryRejected if the engine cannot explain the query, ProofFailed if the answer has changed."""
-    if engine.name == "duckdb":
-        return duckdb_scans(engine, question, rows, epoch)
-    if engine.name == "polars":
-        return explained(engine, question)
-    return FileScans()
+def scans_of(engine: "Engine", question: "Question", rows: int, epoch: "Epoch") -> ScanStats:
+    """What an engine over files reports of its own. Raises ProofFailed if the answer has changed."""
+    nothing = ScanStats(engine=engine.name, layout="column-major", rows_returned=rows)
+    try:
+        if engine.name == "duckdb":
+            return duckdb_scans(engine, question, nothing, epoch)
+        if engine.name == "polars":
+            return polars_scans(engine, question, nothing)
+    except QueryRejected:  # DESCRIBE, SHOW and EXPLAIN have no plan
+        pass
+    return nothing
 
 
 def tables_of(query: str, epoch: "Epoch") -> set[str] | None:
@@ -140,24 +132,22 @@ EXPLAIN = "EXPLAIN (ANALYZE, FORMAT JSON)\n"
 TEXT = re.compile(r"'(?:[^']|'')*'")
 
 
-def duckdb_scans(engine: "Engine", question: "Question", rows: int, epoch: "Epoch") -> FileScans:
-    """Profile the query. Raises ProofFailed if this run returns a different number of rows."""
+def duckdb_scans(engine: "Engine", question: "Question", stats: ScanStats, epoch: "Epoch") -> ScanStats:
+    """`stats` with the profile of the query. Raises ProofFailed if this run returns a different number of
+    rows."""
     plan = engine.sql(EXPLAIN + question.sql_for(engine.name), question.parameters)
     profile = json.loads(plan["explain_value"][0].as_py())
     if "operator" not in profile:  # answered from the statistics in the footers, without a scan
-        return FileScans()
+        return stats
     nodes = [node for root in profile["operator"] for node in walk(root, "children")]
     returned = next(node for node in nodes if node["type"] == "EXPLAIN_ANALYZE")["children"][0]
     while returned["type"] == "CTE":  # has no counts itself; its last child is the query that uses it
         returned = returned["children"][-1]
-    if returned["intermediate_rows"] != rows:
-        raise ProofFailed(
-            f"✗ cannot explain the answer of duckdb: a second run returned {returned['intermediate_rows']:,} "
-            f"rows instead of {rows:,}; run the query again"
-        )
+    _check_rows("duckdb", returned["intermediate_rows"], stats.rows_returned)
     scans = [node for node in nodes if node.get("extra_info", {}).get("Function") == "PARQUET_SCAN"]
     tables = [_table(scan, epoch) for scan in scans]
-    return FileScans(
+    return replace(
+        stats,
         bytes=profile["io"]["total_bytes_read"],
         files=_files(scans, tables),
         row_groups=ScanShare(
@@ -212,8 +202,8 @@ FILES = re.compile(r"Readers init: (\d+) / \((\d+) total\)")
 ROW_GROUPS = re.compile(r"Predicate pushdown: reading (\d+) / (\d+) row groups")
 
 
-def explained(engine: "Engine", question: "Question") -> FileScans:
-    """Run the query in verbose mode. Raises QueryRejected if Polars cannot plan it."""
+def polars_scans(engine: "Engine", question: "Question", stats: ScanStats) -> ScanStats:
+    """`stats` with what Polars writes in verbose mode. Raises QueryRejected if it cannot plan the query."""
     polars = cast("Any", engine)  # runs in a child process, which forwards `explained`
     arguments = (
         (question.frames,)
@@ -226,7 +216,8 @@ def explained(engine: "Engine", question: "Question") -> FileScans:
     scans = len(SCAN.findall(plan))
     opened = _sum(FILES.findall(output))
     pruned = ROW_GROUPS.findall(output)
-    return FileScans(
+    return replace(
+        stats,
         files=opened if len(FILES.findall(output)) == scans else None,
         row_groups=_sum(pruned) if opened and len(pruned) == opened.touched else None,
         columns=_sum(columns) if len(columns) == scans else None,
@@ -262,13 +253,11 @@ def postgres_scan_stats(engine: "Engine", question: "Question", rows: int) -> Sc
     except QueryRejected:  # SHOW and EXPLAIN have no plan
         return ScanStats(engine="postgres", layout="row-major", rows_returned=rows)
     returned = round(plan["Actual Rows"] * plan["Actual Loops"])
-    if returned != rows:
-        raise ProofFailed(
-            f"✗ cannot explain the answer of postgres: a second run returned {returned:,} rows instead of "
-            f"{rows:,}; run the query again"
-        )
+    _check_rows("postgres", returned, rows)
     nodes = list(walk(plan, "Plans"))
     scans = [node for node in nodes if node["Node Type"] in SCAN_NODES]
+    executed = [node for node in nodes if node["Actual Loops"] > 0]
+    sequential = [node for node in executed if node["Node Type"] == "Seq Scan"]
     hit, read = plan["Shared Hit Blocks"], plan["Shared Read Blocks"]
     page_bytes: int = engine.sql(PAGE_BYTES)[0][0].as_py()
     return ScanStats(
@@ -281,17 +270,17 @@ def postgres_scan_stats(engine: "Engine", question: "Question", rows: int) -> Sc
         pages_read=read,
         rows_scanned=sum(_examined(scan) for scan in scans),
         rows_exact=all(scan["Actual Loops"] <= 1 for scan in scans),
-        by_index=tuple(
-            dict.fromkeys(node["Index Name"] for node in nodes if _was_executed(node, "Index Name"))
-        ),
-        end_to_end=tuple(
-            dict.fromkeys(
-                scan["Relation Name"]
-                for scan in scans
-                if scan["Node Type"] == "Seq Scan" and _was_executed(scan, "Relation Name")
-            )
-        ),
+        by_index=tuple(dict.fromkeys(node["Index Name"] for node in executed if "Index Name" in node)),
+        end_to_end=tuple(dict.fromkeys(node["Relation Name"] for node in sequential)),
     )
+
+
+def _check_rows(engine: str, returned: int, expected: int) -> None:
+    if returned != expected:
+        raise ProofFailed(
+            f"✗ cannot explain the answer of {engine}: a second run returned {returned:,} rows instead of "
+            f"{expected:,}; run the query again"
+        )
 
 
 def _examined(scan: Mapping[str, Any]) -> int:
@@ -299,10 +288,6 @@ def _examined(scan: Mapping[str, Any]) -> int:
     loops: float = scan["Actual Loops"]
     rows: float = sum(scan.get(name, 0) for name in ROW_COUNTS)
     return round(loops * rows)
-
-
-def _was_executed(node: Mapping[str, Any], name: str) -> bool:
-    return name in node and node["Actual Loops"] > 0
 
 
 T = TypeVar("T")

@@ -10,8 +10,7 @@ from ridelake.screen import note, say, say_json
 from ridelake.settings import Settings
 
 if TYPE_CHECKING:
-    from oltp.drill.failover import DrillResult
-    from oltp.drill.standby_failure import StandbyFailureResult
+    from oltp.drill.failover import DrillResult, StandbyFailureResult
 
 
 @click.command()
@@ -66,8 +65,8 @@ def drill(
         )
     if standby_dies and (asynchronous or rounds is not None):
         raise UsageError("--standby-dies cannot be used with --async or --rounds; leave them out")
+    from oltp.drill.failover import drill_standby as run_standby_dies
     from oltp.drill.failover import run_drill as run
-    from oltp.drill.standby_failure import drill_standby as run_standby_dies
 
     done: DrillResult | StandbyFailureResult
     with progress("drill"):

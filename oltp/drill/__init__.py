@@ -17,7 +17,7 @@ clients.py    the insert workload, and a log of what each client sent and receiv
 findings.py   compares the clients' log with the store
 rounds.py     the drill that kills the primary; standby_dies.py: the drill that kills the standby
 result.py     the result, as JSON and as text
-keeper.py     removes servers and folder if the drill itself is killed
+reaper.py     removes servers and folder if the drill itself is killed
 
 Two servers on one machine can show the failure of a process, not of a machine, a disk or a network:
 docs/availability.md.

@@ -15,15 +15,35 @@ from numpy.typing import NDArray
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from oltp.ingest.bulk import copy_into, foreign_keys_disabled, reserve_ids
-from oltp.ingest.city import TRIPS
-from oltp.ingest.people import find_or_create_people, write_people
+from oltp.ingest.bulk import (
+    copy_into,
+    find_or_create_people,
+    foreign_keys_disabled,
+    reserve_ids,
+    write_people,
+)
 from ridelake.errors import BadInput
 from ridelake.queries import load_queries
 
 QUERIES = load_queries("oltp.ingest")
 
 Ints = NDArray[np.int64]
+
+TRIPS = pl.Schema(
+    {
+        "request_id": pl.Binary(),  # 16 bytes, a UUIDv8 that is a hash of the trip
+        "city_id": pl.Int32(),
+        "pickup_zone_id": pl.Int32(),
+        "dropoff_zone_id": pl.Int32(),
+        "requested_at": pl.Datetime("us", "UTC"),
+        "requested_local": pl.Datetime("us"),  # in the city's local time
+        "started_at": pl.Datetime("us", "UTC"),  # null: cancelled
+        "ended_at": pl.Datetime("us", "UTC"),
+        "distance_metres": pl.Int32(),
+        "fare_cents": pl.Int64(),  # > 0; without the tip
+        "tip_cents": pl.Int64(),  # ≥ 0
+    }
+)
 
 
 def draw_drivers(begin: Ints, end: Ints, drivers: int) -> Ints:

@@ -1,7 +1,7 @@
 """Ride requests of a workload: rider, time, route, price and request id.
 
 A run simulates days. A day has 2,400 requests in the order of the hours; the shares of the hours are those of
-New York (`oltp.ingest.city.HOUR_SHARE`). Riders are drawn uniformly. Zones are drawn half by published
+New York (`oltp.ingest.seed.HOUR_SHARE`). Riders are drawn uniformly. Zones are drawn half by published
 demand and half by a Zipf distribution (the k-th zone has 1/k of the demand of the first), whose ranking
 depends on the part of the day. The drop-offs of the morning have the ranking of the pick-ups of the evening,
 and vice versa.
@@ -32,7 +32,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from oltp import lifecycle
-from oltp.ingest.city import CITY_FARE_FACTOR, HOUR_SHARE, draw_shape
+from oltp.ingest.seed import CITY_FARE_FACTOR, HOUR_SHARE, draw_shape
 from oltp.places import City, cities
 from oltp.store import Store
 from ridelake.errors import NotReady

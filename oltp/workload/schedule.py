@@ -20,7 +20,7 @@ from time import perf_counter
 
 import numpy as np
 
-from oltp.ingest.city import draw_tips
+from oltp.ingest.seed import draw_tips
 from oltp.workload.requests import DAY_REQUESTS, TimedRequest
 from ridelake.ride import CancelReason, RideRequest
 

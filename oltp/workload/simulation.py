@@ -13,16 +13,16 @@ import numpy as np
 from oltp.audit import AuditReport, audit
 from oltp.batching import Dispatcher
 from oltp.store import Store
-from oltp.workload.client import SimulatedClient
-from oltp.workload.metrics import Metrics, MetricsSnapshot, SimulationResult
-from oltp.workload.operations import (
+from oltp.workload.client import (
     BATCH_CONNECTIONS,
     BOOKING_WORKERS,
     BatchClient,
     RunPool,
+    SimulatedClient,
     play,
     warm_up,
 )
+from oltp.workload.metrics import Metrics, MetricsSnapshot, SimulationResult
 from oltp.workload.requests import (
     RequestIds,
     draw_requests,

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import psutil
 import pytest
+from terminal import ridelake
 
 MODULE = [sys.executable, "-m", "ridelake"]
 SERVER_SECONDS_MAX = 30.0  # a server writes a checkpoint before it ends
@@ -51,11 +52,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with 2,000 rides and an epoch; its server is stopped."""
     home = tmp_path_factory.mktemp("interrupt")
     for arguments in (("seed", "--rides", "2000"), ("snapshot",)):
-        subprocess.run([*MODULE, *arguments], cwd=home, check=True, capture_output=True)
+        assert ridelake(*arguments, folder=home).returncode == 0
     return home
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(
     "command",
     [pytest.param(("seed", "--rides", "300000"), marks=pytest.mark.slow), ("sql", SLOW_QUERY)],

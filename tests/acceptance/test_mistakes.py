@@ -5,19 +5,15 @@ import os
 import shlex
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-import psycopg
 import pytest
 from bare_database import run
 from made_up_records import record
-from psycopg.sql import SQL, Identifier
 
 import ridelake.__main__ as front_door
-from oltp.cluster.server import Cluster
-from oltp.store import Store, open_database
+from oltp.store import Store
 
 # Found from README.md and `ridelake --help` alone. RIDELAKE_DSN and RIDELAKE_LAKE name a store and a lake.
 FIRST_USE = [
@@ -140,26 +136,18 @@ FROM_THE_CODE = [
 
 
 @pytest.fixture(scope="module")
-def store(cluster: Cluster, templates: dict[str, str]) -> Iterator[Store]:
+def store(seeded_store_once: Store) -> Store:
     """2,000 rides, and a schema `shop` with tables that a lake cannot or need not hold."""
-    name = f"mistakes_{os.getpid()}"
-    with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
-        template = Identifier(templates["seeded"])
-        admin.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), template))
-        try:
-            store = open_database(cluster.conninfo(name))
-            run(
-                store,
-                "CREATE SCHEMA shop",
-                "CREATE TABLE shop.orders (id int PRIMARY KEY)",
-                "CREATE VIEW shop.recent AS SELECT * FROM shop.orders",
-                'CREATE TABLE shop."Big" (id int PRIMARY KEY)',
-                "CREATE TABLE shop.keyless (id int)",
-                "CREATE TABLE shop.places (id int PRIMARY KEY, place point)",
-            )
-            yield store
-        finally:
-            admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+    run(
+        seeded_store_once,
+        "CREATE SCHEMA shop",
+        "CREATE TABLE shop.orders (id int PRIMARY KEY)",
+        "CREATE VIEW shop.recent AS SELECT * FROM shop.orders",
+        'CREATE TABLE shop."Big" (id int PRIMARY KEY)',
+        "CREATE TABLE shop.keyless (id int)",
+        "CREATE TABLE shop.places (id int PRIMARY KEY, place point)",
+    )
+    return seeded_store_once
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ from oltp.commands import acid
 from oltp.scratch import open_scratch
 from oltp.store import Store
 from ridelake.__main__ import _run
-from ridelake.screen import cells, note, say, say_table, wrapped
+from ridelake.screen import note, say, say_table
 from ridelake.settings import LakeAddress, Settings
+from ridelake.text import cells
 
 WIDTHS = (40, 60, 80, 100, 132)
 UNBROKEN = 10_000
@@ -112,15 +113,6 @@ def test_a_table_wraps_cells_or_becomes_lines(
         shown[width] = capfd.readouterr().out
     assert_fits(shown[columns], shown[UNBROKEN], columns)
     assert words_of(shown[columns]) == words_of(shown[UNBROKEN])
-
-
-def test_prose_keeps_its_words_and_hangs_below_its_text():
-    text = "   ✓ Iceberg: 12 rows of stand_fleet are equal to those in Postgres, by their checksums"
-    lines = wrapped(text, 40).split("\n")
-    assert lines[1:] == ["     equal to those in Postgres, by", "     their checksums"]
-    assert wrapped(text, None) == text
-    assert wrapped("a\n\n  b c", 40) == "a\n\n  b c"
-    assert wrapped("x" * 50 + " y", 40) == "x" * 50 + "\ny"
 
 
 def test_what_is_to_be_copied_is_not_wrapped(

@@ -2,8 +2,6 @@
 
 import logging
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,6 +11,7 @@ from urllib.request import Request, urlopen
 
 import pyarrow as pa
 import pytest
+from terminal import Done, ridelake
 
 from lakehouse.engines import open_engine
 from lakehouse.table.catalog import Lake
@@ -64,15 +63,8 @@ class Far:
                 " WHERE outcome <> 'assigned' LIMIT 5)"
             )
 
-    def ridelake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "ridelake", *arguments, "--home", str(self.settings.home)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            env=self.environment,
-        )
+    def ridelake(self, *arguments: str) -> Done:
+        return ridelake(*arguments, "--home", self.settings.home, environment=self.environment)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A parent process with clients that work for a minute, to be killed: `python busy_clients.py`."""
+"""A parent process with clients that work for a minute, to be killed: `python busy_clients_process.py`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

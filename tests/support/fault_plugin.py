@@ -1,4 +1,4 @@
-"""A pytest plugin that injects a fault into the benchmarks: `PYTEST_PLUGINS=planted PLANTED=…`.
+"""A pytest plugin that injects a fault into the benchmarks: `PYTEST_PLUGINS=fault_plugin PLANTED=…`.
 
 wrong_answer   DuckDB counts one more in the first whole number of each answer
 broken_store   a cent comes from nowhere before the store is audited

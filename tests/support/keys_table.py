@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from lakehouse.capture.publish import publish_changes
 from lakehouse.table.catalog import Lake
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from oltp.cluster.process import binaries, chown, make_traversable
 from oltp.store import Store, open_database
 

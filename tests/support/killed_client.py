@@ -19,8 +19,7 @@ from pyiceberg.serializers import FromInputFile
 
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes
-from lakehouse.table.catalog import Lake
-from lakehouse.table.commit import CommitConflict
+from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.published import read_epochs
 from oltp.store import Store
 from ridelake.settings import LakeAddress

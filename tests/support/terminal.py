@@ -1,20 +1,53 @@
-"""Runs the command line as a user does."""
+"""Runs the command line: in this process, in a child process, or in a terminal."""
 
+import io
 import os
 import pty
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
+from typing import IO
+from unittest.mock import patch
+
+import ridelake.__main__ as front_door
 
 COMMAND = (sys.executable, "-m", "ridelake")
+Done = subprocess.CompletedProcess
 
 
 def ridelake(
-    *arguments: str | Path, environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
+    *arguments: str | Path,
+    environment: Mapping[str, str] | None = None,
+    stdin: str | bytes = "",
+    folder: Path | None = None,
+) -> Done:
+    """Run a command in this process, which has imported everything already: a process of its own takes a
+    second. `environment` replaces the whole environment, `folder` the current folder."""
+    with ExitStack() as stack:
+        if environment is not None:
+            stack.enter_context(patch.dict(os.environ, environment, clear=True))
+        if folder is not None:
+            stack.enter_context(chdir(folder))
+        outputs = stack.enter_context(_redirected(stdin.encode() if isinstance(stdin, str) else stdin))
+        code = front_door._run([str(argument) for argument in arguments])
+        return subprocess.CompletedProcess(arguments, code, *outputs())
+
+
+def ridelake_child(
+    *arguments: str | Path, environment: Mapping[str, str] | None = None, folder: Path | None = None
+) -> Done:
+    """Run a command in a process of its own, as a user does."""
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, env=environment
+        [*COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=folder,
+        timeout=200,
     )
 
 
@@ -50,3 +83,35 @@ def on_a_terminal(*arguments: str | Path, environment: Mapping[str, str]) -> str
     os.close(ours)
     assert running.returncode == 0, shown.decode()
     return shown.decode()
+
+
+@contextmanager
+def _redirected(given: bytes) -> Iterator[Callable[[], tuple[str, str]]]:
+    """Replace the standard streams by files, descriptors included, because libraries and child processes
+    write to those. Yields a function that returns what was written to stdout and stderr."""
+    streams = sys.stdin, sys.stdout, sys.stderr
+    with ExitStack() as stack:
+        stdin, out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in streams)
+        stdin.write(given)
+        stdin.seek(0)
+        for stream in streams[1:]:
+            stream.flush()
+        for number, file in enumerate((stdin, out, err)):
+            saved = os.dup(number)
+            stack.callback(os.close, saved)
+            stack.callback(os.dup2, saved, number)
+            os.dup2(file.fileno(), number)
+        sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), "utf-8")
+        sys.stdout, sys.stderr = (
+            io.TextIOWrapper(io.FileIO(number, "w", closefd=False), "utf-8", write_through=True)
+            for number in (1, 2)
+        )
+        try:
+            yield lambda: (_content(out), _content(err))
+        finally:
+            sys.stdin, sys.stdout, sys.stderr = streams
+
+
+def _content(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()

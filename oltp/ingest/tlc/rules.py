@@ -16,10 +16,9 @@ from enum import StrEnum
 import numpy as np
 import polars as pl
 
-from oltp.ingest.city import TRIPS
-from oltp.ingest.tlc.columns import TripLayout
+from oltp.ingest.history import TRIPS
 from oltp.ingest.tlc.times import TIMES, local_time, with_utc_times
-from oltp.ingest.tlc.trip_file import TripBatch
+from oltp.ingest.tlc.trip_file import TripBatch, TripLayout
 from oltp.ingest.tlc.values import NEEDED, NUMBER_MAX, ZONES, parse, read_values, request_ids, trip_keys
 from oltp.places import NEW_YORK, TLC_UNKNOWN_ZONES, TLC_ZONE_OFFSET, cities
 

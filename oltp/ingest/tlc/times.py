@@ -22,8 +22,7 @@ from typing import Literal
 
 import polars as pl
 
-from oltp.ingest.tlc.columns import TripLayout
-from oltp.ingest.tlc.trip_file import TripFile
+from oltp.ingest.tlc.trip_file import TripFile, TripLayout
 from ridelake.errors import BadInput, UsageError
 
 Reading = Literal["earliest", "latest"]  # of a time in the repeated hour

@@ -20,9 +20,8 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from oltp.ingest.tlc.columns import TripKind, TripLayout
 from oltp.ingest.tlc.times import NEW_YORK, TIMES, read_times
-from oltp.ingest.tlc.trip_file import TripBatch, TripFile
+from oltp.ingest.tlc.trip_file import TripBatch, TripFile, TripKind, TripLayout
 from ridelake.errors import BadInput
 
 ZONES = ("pickup_zone", "dropoff_zone")

@@ -38,7 +38,7 @@ def test_an_injected_fault_removes_the_figure_and_is_reported(
     path = str(os.pathsep).join([str(TESTS), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [*COMMAND, "bench", "--record", "record.json", *only],
-        env=environment(PYTHONPATH=path, PYTEST_PLUGINS="planted", PLANTED=fault),
+        env=environment(PYTHONPATH=path, PYTEST_PLUGINS="fault_plugin", PLANTED=fault),
         cwd=tmp_path,
         capture_output=True,
         text=True,

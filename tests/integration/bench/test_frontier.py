@@ -173,7 +173,7 @@ def test_clients_work_in_one_window_and_report_a_failure():
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_no_client_outlives_its_parent(end: signal.Signals):
     parent = subprocess.Popen(
-        [sys.executable, ROOT / "tests" / "busy_clients.py"],
+        [sys.executable, ROOT / "tests" / "support" / "busy_clients_process.py"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -244,7 +244,7 @@ def test_a_standby_that_has_caught_up_has_all_changes_except_those_of_running_tr
 @pytest.mark.slow
 def test_no_standby_outlives_its_parent(end: signal.Signals, tmp_path: Path):
     parent = subprocess.Popen(
-        [sys.executable, ROOT / "tests" / "stood_by.py", tmp_path],
+        [sys.executable, ROOT / "tests" / "support" / "standby_process.py", tmp_path],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -1,25 +1,21 @@
 """Fixtures: a published epoch and the store it was taken from."""
 
 import itertools
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
 import pytest
 from bucket import endpoint, far  # noqa: F401  (fixtures)
 from own_tables import bare, orders  # noqa: F401  (fixtures)
-from psycopg.sql import SQL, Identifier
 
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.engines.duckdb import opened
 from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch
-from oltp.cluster.server import Cluster
-from oltp.store import Store, open_database
+from oltp.store import Store
 from ridelake.ride import new_request_id
 from ridelake.settings import LakeAddress, Settings
 
@@ -43,17 +39,9 @@ def published(seeded_store: Store, tmp_path: Path) -> Published:
 
 
 @pytest.fixture(scope="module")
-def published_once(cluster: Cluster, templates: dict[str, str], tmp_path_factory) -> Iterator[Published]:
+def published_once(seeded_store_once: Store, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """The same for a module whose tests do not change it."""
-    name = f"test_{os.getpid()}_module"
-    with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
-        admin.execute(
-            SQL("CREATE DATABASE {} TEMPLATE {}").format(Identifier(name), Identifier(templates["seeded"]))
-        )
-        try:
-            yield _publish(open_database(cluster.conninfo(name)), tmp_path_factory.mktemp("published"))
-        finally:
-            admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+    return _publish(seeded_store_once, tmp_path_factory.mktemp("published"))
 
 
 def _publish(store: Store, folder: Path) -> Published:

@@ -10,7 +10,7 @@ from bucket import Far, answers_agree
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.table.catalog import Lake
 from lakehouse.table.published import newest_epoch, read_epochs
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from ridelake.errors import CannotConnect, NotReady, UsageError
 from ridelake.settings import LakeAddress, Settings
 

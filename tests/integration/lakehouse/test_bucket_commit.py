@@ -15,10 +15,9 @@ from bucket import Far
 import lakehouse.capture.publish
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
-from lakehouse.table.catalog import Lake
-from lakehouse.table.commit import CommitConflict
+from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.published import newest_epoch, numbered_epoch, read_epochs
-from lakehouse.verify.verdict import verify_files, verify_now
+from lakehouse.verify import verify_files, verify_now
 from ridelake.errors import RidelakeError, UsageError
 
 KILLED = """
@@ -31,13 +30,13 @@ from ridelake.settings import LakeAddress
 def die(*_): os.kill(os.getpid(), 9)
 setattr(sys.modules[sys.argv[5]], sys.argv[6], die)
 address = LakeAddress.at(sys.argv[2], s3_endpoint=sys.argv[3], home=Path(sys.argv[4]))
-lakehouse.capture.publish.take_changes(Store(sys.argv[1], 180000), Lake.create(address))
+lakehouse.capture.publish.publish_changes(Store(sys.argv[1], 180000), Lake.create(address))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "step", ["lakehouse.capture.publish wait_until_flushed", "lakehouse.table.catalog move"]
+    "step", ["lakehouse.capture.publish wait_until_flushed", "lakehouse.table.catalog move_pointers"]
 )
 def test_a_kill_before_the_commit_leaves_the_old_epoch(far: Far, step: str):
     lake = far.lake()
@@ -63,7 +62,7 @@ def test_a_kill_before_the_commit_leaves_the_old_epoch(far: Far, step: str):
     [
         "lakehouse.capture.publish.write_changes",
         "lakehouse.capture.publish.wait_until_flushed",
-        "lakehouse.table.commit.parquet_file_to_data_file",
+        "lakehouse.table.metadata.parquet_file_to_data_file",
         "lakehouse.capture.writer.EpochDraft.publish",
         "lakehouse.table.catalog.move_pointers",
     ],

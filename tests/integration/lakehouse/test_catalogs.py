@@ -16,10 +16,9 @@ from sqlalchemy import text
 
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
-from lakehouse.table.catalog import Lake
-from lakehouse.table.commit import CommitConflict, read_pointers
+from lakehouse.table.catalog import CommitConflict, Lake, read_pointers
 from lakehouse.table.published import epoch_as_of, newest_epoch, numbered_epoch, read_epochs
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from oltp.cluster.server import Cluster
 from oltp.store import Store
 from ridelake.errors import NotReady, UsageError

@@ -11,7 +11,7 @@ from psycopg.rows import TupleRow
 
 from lakehouse.capture.publish import PublishResult, publish_changes
 from lakehouse.table.catalog import Lake
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from oltp.store import Store, install_tracking, open_database, transaction
 from ridelake.settings import LakeAddress
 

@@ -37,7 +37,8 @@ def engine(published):
 
 
 def children() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children(recursive=True) if "engines.child" in str(one.cmdline())]
+    running = psutil.Process().children(recursive=True)
+    return [process for process in running if "engines.worker" in str(process.cmdline())]
 
 
 def kill(number: signal.Signals) -> None:

@@ -14,11 +14,10 @@ import lakehouse.capture.publish
 import lakehouse.source.snapshot
 from lakehouse.capture.overlay import open_overlay
 from lakehouse.capture.publish import publish_changes, publish_snapshot
-from lakehouse.table.catalog import Lake
-from lakehouse.table.commit import NAMESPACE, CommitConflict
+from lakehouse.table.catalog import NAMESPACE, CommitConflict, Lake
 from lakehouse.table.epoch import SnapshotToken
 from lakehouse.table.published import newest_epoch, read_epochs
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from oltp.store import Store
 from ridelake.errors import CannotConnect, RidelakeError, UsageError
 from ridelake.settings import LakeAddress, Settings

@@ -14,7 +14,7 @@ from lakehouse.engines import open_engine
 from lakehouse.source.tracking import track
 from lakehouse.table.catalog import Lake
 from lakehouse.table.published import newest_epoch
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from olap.answer import difference
 from olap.formats import FORMATS, write
 from oltp.store import Store

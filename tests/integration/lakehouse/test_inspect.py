@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import duckdb
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
-from terminal import on_a_terminal
+from terminal import on_a_terminal, ridelake
 
 from lakehouse.inspect import XrayResult, xray_ride
 from lakehouse.inspect.draw import CELL_BYTES, COLUMN, RIDE, VALUE, draw_xray, page_map
@@ -198,22 +196,15 @@ def test_the_map_marks_the_cells_of_the_ride_and_of_the_column(scan: XrayResult)
 
 def command(published, *arguments: str) -> list[str]:
     where = ["--home", str(published.settings.home), "--lake", published.settings.lake.root]
-    return [
-        sys.executable, "-m", "ridelake", "xray", *arguments, *where, "--dsn", str(published.settings.dsn),
-    ]  # fmt: skip
+    return ["xray", *arguments, *where, "--dsn", str(published.settings.dsn)]
 
 
 @pytest.mark.parametrize("columns", [60, 160])
 def test_the_output_fits_60_columns_and_is_plain_in_a_pipe(published_once, columns: int):
-    done = subprocess.run(
-        command(published_once, "--ride", "1234"),
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"COLUMNS": str(columns)},
-    )
+    environment = os.environ | {"COLUMNS": str(columns)}
+    done = ridelake(*command(published_once, "--ride", "1234"), environment=environment)
     lines = done.stdout.splitlines()
-    assert done.stderr == ""
+    assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
     assert max(map(len, lines)) <= columns
     assert sum(line.startswith("To read ") for line in lines) == 2
@@ -228,17 +219,13 @@ def lines_with_value_bar(lines: list[str]) -> int:
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
 def test_colors_depend_on_the_terminal_and_no_color(published_once, no_color: str, coloured: bool):
     environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "NO_COLOR": no_color}
-    shown = on_a_terminal(*command(published_once)[3:], environment=environment)
+    shown = on_a_terminal(*command(published_once), environment=environment)
     assert VALUE in shown
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-7]m", shown)) == coloured
 
 
 def test_the_json_report_has_positions_and_bytes(published_once, scan: XrayResult):
-    report = json.loads(
-        subprocess.run(
-            command(published_once, "--ride", "1234", "--json"), capture_output=True, check=True
-        ).stdout
-    )
+    report = json.loads(ridelake(*command(published_once, "--ride", "1234", "--json")).stdout)
     assert report["bytes_touched"]["column"] == {
         "row_major": scan.column_bytes_in_heap,
         "column_major": scan.column_bytes_in_files,
@@ -257,7 +244,7 @@ def test_an_unknown_ride_or_column_is_one_line(published):
         (["--ride", "999999"], "there is no ride 999999"),
         (["--column", "fare"], "the table rides has no column 'fare': choose one of ride_id"),
     ):
-        done = subprocess.run(command(published, *arguments), capture_output=True, text=True, check=False)
+        done = ridelake(*command(published, *arguments))
         assert done.returncode == 2
         assert message in done.stderr
         assert done.stderr.count("\n") == 1
@@ -271,20 +258,6 @@ def test_an_unknown_ride_or_column_is_one_line(published):
 
 
 def test_without_an_epoch_the_error_names_the_command(seeded_store: Store, tmp_path: Path):
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "ridelake",
-            "xray",
-            "--dsn",
-            seeded_store.conninfo,
-            "--lake",
-            str(tmp_path / "no"),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ridelake("xray", "--dsn", seeded_store.conninfo, "--lake", tmp_path / "no")
     assert done.returncode == 2
     assert "run `ridelake snapshot`" in done.stderr

@@ -15,17 +15,17 @@ from pathlib import Path
 
 import pytest
 from bare_database import bare_database, rows_of, run
+from private_server import private_server
 
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.capture.sync import sync_repeatedly
 from lakehouse.engines import open_engine
 from lakehouse.source.tracking import track
-from lakehouse.table.catalog import Lake
-from lakehouse.table.commit import open_catalog
+from lakehouse.table.catalog import Lake, open_catalog
 from lakehouse.table.epoch import Epoch
 from lakehouse.table.published import epoch_as_of, newest_epoch, numbered_epoch, pin_epoch, read_epochs
-from lakehouse.verify.verdict import verify_files, verify_now
+from lakehouse.verify import verify_files, verify_now
 from oltp.cluster.server import Cluster
 from oltp.store import Store
 from ridelake.errors import NotReady, UsageError
@@ -38,6 +38,20 @@ NO_GRACE = timedelta(0)
 def numbers(cluster: Cluster, lake: Lake, monkeypatch) -> Iterator[Store]:
     """A tracked table; every epoch adds a small sealed file."""
     monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 10)
+    with numbers_on(cluster, lake) as store:
+        yield store
+
+
+@pytest.fixture
+def numbers_alone(lake: Lake, monkeypatch) -> Iterator[Store]:
+    """The same on a server of its own: an open transaction of another test keeps tombstones."""
+    monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 10)
+    with private_server() as server, numbers_on(server.cluster, lake) as store:
+        yield store
+
+
+@contextmanager
+def numbers_on(cluster: Cluster, lake: Lake) -> Iterator[Store]:
     with bare_database(cluster) as store:
         run(store, "CREATE TABLE numbers (n bigint PRIMARY KEY, what text)", "CREATE SEQUENCE next_number")
         track(store, "numbers")
@@ -282,7 +296,7 @@ def test_verify_compares_the_epoch_that_was_published_while_it_started(
             cleared.append(maintain(lake, numbers, keep_epochs=keep_epochs).tombstones_cleared)
         return found
 
-    monkeypatch.setattr("lakehouse.verify.verdict.newest_epoch", newest_then_tidied)
+    monkeypatch.setattr("lakehouse.verify.newest_epoch", newest_then_tidied)
     found = verify_now(numbers, lake)
     found.prove()
     # If another test has an open transaction, the tombstones are kept, and the first epoch can be compared.
@@ -342,8 +356,9 @@ def test_reading_syncing_and_maintaining_do_not_disturb_each_other(
 
 
 def test_only_tombstones_below_the_newest_token_are_deleted_and_other_lakes_notice(
-    numbers: Store, lake: Lake, tmp_path: Path
+    numbers_alone: Store, lake: Lake, tmp_path: Path
 ):
+    numbers = numbers_alone
     other = Lake.create(LakeAddress.at(tmp_path / "other"))
     publish_changes(numbers, other, tables=["numbers"])
     grow(numbers, lake, 3)

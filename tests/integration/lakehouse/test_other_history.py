@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.source.tracking import renew_tracking, track
 from lakehouse.table.catalog import Lake
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from oltp.cluster.process import binaries
 from oltp.cluster.server import Cluster
 from oltp.store import Store, open_database

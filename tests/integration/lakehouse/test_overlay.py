@@ -23,7 +23,7 @@ from lakehouse.source.tracking import track
 from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch, SnapshotToken
 from lakehouse.table.published import newest_epoch, read_epochs
-from lakehouse.verify.verdict import verify_at_token
+from lakehouse.verify import verify_at_token
 from oltp.cluster.server import Cluster
 from oltp.store import Store
 from ridelake.errors import QueryRejected, UsageError
@@ -155,7 +155,7 @@ def test_fresh_works_while_the_lake_is_synced_and_maintained(things: Store, lake
 
 
 def answer_of(store: Store, lake: Lake) -> list[dict]:
-    from olap.epoch_choice import open_query_epoch
+    from olap.query_epoch import open_query_epoch
 
     settings = settings_of(store, lake)
     with (
@@ -219,7 +219,7 @@ NOT_THEN = {
 
 
 def test_an_invalid_as_of_is_reported_in_a_sentence(things: Store, lake: Lake):
-    from olap.epoch_choice import open_query_epoch
+    from olap.query_epoch import open_query_epoch
 
     settings = settings_of(things, lake)
     for call, message in NOT_THEN.items():

@@ -7,10 +7,9 @@ from own_tables import asked
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes
 from lakehouse.source.tracking import track, untrack
-from lakehouse.table.catalog import Lake
-from lakehouse.table.commit import open_catalog
+from lakehouse.table.catalog import Lake, open_catalog
 from lakehouse.table.published import newest_epoch
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from oltp.store import Store
 from ridelake.errors import BadInput
 

@@ -14,7 +14,7 @@ from lakehouse.engines import open_engine
 from lakehouse.source.tracking import track, untrack
 from lakehouse.table.catalog import Lake
 from lakehouse.table.published import newest_epoch
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from oltp.store import Store
 from ridelake.errors import BadInput, NotReady
 from ridelake.settings import LakeAddress, Settings
@@ -172,7 +172,7 @@ def test_a_lake_can_have_the_store_and_own_tables(seeded_store: Store, lake: Lak
         "CREATE TABLE mine.notes (ride_id bigint PRIMARY KEY, note text)",
         "INSERT INTO mine.notes SELECT ride_id, 'fine' FROM rides LIMIT 10")  # fmt: skip
     publish_changes(seeded_store, lake)
-    with pytest.raises(BadInput, match=r"ridelake\.rides and mine\.rides would both be rides"):
+    with pytest.raises(BadInput, match=r"ridelake\.rides and mine\.rides would both be named rides"):
         publish_changes(seeded_store, lake, tables=["mine.rides"])
     publish_changes(seeded_store, lake, tables=["mine.notes"], verify=True)
     query = "SELECT count(*) AS n FROM notes JOIN rides ON rides.ride_id = notes.ride_id"

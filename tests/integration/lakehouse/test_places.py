@@ -1,12 +1,12 @@
 """Every command reports a location that cannot be reached or written, with the reason."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from bucket import KEYS, Far
+from terminal import Done
+from terminal import ridelake as run_here
 
 from lakehouse.table.published import newest_epoch, read_epochs
 from oltp.store import Store
@@ -17,12 +17,9 @@ READING = [["sql", "SELECT 1"], ["epochs"], ["status"], ["verify"], ["ask", "ave
 WRITING = [["snapshot"], ["sync", "--once"]]
 
 
-def ridelake(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+def ridelake(folder: Path, *arguments: str, **more: str) -> Done:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RIDELAKE_")}
-    command = [sys.executable, "-m", "ridelake", *arguments]
-    return subprocess.run(
-        command, cwd=folder, env={**environment, **more}, capture_output=True, text=True, check=False
-    )
+    return run_here(*arguments, environment={**environment, **more}, folder=folder)
 
 
 def test_a_lake_that_is_a_file_is_named_when_it_is_read(tmp_path: Path):

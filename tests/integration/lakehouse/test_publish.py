@@ -15,8 +15,7 @@ from published_tables import rows_of
 import lakehouse.source.snapshot
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.engines import open_engine
-from lakehouse.table.catalog import Lake
-from lakehouse.table.commit import CommitConflict
+from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.published import newest_epoch, numbered_epoch, read_epochs
 from oltp.store import Store
 from ridelake.errors import CannotConnect, RidelakeError, UsageError
@@ -122,8 +121,8 @@ STEPS = [
     "lakehouse.capture.writer.write_run",
     "lakehouse.table.storage.Storage.bytes_and_sha256",
     "lakehouse.capture.publish.wait_until_flushed",
-    "lakehouse.table.commit.TableDraft.stage",
-    "lakehouse.table.commit.parquet_file_to_data_file",
+    "lakehouse.table.metadata.TableDraft.stage",
+    "lakehouse.table.metadata.parquet_file_to_data_file",
     "lakehouse.table.storage.Storage.settle",
     "lakehouse.table.catalog.insert",
     "lakehouse.table.catalog.move_pointers",

@@ -1,7 +1,5 @@
 """The output of `status`, also for a role without access to the ride store."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
+from terminal import ridelake
 
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.capture.status import read_status
@@ -97,8 +96,7 @@ def test_a_role_without_the_ride_store_syncs_its_own_table(clerk: Settings):
     "arguments", [["audit"], ["snapshot"], ["simulate"], ["seed"], ["untrack", "shop.orders"]]
 )
 def test_a_missing_privilege_is_one_line_with_the_grant(clerk: Settings, arguments: list[str]):
-    command = [sys.executable, "-m", "ridelake", *arguments, "--dsn", str(clerk.dsn)]
-    done = subprocess.run(command, cwd=clerk.home, capture_output=True, text=True, check=False)
+    done = ridelake(*arguments, "--dsn", str(clerk.dsn), folder=clerk.home)
     assert done.returncode == UsageError.exit_code
     assert done.stderr.count("\n") == 1
     assert "internal error" not in done.stderr

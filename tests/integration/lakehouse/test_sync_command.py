@@ -18,10 +18,9 @@ from terminal import COMMAND, answer, ridelake
 
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.capture.sync import sync_once, sync_repeatedly
-from lakehouse.table.catalog import Lake
-from lakehouse.table.commit import CommitConflict
+from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.published import newest_epoch, read_epochs
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from oltp.store import Store
 from ridelake.settings import LakeAddress
 

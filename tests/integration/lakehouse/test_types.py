@@ -11,7 +11,7 @@ from lakehouse.source.tables import store_tables
 from lakehouse.source.tracking import track, untrack
 from lakehouse.table.catalog import Lake
 from lakehouse.table.published import newest_epoch
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from oltp.store import Store
 from ridelake.__main__ import ridelake
 from ridelake.errors import BadInput, RidelakeError

@@ -13,7 +13,7 @@ from published_tables import columns_of, rows_of
 from published_tables import exported as exported_from
 
 from lakehouse.table.layout import STORE_TABLES
-from lakehouse.verify import RowDifference, TableComparison, compare_table
+from lakehouse.verify.compare import RowDifference, TableComparison, compare_table
 from oltp.store import Store, transaction
 from ridelake.errors import BadInput, ProofFailed
 

@@ -24,7 +24,7 @@ from psycopg.rows import TupleRow
 from published_tables import columns_of
 
 from lakehouse.table.columns import arrow_schema
-from lakehouse.verify import compare_table
+from lakehouse.verify.compare import compare_table
 from oltp.store import Store, transaction
 
 TABLE = """

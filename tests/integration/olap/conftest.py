@@ -1,21 +1,17 @@
 """Fixtures: a lake of a seeded store, and engines on it."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-import psycopg
 import pytest
-from psycopg.sql import SQL, Identifier
 
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.engines import BASE_ENGINES, Engine, open_engine
 from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch
 from lakehouse.table.published import newest_epoch
-from oltp.cluster.server import Cluster
-from oltp.store import Store, open_database
+from oltp.store import Store
 from ridelake.settings import LakeAddress, Settings
 
 Snapshot = Callable[[Store], Settings]
@@ -40,16 +36,9 @@ def settings(seeded_store: Store, snapshot: Snapshot) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def settings_once(cluster: Cluster, templates: dict[str, str], tmp_path_factory) -> Iterator[Settings]:
+def settings_once(seeded_store_once: Store, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Like `settings`, once per module, for tests that change nothing."""
-    folder, name = tmp_path_factory.mktemp("lake"), f"test_{os.getpid()}_olap_module"
-    database, template = Identifier(name), Identifier(templates["seeded"])
-    with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
-        admin.execute(SQL("CREATE DATABASE {} TEMPLATE {}").format(database, template))
-        try:
-            yield _publish(open_database(cluster.conninfo(name)), folder)
-        finally:
-            admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(database))
+    return _publish(seeded_store_once, tmp_path_factory.mktemp("lake"))
 
 
 @pytest.fixture

@@ -3,9 +3,10 @@
 import pytest
 
 from lakehouse.engines import BASE_ENGINES
+from olap.options import QueryOptions
 from olap.parameters import parse
 from olap.question import ad_hoc_question, find_question
-from olap.render import OutputOptions, ask_and_print
+from olap.render import ask_and_print
 from ridelake.settings import Settings
 
 CITIES = "is one of Austin, New York, San Francisco, Stanford"
@@ -43,7 +44,7 @@ def _no_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def remarks_of(capfd: pytest.CaptureFixture[str], question, settings: Settings, *engines: str) -> list[str]:
-    ask_and_print(settings, question, engines, OutputOptions("csv"), repeat=False)
+    ask_and_print(settings, question, QueryOptions(engines, format_="csv"))
     printed = capfd.readouterr()
     return [line for line in printed.err.splitlines() if line.startswith("note: ")]
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from factories import Town
+from terminal import Done
+from terminal import ridelake as run_here
 
 from lakehouse.engines import BASE_ENGINES
 from olap.question import questions
@@ -20,19 +22,15 @@ AVERAGE_PRICE = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Mo
 CITIES = "SELECT city_id, name FROM cities ORDER BY city_id LIMIT 2"
 
 
-def ridelake(
-    settings: Settings, *arguments: str, stdin: str | bytes = b""
-) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def settings(settings_once: Settings) -> Settings:
+    return settings_once
+
+
+def ridelake(settings: Settings, *arguments: str, stdin: str | bytes = b"") -> Done:
     where = ["--home", str(settings.home), "--lake", settings.lake.root]
     where += ["--dsn", settings.dsn] if settings.dsn else []
-    done = subprocess.run(
-        [sys.executable, "-m", "ridelake", *arguments, *where],
-        input=stdin.encode() if isinstance(stdin, str) else stdin,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+    return run_here(*arguments, *where, stdin=stdin)
 
 
 def test_a_query_is_read_from_an_argument_a_file_or_a_pipe(settings: Settings, tmp_path: Path):

@@ -13,8 +13,8 @@ from lakehouse.engines.parameters import placeholders
 from lakehouse.table.published import newest_epoch
 from olap.ask import CANCEL_SECONDS, timed
 from olap.error_hints import error_hint, error_position, error_sentence
+from olap.query_epoch import relations
 from olap.question import ad_hoc_question
-from olap.relations import relations
 from ridelake.errors import QueryRejected, TimedOut, UsageError
 
 TIMEOUT_SECONDS = 2.0

@@ -72,7 +72,12 @@ def add_ride_of_free_driver(store: Store, *steps: Move, zone: int = QUAD, fare_c
             assert move(connection, ride_id)
 
 
-STORES = [no_rides, cancelled_only, ties, one_ride, under_way, a_year]
+STORES = [
+    no_rides,
+    ties,
+    a_year,  # with rides under way
+    *(pytest.param(fill, marks=pytest.mark.slow) for fill in (cancelled_only, one_ride, under_way)),
+]
 
 
 @pytest.mark.parametrize("fill", STORES)

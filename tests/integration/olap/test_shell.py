@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from olap.question import statements
-from olap.shell.input import COMMANDS
+from olap.shell_input import COMMANDS
 from ridelake.settings import Settings
 
 ENDLESS = (
@@ -102,7 +102,30 @@ class Terminal:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-@pytest.fixture
+class SharedTerminal:
+    """One terminal for the tests of this module that leave it as they found it: a start takes a second."""
+
+    def __init__(self, where: list[str]) -> None:
+        self._where = where
+        self._terminal: Terminal | None = None
+
+    def get(self) -> Terminal:
+        if self._terminal is None:
+            self._terminal = Terminal(*self._where)
+            self._terminal.read("duckdb>")
+        return self._terminal
+
+    def wait_for_prompt(self) -> None:
+        self.get().do("SELECT 'at the ' || 'end' AS prompt;\r", "at the end")
+        self.get().read("duckdb>")
+
+    def close(self) -> None:
+        if self._terminal is not None:
+            self._terminal.close()
+            self._terminal = None
+
+
+@pytest.fixture(scope="module")
 def where(settings_once: Settings) -> list[str]:
     return [
         "--home",
@@ -114,14 +137,29 @@ def where(settings_once: Settings) -> list[str]:
     ]
 
 
+@pytest.fixture(scope="module")
+def shared(where: list[str]) -> Iterator[SharedTerminal]:
+    with closing(SharedTerminal(where)) as shared:
+        yield shared
+
+
 @pytest.fixture
-def terminal(where: list[str]) -> Iterator[Terminal]:
-    terminal = Terminal(*where)
-    try:
+def terminal(shared: SharedTerminal, request: pytest.FixtureRequest) -> Iterator[Terminal]:
+    """A terminal whose settings the test restores; a failed test ends it."""
+    failed = request.session.testsfailed
+    yield shared.get()
+    if request.session.testsfailed == failed:
+        shared.wait_for_prompt()
+    else:
+        shared.close()
+
+
+@pytest.fixture
+def own_terminal(where: list[str]) -> Iterator[Terminal]:
+    """A terminal of one test, which may end it."""
+    with closing(Terminal(*where)) as terminal:
         terminal.read("duckdb>")
         yield terminal
-    finally:
-        terminal.close()
 
 
 def test_a_statement_of_several_lines_runs_at_its_semicolon(terminal: Terminal):
@@ -147,11 +185,13 @@ def test_the_engine_is_switched_and_several_are_compared(terminal: Terminal):
     assert terminal.do("SELECT COUNT(*) AS n FROM rides;\r", "answers compared first").count("✓") == 2
     terminal.do("\\e oracle\r", "there is no engine 'oracle'")
     terminal.do("SELECT 1 AS still;\r", "still")
+    terminal.do("\\e duckdb\r", "duckdb>")
 
 
 def test_timing_can_be_switched_off(terminal: Terminal):
     terminal.do("\\timing\r", "timing is off")
     terminal.do("SELECT 1 AS x;\r", r"1 row \(duckdb")
+    terminal.do("\\timing\r", "timing is on")
 
 
 def test_the_shell_continues_after_an_error(terminal: Terminal):
@@ -160,7 +200,8 @@ def test_the_shell_continues_after_an_error(terminal: Terminal):
     terminal.do("SELECT 41 + 1 AS x;\r", "42")
 
 
-def test_ctrl_c_cancels_the_line_or_the_query_and_ctrl_d_quits(terminal: Terminal):
+def test_ctrl_c_cancels_the_line_or_the_query_and_ctrl_d_quits(own_terminal: Terminal):
+    terminal = own_terminal
     terminal.do("SELECT 1 +", r"1 \+")
     terminal.type("\x03")
     terminal.read("duckdb>")
@@ -197,8 +238,9 @@ def test_the_shell_continues_after_a_timeout(where: list[str]):
 
 
 def test_the_history_is_readable_by_its_owner_only(
-    terminal: Terminal, where: list[str], settings_once: Settings
+    own_terminal: Terminal, where: list[str], settings_once: Settings
 ):
+    terminal = own_terminal
     terminal.do("SELECT 77 AS first;\r", "1 row in")
     terminal.read("duckdb>")
     terminal.type("\x04")
@@ -230,6 +272,7 @@ def test_wide_rows_are_expanded_and_times_are_not_truncated(terminal: Terminal):
     terminal.do("\\x\r", "expanded display is on")
     assert re.search(r"^answer +42$", terminal.do("SELECT 42 AS answer;\r", "1 row in"), flags=re.MULTILINE)
     terminal.do("\\x perhaps\r", r"\\x takes auto, on or off, not perhaps")
+    terminal.do("\\x auto\r", "expanded display is auto")
 
 
 def test_an_answer_is_written_to_a_file_and_statements_are_read_from_one(terminal: Terminal, tmp_path: Path):
@@ -249,14 +292,15 @@ def test_an_answer_is_written_to_a_file_and_statements_are_read_from_one(termina
     terminal.do("\\o /nowhere/x.csv\r", "the folder /nowhere does not exist")
     # The message does not name --format, which the shell does not have.
     terminal.do(r"\o x.xls" + "\r", r"the suffix of .*; use .*\.txt\n")
+    terminal.do("\\timing\r", "timing is on")
 
 
 @pytest.mark.parametrize(
     "word", ["exit", *(pytest.param(word, marks=pytest.mark.slow) for word in ("quit", "exit;", r"\q"))]
 )
-def test_quit_needs_no_semicolon(terminal: Terminal, word: str):
-    terminal.type(f"{word}\r")
-    assert terminal.exit_code() == 0
+def test_quit_needs_no_semicolon(own_terminal: Terminal, word: str):
+    own_terminal.type(f"{word}\r")
+    assert own_terminal.exit_code() == 0
 
 
 def test_help_needs_no_semicolon_and_messages_name_shell_commands(terminal: Terminal):
@@ -272,6 +316,8 @@ def test_help_needs_no_semicolon_and_messages_name_shell_commands(terminal: Term
     terminal.do(ENDLESS + "\r", r"raise the limit \(\\timeout\)")
     terminal.do("\\timin\r", r"did you mean \\timing")
     terminal.do("SELECT 1 AS a; SELECT 2 AS b;\r", r"1 row in[\s\S]*b[\s\S]*1 row in")
+    terminal.do("\\limit\r", "rows shown: 100 on a terminal")
+    terminal.do("\\timeout 0\r", "there is no timeout")
 
 
 def test_a_pager_shows_answers_longer_than_the_screen(where: list[str], monkeypatch: pytest.MonkeyPatch):
@@ -300,3 +346,4 @@ def test_a_terminal_shows_100_rows_and_a_note(terminal: Terminal):
     shown = terminal.do("SELECT ride_id AS r FROM rides ORDER BY ride_id;\r", "shows all")
     assert r"note: the first 100 of 2,000 rows; \limit 0" in shown
     assert len(re.findall(r"^ *\d+$", shown, flags=re.MULTILINE)) == 100
+    terminal.do("\\pager\r", "the pager is on")

@@ -9,7 +9,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from lakehouse.engines import ENGINE_NAMES
-from olap.commands.options import FORMATS
+from olap.options import FORMATS
 from olap.question import questions
 from ridelake.__main__ import ridelake
 from ridelake.settings import LakeAddress

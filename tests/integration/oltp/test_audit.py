@@ -1,6 +1,7 @@
 """The audit: each condition is violated deliberately once, and must find it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Thread
 
@@ -11,7 +12,7 @@ from psycopg import Connection
 from lakehouse.capture.publish import newest_epoch_sums, publish_snapshot
 from lakehouse.table.catalog import Lake
 from oltp import booking, lifecycle
-from oltp.audit import audit, conditions
+from oltp.audit import EpochTotals, audit, conditions
 from oltp.store import Store
 from oltp.workload import simulate
 from ridelake.settings import LakeAddress
@@ -32,6 +33,7 @@ DAMAGE = {
     "events_record_every_step": "DELETE FROM ride_events WHERE step = 2",
     "newest_epoch_equals_the_store": "DELETE FROM ledger WHERE kind = 'tip'",
 }
+TABLES = ("accounts", "drivers", "requests", "rides", "payments", "ledger", "ride_events")
 OTHER_DRIVER, OTHER_RIDER = (
     f"(SELECT max(account_id) FROM accounts WHERE kind = '{kind}'"
     " AND account_id NOT IN (from_account_id, to_account_id))"
@@ -82,9 +84,24 @@ ALSO = [
 ]
 
 
-@pytest.fixture
-def busy_town(town: Town, connection: Connection) -> Town:
-    """A store with a refunded ride and two active ones, and without constraints and triggers."""
+@pytest.fixture(scope="module")
+def undamaged(store_once: Store, tmp_path_factory: pytest.TempPathFactory) -> EpochTotals:
+    """A store with a refunded ride and two active ones, without constraints and triggers, and the totals of
+    its epoch."""
+    town = Town(store_once)
+    with store_once.connect() as connection:
+        _fill(town, connection)
+        address = LakeAddress.at(tmp_path_factory.mktemp("audited"))
+        publish_snapshot(store_once, Lake.create(address))
+        epoch = newest_epoch_sums(store_once, address)
+        assert epoch is not None
+        before = audit(connection, epoch)
+    assert before.passed
+    assert len(before.findings) == 12
+    return epoch
+
+
+def _fill(town: Town, connection: Connection) -> None:
     for _ in range(3):
         town.driver()
     done, *under_way = [booking.book(connection, town.request(town.rider())).ride_id for _ in range(3)]
@@ -98,9 +115,19 @@ def busy_town(town: Town, connection: Connection) -> Town:
         " LOOP EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', c.t, c.conname); END LOOP; END $$"
     )
     connection.execute("DROP INDEX one_active_ride_per_driver, one_active_ride_per_rider")
-    for table in ("rides", "payments", "drivers", "ledger", "ride_events"):
-        connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")  # type: ignore[arg-type]
-    return town
+    connection.execute("CREATE SCHEMA undamaged")
+    for table in TABLES:
+        connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
+        connection.execute(f"CREATE TABLE undamaged.{table} AS TABLE {table}")
+
+
+@pytest.fixture
+def damaged(undamaged: EpochTotals, store_once: Store) -> Iterator[Connection]:
+    """A connection to the store of `undamaged`, whose rows are restored after the test."""
+    with store_once.connect() as connection:
+        yield connection
+        for table in TABLES:
+            connection.execute(f"TRUNCATE {table}; INSERT INTO {table} SELECT * FROM undamaged.{table}")
 
 
 def test_every_condition_has_a_test_that_violates_it():
@@ -109,16 +136,10 @@ def test_every_condition_has_a_test_that_violates_it():
 
 
 @pytest.mark.parametrize(("name", "damage"), [*DAMAGE.items(), *ALSO])
-def test_the_audit_finds_the_damage(
-    busy_town: Town, connection: Connection, tmp_path: Path, name: str, damage: str
-):
-    publish_snapshot(busy_town.store, Lake.create(LakeAddress.at(tmp_path)))
-    epoch = newest_epoch_sums(busy_town.store, LakeAddress.at(tmp_path))
-    before = audit(connection, epoch)
-    assert before.passed
-    assert len(before.findings) == 12
-    connection.execute(damage.encode())
-    report = audit(connection, epoch)
+def test_the_audit_finds_the_damage(undamaged: EpochTotals, damaged: Connection, name: str, damage: str):
+    assert audit(damaged, undamaged).passed
+    damaged.execute(damage.encode())
+    report = audit(damaged, undamaged)
     broken = {finding.condition.name: finding for finding in report.findings if finding.broken}
     assert name in broken
     assert broken[name].offending

@@ -23,9 +23,8 @@ from oltp.cluster import reaper
 from oltp.cluster.server import Cluster, start
 from oltp.drill import failover
 from oltp.drill.clients import ClientLog, ReconcileResult
-from oltp.drill.failover import DrillResult, FailoverResult, run_drill
+from oltp.drill.failover import DrillResult, FailoverResult, drill_standby, run_drill
 from oltp.drill.pair import HANG_SECONDS_MAX, Promotion, ServerPair, Watchdog, open_pair
-from oltp.drill.standby_failure import drill_standby
 from oltp.store import ensure_database
 from ridelake.__main__ import _run
 from ridelake.errors import CannotConnect

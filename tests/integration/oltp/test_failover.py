@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.source.snapshot import history_contains, read_forks
 from lakehouse.table.catalog import Lake
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from oltp import booking
 from oltp.cluster.node import wait_until
 from oltp.drill.failover import prepare_store

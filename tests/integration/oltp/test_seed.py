@@ -6,9 +6,8 @@ import polars as pl
 import pytest
 
 from oltp.audit import audit
-from oltp.ingest.city import TRIPS, past_trips
-from oltp.ingest.history import draw_drivers, draw_riders
-from oltp.ingest.seed import seed_rides
+from oltp.ingest.history import TRIPS, draw_drivers, draw_riders
+from oltp.ingest.seed import past_trips, seed_rides
 from oltp.store import Store
 
 

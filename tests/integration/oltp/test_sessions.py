@@ -14,7 +14,7 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.table.catalog import Lake
-from lakehouse.verify.verdict import verify_now
+from lakehouse.verify import verify_now
 from oltp.connection import SESSION_SETTINGS
 from oltp.pool import RetryPool
 from oltp.store import Store, open_database
@@ -24,6 +24,11 @@ from ridelake.settings import LakeAddress
 
 DROPS_OPTIONS = {"ignore_startup_parameters": "options, extra_float_digits"}
 REFUSES_OPTIONS: dict[str, str] = {}
+REPRESENTATIVE_POOLERS = {
+    ("transaction", "drops options", "default"),
+    ("transaction", "refuses options", "round robin"),
+    ("statement", "drops options", "one session"),
+}
 HOSTILE = {
     "default_transaction_isolation": "repeatable read",
     "synchronous_commit": "off",
@@ -102,11 +107,24 @@ def test_everything_works_behind_a_session_pooler(session_pooler: str, tmp_path:
     verify_now(store, lake).prove()
 
 
-@pytest.mark.parametrize("pool_mode", ["transaction", "statement"])
-@pytest.mark.parametrize("extra", [DROPS_OPTIONS, REFUSES_OPTIONS], ids=["drops options", "refuses options"])
-@pytest.mark.parametrize(
-    "pool", [{}, {"server_round_robin": 1, "min_pool_size": 4}, {"default_pool_size": 1}]
-)
+POOLS: dict[str, dict[str, object]] = {
+    "default": {},
+    "round robin": {"server_round_robin": 1, "min_pool_size": 4},
+    "one session": {"default_pool_size": 1},
+}
+TRANSACTION_POOLERS = [
+    pytest.param(
+        mode, extra, pool,
+        marks=[] if (mode, name, kind) in REPRESENTATIVE_POOLERS else pytest.mark.slow,
+        id=f"{mode}, {name}, {kind}",
+    )
+    for mode in ("transaction", "statement")
+    for name, extra in (("drops options", DROPS_OPTIONS), ("refuses options", REFUSES_OPTIONS))
+    for kind, pool in POOLS.items()
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("pool_mode", "extra", "pool"), TRANSACTION_POOLERS)
 def test_a_transaction_pooler_is_refused_and_its_sessions_are_not_changed(
     seeded_store: Store, pool_mode: str, extra: Mapping[str, str], pool: Mapping[str, object]
 ):

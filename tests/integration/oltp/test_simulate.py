@@ -18,6 +18,7 @@ from uuid import UUID
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
+from terminal import refusal, ridelake
 
 from oltp import booking, lifecycle
 from oltp.cluster.server import open_cluster, start
@@ -180,8 +181,7 @@ def test_a_run_right_after_a_killed_one_explains_the_lack_of_drivers(seeded_stor
         )[0]
         request = RideRequest(RequestIds().new(), rider_id, zone_id, zone_id, 1, 1)
         assert booking.book(connection, request).outcome is Outcome.ASSIGNED
-    arguments = command(seeded_store, "--rides", "20", "--clients", "2")
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    done = ridelake("simulate", "--dsn", seeded_store.conninfo, "--rides", "20", "--clients", "2")
     assert "1 drivers were busy with rides of another simulation" in done.stderr
     assert "too few drivers" not in done.stderr
 
@@ -316,13 +316,8 @@ def test_ctrl_c_ends_the_run_with_its_audit(seeded_store: Store, mode: list[str]
         (("--seed", "-1"), "--seed"),
     ],
 )
-def test_an_invalid_option_is_reported_in_one_line(
-    seeded_store: Store, arguments: tuple[str, ...], expected: str
-):
-    done = subprocess.run(command(seeded_store, *arguments), capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert expected in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_an_invalid_option_is_reported_in_one_line(store: Store, arguments: tuple[str, ...], expected: str):
+    assert expected in refusal("simulate", "--dsn", store.conninfo, *arguments)
 
 
 def test_the_live_display_fits_a_terminal_of_any_width(seeded_store: Store):

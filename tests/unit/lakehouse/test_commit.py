@@ -8,15 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from lakehouse.table.commit import (
-    NAMESPACE,
-    CommitConflict,
-    StagedTable,
-    TableDraft,
-    move_pointers,
-    open_catalog,
-    read_pointers,
-)
+from lakehouse.table.catalog import NAMESPACE, CommitConflict, move_pointers, open_catalog, read_pointers
+from lakehouse.table.metadata import StagedTable, TableDraft
 from ridelake.errors import UsageError
 from ridelake.settings import LakeAddress
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 
-from olap.commands import options
+from olap import options
 from olap.formats import FORMATS, aligned, write
 
 ANSWER = pa.table(

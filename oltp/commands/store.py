@@ -1,12 +1,79 @@
-"""`ridelake load`."""
+"""`ridelake up`, `down`, `seed` and `load`: run the store's server, and fill the store."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from oltp.cluster import server
+from oltp.store import ensure_database
+from ridelake.errors import UsageError
+from ridelake.progress import format_elapsed
 from ridelake.screen import note, say, say_json, say_table
 from ridelake.settings import Settings
+
+
+@click.command()
+@click.pass_obj
+def up(settings: Settings) -> None:
+    """Start the embedded Postgres and keep it running until `ridelake down`."""
+    cluster = server.keep_running(_embedded(settings).home)
+    ensure_database(cluster.conninfo("postgres"), "ridelake")
+    note(f"up: psql '{cluster.conninfo('ridelake')}'", verbatim=True)
+
+
+@click.command()
+@click.pass_obj
+def down(settings: Settings) -> None:
+    """Stop the embedded Postgres once no command uses it."""
+    stopped = server.stop_when_unused(_embedded(settings).home)
+    note("down" if stopped else "the server is in use; it stops when the last command that uses it ends")
+
+
+def _embedded(settings: Settings) -> Settings:
+    if settings.dsn is not None:
+        raise UsageError(
+            "ridelake does not start or stop the server of --dsn; leave out --dsn and RIDELAKE_DSN"
+        )
+    return settings
+
+
+@click.command()
+@click.option(
+    "--rides",
+    type=click.IntRange(1, 1_000_000_000),
+    default=100_000,
+    show_default=True,
+    help="Number of past rides.",
+)
+@click.option(
+    "--seed",
+    "seed_number",
+    type=int,
+    default=1,
+    show_default=True,
+    help="The same seed gives the same rides.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@click.pass_obj
+def seed(settings: Settings, rides: int, seed_number: int, as_json: bool) -> None:
+    """Generate one year of plausible past rides and load them into the store.
+
+    Creates the ride store (schemas `ridelake` and `ridelake_tracking`) if the database has none.
+    """
+    from oltp.ingest.seed import seed_rides
+    from oltp.store import open_store
+
+    with open_store(settings) as store:
+        done = seed_rides(store, rides, seed_number)
+    if as_json:
+        say_json({**dataclasses.asdict(done), "rides_per_second": done.rides_per_second})
+    else:
+        there = f" ({done.there_before:,} were already loaded)" if done.there_before else ""
+        speed = f"{done.rides_per_second:,.0f} rides/s"
+        say(f"{done.rides:,} rides in {format_elapsed(done.seconds)}{there}: {speed}, seed {seed_number}")
+
 
 if TYPE_CHECKING:
     from oltp.ingest.tlc import LoadReport

@@ -4,24 +4,24 @@ import math
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from lakehouse.engines import ENGINE_NAMES, full_version, open_engines
 from lakehouse.engines.parameters import Parameters, placeholders
-from olap.ask import ANSWER_THREAD_SUFFIX, ROUNDS_MAX, TIMEOUT_SECONDS_MAX, interruptible
-from olap.epoch_choice import open_query_epoch
+from olap.ask import ANSWER_THREAD_SUFFIX, interruptible
 from olap.formats import type_name
+from olap.options import TIMEOUT_SECONDS_MAX, QueryOptions
 from olap.output import choose_format
 from olap.parameters import parse
+from olap.query_epoch import open_query_epoch, relations, without_schemas
 from olap.question import ad_hoc_question, query_text, statements
-from olap.relations import relations, without_schemas
-from olap.render import OutputOptions, answer_and_print, engines_left_out, parse_engines
-from olap.shell.input import COMMAND_WORDS, COMMANDS, NameCompleter, prompt_session, with_shell_commands
+from olap.render import answer_and_print
+from olap.shell_input import COMMAND_WORDS, COMMANDS, NameCompleter, prompt_session, with_shell_commands
 from ridelake import signals
 from ridelake.errors import RidelakeError, UsageError, did_you_mean
 from ridelake.screen import note, say_table
@@ -32,83 +32,66 @@ if TYPE_CHECKING:
 
     from lakehouse.engines import Engine
     from lakehouse.table.epoch import Epoch
+    from olap.options import Expanded
 
 
-Changed = tuple[OutputOptions, str]
+TOGGLES = {r"\timing": "timing", r"\why": "why", r"\pager": "the pager"}
+DISPLAY = (*TOGGLES, r"\x", r"\o", r"\limit", r"\timeout")
 
 
-def _expanded(telling: OutputOptions, rest: str) -> Changed:
-    if rest not in ("", "auto", "on", "off"):
-        raise UsageError(rf"\x takes auto, on or off, not {rest}")
-    state = rest or ("on" if telling.expanded != "on" else "auto")
-    return replace(telling, expanded=state), f"expanded display is {state}"  # type: ignore[arg-type]
+def changed(options: QueryOptions, word: str, rest: str) -> tuple[QueryOptions, str]:
+    """The options after a command that changes how queries run or answers are shown, and a remark.
+
+    Raises UsageError for an invalid argument."""
+    if word in TOGGLES:
+        state = not getattr(options, word[1:])
+        remark = f"{TOGGLES[word]} is {'on' if state else 'off'}"
+        return replace(options, **{word[1:]: state}), remark  # type: ignore[arg-type]
+    match word:
+        case r"\x":
+            if rest not in ("", "auto", "on", "off"):
+                raise UsageError(rf"\x takes auto, on or off, not {rest}")
+            display = rest or ("on" if options.expanded != "on" else "auto")
+            return replace(options, expanded=cast("Expanded", display)), f"expanded display is {display}"
+        case r"\o":
+            if not rest:
+                return replace(options, file=None), "answers are written to the terminal"
+            choose_format(options.format_, rest)  # raises if the file cannot be written
+            return replace(options, file=rest), f"the next answer is written to {rest}"
+        case r"\limit":
+            if rest and not rest.isdecimal():
+                raise UsageError(rf"\limit takes a number of rows, 0 for all, not {rest}")
+            limit = int(rest) if rest else None
+            shown = {None: "100 on a terminal", 0: "all"}.get(limit, f"{limit or 0:,}")
+            return replace(options, limit=limit), f"rows shown: {shown}"
+        case _:
+            seconds = _timeout(rest) if rest else options.timeout_seconds or 0.0
+            remark = f"the timeout is {seconds:g} s" if seconds else "there is no timeout"
+            return replace(options, timeout_seconds=seconds or None), remark
 
 
-def _output(telling: OutputOptions, rest: str) -> Changed:
-    if not rest:
-        return replace(telling, file=None), "answers are written to the terminal"
-    choose_format(telling.format_, rest)  # raises if the file cannot be written
-    return replace(telling, file=rest), f"the next answer is written to {rest}"
-
-
-def _limit(telling: OutputOptions, rest: str) -> Changed:
-    if rest and not rest.isdecimal():
-        raise UsageError(rf"\limit takes a number of rows, 0 for all, not {rest}")
-    limit = int(rest) if rest else None
-    shown = {None: "100 on a terminal", 0: "all"}.get(limit, f"{limit:,}" if limit else "")
-    return replace(telling, limit=limit), f"rows shown: {shown}"
-
-
-def _timing(telling: OutputOptions, _: str) -> Changed:
-    return replace(telling, timing=not telling.timing), f"timing is {_on(not telling.timing)}"
-
-
-def _why(telling: OutputOptions, _: str) -> Changed:
-    return replace(telling, why=not telling.why), f"why is {_on(not telling.why)}"
-
-
-def _pager(telling: OutputOptions, _: str) -> Changed:
-    return replace(telling, pager=not telling.pager), f"the pager is {_on(not telling.pager)}"
-
-
-def _on(state: bool) -> str:
-    return "on" if state else "off"
-
-
-DISPLAY: dict[str, Callable[[OutputOptions, str], Changed]] = {
-    r"\x": _expanded,
-    r"\o": _output,
-    r"\limit": _limit,
-    r"\timing": _timing,
-    r"\why": _why,
-    r"\pager": _pager,
-}
+def _timeout(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= TIMEOUT_SECONDS_MAX:
+        raise UsageError(rf"\timeout takes seconds from 0 (never) to {TIMEOUT_SECONDS_MAX:,.0f}, not {text}")
+    return seconds
 
 
 class Shell:
     """Open engines on one epoch. The epoch stays the same until `\\e` reopens the engines."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        engines: Sequence[str],
-        telling: OutputOptions,
-        parameters: Parameters,
-        as_of: str | None,
-        fresh: bool,
-        timeout_seconds: float | None,
-    ) -> None:
-        if telling.file is not None or telling.as_json:
+    def __init__(self, settings: Settings, options: QueryOptions, parameters: Parameters) -> None:
+        if options.file is not None or options.as_json:
             raise UsageError("-o and --json need a query; give one, or omit them to start the shell")
         self._settings = settings
-        self._telling = replace(telling, pager=True, limit_option=r"\limit")
+        self._options = replace(options, pager=True, limit_option=r"\limit")
         self._parameters = parameters
-        self._as_of = as_of
-        self._fresh = fresh
-        self._timeout_seconds = timeout_seconds
         self._querying = False
         self._reading: list[Path] = []  # files that \\i is running, the innermost last
-        self._open(parse_engines(engines, without=engines_left_out(settings, as_of)))
+        self._open(self._options)
 
     def run(self) -> None:
         """Run until Ctrl-D or \\q. Ctrl-C cancels the line, or the running query."""
@@ -141,7 +124,7 @@ class Shell:
             self._querying = False
         if any(thread.name.endswith(ANSWER_THREAD_SUFFIX) for thread in threading.enumerate()):
             # An engine still runs a cancelled query and would reject the next one.
-            self._switch(",".join(engine.name for engine in self._engines))
+            self._switch(self._options)
         return continues
 
     def _run_all(self, text: str) -> bool:
@@ -163,19 +146,17 @@ class Shell:
             ad_hoc_question(query, values),
             self._engines,
             self._epoch,
-            self._telling,
-            rounds_max=ROUNDS_MAX if len(self._engines) > 1 else 1,
-            timeout_seconds=self._timeout_seconds,
+            self._options,
         )
-        if self._telling.file is not None:
-            note(f"written: {self._telling.file}")
-            self._telling = replace(self._telling, file=None)
+        if self._options.file is not None:
+            note(f"written: {self._options.file}")
+            self._options = replace(self._options, file=None)
 
     def _command(self, line: str) -> None:
         word, _, rest = line.rstrip("; ").partition(" ")
         rest = rest.strip()
         if word in DISPLAY:
-            self._telling, remark = DISPLAY[word](self._telling, rest)
+            self._options, remark = changed(self._options, word, rest)
             note(remark)
             return
         match word:
@@ -183,14 +164,12 @@ class Shell:
                 self._describe(rest)
             case "\\e":
                 if rest:
-                    self._switch(rest)
+                    self._switch(replace(self._options, engines=(rest,)))
                 note(self._where())
             case "\\i":
                 self._run_file(rest)
             case "\\set":
                 self._set(rest)
-            case "\\timeout":
-                self._set_timeout(rest)
             case "\\?" | "\\h" | "\\help":
                 say_table(("command", "", ""), [(name, *texts) for name, texts in COMMANDS.items()])
             case _:
@@ -215,18 +194,6 @@ class Shell:
         shown = [f"${name} = {value!r}" for name, value in self._parameters.items()]
         note("\n".join(shown) or "no parameter is set; set one with \\set NAME=VALUE")
 
-    def _set_timeout(self, rest: str) -> None:
-        try:
-            seconds = float(rest) if rest else self._timeout_seconds or 0.0
-        except ValueError:
-            seconds = math.nan
-        if not 0 <= seconds <= TIMEOUT_SECONDS_MAX:
-            raise UsageError(
-                f"\\timeout takes seconds from 0 (never) to {TIMEOUT_SECONDS_MAX:,.0f}, not {rest}"
-            )
-        self._timeout_seconds = seconds or None
-        note(f"the timeout is {seconds:g} s" if seconds else "there is no timeout")
-
     def _describe(self, table: str) -> None:
         if not table:
             heads = ["table", "columns", "rows"]
@@ -246,17 +213,18 @@ class Shell:
         state = self._epoch.tables.get(table) if self._epoch is not None else None
         return f"{state.rows:,}" if state is not None else ""
 
-    def _switch(self, engines: str) -> None:
-        names = parse_engines([engines], without=engines_left_out(self._settings, self._as_of))
+    def _switch(self, options: QueryOptions) -> None:
         before = self._opened
-        self._open(names)
+        self._open(options)
+        self._options = options
         before.close()
 
-    def _open(self, names: Sequence[str]) -> None:
+    def _open(self, options: QueryOptions) -> None:
         """Open the engines. Raises as `open_query_epoch` and `open_engine` do, and then changes nothing."""
+        names = options.engine_names(self._settings)
         with ExitStack() as opening:
             epoch = opening.enter_context(
-                open_query_epoch(self._settings, names, as_of=self._as_of, fresh=self._fresh)
+                open_query_epoch(self._settings, names, as_of=options.as_of, fresh=options.fresh)
             )
             engines = opening.enter_context(open_engines(names, self._settings, epoch))
             known = interruptible(engines[0], lambda: relations(engines[0], epoch))

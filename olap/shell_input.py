@@ -1,4 +1,4 @@
-"""Read statements from a terminal: several lines up to `;`, with history and completion of names."""
+"""Read statements for the shell: several lines up to `;`, with history and completion of names."""
 
 import os
 import re

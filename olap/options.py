@@ -1,16 +1,61 @@
-"""The options that `sql` and `ask` share, and their shell completion."""
+"""The options that `sql`, `ask` and the shell share: what to query, by which engines, and how to print it."""
 
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import click
 from click.shell_completion import CompletionItem
 
-from lakehouse.engines import ENGINE_NAMES
-from olap.ask import TIMEOUT_SECONDS_MAX
+from lakehouse.engines import ENGINE_NAMES, omitted_from_all
+from ridelake.errors import UsageError, did_you_mean
+from ridelake.settings import Settings
 
 FORMATS = ("table", "csv", "json", "jsonl", "markdown", "parquet", "none")
+TIMEOUT_SECONDS_MAX = 1e6  # twelve days; larger values overflow the wait of the operating system
+
+Expanded = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryOptions:
+    """`engines`, `as_of`, `fresh`, `parameters`, `timeout_seconds`: as on the command line. `format_`: None
+    is that of the file's suffix, or of stdout. `file`: None is stdout. `limit`: None is all rows, or 100 on a
+    terminal. `as_json`: print a report instead of the answer. `why`: report what each engine read. `timing`:
+    print the time. `expanded` and `pager` apply to a table on a terminal. `limit_option`: the name of the
+    option that changes the limit, for a message."""
+
+    engines: tuple[str, ...]
+    as_of: str | None = None
+    fresh: bool = False
+    parameters: tuple[str, ...] = ()
+    format_: str | None = None
+    file: str | None = None
+    limit: int | None = None
+    timeout_seconds: float | None = None
+    why: bool = False
+    as_json: bool = False
+    timing: bool = True
+    expanded: Expanded = "auto"
+    pager: bool = False
+    limit_option: str = "--limit"
+
+    def engine_names(self, settings: Settings) -> list[str]:
+        """The engines of `--engine a,b` or `--engine a --engine b`; `all` is every engine that can answer
+        here. Raises UsageError for an unknown name."""
+        wanted = [name.strip().lower() for text in self.engines for name in text.split(",")]
+        for name in wanted:
+            if name not in (*ENGINE_NAMES, "all"):
+                meant = did_you_mean(name, (*ENGINE_NAMES, "all"))
+                raise UsageError(
+                    f"there is no engine '{name}': {meant}choose from {', '.join(ENGINE_NAMES)}, or all"
+                )
+        if "all" not in wanted:
+            return list(dict.fromkeys(wanted))
+        omitted = [*omitted_from_all(settings), *(["postgres"] if self.as_of is not None else [])]
+        return [name for name in ENGINE_NAMES if name not in omitted or name in wanted]
+
 
 EPILOG = """
     A $name in the query is a parameter; -p name=VALUE sets its value. The engine binds the value; it is
@@ -23,9 +68,9 @@ EPILOG = """
 """
 
 
-def answer_options(engine: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A decorator that adds --engine (default: `engine`), --as-of, --fresh, -p, --format, -o, --limit,
-    --timeout, --why and --json."""
+def query_options(engine: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator that adds the options of a query; `engine` is the default of --engine. The command gets
+    them as keyword arguments of `QueryOptions`."""
     options = [
         click.option(
             "--engine", "engines", multiple=True, default=[engine], metavar="NAME|all",
@@ -42,8 +87,8 @@ def answer_options(engine: str) -> Callable[[Callable[..., Any]], Callable[..., 
             help="Value of $NAME in the query; see below.",
         ),
         click.option(
-            "--format", "format_", type=click.Choice(FORMATS),
-            help="Format of the answer [table on a terminal, else csv; by the suffix with -o].",
+            "--format", "format_", type=click.Choice(FORMATS), metavar="FORMAT",
+            help=f"{', '.join(FORMATS)} [table on a terminal, else csv; by the suffix with -o].",
         ),
         click.option(
             "-o", "--output", "file", type=click.Path(), metavar="FILE",

@@ -1,9 +1,18 @@
-"""The tables that a query can use, and their columns, as an engine sees them."""
+"""What a query reads: an epoch, and the tables in it as an engine sees them.
+
+The epoch is the newest, an older one (--as-of), or the newest with an overlay (--fresh). It is pinned, so
+that `maintain` does not expire it during the query.
+"""
 
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lakehouse.engines import has_ride_table
+from lakehouse.table.published import check_files_exist, epoch_as_of, newest_epoch, pin_epoch
+from ridelake.errors import NotReady, UsageError
+from ridelake.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,6 +35,50 @@ _TABLES_QUERY = (
     "SELECT CAST(table_name AS text) AS name FROM information_schema.tables"
     " WHERE table_schema = ANY(current_schemas(false)) ORDER BY 1"
 )
+
+
+@contextmanager
+def open_query_epoch(
+    settings: Settings, engines: Sequence[str], *, as_of: str | None = None, fresh: bool = False
+) -> "Iterator[Epoch | None]":
+    """The pinned epoch. None if there is no epoch and Postgres is the only engine, because it reads its own
+    rows.
+
+    Raises NotReady if there is no epoch, UsageError if `as_of` names no epoch or Postgres is to answer for
+    it."""
+    if as_of is not None and fresh:
+        raise UsageError("--as-of and --fresh cannot be combined; give one of them")
+    if as_of is not None and "postgres" in engines:
+        raise UsageError(
+            "postgres has only current rows; with --as-of choose engines that read files (--engine)"
+        )
+    if fresh:
+        with _fresh(settings) as epoch:
+            yield epoch
+        return
+    try:
+        epoch = epoch_as_of(settings.lake, as_of) if as_of is not None else newest_epoch(settings.lake)
+    except NotReady:
+        if list(engines) != ["postgres"]:
+            raise
+        yield None
+        return
+    with pin_epoch(settings.lake, epoch):
+        check_files_exist(settings.lake, epoch)
+        yield epoch
+
+
+@contextmanager
+def _fresh(settings: Settings) -> "Iterator[Epoch]":
+    from lakehouse.capture.overlay import (
+        open_overlay,  # imports psycopg and pyarrow, which most queries do not need
+    )
+
+    newest = newest_epoch(settings.lake)
+    with pin_epoch(settings.lake, newest):
+        check_files_exist(settings.lake, newest)
+        with open_overlay(settings, newest) as epoch:
+            yield epoch
 
 
 def relations(engine: "Engine", epoch: "Epoch | None") -> "dict[str, pa.Schema]":
@@ -67,3 +120,12 @@ def _schema_query(name: str) -> str:
     here."""
     quoted = name if _PLAIN.fullmatch(name) or name == RIDE_TABLE else '"' + name.replace('"', '""') + '"'
     return f"SELECT * FROM {quoted} LIMIT 0"  # noqa: S608
+
+
+def missing_ride_tables_message(epoch: "Epoch") -> str:
+    """The message for an epoch without the tables of the ride store."""
+    tables = ", ".join(sorted(table.source for table in epoch.tables.values()))
+    return (
+        f"epoch {epoch.number} has {tables} but not the ride store's tables, which the questions need; "
+        "query its tables with `ridelake sql`, or choose another lake (--lake)"
+    )

@@ -1,0 +1,90 @@
+"""`ridelake audit` and `ridelake verify`. `audit` is not in `oltp`, because its last condition concerns the
+lake."""
+
+import click
+
+from lakehouse.commands.options import check_no_tables_left_out, json_option, store_and_lake
+from ridelake.errors import ProofFailed
+from ridelake.progress import progress
+from ridelake.screen import note, say, say_json, say_table
+from ridelake.settings import Settings
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def audit(settings: Settings, as_json: bool) -> None:
+    """Check the invariants of the store and the lake.
+
+    Rows that violate an invariant are listed, and the exit code is then 1. Eleven conditions concern the
+    store. The twelfth, F12, compares the newest epoch with the store, and is checked if there is an epoch.
+    """
+    from lakehouse.capture.publish import newest_epoch_sums
+    from oltp.audit import audit as audit_store
+    from oltp.store import open_existing_store
+
+    with (
+        progress("auditing"),
+        open_existing_store(settings) as store,
+        store.connect() as connection,
+    ):
+        epoch = newest_epoch_sums(store, settings.lake)
+        report = audit_store(connection, epoch)
+    if as_json:
+        say_json(report.as_dict())
+    else:
+        for finding in report.findings:
+            mark, condition = "✗" if finding.broken else "✓", finding.condition
+            say(f"{mark} {condition.number:>3} {condition.name}: {condition.rule}")
+            for row in finding.offending:
+                say("      " + ", ".join(f"{column} {value}" for column, value in row.items()))
+            if finding.broken > len(finding.offending):
+                say(f"      … {finding.broken:,} rows in all")
+        against = (
+            f"epoch {epoch.number}"
+            if epoch
+            else "no epoch of this server with all tables, so F12 was not checked"
+        )
+        note(f"one snapshot, {report.seconds:.1f} s; {against}")
+    if not report.passed:
+        raise ProofFailed(report.verdict)
+
+
+@click.command()
+@click.argument("epoch", type=click.IntRange(min=1, max=10**9), required=False)
+@json_option
+@click.pass_obj
+def verify(settings: Settings, epoch: int | None, as_json: bool) -> None:
+    """Compare the lake with Postgres row by row.
+
+    The newest epoch with the changes since then is compared with all current rows. With the number of an
+    EPOCH, the checksums of its files are checked instead. If there is a difference, the rows or files are
+    listed and the exit code is 1.
+    """
+    from lakehouse.table.published import newest_epoch
+    from lakehouse.verify import verify_files, verify_now
+
+    if epoch is not None:
+        with progress("verifying files"):
+            checked = verify_files(settings.lake, epoch)
+        if as_json:
+            say_json({"epoch": epoch, "files": checked, "equal": True})
+        else:
+            say(f"epoch {epoch}: {checked:,} files match their checksums")
+        return
+    with progress("verifying"), store_and_lake(settings, begin=False) as (store, lake):
+        report = verify_now(store, lake)
+    if as_json:
+        say_json(report.as_dict())
+    else:
+        say_table(
+            ("table", "rows", "changed since", ""),
+            [
+                (one.table, one.rows, tail, "equal" if one.equal else "DIFFERS")
+                for one, tail in zip(report.comparisons, report.tail_rows, strict=True)
+            ],
+        )
+    report.prove()
+    check_no_tables_left_out(newest_epoch(settings.lake))
+    if not as_json:
+        say(f"epoch {report.epoch} with the changes since then equals Postgres: {report.rows:,} rows")
