@@ -12,8 +12,8 @@ from math import log10
 from pathlib import Path
 from textwrap import wrap
 
+from bench.advice import entries_with_advice
 from bench.claims.headlines import headline_of
-from bench.crossover.advice import entries_with_advice
 from bench.record import Entry, Record, read_record
 from bench.report.sections import VERDICTS, claim_of, kind_of
 from bench.statistics import Ratio, factor_text

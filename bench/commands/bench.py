@@ -54,7 +54,7 @@ def bench(
         raise UsageError("--only is empty; omit it, or give words of the benchmark names")
     scale = "quick" if quick else "full" if full else "default"
     try:
-        from bench.crossover.advice import entries_with_advice
+        from bench.advice import entries_with_advice
         from bench.custom_table.subject import open_user_table
         from bench.run import run
     except ModuleNotFoundError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from bench.crossover.advice import entries_with_advice
+from bench.advice import entries_with_advice
 from bench.record import Record
 from bench.report.sections import VERDICTS, advice, anchors, claim_of, contents, figure, left_out, verdicts
 from ridelake.errors import BadInput, UsageError

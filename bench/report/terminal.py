@@ -6,7 +6,7 @@ from math import log
 
 from rich.text import Text
 
-from bench.crossover.advice import entries_with_advice
+from bench.advice import entries_with_advice
 from bench.record import Entry, Record
 from bench.report.sections import VERDICTS, claim_of, kind_of, title_of
 from bench.statistics import Ratio, factor_text

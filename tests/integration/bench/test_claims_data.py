@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from bench.claims.bench_etl import (
+    DeferralCosts,
+    crossover,
     DIRTY_EVERY,
     ELT,
     ETL,
@@ -21,7 +23,6 @@ from bench.claims.bench_etl import (
 from bench.claims.bench_graph import draw_people
 from bench.claims.bench_inserts import DuckDBInserter, Inserts, LakeInserter, PostgresInserter
 from bench.claims.bench_models import leaves
-from bench.claims.break_even import DeferralCosts, crossover
 from bench.claims.rides import RideBatch, generated_rides
 from bench.env import scratch_schema
 from oltp.ingest.tlc import check_files
