@@ -253,10 +253,7 @@ def bench_fresh_answer(figure: Figure, env: BenchEnv) -> None:
     publish_snapshot(env.store, lake)
     ChangingStore(env.store, lake).change()
     newest = newest_epoch(lake.address)
-    query = (
-        "SELECT status, count(*) AS rides, CAST(sum(fare_cents) AS bigint) AS cents FROM rides GROUP BY 1"
-        " ORDER BY 1"
-    )
+    query = "SELECT status, count(*) AS rides, CAST(sum(fare_cents) AS bigint) AS cents FROM rides GROUP BY 1"
 
     def plain() -> pa.Table:
         with open_engine("duckdb", env.settings, newest) as engine:
@@ -268,7 +265,7 @@ def bench_fresh_answer(figure: Figure, env: BenchEnv) -> None:
 
     def compare(answers: dict[str, pa.Table]) -> None:
         with open_engine("postgres", env.settings, None) as engine:
-            assert engine.sql(query).equals(answers[FRESH])
+            assert engine.sql(query).sort_by("status").equals(answers[FRESH].sort_by("status"))
 
     variants = {PLAIN: plain, FRESH: fresh}
     contest = figure.interleaved(variants, compare, seconds=0.0, rounds_min=REPEATS)

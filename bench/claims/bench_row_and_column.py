@@ -23,10 +23,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import ipc
 
-from bench.claims.formats import FileFormat
-from bench.claims.formats.binary import ARROW_IPC, AVRO, PARQUET
-from bench.claims.formats.file_format import identical, rides_table
-from bench.claims.formats.text import CSV, JSONL
+from bench.claims.file_format import FileFormat, identical, rides_table
+from bench.claims.formats import ARROW_IPC, AVRO, CSV, JSONL, PARQUET
 from bench.env import SEED, BenchEnv
 from bench.figure import Axis, Cell, Chart, Figure, Mark, Series, VariantTimes, Verdict, verdict_of
 from bench.statistics import Ratio
