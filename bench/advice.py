@@ -12,8 +12,8 @@ from statistics import median_low
 
 import numpy as np
 
-from bench.record import Entry, Record
-from bench.statistics import CONFIDENCE, RESAMPLES, Ratio, factor_text, resampled_medians
+from bench.statistics import CONFIDENCE, RESAMPLES, Ratio, resampled_medians
+from ridelake.text import ratio_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def by_size(rides: int, ratios: Mapping[str, Ratio], crossings: Mapping[str, Cro
 
 def _most(factors: Mapping[str, float]) -> str:
     name = max(factors, key=factors.__getitem__)
-    return f"(up to {factor_text(factors[name])}×, {name})"
+    return f"(up to {ratio_text(factors[name])}, {name})"
 
 
 def _crossover(crossings: list[Crossing]) -> str:
@@ -162,8 +162,3 @@ def by_freshness(
 
 def _capital(sentence: str) -> str:
     return sentence[0].upper() + sentence[1:]
-
-
-def entries_with_advice(record: Record) -> list[Entry]:
-    """The entries that have advice."""
-    return [entry for entry in record.figures if entry.figure and entry.figure.get("advice")]

@@ -16,7 +16,7 @@ A change of all paths by the same factor is called drift, not a regression: two 
 from a busier machine.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
 from statistics import NormalDist
@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.record import Entry, Record
-from bench.statistics import CONFIDENCE, RESAMPLES
+from bench.statistics import CONFIDENCE, RESAMPLES, percentile
 from ridelake.errors import BadInput, UsageError
+from ridelake.text import duration
 
 ChangeVerdict = Literal["regression", "improvement", "within threshold", "inconclusive"]
 Floats = NDArray[np.float64]
@@ -108,18 +109,12 @@ def changes_of(paths: Sequence[TimedPath], threshold_of: Callable[[TimedPath], f
             usual = _deviation(measured[others])
         low, high = np.exp(np.quantile(own, [tail, 1 - tail]))
         far = abs(shift) > _reach(len(paths), max(_noise(path), usual), between)
-        percentiles = {percent: _percentile_ratio(path, percent) for percent in PERCENTILES}
-        changes.append(
-            Change(
-                path,
-                float(np.exp(shift)),
-                float(low),
-                float(high),
-                threshold_of(path),
-                bool(far),
-                percentiles,
-            )
-        )
+        percentiles = {
+            percent: percentile(path.after, percent) / percentile(path.before, percent)
+            for percent in PERCENTILES
+        }
+        ratio, threshold = float(np.exp(shift)), threshold_of(path)
+        changes.append(Change(path, ratio, float(low), float(high), threshold, bool(far), percentiles))
     return changes
 
 
@@ -136,10 +131,6 @@ def _draws(path: TimedPath, random: np.random.Generator) -> Floats:
 
 def _log_ratio(path: TimedPath) -> float:
     return float(np.log(np.median(path.after)) - np.log(np.median(path.before)))
-
-
-def _percentile_ratio(path: TimedPath, percent: float) -> float:
-    return float(np.percentile(path.after, percent) / np.percentile(path.before, percent))
 
 
 def drift_of(paths: Sequence[TimedPath]) -> Drift | None:
@@ -182,7 +173,6 @@ def _noise(path: TimedPath) -> float:
 
 
 SAMPLES_MIN = 3
-SAME_MACHINE = ("processor", "cores", "system")
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +225,7 @@ def paths_of(before: Record, after: Record) -> list[TimedPath]:
 
 
 def _seconds(entry: Entry | None) -> dict[str, Floats]:
-    samples = (entry.figure or {}).get("samples", {}) if entry else {}
+    samples = entry.figure.get("samples", {}) if entry else {}
     try:
         return {variant: np.array(one["seconds"], dtype=float) for variant, one in samples.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -248,57 +238,152 @@ def _left_out(before: Record, after: Record) -> tuple[list[str], list[str]]:
     """Sentences on the paths that are missing, and on the benchmarks that failed in B."""
     old = {entry.name: entry for entry in before.figures}
     new = {entry.name: entry for entry in after.figures}
+    failed = [f"{name}: failed in B ({one.why})" for name, one in new.items() if one.status == "failed"]
     missing = [f"{name}: not in B" for name in old if name not in new]
     missing += [f"{name}: not in A" for name in new if name not in old]
-    failed = []
-    for name in (name for name in old if name in new):
-        if new[name].status == "failed":
-            failed.append(f"{name}: failed in B ({new[name].why})")
-        elif new[name].status == "skipped" and old[name].status == "measured":
-            missing.append(f"{name}: skipped in B ({new[name].why})")
-        elif old[name].status != "measured":
-            missing.append(f"{name}: {old[name].status} in A ({old[name].why})")
-        else:
-            variants = _seconds(old[name]).keys() ^ _seconds(new[name]).keys()
+    for name, a, b in ((name, old[name], new[name]) for name in old if name in new):
+        if b.status == "skipped" and a.status == "measured":
+            missing.append(f"{name}: skipped in B ({b.why})")
+        elif b.status != "failed" and a.status != "measured":
+            missing.append(f"{name}: {a.status} in A ({a.why})")
+        elif b.status == "measured":
+            variants = _seconds(a).keys() ^ _seconds(b).keys()
             missing += [f"{name}: {variant} is in one record only" for variant in sorted(variants)]
-    failed += [
-        f"{name}: failed in B ({entry.why})"
-        for name, entry in new.items()
-        if name not in old and entry.status == "failed"
-    ]
     return missing, failed
 
 
 def _warnings(before: Record, after: Record) -> list[str]:
     """Differences of the machines, seeds and versions, and the warnings of both records."""
-    properties = {
-        **{name: (before.machine.get(name), after.machine.get(name)) for name in SAME_MACHINE},
-        "seed": (before.seed, after.seed),
-    }
-    versions = [record.machine.get("versions", {}) for record in (before, after)]
-    properties |= {
-        f"version of {name}": (versions[0].get(name), versions[1].get(name)) for name in versions[0]
-    }
+    a, b = (_properties(record) for record in (before, after))
     warnings = [
-        f"{name}: {_known(a)} in A, {_known(b)} in B" for name, (a, b) in properties.items() if a != b
+        f"{name}: {a.get(name, 'unknown')} in A, {b.get(name, 'unknown')} in B"
+        for name in a
+        if a[name] != b.get(name)
     ]
     warnings += [
         f"{name} is incomplete: its run was interrupted or is in progress"
-        for name, one in zip("AB", (before, after), strict=True)
-        if not one.finished_at
+        for name, record in (("A", before), ("B", after))
+        if not record.finished_at
     ]
-    return (
-        warnings
-        + [f"A: {warning}" for warning in before.warnings]
-        + [f"B: {warning}" for warning in after.warnings]
-    )
+    return [*warnings, *(f"A: {one}" for one in before.warnings), *(f"B: {one}" for one in after.warnings)]
 
 
-def _known(value: Any) -> str:
-    return "unknown" if value is None else str(value)
+def _properties(record: Record) -> dict[str, object]:
+    machine = record.machine
+    return {
+        "processor": machine.processor,
+        "cores": machine.cores,
+        "system": machine.system,
+        "seed": record.seed,
+        **{f"version of {name}": version for name, version in machine.versions.items()},
+    }
 
 
 def _check_groups(groups: Mapping[str, float], entries: Sequence[Entry]) -> None:
     for words in groups:
         if not any(words in entry.name or words in entry.group for entry in entries):
             raise UsageError(f"no benchmark matches --group {words}: use a part of its name or group")
+
+
+COLUMNS = ("benchmark: variant", "A", "B", "B/A", "95 % interval", "p90", "p99", "verdict")
+SIGNS = {"regression": "✗", "improvement": "✓", "within threshold": "=", "inconclusive": "~"}
+# Changes come first.
+ORDER: tuple[ChangeVerdict, ...] = ("regression", "improvement", "within threshold", "inconclusive")
+
+
+def rows(comparison: RecordComparison) -> list[list[str]]:
+    """Rows of `COLUMNS`: medians as measured, B/A with the drift divided out, B/A of percentiles as
+    measured."""
+    ordered = sorted(comparison.changes, key=lambda change: (ORDER.index(change.verdict), -change.ratio))
+    return [
+        [
+            change.path.name,
+            duration(percentile(change.path.before, 50)),
+            duration(percentile(change.path.after, 50)),
+            f"{change.ratio:.2f}",
+            f"{change.low:.2f}–{change.high:.2f}",
+            f"{change.percentiles[90]:.2f}",
+            f"{change.percentiles[99]:.2f}",
+            f"{SIGNS[change.verdict]} {change.verdict}",
+        ]
+        for change in ordered
+    ]
+
+
+def summary(comparison: RecordComparison) -> str:
+    """`1 regression, 3 within threshold, 20 inconclusive.`"""
+    counts = [(len(comparison.of(verdict)), verdict) for verdict in ORDER]
+    counts_text = [f"{count} {_plural(verdict, count)}" for count, verdict in counts if count]
+    return f"{', '.join(counts_text) or 'nothing to compare'}."
+
+
+def _plural(verdict: str, count: int) -> str:
+    return f"{verdict}s" if count > 1 and verdict in ("regression", "improvement") else verdict
+
+
+def remarks(comparison: RecordComparison) -> Iterator[str]:
+    """Drift, failures, missing paths and warnings."""
+    yield _drift_text(comparison.drift)
+    yield from (f"failed: {sentence}" for sentence in comparison.failed)
+    yield from (f"missing: {sentence}" for sentence in comparison.missing)
+    yield from (f"warning: {sentence}" for sentence in comparison.warnings)
+
+
+def _drift_text(drift: Drift | None) -> str:
+    if drift is None:
+        return (
+            "drift between the runs: unknown (too few paths); a busier machine would look like a regression"
+        )
+    b = f"{drift.ratio:.2f}× slower" if drift.ratio >= 1 else f"{1 / drift.ratio:.2f}× faster"
+    return (
+        f"drift between the runs: B is {b} (median of {drift.of} paths); it is divided out of B/A. These "
+        f"runs can show a slowdown of a single path from {drift.least_detectable:.2f}×; a slowdown of all "
+        "paths counts as drift"
+    )
+
+
+def markdown(comparison: RecordComparison) -> str:
+    """A summary, a table of the changes, and a collapsed table of all paths."""
+    lines = rows(comparison)
+    changes = [line for line in lines if line[-1].endswith(("regression", "improvement"))]
+    parts = [f"**{summary(comparison)}**", ""]
+    parts += [*_table(changes), ""] if changes else []
+    parts += [f"- {_cell(remark)}" for remark in remarks(comparison)]
+    parts += ["", f"<details><summary>All {len(lines)}</summary>", "", *_table(lines), "", "</details>"]
+    return "\n".join(parts)
+
+
+def _table(lines: list[list[str]]) -> list[str]:
+    head = [f"| {' | '.join(COLUMNS)} |", f"|---|{'---:|' * (len(COLUMNS) - 2)}---|"]
+    return [*head, *(f"| {' | '.join(map(_cell, line))} |" for line in lines)]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def as_json(comparison: RecordComparison) -> dict[str, Any]:
+    """Seconds are medians. The drift is divided out of `ratio`, `low` and `high`."""
+    drift = comparison.drift
+    return {
+        "drift": drift
+        and {"ratio": drift.ratio, "paths": drift.of, "least_detectable": drift.least_detectable},
+        "changes": [
+            {
+                "benchmark": change.path.benchmark,
+                "variant": change.path.variant,
+                "verdict": change.verdict,
+                "ratio": change.ratio,
+                "low": change.low,
+                "high": change.high,
+                "threshold": change.threshold,
+                "a_seconds": percentile(change.path.before, 50),
+                "b_seconds": percentile(change.path.after, 50),
+                "measured": {f"p{percent}": ratio for percent, ratio in change.percentiles.items()},
+            }
+            for change in comparison.changes
+        ],
+        "failed": comparison.failed,
+        "missing": comparison.missing,
+        "warnings": comparison.warnings,
+    }

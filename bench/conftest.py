@@ -10,8 +10,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from bench.custom_table.subject import UserTable
 from bench.env import SEED, BenchEnv, open_env
 from bench.figure import DEFAULT, SCALES, Figure, Scale
-from bench.record import Record, Recorder, is_skipped_at, this_machine
+from bench.machine import this_machine
+from bench.record import Record
 from bench.report.terminal import report_lines
+from bench.run import Recorder, is_skipped_at
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch
@@ -22,14 +24,13 @@ MACHINE_BEFORE = this_machine()  # before the benchmarks put load on it
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("ridelake")
     group.addoption("--scale", choices=list(SCALES), default=DEFAULT.name, help="how much to measure")
-    group.addoption("--record", type=Path, metavar="FILE", help="write the record to this file")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "scale(name): the smallest scale at which a benchmark runs")
     if not any(isinstance(plugin, Recorder) for plugin in config.pluginmanager.get_plugins()):
         record = Record.begin(config.getoption("scale"), SEED, MACHINE_BEFORE)
-        config.pluginmanager.register(Recorder(record, config.getoption("record")))
+        config.pluginmanager.register(Recorder(record))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

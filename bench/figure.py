@@ -211,9 +211,10 @@ class Figure:
         self.advice.append(sentence)
 
     def close(self) -> None:
-        """Raises AssertionError if nothing was checked."""
+        """Raises AssertionError if nothing was checked or timed."""
         assert self.check, "the benchmark did not state what it compared: call figure.checked"
-        self.benchmark.group = self.title or self.benchmark.group
+        assert self.benchmark.stats, "the benchmark timed nothing: call figure.interleaved or figure.once"
+        self.benchmark.group = self.benchmark.stats.group = self.title or self.benchmark.group
         self.benchmark.extra_info["figure"] = self.report()
 
     def report(self) -> dict[str, Any]:
@@ -254,21 +255,5 @@ def too_few_rows(verdict: Verdict, ratios: Sequence[Ratio], scale: Scale, rides_
         return f"the claim is about {rides_min:,} rows or more, and this run has {scale.rides:,}"
     unclear = [ratio for ratio in ratios if not ratio.distinguishable]
     if scale.level < DEFAULT.level and verdict != "holds" and unclear:
-        first = unclear[0].sentence()
-        task = f"{unclear[0].label}: " if unclear[0].label else ""
-        return f"{task}{first} in {scale.rounds_min} to {scale.rounds_max} rounds"
+        return f"{unclear[0].labelled_sentence()} in {scale.rounds_min} to {scale.rounds_max} rounds"
     return None
-
-
-def empty_report() -> dict[str, Any]:
-    """The report of a benchmark that has only facts."""
-    lists = ("ratios", "tables", "charts", "warnings", "advice")
-    single: dict[str, Any] = {
-        "title": "",
-        "checked": "",
-        "rows": None,
-        "claim": None,
-        "samples": {},
-        "facts": {},
-    }
-    return single | {name: [] for name in lists}

@@ -12,11 +12,11 @@ from math import log10
 from pathlib import Path
 from textwrap import wrap
 
-from bench.advice import entries_with_advice
 from bench.claims.headlines import headline_of
 from bench.record import Entry, Record, read_record
-from bench.report.sections import VERDICTS, claim_of, kind_of
-from bench.statistics import Ratio, factor_text
+from bench.statistics import Ratio
+from bench.textbook import sign_of
+from ridelake.text import ratio_text
 
 ROOT = Path(__file__).parents[1]
 RECORD, README, PICTURE = ROOT / "docs/record.json", ROOT / "README.md", ROOT / "docs/figures.svg"
@@ -45,22 +45,22 @@ def table(record: Record) -> str:
     """A row for each claim, then the advice and the machine."""
     lines = ["| | claim | verdict | measured |", "|---:|---|---|---|"]
     for entry in record.claims:
-        claim = claim_of(entry)
-        sign = VERDICTS[claim["verdict"]][0]
-        cells = (claim["number"], claim["text"], f"{sign} {claim['verdict']}", claim["measured"])
+        claim = entry.claim or {}
+        verdict = f"{sign_of(claim['verdict'])[0]} {claim['verdict']}"
+        cells = (claim["number"], claim["text"], verdict, headline_of(entry.figure).sentence)
         lines.append(f"| {' | '.join(_cell(str(cell)) for cell in cells)} |")
     machine = record.machine
-    others = {name: version for name, version in machine["versions"].items() if name != "ridelake"}
+    others = {name: version for name, version in machine.versions.items() if name != "ridelake"}
     versions = ", ".join(f"{name} {version}" for name, version in others.items())
-    where = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB"
+    where = f"{machine.processor}, {machine.cores} cores, {machine.memory_gib:.0f} GiB"
     run = f"Scale {record.scale}, seed {record.seed}, {record.started_at[:10]}; {where}; {versions}."
-    advice = [line for entry in entries_with_advice(record) for line in _advice(entry)]
+    advice = [line for entry in record.with_advice for line in _advice(entry)]
     return "\n".join([*lines, *advice, "", run, *(f"Warning: {warning}." for warning in record.warnings)])
 
 
 def _advice(entry: Entry) -> list[str]:
-    sentences = (entry.figure or {})["advice"]
-    return ["", f"**{entry.group}**", "", *(f"{number}. {one}" for number, one in enumerate(sentences, 1))]
+    sentences = enumerate(entry.figure["advice"], 1)
+    return ["", f"**{entry.group}**", "", *(f"{number}. {one}" for number, one in sentences)]
 
 
 def _cell(text: str) -> str:
@@ -104,22 +104,22 @@ def picture(record: Record) -> str:
 
 
 def _ratio(entry: Entry) -> Ratio | None:
-    ratio = headline_of(entry.figure or {}).ratio
+    ratio = headline_of(entry.figure).ratio
     return ratio.at_least_one() if ratio else None
 
 
 def _row(entry: Entry, ratio: Ratio | None, top: float, place: Callable[[float], float]) -> str:
-    claim = claim_of(entry)
-    kind = kind_of(claim)
+    claim = entry.claim or {}
+    sign, kind = sign_of(claim["verdict"])
     lines = wrap(claim["text"], TEXT_COLUMNS)[:2]
     first = top + (26 if len(lines) == 1 else 18)
-    parts = [f'<text class="sign {kind}" x="10" y="{top + 27}">{VERDICTS[claim["verdict"]][0]}</text>']
+    parts = [f'<text class="sign {kind}" x="10" y="{top + 27}">{sign}</text>']
     parts += [
         f'<text x="{TEXT_X}" y="{first + 16 * index}">{escape(line)}</text>'
         for index, line in enumerate(lines)
     ]
     if ratio:
-        label = f"{ratio.over} {factor_text(ratio.median)}× faster than {ratio.of}"
+        label = f"{ratio.over} {ratio_text(ratio.median)} faster than {ratio.of}"
         label = label if ratio.distinguishable else "no measurable difference"
         middle = top + 32
         kind = kind if ratio.distinguishable else "faint"

@@ -1,20 +1,26 @@
-"""Runs the benchmarks for `ridelake bench`: pytest without its terminal output."""
+"""Runs the benchmarks for `ridelake bench`: pytest without its terminal output, and a plugin that records."""
 
 import difflib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from time import monotonic
+from typing import Any
 
 import pytest
 
 import bench
 from bench.custom_table.subject import UserTable
-from bench.record import Entry, Record, Recorder, this_machine
+from bench.env import SEED
+from bench.figure import SCALES, Figure
+from bench.machine import this_machine
+from bench.record import Entry, Record, write_document
 from ridelake.errors import ProofFailed, UsageError
+from ridelake.text import first_line
 
-SEED = 1
 # Prints our lines instead of pytest's, and writes nothing into the current folder.
 ARGUMENTS = (
     "--import-mode=importlib",
@@ -28,6 +34,110 @@ ARGUMENTS = (
     "-otimeout=900",
     "-Wignore:Benchmark fixture was not used",  # in a skipped benchmark
 )
+
+
+class Recorder:
+    """Adds what failed or was skipped to the JSON of pytest-benchmark, and writes it after each benchmark if
+    `path` is given. Calls `on_entry` with each new entry."""
+
+    def __init__(
+        self, record: Record, path: Path | None = None, on_entry: Callable[[Entry], None] = lambda entry: None
+    ) -> None:
+        self.record = record
+        self._path = path
+        self._on_entry = on_entry
+        self._started: dict[str, float] = {}
+        self._facts: dict[str, Any] = {}  # of the machine and the commit, for each document
+        self.selected = 0
+        self.import_error: str | None = None
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.import_error = str(report.longrepr).strip().splitlines()[-1].removeprefix("E ").strip()
+
+    def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
+        machine_info["ridelake"] = asdict(self.record.machine)
+
+    def pytest_benchmark_update_json(self, output_json: dict[str, Any]) -> None:
+        self.record.add_to(output_json)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        # Not in the collection hook, which is also called for an empty selection: a misspelt name must not
+        # overwrite the record of another run.
+        self.selected = len(session.items)
+        if self.selected and self._path is not None:
+            config: Any = session.config
+            commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
+            self._facts = {
+                "machine_info": config._benchmarksession.get_machine_info(),
+                "commit_info": commit,
+            }
+            self._write(config)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._started[nodeid] = monotonic()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
+        yield
+        figure = getattr(item, "funcargs", {}).get("figure")
+        if isinstance(figure, Figure):
+            figure.close()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if report.when == "call" or not report.passed:
+            self._keep(item, call, report)
+        return report
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            self.record.finish()
+        self._write(session.config)
+
+    def _keep(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+        benchmark = getattr(item, "funcargs", {}).get("benchmark")
+        extra: dict[str, Any] = getattr(benchmark, "extra_info", {})
+        extra["seconds"] = monotonic() - self._started.get(item.nodeid, monotonic())
+        why = None
+        if report.skipped:
+            why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        elif report.failed and call.excinfo:
+            error = call.excinfo.value
+            why = f"{type(error).__name__}: {first_line(error)}"
+        entry = Entry(
+            name=item.nodeid,
+            group=getattr(benchmark, "group", None) or item.name,
+            status="measured" if report.passed else "skipped" if report.skipped else "failed",
+            why=why,
+            seconds=extra["seconds"],
+            figure=extra.get("figure", {}) if report.passed else {},
+        )
+        # A benchmark that fails in its teardown was recorded as measured before: replace that entry.
+        self.record.figures = [kept for kept in self.record.figures if kept.name != entry.name]
+        self.record.figures.append(entry)
+        self._write(item.config)
+        self._on_entry(entry)
+
+    def _write(self, config: Any) -> None:
+        if self._path is None or not self.selected:
+            return
+        timed = [one for one in config._benchmarksession.benchmarks if one]  # not an interrupted one
+        document = config.hook.pytest_benchmark_generate_json(
+            config=config, benchmarks=timed, include_data=True, **self._facts
+        )
+        config.hook.pytest_benchmark_update_json(config=config, benchmarks=timed, output_json=document)
+        write_document(document, self._path)
+
+
+def is_skipped_at(item: pytest.Item, scale: str) -> bool:
+    """Whether the benchmark is marked for a larger scale, such as `@pytest.mark.scale("full")`."""
+    mark = item.get_closest_marker("scale")
+    return mark is not None and SCALES[mark.args[0]].level > SCALES[scale].level
 
 
 def run(
@@ -47,6 +157,8 @@ def run(
     selection = ["-k", only] if only else []
     arguments = [*ARGUMENTS, f"--rootdir={Path(folder).parent}", f"--scale={scale}", *selection, folder]
     exit_code = pytest.main(arguments, plugins=[recorder, *([subject] if subject else [])])
+    if recorder.import_error is not None:
+        raise ProofFailed(f"✗ cannot import the benchmarks: {recorder.import_error}")
     if exit_code == pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if exit_code == pytest.ExitCode.USAGE_ERROR:

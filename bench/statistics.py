@@ -23,6 +23,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ridelake.text import ratio_text
+
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
 # Standard deviation of the logarithm of a ratio from run to run, beyond the spread of its own rounds.
@@ -92,16 +94,14 @@ class Ratio:
     def sentence(self) -> str:
         """`Parquet is 3.1× faster than CSV (2.9–3.3×)`"""
         if not self.distinguishable:
-            interval = f"{self.low:.2f}–{self.high:.2f}×"
-            return f"no measurable difference between {self.of} and {self.over} ({interval})"
+            ends = f"{self.low:.2f}–{self.high:.2f}×"
+            return f"no measurable difference between {self.of} and {self.over} ({ends})"
         ratio = self.at_least_one()
-        interval = f"{factor_text(ratio.low)}–{factor_text(ratio.high)}×"
-        return f"{ratio.over} is {factor_text(ratio.median)}× faster than {ratio.of} ({interval})"
+        ends = f"{ratio_text(ratio.low).removesuffix('×')}–{ratio_text(ratio.high)}"
+        return f"{ratio.over} is {ratio_text(ratio.median)} faster than {ratio.of} ({ends})"
 
-
-def factor_text(factor: float) -> str:
-    """1.27 → `1.27`; 7.32 → `7.3`; 25.5 → `26`"""
-    return f"{factor:.2f}" if factor < 1.995 else f"{factor:.1f}" if factor < 9.95 else f"{factor:,.0f}"
+    def labelled_sentence(self) -> str:
+        return f"{self.label}: {self.sentence()}" if self.label else self.sentence()
 
 
 def ratio_of(

@@ -2,6 +2,19 @@
 
 from enum import IntEnum
 
+# A symbol and a CSS class for each verdict.
+VERDICTS = {
+    "holds": ("✓", "holds"),
+    "holds in part": ("◐", "part"),
+    "does not hold": ("✗", "not"),
+    "too few rows": ("?", "part"),
+}
+
+
+def sign_of(verdict: str) -> tuple[str, str]:
+    """The symbol and the CSS class of a verdict in a record."""
+    return VERDICTS.get(verdict, ("?", "part"))
+
 
 class ClaimId(IntEnum):
     """The number of a claim; `text` is the claim."""

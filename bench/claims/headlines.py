@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.statistics import Ratio, factor_text
+from bench.statistics import Ratio
 from bench.textbook import ClaimId
+from ridelake.text import ratio_text
 
 Figure = Mapping[str, Any]
 """As `bench.figure.Figure.report` returns it."""
@@ -92,7 +93,7 @@ def _unload(figure: Figure) -> Headline:
     factor = max(
         sizes[f"CSV from {engine}"] / sizes[f"Parquet from {engine}"] for engine in ("Postgres", "DuckDB")
     )
-    return Headline(f"Parquet is {factor_text(factor)}× smaller than CSV")
+    return Headline(f"Parquet is {ratio_text(factor)} smaller than CSV")
 
 
 def _single_insert(figure: Figure) -> Headline:

@@ -11,6 +11,7 @@ from ridelake.errors import NotReady, ProofFailed, UsageError
 from ridelake.progress import progress
 from ridelake.screen import note, say, say_table
 from ridelake.settings import Settings
+from ridelake.text import counted
 
 if TYPE_CHECKING:
     from bench.record import Entry
@@ -54,7 +55,6 @@ def bench(
         raise UsageError("--only is empty; omit it, or give words of the benchmark names")
     scale = "quick" if quick else "full" if full else "default"
     try:
-        from bench.advice import entries_with_advice
         from bench.custom_table.subject import open_user_table
         from bench.run import run
     except ModuleNotFoundError as error:
@@ -69,17 +69,12 @@ def bench(
         record = run(scale, path, only, subject, _print_entry)
     for warning in record.warnings:
         note(f"warning: {warning}")
-    for entry in entries_with_advice(record):
-        say("\n   ".join([entry.group, *(entry.figure or {})["advice"]]))
-    measured = [entry for entry in record.figures if entry.status == "measured"]
-    counts = f"{_counted(len(measured), 'figure')}, {_counted(len(record.claims), 'verdict')}"
-    say(f"{counts}: {path}; draw with `ridelake report`")
-    if record.failed:
-        raise ProofFailed(f"✗ {_counted(len(record.failed), 'benchmark')} failed: {record.failed[0].why}")
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    for entry in record.with_advice:
+        say("\n   ".join([entry.group, *entry.figure["advice"]]))
+    figures, verdicts = len(record.with_status("measured")), len(record.claims)
+    say(f"{counted(figures, 'figure')}, {counted(verdicts, 'verdict')}: {path}; draw with `ridelake report`")
+    if failed := record.with_status("failed"):
+        raise ProofFailed(f"✗ {counted(len(failed), 'benchmark')} failed: {failed[0].why}")
 
 
 def _print_entry(entry: "Entry", number: int, of: int) -> None:
@@ -88,25 +83,20 @@ def _print_entry(entry: "Entry", number: int, of: int) -> None:
         say(f"{head}\n   {'✗' if entry.status == 'failed' else '–'} {entry.why}")
         return
     say(f"{head} ({entry.seconds:.1f} s)")
-    if entry.figure is None:
-        return
-    if not entry.figure["advice"]:  # which is printed at the end
+    if not entry.figure.get("advice"):  # which is printed at the end
         _print_result(entry)
     for warning in entry.figure.get("warnings", []):
         note(f"   warning: {warning}")
 
 
 def _print_result(entry: "Entry") -> None:
-    from bench.report.sections import claim_of
+    from bench.claims.headlines import headline_of
     from bench.statistics import Ratio
 
-    figure = entry.figure or {}
-    if figure["claim"]:
-        claim = claim_of(entry)
-        say(f"   {claim['text']}\n   {claim['verdict'].upper()}: {claim['measured']}")
+    if claim := entry.claim:
+        say(f"   {claim['text']}\n   {claim['verdict'].upper()}: {headline_of(entry.figure).sentence}")
         return
-    for kept in figure["ratios"]:
-        ratio = Ratio.from_record(kept)
-        say(f"   {ratio.label}: {ratio.sentence()}" if ratio.label else f"   {ratio.sentence()}")
-    for table in figure["tables"]:
+    for ratio in entry.figure.get("ratios", []):
+        say(f"   {Ratio.from_record(ratio).labelled_sentence()}")
+    for table in entry.figure.get("tables", []):
         say_table(list(table["rows"][0]), [list(row.values()) for row in table["rows"]])

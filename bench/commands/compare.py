@@ -43,20 +43,19 @@ def compare(
     if as_json and as_markdown:
         raise UsageError("--json and --markdown exclude each other; choose one of them")
     own = dict(_group(words) for words in groups)
-    from bench import compare_render
-    from bench.compare import compare_records
+    from bench import compare as comparison
     from bench.record import read_record
 
-    found = compare_records(read_record(before), read_record(after), percent(threshold), own)
+    found = comparison.compare_records(read_record(before), read_record(after), percent(threshold), own)
     if as_json:
-        say_json(compare_render.as_json(found))
+        say_json(comparison.as_json(found))
     elif as_markdown:
-        say(compare_render.markdown(found), verbatim=True)
+        say(comparison.markdown(found), verbatim=True)
     else:
         if found.changes:
-            say_table(compare_render.COLUMNS, compare_render.rows(found), dense=True)
-        say(compare_render.summary(found))
-        for remark in compare_render.remarks(found):
+            say_table(comparison.COLUMNS, comparison.rows(found), dense=True)
+        say(comparison.summary(found))
+        for remark in comparison.remarks(found):
             note(remark)
     slower = found.of("regression")
     if slower:

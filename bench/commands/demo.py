@@ -53,9 +53,8 @@ def demo(
         raise UsageError("--rides and --from exclude each other; choose generated rides or real trips")
     from dataclasses import replace
 
-    from bench.demo.page import write_page
-    from bench.demo.scenes import FULL, QUICK, check_free_space, demo_scenes
-    from bench.record import this_machine
+    from bench.demo import FULL, QUICK, check_free_space, demo_scenes, write_page
+    from bench.machine import this_machine
     from oltp.ingest.tlc import check_files
 
     plan = QUICK if quick else FULL

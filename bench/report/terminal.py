@@ -1,15 +1,15 @@
 """Verdicts and ratios as text and bars, for a terminal."""
 
 from collections.abc import Iterator
-from itertools import chain
 from math import log
 
 from rich.text import Text
 
-from bench.advice import entries_with_advice
+from bench.claims.headlines import headline_of
 from bench.record import Entry, Record
-from bench.report.sections import VERDICTS, claim_of, kind_of, title_of
-from bench.statistics import Ratio, factor_text
+from bench.statistics import Ratio
+from bench.textbook import sign_of
+from ridelake.text import padded, ratio_text
 
 STYLES = {"holds": "green", "part": "yellow", "not": "red"}
 SURE, PERHAPS = "▓", "▒"
@@ -18,15 +18,15 @@ BAR_COLUMNS_MIN = 12
 
 def report_lines(record: Record, columns: int) -> Iterator[Text]:
     """The lines of the report; bars fit into `columns`."""
-    for entry in entries_with_advice(record):
+    for entry in record.with_advice:
         yield Text(entry.group, "bold")
-        yield from (Text(f"    {sentence}") for sentence in (entry.figure or {})["advice"])
+        yield from (Text(f"    {sentence}") for sentence in entry.figure["advice"])
     for entry in record.claims:
         yield from _verdict(entry)
     ratios = [
         (entry, Ratio.from_record(ratio).at_least_one())
         for entry in record.figures
-        for ratio in (entry.figure or {}).get("ratios", [])
+        for ratio in entry.figure.get("ratios", [])
     ]
     if ratios:
         yield Text()
@@ -41,11 +41,11 @@ def report_lines(record: Record, columns: int) -> Iterator[Text]:
 
 
 def _verdict(entry: Entry) -> Iterator[Text]:
-    claim = claim_of(entry)
-    sign = VERDICTS.get(claim["verdict"], ("?", ""))[0]
-    style = STYLES[kind_of(claim)]
-    yield Text.assemble(f"{claim['number']:>2}. ", claim["text"])
-    yield Text.assemble("    ", (f"{sign} {claim['verdict'].upper()}: ", style), claim["measured"])
+    claim = entry.claim or {}
+    sign, kind = sign_of(claim["verdict"])
+    yield Text(f"{claim['number']:>2}. {claim['text']}")
+    verdict = (f"{sign} {claim['verdict'].upper()}: ", STYLES[kind])
+    yield Text.assemble("    ", verdict, headline_of(entry.figure).sentence)
 
 
 def _bars(ratios: list[tuple[Entry, Ratio]], columns: int) -> Iterator[Text]:
@@ -53,20 +53,17 @@ def _bars(ratios: list[tuple[Entry, Ratio]], columns: int) -> Iterator[Text]:
     names = min(columns // 2, max(len(_name(ratio)) for _, ratio in ratios))
     numbers = max(len(_number(ratio)) for _, ratio in ratios)
     width = max(BAR_COLUMNS_MIN, columns - names - numbers - 2)
-    most = max(chain((ratio.high for _, ratio in ratios), [2.0]))
+    most = max(2.0, *(ratio.high for _, ratio in ratios))
 
     def cells(times: float) -> int:
         return round(width * log(max(1.0, times)) / log(most))
 
     question: str | None = None
     for entry, ratio in ratios:
-        if title_of(entry) != question:
-            question = title_of(entry)
+        if entry.title != question:
+            question = entry.title
             yield Text(question, "bold")
-        name = _name(ratio)
-        if len(name) > names:
-            name = name[: names - 1] + "…"
-        line = Text(f"{name:<{names}} ")
+        line = Text(f"{padded(_name(ratio), names)} ")
         if ratio.distinguishable:
             sure = max(1, cells(ratio.low))
             line.append(SURE * sure, "cyan").append(PERHAPS * max(0, cells(ratio.high) - sure), "cyan")
@@ -74,12 +71,8 @@ def _bars(ratios: list[tuple[Entry, Ratio]], columns: int) -> Iterator[Text]:
             line.append("▏", "dim")
         line.append(" " * (names + 1 + width - len(line)))
         yield line.append(f" {_number(ratio):>{numbers}}")
-    yield Text.assemble(
-        (SURE, "cyan"),
-        " lower end  ",
-        (PERHAPS, "cyan"),
-        " upper end of the 95 % interval; log scale from 1×",
-    )
+    ends = f"{SURE} lower end  {PERHAPS} upper end of the 95 % interval; log scale from 1×"
+    yield Text(ends, "cyan")
 
 
 def _name(ratio: Ratio) -> str:
@@ -88,4 +81,4 @@ def _name(ratio: Ratio) -> str:
 
 
 def _number(ratio: Ratio) -> str:
-    return f"{factor_text(ratio.median)}× faster" if ratio.distinguishable else "no measurable difference"
+    return f"{ratio_text(ratio.median)} faster" if ratio.distinguishable else "no measurable difference"

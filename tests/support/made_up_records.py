@@ -1,28 +1,46 @@
 """Generated records with all kinds of charts, tables and other contents of a record."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.record import Entry, Record
+from bench.figure import QUICK, Figure
+from bench.machine import Machine
+from bench.record import Entry, Record, write_document
 
-MACHINE = {
-    "system": "Linux 6.1",
-    "processor": "Example 9000",
-    "cores": 2,
-    "memory_gib": 7.7,
-    "load_per_core": 0.2,
-    "versions": {"python": "3.13.1", "duckdb": "2.0.0"},
-    "measured_at": "2026-11-01T12:00:00+00:00",
-}
+MACHINE = Machine(
+    system="Linux 6.1",
+    processor="Example 9000",
+    cores=2,
+    memory_gib=7.7,
+    load_per_core=0.2,
+    versions={"python": "3.13.1", "duckdb": "2.0.0"},
+)
 
 
 def record(*entries: Entry, **more: Any) -> Record:
     began = datetime(2026, 11, 1, 12, tzinfo=UTC).isoformat()
-    fields = {"scale": "quick", "seed": 1, "machine": dict(MACHINE), "warnings": []}
+    fields = {"scale": "quick", "seed": 1, "machine": MACHINE, "warnings": []}
     fields |= {"started_at": began, "finished_at": began} | more
     return Record(**fields, figures=list(entries))
+
+
+def write(record: Record, path: Path) -> None:
+    """Write it as a run does, without what only pytest-benchmark reads."""
+    benchmarks = [
+        {
+            "fullname": entry.name,
+            "group": entry.group,
+            "extra_info": {"figure": entry.figure, "seconds": entry.seconds},
+        }
+        for entry in record.figures
+    ]
+    document = {"machine_info": {"ridelake": asdict(record.machine)}, "benchmarks": benchmarks}
+    record.add_to(document)
+    write_document(document, path)
 
 
 def entry(name: str, group: str = "A group", **figure: Any) -> Entry:
@@ -30,28 +48,17 @@ def entry(name: str, group: str = "A group", **figure: Any) -> Entry:
 
 
 def failed(name: str, why: str = "ProofFailed: answers differ") -> Entry:
-    return Entry(f"bench/bench_x.py::bench_{name}", f"The group of {name}", "failed", why, 0.2, None)
+    return Entry(f"bench/bench_x.py::bench_{name}", f"The group of {name}", "failed", why, 0.2)
 
 
 def skipped(name: str, why: str = "Skipped: no file of real trips") -> Entry:
-    return Entry(f"bench/bench_x.py::bench_{name}", f"The group of {name}", "skipped", why, 0.0, None)
+    return Entry(f"bench/bench_x.py::bench_{name}", f"The group of {name}", "skipped", why, 0.0)
 
 
 def figure_of(**found: Any) -> dict[str, Any]:
     """As `Figure.report` returns it."""
-    empty = {"title": "", "checked": "all answers are equal", "rows": 20_000, "claim": None}
-    return (
-        empty
-        | {
-            "samples": {},
-            "ratios": [],
-            "tables": [],
-            "charts": [],
-            "facts": {},
-            "warnings": [],
-        }
-        | found
-    )
+    empty = Figure(None, QUICK, check="all answers are equal", rows=20_000)  # type: ignore[arg-type]
+    return empty.report() | found
 
 
 def claim(number: int, verdict: str, text: str = "Columns are read fast.") -> Any:

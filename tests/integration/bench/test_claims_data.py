@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from bench.claims.bench_etl import (
-    DeferralCosts,
-    crossover,
     DIRTY_EVERY,
     ELT,
     ETL,
     ON_READ,
     ON_WRITE,
+    DeferralCosts,
     _schemas,
     _transformations,
     bad_row_error_time,
+    crossover,
     write_dirty_trips,
 )
 from bench.claims.bench_graph import draw_people

@@ -46,11 +46,12 @@ def test_an_injected_fault_removes_the_figure_and_is_reported(
         check=False,
     )
     assert done.returncode == 1, done.stderr
-    (entry,) = json.loads((tmp_path / "record.json").read_text())["figures"]
-    assert (entry["status"], entry["figure"]) == ("failed", None)
-    assert why in entry["why"]
-    assert f"✗ {entry['why']}" in done.stdout
-    assert f"1 benchmark failed: {entry['why']}" in done.stderr
+    document = json.loads((tmp_path / "record.json").read_text())
+    (failed,) = document["ridelake"]["not_measured"]
+    assert (failed["status"], document["benchmarks"]) == ("failed", [])
+    assert why in failed["why"]
+    assert f"✗ {failed['why']}" in done.stdout
+    assert f"1 benchmark failed: {failed['why']}" in done.stderr
     page = drawn(tmp_path)
     assert why in page[page.index('id="left-out"') :]
 
@@ -71,9 +72,10 @@ def test_an_interrupted_run_leaves_a_valid_record(tmp_path: Path):
         running.send_signal(signal.SIGINT)
         running.communicate(timeout=60)
     assert running.returncode not in (0, 1)
-    record = json.loads((tmp_path / "record.json").read_text())
-    assert record["figures"]
-    assert not record["finished_at"]
+    document = json.loads((tmp_path / "record.json").read_text())
+    assert document["benchmarks"][0]["stats"]["rounds"]
+    assert document["machine_info"]["cpu"]
+    assert not document["ridelake"]["finished_at"]
     assert 'id="figures"' in drawn(tmp_path)
 
 

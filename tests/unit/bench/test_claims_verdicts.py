@@ -11,7 +11,6 @@ from bench.claims.headlines import SENTENCES, headline_of
 from bench.figure import DEFAULT, QUICK, Figure, too_few_rows, verdict_of
 from bench.readme import RECORD
 from bench.record import read_record
-from bench.report.sections import claim_of
 from bench.statistics import Ratio
 from bench.textbook import ClaimId
 from oltp.acid.strategies import Anomaly
@@ -94,10 +93,10 @@ def test_a_quick_run_has_no_verdict_on_claims_that_need_many_rows(claim, scale, 
 
 def test_the_sentence_of_each_claim_is_made_from_the_record_and_names_the_winner():
     record = read_record(RECORD)
-    assert [claim_of(entry)["number"] for entry in record.claims] == [*SENTENCES]
+    assert [entry.claim["number"] for entry in record.claims] == [*SENTENCES]
     for entry in record.claims:
         headline = headline_of(entry.figure)
-        assert headline.sentence == SENTENCES[entry.figure["claim"]["number"]](entry.figure).sentence
+        assert headline.sentence == SENTENCES[entry.claim["number"]](entry.figure).sentence
         if headline.ratio and headline.ratio.distinguishable:
             assert " faster than " in headline.sentence or "%" in headline.sentence
 

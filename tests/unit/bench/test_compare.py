@@ -1,6 +1,7 @@
 """Two runs of the same code show no change; a path that became slower is found, and no other."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import made_up_records
@@ -8,9 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bench import compare_render
 from bench.commands.compare import compare, percent
-from bench.compare import RecordComparison, compare_records
+from bench.compare import RecordComparison, compare_records, markdown, remarks, summary
 from bench.record import Record
 from ridelake.errors import BadInput, ProofFailed, UsageError
 
@@ -98,7 +98,7 @@ def test_a_slowdown_of_all_paths_is_drift():
     assert not found.of("regression")
     assert found.drift is not None
     assert found.drift.ratio == pytest.approx(1.3)
-    assert "B is 1.30× slower" in next(compare_render.remarks(found))
+    assert "B is 1.30× slower" in next(remarks(found))
 
 
 def test_the_least_detectable_slowdown_grows_with_the_noise():
@@ -114,7 +114,7 @@ def test_the_least_detectable_slowdown_grows_with_the_noise():
 def test_the_drift_of_too_few_paths_is_unknown():
     found = compare_records(exact(1, 2), exact(1.3, 2), 0.05, {})
     assert [change.path.name for change in found.of("regression")] == ["f0: a"]
-    assert "unknown" in next(compare_render.remarks(found))
+    assert "unknown" in next(remarks(found))
 
 
 def test_a_group_can_have_its_own_threshold():
@@ -147,7 +147,8 @@ def test_missing_and_failed_benchmarks_are_named():
 
 
 def test_another_machine_version_and_seed_are_warnings():
-    other = dict(made_up_records.MACHINE, cores=8, versions={"python": "3.13.1", "duckdb": "2.1.0"})
+    versions = {"python": "3.13.1", "duckdb": "2.1.0"}
+    other = replace(made_up_records.MACHINE, cores=8, versions=versions)
     after = made_up_records.record(machine=other, seed=2, finished_at=None, warnings=["busy"])
     warnings = compare_records(made_up_records.record(), after, 0.05, {}).warnings
     assert warnings == [
@@ -167,8 +168,8 @@ def test_runs_of_different_scales_are_not_compared():
 def test_empty_records_have_nothing_to_compare():
     found = compare_records(made_up_records.record(), made_up_records.record(), 0.05, {})
     assert found == RecordComparison([], None, [], [], [])
-    assert compare_render.summary(found) == "nothing to compare."
-    assert "All 0" in compare_render.markdown(found)
+    assert summary(found) == "nothing to compare."
+    assert "All 0" in markdown(found)
 
 
 @pytest.mark.parametrize(("text", "share"), [("5%", 0.05), ("0.05", 0.05), ("0", 0.0), ("12.5%", 0.125)])
@@ -185,7 +186,7 @@ def test_an_invalid_threshold_is_refused(text: str):
 @pytest.fixture
 def slowed(tmp_path: Path) -> list[str]:
     for name, record in zip("AB", two_runs(1, slower=1.3), strict=True):
-        record.write(tmp_path / f"{name}.json")
+        made_up_records.write(record, tmp_path / f"{name}.json")
     return [str(tmp_path / "A.json"), str(tmp_path / "B.json")]
 
 

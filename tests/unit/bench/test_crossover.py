@@ -15,7 +15,6 @@ from bench.advice import (
     by_size,
     crossing_of,
     crossing_text,
-    entries_with_advice,
 )
 from bench.bench_crossover import CrossoverEffort, _contest
 from bench.figure import QUICK, Figure
@@ -134,13 +133,13 @@ def test_a_wrong_answer_fails_before_it_is_timed():
 
 def test_advice_comes_before_the_verdicts():
     record = made_up_records.full()
-    assert entries_with_advice(record) == []
+    assert record.with_advice == []
     assert 'class="advice"' not in page_of(record)
     last = next(entry for entry in reversed(record.figures) if entry.status == "measured")
     entry = replace(last, figure=last.figure | {"title": TITLE, "advice": ["Leave <now>."]})
     record.figures[record.figures.index(last)] = entry
     page = page_of(record)
-    assert entries_with_advice(record) == [entry]
+    assert record.with_advice == [entry]
     assert page.index("Leave &lt;now&gt;.") < page.index('id="verdicts"')
     first, sentence, *_ = (line.plain for line in report_lines(record, 80))
     assert (first, sentence.strip()) == (entry.group, "Leave <now>.")

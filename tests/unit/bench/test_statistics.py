@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.statistics import InterleavedTimer, Ratio, factor_text, ratio_of
+from bench.statistics import InterleavedTimer, Ratio, interval, percentile, ratio_of
 
 ROUNDS = 15
 SAMPLE, BETWEEN_RUNS = 0.05, 0.05  # noise of logarithms: of a sample, of a run
@@ -57,10 +57,17 @@ def test_a_sentence_names_the_faster_variant():
     assert Ratio("CSV", "Parquet", 0.5, 0.4, 0.8).sentence() == "CSV is 2.0× faster than Parquet (1.25–2.5×)"
     tie = Ratio("CSV", "Parquet", 1.01, 0.97, 1.04).sentence()
     assert tie == "no measurable difference between CSV and Parquet (0.97–1.04×)"
-    assert [factor_text(factor) for factor in (1.268, 1.999, 9.96, 25.5, 1234.0)] == [
-        "1.27",
-        "2.0",
-        "10",
-        "26",
-        "1,234",
-    ]
+    assert (
+        Ratio("a", "b", 2, 1.5, 3, "sums").labelled_sentence() == "sums: b is 2.0× faster than a (1.50–3.0×)"
+    )
+
+
+def test_an_interval_is_widened_by_the_differences_between_runs():
+    low, high = interval([1.0] * 9)
+    assert 0.85 < low < 0.95
+    assert 1.05 < high < 1.15
+
+
+def test_a_percentile_is_interpolated():
+    assert percentile([1.0, 2.0, 3.0, 4.0], 50) == 2.5
+    assert percentile([1.0, 2.0], 100) == 2.0

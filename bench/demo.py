@@ -1,0 +1,375 @@
+"""The whole pipeline in eight scenes: each does one thing, checks it, and reports it in a sentence or two."""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+from bench.env import syncing
+from bench.machine import Machine
+from bench.report import html
+from lakehouse.capture.publish import estimate_rows, publish_changes, publish_snapshot
+from lakehouse.engines import Engine, open_engine
+from lakehouse.table.catalog import Lake
+from lakehouse.table.epoch import Epoch
+from lakehouse.table.published import newest_epoch
+from olap.ask import AskResult, ask
+from olap.question import find_question, questions
+from oltp.ingest.seed import seed_rides
+from oltp.ingest.tlc import CheckedFile, load_files
+from oltp.store import Store, open_store
+from oltp.workload import simulate
+from oltp.workload.metrics import SimulationResult
+from ridelake.errors import OutOfResources, ProofFailed
+from ridelake.progress import progress
+from ridelake.queries import load_queries
+from ridelake.resources import free_bytes
+from ridelake.settings import Settings
+from ridelake.text import digits, duration, listed, ratio_text
+
+QUERIES = load_queries("bench")
+
+SEED = 1
+CLIENTS = 16
+SYNC_EVERY_SECONDS = 0.5
+ROUNDS = 4  # one cold, three warm
+ROUNDS_OF_ALL = 3  # there are many questions
+ROWS, COLUMNS = "postgres", "duckdb"
+ENGINES = (ROWS, COLUMNS, "polars")  # a row store, a column engine with SQL, one with data frames
+# Disk use of a new server, and of the tables, indexes, WAL and lake per ride; measured and rounded up.
+EMPTY_BYTES, RIDE_BYTES = 120_000_000, 2_000
+
+LEAD = (
+    "Rides are written one at a time in Postgres and read in bulk from Parquet, by several engines, on this "
+    "machine."
+)
+NOTES = """<p>The answers of all engines were compared, and the store passed its audit. The figures describe
+this machine, this data and warm caches; they are not a ranking of products.</p>"""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSize:
+    """The size of the demo: `rides` to generate, or `trip_files` to load; then `requests` to book."""
+
+    rides: int
+    requests: int
+    trip_files: Sequence[CheckedFile] = ()
+
+    @property
+    def disk_bytes(self) -> int:
+        """The approximate disk use of the embedded server and the lake."""
+        past = sum(file.rows for file in self.trip_files) if self.trip_files else self.rides
+        return EMPTY_BYTES + RIDE_BYTES * (past + self.requests)
+
+
+FULL = DemoSize(rides=500_000, requests=3_000)
+QUICK = DemoSize(rides=50_000, requests=1_000)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTimes:
+    """The seconds of each engine for one question, for a bar chart."""
+
+    label: str
+    seconds: dict[str, float]
+
+    @classmethod
+    def of(cls, asked: AskResult) -> "EngineTimes":
+        return cls(asked.question.name, {run.engine: run.usual_seconds for run in asked.runs})
+
+    @property
+    def ratio(self) -> float:
+        """The time of the row store divided by that of the column engine."""
+        return self.seconds[ROWS] / self.seconds[COLUMNS]
+
+
+@dataclass(frozen=True, slots=True)
+class SceneResult:
+    """The result of a scene: `verdict` in one or two sentences, the rows of a table, bars and notes."""
+
+    verdict: str
+    rows: Sequence[Mapping[str, object]] = ()
+    bars: Sequence[EngineTimes] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One step of the demo. Call `run` before the next scene is taken from the generator."""
+
+    title: str
+    doing: str
+    run: Callable[[], SceneResult]
+
+
+def check_free_space(settings: Settings, plan: DemoSize) -> None:
+    """Raises OutOfResources if the disk of the embedded server has too little free space."""
+    free = free_bytes(settings.home)
+    if settings.dsn is None and free < plan.disk_bytes:
+        raise OutOfResources(
+            f"the demo needs about {plan.disk_bytes / 1e6:,.0f} MB, but the disk of {settings.home} has "
+            f"{free / 1e6:,.0f} MB free: free some space, choose another folder with --home, or use fewer "
+            "--rides"
+        )
+
+
+def demo_scenes(settings: Settings, plan: DemoSize) -> Generator[Scene, None, None]:
+    """The scenes in order. Closing the generator closes the store, the server and the engines."""
+    with ExitStack() as opened:
+        started = perf_counter()
+        opening: list[Store] = []
+
+        def start() -> SceneResult:
+            opening.append(opened.enter_context(open_store(settings)))
+            return row_store(opening[0], perf_counter() - started, embedded=settings.dsn is None)
+
+        yield Scene("Start Postgres", "Start the server and install the schema.", start)
+        (store,) = opening  # the first scene was run
+
+        yield _past(store, plan, settings.home / "quarantine")
+        yield Scene(
+            "Book rides",
+            f"{CLIENTS} clients; a booking claims a driver and holds the fare, or does neither.",
+            lambda: rides_booked(store, plan.requests, SEED),
+        )
+        yield Scene(
+            "Publish an epoch",
+            "Read all tables in one snapshot and write them as Parquet files of Iceberg tables.",
+            lambda: epoch_published(store, Lake.create(settings.lake)),
+        )
+        yield Scene(
+            "Follow the changes",
+            "Publish the changed rows twice a second while rides are booked; then compare all rows.",
+            lambda: lake_followed(store, Lake.create(settings.lake), plan.requests // 2, SEED + 1),
+        )
+
+        epoch = newest_epoch(settings.lake)
+        engines = [opened.enter_context(open_engine(name, settings, epoch)) for name in ENGINES]
+        query = find_question("average_price").sql.splitlines()
+        yield Scene(
+            "One analytical query",
+            " ".join(line for line in query if not line.startswith("--")),
+            lambda: average_price_asked(engines, epoch),
+        )
+        yield Scene(
+            "All questions on all engines",
+            f"Run each on {', '.join(ENGINES)}, interleaved; compare the answers.",
+            lambda: all_asked(engines, epoch),
+        )
+        yield Scene(
+            "Separate storage from compute",
+            "Read the same files with two independent engines, without Postgres.",
+            lambda: same_files([engine for engine in engines if engine.name != ROWS], epoch),
+        )
+
+
+def _past(store: Store, plan: DemoSize, quarantine: Path) -> Scene:
+    if plan.trip_files:
+        names = ", ".join(file.path.name for file in plan.trip_files)
+        doing = f"Clean the trips of {names} and load them with COPY."
+        return Scene("Load history", doing, lambda: loaded_past(store, plan.trip_files, quarantine))
+    doing = f"Generate {plan.rides:,} rides over one year in four cities and load them with COPY."
+    return Scene("Load history", doing, lambda: seeded_past(store, plan.rides, SEED))
+
+
+def row_store(store: Store, seconds: float, embedded: bool) -> SceneResult:
+    number = f"{store.server_version // 10000}.{store.server_version % 10000}"
+    where = "on a private Unix socket, no TCP port" if embedded else "at the DSN"
+    verdict = f"Postgres {number} {where}: ready in {seconds:.1f} s."
+    return SceneResult(verdict, notes=["The schema is in oltp/schema.sql."])
+
+
+def seeded_past(store: Store, rides: int, seed: int) -> SceneResult:
+    done = seed_rides(store, rides, seed)
+    if done.rides == 0:
+        return SceneResult(f"All {rides:,} rides of seed {seed} already exist.")
+    existing = f" ({done.there_before:,} already existed)" if done.there_before else ""
+    speed = f"{done.rides_per_second:,.0f} rides/s, seed {seed}"
+    return SceneResult(f"{done.rides:,} rides of 2025 in {done.seconds:.1f} s{existing}: {speed}.")
+
+
+def loaded_past(store: Store, checked: Sequence[CheckedFile], quarantine: Path) -> SceneResult:
+    """Load real trip files. Raises ProofFailed if rows are unaccounted for."""
+    done = load_files(store, checked, quarantine)
+    rejected = sum(done.rejected.values())
+    if done.read != done.loaded + rejected:
+        raise ProofFailed(f"{done.read:,} rows read ≠ {done.loaded:,} loaded + {rejected:,} rejected")
+    return SceneResult(
+        f"{done.read:,} rows read = {done.loaded:,} loaded + {rejected:,} rejected, in {done.seconds:.1f} s.",
+        [{"reason for rejection": reason, "rows": count} for reason, count in done.rejected.items()],
+    )
+
+
+def rides_booked(store: Store, rides: int, seed: int) -> SceneResult:
+    """Raises ProofFailed if the audit fails."""
+    with progress("requests", rides) as shown:
+        done = simulate(store, rides=rides, clients=CLIENTS, seed=seed, report=shown.reach)
+    _require_audited(done)
+    declined = done.refused.get("payment_declined", 0)
+    outcomes = {"assigned": done.assigned, **done.refused}
+    return SceneResult(
+        f"{done.assigned:,} of {done.requested:,} requests got a driver: {done.rides_per_second:,.0f} "
+        f"rides/s, p99 {done.latency_ms_p99:.1f} ms. {declined:,} payments were declined and claimed no "
+        f"driver. {done.audit.verdict[0].upper()}{done.audit.verdict[1:]}.",
+        [{"outcome": outcome, "requests": count} for outcome, count in outcomes.items()],
+        notes=[
+            f"A booking takes {done.latency_ms_p50:.2f} ms (median) and is durable when it is acknowledged.",
+            f"The audit read all rows in {done.audit.seconds:.1f} s.",
+        ],
+    )
+
+
+def _require_audited(done: SimulationResult) -> None:
+    if done.interrupted:
+        raise KeyboardInterrupt
+    if not done.audit.passed:
+        raise ProofFailed(done.audit.verdict)
+
+
+def epoch_published(store: Store, lake: Lake) -> SceneResult:
+    with progress("rows", estimate_rows(store)) as shown:
+        epoch = publish_snapshot(store, lake, shown.advance)
+    with store.connect() as connection:
+        sized = connection.execute(QUERIES["store_bytes"]).fetchone()
+    store_bytes = int(sized[0]) if sized else 0
+    return SceneResult(
+        f"Epoch {epoch.number}: {epoch.rows:,} rows in {epoch.seconds:.1f} s; "
+        f"{epoch.bytes / 1e6:,.0f} MB of Parquet, {store_bytes / epoch.bytes:.1f}× smaller than the "
+        f"{store_bytes / 1e6:,.0f} MB in Postgres.",
+        [
+            {"table": name, "rows": table.rows, "files": len(table.files), "MB": f"{table.bytes / 1e6:,.2f}"}
+            for name, table in epoch.tables.items()
+        ],
+    )
+
+
+def lake_followed(store: Store, lake: Lake, rides: int, seed: int) -> SceneResult:
+    """Raises ProofFailed if the audit fails or the last epoch differs from Postgres."""
+    with syncing(store, lake, SYNC_EVERY_SECONDS) as epochs:
+        done = simulate(store, rides=rides, clients=CLIENTS, seed=seed)
+    _require_audited(done)
+    last = publish_changes(store, lake, verify=True).epoch
+    epochs = [epoch for epoch in epochs if epoch.kind == "changes"]
+    changed = sum(epoch.changed for epoch in epochs)
+    return SceneResult(
+        f"{len(epochs)} epochs with {changed:,} changed rows during {done.assigned:,} bookings; median "
+        f"{median(epoch.seconds for epoch in epochs):.2f} s. All {last.rows:,} rows of the last epoch equal "
+        "Postgres, by hashes that both sides compute.",
+        [
+            {
+                "epoch": epoch.number,
+                "rows changed": epoch.changed,
+                "rows": epoch.rows,
+                "files": len(epoch.files),
+                "seconds": f"{epoch.seconds:.2f}",
+            }
+            for epoch in epochs
+        ],
+        notes=["docs/lake.md explains how changed rows are found, and proves that none is missed."],
+    )
+
+
+def average_price_asked(engines: Sequence[Engine], epoch: Epoch) -> SceneResult:
+    """Raises ProofFailed if two answers differ."""
+    asked = ask(find_question("average_price"), engines, epoch, rounds_max=ROUNDS)
+    price = asked.answer.column(0)[0].as_py()
+    if price is not None:
+        answer = f"${float(price):.4f}"
+    else:  # real trips of other cities and months
+        by_city = find_question("average_price_by_city_and_month")
+        asked = ask(by_city, engines, epoch, rounds_max=ROUNDS)
+        city, month, _, price = asked.answer.slice(0, 1).to_pylist()[0].values()
+        answer = f"No such ride; for {city} in {month} it is ${float(price):.4f}"
+    bars = EngineTimes.of(asked)
+    faster, slower = ("DuckDB", "Postgres") if bars.ratio >= 1 else ("Postgres", "DuckDB")
+    ratio = ratio_text(max(bars.ratio, 1 / bars.ratio))
+    return SceneResult(
+        f"{answer} on every engine; {faster} is {ratio} faster than {slower}.",
+        [
+            {
+                "engine": run.engine,
+                "first run": duration(run.first_seconds),
+                "median": duration(run.usual_seconds),
+            }
+            for run in asked.runs
+        ],
+        [bars],
+    )
+
+
+def all_asked(engines: Sequence[Engine], epoch: Epoch) -> SceneResult:
+    """Raises ProofFailed if two answers differ."""
+    bars = []
+    with progress("questions", len(questions())) as shown:
+        for question in questions().values():
+            bars.append(EngineTimes.of(ask(question, engines, epoch, rounds_max=ROUNDS_OF_ALL)))
+            shown.advance(1)
+    bars.sort(key=lambda one: one.ratio)
+    won = [bar.label for bar in bars if bar.seconds[ROWS] <= min(bar.seconds.values())]
+    return SceneResult(
+        f"All {len(bars) * len(engines)} answers are equal. Postgres is fastest on {len(won)} of {len(bars)} "
+        f"questions, mostly look-ups by an index; a column engine is fastest on {len(bars) - len(won)}.",
+        [
+            {
+                "question": bar.label,
+                **{f"{name}, ms": digits(seconds * 1e3) for name, seconds in bar.seconds.items()},
+                f"{ROWS} ÷ {COLUMNS}": f"{digits(bar.ratio)}×",
+            }
+            for bar in bars
+        ],
+        bars,
+        [f"Times are medians of warm, interleaved runs. Below 1, {ROWS} is faster than {COLUMNS}."],
+    )
+
+
+def same_files(readers: Sequence[Engine], epoch: Epoch) -> SceneResult:
+    """Ask the engines that read files, over the same list of files."""
+    asked = ask(find_question("revenue_by_city_and_month"), readers, epoch, rounds_max=ROUNDS)
+    rides = epoch.tables["rides"]
+    names = listed([engine.name for engine in readers])
+    return SceneResult(
+        f"{names} read the same {len(epoch.files)} files and return the same {asked.answer.num_rows} rows.",
+        [
+            {"engine": run.engine, "version": run.version, "median": duration(run.usual_seconds)}
+            for run in asked.runs
+        ],
+        notes=[
+            f"One of the files: {rides.files[0].name}; {rides.rows:,} rides in {rides.bytes / 1e6:,.1f} MB."
+        ],
+    )
+
+
+def write_page(path: Path, results: Sequence[tuple[Scene, SceneResult]], machine: Machine) -> None:
+    """Write the page. Raises UsageError if the file cannot be written."""
+    run = {
+        "machine": machine.description,
+        "versions": machine.versions_text,
+        "measured": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+    }
+    scenes = (_section(number, *result) for number, result in enumerate(results, 1))
+    footer = f"<h2>The run</h2>{html.facts(run)}{NOTES}"
+    page = html.page_of("Demo", LEAD, machine.warnings, "\n".join(scenes), footer)
+    html.write_file(path, page, "--report")
+
+
+def _section(number: int, scene: Scene, result: SceneResult) -> str:
+    return (
+        f"<section><h2>{number}. {escape(scene.title)}</h2>"
+        f"{html.paragraphs('note', [scene.doing])}{html.paragraphs('result', [f'✓ {result.verdict}'])}"
+        f"{''.join(map(_bars, result.bars))}{html.table(result.rows) if result.rows else ''}"
+        f"{html.paragraphs('note', result.notes)}</section>"
+    )
+
+
+def _bars(bars: EngineTimes) -> str:
+    longest = max(bars.seconds.values())
+    lines = "".join(
+        f'<div class="bar {engine}"><span>{engine}</span>'
+        f'<i style="width: {100 * seconds / longest:.1f}%"></i><span>{duration(seconds)}</span></div>'
+        for engine, seconds in bars.seconds.items()
+    )
+    return f'<div class="bars"><h3>{escape(bars.label)}</h3>{lines}</div>'
