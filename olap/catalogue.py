@@ -1,19 +1,12 @@
 """The list of the named questions: grouped in the table format, one row each in the other formats."""
 
-from typing import TYPE_CHECKING
-
 from lakehouse.engines import has_ride_table
-from lakehouse.table.published import read_epochs
 from olap.options import QueryOptions
 from olap.output import choose_format, write_answer
-from olap.query_epoch import missing_ride_tables_message
+from olap.query_epoch import last_epoch, missing_ride_tables_message
 from olap.question import LOOK_UP, Question, questions
-from ridelake.errors import RidelakeError
 from ridelake.screen import note, say, say_json
 from ridelake.settings import Settings
-
-if TYPE_CHECKING:
-    from lakehouse.table.epoch import Epoch
 
 HEADS = {LOOK_UP: "Look-ups: a few rows, by an indexed key", "analysis": "Analyses: aggregates over all rows"}
 
@@ -23,7 +16,7 @@ def list_questions(settings: Settings, options: QueryOptions) -> None:
     format_, file = options.format_, options.file
     if format_ is not None or file is not None:
         format_ = choose_format(format_, file)
-    epoch = _newest_epoch(settings)
+    epoch = last_epoch(settings)
     known = list(questions().values())
     if epoch is not None and not has_ride_table(epoch):
         note(f"note: {missing_ride_tables_message(epoch)}")
@@ -36,13 +29,6 @@ def list_questions(settings: Settings, options: QueryOptions) -> None:
         _list(known)
     else:
         _deliver(known, str(format_), file)
-
-
-def _newest_epoch(settings: Settings) -> "Epoch | None":
-    try:
-        return next(iter(read_epochs(settings.lake, limit=1)), None)
-    except RidelakeError:  # the list does not require a lake
-        return None
 
 
 def _list(known: list[Question]) -> None:
@@ -64,15 +50,18 @@ def _texts(question: Question) -> list[str]:
 def _deliver(known: list[Question], format_: str, file: str | None) -> None:
     import pyarrow as pa
 
-    rows = {
-        "name": [each.name for each in known],
-        "group": [each.group for each in known],
-        "purpose": [each.summary for each in known],
-        "parameters": [" ".join(_texts(each)) for each in known],
-    }
-    write_answer(
-        pa.table({name: pa.array(values, pa.string()) for name, values in rows.items()}), format_, file
-    )
+    rows = [
+        {
+            "name": each.name,
+            "group": each.group,
+            "purpose": each.summary,
+            "parameters": " ".join(_texts(each)),
+        }
+        for each in known
+    ]
+    columns = ("name", "group", "purpose", "parameters")
+    schema = pa.schema([(column, pa.string()) for column in columns])
+    write_answer(pa.Table.from_pylist(rows, schema), format_, file)
 
 
 def _report(question: Question) -> dict[str, object]:
@@ -80,9 +69,5 @@ def _report(question: Question) -> dict[str, object]:
         name: {"value": value, "meaning": question.meanings[name]}
         for name, value in question.parameters.items()
     }
-    return {
-        "question": question.name,
-        "group": question.group,
-        "purpose": question.purpose,
-        "parameters": parameters,
-    }
+    described = {"question": question.name, "group": question.group, "purpose": question.purpose}
+    return described | {"parameters": parameters}

@@ -96,7 +96,7 @@ def error_hint(message: str, query: str, relations: "Callable[[], Relations]") -
             return f"did you mean {columns.get(nearest[0]) or tables[nearest[0]]}?"
         if f'"{name}"' in query:
             return f"write text in single quotes: '{name}'"
-        return r"\d lists the tables, \d TABLE its columns"
+        return r"\d in the shell (`ridelake sql`) lists the tables, \d TABLE its columns"
     return None
 
 

@@ -72,14 +72,14 @@ def table_lines(answer: "pa.Table", columns: int, expanded: Expanded = "auto") -
     """Lines for a terminal of that many columns. Text may be truncated and then ends in …; numbers and times
     are not truncated. `auto`: expand the rows if they are still too wide."""
     if expanded != "on":
-        lines = list(aligned(table_columns(answer), list(text_rows(answer)), columns))
+        lines = list(aligned(answer, columns))
         if expanded == "off" or not answer.num_rows or max(map(cells, lines)) <= columns:
             return lines
     return list(_expanded(answer, columns))
 
 
 def _expanded(answer: "pa.Table", columns: int) -> Iterator[str]:
-    names = [name for name, _, _ in table_columns(answer)]
+    names = list(map(_printable, answer.schema.names))
     width = max(map(cells, names), default=0)
     for number, row in enumerate(text_rows(answer), 1):
         head = f"─[ row {number:,} ]"
@@ -115,32 +115,23 @@ def write(answer: pa.Table, format_: str, out: TextIO, *, width: int | None = No
         case "markdown":
             out.writelines(f"{line}\n" for line in _markdown(answer))
         case _:
-            lines = aligned(table_columns(answer), list(text_rows(answer)), width)
-            out.writelines(f"{line}\n" for line in lines)
+            out.writelines(f"{line}\n" for line in aligned(answer, width))
 
 
-def table_columns(answer: pa.Table) -> list[tuple[str, str, bool]]:
-    """(name, type, whether the values are right-aligned) of each column."""
-    return [
-        (_printable(field.name), type_name(field.type), _is_number(field.type)) for field in answer.schema
-    ]
-
-
-def aligned(
-    columns: Sequence[tuple[str, str, bool]], rows: Sequence[Sequence[str]], width: int | None = None
-) -> Iterator[str]:
-    """Lines of a table: names, types, a rule, the rows. A column is (name, type, whether right-aligned)."""
-    heads = [[_printable(name) for name, _, _ in columns], [type_ for _, type_, _ in columns]]
-    heads = heads if any(heads[1]) else heads[:1]
+def aligned(answer: pa.Table, width: int | None = None) -> Iterator[str]:
+    """Lines of a table: names, types, a rule, the rows."""
+    types = answer.schema.types
+    heads = [list(map(_printable, answer.schema.names)), list(map(type_name, types))]
+    rows = list(text_rows(answer))
     widths = [max(map(cells, texts)) for texts in zip(*heads, *rows, strict=True)]
     if width is not None:
-        whole = [to_right or type_.startswith(NEVER_CUT) for _, type_, to_right in columns]
+        whole = [_is_number(type_) or type_name(type_).startswith(NEVER_CUT) for type_ in types]
         minima = [w if kept else min(w, COLUMN_WIDTH_MIN) for w, kept in zip(widths, whole, strict=True)]
         widths = fitted(widths, minima, width - 2 * (len(widths) - 1))
 
     def line(texts: Sequence[str]) -> str:
-        shape = zip(texts, widths, columns, strict=True)
-        return "  ".join(padded(text, w, to_right=to_right) for text, w, (_, _, to_right) in shape).rstrip()
+        shape = zip(texts, widths, types, strict=True)
+        return "  ".join(padded(text, w, to_right=_is_number(type_)) for text, w, type_ in shape).rstrip()
 
     yield from map(line, heads)
     yield "  ".join("─" * w for w in widths)

@@ -141,14 +141,10 @@ def complete_questions(_: click.Context, __: click.Parameter, incomplete: str) -
 
 def complete_tables(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Table names of the newest epoch, for the last word of a query."""
-    from lakehouse.table.published import read_epochs
-    from ridelake.errors import RidelakeError
+    from olap.query_epoch import RIDE_TABLE, last_epoch
 
     query, space, begun = incomplete.rpartition(" ")
-    try:
-        epochs = read_epochs(ctx.obj.lake, limit=1) if ctx.obj is not None else []
-    except RidelakeError:  # completion cannot report an error
-        return []
-    tables = [*sorted({name for epoch in epochs for name in epoch.tables}), "RideTable"]
+    epoch = last_epoch(ctx.obj) if ctx.obj is not None else None
+    tables = [*sorted(epoch.tables if epoch is not None else ()), RIDE_TABLE]
     found = [name for name in tables if begun and name.lower().startswith(begun.lower())]
     return [CompletionItem(query + space + name) for name in found]

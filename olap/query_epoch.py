@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lakehouse.engines import has_ride_table
-from lakehouse.table.published import check_files_exist, epoch_as_of, newest_epoch, pin_epoch
-from ridelake.errors import NotReady, UsageError
+from lakehouse.table.published import check_files_exist, epoch_as_of, newest_epoch, pin_epoch, read_epochs
+from ridelake.errors import NotReady, RidelakeError, UsageError
 from ridelake.settings import Settings
 
 if TYPE_CHECKING:
@@ -66,6 +66,14 @@ def open_query_epoch(
     with pin_epoch(settings.lake, epoch):
         check_files_exist(settings.lake, epoch)
         yield epoch
+
+
+def last_epoch(settings: Settings) -> "Epoch | None":
+    """The newest epoch, for a list of names; None if there is none, or the lake cannot be read."""
+    try:
+        return next(iter(read_epochs(settings.lake, limit=1)), None)
+    except RidelakeError:
+        return None
 
 
 @contextmanager

@@ -171,7 +171,9 @@ class Shell:
             case "\\set":
                 self._set(rest)
             case "\\?" | "\\h" | "\\help":
-                say_table(("command", "", ""), [(name, *texts) for name, texts in COMMANDS.items()])
+                say_table(
+                    ("command", "argument", "effect"), [(name, *texts) for name, texts in COMMANDS.items()]
+                )
             case _:
                 meant = did_you_mean(word, COMMANDS)
                 raise UsageError(f"there is no command {word}: {meant}\\? lists the commands")

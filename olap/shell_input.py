@@ -38,6 +38,7 @@ OPTIONS = {
     "-p name=value": r"\set name=value",
     "-p ": r"\set ",
     ", or give --format": "",
+    " in the shell (`ridelake sql`)": "",
 }
 COMMAND_WORDS = {"help": r"\?", "exit": r"\q", "quit": r"\q"}  # accepted without a backslash or a semicolon
 

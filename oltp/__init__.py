@@ -7,6 +7,6 @@ A row store keeps all columns of a ride together, so one ride is written, locked
                                          │ rides:    write the ride      │  one driver per request
                                          └ requests: record the decision ┘
 
-Read `schema.sql` first, then `booking.sql`. `store` opens the store, `booking` calls it, `embedded` runs a
+Read `schema.sql` first, then `booking.sql`. `store` opens the store, `booking` calls it, `cluster` runs a
 server if none is configured.
 """

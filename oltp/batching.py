@@ -18,8 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from psycopg import Connection
 from psycopg.rows import TupleRow
@@ -224,12 +223,10 @@ class Dispatcher:
             pool, lifecycle.cancel_many, batch_max=batch_max
         )
 
-    def __enter__(self) -> "Dispatcher":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def close(self) -> None:

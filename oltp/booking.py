@@ -1,6 +1,7 @@
 """Book rides: one round trip for one request or for many. The logic is in `booking.sql`."""
 
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 
 from psycopg import Connection, errors
 from psycopg.rows import TupleRow
@@ -14,13 +15,18 @@ BOOK_MANY = b"""
     SELECT place, outcome, ride_id, driver_id
     FROM book_rides(%s::uuid[], %s::bigint[], %s::int[], %s::int[], %s::int[], %s::bigint[])"""
 
+columns = attrgetter(
+    "request_id", "rider_id", "pickup_zone_id", "dropoff_zone_id", "distance_metres", "fare_cents"
+)
+"""The parameters of a request, in the order of book_ride()."""
+
 KEYS_OF_REQUESTS = ("requests_pkey", "rides_request_id_key")
 
 
 def book(connection: Connection[TupleRow], request: RideRequest) -> Decision:
     """Hold the fare, claim a driver and write the ride, or refuse. On a connection in autocommit the decision
     is durable on return. A repeated request with the same id returns the same decision."""
-    parameters = _columns(request)
+    parameters = columns(request)
     try:
         row = connection.execute(BOOK, parameters, prepare=True).fetchone()
     except errors.UniqueViolation:
@@ -33,8 +39,8 @@ def book(connection: Connection[TupleRow], request: RideRequest) -> Decision:
 def book_many(connection: Connection[TupleRow], requests: Sequence[RideRequest]) -> list[Decision]:
     """Decide all requests in one transaction, each as `book` would. Returns the decisions in the order of the
     requests. Ids and riders may repeat."""
-    columns = zip(*map(_columns, requests), strict=True) if requests else [()] * 6
-    parameters = [array_literal(column) for column in columns]
+    by_column = zip(*map(columns, requests), strict=True) if requests else [()] * 6
+    parameters = [array_literal(column) for column in by_column]
     # Each failure is an id that another client has decided in the meantime; the next try finds its decision.
     for failures_left in reversed(range(len(requests) + 1)):
         try:
@@ -51,14 +57,3 @@ def array_literal(values: Iterable[object]) -> str:
     """Numbers or UUIDs as a Postgres array literal. They need no quotes. psycopg's dumper checks each element
     for quoting, which for a batch takes longer than all other work in Python."""
     return "{" + ",".join(map(str, values)) + "}"
-
-
-def _columns(request: RideRequest) -> tuple[object, ...]:
-    return (
-        request.request_id,
-        request.rider_id,
-        request.pickup_zone_id,
-        request.dropoff_zone_id,
-        request.distance_metres,
-        request.fare_cents,
-    )

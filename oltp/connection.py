@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from types import MappingProxyType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import psycopg
 from psycopg import Connection, OperationalError, errors
@@ -27,8 +27,6 @@ from psycopg.pq.abc import PGconn
 from psycopg.rows import RowFactory, TupleRow, tuple_row
 
 from ridelake.errors import CannotConnect
-
-Self = TypeVar("Self", bound="StoreSession")
 
 # Every session has these, whatever the settings of the server, the database, the role or the caller's
 # options.
@@ -85,7 +83,7 @@ class StoreSession(Connection[TupleRow]):
         self.add_notice_handler(self._listen)
 
     @classmethod
-    def connect(cls: type[Self], conninfo: str = "", **options: Any) -> Self:
+    def connect(cls, conninfo: str = "", **options: Any) -> Self:
         """Raises CannotConnect if a setting cannot be set, or if a pooler changes the server session."""
         wanted, other_words = _settings_of(conninfo)
         plain = make_conninfo(conninfo, options=other_words)
@@ -121,7 +119,7 @@ class PooledStoreSession(StoreSession):
     """A session of a pool. While no server can be reached, connecting is retried for one second."""
 
     @classmethod
-    def connect(cls: type[Self], conninfo: str = "", **options: Any) -> Self:
+    def connect(cls, conninfo: str = "", **options: Any) -> Self:
         give_up = time.monotonic() + RECONNECT_SECONDS_MAX
         while True:
             try:
@@ -210,9 +208,10 @@ def _refuse_a_changing_session(connection: "Connection[TupleRow]", conninfo: str
     no_second = suppress(OperationalError)  # the pooler has no second connection
     with no_second, closing(psycopg.connect(conninfo, autocommit=True)) as other:
         for _ in range(POOLER_ROUNDS):
-            if (backend := _backend_in_time(other)) is None:
+            backend = value_in_time(other, b"SELECT pg_backend_pid()", POOLER_ANSWER_SECONDS)
+            if backend is None:
                 break  # it waits for a session: each connection has its own
-            others.add(backend)
+            others.add(int(backend))
             backends.add(_backend(connection))
     if len(backends) > 1 or len(others) > 1 or backends & others:
         raise CannotConnect(
@@ -228,17 +227,20 @@ def _backend(connection: "Connection[TupleRow]") -> int:
     return int(row[0])
 
 
-def _backend_in_time(connection: "Connection[TupleRow]") -> int | None:
-    """The process id of the server session; None if there is no answer in POOLER_ANSWER_SECONDS."""
-    server = connection.pgconn
-    server.send_query(b"SELECT pg_backend_pid()")
-    give_up = time.monotonic() + POOLER_ANSWER_SECONDS
+def value_in_time(connection: "Connection[TupleRow]", query: bytes, seconds_max: float) -> bytes | None:
+    """The first value of the answer; None if there is no answer in time, or an error. After None the
+    connection cannot be used, because its answer may still arrive.
+
+    `connection.execute` has no time limit, and a server that hangs does not check statement_timeout."""
+    server, give_up = connection.pgconn, time.monotonic() + seconds_max
+    server.send_query(query)
+    server.flush()
     while server.is_busy():
         if not select.select([server.socket], [], [], max(0.0, give_up - time.monotonic()))[0]:
             return None
         server.consume_input()
     result = server.get_result()
-    value = result.get_value(0, 0) if result is not None else None
+    value = result.get_value(0, 0) if result is not None and result.ntuples else None
     while server.get_result() is not None:
         pass
-    return int(value) if value is not None else None
+    return value

@@ -13,8 +13,7 @@ commit, later in the WAL, is acknowledged.
 """
 
 from collections.abc import Callable
-from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from psycopg import Connection
 from psycopg.rows import TupleRow
@@ -54,12 +53,10 @@ class RetryPool:
             open=True,
         )
 
-    def __enter__(self) -> "RetryPool":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -28,6 +28,7 @@ import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout
 
 from ridelake.errors import CannotConnect, NotReplicated
+from ridelake.text import first_line
 
 Answer = TypeVar("Answer")
 
@@ -108,14 +109,10 @@ def retry(call: Callable[[], Answer], patience: RetryPolicy, retries: RetryCount
                     raise
                 raise CannotConnect(
                     f"lost the connection to Postgres and could not reconnect within "
-                    f"{patience.seconds_max:.0f} s ({_first_line(error)}); check that the server is running. "
+                    f"{patience.seconds_max:.0f} s ({first_line(error)}); check that the server is running. "
                     "Acknowledged requests are stored; send the others again with the same ids"
                 ) from error
             retries.count(reason)
         time.sleep(random.uniform(0, wait_seconds))
         wait_seconds = min(wait_seconds * 2, patience.longest_wait_seconds)
     raise AssertionError("the last attempt returns or raises")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]

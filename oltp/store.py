@@ -19,6 +19,7 @@ from ridelake.errors import CannotConnect, NotReady, OutOfResources, UsageError
 from ridelake.queries import load_queries, load_script
 from ridelake.resources import describe_shortage, describe_shortage_in_log
 from ridelake.settings import Settings
+from ridelake.text import first_line
 
 QUERIES = load_queries("oltp")
 
@@ -203,10 +204,9 @@ def _connect(conninfo: str) -> StoreSession:
     try:
         return StoreSession.connect(conninfo, autocommit=True)
     except psycopg.OperationalError as error:
-        reason = str(error).strip().splitlines()[0]
         raise CannotConnect(
-            f"cannot connect to Postgres: {reason}. Start the server or correct --dsn / RIDELAKE_DSN; "
-            "without them the embedded server is used"
+            f"cannot connect to Postgres: {first_line(error)}. Start the server or correct --dsn / "
+            "RIDELAKE_DSN; without them the embedded server is used"
         ) from error
 
 

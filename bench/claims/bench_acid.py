@@ -3,9 +3,8 @@
 from bench.env import BenchEnv
 from bench.figure import QUICK, Axis, Chart, Figure, Series, Verdict, verdict_of
 from bench.textbook import ClaimId
-from oltp.acid.contenders import ContentionRules
 from oltp.acid.contrast import ContrastResult, run_strategies
-from oltp.acid.strategies import STRATEGIES, Anomaly
+from oltp.acid.strategies import STRATEGIES, Anomaly, ContentionRules
 from oltp.scratch import open_scratch
 
 WORDS = {

@@ -159,7 +159,6 @@ class EpochDraft(EpochWriter):
             self.left_out[table.name] = SkippedTable(table.qualified, str(error), table.without)
 
     def writer(self, table: TableSource) -> TableWriter:
-        """A writer for the table's new files."""
         state = self.before(table.name)
         pointer = state.metadata if state else None
         draft = TableDraft(self.lake.address, table.name, table.arrow_schema, pointer)

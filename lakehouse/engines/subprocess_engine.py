@@ -26,7 +26,6 @@ from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
-from lakehouse.engines import Engine
 from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected, RidelakeError
@@ -240,7 +239,7 @@ def serve_engine() -> None:
     os._exit(0)  # threads of some libraries block a normal exit
 
 
-def _answer_calls(stream: BinaryIO, engine: Engine) -> None:
+def _answer_calls(stream: BinaryIO, engine: Any) -> None:  # an Engine, which this module cannot import
     """A separate thread reads the socket, so that it receives an interrupt while a query is executed."""
     calls: queue.SimpleQueue[tuple[str, tuple[Any, ...]] | None] = queue.SimpleQueue()
     busy = threading.Event()

@@ -81,22 +81,19 @@ def read_pointers(connection: Connection) -> dict[str, str]:
 def drop_pointers(connection: Connection, tables: Iterable[str]) -> None:
     """Remove the tables from the catalog, if they exist: their state is older than the epoch."""
     for table in tables:
-        connection.execute(
-            delete(IcebergTables).filter_by(
-                catalog_name=NAMESPACE, table_namespace=NAMESPACE, table_name=table
-            )
-        )
+        connection.execute(delete(IcebergTables).filter_by(**_pointer(table)))
+
+
+def _pointer(table: str) -> dict[str, Any]:
+    """The key of the table in Iceberg's table of pointers."""
+    return {"catalog_name": NAMESPACE, "table_namespace": NAMESPACE, "table_name": table}
 
 
 def move_pointers(connection: Connection, all_staged: Iterable[StagedTable]) -> None:
     """Move each table's pointer if it has not changed. Raises CommitConflict if it has, or
     sqlalchemy.exc.IntegrityError if a new table already exists; the caller must then roll back."""
     for staged in all_staged:
-        key: dict[str, Any] = {
-            "catalog_name": NAMESPACE,
-            "table_namespace": NAMESPACE,
-            "table_name": staged.table,
-        }
+        key = _pointer(staged.table)
         new = {
             "metadata_location": staged.metadata_location,
             "previous_metadata_location": staged.previous_location,

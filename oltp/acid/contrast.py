@@ -1,15 +1,148 @@
-"""Run all strategies in turn, on the same server and with the same rules, and count their anomalies."""
+"""Run all strategies in turn, on the same server and with the same rules, and count their anomalies.
 
+The contending clients have one connection each and start every round together. Random choices (which client
+dies, how long a retry waits) are drawn from a seed. The order in which clients are served is up to the
+server.
+"""
+
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from random import Random
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
-from oltp.acid.contenders import ClientCounts, ContentionRules, run_contention
-from oltp.acid.strategies import STRATEGIES, Anomaly, SmallTablesTarget, StoreTarget, Strategy
+import psycopg
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from oltp.acid.strategies import (
+    STRATEGIES,
+    Anomaly,
+    Attempt,
+    ClientDied,
+    ContentionRules,
+    SmallTablesTarget,
+    StoreTarget,
+    Strategy,
+)
 from oltp.audit import AuditReport
 from oltp.scratch import ScratchDatabase
 from oltp.store import open_database
+from oltp.workload.runner import Client, ClientGroup, run_clients
+
+ABORTS = ("40001", "40P01", "23505")  # serialization failure, deadlock, unique violation
+BACKOFF_SECONDS = 0.002  # doubled with every attempt; the wait is a random part of it
+BACKOFF_SECONDS_MAX = 0.1
+DEATH_SHARE = 1 / 8
+
+
+@dataclass(slots=True)
+class ClientCounts:
+    """What one client observed. Anomalies are counted in SQL."""
+
+    aborts: Counter[str] = field(default_factory=Counter)
+    retries: int = 0
+    refused: int = 0  # no driver was available (or, in the store, the rider was busy)
+    died: int = 0
+
+    def add(self, other: "ClientCounts") -> None:
+        self.aborts += other.aborts
+        self.retries += other.retries
+        self.refused += other.refused
+        self.died += other.died
+
+
+class Target(Protocol):
+    """Tables, and a function to book in them."""
+
+    @property
+    def attempts_max(self) -> int: ...
+
+    def connect(self) -> Connection[TupleRow]:
+        """A connection for one client."""
+
+    def book(self, connection: Connection[TupleRow], ask: Attempt) -> bool:
+        """True if a ride was created, False if no driver was available."""
+
+    def next_round(self) -> None:
+        """End the rides and make the drivers available."""
+
+
+def run_contention(
+    world: Target, rules: ContentionRules, report: Callable[[int], None]
+) -> tuple[ClientCounts, float]:
+    """Run all rounds. Returns what the clients observed, and the sum over the rounds of the seconds from
+    their start to the end of the last client. `report` is called with the number of rounds that are done."""
+    tallies = [ClientCounts() for _ in range(rules.rivals)]
+    seconds = 0.0
+
+    def rival(number: int) -> Client:
+        return lambda group: _play(world, rules, number, group, tallies[number])
+
+    def referee(group: ClientGroup) -> None:
+        nonlocal seconds
+        for round_number in range(rules.rounds):
+            group.together()
+            released = time.perf_counter()
+            group.together()
+            seconds += time.perf_counter() - released
+            world.next_round()
+            report(round_number + 1)
+
+    run_clients([referee, *map(rival, range(rules.rivals))])
+    total = ClientCounts()
+    for tally in tallies:
+        total.add(tally)
+    return total, seconds
+
+
+def _play(
+    world: Target, rules: ContentionRules, number: int, group: ClientGroup, tally: ClientCounts
+) -> None:
+    deaths = Random(f"{rules.seed}/{number}/deaths")
+    waits = Random(f"{rules.seed}/{number}/waits")  # separate: how many are drawn depends on the server
+    rider = number % rules.riders
+    connection = world.connect()
+    try:
+        for round_number in range(rules.rounds):
+            if connection.closed:
+                connection = world.connect()
+            ask = Attempt(
+                number=round_number * rules.rivals + number,
+                round=round_number,
+                rider=rider,
+                # The same for both clients of a rider, so that they cannot deadlock.
+                pays_first=(rider + round_number) % 2 == 0,
+                dies=deaths.random() < DEATH_SHARE,
+                think_seconds=rules.think_ms / 1000,
+            )
+            group.together()
+            _ask(world, connection, ask, tally, waits)
+            group.together()
+    finally:
+        connection.close()
+
+
+def _ask(
+    world: Target, connection: Connection[TupleRow], ask: Attempt, tally: ClientCounts, waits: Random
+) -> None:
+    """Try until the request is decided or the attempts are used up."""
+    for attempt in range(world.attempts_max):
+        if attempt:
+            tally.retries += 1
+            time.sleep(waits.uniform(0, min(BACKOFF_SECONDS * 2**attempt, BACKOFF_SECONDS_MAX)))
+        try:
+            tally.refused += not world.book(connection, ask)
+            return
+        except ClientDied:
+            tally.died += 1
+            return
+        except psycopg.Error as error:
+            if error.sqlstate not in ABORTS:
+                raise
+            tally.aborts[error.sqlstate] += 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Nine ways to book a driver, and the targets they run against. The statements are in the .sql files here."""
 
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,13 +10,60 @@ from psycopg import Connection, IsolationLevel
 from psycopg.rows import TupleRow, dict_row
 
 from oltp import booking
-from oltp.acid.contenders import Attempt, ContentionRules
 from oltp.audit import AuditReport, audit
 from oltp.store import Store, transaction
 from ridelake.queries import load_queries, load_script
 from ridelake.ride import RideRequest, new_request_id
 
 QUERIES = load_queries("oltp.acid")
+
+
+@dataclass(frozen=True, slots=True)
+class ContentionRules:
+    """The same rules for every strategy. Two clients share a rider, and so an account. `think_ms`: the time
+    between the check and the write; it makes overlaps likely that are rare otherwise."""
+
+    rivals: int = 16
+    drivers: int = 4
+    rounds: int = 25
+    think_ms: float = 10.0
+    fare_cents: int = 2_000
+    seed: int = 1
+
+    @property
+    def riders(self) -> int:
+        return (self.rivals + 1) // 2
+
+    @property
+    def start_cents(self) -> int:
+        """Enough for every request: none is refused because of the balance."""
+        return self.fare_cents * self.rounds * 2
+
+
+class ClientDied(Exception):
+    """The client has died: its connection was closed between its two writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt of one client to book. Clients differ in which write comes first; one in eight dies between
+    the two writes."""
+
+    number: int
+    round: int
+    rider: int  # counted from 0
+    pays_first: bool
+    dies: bool
+    think_seconds: float
+
+    def think(self) -> None:
+        time.sleep(self.think_seconds)
+
+    def cross_the_middle(self, connection: Connection[Any]) -> None:
+        """Between the two writes: raises ClientDied if this client is to die here."""
+        if self.dies:
+            connection.close()
+            raise ClientDied
 
 
 class Anomaly(StrEnum):
@@ -97,23 +145,20 @@ STRATEGIES = (
     ),
     Strategy(
         "for_update",
-        "The check locks the rider and the driver until the commit. Correct, but all clients wait for a lock "
-        "on "
-        "the first available driver.",
+        "The check locks the rider and the driver until the commit. Correct, but all clients wait for a "
+        "lock on the first available driver.",
         "for_update",
     ),
     Strategy(
         "skip_locked",
         "A driver that another client has locked is skipped. Correct, and clients do not wait for each "
-        "other's "
-        "drivers.",
+        "other's drivers.",
         "skip_locked",
     ),
     Strategy(
         "constraint_only",
         "A unique index rejects a second active ride of a driver (23505). It does not cover the balances, "
-        "which "
-        "are still overwritten.",
+        "which are still overwritten.",
         "check_then_act",
         added="constraint_only",
         breaks=frozenset({Anomaly.LOST}),
@@ -121,8 +166,7 @@ STRATEGIES = (
     Strategy(
         "serializable_with_retry",
         "As serializable, and an aborted client retries after a short random wait, at most 20 times. "
-        "Correct, "
-        "and no statement had to change; the cost is the aborted work.",
+        "Correct, and no statement had to change; the cost is the aborted work.",
         "check_then_act",
         IsolationLevel.SERIALIZABLE,
         attempts_max=20,
@@ -137,25 +181,47 @@ STRATEGIES = (
 )
 
 
-class SmallTablesTarget:
+class _Target:
+    """Tables with riders and drivers. `prefix`: of the names of its queries."""
+
+    prefix = ""
+    attempts_max = 1
+
+    def __init__(self, store: Store, rules: ContentionRules) -> None:
+        self._store, self._rules = store, rules
+        self._people = {"drivers": rules.drivers, "riders": rules.riders, "start_cents": rules.start_cents}
+
+    def connect(self) -> Connection[TupleRow]:
+        return self._store.connect()
+
+    def next_round(self) -> None:
+        with closing(self.connect()) as connection:
+            connection.execute(QUERIES[f"{self.prefix}next_round"])
+
+    def count(self) -> dict[str, int]:
+        """The counts of `queries.sql`."""
+        with closing(self.connect()) as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            fare = {"fare_cents": self._rules.fare_cents}
+            counts = cursor.execute(QUERIES[f"{self.prefix}anomalies"], fare).fetchone()
+            assert counts is not None, "a row of counts"
+            return counts
+
+
+class SmallTablesTarget(_Target):
     """The small tables, recreated for every strategy."""
 
     def __init__(self, small: Store, strategy: Strategy, rules: ContentionRules) -> None:
-        assert strategy.statements is not None, "RealWorld is for the store"
-        self._small = small
+        super().__init__(small, rules)
+        assert strategy.statements is not None, "StoreTarget is for the store"
         self._isolation = strategy.isolation
-        self._rules = rules
         self._statements = read_statements(strategy.statements)
         self.attempts_max = strategy.attempts_max
-        people = {"drivers": rules.drivers, "riders": rules.riders, "start_cents": rules.start_cents}
         with closing(self.connect()) as connection, transaction(connection):
             connection.execute(load_script("oltp.acid", "schema.sql"))
             if strategy.added is not None:
                 connection.execute(QUERIES[strategy.added])
-            connection.execute(QUERIES["people"], people)
-
-    def connect(self) -> Connection[TupleRow]:
-        return self._small.connect()
+            connection.execute(QUERIES["people"], self._people)
 
     def book(self, connection: Connection[TupleRow], ask: Attempt) -> bool:
         if self._isolation is None:
@@ -187,49 +253,27 @@ class SmallTablesTarget:
             cursor.execute(statement.encode(), known)
         return True
 
-    def next_round(self) -> None:
-        with closing(self.connect()) as connection:
-            connection.execute(QUERIES["next_round"])
-
-    def count(self) -> dict[str, int]:
-        """The counts of `queries.sql`."""
-        with closing(self.connect()) as connection:
-            cursor = connection.cursor(row_factory=dict_row)
-            counts = cursor.execute(QUERIES["anomalies"], {"fare_cents": self._rules.fare_cents}).fetchone()
-            assert counts is not None, "a row of counts"
-            return counts
-
 
 DISTANCE_METRES = 1_500
 
 
-class StoreTarget:
+class StoreTarget(_Target):
     """Check and write are one call here, without think time in between. For a fair comparison, each booking
     waits as long before it commits, with its locks held; a client that dies does so after that."""
 
-    attempts_max = 1
+    prefix = "real_"
 
     def __init__(self, store: Store, rules: ContentionRules) -> None:
-        self._store = store
-        self._rules = rules
-        people = {"drivers": rules.drivers, "riders": rules.riders, "start_cents": rules.start_cents}
+        super().__init__(store, rules)
         with closing(self.connect()) as connection:
-            made = connection.execute(QUERIES["real_people"], people).fetchall()
+            made = connection.execute(QUERIES["real_people"], self._people).fetchall()
         self._riders = [rider_id for rider_id, _ in made]
         self._zone_id: int = made[0][1]
 
-    def connect(self) -> Connection[TupleRow]:
-        return self._store.connect()
-
     def book(self, connection: Connection[TupleRow], ask: Attempt) -> bool:
-        request = RideRequest(
-            new_request_id(),
-            self._riders[ask.rider],
-            self._zone_id,
-            self._zone_id,
-            DISTANCE_METRES,
-            self._rules.fare_cents,
-        )
+        rider_id, fare_cents = self._riders[ask.rider], self._rules.fare_cents
+        way = (self._zone_id, self._zone_id, DISTANCE_METRES)
+        request = RideRequest(new_request_id(), rider_id, *way, fare_cents)
         with transaction(connection):
             decision = booking.book(connection, request)
             if decision.ride_id is None:
@@ -237,20 +281,6 @@ class StoreTarget:
             ask.think()
             ask.cross_the_middle(connection)
         return True
-
-    def next_round(self) -> None:
-        with closing(self.connect()) as connection:
-            connection.execute(QUERIES["real_next_round"])
-
-    def count(self) -> dict[str, int]:
-        """The counts of `queries.sql`."""
-        with closing(self.connect()) as connection:
-            cursor = connection.cursor(row_factory=dict_row)
-            counts = cursor.execute(
-                QUERIES["real_anomalies"], {"fare_cents": self._rules.fare_cents}
-            ).fetchone()
-            assert counts is not None, "a row of counts"
-            return counts
 
     def audit(self) -> AuditReport:
         with closing(self.connect()) as connection:

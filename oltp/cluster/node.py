@@ -41,6 +41,7 @@ SETTINGS = {
     "dynamic_shared_memory_type": "mmap",
 }
 WAIT_SECONDS_MAX = 60.0
+SHUTDOWN_SECONDS_MAX = 0.5  # of a temporary server: after Ctrl-C there is a second for everything
 CONNECT_SECONDS_MAX = 5  # the kernel still accepts connections for a server that hangs
 
 
@@ -76,8 +77,7 @@ class ServerNode:
         if self.fenced.exists():
             raise CannotConnect(
                 f"{self.name} is fenced: another server was promoted in its place; rejoin it as a standby "
-                "with "
-                "pg_rewind"
+                "with pg_rewind"
             )
         self.folder.mkdir(exist_ok=True)
         following = make_conninfo(upstream, application_name=self.name)
@@ -172,7 +172,7 @@ def _remove(folder: Path) -> None:
     the processes that they have started may still run."""
     give_up = time.monotonic() + WAIT_SECONDS_MAX
     while folder.exists():
-        end_all_in(folder)
+        end_all_in(folder, SHUTDOWN_SECONDS_MAX)
         if time.monotonic() > give_up:
             raise CannotConnect(f"cannot delete {folder}: a process still writes to it")
         shutil.rmtree(folder, ignore_errors=True)

@@ -25,7 +25,6 @@ SYSTEM_USER = "ridelake"
 CAUSE = re.compile(r"\b(PANIC|FATAL|error):")
 
 REAPER = Path(__file__).with_name("reaper.py")
-SHUTDOWN_SECONDS_MAX = 5.0
 KILL_SECONDS_MAX = 20.0
 
 
@@ -130,19 +129,23 @@ def processes_in(folder: Path) -> list[psutil.Process]:
     for process in psutil.process_iter(["name"]):
         if (process.info["name"] or "").startswith(("postgres", "pg_", "initdb")):
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                places = [process.cwd(), *process.cmdline()]
-                if lives(process) and any(Path(place).is_relative_to(folder) for place in places):
+                where = Path(process.cwd())
+                # `run` starts them in /; a server enters its data folder.
+                words = process.cmdline() if where == Path("/") else []
+                inside = any(place.is_relative_to(folder) for place in (where, *map(Path, words)))
+                if inside and lives(process):
                     found.append(process)
     return found
 
 
-def end_all_in(folder: Path) -> None:
+def end_all_in(folder: Path, seconds_max: float) -> None:
     """Postgres' "immediate" shutdown, which frees shared memory, of the servers in the folder. It ends the
-    other programs too. Those that do not end are killed."""
-    for process in processes_in(folder):
+    other programs too. Those that do not end in `seconds_max` are killed."""
+    found = processes_in(folder)
+    for process in found:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGQUIT)
-    psutil.wait_procs(processes_in(folder), timeout=SHUTDOWN_SECONDS_MAX)
+    _ended(found, seconds_max)
     kill(processes_in(folder))
 
 
@@ -151,11 +154,17 @@ def kill(processes: Sequence[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):  # it ended by itself when another process died
             process.kill()
-    give_up = time.monotonic() + KILL_SECONDS_MAX
+    if not _ended(processes, KILL_SECONDS_MAX):
+        raise CannotConnect("a server process did not end after SIGKILL: it waits for the disk")
+
+
+def _ended(processes: Sequence[psutil.Process], seconds_max: float) -> bool:
+    give_up = time.monotonic() + seconds_max
     while any(lives(process) for process in processes):
         if time.monotonic() > give_up:
-            raise CannotConnect("a server process did not end after SIGKILL: it waits for the disk")
+            return False
         time.sleep(0.002)
+    return True
 
 
 def lives(process: psutil.Process) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from oltp.commands import json_option
 from ridelake.errors import ProofFailed, UsageError
 from ridelake.progress import progress
 from ridelake.screen import note, say, say_json, say_table
@@ -56,7 +57,7 @@ OPTIONS_OF_CONTRAST = ("rivals", "drivers", "rounds", "think_ms", "seed")
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Selects which clients die.")
 @click.option("--hermitage", is_flag=True, help="Run 14 known interleavings at each isolation level instead.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@json_option
 @click.pass_context
 def acid(context: click.Context, /, hermitage: bool, as_json: bool, **rules: Any) -> None:
     """Count anomalies without transactions, at each isolation level, and in the store.
@@ -80,9 +81,8 @@ def acid(context: click.Context, /, hermitage: bool, as_json: bool, **rules: Any
 
 
 def _contrast(settings: Settings, as_json: bool, wanted: dict[str, Any]) -> None:
-    from oltp.acid.contenders import ContentionRules
     from oltp.acid.contrast import run_strategies
-    from oltp.acid.strategies import STRATEGIES
+    from oltp.acid.strategies import STRATEGIES, ContentionRules
     from oltp.scratch import open_scratch
 
     rules = ContentionRules(**wanted)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from oltp.commands import json_option, seed_option
 from ridelake.errors import ProofFailed, UsageError
 from ridelake.progress import progress
 from ridelake.screen import note, say, say_json
@@ -31,14 +32,8 @@ if TYPE_CHECKING:
     help="Commits do not wait for the standby, which lags 0.1 s; shows what is lost.",
 )
 @click.option("--standby-dies", is_flag=True, help="Kill the standby instead; block commits, then degrade.")
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=1,
-    show_default=True,
-    help="The same seed gives the same requests.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@seed_option
+@json_option
 @click.pass_obj
 def drill(
     settings: Settings,

@@ -4,6 +4,7 @@ import math
 
 import click
 
+from oltp.commands import json_option, seed_option
 from ridelake import signals
 from ridelake.errors import ProofFailed, UsageError
 from ridelake.screen import note, say, say_json
@@ -35,14 +36,8 @@ BUSY_SHARE = 0.02
     help="Open loop: requests per second, independent of the answers.",
 )
 @click.option("--batch", is_flag=True, help="Send concurrent requests in batches.")
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0),
-    default=1,
-    show_default=True,
-    help="The same seed gives the same requests.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@seed_option
+@json_option
 @click.pass_obj
 def simulate(
     settings: Settings,
@@ -95,8 +90,7 @@ def simulate(
         note(
             f"{busy:,} requests were refused because the rider was busy: another simulation sent "
             f"{done.others_requests:,} requests at the same time; with the same --seed it uses the same "
-            "riders, "
-            "so give one of them another --seed"
+            "riders, so give one of them another --seed"
         )
     note(done.audit.verdict)
     if done.interrupted:
@@ -110,8 +104,7 @@ def _why_scarce(under_way_before: int) -> str:
         return "too few drivers: use fewer --clients, or add drivers with `ridelake seed --rides N`"
     return (
         f"{under_way_before:,} drivers were busy with rides of another simulation when this one began; if "
-        "that "
-        "simulation was killed, run this command again in a minute, and it ends those rides first"
+        "that simulation was killed, run this command again in a minute, and it ends those rides first"
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from oltp.cluster import server
+from oltp.commands import json_option
 from oltp.store import ensure_database
 from ridelake.errors import UsageError
 from ridelake.progress import format_elapsed
@@ -55,7 +56,7 @@ def _embedded(settings: Settings) -> Settings:
     show_default=True,
     help="The same seed gives the same rides.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@json_option
 @click.pass_obj
 def seed(settings: Settings, rides: int, seed_number: int, as_json: bool) -> None:
     """Generate one year of plausible past rides and load them into the store.
@@ -91,7 +92,7 @@ if TYPE_CHECKING:
     metavar="FORM",
     help="Format of the times in a CSV file, such as '%d/%m/%Y %H:%M'; needed if it is ambiguous.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@json_option
 @click.pass_obj
 def load(
     settings: Settings,

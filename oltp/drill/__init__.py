@@ -8,16 +8,13 @@
       SIGKILL ──┘  fenced: its data folder is renamed          promoted ──┘
                    rejoins as the standby by pg_rewind         the next round kills this one
 
-node.py       one server: create, copy, start, kill, fence, rewind
-folder.py     the temporary folder of the servers, and its cleanup
-pair.py       a primary and its standby: failover, rejoin, degrade
+pair.py       a primary and its standby: failover, rejoin, degrade; the watchdog that starts the failover
+clients.py    the insert workload, a log of what each client sent and received, and its comparison with
+              the store
+failover.py   the drill that kills the primary, and the one that kills the standby; their results
 standby.py    a hot standby of any server, for queries
-watch.py      the failure detector: probes the primary and starts the failover
-clients.py    the insert workload, and a log of what each client sent and received
-findings.py   compares the clients' log with the store
-rounds.py     the drill that kills the primary; standby_dies.py: the drill that kills the standby
-result.py     the result, as JSON and as text
-reaper.py     removes servers and folder if the drill itself is killed
+
+The servers and their temporary folder are those of `oltp.cluster`.
 
 Two servers on one machine can show the failure of a process, not of a machine, a disk or a network:
 docs/availability.md.

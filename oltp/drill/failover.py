@@ -56,10 +56,9 @@ class FailoverResult:
         hung = f"{self.killed} hung, and was killed"
         killed = f"{self.killed} killed, noticed after {self.noticed_seconds:.2f} s"
         return (
-            f"round {self.number}: {hung if self.hung else killed}, "
-            f"{self.promoted} promoted in {self.promoted_seconds:.2f} s; longest gap "
-            f"{self.longest_gap_seconds:.2f} s; {self.killed} rejoined in {self.rejoined_seconds:.1f} s; "
-            f"{self.acknowledged:,} acknowledged"
+            f"round {self.number}: {hung if self.hung else killed}, {self.promoted} promoted in "
+            f"{self.promoted_seconds:.2f} s; longest gap {self.longest_gap_seconds:.2f} s; {self.killed} "
+            f"rejoined in {self.rejoined_seconds:.1f} s; {self.acknowledged:,} acknowledged"
         )
 
 
@@ -289,8 +288,7 @@ class StandbyFailureResult:
             f"standby killed, commits block: {self.answered_while_blocked:,} returned in "
             f"{self.blocked_seconds:.1f} s, {self.waiting:,} waiting",
             f"{self.broken_off:,} wait cancelled by pg_cancel_backend: {self.doubted:,} retried by the "
-            "client, "
-            "which waited again",
+            "client, which waited again",
             f"degraded: commits return {self.resumed_seconds:.2f} s after synchronous_standby_names was "
             f"cleared; {self.answered_unprotected:,} acknowledged on one disk only",
             f"standby back: caught up and synchronous after {self.protected_again_seconds:.1f} s",
@@ -301,7 +299,7 @@ class StandbyFailureResult:
 
 def drill_standby(*, clients: int = 8, seed: int = 1) -> StandbyFailureResult:
     """Kill the standby under load; block, degrade, and wait for it again. Raises the errors of
-    `rounds.drill`."""
+    `run_drill`."""
     with open_pair(synchronous=True, prepare=prepare_store) as pair:
         store = open_database(pair.dsn)
         with running_workload(store, clients, seed) as log:

@@ -15,13 +15,12 @@ server that hangs does not close its connections; its time limit is longer, beca
 same.
 """
 
-import select
 import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from time import monotonic, perf_counter
+from time import perf_counter
 
 import psycopg
 from psycopg import Connection
@@ -30,7 +29,7 @@ from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Literal
 
 from oltp.cluster.node import ServerNode, follows, server_folder, wait_until
-from oltp.connection import wait_until_durable
+from oltp.connection import value_in_time, wait_until_durable
 from ridelake.errors import CannotConnect
 
 DATABASE = "rides"
@@ -206,27 +205,9 @@ class Watchdog:
         try:
             if self._connection is None or self._connection.closed:
                 self._connection = self._pair.primary.connect()
-            return answers(self._connection, HANG_SECONDS_MAX)
+            if value_in_time(self._connection, b"SELECT 1", HANG_SECONDS_MAX) is not None:
+                return True
+            self._connection.close()
         except psycopg.OperationalError:
-            return False
-
-
-def answers(connection: Connection[TupleRow], seconds_max: float) -> bool:
-    """Whether the server answers in time. Otherwise the connection is closed, because its answer may still
-    arrive.
-
-    `connection.execute` has no time limit, and a server that hangs does not check statement_timeout."""
-    server, until = connection.pgconn, monotonic() + seconds_max
-    server.send_query(b"SELECT 1")
-    server.flush()
-    while server.is_busy():
-        if not select.select([server.socket], [], [], max(0.0, until - monotonic()))[0]:
-            connection.close()
-            return False
-        server.consume_input()
-    alive = True
-    while (result := server.get_result()) is not None:
-        alive = alive and result.status == psycopg.pq.ExecStatus.TUPLES_OK
-    if not alive:
-        connection.close()
-    return alive
+            pass
+        return False

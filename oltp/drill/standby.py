@@ -17,6 +17,8 @@ from ridelake.queries import load_queries
 
 QUERIES = load_queries("oltp.drill")
 
+SHUTDOWN_SECONDS_MAX = 20.0
+
 # No query is cancelled. With feedback the primary keeps the rows that queries here can see, so its tables may
 # grow. For locks the replay waits, and the standby falls behind.
 SETTINGS = {
@@ -48,7 +50,7 @@ def open_standby(store: Store) -> Iterator[str]:
                 )
             yield node.cluster.conninfo(str(given["dbname"]))
         finally:
-            end_all_in(node.folder)
+            end_all_in(node.folder, SHUTDOWN_SECONDS_MAX)
             _drop_slot(primary, node.name)
 
 

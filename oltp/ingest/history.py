@@ -1,8 +1,8 @@
 """Load finished trips: riders, drivers, payments and ledger, one COPY per table.
 
 A generated trip, or one from a file, has no rider and no driver. It gets both here, so that no one has two
-rides at once (`schedule`). Riders and drivers of the store who are idle during the whole period of the trips
-are reused (`people`). Every amount has its ledger entries (`money`).
+rides at once (`draw_drivers`, `draw_riders`). Riders and drivers of the store who are idle during the whole
+period of the trips are reused (`find_or_create_people`). Every amount has its ledger entries (`ledger_of`).
 """
 
 from collections import deque

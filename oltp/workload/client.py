@@ -2,7 +2,7 @@
 
 A client is a generator: it yields an operation and receives the result.
 
-    decision = yield Book(request)
+    decision = yield call(booking.book, request)
 
 All operations are idempotent: requests and top-ups have ids, and a status change returns the current status.
 One by one, an operation is a call on a connection of the pool. In batches, it waits in a queue of the
@@ -13,10 +13,9 @@ import asyncio
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any, Protocol, TypeVar
-from uuid import UUID
+from typing import Any, TypeVar
 
 from psycopg import Connection
 from psycopg.rows import TupleRow
@@ -53,100 +52,29 @@ BATCH_CONNECTIONS = BOOKING_WORKERS + 3 + SIDE_WORKERS  # three: starts, complet
 HANG_UP_SECONDS = 0.0005  # long enough that some abandoned requests are in a batch
 
 
-class Operation(Protocol):
-    def on(self, connection: Connection[TupleRow]) -> object:
-        """Execute the operation and return its result."""
-
-
 @dataclass(frozen=True, slots=True)
-class Book:
-    request: RideRequest
+class Operation:
+    """A function of `booking` or `lifecycle`, and its arguments after the connection."""
 
-    def on(self, connection: Connection[TupleRow]) -> Decision:
-        return booking.book(connection, self.request)
+    verb: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+    def on(self, connection: Connection[TupleRow]) -> Any:
+        return self.verb(connection, *self.arguments)
 
 
-@dataclass(frozen=True, slots=True)
-class AbandonRequest:
+def call(verb: Callable[..., Any], *arguments: Any) -> Operation:
+    return Operation(verb, arguments)
+
+
+def abandon(connection: Connection[TupleRow], request: RideRequest) -> None:
     """Send the request and close the connection without reading the answer."""
-
-    request: RideRequest
-
-    def on(self, connection: Connection[TupleRow]) -> None:
-        request = self.request
-        connection.pgconn.send_query_params(
-            b"SELECT book_ride($1::uuid, $2::bigint, $3::int, $4::int, $5::int, $6::bigint)",
-            [
-                str(value).encode()
-                for value in (
-                    *(request.request_id, request.rider_id, request.pickup_zone_id),
-                    *(request.dropoff_zone_id, request.distance_metres, request.fare_cents),
-                )
-            ],
-        )
-        connection.pgconn.flush()
-        connection.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    ride_id: int
-
-    def on(self, connection: Connection[TupleRow]) -> lifecycle.OptionalRideStatus:
-        return lifecycle.start(connection, self.ride_id)
-
-
-@dataclass(frozen=True, slots=True)
-class Complete:
-    ride_id: int
-    tip_cents: int
-
-    def on(self, connection: Connection[TupleRow]) -> lifecycle.OptionalRideStatus:
-        return lifecycle.complete(connection, self.ride_id, self.tip_cents)
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    ride_id: int
-    reason: CancelReason
-
-    def on(self, connection: Connection[TupleRow]) -> lifecycle.OptionalRideStatus:
-        return lifecycle.cancel(connection, self.ride_id, self.reason)
-
-
-@dataclass(frozen=True, slots=True)
-class Refund:
-    ride_id: int
-
-    def on(self, connection: Connection[TupleRow]) -> PaymentStatus | None:
-        return lifecycle.refund(connection, self.ride_id)
-
-
-@dataclass(frozen=True, slots=True)
-class TopUp:
-    rider_id: int
-    amount_cents: int
-    top_up_id: UUID
-
-    def on(self, connection: Connection[TupleRow]) -> int | None:
-        return lifecycle.top_up(connection, self.rider_id, self.amount_cents, self.top_up_id)
-
-
-@dataclass(frozen=True, slots=True)
-class GoOffline:
-    driver_id: int
-
-    def on(self, connection: Connection[TupleRow]) -> DriverStatus | None:
-        return lifecycle.driver_offline(connection, self.driver_id)
-
-
-@dataclass(frozen=True, slots=True)
-class GoOnline:
-    driver_id: int
-    zone_id: int
-
-    def on(self, connection: Connection[TupleRow]) -> DriverStatus | None:
-        return lifecycle.driver_online(connection, self.driver_id, self.zone_id)
+    connection.pgconn.send_query_params(
+        b"SELECT book_ride($1::uuid, $2::bigint, $3::int, $4::int, $5::int, $6::bigint)",
+        [str(value).encode() for value in booking.columns(request)],
+    )
+    connection.pgconn.flush()
+    connection.close()
 
 
 class RunPool(RetryPool):
@@ -155,9 +83,6 @@ class RunPool(RetryPool):
     def __init__(self, store: Store, size: int) -> None:
         super().__init__(store, size, PATIENCE)
         self._given_up = threading.Event()
-
-    def __enter__(self) -> "RunPool":
-        return self
 
     def close(self) -> None:
         self.give_up()
@@ -201,19 +126,20 @@ class BatchClient:
                 answer = await self._ask(script.send(answer))
 
     async def _ask(self, verb: Operation) -> object:
-        match verb:
-            case Book(request):
-                return await self._dispatcher.bookings.ask(request)
-            case AbandonRequest(request):
+        lanes = self._dispatcher
+        match verb.arguments:
+            case (request,) if verb.verb is booking.book:
+                return await lanes.bookings.ask(request)
+            case (request,) if verb.verb is abandon:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._dispatcher.bookings.ask(request), HANG_UP_SECONDS)
+                    await asyncio.wait_for(lanes.bookings.ask(request), HANG_UP_SECONDS)
                 return None  # the client does not read the answer
-            case Start(ride_id):
-                return await self._dispatcher.starts.ask(ride_id)
-            case Complete(ride_id, tip_cents):
-                return await self._dispatcher.completions.ask((ride_id, tip_cents))
-            case Cancel(ride_id, CancelReason.RIDER):
-                return await self._dispatcher.cancellations.ask(ride_id)
+            case (ride_id,) if verb.verb is lifecycle.start:
+                return await lanes.starts.ask(ride_id)
+            case ride if verb.verb is lifecycle.complete:
+                return await lanes.completions.ask(ride)
+            case (ride_id, CancelReason.RIDER) if verb.verb is lifecycle.cancel:
+                return await lanes.cancellations.ask(ride_id)
         return await self._side.ask(verb)
 
 
@@ -251,14 +177,7 @@ def _warm_up_session(connection: Connection[TupleRow], request: RideRequest) -> 
         ride_id = booking.book(connection, request).ride_id or 0
         lifecycle.start(connection, ride_id)
         lifecycle.complete(connection, ride_id)
-        again = RideRequest(
-            new_request_id(),
-            request.rider_id,
-            request.pickup_zone_id,
-            request.dropoff_zone_id,
-            request.distance_metres,
-            request.fare_cents,
-        )
+        again = replace(request, request_id=new_request_id())
         (decision,) = booking.book_many(connection, [again])
         lifecycle.cancel(connection, decision.ride_id or 0)
         raise _Over
@@ -278,7 +197,7 @@ class SimulatedClient:
         in_doubt, self._in_doubt = self._in_doubt, []
         resting, self._resting = self._resting, []
         if turn.fate.abandoned:
-            yield AbandonRequest(turn.request)
+            yield call(abandon, turn.request)
             self._tally.happened("abandoned")
             self._in_doubt.append(turn.request)
         else:
@@ -291,7 +210,7 @@ class SimulatedClient:
 
     def _ask(self, turn: ScheduledRequest) -> ClientScript:
         asked = perf_counter() if turn.due is None else turn.due
-        decision: Decision = yield Book(turn.request)
+        decision: Decision = yield call(booking.book, turn.request)
         self._tally.decided(decision.outcome, perf_counter() - asked)
         if turn.fate.sent_again:
             yield from self._ask_again(turn.request, decision)
@@ -303,13 +222,12 @@ class SimulatedClient:
             yield from self._top_up(turn.request.rider_id)
 
     def _ask_again(self, request: RideRequest, decision: Decision) -> ClientScript:
-        again: Decision = yield Book(request)
+        again: Decision = yield call(booking.book, request)
         self._tally.happened("sent_again")
         if again != decision:
             raise ProofFailed(
                 f"request {request.request_id} was answered with {_shown(decision)}, and with "
-                f"{_shown(again)} when "
-                "it was sent again"
+                f"{_shown(again)} when it was sent again"
             )
 
     def _ride(self, request: RideRequest, fate: Scenario, decision: Decision) -> ClientScript:
@@ -318,50 +236,50 @@ class SimulatedClient:
         if fate.cancelled is not None:
             yield from self._cancel(ride_id, fate.cancelled)
             return
-        standing: lifecycle.OptionalRideStatus = yield Start(ride_id)
+        standing: lifecycle.OptionalRideStatus = yield call(lifecycle.start, ride_id)
         if standing is RideStatus.STARTED:
-            standing = yield Complete(ride_id, fate.tip_cents)
-        if standing is RideStatus.CANCELLED:  # another run has expired the ride: see `request_ids`
+            standing = yield call(lifecycle.complete, ride_id, fate.tip_cents)
+        if standing is RideStatus.CANCELLED:  # another run has expired the ride: see `requests.expire`
             self._tally.cancelled(CancelReason.EXPIRED)
             return
         self._check(f"ride {ride_id} after complete()", standing, RideStatus.COMPLETED)
         self._tally.happened("completed")
         if fate.refunded:
-            payment: PaymentStatus | None = yield Refund(ride_id)
+            payment: PaymentStatus | None = yield call(lifecycle.refund, ride_id)
             self._check(f"the payment of ride {ride_id} after refund()", payment, PaymentStatus.REFUNDED)
             self._tally.happened("refunded")
         if fate.rested and decision.driver_id is not None:
-            driver: DriverStatus | None = yield GoOffline(decision.driver_id)
+            driver: DriverStatus | None = yield call(lifecycle.driver_offline, decision.driver_id)
             if driver is DriverStatus.OFFLINE:  # otherwise another request has claimed the driver
                 self._tally.happened("rested")
                 self._resting.append((decision.driver_id, request.dropoff_zone_id))
 
     def _cancel(self, ride_id: int, reason: CancelReason) -> ClientScript:
-        standing: lifecycle.OptionalRideStatus = yield Cancel(ride_id, reason)
+        standing: lifecycle.OptionalRideStatus = yield call(lifecycle.cancel, ride_id, reason)
         self._check(f"ride {ride_id} after cancel()", standing, RideStatus.CANCELLED)
         self._tally.cancelled(reason)
 
     def _top_up(self, rider_id: int) -> ClientScript:
         """Sent twice (double tap); must be applied once."""
-        top_up = TopUp(rider_id, TOP_UP_CENTS, new_request_id())
+        top_up_id = new_request_id()
+        top_up = call(lifecycle.top_up, rider_id, TOP_UP_CENTS, top_up_id)
         first: int | None = yield top_up
         second: int | None = yield top_up
         if first is None or first != second:
             raise ProofFailed(
-                f"top-up {top_up.top_up_id} returned transfer {first}, and transfer {second} when it was "
-                "repeated"
+                f"top-up {top_up_id} returned transfer {first}, and transfer {second} when it was repeated"
             )
         self._tally.happened("topped_up")
 
     def _put_right(self, in_doubt: list[RideRequest], resting: list[tuple[int, int]]) -> ClientScript:
         for request in in_doubt:  # decided now if not before; the client does not want the ride any more
-            decision: Decision = yield Book(request)
+            decision: Decision = yield call(booking.book, request)
             self._tally.decided(decision.outcome, None)
             self._tally.happened("settled")
             if decision.ride_id is not None:
                 yield from self._cancel(decision.ride_id, CancelReason.EXPIRED)
         for driver_id, zone_id in resting:
-            yield GoOnline(driver_id, zone_id)
+            yield call(lifecycle.driver_online, driver_id, zone_id)
 
     def _check(self, what: str, standing: object, wanted: object) -> None:
         if standing is not wanted:

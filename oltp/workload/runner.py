@@ -26,7 +26,7 @@ Client = Callable[["ClientGroup"], None]
 AsyncClient = Callable[["ClientGroup"], Awaitable[None]]
 
 STOP_SECONDS_MAX = 60.0  # from the stop to the end of the last client
-INTERRUPT_SECONDS_MAX = 1.0  # the same after Ctrl-C, or another error of the caller
+INTERRUPT_SECONDS_MAX = 0.2  # the same after Ctrl-C, which leaves a second for everything, or another error
 
 
 class ClientStopped(Exception):

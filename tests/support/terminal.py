@@ -13,9 +13,16 @@ from typing import IO
 from unittest.mock import patch
 
 import ridelake.__main__ as front_door
+from ridelake.settings import Settings
 
 COMMAND = (sys.executable, "-m", "ridelake")
 Done = subprocess.CompletedProcess
+
+
+def place_options(settings: Settings) -> list[str]:
+    """--home, --lake and --dsn of the settings."""
+    dsn = ["--dsn", settings.dsn] if settings.dsn else []
+    return ["--home", str(settings.home), "--lake", settings.lake.root, *dsn]
 
 
 def ridelake(

@@ -1,6 +1,6 @@
 """oltp.ingest.tlc: loads real trip files into the store (extract, transform, load).
 
-    FILE ──> trip_file ──> tlc ───────> values ──> rules ──┬─> trips ──> oltp.ingest.history ──> Postgres
+    FILE ──> trip_file ──> layout ────> values ──> rules ──┬─> trips ──> oltp.ingest.history ──> Postgres
              Parquet or    which kind,  text and   is this │
              CSV, by its   which column numbers    a trip? └─> quarantine: the row as it came, and why
              first bytes   means what   typed

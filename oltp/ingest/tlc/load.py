@@ -15,8 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 import pyarrow as pa
@@ -61,12 +60,10 @@ class Quarantine:
         self._aside = self.path.with_suffix(f".{secrets.token_hex(4)}")
         self._writer: pq.ParquetWriter | None = None
 
-    def __enter__(self) -> "Quarantine":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         with suppress(OSError, pa.ArrowException):
             if self._writer is not None:
                 self._writer.close()

@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ridelake.errors import BadInput
+from ridelake.text import first_line
 
 
 class TripKind(StrEnum):
@@ -370,5 +371,5 @@ def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        reason = first_line(error)[:200]
         raise BadInput(f"{path} is a damaged Parquet file ({reason}): download it again") from error

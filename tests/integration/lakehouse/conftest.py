@@ -1,9 +1,6 @@
 """Fixtures: a published epoch and the store it was taken from."""
 
-import itertools
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +13,6 @@ from lakehouse.engines.duckdb import opened
 from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch
 from oltp.store import Store
-from ridelake.ride import new_request_id
 from ridelake.settings import LakeAddress, Settings
 
 
@@ -55,12 +51,6 @@ def _publish(store: Store, folder: Path) -> Published:
 
 
 @pytest.fixture
-def riding() -> Callable[[Store, int], AbstractContextManager[list[int]]]:
-    """`with riding(store, clients) as done`: clients book and end rides during the block."""
-    return _riding
-
-
-@pytest.fixture
 def broken() -> Callable[[Epoch], dict[str, int]]:
     """The inconsistencies of an epoch and their number; empty if its tables are of one snapshot."""
     return _broken
@@ -95,50 +85,3 @@ def _broken(epoch: Epoch) -> dict[str, int]:
     with opened(Settings(home=Path("unused"), lake=LakeAddress.at("unused")), epoch) as engine:
         found = {what: int(engine.sql(query)[0][0].as_py()) for what, query in BROKEN.items()}
     return {what: count for what, count in found.items() if count}
-
-
-@contextmanager
-def _riding(store: Store, clients: int) -> Iterator[list[int]]:
-    """During the block, each client books, starts, completes and cancels rides. Yields the number per
-    client."""
-    stop = threading.Event()
-    done = [0] * clients
-    threads = [threading.Thread(target=_ride, args=(store, n, clients, stop, done)) for n in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield done
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-
-
-def _ride(store: Store, number: int, clients: int, stop: threading.Event, done: list[int]) -> None:
-    with store.connect() as connection:
-        riders = connection.execute(
-            "SELECT rider_id, min(zone_id) FROM riders JOIN zones ON zones.city_id = riders.city_id"
-            " WHERE rider_id %% %s = %s GROUP BY rider_id ORDER BY rider_id",
-            (clients, number),
-        ).fetchall()
-        open_ride = None
-        for turn in itertools.count():
-            if stop.is_set():
-                return
-            rider_id, zone_id = riders[turn % len(riders)]
-            connection.execute("SELECT top_up(%s, 2000)", (rider_id,))
-            booked = connection.execute(
-                "SELECT ride_id FROM book_ride(%s, %s, %s, %s, 1000, 1000)",
-                (new_request_id(), rider_id, zone_id, zone_id),
-            ).fetchone()
-            if open_ride is not None:
-                connection.execute("SELECT complete_ride(%s, 100)", (open_ride,))
-                open_ride = None
-            if booked is None or booked[0] is None:
-                continue
-            done[number] += 1
-            if turn % 5 == 0:
-                connection.execute("SELECT cancel_ride(%s)", booked)
-            else:
-                connection.execute("SELECT start_ride(%s)", booked)
-                open_ride = booked[0]  # in progress until the next iteration

@@ -38,7 +38,7 @@ def engine(published):
 
 def children() -> list[psutil.Process]:
     running = psutil.Process().children(recursive=True)
-    return [process for process in running if "engines.worker" in str(process.cmdline())]
+    return [process for process in running if "serve_engine" in str(process.cmdline())]
 
 
 def kill(number: signal.Signals) -> None:

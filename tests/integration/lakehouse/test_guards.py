@@ -36,6 +36,10 @@ BREAKS: dict[str, tuple[Callable[[SnapshotToken], SnapshotToken], str]] = {
         lambda t: replace(t, system_identifier="7"),
         "this lake was taken from another server",
     ),
+    "another database": (
+        lambda t: replace(t, database=7),
+        "this lake was taken from another database",
+    ),
     "a timeline": (lambda t: replace(t, timeline=(t.timeline or 0) + 1), "changed from timeline 1 to 2"),
     "numbers that went back": (lambda t: replace(t, snapshot="3:3:"), "history is older than the lake"),
     "a WAL position that went back": (lambda t: replace(t, lsn="0/1"), "history is older than the lake"),
@@ -82,13 +86,22 @@ def test_a_break_of_the_history_is_refused_and_a_snapshot_publishes_all_rows(
     ],
 )
 def test_a_compatible_history_is_not_refused(later: SnapshotToken):
-    lakehouse.source.snapshot.check_same_history(TOKEN, later)
+    lakehouse.source.snapshot.lakehouse.source.snapshot.check_same_history(TOKEN, later)
+
+
+def test_a_history_that_left_the_timeline_before_the_epoch_is_refused():
+    promoted = replace(TOKEN, snapshot="300:300:", lsn="2/0", timeline=4)
+    lakehouse.source.snapshot.check_same_history(TOKEN, promoted, {3: TOKEN.lsn})
+    with pytest.raises(UsageError, match="it left timeline 3 at 1/80, before the newest epoch's position"):
+        lakehouse.source.snapshot.check_same_history(TOKEN, promoted, {3: "1/80"})
+    with pytest.raises(UsageError, match="may not read its history"):
+        lakehouse.source.snapshot.check_same_history(TOKEN, promoted, None)
 
 
 @pytest.mark.parametrize("lsn", ["0/FFFFFFFF", "1/9F"])
 def test_positions_in_the_log_are_compared_as_numbers(lsn: str):
     with pytest.raises(UsageError, match="history is older than the lake"):
-        lakehouse.source.snapshot.check_same_history(TOKEN, replace(TOKEN, lsn=lsn))
+        lakehouse.source.snapshot.lakehouse.source.snapshot.check_same_history(TOKEN, replace(TOKEN, lsn=lsn))
 
 
 def test_a_standby_is_refused(lake: Lake, seeded_store: Store, monkeypatch):

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from lake_files import data_files, files_of
 from published_tables import rows_of
+from random_writes import churning
 
 import lakehouse.source.snapshot
 from lakehouse.capture.publish import publish_snapshot
@@ -21,8 +22,8 @@ from oltp.store import Store
 from ridelake.errors import CannotConnect, RidelakeError, UsageError
 
 
-def test_an_epoch_taken_while_rides_are_booked_is_consistent(seeded_store, lake, riding, broken):
-    with riding(seeded_store, 4) as done:
+def test_an_epoch_taken_while_rides_are_booked_is_consistent(seeded_store, lake, broken):
+    with churning(seeded_store, 4) as done:
         for _ in range(3):
             before = sum(done)
             epoch = publish_snapshot(seeded_store, lake)
@@ -32,7 +33,7 @@ def test_an_epoch_taken_while_rides_are_booked_is_consistent(seeded_store, lake,
     assert epoch.tables["rides"].rows > 2000
 
 
-def test_a_reader_never_sees_tables_of_different_epochs(seeded_store, lake, riding, broken):
+def test_a_reader_never_sees_tables_of_different_epochs(seeded_store, lake, broken):
     publish_snapshot(seeded_store, lake)
     stop = threading.Event()
     seen: list[int] = []
@@ -54,7 +55,7 @@ def test_a_reader_never_sees_tables_of_different_epochs(seeded_store, lake, ridi
             if pinned != pointers:
                 faults.append(f"the pointers are not those of epoch {number}")
 
-    with riding(seeded_store, 2):
+    with churning(seeded_store, 2):
         reader = threading.Thread(target=read)
         reader.start()
         for _ in range(4):
@@ -66,10 +67,10 @@ def test_a_reader_never_sees_tables_of_different_epochs(seeded_store, lake, ridi
     assert len(set(seen)) > 1
 
 
-def test_the_first_epoch_is_not_changed(published, riding):
+def test_the_first_epoch_is_not_changed(published):
     with open_engine("duckdb", published.settings, published.epoch) as engine:
         before = engine.sql("SELECT * FROM accounts ORDER BY 1")
-    with riding(published.store, 2):
+    with churning(published.store, 2):
         time.sleep(0.3)
     second = publish_snapshot(published.store, Lake.create(published.settings.lake))
     assert second.number == 2

@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from factories import Town
+from terminal import place_options
 
 from lakehouse.engines import BASE_ENGINES
 from lakehouse.engines.parameters import NO_PARAMETERS, Parameters
@@ -222,5 +223,4 @@ def test_an_interrupt_cancels_the_query(name: str, settings: Settings, engines_o
 
 
 def command(settings: Settings, *arguments: str) -> int:
-    where = ["--home", str(settings.home), "--lake", settings.lake.root, "--dsn", str(settings.dsn)]
-    return _run([*where, *arguments])
+    return _run([*place_options(settings), *arguments])

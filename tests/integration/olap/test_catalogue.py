@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from bare_database import bare_database, run
-from terminal import answer, refusal, ridelake
+from terminal import answer, place_options, refusal, ridelake
 
 from lakehouse.capture.publish import publish_changes
 from lakehouse.engines import BASE_ENGINES, ENGINE_NAMES
@@ -59,7 +59,7 @@ def test_the_other_engines_find_a_table_by_its_qualified_name(shop: list[str], e
 
 @pytest.mark.slow
 def test_ridetable_is_found_by_its_qualified_name(settings_once: Settings):
-    where = ["--home", settings_once.home, "--lake", settings_once.lake.root, "--dsn", settings_once.dsn]
+    where = place_options(settings_once)
     for query in ("SELECT COUNT(*) FROM ridelake.RideTable", "SELECT COUNT(*) FROM ridelake.rides"):
         done = ridelake("sql", query, "--engine", "all", "--format", "none", *where)
         assert done.returncode == 0, done.stderr

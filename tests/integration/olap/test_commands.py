@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from factories import Town
-from terminal import Done
+from terminal import Done, place_options
 from terminal import ridelake as run_here
 
 from lakehouse.engines import BASE_ENGINES
@@ -28,9 +28,7 @@ def settings(settings_once: Settings) -> Settings:
 
 
 def ridelake(settings: Settings, *arguments: str, stdin: str | bytes = b"") -> Done:
-    where = ["--home", str(settings.home), "--lake", settings.lake.root]
-    where += ["--dsn", settings.dsn] if settings.dsn else []
-    return run_here(*arguments, *where, stdin=stdin)
+    return run_here(*arguments, *place_options(settings), stdin=stdin)
 
 
 def test_a_query_is_read_from_an_argument_a_file_or_a_pipe(settings: Settings, tmp_path: Path):
@@ -245,10 +243,9 @@ def test_an_unreachable_server_is_exit_code_3(settings: Settings, tmp_path: Path
 
 
 def test_ctrl_c_is_exit_code_130_and_cancels_the_query_in_the_server(settings: Settings, seeded_store: Store):
-    where = ["--home", str(settings.home), "--lake", settings.lake.root, "--dsn", str(settings.dsn)]
     endless = "SELECT COUNT(*) FROM generate_series(1, 10000000000000) AS r(i) WHERE i % 7 = 3"
     started = subprocess.Popen(
-        [sys.executable, "-m", "ridelake", "sql", endless, "--engine", "postgres", *where],
+        [sys.executable, "-m", "ridelake", "sql", endless, "--engine", "postgres", *place_options(settings)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from installed_engines import QUICK_ENGINES
-from terminal import ridelake
+from terminal import place_options, ridelake
 
 from lakehouse.engines import ENGINE_NAMES, ENGINES, open_engine
 from lakehouse.table.epoch import DataFile, Epoch, SnapshotToken, TableState
@@ -260,15 +260,11 @@ def test_bars_share_one_scale():
         assert "▏" not in lines[3]
 
 
-def call(settings: Settings, *arguments: str) -> list[str]:
-    where = ["--home", str(settings.home), "--lake", settings.lake.root, "--dsn", str(settings.dsn)]
-    return [*arguments, *where]
-
-
 def test_reasons_are_on_stderr_in_60_columns_without_escapes(settings: Settings):
     environment = os.environ | {"COLUMNS": "60"}
     done = ridelake(
-        *call(settings, "ask", "average_price", "--why", "--engine", "postgres,duckdb,polars"),
+        *place_options(settings),
+        *("ask", "average_price", "--why", "--engine", "postgres,duckdb,polars"),
         environment=environment,
     )
     assert done.returncode == 0, done.stderr
@@ -287,7 +283,8 @@ def test_reasons_are_on_stderr_in_60_columns_without_escapes(settings: Settings)
 
 def test_the_json_report_has_the_numbers(settings: Settings):
     done = ridelake(
-        *call(settings, "sql", "--why", "--json", "--engine", "postgres,duckdb,polars"),
+        *place_options(settings),
+        *("sql", "--why", "--json", "--engine", "postgres,duckdb,polars"),
         *("SELECT count(*) AS n FROM rides WHERE fare_cents > $c", "-p", "c=3000"),
     )
     assert done.returncode == 0, done.stderr

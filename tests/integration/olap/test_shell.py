@@ -16,6 +16,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from terminal import place_options
 
 from olap.question import statements
 from olap.shell_input import COMMANDS
@@ -127,14 +128,7 @@ class SharedTerminal:
 
 @pytest.fixture(scope="module")
 def where(settings_once: Settings) -> list[str]:
-    return [
-        "--home",
-        str(settings_once.home),
-        "--lake",
-        settings_once.lake.root,
-        "--dsn",
-        str(settings_once.dsn),
-    ]
+    return place_options(settings_once)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from click.shell_completion import ShellComplete
+from terminal import place_options
 
 from lakehouse.engines import ENGINE_NAMES
 from olap.options import FORMATS
@@ -17,9 +18,8 @@ from ridelake.settings import LakeAddress
 
 def completions(settings, *words: str) -> list[str]:
     *before, begun = words
-    where = ["--home", str(settings.home), "--lake", settings.lake.root]
     shell = ShellComplete(ridelake, {}, "ridelake", "_RIDELAKE_COMPLETE")
-    return [item.value for item in shell.get_completions([*where, *before], begun)]
+    return [item.value for item in shell.get_completions([*place_options(settings), *before], begun)]
 
 
 def test_names_of_all_kinds_are_completed(settings):

@@ -10,9 +10,16 @@ from factories import Town
 from psycopg.conninfo import make_conninfo
 
 from oltp import booking
-from oltp.acid.contenders import Attempt, ClientCounts, ContentionRules, run_contention
-from oltp.acid.contrast import StrategyResult, run_strategies, run_strategy
-from oltp.acid.strategies import STRATEGIES, Anomaly, StoreTarget, Strategy, read_statements
+from oltp.acid.contrast import ClientCounts, StrategyResult, run_contention, run_strategies, run_strategy
+from oltp.acid.strategies import (
+    STRATEGIES,
+    Anomaly,
+    Attempt,
+    ContentionRules,
+    StoreTarget,
+    Strategy,
+    read_statements,
+)
 from oltp.cluster.server import Cluster
 from oltp.scratch import ScratchDatabase, scratch_on_server
 from oltp.store import Store

@@ -18,12 +18,13 @@ from ridelake.ride import Decision, Outcome, RideRequest
 SECOND_ACTIVE_RIDE = b"""
     INSERT INTO rides SELECT (jsonb_populate_record(rides, jsonb_build_object(
         'ride_id', 1000000, 'rider_id', %s::bigint, 'request_id', gen_random_uuid()))).* FROM rides"""
+SECOND_RIDE_OF_THE_RIDER = SECOND_ACTIVE_RIDE.replace(b"rider_id", b"driver_id")
 CLAIM_LOCK = "LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"
 RIDER_LOCK = "    FOR NO KEY UPDATE;\n\n    SELECT q.* INTO v_earlier"
 HOLD = "UPDATE accounts SET held_cents = held_cents + p_fare_cents WHERE account_id = v_account.account_id;"
 REPLAY = "FROM requests AS q WHERE q.request_id = p_request_id;"
 # Makes sure that concurrent transactions overlap between check and write.
-DAWDLE = "PERFORM pg_sleep(0.2);"
+DAWDLE = "PERFORM pg_sleep(0.5);"
 
 
 def mutate(connection: Connection, file: str, function: str, *changes: tuple[str, str]) -> None:
@@ -67,6 +68,19 @@ def test_without_the_index_a_second_ride_is_inserted_and_the_audit_finds_it(
     connection.execute(SECOND_ACTIVE_RIDE, intruder)
     seen = broken_conditions(town.store)
     assert {"busy_means_one_active_ride", "rides_do_not_overlap"} <= seen
+
+
+def test_without_the_index_a_second_ride_of_a_rider_is_inserted_and_the_audit_finds_it(
+    town: Town, connection: Connection
+):
+    town.driver()
+    booking.book(connection, town.request(town.rider()))
+    another = (town.driver(),)
+    with pytest.raises(errors.UniqueViolation, match="one_active_ride_per_rider"):
+        connection.execute(SECOND_RIDE_OF_THE_RIDER, another)
+    connection.execute("DROP INDEX one_active_ride_per_rider")
+    connection.execute(SECOND_RIDE_OF_THE_RIDER, another)
+    assert "rides_do_not_overlap" in broken_conditions(town.store)
 
 
 def test_without_the_index_the_row_lock_still_prevents_a_double_booking(town: Town, connection: Connection):
@@ -255,10 +269,13 @@ def test_without_the_key_a_request_sent_twice_is_charged_twice_and_the_audit_fin
 ):
     mutate(connection, "booking.sql", "book_ride", (REPLAY, REPLAY.replace(";", " AND false;")))
     connection.execute("ALTER TABLE requests DROP CONSTRAINT requests_pkey")
+    with pytest.raises(errors.UniqueViolation, match="rides_request_id_key"):
+        send_twice(town, connection)
+    assert rides(town) == 1
     connection.execute("ALTER TABLE rides DROP CONSTRAINT rides_request_id_key")
     first, again = send_twice(town, connection)
     assert first.ride_id != again.ride_id
-    assert rides(town) == 2
+    assert rides(town) == 3
     assert "each_decision_made_one_ride" in broken_conditions(town.store)
 
 

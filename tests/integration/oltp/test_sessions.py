@@ -15,7 +15,6 @@ from psycopg.sql import SQL, Identifier, Literal
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.table.catalog import Lake
 from lakehouse.verify import verify_now
-from oltp.connection import SESSION_SETTINGS
 from oltp.pool import RetryPool
 from oltp.store import Store, open_database
 from oltp.workload import simulate
@@ -40,6 +39,7 @@ HOSTILE = {
     "quote_all_identifiers": "on",
     "search_path": "pg_catalog",
     "session_replication_role": "replica",
+    "client_encoding": "LATIN1",
 }
 SHORT = {
     "statement_timeout": "150ms",
@@ -47,6 +47,22 @@ SHORT = {
     "idle_in_transaction_session_timeout": "150ms",
     "idle_session_timeout": "150ms",
     "transaction_timeout": "150ms",
+}
+
+# Not SESSION_SETTINGS: a setting that is missing there must be noticed.
+REQUIRED = {
+    "search_path": "ridelake,public",
+    "default_transaction_isolation": "read committed",
+    "synchronous_commit": "on",
+    "row_security": "off",
+    "session_replication_role": "origin",
+    "client_encoding": "UTF8",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "quote_all_identifiers": "off",
+    **dict.fromkeys(SHORT, "0"),
 }
 
 
@@ -68,10 +84,9 @@ def set_for_database(store: Store, settings: Mapping[str, str]) -> None:
 
 
 def settings_of(connection: psycopg.Connection[Any]) -> dict[str, str | None]:
-    names = ["search_path", *SESSION_SETTINGS]
     return {
         name: connection.execute("SELECT current_setting(%s, true)", (name,)).fetchone()[0]  # type: ignore[index]
-        for name in names
+        for name in REQUIRED
     }
 
 
@@ -80,7 +95,7 @@ def test_a_session_has_its_settings_whatever_the_database_sets(seeded_store: Sto
     store = open_database(seeded_store.conninfo)
     with store.connect() as connection, RetryPool(store, 1) as pool:
         for found in (settings_of(connection), pool.call(settings_of)):
-            assert found == {"search_path": "ridelake,public", **SESSION_SETTINGS}
+            assert found == REQUIRED
 
 
 def test_a_session_has_its_settings_behind_a_session_pooler(seeded_store: Store, session_pooler: str):
@@ -88,7 +103,7 @@ def test_a_session_has_its_settings_behind_a_session_pooler(seeded_store: Store,
     store = open_database(session_pooler)
     with store.connect() as connection, RetryPool(store, 1) as pool:
         for found in (settings_of(connection), pool.call(settings_of)):
-            assert found == {"search_path": "ridelake,public", **SESSION_SETTINGS}
+            assert found == REQUIRED
 
 
 def test_options_of_the_dsn_apply_behind_a_session_pooler(session_pooler: str):

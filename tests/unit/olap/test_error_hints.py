@@ -31,7 +31,7 @@ RELATIONS = {
         (
             'postgres: relation "bookings" does not exist',
             "SELECT 1 FROM bookings",
-            r"\d lists the tables, \d TABLE its columns",
+            r"\d in the shell (`ridelake sql`) lists the tables, \d TABLE its columns",
         ),
         ('duckdb: Table "rids" not found! Did you mean "rides"?', "SELECT 1 FROM rids", None),
         ('postgres: column "fare_cents" must appear in GROUP BY', "SELECT fare_cents", None),
