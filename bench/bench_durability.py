@@ -17,6 +17,7 @@ from psycopg.sql import SQL, Literal
 
 from bench.env import SEED
 from bench.figure import Axis, Chart, Figure, Series
+from bench.statistics import in_turn, percentile
 from oltp import booking, lifecycle
 from oltp.audit import audit
 from oltp.connection import wait_until_durable
@@ -87,8 +88,7 @@ def _run_interleaved(store: Store, levels: dict[str, Level], rounds: int) -> Non
     names = list(levels)
     with store.connect() as connection:
         for number in range(rounds + 1):
-            first = number % len(names)
-            for name in (*names[first:], *names[:first]):
+            for name in in_turn(names, number):
                 connection.execute(SQL("SET synchronous_commit = {}").format(Literal(name)))
                 # The first round warms up.
                 level = levels[name] if number else Level()
@@ -134,5 +134,5 @@ def _row(name: str, level: Level) -> dict[str, str | int | float | None]:
     }
 
 
-def _milliseconds(seconds: list[float], percentile: int) -> float:
-    return round(1e3 * float(np.percentile(seconds, percentile)), 2)
+def _milliseconds(seconds: list[float], percent: int) -> float:
+    return round(1e3 * percentile(seconds, percent), 2)

@@ -1,54 +1,130 @@
-"""The time of an epoch, by the size of the store and of the change, and its effect on bookings.
+"""Bulk loads and epochs: how long they take, how old an epoch is, and their effect on bookings.
 
 The epochs are compared with Postgres row by row before a figure is recorded.
+
+The lag is the time from a commit to an epoch with it. A prober tops up the account of a rider several times
+a second and records the time and the transaction id of each COMMIT. The lag of a probe ends with the
+publication of the first epoch whose token has seen the transaction.
 """
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, time
 
 import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from psycopg.conninfo import make_conninfo
-from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.env import MORE_DRIVERS, BenchEnv
-from bench.freshness import FreshnessResult, measure_freshness
+from bench.env import (
+    MORE_DRIVERS,
+    SYNC_EVERY_SECONDS,
+    BenchEnv,
+    SizedStore,
+    assert_audited,
+    sized_stores,
+    syncing,
+)
+from bench.figure import Cell, Figure
+from bench.statistics import percentile
 from lakehouse.capture.overlay import open_overlay
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.engines import open_engine
 from lakehouse.table.catalog import Lake
+from lakehouse.table.epoch import Epoch
 from lakehouse.table.published import newest_epoch
 from lakehouse.verify import verify_now
 from oltp import booking, lifecycle
-from oltp.ingest.history import vacuum_and_analyze
 from oltp.ingest.seed import seed_rides
-from oltp.store import Store, ensure_database, open_database, open_store
-from oltp.workload import draw_requests, riders_by_city
+from oltp.ingest.tlc import check_files, load_files
+from oltp.store import Store, transaction
+from oltp.workload import draw_requests, riders_by_city, simulate
+from oltp.workload.runner import ClientGroup, running_clients
 from ridelake.queries import load_queries
-from ridelake.settings import LakeAddress, Settings
+from ridelake.settings import LakeAddress
 
 QUERIES = load_queries("bench")
 
 pytestmark = pytest.mark.scale("full")
 
+SEEDED_RIDES = 100_000
+BULK_ROUNDS = 3
 CHANGED_RIDES = 1_000
 ROUNDS = 15
 REPEATS = 9
 
+RATE = 1_000.0  # rides a second
+SECONDS = 20.0
+PEAK_SECONDS = 8.0
+FRESHNESS_ROUNDS = 3
+CLIENTS, PEAK_CLIENTS = 512, 384
+PROBES_PER_SECOND = 20
+
+
+def bench_seed(figure: Figure, env: BenchEnv) -> None:
+    figure.title = "How long does it take to generate past rides?"
+    seeds = count(1_000)  # a repeated seed stores nothing
+
+    def compare(seeded: dict[str, int]) -> None:
+        assert set(seeded.values()) == {SEEDED_RIDES}
+
+    contest = figure.interleaved(
+        {"seed": lambda: seed_rides(env.store, SEEDED_RIDES, next(seeds)).rides},
+        compare,
+        seconds=0.0,
+        rounds_min=BULK_ROUNDS,
+    )
+    assert_audited(env.store)
+    figure.checked("all rides are stored; the audit passed")
+    figure.rows = SEEDED_RIDES
+    figure.facts["rides/s"] = SEEDED_RIDES / contest.median_seconds("seed")
+
+
+def bench_load(figure: Figure, env: BenchEnv, yellow_trips: Path, tmp_path: Path) -> None:
+    """Once: a file that is loaded again adds no rows."""
+    figure.title = "How long does it take to load a file of trips?"
+    began = perf_counter()
+    done = figure.once(lambda: load_files(env.store, check_files([yellow_trips]), tmp_path / "quarantine"))
+    seconds = perf_counter() - began
+    assert done.loaded > 0
+    assert done.read == done.loaded + sum(done.rejected.values())
+    assert_audited(env.store)
+    figure.checked("each row was loaded or rejected; the audit passed")
+    figure.rows = done.read
+    figure.facts["rows/s"] = done.read / seconds
+
+
+def bench_snapshot(figure: Figure, env: BenchEnv) -> None:
+    figure.title = "How long does it take to publish an epoch of all rides?"
+    lake = Lake.create(env.settings.lake)
+
+    def compare(epochs: dict[str, Epoch]) -> None:
+        with env.store.connect() as connection:
+            counted = connection.execute("SELECT count(*) FROM rides").fetchone()
+        assert {(epoch.tables["rides"].rows,) for epoch in epochs.values()} == {counted}
+
+    contest = figure.interleaved(
+        {"snapshot": lambda: publish_snapshot(env.store, lake)}, compare, seconds=0.0, rounds_min=BULK_ROUNDS
+    )
+    verify_now(env.store, lake).prove()
+    figure.checked("the epoch equals the store row by row")
+    epoch = newest_epoch(lake.address)
+    figure.rows = epoch.rows
+    figure.facts |= {"rows/s": epoch.rows / contest.median_seconds("snapshot"), "bytes": epoch.bytes}
+
 
 @dataclass(slots=True)
-class GrowingStore:
-    """A store with `rides` past rides, its lake, and the active rides of the last round."""
+class ChangingStore:
+    """A store and its lake, and the active rides of the last round."""
 
-    rides: int
     store: Store
     lake: Lake
-    begun: list[int]
+    active: list[int] = field(default_factory=list)
     round: int = 0
 
     def change(self) -> None:
@@ -56,154 +132,172 @@ class GrowingStore:
         self.round += 1
         requests = draw_requests(np.random.default_rng(self.round), riders_by_city(self.store))
         with self.store.connect() as connection:
-            lifecycle.cancel_many(connection, self.begun)
+            lifecycle.cancel_many(connection, self.active)
             decided = booking.book_many(connection, [next(requests) for _ in range(CHANGED_RIDES)])
-        begun = [one.ride_id for one in decided if one.ride_id is not None]
-        self.begun = begun[: CHANGED_RIDES // 2]
-        with self.store.connect() as connection:
-            lifecycle.cancel_many(connection, begun[CHANGED_RIDES // 2 :])
+            booked = [one.ride_id for one in decided if one.ride_id is not None]
+            self.active = booked[: CHANGED_RIDES // 2]
+            lifecycle.cancel_many(connection, booked[CHANGED_RIDES // 2 :])
 
 
-def bench_incremental_epoch(benchmark: BenchmarkFixture, sizes: tuple[int, ...]) -> None:
-    """The same change to stores of different sizes, interleaved."""
-    benchmark.group = "incremental epoch of about 1,000 changed rides"
-    seconds: dict[int, list[float]] = {rides: [] for rides in sizes}
-    changed: list[int] = []
-    with growing_stores(sizes) as all_stores:
-
-        def one_round() -> None:
-            for one in all_stores:
-                one.change()
-                started = perf_counter()
-                taken = publish_changes(one.store, one.lake)
-                seconds[one.rides].append(perf_counter() - started)
-                changed.append(taken.epoch.tables["rides"].changed)
-
-        benchmark.pedantic(one_round, rounds=ROUNDS, warmup_rounds=2)
-        for one in all_stores:
-            verified = verify_now(one.store, one.lake)
-            verified.prove()
-    smallest = seconds[sizes[0]]
-    benchmark.extra_info |= {
-        "rides_changed_p50": median(changed),
-        "sizes": [
-            {
-                "rides": rides,
-                "p50_s": median(of),
-                "p99_s": float(np.percentile(of, 99)),
-                "of_the_smallest": median(np.array(of) / np.array(smallest)),
-            }
-            for rides, of in seconds.items()
-        ],
-        "verified": "equal",
-    }
-
-
-@contextmanager
-def growing_stores(sizes: tuple[int, ...]) -> Iterator[list[GrowingStore]]:
-    """Stores of all sizes in one server, with enough drivers and a first epoch."""
-    with tempfile.TemporaryDirectory(prefix="ridelake-sizes-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        with open_store(Settings(folder, LakeAddress.at(folder / "lake"))) as server:
-            yield [_growing_store(server, folder, rides) for rides in sizes]
-
-
-def _growing_store(server: Store, folder: Path, rides: int) -> GrowingStore:
-    database = f"rides_{rides}"
-    ensure_database(server.conninfo, database)
-    store = open_database(make_conninfo(server.conninfo, dbname=database))
-    seed_rides(store, rides, seed=1)
-    with store.connect() as connection:
-        connection.execute(QUERIES["more_drivers"], {"drivers": MORE_DRIVERS})
-        vacuum_and_analyze(connection)
-    lake = Lake.create(LakeAddress.at(folder / f"lake_{rides}"))
-    publish_snapshot(store, lake)
-    return GrowingStore(rides, store, lake, [])
-
-
-def bench_freshness(benchmark: BenchmarkFixture, env: BenchEnv) -> None:
-    """The time from a COMMIT to an epoch with it at a steady rate, and the effect of syncing on rides/s."""
-    benchmark.group = "freshness at 1,000 rides/s, and the effect of syncing on bookings"
-    lake = Lake.create(env.settings.lake)
-    publish_snapshot(env.store, lake)
-    found: FreshnessResult = benchmark.pedantic(lambda: measure_freshness(env.store, lake), rounds=1)
-    verify_now(env.store, lake).prove()
-    benchmark.extra_info |= found.report() | {"verified": "equal"}
-
-
-def bench_fresh_answer(benchmark: BenchmarkFixture, env: BenchEnv) -> None:
-    """`--fresh` compared with the newest epoch: the same query, interleaved."""
-    benchmark.group = "an up-to-date answer"
-    lake = Lake.create(env.settings.lake)
-    publish_snapshot(env.store, lake)
-    one = GrowingStore(0, env.store, lake, [])
-    one.change()
-    question = (
-        "SELECT status, count(*) AS rides, CAST(sum(fare_cents) AS bigint) AS cents FROM rides GROUP BY 1"
+def bench_incremental_epoch(figure: Figure, sizes: tuple[int, ...]) -> None:
+    figure.title = (
+        f"Does the time of an epoch of about {CHANGED_RIDES:,} changed rides depend on the store's size?"
     )
-    plain: list[float] = []
-    fresh: list[float] = []
+    changed: list[int] = []
 
-    def both() -> None:
-        newest = newest_epoch(lake.address)
-        started = perf_counter()
+    def published(one: ChangingStore) -> float:
+        one.change()
+        began = perf_counter()
+        taken = publish_changes(one.store, one.lake)
+        seconds = perf_counter() - began
+        changed.append(taken.epoch.tables["rides"].changed)
+        return seconds
+
+    with sized_stores(sizes, MORE_DRIVERS) as stores:
+        changing = {_name(one): ChangingStore(one.store, Lake.create(one.settings.lake)) for one in stores}
+        variants: dict[str, Callable[[], float]] = {
+            name: partial(published, one) for name, one in changing.items()
+        }
+        contest = figure.self_timed(variants, ROUNDS)
+        for one in changing.values():
+            verify_now(one.store, one.lake).prove()
+    figure.checked("the last epoch of each store equals it row by row")
+    figure.rows = sizes[-1]
+    smallest, *larger = changing
+    for name in larger:
+        figure.ratio(contest.ratio(name, smallest))
+    rows: list[dict[str, Cell]] = [
+        {
+            "store": name,
+            "p50 s": percentile(contest.samples[name].seconds, 50),
+            "p99 s": percentile(contest.samples[name].seconds, 99),
+        }
+        for name in changing
+    ]
+    figure.table(f"An epoch of {median(changed):,.0f} changed rides", rows)
+
+
+def _name(one: SizedStore) -> str:
+    return f"{one.rides:,} rides"
+
+
+def bench_freshness(figure: Figure, env: BenchEnv) -> None:
+    figure.title = f"How old is an epoch at {RATE:,.0f} rides/s, and how much does a sync slow bookings?"
+    lake = Lake.create(env.settings.lake)
+    publish_snapshot(env.store, lake)
+    probes: list[Probe] = []
+    with syncing(env.store, lake) as epochs, running_clients([partial(_probe, env.store, probes)]):
+        steady = simulate(env.store, seconds=SECONDS, clients=CLIENTS, rate=RATE, batch=True, seed=1)
+    assert steady.audit.passed, steady.audit.verdict
+    lags = [lag for lag in (_lag_seconds(probe, epochs) for probe in probes) if lag is not None]
+    assert len(lags) >= 0.9 * len(probes), "the sync did not keep up"
+    seeds = count(10)
+
+    def alone() -> float:
+        return _peak_seconds(env.store, next(seeds))
+
+    def during() -> float:
+        with syncing(env.store, lake):
+            return _peak_seconds(env.store, next(seeds))
+
+    contest = figure.self_timed({"bookings alone": alone, "bookings during a sync": during}, FRESHNESS_ROUNDS)
+    verify_now(env.store, lake).prove()
+    figure.checked(f"the last epoch equals the store row by row; {steady.audit.verdict}")
+    figure.ratio(contest.ratio("bookings during a sync", "bookings alone"))
+    figure.facts |= {
+        "rides/s": steady.assigned / steady.seconds,
+        "seconds between epochs at least": SYNC_EVERY_SECONDS,
+        "lag p50 s": percentile(lags, 50),
+        "lag p99 s": percentile(lags, 99),
+        "longest lag s": max(lags),
+        "probes": len(lags),
+        "epochs": len(epochs),
+        "peak rides/s alone": 1 / contest.median_seconds("bookings alone"),
+        "peak rides/s during a sync": 1 / contest.median_seconds("bookings during a sync"),
+    }
+
+
+Probe = tuple[int, float]
+"""A transaction id and the time of its commit."""
+
+
+def _probe(store: Store, probes: list[Probe], group: ClientGroup) -> None:
+    with store.connect() as connection:
+        rider = connection.execute("SELECT max(rider_id) FROM riders").fetchone()
+        assert rider is not None
+        while group.sleep(1 / PROBES_PER_SECOND):
+            with transaction(connection):
+                connection.execute("SELECT top_up(%s, 1)", rider)
+                row = connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchone()
+            assert row is not None
+            probes.append((row[0], time()))
+
+
+def _lag_seconds(probe: Probe, epochs: list[Epoch]) -> float | None:
+    tx, committed_at = probe
+    first = next((epoch for epoch in epochs if epoch.token.has_seen(tx)), None)
+    return first.published_at.timestamp() - committed_at if first else None
+
+
+def _peak_seconds(store: Store, seed: int) -> float:
+    """Seconds per ride at the peak."""
+    done = simulate(store, seconds=PEAK_SECONDS, clients=PEAK_CLIENTS, batch=True, seed=seed)
+    assert done.audit.passed, done.audit.verdict
+    return done.seconds / done.assigned
+
+
+def bench_fresh_answer(figure: Figure, env: BenchEnv) -> None:
+    """`--fresh` compared with the newest epoch: the same query, interleaved."""
+    figure.title = "How long does an up-to-date answer take?"
+    lake = Lake.create(env.settings.lake)
+    publish_snapshot(env.store, lake)
+    ChangingStore(env.store, lake).change()
+    newest = newest_epoch(lake.address)
+    query = "SELECT status, count(*) AS rides, CAST(sum(fare_cents) AS bigint) AS cents FROM rides GROUP BY 1"
+
+    def plain() -> pa.Table:
         with open_engine("duckdb", env.settings, newest) as engine:
-            engine.sql(question)
-        plain.append(perf_counter() - started)
-        started = perf_counter()
-        with (
-            open_overlay(settings_of(env), newest) as now,
-            open_engine("duckdb", env.settings, now) as engine,
-        ):
-            answer = engine.sql(question)
-        fresh.append(perf_counter() - started)
-        with open_engine("postgres", settings_of(env), None) as engine:
-            assert engine.sql(question).sort_by("status").equals(answer.sort_by("status"))
+            return engine.sql(query)
 
-    benchmark.pedantic(both, rounds=REPEATS, warmup_rounds=1)
-    benchmark.extra_info |= {
-        "plain_ms_p50": 1e3 * median(plain),
-        "fresh_ms_p50": 1e3 * median(fresh),
-        "overhead_ms_p50": 1e3 * median(np.array(fresh) - np.array(plain)),
-        "answers": "equal to postgres",
-    }
+    def fresh() -> pa.Table:
+        with open_overlay(env.settings, newest) as now, open_engine("duckdb", env.settings, now) as engine:
+            return engine.sql(query)
+
+    def compare(answers: dict[str, pa.Table]) -> None:
+        with open_engine("postgres", env.settings, None) as engine:
+            assert engine.sql(query).sort_by("status").equals(answers[FRESH].sort_by("status"))
+
+    variants = {PLAIN: plain, FRESH: fresh}
+    contest = figure.interleaved(variants, compare, seconds=0.0, rounds_min=REPEATS)
+    figure.checked("the up-to-date answer equals that of Postgres")
+    figure.ratio(contest.ratio(FRESH, PLAIN))
 
 
-def settings_of(env: BenchEnv) -> Settings:
-    return Settings(env.settings.home, env.settings.lake, dsn=env.store.conninfo)
+PLAIN, FRESH = "DuckDB over the newest epoch", "DuckDB with --fresh"
 
 
-@pytest.fixture
-def spare() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="ridelake-space-") as folder:
-        yield Path(folder)
-
-
-def bench_space(benchmark: BenchmarkFixture, env: BenchEnv, spare: Path) -> None:
-    """Bytes per ride: heap, indexes, CSV, Parquet with defaults, epoch."""
-    import polars as pl
-    import pyarrow.parquet as pq
-
-    benchmark.group = "space"
-    lake = Lake.create(LakeAddress.at(spare / "lake"))
-    epoch = benchmark.pedantic(lambda: publish_snapshot(env.store, lake), rounds=1)
-    rides = epoch.tables["rides"]
+def bench_space(figure: Figure, env: BenchEnv, tmp_path: Path) -> None:
+    figure.title = "How many bytes does a ride take?"
+    lake = Lake.create(LakeAddress.at(tmp_path / "lake"))
+    rides = figure.once(lambda: publish_snapshot(env.store, lake)).tables["rides"]
     rows = pl.read_parquet(rides.locations, glob=False)
-    rows.write_csv(spare / "rides.csv")
-    pq.write_table(rows.to_arrow(), spare / "default.parquet")
-    assert pl.read_parquet(spare / "default.parquet").equals(rows)
+    rows.write_csv(tmp_path / "rides.csv")
+    pq.write_table(rows.to_arrow(), tmp_path / "default.parquet")
+    assert pl.read_parquet(tmp_path / "default.parquet").equals(rows)
     with env.store.connect() as connection:
-        sized = connection.execute(QUERIES["ride_bytes"]).fetchone()
-    assert sized is not None
-    heap, indexes, counted = sized
+        found = connection.execute(QUERIES["ride_bytes"]).fetchone()
+    assert found is not None
+    heap, indexes, counted = found
     assert counted == rides.rows
-    benchmark.extra_info |= {
-        f"{name}_bytes_per_ride": size / rides.rows
-        for name, size in {
-            "heap": heap,
-            "indexes": indexes,
-            "csv": (spare / "rides.csv").stat().st_size,
-            "default_parquet": (spare / "default.parquet").stat().st_size,
-            "epoch": rides.bytes,
-        }.items()
+    figure.checked("the epoch has as many rides as the store; the Parquet file has the rows of the epoch")
+    figure.rows = rides.rows
+    sizes = {
+        "Postgres, the table": heap,
+        "Postgres, its indexes": indexes,
+        "CSV": (tmp_path / "rides.csv").stat().st_size,
+        "Parquet with defaults": (tmp_path / "default.parquet").stat().st_size,
+        "epoch": rides.bytes,
     }
+    figure.table(
+        "Bytes per ride", [{"form": form, "bytes": size / rides.rows} for form, size in sizes.items()]
+    )

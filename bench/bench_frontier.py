@@ -2,14 +2,13 @@
 
 from bench.env import SEED, BenchEnv
 from bench.figure import Axis, Cell, Chart, Figure, Mark, Series
-from bench.frontier.grid import FrontierEffort, FrontierResult, frontier, measure, sharing_name
+from bench.frontier.grid import FrontierEffort, FrontierResult, frontier, judge, measure, sharing_name
 from bench.frontier.setups import (
     duckdb_alone,
     postgres_alone,
     postgres_and_epochs,
     postgres_and_standby,
 )
-from bench.frontier.verdict import judge
 from bench.textbook import ClaimId
 
 EFFORTS = {

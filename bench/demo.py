@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from bench.freshness import syncing
+from bench.env import syncing
 from bench.machine import Machine
 from bench.report import html
 from lakehouse.capture.publish import estimate_rows, publish_changes, publish_snapshot

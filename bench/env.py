@@ -1,9 +1,12 @@
-"""What benchmarks run on: a store with its lake, stores of several sizes, and a schema for a claim."""
+"""What benchmarks run on: a store with its lake, stores of several sizes, and a sync beside the bookings."""
 
+import multiprocessing
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 
 from psycopg import Connection
@@ -11,15 +14,18 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 
 from lakehouse.capture.publish import publish_snapshot
+from lakehouse.capture.sync import sync_repeatedly
 from lakehouse.source.tables import TableSource
 from lakehouse.table.catalog import Lake
 from lakehouse.table.columns import read_columns
 from lakehouse.table.epoch import Epoch
 from lakehouse.table.layout import TableLayout
+from lakehouse.table.published import read_epochs
 from oltp.audit import audit
 from oltp.ingest.history import vacuum_and_analyze
 from oltp.ingest.seed import seed_rides
 from oltp.store import Store, ensure_database, open_database, open_store
+from ridelake.errors import RidelakeError
 from ridelake.queries import load_queries
 from ridelake.settings import LakeAddress, Settings
 
@@ -27,6 +33,8 @@ QUERIES = load_queries("bench")
 
 MORE_DRIVERS = 4_000
 SEED = 1
+SYNC_EVERY_SECONDS = 0.5
+SPAWN = multiprocessing.get_context("spawn")  # a fork would inherit threads and connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +120,36 @@ def heap_source(connection: Connection[TupleRow], name: str, order_by: Sequence[
     columns = read_columns(connection, [found[0]])[found[0]]
     layout = TableLayout(tuple(order_by))
     return TableSource("ridelake", name, f"ridelake.{name}", found[0], tuple(columns), (), None, "", layout)
+
+
+@contextmanager
+def syncing(store: Store, lake: Lake, every_seconds: float = SYNC_EVERY_SECONDS) -> Iterator[list[Epoch]]:
+    """Sync in a separate process during the block. After the block, all commits are published and the list
+    contains the epochs."""
+    epochs: list[Epoch] = []
+    before = lake.newest()
+    ours, theirs = SPAWN.Pipe()
+    arguments = (theirs, store, lake.address, every_seconds)
+    process = SPAWN.Process(target=_sync_until_closed, args=arguments, name="sync", daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        ours.recv()  # EOFError: the process failed and has printed the error
+        yield epochs
+    finally:
+        ours.close()
+        process.join()
+    if process.exitcode != 0:
+        raise RidelakeError("the sync during the bookings failed")
+    number = before.number if before else 0
+    epochs += [one for one in reversed(read_epochs(lake.address)) if one.number > number]
+
+
+def _sync_until_closed(parent: Pipe, store: Store, address: LakeAddress, every_seconds: float) -> None:
+    """Sync until the parent closes the pipe or ends; then publish the remaining changes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    lake = Lake.create(address)
+    parent.send("ready")
+    for synced in sync_repeatedly(every_seconds, store, lake):
+        if parent.poll() and not synced.is_new:
+            return

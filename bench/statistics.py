@@ -44,6 +44,12 @@ def percentile(samples: Numbers, percent: float) -> float:
     return float(np.percentile(samples, percent))
 
 
+def quartiles(samples: Sequence[Numbers]) -> tuple[list[Any], list[Any], list[Any]]:
+    """The median, the lower and the upper quartile of each, as a chart draws them."""
+    median_, low, high = ([percentile(of, percent) for of in samples] for percent in (50, 25, 75))
+    return median_, low, high
+
+
 def resampled_medians(rounds: Numbers, random: np.random.Generator) -> NDArray[np.float64]:
     """The medians of `RESAMPLES` resamples of the rounds, each with a difference between runs."""
     of = np.asarray(rounds, dtype=np.float64)

@@ -1,7 +1,7 @@
 """The claim about transactions: the anomalies of bookings without them, counted."""
 
 from bench.env import BenchEnv
-from bench.figure import QUICK, Axis, Chart, Figure, Series, Verdict
+from bench.figure import QUICK, Axis, Chart, Figure, Series, Verdict, verdict_of
 from bench.textbook import ClaimId
 from oltp.acid.contrast import ContrastResult, run_strategies
 from oltp.acid.strategies import STRATEGIES, Anomaly, ContentionRules
@@ -46,7 +46,7 @@ def verdict(naive: dict[Anomaly, int]) -> Verdict:
     """The verdict on the anomalies without transactions. The store itself has passed its audit."""
     twice = naive[Anomaly.TWICE] > 0
     lost = naive[Anomaly.CHARGED] + naive[Anomaly.FREE] + naive[Anomaly.LOST] > 0
-    return "holds" if twice and lost else "holds in part" if twice or lost else "does not hold"
+    return verdict_of(twice, lost)
 
 
 def _rows(done: ContrastResult) -> list[dict[str, str | int | float | None]]:

@@ -13,7 +13,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 
-from bench.claims.formats.file_format import rides_table
+from bench.claims.file_format import rides_table
 from bench.env import SEED
 from bench.figure import Axis, Cell, Chart, Figure, Series, VariantTimes, Verdict
 from bench.textbook import ClaimId

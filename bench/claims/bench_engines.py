@@ -17,7 +17,7 @@ from psycopg.rows import TupleRow
 
 from bench.env import BenchEnv, scratch_schema
 from bench.figure import Axis, Cell, Chart, Figure, Series, VariantTimes, Verdict
-from bench.statistics import Ratio
+from bench.statistics import Ratio, quartiles
 from bench.textbook import ClaimId
 from lakehouse.engines import ENGINES, omitted_from_all, open_engine, open_engines, ride_table_view
 from lakehouse.engines.duckdb import DuckDB
@@ -111,8 +111,7 @@ def _lines(contests: dict[int, VariantTimes]) -> Chart:
     lines = []
     for name in (ROWS, INDEX, COLUMNS):
         ms = [np.array(contest.samples[name].seconds) * 1000 for contest in contests.values()]
-        low, middle, high = np.array([np.quantile(taken, [0.25, 0.5, 0.75]) for taken in ms]).T.tolist()
-        lines.append(Series(name, list(contests), middle, low, high))
+        lines.append(Series(name, list(contests), *quartiles(ms)))
     axes = Axis("rows", log=True), Axis("ms per query (median, quartiles)", log=True)
     return Chart("lines", "AVG(Price) of Stanford in July", *axes, lines)
 

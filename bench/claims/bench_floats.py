@@ -16,7 +16,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from bench.env import SEED
-from bench.figure import Axis, Cell, Chart, Figure, Series
+from bench.figure import Axis, Cell, Chart, Figure, Series, verdict_of
 from bench.textbook import ClaimId
 
 COLUMN = "price"
@@ -133,9 +133,7 @@ def bench_floats_as_text(figure: Figure, tmp_path: Path) -> None:
     figure.facts["parquet_bytes_a_float"] = binary.stat().st_size / figure.rows
     figure.ratio(contest.ratio("CSV", "Parquet"))
     pairs = [lost for of_writer in losses.values() for lost in of_writer.values()]
-    figure.state(
-        ClaimId.FLOATS_AS_TEXT, "holds" if all(pairs) else "holds in part" if any(pairs) else "does not hold"
-    )
+    figure.state(ClaimId.FLOATS_AS_TEXT, verdict_of(*map(bool, pairs)))
 
 
 def _through_csv(values: Floats, path: Path) -> Floats:

@@ -21,8 +21,8 @@ from pyiceberg.catalog.sql import SqlCatalog
 
 from bench.claims.rides import RIDE_TABLE, RideBatch, generated_rides
 from bench.env import BenchEnv, scratch_schema
-from bench.figure import Axis, Cell, Chart, Figure, Series, Verdict
-from bench.statistics import Ratio, ratio_of
+from bench.figure import Axis, Cell, Chart, Figure, Series, Verdict, verdict_of
+from bench.statistics import Ratio, in_turn, percentile, quartiles, ratio_of
 from bench.textbook import ClaimId
 from ridelake.queries import load_queries
 
@@ -155,11 +155,9 @@ class Inserts:
         self.ms: Milliseconds = defaultdict(list)
 
     def play(self, rounds: int) -> None:
-        names = list(self._stores)
         for rides, commits in [*COMMITS.items()] * rounds:
             self._turns += 1
-            first = self._turns % len(names)
-            for name in (*names[first:], *names[:first]):
+            for name in in_turn(list(self._stores), self._turns):
                 self.ms[name, rides].append(
                     [self._commit(name, rides) for _ in range(1 if name == LAKE else commits)]
                 )
@@ -181,8 +179,7 @@ class Inserts:
 
 def judge(others: tuple[Ratio, ...]) -> Verdict:
     """`others`: the times of the other stores divided by that of Postgres."""
-    slower = [ratio.distinguishable and ratio.median > 1 for ratio in others]
-    return "holds" if all(slower) else "holds in part" if any(slower) else "does not hold"
+    return verdict_of(*(ratio.low > 1 for ratio in others))
 
 
 def _ratio(ms: Milliseconds, of: str, over: str, rides: int) -> Ratio:
@@ -194,12 +191,11 @@ def _ratio(ms: Milliseconds, of: str, over: str, rides: int) -> Ratio:
 def _rows(ms: Milliseconds) -> Iterator[dict[str, Cell]]:
     for (name, rides), taken in sorted(ms.items()):
         every = np.concatenate(taken)
-        p50, p99 = np.quantile(every, [0.5, 0.99]).tolist()
         yield {
             "store": name,
             "rides a commit": rides,
-            "p50, ms": p50,
-            "p99, ms": p99 if len(every) >= SEEN_FOR_P99 else None,
+            "p50, ms": percentile(every, 50),
+            "p99, ms": percentile(every, 99) if len(every) >= SEEN_FOR_P99 else None,
             "slowest, ms": float(every.max()),
             "commits seen": len(every),
             "rides/s": rides / every.mean() * 1000,
@@ -210,8 +206,7 @@ def _lines(ms: Milliseconds) -> Chart:
     lines = []
     for name in (POSTGRES, DUCKDB, LAKE):
         speeds = [rides * 1000 / np.concatenate(ms[name, rides]) for rides in COMMITS]
-        low, middle, high = np.array([np.quantile(speed, [0.25, 0.5, 0.75]) for speed in speeds]).T.tolist()
-        lines.append(Series(name, [*COMMITS], middle, low, high))
+        lines.append(Series(name, [*COMMITS], *quartiles(speeds)))
     axes = Axis("rides in a commit", log=True), Axis("rides/s (median, quartiles)", log=True)
     return Chart("lines", "From single inserts to bulk", *axes, lines)
 

@@ -12,8 +12,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from bench.env import BenchEnv, scratch_schema
-from bench.figure import Axis, Chart, Figure, Series, Verdict
-from bench.statistics import Ratio
+from bench.figure import Axis, Chart, Figure, Series, assert_equal, verdict_of
 from bench.textbook import ClaimId
 from ridelake.queries import load_queries
 
@@ -55,7 +54,7 @@ def bench_normalised(figure: Figure, env: BenchEnv) -> None:
         _equal_by(listing)
         for variant in renaming.values():
             variant()  # restores the names
-        listed = figure.interleaved(listing, _equal, label="listing")
+        listed = figure.interleaved(listing, assert_equal, label="listing")
         renamed = figure.interleaved(renaming, lambda renamed: _equal_by(listing), label="renaming")
         _equal_by(listing)
         sizes = {
@@ -78,7 +77,7 @@ def bench_normalised(figure: Figure, env: BenchEnv) -> None:
             for name in (NORMALISED, FLAT)
         ],
     )
-    figure.state(ClaimId.NORMALISED, both(_longer(rename), _longer(join)))
+    figure.state(ClaimId.NORMALISED, verdict_of(rename.low > 1, join.low > 1))
 
 
 def _make_books(connection: Connection[TupleRow], books: int) -> None:
@@ -106,7 +105,7 @@ def bench_documents(figure: Figure, env: BenchEnv) -> None:
         contests = {
             task: figure.interleaved(
                 {model: _turn(connection, QUERIES[file], changes) for model, file in statements.items()},
-                _equal if task == SUM else _anything,
+                assert_equal if task == SUM else _anything,
                 label=task,
             )
             for task, statements in TASKS.items()
@@ -146,7 +145,7 @@ def bench_documents(figure: Figure, env: BenchEnv) -> None:
     ]
     figure.chart(Chart("bars", "One ride, and all of them", Axis("task"), Axis("ms", log=True), bars))
     ratios = {task: figure.ratio(contest.ratio(DOCUMENTS, TABLES)) for task, contest in contests.items()}
-    figure.state(ClaimId.DOCUMENT, both(_shorter(ratios[FETCH]), _longer(ratios[SUM])))
+    figure.state(ClaimId.DOCUMENT, verdict_of(ratios[FETCH].high < 1, ratios[SUM].low > 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,14 +210,8 @@ def _anything(answers: dict[str, Answer]) -> None:
     """Nothing to compare here: the rides are compared before and after the timing."""
 
 
-def _equal(answers: Mapping[str, Answer]) -> None:
-    first, *others = answers.values()
-    assert first, "no answer"
-    assert all(other == first for other in others), answers
-
-
 def _equal_by(variants: Mapping[str, Callable[[], Answer]]) -> None:
-    _equal({name: variant() for name, variant in variants.items()})
+    assert_equal({name: variant() for name, variant in variants.items()})
 
 
 def _bytes_of(connection: Connection[TupleRow], tables: list[str]) -> int:
@@ -229,16 +222,3 @@ def _bytes_of(connection: Connection[TupleRow], tables: list[str]) -> int:
     ).fetchone()
     assert row is not None
     return int(row[0])
-
-
-def _longer(ratio: Ratio) -> bool:
-    return ratio.distinguishable and ratio.median > 1
-
-
-def _shorter(ratio: Ratio) -> bool:
-    return ratio.distinguishable and ratio.median < 1
-
-
-def both(first: bool, second: bool) -> Verdict:
-    """The verdict on a claim with two parts."""
-    return "holds" if first and second else "holds in part" if first or second else "does not hold"

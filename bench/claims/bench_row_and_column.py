@@ -23,12 +23,10 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import ipc
 
-from bench.claims.formats import FileFormat
-from bench.claims.formats.binary import ARROW_IPC, AVRO, PARQUET
-from bench.claims.formats.file_format import identical, rides_table
-from bench.claims.formats.text import CSV, JSONL
+from bench.claims.file_format import FileFormat, identical, rides_table
+from bench.claims.formats import ARROW_IPC, AVRO, CSV, JSONL, PARQUET
 from bench.env import SEED, BenchEnv
-from bench.figure import Axis, Cell, Chart, Figure, Mark, Series, VariantTimes, Verdict
+from bench.figure import Axis, Cell, Chart, Figure, Mark, Series, VariantTimes, Verdict, verdict_of
 from bench.statistics import Ratio
 from bench.textbook import ClaimId
 from lakehouse.table.epoch import Epoch
@@ -296,5 +294,4 @@ def bytes_read(read: Callable[[], object]) -> int:
 
 def _judge_thousand_columns(figure: Figure, shares: dict[str, float], times: dict[str, Ratio]) -> None:
     right = [shares[name] < SHARE_MAX and ratio.low > 1 for name, ratio in times.items()]
-    verdict: Verdict = "holds" if all(right) else "holds in part" if any(right) else "does not hold"
-    figure.state(ClaimId.FOUR_OF_THOUSAND, verdict)
+    figure.state(ClaimId.FOUR_OF_THOUSAND, verdict_of(*right))

@@ -21,10 +21,8 @@ import pyarrow.parquet as pq
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from bench.claims.formats import FORMATS, FileFormat
-from bench.claims.formats.binary import message_class, runs_code
-from bench.claims.formats.file_format import Row, identical, is_readable, lost, rides_table
-from bench.claims.formats.text import CSV
+from bench.claims.file_format import FileFormat, Row, identical, is_readable, lost, rides_table
+from bench.claims.formats import CSV, FORMATS, message_class, runs_code
 from bench.env import BenchEnv, heap_source
 from bench.figure import Axis, Cell, Chart, Figure, Series, VariantTimes, Verdict
 from bench.textbook import ClaimId

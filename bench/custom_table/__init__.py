@@ -1,6 +1,6 @@
 """Benchmarks on a table of the user: `ridelake bench --table`.
 
-subject.py     the table in the user's Postgres, or loaded from a file into a private one, and in a private
-lake asking.py      queries, derived from the column types inserting.py   single inserts into copies of the
-table, which are dropped afterwards bench_own_table.py
+subject.py             the table in the user's Postgres, and single inserts into copies of it
+from_file.py           the table loaded from a file into a private Postgres
+bench_custom_table.py  the benchmarks, and their queries
 """

@@ -13,15 +13,11 @@ is the upper right edge of the points. The area below it, as a share of its boun
 ½ for proportional sharing, and less if the two interfere. Isolation costs freshness: the age of the oldest
 change that a query did not see.
 
-    clients.py     processes that book or query in windows of one clock; they end with their parent
-    asking.py      the queries in rotation, with a check of each answer
-    setups.py      Postgres alone, with epochs, with a hot standby; DuckDB alone; each with its checks
-    posts.py       the clients of each set-up
-    duckdb_rows.py DuckDB as a row store: the same booking as a DuckDB transaction
-    grid.py        measures a set-up at all points, in shuffled order
-    envelope.py    frontier and area
-    age.py         freshness
-    verdict.py     the verdict on one system for both
+    clients.py           processes that book or query in windows of one clock; they end with their parent
+    client_functions.py  the clients of each set-up, the check of each answer, and freshness
+    setups.py            Postgres alone, with epochs, with a hot standby; DuckDB alone; each with its checks
+    duckdb_rows.py       DuckDB as a row store: the same booking as a DuckDB transaction
+    grid.py              measures a set-up at all points, in shuffled order; frontier, area and verdict
 
 The method is that of HATtrick (Milkai et al., How Good is My HTAP System?, SIGMOD 2022), with rides instead
 of orders.

@@ -61,11 +61,6 @@ class History:
         return max(0.0, asked_at - self._oldest[token.snapshot])
 
 
-def nearest_rank_percentile(values: Sequence[float], percent: int) -> float:
-    """The smallest value that at least `percent` in 100 do not exceed. `values` must not be empty."""
-    return sorted(values)[max(0, math.ceil(percent * len(values) / 100) - 1)]
-
-
 OVER_COMPLETED_RIDES = ("average_price", "revenue_by_city_and_month", "fare_percentiles")
 NAMES = (*OVER_COMPLETED_RIDES, "busiest_pickup_zones")
 

@@ -5,17 +5,24 @@ lines.
 
 A round visits each point once, in shuffled order, so that growth of the store or other load is not mistaken
 for interference.
+
+The verdict on one system for both kinds of work compares the best rates of each set-up with the best of all.
+A rate is a count, and the standard error of a count n is √n. If the interval of a share contains the
+threshold, the claim holds in part.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 
 import numpy as np
 
-from bench.frontier.client_functions import History, nearest_rank_percentile
+from bench.figure import Verdict
+from bench.frontier.client_functions import History
 from bench.frontier.clients import BookingEvent, Clients, QueryEvent, WindowResult, started
 from bench.frontier.setups import SetUp
+from bench.statistics import percentile
 from ridelake.ride import Outcome
 
 XY = tuple[float, float]
@@ -176,9 +183,75 @@ def point_of(load: Load, shifts: Sequence[WindowResult], history: History) -> Po
         seconds=seconds,
         bookings=len(booked),
         questions=len(answered),
-        latency_ms_p50=nearest_rank_percentile(latencies_ms, 50) if latencies_ms else None,
-        latency_ms_p99=nearest_rank_percentile(latencies_ms, 99) if latencies_ms else None,
+        latency_ms_p50=percentile(latencies_ms, 50) if latencies_ms else None,
+        latency_ms_p99=percentile(latencies_ms, 99) if latencies_ms else None,
         refused=len(decided) - len(booked),
         conflicts=sum(one.conflicts for one in decided),
-        age_seconds_p95=nearest_rank_percentile(ages, 95) if ages else 0.0,
+        age_seconds_p95=percentile(ages, 95) if ages else 0.0,
     )
+
+
+# A system serves both with half of the best rates of both; with less than a tenth of one it does not.
+SERVES = 0.5
+BARELY = 0.1
+STANDARD_ERRORS = 1.96  # 95 % interval
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A rate as a share of the best rate of all set-ups, with its interval."""
+
+    rate: float
+    of_best: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class SetUpShares:
+    """The shares of a set-up of both kinds of work."""
+
+    measured: FrontierResult
+    bookings: Share
+    questions: Share
+
+    @property
+    def low(self) -> float:
+        return min(self.bookings.low, self.questions.low)
+
+    @property
+    def high(self) -> float:
+        return min(self.bookings.high, self.questions.high)
+
+
+def judge(measured: Sequence[FrontierResult]) -> Verdict:
+    """`holds` if a single system reaches half of the best bookings/s and half of the best queries/s; `does
+    not hold` if none reaches a tenth of both; considering the intervals."""
+    bookings = _shares(measured, lambda point: point.bookings)
+    questions = _shares(measured, lambda point: point.questions)
+    standings = [SetUpShares(*one) for one in zip(measured, bookings, questions, strict=True)]
+    singles = [one for one in standings if one.measured.single]
+    verdict: Verdict = "holds in part"
+    if max(one.low for one in singles) >= SERVES:
+        verdict = "holds"
+    elif max(one.high for one in singles) < BARELY:
+        verdict = "does not hold"
+    return verdict
+
+
+def _shares(measured: Sequence[FrontierResult], count: Callable[[Point], int]) -> list[Share]:
+    """The share of each set-up at its best point, for one kind of work."""
+    peaks = [max(one.points, key=lambda point: count(point) / point.seconds) for one in measured]
+    best = max(peaks, key=lambda point: count(point) / point.seconds)
+    best_rate = count(best) / best.seconds
+    shares = []
+    for peak in peaks:
+        rate = count(peak) / peak.seconds
+        error = (
+            0.0
+            if peak is best
+            else STANDARD_ERRORS * math.sqrt(sum(1 / max(1, count(p)) for p in (peak, best)))
+        )
+        share = rate / best_rate if best_rate else 0.0
+        shares.append(Share(rate, share, share * math.exp(-error), share * math.exp(error)))
+    return shares

@@ -14,7 +14,7 @@ import polars as pl
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 
-from bench.freshness import SYNC_EVERY_SECONDS, syncing
+from bench.env import SYNC_EVERY_SECONDS, syncing
 from bench.frontier import client_functions, duckdb_rows
 from bench.frontier.client_functions import (
     Commit,

@@ -13,15 +13,16 @@ from bench.claims.bench_etl import (
     ETL,
     ON_READ,
     ON_WRITE,
+    DeferralCosts,
     _schemas,
     _transformations,
     bad_row_error_time,
+    crossover,
     write_dirty_trips,
 )
 from bench.claims.bench_graph import draw_people
 from bench.claims.bench_inserts import DuckDBInserter, Inserts, LakeInserter, PostgresInserter
 from bench.claims.bench_models import leaves
-from bench.claims.break_even import DeferralCosts, crossover
 from bench.claims.rides import RideBatch, generated_rides
 from bench.env import scratch_schema
 from oltp.ingest.tlc import check_files

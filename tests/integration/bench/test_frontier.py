@@ -23,7 +23,6 @@ from bench.frontier.client_functions import (
     Commit,
     History,
     QueryClient,
-    nearest_rank_percentile,
 )
 from bench.frontier.clients import BookingEvent, QueryEvent, Window, WindowResult, started
 from bench.frontier.grid import (
@@ -33,6 +32,7 @@ from bench.frontier.grid import (
     area_share,
     bounding_box,
     frontier,
+    judge,
     measure,
     point_of,
     sharing_name,
@@ -43,7 +43,6 @@ from bench.frontier.setups import (
     postgres_and_epochs,
     postgres_and_standby,
 )
-from bench.frontier.verdict import judge
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import SnapshotToken
@@ -106,12 +105,6 @@ def test_the_age_is_that_of_the_oldest_missing_change():
     assert history.age_seconds(5.0, token("10:12:10")) == 4.0  # 10 was running, and 12 is missing
     assert history.age_seconds(2.5, token("12:12:")) == 0  # the missing change is later than the query
     assert History([]).age_seconds(5.0, token("1:1:")) == 0
-
-
-def test_a_percentile_is_one_of_the_values():
-    assert nearest_rank_percentile(range(1, 21), 95) == 19
-    assert nearest_rank_percentile([7.0], 95) == nearest_rank_percentile([7.0], 50) == 7.0
-    assert nearest_rank_percentile([3.0, 1.0, 2.0], 50) == 2.0
 
 
 def test_only_events_that_end_within_the_window_are_counted():

@@ -7,9 +7,8 @@ import pytest
 from bench.claims import bench_acid, bench_etl, bench_inserts
 from bench.claims.bench_engines import judge_columns
 from bench.claims.bench_graph import GRAPH, POSTGRES, judge_graph
-from bench.claims.bench_models import both
 from bench.claims.headlines import SENTENCES, headline_of
-from bench.figure import DEFAULT, QUICK, Figure, too_few_rows
+from bench.figure import DEFAULT, QUICK, Figure, too_few_rows, verdict_of
 from bench.readme import RECORD
 from bench.record import read_record
 from bench.statistics import Ratio
@@ -33,7 +32,7 @@ ALIKE = Ratio("one", "other", 1.2, 0.9, 1.4)
 def test_no_measurable_difference_counts_against_a_claim(ratios, verdict):
     assert bench_etl.judge(*ratios) == verdict
     assert bench_inserts.judge(ratios) == verdict
-    assert both(ratios[0] is LONGER, ratios[1] is LONGER) == verdict
+    assert verdict_of(ratios[0] is LONGER, ratios[1] is LONGER) == verdict
 
 
 def test_columns_must_be_faster_at_the_largest_size():

@@ -7,7 +7,7 @@ import made_up_records
 import pyarrow as pa
 import pytest
 
-from bench.crossover.advice import (
+from bench.advice import (
     TITLE,
     Crossing,
     by_freshness,
@@ -16,7 +16,7 @@ from bench.crossover.advice import (
     crossing_of,
     crossing_text,
 )
-from bench.crossover.comparisons import CrossoverEffort, _contest
+from bench.bench_crossover import CrossoverEffort, _contest
 from bench.figure import QUICK, Figure
 from bench.report.page import page_of
 from bench.report.terminal import report_lines

@@ -10,9 +10,8 @@ import pytest
 from bench.claims.bench_floats import READERS, TEXTBOOK_FLOAT, WRITERS, changed, floats, through_json
 from bench.claims.bench_row_and_column import FEATURE_COLUMNS, WANTED, crossings, feature_table
 from bench.claims.bench_text_and_binary import column_bytes, number_bytes
-from bench.claims.formats import FORMATS, FileFormat
-from bench.claims.formats.binary import runs_code
-from bench.claims.formats.file_format import HARD, identical, is_readable, kept, lost
+from bench.claims.file_format import HARD, identical, is_readable, kept, lost
+from bench.claims.formats import FORMATS, FileFormat, runs_code
 
 LOST = {"CSV": ["empty text"], "JSON": ["infinity"], "JSONL": ["infinity"]}
 UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")

@@ -12,7 +12,7 @@ from statistics import median_low
 
 import numpy as np
 
-from bench.statistics import BETWEEN_RUNS, CONFIDENCE, RESAMPLES, Ratio
+from bench.statistics import CONFIDENCE, RESAMPLES, Ratio, resampled_medians
 from ridelake.text import ratio_text
 
 
@@ -43,9 +43,7 @@ def crossing_of(places: Sequence[float], ratios: Sequence[Sequence[float]]) -> C
     random = np.random.default_rng(len(places))
     drawn = np.empty((RESAMPLES, len(places)))
     for number, rounds in enumerate(ratios):
-        of = np.asarray(rounds, dtype=np.float64)
-        chosen = random.integers(0, len(of), (RESAMPLES, len(of)))
-        drawn[:, number] = np.log(np.median(of[chosen], axis=1)) + random.normal(0, BETWEEN_RUNS, RESAMPLES)
+        drawn[:, number] = np.log(resampled_medians(rounds, random))
     found = np.sort([_for_good(places, one.tolist()) for one in drawn])
     tail = (1 - CONFIDENCE) / 2
     # No interpolation between resamples: some may be infinite.
