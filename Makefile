@@ -44,4 +44,4 @@ bench: $(READY)  ## all figures, which takes its time; `ridelake bench` takes si
 unexport PYTHONDONTWRITEBYTECODE  # each child process would compile everything again
 
 clean:
-	rm -rf .venv .ridelake .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	rm -rf .venv .ridelake .pytest_cache .mypy_cache .ruff_cache .benchmarks ridelake-demo.html ridelake-report.html
