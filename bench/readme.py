@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.claims.headlines import headline_of
-from bench.crossover.advice import entries_with_advice
 from bench.record import Entry, Record, read_record
-from bench.report.quantities import digits
-from bench.report.sections import VERDICTS, claim_of, kind_of, title_of
-from bench.statistics import Ratio, factor_text
-from bench.textbook import ClaimId
+from bench.statistics import Ratio
+from bench.textbook import VERDICTS, ClaimId, sign_of
+from ridelake.text import digits, ratio_text
 
 ROOT = Path(__file__).parents[1]
 RECORD, README = ROOT / "docs/record.json", ROOT / "README.md"
@@ -54,9 +52,9 @@ def short_table(record: Record) -> str:
     """A row for each claim with one measured number, for the README."""
     lines = ["| textbook claim | | measured here |", "|---|:-:|---|"]
     for entry in record.claims:
-        claim = claim_of(entry)
-        measured = TASK.sub("", INTERVAL.sub("", str(claim["measured"])))
-        cells = (_title(claim), VERDICTS[claim["verdict"]][0], measured[:1].upper() + measured[1:])
+        claim = entry.claim or {}
+        measured = TASK.sub("", INTERVAL.sub("", headline_of(entry.figure).sentence))
+        cells = (_title(claim), sign_of(claim["verdict"])[0], measured[:1].upper() + measured[1:])
         lines.append(_line(cells))
     return "\n".join(lines)
 
@@ -99,12 +97,13 @@ def results(record: Record) -> str:
         "|---:|---|---|---|",
     ]
     for entry in record.claims:
-        claim = claim_of(entry)
-        verdict = f"{VERDICTS[claim['verdict']][0]} {claim['verdict']}"
-        lines.append(_line((str(claim["number"]), str(claim["text"]), verdict, str(claim["measured"]))))
-    for entry in entries_with_advice(record):
-        sentences = (entry.figure or {})["advice"]
-        lines += ["", f"## {entry.group}", "", *(f"{n}. {one}" for n, one in enumerate(sentences, 1))]
+        claim = entry.claim or {}
+        verdict = f"{sign_of(claim['verdict'])[0]} {claim['verdict']}"
+        measured = headline_of(entry.figure).sentence
+        lines.append(_line((str(claim["number"]), str(claim["text"]), verdict, measured)))
+    for entry in record.with_advice:
+        sentences = enumerate(entry.figure["advice"], 1)
+        lines += ["", f"## {entry.group}", "", *(f"{number}. {one}" for number, one in sentences)]
     lines += ["", "## Figures"]
     for entry in record.figures:
         lines += _figure(entry)
@@ -113,28 +112,24 @@ def results(record: Record) -> str:
 
 def _machine(record: Record) -> str:
     machine = record.machine
-    others = {name: version for name, version in machine["versions"].items() if name != "ridelake"}
+    others = {name: version for name, version in machine.versions.items() if name != "ridelake"}
     versions = ", ".join(f"{name} {version}" for name, version in others.items())
-    where = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB"
+    where = f"{machine.processor}, {machine.cores} cores, {machine.memory_gib:.0f} GiB"
     run = f"Measured on {record.started_at[:10]}, scale {record.scale}, seed {record.seed}"
     return f"{run}: {where}; {versions}."
 
 
 def _figure(entry: Entry) -> list[str]:
-    lines = ["", f"### {title_of(entry)}", "", f"`{entry.name}`"]
-    if entry.figure is None:
+    lines = ["", f"### {entry.title}", "", f"`{entry.name}`"]
+    if entry.status != "measured":
         return [*lines, "", f"{entry.status.capitalize()}: {entry.why}"]
-    if entry.figure["checked"]:
-        lines += ["", f"Checked: {_text(entry.figure['checked'])}."]
-    sentences = [_sentence(Ratio.from_record(ratio)) for ratio in entry.figure["ratios"]]
+    if checked := entry.figure.get("checked"):
+        lines += ["", f"Checked: {_text(checked)}."]
+    sentences = [Ratio.from_record(kept).labelled_sentence() for kept in entry.figure.get("ratios", [])]
     lines += ["", *(f"- {_text(sentence)}" for sentence in sentences)] if sentences else []
-    for table in entry.figure["tables"]:
+    for table in entry.figure.get("tables", []):
         lines += _table(table["title"], table["rows"])
     return lines
-
-
-def _sentence(ratio: Ratio) -> str:
-    return f"{ratio.label}: {ratio.sentence()}" if ratio.label else ratio.sentence()
 
 
 def _text(text: str) -> str:
@@ -164,7 +159,7 @@ def _value(value: Any) -> str:
 
 def picture(record: Record) -> str:
     """A bar for the ratio of each claim, on a logarithmic scale that begins at 1."""
-    rows = [(claim_of(entry), ratio) for entry in record.claims if (ratio := _ratio(entry))]
+    rows = [(entry.claim or {}, ratio) for entry in record.claims if (ratio := _ratio(entry))]
     decades = log10(max([10.0, *(ratio.high for _, ratio in rows)]))
 
     def place(times: float) -> float:
@@ -172,7 +167,10 @@ def picture(record: Record) -> str:
 
     height = HEAD + ROW * len(rows) + FOOT
     label = "Textbook claims: how many times faster the winner is"
-    parts = [f'<text class="name" x="10" y="18">{label}</text>', *_legend({kind_of(one) for one, _ in rows})]
+    parts = [
+        f'<text class="name" x="10" y="18">{label}</text>',
+        *_legend({sign_of(one["verdict"])[1] for one, _ in rows}),
+    ]
     for times in (1, 2, 5, 10, 20, 50, 100, 1000):
         if log10(times) <= decades:
             x = f"{place(times):.1f}"
@@ -209,29 +207,28 @@ def _legend(kinds: set[str]) -> list[str]:
 
 
 def _ratio(entry: Entry) -> Ratio | None:
-    ratio = headline_of(entry.figure or {}).ratio
+    ratio = headline_of(entry.figure).ratio
     return ratio.at_least_one() if ratio else None
 
 
 def _row(claim: Mapping[str, Any], ratio: Ratio, top: float, place: Callable[[float], float]) -> str:
     base = top + 19
-    sign = VERDICTS[claim["verdict"]][0]
+    sign, kind = sign_of(claim["verdict"])
     parts = [
-        f'<text class="sign {kind_of(claim)}" x="10" y="{base}">{sign}</text>'
+        f'<text class="sign {kind}" x="10" y="{base}">{sign}</text>'
         f'<text x="{TITLE_X}" y="{base}">{escape(_title(claim))}</text>'
     ]
     low, middle, high = (place(times) for times in (ratio.low, ratio.median, ratio.high))
     if not ratio.distinguishable:
         label = '<tspan class="faint">no measurable difference</tspan>'
     else:
-        winner = f"{ratio.over[:1].upper()}{ratio.over[1:]} {factor_text(ratio.median)}× faster"
+        winner = f"{ratio.over[:1].upper()}{ratio.over[1:]} {ratio_text(ratio.median)} faster"
         loser = f" than {ratio.of}"
         if high + 10 + CHARACTER * len(winner + loser) > WIDTH:
             loser = ""
         label = f'<tspan class="number">{escape(winner)}</tspan><tspan class="faint">{escape(loser)}</tspan>'
         parts.append(
-            f'<rect class="bar {kind_of(claim)}" x="{LEFT}" y="{top + 7}" width="{middle - LEFT:.1f}" '
-            'height="16"/>'
+            f'<rect class="bar {kind}" x="{LEFT}" y="{top + 7}" width="{middle - LEFT:.1f}" height="16"/>'
         )
     parts.append(
         f'<path class="interval" fill="none" d="M{low:.1f} {top + 10}v10m0 -5H{high:.1f}m0 -5v10"/>'
