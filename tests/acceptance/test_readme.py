@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import psycopg
@@ -74,6 +75,16 @@ def test_the_files_are_opened_without_ridelake_as_documented(tmp_path: Path):
     done = execute(tmp_path, "-c", program)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [rows, rows, rows]
+
+
+def test_the_demo_needs_the_base_packages_only(tmp_path: Path):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    modules = {re.split(r"[\[>=]", name)[0].replace("-", "_") for name in sum(extras.values(), [])}
+    assert {"pytest", "plotly", "datafusion"} <= modules
+    missing = "; ".join(f"sys.modules[{name!r}] = None" for name in sorted(modules - {"ridelake"}))
+    program = f"import sys; {missing}; import bench.commands.demo, bench.demo"
+    done = execute(tmp_path, "-c", program)
+    assert done.returncode == 0, done.stderr
 
 
 def run(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
