@@ -45,6 +45,11 @@ class ClaimId(IntEnum):
     DECOUPLED = 16, "Storage is separate from compute: several engines read the same files."
 
     @property
+    def title(self) -> str:
+        """The claim in a few words, for the README and its picture."""
+        return TITLES[self]
+
+    @property
     def rides_min(self) -> int:
         """The number of rides in the store below which this claim has no verdict."""
         return RIDES_MIN.get(self, 0)
@@ -53,3 +58,22 @@ class ClaimId(IntEnum):
 # With fewer rides, both tables of a join fit in the cache and the join costs nothing; a small epoch takes
 # almost no time to write and to read, and a query over few rows is fast on any store.
 RIDES_MIN = {ClaimId.NORMALISED: 200_000, ClaimId.OUTDATED_TERMS: 200_000}
+
+TITLES = {
+    ClaimId.ROW_AND_COLUMN: "Column files: 4 of 16 columns",
+    ClaimId.FOUR_OF_THOUSAND: "Column files: 4 of 1,000 columns",
+    ClaimId.DATA_FRAMES: "pandas is column-major",
+    ClaimId.TEXT_AND_BINARY: "Text is larger than binary",
+    ClaimId.FLOATS_AS_TEXT: "Text changes floats",
+    ClaimId.PARQUET: "Parquet is smaller than text",
+    ClaimId.SINGLE_INSERT: "OLTP stores: single inserts",
+    ClaimId.AVERAGE_PRICE: "Column stores: an average",
+    ClaimId.NORMALISED: "Normalised tables: updates",
+    ClaimId.DOCUMENT: "Documents: one whole record",
+    ClaimId.GRAPH: "Graph databases: relationships",
+    ClaimId.SCHEMA: "Schema on write: queries",
+    ClaimId.ETL_AND_ELT: "ELT: the first answer",
+    ClaimId.ATOMIC_ISOLATED: "Without ACID, data breaks",
+    ClaimId.OUTDATED_TERMS: "One system for OLTP and OLAP",
+    ClaimId.DECOUPLED: "Many engines, same files",
+}

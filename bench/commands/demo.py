@@ -76,7 +76,7 @@ def demo(
     say(f"Report: {report}", verbatim=True)
     say("Next:   ridelake ask, or")
     say(
-        '        ridelake sql "SELECT City, AVG(Price) FROM RideTable GROUP BY City" --engine all',
+        '        ridelake sql "SELECT City, AVG(Price) FROM RideTable GROUP BY City"',
         verbatim=True,
     )
     if in_browser:

@@ -1,18 +1,26 @@
-"""The commands of the README run, in its order."""
+"""The README is short, its commands run in its order, and what it names exists."""
 
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from oltp.cluster.server import Cluster
 from ridelake.__main__ import COMMANDS
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text("utf-8")
+WORDS_MAX = 900
+
+# So that the commands end soon.
+LESS = {"--rides 100000": "--rides 2000", "simulate": "simulate --rides 300", "--every 10": "--once"}
+SMALLER = "|".join(LESS)
 
 
 def commands_of_the_readme() -> list[list[str]]:
@@ -22,30 +30,80 @@ def commands_of_the_readme() -> list[list[str]]:
     ]
 
 
+def test_the_readme_is_short():
+    words = [word for word in README.split() if re.search(r"\w", word)]
+    assert len(words) <= WORDS_MAX
+
+
 def test_every_make_target_of_the_readme_exists():
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
-    named = [words[1] for words in commands_of_the_readme() if words[0] == "make"]
-    assert {"demo", "install", "test", "bench"} <= set(named) <= set(targets)
+    named = re.findall(r"\bmake (\w+)", README)
+    assert {"demo", "install", "clean"} <= set(named) <= set(targets)
 
 
 @pytest.mark.slow
 def test_the_commands_of_the_readme_run_in_its_order(tmp_path: Path):
     commands = [words[1:] for words in commands_of_the_readme() if words[0] == "ridelake"]
     assert len(commands) >= 7
-    ridelake(tmp_path, "up")  # so that the server is not started for each command
+    run(tmp_path, "up")  # so that the server is not started for each command
     try:
+        with psycopg.connect(Cluster(tmp_path / ".ridelake/postgres").conninfo("ridelake")) as connection:
+            connection.execute("CREATE TABLE public.orders (id int PRIMARY KEY, price numeric(10, 2))")
+            connection.execute("INSERT INTO public.orders VALUES (1, 9.50)")
         for arguments in commands:
-            small = ["2000" if word == "100000" else word for word in arguments]  # fewer rides, to save time
-            more = ["--rides", "300"] if arguments[0] == "simulate" else []
-            done = ridelake(tmp_path, *small, *more)
+            small = re.sub(SMALLER, lambda found: LESS[found[0]], shlex.join(arguments))
+            done = run(tmp_path, *shlex.split(small))
             assert done.returncode == 0, f"{arguments}: {done.stderr}"
     finally:
-        ridelake(tmp_path, "down")
+        run(tmp_path, "down")
 
 
-def ridelake(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def test_the_files_are_opened_without_ridelake_as_documented(tmp_path: Path):
+    page = (ROOT / "docs/lake.md").read_text("utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    run(tmp_path, "up")
+    try:
+        run(tmp_path, "seed", "--rides", "2000")
+        run(tmp_path, "snapshot")
+        counted = run(
+            tmp_path, "sql", "SELECT COUNT(*) FROM rides WHERE fare_cents > 5000", "--format", "csv"
+        )
+    finally:
+        run(tmp_path, "down")
+    rows = counted.stdout.split()[1]
+    assert int(rows) > 0
+    done = execute(tmp_path, "-c", program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [rows, rows, rows]
+
+
+WITHOUT = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name in {modules}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+import bench.commands.demo, bench.demo
+"""
+
+
+def test_the_demo_needs_the_base_packages_only(tmp_path: Path):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    named = [re.split(r"[\[>=]", name)[0].replace("-", "_") for names in extras.values() for name in names]
+    modules = {*named} - {"ridelake"}
+    assert {"pytest", "plotly", "datafusion"} <= modules
+    done = execute(tmp_path, "-c", WITHOUT.format(modules=sorted(modules)))
+    assert done.returncode == 0, done.stderr
+
+
+def run(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return execute(home, "-m", "ridelake", *arguments)
+
+
+def execute(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "ridelake", *arguments],
+        [sys.executable, *arguments],
         cwd=home,
         env={name: value for name, value in os.environ.items() if not name.startswith("RIDELAKE_")},
         stdin=subprocess.DEVNULL,
@@ -56,7 +114,15 @@ def ridelake(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_the_readme_names_only_commands_and_files_that_are_there():
-    assert set(re.findall(r"ridelake (\w+)", README)) - {"ridelake"} <= {*COMMANDS, "ask"}
-    for name in re.findall(r"`((?:ridelake|oltp|lakehouse|olap|bench)/[\w/.]*)`", README):
+def test_the_readme_lists_every_command():
+    assert {words[1] for words in commands_of_the_readme() if words[0] == "ridelake"} <= set(COMMANDS)
+    (table,) = re.findall(r"^## Commands\n(.*?)^## ", README, flags=re.MULTILINE | re.DOTALL)
+    rows = [line for line in table.splitlines() if line.startswith("| ")]
+    assert sorted(re.findall(r"`(\w+)`", "".join(rows))) == sorted(COMMANDS)
+
+
+def test_the_files_that_the_readme_names_exist():
+    names = re.findall(r"`((?:ridelake|oltp|lakehouse|olap|bench|tests|docs)/[\w/.-]+)`", README)
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", README) + re.findall(r'src="([^"]+)"', README)
+    for name in [*names, *links]:
         assert (ROOT / name).exists(), name

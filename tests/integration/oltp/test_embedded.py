@@ -81,6 +81,15 @@ def test_the_server_listens_on_a_private_socket_and_on_no_port(home: Path):
         assert cluster.data.stat().st_mode & 0o077 == 0
 
 
+def test_the_server_keeps_at_most_300_mb_of_wal(home: Path):
+    with open_cluster(home) as cluster, psycopg.connect(cluster.conninfo("postgres")) as connection:
+        limits = connection.execute(
+            "SELECT sum(setting::int) FROM pg_settings WHERE name IN ('max_wal_size', 'wal_keep_size')"
+        ).fetchone()
+    assert limits is not None
+    assert limits[0] <= 300  # MB
+
+
 def test_a_second_process_shares_the_server_and_outlives_the_first(home: Path):
     with open_cluster(home) as cluster:
         pid = cluster.server_pid()

@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from bench.commands.bench import bench
-from bench.readme import PICTURE, README, RECORD, picture, readme_with
+from bench.readme import PICTURE, README, RECORD, RESULTS, picture, readme_with, results
 from bench.record import read_record
 from bench.run import run
+from bench.statistics import Ratio
 from ridelake.errors import BadInput, UsageError
 from ridelake.settings import LakeAddress, Settings
 
@@ -103,10 +104,11 @@ def test_claims_are_ordered_by_number_and_failures_are_listed():
     assert [entry.name for entry in record.with_status("failed")] == ["bench/bench_x.py::bench_broken"]
 
 
-def test_the_readme_and_its_picture_are_generated_from_the_record():
+def test_readme_results_and_picture_are_generated_from_the_record():
     record = read_record(RECORD)
     text = README.read_text("utf-8")
     assert readme_with(text, record) == text, "run `python -m bench.readme`"
+    assert RESULTS.read_text("utf-8") == results(record), "run `python -m bench.readme`"
     assert PICTURE.read_text("utf-8") == picture(record), "run `python -m bench.readme`"
 
 
@@ -121,22 +123,42 @@ def test_another_record_gives_another_readme():
     text = README.read_text("utf-8")
     changed = readme_with(text, made_up_records.full())
     assert changed != text
-    assert "✗ does not hold" in changed
+    assert "| ✗ |" in changed
     assert readme_with(changed, read_record(RECORD)) == text
 
 
-def test_the_advice_of_a_record_is_in_the_readme():
+def test_the_advice_of_a_record_is_in_the_results():
     record = made_up_records.full()
     last = record.figures[-3]
     last.figure["advice"] = ["Leave.", "Stay."]
-    text = readme_with(README.read_text("utf-8"), record)
-    assert f"**{last.group}**\n\n1. Leave.\n2. Stay.\n" in text
+    assert f"## {last.group}\n\n1. Leave.\n2. Stay.\n" in results(record)
 
 
-def test_the_picture_has_a_row_for_each_claim_and_escapes_markup():
+def test_each_figure_has_its_check_and_ratios_in_the_results():
     record = made_up_records.full()
-    record.figures[0].figure["claim"]["text"] = "<b>A & B</b>"
+    text = results(record)
+    for entry in record.figures:
+        assert f"`{entry.name}`" in text
+        if entry.status != "measured":
+            assert str(entry.why) in text
+        elif entry.figure.get("checked"):
+            assert f"Checked: {entry.figure['checked']}." in text
+        for ratio in entry.figure.get("ratios", []):
+            assert Ratio.from_record(ratio).sentence() in text
+
+
+def test_the_table_of_the_readme_has_one_number_without_its_interval():
+    record = made_up_records.full()
+    assert "(2.9–3.3×)" in results(record)
+    assert "(2.9–3.3×)" not in readme_with(README.read_text("utf-8"), record)
+
+
+def test_the_picture_has_a_row_for_each_ratio_and_escapes_markup():
+    record = made_up_records.full()
+    record.figures[0].figure["claim"] |= {"text": "<b>A & B</b>", "number": 99}
     drawn = picture(record)
     assert "&lt;b&gt;A &amp; B" in drawn
-    assert drawn.count('<text class="sign') == 3
+    ratios = [entry for entry in record.claims if entry.figure["ratios"]]
+    assert drawn.count('<text class="sign') == len(ratios)
+    assert drawn.count('class="bar') == drawn.count("× faster<")
     assert json.dumps(picture(made_up_records.record()))  # also without claims
