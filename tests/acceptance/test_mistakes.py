@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from bare_database import run
-from made_up_records import record
+from made_up_records import record, write
 
 import ridelake.__main__ as front_door
 from oltp.store import Store
@@ -185,7 +185,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    record().write(tmp_path / "run.json")
+    write(record(), tmp_path / "run.json")
     return tmp_path
 
 
