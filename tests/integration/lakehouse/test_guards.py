@@ -87,7 +87,7 @@ def test_a_break_of_the_history_is_refused_and_a_snapshot_publishes_all_rows(
     ],
 )
 def test_a_compatible_history_is_not_refused(later: SnapshotToken):
-    lakehouse.source.snapshot.lakehouse.source.snapshot.check_same_history(TOKEN, later)
+    lakehouse.source.snapshot.check_same_history(TOKEN, later)
 
 
 def test_a_history_that_left_the_timeline_before_the_epoch_is_refused():
@@ -102,7 +102,7 @@ def test_a_history_that_left_the_timeline_before_the_epoch_is_refused():
 @pytest.mark.parametrize("lsn", ["0/FFFFFFFF", "1/9F"])
 def test_positions_in_the_log_are_compared_as_numbers(lsn: str):
     with pytest.raises(UsageError, match="history is older than the lake"):
-        lakehouse.source.snapshot.lakehouse.source.snapshot.check_same_history(TOKEN, replace(TOKEN, lsn=lsn))
+        lakehouse.source.snapshot.check_same_history(TOKEN, replace(TOKEN, lsn=lsn))
 
 
 def test_a_standby_is_refused(lake: Lake, seeded_store: Store, monkeypatch):
