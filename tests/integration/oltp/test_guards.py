@@ -43,7 +43,7 @@ def mutate(connection: Connection, file: str, function: str, *changes: tuple[str
 
 def send(connection: Connection, request: RideRequest) -> Decision:
     """As `booking.book`, but without its second attempt."""
-    row = connection.execute(booking.BOOK, booking._columns(request)).fetchone()
+    row = connection.execute(booking.BOOK, booking.columns(request)).fetchone()
     assert row is not None
     return Decision(request.request_id, Outcome(row[0]), row[1], row[2])
 
