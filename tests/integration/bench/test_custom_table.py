@@ -1,6 +1,5 @@
 """`ridelake bench --table` measures a user's table with any names and types, and leaves nothing behind."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.custom_table.subject import SCHEMA
+from bench.record import read_record
 from oltp.store import Store
 from ridelake.__main__ import _run
 
@@ -46,9 +46,9 @@ def measured(record: Path, *arguments: str) -> dict[str, dict]:
     )
     assert done.returncode == 0, done.stderr
     assert list(folder.iterdir()) == []  # not even .benchmarks
-    entries = json.loads(record.read_text())["figures"]
-    assert {entry["status"] for entry in entries} == {"measured"}
-    return {entry["name"].rsplit("bench_", 1)[1]: entry["figure"] for entry in entries}
+    entries = read_record(record).figures
+    assert {entry.status for entry in entries} == {"measured"}
+    return {entry.name.rsplit("bench_", 1)[1]: entry.figure for entry in entries}
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -32,6 +33,7 @@ class Untimed:
     def __init__(self) -> None:
         self.group = ""
         self.extra_info: dict[str, Any] = {}
+        self.stats = SimpleNamespace(group="")
 
     def pedantic(self, work: Callable[[], Any], rounds: int, iterations: int) -> Any:
         return work()
