@@ -52,18 +52,18 @@ GROUPS = {
     "Ask": {
         "sql": "olap.commands:sql",
         "ask": "olap.commands:ask",
-        "xray": "lakehouse.commands.xray:xray",
-        "engines": "lakehouse.commands.engines:engines",
+        "xray": "lakehouse.commands.show:xray",
+        "engines": "lakehouse.commands.show:engines",
     },
     "Measure": {
         "bench": "bench.commands.bench:bench",
         "report": "bench.commands.report:report",
-        "compare": "bench.commands.compare:compare",
+        "compare": "bench.commands.report:compare",
     },
     "Run": {
         "up": "oltp.commands.store:up",
         "down": "oltp.commands.store:down",
-        "status": "lakehouse.commands.status:status",
+        "status": "lakehouse.commands.show:status",
     },
 }
 NUMBERS = (click.types.IntParamType, click.types.FloatParamType)

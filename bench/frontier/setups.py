@@ -34,7 +34,7 @@ from lakehouse.table.published import newest_epoch
 from lakehouse.verify import verify_now
 from olap.question import find_question
 from oltp.audit import audit
-from oltp.drill.standby import catch_up, open_standby
+from oltp.drill.pair import catch_up, open_standby
 from oltp.store import Store, open_database
 from oltp.workload import riders_by_city
 from ridelake.errors import ProofFailed

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from time import sleep
 
-from oltp.drill.standby import open_standby
+from oltp.drill.pair import open_standby
 from oltp.store import open_store
 from ridelake.settings import LakeAddress, Settings
 

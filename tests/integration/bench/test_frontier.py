@@ -46,7 +46,7 @@ from bench.frontier.setups import (
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import SnapshotToken
-from oltp.drill.standby import catch_up, open_standby
+from oltp.drill.pair import catch_up, open_standby
 from oltp.store import Store, open_database, transaction
 from ridelake.errors import ProofFailed, RidelakeError
 from ridelake.ride import Outcome

@@ -22,8 +22,7 @@ from lakehouse.verify import verify_now
 from oltp import booking
 from oltp.cluster.node import wait_until
 from oltp.drill.failover import prepare_store
-from oltp.drill.pair import ServerPair, open_pair
-from oltp.drill.standby import open_standby
+from oltp.drill.pair import ServerPair, open_pair, open_standby
 from oltp.pool import RetryPool
 from oltp.retry import (
     STANDBY,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bench.commands.compare import compare, percent
+from bench.commands.report import compare, percent
 from bench.compare import RecordComparison, compare_records, markdown, remarks, summary
 from bench.record import Record
 from ridelake.errors import BadInput, ProofFailed, UsageError

@@ -1,4 +1,4 @@
-"""`ridelake engines`."""
+"""`ridelake status`, `engines` and `xray`."""
 
 import subprocess
 import sys
@@ -8,8 +8,35 @@ import click
 
 from lakehouse.commands.options import json_option
 from ridelake.errors import CannotConnect
-from ridelake.screen import say_json, say_table
+from ridelake.screen import draw, drawing_columns, say, say_json, say_table
 from ridelake.settings import Settings
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def status(settings: Settings, as_json: bool) -> None:
+    """Show the server, the ride store, the lake, its lag behind Postgres, and the next command to run.
+
+    It does not create or start anything. Transactions of all databases of the server are counted.
+    """
+    from lakehouse.capture.status import read_status
+
+    report = read_status(settings)
+    if as_json:
+        say_json(report)
+        return
+    tables, next_step = report.pop("tables", []), report.pop("next")
+    report.pop("same_server", None)
+    width = max(map(len, report))
+    for name, value in report.items():
+        shown = f"{value:,}" if isinstance(value, int) else ("none" if value is None else str(value))
+        say(f"{name.replace('_', ' '):<{width}}  {shown}")
+    if tables:
+        words = {True: "yes", False: "no", None: "unknown"}
+        rows = [(one["table"], one["rows"], words[one["tracked"]]) for one in tables]
+        say_table(("table in the lake", "rows", "tracked"), rows)
+    say(f"next: {next_step}")
 
 
 def _version(name: str, settings: Settings) -> str | None:
@@ -76,3 +103,25 @@ def engines(settings: Settings, as_json: bool) -> None:
             for one in found
         ]
         say_table(("engine", "version", "reads"), rows)
+
+
+@click.command()
+@click.option("--ride", "ride_id", type=click.IntRange(min=1, max=2**63 - 1), metavar="ID",
+              help="The ride to show [one in the middle of the newest epoch].")  # fmt: skip
+@click.option("--column", default="fare_cents", metavar="NAME", show_default=True, help="The column to show.")
+@json_option
+@click.pass_obj
+def xray(settings: Settings, ride_id: int | None, column: str, as_json: bool) -> None:
+    """Show the bytes of one ride and one column in a heap page of Postgres and in a Parquet row group.
+
+    Nothing is changed: if the page is read with the extension pageinspect, its creation is rolled back.
+    """
+    from lakehouse.inspect import xray_ride as look
+
+    found = look(settings, ride_id, column)
+    if as_json:
+        say_json(found.report())
+        return
+    from lakehouse.inspect.draw import draw_xray
+
+    draw(list(draw_xray(found, drawing_columns())))
