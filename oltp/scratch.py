@@ -59,25 +59,30 @@ def open_scratch(settings: Settings) -> Iterator[ScratchDatabase]:
 def scratch_on_server(server: str) -> Iterator[ScratchDatabase]:
     """A scratch database on the server of the connection string `server`."""
     name = PREFIX + token_hex(4)
-    try:
-        with closing(_create(server, name)) as kept_open:
-            given = conninfo_to_dict(server).get("options") or ""
-            options = f"{given} {session_options(SCHEMA)}".strip()
-            dsn = make_conninfo(server, dbname=name)
-            small = Store(make_conninfo(dsn, options=options), kept_open.info.server_version)
-            yield ScratchDatabase(dsn, small)
-    finally:
-        _drop(server, name)
+    with closing(_connected(server)) as admin:  # kept for the DROP: an interrupt leaves little time for it
+        try:
+            with closing(_create(admin, server, name)) as kept_open:
+                given = conninfo_to_dict(server).get("options") or ""
+                options = f"{given} {session_options(SCHEMA)}".strip()
+                dsn = make_conninfo(server, dbname=name)
+                small = Store(make_conninfo(dsn, options=options), kept_open.info.server_version)
+                yield ScratchDatabase(dsn, small)
+        finally:
+            _drop(admin, name)
 
 
-def _create(server: str, name: str) -> Connection[TupleRow]:
-    """Create the database and return a connection to it, which marks the database as in use."""
+def _connected(server: str) -> Connection[TupleRow]:
     try:
         conninfo_to_dict(server)
     except psycopg.ProgrammingError as error:
         raise not_a_dsn(server, error) from error
-    with closing(Store(server, 0).connect()) as admin:
-        admin.execute("SELECT pg_advisory_lock(%s)", (CREATE_LOCK,))
+    return Store(server, 0).connect()
+
+
+def _create(admin: Connection[TupleRow], server: str, name: str) -> Connection[TupleRow]:
+    """Create the database and return a connection to it, which marks the database as in use."""
+    admin.execute("SELECT pg_advisory_lock(%s)", (CREATE_LOCK,))
+    try:
         for (unused,) in admin.execute(UNUSED, (PREFIX,)).fetchall():
             with suppress(errors.ObjectInUse, errors.InsufficientPrivilege, errors.InvalidCatalogName):
                 admin.execute(SQL("DROP DATABASE {}").format(Identifier(unused)))
@@ -89,9 +94,11 @@ def _create(server: str, name: str) -> Connection[TupleRow]:
                 "run ALTER ROLE … CREATEDB, or leave out --dsn to use the embedded server"
             ) from error
         return Store(make_conninfo(server, dbname=name), 0).connect()
+    finally:
+        with suppress(psycopg.OperationalError):
+            admin.execute("SELECT pg_advisory_unlock(%s)", (CREATE_LOCK,))
 
 
-def _drop(server: str, name: str) -> None:
-    unreachable = suppress(CannotConnect, psycopg.ProgrammingError, psycopg.OperationalError)
-    with unreachable, closing(Store(server, 0).connect()) as admin:
+def _drop(admin: Connection[TupleRow], name: str) -> None:
+    with suppress(psycopg.ProgrammingError, psycopg.OperationalError):
         admin.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(name)))
