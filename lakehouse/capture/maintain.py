@@ -1,6 +1,7 @@
 """Maintenance, which limits the size of a lake that is synced continuously.
 
-    compact    merge small sealed files of a table into few large ones
+    compact    merge small sealed files of a table into few large ones; rewrite files with many deleted rows
+               without them; merge the delete files
     expire     remove epochs older than the newest KEEP_EPOCHS, except those that a reader has pinned, and
                their Iceberg snapshots
     sweep      delete orphan files: files that no epoch references, left by a crash or by the steps above
@@ -16,18 +17,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from time import perf_counter
 
 import pyarrow as pa
 from psycopg import errors
 
-from lakehouse.capture.copy_on_write import read_rows
+from lakehouse.capture.apply import read_rows
 from lakehouse.capture.writer import EpochDraft, lake_lock, open_draft
 from lakehouse.source.snapshot import check_server_history
 from lakehouse.source.tables import TableSource, read_sources
 from lakehouse.table.catalog import CommitConflict, Lake
-from lakehouse.table.epoch import DataFile, Epoch
+from lakehouse.table.deletes import merge_deletes
+from lakehouse.table.epoch import DataFile, Epoch, TableState
+from lakehouse.table.key_index import index_location
 from lakehouse.table.layout import RUN_BYTES, RUN_ROWS
 from lakehouse.table.metadata import metadata_files
 from lakehouse.table.published import read_epochs
@@ -42,14 +45,18 @@ KEEP_EPOCHS = 100
 # Fewer small files than this are not compacted; one compaction rewrites at most this many rows and bytes.
 COMPACT_FILES_MIN = 4
 COMPACT_ROWS_MAX = 4 * RUN_ROWS
+
+# A file is rewritten without its deleted rows if they are at least this share of its rows.
+FOLD_SHARE = 0.1
 COMPACT_BYTES_MAX = 8 * RUN_BYTES
 
 # The names of files that ridelake creates in a lake: `layout.py`, `metadata.py`, `catalog.py`, `storage.py`.
 # Other files in the folder belong to the user and are not deleted.
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 LAKE_FILE = re.compile(
-    r"[^/]+/data/\d{5,}-[0-9a-f]{8}-[0-9a-f]{8}\.parquet"
-    rf"|[^/]+/metadata/(\d{{5,}}-{UUID}\.metadata\.json|{UUID}-m0\.avro|snap-\d+-0-{UUID}\.avro)"
+    r"[^/]+/data/\d{5,}-[0-9a-f]{8}-[0-9a-f]{8}(-deletes)?\.parquet"
+    r"|[^/]+/keys/\d{5,}-[0-9a-f]{8}-[0-9a-f]{8}\.(keys|[0-9a-f]{8})"
+    rf"|[^/]+/metadata/(\d{{5,}}-{UUID}\.metadata\.json|{UUID}-m[01]\.avro|snap-\d+-0-{UUID}\.avro)"
     r"|epochs/(\d{5,}\.json(\.[0-9a-f]{8})?|probe-[0-9a-f]{8})"
 )
 
@@ -140,45 +147,63 @@ def _superfluous(epochs: Sequence[Epoch], keep_epochs: int) -> list[Epoch]:
 
 
 def _compact(draft: EpochDraft, source: TableSource) -> None:
+    """Rewrite files with many deleted rows and small files, and merge the delete files."""
     state = draft.before(source.name)
     assert state is not None
-    small = _small(state.files) if state.shape == source.shape else []
-    read = _read_some(draft.lake.storage, small, source) if len(small) >= COMPACT_FILES_MIN else {}
-    if len(read) < COMPACT_FILES_MIN:
+    read: dict[DataFile, pa.Table] = {}
+    if state.shape == source.shape:
+        small = _small(state.files)
+        chosen = [*_worn(state.files), *(small if len(small) >= COMPACT_FILES_MIN else ())]
+        read = _read_some(draft.lake.storage, state, chosen, source)
+    if not read and len(state.deletes) < 2:
         draft.keep(source.name)
         return
     writer = draft.writer(source)
-    writer.add_rows(pa.concat_tables(read.values()))
-    kept = [file for file in state.files if file not in read]
-    draft.put(source, writer.finish(kept))
+    files = tuple(file for file in state.files if file not in read)
+    if read:
+        writer.add_rows(pa.concat_tables(read.values()))
+        files = writer.finish(files)
+    deletes = merge_deletes(draft.lake.address, writer.storage, writer.stem, files, state.deletes)
+    draft.put(source, files, deletes=deletes)
 
 
-def _read_some(storage: Storage, files: Sequence[DataFile], source: TableSource) -> dict[DataFile, pa.Table]:
-    """As many of the files as fit in COMPACT_BYTES_MAX, except those that are already large in memory."""
+def _read_some(
+    storage: Storage, state: TableState, files: Sequence[DataFile], source: TableSource
+) -> dict[DataFile, pa.Table]:
+    """As many of the files as fit in COMPACT_BYTES_MAX, except files without deleted rows that are already
+    large in memory."""
     read, size = dict[DataFile, pa.Table](), 0
     for file in files:
-        rows = read_rows(storage, [file], source)
+        rows = read_rows(storage, state, [file], source)
         size += rows.nbytes
         if size > COMPACT_BYTES_MAX:
             break
-        if rows.nbytes < RUN_BYTES // 2:
+        if file.deleted or rows.nbytes < RUN_BYTES // 2:
             read[file] = rows
-    return read
+    folded = any(file.deleted for file in read)
+    return read if folded or len(read) >= COMPACT_FILES_MIN else {}
 
 
-def _small(of: Sequence[DataFile]) -> list[DataFile]:
+def _worn(files: Sequence[DataFile]) -> list[DataFile]:
+    """The sealed files with the greatest share of deleted rows, as many as one compaction may rewrite."""
+    worn = [file for file in files if file.sealed and file.deleted >= FOLD_SHARE * file.rows > 0]
+    return _limited(sorted(worn, key=lambda file: file.deleted / file.rows, reverse=True))
+
+
+def _small(files: Sequence[DataFile]) -> list[DataFile]:
     """The smallest sealed files, as many as one compaction may rewrite."""
-    chosen: list[DataFile] = []
-    rows = 0
-    for file in sorted(
-        (f for f in of if f.sealed and f.rows < RUN_ROWS // 2 and f.bytes < RUN_BYTES // 4),
-        key=lambda f: f.rows,
-    ):
-        rows += file.rows
-        if rows > COMPACT_ROWS_MAX:
-            break
-        chosen.append(file)
-    return chosen
+    small = [
+        file
+        for file in files
+        if file.sealed and file.rows < RUN_ROWS // 2 and file.bytes < RUN_BYTES // 4
+        if file.deleted < FOLD_SHARE * file.rows or not file.rows
+    ]
+    return _limited(sorted(small, key=lambda file: file.rows))
+
+
+def _limited(files: Sequence[DataFile]) -> list[DataFile]:
+    totals = accumulate(file.rows for file in files)
+    return [file for file, rows in zip(files, totals, strict=True) if rows <= COMPACT_ROWS_MAX]
 
 
 @contextmanager
@@ -207,7 +232,8 @@ def _sweep(lake: Lake, grace: timedelta) -> int:
             if LAKE_FILE.fullmatch(lake.address.relative(file.location))
         ]
         epochs = read_epochs(lake.address)  # after the listing, so it includes all epochs of listed files
-        known = {file.location for epoch in epochs for file in epoch.files}
+        known = {file.location for epoch in epochs for file in epoch.stored_files}
+        known |= {index_location(file.location) for epoch in epochs for file in epoch.files}
         known |= {lake.address.manifest(epoch.number) for epoch in epochs}
         known |= {table.metadata for epoch in epochs for table in epoch.tables.values()}
         newest_of = {n: t.metadata for epoch in reversed(epochs) for n, t in epoch.tables.items()}

@@ -21,7 +21,7 @@ import psycopg
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lakehouse.capture.copy_on_write import replace_rows
+from lakehouse.capture.apply import apply_changes
 from lakehouse.capture.writer import EpochWriter, open_draft
 from lakehouse.source.changes import TableChanges, read_changes, set_since
 from lakehouse.source.copy import add_row_key_to_errors, export
@@ -35,6 +35,7 @@ from lakehouse.source.tables import (
 )
 from lakehouse.table.catalog import Lake
 from lakehouse.table.columns import TableNotCopied
+from lakehouse.table.deletes import NONE, add_deletes, deleted_rows, without_rows
 from lakehouse.table.epoch import Epoch, Kind, SnapshotToken, TableState
 from lakehouse.table.published import check_files_exist, read_epochs
 from lakehouse.table.s3 import bucket_errors
@@ -66,9 +67,11 @@ def newest_epoch_sums(store: Store, lake: LakeAddress) -> EpochTotals | None:
 
 def _rows_and_cents(storage: Storage, epoch: Epoch, table: str, column: str) -> tuple[int, int]:
     rows = cents = 0
+    deleted = deleted_rows(storage.address, epoch.tables[table])
     for location in epoch.tables[table].locations:
         with storage.open(location) as file:
-            values = pq.ParquetFile(file).read(columns=[column]).column(0)
+            values = pq.ParquetFile(file).read(columns=[column])
+        values = without_rows(values, deleted.get(location, NONE)).column(0)
         rows, cents = rows + len(values), cents + (pc.sum(values).as_py() or 0)
     return rows, cents
 
@@ -211,10 +214,13 @@ def _write_difference(
         sink.keep(source.name)
         return
     writer = sink.writer(source)
-    swapped = replace_rows(sink.reading, state.files, source, found)
-    writer.add_rows(swapped.rows)
-    files = writer.finish(swapped.kept)
-    sink.put(source, files, found.changed.num_rows, found.deleted.num_rows)
+    applied = apply_changes(sink.reading, state, source, found)
+    writer.add_rows(applied.rows)
+    files = writer.finish(applied.kept)
+    deletes = add_deletes(
+        sink.reading.address, writer.storage, writer.stem, files, state.deletes, applied.marked
+    )
+    sink.put(source, files, found.changed.num_rows, found.deleted.num_rows, deletes)
     on_rows(found.changed.num_rows)
 
 

@@ -18,8 +18,9 @@ from lakehouse.source.copy.sorting import sort_run, sorted_runs
 from lakehouse.source.tables import TableSource, store_tables
 from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.columns import UnsupportedValue
-from lakehouse.table.epoch import DataFile, Epoch, Kind, SkippedTable, SnapshotToken, TableState
+from lakehouse.table.epoch import DataFile, DeleteFile, Epoch, Kind, SkippedTable, SnapshotToken, TableState
 from lakehouse.table.layout import RUN_BYTES, RUN_ROWS, SEAL_BYTES, SEAL_ROWS, table_folder, write_run
+from lakehouse.table.manifests import FileChanges
 from lakehouse.table.metadata import StagedTable, TableDraft
 from lakehouse.table.storage import Storage, file_lock
 
@@ -105,11 +106,25 @@ class EpochWriter(ABC):
         yield
 
     def put(
-        self, table: TableSource, files: tuple[DataFile, ...], changed: int = 0, deleted: int = 0
+        self,
+        table: TableSource,
+        files: tuple[DataFile, ...],
+        changed: int = 0,
+        deleted: int = 0,
+        deletes: tuple[DeleteFile, ...] = (),
     ) -> None:
         """Set the table's files in this epoch. Its Iceberg metadata is written later."""
         self.tables[table.name] = TableState(
-            table.qualified, table.relation, table.shape, files, 0, "", changed, deleted, table.without
+            table.qualified,
+            table.relation,
+            table.shape,
+            files,
+            0,
+            "",
+            changed,
+            deleted,
+            table.without,
+            deletes,
         )
 
     def keep(self, name: str) -> None:
@@ -176,11 +191,9 @@ class EpochDraft(EpochWriter):
             "ridelake.epoch": str(self.number), "pg.snapshot": token.snapshot, "pg.lsn": token.lsn,
         }  # fmt: skip
         for name, draft in self.drafts.items():
-            state = self.before(name)
-            old = set(state.locations) if state else set()
-            new = self.tables[name].locations
-            self.added += (added := [location for location in new if location not in old])
-            staged = draft.stage(added, old - set(new), properties, alive[name] if alive else None)
+            changes = _file_changes(self.before(name), self.tables[name])
+            self.added += [*changes.added, *(file.location for file in changes.deletes_added)]
+            staged = draft.stage(changes, properties, alive[name] if alive else None)
             self.staged.append(staged)
             self.tables[name] = replace(
                 self.tables[name], snapshot_id=staged.snapshot_id, metadata=staged.metadata_location
@@ -228,6 +241,17 @@ class EpochDraft(EpochWriter):
             for file in self.lake.storage.files_under(folder)
             if file.location.startswith(f"{stem}-")
         )
+
+
+def _file_changes(before: TableState | None, now: TableState) -> FileChanges:
+    old = {file.location for file in before.files} if before else set()
+    old_deletes = {file.location for file in before.deletes} if before else set()
+    return FileChanges(
+        added=[location for location in now.locations if location not in old],
+        removed=old - set(now.locations),
+        deletes_added=[file for file in now.deletes if file.location not in old_deletes],
+        deletes_removed=old_deletes - {file.location for file in now.deletes},
+    )
 
 
 @contextmanager

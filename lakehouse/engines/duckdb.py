@@ -19,6 +19,8 @@ import pyarrow as pa
 
 from lakehouse.engines import has_ride_table, ride_table_view
 from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters
+from lakehouse.table.deletes import deleted_rows
+from lakehouse.table.duckdb_files import open_rows
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
@@ -68,7 +70,8 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[DuckDB]:
         reading = _reading(connection, settings, epoch)
         with reading():
             for name, table in epoch.tables.items():
-                connection.read_parquet(table.locations, hive_partitioning=False).create_view(name)
+                deleted = deleted_rows(settings.lake, table)
+                open_rows(connection, table.locations, deleted).create_view(name)
             if has_ride_table(epoch):
                 connection.execute(ride_table_view())
         connection.execute("SET allowed_paths = ?", [[file.location for file in epoch.files]])

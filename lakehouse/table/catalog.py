@@ -183,6 +183,7 @@ class Lake:
                         verified=epoch.verified,
                     )
                 )
+                connection.execute(update(LAKE).values(format=FORMAT))
                 move_pointers(connection, staged)
                 drop_pointers(connection, epoch.left_out)
                 connection.execute(delete(EPOCHS).where(EPOCHS.c.number.in_(expired)))

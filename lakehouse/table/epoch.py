@@ -48,7 +48,8 @@ class SnapshotToken:
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A finished Parquet file. `location`: an absolute path, or s3://…. `sealed`: its rows are not expected
+    """A finished Parquet file. `location`: an absolute path, or s3://…. `rows`: the rows stored in it.
+    `deleted`: how many of them the table's delete files mark as deleted. `sealed`: its rows are not expected
     to change soon. A table has at most one file that is not sealed; the next epoch rewrites it."""
 
     location: str
@@ -56,10 +57,22 @@ class DataFile:
     bytes: int
     sha256: str
     sealed: bool = True
+    deleted: int = 0
 
     @property
     def name(self) -> str:
         return self.location.rsplit("/", 1)[1]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFile:
+    """A Parquet file with positions of deleted rows in data files (Iceberg position deletes). `rows`: the
+    number of positions."""
+
+    location: str
+    rows: int
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +81,7 @@ class TableState:
 
     `source`: its schema-qualified name in Postgres. `relation`: its oid. `shape`: a hash of its columns and
     their types. `changed`, `deleted`: rows and keys since the previous epoch. `without`: columns that are
-    excluded from the lake."""
+    excluded from the lake. `deletes`: the positions of rows in `files` that are not rows of the table."""
 
     source: str
     relation: int
@@ -79,17 +92,19 @@ class TableState:
     changed: int = 0
     deleted: int = 0
     without: tuple[str, ...] = ()
+    deletes: tuple[DeleteFile, ...] = ()
 
     @property
     def rows(self) -> int:
-        return sum(file.rows for file in self.files)
+        return sum(file.rows - file.deleted for file in self.files)
 
     @property
     def bytes(self) -> int:
-        return sum(file.bytes for file in self.files)
+        return sum(file.bytes for file in self.files) + sum(file.bytes for file in self.deletes)
 
     @property
     def locations(self) -> list[str]:
+        """The locations of its data files."""
         return [file.location for file in self.files]
 
 
@@ -148,6 +163,11 @@ class Epoch:
         return tuple(file for table in self.tables.values() for file in table.files)
 
     @property
+    def stored_files(self) -> tuple[DataFile | DeleteFile, ...]:
+        """The data files and the delete files."""
+        return (*self.files, *(file for table in self.tables.values() for file in table.deletes))
+
+    @property
     def changed(self) -> int:
         return sum(table.changed for table in self.tables.values())
 
@@ -191,7 +211,7 @@ def tables_to_json(address: LakeAddress, epoch: Epoch) -> dict[str, Any]:
         table["gone"] = table.pop("deleted")  # its name in lakes of format 2
         if not table["without"]:  # older versions of ridelake cannot read it
             del table["without"]
-        for file in table["files"]:
+        for file in (*table["files"], *table["deletes"]):
             file["location"] = address.relative(file["location"])
     return report | {name: asdict(table) for name, table in epoch.left_out.items()}
 
@@ -212,6 +232,12 @@ def tables_from_json(
 
 
 def _table(address: LakeAddress, table: dict[str, Any]) -> TableState:
-    files = tuple(DataFile(**file | {"location": address.join(file["location"])}) for file in table["files"])
+    files = tuple(DataFile(**_joined(address, file)) for file in table["files"])
+    deletes = tuple(DeleteFile(**_joined(address, file)) for file in table.get("deletes", ()))
     table["deleted"] = table.pop("gone", 0)
-    return TableState(**table | {"files": files, "metadata": address.join(table["metadata"])})
+    metadata = address.join(table["metadata"])
+    return TableState(**table | {"files": files, "deletes": deletes, "metadata": metadata})
+
+
+def _joined(address: LakeAddress, file: dict[str, Any]) -> dict[str, Any]:
+    return file | {"location": address.join(file["location"])}

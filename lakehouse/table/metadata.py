@@ -1,8 +1,7 @@
 """Iceberg table metadata (format 2): write the next metadata of a table, before the commit.
 
     LAKE/rides/metadata/00042-….metadata.json   the table: columns, snapshots
-                        snap-….avro             a snapshot: its list of manifests, here always one
-                        …-m0.avro               its manifest: files, with row counts and value ranges
+                        snap-….avro             a snapshot: its list of manifests (`manifests.py`)
 
 `TableDraft.stage` writes these files. No reader sees them until `Lake.publish` (`catalog.py`) moves the
 table's pointer to the new metadata.
@@ -19,7 +18,7 @@ import json
 import secrets
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,14 +29,7 @@ from pyiceberg.catalog.noop import NoopCatalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.io.pyarrow import parquet_file_to_data_file, pyarrow_to_schema
-from pyiceberg.manifest import (
-    DataFile,
-    ManifestEntry,
-    ManifestEntryStatus,
-    read_manifest_list,
-    write_manifest,
-    write_manifest_list,
-)
+from pyiceberg.manifest import DataFile, ManifestContent, read_manifest_list
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 from pyiceberg.schema import Schema
 from pyiceberg.serializers import FromInputFile
@@ -47,6 +39,13 @@ from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
 from pyiceberg.types import DecimalType, DoubleType, FloatType, IcebergType, IntegerType, LongType
 
 from lakehouse.table.layout import table_folder
+from lakehouse.table.manifests import (
+    FileChanges,
+    FileTotals,
+    NewSnapshot,
+    described_delete_file,
+    write_manifest_files,
+)
 from lakehouse.table.s3 import iceberg_properties
 from ridelake.errors import UsageError
 from ridelake.settings import LakeAddress
@@ -58,15 +57,6 @@ FIELD_ID = b"PARQUET:field_id"
 
 # The column that tracking.sql adds and removes; it may be missing.
 TRACKING_COLUMN = "tx"
-
-
-@dataclass(frozen=True, slots=True)
-class FileTotals:
-    """Totals of data files, for the summary of a snapshot."""
-
-    files: int
-    rows: int
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,22 +118,18 @@ class TableDraft:
 
     def stage(
         self,
-        added: Sequence[str],
-        removed: Collection[str],
+        changes: FileChanges,
         properties: Mapping[str, str],
         alive: Collection[int] | None = None,
     ) -> StagedTable:
-        """Write metadata for the table's files without `removed` and with `added`, as a new snapshot if
-        either is not empty. `alive`: the older snapshots to keep; None: all. Deletes what it wrote if it
-        fails."""
+        """Write metadata with a new snapshot of the changed files, or without one if there are no changes.
+        `alive`: the older snapshots to keep; None: all. Deletes what it wrote if it fails."""
         metadata, written = self._metadata, list[str]()
         stem = f"{metadata['location']}/metadata/"
         commit_id = uuid.uuid4()
         try:
-            if added or removed:
-                snapshot_id = secrets.randbits(62) + 1
-                written += [f"{stem}{commit_id}-m0.avro", f"{stem}snap-{snapshot_id}-0-{commit_id}.avro"]
-                metadata = self._with_files(snapshot_id, added, removed, properties, *written)
+            if changes:
+                metadata = self._with_changes(changes, properties, stem, str(commit_id), written)
             if alive is not None:
                 metadata = with_snapshots_alive(metadata, alive)
             version = int(self.pointer.rsplit("/", 1)[1].split("-")[0]) + 1 if self.pointer else 0
@@ -159,53 +145,40 @@ class TableDraft:
             self.name, metadata["current-snapshot-id"], written[-1], self.pointer, tuple(written)
         )
 
-    def _with_files(
+    def _with_changes(
         self,
-        snapshot_id: int,
-        added: Sequence[str],
-        removed: Collection[str],
+        changes: FileChanges,
         properties: Mapping[str, str],
-        manifest: str,
-        manifest_list: str,
-    ) -> dict[str, object]:
+        stem: str,
+        commit_id: str,
+        written: list[str],
+    ) -> Metadata:
+        """The metadata with a new snapshot. Adds the location of each file to `written`."""
         slim = self._metadata | {"snapshots": [], "snapshot-log": [], "refs": {}, "current-snapshot-id": -1}
-        new = [self._described(slim, location) for location in added]
-        present = _entries(self._io, self._current_manifest_list())
-        kept = [entry for entry in present if entry.data_file.file_path not in removed]
-        deleted = [entry for entry in present if entry.data_file.file_path in removed]
-        parent = self._metadata.get("current-snapshot-id")
-        with write_manifest(
-            2, UNPARTITIONED_PARTITION_SPEC, schema_of(self._metadata), self._io.new_output(manifest),
-            snapshot_id, "deflate",
-        ) as writer:  # fmt: skip
-            for entry in kept:
-                writer.existing(entry)
-            for entry in deleted:
-                writer.delete(entry)
-            for file in new:
-                writer.add_entry(
-                    ManifestEntry.from_args(
-                        status=ManifestEntryStatus.ADDED,
-                        snapshot_id=snapshot_id,
-                        sequence_number=None,
-                        file_sequence_number=None,
-                        data_file=file,
-                    )
-                )
-        with write_manifest_list(
-            2, self._io.new_output(manifest_list), snapshot_id, parent,
-            self._metadata["last-sequence-number"] + 1, "deflate",
-        ) as listing:  # fmt: skip
-            listing.add_manifests([writer.to_manifest_file()])
-        return with_snapshot(
-            self._metadata,
-            snapshot_id,
-            manifest_list,
-            properties,
-            added=_counted(new),
-            deleted=_counted(entry.data_file for entry in deleted),
-            total=_counted([*(entry.data_file for entry in kept), *new]),
+        data = [self._described(slim, location) for location in changes.added]
+        deletes = [described_delete_file(file) for file in changes.deletes_added]
+        snapshot = NewSnapshot(
+            snapshot_id=secrets.randbits(62) + 1,
+            parent=self._metadata.get("current-snapshot-id"),
+            sequence_number=self._metadata["last-sequence-number"] + 1,
+            schema=schema_of(self._metadata),
         )
+        data_manifest, delete_manifest = (f"{stem}{commit_id}-m{number}.avro" for number in (0, 1))
+        manifest_list = f"{stem}snap-{snapshot.snapshot_id}-0-{commit_id}.avro"
+        removed = write_manifest_files(
+            self._io, snapshot, self._current_manifest_list(), manifest_list,
+            {
+                ManifestContent.DATA: (data_manifest, data, changes.removed),
+                ManifestContent.DELETES: (delete_manifest, deletes, changes.deletes_removed),
+            },
+            written,
+        )  # fmt: skip
+        summary = snapshot_summary(
+            self._current_snapshot().get("summary", {}),
+            added=(FileTotals.of(data), FileTotals.of(deletes)),
+            removed=(removed[ManifestContent.DATA], removed[ManifestContent.DELETES]),
+        )
+        return with_snapshot(self._metadata, snapshot, manifest_list, summary | dict(properties))
 
     def _described(self, metadata: Metadata, location: str) -> DataFile:
         try:
@@ -219,22 +192,13 @@ class TableDraft:
             return parquet_file_to_data_file(self._io, slim, location)
 
     def _current_manifest_list(self) -> str | None:
+        return self._current_snapshot().get("manifest-list")
+
+    def _current_snapshot(self) -> dict[str, Any]:
+        """The current snapshot; empty if there is none."""
         current = self._metadata.get("current-snapshot-id")
-        lists = {one["snapshot-id"]: one["manifest-list"] for one in self._metadata.get("snapshots", ())}
-        return lists.get(current)
-
-
-def _counted(files: Iterable[DataFile]) -> FileTotals:
-    sizes = [(file.record_count, file.file_size_in_bytes) for file in files]
-    return FileTotals(len(sizes), sum(rows for rows, _ in sizes), sum(size for _, size in sizes))
-
-
-def _entries(io: FileIO, manifest_list: str | None) -> list[ManifestEntry]:
-    """The files of a snapshot, from its manifests."""
-    if manifest_list is None:
-        return []
-    manifests = read_manifest_list(io.new_input(manifest_list))
-    return [entry for manifest in manifests for entry in manifest.fetch_manifest_entry(io)]
+        found = (one for one in self._metadata.get("snapshots", ()) if one["snapshot-id"] == current)
+        return next(found, {})
 
 
 def new_metadata(location: str, schema: pa.Schema) -> Metadata:
@@ -308,38 +272,31 @@ def _can_be_promoted(known: IcebergType, wanted: IcebergType) -> bool:
 
 
 def with_snapshot(
-    metadata: Metadata,
-    snapshot_id: int,
-    manifest_list: str,
-    properties: Mapping[str, str],
-    *,
-    added: FileTotals,
-    deleted: FileTotals,
-    total: FileTotals,
+    metadata: Metadata, snapshot: NewSnapshot, manifest_list: str, summary: Mapping[str, str]
 ) -> Metadata:
-    """The same table with one more snapshot, which replaces files."""
+    """The same table with one more snapshot."""
     now_ms = max(time.time_ns() // 1_000_000, metadata["last-updated-ms"])
-    number = metadata["last-sequence-number"] + 1
-    snapshot = {
-        "snapshot-id": snapshot_id,
-        "sequence-number": number,
+    described = {
+        "snapshot-id": snapshot.snapshot_id,
+        "sequence-number": snapshot.sequence_number,
         "timestamp-ms": now_ms,
         "manifest-list": manifest_list,
         "schema-id": metadata["current-schema-id"],
-        "summary": {"operation": "overwrite"} | _summary(added, deleted, total) | dict(properties),
+        "summary": {"operation": "overwrite"} | dict(summary),
     }
-    if (parent := metadata.get("current-snapshot-id")) not in (None, -1):
-        snapshot["parent-snapshot-id"] = parent
+    if snapshot.parent not in (None, -1):
+        described["parent-snapshot-id"] = snapshot.parent
     return metadata | {
-        "last-sequence-number": number,
+        "last-sequence-number": snapshot.sequence_number,
         "last-updated-ms": now_ms,
-        "current-snapshot-id": snapshot_id,
-        "snapshots": [*metadata.get("snapshots", ()), snapshot],
+        "current-snapshot-id": snapshot.snapshot_id,
+        "snapshots": [*metadata.get("snapshots", ()), described],
         "snapshot-log": [
-            *metadata.get("snapshot-log", ()), {"snapshot-id": snapshot_id, "timestamp-ms": now_ms},
+            *metadata.get("snapshot-log", ()),
+            {"snapshot-id": snapshot.snapshot_id, "timestamp-ms": now_ms},
         ],
-        "refs": {"main": {"snapshot-id": snapshot_id, "type": "branch"}},
-    }  # fmt: skip
+        "refs": {"main": {"snapshot-id": snapshot.snapshot_id, "type": "branch"}},
+    }
 
 
 def with_snapshots_alive(metadata: Metadata, alive: Collection[int]) -> Metadata:
@@ -360,21 +317,34 @@ def with_previous(metadata: Metadata, previous: str | None) -> Metadata:
     return metadata | {"metadata-log": log}
 
 
-def _summary(added: FileTotals, deleted: FileTotals, total: FileTotals) -> dict[str, str]:
-    counts = {
-        "added-data-files": added.files,
-        "added-records": added.rows,
-        "added-files-size": added.bytes,
-        "deleted-data-files": deleted.files,
-        "deleted-records": deleted.rows,
-        "removed-files-size": deleted.bytes,
-        "total-data-files": total.files,
-        "total-records": total.rows,
-        "total-files-size": total.bytes,
-        "total-delete-files": 0,
-        "total-position-deletes": 0,
+def snapshot_summary(
+    previous: Mapping[str, str],
+    added: tuple[FileTotals, FileTotals],
+    removed: tuple[FileTotals, FileTotals],
+) -> dict[str, str]:
+    """The counts of a snapshot, with the totals after the `previous` summary. `added`, `removed`: data files
+    and delete files."""
+    (data, deletes), (old_data, old_deletes) = added, removed
+    changes = {
+        "total-data-files": data.files - old_data.files,
+        "total-records": data.rows - old_data.rows,
+        "total-files-size": data.bytes + deletes.bytes - old_data.bytes - old_deletes.bytes,
+        "total-delete-files": deletes.files - old_deletes.files,
+        "total-position-deletes": deletes.rows - old_deletes.rows,
         "total-equality-deletes": 0,
     }
+    counts = {
+        "added-data-files": data.files,
+        "added-records": data.rows,
+        "added-files-size": data.bytes + deletes.bytes,
+        "added-delete-files": deletes.files,
+        "added-position-deletes": deletes.rows,
+        "deleted-data-files": old_data.files,
+        "deleted-records": old_data.rows,
+        "removed-files-size": old_data.bytes + old_deletes.bytes,
+        "removed-delete-files": old_deletes.files,
+        "removed-position-deletes": old_deletes.rows,
+    } | {name: int(previous.get(name, 0)) + change for name, change in changes.items()}
     return {name: str(count) for name, count in counts.items()}
 
 

@@ -22,8 +22,10 @@ from ridelake.settings import LakeAddress
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-FORMAT = 2
-"""The version of the catalog's tables and of the manifests. Other versions are rejected."""
+FORMAT = 3
+"""The version of the catalog's tables and of the manifests. The next epoch of a lake of OLD_FORMAT, which has
+no delete files, changes it to this version. Other versions are rejected."""
+OLD_FORMAT = 2
 
 # A publisher locks the catalog for some milliseconds. After this time it is assumed to be stopped.
 BUSY_SECONDS = 30.0
@@ -130,7 +132,7 @@ def _rows(file: Path, number: int | None, limit: int, mode: str = "ro") -> list[
 
 def check_format(found: Sequence[Sequence[Any]]) -> None:
     """Raises UsageError unless the lake has the format of this version."""
-    if found and found[0][0] != FORMAT:
+    if found and found[0][0] not in (FORMAT, OLD_FORMAT):
         than = "a newer" if found[0][0] > FORMAT else "an older"
         raise UsageError(
             f"this lake has format {found[0][0]} of {than} version of ridelake; this version supports format "
@@ -179,13 +181,12 @@ def check_files_exist(address: LakeAddress, epoch: Epoch) -> None:
     """Raises RidelakeError if a file of the epoch was deleted, which each engine reports differently."""
     if address.remote:
         return
-    for table in epoch.tables.values():
-        for location in table.locations:
-            if not Path(location).exists():
-                raise RidelakeError(
-                    f"epoch {epoch.number} is damaged, {location} is missing: restore the file, or publish "
-                    "all rows to another folder with `ridelake snapshot --lake DIR`"
-                )
+    for file in epoch.stored_files:
+        if not Path(file.location).exists():
+            raise RidelakeError(
+                f"epoch {epoch.number} is damaged, {file.location} is missing: restore the file, or publish "
+                "all rows to another folder with `ridelake snapshot --lake DIR`"
+            )
 
 
 def numbered_epoch(address: LakeAddress, number: int) -> Epoch:

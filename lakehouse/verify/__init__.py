@@ -18,7 +18,8 @@ from lakehouse.source.changes import read_changes, set_since
 from lakehouse.source.snapshot import open_source_snapshot
 from lakehouse.source.tables import TableSource, tombstones_deleted_before
 from lakehouse.table.catalog import Lake
-from lakehouse.table.epoch import DataFile, Epoch, TableState
+from lakehouse.table.deletes import deleted_rows
+from lakehouse.table.epoch import DataFile, DeleteFile, Epoch, TableState
 from lakehouse.table.published import newest_epoch, numbered_epoch, pin_epoch
 from lakehouse.table.s3 import bucket_errors
 from lakehouse.table.storage import Storage
@@ -75,7 +76,7 @@ def verify_at_token(
     tables: dict[str, TableState],
 ) -> None:
     """Must run in the transaction of the token. Raises ProofFailed with the rows that differ."""
-    raise_if_different(_compare(connection, lake, source, tables[source.name].files) for source in sources)
+    raise_if_different(_compare(connection, lake, source, tables[source.name]) for source in sources)
 
 
 def verify_now(store: Store, lake: Lake) -> VerifyResult:
@@ -111,7 +112,7 @@ def _verify(store: Store, lake: Lake, newest: Epoch) -> VerifyResult:
                     connection,
                     lake.address,
                     source,
-                    () if tail.emptied else newest.tables[source.name].files,
+                    None if tail.emptied else newest.tables[source.name],
                     minus_keys=pa.concat_tables([tail.changed.select(source.key), tail.deleted]),
                     plus_rows=tail.changed,
                 )
@@ -140,7 +141,7 @@ def _compare(
     connection: Connection[TupleRow],
     lake: LakeAddress,
     source: TableSource,
-    files: Sequence[DataFile],
+    state: TableState | None,
     minus_keys: pa.Table | None = None,
     plus_rows: pa.Table | None = None,
 ) -> TableComparison:
@@ -149,7 +150,8 @@ def _compare(
         source.schema,
         source.name,
         source.columns,
-        [file.location for file in files],
+        state.locations if state else (),
+        deleted=deleted_rows(lake, state) if state else {},
         minus_keys=minus_keys,
         plus_rows=plus_rows,
         lake=lake,
@@ -170,7 +172,7 @@ def verify_files(address: LakeAddress, number: int) -> int:
     storage = Storage.of(address)
     epoch = numbered_epoch(address, number)
 
-    def damage(file: DataFile) -> str | None:
+    def damage(file: DataFile | DeleteFile) -> str | None:
         try:
             if not storage.exists(file.location):
                 return f"{file.location} is missing"
@@ -181,6 +183,6 @@ def verify_files(address: LakeAddress, number: int) -> int:
         return None
 
     with bucket_errors(address), ThreadPoolExecutor(2) as threads:
-        if damaged := [text for text in threads.map(damage, epoch.files) if text]:
+        if damaged := [text for text in threads.map(damage, epoch.stored_files) if text]:
             raise ProofFailed(f"epoch {number} is damaged: {'; '.join(damaged)}")
-    return len(epoch.files)
+    return len(epoch.stored_files)

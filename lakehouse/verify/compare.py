@@ -18,7 +18,7 @@ computes them in one call. `row_encoding.py` defines how DuckDB computes the sam
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from lakehouse.table.columns import SourceColumn, arrow_schema
+from lakehouse.table.deletes import Positions
+from lakehouse.table.duckdb_files import open_rows
 from lakehouse.verify.row_encoding import (
     ComparedColumns,
     Mask,
@@ -47,6 +49,8 @@ from lakehouse.verify.row_encoding import (
 )
 from ridelake.errors import BadInput, ProofFailed, first_line
 from ridelake.settings import LakeAddress
+
+NO_DELETED_ROWS: Mapping[str, Positions] = {}
 
 Kind = Literal["missing in the lake", "not in Postgres", "more than once in the lake", "differs"]
 
@@ -120,8 +124,10 @@ def compare_table(
     minus_keys: pa.Table | None = None,
     plus_rows: pa.Table | None = None,
     lake: LakeAddress | None = None,
+    deleted: Mapping[str, Positions] = NO_DELETED_ROWS,
 ) -> TableComparison:
     """Compare the rows of `files` without `minus_keys` and with `plus_rows` with the rows of `table`.
+    `deleted`: row numbers by file that are not rows of the table.
 
     `connection` must be in a REPEATABLE READ transaction, whose snapshot is compared. At most `limit`
     differences are located. `lake`: the lake of the files, needed if it is on S3. Raises ProofFailed if the
@@ -129,7 +135,7 @@ def compare_table(
     `minus_keys` have other columns."""
     shape = ComparedColumns(columns)
     postgres = PostgresSide(connection, schema, table, shape)
-    with open_lake_side(shape, files, minus_keys, plus_rows, lake) as side:
+    with open_lake_side(shape, files, minus_keys, plus_rows, lake, deleted) as side:
         mask = mask_for(side.count())
         in_postgres, in_lake = postgres.sums(mask), side.sums(mask)
         rows = sum(count for count, _ in in_postgres.values())
@@ -256,6 +262,7 @@ def open_lake_side(
     minus_keys: pa.Table | None,
     plus_rows: pa.Table | None,
     lake: LakeAddress | None = None,
+    deleted: Mapping[str, Positions] = NO_DELETED_ROWS,
 ) -> Iterator[LakeSide]:
     """`lake`: the lake of the files, needed if it is on S3. Raises ProofFailed if the files have other
     columns or cannot be read; BadInput if `minus_keys` or `plus_rows` have other columns."""
@@ -266,7 +273,7 @@ def open_lake_side(
         spill = Path(tempfile.gettempdir()) / f"ridelake-duckdb-{os.getpid()}"
         connection.execute("SET temp_directory = ?", [str(spill)])
         with _reading(connection, lake, files):
-            _view_files(connection, shape, files)
+            _view_files(connection, shape, files, deleted)
             _view_lake(connection, shape, minus_keys, plus_rows)
             yield LakeSide(connection, shape)
     except duckdb.Error as error:
@@ -287,14 +294,19 @@ def _reading(
     return register_files(connection, lake, files).refusals()
 
 
-def _view_files(connection: duckdb.DuckDBPyConnection, shape: ComparedColumns, files: Sequence[str]) -> None:
+def _view_files(
+    connection: duckdb.DuckDBPyConnection,
+    shape: ComparedColumns,
+    files: Sequence[str],
+    deleted: Mapping[str, Positions],
+) -> None:
     if not files:
         connection.register("lake_files", arrow_schema(list(shape.columns)).empty_table())
         return
     for path in files:
         _refuse_other_columns(connection, shape, path)
     paths = [str(path) for path in files]
-    connection.read_parquet(paths, hive_partitioning=False).create_view("lake_files")
+    open_rows(connection, paths, deleted).create_view("lake_files")
 
 
 def _refuse_other_columns(connection: duckdb.DuckDBPyConnection, shape: ComparedColumns, path: str) -> None:
