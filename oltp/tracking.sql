@@ -161,6 +161,7 @@ DECLARE
     v_generation uuid := gen_random_uuid();
     v_recorder text;
     v_tx       bigint := pg_current_xact_id()::text::bigint;
+    v_old_index text;
     v_default  text := (SELECT coalesce(pg_get_expr(adbin, adrelid), 'none')
                         FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
                         WHERE attrelid = p_relation AND attname = 'tx' AND NOT attisdropped);
@@ -205,11 +206,19 @@ BEGIN
     EXECUTE (SELECT string_agg(format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', p_relation, tgname), '; ')
              FROM pg_trigger WHERE tgrelid = p_relation AND tgname ~ '^(zzz_)?ridelake_');
 
-    -- BRIN, so that updates stay HOT. Before Postgres 16 a BRIN index also prevented HOT updates.
+    -- BRIN, so that updates stay HOT. Before Postgres 16 a BRIN index also prevented HOT updates. The maximum of a range
+    -- only grows. With one page per range, an epoch reads exactly the pages that were written since the last epoch; with
+    -- more, updates of random rows make it read the whole table. Older versions created 32 pages per range. A table of
+    -- more than 4 GB gets more pages per range, because each epoch reads the whole index.
+    SELECT string_agg(format('DROP INDEX %s', indexrelid::regclass), '; ') INTO v_old_index
+    FROM pg_index
+    WHERE indrelid = p_relation AND pg_get_indexdef(indexrelid) LIKE '% USING brin (tx) WITH (pages_per_range=''32'')';
+    EXECUTE coalesce(v_old_index, '');
     IF current_setting('server_version_num')::integer >= 160000 AND NOT EXISTS (
         SELECT FROM pg_index WHERE indrelid = p_relation AND pg_get_indexdef(indexrelid) LIKE '% USING brin (tx)%')
     THEN
-        EXECUTE format('CREATE INDEX ON %s USING brin (tx) WITH (pages_per_range = 32)', p_relation);
+        EXECUTE format('CREATE INDEX ON %s USING brin (tx) WITH (pages_per_range = %s)', p_relation,
+            greatest(1, least(31, pg_relation_size(p_relation) / (4::bigint << 30))));
     END IF;
     INSERT INTO ridelake_tracking.tracked (relation, key, generation, server)
     VALUES (p_relation, v_key, v_generation, ridelake_tracking.server());

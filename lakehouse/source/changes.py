@@ -10,7 +10,8 @@ A `tx` above the current snapshot's xmax was written on another server and resto
 This is the rule of PgQ (Skype, 2007). docs/lake.md has the proof, and the losses of simpler rules.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -69,12 +70,28 @@ def read_changes(
     connection: Connection[TupleRow], table: TableSource, tombstones: Tombstones
 ) -> TableChanges:
     """The changes of a tracked table from the token given to `set_since` to the connection's snapshot."""
-    changed = fetch(connection, changed_query(table), table.columns)
+    # The planner does not know how few rows have changed, and would read the whole table. JIT compilation for
+    # the cost that it assumes takes longer than the query.
+    with _settings(connection, enable_seqscan="off", jit="off"):
+        changed = fetch(connection, changed_query(table), table.columns)
     if table.relation in tombstones:
         deleted = fetch(connection, deleted_keys_query(table), table.key_columns)
     else:
         deleted = arrow_schema(table.key_columns).empty_table()
     return TableChanges(changed, deleted, tombstones.get(table.relation, False))
+
+
+@contextmanager
+def _settings(connection: Connection[TupleRow], **settings: str) -> Iterator[None]:
+    """Settings of the planner for the block; restored after it, if it succeeds."""
+    names = list(settings)
+    query = "SELECT set_config(name, value, true) FROM unnest(%s::text[], %s::text[]) AS s (name, value)"
+    before = connection.execute(
+        "SELECT current_setting(name) FROM unnest(%s::text[]) AS s (name)", (names,)
+    ).fetchall()
+    connection.execute(query, (names, list(settings.values())))
+    yield
+    connection.execute(query, (names, [value for (value,) in before]))
 
 
 def changed_query(table: TableSource) -> Composed:
