@@ -1,4 +1,4 @@
-"""Print an answer: the answer alone on stdout or in a file; engine, time and epoch on stderr."""
+"""Print an answer: only the answer on stdout or in a file; engine, time and epoch on stderr."""
 
 import sys
 from collections.abc import Mapping, Sequence

@@ -63,7 +63,7 @@ class Batcher(Generic[Item, Answer]):
         batch_max: int = BATCH_MAX,
         waiting_max: int = WAITING_MAX,
     ) -> None:
-        self.items = self.flushes = 0  # done so far
+        self.items = self.flushes = 0  # counters: items processed, batches sent
         self._pool = pool
         self._flush = flush
         self._batch_max = batch_max
@@ -82,7 +82,7 @@ class Batcher(Generic[Item, Answer]):
         A done-callback of the future runs in a worker of this object. It may submit an item, but must not
         wait for a result of the same object.
 
-        Raises Closed after close(), and RuntimeError in a done-callback if the queue is full."""
+        Raises DispatcherClosed after close(), and RuntimeError in a done-callback if the queue is full."""
         entry = self._enter(PendingItem(item, None))
         if entry.admitted is not None:
             entry.admitted.result()
@@ -90,14 +90,14 @@ class Batcher(Generic[Item, Answer]):
         return future
 
     def call(self, item: Item) -> Answer:
-        """The result of the item, for a caller in a thread. Raises Closed after close(), and RuntimeError in
+        """The result, for a caller in a thread. Raises DispatcherClosed after close(), and RuntimeError in
         a done-callback, where the worker would wait for itself."""
         self._refuse_its_worker("call")
         answer: Answer = self._enter(PendingItem(item, None)).future.result()
         return answer
 
     async def ask(self, item: Item) -> Answer:
-        """The result of the item, for a caller in an event loop. Raises Closed after close()."""
+        """The result of the item, for a caller in an event loop. Raises DispatcherClosed after close()."""
         answer: Answer = await self._enter(PendingItem(item, asyncio.get_running_loop())).future
         return answer
 

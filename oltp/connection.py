@@ -6,7 +6,7 @@ locks, prepared statements and exported snapshots do not work there.
 
 A commit is flushed on the primary first, and returns when the standby has it. pg_cancel_backend() or a
 shutdown can cancel that wait. The client then receives `INSERT 0 1` as usual, with a warning that the standby
-may not have the commit. A client that ignores the warning takes the commit for replicated.
+may not have the commit. A client that ignores the warning treats the commit as replicated.
 """
 
 import logging
@@ -58,7 +58,7 @@ OPTIONS_REFUSED = re.compile(r"startup parameter|startup option|command-line opt
 
 POOLER_ROUNDS = 4
 POOLER_ANSWER_SECONDS = 2.0
-_SESSION_POOLERS: set[str] = set()  # addresses found to keep a session for each connection
+_SESSION_POOLERS: set[str] = set()  # addresses that were checked: each connection has its own session
 # psycopg logs errors that it ignores while it closes a connection; their cause is raised and reported anyway.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
@@ -210,7 +210,7 @@ def _refuse_a_changing_session(connection: "Connection[TupleRow]", conninfo: str
         for _ in range(POOLER_ROUNDS):
             backend = value_in_time(other, b"SELECT pg_backend_pid()", POOLER_ANSWER_SECONDS)
             if backend is None:
-                break  # it waits for a session: each connection has its own
+                break  # the pooler waits for a session: each connection has its own
             others.add(int(backend))
             backends.add(_backend(connection))
     if len(backends) > 1 or len(others) > 1 or backends & others:
@@ -228,7 +228,7 @@ def _backend(connection: "Connection[TupleRow]") -> int:
 
 
 def value_in_time(connection: "Connection[TupleRow]", query: bytes, seconds_max: float) -> bytes | None:
-    """The first value of the answer; None if there is no answer in time, or an error. After None the
+    """The first value of the result; None after `seconds_max` or an error. After None the
     connection cannot be used, because its answer may still arrive.
 
     `connection.execute` has no time limit, and a server that hangs does not check statement_timeout."""

@@ -3,7 +3,7 @@
     pool.call(lambda connection: booking.book(connection, request))
 
 A call borrows a connection for one operation. If the server stops, crashes or refuses connections, the call
-is retried (`retry`) until the server is back, another server is primary, or the retry policy gives up. Broken
+is retried (`retry`) until the server is back, another server is primary, or the retry policy ends. Broken
 connections are replaced.
 
 With a synchronous standby a retry needs care. The first attempt may have committed while its wait for the
@@ -48,7 +48,7 @@ class RetryPool:
             kwargs={"autocommit": True},
             min_size=size,
             max_size=size,
-            timeout=2.0,  # after this, `retry` decides
+            timeout=2.0,  # seconds; then `retry` decides
             reconnect_timeout=1.0,
             open=True,
         )
@@ -63,7 +63,7 @@ class RetryPool:
         self._pool.close(timeout=5.0)
 
     def call(self, verb: Callable[[Connection[TupleRow]], Answer]) -> Answer:
-        """`verb(connection)`, retried after errors that are temporary. It must be idempotent.
+        """Call `verb(connection)` and retry after temporary errors. `verb` must be idempotent.
 
         Raises CannotConnect if the server cannot be reached in time, and other errors of `verb`."""
         outcome_unknown = False

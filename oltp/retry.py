@@ -92,7 +92,7 @@ def outcome_unknown_after(error: Exception) -> bool:
 def retry(call: Callable[[], Answer], patience: RetryPolicy, retries: RetryCounts) -> Answer:
     """`call()`, retried after temporary errors.
 
-    Raises CannotConnect if the server is not back in time, Unreplicated if the standby is not; the outcome of
+    Raises CannotConnect if no server is back in time, NotReplicated if no standby is; the outcome of
     the last attempt is unknown then. Raises other errors of `call` immediately."""
     give_up = time.monotonic() + patience.seconds_max
     wait_seconds = patience.first_wait_seconds

@@ -1,4 +1,4 @@
-"""A progress line on a terminal, shown from the third second of the work on."""
+"""A progress line on a terminal, shown once the work takes more than two seconds."""
 
 import os
 import shutil

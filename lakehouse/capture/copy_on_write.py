@@ -37,7 +37,7 @@ class FileReplacement:
 def replace_rows(
     storage: Storage, files: Sequence[DataFile], table: TableSource, found: TableChanges
 ) -> FileReplacement:
-    """Apply the difference to the table that consists of `files`."""
+    """Apply the changes in `found` to the table that consists of `files`."""
     if found.emptied:
         return FileReplacement((), found.changed)
     removed = pa.concat_tables([found.changed.select(table.key), found.deleted.select(table.key)])

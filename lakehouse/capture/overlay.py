@@ -1,4 +1,4 @@
-"""The newest epoch with the changes since then: the lake as Postgres is now (`--fresh`).
+"""The newest epoch with the changes since then: the current state of Postgres as files (`--fresh`).
 
 It writes the same files as a new epoch would, but to a temporary folder that is deleted after the query. The
 result is exact as of one snapshot. Every engine can read it, because it is a list of files.

@@ -48,7 +48,7 @@ from ridelake.settings import LakeAddress
 
 def newest_epoch_sums(store: Store, lake: LakeAddress) -> EpochTotals | None:
     """None if there is no epoch, if it lacks a table that the audit sums, or if it was taken from another
-    server, whose transaction numbers mean nothing on the store's server."""
+    server, whose transaction IDs are not comparable with those of the store's server."""
     newest = read_epochs(lake, limit=1)
     if not newest or newest[0].token.system_identifier != store.system_identifier():
         return None

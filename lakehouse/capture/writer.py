@@ -1,4 +1,4 @@
-"""Write the files of an epoch: to a draft for publication, or to an overlay that stays private."""
+"""Write the files of an epoch: to a draft for publication, or to an overlay that is not published."""
 
 import fcntl
 import secrets
@@ -38,7 +38,7 @@ class TableWriter:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add_run(self, rows: pa.Table) -> None:
-        """At most RUN_ROWS rows, in the table's order."""
+        """Add at most RUN_ROWS rows, sorted by the table's `order_by`."""
         settled, unsettled = self._split(rows)
         file = self._write(settled, sealed=True) if settled.num_rows else None
         with self._lock:
@@ -46,7 +46,7 @@ class TableWriter:
             self._open += [unsettled] if unsettled.num_rows else []
 
     def add_rows(self, rows: pa.Table) -> None:
-        """Any number, in any order."""
+        """Add any number of rows, in any order."""
         settled, unsettled = self._split(rows)
         for run in sorted_runs(settled, self.table.order_by, RUN_ROWS, RUN_BYTES):
             self.files.append(self._write(run, sealed=True))

@@ -57,8 +57,8 @@ def audit(settings: Settings, as_json: bool) -> None:
 def verify(settings: Settings, epoch: int | None, as_json: bool) -> None:
     """Compare the lake with Postgres row by row.
 
-    The newest epoch with the changes since then is compared with all current rows. With the number of an
-    EPOCH, the checksums of its files are checked instead. If there is a difference, the rows or files are
+    The newest epoch plus the changes since then is compared with all current rows. With the number N of an
+    epoch, the checksums of its files are checked instead. If there is a difference, the rows or files are
     listed and the exit code is 1.
     """
     from lakehouse.table.published import newest_epoch

@@ -27,7 +27,7 @@ PATTERN = re.compile(r"([\\\[\]*?{}!])")
 
 
 class Daft(CheckedEngine):
-    """See the module."""
+    """A Daft session on the files of one epoch."""
 
     name = "daft"
     dialect = "postgres"

@@ -68,7 +68,7 @@ LOADERS = {"date": _Days, "timestamp": _Microseconds, "timestamptz": _Microsecon
 
 
 class Postgres:
-    """See the module."""
+    """A connection that runs each query in a read-only transaction."""
 
     name = "postgres"
 

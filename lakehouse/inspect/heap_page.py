@@ -83,7 +83,7 @@ class HeapTuple:
 
 @dataclass(frozen=True, slots=True)
 class HeapPage:
-    """See the module. `content`: None if the role may not read the page. The sizes are then measured, and the
+    """One heap page. `content`: None if the role may not read the page. The sizes are then measured, and the
     positions are computed from them, with tuples placed from the end of the page as in Postgres."""
 
     block: int

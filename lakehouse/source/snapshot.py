@@ -57,7 +57,7 @@ def read_forks(connection: Connection[TupleRow], timeline: int) -> dict[int, str
 
 
 def history_contains(forks: Mapping[int, str], timeline: int, lsn: str) -> bool:
-    """Whether the WAL up to `lsn` of `timeline` is in the history that left other timelines at `forks`."""
+    """Whether the WAL of `timeline` up to `lsn` is in the history whose timeline forks are `forks`."""
     fork = forks.get(timeline)
     if fork is None:
         return False
@@ -67,7 +67,7 @@ def history_contains(forks: Mapping[int, str], timeline: int, lsn: str) -> bool:
 
 
 def wal_position(lsn: str) -> int:
-    """`1/A0` as a number of bytes."""
+    """The LSN `1/A0` as an integer, in bytes."""
     high, low = lsn.split("/")
     return int(high, 16) << 32 | int(low, 16)
 
@@ -168,8 +168,8 @@ def check_same_history(
     old: SnapshotToken, new: SnapshotToken, forks: Mapping[int, str] | None = None
 ) -> None:
     """Raises UsageError if `new` cannot be later in the same history as `old`: transaction numbers then do
-    not show what has changed. `forks`: the positions where the server's history left earlier timelines
-    (`lakehouse.source.snapshot`); None if unknown."""
+    not show what has changed. `forks`: the LSNs at which the server's history left earlier timelines
+    (`read_forks`); None if unknown."""
     if None not in (old.system_identifier, new.system_identifier) and (
         old.system_identifier != new.system_identifier
     ):

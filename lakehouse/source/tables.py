@@ -111,7 +111,7 @@ def find_relations(
 
 
 def find_tables(connection: Connection[TupleRow], tables: Sequence[str], advice: str = "") -> list[TupleRow]:
-    """The same; also raises BadInput for a relation that is not a table or has no primary key."""
+    """As `find_relations`; also raises BadInput for a relation that is not a table or has no primary key."""
     found = find_relations(connection, tables, advice)
     for name, _, _, _, _, is_table, key in found:
         if not is_table:

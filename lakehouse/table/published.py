@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 """The version of the catalog's tables and of the manifests. Other versions are rejected."""
 
-# A publisher locks the catalog for some milliseconds. After this time it is assumed to be stopped.
+# A publisher locks the catalog for some milliseconds. After this time (seconds) it is assumed to be stopped.
 BUSY_SECONDS = 30.0
 
 EPOCHS_QUERY = (

@@ -63,7 +63,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """See the module. Locations are absolute paths, or s3://…."""
+    """Reads and writes files of a lake. Locations are absolute paths or s3:// URLs."""
 
     address: LakeAddress
     filesystem: fs.FileSystem

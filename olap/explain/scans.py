@@ -1,6 +1,6 @@
 """What an engine scanned for an answer, as its own plan and the kernel report it.
 
-`rows_scanned` in the profile are the rows that a scan produces after the filters pushed into it. The profile
+DuckDB: `rows_scanned` in the profile counts rows after the filters pushed into the scan. The profile
 does not contain the number of rows decoded.
 
 Polars reports row groups only if a filter may skip some of them. It does not report rows.

@@ -1,7 +1,7 @@
 """Run all strategies in turn, on the same server and with the same rules, and count their anomalies.
 
 The contending clients have one connection each and start every round together. Random choices (which client
-dies, how long a retry waits) are drawn from a seed. The order in which clients are served is up to the
+dies, how long a retry waits) are drawn from a seed. The order in which clients are served depends on the
 server.
 """
 
@@ -33,7 +33,7 @@ from oltp.store import open_database
 from oltp.workload.runner import Client, ClientGroup, run_clients
 
 ABORTS = ("40001", "40P01", "23505")  # serialization failure, deadlock, unique violation
-BACKOFF_SECONDS = 0.002  # doubled with every attempt; the wait is a random part of it
+BACKOFF_SECONDS = 0.002  # bound of the first wait; doubled per attempt; the wait is random below the bound
 BACKOFF_SECONDS_MAX = 0.1
 DEATH_SHARE = 1 / 8
 
@@ -128,7 +128,7 @@ def _play(
 def _ask(
     world: Target, connection: Connection[TupleRow], ask: Attempt, tally: ClientCounts, waits: Random
 ) -> None:
-    """Try until the request is decided or the attempts are used up."""
+    """Retry until the request is decided or `attempts_max` is reached."""
     for attempt in range(world.attempts_max):
         if attempt:
             tally.retries += 1

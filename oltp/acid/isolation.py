@@ -47,7 +47,7 @@ class IsolatedSession:
         self.over = statement in (COMMIT, ROLLBACK)
 
     def answer(self, seconds: float) -> str | None:
-        """The server's answer; None if there is none after `seconds`."""
+        """The server's response; None if it does not arrive within `seconds`."""
         with suppress(queue.Empty):
             answer = self._answers.get(timeout=seconds)
             if isinstance(answer, BaseException):
@@ -145,7 +145,7 @@ END = "end"
 
 @dataclass(frozen=True, slots=True)
 class IsolationStep:
-    """A statement of a session, and its expected result at each level; "" stands for no wait and no error."""
+    """A statement of a session, and its expected result at each level; "" means no wait and no error."""
 
     session: str
     says: str
@@ -160,7 +160,7 @@ class IsolationStep:
 
 @dataclass(frozen=True, slots=True)
 class IsolationCase:
-    """One interleaving. `story` describes the anomaly; `verdict`: the behavior of each level."""
+    """One interleaving. `story`: a description of the anomaly. `verdict`: the behavior of each level."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""The embedded Postgres: its folder, its first start, its users and its end.
+"""The embedded Postgres: create, start, share between processes, and stop it.
 
     HOME/postgres/data        the database cluster
     HOME/postgres/socket      the unix socket; the server listens on no port

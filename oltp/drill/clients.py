@@ -39,7 +39,7 @@ EXPECTED_REFUSALS = (Outcome.PAYMENT_DECLINED, Outcome.RIDER_BUSY, Outcome.NO_DR
 
 @dataclass(slots=True)
 class ClientLog:
-    """What the clients sent and received, kept outside the servers. Times are of perf_counter."""
+    """What the clients sent and received, kept outside the servers. Times are seconds of perf_counter."""
 
     sent: Counter[UUID] = field(default_factory=Counter)  # how often each request was sent
     decisions: dict[UUID, Decision] = field(default_factory=dict)
@@ -182,7 +182,7 @@ class _Lanes:
 class ReconcileResult:
     """`lost`: requests that were acknowledged, and are missing or different in the store. `undone`: rides
     whose end was acknowledged, and that have not ended. `doubled`: requests with more than one ride.
-    `in_doubt`: requests whose first answer did not arrive; `settled`: those of them that were answered
+    `in_doubt`: requests whose first answer did not arrive; `settled`: the ones that were answered
     later."""
 
     acknowledged: int

@@ -137,9 +137,9 @@ class DrillResult:
         return lines
 
 
-PAST_RIDES = 4_000  # provide riders and drivers
+PAST_RIDES = 4_000  # seeded rides, which create riders and drivers
 ENOUGH_CENTS = 100_000_000  # for each rider, so that no payment is declined
-LOAD_SECONDS = (0.3, 1.0)  # before the kill, drawn at random, so that it hits any moment of a booking
+LOAD_SECONDS = (0.3, 1.0)  # before the kill, drawn at random, so that it can occur at any point of a booking
 AFTER_SECONDS = 0.3  # of load on the new primary alone, before the other server rejoins
 PROMOTION_SECONDS_MAX = 60.0
 # With --async, the lag of the standby when its primary is killed. On one machine it would be microseconds;
@@ -244,7 +244,7 @@ WAITING = b"SELECT count(*)::int FROM pg_stat_activity WHERE wait_event = 'SyncR
 @dataclass(frozen=True, slots=True)
 class StandbyFailureResult:
     """`answered_while_blocked`: commits that returned without a standby; must be 0. `waiting`: commits that
-    waited. `broken_off`: waits that were cancelled; `doubted`: those of them that clients retried."""
+    waited. `broken_off`: waits that were cancelled; `doubted`: cancelled waits that clients retried."""
 
     blocked_seconds: float
     answered_while_blocked: int

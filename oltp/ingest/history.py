@@ -1,6 +1,6 @@
 """Load finished trips: riders, drivers, payments and ledger, one COPY per table.
 
-A generated trip, or one from a file, has no rider and no driver. It gets both here, so that no one has two
+A trip, generated or from a file, has no rider and no driver. Both are assigned here, so that no person has two
 rides at once (`draw_drivers`, `draw_riders`). Riders and drivers of the store who are idle during the whole
 period of the trips are reused (`find_or_create_people`). Every amount has its ledger entries (`ledger_of`).
 """

@@ -1,4 +1,4 @@
-"""What a city requests (riders, times, routes, prices), and a year of rides generated for it.
+"""Distributions of ride requests (times, routes, prices), and a generated year of past rides.
 
 The distributions are those of Uber and Lyft in New York (about 20.9 million trips a month, published by the
 TLC): shares by hour and weekday; medians, spreads and correlations of distance, duration, fare and wait. All
@@ -39,7 +39,7 @@ METRES_PER_MILE = 1609.344
 TIP_SHARE = 0.194
 TIP_CENTS = np.array([300, 100, 500, 200, 400, 1000])
 TIP_CENTS_SHARE = np.array([0.27, 0.21, 0.20, 0.17, 0.08, 0.07])
-CANCELLED_SHARE = 0.05  # not published; a low guess
+CANCELLED_SHARE = 0.05  # not published; a conservative estimate
 
 # Shares of the cities (by city_id - 1), and factors of their fares.
 CITY_SHARE = np.array([0.12, 0.28, 0.42, 0.18])

@@ -184,7 +184,7 @@ def _warm_up_session(connection: Connection[TupleRow], request: RideRequest) -> 
 
 
 class SimulatedClient:
-    """Sends requests one after the other. What a request leaves open (an answer that was not read, a driver
+    """Sends requests one after the other. Unfinished work of a request (an answer that was not read, a driver
     that is offline) is completed after the next request, or at the end."""
 
     def __init__(self, tally: Metrics) -> None:

@@ -15,7 +15,7 @@ from oltp.audit import AuditReport
 from ridelake.ride import CancelReason, Outcome
 
 GROWTH = math.log(1.02)
-BUCKETS = 1_200  # from one microsecond to some six hours
+BUCKETS = 1_200  # from one microsecond to about six hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class SimulationResult:
     cancelled: dict[str, int]
     abandoned: int  # the client disconnected after sending
     settled: int  # abandoned requests that were sent again
-    sent_again: int  # sent again after the answer, and answered the same
+    sent_again: int  # sent again after the answer; the second answer was the same
     topped_up: int
     refunded: int
     rested: int  # drivers that went offline and online again

@@ -6,7 +6,7 @@ demand and half by a Zipf distribution (the k-th zone has 1/k of the demand of t
 depends on the part of the day. The drop-offs of the morning have the ranking of the pick-ups of the evening,
 and vice versa.
 
-The ranking depends on the city, not on the seed.
+The ranking depends on the city, not on the seed. The 74 free bits of a request id (a UUIDv7) are:
 
     12 bits   a counter, so that ids of one millisecond differ
     30 bits   the mark of the run, drawn once: the decisions of this run can be counted exactly in the store,

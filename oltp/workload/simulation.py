@@ -217,7 +217,7 @@ def _batched_clients(
 
 @contextmanager
 def _giving_up(group: ClientGroup, line: RunPool) -> Iterator[None]:
-    """If this client cannot connect, the others need not try. Their errors come after this one."""
+    """If this client cannot connect, stop the others. Their errors are reported after this one."""
     try:
         yield
     except CannotConnect as error:

@@ -84,7 +84,7 @@ def fetch(connection: Connection[TupleRow], query: Composed, columns: Sequence[S
 
 @contextmanager
 def add_row_key_to_errors(connection: Connection[TupleRow], table: TableSource) -> Iterator[None]:
-    """Add the table and the key of the row to a ValueNotHeld error. `connection` is in the transaction of the
+    """Add the table and the row's key to an UnsupportedValue. `connection` is in the transaction of the
     snapshot that is read."""
     try:
         yield

@@ -21,7 +21,7 @@ class Channel(Generic[Thing]):
         self._closed = False
 
     def put(self, thing: Thing) -> None:
-        """Wait until there is room. Raises Closed if the channel is closed."""
+        """Wait until there is room. Raises ChannelClosed if the channel is closed."""
         with self._changed:
             while len(self._things) >= self._size and not self._closed:
                 self._changed.wait()
@@ -37,14 +37,14 @@ class Channel(Generic[Thing]):
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Discard all items; threads that wait on the channel get Closed."""
+        """Discard all items; threads that wait on the channel get ChannelClosed."""
         with self._changed:
             self._closed = True
             self._things.clear()
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[Thing]:
-        """All items until `finish`. Raises Closed at `close`."""
+        """Yield items until `finish`. Raises ChannelClosed after `close`."""
         while True:
             with self._changed:
                 while not self._things and not self._finished and not self._closed:

@@ -3,7 +3,7 @@
     row:  int16 columns │ int32 length, bytes │ int32 length, bytes │ …      (-1: null)
 
 Adjacent columns of fixed width have the same offsets from each other in all rows. Such a stretch is read from
-all rows at once, and its columns are strided views of it. After a text or a null, the positions differ
+all rows in one step, and its columns are strided views of it. After a text or a null, the positions differ
 between rows, and numpy gathers the next stretch from them. Columns with nulls are detected during decoding.
 Missing or surplus bytes are an error.
 
@@ -40,7 +40,7 @@ class Decoder:
         self._varying = {c.name for c in columns if c.pg_type not in FIXED}
 
     def decode(self, buffer: Bytes, begins: Numbers, ends: Numbers) -> pa.RecordBatch:
-        """The rows of `buffer` between `begins` and `ends`, with SLACK_BYTES of any content after the
+        """The rows of `buffer` between `begins` and `ends`, with SLACK_BYTES readable bytes after the
         last."""
         at = begins.copy()
         arrays: list[pa.Array] = []

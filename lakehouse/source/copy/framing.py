@@ -40,7 +40,7 @@ def find_rows(buffer: Bytes, begin: int, end: int) -> CopyRows:
         return CopyRows(heads, heads, begin)
     lengths = _length_at(buffer, heads)
     ends = heads + 1 + lengths
-    if ends[-1] > end:  # the last one is cut
+    if ends[-1] > end:  # the last message is incomplete
         heads, ends = heads[:-1], ends[:-1]
     stop = int(ends[-1]) if len(ends) else begin
     return CopyRows(heads + HEADER_BYTES, ends, stop)

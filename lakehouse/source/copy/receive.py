@@ -113,7 +113,7 @@ def _fill(server: socket.socket, buffer: Bytes, used: int, room: int) -> tuple[i
         if not count:
             return used, False
         used += count
-        if used > 5 and view[used - 6 : used - 1].tobytes() == READY:  # may be data: Answer decides
+        if used > 5 and view[used - 6 : used - 1].tobytes() == READY:  # may be data; CopyResponse decides
             break
     return used, True
 

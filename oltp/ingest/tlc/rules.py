@@ -1,6 +1,6 @@
 """The rules that a trip must meet. A rejected row has one reason: the first rule that it breaks.
 
-    alone       reasons that depend on the row only (`judge_alone`)
+    alone       reasons that depend only on the row (`judge_alone`)
     together    reasons that depend on other rows of the file (`judge_together`): refunds, the month, copies
 
 Refunds. The TLC records a refund as a second row with the same vendor, times, zones and distance and the
@@ -184,7 +184,7 @@ def _zones() -> set[int]:
 EXAMPLES = 2  # of each reason
 LINE = "(line)"  # instead of a column name, if the line has too few or too many fields
 
-# EXPECTED: completes the text "expected …". COLUMNS: the meaning of the column, for reasons that have a fixed
+# EXPECTED completes the text "expected …". COLUMNS has the meaning of the column, for reasons with a fixed
 # one.
 EXPECTED = {
     RejectReason.MISSING_VALUE: "a value",

@@ -144,7 +144,7 @@ def _in_units(read: pl.DataFrame, kind: TripKind) -> pl.DataFrame:
 
 Words = NDArray[np.uint64]
 
-# Odd numbers without pattern; changing one changes all ids ever made (a test pins them).
+# Random odd constants. Changing one changes all trip ids; a test fixes their values.
 LANES = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)
 STEP = np.uint64(0x9E3779B97F4A7C15)
 
