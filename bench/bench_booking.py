@@ -44,7 +44,7 @@ QUERIES = load_queries("bench")
 pytestmark = pytest.mark.scale("full")
 
 ROUNDS = 5
-CYCLES = {1: 1_000, 8: 4_000, 32: 6_400}  # by the number of clients
+CYCLES = {1: 1_000, 8: 4_000, 32: 6_400}  # bookings, by number of clients
 # 3 % of the riders have no funds; with more refusals the benchmark would measure refusals.
 ASSIGNED_SHARE_MIN = 0.8
 CALLERS = 384

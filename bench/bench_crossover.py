@@ -51,7 +51,7 @@ NUMBER = (
 WHOLE = "SELECT * FROM rides WHERE ride_id BETWEEN $low AND $high ORDER BY ride_id"
 TOTAL = "SELECT count(*) AS rides, CAST(sum(fare_cents) AS bigint) AS cents FROM rides"
 
-NUMBER_SHARE_MAX, WHOLE_SHARE_MAX = 0.5, 0.05  # of all rides
+NUMBER_SHARE_MAX, WHOLE_SHARE_MAX = 0.5, 0.05  # shares of all rides
 CLIENTS = 8
 EPOCHS = 3
 

@@ -46,7 +46,7 @@ class Recorder:
         self._path = path
         self._on_entry = on_entry
         self._started: dict[str, float] = {}
-        self._facts: dict[str, Any] = {}  # of the machine and the commit, for each document
+        self._facts: dict[str, Any] = {}  # machine and commit, added to each document
         self.selected = 0
         self.import_error: str | None = None
 

@@ -203,7 +203,7 @@ def _refuse_a_changing_session(connection: "Connection[TupleRow]", conninfo: str
     changed, because the change would reach sessions of other clients. Once per address."""
     backends = {_backend(connection)}
     if connection.pgconn.backend_pid in backends or conninfo in _SESSION_POOLERS:
-        return  # a pooler reports a number of its own
+        return  # a pooler reports its own number
     others: set[int] = set()
     no_second = suppress(OperationalError)  # the pooler has no second connection
     with no_second, closing(psycopg.connect(conninfo, autocommit=True)) as other:

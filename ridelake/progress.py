@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from ridelake import signals
 
 _STARTED = time.perf_counter()  # the first command module imports this one
-_open: list["Progress"] = []  # of several, only the innermost is shown
+_open: list["Progress"] = []  # only the innermost is shown
 
 
 class Progress:

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-GRACE_SECONDS = 1.3  # for the work to stop and to clean up
+GRACE_SECONDS = 1.3  # the time to stop the work and to clean up
 LAST_SECONDS = 0.5  # to end child processes and remove temporary folders, if the work did not
 IMPORT_GRACE_SECONDS = 0.02
 POLL_SECONDS = 0.05

@@ -139,7 +139,7 @@ def _tell_formats(figure: Figure, adding: dict[int, VariantTimes], reading: dict
         row |= {f"read_{k}_columns_seconds": c.median_seconds(name) for k, c in reading.items()}
     figure.table(f"Adding rows, and reading columns of {figure.rows:,} rows", table)
     for title, x, contests in (
-        ("Seconds to add rows", Axis("rows added at once", log=True), adding),
+        ("Seconds to add rows", Axis("rows added per call", log=True), adding),
         (f"Seconds to read columns of {figure.rows:,} rows", Axis("columns read of 16"), reading),
     ):
         series = [

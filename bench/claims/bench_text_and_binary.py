@@ -1,7 +1,7 @@
 """The same rides in eight formats: size, speed, fidelity; and unloading all rides to text or Parquet.
 
 Postgres writes CSV itself; `lakehouse.source.copy` converts its binary COPY to Parquet. DuckDB writes both
-formats from a table of its own. Parquet is compressed with zstd, as in the lake. No variant flushes its file
+formats from a separate table. Parquet is compressed with zstd, as in the lake. No variant flushes its file
 to disk.
 """
 

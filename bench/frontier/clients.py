@@ -29,7 +29,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["bench.frontier.client_functions", "lakehouse.engines.postgres", "lakehouse.engines.duckdb"]
 )
-START_SECONDS_MAX = 120.0  # for a busy machine
+START_SECONDS_MAX = 120.0  # enough for a busy machine
 LATE_SECONDS_MAX = 60.0  # allowed time of the last booking or query after the end of a window
 LEAVE_SECONDS_MAX = 10.0
 LEAD_SECONDS = 0.02  # from the order to the start, so that all clients have received it

@@ -31,7 +31,7 @@ class TableWriter:
 
     storage: Storage
     table: TableSource
-    schema: pa.Schema  # of the files
+    schema: pa.Schema  # the schema of the files
     stem: str
     files: list[DataFile] = field(default_factory=list)
     _open: list[pa.Table] = field(default_factory=list)

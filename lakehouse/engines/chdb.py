@@ -65,7 +65,7 @@ class ChDB(CheckedEngine):
 
     def __init__(self, session: Any, tables: list[str], files: Mapping[str, Sequence[str]]) -> None:
         super().__init__(tables)
-        self._files = files  # by table
+        self._files = files  # the paths, by table
         self._session = session
         categories = ", ".join(f"'{category}'" for category in HARMLESS)
         names = session.query(

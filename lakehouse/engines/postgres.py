@@ -75,7 +75,7 @@ class Postgres:
     def __init__(self, store: Store, connection: Connection[TupleRow]) -> None:
         self._connection = connection
         self._store = store
-        self._names: dict[int, str] = {}  # of types, by oid
+        self._names: dict[int, str] = {}  # type names, by oid
         found = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
         self._superuser = found == (True,)
 

@@ -32,7 +32,7 @@ class CheckedEngine(ABC):
     `rules`, and implements `version` and `run`."""
 
     name: ClassVar[str]
-    dialect: ClassVar[str]  # of sqlglot
+    dialect: ClassVar[str]  # the name of the dialect in sqlglot
     rules: ClassVar[tuple[Callable[[exp.Expr], exp.Expr], ...]] = ()  # applied to each node, in this order
     binds_parameters: ClassVar[bool] = True  # False: `translated` depends on their values
 

@@ -67,7 +67,7 @@ class Attribute:
     type: str
     length: int
     alignment: str
-    labels: dict[int, str]  # of an enum, by oid
+    labels: dict[int, str]  # the labels of the enum, by oid
     dropped: bool = False
 
 

@@ -121,7 +121,7 @@ class ColumnChunk:
     page: ParquetPage
     head: str  # in hexadecimal digits
     first_values: tuple[Any, ...]
-    value: Any  # of the ride
+    value: Any  # the value of the ride
 
     @property
     def dictionary(self) -> ParquetPage | None:

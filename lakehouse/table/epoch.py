@@ -104,7 +104,7 @@ class SkippedTable:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """See the module. `verified`: it was compared with Postgres at its token and is equal; None: it was not
+    """An epoch: its token, tables and files. `verified`: it was compared with Postgres at its token and is equal; None: it was not
     compared. `left_out`: tables of the lake that are not in this epoch."""
 
     number: int

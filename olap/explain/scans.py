@@ -7,7 +7,7 @@ Polars reports row groups only if a filter may skip some of them. It does not re
 
 Linux counts the bytes that a process has read with read() and pread(): `rchar` in /proc/PID/io. The count
 excludes files that are mapped into memory, and the network. Nothing else in the process may read during the
-measurement. So the query must have run before, and all modules are imported.
+measurement; therefore the query must have run before, and all modules must be imported.
 """
 
 import json
@@ -85,7 +85,7 @@ class ScanStats:
 
 
 def scans_of(engine: "Engine", question: "Question", rows: int, epoch: "Epoch") -> ScanStats:
-    """What an engine over files reports of its own. Raises ProofFailed if the answer has changed."""
+    """What an engine over files reports itself. Raises ProofFailed if the answer has changed."""
     nothing = ScanStats(engine=engine.name, layout="column-major", rows_returned=rows)
     try:
         if engine.name == "duckdb":

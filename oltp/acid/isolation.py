@@ -23,7 +23,7 @@ from ridelake.errors import TimedOut
 
 COMMIT, ROLLBACK = "COMMIT", "ROLLBACK"
 POLL_SECONDS = 0.002  # between two checks of a statement that is not done
-TIMEOUT_SECONDS = 30  # for a statement that neither completes nor waits for one of our sessions
+TIMEOUT_SECONDS = 30  # until a statement completes or waits for one of our sessions
 
 IS_BLOCKED = "SELECT pg_blocking_pids(%s) && %s::int[]"
 

@@ -232,7 +232,7 @@ def _leave(cluster: Cluster, users: int) -> None:
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        # Either others use the server, and this returns at once; or the monitor process is stopping it.
+        # Either others use the server, and this returns immediately; or the monitor process is stopping it.
         fcntl.flock(users, fcntl.LOCK_SH)
         return
     if not cluster.held.exists():

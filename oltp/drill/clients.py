@@ -44,9 +44,9 @@ class ClientLog:
     sent: Counter[UUID] = field(default_factory=Counter)  # how often each request was sent
     decisions: dict[UUID, Decision] = field(default_factory=dict)
     completed: set[int] = field(default_factory=set)  # rides
-    moments: list[float] = field(default_factory=list)  # of each acknowledgement, decision or end of a ride
+    moments: list[float] = field(default_factory=list)  # the time of each acknowledgement, decision or end of a ride
     decided: list[tuple[float, UUID]] = field(default_factory=list)
-    retries: RetryCounts = field(default_factory=RetryCounts)  # of calls, by reason
+    retries: RetryCounts = field(default_factory=RetryCounts)  # retried calls, by reason
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def sending(self, requests: Sequence[RideRequest]) -> None:

@@ -138,9 +138,9 @@ class DrillResult:
 
 
 PAST_RIDES = 4_000  # seeded rides, which create riders and drivers
-ENOUGH_CENTS = 100_000_000  # for each rider, so that no payment is declined
+ENOUGH_CENTS = 100_000_000  # the balance of each rider, so that no payment is declined
 LOAD_SECONDS = (0.3, 1.0)  # before the kill, drawn at random, so that it can occur at any point of a booking
-AFTER_SECONDS = 0.3  # of load on the new primary alone, before the other server rejoins
+AFTER_SECONDS = 0.3  # the time of load on the new primary alone, before the other server rejoins
 PROMOTION_SECONDS_MAX = 60.0
 # With --async, the lag of the standby when its primary is killed. On one machine it would be microseconds;
 # between two machines it depends on the network and the other disk.

@@ -39,7 +39,7 @@ from ridelake.errors import CannotConnect
 from ridelake.queries import load_queries
 
 DATABASE = "rides"
-FREE_BYTES_MIN = 300 << 20  # for three rounds
+FREE_BYTES_MIN = 300 << 20  # the space that three rounds need
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """Load finished trips: riders, drivers, payments and ledger, one COPY per table.
 
 A trip, generated or from a file, has no rider and no driver. Both are assigned here, so that no person has two
-rides at once (`draw_drivers`, `draw_riders`). Riders and drivers of the store who are idle during the whole
+rides at the same time (`draw_drivers`, `draw_riders`). Riders and drivers of the store who are idle during the whole
 period of the trips are reused (`find_or_create_people`). Every amount has its ledger entries (`ledger_of`).
 """
 
@@ -160,7 +160,7 @@ def apply_to_balances(connection: Connection[TupleRow], ledger: pl.DataFrame) ->
 
 BULK_LOCK = 0x42_55_4C_4B  # an advisory lock, any unused number
 RIDES_PER_RIDER = 12  # on average, so that riders have several rides each
-RIDES_PER_DRIVER = 400  # on average: far more drivers than are busy at once, so that live requests find one
+RIDES_PER_DRIVER = 400  # on average: far more drivers than are busy at the same time, so that live requests find one
 BROKE_RIDERS_SHARE = 0.03  # riders with a balance of 0, whose next payment is declined
 POCKET_CENTS = (5_000, 60_000)  # the balance of the others
 

@@ -47,7 +47,7 @@ ClientScript = Generator["Operation", Any, None]
 # Together with the last wait for a connection, a run without a server ends after 15 s.
 PATIENCE = RetryPolicy(seconds_max=13.0)
 BOOKING_WORKERS = 2
-SIDE_WORKERS = 2  # for operations for which the dispatcher has no queue
+SIDE_WORKERS = 2  # threads for operations for which the dispatcher has no queue
 BATCH_CONNECTIONS = BOOKING_WORKERS + 3 + SIDE_WORKERS  # three: starts, completions, cancellations
 HANG_UP_SECONDS = 0.0005  # long enough that some abandoned requests are in a batch
 

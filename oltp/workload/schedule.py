@@ -100,7 +100,7 @@ class ArrivalSchedule:
         self._wishes, self._fates, self._arrivals = wishes, fates, arrivals
         self._ends = math.inf  # perf_counter seconds; requests that are due later are not sent
         self._next_due: float | None = None
-        self._late_seconds = 0.0  # of the request that was sent last
+        self._late_seconds = 0.0  # how late the last request was sent
         self._lock = Lock()
 
     def begin(self) -> None:

@@ -181,7 +181,7 @@ def _zones() -> set[int]:
     }
 
 
-EXAMPLES = 2  # of each reason
+EXAMPLES = 2  # rows shown per reason
 LINE = "(line)"  # instead of a column name, if the line has too few or too many fields
 
 # EXPECTED completes the text "expected …". COLUMNS has the meaning of the column, for reasons with a fixed
