@@ -36,7 +36,7 @@ BUSY_SHARE = 0.02
     help="Open loop: requests per second, independent of the answers.",
 )
 @click.option("--batch", is_flag=True, help="Send concurrent requests in batches.")
-@seed_option
+@seed_option("The same seed gives the same requests.")
 @json_option
 @click.pass_obj
 def simulate(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from oltp.cluster import server
-from oltp.commands import json_option
+from oltp.commands import json_option, seed_option
 from oltp.store import ensure_database
 from ridelake.errors import UsageError
 from ridelake.progress import format_elapsed
@@ -48,14 +48,7 @@ def _embedded(settings: Settings) -> Settings:
     show_default=True,
     help="Number of past rides.",
 )
-@click.option(
-    "--seed",
-    "seed_number",
-    type=int,
-    default=1,
-    show_default=True,
-    help="The same seed gives the same rides.",
-)
+@seed_option("The same seed gives the same rides.", name="seed_number")
 @json_option
 @click.pass_obj
 def seed(settings: Settings, rides: int, seed_number: int, as_json: bool) -> None:
