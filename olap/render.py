@@ -73,13 +73,13 @@ def answer_and_print(
             from olap.explain import bytes_touched
 
             print_runs(asked, epoch, bytes_touched(asked, engines, epoch, options.timeout_seconds))
-    touched = _touched(asked, engines, epoch, options)
+    scan_stats = _scan_stats(asked, engines, epoch, options)
     if options.as_json:
-        say_json(run_report(asked, epoch, touched))
-    elif touched:
+        say_json(run_report(asked, epoch, scan_stats))
+    elif scan_stats:
         from olap.explain.report import print_reasons
 
-        print_reasons(asked, touched)
+        print_reasons(asked, scan_stats)
     _explain_empty_answer(asked, engines)
     _raise_refusals(asked)
 
@@ -129,7 +129,7 @@ def _print_answer(asked: AskResult, options: QueryOptions) -> None:
         note(f"note: the first {shown.num_rows:,} of {rows:,} rows; {options.limit_option} 0 shows all")
 
 
-def _touched(
+def _scan_stats(
     asked: AskResult, engines: "Sequence[Engine]", epoch: "Epoch | None", options: QueryOptions
 ) -> "dict[str, ScanStats]":
     if not options.why:
@@ -191,7 +191,9 @@ def _run_line(run: EngineRun, bytes_touched: int | None) -> tuple[str, ...]:
     return (engine, *seconds, f"{run.answer.num_rows:,}", size, "✓")
 
 
-def run_report(asked: AskResult, epoch: "Epoch | None", touched: "Mapping[str, ScanStats]") -> dict[str, Any]:
+def run_report(
+    asked: AskResult, epoch: "Epoch | None", scan_stats: "Mapping[str, ScanStats]"
+) -> dict[str, Any]:
     """The report of `--json`: engines, times, the checksum of the answer, and what each engine read."""
     return {
         "question": asked.question.name or None,
@@ -202,11 +204,11 @@ def run_report(asked: AskResult, epoch: "Epoch | None", touched: "Mapping[str, S
         "rows": asked.answer.num_rows,
         "equal": True,  # of the engines that answered; different answers are an error
         "checksum": checksum(asked.answer, ordered=asked.question.ordered),
-        "engines": [_run_report(run, touched.get(run.engine)) for run in asked.runs],
+        "engines": [_run_report(run, scan_stats.get(run.engine)) for run in asked.runs],
     }
 
 
-def _run_report(run: EngineRun, touched: "ScanStats | None") -> dict[str, Any]:
+def _run_report(run: EngineRun, scan_stats: "ScanStats | None") -> dict[str, Any]:
     report: dict[str, Any] = {"engine": run.engine, "version": run.version}
     if run.answer is None:
         return report | {"refused": run.refused}
@@ -216,8 +218,8 @@ def _run_report(run: EngineRun, touched: "ScanStats | None") -> dict[str, Any]:
         "rounds": len(run.seconds),
         "rows": run.answer.num_rows,
     }
-    if touched is not None:
+    if scan_stats is not None:
         from olap.explain.report import reason_sentence
 
-        report |= {"why": reason_sentence(touched), "touched": touched.report()}
+        report |= {"why": reason_sentence(scan_stats), "scan_stats": scan_stats.report()}
     return report

@@ -3,7 +3,7 @@
     RidelakeError            exit 1   the command was valid and its work failed
     ├── ProofFailed          exit 1   an audit, a comparison or a check found a difference
     ├── QueryRejected        exit 1   an engine refused the SQL
-    ├── DispatcherClosed     exit 1   the object was closed before the call
+    ├── BatcherClosed        exit 1   the object was closed before the call
     ├── OutOfResources       exit 1   a disk is full, or a limit of the machine or of the server is reached
     ├── NotReplicated        exit 1   the commit is on the primary and possibly not on the standby
     ├── UsageError           exit 2   an argument or an option is invalid
@@ -35,7 +35,7 @@ class QueryRejected(RidelakeError):
     """The engine did not accept the SQL. The message is the engine's."""
 
 
-class DispatcherClosed(RidelakeError):
+class BatcherClosed(RidelakeError):
     """The object was closed before the call; the work was not accepted."""
 
 

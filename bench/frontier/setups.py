@@ -52,7 +52,7 @@ class PreparedSetUp:
     or returns what was checked. `commits`: the commits that a copy may miss; empty if queries read the
     store."""
 
-    posts: Sequence[ClientSpec]
+    specs: Sequence[ClientSpec]
     prove: Callable[[Sequence[BookingEvent]], str]
     commits: Callable[[Sequence[BookingEvent]], list[Commit]] = lambda booked: []
 

@@ -76,7 +76,7 @@ def maintain(
     `publish_changes` do."""
     with lake_errors(lake.address):
         lake.newest()  # raises before anything is written, if another program has changed the lake
-        _heal_manifests(lake)
+        _write_missing_manifests(lake)
         try:
             epoch, before, expired = _compact_and_expire(lake, store, keep_epochs, grace)
         except CommitConflict:  # an epoch was published concurrently: the next maintenance does it
@@ -88,7 +88,7 @@ def maintain(
     return MaintenanceResult(epoch, before or after, after, expired, removed, cleared)
 
 
-def _heal_manifests(lake: Lake) -> None:
+def _write_missing_manifests(lake: Lake) -> None:
     """Write missing manifests: a process may have been killed between the commit and the manifest."""
     existing = {file.location for file in lake.storage.files_under("epochs")}
     for epoch in read_epochs(lake.address):

@@ -100,7 +100,7 @@ class EpochWriter(ABC):
         return self.previous.tables.get(table) if self.previous else None
 
     @contextmanager
-    def taking(self, table: TableSource) -> Iterator[None]:
+    def reading_table(self, table: TableSource) -> Iterator[None]:
         """A context in which one table is read and written."""
         yield
 
@@ -146,7 +146,7 @@ class EpochDraft(EpochWriter):
         return bool(self.drafts) or self.left_out.keys() != known
 
     @contextmanager
-    def taking(self, table: TableSource) -> Iterator[None]:
+    def reading_table(self, table: TableSource) -> Iterator[None]:
         """Leave a table out of the epoch if the lake cannot store one of its values. For a table of the ride
         store, raise the error instead: these tables are published together."""
         try:

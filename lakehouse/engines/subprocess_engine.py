@@ -177,7 +177,7 @@ class SubprocessEngine:
             if kind == "table":
                 value = pa.ipc.open_stream(self._stream).read_all()
         except (EOFError, OSError, pickle.UnpicklingError, pa.ArrowInvalid) as error:
-            raise self._death() from error
+            raise self._exit_error() from error
         except BaseException:  # Ctrl-C within a message: the start of the next message is unknown
             self._kill_if_busy()
             raise
@@ -187,7 +187,7 @@ class SubprocessEngine:
             raise QueryRejected(f"{self.name}: interrupted") from value
         raise value
 
-    def _death(self) -> RidelakeError:
+    def _exit_error(self) -> RidelakeError:
         assert self._process is not None
         code, last_line = self._end()
         if self._interrupted.is_set():

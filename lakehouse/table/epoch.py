@@ -104,8 +104,8 @@ class SkippedTable:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """An epoch: its token, tables and files. `verified`: it was compared with Postgres at its token and is equal; None: it was not
-    compared. `left_out`: tables of the lake that are not in this epoch."""
+    """An epoch: its token, tables and files. `verified`: it was compared with Postgres at its token and is
+    equal; None: it was not compared. `left_out`: tables of the lake that are not in this epoch."""
 
     number: int
     kind: Kind

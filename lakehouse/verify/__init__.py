@@ -101,8 +101,8 @@ def _verify(store: Store, lake: Lake, newest: Epoch) -> VerifyResult:
         store.connect() as connection,
     ):
         names = [state.source for state in newest.tables.values()]
-        with open_source_snapshot(store, connection, names, newest.token, newest.without) as moment:
-            sources = moment.sources
+        with open_source_snapshot(store, connection, names, newest.token, newest.without) as snapshot:
+            sources = snapshot.sources
             _refuse_untracked(connection, newest, sources)
             tombstones = set_since(connection, newest.token)
             found = [read_changes(connection, source, tombstones) for source in sources]

@@ -160,11 +160,11 @@ class IsolationStep:
 
 @dataclass(frozen=True, slots=True)
 class IsolationCase:
-    """One interleaving. `story`: a description of the anomaly. `verdict`: the behavior of each level."""
+    """One interleaving. `description`: the anomaly in words. `verdict`: the behavior of each level."""
 
     name: str
     title: str
-    story: str
+    description: str
     steps: tuple[IsolationStep, ...]
     verdict: tuple[str, ...]
 
@@ -191,11 +191,11 @@ def read_cases(text: str) -> tuple[IsolationCase, ...]:
 
 def _case(lines: list[str]) -> IsolationCase:
     name, title = lines[0].removeprefix("case ").split(": ", 1)
-    story = [line for line in lines[1:] if not _is_step(line)]
+    description = [line for line in lines[1:] if not _is_step(line)]
     stepped = list(_steps(lines[1:]))
     verdict = next(step.expected for step in stepped if step.session == "verdict")
     steps = tuple(step for step in stepped if step.session != "verdict")
-    return IsolationCase(name, title, " ".join(story), steps, verdict)
+    return IsolationCase(name, title, " ".join(description), steps, verdict)
 
 
 def _steps(lines: list[str]) -> Iterator[IsolationStep]:

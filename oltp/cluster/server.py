@@ -31,8 +31,8 @@ from psycopg.conninfo import make_conninfo
 
 from oltp.cluster.process import (
     chown,
+    is_running,
     kill,
-    lives,
     make_traversable,
     processes_in,
     run,
@@ -97,7 +97,7 @@ class Cluster:
         try:
             pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
             process = psutil.Process(pid)
-            return pid if process.name() == "postgres" and lives(process) else None
+            return pid if process.name() == "postgres" and is_running(process) else None
         except (OSError, ValueError, psutil.NoSuchProcess):
             return None
 

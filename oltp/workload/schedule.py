@@ -52,7 +52,7 @@ class Scenario:
     abandoned: bool
     topped_up: bool
     refunded: bool
-    rested: bool
+    went_offline: bool
 
 
 def draw_scenarios(random: np.random.Generator) -> Iterator[Scenario]:
@@ -76,7 +76,7 @@ class ScheduledRequest:
     """A request and its scenario. `due`: when to send it, in perf_counter seconds; None: immediately."""
 
     request: RideRequest
-    fate: Scenario
+    scenario: Scenario
     due: float | None
 
 
@@ -87,7 +87,7 @@ class ArrivalSchedule:
     def __init__(
         self,
         wishes: Iterator[TimedRequest],
-        fates: Iterator[Scenario],
+        scenarios: Iterator[Scenario],
         arrivals: "ArrivalMode | None",
         *,
         rides: int | None,
@@ -97,7 +97,7 @@ class ArrivalSchedule:
         self.open_loop = arrivals is not None
         self.began = perf_counter()
         self.hour = self.taken = 0
-        self._wishes, self._fates, self._arrivals = wishes, fates, arrivals
+        self._wishes, self._scenarios, self._arrivals = wishes, scenarios, arrivals
         self._ends = math.inf  # perf_counter seconds; requests that are due later are not sent
         self._next_due: float | None = None
         self._late_seconds = 0.0  # how late the last request was sent
@@ -127,7 +127,7 @@ class ArrivalSchedule:
             self.hour = wish.hour
             if due is not None and self._arrivals is not None:
                 self._next_due = due + self._arrivals.gap_seconds()
-            return ScheduledRequest(wish.request, next(self._fates), due)
+            return ScheduledRequest(wish.request, next(self._scenarios), due)
 
     def seconds_until(self, turn: ScheduledRequest) -> float:
         """Seconds until the request is due; 0 or less: send it."""

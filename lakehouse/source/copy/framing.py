@@ -95,7 +95,7 @@ def _linked_heads(buffer: Bytes, begin: int, end: int) -> Numbers:
 
 
 def _chain(buffer: Bytes, heads: Numbers, following: Numbers, last: int) -> Numbers:
-    """The chain, if some candidates are bytes of a row. Ranges without such candidates are taken in one step."""
+    """The chain, if some candidates are bytes of a row. Other ranges are taken in one step."""
     bends = np.flatnonzero(following[:-1] != heads[1:])
     kept: list[Numbers] = []
     at = 0

@@ -228,10 +228,10 @@ def explain(batch: TripBatch, layout: TripLayout, reasons: pl.Series, period: st
             **{name: read_values(batch, layout)[name] for name in ("fare_cents", "tip_cents", *ZONES)},
         }
     )
-    culprits = _culprits(layout, money)
+    causes = _cause_columns(layout, money)
     rows = rows.with_columns(
         meaning=pl.coalesce(
-            *(pl.when(pl.col("reason") == str(reason)).then(found) for reason, found in culprits.items())
+            *(pl.when(pl.col("reason") == str(reason)).then(found) for reason, found in causes.items())
         )
     )
     return rows.select(
@@ -244,7 +244,7 @@ def explain(batch: TripBatch, layout: TripLayout, reasons: pl.Series, period: st
     )
 
 
-def _culprits(layout: TripLayout, money: str) -> Mapping[RejectReason, pl.Expr]:
+def _cause_columns(layout: TripLayout, money: str) -> Mapping[RejectReason, pl.Expr]:
     """For each reason, the meaning of the column that caused it."""
     named = {reason: pl.lit(money if column == "fare" else column) for reason, column in COLUMNS.items()}
     unreadable = [pl.when(pl.col(f"spoilt {one}")).then(pl.lit(one)) for one in layout.names]

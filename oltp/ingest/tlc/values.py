@@ -72,7 +72,7 @@ def parse(batch: TripBatch, layout: TripLayout) -> tuple[dict[str, pl.Series], d
     be parsed."""
     raw = {meaning: _stripped(batch.rows[name]) for meaning, name in layout.names.items()}
     read = {meaning: _read(column, meaning, layout).alias(meaning) for meaning, column in raw.items()}
-    return read, {meaning: _spoilt(raw[meaning], read[meaning]) for meaning in raw}
+    return read, {meaning: _unparsable(raw[meaning], read[meaning]) for meaning in raw}
 
 
 def _stripped(column: pl.Series) -> pl.Series:
@@ -84,7 +84,7 @@ def _stripped(column: pl.Series) -> pl.Series:
     return column.cast(pl.String).str.strip_chars()
 
 
-def _spoilt(raw: pl.Series, read: pl.Series) -> pl.Series:
+def _unparsable(raw: pl.Series, read: pl.Series) -> pl.Series:
     """Whether a value was present but could not be parsed."""
     lost = raw.is_not_null() & read.is_null()
     if raw.dtype == pl.String and lost.any():

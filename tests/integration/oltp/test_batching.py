@@ -17,9 +17,9 @@ from factories import QUAD, SOMA, STADIUM, Town
 from psycopg import Connection
 
 from oltp import booking, lifecycle
-from oltp.batching import Batcher, Dispatcher
+from oltp.batching import Batcher, BatchQueue
 from oltp.pool import RetryPool
-from ridelake.errors import DispatcherClosed
+from ridelake.errors import BatcherClosed
 from ridelake.ride import Decision, Outcome, RideRequest, RideStatus, new_request_id
 
 ZONES = (QUAD, STADIUM, 1001, SOMA, 2002)
@@ -33,9 +33,9 @@ def pool(town: Town) -> Iterator[RetryPool]:
 
 
 @pytest.fixture
-def dispatcher(pool: RetryPool) -> Iterator[Dispatcher]:
-    with Dispatcher(pool) as dispatcher:
-        yield dispatcher
+def batcher(pool: RetryPool) -> Iterator[Batcher]:
+    with Batcher(pool) as batcher:
+        yield batcher
 
 
 class Gate:
@@ -46,7 +46,7 @@ class Gate:
         self.batches: list[list[int]] = []
         self.entered = threading.Semaphore(0)
         self.open = threading.Event()
-        self.lane: Batcher[int, int] = Batcher(pool, self._flush, **limits)
+        self.lane: BatchQueue[int, int] = BatchQueue(pool, self._flush, **limits)
 
     def _flush(self, connection: Connection, items: Sequence[int]) -> list[int]:
         self.batches.append(list(items))
@@ -61,8 +61,8 @@ class Gate:
         return future
 
 
-def together(dispatcher: Dispatcher, requests: Sequence[RideRequest]) -> list[Decision]:
-    futures = [dispatcher.bookings.submit(request) for request in requests]
+def together(batcher: Batcher, requests: Sequence[RideRequest]) -> list[Decision]:
+    futures = [batcher.bookings.submit(request) for request in requests]
     return [future.result(30) for future in futures]
 
 
@@ -139,7 +139,7 @@ def test_one_failing_item_of_sixty_four_fails_alone(town: Town, pool: RetryPool)
         assert gathered.wait(30)
         return booking.book_many(connection, items)
 
-    lane: Batcher[RideRequest, Decision] = Batcher(pool, flush)
+    lane: BatchQueue[RideRequest, Decision] = BatchQueue(pool, flush)
     futures = {request: lane.submit(request) for request in requests}
     gathered.set()
     lane.close()
@@ -156,7 +156,7 @@ def test_an_item_of_the_wrong_shape_fails_alone(pool: RetryPool, town: Town):
         assert gathered.wait(30)
         return lifecycle.complete_many(connection, items)
 
-    lane: Batcher[tuple[int, int], lifecycle.OptionalRideStatus] = Batcher(pool, flush)
+    lane: BatchQueue[tuple[int, int], lifecycle.OptionalRideStatus] = BatchQueue(pool, flush)
     good = [lane.submit((number, 0)) for number in range(3)]
     bad = lane.submit(None)  # type: ignore[arg-type]
     gathered.set()
@@ -177,7 +177,7 @@ def test_a_conflict_in_a_batch_is_retried(town: Town, pool: RetryPool):
             )
         return booking.book_many(connection, items)
 
-    lane: Batcher[RideRequest, Decision] = Batcher(pool, flush)
+    lane: BatchQueue[RideRequest, Decision] = BatchQueue(pool, flush)
     assert lane.call(town.request(town.rider())).outcome == Outcome.ASSIGNED
     lane.close()
     assert pool.retries.by_reason == {"40001": 1, "40P01": 1}
@@ -257,9 +257,9 @@ def test_a_callback_that_would_wait_for_its_own_queue_raises(pool: RetryPool):
 
     def callback(done: "Future[int]") -> None:
         answers = []
-        for verb in (gate.lane.call, *[gate.lane.submit] * 3):
+        for operation in (gate.lane.call, *[gate.lane.submit] * 3):
             try:
-                verb(1)
+                operation(1)
                 answers.append("accepted")
             except RuntimeError as error:
                 answers.append(str(error))
@@ -285,9 +285,9 @@ def test_close_completes_accepted_items_and_refuses_more(pool: RetryPool):
         while not gate.lane._closed:
             time.sleep(0.01)
         for late in (gate.lane.submit, gate.lane.call):
-            with pytest.raises(DispatcherClosed):
+            with pytest.raises(BatcherClosed):
                 late(5)
-        with pytest.raises(DispatcherClosed):
+        with pytest.raises(BatcherClosed):
             asyncio.run(gate.lane.ask(5))
         assert not closing.done()
         gate.open.set()
@@ -342,42 +342,42 @@ def test_a_result_for_a_closed_event_loop_does_not_affect_others(pool: RetryPool
     question._log_destroy_pending = False  # type: ignore[attr-defined]  # it is meant
 
 
-def test_threads_and_event_loops_share_one_dispatcher(town: Town, dispatcher: Dispatcher):
+def test_threads_and_event_loops_share_one_batcher(town: Town, batcher: Batcher):
     for _ in range(40):
         town.driver()
     riders = [town.rider() for _ in range(40)]
 
     async def many_at_once(requests: list[RideRequest]) -> list[Decision]:
-        return list(await asyncio.gather(*(dispatcher.bookings.ask(request) for request in requests)))
+        return list(await asyncio.gather(*(batcher.bookings.ask(request) for request in requests)))
 
     def loop(riders: list[int]) -> list[Decision]:
         return asyncio.run(many_at_once([town.request(rider) for rider in riders]))
 
     with ThreadPoolExecutor(12) as threads:
         loops = [threads.submit(loop, riders[:10]), threads.submit(loop, riders[10:20])]
-        calls = [threads.submit(dispatcher.bookings.call, town.request(rider)) for rider in riders[20:]]
+        calls = [threads.submit(batcher.bookings.call, town.request(rider)) for rider in riders[20:]]
         decisions = [decision for answered in loops for decision in answered.result(60)]
         decisions += [call.result(60) for call in calls]
     assert {decision.outcome for decision in decisions} == {Outcome.ASSIGNED}
     assert len({decision.driver_id for decision in decisions}) == 40
 
 
-def test_a_ride_from_booking_to_completion_through_the_dispatcher(town: Town, dispatcher: Dispatcher):
+def test_a_ride_from_booking_to_completion_through_the_batcher(town: Town, batcher: Batcher):
     for _ in range(20):
         town.driver()
     rides = [
-        decision.ride_id for decision in together(dispatcher, [town.request(town.rider()) for _ in range(20)])
+        decision.ride_id for decision in together(batcher, [town.request(town.rider()) for _ in range(20)])
     ]
     ridden, dropped = rides[:15], rides[15:]
-    started = [dispatcher.starts.submit(ride) for ride in ridden]
+    started = [batcher.starts.submit(ride) for ride in ridden]
     assert {future.result(30) for future in started} == {RideStatus.STARTED}
-    ended = [dispatcher.completions.submit((ride, 100)) for ride in ridden]
-    ended += [dispatcher.cancellations.submit(ride) for ride in dropped]
+    ended = [batcher.completions.submit((ride, 100)) for ride in ridden]
+    ended += [batcher.cancellations.submit(ride) for ride in dropped]
     assert Counter(future.result(30) for future in ended) == {
         RideStatus.COMPLETED: 15,
         RideStatus.CANCELLED: 5,
     }
-    assert dispatcher.starts.call(10**9) is None
+    assert batcher.starts.call(10**9) is None
     assert town.ask("SELECT status, count(*) FROM drivers GROUP BY 1") == [("available", 20)]
 
 
