@@ -96,7 +96,8 @@ def merge_parameters(
 
 
 def _refuse_wrong_type(name: str, value: Value, default: Value, question: str) -> None:
-    """Raises UsageError unless the value has the type of the default."""
+    """Check the type of a parameter's value. Raises UsageError unless the value has the type of the
+    default."""
     expected = _kind(default)
     if _kind(value) in (expected, *_ALSO.get(expected, ())):
         return

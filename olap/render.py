@@ -31,7 +31,7 @@ def ask_and_print(
     settings: Settings, question: "Question", options: QueryOptions, *, repeat: bool = False
 ) -> None:
     """Run the question and print the answer. Several engines run in rounds, to be timed; `repeat`: one engine
-    does, too.
+    also does.
 
     Raises QueryRejected if an engine rejects the SQL, and TimedOut if one takes too long, even if others
     answer."""

@@ -84,7 +84,8 @@ class StoreSession(Connection[TupleRow]):
 
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Self:
-        """Raises CannotConnect if a setting cannot be set, or if a pooler changes the server session."""
+        """Open a connection and apply the session settings. Raises CannotConnect if a setting cannot be set,
+        or if a pooler changes the server session."""
         wanted, other_words = _settings_of(conninfo)
         plain = make_conninfo(conninfo, options=other_words)
         try:
@@ -199,8 +200,9 @@ def _setting_refused(name: str, wanted: str, found: str | None, why: str) -> str
 
 
 def _refuse_a_changing_session(connection: "Connection[TupleRow]", conninfo: str) -> None:
-    """Raises CannotConnect if two connections do not keep one server process each. Runs before any setting is
-    changed, because the change would reach sessions of other clients. Once per address."""
+    """Check that each connection keeps its own server session. Raises CannotConnect if two connections do not
+    keep one server process each. Runs before any setting is changed, because the change would reach sessions
+    of other clients. Once per address."""
     backends = {_backend(connection)}
     if connection.pgconn.backend_pid in backends or conninfo in _SESSION_POOLERS:
         return  # a pooler reports its own number

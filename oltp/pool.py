@@ -36,8 +36,8 @@ Answer = TypeVar("Answer")
 
 
 class RetryPool:
-    """`size` connections in autocommit: when a call returns, its changes are durable, also on the standby if
-    the server has a synchronous one."""
+    """`size` connections in autocommit: when a call returns, its changes are durable, including on the
+    standby if the server has a synchronous one."""
 
     def __init__(self, store: Store, size: int, policy: RetryPolicy = RETRY_POLICY) -> None:
         self.retries = RetryCounts()

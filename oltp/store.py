@@ -61,8 +61,8 @@ class Store:
             return _schema_state(connection)
 
     def refuse_without_schema(self, hint: str) -> None:
-        """Raises NotReady if there is no ride store, UsageError if this role may not use it, CannotConnect if
-        it has another schema version."""
+        """Check that the ride store exists and can be used. Raises NotReady if there is no ride store,
+        UsageError if this role may not use it, CannotConnect if it has another schema version."""
         with self.connect() as connection:
             state, role = _schema_state(connection), connection.info.user
             if state == "missing":
@@ -258,8 +258,9 @@ def _refuse_another_version(connection: Connection[TupleRow]) -> None:
 
 @contextmanager
 def shortage_errors(folder: Path | None) -> Iterator[None]:
-    """Raises OutOfResources for a server error that a shortage causes. `folder`: of the embedded server,
-    whose log is read if the server ended without an error message."""
+    """Translate server errors that a shortage causes. Raises OutOfResources for a server error that a
+    shortage causes. `folder`: of the embedded server, whose log is read if the server ended without an error
+    message."""
     log = folder / "server.log" if folder is not None else None
     before = _size(log)
     place = folder if folder is not None else "the files of the Postgres server"

@@ -16,7 +16,7 @@ _open: list["Progress"] = []  # only the innermost is shown
 
 class Progress:
     """Progress of work of size `total`; 0 if the size is unknown. A thread shows it on stderr if that is a
-    terminal, so a step that reports nothing is shown too."""
+    terminal, so a step that reports nothing is also shown."""
 
     QUIET_SECONDS = 2.0
     REPAINT_SECONDS = 0.25

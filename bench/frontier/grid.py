@@ -136,7 +136,8 @@ class FrontierResult:
 
 
 def measure(setup: SetUp, effort: FrontierEffort, seed: int) -> FrontierResult:
-    """Raises ProofFailed if an answer was wrong, a booking was lost, or the audit failed."""
+    """Measure all loads of the grid on one set-up. Raises ProofFailed if an answer was wrong, a booking was
+    lost, or the audit failed."""
     most = max(effort.clients)
     with setup.opened(most) as stage:
         with started(stage.specs) as clients:

@@ -109,7 +109,8 @@ def _reading(
 
 
 def _refuse_writing(engine: str, query: str) -> None:
-    """Raises QueryRejected unless the query is one SELECT or an EXPLAIN of one, by DuckDB's own parser."""
+    """Check that the query only reads. Raises QueryRejected unless the query is one SELECT or an EXPLAIN of
+    one, by DuckDB's own parser."""
     statements = duckdb.extract_statements(query)
     if len(statements) != 1:
         raise QueryRejected(f"{engine}: expected one statement, got {len(statements)}")

@@ -103,7 +103,8 @@ class HeapPage:
 
 
 def parse_page(block: int, content: bytes, attributes: Sequence[Attribute]) -> HeapPage:
-    """Raises RidelakeError if the bytes do not have this layout (for example, another byte order)."""
+    """The header, item pointers and tuples of a page. Raises RidelakeError if the bytes do not have this
+    layout (for example, another byte order)."""
     _, _, _, lower, upper, _, size_and_version, _ = HEADER.unpack_from(content)
     size, version = size_and_version & 0xFF00, size_and_version & 0x00FF
     if (size, version) != (len(content), LAYOUT_VERSION) or not HEADER.size <= lower <= upper <= size:
@@ -221,7 +222,7 @@ class RideInHeap:
 
 
 def ride_in_heap(store: Store, ride_id: int) -> RideInHeap:
-    """Raises NotReady if the ride is not in Postgres."""
+    """The row version of the ride and its page. Raises NotReady if the ride is not in Postgres."""
     with store.connect() as connection:
         may, schema = _row(connection, "may_read_pages")
         with _snapshot(connection, create=may and schema is None):

@@ -73,7 +73,8 @@ def _remote_rows(address: LakeAddress, number: int | None, limit: int) -> list[S
 
 
 def catalog_url(address: LakeAddress, timeout_seconds: float) -> "URL":
-    """Raises UsageError if --catalog is not a database URL, or if no driver for it is installed."""
+    """The URL of the lake's catalog. Raises UsageError if --catalog is not a database URL, or if no driver
+    for it is installed."""
     from sqlalchemy import URL, make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -129,7 +130,7 @@ def _rows(file: Path, number: int | None, limit: int, mode: str = "ro") -> list[
 
 
 def check_format(found: Sequence[Sequence[Any]]) -> None:
-    """Raises UsageError unless the lake has the format of this version."""
+    """Check the format of the lake. Raises UsageError unless the lake has the format of this version."""
     if found and found[0][0] != FORMAT:
         than = "a newer" if found[0][0] > FORMAT else "an older"
         raise UsageError(
@@ -158,7 +159,7 @@ def _loaded(value: Any) -> Any:
 
 
 def newest_epoch(address: LakeAddress) -> Epoch:
-    """Raises NotReady if there is no epoch."""
+    """The newest epoch of the lake. Raises NotReady if there is no epoch."""
     for epoch in read_epochs(address, limit=1):
         return epoch
     raise NotReady(no_epoch_message(address))
@@ -176,7 +177,8 @@ def no_epoch_message(address: LakeAddress) -> str:
 
 
 def check_files_exist(address: LakeAddress, epoch: Epoch) -> None:
-    """Raises RidelakeError if a file of the epoch was deleted, which each engine reports differently."""
+    """Check that all files of the epoch exist. Raises RidelakeError if a file of the epoch was deleted, which
+    each engine reports differently."""
     if address.remote:
         return
     for table in epoch.tables.values():
@@ -189,7 +191,8 @@ def check_files_exist(address: LakeAddress, epoch: Epoch) -> None:
 
 
 def numbered_epoch(address: LakeAddress, number: int) -> Epoch:
-    """Raises NotReady if there are no epochs, UsageError if there is no epoch `number`."""
+    """The epoch with this number. Raises NotReady if there are no epochs, UsageError if there is no epoch
+    `number`."""
     for epoch in read_epochs(address, number):
         return epoch
     raise UsageError(

@@ -43,7 +43,7 @@ class VerifyResult:
         return sum(comparison.rows for comparison in self.comparisons)
 
     def prove(self) -> None:
-        """Raises ProofFailed with the rows that differ, if there are any."""
+        """Check that all tables are equal. Raises ProofFailed with the rows that differ, if there are any."""
         raise_if_different(self.comparisons)
 
     def as_dict(self) -> dict[str, Any]:
@@ -60,7 +60,7 @@ class VerifyResult:
 
 
 def raise_if_different(comparisons: Iterable[TableComparison]) -> None:
-    """Raises ProofFailed with the rows that differ, if there are any."""
+    """Check that the tables are equal. Raises ProofFailed with the rows that differ, if there are any."""
     different = [comparison for comparison in comparisons if not comparison.equal]
     if different:
         rows = [_difference_text(one) for comparison in different for one in comparison.differences[:5]]
@@ -79,8 +79,9 @@ def verify_at_token(
 
 
 def verify_now(store: Store, lake: Lake) -> VerifyResult:
-    """Raises NotReady if there is no epoch, or if the changes of a table are unknown; UsageError as
-    `publish_changes` does. A difference is not raised: see `VerifyResult.prove`."""
+    """Compare the newest epoch and the changes since then with Postgres. Raises NotReady if there is no
+    epoch, or if the changes of a table are unknown; UsageError as `publish_changes` does. A difference is not
+    raised: see `VerifyResult.prove`."""
     for _ in range(TRIES):
         newest = newest_epoch(lake.address)
         try:

@@ -139,8 +139,8 @@ def processes_in(folder: Path) -> list[psutil.Process]:
 
 
 def end_all_in(folder: Path, seconds_max: float) -> None:
-    """Postgres' "immediate" shutdown, which frees shared memory, of the servers in the folder. It ends the
-    other programs too. Those that do not end in `seconds_max` are killed."""
+    """Postgres' "immediate" shutdown, which frees shared memory, of the servers in the folder. It also
+    ends the other programs. Those that do not end in `seconds_max` are killed."""
     found = processes_in(folder)
     for process in found:
         with suppress(psutil.NoSuchProcess):

@@ -7,8 +7,8 @@
     HOME/postgres/start.lock  exclusive lock, held while the server is started
     HOME/postgres/held        exists while `ridelake up` keeps the server running
 
-The kernel counts the users: it releases a file lock when its process ends, also after a SIGKILL. A process
-that stops using the server, and then gets the exclusive lock, stops the server. A monitor process
+The kernel counts the users: it releases a file lock when its process ends, including after a SIGKILL. A
+process that stops using the server, and then gets the exclusive lock, stops the server. A monitor process
 (`reaper.py`) waits for the same lock, in case the last user was killed.
 """
 

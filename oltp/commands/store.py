@@ -97,8 +97,8 @@ def load(
     """Check real trip files and load the trips into the store.
 
     Reads the trip records that New York's Taxi and Limousine Commission publishes (yellow, green, HVFHV;
-    Parquet or CSV, also gzipped). Every row is loaded or rejected for one reason; a trip that is already in
-    the store is not loaded again. If one file is invalid, no file of the call is loaded.
+    Parquet, CSV or gzipped CSV). Every row is loaded or rejected for one reason; a trip that is already
+    in the store is not loaded again. If one file is invalid, no file of the call is loaded.
 
     Times in a CSV file are wall-clock times of New York, or have Z or an offset. Whether 3/4/2019 17:49 has
     the month or the day first is decided by the other values of the file.

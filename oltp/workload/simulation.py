@@ -248,7 +248,8 @@ def _watch(group: ClientGroup, line: RunPool, display: Callable[[], None]) -> bo
 
 
 def _check_stored(seen: MetricsSnapshot, stored: Counter[Outcome], checked: AuditReport) -> None:
-    """Raises ProofFailed unless every acknowledged decision is stored with the same outcome."""
+    """Compare the acknowledged decisions with the store. Raises ProofFailed unless every acknowledged
+    decision is stored with the same outcome."""
     lost = seen.outcomes - stored
     if lost:
         missing = ", ".join(f"{count:,} {outcome}" for outcome, count in lost.items())

@@ -50,7 +50,7 @@ def is_plain(connection: Connection[TupleRow]) -> bool:
 
 
 def socket_of(connection: Connection[TupleRow]) -> socket.socket:
-    """A duplicate of the connection's socket, which must be closed too."""
+    """A duplicate of the connection's socket, which must also be closed."""
     return socket.socket(fileno=dup(connection.pgconn.socket))
 
 

@@ -366,7 +366,8 @@ class ParquetTripFile:
 
 @contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
-    """Raises BadInput with Arrow's message if the file is damaged."""
+    """Translate Arrow's errors for a damaged file. Raises BadInput with Arrow's message if the file is
+    damaged."""
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

@@ -43,7 +43,7 @@ def used_columns(layout: TripLayout) -> list[str]:
 
 
 def check_types(file: TripFile, layout: TripLayout, rows: pl.DataFrame) -> None:
-    """Raises BadInput if a column has the wrong type."""
+    """Check the column types of a file. Raises BadInput if a column has the wrong type."""
     for meaning, name in layout.names.items():
         dtype = rows.schema[name]
         typed = isinstance(dtype, pl.Datetime) if meaning in TIMES else dtype.is_numeric()
