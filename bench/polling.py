@@ -140,14 +140,14 @@ class Poller:
 STATEMENTS_MAX = 4
 LONG_SHARE = 0.02
 LONG_SECONDS = (0.2, 0.8)
-SAVEPOINT_SHARE = 0.15  # of transactions; the same share has a block with EXCEPTION
+SAVEPOINT_SHARE = 0.15  # the share of transactions; the same share has a block with EXCEPTION
 ROLLED_BACK_SHARE = 0.2  # the share of savepoints and blocks that are rolled back
 ROLLED_BACK_SHARE = 0.03
-RESERVED_SHARE = 0.02  # of transactions: an id is drawn and used by a later one
+RESERVED_SHARE = 0.02  # the share of transactions: an id is drawn and used by a later one
 RESERVED_IDS = 5  # ids reserved before the first is used
 UPDATE_SHARE = 0.3
 DELETE_SHARE = 0.08
-REINSERTED_SHARE = 0.2  # of deletes: the same transaction inserts the key again
+REINSERTED_SHARE = 0.2  # the share of deletes: the same transaction inserts the key again
 PAUSE_SECONDS_MAX = 0.008  # between transactions, so that the pollers get CPU time
 
 

@@ -185,7 +185,7 @@ def _nearest(only: str, folder: str) -> str:
 
 
 def _refuse_unwritable(path: Path) -> None:
-    """Check that the file can be written. Raises UsageError. Checked before the run, which takes minutes."""
+    """Check that the file can be written, before the run, which takes minutes. Raises UsageError if not."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}."):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from olap.explain.scans import ScanStats
     from olap.question import Question
 
-TERMINAL_ROWS_MAX = 100  # of a table on a terminal; files and pipes get all rows
+TERMINAL_ROWS_MAX = 100  # rows of a table on a terminal; files and pipes get all rows
 
 
 def ask_and_print(
@@ -202,7 +202,7 @@ def run_report(
         "epoch": epoch.number if epoch else None,
         "token": epoch.token.snapshot if epoch else None,
         "rows": asked.answer.num_rows,
-        "equal": True,  # of the engines that answered; different answers are an error
+        "equal": True,  # all engines that answered; different answers are an error
         "checksum": checksum(asked.answer, ordered=asked.question.ordered),
         "engines": [_run_report(run, scan_stats.get(run.engine)) for run in asked.runs],
     }

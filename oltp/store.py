@@ -258,9 +258,8 @@ def _refuse_another_version(connection: Connection[TupleRow]) -> None:
 
 @contextmanager
 def shortage_errors(folder: Path | None) -> Iterator[None]:
-    """Translate server errors that a shortage causes. Raises OutOfResources for a server error that a
-    shortage causes. `folder`: of the embedded server, whose log is read if the server ended without an error
-    message."""
+    """Raise server errors that a shortage causes as OutOfResources. `folder`: the folder of the embedded
+    server, whose log is read if the server ended without an error message."""
     log = folder / "server.log" if folder is not None else None
     before = _size(log)
     place = folder if folder is not None else "the files of the Postgres server"

@@ -21,7 +21,7 @@ from bench.textbook import ClaimId
 
 COLUMN = "price"
 TEXTBOOK_FLOAT = 0.12345678901232323  # the textbook's example
-Floats = np.ndarray  # of float64
+Floats = np.ndarray  # an array of float64
 
 
 def floats(rows: int, seed: int) -> Floats:

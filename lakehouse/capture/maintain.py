@@ -211,7 +211,7 @@ def _sweep(lake: Lake, grace: timedelta) -> int:
         known |= {lake.address.manifest(epoch.number) for epoch in epochs}
         known |= {table.metadata for epoch in epochs for table in epoch.tables.values()}
         newest_of = {n: t.metadata for epoch in reversed(epochs) for n, t in epoch.tables.items()}
-        last_of = {  # of a table that a later epoch omits; it is added again with new metadata
+        last_of = {  # a table that a later epoch omits: it is added again with new metadata
             table.metadata
             for later, epoch in pairwise(epochs)
             for name, table in epoch.tables.items()

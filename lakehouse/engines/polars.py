@@ -159,8 +159,8 @@ def _s3_errors(lake: LakeAddress, epoch: Epoch) -> Iterator[None]:
 
 
 def _check_readable(lake: LakeAddress, epoch: Epoch, files: int | None = None) -> None:
-    """Check that the epoch's first files can be read. Raises as `bucket_errors` does, in bounded time, if the
-    epoch's first files cannot be read."""
+    """Check in bounded time that the epoch's first files can be read. Raises the errors of
+    `bucket_errors`."""
     from lakehouse.table.s3 import bucket_errors
     from lakehouse.table.storage import Storage
 

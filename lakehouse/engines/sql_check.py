@@ -123,7 +123,7 @@ def _refuse_names(engine: str, tree: exp.Query, tables: Collection[str]) -> None
 
 
 def _refuse_function(engine: str, function: exp.Func, harmless: Callable[[str], bool]) -> None:
-    """Refuse a function that may have side effects. Raises QueryRejected unless sqlglot knows the function,
+    """Check that a function is harmless. Raises QueryRejected unless sqlglot knows the function,
     or the engine lists it as harmless."""
     named = isinstance(function, exp.Anonymous | exp.AnonymousAggFunc)
     name = function.name if named else function.sql_name()

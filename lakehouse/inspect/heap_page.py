@@ -38,8 +38,8 @@ POINTER_STATES = ("unused", "normal", "redirect", "dead")
 
 # t_xmin, t_xmax, t_cid, t_ctid (block high, block low, number), t_infomask2, t_infomask, t_hoff
 TUPLE_HEADER = struct.Struct("<IIIHHHHHB")
-HAS_NULLS = 0x0001  # of t_infomask
-COLUMNS = 0x07FF  # of t_infomask2
+HAS_NULLS = 0x0001  # a bit of t_infomask
+COLUMNS = 0x07FF  # a mask of t_infomask2
 
 TOAST_POINTER_BYTES = 18
 ALIGNMENTS = {"c": 1, "s": 2, "i": 4, "d": 8}
@@ -75,7 +75,7 @@ class Attribute:
 class HeapTuple:
     """A version of a row. `columns`: the position of each value; None: a null, which has only a bit."""
 
-    number: int  # of its line pointer, from 1: the second half of a ctid
+    number: int  # the number of its line pointer, from 1: the second half of a ctid
     span: ByteRange
     header_bytes: int
     columns: dict[str, ByteRange | None]

@@ -42,7 +42,7 @@ MAY_READ = b"SELECT has_function_privilege('pg_read_file(text, bigint, bigint, b
 READ = b"SELECT pg_read_file(%s, 0, 1048576, true)"
 
 PAGE_BYTES = 8192
-PAGE_HEADER_BYTES_MAX = 40  # of the first page of a segment; 24 otherwise
+PAGE_HEADER_BYTES_MAX = 40  # the header of the first page of a segment; 24 otherwise
 
 
 def read_forks(connection: Connection[TupleRow], timeline: int) -> dict[int, str] | None:
@@ -168,7 +168,7 @@ def check_same_history(
     old: SnapshotToken, new: SnapshotToken, forks: Mapping[int, str] | None = None
 ) -> None:
     """Check that `new` continues the history of `old`. Raises UsageError if `new` cannot be later in the same
-    history as `old`: transaction numbers then do not show what has changed. `forks`: the LSNs at which the
+    history as `old`: transaction IDs then do not show what has changed. `forks`: the LSNs at which the
     server's history left earlier timelines (`read_forks`); None if unknown."""
     if None not in (old.system_identifier, new.system_identifier) and (
         old.system_identifier != new.system_identifier

@@ -178,8 +178,8 @@ def named_columns(connection: Connection[TupleRow], names: Sequence[str]) -> lis
 def check_exclusions(
     connection: Connection[TupleRow], names: Sequence[str], sources: Sequence[TableSource]
 ) -> None:
-    """Check the columns of --without-column. Raises BadInput for a column of --without-column that does not
-    exist, whose table is not in the lake, or that is in the primary key."""
+    """Check the columns of --without-column. Raises BadInput for a column that does not exist, whose table
+    is not in the lake, or that is in the primary key."""
     found = {name: (relation, in_key) for name, relation, _, in_key in named_columns(connection, names)}
     relations = {source.relation for source in sources}
     for name in names:
@@ -193,8 +193,8 @@ def check_exclusions(
 
 
 def _refuse_one_name_for_two(sources: Sequence[TableSource]) -> None:
-    """Check that table names differ in more than case. Raises BadInput for names that differ only in case,
-    which engines ignore."""
+    """Check the names of tables and columns. Raises BadInput for names that differ only in
+    case, which engines ignore."""
     by_name: dict[str, TableSource] = {}
     for source in sources:
         other = by_name.setdefault(source.name.lower(), source)
