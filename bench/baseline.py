@@ -30,7 +30,7 @@ Ask = Callable[[str], Answer]
 def baseline_engine(name: str, where: Sequence[str]) -> Iterator[Callable[[str], tuple[float, Answer]]]:
     """A function that queries the engine and returns the seconds and the answer. `where`: the files of a
     table, or the conninfo of the store."""
-    if not ENGINES[name].apart:
+    if not ENGINES[name].in_subprocess:
         yield lambda query: _timed(name, tuple(where), query)
         return
     with ProcessPoolExecutor(1, SPAWN) as pool:

@@ -29,7 +29,7 @@ from bench.env import BenchEnv, assert_audited
 from bench.figure import Cell, Figure, VariantTimes
 from bench.statistics import percentile
 from oltp import booking, lifecycle
-from oltp.batching import Dispatcher
+from oltp.batching import Batcher
 from oltp.cluster.process import binaries
 from oltp.pool import RetryPool
 from oltp.store import Store, transaction
@@ -44,7 +44,7 @@ QUERIES = load_queries("bench")
 pytestmark = pytest.mark.scale("full")
 
 ROUNDS = 5
-CYCLES = {1: 1_000, 8: 4_000, 32: 6_400}  # by the number of clients
+CYCLES = {1: 1_000, 8: 4_000, 32: 6_400}  # bookings, by number of clients
 # 3 % of the riders have no funds; with more refusals the benchmark would measure refusals.
 ASSIGNED_SHARE_MIN = 0.8
 CALLERS = 384
@@ -86,12 +86,12 @@ def bench_booking_one_by_one(figure: Figure, env: BenchEnv, clients: int) -> Non
         return runs[-1].cycle_seconds
 
     pgbench = partial(_pgbench_cycle_seconds, env.store, (clients,), cycles, seeds)
-    contest = figure.self_timed({PGBENCH: pgbench, OURS: ours}, ROUNDS)
-    _report(figure, env.store, contest, runs)
+    times = figure.self_timed({PGBENCH: pgbench, OURS: ours}, ROUNDS)
+    _report(figure, env.store, times, runs)
 
 
 def bench_booking_in_batches(figure: Figure, env: BenchEnv) -> None:
-    """Many callers of one dispatcher, which chooses the batch sizes. pgbench books one ride a transaction."""
+    """Many callers of one batcher, which chooses the batch sizes. pgbench books one ride a transaction."""
     figure.title = f"How many rides are booked and cancelled in batches, by {CALLERS} callers?"
     seeds, runs, batch_means = count(1), [], []
 
@@ -102,21 +102,21 @@ def bench_booking_in_batches(figure: Figure, env: BenchEnv) -> None:
         return run.cycle_seconds
 
     pgbench = partial(_pgbench_cycle_seconds, env.store, PGBENCH_CLIENTS, PGBENCH_CYCLES, seeds)
-    contest = figure.self_timed({PGBENCH: pgbench, OURS: ours}, ROUNDS)
-    _report(figure, env.store, contest, runs)
+    times = figure.self_timed({PGBENCH: pgbench, OURS: ours}, ROUNDS)
+    _report(figure, env.store, times, runs)
     figure.facts["mean batch"] = median(batch_means)
 
 
-def _report(figure: Figure, store: Store, contest: VariantTimes, runs: Sequence[BookingRun]) -> None:
+def _report(figure: Figure, store: Store, times: VariantTimes, runs: Sequence[BookingRun]) -> None:
     for run in runs:
         _assert_assigned(run.outcomes)
     assert_audited(store)
     figure.checked(f"at least {ASSIGNED_SHARE_MIN:.0%} of the requests got a driver; the audit passed")
-    figure.ratio(contest.ratio(PGBENCH, OURS))
+    figure.ratio(times.ratio(PGBENCH, OURS))
     milliseconds = 1e3 * np.concatenate([run.latencies for run in runs])
     figure.facts |= {
-        "rides/s": 1 / contest.median_seconds(OURS),
-        "rides/s of pgbench": 1 / contest.median_seconds(PGBENCH),
+        "rides/s": 1 / times.median_seconds(OURS),
+        "rides/s of pgbench": 1 / times.median_seconds(PGBENCH),
         "booking p50 ms": percentile(milliseconds, 50),
         "booking p99 ms": percentile(milliseconds, 99),
     }
@@ -143,22 +143,22 @@ def book_one_by_one(store: Store, clients: int, cycles: int, seed: int) -> Booki
 
 
 def book_in_batches(store: Store, callers: int, cycles: int, seed: int) -> tuple[BookingRun, float]:
-    """Run the same cycles by `callers` callers in one event loop, through the dispatcher. Also returns the
+    """Run the same cycles by `callers` callers in one event loop, through the batcher. Also returns the
     mean number of requests per batch."""
     outcomes: list[Outcome] = []
-    with RetryPool(store, CONNECTIONS) as pool, Dispatcher(pool) as dispatcher:
+    with RetryPool(store, CONNECTIONS) as pool, Batcher(pool) as batcher:
 
         async def caller(requests: list[RideRequest], group: ClientGroup) -> None:
             for request in requests:
                 began = perf_counter()
-                decision = await dispatcher.bookings.ask(request)
+                decision = await batcher.bookings.ask(request)
                 group.latencies.append(perf_counter() - began)
                 outcomes.append(decision.outcome)
-                await dispatcher.cancellations.ask(decision.ride_id or 0)
+                await batcher.cancellations.ask(decision.ride_id or 0)
 
         callers_of_one = [partial(caller, drawn) for drawn in _drawn(store, callers, cycles, seed)]
         group = run_clients([in_one_thread(callers_of_one)])
-        batch_mean = dispatcher.bookings.items / dispatcher.bookings.flushes
+        batch_mean = batcher.bookings.items / batcher.bookings.flushes
     return BookingRun(outcomes, group.latencies, group.seconds), batch_mean
 
 
@@ -221,17 +221,17 @@ def bench_batch_size(figure: Figure, env: BenchEnv) -> None:
         f"batches of {size}": partial(book_and_cancel, size) for size in CYCLES_BY_BATCH_SIZE
     }
     with env.store.connect() as connection:
-        contest = figure.self_timed(variants, ROUNDS)
+        times = figure.self_timed(variants, ROUNDS)
     _assert_assigned(outcomes)
     assert_audited(env.store)
     figure.checked(f"at least {ASSIGNED_SHARE_MIN:.0%} of the requests got a driver; the audit passed")
     one, *others = variants
     for other in others:
-        figure.ratio(contest.ratio(one, other))
+        figure.ratio(times.ratio(one, other))
     rows: list[dict[str, Cell]] = [
         {
             "batch": size,
-            "rides/s": 1 / contest.median_seconds(f"batches of {size}"),
+            "rides/s": 1 / times.median_seconds(f"batches of {size}"),
             "batch p50 ms": 1e3 * percentile(taken, 50),
             "batch p99 ms": 1e3 * percentile(taken, 99),
         }

@@ -51,7 +51,7 @@ NUMBER = (
 WHOLE = "SELECT * FROM rides WHERE ride_id BETWEEN $low AND $high ORDER BY ride_id"
 TOTAL = "SELECT count(*) AS rides, CAST(sum(fare_cents) AS bigint) AS cents FROM rides"
 
-NUMBER_SHARE_MAX, WHOLE_SHARE_MAX = 0.5, 0.05  # of all rides
+NUMBER_SHARE_MAX, WHOLE_SHARE_MAX = 0.5, 0.05  # shares of all rides
 CLIENTS = 8
 EPOCHS = 3
 
@@ -80,10 +80,10 @@ class RangeTimes:
 
 @dataclass(frozen=True, slots=True)
 class FreshnessCost:
-    """`contest`: of `ROWS`, `LAST` and `NOW`; each engine is opened for the query, as `--fresh` requires.
+    """`times`: of `ROWS`, `LAST` and `NOW`; each engine is opened for the query, as `--fresh` requires.
     `epoch_seconds`: the median time of an epoch with `rides` requests."""
 
-    contest: VariantTimes
+    times: VariantTimes
     rides: int
     epoch_seconds: float
 
@@ -145,7 +145,7 @@ def ask_all(
                 question = questions()[name]
                 variants = {engine.name: partial(answer_of, engine, question) for engine in engines}
                 label = f"{name}, {sized_store.rides:,} rides"
-                found[name].append(_contest(figure, effort, variants, label, ordered=question.ordered))
+                found[name].append(_times(figure, effort, variants, label, ordered=question.ordered))
     return found
 
 
@@ -161,17 +161,17 @@ def ask_ranges(figure: Figure, sized_store: SizedStore, effort: CrossoverEffort)
         _assert_sequential_scan(scanned)
         both = {ROWS: rows, COLUMNS: columns}
 
-        def contests(
+        def all_times(
             query: str, share_max: float, what: str, engines: Mapping[str, Engine]
         ) -> Iterator[tuple[float, VariantTimes]]:
             for count in _counts(sized_store.rides * share_max, effort.steps):
                 values = {"low": sized_store.rides // 2, "high": sized_store.rides // 2 + count - 1}
                 variants = {name: partial(engine.sql, query, values) for name, engine in engines.items()}
-                yield float(count), _contest(figure, effort, variants, f"{count:,} rows by key, {what}")
+                yield float(count), _times(figure, effort, variants, f"{count:,} rows by key, {what}")
 
         return RangeTimes(
-            dict(contests(NUMBER, NUMBER_SHARE_MAX, "sum", both | {SCANNED: scanned})),
-            dict(contests(WHOLE, WHOLE_SHARE_MAX, "whole rows", both)),
+            dict(all_times(NUMBER, NUMBER_SHARE_MAX, "sum", both | {SCANNED: scanned})),
+            dict(all_times(WHOLE, WHOLE_SHARE_MAX, "whole rows", both)),
         )
 
 
@@ -203,7 +203,7 @@ def ask_up_to_date(figure: Figure, sized_store: SizedStore, effort: CrossoverEff
         _assert_equal("up-to-date sum", {name: answers[name] for name in (ROWS, NOW)}, ordered=True)
         assert not answers[LAST].equals(answers[NOW]), "no ride has changed since the last epoch"
 
-    contest = figure.interleaved(
+    times = figure.interleaved(
         variants, compare, label="up-to-date sum", seconds=effort.seconds, rounds_min=effort.rounds
     )
     seconds = []
@@ -211,7 +211,7 @@ def ask_up_to_date(figure: Figure, sized_store: SizedStore, effort: CrossoverEff
         if number:
             simulate(store, rides=effort.rides, clients=CLIENTS, batch=True, seed=1 + number)
         seconds.append(publish_changes(store, lake).epoch.seconds)
-    return FreshnessCost(contest, effort.rides, median(seconds))
+    return FreshnessCost(times, effort.rides, median(seconds))
 
 
 def _without_index(settings: Settings) -> Settings:
@@ -229,7 +229,7 @@ def _counts(most: float, steps: int) -> list[int]:
     return sorted({int(count) for count in np.geomspace(1, most, steps)})
 
 
-def _contest(
+def _times(
     figure: Figure,
     effort: CrossoverEffort,
     variants: Mapping[str, Callable[[], pa.Table]],
@@ -253,8 +253,8 @@ def _assert_equal(label: str, answers: Answers, *, ordered: bool) -> None:
 
 
 def _report_sizes(figure: Figure, sizes: Sequence[int], asked: Mapping[str, list[VariantTimes]]) -> None:
-    ratios = {name: [_ratio(contest) for contest in contests] for name, contests in asked.items()}
-    crossings = {name: _crossing(sizes, contests) for name, contests in asked.items()}
+    ratios = {name: [_ratio(times) for times in all_times] for name, all_times in asked.items()}
+    crossings = {name: _crossing(sizes, all_times) for name, all_times in asked.items()}
     for of_one in ratios.values():
         for ratio in of_one:
             figure.ratio(ratio)
@@ -278,23 +278,24 @@ def _report_ranges(figure: Figure, rides: int, ranges: RangeTimes) -> None:
         "sum, without an index": (ranges.number, SCANNED),
     }
     number, whole, scanned = (
-        _crossing(list(contests), list(contests.values()), rows) for contests, rows in variants.values()
+        _crossing(list(all_times), list(all_times.values()), rows) for all_times, rows in variants.values()
     )
     figure.advise(by_range(rides, number, whole, scanned))
     ratios = {
-        name: [_ratio(one, rows) for one in contests.values()] for name, (contests, rows) in variants.items()
+        name: [_ratio(one, rows) for one in all_times.values()]
+        for name, (all_times, rows) in variants.items()
     }
     for of_one in ratios.values():
         figure.ratio(of_one[-1])
     title = f"Up to which key range is Postgres faster, of {rides:,} rides?"
-    places = {name: list(contests) for name, (contests, _) in variants.items()}
+    places = {name: list(all_times) for name, (all_times, _) in variants.items()}
     figure.chart(_lines(title, Axis("rows in the range", log=True), places, ratios))
 
 
 def _report_freshness(figure: Figure, found: FreshnessCost) -> None:
-    now_over_last = figure.ratio(found.contest.ratio(NOW, LAST))
-    rows_over_now = figure.ratio(found.contest.ratio(ROWS, NOW))
-    seconds = {name: found.contest.median_seconds(name) for name in (ROWS, LAST, NOW)}
+    now_over_last = figure.ratio(found.times.ratio(NOW, LAST))
+    rows_over_now = figure.ratio(found.times.ratio(ROWS, NOW))
+    seconds = {name: found.times.median_seconds(name) for name in (ROWS, LAST, NOW)}
     figure.advise(by_freshness(found.rides, found.epoch_seconds, now_over_last, rows_over_now, seconds[NOW]))
     figure.table(
         f"A sum over all rides, with {found.rides:,} requests since the last epoch",
@@ -303,17 +304,17 @@ def _report_freshness(figure: Figure, found: FreshnessCost) -> None:
     figure.facts["seconds of an epoch of these requests"] = found.epoch_seconds
 
 
-def _crossing(places: Sequence[float], contests: Sequence[VariantTimes], rows: str = ROWS) -> Crossing:
+def _crossing(places: Sequence[float], all_times: Sequence[VariantTimes], rows: str = ROWS) -> Crossing:
     """The crossing of the ratio of Postgres to DuckDB."""
     rounds = [
         (np.array(one.samples[rows].seconds) / np.array(one.samples[COLUMNS].seconds)).tolist()
-        for one in contests
+        for one in all_times
     ]
     return crossing_of(places, rounds)
 
 
-def _ratio(contest: VariantTimes, rows: str = ROWS) -> Ratio:
-    return contest.ratio(rows, COLUMNS)
+def _ratio(times: VariantTimes, rows: str = ROWS) -> Ratio:
+    return times.ratio(rows, COLUMNS)
 
 
 def _row(name: str, sizes: Sequence[int], ratios: Sequence[Ratio], crossing: Crossing) -> dict[str, Cell]:

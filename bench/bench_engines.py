@@ -46,7 +46,7 @@ def bench_question_by_engine(figure: Figure, env: BenchEnv, epoch: Epoch, name: 
     figure.title = f"How long does the average price of a city and a month take on {name}?"
     names = dict.fromkeys(("postgres", name))
     with open_engines(tuple(names), env.settings, epoch) as engines:
-        contest = figure.interleaved(
+        times = figure.interleaved(
             {engine.name: partial(answer_of, engine, AVERAGE) for engine in engines},
             partial(compare_answers, AVERAGE),
         )
@@ -55,7 +55,7 @@ def bench_question_by_engine(figure: Figure, env: BenchEnv, epoch: Epoch, name: 
     figure.rows = epoch.tables["rides"].rows
     figure.checked("the answer equals that of Postgres")
     if name != "postgres":
-        figure.ratio(contest.ratio("postgres", name))
+        figure.ratio(times.ratio("postgres", name))
 
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)
@@ -85,9 +85,9 @@ def bench_overhead(figure: Figure, env: BenchEnv, epoch: Epoch, name: str) -> No
                 return seconds
 
             variants: dict[str, Callable[[], float]] = {OURS: ours, BARE: bare}
-            contest = figure.self_timed(variants, figure.scale.rounds_min, label=label)
-            figure.ratio(contest.ratio(OURS, BARE))
-            rows.append(_overhead(label, contest))
+            times = figure.self_timed(variants, figure.scale.rounds_min, label=label)
+            figure.ratio(times.ratio(OURS, BARE))
+            rows.append(_overhead(label, times))
     figure.checked("the answers of all rounds equal that of DuckDB")
     figure.table(f"Overhead; the target is {SHARE_MAX:.0%} + {MS_MAX:g} ms", rows)
 
@@ -97,14 +97,14 @@ def _assert_answer(query: str, expected: pa.Table, answer: pa.Table) -> None:
     assert found is None, found
 
 
-def _overhead(query: str, contest: VariantTimes) -> dict[str, Cell]:
-    bare_ms = 1e3 * contest.median_seconds(BARE)
-    pairs = zip(contest.samples[OURS].seconds, contest.samples[BARE].seconds, strict=True)
+def _overhead(query: str, times: VariantTimes) -> dict[str, Cell]:
+    bare_ms = 1e3 * times.median_seconds(BARE)
+    pairs = zip(times.samples[OURS].seconds, times.samples[BARE].seconds, strict=True)
     overhead_ms = 1e3 * median(ours - bare for ours, bare in pairs)
     return {
         "query": query,
         "engine alone, ms": bare_ms,
-        "ridelake, ms": 1e3 * contest.median_seconds(OURS),
+        "ridelake, ms": 1e3 * times.median_seconds(OURS),
         "overhead, ms": overhead_ms,
         "target met": "yes" if overhead_ms <= SHARE_MAX * bare_ms + MS_MAX else "no",
     }
@@ -164,9 +164,9 @@ def bench_small_answer(figure: Figure, env: BenchEnv, epoch: Epoch) -> None:
             "ridelake": ("-m", "ridelake", "--lake", env.settings.lake.root, "sql", query),
         }
         variants = {variant: partial(_output, *command) for variant, command in commands.items()}
-        contest = figure.interleaved(variants, assert_equal, label=name)
+        times = figure.interleaved(variants, assert_equal, label=name)
         for other in ("duckdb rows", "duckdb Arrow"):
-            figure.ratio(contest.ratio("ridelake", other))
+            figure.ratio(times.ratio("ridelake", other))
     figure.checked("all processes print the same bytes")
     figure.facts["target"] = "at most 1.3 times the time of duckdb rows"
 
@@ -178,12 +178,12 @@ def bench_empty_process(figure: Figure) -> None:
         "duckdb": ("-c", "import duckdb"),
         "ridelake": ("-m", "ridelake", "--version"),
     }
-    contest = figure.interleaved(
+    times = figure.interleaved(
         {name: partial(_output, *command) for name, command in commands.items()}, lambda outputs: None
     )
     figure.checked("all processes ended with exit code 0")
     for other in ("python", "duckdb"):
-        figure.ratio(contest.ratio("ridelake", other))
+        figure.ratio(times.ratio("ridelake", other))
 
 
 def _output(*arguments: str) -> bytes:

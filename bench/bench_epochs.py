@@ -73,7 +73,7 @@ def bench_seed(figure: Figure, env: BenchEnv) -> None:
     def compare(seeded: dict[str, int]) -> None:
         assert set(seeded.values()) == {SEEDED_RIDES}
 
-    contest = figure.interleaved(
+    times = figure.interleaved(
         {"seed": lambda: seed_rides(env.store, SEEDED_RIDES, next(seeds)).rides},
         compare,
         seconds=0.0,
@@ -82,7 +82,7 @@ def bench_seed(figure: Figure, env: BenchEnv) -> None:
     assert_audited(env.store)
     figure.checked("all rides are stored; the audit passed")
     figure.rows = SEEDED_RIDES
-    figure.facts["rides/s"] = SEEDED_RIDES / contest.median_seconds("seed")
+    figure.facts["rides/s"] = SEEDED_RIDES / times.median_seconds("seed")
 
 
 def bench_load(figure: Figure, env: BenchEnv, yellow_trips: Path, tmp_path: Path) -> None:
@@ -108,14 +108,14 @@ def bench_snapshot(figure: Figure, env: BenchEnv) -> None:
             counted = connection.execute("SELECT count(*) FROM rides").fetchone()
         assert {(epoch.tables["rides"].rows,) for epoch in epochs.values()} == {counted}
 
-    contest = figure.interleaved(
+    times = figure.interleaved(
         {"snapshot": lambda: publish_snapshot(env.store, lake)}, compare, seconds=0.0, rounds_min=BULK_ROUNDS
     )
     verify_now(env.store, lake).prove()
     figure.checked("the epoch equals the store row by row")
     epoch = newest_epoch(lake.address)
     figure.rows = epoch.rows
-    figure.facts |= {"rows/s": epoch.rows / contest.median_seconds("snapshot"), "bytes": epoch.bytes}
+    figure.facts |= {"rows/s": epoch.rows / times.median_seconds("snapshot"), "bytes": epoch.bytes}
 
 
 @dataclass(slots=True)
@@ -158,19 +158,19 @@ def bench_incremental_epoch(figure: Figure, sizes: tuple[int, ...]) -> None:
         variants: dict[str, Callable[[], float]] = {
             name: partial(published, one) for name, one in changing.items()
         }
-        contest = figure.self_timed(variants, ROUNDS)
+        times = figure.self_timed(variants, ROUNDS)
         for one in changing.values():
             verify_now(one.store, one.lake).prove()
     figure.checked("the last epoch of each store equals it row by row")
     figure.rows = sizes[-1]
     smallest, *larger = changing
     for name in larger:
-        figure.ratio(contest.ratio(name, smallest))
+        figure.ratio(times.ratio(name, smallest))
     rows: list[dict[str, Cell]] = [
         {
             "store": name,
-            "p50 s": percentile(contest.samples[name].seconds, 50),
-            "p99 s": percentile(contest.samples[name].seconds, 99),
+            "p50 s": percentile(times.samples[name].seconds, 50),
+            "p99 s": percentile(times.samples[name].seconds, 99),
         }
         for name in changing
     ]
@@ -200,10 +200,10 @@ def bench_freshness(figure: Figure, env: BenchEnv) -> None:
         with syncing(env.store, lake):
             return _peak_seconds(env.store, next(seeds))
 
-    contest = figure.self_timed({"bookings alone": alone, "bookings during a sync": during}, FRESHNESS_ROUNDS)
+    times = figure.self_timed({"bookings alone": alone, "bookings during a sync": during}, FRESHNESS_ROUNDS)
     verify_now(env.store, lake).prove()
     figure.checked(f"the last epoch equals the store row by row; {steady.audit.verdict}")
-    figure.ratio(contest.ratio("bookings during a sync", "bookings alone"))
+    figure.ratio(times.ratio("bookings during a sync", "bookings alone"))
     figure.facts |= {
         "rides/s": steady.assigned / steady.seconds,
         "seconds between epochs at least": SYNC_EVERY_SECONDS,
@@ -212,8 +212,8 @@ def bench_freshness(figure: Figure, env: BenchEnv) -> None:
         "longest lag s": max(lags),
         "probes": len(lags),
         "epochs": len(epochs),
-        "peak rides/s alone": 1 / contest.median_seconds("bookings alone"),
-        "peak rides/s during a sync": 1 / contest.median_seconds("bookings during a sync"),
+        "peak rides/s alone": 1 / times.median_seconds("bookings alone"),
+        "peak rides/s during a sync": 1 / times.median_seconds("bookings during a sync"),
     }
 
 
@@ -268,9 +268,9 @@ def bench_fresh_answer(figure: Figure, env: BenchEnv) -> None:
             assert engine.sql(query).sort_by("status").equals(answers[FRESH].sort_by("status"))
 
     variants = {PLAIN: plain, FRESH: fresh}
-    contest = figure.interleaved(variants, compare, seconds=0.0, rounds_min=REPEATS)
+    times = figure.interleaved(variants, compare, seconds=0.0, rounds_min=REPEATS)
     figure.checked("the up-to-date answer equals that of Postgres")
-    figure.ratio(contest.ratio(FRESH, PLAIN))
+    figure.ratio(times.ratio(FRESH, PLAIN))
 
 
 PLAIN, FRESH = "DuckDB over the newest epoch", "DuckDB with --fresh"

@@ -99,16 +99,16 @@ def bench_export(
         "psycopg rows": partial(by_psycopg_rows, store, source),
     }
     ceiling_alone = {"COPY without an export": partial(ceiling, store, source)}
-    contest = figure.self_timed(ceiling_alone | timed(exports), ROUNDS)
+    times = figure.self_timed(ceiling_alone | timed(exports), ROUNDS)
     others = figure.self_timed(timed(slow), 1, label="slow tools")
     figure.rows = counted[0]
     figure.checked("each export has all rows and the same sum of cents, in every round")
-    figure.ratio(contest.ratio("ridelake, 1 worker", "COPY without an export"))
-    figure.ratio(contest.ratio(f"ridelake, {CORES} workers", "DuckDB's scanner"))
+    figure.ratio(times.ratio("ridelake, 1 worker", "COPY without an export"))
+    figure.ratio(times.ratio(f"ridelake, {CORES} workers", "DuckDB's scanner"))
     rows: list[dict[str, Cell]] = [
-        {"export": name, "seconds": times.median_seconds(name)}
-        for times in (contest, others)
-        for name in times.samples
+        {"export": name, "seconds": measured.median_seconds(name)}
+        for measured in (times, others)
+        for name in measured.samples
     ]
     figure.table(f"{figure.rows:,} rides", rows)
 

@@ -76,14 +76,14 @@ def _copied(epoch: Epoch, folder: Path, *, by_key: bool) -> Epoch:
 @pytest.mark.parametrize("name", FILE_ENGINES)
 def bench_layout(figure: Figure, sized_store: SizedStore, layouts: Mapping[str, Epoch], name: str) -> None:
     figure.title = f"Is ridelake's file layout faster than DuckDB's default on {name}?"
-    contests: dict[str, VariantTimes] = {}
+    all_times: dict[str, VariantTimes] = {}
     with ExitStack() as opened:
         engines = {
             layout: opened.enter_context(open_engine(name, sized_store.settings, epoch))
             for layout, epoch in layouts.items()
         }
         for question in questions().values():
-            contests[question.name] = figure.interleaved(
+            all_times[question.name] = figure.interleaved(
                 {layout: partial(answer_of, engine, question) for layout, engine in engines.items()},
                 partial(compare_answers, question),
                 label=question.name,
@@ -92,7 +92,7 @@ def bench_layout(figure: Figure, sized_store: SizedStore, layouts: Mapping[str, 
             )
     figure.rows = RIDES
     figure.checked("the answers to all questions are equal over all layouts")
-    seconds = {layout: _geometric_means(contests.values(), layout) for layout in layouts}
+    seconds = {layout: _geometric_means(all_times.values(), layout) for layout in layouts}
     for other in (DEFAULT, KEPT):
         figure.ratio(ratio_of(OURS, seconds[OURS], other, seconds[other], "geometric mean of the questions"))
     figure.facts["target"] = TARGET
@@ -100,16 +100,16 @@ def bench_layout(figure: Figure, sized_store: SizedStore, layouts: Mapping[str, 
         {"layout": layout, "MB": epoch.bytes / 1e6} for layout, epoch in layouts.items()
     ]
     figure.table("Bytes of all tables", sizes)
-    figure.table("Milliseconds per question", [_row(asked, contest) for asked, contest in contests.items()])
+    figure.table("Milliseconds per question", [_row(asked, times) for asked, times in all_times.items()])
 
 
-def _geometric_means(contests: Iterable[VariantTimes], layout: str) -> list[float]:
+def _geometric_means(all_times: Iterable[VariantTimes], layout: str) -> list[float]:
     """The geometric mean of all questions, for each round."""
-    seconds = np.array([contest.samples[layout].seconds for contest in contests])
+    seconds = np.array([times.samples[layout].seconds for times in all_times])
     means: list[float] = np.exp(np.log(seconds).mean(axis=0)).tolist()
     return means
 
 
-def _row(question: str, contest: VariantTimes) -> dict[str, Cell]:
-    ratios = {f"{OURS} ÷ {other}": contest.ratio(OURS, other).median for other in (DEFAULT, KEPT)}
-    return {"question": question, f"{OURS}, ms": 1e3 * contest.median_seconds(OURS), **ratios}
+def _row(question: str, times: VariantTimes) -> dict[str, Cell]:
+    ratios = {f"{OURS} ÷ {other}": times.ratio(OURS, other).median for other in (DEFAULT, KEPT)}
+    return {"question": question, f"{OURS}, ms": 1e3 * times.median_seconds(OURS), **ratios}

@@ -63,7 +63,7 @@ class RuleLoss:
     condition: str
     loses: bool  # whether the rule can lose rows, not whether it did
     lost: int
-    lost_share: float  # of the rows in the table
+    lost_share: float  # lost rows per row in the table
     missing: int
     outdated: int
     kept: int
@@ -87,7 +87,7 @@ class LossTable:
     long_transactions: int
     writers: int
     poll_seconds: float
-    seconds: float  # of writing
+    seconds: float  # the time of the write
     seed: int
     server_version: int
 

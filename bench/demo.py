@@ -107,7 +107,8 @@ class Scene:
 
 
 def check_free_space(settings: Settings, plan: DemoSize) -> None:
-    """Raises OutOfResources if the disk of the embedded server has too little free space."""
+    """Check that the disk of the embedded server has enough free space. Raises OutOfResources if the disk of
+    the embedded server has too little free space."""
     free = free_bytes(settings.home)
     if settings.dsn is None and free < plan.disk_bytes:
         raise OutOfResources(
@@ -205,7 +206,7 @@ def loaded_past(store: Store, checked: Sequence[CheckedFile], quarantine: Path) 
 
 
 def rides_booked(store: Store, rides: int, seed: int) -> SceneResult:
-    """Raises ProofFailed if the audit fails."""
+    """Book rides from several clients, and audit the store. Raises ProofFailed if the audit fails."""
     with progress("requests", rides) as shown:
         done = simulate(store, rides=rides, clients=CLIENTS, seed=seed, report=shown.reach)
     _require_audited(done)
@@ -248,7 +249,8 @@ def epoch_published(store: Store, lake: Lake) -> SceneResult:
 
 
 def lake_followed(store: Store, lake: Lake, rides: int, seed: int) -> SceneResult:
-    """Raises ProofFailed if the audit fails or the last epoch differs from Postgres."""
+    """Publish epochs while rides are booked, and verify the last one. Raises ProofFailed if the audit fails
+    or the last epoch differs from Postgres."""
     with syncing(store, lake, SYNC_EVERY_SECONDS) as epochs:
         done = simulate(store, rides=rides, clients=CLIENTS, seed=seed)
     _require_audited(done)
@@ -274,7 +276,7 @@ def lake_followed(store: Store, lake: Lake, rides: int, seed: int) -> SceneResul
 
 
 def average_price_asked(engines: Sequence[Engine], epoch: Epoch) -> SceneResult:
-    """Raises ProofFailed if two answers differ."""
+    """Ask every engine for the average price. Raises ProofFailed if two answers differ."""
     asked = ask(find_question("average_price"), engines, epoch, rounds_max=ROUNDS)
     price = asked.answer.column(0)[0].as_py()
     if price is not None:
@@ -302,7 +304,7 @@ def average_price_asked(engines: Sequence[Engine], epoch: Epoch) -> SceneResult:
 
 
 def all_asked(engines: Sequence[Engine], epoch: Epoch) -> SceneResult:
-    """Raises ProofFailed if two answers differ."""
+    """Ask every engine all questions. Raises ProofFailed if two answers differ."""
     bars = []
     with progress("questions", len(questions())) as shown:
         for question in questions().values():

@@ -211,7 +211,7 @@ class Figure:
         self.advice.append(sentence)
 
     def close(self) -> None:
-        """Raises AssertionError if nothing was checked or timed."""
+        """Check that the figure is complete. Raises AssertionError if nothing was checked or timed."""
         assert self.check, "the benchmark did not state what it compared: call figure.checked"
         assert self.benchmark.stats, "the benchmark timed nothing: call figure.interleaved or figure.once"
         self.benchmark.group = self.benchmark.stats.group = self.title or self.benchmark.group

@@ -140,14 +140,14 @@ class Poller:
 STATEMENTS_MAX = 4
 LONG_SHARE = 0.02
 LONG_SECONDS = (0.2, 0.8)
-SAVEPOINT_SHARE = 0.15  # of transactions; the same share has a block with EXCEPTION
-UNDONE_SHARE = 0.2  # of savepoints and of such blocks
+SAVEPOINT_SHARE = 0.15  # the share of transactions; the same share has a block with EXCEPTION
+ROLLED_BACK_SHARE = 0.2  # the share of savepoints and blocks that are rolled back
 ROLLED_BACK_SHARE = 0.03
-RESERVED_SHARE = 0.02  # of transactions: an id is drawn and used by a later one
-RESERVED_FOR = 5  # ids reserved before the first is used
+RESERVED_SHARE = 0.02  # the share of transactions: an id is drawn and used by a later one
+RESERVED_IDS = 5  # ids reserved before the first is used
 UPDATE_SHARE = 0.3
 DELETE_SHARE = 0.08
-REBORN_SHARE = 0.2  # of deletes: the same transaction inserts the key again
+REINSERTED_SHARE = 0.2  # the share of deletes: the same transaction inserts the key again
 PAUSE_SECONDS_MAX = 0.008  # between transactions, so that the pollers get CPU time
 
 
@@ -209,14 +209,14 @@ class Writer:
         before = dict(self._written)
         connection.execute("SAVEPOINT here")
         self._statement(connection)
-        if self._chance(UNDONE_SHARE):
+        if self._chance(ROLLED_BACK_SHARE):
             connection.execute("ROLLBACK TO SAVEPOINT here")
             self._written = before
         connection.execute("RELEASE SAVEPOINT here")
 
     def _guarded(self, connection: Connection[TupleRow]) -> None:
         payload = self._payload()
-        refused = self._chance(UNDONE_SHARE)
+        refused = self._chance(ROLLED_BACK_SHARE)
         self._note(self._call(connection, "SELECT loss_insert_guarded(%s, %s)", payload, refused), payload)
 
     def _statement(self, connection: Connection[TupleRow]) -> None:
@@ -226,9 +226,9 @@ class Writer:
         elif kind < UPDATE_SHARE + DELETE_SHARE:
             deleted = self._call(connection, "SELECT loss_delete(%s)", share)
             self._note(deleted, None)
-            if deleted is not None and self._chance(REBORN_SHARE):
+            if deleted is not None and self._chance(REINSERTED_SHARE):
                 self._note(self._call(connection, "SELECT loss_insert_as(%s, %s)", deleted, payload), payload)
-        elif len(self._reserved) > RESERVED_FOR:
+        elif len(self._reserved) > RESERVED_IDS:
             number = self._reserved.pop(0)
             self._note(self._call(connection, "SELECT loss_insert_as(%s, %s)", number, payload), payload)
         else:

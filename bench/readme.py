@@ -27,7 +27,7 @@ BEGIN, END = "<!-- figures: python -m bench.readme -->", "<!-- end of figures --
 
 INTERVAL = re.compile(r" \([\d.,]+–[\d.,]+×\)$")
 TASK = re.compile(r"^[^:]+: ")
-ROWS_MAX = 12  # of a table in the results; the record has all
+ROWS_MAX = 12  # rows of a table in the results; the record has all
 
 WIDTH, ROW, HEAD, FOOT = 860, 30, 74, 12  # pixels
 TITLE_X, LEFT, RIGHT = 28, 250, 540

@@ -104,7 +104,8 @@ def write_document(document: Json, path: Path) -> None:
 
 
 def read_record(path: Path) -> Record:
-    """Raises BadInput if the file is missing, not a record, damaged, or of another format."""
+    """The record in the file. Raises BadInput if the file is missing, not a record, damaged, or of another
+    format."""
     try:
         found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:

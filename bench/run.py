@@ -46,7 +46,7 @@ class Recorder:
         self._path = path
         self._on_entry = on_entry
         self._started: dict[str, float] = {}
-        self._facts: dict[str, Any] = {}  # of the machine and the commit, for each document
+        self._facts: dict[str, Any] = {}  # machine and commit, added to each document
         self.selected = 0
         self.import_error: str | None = None
 
@@ -185,7 +185,7 @@ def _nearest(only: str, folder: str) -> str:
 
 
 def _refuse_unwritable(path: Path) -> None:
-    """Raises UsageError. Checked before the run, which takes minutes."""
+    """Check that the file can be written, before the run, which takes minutes. Raises UsageError if not."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}."):

@@ -78,7 +78,7 @@ class Ratio:
 
     @classmethod
     def from_record(cls, kept: Mapping[str, Any]) -> "Ratio":
-        """Raises KeyError for a damaged record."""
+        """The ratio as stored in a record. Raises KeyError for a damaged record."""
         return cls(kept["of"], kept["over"], kept["median"], kept["low"], kept["high"], kept.get("label", ""))
 
     @property

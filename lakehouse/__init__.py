@@ -1,4 +1,4 @@
-"""lakehouse: rows become an epoch, and any engine reads it.
+"""lakehouse: publish rows of Postgres as Parquet epochs, and query them with several engines.
 
 A columnar file stores the values of one column together, so a query on four columns reads four
 columns. The files are Parquet. The list of files of an epoch is stored in an open table format

@@ -5,7 +5,7 @@ Engines agree on values but not on types: a sum of integers is `numeric` in Post
 normalized (`olap.normalize`) and then compared:
 
     integers, decimals      exactly; 20.40 equals 20.4
-    doubles                 with relative tolerance 1e-9, also against an exact number; NaN equals NaN
+    doubles                 with relative tolerance 1e-9, including against an exact number; NaN equals NaN
     text, bytes, booleans   exactly; a number never equals text or a boolean
     timestamps              in UTC; without time zone they are taken as UTC, a date as its midnight
     null                    equals null, for any type of the column
@@ -257,7 +257,7 @@ class AnswersDiffer(ProofFailed):
 
 
 def compare_answers(question: "Question", answers: "dict[str, pa.Table]") -> None:
-    """Raises AnswersDiffer unless all answers are equal."""
+    """Compare the answers of all engines. Raises AnswersDiffer unless all answers are equal."""
     reference, *others = answers
     if not others:
         return

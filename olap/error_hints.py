@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from olap.question import Question
 
 
-LIKENESS_MIN = 0.7  # of difflib: accepts fare_cent for fare_cents, not Stanford for transfer_id
+LIKENESS_MIN = 0.7  # a ratio of difflib; accepts fare_cent for fare_cents, not Stanford for transfer_id
 
 _OWN_HINT = re.compile(
     r"did you mean|candidate|perhaps you meant|\bhint\b|valid columns|similar", re.IGNORECASE

@@ -17,7 +17,7 @@ from decimal import Decimal
 from lakehouse.engines.parameters import Value
 from ridelake.errors import UsageError, did_you_mean
 
-INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1  # of bigint; larger integers become decimals
+INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1  # the range of bigint; larger integers become decimals
 DECIMAL_DIGITS_MAX = 38  # supported by every engine
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -96,7 +96,8 @@ def merge_parameters(
 
 
 def _refuse_wrong_type(name: str, value: Value, default: Value, question: str) -> None:
-    """Raises UsageError unless the value has the type of the default."""
+    """Check the type of a parameter's value. Raises UsageError unless the value has the type of the
+    default."""
     expected = _kind(default)
     if _kind(value) in (expected, *_ALSO.get(expected, ())):
         return

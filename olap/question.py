@@ -136,7 +136,7 @@ def query_text(query: str | None, file: str | None) -> str:
 
 def statements(text: str) -> Iterator[str]:
     """The statements of a text, without semicolons and leading comments. A line that begins with a backslash
-    is a statement, too."""
+    is also a statement."""
     while text := _COMMENTS.sub("", text, count=1):
         if text.startswith("\\"):
             statement, _, text = text.partition("\n")

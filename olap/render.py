@@ -1,4 +1,4 @@
-"""Print an answer: the answer alone on stdout or in a file; engine, time and epoch on stderr."""
+"""Print an answer: only the answer on stdout or in a file; engine, time and epoch on stderr."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from olap.explain.scans import ScanStats
     from olap.question import Question
 
-TERMINAL_ROWS_MAX = 100  # of a table on a terminal; files and pipes get all rows
+TERMINAL_ROWS_MAX = 100  # rows of a table on a terminal; files and pipes get all rows
 
 
 def ask_and_print(
     settings: Settings, question: "Question", options: QueryOptions, *, repeat: bool = False
 ) -> None:
     """Run the question and print the answer. Several engines run in rounds, to be timed; `repeat`: one engine
-    does, too.
+    also does.
 
     Raises QueryRejected if an engine rejects the SQL, and TimedOut if one takes too long, even if others
     answer."""
@@ -73,13 +73,13 @@ def answer_and_print(
             from olap.explain import bytes_touched
 
             print_runs(asked, epoch, bytes_touched(asked, engines, epoch, options.timeout_seconds))
-    touched = _touched(asked, engines, epoch, options)
+    scan_stats = _scan_stats(asked, engines, epoch, options)
     if options.as_json:
-        say_json(run_report(asked, epoch, touched))
-    elif touched:
+        say_json(run_report(asked, epoch, scan_stats))
+    elif scan_stats:
         from olap.explain.report import print_reasons
 
-        print_reasons(asked, touched)
+        print_reasons(asked, scan_stats)
     _explain_empty_answer(asked, engines)
     _raise_refusals(asked)
 
@@ -129,7 +129,7 @@ def _print_answer(asked: AskResult, options: QueryOptions) -> None:
         note(f"note: the first {shown.num_rows:,} of {rows:,} rows; {options.limit_option} 0 shows all")
 
 
-def _touched(
+def _scan_stats(
     asked: AskResult, engines: "Sequence[Engine]", epoch: "Epoch | None", options: QueryOptions
 ) -> "dict[str, ScanStats]":
     if not options.why:
@@ -191,7 +191,9 @@ def _run_line(run: EngineRun, bytes_touched: int | None) -> tuple[str, ...]:
     return (engine, *seconds, f"{run.answer.num_rows:,}", size, "✓")
 
 
-def run_report(asked: AskResult, epoch: "Epoch | None", touched: "Mapping[str, ScanStats]") -> dict[str, Any]:
+def run_report(
+    asked: AskResult, epoch: "Epoch | None", scan_stats: "Mapping[str, ScanStats]"
+) -> dict[str, Any]:
     """The report of `--json`: engines, times, the checksum of the answer, and what each engine read."""
     return {
         "question": asked.question.name or None,
@@ -200,13 +202,13 @@ def run_report(asked: AskResult, epoch: "Epoch | None", touched: "Mapping[str, S
         "epoch": epoch.number if epoch else None,
         "token": epoch.token.snapshot if epoch else None,
         "rows": asked.answer.num_rows,
-        "equal": True,  # of the engines that answered; different answers are an error
+        "equal": True,  # all engines that answered; different answers are an error
         "checksum": checksum(asked.answer, ordered=asked.question.ordered),
-        "engines": [_run_report(run, touched.get(run.engine)) for run in asked.runs],
+        "engines": [_run_report(run, scan_stats.get(run.engine)) for run in asked.runs],
     }
 
 
-def _run_report(run: EngineRun, touched: "ScanStats | None") -> dict[str, Any]:
+def _run_report(run: EngineRun, scan_stats: "ScanStats | None") -> dict[str, Any]:
     report: dict[str, Any] = {"engine": run.engine, "version": run.version}
     if run.answer is None:
         return report | {"refused": run.refused}
@@ -216,8 +218,8 @@ def _run_report(run: EngineRun, touched: "ScanStats | None") -> dict[str, Any]:
         "rounds": len(run.seconds),
         "rows": run.answer.num_rows,
     }
-    if touched is not None:
+    if scan_stats is not None:
         from olap.explain.report import reason_sentence
 
-        report |= {"why": reason_sentence(touched), "touched": touched.report()}
+        report |= {"why": reason_sentence(scan_stats), "scan_stats": scan_stats.report()}
     return report

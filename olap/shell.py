@@ -128,7 +128,7 @@ class Shell:
         return continues
 
     def _run_all(self, text: str) -> bool:
-        """Run all statements of the text, also after one fails; return False at \\q."""
+        """Run all statements of the text, even if one fails; return False at \\q."""
         for statement in statements(text):
             line = COMMAND_WORDS.get(statement.lower(), statement)
             if line.rstrip("; ") == "\\q":

@@ -1,4 +1,4 @@
-"""oltp: a request becomes a row.
+"""oltp: the ride store in Postgres and its clients.
 
 A row store keeps all columns of a ride together, so one ride is written, locked and read in one place:
 

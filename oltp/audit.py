@@ -11,7 +11,7 @@ from oltp.store import transaction
 from ridelake.queries import load_queries
 
 SORT_MEMORY = "64MB"  # with the default of 4 MB, half a million rides are sorted on disk
-SHOWN_ROWS = 5  # of the rows that violate a condition
+SHOWN_ROWS = 5  # rows shown per violated condition
 
 
 @dataclass(frozen=True, slots=True)

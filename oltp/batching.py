@@ -25,7 +25,7 @@ from psycopg.rows import TupleRow
 
 from oltp import booking, lifecycle
 from oltp.pool import RetryPool
-from ridelake.errors import CannotConnect, DispatcherClosed
+from ridelake.errors import BatcherClosed, CannotConnect
 from ridelake.ride import Decision, RideRequest
 
 Item = TypeVar("Item")
@@ -51,7 +51,7 @@ class PendingItem(Generic[Item, Answer]):
         self.admitted: Future[None] | None = None  # set if the queue was full: done when there is room
 
 
-class Batcher(Generic[Item, Answer]):
+class BatchQueue(Generic[Item, Answer]):
     """A queue for one operation, and the workers that process it."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Batcher(Generic[Item, Answer]):
         batch_max: int = BATCH_MAX,
         waiting_max: int = WAITING_MAX,
     ) -> None:
-        self.items = self.flushes = 0  # done so far
+        self.items = self.flushes = 0  # counters: items processed, batches sent
         self._pool = pool
         self._flush = flush
         self._batch_max = batch_max
@@ -82,7 +82,7 @@ class Batcher(Generic[Item, Answer]):
         A done-callback of the future runs in a worker of this object. It may submit an item, but must not
         wait for a result of the same object.
 
-        Raises Closed after close(), and RuntimeError in a done-callback if the queue is full."""
+        Raises BatcherClosed after close(), and RuntimeError in a done-callback if the queue is full."""
         entry = self._enter(PendingItem(item, None))
         if entry.admitted is not None:
             entry.admitted.result()
@@ -90,14 +90,14 @@ class Batcher(Generic[Item, Answer]):
         return future
 
     def call(self, item: Item) -> Answer:
-        """The result of the item, for a caller in a thread. Raises Closed after close(), and RuntimeError in
+        """The result, for a caller in a thread. Raises BatcherClosed after close(), and RuntimeError in
         a done-callback, where the worker would wait for itself."""
         self._refuse_its_worker("call")
         answer: Answer = self._enter(PendingItem(item, None)).future.result()
         return answer
 
     async def ask(self, item: Item) -> Answer:
-        """The result of the item, for a caller in an event loop. Raises Closed after close()."""
+        """The result of the item, for a caller in an event loop. Raises BatcherClosed after close()."""
         answer: Answer = await self._enter(PendingItem(item, asyncio.get_running_loop())).future
         return answer
 
@@ -118,7 +118,7 @@ class Batcher(Generic[Item, Answer]):
     def _enter(self, entry: "PendingItem[Item, Answer]") -> "PendingItem[Item, Answer]":
         with self._changed:
             if self._closed:
-                raise DispatcherClosed("the dispatcher is closed and accepts no more requests")
+                raise BatcherClosed("the batcher is closed and accepts no more requests")
             if len(self._queue) < self._waiting_max:
                 self._queue.append(entry)
                 self._changed.notify()
@@ -206,20 +206,20 @@ def _set(entry: "PendingItem[Any, Any]", answer: Any, error: BaseException | Non
         entry.future.set_exception(error)
 
 
-class Dispatcher:
+class Batcher:
     """A queue for each operation on a ride. Share one among all threads and event loops of a process."""
 
     def __init__(self, pool: RetryPool, *, booking_workers: int = 2, batch_max: int = BATCH_MAX) -> None:
-        self.bookings: Batcher[RideRequest, Decision] = Batcher(
+        self.bookings: BatchQueue[RideRequest, Decision] = BatchQueue(
             pool, booking.book_many, workers=booking_workers, batch_max=batch_max
         )
-        self.starts: Batcher[int, lifecycle.OptionalRideStatus] = Batcher(
+        self.starts: BatchQueue[int, lifecycle.OptionalRideStatus] = BatchQueue(
             pool, lifecycle.start_many, batch_max=batch_max
         )
-        self.completions: Batcher[tuple[int, int], lifecycle.OptionalRideStatus] = Batcher(
+        self.completions: BatchQueue[tuple[int, int], lifecycle.OptionalRideStatus] = BatchQueue(
             pool, lifecycle.complete_many, batch_max=batch_max
         )
-        self.cancellations: Batcher[int, lifecycle.OptionalRideStatus] = Batcher(
+        self.cancellations: BatchQueue[int, lifecycle.OptionalRideStatus] = BatchQueue(
             pool, lifecycle.cancel_many, batch_max=batch_max
         )
 

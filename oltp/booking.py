@@ -41,7 +41,7 @@ def book_many(connection: Connection[TupleRow], requests: Sequence[RideRequest])
     requests. Ids and riders may repeat."""
     by_column = zip(*map(columns, requests), strict=True) if requests else [()] * 6
     parameters = [array_literal(column) for column in by_column]
-    # Each failure is an id that another client has decided in the meantime; the next try finds its decision.
+    # Each failure is an id that another client has decided concurrently; the retry finds its decision.
     for failures_left in reversed(range(len(requests) + 1)):
         try:
             rows = connection.execute(BOOK_MANY, parameters, prepare=True).fetchall()

@@ -90,7 +90,7 @@ BEGIN
             outcome, ride_id, driver_id, now());
 END $$;
 
--- Version 8 is reserved for rides loaded from files (schema.sql); a client's request with such an id is invalid.
+-- Version 8 is reserved for rides loaded from files (schema.sql); a client's request with one of these ids is invalid.
 CREATE FUNCTION is_valid_request(
     p_request_id uuid, p_rider_id bigint, p_pickup_zone_id integer, p_dropoff_zone_id integer,
     p_distance_metres integer, p_fare_cents bigint
@@ -102,7 +102,7 @@ RETURN coalesce(p_fare_cents > 0 AND p_distance_metres >= 0, false)
 -- Claims a driver in the zone, or else one in the city; NULL if none is available.
 -- SKIP LOCKED: a driver that another transaction is claiming is skipped, not waited for.
 -- ORDER BY random() distributes rides evenly, makes it unlikely that two transactions select the same driver, and
--- spreads the row versions over the pages (docs/store.md, "Claims that stay HOT").
+-- spreads the row versions over the pages (docs/store.md, "Driver claims as HOT updates").
 CREATE FUNCTION claim_driver(p_city_id integer, p_zone_id integer) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     v_driver_id bigint;

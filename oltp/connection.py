@@ -6,7 +6,7 @@ locks, prepared statements and exported snapshots do not work there.
 
 A commit is flushed on the primary first, and returns when the standby has it. pg_cancel_backend() or a
 shutdown can cancel that wait. The client then receives `INSERT 0 1` as usual, with a warning that the standby
-may not have the commit. A client that ignores the warning takes the commit for replicated.
+may not have the commit. A client that ignores the warning treats the commit as replicated.
 """
 
 import logging
@@ -58,7 +58,7 @@ OPTIONS_REFUSED = re.compile(r"startup parameter|startup option|command-line opt
 
 POOLER_ROUNDS = 4
 POOLER_ANSWER_SECONDS = 2.0
-_SESSION_POOLERS: set[str] = set()  # addresses found to keep a session for each connection
+_SESSION_POOLERS: set[str] = set()  # addresses that were checked: each connection has its own session
 # psycopg logs errors that it ignores while it closes a connection; their cause is raised and reported anyway.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
@@ -84,7 +84,8 @@ class StoreSession(Connection[TupleRow]):
 
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Self:
-        """Raises CannotConnect if a setting cannot be set, or if a pooler changes the server session."""
+        """Open a connection and apply the session settings. Raises CannotConnect if a setting cannot be set,
+        or if a pooler changes the server session."""
         wanted, other_words = _settings_of(conninfo)
         plain = make_conninfo(conninfo, options=other_words)
         try:
@@ -199,18 +200,19 @@ def _setting_refused(name: str, wanted: str, found: str | None, why: str) -> str
 
 
 def _refuse_a_changing_session(connection: "Connection[TupleRow]", conninfo: str) -> None:
-    """Raises CannotConnect if two connections do not keep one server process each. Runs before any setting is
-    changed, because the change would reach sessions of other clients. Once per address."""
+    """Check that each connection keeps its own server session. Raises CannotConnect if two connections do not
+    keep one server process each. Runs before any setting is changed, because the change would reach sessions
+    of other clients. Once per address."""
     backends = {_backend(connection)}
     if connection.pgconn.backend_pid in backends or conninfo in _SESSION_POOLERS:
-        return  # a pooler reports a number of its own
+        return  # a pooler reports its own number
     others: set[int] = set()
     no_second = suppress(OperationalError)  # the pooler has no second connection
     with no_second, closing(psycopg.connect(conninfo, autocommit=True)) as other:
         for _ in range(POOLER_ROUNDS):
             backend = value_in_time(other, b"SELECT pg_backend_pid()", POOLER_ANSWER_SECONDS)
             if backend is None:
-                break  # it waits for a session: each connection has its own
+                break  # the pooler waits for a session: each connection has its own
             others.add(int(backend))
             backends.add(_backend(connection))
     if len(backends) > 1 or len(others) > 1 or backends & others:
@@ -228,7 +230,7 @@ def _backend(connection: "Connection[TupleRow]") -> int:
 
 
 def value_in_time(connection: "Connection[TupleRow]", query: bytes, seconds_max: float) -> bytes | None:
-    """The first value of the answer; None if there is no answer in time, or an error. After None the
+    """The first value of the result; None after `seconds_max` or an error. After None the
     connection cannot be used, because its answer may still arrive.
 
     `connection.execute` has no time limit, and a server that hangs does not check statement_timeout."""

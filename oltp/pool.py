@@ -3,7 +3,7 @@
     pool.call(lambda connection: booking.book(connection, request))
 
 A call borrows a connection for one operation. If the server stops, crashes or refuses connections, the call
-is retried (`retry`) until the server is back, another server is primary, or the retry policy gives up. Broken
+is retried (`retry`) until the server is back, another server is primary, or the retry policy ends. Broken
 connections are replaced.
 
 With a synchronous standby a retry needs care. The first attempt may have committed while its wait for the
@@ -36,19 +36,19 @@ Answer = TypeVar("Answer")
 
 
 class RetryPool:
-    """`size` connections in autocommit: when a call returns, its changes are durable, also on the standby if
-    the server has a synchronous one."""
+    """`size` connections in autocommit: when a call returns, its changes are durable, including on the
+    standby if the server has a synchronous one."""
 
-    def __init__(self, store: Store, size: int, patience: RetryPolicy = RETRY_POLICY) -> None:
+    def __init__(self, store: Store, size: int, policy: RetryPolicy = RETRY_POLICY) -> None:
         self.retries = RetryCounts()
-        self._patience = patience
+        self._policy = policy
         self._pool: ConnectionPool[PooledStoreSession] = ConnectionPool(
             store.conninfo,
             connection_class=PooledStoreSession,
             kwargs={"autocommit": True},
             min_size=size,
             max_size=size,
-            timeout=2.0,  # after this, `retry` decides
+            timeout=2.0,  # seconds; then `retry` decides
             reconnect_timeout=1.0,
             open=True,
         )
@@ -62,32 +62,32 @@ class RetryPool:
     def close(self) -> None:
         self._pool.close(timeout=5.0)
 
-    def call(self, verb: Callable[[Connection[TupleRow]], Answer]) -> Answer:
-        """`verb(connection)`, retried after errors that are temporary. It must be idempotent.
+    def call(self, operation: Callable[[Connection[TupleRow]], Answer]) -> Answer:
+        """Call `operation(connection)` and retry after temporary errors. `operation` must be idempotent.
 
-        Raises CannotConnect if the server cannot be reached in time, and other errors of `verb`."""
+        Raises CannotConnect if the server cannot be reached in time, and other errors of `operation`."""
         outcome_unknown = False
 
         def call_and_confirm(connection: Connection[TupleRow]) -> Answer:
-            answer = verb(connection)
+            answer = operation(connection)
             wait_until_durable(connection)
             return answer
 
         def once() -> Answer:
             nonlocal outcome_unknown
             try:
-                return self._once(call_and_confirm if outcome_unknown else verb)
+                return self._once(call_and_confirm if outcome_unknown else operation)
             except Exception as error:
                 outcome_unknown = outcome_unknown or outcome_unknown_after(error)
                 raise
 
-        return retry(once, self._patience, self.retries)
+        return retry(once, self._policy, self.retries)
 
-    def _once(self, verb: Callable[[Connection[TupleRow]], Answer]) -> Answer:
+    def _once(self, operation: Callable[[Connection[TupleRow]], Answer]) -> Answer:
         connection = self._pool.getconn()
         try:
             connection.unreplicated = False
-            answer = verb(connection)
+            answer = operation(connection)
             if connection.unreplicated:
                 raise NotReplicated(
                     "the commit returned before the standby had it, so a failover could lose it; "

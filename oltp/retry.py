@@ -89,29 +89,29 @@ def outcome_unknown_after(error: Exception) -> bool:
     return reason is not None and reason not in CONFLICTS
 
 
-def retry(call: Callable[[], Answer], patience: RetryPolicy, retries: RetryCounts) -> Answer:
+def retry(call: Callable[[], Answer], policy: RetryPolicy, retries: RetryCounts) -> Answer:
     """`call()`, retried after temporary errors.
 
-    Raises CannotConnect if the server is not back in time, Unreplicated if the standby is not; the outcome of
+    Raises CannotConnect if no server is back in time, NotReplicated if no standby is; the outcome of
     the last attempt is unknown then. Raises other errors of `call` immediately."""
-    give_up = time.monotonic() + patience.seconds_max
-    wait_seconds = patience.first_wait_seconds
-    for tried in range(1, patience.tries_max + 1):
+    give_up = time.monotonic() + policy.seconds_max
+    wait_seconds = policy.first_wait_seconds
+    for tried in range(1, policy.tries_max + 1):
         try:
             return call()
         except Exception as error:
             reason = retry_reason(error)
             if reason is None:
                 raise
-            if tried == patience.tries_max or time.monotonic() > give_up:
+            if tried == policy.tries_max or time.monotonic() > give_up:
                 if reason in CONFLICTS or isinstance(error, NotReplicated):
                     raise
                 raise CannotConnect(
                     f"lost the connection to Postgres and could not reconnect within "
-                    f"{patience.seconds_max:.0f} s ({first_line(error)}); check that the server is running. "
+                    f"{policy.seconds_max:.0f} s ({first_line(error)}); check that the server is running. "
                     "Acknowledged requests are stored; send the others again with the same ids"
                 ) from error
             retries.count(reason)
         time.sleep(random.uniform(0, wait_seconds))
-        wait_seconds = min(wait_seconds * 2, patience.longest_wait_seconds)
+        wait_seconds = min(wait_seconds * 2, policy.longest_wait_seconds)
     raise AssertionError("the last attempt returns or raises")

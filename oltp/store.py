@@ -28,11 +28,11 @@ SERVER_VERSION_MIN = 150000  # the oldest tested version; 14 has no MERGE and is
 # An advisory lock, any unused number, so that two processes do not both install the schema.
 INSTALL_LOCK = 0x52_49_44_45
 
-# Connect timeouts. An unreachable host uses all of it on each attempt.
+# Connect timeouts in seconds. An unreachable host uses the full timeout on each attempt.
 CONNECT_SECONDS_MAX = 10
 CONNECT_SECONDS_MAX_OF_SEVERAL = 2
 
-LOG_BYTES = 64_000  # of the embedded server's log, searched for the cause of its end
+LOG_BYTES = 64_000  # at the end of the embedded server's log, searched for the cause of an exit
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class Store:
             return _schema_state(connection)
 
     def refuse_without_schema(self, hint: str) -> None:
-        """Raises NotReady if there is no ride store, UsageError if this role may not use it, CannotConnect if
-        it has another schema version."""
+        """Check that the ride store exists and can be used. Raises NotReady if there is no ride store,
+        UsageError if this role may not use it, CannotConnect if it has another schema version."""
         with self.connect() as connection:
             state, role = _schema_state(connection), connection.info.user
             if state == "missing":
@@ -170,7 +170,7 @@ def transaction(
     *,
     read_only: bool = False,
 ) -> Iterator[Connection[TupleRow]]:
-    """A transaction of several statements. No other function opens one."""
+    """A transaction block. All code opens transactions with this function."""
     connection.isolation_level = isolation
     connection.read_only = read_only
     try:
@@ -258,8 +258,8 @@ def _refuse_another_version(connection: Connection[TupleRow]) -> None:
 
 @contextmanager
 def shortage_errors(folder: Path | None) -> Iterator[None]:
-    """Raises OutOfResources for a server error that a shortage causes. `folder`: of the embedded server,
-    whose log is read if the server ended without an error message."""
+    """Raise server errors that a shortage causes as OutOfResources. `folder`: the folder of the embedded
+    server, whose log is read if the server ended without an error message."""
     log = folder / "server.log" if folder is not None else None
     before = _size(log)
     place = folder if folder is not None else "the files of the Postgres server"

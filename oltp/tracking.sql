@@ -2,7 +2,7 @@
 -- and the key of every deleted row is recorded. `track` and `untrack` work for the tables of the store and for any
 -- other table. docs/lake.md has the proof, and describes the effect of a dump, a copy and an upgrade.
 --
--- A column of its own instead of xmin: under a savepoint, xmin is the id of a subtransaction, which no snapshot lists.
+-- A separate column instead of xmin: under a savepoint, xmin is the id of a subtransaction, which no snapshot lists.
 --
 -- This file also upgrades an older version, so every statement can be run again. It locks no user table: each table
 -- is upgraded by its next `track`, in a separate transaction.

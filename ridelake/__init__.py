@@ -1,4 +1,4 @@
-"""ridelake: one ride, from request to answer.
+"""ridelake: rides booked in Postgres, published as Parquet, queried by several engines.
 
     ride request ──> Postgres row ──> epoch ──> Parquet files ──> engines ──> answer ──> figure
        oltp/            oltp/       lakehouse/    lakehouse/     lakehouse/    olap/      bench/

@@ -3,9 +3,9 @@
     RidelakeError            exit 1   the command was valid and its work failed
     ├── ProofFailed          exit 1   an audit, a comparison or a check found a difference
     ├── QueryRejected        exit 1   an engine refused the SQL
-    ├── Closed               exit 1   the object was closed before the call
-    ├── OutOfResources       exit 1   a disk is full, or a limit of the machine or the server is reached
-    ├── Unreplicated         exit 1   the commit is on the primary and possibly not on the standby
+    ├── BatcherClosed        exit 1   the object was closed before the call
+    ├── OutOfResources       exit 1   a disk is full, or a limit of the machine or of the server is reached
+    ├── NotReplicated        exit 1   the commit is on the primary and possibly not on the standby
     ├── UsageError           exit 2   an argument or an option is invalid
     │   ├── BadInput         exit 2   an input file is missing, damaged or of the wrong kind
     │   └── NotReady         exit 2   another command must run first
@@ -22,20 +22,20 @@ from typing import ClassVar
 
 
 class RidelakeError(Exception):
-    """The work failed, and nothing of it was kept."""
+    """The command failed and made no lasting change."""
 
     exit_code: ClassVar[int] = 1
 
 
 class ProofFailed(RidelakeError):
-    """A condition does not hold: of the audit, of the equality of answers, or of a count."""
+    """A check failed: an audit condition, the equality of answers, or a row count."""
 
 
 class QueryRejected(RidelakeError):
     """The engine did not accept the SQL. The message is the engine's."""
 
 
-class DispatcherClosed(RidelakeError):
+class BatcherClosed(RidelakeError):
     """The object was closed before the call; the work was not accepted."""
 
 
@@ -45,7 +45,7 @@ class NotReplicated(RidelakeError):
 
 
 class OutOfResources(RidelakeError):
-    """A disk, memory, or a limit of the machine or of a server is used up; the message names it."""
+    """A disk, memory, or a limit of the machine or of a server is exhausted; the message names it."""
 
 
 class UsageError(RidelakeError):

@@ -1,4 +1,4 @@
-"""A progress line on a terminal, shown from the third second of the work on."""
+"""A progress line on a terminal, shown once the work takes more than two seconds."""
 
 import os
 import shutil
@@ -11,12 +11,12 @@ from contextlib import contextmanager, suppress
 from ridelake import signals
 
 _STARTED = time.perf_counter()  # the first command module imports this one
-_open: list["Progress"] = []  # of several, only the innermost is shown
+_open: list["Progress"] = []  # only the innermost is shown
 
 
 class Progress:
     """Progress of work of size `total`; 0 if the size is unknown. A thread shows it on stderr if that is a
-    terminal, so a step that reports nothing is shown too."""
+    terminal, so a step that reports nothing is also shown."""
 
     QUIET_SECONDS = 2.0
     REPAINT_SECONDS = 0.25

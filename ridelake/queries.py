@@ -1,7 +1,7 @@
 """SQL text from the `.sql` files of a package.
 
 A package keeps its short statements in `queries.sql`, each under a line `-- name: NAME`. A longer text, such
-as a schema, has a file of its own.
+as a schema, has its own file.
 """
 
 import re

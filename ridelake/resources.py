@@ -1,7 +1,7 @@
 """Describe an exhausted resource of the machine or of a server, given any error.
 
 The same shortage is reported as an OSError, as an SQLSTATE of class 53, or as text in which a C library
-quotes the system's message. The cause can be several errors down the chain of the raised one.
+quotes the system's message. The cause can be deep in the exception chain (`__cause__`, `__context__`).
 """
 
 import errno
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ridelake.errors import first_line
 
-# Texts that errors contain, in search order, each with its resource.
+# Error texts in search order, each with the resource that it names.
 TEXTS = (
     ("shared memory segment", "shared memory"),
     ("max_locks_per_transaction", "locks"),

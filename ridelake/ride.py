@@ -15,7 +15,7 @@ BIGINT_MAX, INTEGER_MAX = 2**63 - 1, 2**31 - 1  # limits of the Postgres types
 
 
 class Outcome(StrEnum):
-    """The outcome of a request. Only `ASSIGNED` creates a ride; every other outcome leaves only its
+    """The outcome of a request. Only `ASSIGNED` creates a ride; every other outcome stores only its
     record."""
 
     ASSIGNED = "assigned"

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP end the process within two seconds, whatever it does at that moment.
+"""SIGINT, SIGTERM and SIGHUP end the process within two seconds, even during a long call.
 
     signal ──> handler, main thread    raises KeyboardInterrupt: the work stops and cleans up
            └─> wake-up pipe ──> guard  after the grace period, or at a second signal: ends the process
@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-GRACE_SECONDS = 1.3  # for the work to stop and to clean up
+GRACE_SECONDS = 1.3  # the time to stop the work and to clean up
 LAST_SECONDS = 0.5  # to end child processes and remove temporary folders, if the work did not
 IMPORT_GRACE_SECONDS = 0.02
 POLL_SECONDS = 0.05
@@ -55,7 +55,7 @@ def received() -> int | None:
 @contextmanager
 def no_time_limit() -> Iterator[None]:
     """In this block the first SIGINT has no time limit: the command takes it as a request to finish early.
-    A second signal ends the process at once, as everywhere."""
+    A second signal ends the process immediately, as everywhere."""
     _patient.set()
     try:
         yield

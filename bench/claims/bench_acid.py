@@ -55,8 +55,8 @@ def _rows(done: ContrastResult) -> list[dict[str, str | int | float | None]]:
             "strategy": seen.strategy.name,
             **{WORDS[one]: seen.anomalies[one] for one in Anomaly},
             "rides": seen.rides,
-            "aborts": seen.tally.aborts.total(),
-            "retries": seen.tally.retries,
+            "aborts": seen.counts.aborts.total(),
+            "retries": seen.counts.retries,
             "rides/s": round(seen.rides_per_second),
         }
         for seen in done.seen

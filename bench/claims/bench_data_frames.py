@@ -36,9 +36,9 @@ def bench_data_frames(figure: Figure, epoch: Epoch) -> None:
     ones = figure.interleaved(_frame_ones(rides), _assert_first, label="get")
     sums = figure.interleaved(_matrix_sums(), _assert_sums_equal, label="sum")
     figure.checked("all variants visited the same values; the sums by row and by column are equal")
-    _tell(figure, f"All values of a frame of {figure.rows:,} rides", walks)
-    _tell(figure, f"One column, or one row, of a frame of {figure.rows:,} rides", ones)
-    _tell(figure, f"Sums over a matrix of {MATRIX_ROWS:,} × {MATRIX_ROWS:,} float64", sums)
+    _add_ratios(figure, f"All values of a frame of {figure.rows:,} rides", walks)
+    _add_ratios(figure, f"One column, or one row, of a frame of {figure.rows:,} rides", ones)
+    _add_ratios(figure, f"Sums over a matrix of {MATRIX_ROWS:,} × {MATRIX_ROWS:,} float64", sums)
     mixed = rides.to_pandas().to_numpy()
     figure.facts["numpy_order_by_default"] = _order(np.zeros((2, 2)))
     figure.facts["order_of_to_numpy_of_mixed_frame"] = _order(mixed)
@@ -108,8 +108,8 @@ def _assert_sums_equal(sums: dict[str, list[float]]) -> None:
         assert all(found == wanted for variant, found in sums.items() if variant.endswith(direction))
 
 
-def _tell(figure: Figure, title: str, contest: VariantTimes) -> None:
-    seconds: dict[Cell, Cell] = {variant: contest.median_seconds(variant) for variant in contest.samples}
+def _add_ratios(figure: Figure, title: str, times: VariantTimes) -> None:
+    seconds: dict[Cell, Cell] = {variant: times.median_seconds(variant) for variant in times.samples}
     figure.table(title, [{"variant": variant, "seconds": taken} for variant, taken in seconds.items()])
     bars = [Series("median", list(seconds), list(seconds.values()))]
     figure.chart(Chart("bars", title, Axis("variant"), Axis("seconds", log=True), bars))

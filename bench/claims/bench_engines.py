@@ -50,26 +50,26 @@ def bench_average_price(figure: Figure, env: BenchEnv, epoch: Epoch, tmp_path: P
         rides = engine.sql("SELECT * FROM RideTable ORDER BY RideID")
     # In random order, so that neither side profits from an order that suits the query.
     rides = rides.take(np.random.default_rng(1).permutation(len(rides)))
-    contests: dict[int, VariantTimes] = {}
+    all_times: dict[int, VariantTimes] = {}
     for part in (rides.slice(0, len(rides) // 10), rides, pa.concat_tables([rides] * 10)):
         with scratch_schema(env.store) as connection, _averages(connection, part, tmp_path) as variants:
-            contests[len(part)] = figure.interleaved(variants, _equal, label=f"{len(part):,} rows")
+            all_times[len(part)] = figure.interleaved(variants, _equal, label=f"{len(part):,} rows")
             sizes = _sizes(connection, tmp_path / PARQUET)
-    figure.rows = max(contests)
+    figure.rows = max(all_times)
     figure.checked(
         "the averages over rows, index and columns are equal at each size, to a relative error of 1e-9"
     )
-    figure.chart(_lines(contests))
+    figure.chart(_lines(all_times))
     figure.table(
         "Milliseconds per query",
         [
-            {"rows": rows, **{name: contest.median_seconds(name) * 1000 for name in (ROWS, INDEX, COLUMNS)}}
-            for rows, contest in contests.items()
+            {"rows": rows, **{name: times.median_seconds(name) * 1000 for name in (ROWS, INDEX, COLUMNS)}}
+            for rows, times in all_times.items()
         ],
     )
     figure.table(f"Bytes of {figure.rows:,} rows", [sizes])
-    plain = {rows: figure.ratio(contest.ratio(ROWS, COLUMNS)) for rows, contest in contests.items()}
-    indexed = {rows: figure.ratio(contest.ratio(INDEX, COLUMNS)) for rows, contest in contests.items()}
+    plain = {rows: figure.ratio(times.ratio(ROWS, COLUMNS)) for rows, times in all_times.items()}
+    indexed = {rows: figure.ratio(times.ratio(INDEX, COLUMNS)) for rows, times in all_times.items()}
     figure.state(ClaimId.AVERAGE_PRICE, judge_columns(plain, indexed[figure.rows]))
 
 
@@ -107,11 +107,11 @@ def _equal(answers: dict[str, float]) -> None:
     assert all(isclose(first, other, rel_tol=1e-9) for other in others), answers
 
 
-def _lines(contests: dict[int, VariantTimes]) -> Chart:
+def _lines(all_times: dict[int, VariantTimes]) -> Chart:
     lines = []
     for name in (ROWS, INDEX, COLUMNS):
-        ms = [np.array(contest.samples[name].seconds) * 1000 for contest in contests.values()]
-        lines.append(Series(name, list(contests), *quartiles(ms)))
+        ms = [np.array(times.samples[name].seconds) * 1000 for times in all_times.values()]
+        lines.append(Series(name, list(all_times), *quartiles(ms)))
     axes = Axis("rows", log=True), Axis("ms per query (median, quartiles)", log=True)
     return Chart("lines", "AVG(Price) of Stanford in July", *axes, lines)
 
@@ -130,14 +130,14 @@ def bench_one_storage(figure: Figure, env: BenchEnv, epoch: Epoch, tmp_path: Pat
     left_out = omitted_from_all(env.settings)
     names = [name for name in ENGINES if name not in left_out and name != "postgres"]
     before = _stored(env.settings.lake)
-    contests: dict[str, VariantTimes] = {}
+    all_times: dict[str, VariantTimes] = {}
     with (
         open_engines(names, env.settings, epoch) as engines,
         _own_copy(epoch, tmp_path / "own.duckdb") as copy,
     ):
         for question in map(find_question, QUESTIONS):
             variants = {engine.name: partial(answer_of, engine, question) for engine in engines}
-            contests[question.name] = figure.interleaved(
+            all_times[question.name] = figure.interleaved(
                 variants | {OWN_COPY: partial(answer_of, copy, question)},
                 partial(compare_answers, question),
                 label=question.name,
@@ -154,17 +154,17 @@ def bench_one_storage(figure: Figure, env: BenchEnv, epoch: Epoch, tmp_path: Pat
         f"{len(epoch.files)} files, {epoch.bytes:,} bytes, read by each engine; last, a copy in DuckDB's own "
         f"format, {copy_bytes:,} bytes",
         [
-            {"engine": name, **{f"{q}, ms": c.median_seconds(name) * 1000 for q, c in contests.items()}}
+            {"engine": name, **{f"{q}, ms": c.median_seconds(name) * 1000 for q, c in all_times.items()}}
             for name in (*names, OWN_COPY)
         ],
     )
     bars = [
         Series(asked, [*names, OWN_COPY], [c.median_seconds(name) * 1000 for name in (*names, OWN_COPY)])
-        for asked, c in contests.items()
+        for asked, c in all_times.items()
     ]
     figure.chart(Chart("bars", "One copy of the data", Axis("engine"), Axis("ms per query"), bars))
-    for contest in contests.values():
-        figure.ratio(contest.ratio("duckdb", OWN_COPY))
+    for times in all_times.values():
+        figure.ratio(times.ratio("duckdb", OWN_COPY))
     figure.state(ClaimId.DECOUPLED, "holds" if len(names) > 1 else "does not hold")
 
 

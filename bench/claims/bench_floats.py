@@ -21,7 +21,7 @@ from bench.textbook import ClaimId
 
 COLUMN = "price"
 TEXTBOOK_FLOAT = 0.12345678901232323  # the textbook's example
-Floats = np.ndarray  # of float64
+Floats = np.ndarray  # an array of float64
 
 
 def floats(rows: int, seed: int) -> Floats:
@@ -113,7 +113,7 @@ def bench_floats_as_text(figure: Figure, tmp_path: Path) -> None:
         "CSV": partial(_through_csv, values, text),
         "Parquet": partial(_through_parquet, values, binary),
     }
-    contest = figure.interleaved(variants, compare, label="write and read")
+    times = figure.interleaved(variants, compare, label="write and read")
     losses = {writer: _losses(writer, values, tmp_path) for writer in WRITERS}
     losses["JSON"] = {"json": changed(values, through_json(values))}
     figure.checked("every value was compared with the original, by its 64 bits")
@@ -131,7 +131,7 @@ def bench_floats_as_text(figure: Figure, tmp_path: Path) -> None:
     figure.facts["pandas"] = pd.__version__
     figure.facts["csv_bytes_a_float"] = text.stat().st_size / figure.rows
     figure.facts["parquet_bytes_a_float"] = binary.stat().st_size / figure.rows
-    figure.ratio(contest.ratio("CSV", "Parquet"))
+    figure.ratio(times.ratio("CSV", "Parquet"))
     pairs = [lost for of_writer in losses.values() for lost in of_writer.values()]
     figure.state(ClaimId.FLOATS_AS_TEXT, verdict_of(*map(bool, pairs)))
 

@@ -96,7 +96,7 @@ def bench_graph(figure: Figure, env: BenchEnv, tmp_path: Path) -> None:
             DUCKDB: _duckdb(database, known),
             GRAPH: graph,
         }
-        contests = {
+        all_times = {
             question: figure.interleaved(
                 {name: partial(_asked, ask, texts[name], values) for name, ask in engines.items()},
                 _equal,
@@ -108,11 +108,11 @@ def bench_graph(figure: Figure, env: BenchEnv, tmp_path: Path) -> None:
     lengths = {question: lengths_of(texts) for question, texts, _ in _questions(len(known.people))}
     figure.rows = len(known.people) + len(known.friendships)
     figure.checked(f"{', '.join(engines)} return the same count for every query")
-    figure.table("Milliseconds per query, characters of its text", list(_rows(contests, lengths)))
-    figure.chart(_bars(contests))
-    ratios = [figure.ratio(contest.ratio(POSTGRES, GRAPH)) for contest in contests.values()]
-    for contest in contests.values():
-        figure.ratio(contest.ratio(DUCKDB, GRAPH))
+    figure.table("Milliseconds per query, characters of its text", list(_rows(all_times, lengths)))
+    figure.chart(_bars(all_times))
+    ratios = [figure.ratio(times.ratio(POSTGRES, GRAPH)) for times in all_times.values()]
+    for times in all_times.values():
+        figure.ratio(times.ratio(DUCKDB, GRAPH))
     figure.state(ClaimId.GRAPH, judge_graph(ratios, list(lengths.values())))
 
 
@@ -214,20 +214,22 @@ def _equal(answers: dict[str, list[int]]) -> None:
     assert all(other == first for other in others), answers
 
 
-def _rows(contests: dict[str, VariantTimes], lengths: dict[str, dict[str, int]]) -> Iterator[dict[str, Cell]]:
-    for question, contest in contests.items():
+def _rows(
+    all_times: dict[str, VariantTimes], lengths: dict[str, dict[str, int]]
+) -> Iterator[dict[str, Cell]]:
+    for question, times in all_times.items():
         asked = 1 if question == BORN else ASKED
         yield {
             "question": question,
-            **{f"{name}, ms": contest.median_seconds(name) * 1000 / asked for name in contest.samples},
+            **{f"{name}, ms": times.median_seconds(name) * 1000 / asked for name in times.samples},
             "SQL, characters": lengths[question][POSTGRES],
             "Cypher, characters": lengths[question][GRAPH],
         }
 
 
-def _bars(contests: dict[str, VariantTimes]) -> Chart:
+def _bars(all_times: dict[str, VariantTimes]) -> Chart:
     bars = [
-        Series(name, [*contests], [contest.median_seconds(name) * 1000 for contest in contests.values()])
+        Series(name, [*all_times], [times.median_seconds(name) * 1000 for times in all_times.values()])
         for name in (POSTGRES, DUCKDB, GRAPH)
     ]
     title = f"Relationships followed (friends: {ASKED} people per query)"

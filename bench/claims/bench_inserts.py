@@ -123,25 +123,25 @@ def bench_single_inserts(figure: Figure, env: BenchEnv, tmp_path: Path) -> None:
         duckdb.connect(str(tmp_path / "rides.duckdb")) as database,
         closing(LakeInserter(tmp_path)) as lake,
     ):
-        contest = Inserts(
+        inserts = Inserts(
             {POSTGRES: PostgresInserter(connection), DUCKDB: DuckDBInserter(database), LAKE: lake}
         )
-        contest.play(1)  # cold: no plans, no files
-        contest.ms.clear()
-        figure.once(lambda: contest.play(2 * figure.scale.rounds_min))
-        figure.rows = contest.check()
+        inserts.play(1)  # cold: no plans, no files
+        inserts.ms.clear()
+        figure.once(lambda: inserts.play(2 * figure.scale.rounds_min))
+        figure.rows = inserts.check()
         figure.facts["files of the Iceberg table"] = lake.files()
     figure.facts["ms of an fsync alone"] = _fsync_ms(tmp_path / "fsync")
     figure.checked("every committed ride is in each store afterwards, with equal values")
     figure.warn(
         "pyiceberg does not flush its files to disk; a durable commit to Iceberg takes longer than shown"
     )
-    figure.table("Milliseconds per commit, and rides per second", list(_rows(contest.ms)))
-    figure.chart(_lines(contest.ms))
+    figure.table("Milliseconds per commit, and rides per second", list(_rows(inserts.ms)))
+    figure.chart(_lines(inserts.ms))
     over_duckdb, over_lake = (
-        figure.ratio(_ratio(contest.ms, other, POSTGRES, 1)) for other in (DUCKDB, LAKE)
+        figure.ratio(_ratio(inserts.ms, other, POSTGRES, 1)) for other in (DUCKDB, LAKE)
     )
-    figure.ratio(_ratio(contest.ms, POSTGRES, DUCKDB, max(COMMITS)))
+    figure.ratio(_ratio(inserts.ms, POSTGRES, DUCKDB, max(COMMITS)))
     figure.state(ClaimId.SINGLE_INSERT, judge((over_duckdb, over_lake)))
 
 

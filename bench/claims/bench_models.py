@@ -102,7 +102,7 @@ def bench_documents(figure: Figure, env: BenchEnv) -> None:
         drawn = connection.execute(QUERIES["some_rides"], {"rides": RIDES_COMPARED}).fetchall()
         changes = [{"ride_id": ride_id, "tip_cents": ride_id % 500} for (ride_id,) in drawn]
         _equal_rides(connection, changes)
-        contests = {
+        all_times = {
             task: figure.interleaved(
                 {model: _turn(connection, QUERIES[file], changes) for model, file in statements.items()},
                 assert_equal if task == SUM else _anything,
@@ -131,7 +131,7 @@ def bench_documents(figure: Figure, env: BenchEnv) -> None:
             {
                 "task": task,
                 "model": model,
-                "ms": contests[task].median_seconds(model) * 1000,
+                "ms": all_times[task].median_seconds(model) * 1000,
                 "pages": done.pages,
                 "bytes of WAL": done.log_bytes,
                 "bytes stored": sizes[model],
@@ -140,11 +140,11 @@ def bench_documents(figure: Figure, env: BenchEnv) -> None:
         ],
     )
     bars = [
-        Series(model, [*TASKS], [contests[task].median_seconds(model) * 1000 for task in TASKS])
+        Series(model, [*TASKS], [all_times[task].median_seconds(model) * 1000 for task in TASKS])
         for model in STORED
     ]
     figure.chart(Chart("bars", "One ride, and all of them", Axis("task"), Axis("ms", log=True), bars))
-    ratios = {task: figure.ratio(contest.ratio(DOCUMENTS, TABLES)) for task, contest in contests.items()}
+    ratios = {task: figure.ratio(times.ratio(DOCUMENTS, TABLES)) for task, times in all_times.items()}
     figure.state(ClaimId.DOCUMENT, verdict_of(ratios[FETCH].high < 1, ratios[SUM].low > 1))
 
 
@@ -166,9 +166,9 @@ def statement_counts(
     assert row is not None
     plan = row[0][0]["Plan"]
     changes = plan["Node Type"] == "ModifyTable"
-    touched = plan["Plans"][0] if changes else plan
+    node = plan["Plans"][0] if changes else plan
     pages = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
-    return StatementCounts(int(touched["Actual Rows"]), pages, plan["WAL Bytes"])
+    return StatementCounts(int(node["Actual Rows"]), pages, plan["WAL Bytes"])
 
 
 def _turn(

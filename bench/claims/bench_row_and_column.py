@@ -138,12 +138,12 @@ def _tell_formats(figure: Figure, adding: dict[int, VariantTimes], reading: dict
         row |= {f"add_{n}_rows_seconds": c.median_seconds(name) for n, c in adding.items()}
         row |= {f"read_{k}_columns_seconds": c.median_seconds(name) for k, c in reading.items()}
     figure.table(f"Adding rows, and reading columns of {figure.rows:,} rows", table)
-    for title, x, contests in (
-        ("Seconds to add rows", Axis("rows added at once", log=True), adding),
+    for title, x, all_times in (
+        ("Seconds to add rows", Axis("rows added per call", log=True), adding),
         (f"Seconds to read columns of {figure.rows:,} rows", Axis("columns read of 16"), reading),
     ):
         series = [
-            Series(form.name, list(contests), [c.median_seconds(form.name) for c in contests.values()])
+            Series(form.name, list(all_times), [c.median_seconds(form.name) for c in all_times.values()])
             for form in (*ROWS, *COLUMNS)
         ]
         figure.chart(Chart("lines", title, x, Axis("seconds", log=True), series))
@@ -178,8 +178,8 @@ def _one_by_one(figure: Figure, rides: pa.Table, columns: Sequence[str], folder:
         f.name: partial(f.read, _written(f, rides, folder), rides.schema, columns) for f in (CSV, PARQUET)
     }
     label = f"grid: {len(columns)} columns of {rides.num_rows:,} rows"
-    contest = figure.interleaved(variants, compare, label=label, seconds=figure.scale.seconds / 20)
-    return contest.ratio("CSV", "Parquet")
+    times = figure.interleaved(variants, compare, label=label, seconds=figure.scale.seconds / 20)
+    return times.ratio("CSV", "Parquet")
 
 
 def crossings(ratios: dict[int, float]) -> Iterator[float]:
@@ -229,7 +229,7 @@ def bench_thousand_columns(figure: Figure, tmp_path: Path) -> None:
     def compare(tables: dict[str, pa.Table]) -> None:
         assert all(identical(table, wanted) for table in tables.values())
 
-    contest = figure.interleaved(reads, compare)
+    times = figure.interleaved(reads, compare)
     figure.checked("the four columns read from each format equal those of the table, bit by bit")
     bytes_all = {name: path.stat().st_size for name, path in paths.items()}
     bytes_taken = {name: bytes_read(read) for name, read in reads.items()}
@@ -238,7 +238,7 @@ def bench_thousand_columns(figure: Figure, tmp_path: Path) -> None:
         [
             {
                 "format": name,
-                "seconds": contest.median_seconds(name),
+                "seconds": times.median_seconds(name),
                 "bytes_read": bytes_taken[name],
                 "bytes": bytes_all[name],
                 "share_read": bytes_taken[name] / bytes_all[name],
@@ -254,7 +254,7 @@ def bench_thousand_columns(figure: Figure, tmp_path: Path) -> None:
     figure.chart(Chart("bars", title, Axis("format"), Axis("bytes", log=True), bars))
     shares = {name: bytes_taken[name] / bytes_all[name] for name in reads}
     _judge_thousand_columns(
-        figure, shares, {name: figure.ratio(contest.ratio("CSV", name)) for name in shares if name != "CSV"}
+        figure, shares, {name: figure.ratio(times.ratio("CSV", name)) for name in shares if name != "CSV"}
     )
 
 

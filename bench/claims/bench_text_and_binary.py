@@ -1,7 +1,7 @@
 """The same rides in eight formats: size, speed, fidelity; and unloading all rides to text or Parquet.
 
 Postgres writes CSV itself; `lakehouse.source.copy` converts its binary COPY to Parquet. DuckDB writes both
-formats from a table of its own. Parquet is compressed with zstd, as in the lake. No variant flushes its file
+formats from a separate table. Parquet is compressed with zstd, as in the lake. No variant flushes its file
 to disk.
 """
 
@@ -212,20 +212,20 @@ def bench_unload(figure: Figure, env: BenchEnv, epoch: Epoch, tmp_path: Path) ->
         paths.update(found)
 
     with _unloads(env, rides, tmp_path) as variants:
-        contest = figure.interleaved(variants, compare)
+        times = figure.interleaved(variants, compare)
     figure.checked("the rides in each file, sorted by id, equal those of the epoch")
     sizes = {name: path.stat().st_size for name, path in paths.items()}
     zstd = {name: len(pa.compress(path.read_bytes(), codec="zstd")) for name, path in paths.items()}
     figure.table(
         f"{figure.rows:,} rides unloaded",
         [
-            {"unload": name, "seconds": contest.median_seconds(name), "bytes": size, "bytes_zstd": zstd[name]}
+            {"unload": name, "seconds": times.median_seconds(name), "bytes": size, "bytes_zstd": zstd[name]}
             for name, size in sizes.items()
         ],
     )
     bars = [Series("bytes", list(sizes), list(sizes.values()))]
     figure.chart(Chart("bars", f"Bytes of {figure.rows:,} rides", Axis("unload"), Axis("bytes"), bars))
-    _judge_unload(figure, contest, sizes)
+    _judge_unload(figure, times, sizes)
 
 
 def _variant(form: str, engine: str) -> str:
@@ -281,8 +281,8 @@ def _assert_all_are(rides: pa.Table, paths: dict[str, Path]) -> None:
         assert identical(found.sort_by("ride_id"), rides), variant
 
 
-def _judge_unload(figure: Figure, contest: VariantTimes, sizes: dict[str, int]) -> None:
-    faster = [figure.ratio(contest.ratio(_variant("CSV", e), _variant("Parquet", e))) for e in ENGINES]
+def _judge_unload(figure: Figure, times: VariantTimes, sizes: dict[str, int]) -> None:
+    faster = [figure.ratio(times.ratio(_variant("CSV", e), _variant("Parquet", e))) for e in ENGINES]
     smaller = [sizes[_variant("CSV", e)] / sizes[_variant("Parquet", e)] for e in ENGINES]
     reached = max(ratio.high for ratio in faster) >= TIMES_FASTER and max(smaller) >= TIMES_SMALLER
     verdict: Verdict = "does not hold"

@@ -69,7 +69,7 @@ def rides_table(epoch: Epoch, rows: int) -> pa.Table:
 
 
 # Kinds of values that some formats or libraries do not preserve.
-HARD: dict[str, pa.Array] = {
+HARD_VALUES: dict[str, pa.Array] = {
     "null": pa.array([None, "completed", None], pa.string()),
     "empty text": pa.array(["", "completed", ""], pa.string()),
     "unicode": pa.array(["Zoë 🚕", "e\u0301", "名古屋"], pa.string()),
@@ -108,7 +108,7 @@ def kept(form: FileFormat, values: pa.Array, path: Path) -> bool:
 
 
 def lost(form: FileFormat, folder: Path) -> list[str]:
-    """The kinds of HARD values that the format does not preserve."""
+    """The kinds of HARD_VALUES values that the format does not preserve."""
     name = form.name.replace(" ", "_")
-    kinds = enumerate(HARD.items())
+    kinds = enumerate(HARD_VALUES.items())
     return [kind for number, (kind, values) in kinds if not kept(form, values, folder / f"{name}-{number}")]

@@ -24,8 +24,7 @@ class Headline:
 
 
 def headline_of(figure: Figure) -> Headline:
-    """The sentence of the figure's claim; of its first ratio if the claim is unknown or has no sentence of
-    its own."""
+    """The sentence of the figure's claim; of its first ratio if the claim is unknown or has no sentence."""
     write = SENTENCES.get(figure["claim"]["number"], _first_ratio)
     try:
         return write(figure)

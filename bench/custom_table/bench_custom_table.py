@@ -58,8 +58,8 @@ def bench_look_up(figure: Figure, subject: UserTable) -> None:
         pytest.skip(
             "the key in the middle is a date outside the years 1 to 9999, which a parameter cannot hold"
         )
-    contest = time_query(figure, subject, look_up(subject.name, key, value))
-    figure.ratio(contest.ratio("postgres", "duckdb"))
+    times = time_query(figure, subject, look_up(subject.name, key, value))
+    figure.ratio(times.ratio("postgres", "duckdb"))
 
 
 def bench_scan(figure: Figure, subject: UserTable) -> None:
@@ -68,19 +68,19 @@ def bench_scan(figure: Figure, subject: UserTable) -> None:
     counts = sorted({min(count, len(plain)) for count in (1, 4, len(plain))})
     milliseconds: dict[str, list[float]] = {name: [] for name in ENGINES}
     for count in counts:
-        contest = time_query(
+        times = time_query(
             figure, subject, scan(subject.name, plain[:count], subject.state.rows), f"{count} columns"
         )
-        figure.ratio(contest.ratio("postgres", "duckdb"))
+        figure.ratio(times.ratio("postgres", "duckdb"))
         for name in ENGINES:
-            milliseconds[name].append(contest.median_seconds(name) * 1e3)
+            milliseconds[name].append(times.median_seconds(name) * 1e3)
     figure.chart(
         Chart(
             "lines",
             figure.title,
             Axis("columns read"),
             Axis("milliseconds", log=True),
-            [Series(name, list(counts), list(times)) for name, times in milliseconds.items()],
+            [Series(name, list(counts), list(ms)) for name, ms in milliseconds.items()],
         )
     )
 
@@ -109,8 +109,8 @@ def bench_group_by(figure: Figure, subject: UserTable) -> None:
     )
     for count, column in [fewest] if fewest == most else [fewest, most]:
         question = grouped(subject.name, column, None if measure == column else measure)
-        contest = time_query(figure, subject, question, f"{count} groups of {column.name}")
-        figure.ratio(contest.ratio("postgres", "duckdb"))
+        times = time_query(figure, subject, question, f"{count} groups of {column.name}")
+        figure.ratio(times.ratio("postgres", "duckdb"))
 
 
 def bench_insert(figure: Figure, subject: UserTable, tmp_path: Path) -> None:
@@ -180,14 +180,14 @@ def bench_size(figure: Figure, subject: UserTable, tmp_path: Path) -> None:
 def time_query(figure: Figure, subject: UserTable, question: Question, label: str = "") -> VariantTimes:
     """Time a query on both engines, interleaved."""
     with open_engines(ENGINES, subject.settings, subject.epoch) as engines:
-        contest = figure.interleaved(
+        times = figure.interleaved(
             {engine.name: partial(answer_of, engine, question) for engine in engines},
             lambda answers: compare_answers(question, answers),
             label=label,
         )
     figure.checked(f"the answers of {' and '.join(ENGINES)} are equal")
     figure.rows = subject.state.rows
-    return contest
+    return times
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from ridelake.queries import load_queries
 QUERIES = load_queries("bench.custom_table")
 
 SUFFIXES = (".parquet", ".csv")
-YEAR_MIN, YEAR_MAX = 1, 9999  # of Python's datetime
+YEAR_MIN, YEAR_MAX = 1, 9999  # the years of Python's datetime
 BATCH_ROWS = 50_000
 
 # Arrow → Postgres.

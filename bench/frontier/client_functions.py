@@ -73,7 +73,7 @@ def answers_of(engine: Engine) -> "dict[str, pa.Table]":
 
 
 def compare(expected: Answers, found: Answers) -> None:
-    """Raises ProofFailed if an answer differs."""
+    """Compare the answers of two systems. Raises ProofFailed if an answer differs."""
     for name in NAMES:
         _assert_equal(find_question(name), expected[name], found[name])
 

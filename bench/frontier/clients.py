@@ -29,7 +29,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["bench.frontier.client_functions", "lakehouse.engines.postgres", "lakehouse.engines.duckdb"]
 )
-START_SECONDS_MAX = 120.0  # for a busy machine
+START_SECONDS_MAX = 120.0  # enough for a busy machine
 LATE_SECONDS_MAX = 60.0  # allowed time of the last booking or query after the end of a window
 LEAVE_SECONDS_MAX = 10.0
 LEAD_SECONDS = 0.02  # from the order to the start, so that all clients have received it
@@ -111,7 +111,7 @@ class _Order:
 
 @dataclass(frozen=True, slots=True)
 class _Client:
-    post: ClientSpec
+    spec: ClientSpec
     process: BaseProcess
     pipe: Connection
 
@@ -141,7 +141,7 @@ class Clients:
         window = Window(start, start + warm_seconds, start + warm_seconds + seconds)
         busy: list[_Client] = []
         for client in self._clients:
-            order = _Order(window, min(booking, client.post.booking), min(asking, client.post.asking))
+            order = _Order(window, min(booking, client.spec.booking), min(asking, client.spec.asking))
             if order.booking or order.asking:
                 client.pipe.send(order)
                 busy.append(client)
@@ -155,17 +155,17 @@ class Clients:
 
 
 @contextmanager
-def started(posts: Sequence[ClientSpec]) -> Iterator[Clients]:
-    """Start a process for each post; they end with the block. Raises RidelakeError if one does not start."""
+def started(specs: Sequence[ClientSpec]) -> Iterator[Clients]:
+    """Start a process for each client; it ends with the block. Raises RidelakeError if one does not start."""
     clients: list[_Client] = []
     try:
-        for number, post in enumerate(posts, start=1):
+        for number, spec in enumerate(specs, start=1):
             ours, theirs = CONTEXT.Pipe()
-            name = f"{type(post).__name__} {number}"
-            process = CONTEXT.Process(target=_serve, args=(theirs, post), name=name, daemon=True)
+            name = f"{type(spec).__name__} {number}"
+            process = CONTEXT.Process(target=_serve, args=(theirs, spec), name=name, daemon=True)
             process.start()
             theirs.close()
-            clients.append(_Client(post, process, ours))
+            clients.append(_Client(spec, process, ours))
         for client in clients:
             client.receive(monotonic() + START_SECONDS_MAX)
         yield Clients(clients)
@@ -179,7 +179,7 @@ def started(posts: Sequence[ClientSpec]) -> Iterator[Clients]:
                 client.process.join()
 
 
-def _serve(parent: Connection, post: ClientSpec) -> None:
+def _serve(parent: Connection, spec: ClientSpec) -> None:
     """Run in the client process: execute orders until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     orders: SimpleQueue[_Order | None] = SimpleQueue()
@@ -187,11 +187,14 @@ def _serve(parent: Connection, post: ClientSpec) -> None:
     threading.Thread(target=_listen, args=(parent, orders, parent_ended), daemon=True).start()
     with suppress(BrokenPipeError):  # the parent has ended
         try:
-            with post.opened() as seats, ThreadPoolExecutor(post.booking + post.asking) as threads:
+            with spec.opened() as functions, ThreadPoolExecutor(spec.booking + spec.asking) as threads:
                 parent.send("ready")
                 while (order := orders.get()) is not None:
-                    taken = [*seats.booking[: order.booking], *seats.asking[: order.asking]]
-                    works = [threads.submit(_work, seat, order.window, parent_ended) for seat in taken]
+                    taken = [*functions.booking[: order.booking], *functions.asking[: order.asking]]
+                    works = [
+                        threads.submit(_work, client_function, order.window, parent_ended)
+                        for client_function in taken
+                    ]
                     parent.send([event for work in works for event in work.result()])
         except Exception as error:
             if not parent_ended.is_set():
@@ -209,9 +212,9 @@ def _listen(parent: Connection, orders: SimpleQueue[_Order | None], parent_ended
     orders.put(None)
 
 
-def _work(seat: ClientFunction, window: Window, parent_ended: threading.Event) -> list[Event]:
+def _work(client_function: ClientFunction, window: Window, parent_ended: threading.Event) -> list[Event]:
     sleep(max(0.0, window.start - monotonic()))
     done: list[Event] = []
     while not parent_ended.is_set() and monotonic() < window.end:
-        done.append(seat())
+        done.append(client_function())
     return done

@@ -136,23 +136,31 @@ class FrontierResult:
 
 
 def measure(setup: SetUp, effort: FrontierEffort, seed: int) -> FrontierResult:
-    """Raises ProofFailed if an answer was wrong, a booking was lost, or the audit failed."""
+    """Measure all loads of the grid on one set-up. Raises ProofFailed if an answer was wrong, a booking was
+    lost, or the audit failed."""
     most = max(effort.clients)
     with setup.opened(most) as stage:
-        with started(stage.posts) as clients:
+        with started(stage.specs) as clients:
             # Warm-up with all clients: connections, plans, caches, the first checkpoint.
             warmup = clients.work(most, most, warm_seconds=0.0, seconds=effort.warmup_seconds)
             rounds = [_round(clients, effort, seed + number) for number in range(effort.rounds)]
-        shifts = [warmup, *(shift for shifts in rounds for shift in shifts.values())]
-        booked = [event for shift in shifts for event in shift.events if isinstance(event, BookingEvent)]
+        window_results = [
+            warmup,
+            *(result for one_round in rounds for result in one_round.values()),
+        ]
+        booked = [
+            event for result in window_results for event in result.events if isinstance(event, BookingEvent)
+        ]
         proof = stage.prove(booked)
         history = History(stage.commits(booked))
-    together = {load: [shifts[load] for shifts in rounds] for load in effort.loads()}
-    each = [[point_of(load, [shift], history).xy for load, shift in shifts.items()] for shifts in rounds]
+    together = {load: [one_round[load] for one_round in rounds] for load in effort.loads()}
+    each = [
+        [point_of(load, [result], history).xy for load, result in one_round.items()] for one_round in rounds
+    ]
     return FrontierResult(
         setup.name,
         setup.single,
-        [point_of(load, shifts, history) for load, shifts in together.items()],
+        [point_of(load, window_results, history) for load, window_results in together.items()],
         [area_share(points) for points in each],
         proof,
     )
@@ -169,10 +177,10 @@ def _round(clients: Clients, effort: FrontierEffort, seed: int) -> dict[Load, Wi
     }
 
 
-def point_of(load: Load, shifts: Sequence[WindowResult], history: History) -> Point:
+def point_of(load: Load, window_results: Sequence[WindowResult], history: History) -> Point:
     """Count the events that ended within the windows, and divide by the length of the windows."""
-    seconds = sum(shift.window.seconds for shift in shifts)
-    events = [event for shift in shifts for event in shift.events if shift.window.counts(event)]
+    seconds = sum(result.window.seconds for result in window_results)
+    events = [event for result in window_results for event in result.events if result.window.counts(event)]
     decided = [event for event in events if isinstance(event, BookingEvent)]
     booked = [one for one in decided if one.outcome is Outcome.ASSIGNED]
     answered = [event for event in events if isinstance(event, QueryEvent)]

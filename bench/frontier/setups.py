@@ -52,7 +52,7 @@ class PreparedSetUp:
     or returns what was checked. `commits`: the commits that a copy may miss; empty if queries read the
     store."""
 
-    posts: Sequence[ClientSpec]
+    specs: Sequence[ClientSpec]
     prove: Callable[[Sequence[BookingEvent]], str]
     commits: Callable[[Sequence[BookingEvent]], list[Commit]] = lambda booked: []
 
@@ -205,7 +205,8 @@ def _audit(store: Store, booked: Sequence[BookingEvent]) -> None:
 
 
 def _refuse_loss(booked: Sequence[BookingEvent], stored: dict[object, str]) -> None:
-    """Raises ProofFailed if a stored decision differs from the acknowledged one."""
+    """Check that every acknowledged decision is stored. Raises ProofFailed if a stored decision differs from
+    the acknowledged one."""
     lost = [one for one in booked if stored.get(one.request_id) != one.outcome]
     if lost:
         raise ProofFailed(

@@ -21,7 +21,7 @@ SYMBOLS = {
     "star": "★",
     "x": "✖",
 }
-SIGNS = "①②③④⑤⑥⑦⑧⑨⑩"  # of the marks
+SIGNS = "①②③④⑤⑥⑦⑧⑨⑩"  # one sign per mark
 PALETTE = tuple(f"var(--series-{index})" for index in range(1, 9))
 INK, FAINT, LINE, PAPER = "var(--ink)", "var(--faint)", "var(--line)", "var(--paper)"
 # Viridis: ordered by lightness as well as by hue; readable on light and dark backgrounds.

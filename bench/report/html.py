@@ -18,7 +18,8 @@ QUANTITY = re.compile(r"\d[\d,.]*( \S{1,3}|×)?|–")  # 12,345; 1.23 ms; 2.5×
 
 
 def write_file(path: Path, page: str, option: str) -> None:
-    """Raises UsageError, which names the option of the path, if the file cannot be written."""
+    """Write the page to the file. Raises UsageError, which names the option of the path, if the file cannot
+    be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, "utf-8")

@@ -83,7 +83,7 @@ def maintain(
     `publish_changes` do."""
     with lake_errors(lake.address):
         lake.newest()  # raises before anything is written, if another program has changed the lake
-        _heal_manifests(lake)
+        _write_missing_manifests(lake)
         try:
             epoch, before, expired = _compact_and_expire(lake, store, keep_epochs, grace)
         except CommitConflict:  # an epoch was published concurrently: the next maintenance does it
@@ -95,7 +95,7 @@ def maintain(
     return MaintenanceResult(epoch, before or after, after, expired, removed, cleared)
 
 
-def _heal_manifests(lake: Lake) -> None:
+def _write_missing_manifests(lake: Lake) -> None:
     """Write missing manifests: a process may have been killed between the commit and the manifest."""
     existing = {file.location for file in lake.storage.files_under("epochs")}
     for epoch in read_epochs(lake.address):
@@ -237,7 +237,7 @@ def _sweep(lake: Lake, grace: timedelta) -> int:
         known |= {lake.address.manifest(epoch.number) for epoch in epochs}
         known |= {table.metadata for epoch in epochs for table in epoch.tables.values()}
         newest_of = {n: t.metadata for epoch in reversed(epochs) for n, t in epoch.tables.items()}
-        last_of = {  # of a table that a later epoch left out; it returns with new metadata
+        last_of = {  # a table that a later epoch omits: it is added again with new metadata
             table.metadata
             for later, epoch in pairwise(epochs)
             for name, table in epoch.tables.items()

@@ -1,4 +1,4 @@
-"""The newest epoch with the changes since then: the lake as Postgres is now (`--fresh`).
+"""The newest epoch with the changes since then: the current state of Postgres as files (`--fresh`).
 
 It writes the same files as a new epoch would, but to a temporary folder that is deleted after the query. The
 result is exact as of one snapshot. Every engine can read it, because it is a list of files.
@@ -51,11 +51,11 @@ def open_overlay(settings: Settings, newest: Epoch) -> Iterator[Epoch]:
             previous=newest, reading=Storage.of(address), storage=Storage.of(LakeAddress.at(Path(folder)))
         )
         with (
-            open_source_snapshot(store, connection, names, newest.token, newest.without) as moment,
+            open_source_snapshot(store, connection, names, newest.token, newest.without) as snapshot,
             bucket_errors(address),
         ):
-            write_changes(moment, tail, newest.token)
+            write_changes(snapshot, tail, newest.token)
         yield Epoch(
-            newest.number, "changes", datetime.now(UTC), moment.token, tail.tables, perf_counter() - started,
-            left_out=newest.left_out,
+            newest.number, "changes", datetime.now(UTC), snapshot.token, tail.tables,
+            perf_counter() - started, left_out=newest.left_out,
         )  # fmt: skip

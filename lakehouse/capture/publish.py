@@ -49,7 +49,7 @@ from ridelake.settings import LakeAddress
 
 def newest_epoch_sums(store: Store, lake: LakeAddress) -> EpochTotals | None:
     """None if there is no epoch, if it lacks a table that the audit sums, or if it was taken from another
-    server, whose transaction numbers mean nothing on the store's server."""
+    server, whose transaction IDs are not comparable with those of the store's server."""
     newest = read_epochs(lake, limit=1)
     if not newest or newest[0].token.system_identifier != store.system_identifier():
         return None
@@ -152,22 +152,22 @@ def _publish(
             kind = kind if since else "full"
             names = tables_of(previous, tables)
             left_out = [*(previous.without if previous else ()), *without]
-            with open_source_snapshot(store, connection, names, since, left_out) as moment:
-                check_exclusions(connection, without, moment.sources)
-                write_changes(moment, draft, since, on_rows)
+            with open_source_snapshot(store, connection, names, since, left_out) as snapshot:
+                check_exclusions(connection, without, snapshot.sources)
+                write_changes(snapshot, draft, since, on_rows)
                 if not draft.tables and draft.left_out:
                     raise TableNotCopied("; ".join(one.reason for one in draft.left_out.values()))
                 if verify:
-                    taken = [source for source in moment.sources if source.name in draft.tables]
+                    taken = [source for source in snapshot.sources if source.name in draft.tables]
                     verify_at_token(connection, lake.address, taken, draft.tables)
                 if previous and since and not draft.has_changes:
                     verified = verify and not previous.verified
                     return PublishResult(
                         lake.record_verified(previous) if verified else previous, is_new=False
                     )
-            wait_until_flushed(connection, moment.token.lsn)
-            draft.stage(moment.token)
-            epoch = draft.publish(kind, moment.token, time.perf_counter() - started, verify or None)
+            wait_until_flushed(connection, snapshot.token.lsn)
+            draft.stage(snapshot.token)
+            epoch = draft.publish(kind, snapshot.token, time.perf_counter() - started, verify or None)
             return PublishResult(epoch, is_new=True)
     except psycopg.OperationalError as error:
         raise CannotConnect(
@@ -183,24 +183,24 @@ def tables_of(epoch: Epoch | None, more: Sequence[str]) -> list[str]:
 
 
 def write_changes(
-    moment: SourceSnapshot,
+    snapshot: SourceSnapshot,
     sink: EpochWriter,
     old: SnapshotToken | None,
     on_rows: Callable[[int], None] = ignore_rows,
 ) -> None:
     """Write the changes from `old` to the snapshot; all rows of a table if its changes are unknown or `old`
     is None."""
-    connection = moment.connection
+    connection = snapshot.connection
     tombstones = set_since(connection, old) if old and has_tracking(connection) else {}
     cleared = tombstones_deleted_before(connection)
-    for source in moment.sources:
+    for source in snapshot.sources:
         state = sink.before(source.name)
         by_changes = old and source.can_be_taken_by_changes_since(old, state, cleared)
-        with sink.taking(source), add_row_key_to_errors(connection, source):
+        with sink.reading_table(source), add_row_key_to_errors(connection, source):
             if state and by_changes:
                 _write_difference(sink, source, state, read_changes(connection, source, tombstones), on_rows)
             else:
-                _write_all(moment, sink, source, on_rows)
+                _write_all(snapshot, sink, source, on_rows)
 
 
 def _write_difference(
@@ -225,17 +225,17 @@ def _write_difference(
 
 
 def _write_all(
-    moment: SourceSnapshot, sink: EpochWriter, source: TableSource, on_rows: Callable[[int], None]
+    snapshot: SourceSnapshot, sink: EpochWriter, source: TableSource, on_rows: Callable[[int], None]
 ) -> None:
     writer = sink.writer(source)
     export(
-        moment.store,
-        moment.name,
+        snapshot.store,
+        snapshot.name,
         source,
         writer.add_run,
         workers=WORKERS,
         on_rows=on_rows,
-        coordinator=moment.connection,
+        coordinator=snapshot.connection,
     )
     files = writer.finish()
     sink.put(source, files, changed=sum(file.rows for file in files))

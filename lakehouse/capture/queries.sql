@@ -1,5 +1,5 @@
 -- name: behind
--- The oid of the database, the server's clock, and the next transaction number.
+-- The oid of the database, the server's clock, and the next transaction ID.
 SELECT
     (SELECT oid::bigint FROM pg_database WHERE datname = current_database()),
     clock_timestamp(),

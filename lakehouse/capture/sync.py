@@ -24,7 +24,7 @@ MAINTAIN_EVERY_EPOCHS = 50
 @dataclass(frozen=True, slots=True)
 class SyncResult:
     """The result of one iteration. `is_new`: an epoch was published, because rows had changed. `lag_seconds`:
-    the maximum age of the published data. `trouble`: why there is no epoch; the next iteration retries.
+    the maximum age of the published data. `trouble`: why no epoch was published; the next iteration retries.
     `compared`: the rows were compared with Postgres."""
 
     epoch: Epoch | None
@@ -94,7 +94,7 @@ def sync_repeatedly(
         if synced.is_new:
             new_epochs += 1
             if new_epochs % MAINTAIN_EVERY_EPOCHS == 0:
-                # the next one does it
+                # the next maintenance run will do it
                 with suppress(CommitConflict, CannotConnect, psycopg.OperationalError):
                     maintain(lake, store)
         time.sleep(max(0.0, due - time.monotonic()))

@@ -1,4 +1,4 @@
-"""Write the files of an epoch: to a draft for publication, or to an overlay that stays private."""
+"""Write the files of an epoch: to a draft for publication, or to an overlay that is not published."""
 
 import fcntl
 import secrets
@@ -32,14 +32,14 @@ class TableWriter:
 
     storage: Storage
     table: TableSource
-    schema: pa.Schema  # of the files
+    schema: pa.Schema  # the schema of the files
     stem: str
     files: list[DataFile] = field(default_factory=list)
     _open: list[pa.Table] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add_run(self, rows: pa.Table) -> None:
-        """At most RUN_ROWS rows, in the table's order."""
+        """Add at most RUN_ROWS rows, sorted by the table's `order_by`."""
         settled, unsettled = self._split(rows)
         file = self._write(settled, sealed=True) if settled.num_rows else None
         with self._lock:
@@ -47,7 +47,7 @@ class TableWriter:
             self._open += [unsettled] if unsettled.num_rows else []
 
     def add_rows(self, rows: pa.Table) -> None:
-        """Any number, in any order."""
+        """Add any number of rows, in any order."""
         settled, unsettled = self._split(rows)
         for run in sorted_runs(settled, self.table.order_by, RUN_ROWS, RUN_BYTES):
             self.files.append(self._write(run, sealed=True))
@@ -101,7 +101,7 @@ class EpochWriter(ABC):
         return self.previous.tables.get(table) if self.previous else None
 
     @contextmanager
-    def taking(self, table: TableSource) -> Iterator[None]:
+    def reading_table(self, table: TableSource) -> Iterator[None]:
         """A context in which one table is read and written."""
         yield
 
@@ -161,7 +161,7 @@ class EpochDraft(EpochWriter):
         return bool(self.drafts) or self.left_out.keys() != known
 
     @contextmanager
-    def taking(self, table: TableSource) -> Iterator[None]:
+    def reading_table(self, table: TableSource) -> Iterator[None]:
         """Leave a table out of the epoch if the lake cannot store one of its values. For a table of the ride
         store, raise the error instead: these tables are published together."""
         try:

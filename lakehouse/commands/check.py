@@ -51,15 +51,15 @@ def audit(settings: Settings, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("epoch", type=click.IntRange(min=1, max=10**9), required=False)
+@click.argument("epoch", type=click.IntRange(min=1, max=10**9), required=False, metavar="[EPOCH]")
 @json_option
 @click.pass_obj
 def verify(settings: Settings, epoch: int | None, as_json: bool) -> None:
     """Compare the lake with Postgres row by row.
 
-    The newest epoch with the changes since then is compared with all current rows. With the number of an
-    EPOCH, the checksums of its files are checked instead. If there is a difference, the rows or files are
-    listed and the exit code is 1.
+    The newest epoch plus the changes since then is compared with all current rows. With EPOCH, the
+    number of an epoch, the checksums of its files are checked instead. If there is a difference, the rows or
+    files are listed and the exit code is 1.
     """
     from lakehouse.table.published import newest_epoch
     from lakehouse.verify import verify_files, verify_now

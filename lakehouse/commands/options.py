@@ -18,7 +18,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON
 
 
 def check_no_tables_left_out(epoch: "Epoch") -> None:
-    """Raises RidelakeError if tables were left out of the published epoch, with a message for each."""
+    """Check that the published epoch has all tables. Raises RidelakeError if tables were left out of the
+    published epoch, with a message for each."""
     if missing := epoch.missing():
         raise RidelakeError("; ".join(missing))
 

@@ -20,7 +20,7 @@ table_option = click.option(
     "tables",
     multiple=True,
     metavar="SCHEMA.NAME",
-    help="Add a table of your own to the lake. A new lake then has only such tables. Repeat it for several.",
+    help="Add a table of your own to the lake. A new lake then has only these tables. Repeat it for several.",
 )
 without_option = click.option(
     "--without-column",

@@ -86,7 +86,7 @@ def engines(settings: Settings, as_json: bool) -> None:
             "package": f"{package.distribution} {package.version()}" if name in versions else None,
             "reads": package.reads,
             "s3": package.remote,
-            "apart": package.apart,
+            "in_subprocess": package.in_subprocess,
             "install": package.install,
         }
         for name, package in ENGINES.items()

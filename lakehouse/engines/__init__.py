@@ -9,7 +9,7 @@ To add an engine:
 1. Write `lakehouse/engines/NAME.py` with a class that implements `Engine` (below), and a context manager
    `opened(settings, epoch)` that yields an instance of it. `datafusion.py` is an example of 80 lines: its
    class derives from `CheckedEngine` (`sql_check.py`), which checks, translates and caches the queries.
-2. Add an entry to `ENGINES` (below). `apart=True` runs the engine in a child process.
+2. Add an entry to `ENGINES` (below). `in_subprocess=True` runs the engine in a child process.
 
 The tests run for every entry of `ENGINES`. CONTRIBUTING.md lists the other files: dependencies and docs.
 """
@@ -59,14 +59,15 @@ class Engine(Protocol):
 class EnginePackage:
     """The package of an engine, and how it is run.
 
-    `distribution`: its name on PyPI. `extra`: the extra of ridelake that installs it. `apart`: run in a
-    separate process, because it cannot be cancelled or may crash. `cancels`: it can cancel a query. `remote`:
-    it reads lakes on S3. `driver`: the package is a driver of the engine, which has another version."""
+    `distribution`: its name on PyPI. `extra`: the extra of ridelake that installs it. `in_subprocess`: run
+    in a separate process, because it cannot be cancelled or may crash. `cancels`: it can cancel a query.
+    `remote`: it reads lakes on S3. `driver`: the package is a driver of the engine, whose version
+    differs."""
 
     distribution: str
     reads: str
     extra: str | None = None
-    apart: bool = False
+    in_subprocess: bool = False
     cancels: bool = False
     remote: bool = True
     driver: bool = False
@@ -94,13 +95,15 @@ READS_EPOCH_FILES = "the files of an epoch"
 ENGINES = {
     "postgres": EnginePackage("psycopg", "the rows in the store, as of now", driver=True),
     "duckdb": EnginePackage("duckdb", READS_EPOCH_FILES),
-    "polars": EnginePackage("polars", READS_EPOCH_FILES, apart=True),
+    "polars": EnginePackage("polars", READS_EPOCH_FILES, in_subprocess=True),
     "pyarrow": EnginePackage("pyarrow", READS_EPOCH_FILES),
-    "datafusion": EnginePackage("datafusion", READS_EPOCH_FILES, "engines", apart=True, remote=False),
-    "chdb": EnginePackage("chdb", READS_EPOCH_FILES, "engines", apart=True, remote=False, driver=True),
-    "daft": EnginePackage("daft", READS_EPOCH_FILES, "engines", apart=True, remote=False),
+    "datafusion": EnginePackage("datafusion", READS_EPOCH_FILES, "engines", in_subprocess=True, remote=False),
+    "chdb": EnginePackage(
+        "chdb", READS_EPOCH_FILES, "engines", in_subprocess=True, remote=False, driver=True
+    ),
+    "daft": EnginePackage("daft", READS_EPOCH_FILES, "engines", in_subprocess=True, remote=False),
     "spark": EnginePackage(
-        "pyspark", READS_EPOCH_FILES, "spark", apart=True, cancels=True, remote=False, driver=True
+        "pyspark", READS_EPOCH_FILES, "spark", in_subprocess=True, cancels=True, remote=False, driver=True
     ),
 }
 ENGINE_NAMES = tuple(ENGINES)
@@ -144,10 +147,10 @@ def open_engines(names: Sequence[str], settings: "Settings", epoch: "Epoch | Non
         _refuse_unready(name, settings, epoch)
     with ExitStack() as opened:
         engines: list[Engine] = []
-        for name in sorted(names, key=lambda name: not ENGINES[name].apart):
+        for name in sorted(names, key=lambda name: not ENGINES[name].in_subprocess):
             engines.append(opened.enter_context(_opened(name, settings, epoch)))
         for engine in engines:
-            if ENGINES[engine.name].apart:
+            if ENGINES[engine.name].in_subprocess:
                 engine.ready()  # type: ignore[attr-defined]
         yield sorted(engines, key=lambda engine: names.index(engine.name))
 
@@ -167,7 +170,7 @@ def _refuse_unready(name: str, settings: "Settings", epoch: "Epoch | None") -> N
 
 def _opened(name: str, settings: "Settings", epoch: "Epoch | None") -> AbstractContextManager[Engine]:
     package = ENGINES[name]
-    if package.apart:
+    if package.in_subprocess:
         from lakehouse.engines.subprocess_engine import start_engine  # here: most engines do not need it
 
         assert epoch is not None

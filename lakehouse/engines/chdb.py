@@ -56,16 +56,16 @@ HARMLESS = (
 
 
 class ChDB(CheckedEngine):
-    """See the module."""
+    """An embedded ClickHouse session on the files of one epoch."""
 
     name = "chdb"
     dialect = "clickhouse"
     rules = (exact_decimal, unqualified_names)
-    binds_parameters = False  # it binds them, and the query has their types
+    binds_parameters = False  # ClickHouse binds the values, but their types are in the query text
 
     def __init__(self, session: Any, tables: list[str], files: Mapping[str, Sequence[str]]) -> None:
         super().__init__(tables)
-        self._files = files  # by table
+        self._files = files  # the paths, by table
         self._session = session
         categories = ", ".join(f"'{category}'" for category in HARMLESS)
         names = session.query(

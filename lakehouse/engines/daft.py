@@ -27,7 +27,7 @@ PATTERN = re.compile(r"([\\\[\]*?{}!])")
 
 
 class Daft(CheckedEngine):
-    """See the module."""
+    """A Daft session on the files of one epoch."""
 
     name = "daft"
     dialect = "postgres"
@@ -72,8 +72,9 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Daft]:
 
 
 def _refuse_a_lost_order(tree: exp.Expr) -> None:
-    """Raises QueryRejected for queries whose ORDER BY Daft 0.7 does not apply to the final result. For
-    example, it sorts before it computes a window function of the same SELECT."""
+    """Refuse a query whose order Daft ignores. Raises QueryRejected for queries whose ORDER BY Daft 0.7 does
+    not apply to the final result. For example, it sorts before it computes a window function of the same
+    SELECT."""
     for query in tree.find_all(exp.SetOperation):
         if query.args.get("order") or query.args.get("limit") or query.args.get("offset"):
             raise QueryRejected(

@@ -33,7 +33,7 @@ def dollar_name(node: exp.Expr) -> exp.Expr:
 
 
 class DataFusion(CheckedEngine):
-    """See the module."""
+    """A DataFusion context on the files of one epoch."""
 
     name = "datafusion"
     dialect = "postgres"

@@ -25,7 +25,7 @@ from lakehouse.table.epoch import Epoch
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
 
-# Matched in strings and comments too, because a pattern that finds their end could be deceived.
+# Matched in strings and comments too, because a regular expression cannot find their end reliably.
 FORBIDDEN = re.compile(
     r"""pg_sleep | sleep_ms | write_log | json_execute | \bquery(_table)?"?\s*(?=\(|/\*|--) | U&["']""",
     re.VERBOSE | re.IGNORECASE,
@@ -34,7 +34,7 @@ EXPLAIN = re.compile(r"\s*explain\b\s*(analyze\b)?\s*(\([^)]*\))?", re.IGNORECAS
 
 
 class DuckDB:
-    """See the module."""
+    """An in-memory DuckDB connection with one view per table of the epoch."""
 
     name = "duckdb"
 
@@ -112,7 +112,8 @@ def _reading(
 
 
 def _refuse_writing(engine: str, query: str) -> None:
-    """Raises QueryRejected unless the query is one SELECT or an EXPLAIN of one, by DuckDB's own parser."""
+    """Check that the query only reads. Raises QueryRejected unless the query is one SELECT or an EXPLAIN of
+    one, by DuckDB's own parser."""
     statements = duckdb.extract_statements(query)
     if len(statements) != 1:
         raise QueryRejected(f"{engine}: expected one statement, got {len(statements)}")

@@ -33,7 +33,8 @@ def placeholders(query: str) -> list[str]:
 
 
 def check_parameters(query: str, parameters: Parameters) -> None:
-    """Raises UsageError unless the query's placeholders and the given values have the same names."""
+    """Compare the query's placeholders with the given values. Raises UsageError unless the query's
+    placeholders and the given values have the same names."""
     if not parameters and "$" not in query:
         return
     wanted = placeholders(query)

@@ -25,7 +25,7 @@ FIRST_WORDS = {"SELECT", "WITH", "FROM", "VALUES", "EXPLAIN", "SHOW"}
 COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 
 # In Polars, read_csv('/etc/passwd') is a table, quoted or not. Matched in strings and comments too, because a
-# pattern that finds their end could be deceived.
+# regular expression cannot find their end reliably.
 READS_A_FILE = re.compile(
     r"(read|scan)_(csv|parquet|ipc|ndjson|json|avro|delta|iceberg|lines|database)", re.IGNORECASE
 )
@@ -41,7 +41,7 @@ STDERR = 2
 
 
 class Polars:
-    """See the module. `reading`: a context in which the frames are read."""
+    """Lazy frames on the files of one epoch. `reading`: the context manager for each read."""
 
     name = "polars"
 
@@ -159,7 +159,8 @@ def _s3_errors(lake: LakeAddress, epoch: Epoch) -> Iterator[None]:
 
 
 def _check_readable(lake: LakeAddress, epoch: Epoch, files: int | None = None) -> None:
-    """Raises as `bucket_errors` does, in bounded time, if the epoch's first files cannot be read."""
+    """Check in bounded time that the epoch's first files can be read. Raises the errors of
+    `bucket_errors`."""
     from lakehouse.table.s3 import bucket_errors
     from lakehouse.table.storage import Storage
 

@@ -68,14 +68,14 @@ LOADERS = {"date": _Days, "timestamp": _Microseconds, "timestamptz": _Microsecon
 
 
 class Postgres:
-    """See the module."""
+    """A connection that runs each query in a read-only transaction."""
 
     name = "postgres"
 
     def __init__(self, store: Store, connection: Connection[TupleRow]) -> None:
         self._connection = connection
         self._store = store
-        self._names: dict[int, str] = {}  # of types, by oid
+        self._names: dict[int, str] = {}  # type names, by oid
         found = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
         self._superuser = found == (True,)
 

@@ -19,7 +19,7 @@ from ridelake.settings import S3, Settings
 
 
 class PyArrow(DuckDB):
-    """See the module."""
+    """DuckDB over `pyarrow.dataset` objects instead of over files."""
 
     name = "pyarrow"
 

@@ -58,7 +58,7 @@ def iso_day_of_week(node: exp.Expr) -> exp.Expr:
 
 
 class Spark(CheckedEngine):
-    """See the module."""
+    """A Spark session on the files of one epoch."""
 
     name = "spark"
     dialect = "spark"

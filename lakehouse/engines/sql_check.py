@@ -32,7 +32,7 @@ class CheckedEngine(ABC):
     `rules`, and implements `version` and `run`."""
 
     name: ClassVar[str]
-    dialect: ClassVar[str]  # of sqlglot
+    dialect: ClassVar[str]  # the name of the dialect in sqlglot
     rules: ClassVar[tuple[Callable[[exp.Expr], exp.Expr], ...]] = ()  # applied to each node, in this order
     binds_parameters: ClassVar[bool] = True  # False: `translated` depends on their values
 
@@ -123,7 +123,8 @@ def _refuse_names(engine: str, tree: exp.Query, tables: Collection[str]) -> None
 
 
 def _refuse_function(engine: str, function: exp.Func, harmless: Callable[[str], bool]) -> None:
-    """Raises QueryRejected unless sqlglot knows the function, or the engine lists it as harmless."""
+    """Check that a function is harmless. Raises QueryRejected unless sqlglot knows the function,
+    or the engine lists it as harmless."""
     named = isinstance(function, exp.Anonymous | exp.AnonymousAggFunc)
     name = function.name if named else function.sql_name()
     if READING.match(name) or (named and not harmless(name)):

@@ -1,11 +1,11 @@
-"""An engine in a child process, so that a crash stays contained.
+"""An engine in a child process, so that a crash does not end ridelake.
 
     ridelake ──── query, parameters (pickle) ───> child: `serve_engine`, one engine
              <─── result (Arrow IPC) ────────────
 
 A crash of the child, or the OOM killer, is reported as one error. An engine that cannot cancel a query is
 killed, and started again for the next query. The child does not receive Ctrl-C from a terminal: the parent
-handles it and interrupts the child. If the parent dies, the child reads the end of its socket and exits.
+handles it and interrupts the child. If the parent exits, the child reads EOF from its socket and exits.
 """
 
 import json
@@ -51,7 +51,7 @@ serve_engine()
 
 
 class SubprocessEngine:
-    """See the module. `cancels`: the engine itself can cancel a query."""
+    """A proxy for an engine in a child process. `cancels`: the engine can cancel a query."""
 
     def __init__(self, name: str, settings: Settings, epoch: Epoch, *, cancels: bool = False) -> None:
         self.name = name
@@ -177,7 +177,7 @@ class SubprocessEngine:
             if kind == "table":
                 value = pa.ipc.open_stream(self._stream).read_all()
         except (EOFError, OSError, pickle.UnpicklingError, pa.ArrowInvalid) as error:
-            raise self._death() from error
+            raise self._exit_error() from error
         except BaseException:  # Ctrl-C within a message: the start of the next message is unknown
             self._kill_if_busy()
             raise
@@ -187,7 +187,7 @@ class SubprocessEngine:
             raise QueryRejected(f"{self.name}: interrupted") from value
         raise value
 
-    def _death(self) -> RidelakeError:
+    def _exit_error(self) -> RidelakeError:
         assert self._process is not None
         code, last_line = self._end()
         if self._interrupted.is_set():
@@ -251,7 +251,7 @@ def _answer_calls(stream: BinaryIO, engine: Any) -> None:  # an Engine, which th
             except (EOFError, OSError):
                 if busy.is_set():
                     shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
-                    os._exit(1)  # the parent has died and cannot clean up
+                    os._exit(1)  # the parent has exited and cannot clean up
                 calls.put(None)
                 return
             if method == "interrupt":

@@ -115,8 +115,8 @@ def _plain(value: Any) -> Any:
 
 
 def xray_ride(settings: "Settings", ride_id: int | None = None, column: str = COLUMN) -> XrayResult:
-    """Raises NotReady if there is no epoch with rides, UsageError for a ride or column that does not
-    exist."""
+    """Where the ride is stored in Postgres and in the lake. Raises NotReady if there is no epoch with rides,
+    UsageError for a ride or column that does not exist."""
     from lakehouse.inspect.heap_page import ride_in_heap
     from lakehouse.inspect.parquet_pages import ride_in_files
     from lakehouse.table.published import check_files_exist, newest_epoch, pin_epoch

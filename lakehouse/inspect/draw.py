@@ -11,7 +11,7 @@ from lakehouse.inspect import XrayResult
 from lakehouse.inspect.heap_page import HEADER, POINTER_BYTES, ByteRange, HeapPage
 from lakehouse.inspect.parquet_pages import ColumnChunk
 
-CELL_BYTES = 16  # of the page; a value of eight bytes fills half a cell
+CELL_BYTES = 16  # bytes of the page per cell; a value of eight bytes fills half a cell
 OFFSET_COLUMNS = 6
 CHUNK_COLUMNS = 15 + 11 + 11  # name, offset, bytes
 

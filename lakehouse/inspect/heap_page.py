@@ -38,8 +38,8 @@ POINTER_STATES = ("unused", "normal", "redirect", "dead")
 
 # t_xmin, t_xmax, t_cid, t_ctid (block high, block low, number), t_infomask2, t_infomask, t_hoff
 TUPLE_HEADER = struct.Struct("<IIIHHHHHB")
-HAS_NULLS = 0x0001  # of t_infomask
-COLUMNS = 0x07FF  # of t_infomask2
+HAS_NULLS = 0x0001  # a bit of t_infomask
+COLUMNS = 0x07FF  # a mask of t_infomask2
 
 TOAST_POINTER_BYTES = 18
 ALIGNMENTS = {"c": 1, "s": 2, "i": 4, "d": 8}
@@ -67,7 +67,7 @@ class Attribute:
     type: str
     length: int
     alignment: str
-    labels: dict[int, str]  # of an enum, by oid
+    labels: dict[int, str]  # the labels of the enum, by oid
     dropped: bool = False
 
 
@@ -75,7 +75,7 @@ class Attribute:
 class HeapTuple:
     """A version of a row. `columns`: the position of each value; None: a null, which has only a bit."""
 
-    number: int  # of its line pointer, from 1: the second half of a ctid
+    number: int  # the number of its line pointer, from 1: the second half of a ctid
     span: ByteRange
     header_bytes: int
     columns: dict[str, ByteRange | None]
@@ -83,7 +83,7 @@ class HeapTuple:
 
 @dataclass(frozen=True, slots=True)
 class HeapPage:
-    """See the module. `content`: None if the role may not read the page. The sizes are then measured, and the
+    """One heap page. `content`: None if the role may not read the page. The sizes are then measured, and the
     positions are computed from them, with tuples placed from the end of the page as in Postgres."""
 
     block: int
@@ -103,7 +103,8 @@ class HeapPage:
 
 
 def parse_page(block: int, content: bytes, attributes: Sequence[Attribute]) -> HeapPage:
-    """Raises RidelakeError if the bytes do not have this layout (for example, another byte order)."""
+    """The header, item pointers and tuples of a page. Raises RidelakeError if the bytes do not have this
+    layout (for example, another byte order)."""
     _, _, _, lower, upper, _, size_and_version, _ = HEADER.unpack_from(content)
     size, version = size_and_version & 0xFF00, size_and_version & 0x00FF
     if (size, version) != (len(content), LAYOUT_VERSION) or not HEADER.size <= lower <= upper <= size:
@@ -221,7 +222,7 @@ class RideInHeap:
 
 
 def ride_in_heap(store: Store, ride_id: int) -> RideInHeap:
-    """Raises NotReady if the ride is not in Postgres."""
+    """The row version of the ride and its page. Raises NotReady if the ride is not in Postgres."""
     with store.connect() as connection:
         may, schema = _row(connection, "may_read_pages")
         with _snapshot(connection, create=may and schema is None):

@@ -103,7 +103,7 @@ def _zigzag(data: bytes, place: int) -> tuple[int, int]:
     return (value >> 1) ^ -(value & 1), place
 
 
-HEAD_BYTES = 16  # of a chunk's first page, shown in hexadecimal
+HEAD_BYTES = 16  # the start of a chunk's first page, shown in hexadecimal
 FIRST_VALUES = 3
 
 
@@ -121,7 +121,7 @@ class ColumnChunk:
     page: ParquetPage
     head: str  # in hexadecimal digits
     first_values: tuple[Any, ...]
-    value: Any  # of the ride
+    value: Any  # the value of the ride
 
     @property
     def dictionary(self) -> ParquetPage | None:

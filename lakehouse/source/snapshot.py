@@ -7,7 +7,7 @@
 A promotion starts a new timeline. Its history file has the position at which each earlier timeline was left.
 All rows of an epoch are in the WAL before the position in its token. The epoch therefore belongs to the new
 history if and only if that position is not after the fork. Transaction numbers continue from there, so
-incremental epochs continue too.
+incremental epochs also continue.
 
 The order matters. The tables are locked before the snapshot is taken, so that none is truncated in between.
 The token is read by the first statement of the snapshot. The table definitions are read again inside the
@@ -37,12 +37,12 @@ QUERIES = load_queries("lakehouse.source")
 LEFT = re.compile(r"^\s*(\d+)\s+([0-9A-F]+/[0-9A-F]+)", re.MULTILINE)
 
 # Checked in a separate query, because Postgres checks the privilege before it executes a CASE. The variant
-# with four arguments exists in Postgres 15 too. Its last argument: return null for a missing file.
+# with four arguments also exists in Postgres 15. Its last argument: return null for a missing file.
 MAY_READ = b"SELECT has_function_privilege('pg_read_file(text, bigint, bigint, boolean)', 'execute')"
 READ = b"SELECT pg_read_file(%s, 0, 1048576, true)"
 
 PAGE_BYTES = 8192
-PAGE_HEADER_BYTES_MAX = 40  # of the first page of a segment; 24 otherwise
+PAGE_HEADER_BYTES_MAX = 40  # the header of the first page of a segment; 24 otherwise
 
 
 def read_forks(connection: Connection[TupleRow], timeline: int) -> dict[int, str] | None:
@@ -57,7 +57,7 @@ def read_forks(connection: Connection[TupleRow], timeline: int) -> dict[int, str
 
 
 def history_contains(forks: Mapping[int, str], timeline: int, lsn: str) -> bool:
-    """Whether the WAL up to `lsn` of `timeline` is in the history that left other timelines at `forks`."""
+    """Whether the WAL of `timeline` up to `lsn` is in the history whose timeline forks are `forks`."""
     fork = forks.get(timeline)
     if fork is None:
         return False
@@ -67,7 +67,7 @@ def history_contains(forks: Mapping[int, str], timeline: int, lsn: str) -> bool:
 
 
 def wal_position(lsn: str) -> int:
-    """`1/A0` as a number of bytes."""
+    """The LSN `1/A0` as an integer, in bytes."""
     high, low = lsn.split("/")
     return int(high, 16) << 32 | int(low, 16)
 
@@ -121,9 +121,9 @@ def open_source_snapshot(
 
 
 def check_source(connection: Connection[TupleRow]) -> None:
-    """Raises UsageError for a standby and for a database without an encoding. On a standby
-    pg_current_snapshot() does not include the transactions that run on the primary, so the token would be
-    wrong. In a database without an encoding, text is arbitrary bytes."""
+    """Check that epochs can be read from this server. Raises UsageError for a standby and for a database
+    without an encoding. On a standby pg_current_snapshot() does not include the transactions that run on the
+    primary, so the token would be wrong. In a database without an encoding, text is arbitrary bytes."""
     found = connection.execute("SELECT pg_is_in_recovery(), getdatabaseencoding()").fetchone()
     is_standby, encoding = found or (None, None)
     if encoding == "SQL_ASCII":
@@ -136,8 +136,8 @@ def check_source(connection: Connection[TupleRow]) -> None:
 
 
 def check_no_hidden_rows(connection: Connection[TupleRow], tables: Sequence[TableSource]) -> None:
-    """Raises UsageError if row-level security hides rows from this role: an epoch must have all rows, and
-    `--verify` would not see hidden rows either."""
+    """Check that this role sees all rows. Raises UsageError if row-level security hides rows from this role:
+    an epoch must have all rows, and `--verify` would not see hidden rows either."""
     hidden = connection.execute(
         "SELECT min(relation::regclass::text) FROM unnest(%s::oid[]) AS r (relation)"
         " WHERE row_security_active(relation)",
@@ -167,9 +167,9 @@ def read_token(connection: Connection[TupleRow]) -> SnapshotToken:
 def check_same_history(
     old: SnapshotToken, new: SnapshotToken, forks: Mapping[int, str] | None = None
 ) -> None:
-    """Raises UsageError if `new` cannot be later in the same history as `old`: transaction numbers then do
-    not show what has changed. `forks`: the positions where the server's history left earlier timelines
-    (`lakehouse.source.snapshot`); None if unknown."""
+    """Check that `new` continues the history of `old`. Raises UsageError if `new` cannot be later in the same
+    history as `old`: transaction IDs then do not show what has changed. `forks`: the LSNs at which the
+    server's history left earlier timelines (`read_forks`); None if unknown."""
     if None not in (old.system_identifier, new.system_identifier) and (
         old.system_identifier != new.system_identifier
     ):
@@ -195,7 +195,8 @@ def check_same_history(
 
 
 def check_server_history(connection: Connection[TupleRow], since: SnapshotToken) -> None:
-    """Raises UsageError if this server cannot be later in the same history as `since`, or is a standby."""
+    """Check that this server continues the history of `since`. Raises UsageError if this server cannot be
+    later in the same history as `since`, or is a standby."""
     check_source(connection)
     with transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True):
         token = read_token(connection)

@@ -111,7 +111,7 @@ def find_relations(
 
 
 def find_tables(connection: Connection[TupleRow], tables: Sequence[str], advice: str = "") -> list[TupleRow]:
-    """The same; also raises BadInput for a relation that is not a table or has no primary key."""
+    """As `find_relations`; also raises BadInput for a relation that is not a table or has no primary key."""
     found = find_relations(connection, tables, advice)
     for name, _, _, _, _, is_table, key in found:
         if not is_table:
@@ -178,8 +178,8 @@ def named_columns(connection: Connection[TupleRow], names: Sequence[str]) -> lis
 def check_exclusions(
     connection: Connection[TupleRow], names: Sequence[str], sources: Sequence[TableSource]
 ) -> None:
-    """Raises BadInput for a column of --without-column that does not exist, whose table is not in the lake,
-    or that is in the primary key."""
+    """Check the columns of --without-column. Raises BadInput for a column that does not exist, whose table
+    is not in the lake, or that is in the primary key."""
     found = {name: (relation, in_key) for name, relation, _, in_key in named_columns(connection, names)}
     relations = {source.relation for source in sources}
     for name in names:
@@ -193,7 +193,8 @@ def check_exclusions(
 
 
 def _refuse_one_name_for_two(sources: Sequence[TableSource]) -> None:
-    """Raises BadInput for names that differ only in case, which engines ignore."""
+    """Check the names of tables and columns. Raises BadInput for names that differ only in
+    case, which engines ignore."""
     by_name: dict[str, TableSource] = {}
     for source in sources:
         other = by_name.setdefault(source.name.lower(), source)
@@ -212,7 +213,8 @@ def _refuse_one_name_for_two(sources: Sequence[TableSource]) -> None:
 
 @contextmanager
 def table_name_errors() -> Iterator[None]:
-    """Raises BadInput for a name that is not a table name, and the errors of `table_errors`."""
+    """Translate the errors of looking up tables by name. Raises BadInput for a name that is not a table name,
+    and the errors of `table_errors`."""
     try:
         with table_errors():
             yield
@@ -225,7 +227,8 @@ def table_name_errors() -> Iterator[None]:
 
 @contextmanager
 def table_errors() -> Iterator[None]:
-    """Raises BadInput if a table was dropped concurrently, UsageError if the role may not read it."""
+    """Translate the errors of reading a table. Raises BadInput if a table was dropped concurrently,
+    UsageError if the role may not read it."""
     try:
         yield
     except errors.UndefinedTable as error:

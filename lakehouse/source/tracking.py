@@ -15,7 +15,7 @@ from ridelake.queries import load_queries
 
 QUERIES = load_queries("lakehouse.source")
 
-# While a lock is waited for, other statements on the table queue behind it.
+# While a session waits for a lock, other statements on the table queue behind it.
 LOCK_SECONDS_MAX = 2
 
 NO_ACCESS = (
@@ -85,7 +85,7 @@ def _renew_one(connection: Connection[TupleRow], relation: int, qualified: str) 
         with transaction(connection):
             connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS_MAX}s'".encode())
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (INSTALL_LOCK,))
-            if _outdated(connection, [relation]):  # unless another process was faster
+            if _outdated(connection, [relation]):  # unless another process has already done it
                 connection.execute("SELECT ridelake_tracking.track(%s::regclass)", (relation,))
     except (errors.InsufficientPrivilege, errors.LockNotAvailable, errors.FeatureNotSupported) as error:
         return _not_renewed(qualified, qualified, error)

@@ -239,8 +239,9 @@ def _make_tables(catalog: SqlCatalog) -> None:
 
 
 def _refuse_epochs_of_another_catalog(storage: Storage) -> None:
-    """Raises UsageError if the catalog has no epochs but the lake has manifests: the catalog is then the
-    wrong one, or an empty one that was just created. `maintain` would remove all files as orphans."""
+    """Check that the catalog belongs to the lake. Raises UsageError if the catalog has no epochs but the lake
+    has manifests: the catalog is then the wrong one, or an empty one that was just created. `maintain` would
+    remove all files as orphans."""
     address = storage.address
     if read_epochs(address, limit=1):
         return

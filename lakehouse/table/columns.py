@@ -30,7 +30,7 @@ from ridelake.queries import load_queries
 QUERIES = load_queries("lakehouse.table")
 
 UTC_MICROSECONDS = pa.timestamp("us", tz="UTC")
-DECIMAL_DIGITS_MAX = 38  # of a decimal128, and of Iceberg
+DECIMAL_DIGITS_MAX = 38  # the limit of decimal128 and of Iceberg
 
 
 class TableNotCopied(BadInput):

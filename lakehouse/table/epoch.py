@@ -17,8 +17,8 @@ Kind = Literal["full", "changes", "maintenance"]
 @dataclass(frozen=True, slots=True)
 class SnapshotToken:
     """The state of Postgres that an epoch equals. `snapshot`: pg_current_snapshot(), the visible
-    transactions. `taken_at`: the server's clock at that time, ISO 8601. `lsn`: its WAL position. The rest
-    identifies the server; None if the role may not read it."""
+    transactions. `taken_at`: the server's clock, ISO 8601. `lsn`: the WAL insert position. The other fields
+    identify the server; None if the role may not read them."""
 
     snapshot: str
     taken_at: str
@@ -119,8 +119,8 @@ class SkippedTable:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """See the module. `verified`: it was compared with Postgres at its token and is equal; None: it was not
-    compared. `left_out`: tables of the lake that are not in this epoch."""
+    """An epoch: its token, tables and files. `verified`: it was compared with Postgres at its token and is
+    equal; None: it was not compared. `left_out`: tables of the lake that are not in this epoch."""
 
     number: int
     kind: Kind
@@ -208,8 +208,8 @@ def tables_to_json(address: LakeAddress, epoch: Epoch) -> dict[str, Any]:
     report = {name: asdict(table) for name, table in epoch.tables.items()}
     for table in report.values():
         table["metadata"] = address.relative(table["metadata"])
-        table["gone"] = table.pop("deleted")  # its name in lakes of format 2
-        if not table["without"]:  # older versions of ridelake cannot read it
+        table["gone"] = table.pop("deleted")  # the JSON name in lake format 2
+        if not table["without"]:  # omitted if empty: older versions of ridelake cannot read it
             del table["without"]
         for file in (*table["files"], *table["deletes"]):
             file["location"] = address.relative(file["location"])
@@ -219,7 +219,7 @@ def tables_to_json(address: LakeAddress, epoch: Epoch) -> dict[str, Any]:
 def tables_from_json(
     address: LakeAddress, report: Mapping[str, Any]
 ) -> tuple[dict[str, TableState], dict[str, SkippedTable]]:
-    """The reverse."""
+    """The tables of an epoch from the JSON document of `tables_to_json`."""
     tables: dict[str, TableState] = {}
     left_out: dict[str, SkippedTable] = {}
     for name, table in report.items():

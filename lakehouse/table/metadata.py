@@ -9,7 +9,7 @@ table's pointer to the new metadata.
 The metadata is changed as a JSON document, only where a snapshot concerns it. The classes of pyiceberg copy
 all snapshots of a table some twenty times for one commit, which takes most of the time if an epoch is
 published every second. `tests/unit/lakehouse/test_commit.py` opens the result with pyiceberg and with
-independent readers.
+other Iceberg readers.
 
 https://iceberg.apache.org/spec/#table-metadata-fields
 """

@@ -27,7 +27,7 @@ FORMAT = 3
 no delete files, changes it to this version. Other versions are rejected."""
 OLD_FORMAT = 2
 
-# A publisher locks the catalog for some milliseconds. After this time it is assumed to be stopped.
+# A publisher locks the catalog for some milliseconds. After this time (seconds) it is assumed to be stopped.
 BUSY_SECONDS = 30.0
 
 EPOCHS_QUERY = (
@@ -75,7 +75,8 @@ def _remote_rows(address: LakeAddress, number: int | None, limit: int) -> list[S
 
 
 def catalog_url(address: LakeAddress, timeout_seconds: float) -> "URL":
-    """Raises UsageError if --catalog is not a database URL, or if no driver for it is installed."""
+    """The URL of the lake's catalog. Raises UsageError if --catalog is not a database URL, or if no driver
+    for it is installed."""
     from sqlalchemy import URL, make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -131,7 +132,7 @@ def _rows(file: Path, number: int | None, limit: int, mode: str = "ro") -> list[
 
 
 def check_format(found: Sequence[Sequence[Any]]) -> None:
-    """Raises UsageError unless the lake has the format of this version."""
+    """Check the format of the lake. Raises UsageError unless this version supports it."""
     if found and found[0][0] not in (FORMAT, OLD_FORMAT):
         than = "a newer" if found[0][0] > FORMAT else "an older"
         raise UsageError(
@@ -160,7 +161,7 @@ def _loaded(value: Any) -> Any:
 
 
 def newest_epoch(address: LakeAddress) -> Epoch:
-    """Raises NotReady if there is no epoch."""
+    """The newest epoch of the lake. Raises NotReady if there is no epoch."""
     for epoch in read_epochs(address, limit=1):
         return epoch
     raise NotReady(no_epoch_message(address))
@@ -178,7 +179,8 @@ def no_epoch_message(address: LakeAddress) -> str:
 
 
 def check_files_exist(address: LakeAddress, epoch: Epoch) -> None:
-    """Raises RidelakeError if a file of the epoch was deleted, which each engine reports differently."""
+    """Check that all files of the epoch exist. Raises RidelakeError if a file of the epoch was deleted, which
+    each engine reports differently."""
     if address.remote:
         return
     for file in epoch.stored_files:
@@ -190,7 +192,8 @@ def check_files_exist(address: LakeAddress, epoch: Epoch) -> None:
 
 
 def numbered_epoch(address: LakeAddress, number: int) -> Epoch:
-    """Raises NotReady if there are no epochs, UsageError if there is no epoch `number`."""
+    """The epoch with this number. Raises NotReady if there are no epochs, UsageError if there is no epoch
+    `number`."""
     for epoch in read_epochs(address, number):
         return epoch
     raise UsageError(

@@ -3,7 +3,7 @@
 Credentials and region come from the usual AWS sources: AWS_ACCESS_KEY_ID …, AWS_PROFILE, ~/.aws, the role of
 the machine. Every library reads them itself; ridelake does not pass them on.
 
-It opens only the files that it was created for, whatever the query contains.
+The file system `PinnedFiles` opens only the files that it was created for, whatever the query contains.
 """
 
 import re
@@ -149,7 +149,7 @@ def register_files(
 
 
 class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]
-    """See the module."""
+    """A read-only fsspec file system that opens only the registered files."""
 
     protocol = "s3"
     cachable = False

@@ -63,7 +63,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """See the module. Locations are absolute paths, or s3://…."""
+    """Reads and writes files of a lake. Locations are absolute paths or s3:// URLs."""
 
     address: LakeAddress
     filesystem: fs.FileSystem
@@ -115,7 +115,7 @@ class Storage:
             stream.write(content)
 
     def try_writing(self) -> None:
-        """Raises OSError if files cannot be created and deleted."""
+        """Create and delete a file. Raises OSError if that fails."""
         if self.address.remote:
             probe = self.address.join("epochs", f"probe-{secrets.token_hex(4)}")
             self.write_whole(probe, b"write test")
@@ -126,8 +126,8 @@ class Storage:
             pass
 
     def refuse_without_bucket(self) -> None:
-        """Raises UsageError if the bucket does not exist or cannot be read, CannotConnect if the server does
-        not respond."""
+        """Check that the bucket exists. Raises UsageError if it does not exist or cannot be read,
+        CannotConnect if the server does not respond."""
         with bucket_errors(self.address):
             if self.filesystem.get_file_info(self.address.bucket).type == fs.FileType.NotFound:
                 raise no_bucket(self.address)

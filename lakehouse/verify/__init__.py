@@ -44,7 +44,7 @@ class VerifyResult:
         return sum(comparison.rows for comparison in self.comparisons)
 
     def prove(self) -> None:
-        """Raises ProofFailed with the rows that differ, if there are any."""
+        """Check that all tables are equal. Raises ProofFailed with the rows that differ, if there are any."""
         raise_if_different(self.comparisons)
 
     def as_dict(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class VerifyResult:
 
 
 def raise_if_different(comparisons: Iterable[TableComparison]) -> None:
-    """Raises ProofFailed with the rows that differ, if there are any."""
+    """Check that the tables are equal. Raises ProofFailed with the rows that differ, if there are any."""
     different = [comparison for comparison in comparisons if not comparison.equal]
     if different:
         rows = [_difference_text(one) for comparison in different for one in comparison.differences[:5]]
@@ -80,8 +80,9 @@ def verify_at_token(
 
 
 def verify_now(store: Store, lake: Lake) -> VerifyResult:
-    """Raises NotReady if there is no epoch, or if the changes of a table are unknown; UsageError as
-    `publish_changes` does. A difference is not raised: see `VerifyResult.prove`."""
+    """Compare the newest epoch and the changes since then with Postgres. Raises NotReady if there is no
+    epoch, or if the changes of a table are unknown; UsageError as `publish_changes` does. A difference is not
+    raised: see `VerifyResult.prove`."""
     for _ in range(TRIES):
         newest = newest_epoch(lake.address)
         try:
@@ -102,8 +103,8 @@ def _verify(store: Store, lake: Lake, newest: Epoch) -> VerifyResult:
         store.connect() as connection,
     ):
         names = [state.source for state in newest.tables.values()]
-        with open_source_snapshot(store, connection, names, newest.token, newest.without) as moment:
-            sources = moment.sources
+        with open_source_snapshot(store, connection, names, newest.token, newest.without) as snapshot:
+            sources = snapshot.sources
             _refuse_untracked(connection, newest, sources)
             tombstones = set_since(connection, newest.token)
             found = [read_changes(connection, source, tombstones) for source in sources]

@@ -310,8 +310,8 @@ def _view_files(
 
 
 def _refuse_other_columns(connection: duckdb.DuckDBPyConnection, shape: ComparedColumns, path: str) -> None:
-    """Raises ProofFailed if a file has other columns. Each file is checked separately: read together, they
-    would be cast to the types of the first one."""
+    """Check the columns of each file. Raises ProofFailed if a file has other columns. Each file is checked
+    separately: read together, they would be cast to the types of the first one."""
     relation = connection.read_parquet([str(path)], hive_partitioning=False)
     found = dict(zip(relation.columns, map(str, relation.types), strict=True))
     expected = {column.name: encoding_of(column).duckdb_type for column in shape.columns}

@@ -1,13 +1,13 @@
 """What an engine scanned for an answer, as its own plan and the kernel report it.
 
-`rows_scanned` in the profile are the rows that a scan produces after the filters pushed into it. The profile
+DuckDB: `rows_scanned` in the profile counts rows after the filters pushed into the scan. The profile
 does not contain the number of rows decoded.
 
 Polars reports row groups only if a filter may skip some of them. It does not report rows.
 
 Linux counts the bytes that a process has read with read() and pread(): `rchar` in /proc/PID/io. The count
 excludes files that are mapped into memory, and the network. Nothing else in the process may read during the
-measurement. So the query must have run before, and all modules are imported.
+measurement; therefore the query must have run before, and all modules must be imported.
 """
 
 import json
@@ -37,11 +37,11 @@ StorageLayout = Literal["row-major", "column-major"]
 class ScanShare:
     """A part of a total, such as 3 of 17 columns."""
 
-    touched: int
+    read: int
     total: int
 
     def __str__(self) -> str:
-        return f"{self.touched:,} of {self.total:,}"
+        return f"{self.read:,} of {self.total:,}"
 
 
 # Fields that only one layout has.
@@ -85,7 +85,7 @@ class ScanStats:
 
 
 def scans_of(engine: "Engine", question: "Question", rows: int, epoch: "Epoch") -> ScanStats:
-    """What an engine over files reports of its own. Raises ProofFailed if the answer has changed."""
+    """What an engine over files reports itself. Raises ProofFailed if the answer has changed."""
     nothing = ScanStats(engine=engine.name, layout="column-major", rows_returned=rows)
     try:
         if engine.name == "duckdb":
@@ -169,9 +169,9 @@ def _table(scan: Any, epoch: "Epoch") -> "TableState | None":
 
 
 def _files(scans: list[Any], tables: "list[TableState | None]") -> ScanShare | None:
-    touched = sum(int(scan["extra_info"].get("Total Files Read", 0)) for scan in scans)
+    read = sum(int(scan["extra_info"].get("Total Files Read", 0)) for scan in scans)
     there = [len(table.files) for table in tables if table is not None]
-    return ScanShare(touched, sum(there)) if len(there) == len(tables) else None
+    return ScanShare(read, sum(there)) if len(there) == len(tables) else None
 
 
 def _columns_of_all(scans: list[Any], tables: "list[TableState | None]") -> ScanShare | None:
@@ -180,7 +180,7 @@ def _columns_of_all(scans: list[Any], tables: "list[TableState | None]") -> Scan
     if len(known) < len(tables):
         return None
     counted = [_columns(scan, table) for scan, table in zip(scans, known, strict=True)]
-    return ScanShare(sum(touched for touched, _ in counted), sum(there for _, there in counted))
+    return ScanShare(sum(read for read, _ in counted), sum(there for _, there in counted))
 
 
 def _columns(scan: Any, table: "TableState") -> tuple[int, int]:
@@ -192,8 +192,8 @@ def _columns(scan: Any, table: "TableState") -> tuple[int, int]:
     info = scan["extra_info"]
     looked_at = " ".join(TEXT.sub("", text) for text in texts(info.get("Filters")))
     given = {text.split(" AS ")[0] for text in texts(info.get("Projections"))}
-    touched = [name for name in names if name in given or re.search(rf"\b{re.escape(name)}\b", looked_at)]
-    return len(touched), len(names)
+    read = [name for name in names if name in given or re.search(rf"\b{re.escape(name)}\b", looked_at)]
+    return len(read), len(names)
 
 
 COLUMNS = re.compile(r"^\s*PROJECT (\d+|\*)/(\d+) COLUMNS", re.MULTILINE)
@@ -212,20 +212,20 @@ def polars_scans(engine: "Engine", question: "Question", stats: ScanStats) -> Sc
     )
     (report,) = polars.call("explained", *arguments).to_pylist()
     plan, output = report["plan"], report["said"]
-    columns = [(touched.replace("*", total), total) for touched, total in COLUMNS.findall(plan)]
+    columns = [(read.replace("*", total), total) for read, total in COLUMNS.findall(plan)]
     scans = len(SCAN.findall(plan))
     opened = _sum(FILES.findall(output))
     pruned = ROW_GROUPS.findall(output)
     return replace(
         stats,
         files=opened if len(FILES.findall(output)) == scans else None,
-        row_groups=_sum(pruned) if opened and len(pruned) == opened.touched else None,
+        row_groups=_sum(pruned) if opened and len(pruned) == opened.read else None,
         columns=_sum(columns) if len(columns) == scans else None,
     )
 
 
 def _sum(parts: list[Any]) -> ScanShare:
-    return ScanShare(sum(int(touched) for touched, _ in parts), sum(int(total) for _, total in parts))
+    return ScanShare(sum(int(read) for read, _ in parts), sum(int(total) for _, total in parts))
 
 
 PAGE_BYTES = "SELECT CAST(current_setting('block_size') AS bigint)"

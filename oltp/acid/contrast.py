@@ -1,7 +1,7 @@
 """Run all strategies in turn, on the same server and with the same rules, and count their anomalies.
 
 The contending clients have one connection each and start every round together. Random choices (which client
-dies, how long a retry waits) are drawn from a seed. The order in which clients are served is up to the
+dies, how long a retry waits) are drawn from a seed. The order in which clients are served depends on the
 server.
 """
 
@@ -33,7 +33,7 @@ from oltp.store import open_database
 from oltp.workload.runner import Client, ClientGroup, run_clients
 
 ABORTS = ("40001", "40P01", "23505")  # serialization failure, deadlock, unique violation
-BACKOFF_SECONDS = 0.002  # doubled with every attempt; the wait is a random part of it
+BACKOFF_SECONDS = 0.002  # bound of the first wait; doubled per attempt; the wait is random below the bound
 BACKOFF_SECONDS_MAX = 0.1
 DEATH_SHARE = 1 / 8
 
@@ -75,13 +75,13 @@ def run_contention(
 ) -> tuple[ClientCounts, float]:
     """Run all rounds. Returns what the clients observed, and the sum over the rounds of the seconds from
     their start to the end of the last client. `report` is called with the number of rounds that are done."""
-    tallies = [ClientCounts() for _ in range(rules.rivals)]
+    all_counts = [ClientCounts() for _ in range(rules.rivals)]
     seconds = 0.0
 
-    def rival(number: int) -> Client:
-        return lambda group: _play(world, rules, number, group, tallies[number])
+    def client(number: int) -> Client:
+        return lambda group: _play(world, rules, number, group, all_counts[number])
 
-    def referee(group: ClientGroup) -> None:
+    def watch_rounds(group: ClientGroup) -> None:
         nonlocal seconds
         for round_number in range(rules.rounds):
             group.together()
@@ -91,15 +91,15 @@ def run_contention(
             world.next_round()
             report(round_number + 1)
 
-    run_clients([referee, *map(rival, range(rules.rivals))])
+    run_clients([watch_rounds, *map(client, range(rules.rivals))])
     total = ClientCounts()
-    for tally in tallies:
-        total.add(tally)
+    for counts in all_counts:
+        total.add(counts)
     return total, seconds
 
 
 def _play(
-    world: Target, rules: ContentionRules, number: int, group: ClientGroup, tally: ClientCounts
+    world: Target, rules: ContentionRules, number: int, group: ClientGroup, counts: ClientCounts
 ) -> None:
     deaths = Random(f"{rules.seed}/{number}/deaths")
     waits = Random(f"{rules.seed}/{number}/waits")  # separate: how many are drawn depends on the server
@@ -119,41 +119,41 @@ def _play(
                 think_seconds=rules.think_ms / 1000,
             )
             group.together()
-            _ask(world, connection, ask, tally, waits)
+            _ask(world, connection, ask, counts, waits)
             group.together()
     finally:
         connection.close()
 
 
 def _ask(
-    world: Target, connection: Connection[TupleRow], ask: Attempt, tally: ClientCounts, waits: Random
+    world: Target, connection: Connection[TupleRow], ask: Attempt, counts: ClientCounts, waits: Random
 ) -> None:
-    """Try until the request is decided or the attempts are used up."""
+    """Retry until the request is decided or `attempts_max` is reached."""
     for attempt in range(world.attempts_max):
         if attempt:
-            tally.retries += 1
+            counts.retries += 1
             time.sleep(waits.uniform(0, min(BACKOFF_SECONDS * 2**attempt, BACKOFF_SECONDS_MAX)))
         try:
-            tally.refused += not world.book(connection, ask)
+            counts.refused += not world.book(connection, ask)
             return
         except ClientDied:
-            tally.died += 1
+            counts.died += 1
             return
         except psycopg.Error as error:
             if error.sqlstate not in ABORTS:
                 raise
-            tally.aborts[error.sqlstate] += 1
+            counts.aborts[error.sqlstate] += 1
 
 
 @dataclass(frozen=True, slots=True)
 class StrategyResult:
-    """The result of one strategy. `anomalies` and `rides` are counted in SQL, `tally` by the clients.
+    """The result of one strategy. `anomalies` and `rides` are counted in SQL, `counts` by the clients.
     `audit`: the audit of the store, None for the small tables."""
 
     strategy: Strategy
     anomalies: dict[Anomaly, int]
     rides: int
-    tally: ClientCounts
+    counts: ClientCounts
     seconds: float
     audit: AuditReport | None = None
 
@@ -213,10 +213,10 @@ class StrategyResult:
             "lets_through": sorted(self.strategy.breaks),
             "as_said": self.as_expected,
             "rides": self.rides,
-            "refused": self.tally.refused,
-            "clients_died": self.tally.died,
-            "aborts": dict(sorted(self.tally.aborts.items())),
-            "retries": self.tally.retries,
+            "refused": self.counts.refused,
+            "clients_died": self.counts.died,
+            "aborts": dict(sorted(self.counts.aborts.items())),
+            "retries": self.counts.retries,
             "seconds": round(self.seconds, 3),
             "rides_per_second": round(self.rides_per_second, 1),
             "audit": self.audit.as_dict() if self.audit is not None else None,
@@ -281,13 +281,13 @@ def run_strategy(
         world = StoreTarget(open_database(scratch.dsn), rules)
     else:
         world = SmallTablesTarget(scratch.small, strategy, rules)
-    tally, seconds = run_contention(world, rules, report)
-    counts = world.count()
+    counts, seconds = run_contention(world, rules, report)
+    found = world.count()
     return StrategyResult(
         strategy,
-        {anomaly: counts[anomaly] for anomaly in Anomaly},
-        counts["rides"],
-        tally,
+        {anomaly: found[anomaly] for anomaly in Anomaly},
+        found["rides"],
+        counts,
         seconds,
         world.audit() if isinstance(world, StoreTarget) else None,
     )

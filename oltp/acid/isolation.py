@@ -23,7 +23,7 @@ from ridelake.errors import TimedOut
 
 COMMIT, ROLLBACK = "COMMIT", "ROLLBACK"
 POLL_SECONDS = 0.002  # between two checks of a statement that is not done
-TIMEOUT_SECONDS = 30  # for a statement that neither completes nor waits for one of our sessions
+TIMEOUT_SECONDS = 30  # until a statement completes or waits for one of our sessions
 
 IS_BLOCKED = "SELECT pg_blocking_pids(%s) && %s::int[]"
 
@@ -47,7 +47,7 @@ class IsolatedSession:
         self.over = statement in (COMMIT, ROLLBACK)
 
     def answer(self, seconds: float) -> str | None:
-        """The server's answer; None if there is none after `seconds`."""
+        """The server's response; None if it does not arrive within `seconds`."""
         with suppress(queue.Empty):
             answer = self._answers.get(timeout=seconds)
             if isinstance(answer, BaseException):
@@ -145,7 +145,7 @@ END = "end"
 
 @dataclass(frozen=True, slots=True)
 class IsolationStep:
-    """A statement of a session, and its expected result at each level; "" stands for no wait and no error."""
+    """A statement of a session, and its expected result at each level; "" means no wait and no error."""
 
     session: str
     says: str
@@ -160,11 +160,11 @@ class IsolationStep:
 
 @dataclass(frozen=True, slots=True)
 class IsolationCase:
-    """One interleaving. `story` describes the anomaly; `verdict`: the behavior of each level."""
+    """One interleaving. `description`: the anomaly in words. `verdict`: the behavior of each level."""
 
     name: str
     title: str
-    story: str
+    description: str
     steps: tuple[IsolationStep, ...]
     verdict: tuple[str, ...]
 
@@ -191,11 +191,11 @@ def read_cases(text: str) -> tuple[IsolationCase, ...]:
 
 def _case(lines: list[str]) -> IsolationCase:
     name, title = lines[0].removeprefix("case ").split(": ", 1)
-    story = [line for line in lines[1:] if not _is_step(line)]
+    description = [line for line in lines[1:] if not _is_step(line)]
     stepped = list(_steps(lines[1:]))
     verdict = next(step.expected for step in stepped if step.session == "verdict")
     steps = tuple(step for step in stepped if step.session != "verdict")
-    return IsolationCase(name, title, " ".join(story), steps, verdict)
+    return IsolationCase(name, title, " ".join(description), steps, verdict)
 
 
 def _steps(lines: list[str]) -> Iterator[IsolationStep]:

@@ -1,7 +1,7 @@
 -- The small tables of the naive strategies. A driver is available while no active ride refers to it. This
 -- design is normalized, but a row that does not exist cannot be locked.
 --
--- No foreign keys: they take locks of their own, and this experiment is about explicit locks.
+-- No foreign keys: they take additional locks, and this experiment is about explicit locks.
 
 DROP SCHEMA IF EXISTS ridelake_acid CASCADE;
 CREATE SCHEMA ridelake_acid;

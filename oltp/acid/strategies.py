@@ -59,7 +59,7 @@ class Attempt:
     def think(self) -> None:
         time.sleep(self.think_seconds)
 
-    def cross_the_middle(self, connection: Connection[Any]) -> None:
+    def die_between_writes(self, connection: Connection[Any]) -> None:
         """Between the two writes: raises ClientDied if this client is to die here."""
         if self.dies:
             connection.close()
@@ -248,7 +248,7 @@ class SmallTablesTarget(_Target):
         first, second = writes if ask.pays_first else reversed(writes)
         for statement in first:
             cursor.execute(statement.encode(), known)
-        ask.cross_the_middle(connection)
+        ask.die_between_writes(connection)
         for statement in second:
             cursor.execute(statement.encode(), known)
         return True
@@ -279,7 +279,7 @@ class StoreTarget(_Target):
             if decision.ride_id is None:
                 return False
             ask.think()
-            ask.cross_the_middle(connection)
+            ask.die_between_writes(connection)
         return True
 
     def audit(self) -> AuditReport:

@@ -41,7 +41,7 @@ SETTINGS = {
     "dynamic_shared_memory_type": "mmap",
 }
 WAIT_SECONDS_MAX = 60.0
-SHUTDOWN_SECONDS_MAX = 0.5  # of a temporary server: after Ctrl-C there is a second for everything
+SHUTDOWN_SECONDS_MAX = 0.5  # of a temporary server; after Ctrl-C the whole process has about one second
 CONNECT_SECONDS_MAX = 5  # the kernel still accepts connections for a server that hangs
 
 
@@ -84,7 +84,7 @@ class ServerNode:
         ours = {"cluster_name": self.name, "primary_conninfo": following, "primary_slot_name": self.name}
         try:
             start(self.cluster, {**settings, **ours})
-        except CannotConnect as error:  # quote the log, which is deleted with the folder
+        except CannotConnect as error:  # include the log in the message; it is deleted with the folder
             raise CannotConnect(f"{self.name} did not start: {self._cause_in_log()}") from error
 
     def keep_log(self) -> None:

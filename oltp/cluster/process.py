@@ -133,14 +133,14 @@ def processes_in(folder: Path) -> list[psutil.Process]:
                 # `run` starts them in /; a server enters its data folder.
                 words = process.cmdline() if where == Path("/") else []
                 inside = any(place.is_relative_to(folder) for place in (where, *map(Path, words)))
-                if inside and lives(process):
+                if inside and is_running(process):
                     found.append(process)
     return found
 
 
 def end_all_in(folder: Path, seconds_max: float) -> None:
-    """Postgres' "immediate" shutdown, which frees shared memory, of the servers in the folder. It ends the
-    other programs too. Those that do not end in `seconds_max` are killed."""
+    """Postgres' "immediate" shutdown, which frees shared memory, of the servers in the folder. It also
+    ends the other programs. Those that do not end in `seconds_max` are killed."""
     found = processes_in(folder)
     for process in found:
         with suppress(psutil.NoSuchProcess):
@@ -160,14 +160,14 @@ def kill(processes: Sequence[psutil.Process]) -> None:
 
 def _ended(processes: Sequence[psutil.Process], seconds_max: float) -> bool:
     give_up = time.monotonic() + seconds_max
-    while any(lives(process) for process in processes):
+    while any(is_running(process) for process in processes):
         if time.monotonic() > give_up:
             return False
         time.sleep(0.002)
     return True
 
 
-def lives(process: psutil.Process) -> bool:
+def is_running(process: psutil.Process) -> bool:
     try:
         alive: bool = process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

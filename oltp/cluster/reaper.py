@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 STOP_SECONDS_MAX = 60.0
-QUIET_SECONDS = 2.0  # a server that was being started at the kill is found by then
+QUIET_SECONDS = 2.0  # seconds; long enough to find a server that was starting when its user was killed
 SOCKET_LINE = 4  # of postmaster.pid
 PROGRAM = re.compile(r"(?:^|/)(?:postgres|pg_\w+|initdb) ")  # its path may contain blanks
 

@@ -1,4 +1,4 @@
-"""The embedded Postgres: its folder, its first start, its users and its end.
+"""The embedded Postgres: create, start, share between processes, and stop it.
 
     HOME/postgres/data        the database cluster
     HOME/postgres/socket      the unix socket; the server listens on no port
@@ -7,8 +7,8 @@
     HOME/postgres/start.lock  exclusive lock, held while the server is started
     HOME/postgres/held        exists while `ridelake up` keeps the server running
 
-The kernel counts the users: it releases a file lock when its process ends, also after a SIGKILL. A process
-that stops using the server, and then gets the exclusive lock, stops the server. A monitor process
+The kernel counts the users: it releases a file lock when its process ends, including after a SIGKILL. A
+process that stops using the server, and then gets the exclusive lock, stops the server. A monitor process
 (`reaper.py`) waits for the same lock, in case the last user was killed.
 """
 
@@ -31,8 +31,8 @@ from psycopg.conninfo import make_conninfo
 
 from oltp.cluster.process import (
     chown,
+    is_running,
     kill,
-    lives,
     make_traversable,
     processes_in,
     run,
@@ -97,7 +97,7 @@ class Cluster:
         try:
             pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
             process = psutil.Process(pid)
-            return pid if process.name() == "postgres" and lives(process) else None
+            return pid if process.name() == "postgres" and is_running(process) else None
         except (OSError, ValueError, psutil.NoSuchProcess):
             return None
 
@@ -232,7 +232,7 @@ def _leave(cluster: Cluster, users: int) -> None:
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        # Either others use the server, and this returns at once; or the monitor process is stopping it.
+        # Either others use the server, and this returns immediately; or the monitor process is stopping it.
         fcntl.flock(users, fcntl.LOCK_SH)
         return
     if not cluster.held.exists():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from oltp.commands import json_option
+from oltp.commands import json_option, seed_option
 from ridelake.errors import ProofFailed, UsageError
 from ridelake.progress import progress
 from ridelake.screen import note, say, say_json, say_table
@@ -55,7 +55,7 @@ OPTIONS_OF_CONTRAST = ("rivals", "drivers", "rounds", "think_ms", "seed")
     show_default=True,
     help="Milliseconds between the check and the write.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Selects which clients die.")
+@seed_option("Selects which clients die.")
 @click.option("--hermitage", is_flag=True, help="Run 14 known interleavings at each isolation level instead.")
 @json_option
 @click.pass_context
@@ -134,7 +134,7 @@ def _print_counts(done: "ContrastResult") -> None:
     rows: list[tuple[object, ...]] = []
     for one in done.seen:
         name = one.strategy.name if width >= WIDE else one.strategy.name.replace(", ", ",\n  ")
-        prices = (one.tally.aborts.total(), one.tally.retries, round(one.rides_per_second))
+        prices = (one.counts.aborts.total(), one.counts.retries, round(one.rides_per_second))
         rows.append(
             (
                 f"{one.mark} {name}",
@@ -195,7 +195,12 @@ def _print_matrix(played: "tuple[IsolationResult, ...]", server_version: int) ->
 def _as_document(played: "tuple[IsolationResult, ...]", server_version: int) -> dict[str, Any]:
     cases: dict[str, dict[str, Any]] = {}
     for one in played:
-        case = {"case": one.case.name, "title": one.case.title, "story": one.case.story, "levels": {}}
+        case = {
+            "case": one.case.name,
+            "title": one.case.title,
+            "description": one.case.description,
+            "levels": {},
+        }
         cases.setdefault(one.case.name, case)["levels"][one.level.name.lower()] = one.as_dict()
     return {
         "as_expected": all(one.as_expected for one in played),

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     help="Commits do not wait for the standby, which lags 0.1 s; shows what is lost.",
 )
 @click.option("--standby-dies", is_flag=True, help="Kill the standby instead; block commits, then degrade.")
-@seed_option
+@seed_option("The same seed gives the same requests.")
 @json_option
 @click.pass_obj
 def drill(

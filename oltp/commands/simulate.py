@@ -11,9 +11,9 @@ from ridelake.screen import note, say, say_json
 from ridelake.settings import Settings
 
 CLIENTS, CLIENTS_MAX = 8, 150  # one connection each
-WORKERS = 32  # default clients of the open loop; an idle client costs nothing
+WORKERS = 32  # default number of clients of the open loop; an idle client costs nothing
 CALLERS, CALLERS_MAX = 256, 4_096  # of the batcher; the limit stays below the size of its queue
-RATE_MAX = 1_000_000  # some hundred times the throughput of one machine
+RATE_MAX = 1_000_000  # several hundred times the throughput of one machine
 SCARCE_SHARE = 0.2
 BUSY_SHARE = 0.02
 
@@ -36,7 +36,7 @@ BUSY_SHARE = 0.02
     help="Open loop: requests per second, independent of the answers.",
 )
 @click.option("--batch", is_flag=True, help="Send concurrent requests in batches.")
-@seed_option
+@seed_option("The same seed gives the same requests.")
 @json_option
 @click.pass_obj
 def simulate(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from oltp.cluster import server
-from oltp.commands import json_option
+from oltp.commands import json_option, seed_option
 from oltp.store import ensure_database
 from ridelake.errors import UsageError
 from ridelake.progress import format_elapsed
@@ -48,14 +48,7 @@ def _embedded(settings: Settings) -> Settings:
     show_default=True,
     help="Number of past rides.",
 )
-@click.option(
-    "--seed",
-    "seed_number",
-    type=int,
-    default=1,
-    show_default=True,
-    help="The same seed gives the same rides.",
-)
+@seed_option("The same seed gives the same rides.", name="seed_number")
 @json_option
 @click.pass_obj
 def seed(settings: Settings, rides: int, seed_number: int, as_json: bool) -> None:
@@ -104,8 +97,8 @@ def load(
     """Check real trip files and load the trips into the store.
 
     Reads the trip records that New York's Taxi and Limousine Commission publishes (yellow, green, HVFHV;
-    Parquet or CSV, also gzipped). Every row is loaded or rejected for one reason; a trip that is already in
-    the store is not loaded again. If one file is invalid, no file of the call is loaded.
+    Parquet, CSV or gzipped CSV). Every row is loaded or rejected for one reason; a trip that is already
+    in the store is not loaded again. If one file is invalid, no file of the call is loaded.
 
     Times in a CSV file are wall-clock times of New York, or have Z or an offset. Whether 3/4/2019 17:49 has
     the month or the day first is decided by the other values of the file.

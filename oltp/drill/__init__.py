@@ -2,7 +2,7 @@
 
              clients                       host=a,b target_session_attrs=read-write
                 │ insert workload
-        ┌───────┴────────┐   log, flushed before a commit answers   ┌────────────────┐
+        ┌───────┴────────┐   WAL, flushed before a commit returns   ┌────────────────┐
         │ a: the primary │ ───────────────────────────────────────> │ b: the standby │
         └───────┬────────┘                                          └───────┬────────┘
       SIGKILL ──┘  fenced: its data folder is renamed          promoted ──┘
@@ -12,7 +12,7 @@ pair.py       a primary and its standby: failover, rejoin, degrade; the watchdog
 clients.py    the insert workload, a log of what each client sent and received, and its comparison with
               the store
 failover.py   the drill that kills the primary, and the one that kills the standby; their results
-standby.py    a hot standby of any server, for queries
+pair.py       also `open_standby`: a hot standby of any server, for queries
 
 The servers and their temporary folder are those of `oltp.cluster`.
 

@@ -1,7 +1,7 @@
 """The drill's insert workload, its log, and the reconciliation of the log with the store.
 
 A client books a ride, starts it, completes it and books the next, without pauses. Half of the clients use the
-pool, half the dispatcher's queues. The DSN lists both servers; the clients do not know which one is the
+pool, half the batcher's queues. The DSN lists both servers; the clients do not know which one is the
 primary.
 """
 
@@ -19,7 +19,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from oltp import booking, lifecycle
-from oltp.batching import Batcher
+from oltp.batching import BatchQueue
 from oltp.booking import array_literal
 from oltp.pool import RetryPool
 from oltp.retry import RETRY_POLICY, RetryCounts, RetryPolicy
@@ -39,14 +39,16 @@ EXPECTED_REFUSALS = (Outcome.PAYMENT_DECLINED, Outcome.RIDER_BUSY, Outcome.NO_DR
 
 @dataclass(slots=True)
 class ClientLog:
-    """What the clients sent and received, kept outside the servers. Times are of perf_counter."""
+    """What the clients sent and received, kept outside the servers. Times are seconds of perf_counter."""
 
     sent: Counter[UUID] = field(default_factory=Counter)  # how often each request was sent
     decisions: dict[UUID, Decision] = field(default_factory=dict)
     completed: set[int] = field(default_factory=set)  # rides
-    moments: list[float] = field(default_factory=list)  # of each acknowledgement, decision or end of a ride
+    moments: list[float] = field(
+        default_factory=list
+    )  # the time of each acknowledgement, decision or end of a ride
     decided: list[tuple[float, UUID]] = field(default_factory=list)
-    retries: RetryCounts = field(default_factory=RetryCounts)  # of calls, by reason
+    retries: RetryCounts = field(default_factory=RetryCounts)  # retried calls, by reason
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def sending(self, requests: Sequence[RideRequest]) -> None:
@@ -89,17 +91,17 @@ class ClientLog:
 
 @contextmanager
 def running_workload(
-    store: Store, clients: int, seed: int, patience: RetryPolicy = RETRY_POLICY
+    store: Store, clients: int, seed: int, policy: RetryPolicy = RETRY_POLICY
 ) -> Iterator[ClientLog]:
     """Run `clients` clients until the block is left, and wait for their last answers.
 
     Raises the first unhandled error of a client, when the block is left."""
     log = ClientLog()
     requests = _Shared(draw_requests(np.random.default_rng(seed), riders_by_city(store)))
-    with RetryPool(store, size=clients - clients // 2 + LANE_CONNECTIONS, patience=patience) as pool:
+    with RetryPool(store, size=clients - clients // 2 + LANE_CONNECTIONS, policy=policy) as pool:
         log.retries = pool.retries
-        lanes = _Lanes(pool, log)
-        drivers: list[_Pooled | _Lanes] = [_Pooled(pool, log), lanes]
+        lanes = _BatchedDriver(pool, log)
+        drivers: list[_PooledDriver | _BatchedDriver] = [_PooledDriver(pool, log), lanes]
 
         def client(number: int) -> Client:
             def work(group: ClientGroup) -> None:
@@ -109,12 +111,12 @@ def running_workload(
             return work
 
         workload = [client(number) for number in range(clients)]
-        with running_clients(workload, patience.seconds_max + LEAVE_SECONDS_MAX):
+        with running_clients(workload, policy.seconds_max + LEAVE_SECONDS_MAX):
             yield log
         lanes.close()
 
 
-def _ride(driver: "_Pooled | _Lanes", request: RideRequest, log: ClientLog) -> None:
+def _ride(driver: "_PooledDriver | _BatchedDriver", request: RideRequest, log: ClientLog) -> None:
     decision = driver.book(request)
     log.answered(decision)
     if decision.ride_id is None:
@@ -138,7 +140,7 @@ class _Shared:
             return next(self._requests)
 
 
-class _Pooled:
+class _PooledDriver:
     def __init__(self, pool: RetryPool, log: ClientLog) -> None:
         self._pool, self._log = pool, log
 
@@ -154,15 +156,15 @@ class _Pooled:
         return self._pool.call(lambda connection: lifecycle.complete(connection, ride_id))
 
 
-class _Lanes:
+class _BatchedDriver:
     def __init__(self, pool: RetryPool, log: ClientLog) -> None:
         def send(connection: Connection[TupleRow], requests: Sequence[RideRequest]) -> list[Decision]:
             log.sending(requests)
             return booking.book_many(connection, requests)
 
-        self._bookings: Batcher[RideRequest, Decision] = Batcher(pool, send, workers=2)
-        self._starts: Batcher[int, lifecycle.OptionalRideStatus] = Batcher(pool, lifecycle.start_many)
-        self._ends: Batcher[tuple[int, int], lifecycle.OptionalRideStatus] = Batcher(
+        self._bookings: BatchQueue[RideRequest, Decision] = BatchQueue(pool, send, workers=2)
+        self._starts: BatchQueue[int, lifecycle.OptionalRideStatus] = BatchQueue(pool, lifecycle.start_many)
+        self._ends: BatchQueue[tuple[int, int], lifecycle.OptionalRideStatus] = BatchQueue(
             pool, lifecycle.complete_many
         )
 
@@ -182,7 +184,7 @@ class _Lanes:
 class ReconcileResult:
     """`lost`: requests that were acknowledged, and are missing or different in the store. `undone`: rides
     whose end was acknowledged, and that have not ended. `doubled`: requests with more than one ride.
-    `in_doubt`: requests whose first answer did not arrive; `settled`: those of them that were answered
+    `in_doubt`: requests whose first answer did not arrive; `settled`: the ones that were answered
     later."""
 
     acknowledged: int

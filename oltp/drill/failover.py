@@ -137,10 +137,12 @@ class DrillResult:
         return lines
 
 
-PAST_RIDES = 4_000  # provide riders and drivers
-ENOUGH_CENTS = 100_000_000  # for each rider, so that no payment is declined
-LOAD_SECONDS = (0.3, 1.0)  # before the kill, drawn at random, so that it hits any moment of a booking
-AFTER_SECONDS = 0.3  # of load on the new primary alone, before the other server rejoins
+PAST_RIDES = 4_000  # seeded rides, which create riders and drivers
+ENOUGH_CENTS = 100_000_000  # the balance of each rider, so that no payment is declined
+LOAD_SECONDS = (0.3, 1.0)  # before the kill, drawn at random, so that it can occur at any point of a booking
+LOAD_AFTER_FAILOVER_SECONDS = (
+    0.3  # the time of load on the new primary alone, before the other server rejoins
+)
 PROMOTION_SECONDS_MAX = 60.0
 # With --async, the lag of the standby when its primary is killed. On one machine it would be microseconds;
 # between two machines it depends on the network and the other disk.
@@ -168,7 +170,7 @@ def run_drill(
             for number in range(1, rounds + 1):
                 done.append(_round(number, pair, log, dice.uniform(*LOAD_SECONDS)))
                 show(done[-1])
-            time.sleep(AFTER_SECONDS)
+            time.sleep(LOAD_AFTER_FAILOVER_SECONDS)
         with store.connect() as connection:
             return DrillResult(
                 rounds=tuple(done),
@@ -206,7 +208,7 @@ def _round(number: int, pair: ServerPair, log: ClientLog, load_seconds: float) -
         watchdog.close()
     if promotion is None:
         raise CannotConnect(f"the standby was not promoted in {PROMOTION_SECONDS_MAX:.0f} s")
-    time.sleep(AFTER_SECONDS)
+    time.sleep(LOAD_AFTER_FAILOVER_SECONDS)
     left = perf_counter()
     pair.rejoin()
     over = perf_counter()
@@ -235,7 +237,7 @@ def _hold_back(primary: ServerNode) -> None:
 
 STANDBY_LOAD_SECONDS = 0.5
 BLOCKED_SECONDS = 2.0
-ON_ITS_WAY_SECONDS = 0.25  # commits that the standby had confirmed before the kill still return
+IN_FLIGHT_SECONDS = 0.25  # commits that the standby had confirmed before the kill still return
 CANCEL = b"""
     SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' ORDER BY pid LIMIT 1"""
 WAITING = b"SELECT count(*)::int FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
@@ -244,13 +246,13 @@ WAITING = b"SELECT count(*)::int FROM pg_stat_activity WHERE wait_event = 'SyncR
 @dataclass(frozen=True, slots=True)
 class StandbyFailureResult:
     """`answered_while_blocked`: commits that returned without a standby; must be 0. `waiting`: commits that
-    waited. `broken_off`: waits that were cancelled; `doubted`: those of them that clients retried."""
+    waited. `cancelled_waits`: waits that were cancelled; `retried`: cancelled waits that clients retried."""
 
     blocked_seconds: float
     answered_while_blocked: int
     waiting: int
-    broken_off: int
-    doubted: int
+    cancelled_waits: int
+    retried: int
     resumed_seconds: float  # from the change of the setting to the first answer
     answered_unprotected: int
     protected_again_seconds: float
@@ -261,7 +263,7 @@ class StandbyFailureResult:
     def passed(self) -> bool:
         return (
             self.answered_while_blocked == 0
-            and self.doubted >= self.broken_off
+            and self.retried >= self.cancelled_waits
             and self.findings.nothing_lost
             and self.audit.passed
         )
@@ -287,7 +289,7 @@ class StandbyFailureResult:
         return [
             f"standby killed, commits block: {self.answered_while_blocked:,} returned in "
             f"{self.blocked_seconds:.1f} s, {self.waiting:,} waiting",
-            f"{self.broken_off:,} wait cancelled by pg_cancel_backend: {self.doubted:,} retried by the "
+            f"{self.cancelled_waits:,} wait cancelled by pg_cancel_backend: {self.retried:,} retried by the "
             "client, which waited again",
             f"degraded: commits return {self.resumed_seconds:.2f} s after synchronous_standby_names was "
             f"cleared; {self.answered_unprotected:,} acknowledged on one disk only",
@@ -307,9 +309,9 @@ def drill_standby(*, clients: int = 8, seed: int = 1) -> StandbyFailureResult:
             pair.standby.kill()
             killed = perf_counter()
             time.sleep(BLOCKED_SECONDS / 2)
-            waiting, broken_off = _break_one_off(pair)
+            waiting, cancelled_waits = _cancel_one_wait(pair)
             time.sleep(BLOCKED_SECONDS / 2)
-            answered = len(log.answers_since(killed + ON_ITS_WAY_SECONDS))
+            answered = len(log.answers_since(killed + IN_FLIGHT_SECONDS))
             blocked_seconds = perf_counter() - killed
 
             degraded = perf_counter()
@@ -325,8 +327,8 @@ def drill_standby(*, clients: int = 8, seed: int = 1) -> StandbyFailureResult:
                 blocked_seconds=blocked_seconds,
                 answered_while_blocked=answered,
                 waiting=waiting,
-                broken_off=broken_off,
-                doubted=_doubted(log),
+                cancelled_waits=cancelled_waits,
+                retried=_retried_waits(log),
                 resumed_seconds=unprotected[0] - degraded,
                 answered_unprotected=len(unprotected),
                 protected_again_seconds=protected_again_seconds,
@@ -335,7 +337,7 @@ def drill_standby(*, clients: int = 8, seed: int = 1) -> StandbyFailureResult:
             )
 
 
-def _break_one_off(pair: ServerPair) -> tuple[int, int]:
+def _cancel_one_wait(pair: ServerPair) -> tuple[int, int]:
     """The number of waiting commits, and of those that were cancelled (one)."""
     with pair.primary.connect() as connection:
         row = connection.execute(WAITING).fetchone()
@@ -343,5 +345,5 @@ def _break_one_off(pair: ServerPair) -> tuple[int, int]:
         return row[0], len(connection.execute(CANCEL).fetchall())
 
 
-def _doubted(log: ClientLog) -> int:
+def _retried_waits(log: ClientLog) -> int:
     return log.retries.by_reason[UNREPLICATED]

@@ -4,7 +4,7 @@ A commit returns when the standby has flushed it, as long as `synchronous_standb
 the standby:
 
     protected     it names the standby: no commit returns before the standby has it
-    unprotected   it is empty, after a failover until the other server is back: commits are on one disk only
+    unprotected   it is empty (from a failover until the other server is back): commits are on one disk only
 
 The setting of the standby is empty, so that it does not wait for another server after its promotion. Only a
 standby that was synchronous when its primary failed may be promoted: any other may lack acknowledged commits.
@@ -14,8 +14,8 @@ probe fails immediately. Two failed probes in a row, the second on a new connect
 server that hangs does not close its connections; its time limit is longer, because a busy server looks the
 same.
 
-Commits do not wait for it; its lag is that of its replay. A query can conflict with the replay: it needs rows
-that the primary has vacuumed, or holds a lock.
+`open_standby`: commits do not wait for it; its lag is the replay lag. Replay conflicts with a query on rows
+that the primary has vacuumed, or with a query that holds a lock.
 """
 
 import shutil
@@ -39,7 +39,7 @@ from ridelake.errors import CannotConnect
 from ridelake.queries import load_queries
 
 DATABASE = "rides"
-FREE_BYTES_MIN = 300 << 20  # for three rounds
+FREE_BYTES_MIN = 300 << 20  # the space that three rounds need
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class ServerPair:
     def follow(self) -> None:
         """Start the standby; return when it has caught up, and is synchronous if it should be."""
         self.standby.start(self.primary.conninfo)
-        with self.standby.connect() as connection:  # slots from its time as primary would retain WAL for ever
+        with self.standby.connect() as connection:  # slots from when it was primary would retain WAL forever
             connection.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
         with self.primary.connect() as connection:
             wait_until(lambda: self._follows(connection, "state", "streaming"), self._stays_behind)
@@ -273,7 +273,7 @@ def catch_up(primary: Store, standby: Store) -> None:
 
 
 def _drop_slot(primary: str, name: str) -> None:
-    """Drop the slot, which would retain WAL for ever. Wait while it is in use: the WAL sender notices the end
+    """Drop the slot, which would retain WAL forever. Wait while it is in use: the WAL sender notices the end
     of the standby a moment later."""
     query = QUERIES["slot"]
     with suppress(psycopg.OperationalError), psycopg.connect(primary, autocommit=True) as connection:

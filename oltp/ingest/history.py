@@ -1,8 +1,9 @@
 """Load finished trips: riders, drivers, payments and ledger, one COPY per table.
 
-A generated trip, or one from a file, has no rider and no driver. It gets both here, so that no one has two
-rides at once (`draw_drivers`, `draw_riders`). Riders and drivers of the store who are idle during the whole
-period of the trips are reused (`find_or_create_people`). Every amount has its ledger entries (`ledger_of`).
+A trip, generated or from a file, has no rider and no driver. Both are assigned here, so that no person has
+two rides at the same time (`draw_drivers`, `draw_riders`). Riders and drivers of the store who are idle
+during the whole period of the trips are reused (`find_or_create_people`). Every amount has its ledger entries
+(`ledger_of`).
 """
 
 from collections import deque
@@ -160,9 +161,11 @@ def apply_to_balances(connection: Connection[TupleRow], ledger: pl.DataFrame) ->
 
 BULK_LOCK = 0x42_55_4C_4B  # an advisory lock, any unused number
 RIDES_PER_RIDER = 12  # on average, so that riders have several rides each
-RIDES_PER_DRIVER = 400  # on average: far more drivers than are busy at once, so that live requests find one
-BROKE_RIDERS_SHARE = 0.03  # riders with a balance of 0, whose next payment is declined
-POCKET_CENTS = (5_000, 60_000)  # the balance of the others
+RIDES_PER_DRIVER = (
+    400  # on average: far more drivers than are busy at the same time, so that live requests find one
+)
+EMPTY_ACCOUNT_SHARE = 0.03  # riders with a balance of 0, whose next payment is declined
+INITIAL_BALANCE_CENTS = (5_000, 60_000)  # the balance of the others
 
 
 def known_requests(connection: Connection[TupleRow], request_ids: pl.Series) -> pl.Series:
@@ -232,8 +235,8 @@ def _store_city(
         assigned_at="requested_at",
         completed=pl.col("started_at").is_not_null(),
     )
-    pocket_cents = random.integers(*POCKET_CENTS, len(riders.ids))
-    pocket_cents[random.random(len(riders.ids)) < BROKE_RIDERS_SHARE] = 0
+    pocket_cents = random.integers(*INITIAL_BALANCE_CENTS, len(riders.ids))
+    pocket_cents[random.random(len(riders.ids)) < EMPTY_ACCOUNT_SHARE] = 0
     pocket_cents[: riders.old] = 0  # riders of the store keep their balance
 
     ledger = pl.concat([top_ups_of(rides, riders.account_ids, pocket_cents), ledger_of(rides)])

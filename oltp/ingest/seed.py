@@ -1,4 +1,4 @@
-"""What a city requests (riders, times, routes, prices), and a year of rides generated for it.
+"""Distributions of ride requests (times, routes, prices), and a generated year of past rides.
 
 The distributions are those of Uber and Lyft in New York (about 20.9 million trips a month, published by the
 TLC): shares by hour and weekday; medians, spreads and correlations of distance, duration, fare and wait. All
@@ -32,14 +32,14 @@ MILES_MEDIAN, MILES_SIGMA = 2.69, 1.04
 SECONDS_MEDIAN, SECONDS_SIGMA = 921.0, 0.69
 FARE_MEDIAN_CENTS, FARE_SIGMA = 1853.0, 0.72
 WAIT_MEDIAN_SECONDS, WAIT_SIGMA = 265.0, 0.635
-MILES_SECONDS_CORRELATION = 0.84  # of the logarithms
+MILES_SECONDS_CORRELATION = 0.84  # the correlation of the logarithms
 MILES_FARE_CORRELATION = 0.91
 METRES_PER_MILE = 1609.344
 
 TIP_SHARE = 0.194
 TIP_CENTS = np.array([300, 100, 500, 200, 400, 1000])
 TIP_CENTS_SHARE = np.array([0.27, 0.21, 0.20, 0.17, 0.08, 0.07])
-CANCELLED_SHARE = 0.05  # not published; a low guess
+CANCELLED_SHARE = 0.05  # not published; a conservative estimate
 
 # Shares of the cities (by city_id - 1), and factors of their fares.
 CITY_SHARE = np.array([0.12, 0.28, 0.42, 0.18])

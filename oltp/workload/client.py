@@ -6,7 +6,7 @@ A client is a generator: it yields an operation and receives the result.
 
 All operations are idempotent: requests and top-ups have ids, and a status change returns the current status.
 One by one, an operation is a call on a connection of the pool. In batches, it waits in a queue of the
-dispatcher (`oltp.batching`) for the next batch; rare operations are sent one at a time.
+batcher (`oltp.batching`) for the next batch; rare operations are sent one at a time.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from oltp import booking, lifecycle
-from oltp.batching import Batcher, Dispatcher
+from oltp.batching import Batcher, BatchQueue
 from oltp.pool import RetryPool
 from oltp.retry import RetryPolicy
 from oltp.store import Store, transaction
 from oltp.workload.metrics import Metrics
 from oltp.workload.runner import ClientGroup, run_clients
 from oltp.workload.schedule import TOP_UP_CENTS, Scenario, ScheduledRequest
-from ridelake.errors import CannotConnect, DispatcherClosed, ProofFailed
+from ridelake.errors import BatcherClosed, CannotConnect, ProofFailed
 from ridelake.ride import (
     CancelReason,
     Decision,
@@ -45,9 +45,9 @@ ClientScript = Generator["Operation", Any, None]
 """A client: yields an operation and receives its result."""
 
 # Together with the last wait for a connection, a run without a server ends after 15 s.
-PATIENCE = RetryPolicy(seconds_max=13.0)
+RUN_POLICY = RetryPolicy(seconds_max=13.0)
 BOOKING_WORKERS = 2
-SIDE_WORKERS = 2  # for operations for which the dispatcher has no queue
+SIDE_WORKERS = 2  # threads for operations for which the batcher has no queue
 BATCH_CONNECTIONS = BOOKING_WORKERS + 3 + SIDE_WORKERS  # three: starts, completions, cancellations
 HANG_UP_SECONDS = 0.0005  # long enough that some abandoned requests are in a batch
 
@@ -56,15 +56,15 @@ HANG_UP_SECONDS = 0.0005  # long enough that some abandoned requests are in a ba
 class Operation:
     """A function of `booking` or `lifecycle`, and its arguments after the connection."""
 
-    verb: Callable[..., Any]
+    function: Callable[..., Any]
     arguments: tuple[Any, ...]
 
     def on(self, connection: Connection[TupleRow]) -> Any:
-        return self.verb(connection, *self.arguments)
+        return self.function(connection, *self.arguments)
 
 
-def call(verb: Callable[..., Any], *arguments: Any) -> Operation:
-    return Operation(verb, arguments)
+def call(function: Callable[..., Any], *arguments: Any) -> Operation:
+    return Operation(function, arguments)
 
 
 def abandon(connection: Connection[TupleRow], request: RideRequest) -> None:
@@ -81,7 +81,7 @@ class RunPool(RetryPool):
     """The pool of a run. When one call has given up, the others fail immediately."""
 
     def __init__(self, store: Store, size: int) -> None:
-        super().__init__(store, size, PATIENCE)
+        super().__init__(store, size, RUN_POLICY)
         self._given_up = threading.Event()
 
     def close(self) -> None:
@@ -95,10 +95,10 @@ class RunPool(RetryPool):
     def given_up(self) -> bool:
         return self._given_up.is_set()
 
-    def _once(self, verb: Callable[[Connection[TupleRow]], Answer]) -> Answer:
+    def _once(self, operation: Callable[[Connection[TupleRow]], Answer]) -> Answer:
         if self._given_up.is_set():
-            raise DispatcherClosed("the run is over; no more requests are sent")
-        return super()._once(verb)
+            raise BatcherClosed("the run is over; no more requests are sent")
+        return super()._once(operation)
 
 
 def play(script: ClientScript, line: RunPool) -> None:
@@ -112,9 +112,9 @@ def play(script: ClientScript, line: RunPool) -> None:
 class BatchClient:
     """Executes the operations of clients of an event loop."""
 
-    def __init__(self, line: RunPool, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
-        self._side: Batcher[Operation, object] = Batcher(line, _each, workers=SIDE_WORKERS, batch_max=1)
+    def __init__(self, line: RunPool, batcher: Batcher) -> None:
+        self._batcher = batcher
+        self._side: BatchQueue[Operation, object] = BatchQueue(line, _each, workers=SIDE_WORKERS, batch_max=1)
 
     def close(self) -> None:
         self._side.close()
@@ -125,26 +125,26 @@ class BatchClient:
             while True:
                 answer = await self._ask(script.send(answer))
 
-    async def _ask(self, verb: Operation) -> object:
-        lanes = self._dispatcher
-        match verb.arguments:
-            case (request,) if verb.verb is booking.book:
+    async def _ask(self, operation: Operation) -> object:
+        lanes = self._batcher
+        match operation.arguments:
+            case (request,) if operation.function is booking.book:
                 return await lanes.bookings.ask(request)
-            case (request,) if verb.verb is abandon:
+            case (request,) if operation.function is abandon:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(lanes.bookings.ask(request), HANG_UP_SECONDS)
                 return None  # the client does not read the answer
-            case (ride_id,) if verb.verb is lifecycle.start:
+            case (ride_id,) if operation.function is lifecycle.start:
                 return await lanes.starts.ask(ride_id)
-            case ride if verb.verb is lifecycle.complete:
+            case ride if operation.function is lifecycle.complete:
                 return await lanes.completions.ask(ride)
-            case (ride_id, CancelReason.RIDER) if verb.verb is lifecycle.cancel:
+            case (ride_id, CancelReason.RIDER) if operation.function is lifecycle.cancel:
                 return await lanes.cancellations.ask(ride_id)
-        return await self._side.ask(verb)
+        return await self._side.ask(operation)
 
 
-def _each(connection: Connection[TupleRow], verbs: Sequence[Operation]) -> list[object]:
-    return [verb.on(connection) for verb in verbs]
+def _each(connection: Connection[TupleRow], operations: Sequence[Operation]) -> list[object]:
+    return [operation.on(connection) for operation in operations]
 
 
 class _Over(Exception):
@@ -162,7 +162,7 @@ def warm_up(line: RunPool, requests: Sequence[RideRequest]) -> None:
                 together.wait(2.0)
             _warm_up_session(connection, request)
 
-        with suppress(CannotConnect, DispatcherClosed):  # the run itself will report it
+        with suppress(CannotConnect, BatcherClosed):  # the run itself will report it
             line.call(hold)
 
     def client(request: RideRequest) -> Callable[[ClientGroup], None]:
@@ -184,11 +184,11 @@ def _warm_up_session(connection: Connection[TupleRow], request: RideRequest) -> 
 
 
 class SimulatedClient:
-    """Sends requests one after the other. What a request leaves open (an answer that was not read, a driver
+    """Sends requests one after the other. Unfinished work of a request (an answer that was not read, a driver
     that is offline) is completed after the next request, or at the end."""
 
-    def __init__(self, tally: Metrics) -> None:
-        self._tally = tally
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._in_doubt: list[RideRequest] = []
         self._resting: list[tuple[int, int]] = []  # offline drivers, and the zones where they go online again
 
@@ -196,68 +196,68 @@ class SimulatedClient:
         """Process one request to its end. Raises ProofFailed for an incorrect answer."""
         in_doubt, self._in_doubt = self._in_doubt, []
         resting, self._resting = self._resting, []
-        if turn.fate.abandoned:
+        if turn.scenario.abandoned:
             yield call(abandon, turn.request)
-            self._tally.happened("abandoned")
+            self._metrics.happened("abandoned")
             self._in_doubt.append(turn.request)
         else:
             yield from self._ask(turn)
-        yield from self._put_right(in_doubt, resting)
+        yield from self._settle_open_work(in_doubt, resting)
 
     def leave(self) -> ClientScript:
         """Complete what is open."""
-        yield from self._put_right(self._in_doubt, self._resting)
+        yield from self._settle_open_work(self._in_doubt, self._resting)
 
     def _ask(self, turn: ScheduledRequest) -> ClientScript:
         asked = perf_counter() if turn.due is None else turn.due
         decision: Decision = yield call(booking.book, turn.request)
-        self._tally.decided(decision.outcome, perf_counter() - asked)
-        if turn.fate.sent_again:
+        self._metrics.decided(decision.outcome, perf_counter() - asked)
+        if turn.scenario.sent_again:
             yield from self._ask_again(turn.request, decision)
         if decision.ride_id is not None:
-            yield from self._ride(turn.request, turn.fate, decision)
-            if turn.fate.sent_again:
+            yield from self._ride(turn.request, turn.scenario, decision)
+            if turn.scenario.sent_again:
                 yield from self._ask_again(turn.request, decision)
-        elif decision.outcome is Outcome.PAYMENT_DECLINED and turn.fate.topped_up:
+        elif decision.outcome is Outcome.PAYMENT_DECLINED and turn.scenario.topped_up:
             yield from self._top_up(turn.request.rider_id)
 
     def _ask_again(self, request: RideRequest, decision: Decision) -> ClientScript:
         again: Decision = yield call(booking.book, request)
-        self._tally.happened("sent_again")
+        self._metrics.happened("sent_again")
         if again != decision:
             raise ProofFailed(
                 f"request {request.request_id} was answered with {_shown(decision)}, and with "
                 f"{_shown(again)} when it was sent again"
             )
 
-    def _ride(self, request: RideRequest, fate: Scenario, decision: Decision) -> ClientScript:
+    def _ride(self, request: RideRequest, scenario: Scenario, decision: Decision) -> ClientScript:
         ride_id = decision.ride_id
         assert ride_id is not None
-        if fate.cancelled is not None:
-            yield from self._cancel(ride_id, fate.cancelled)
+        if scenario.cancelled is not None:
+            yield from self._cancel(ride_id, scenario.cancelled)
             return
-        standing: lifecycle.OptionalRideStatus = yield call(lifecycle.start, ride_id)
-        if standing is RideStatus.STARTED:
-            standing = yield call(lifecycle.complete, ride_id, fate.tip_cents)
-        if standing is RideStatus.CANCELLED:  # another run has expired the ride: see `requests.expire`
-            self._tally.cancelled(CancelReason.EXPIRED)
+        status: lifecycle.OptionalRideStatus = yield call(lifecycle.start, ride_id)
+        if status is RideStatus.STARTED:
+            status = yield call(lifecycle.complete, ride_id, scenario.tip_cents)
+        if status is RideStatus.CANCELLED:  # another run has expired the ride: see `requests.expire`
+            self._metrics.cancelled(CancelReason.EXPIRED)
             return
-        self._check(f"ride {ride_id} after complete()", standing, RideStatus.COMPLETED)
-        self._tally.happened("completed")
-        if fate.refunded:
+        self._check(f"ride {ride_id} after complete()", status, RideStatus.COMPLETED)
+        self._metrics.happened("completed")
+        if scenario.refunded:
             payment: PaymentStatus | None = yield call(lifecycle.refund, ride_id)
             self._check(f"the payment of ride {ride_id} after refund()", payment, PaymentStatus.REFUNDED)
-            self._tally.happened("refunded")
-        if fate.rested and decision.driver_id is not None:
+            self._metrics.happened("refunded")
+        if scenario.went_offline and decision.driver_id is not None:
             driver: DriverStatus | None = yield call(lifecycle.driver_offline, decision.driver_id)
             if driver is DriverStatus.OFFLINE:  # otherwise another request has claimed the driver
-                self._tally.happened("rested")
+                self._metrics.happened("went_offline")
                 self._resting.append((decision.driver_id, request.dropoff_zone_id))
 
     def _cancel(self, ride_id: int, reason: CancelReason) -> ClientScript:
-        standing: lifecycle.OptionalRideStatus = yield call(lifecycle.cancel, ride_id, reason)
-        self._check(f"ride {ride_id} after cancel()", standing, RideStatus.CANCELLED)
-        self._tally.cancelled(reason)
+        status: lifecycle.OptionalRideStatus = yield call(lifecycle.cancel, ride_id, reason)
+        self._check(f"ride {ride_id} after cancel()", status, RideStatus.CANCELLED)
+        self._metrics.cancelled(reason)
 
     def _top_up(self, rider_id: int) -> ClientScript:
         """Sent twice (double tap); must be applied once."""
@@ -269,21 +269,21 @@ class SimulatedClient:
             raise ProofFailed(
                 f"top-up {top_up_id} returned transfer {first}, and transfer {second} when it was repeated"
             )
-        self._tally.happened("topped_up")
+        self._metrics.happened("topped_up")
 
-    def _put_right(self, in_doubt: list[RideRequest], resting: list[tuple[int, int]]) -> ClientScript:
+    def _settle_open_work(self, in_doubt: list[RideRequest], resting: list[tuple[int, int]]) -> ClientScript:
         for request in in_doubt:  # decided now if not before; the client does not want the ride any more
             decision: Decision = yield call(booking.book, request)
-            self._tally.decided(decision.outcome, None)
-            self._tally.happened("settled")
+            self._metrics.decided(decision.outcome, None)
+            self._metrics.happened("settled")
             if decision.ride_id is not None:
                 yield from self._cancel(decision.ride_id, CancelReason.EXPIRED)
         for driver_id, zone_id in resting:
             yield call(lifecycle.driver_online, driver_id, zone_id)
 
-    def _check(self, what: str, standing: object, wanted: object) -> None:
-        if standing is not wanted:
-            raise ProofFailed(f"{what} is {standing or 'missing'}, not {wanted}")
+    def _check(self, what: str, status: object, wanted: object) -> None:
+        if status is not wanted:
+            raise ProofFailed(f"{what} is {status or 'missing'}, not {wanted}")
 
 
 def _shown(decision: Decision) -> str:

@@ -27,7 +27,7 @@ def open_dashboard() -> Iterator[Callable[[RunState], None]]:
     if not sys.stderr.isatty():
         yield LineDisplay().show
         return
-    from rich.console import Console  # here, because it costs a tenth of a second
+    from rich.console import Console  # here, because the import takes 0.1 s
     from rich.live import Live
 
     console = Console(stderr=True, highlight=False)
@@ -36,7 +36,7 @@ def open_dashboard() -> Iterator[Callable[[RunState], None]]:
         return
     screen = LiveDisplay()
     with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False) as shown:
-        yield lambda moment: shown.update(screen.draw(moment), refresh=True)
+        yield lambda state: shown.update(screen.draw(state), refresh=True)
 
 
 class LineDisplay:
@@ -45,15 +45,15 @@ class LineDisplay:
     def __init__(self) -> None:
         self._recent = RecentMetrics(LINE_SECONDS)
 
-    def show(self, moment: RunState) -> None:
-        if not self._recent.follow(moment):
+    def show(self, state: RunState) -> None:
+        if not self._recent.follow(state):
             return
-        recent, agenda, seen = self._recent, moment.agenda, moment.seen
-        behind = f", {agenda.behind_seconds(moment.now):.1f} s behind" if agenda.open_loop else ""
+        recent, schedule, seen = self._recent, state.schedule, state.seen
+        behind = f", {schedule.behind_seconds(state.now):.1f} s behind" if schedule.open_loop else ""
         note(
-            f"{moment.now - agenda.began:.0f} s: {seen.requested:,} requests{left(moment)}; "
+            f"{state.now - schedule.began:.0f} s: {seen.requested:,} requests{left(state)}; "
             f"{recent.rides_per_second:,.0f} rides/s, {percentiles(recent.latencies)}, "
-            f"refused {sum(seen.refused.values()):,}, retries {moment.retried.total():,}{behind}"
+            f"refused {sum(seen.refused.values()):,}, retries {state.retried.total():,}{behind}"
         )
 
 
@@ -65,16 +65,16 @@ class LiveDisplay:
         self._pace = RecentMetrics(BAR_SECONDS)
         self._bars: deque[float] = deque(maxlen=BARS_SHOWN)
 
-    def draw(self, moment: RunState) -> "RenderableType":
+    def draw(self, state: RunState) -> "RenderableType":
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
-        self._recent.follow(moment)
-        if self._pace.follow(moment):
+        self._recent.follow(state)
+        if self._pace.follow(state):
             self._bars.append(self._pace.rides_per_second)
-        seen, agenda = moment.seen, moment.agenda
-        seconds = max(moment.now - agenda.began, 1e-9)
+        seen, schedule = state.seen, state.schedule
+        seconds = max(state.now - schedule.began, 1e-9)
         recent = self._recent
         pace = f"{seen.assigned / seconds:,.0f} rides/s on average"
         if recent.known:
@@ -82,24 +82,24 @@ class LiveDisplay:
         rows: list[tuple[str, str | Text]] = [
             ("", Text(sparkline(self._bars), style="green")),
             ("rides", Text(pace, style="bold")),
-            ("requests", f"{seen.requested:,} in {seconds:.0f} s{left(moment)}"),
+            ("requests", f"{seen.requested:,} in {seconds:.0f} s{left(state)}"),
             ("last second", percentiles(recent.latencies) if recent.known else "…"),
             ("all", f"{percentiles(seen.latencies)}, max {seen.latencies.seconds_max * 1e3:.1f} ms"),
             ("refused", format_counts(seen.refused)),
             ("cancelled", f"by {format_counts(seen.cancelled)}" if seen.cancelled else "none"),
-            ("retries", Text(format_counts(moment.retried), style="yellow" if moment.retried else "")),
+            ("retries", Text(format_counts(state.retried), style="yellow" if state.retried else "")),
         ]
-        if agenda.open_loop:
-            behind = agenda.behind_seconds(moment.now)
+        if schedule.open_loop:
+            behind = schedule.behind_seconds(state.now)
             rows.append(("behind", Text(f"{behind:.2f} s", style="red" if behind > 1 else "")))
-        if moment.auditing:
+        if state.auditing:
             rows.append(("audit", "reading every row …"))
         table = Table(box=None, pad_edge=False, show_header=False)
         table.add_column(style="dim", no_wrap=True, min_width=len("last second"))
         table.add_column(overflow="ellipsis", no_wrap=True)
         for row in rows:
             table.add_row(*row)
-        return Group(Text(headline(moment.plan, agenda), style="dim"), table)
+        return Group(Text(headline(state.plan, schedule), style="dim"), table)
 
 
 class RecentMetrics:
@@ -115,28 +115,28 @@ class RecentMetrics:
     def known(self) -> bool:
         return self._before is not None
 
-    def follow(self, moment: RunState) -> bool:
+    def follow(self, state: RunState) -> bool:
         """Update the figures. True if they have changed."""
         if self._before is None:
-            began = moment.agenda.began
+            began = state.schedule.began
             since, assigned, latencies = began, 0, None
         else:
             since, assigned = self._before.now, self._before.seen.assigned
             latencies = self._before.seen.latencies
-        if moment.now - since < self._seconds:
+        if state.now - since < self._seconds:
             return False
-        self.rides_per_second = (moment.seen.assigned - assigned) / (moment.now - since)
-        now = moment.seen.latencies
+        self.rides_per_second = (state.seen.assigned - assigned) / (state.now - since)
+        now = state.seen.latencies
         self.latencies = now if latencies is None else now.since(latencies)
-        self._before = moment
+        self._before = state
         return True
 
 
-def headline(plan: RunPlan, agenda: ArrivalSchedule) -> str:
+def headline(plan: RunPlan, schedule: ArrivalSchedule) -> str:
     pace = "" if plan.rate is None else f" at {plan.rate:,g} requests/s"
     return (
         f"{plan.clients} clients, {plan.mode}, {plan.loop} loop{pace}, seed {plan.seed}; "
-        f"simulated time: day {agenda.day}, {agenda.hour} h"
+        f"simulated time: day {schedule.day}, {schedule.hour} h"
     )
 
 
@@ -146,14 +146,16 @@ def percentiles(latencies: LatencyHistogram) -> str:
     return f"p50 {latencies.milliseconds(0.5):.2f} ms, p99 {latencies.milliseconds(0.99):.2f} ms"
 
 
-def left(moment: RunState) -> str:
+def left(state: RunState) -> str:
     """The estimated remaining time; empty if it is unknown."""
-    agenda, requested = moment.agenda, moment.seen.requested
-    elapsed = moment.now - agenda.began
-    if agenda.seconds is not None:
-        return f", {max(agenda.seconds - elapsed, 0):.0f} s left"
-    if agenda.rides is not None and requested:
-        return f" of {agenda.rides:,}, {elapsed * max(agenda.rides - requested, 0) / requested:.0f} s left"
+    schedule, requested = state.schedule, state.seen.requested
+    elapsed = state.now - schedule.began
+    if schedule.seconds is not None:
+        return f", {max(schedule.seconds - elapsed, 0):.0f} s left"
+    if schedule.rides is not None and requested:
+        return (
+            f" of {schedule.rides:,}, {elapsed * max(schedule.rides - requested, 0) / requested:.0f} s left"
+        )
     return ""
 
 

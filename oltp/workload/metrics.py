@@ -15,7 +15,7 @@ from oltp.audit import AuditReport
 from ridelake.ride import CancelReason, Outcome
 
 GROWTH = math.log(1.02)
-BUCKETS = 1_200  # from one microsecond to some six hours
+BUCKETS = 1_200  # from one microsecond to about six hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class MetricsSnapshot:
 
     outcomes: Counter[Outcome]
     cancelled: dict[CancelReason, int]
-    fates: Counter[str]  # abandoned, completed, refunded, rested, sent_again, settled, topped_up
+    events: Counter[str]  # abandoned, completed, refunded, went_offline, sent_again, settled, topped_up
     latencies: LatencyHistogram
 
     @property
@@ -80,7 +80,7 @@ class Metrics:
     def __init__(self) -> None:
         self._outcomes: Counter[Outcome] = Counter()
         self._cancelled: Counter[CancelReason] = Counter()
-        self._fates: Counter[str] = Counter()
+        self._events: Counter[str] = Counter()
         self._counts = [0] * BUCKETS
         self._seconds_max = 0.0
         self._lock = Lock()
@@ -97,9 +97,9 @@ class Metrics:
         with self._lock:
             self._cancelled[reason] += 1
 
-    def happened(self, fate: str) -> None:
+    def happened(self, event: str) -> None:
         with self._lock:
-            self._fates[fate] += 1
+            self._events[event] += 1
 
     @property
     def requested(self) -> int:
@@ -111,7 +111,7 @@ class Metrics:
             return MetricsSnapshot(
                 self._outcomes.copy(),
                 {reason: self._cancelled[reason] for reason in CancelReason if self._cancelled[reason]},
-                self._fates.copy(),
+                self._events.copy(),
                 LatencyHistogram(self._counts.copy(), self._seconds_max),
             )
 
@@ -135,10 +135,10 @@ class SimulationResult:
     cancelled: dict[str, int]
     abandoned: int  # the client disconnected after sending
     settled: int  # abandoned requests that were sent again
-    sent_again: int  # sent again after the answer, and answered the same
+    sent_again: int  # sent again after the answer; the second answer was the same
     topped_up: int
     refunded: int
-    rested: int  # drivers that went offline and online again
+    went_offline: int  # drivers that went offline and online again
     expired_before: int  # active rides of killed simulations that were ended before this run
     others_requests: int  # requests of other simulations during this run
     under_way_before: int  # active rides of other simulations at the start of this run

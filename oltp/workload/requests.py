@@ -6,14 +6,13 @@ demand and half by a Zipf distribution (the k-th zone has 1/k of the demand of t
 depends on the part of the day. The drop-offs of the morning have the ranking of the pick-ups of the evening,
 and vice versa.
 
-The ranking depends on the city, not on the seed.
+The ranking depends on the city, not on the seed. The 74 free bits of a request id (a UUIDv7) are:
 
     12 bits   a counter, so that ids of one millisecond differ
     30 bits   the mark of the run, drawn once: the decisions of this run can be counted exactly in the store,
               also while other clients book, and without a list of ids
-    32 bits   the mark of all simulations: a ride whose client was killed may be ended by the next run. Rides
-    of
-              other clients are not; one id in four billion has these bits by chance
+    32 bits   the mark of all simulations: a ride whose client was killed may be ended by the next run.
+              Rides of other clients are not; one id in four billion has these bits by chance
 """
 
 import itertools

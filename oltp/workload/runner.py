@@ -26,7 +26,7 @@ Client = Callable[["ClientGroup"], None]
 AsyncClient = Callable[["ClientGroup"], Awaitable[None]]
 
 STOP_SECONDS_MAX = 60.0  # from the stop to the end of the last client
-INTERRUPT_SECONDS_MAX = 0.2  # the same after Ctrl-C, which leaves a second for everything, or another error
+INTERRUPT_SECONDS_MAX = 0.2  # the same after an error or Ctrl-C, after which the process has about one second
 
 
 class ClientStopped(Exception):
@@ -46,7 +46,7 @@ class ClientGroup:
         self._clients, self._on_stop = clients, on_stop
         self._working = len(clients)
         self._stop = threading.Event()
-        self._over = threading.Event()  # instead of Thread.join(), which Ctrl-C breaks before Python 3.13
+        self._over = threading.Event()  # instead of Thread.join(), which Ctrl-C corrupts before Python 3.13
         self._lock = threading.Lock()
         self._released = False
         self._barrier = threading.Barrier(len(clients), self._begin)

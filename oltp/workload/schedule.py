@@ -43,7 +43,7 @@ BLOCK = 1_024
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """The course of one request. `cancelled`: by whom, or None. The other attributes: see the shares
+    """The scenario of one request. `cancelled`: by whom, or None. For the other attributes, see the shares
     above."""
 
     cancelled: CancelReason | None
@@ -52,11 +52,11 @@ class Scenario:
     abandoned: bool
     topped_up: bool
     refunded: bool
-    rested: bool
+    went_offline: bool
 
 
 def draw_scenarios(random: np.random.Generator) -> Iterator[Scenario]:
-    """An infinite sequence of courses."""
+    """An infinite sequence of scenarios."""
     endings: list[CancelReason | None] = [None, *CANCEL_SHARES]
     shares = [1 - sum(CANCEL_SHARES.values()), *CANCEL_SHARES.values()]
     chances = np.array([SENT_AGAIN_SHARE, ABANDONED_SHARE, TOPPED_UP_SHARE, REFUNDED_SHARE, RESTED_SHARE])
@@ -73,10 +73,10 @@ GAPS_BLOCK = 1_024
 
 @dataclass(frozen=True, slots=True)
 class ScheduledRequest:
-    """A request and its course. `due`: when to send it, a time of perf_counter; None: immediately."""
+    """A request and its scenario. `due`: when to send it, in perf_counter seconds; None: immediately."""
 
     request: RideRequest
-    fate: Scenario
+    scenario: Scenario
     due: float | None
 
 
@@ -87,7 +87,7 @@ class ArrivalSchedule:
     def __init__(
         self,
         wishes: Iterator[TimedRequest],
-        fates: Iterator[Scenario],
+        scenarios: Iterator[Scenario],
         arrivals: "ArrivalMode | None",
         *,
         rides: int | None,
@@ -97,10 +97,10 @@ class ArrivalSchedule:
         self.open_loop = arrivals is not None
         self.began = perf_counter()
         self.hour = self.taken = 0
-        self._wishes, self._fates, self._arrivals = wishes, fates, arrivals
-        self._ends = math.inf  # requests that are due later are not sent
+        self._wishes, self._scenarios, self._arrivals = wishes, scenarios, arrivals
+        self._ends = math.inf  # perf_counter seconds; requests that are due later are not sent
         self._next_due: float | None = None
-        self._late_seconds = 0.0  # of the request that was sent last
+        self._late_seconds = 0.0  # how late the last request was sent
         self._lock = Lock()
 
     def begin(self) -> None:
@@ -111,7 +111,7 @@ class ArrivalSchedule:
         self._next_due = None if self._arrivals is None else self.began + self._arrivals.gap_seconds()
 
     def stop(self) -> None:
-        """Hand out no more requests."""
+        """Return no more requests."""
         self._ends = min(self._ends, perf_counter())
 
     def take(self) -> ScheduledRequest | None:
@@ -127,7 +127,7 @@ class ArrivalSchedule:
             self.hour = wish.hour
             if due is not None and self._arrivals is not None:
                 self._next_due = due + self._arrivals.gap_seconds()
-            return ScheduledRequest(wish.request, next(self._fates), due)
+            return ScheduledRequest(wish.request, next(self._scenarios), due)
 
     def seconds_until(self, turn: ScheduledRequest) -> float:
         """Seconds until the request is due; 0 or less: send it."""

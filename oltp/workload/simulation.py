@@ -11,7 +11,7 @@ from time import perf_counter
 import numpy as np
 
 from oltp.audit import AuditReport, audit
-from oltp.batching import Dispatcher
+from oltp.batching import Batcher
 from oltp.store import Store
 from oltp.workload.client import (
     BATCH_CONNECTIONS,
@@ -67,7 +67,7 @@ class RunState:
     """The state of a run, for display."""
 
     plan: RunPlan
-    agenda: ArrivalSchedule
+    schedule: ArrivalSchedule
     now: float  # a time of perf_counter
     seen: MetricsSnapshot
     retried: Counter[str]
@@ -96,7 +96,7 @@ def simulate(
     batch: bool = False,
     seed: int = 1,
     report: Callable[[int], None] = lambda requests: None,
-    show: Callable[[RunState], None] = lambda moment: None,
+    show: Callable[[RunState], None] = lambda state: None,
 ) -> SimulationResult:
     """Book until `rides` requests are sent or `seconds` are over, then audit. Ctrl-C ends it early, with a
     result and an audit; a second Ctrl-C exits immediately. About four times a second, `report` is called with
@@ -108,28 +108,28 @@ def simulate(
     streams = [np.random.default_rng([seed, number]) for number in range(4)]
     riders_of = riders_by_city(store)
     ids = RequestIds()
-    agenda = ArrivalSchedule(
+    schedule = ArrivalSchedule(
         draw_timed_requests(streams[0], riders_of, ids.new),
         draw_scenarios(streams[1]),
         None if rate is None else ArrivalMode(streams[2], rate),
         rides=rides,
         seconds=seconds,
     )
-    tally = Metrics()
+    metrics = Metrics()
     with RunPool(store, plan.connections) as line:
 
         def display(auditing: bool = False) -> None:
             retried = line.retries.by_reason.copy()
-            report(tally.requested)
-            show(RunState(plan, agenda, perf_counter(), tally.seen(), retried, auditing))
+            report(metrics.requested)
+            show(RunState(plan, schedule, perf_counter(), metrics.seen(), retried, auditing))
 
         expired = line.call(expire)
         met = line.call(under_way)
         warm_up(line, list(islice(draw_requests(streams[3], riders_of), plan.connections)))
-        ended = _work(plan, line, agenda, tally, display)
+        ended = _work(plan, line, schedule, metrics, display)
         if ended.failure is not None and not isinstance(ended.failure, ProofFailed):
-            raise _with_acknowledged(ended.failure, tally.seen())
-        seen = tally.seen()
+            raise _with_acknowledged(ended.failure, metrics.seen())
+        seen = metrics.seen()
         display(auditing=True)
         stored = line.call(ids.stored)
         of_others = line.call(ids.of_others)
@@ -150,35 +150,35 @@ def _with_acknowledged(failure: BaseException, seen: MetricsSnapshot) -> BaseExc
 
 
 def _work(
-    plan: RunPlan, line: RunPool, agenda: ArrivalSchedule, tally: Metrics, display: Callable[[], None]
+    plan: RunPlan, line: RunPool, schedule: ArrivalSchedule, metrics: Metrics, display: Callable[[], None]
 ) -> RunEnd:
     batches: list[float] = []
     if plan.batch:
-        group = ClientGroup([_batched_clients(plan, line, agenda, tally, batches)], agenda.stop)
+        group = ClientGroup([_batched_clients(plan, line, schedule, metrics, batches)], schedule.stop)
     else:
-        group = ClientGroup([_client(line, agenda, tally)] * plan.clients, agenda.stop)
-    agenda.begin()
+        group = ClientGroup([_client(line, schedule, metrics)] * plan.clients, schedule.stop)
+    schedule.begin()
     group.start()
     interrupted = _watch(group, line, display)
     over = perf_counter()
     return RunEnd(
-        over - agenda.began,
-        agenda.behind_seconds(over),
-        agenda.overdue(over),
+        over - schedule.began,
+        schedule.behind_seconds(over),
+        schedule.overdue(over),
         batches[0] if batches else None,
         interrupted,
         group.failure,
     )
 
 
-def _client(line: RunPool, agenda: ArrivalSchedule, tally: Metrics) -> Callable[[ClientGroup], None]:
+def _client(line: RunPool, schedule: ArrivalSchedule, metrics: Metrics) -> Callable[[ClientGroup], None]:
     """A client that is a thread and sends its operations one by one."""
 
     def work(group: ClientGroup) -> None:
-        client = SimulatedClient(tally)
+        client = SimulatedClient(metrics)
         with _giving_up(group, line):
-            while (turn := agenda.take()) is not None:
-                while (seconds := agenda.seconds_until(turn)) > 0 and group.sleep(seconds):
+            while (turn := schedule.take()) is not None:
+                while (seconds := schedule.seconds_until(turn)) > 0 and group.sleep(seconds):
                     pass
                 if seconds <= 0:
                     play(client.turn(turn), line)
@@ -188,28 +188,28 @@ def _client(line: RunPool, agenda: ArrivalSchedule, tally: Metrics) -> Callable[
 
 
 def _batched_clients(
-    plan: RunPlan, line: RunPool, agenda: ArrivalSchedule, tally: Metrics, batches: list[float]
+    plan: RunPlan, line: RunPool, schedule: ArrivalSchedule, metrics: Metrics, batches: list[float]
 ) -> Callable[[ClientGroup], None]:
     """All clients, in one event loop. Appends the mean number of requests per batch to `batches`."""
 
     async def client(group: ClientGroup, desk: BatchClient) -> None:
-        client = SimulatedClient(tally)
+        client = SimulatedClient(metrics)
         with _giving_up(group, line):
-            while (turn := agenda.take()) is not None:
-                while (seconds := agenda.seconds_until(turn)) > 0 and not group.stopped:
+            while (turn := schedule.take()) is not None:
+                while (seconds := schedule.seconds_until(turn)) > 0 and not group.stopped:
                     await asyncio.sleep(min(seconds, POLL_SECONDS))
                 if seconds <= 0:
                     await desk.play(client.turn(turn))
             await desk.play(client.leave())
 
     def work(group: ClientGroup) -> None:
-        with Dispatcher(line, booking_workers=BOOKING_WORKERS) as dispatcher:
-            desk = BatchClient(line, dispatcher)
+        with Batcher(line, booking_workers=BOOKING_WORKERS) as batcher:
+            desk = BatchClient(line, batcher)
             try:
                 in_one_thread([lambda group: client(group, desk)] * plan.clients)(group)
             finally:
                 desk.close()
-            lane = dispatcher.bookings
+            lane = batcher.bookings
         batches.append(lane.items / max(lane.flushes, 1))
 
     return work
@@ -217,7 +217,7 @@ def _batched_clients(
 
 @contextmanager
 def _giving_up(group: ClientGroup, line: RunPool) -> Iterator[None]:
-    """If this client cannot connect, the others need not try. Their errors come after this one."""
+    """If this client cannot connect, stop the others. Their errors are reported after this one."""
     try:
         yield
     except CannotConnect as error:
@@ -248,7 +248,8 @@ def _watch(group: ClientGroup, line: RunPool, display: Callable[[], None]) -> bo
 
 
 def _check_stored(seen: MetricsSnapshot, stored: Counter[Outcome], checked: AuditReport) -> None:
-    """Raises ProofFailed unless every acknowledged decision is stored with the same outcome."""
+    """Compare the acknowledged decisions with the store. Raises ProofFailed unless every acknowledged
+    decision is stored with the same outcome."""
     lost = seen.outcomes - stored
     if lost:
         missing = ", ".join(f"{count:,} {outcome}" for outcome, count in lost.items())
@@ -274,14 +275,14 @@ def _result(
         refused=seen.refused,
         retries=retried.total(),
         retried=dict(retried.most_common()),
-        completed=seen.fates["completed"],
+        completed=seen.events["completed"],
         cancelled={reason.value: count for reason, count in seen.cancelled.items()},
-        abandoned=seen.fates["abandoned"],
-        settled=seen.fates["settled"],
-        sent_again=seen.fates["sent_again"],
-        topped_up=seen.fates["topped_up"],
-        refunded=seen.fates["refunded"],
-        rested=seen.fates["rested"],
+        abandoned=seen.events["abandoned"],
+        settled=seen.events["settled"],
+        sent_again=seen.events["sent_again"],
+        topped_up=seen.events["topped_up"],
+        refunded=seen.events["refunded"],
+        went_offline=seen.events["went_offline"],
         expired_before=expired,
         others_requests=of_others,
         under_way_before=met,

@@ -10,9 +10,9 @@ from bench.frontier.clients import ClientFunctions, QueryEvent, started
 
 @dataclass(frozen=True)
 class Dozing:
-    """Clients whose every call takes a millisecond; with `patience` they fail after that many calls."""
+    """Clients whose every call takes a millisecond; with `calls_max` they fail after that many calls."""
 
-    patience: int | None = None
+    calls_max: int | None = None
     booking: int = 0
     asking: int = 2
 
@@ -23,7 +23,7 @@ class Dozing:
         def doze() -> QueryEvent:
             nonlocal done
             done += 1
-            if done == self.patience:
+            if done == self.calls_max:
                 raise ValueError("no more")
             began = monotonic()
             sleep(0.001)

@@ -19,17 +19,17 @@ TABLES = ("accounts", "riders", "drivers", "rides", "payments", "ride_events", "
 
 
 def all_at_once(
-    store: Store, verb: Callable[[Connection, Item], Answer], items: Sequence[Item]
+    store: Store, operation: Callable[[Connection, Item], Answer], items: Sequence[Item]
 ) -> list[Answer | Exception]:
-    """Call `verb(connection, item)` for every item, each on its own connection, all at the same time. Returns
-    results and exceptions."""
+    """Call `operation(connection, item)` for every item, each on its own connection, all at the same time.
+    Returns results and exceptions."""
     barrier = Barrier(len(items))
 
     def client(item: Item) -> Answer | Exception:
         with store.connect() as connection:
             barrier.wait(30)
             try:
-                return verb(connection, item)
+                return operation(connection, item)
             except Exception as error:
                 return error
 

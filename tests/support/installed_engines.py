@@ -15,4 +15,4 @@ def _parameter(name: str):
 
 
 EVERY_ENGINE = [_parameter(name) for name in ENGINES]
-EVERY_ENGINE_APART = [_parameter(name) for name, package in ENGINES.items() if package.apart]
+EVERY_ENGINE_IN_SUBPROCESS = [_parameter(name) for name, package in ENGINES.items() if package.in_subprocess]

@@ -5,6 +5,13 @@
     fetch    the result of a query, on the caller's connection and in its transaction
 
 The server does not sort: it sends the rows in heap order, and each run is sorted here.
+
+    query.py     the COPY statement of a table, complete or by ranges of heap pages
+    answer.py    the server's response to a COPY
+    receive.py   receives the rows in buffers; framing.py finds them there
+    decode.py    decodes COPY BINARY into Arrow; values.py decodes one column
+    sorting.py   sorts a run
+    workers.py   the worker threads; channel.py is the queue between two threads
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -84,7 +91,7 @@ def fetch(connection: Connection[TupleRow], query: Composed, columns: Sequence[S
 
 @contextmanager
 def add_row_key_to_errors(connection: Connection[TupleRow], table: TableSource) -> Iterator[None]:
-    """Add the table and the key of the row to a ValueNotHeld error. `connection` is in the transaction of the
+    """Add the table and the row's key to an UnsupportedValue. `connection` is in the transaction of the
     snapshot that is read."""
     try:
         yield

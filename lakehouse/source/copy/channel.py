@@ -5,29 +5,29 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-Thing = TypeVar("Thing")
+T = TypeVar("T")
 
 
 class ChannelClosed(Exception):
     """The channel was closed."""
 
 
-class Channel(Generic[Thing]):
+class Channel(Generic[T]):
     def __init__(self, size: int) -> None:
         self._size = size
-        self._things: deque[Thing] = deque()
+        self._items: deque[T] = deque()
         self._changed = threading.Condition()
         self._finished = False
         self._closed = False
 
-    def put(self, thing: Thing) -> None:
-        """Wait until there is room. Raises Closed if the channel is closed."""
+    def put(self, item: T) -> None:
+        """Wait until there is room. Raises ChannelClosed if the channel is closed."""
         with self._changed:
-            while len(self._things) >= self._size and not self._closed:
+            while len(self._items) >= self._size and not self._closed:
                 self._changed.wait()
             if self._closed:
                 raise ChannelClosed
-            self._things.append(thing)
+            self._items.append(item)
             self._changed.notify_all()
 
     def finish(self) -> None:
@@ -37,22 +37,22 @@ class Channel(Generic[Thing]):
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Discard all items; threads that wait on the channel get Closed."""
+        """Discard all items; threads that wait on the channel get ChannelClosed."""
         with self._changed:
             self._closed = True
-            self._things.clear()
+            self._items.clear()
             self._changed.notify_all()
 
-    def __iter__(self) -> Iterator[Thing]:
-        """All items until `finish`. Raises Closed at `close`."""
+    def __iter__(self) -> Iterator[T]:
+        """Yield items until `finish`. Raises ChannelClosed after `close`."""
         while True:
             with self._changed:
-                while not self._things and not self._finished and not self._closed:
+                while not self._items and not self._finished and not self._closed:
                     self._changed.wait()
                 if self._closed:
                     raise ChannelClosed
-                if not self._things:
+                if not self._items:
                     return
-                thing = self._things.popleft()
+                item = self._items.popleft()
                 self._changed.notify_all()
-            yield thing
+            yield item

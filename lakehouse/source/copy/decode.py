@@ -3,7 +3,7 @@
     row:  int16 columns │ int32 length, bytes │ int32 length, bytes │ …      (-1: null)
 
 Adjacent columns of fixed width have the same offsets from each other in all rows. Such a stretch is read from
-all rows at once, and its columns are strided views of it. After a text or a null, the positions differ
+all rows in one step, and its columns are strided views of it. After a text or a null, the positions differ
 between rows, and numpy gathers the next stretch from them. Columns with nulls are detected during decoding.
 Missing or surplus bytes are an error.
 
@@ -25,7 +25,7 @@ from lakehouse.table.columns import SourceColumn, UnsupportedValue
 from ridelake.errors import RidelakeError
 
 # The number of bytes that must be readable after the last row: enough for a row of 1,600 uuids, all null.
-SLACK_BYTES = 1 << 15
+READABLE_TAIL_BYTES = 1 << 15
 
 # Values of numeric(p, s) that a decimal does not have.
 NOT_NUMBERS = (b"NaN", b"Infinity", b"-Infinity")
@@ -40,16 +40,16 @@ class Decoder:
         self._varying = {c.name for c in columns if c.pg_type not in FIXED}
 
     def decode(self, buffer: Bytes, begins: Numbers, ends: Numbers) -> pa.RecordBatch:
-        """The rows of `buffer` between `begins` and `ends`, with SLACK_BYTES of any content after the
+        """The rows of `buffer` between `begins` and `ends`, with READABLE_TAIL_BYTES readable bytes after the
         last."""
         at = begins.copy()
         arrays: list[pa.Array] = []
         while len(arrays) < len(self._columns):
             if (at > ends).any():
-                raise _torn()
+                raise _malformed_row_error()
             arrays.extend(self._next(buffer, at, len(arrays)))
         if not np.array_equal(at, ends):
-            raise _torn()
+            raise _malformed_row_error()
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def _next(self, buffer: Bytes, at: Numbers, first: int) -> Iterator[pa.Array]:
@@ -99,7 +99,7 @@ def _cast(column: SourceColumn, values: pa.Array) -> pa.Array:
         raise
 
 
-def _torn() -> RidelakeError:
+def _malformed_row_error() -> RidelakeError:
     return RidelakeError(
         "COPY sent rows that are longer or shorter than their columns: run the command again"
     )

@@ -40,7 +40,7 @@ def find_rows(buffer: Bytes, begin: int, end: int) -> CopyRows:
         return CopyRows(heads, heads, begin)
     lengths = _length_at(buffer, heads)
     ends = heads + 1 + lengths
-    if ends[-1] > end:  # the last one is cut
+    if ends[-1] > end:  # the last message is incomplete
         heads, ends = heads[:-1], ends[:-1]
     stop = int(ends[-1]) if len(ends) else begin
     return CopyRows(heads + HEADER_BYTES, ends, stop)
@@ -95,7 +95,7 @@ def _linked_heads(buffer: Bytes, begin: int, end: int) -> Numbers:
 
 
 def _chain(buffer: Bytes, heads: Numbers, following: Numbers, last: int) -> Numbers:
-    """The chain, if some candidates are bytes of a row. Ranges without such candidates are taken at once."""
+    """The chain, if some candidates are bytes of a row. Other ranges are taken in one step."""
     bends = np.flatnonzero(following[:-1] != heads[1:])
     kept: list[Numbers] = []
     at = 0

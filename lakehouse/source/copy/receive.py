@@ -22,7 +22,7 @@ from psycopg.rows import TupleRow
 from psycopg.sql import Composed
 
 from lakehouse.source.copy.answer import PREAMBLE_BYTES, SIGNATURE, TRAILER, CopyResponse, incomplete_copy
-from lakehouse.source.copy.decode import SLACK_BYTES
+from lakehouse.source.copy.decode import READABLE_TAIL_BYTES
 from lakehouse.source.copy.framing import HEADER_BYTES, Bytes, Numbers
 from ridelake.errors import RidelakeError
 
@@ -41,7 +41,7 @@ class CopyChunk:
 
 
 def new_buffer(size: int = BUFFER_BYTES) -> Bytes:
-    return np.empty(size + SLACK_BYTES, np.uint8)
+    return np.empty(size + READABLE_TAIL_BYTES, np.uint8)
 
 
 def is_plain(connection: Connection[TupleRow]) -> bool:
@@ -50,7 +50,7 @@ def is_plain(connection: Connection[TupleRow]) -> bool:
 
 
 def socket_of(connection: Connection[TupleRow]) -> socket.socket:
-    """A duplicate of the connection's socket, which must be closed too."""
+    """A duplicate of the connection's socket, which must also be closed."""
     return socket.socket(fileno=dup(connection.pgconn.socket))
 
 
@@ -79,7 +79,7 @@ def _chunks(server: socket.socket) -> Iterator[CopyChunk]:
     answer = CopyResponse()
     buffer, used = new_buffer(), 0
     while not answer.ended:
-        room = len(buffer) - SLACK_BYTES
+        room = len(buffer) - READABLE_TAIL_BYTES
         used, is_open = _fill(server, buffer, used, room)
         begins, ends, stop = answer.read(buffer, used)
         if not is_open and not answer.ended:
@@ -113,7 +113,7 @@ def _fill(server: socket.socket, buffer: Bytes, used: int, room: int) -> tuple[i
         if not count:
             return used, False
         used += count
-        if used > 5 and view[used - 6 : used - 1].tobytes() == READY:  # may be data: Answer decides
+        if used > 5 and view[used - 6 : used - 1].tobytes() == READY:  # may be data; CopyResponse decides
             break
     return used, True
 
@@ -185,7 +185,7 @@ def _expect(result: PGresult | None, status: ExecStatus) -> None:
 def _joined(rows: list[bytes]) -> CopyChunk:
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
     ends = np.cumsum(lengths)
-    buffer = np.frombuffer(b"".join([*rows, bytes(SLACK_BYTES)]), np.uint8)
+    buffer = np.frombuffer(b"".join([*rows, bytes(READABLE_TAIL_BYTES)]), np.uint8)
     return CopyChunk(buffer, ends - lengths, ends)
 
 

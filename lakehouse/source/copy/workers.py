@@ -1,4 +1,4 @@
-"""Threads that read, decode and write concurrently, and end together.
+"""Worker threads that receive, decode and write concurrently; an error stops all of them.
 
     server ──> receive ──chunks──> decode ──runs──> sort, write        one such pipeline per worker
 

@@ -1,6 +1,6 @@
 """The rules that a trip must meet. A rejected row has one reason: the first rule that it breaks.
 
-    alone       reasons that depend on the row only (`judge_alone`)
+    alone       reasons that depend only on the row (`judge_alone`)
     together    reasons that depend on other rows of the file (`judge_together`): refunds, the month, copies
 
 Refunds. The TLC records a refund as a second row with the same vendor, times, zones and distance and the
@@ -181,10 +181,10 @@ def _zones() -> set[int]:
     }
 
 
-EXAMPLES = 2  # of each reason
+EXAMPLES = 2  # rows shown per reason
 LINE = "(line)"  # instead of a column name, if the line has too few or too many fields
 
-# EXPECTED: completes the text "expected …". COLUMNS: the meaning of the column, for reasons that have a fixed
+# EXPECTED completes the text "expected …". COLUMNS has the meaning of the column, for reasons with a fixed
 # one.
 EXPECTED = {
     RejectReason.MISSING_VALUE: "a value",
@@ -228,10 +228,10 @@ def explain(batch: TripBatch, layout: TripLayout, reasons: pl.Series, period: st
             **{name: read_values(batch, layout)[name] for name in ("fare_cents", "tip_cents", *ZONES)},
         }
     )
-    culprits = _culprits(layout, money)
+    causes = _cause_columns(layout, money)
     rows = rows.with_columns(
         meaning=pl.coalesce(
-            *(pl.when(pl.col("reason") == str(reason)).then(found) for reason, found in culprits.items())
+            *(pl.when(pl.col("reason") == str(reason)).then(found) for reason, found in causes.items())
         )
     )
     return rows.select(
@@ -244,7 +244,7 @@ def explain(batch: TripBatch, layout: TripLayout, reasons: pl.Series, period: st
     )
 
 
-def _culprits(layout: TripLayout, money: str) -> Mapping[RejectReason, pl.Expr]:
+def _cause_columns(layout: TripLayout, money: str) -> Mapping[RejectReason, pl.Expr]:
     """For each reason, the meaning of the column that caused it."""
     named = {reason: pl.lit(money if column == "fare" else column) for reason, column in COLUMNS.items()}
     unreadable = [pl.when(pl.col(f"spoilt {one}")).then(pl.lit(one)) for one in layout.names]

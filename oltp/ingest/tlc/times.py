@@ -3,12 +3,10 @@
 The files have local times without an offset. Twice a year these are ambiguous or invalid:
 
 - Spring: 02:00–03:00 does not exist. Such a time comes from a clock that was not put forward, so it is read
-as
-  standard time (UTC-5): 02:30 is 07:30 UTC, which is 03:30 in New York.
+  as standard time (UTC-5): 02:30 is 07:30 UTC, which is 03:30 in New York.
 - Autumn: 01:00–02:00 exists twice. Of the readings in which the trip ends after it begins, the one with the
-shortest
-  trip is used; if both times are in the repeated hour, the earlier one, unless the trip would end before it
-  begins.
+  shortest trip is used; if both times are in the repeated hour, the earlier one, unless the trip would end
+  before it begins.
 
 ISO is unambiguous. Between the other two the values of the file decide: 3/13/2019 can only be in March. If
 every value is ambiguous, the file is refused until `--time-format` gives the format; a wrong guess would move
@@ -25,7 +23,7 @@ import polars as pl
 from oltp.ingest.tlc.trip_file import TripFile, TripLayout
 from ridelake.errors import BadInput, UsageError
 
-Reading = Literal["earliest", "latest"]  # of a time in the repeated hour
+Reading = Literal["earliest", "latest"]  # how to read a time in the repeated hour
 
 NEW_YORK = "America/New_York"
 STANDARD_OFFSET = pl.duration(hours=5)  # of New York to UTC in winter

@@ -93,22 +93,22 @@ class TripLayout:
 
 def detect_layout(path: Path, columns: Sequence[str]) -> TripLayout:
     """The layout of a file with these columns. Raises BadInput if they are not those of a trip file."""
-    squeezed: dict[str, list[str]] = {}
+    normalized: dict[str, list[str]] = {}
     for column in columns:
-        squeezed.setdefault(_squeeze(column), []).append(column)
+        normalized.setdefault(_normalized_name(column), []).append(column)
 
-    if ONLY_IN_HVFHV & squeezed.keys():
+    if ONLY_IN_HVFHV & normalized.keys():
         kind, spellings = TripKind.HVFHV, HVFHV
     else:
-        kind, spellings = TripKind.GREEN if ONLY_IN_GREEN & squeezed.keys() else TripKind.YELLOW, TAXI
+        kind, spellings = TripKind.GREEN if ONLY_IN_GREEN & normalized.keys() else TripKind.YELLOW, TAXI
 
     found = {
-        meaning: [name for spelling in known for name in squeezed.get(spelling, [])]
+        meaning: [name for spelling in known for name in normalized.get(spelling, [])]
         for meaning, known in spellings.items()
     }
     missing = [meaning for meaning, names in found.items() if not names and meaning not in OPTIONAL]
     if missing:
-        raise BadInput(_complaint(path, columns, squeezed, kind, missing))
+        raise BadInput(_layout_error(path, columns, normalized, kind, missing))
     for names in found.values():
         if len(names) > 1:
             raise BadInput(
@@ -117,18 +117,18 @@ def detect_layout(path: Path, columns: Sequence[str]) -> TripLayout:
     return TripLayout(kind, {meaning: names[0] for meaning, names in found.items() if names})
 
 
-def _squeeze(name: str) -> str:
+def _normalized_name(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _complaint(
-    path: Path, columns: Sequence[str], squeezed: dict[str, list[str]], kind: TripKind, missing: list[str]
+def _layout_error(
+    path: Path, columns: Sequence[str], normalized: dict[str, list[str]], kind: TripKind, missing: list[str]
 ) -> str:
     spellings = HVFHV if kind is TripKind.HVFHV else TAXI
     wanted = [_written_out(spellings[meaning][0]) for meaning in missing]
-    if {"startlon", "pickuplongitude"} & squeezed.keys():
+    if {"startlon", "pickuplongitude"} & normalized.keys():
         return f"{path} has coordinates instead of zones, as TLC files before July 2016 had: load a later one"
-    if "dispatchingbasenum" in squeezed:
+    if "dispatchingbasenum" in normalized:
         return (
             f"{path} has no {', '.join(wanted)} (FHV, or an early HVFHV file): "
             "load a fhvhv_tripdata Parquet file as the TLC publishes it today"
@@ -366,7 +366,8 @@ class ParquetTripFile:
 
 @contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
-    """Raises BadInput with Arrow's message if the file is damaged."""
+    """Translate Arrow's errors for a damaged file. Raises BadInput with Arrow's message if the file is
+    damaged."""
     try:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

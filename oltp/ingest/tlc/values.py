@@ -43,7 +43,7 @@ def used_columns(layout: TripLayout) -> list[str]:
 
 
 def check_types(file: TripFile, layout: TripLayout, rows: pl.DataFrame) -> None:
-    """Raises BadInput if a column has the wrong type."""
+    """Check the column types of a file. Raises BadInput if a column has the wrong type."""
     for meaning, name in layout.names.items():
         dtype = rows.schema[name]
         typed = isinstance(dtype, pl.Datetime) if meaning in TIMES else dtype.is_numeric()
@@ -72,7 +72,7 @@ def parse(batch: TripBatch, layout: TripLayout) -> tuple[dict[str, pl.Series], d
     be parsed."""
     raw = {meaning: _stripped(batch.rows[name]) for meaning, name in layout.names.items()}
     read = {meaning: _read(column, meaning, layout).alias(meaning) for meaning, column in raw.items()}
-    return read, {meaning: _spoilt(raw[meaning], read[meaning]) for meaning in raw}
+    return read, {meaning: _unparsable(raw[meaning], read[meaning]) for meaning in raw}
 
 
 def _stripped(column: pl.Series) -> pl.Series:
@@ -84,7 +84,7 @@ def _stripped(column: pl.Series) -> pl.Series:
     return column.cast(pl.String).str.strip_chars()
 
 
-def _spoilt(raw: pl.Series, read: pl.Series) -> pl.Series:
+def _unparsable(raw: pl.Series, read: pl.Series) -> pl.Series:
     """Whether a value was present but could not be parsed."""
     lost = raw.is_not_null() & read.is_null()
     if raw.dtype == pl.String and lost.any():
@@ -144,7 +144,7 @@ def _in_units(read: pl.DataFrame, kind: TripKind) -> pl.DataFrame:
 
 Words = NDArray[np.uint64]
 
-# Odd numbers without pattern; changing one changes all ids ever made (a test pins them).
+# Random odd constants. Changing one changes all trip ids; a test fixes their values.
 LANES = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)
 STEP = np.uint64(0x9E3779B97F4A7C15)
 

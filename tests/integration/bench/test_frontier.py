@@ -157,7 +157,7 @@ def test_one_system_serves_both_with_half_of_the_best_rates():
 
 
 def test_clients_work_in_one_window_and_report_a_failure():
-    with started([Dozing(), Dozing(patience=50)]) as clients:
+    with started([Dozing(), Dozing(calls_max=50)]) as clients:
         assert clients.work(0, 2, warm_seconds=0.0, seconds=0.1).events
         with pytest.raises(RidelakeError, match="ValueError: no more"):
             clients.work(0, 4, warm_seconds=0.0, seconds=0.5)

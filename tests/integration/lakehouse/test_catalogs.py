@@ -156,17 +156,17 @@ def test_after_a_kill_the_newest_epoch_is_the_old_or_the_new_one(seeded_store: S
 
 
 @pytest.mark.slow
-def test_a_zombie_loses_the_race(seeded_store: Store, lake: Lake):
+def test_a_process_that_was_stopped_and_resumes_cannot_publish(seeded_store: Store, lake: Lake):
     publish_snapshot(seeded_store, lake)
     with victim(
         seeded_store, lake.address, at="lakehouse.capture.writer.EpochDraft.publish", sends=signal.SIGSTOP
-    ) as zombie:
-        wait_until_stopped(zombie)
+    ) as stopped:
+        wait_until_stopped(stopped)
         successor = publish_changes(seeded_store, lake, verify=True).epoch
-        assert zombie.pid is not None
-        os.kill(zombie.pid, signal.SIGCONT)
-        zombie.join(60)
-        assert zombie.exitcode == LOST_THE_RACE
+        assert stopped.pid is not None
+        os.kill(stopped.pid, signal.SIGCONT)
+        stopped.join(60)
+        assert stopped.exitcode == LOST_THE_RACE
     assert newest_epoch(lake.address) == successor
     assert {str(path) for path in files_of(lake.address.folder)} == referenced(lake)
 

@@ -131,7 +131,7 @@ def test_workers_share_a_table_and_a_snapshot(store: Store, monkeypatch):
     whole = fetched(store, source)
     with store.connect() as connection, connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        moment = export_snapshot(connection)
+        snapshot = export_snapshot(connection)
         with store.connect() as other:
             other.execute("INSERT INTO mixed (key) SELECT 0 FROM generate_series(1, 30000)")
             other.execute("DELETE FROM mixed WHERE key = 7")
@@ -143,7 +143,7 @@ def test_workers_share_a_table_and_a_snapshot(store: Store, monkeypatch):
             threads.add(threading.current_thread().name)
             runs.append(run)
 
-        export(store, moment, source, write, workers=3, on_rows=counted.append)
+        export(store, snapshot, source, write, workers=3, on_rows=counted.append)
     assert len(threads) == 2, "the third range has only rows that were inserted later"
     assert pa.concat_tables(runs).sort_by("key").equals(whole)
     assert sum(counted) == 20_000
@@ -285,7 +285,7 @@ def test_a_waiting_truncate_is_not_waited_for(store: Store):
         with connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             connection.execute("LOCK TABLE mixed IN ACCESS SHARE MODE")
-            moment = export_snapshot(connection)
+            snapshot = export_snapshot(connection)
             waiting = threading.Thread(target=truncate)
             waiting.start()
             time.sleep(0.3)
@@ -294,8 +294,8 @@ def test_a_waiting_truncate_is_not_waited_for(store: Store):
             with pytest.raises(
                 RidelakeError, match="table mixed: another session waits to truncate or alter it"
             ):
-                export(store, moment, source, runs.append, **more)
-            export(store, moment, source, runs.append, coordinator=connection, **more)
+                export(store, snapshot, source, runs.append, **more)
+            export(store, snapshot, source, runs.append, coordinator=connection, **more)
         waiting.join()
     assert sum(map(len, runs)) == 1_000
 

@@ -53,10 +53,11 @@ def publish_and_crash(server: PrivateServer, lake: Lake, key: int) -> None:
 
 
 @pytest.mark.slow
-def test_without_the_fence_the_lake_has_a_row_that_postgres_lost(
+def test_without_waiting_for_the_wal_flush_the_lake_has_a_row_that_postgres_lost(
     server: PrivateServer, lake: Lake, monkeypatch
 ):
-    """The hazard is real, and `test_with_the_fence_every_row_of_the_lake_still_exists` would detect it."""
+    """The hazard is real, and
+    `test_after_waiting_for_the_wal_flush_every_row_of_the_lake_still_exists` would detect it."""
     monkeypatch.setattr("lakehouse.capture.publish.wait_until_flushed", lambda *_: None)
     publish_snapshot(server.store, lake, tables=["things"])
     for attempt in range(ATTEMPTS):
@@ -69,7 +70,9 @@ def test_without_the_fence_the_lake_has_a_row_that_postgres_lost(
 
 
 @pytest.mark.slow
-def test_with_the_fence_every_row_of_the_lake_still_exists(server: PrivateServer, lake: Lake):
+def test_after_waiting_for_the_wal_flush_every_row_of_the_lake_still_exists(
+    server: PrivateServer, lake: Lake
+):
     publish_snapshot(server.store, lake, tables=["things"])
     for attempt in range(3):
         publish_and_crash(server, lake, 1000 + attempt)

@@ -153,30 +153,34 @@ def test_after_a_kill_at_a_step_the_newest_epoch_is_the_old_or_the_new_one(
 @pytest.mark.parametrize(
     "step", ["lakehouse.capture.writer.EpochDraft.publish", "lakehouse.capture.writer.EpochDraft.stage"]
 )
-def test_a_zombie_loses_the_race_and_deletes_its_files(seeded_store: Store, lake: Lake, step: str):
+def test_a_process_that_was_stopped_and_resumes_cannot_publish_and_deletes_its_files(
+    seeded_store: Store, lake: Lake, step: str
+):
     """A process is stopped before it publishes, and continues after another one has published."""
     publish_snapshot(seeded_store, lake)
-    with victim(seeded_store, lake.address, at=step, sends=signal.SIGSTOP) as zombie:
-        wait_until_stopped(zombie)
+    with victim(seeded_store, lake.address, at=step, sends=signal.SIGSTOP) as stopped:
+        wait_until_stopped(stopped)
         left = files_of(lake.address.folder)
         successor = publish_changes(seeded_store, lake, verify=True).epoch
         maintain(lake, seeded_store)
         assert files_of(lake.address.folder) >= left, "files of a draft were deleted"
-        assert zombie.pid is not None
-        os.kill(zombie.pid, signal.SIGCONT)
-        zombie.join(60)
-        assert zombie.exitcode == LOST_THE_RACE
+        assert stopped.pid is not None
+        os.kill(stopped.pid, signal.SIGCONT)
+        stopped.join(60)
+        assert stopped.exitcode == LOST_THE_RACE
     assert newest_epoch(lake.address) == successor
     assert {str(path) for path in files_of(lake.address.folder)} == referenced(lake)
     assert verify_now(seeded_store, lake).as_dict()["equal"]
 
 
-def test_files_of_a_dead_zombie_are_deleted_by_maintenance(seeded_store: Store, lake: Lake):
+def test_files_of_a_process_that_was_stopped_and_killed_are_deleted_by_maintenance(
+    seeded_store: Store, lake: Lake
+):
     publish_snapshot(seeded_store, lake)
     with victim(
         seeded_store, lake.address, at="lakehouse.capture.writer.EpochDraft.publish", sends=signal.SIGSTOP
-    ) as zombie:
-        wait_until_stopped(zombie)
+    ) as stopped:
+        wait_until_stopped(stopped)
     assert {str(path) for path in files_of(lake.address.folder)} > referenced(lake)
     assert_nothing_else_is_left(seeded_store, lake)
     assert publish_changes(seeded_store, lake, verify=True).is_new

@@ -29,7 +29,7 @@ from ridelake.errors import UsageError
 
 @pytest.mark.slow
 def test_an_upgraded_server_needs_a_snapshot(lake: Lake):
-    """pg_upgrade gives the server another system identifier; oids and transaction numbers stay."""
+    """pg_upgrade gives the server another system identifier; oids and transaction IDs stay."""
     if not (DEBIAN_15 / "pg_ctl").exists():
         pytest.skip("PostgreSQL 15 is not installed (Debian: postgresql-15)")
     with server_folder() as (folder, run_as):

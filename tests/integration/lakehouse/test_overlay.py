@@ -107,9 +107,9 @@ def checked_at_its_token(monkeypatch) -> Iterator[list[SnapshotToken]]:
     checked: list[SnapshotToken] = []
     write_changes = lakehouse.capture.overlay.write_changes
 
-    def write_and_check(moment: SourceSnapshot, tail: Overlay, old: SnapshotToken, *more) -> None:
-        write_changes(moment, tail, old, *more)
-        verify_at_token(moment.connection, tail.reading.address, moment.sources, tail.tables)
+    def write_and_check(snapshot: SourceSnapshot, tail: Overlay, old: SnapshotToken, *more) -> None:
+        write_changes(snapshot, tail, old, *more)
+        verify_at_token(snapshot.connection, tail.reading.address, snapshot.sources, tail.tables)
         checked.append(old)
 
     monkeypatch.setattr(lakehouse.capture.overlay, "write_changes", write_and_check)

@@ -124,7 +124,7 @@ def test_the_row_of_an_engine_is_correct(name: str, settings: Settings, numbers:
         f"`{name}`",
         f"{package.distribution} {pinned_version(package.distribution)}",
         package.reads,
-        "its own" if package.apart else "ours",
+        "its own" if package.in_subprocess else "ours",
         column,
         row_group,
         spilled(name, settings, tmp_path),

@@ -78,39 +78,39 @@ def stats(wide: tuple[Settings, Epoch], engine: str, sql: str) -> ScanStats:
 
 @pytest.mark.parametrize("engine", READ_FILES)
 def test_one_column_reads_its_chunks_only(wide, engine: str):
-    touched = stats(wide, engine, "SELECT sum(a) AS s FROM wide")
+    scan_stats = stats(wide, engine, "SELECT sum(a) AS s FROM wide")
     chunks = FILES * GROUPS * CHUNK_BYTES
-    assert touched.bytes is not None
-    assert chunks <= touched.bytes <= chunks + FILES * AROUND_A_FILE
-    assert touched.bytes_total == wide[1].bytes > 5 * chunks
-    assert touched.columns in (ScanShare(1, 6), None)
-    assert touched.row_groups in (ScanShare(8, 8), None)
+    assert scan_stats.bytes is not None
+    assert chunks <= scan_stats.bytes <= chunks + FILES * AROUND_A_FILE
+    assert scan_stats.bytes_total == wide[1].bytes > 5 * chunks
+    assert scan_stats.columns in (ScanShare(1, 6), None)
+    assert scan_stats.row_groups in (ScanShare(8, 8), None)
 
 
 @pytest.mark.parametrize("engine", READ_FILES)
 def test_one_city_reads_its_row_group_only(wide, engine: str):
-    touched = stats(wide, engine, "SELECT sum(a) AS s FROM wide WHERE city = 5")
-    assert touched.bytes is not None
-    assert CHUNK_BYTES <= touched.bytes <= CHUNK_BYTES + ROWS * 4 + FILES * AROUND_A_FILE
-    assert touched.row_groups in (ScanShare(1, 8), None)
-    assert touched.columns in (ScanShare(2, 6), None)
+    scan_stats = stats(wide, engine, "SELECT sum(a) AS s FROM wide WHERE city = 5")
+    assert scan_stats.bytes is not None
+    assert CHUNK_BYTES <= scan_stats.bytes <= CHUNK_BYTES + ROWS * 4 + FILES * AROUND_A_FILE
+    assert scan_stats.row_groups in (ScanShare(1, 8), None)
+    assert scan_stats.columns in (ScanShare(2, 6), None)
 
 
 def test_duckdb_and_polars_report_row_groups_and_columns(wide):
     """Ensures that not all engines pass the two tests above with None."""
     for engine in ("duckdb", "polars"):
-        touched = stats(wide, engine, "SELECT sum(a) AS s, max(b) AS m FROM wide WHERE city IN (1, 6)")
-        assert (touched.row_groups, touched.columns) == (ScanShare(2, 8), ScanShare(3, 6)), engine
-        assert touched.files == ScanShare(2, 2)
+        scan_stats = stats(wide, engine, "SELECT sum(a) AS s, max(b) AS m FROM wide WHERE city IN (1, 6)")
+        assert (scan_stats.row_groups, scan_stats.columns) == (ScanShare(2, 8), ScanShare(3, 6)), engine
+        assert scan_stats.files == ScanShare(2, 2)
     assert stats(wide, "duckdb", "SELECT a FROM wide WHERE city = 5").rows_past_filters == ROWS
 
 
 def test_all_columns_read_everything(wide):
     """No filter, and all columns: nothing can be skipped."""
     for engine in ("duckdb", "polars"):
-        touched = stats(wide, engine, "SELECT * FROM wide ORDER BY a, b, c LIMIT 1")
-        assert touched.bytes is not None
-        assert touched.bytes >= FILES * GROUPS * CHUNK_BYTES
+        scan_stats = stats(wide, engine, "SELECT * FROM wide ORDER BY a, b, c LIMIT 1")
+        assert scan_stats.bytes is not None
+        assert scan_stats.bytes >= FILES * GROUPS * CHUNK_BYTES
 
 
 def test_duckdb_explains_a_query_whose_plan_begins_with_a_cte(wide):
@@ -127,9 +127,9 @@ def test_an_engine_whose_reads_are_not_counted_has_no_bytes(wide):
             name="another", sql=engine.sql, interrupt=engine.interrupt, version=engine.version
         )
         asked = ask(ad_hoc_question("SELECT sum(a) AS s FROM wide"), [masked], epoch, rounds_max=1)
-        touched = explain_answers(asked, [masked], epoch)["another"]
-    assert (touched.bytes, touched.row_groups, touched.columns) == (None, None, None)
-    assert reason_sentence(touched) == "another: not measured."
+        scan_stats = explain_answers(asked, [masked], epoch)["another"]
+    assert (scan_stats.bytes, scan_stats.row_groups, scan_stats.columns) == (None, None, None)
+    assert reason_sentence(scan_stats) == "another: not measured."
 
 
 def test_duckdbs_count_of_bytes_matches_the_kernel(wide):
@@ -159,22 +159,22 @@ def test_a_sequential_scan_visits_every_page_of_the_table(postgres):
     pages, rows = postgres.connection.execute(
         "SELECT pg_relation_size('rides') / 8192, (SELECT count(*) FROM rides)"
     ).fetchone()
-    touched = postgres_stats(postgres, "SELECT sum(fare_cents) FROM rides WHERE fare_cents > 999999999")
-    assert (touched.pages_hit or 0) + (touched.pages_read or 0) == pages
-    assert touched.bytes == pages * 8192
-    assert (touched.rows_scanned, touched.rows_exact, touched.rows_returned) == (rows, True, 1)
-    assert (touched.by_index, touched.end_to_end) == ((), ("rides",))
-    assert "scanned 2,000 rows to return 1, with a sequential scan of rides" in reason_sentence(touched)
+    scan_stats = postgres_stats(postgres, "SELECT sum(fare_cents) FROM rides WHERE fare_cents > 999999999")
+    assert (scan_stats.pages_hit or 0) + (scan_stats.pages_read or 0) == pages
+    assert scan_stats.bytes == pages * 8192
+    assert (scan_stats.rows_scanned, scan_stats.rows_exact, scan_stats.rows_returned) == (rows, True, 1)
+    assert (scan_stats.by_index, scan_stats.end_to_end) == ((), ("rides",))
+    assert "scanned 2,000 rows to return 1, with a sequential scan of rides" in reason_sentence(scan_stats)
 
 
 def test_a_look_up_descends_the_index_to_one_page(postgres):
     postgres.connection.execute("CREATE EXTENSION pageinspect SCHEMA public")
     (levels,) = postgres.connection.execute("SELECT fastlevel + 1 FROM bt_metap('rides_pkey')").fetchone()
-    touched = postgres_stats(postgres, "SELECT * FROM rides WHERE ride_id = 1234")
-    assert (touched.pages_hit or 0) + (touched.pages_read or 0) == levels + 1
-    assert (touched.rows_scanned, touched.rows_returned) == (1, 1)
-    assert (touched.by_index, touched.end_to_end) == (("rides_pkey",), ())
-    assert "scanned 1 row to return 1, with the index rides_pkey" in reason_sentence(touched)
+    scan_stats = postgres_stats(postgres, "SELECT * FROM rides WHERE ride_id = 1234")
+    assert (scan_stats.pages_hit or 0) + (scan_stats.pages_read or 0) == levels + 1
+    assert (scan_stats.rows_scanned, scan_stats.rows_returned) == (1, 1)
+    assert (scan_stats.by_index, scan_stats.end_to_end) == (("rides_pkey",), ())
+    assert "scanned 1 row to return 1, with the index rides_pkey" in reason_sentence(scan_stats)
 
 
 def test_pages_read_into_shared_buffers_are_counted_separately(postgres):
@@ -189,9 +189,9 @@ def test_pages_read_into_shared_buffers_are_counted_separately(postgres):
         ad_hoc_question("SELECT * FROM rides WHERE ride_id = 1234"), [postgres.engine], None, rounds_max=1
     )
     assert postgres.connection.execute(evict).fetchone()[0] > 0
-    touched = explain_answers(asked, [postgres.engine], None)["postgres"]
-    assert (touched.pages_hit, touched.pages_read) == (2, 1)
-    assert "2 found in shared buffers, 1 read into them" in reason_sentence(touched)
+    scan_stats = explain_answers(asked, [postgres.engine], None)["postgres"]
+    assert (scan_stats.pages_hit, scan_stats.pages_read) == (2, 1)
+    assert "2 found in shared buffers, 1 read into them" in reason_sentence(scan_stats)
 
 
 def test_rows_that_changed_in_between_are_an_error(postgres):
@@ -241,7 +241,7 @@ def test_missing_measurements_are_reported_as_not_measured():
 
 
 def test_bars_share_one_scale():
-    touched = {
+    scan_stats = {
         "postgres": ScanStats(engine="postgres", layout="row-major", rows_returned=1, bytes=4_000_000),
         "duckdb": ScanStats(engine="duckdb", layout="column-major", rows_returned=1, bytes=1_000_000),
         "polars": ScanStats(engine="polars", layout="column-major", rows_returned=1, bytes=3),
@@ -249,7 +249,7 @@ def test_bars_share_one_scale():
     }
     for columns in (60, 100):
         head, *lines, legend = [
-            str(line) for line in scan_bars(touched, dict.fromkeys(touched, 0.5), columns)
+            str(line) for line in scan_bars(scan_stats, dict.fromkeys(scan_stats, 0.5), columns)
         ]
         assert max(map(len, (head, *lines, legend))) <= columns
         rows, quarter = lines[0].count("▓"), lines[1].count("▒")
@@ -289,10 +289,12 @@ def test_the_json_report_has_the_numbers(settings: Settings):
     )
     assert done.returncode == 0, done.stderr
     rows, duckdb, polars = json.loads(done.stdout)["engines"]
-    assert rows["touched"]["layout"] == "row-major"
-    assert rows["touched"]["bytes"] == 8192 * (rows["touched"]["pages_hit"] + rows["touched"]["pages_read"])
-    assert duckdb["touched"]["columns"] == {"touched": 1, "total": 17}
-    assert 0 < duckdb["touched"]["bytes"] <= duckdb["touched"]["bytes_total"]
+    assert rows["scan_stats"]["layout"] == "row-major"
+    assert rows["scan_stats"]["bytes"] == 8192 * (
+        rows["scan_stats"]["pages_hit"] + rows["scan_stats"]["pages_read"]
+    )
+    assert duckdb["scan_stats"]["columns"] == {"read": 1, "total": 17}
+    assert 0 < duckdb["scan_stats"]["bytes"] <= duckdb["scan_stats"]["bytes_total"]
     assert polars["why"].startswith("polars read ")
 
 
@@ -301,10 +303,14 @@ def test_queries_without_scans_or_plans_are_answered_but_not_explained(settings:
     epoch = newest_epoch(settings.lake)
     with open_engine("duckdb", settings, epoch) as engine:
         for query in ("SELECT max(fare_cents) AS m FROM rides", "DESCRIBE rides"):
-            touched = explain_answers(
+            scan_stats = explain_answers(
                 ask(ad_hoc_question(query), [engine], epoch, rounds_max=1), [engine], epoch
             )["duckdb"]
-            assert (touched.row_groups, touched.columns, touched.rows_past_filters) == (None, None, None)
-            assert touched.bytes is not None
-            assert touched.bytes < epoch.tables["rides"].bytes
-            assert "not measured: files, row groups, columns" in scan_numbers(touched)
+            assert (scan_stats.row_groups, scan_stats.columns, scan_stats.rows_past_filters) == (
+                None,
+                None,
+                None,
+            )
+            assert scan_stats.bytes is not None
+            assert scan_stats.bytes < epoch.tables["rides"].bytes
+            assert "not measured: files, row groups, columns" in scan_numbers(scan_stats)

@@ -55,12 +55,12 @@ def test_a_correct_strategy_shows_no_anomaly(scratch: ScratchDatabase, strategy:
     assert seen.as_expected
     assert seen.mark == "✓"
     assert 0 < seen.rides <= RULES.drivers * RULES.rounds
-    assert seen.tally.died > 0, "some clients died without an effect"
+    assert seen.counts.died > 0, "some clients died without an effect"
 
 
 def test_locks_cause_no_aborts_and_serializable_causes_many(scratch: ScratchDatabase):
     aborts = {
-        name: run_strategy(scratch, OF_NAME[name], ContentionRules(rounds=3)).tally.aborts
+        name: run_strategy(scratch, OF_NAME[name], ContentionRules(rounds=3)).counts.aborts
         for name in ("for_update", "skip_locked", "check_then_act, serializable", "constraint_only")
     }
     assert not aborts["for_update"]
@@ -101,8 +101,8 @@ def test_the_number_of_retries_does_not_change_which_clients_die():
 def test_retries_turn_refusals_into_rides(scratch: ScratchDatabase):
     once = run_strategy(scratch, OF_NAME["check_then_act, serializable"], ContentionRules(rounds=4))
     again = run_strategy(scratch, OF_NAME["serializable_with_retry"], ContentionRules(rounds=4))
-    assert once.tally.retries == 0
-    assert again.tally.retries > 0
+    assert once.counts.retries == 0
+    assert again.counts.retries > 0
     assert again.rides > once.rides
 
 

@@ -20,7 +20,7 @@ from private_server import PrivateServer, private_server
 from psycopg import Connection
 
 from oltp import booking, lifecycle
-from oltp.batching import Dispatcher
+from oltp.batching import Batcher
 from oltp.pool import RetryPool
 from ridelake.errors import CannotConnect
 from ridelake.ride import Decision, Outcome, RideRequest, RideStatus
@@ -84,14 +84,14 @@ def start_and_complete(connection: Connection, ride: int) -> RideStatus | None:
 
 
 def writers(
-    server: PrivateServer, pool: RetryPool, dispatcher: Dispatcher, alone: tuple[Alone, ...]
+    server: PrivateServer, pool: RetryPool, batcher: Batcher, alone: tuple[Alone, ...]
 ) -> list[Writer]:
-    """Writers without retries, with the pool, and with the dispatcher."""
+    """Writers without retries, with the pool, and with the batcher."""
     town = Town(server.store)
 
     def complete_in_lanes(ride: int) -> RideStatus | None:
-        dispatcher.starts.call(ride)
-        return dispatcher.completions.call((ride, 10))
+        batcher.starts.call(ride)
+        return batcher.completions.call((ride, 10))
 
     found: list[Writer] = []
     for number in range(WRITERS):
@@ -110,7 +110,7 @@ def writers(
                 )
             )
         else:
-            found.append(Writer(town, rider, dispatcher.bookings.call, complete_in_lanes))
+            found.append(Writer(town, rider, batcher.bookings.call, complete_in_lanes))
     return found
 
 
@@ -178,9 +178,9 @@ def crash_repeatedly(rounds: int, seed: int) -> list[str]:
     with ExitStack() as stack:
         server = stack.enter_context(private_server())
         pool = stack.enter_context(RetryPool(server.store, size=6))
-        dispatcher = stack.enter_context(Dispatcher(pool))
+        batcher = stack.enter_context(Batcher(pool))
         alone = (stack.enter_context(closing(Alone(server))), stack.enter_context(closing(Alone(server))))
-        crowd = writers(server, pool, dispatcher, alone)
+        crowd = writers(server, pool, batcher, alone)
         for number in range(1, rounds + 1):
             before = sum(len(writer.acknowledged) for writer in crowd)
             with under_load(crowd):

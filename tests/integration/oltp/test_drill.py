@@ -105,7 +105,7 @@ def test_a_dead_standby_blocks_commits_until_it_is_removed(temporary: Path):
     done = drill_standby(seed=5)
     assert done.answered_while_blocked == 0
     assert done.waiting > 0
-    assert (done.broken_off, done.doubted) == (1, 1)
+    assert (done.cancelled_waits, done.retried) == (1, 1)
     assert done.answered_unprotected > 0
     assert done.findings.nothing_lost
     assert done.passed

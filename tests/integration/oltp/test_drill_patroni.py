@@ -13,7 +13,7 @@ from oltp.retry import RetryPolicy
 from oltp.store import open_database
 
 # The failure of a leader is detected when its key in etcd expires, after at least 20 s.
-PATIENCE = RetryPolicy(seconds_max=90.0, tries_max=10_000)
+POLICY = RetryPolicy(seconds_max=90.0, tries_max=10_000)
 ROUNDS = 2
 
 
@@ -30,7 +30,7 @@ def test_a_failover_by_patroni_loses_nothing_acknowledged(
 ):
     prepare_store(pair.member("leader").conninfo)
     store = open_database(pair.dsn)
-    with running_workload(store, clients=8, seed=1, patience=PATIENCE) as log:
+    with running_workload(store, clients=8, seed=1, policy=POLICY) as log:
         lines = [fail_over_once(pair, log) for _ in range(ROUNDS)]
     with store.connect() as connection:
         found, checked = reconcile(connection, log), audit(connection)

@@ -112,7 +112,7 @@ def test_a_pool_continues_on_the_promoted_server(pair: ServerPair):
 def test_a_call_on_a_standby_is_retried_on_another_connection(calm: ServerPair):
     store = open_database(calm.dsn)
     alone = replace(store, conninfo=make_conninfo(calm.standby.conninfo, dbname="rides"))
-    with RetryPool(alone, size=2, patience=RetryPolicy(seconds_max=0.5)) as pool:
+    with RetryPool(alone, size=2, policy=RetryPolicy(seconds_max=0.5)) as pool:
         with pytest.raises(Exception, match="read-only transaction"):
             pool.call(lambda connection: connection.execute("UPDATE drivers SET name = name"))
         assert pool.retries.by_reason[STANDBY] > 0
@@ -144,7 +144,7 @@ def test_a_cancelled_wait_for_the_standby_is_not_an_acknowledgement(calm: Server
         with nothing_sent(calm):
             answer = client.submit(pool.call, lambda connection: booking.book(connection, request))
             wait_for_commits_held_back(calm)
-            broken_off(calm, "pg_cancel_backend")
+            end_a_wait(calm, "pg_cancel_backend")
             # The ride is committed and visible. The client retries, finds it, and still waits.
             wait_for_commits_held_back(calm)
             assert_stored_on(calm, request, there=True)
@@ -164,7 +164,7 @@ def test_a_decision_found_by_a_retry_waits_for_the_standby(calm: ServerPair):
         with nothing_sent(calm):
             answer = client.submit(pool.call, lambda connection: booking.book(connection, request))
             wait_for_commits_held_back(calm)
-            broken_off(calm, "pg_terminate_backend")
+            end_a_wait(calm, "pg_terminate_backend")
             wait_until(lambda: pool.retries.total > 0, "no call was retried")
             time.sleep(0.3)
             assert_stored_on(calm, request, there=True)
@@ -192,7 +192,7 @@ def test_a_commit_that_never_reaches_the_standby_raises():
         retry(never, RetryPolicy(seconds_max=0.05), RetryCounts())
 
 
-def broken_off(pair: ServerPair, by: str) -> None:
+def end_a_wait(pair: ServerPair, by: str) -> None:
     query = f"SELECT {by}(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
     with pair.primary.connect() as connection:
         assert connection.execute(query.encode()).fetchall() == [(True,)]

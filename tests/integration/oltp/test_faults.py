@@ -17,7 +17,7 @@ from oltp import booking, lifecycle
 from oltp.store import transaction
 from ridelake.ride import CancelReason, DriverStatus, Outcome, RideRequest, RideStatus, new_request_id
 
-Verb = Callable[[Connection], object]
+Operation = Callable[[Connection], object]
 
 DOOMED_CLIENT = """
 import sys
@@ -50,18 +50,18 @@ def riding(town: Town, connection: Connection, started: bool) -> int:
     return ride
 
 
-def book_one(town: Town, connection: Connection) -> Verb:
+def book_one(town: Town, connection: Connection) -> Operation:
     town.driver()
     request = town.request(town.rider())
     return lambda connection: booking.book(connection, request)
 
 
-def refuse_one(town: Town, connection: Connection) -> Verb:
+def refuse_one(town: Town, connection: Connection) -> Operation:
     request = town.request(town.rider())
     return lambda connection: booking.book(connection, request)
 
 
-def book_some(town: Town, connection: Connection) -> Verb:
+def book_some(town: Town, connection: Connection) -> Operation:
     """A batch: a driver in the zone, one in the city, a refusal, and one rider twice."""
     town.driver(), town.driver(STADIUM)
     requests = [town.request(town.rider(cents)) for cents in (10_000, 10_000, 5)]
@@ -69,45 +69,45 @@ def book_some(town: Town, connection: Connection) -> Verb:
     return lambda connection: booking.book_many(connection, requests)
 
 
-def start_one(town: Town, connection: Connection) -> Verb:
+def start_one(town: Town, connection: Connection) -> Operation:
     ride = riding(town, connection, started=False)
     return lambda connection: lifecycle.start(connection, ride)
 
 
-def complete_some(town: Town, connection: Connection) -> Verb:
+def complete_some(town: Town, connection: Connection) -> Operation:
     rides = [(riding(town, connection, started=True), tip_cents) for tip_cents in (0, 300)]
     return lambda connection: lifecycle.complete_many(connection, rides)
 
 
-def cancel_one(town: Town, connection: Connection) -> Verb:
+def cancel_one(town: Town, connection: Connection) -> Operation:
     ride = riding(town, connection, started=False)
     return lambda connection: lifecycle.cancel(connection, ride)
 
 
-def leave_some_standing(town: Town, connection: Connection) -> Verb:
+def leave_some_standing(town: Town, connection: Connection) -> Operation:
     rides = [riding(town, connection, started=False) for _ in range(2)]
     return lambda connection: lifecycle.cancel_many(connection, rides, CancelReason.NO_SHOW)
 
 
-def refund_one(town: Town, connection: Connection) -> Verb:
+def refund_one(town: Town, connection: Connection) -> Operation:
     ride = riding(town, connection, started=True)
     lifecycle.complete(connection, ride, tip_cents=100)
     return lambda connection: lifecycle.refund(connection, ride)
 
 
-def top_up_one(town: Town, connection: Connection) -> Verb:
+def top_up_one(town: Town, connection: Connection) -> Operation:
     rider, top_up_id = town.rider(), new_request_id()
     return lambda connection: lifecycle.top_up(connection, rider, 700, top_up_id)
 
 
-def expire_some(town: Town, connection: Connection) -> Verb:
+def expire_some(town: Town, connection: Connection) -> Operation:
     riding(town, connection, started=False), riding(town, connection, started=True)
     [(tomorrow,)] = town.ask("SELECT now() + interval '1 day'")
     return lambda connection: lifecycle.expire(connection, tomorrow, tomorrow)
 
 
 # The number of rows that each operation writes; each row has a step before and a step after its write.
-WRITES: dict[Callable[[Town, Connection], Verb], dict[str, int]] = {
+WRITES: dict[Callable[[Town, Connection], Operation], dict[str, int]] = {
     book_one: dict.fromkeys(("drivers", "accounts", "rides", "payments", "ride_events", "requests"), 1),
     refuse_one: {"requests": 1},
     book_some: dict.fromkeys(("drivers", "accounts", "rides", "payments", "ride_events"), 2)
@@ -125,16 +125,16 @@ WRITES: dict[Callable[[Town, Connection], Verb], dict[str, int]] = {
 
 @pytest.mark.parametrize("prepare", WRITES, ids=lambda prepare: prepare.__name__)
 def test_an_error_after_any_step_leaves_nothing(
-    town: Town, connection: Connection, prepare: Callable[[Town, Connection], Verb]
+    town: Town, connection: Connection, prepare: Callable[[Town, Connection], Operation]
 ):
-    verb = prepare(town, connection)
+    operation = prepare(town, connection)
     injector = FaultInjector.install(connection)
     before = everything(town)
     failed: list[str] = []
     while True:
         injector.arm(at=len(failed) + 1)
         try:
-            verb(connection)
+            operation(connection)
         except psycopg.errors.DataCorrupted as fault:
             failed.append(fault.diag.message_primary or "")
             assert everything(town) == before, f"step {len(failed)} ({failed[-1]}) left something"
@@ -185,15 +185,15 @@ def test_a_cancellation_by_the_driver_voids_the_hold_and_frees_the_driver(town: 
 
 def test_a_server_process_ended_before_the_commit_leaves_nothing(town: Town, connection: Connection):
     for prepare in WRITES:
-        verb = prepare(town, connection)
+        operation = prepare(town, connection)
         before = everything(town)
         doomed = town.store.connect()
         with pytest.raises(psycopg.OperationalError), transaction(doomed):
-            verb(doomed)
+            operation(doomed)
             connection.execute("SELECT pg_terminate_backend(%s, 5000::bigint)", (doomed.info.backend_pid,))
         doomed.close()
         assert everything(town) == before, prepare.__name__
-        verb(connection)  # no lock is held
+        operation(connection)  # no lock is held
         assert everything(town) != before
 
 

@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from serial_order import Anomaly, Committed, anomalies
 
 from oltp import booking, lifecycle
-from oltp.batching import Dispatcher
+from oltp.batching import Batcher
 from oltp.pool import RetryPool
 from oltp.retry import RetryCounts, RetryPolicy, retry
 from oltp.store import Store, transaction
@@ -47,7 +47,7 @@ class Taken:
 
 @contextmanager
 def traffic(town: Town, clients: int = 8) -> Iterator[list[Taken]]:
-    """Clients that book one ride after the other during the block, half of them through the dispatcher, some
+    """Clients that book one ride after the other during the block, half of them through the batcher, some
     with tips, cancellations and refunds. Yields the list of acknowledged rides, which grows."""
     over = threading.Event()
     taken: list[Taken] = []
@@ -61,7 +61,7 @@ def traffic(town: Town, clients: int = 8) -> Iterator[list[Taken]]:
                 if number % 2:
                     decision = pool.call(partial(booking.book, request=request))
                 else:
-                    decision = dispatcher.bookings.call(request)
+                    decision = batcher.bookings.call(request)
                 if decision.ride_id is None:
                     pool.call(
                         partial(
@@ -78,9 +78,9 @@ def traffic(town: Town, clients: int = 8) -> Iterator[list[Taken]]:
     def move_on(dice: random.Random, ride: int, driver: int, booked: float) -> None:
         released = time.monotonic()
         if dice.random() < 0.2:
-            dispatcher.cancellations.call(ride)
+            batcher.cancellations.call(ride)
         else:
-            dispatcher.starts.call(ride)
+            batcher.starts.call(ride)
             released = time.monotonic()
             pool.call(partial(lifecycle.complete, ride_id=ride, tip_cents=dice.choice((0, 99))))
             if dice.random() < 0.2:
@@ -91,7 +91,7 @@ def traffic(town: Town, clients: int = 8) -> Iterator[list[Taken]]:
     for zone in SHELVES:
         town.driver(zone), town.driver(zone)
     riders = [town.rider(5_000) for _ in range(clients)]
-    with RetryPool(town.store, size=4) as pool, Dispatcher(pool) as dispatcher:
+    with RetryPool(town.store, size=4) as pool, Batcher(pool) as batcher:
         threads = [threading.Thread(target=client, args=pair) for pair in enumerate(riders)]
         for thread in threads:
             thread.start()
@@ -153,7 +153,7 @@ def random_transaction(town: Town, drivers: list[int], rider: int, dice: random.
     """Read the rides of some drivers, add rides to some of them, and read again."""
     steps = [dice.choice(("read", "append")) for _ in range(dice.randrange(2, 5))]
 
-    def verb(connection: Connection) -> Committed:
+    def operation(connection: Connection) -> Committed:
         done = Committed()
         with transaction(connection, IsolationLevel.SERIALIZABLE):
             for step in steps:
@@ -170,7 +170,7 @@ def random_transaction(town: Town, drivers: list[int], rider: int, dice: random.
                         done.appends.append((decision.driver_id, decision.ride_id))
         return done
 
-    return verb
+    return operation
 
 
 def test_serializable_transactions_have_a_serial_order(town: Town):
@@ -178,17 +178,15 @@ def test_serializable_transactions_have_a_serial_order(town: Town):
     riders = [town.rider(10**6) for _ in range(4)]
     retries = RetryCounts()
     history: list[Committed] = []
-    patience = RetryPolicy(
-        seconds_max=60, tries_max=1_000, first_wait_seconds=0.001, longest_wait_seconds=0.05
-    )
+    policy = RetryPolicy(seconds_max=60, tries_max=1_000, first_wait_seconds=0.001, longest_wait_seconds=0.05)
 
     def client(number: int) -> None:
         dice = random.Random(number)
         with town.store.connect() as connection:
             until = time.monotonic() + 4
             while time.monotonic() < until:
-                verb = random_transaction(town, drivers, riders[number], dice)
-                history.append(retry(partial(verb, connection), patience, retries))
+                operation = random_transaction(town, drivers, riders[number], dice)
+                history.append(retry(partial(operation, connection), policy, retries))
 
     with ThreadPoolExecutor(len(riders)) as pool:
         list(pool.map(client, range(len(riders))))
@@ -276,11 +274,11 @@ def test_no_driver_and_no_amount_is_used_twice_at_any_level(town: Town, level: s
     requests = [town.request(town.rider(), SHELVES[number % 4]) for number in range(32)]
     with RetryPool(at_isolation(town.store, level), size=8) as pool:
         assert pool.call(lambda c: c.execute("SHOW transaction_isolation").fetchone()) == (level,)
-        with ThreadPoolExecutor(8) as clients, Dispatcher(pool) as dispatcher:
+        with ThreadPoolExecutor(8) as clients, Batcher(pool) as batcher:
             calls = [
                 clients.submit(pool.call, partial(booking.book, request=request)) for request in requests
             ]
-            calls += [clients.submit(dispatcher.bookings.call, request) for request in reversed(requests)]
+            calls += [clients.submit(batcher.bookings.call, request) for request in reversed(requests)]
             decisions = [call.result(60) for call in calls]
     assert decisions[:32] == decisions[:31:-1]
     taken = [decision.driver_id for decision in decisions[:32] if decision.outcome == Outcome.ASSIGNED]

@@ -45,7 +45,7 @@ def test_each_level_behaves_as_specified(
 def test_there_are_fourteen_cases_with_a_verdict_for_each_level():
     assert len(CASES) == 14
     assert all(len(case.verdict) == len(LEVELS) for case in CASES)
-    assert all(case.story for case in CASES)
+    assert all(case.description for case in CASES)
     assert [case.name for case in CASES if case.verdict[2] == "anomaly"] == []  # serializable is
 
 

@@ -11,7 +11,7 @@ from proxy import Loss, Proxy, proxied
 from psycopg import Connection
 
 from oltp import booking, lifecycle
-from oltp.batching import Dispatcher
+from oltp.batching import Batcher
 from oltp.pool import RetryPool
 from oltp.retry import NO_ANSWER
 from ridelake.ride import Decision, Outcome, PaymentStatus, RideStatus, new_request_id
@@ -57,10 +57,10 @@ def test_a_batch_is_booked_once_after_a_lost_message(town: Town, wire: tuple[Pro
         for _ in range(10):
             town.driver()
         requests = [town.request(town.rider()) for _ in range(8)]
-        with Dispatcher(pool, booking_workers=1) as dispatcher:
+        with Batcher(pool, booking_workers=1) as batcher:
 
-            def call(dispatcher=dispatcher, requests=requests) -> list[Decision]:
-                futures = [dispatcher.bookings.submit(request) for request in requests]
+            def call(batcher=batcher, requests=requests) -> list[Decision]:
+                futures = [batcher.bookings.submit(request) for request in requests]
                 return [future.result(30) for future in futures]
 
             decisions = lose(proxy, pool, loss, call)
@@ -124,16 +124,16 @@ def test_with_every_tenth_message_lost_each_rider_rides_and_pays_once(town: Town
         if number % 2:
             decision = pool.call(lambda c: booking.book(c, request))
         else:
-            decision = dispatcher.bookings.call(request)
+            decision = batcher.bookings.call(request)
         if decision.ride_id is not None:
-            dispatcher.starts.call(decision.ride_id)
-            assert dispatcher.completions.call((decision.ride_id, 50)) is RideStatus.COMPLETED
+            batcher.starts.call(decision.ride_id)
+            assert batcher.completions.call((decision.ride_id, 50)) is RideStatus.COMPLETED
         return decision
 
     with (
         proxied(town.store) as (proxy, store),
         RetryPool(store, size=4) as pool,
-        Dispatcher(pool) as dispatcher,
+        Batcher(pool) as batcher,
     ):
         proxy.decide = lambda: dice.choice(list(Loss)) if dice.random() < 0.1 else None
         with ThreadPoolExecutor(12) as clients:

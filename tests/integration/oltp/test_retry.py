@@ -16,7 +16,7 @@ from statement_faults import raise_at_commit
 
 from oltp import booking, lifecycle
 from oltp import retry as retry_module
-from oltp.batching import Dispatcher
+from oltp.batching import Batcher
 from oltp.pool import RetryPool
 from oltp.retry import NO_ANSWER, RetryCounts, RetryPolicy, retry, retry_reason
 from oltp.store import transaction
@@ -31,10 +31,10 @@ SHORT = RetryPolicy(seconds_max=5, tries_max=6, first_wait_seconds=0.01, longest
 def raising(code: str) -> Callable[[Connection], None]:
     """An operation that fails with the SQLSTATE."""
 
-    def verb(connection: Connection) -> None:
+    def operation(connection: Connection) -> None:
         connection.execute(f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{code}'; END $$".encode())
 
-    return verb
+    return operation
 
 
 @pytest.fixture
@@ -56,13 +56,13 @@ def test_conflicts_and_lost_connections_are_retried_and_counted(town: Town):
         for code in AGAIN:
             tries: list[int] = []
 
-            def verb(connection: Connection, code: str = code, tries: list[int] = tries) -> str:
+            def operation(connection: Connection, code: str = code, tries: list[int] = tries) -> str:
                 tries.append(1)
                 if len(tries) < 3:
                     raising(code)(connection)
                 return "answer"
 
-            assert pool.call(verb) == "answer"
+            assert pool.call(operation) == "answer"
             assert len(tries) == 3
         assert pool.retries.by_reason == dict.fromkeys(AGAIN, 2)
         assert pool.retries.total == 2 * len(AGAIN)
@@ -153,12 +153,12 @@ def test_a_failing_commit_is_not_an_acknowledgement(town: Town, connection: Conn
     request = town.request(town.rider())
     before = everything(town)
     raise_at_commit(connection, "rides")
-    with RetryPool(town.store, 1, SHORT) as pool, Dispatcher(pool) as dispatcher:
+    with RetryPool(town.store, 1, SHORT) as pool, Batcher(pool) as batcher:
         calls: list[Callable[[], object]] = [
             lambda: booking.book(connection, request),
             lambda: booking.book_many(connection, [request]),
             lambda: pool.call(lambda pooled: booking.book(pooled, request)),
-            lambda: dispatcher.bookings.call(request),
+            lambda: batcher.bookings.call(request),
         ]
         for call in calls:
             with pytest.raises(psycopg.errors.RaiseException, match="too late"):

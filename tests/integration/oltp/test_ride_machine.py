@@ -305,17 +305,17 @@ class RideMachine(RuleBasedStateMachine):
         which: int,
         legal_from: RideStatus,
         foretell: Callable[[Ride], None],
-        verb: Callable[[int], RideStatus | None],
+        operation: Callable[[int], RideStatus | None],
     ) -> None:
         """The newest rides come first, because their status can still change."""
         if not self.model.rides or which == 50:
-            assert verb(10**9) is None
+            assert operation(10**9) is None
             return
         ride_id = pick(dict(reversed(self.model.rides.items())), which % 8)
         ride = self.model.rides[ride_id]
         if ride.status is legal_from:
             foretell(ride)
-        assert verb(ride_id) is ride.status
+        assert operation(ride_id) is ride.status
 
     @rule(which=ANY)
     def refund(self, which: int) -> None:

@@ -76,7 +76,7 @@ def test_every_kind_of_course_occurs_and_is_stored_as_reported(
         " (SELECT count(*) FROM drivers WHERE status = 'offline')",
     )[0]
     assert (refunded, topped_up) == (done.refunded, done.topped_up)
-    assert offline == 0 < done.rested, "all drivers are online again"
+    assert offline == 0 < done.went_offline, "all drivers are online again"
     assert done.settled == done.abandoned > 50
     assert done.sent_again > 100
 
@@ -316,14 +316,14 @@ def test_an_invalid_option_is_reported_in_one_line(store: Store, arguments: tupl
 
 
 def test_the_live_display_fits_a_terminal_of_any_width(seeded_store: Store):
-    moments: list[RunState] = []
-    simulate(seeded_store, rides=200, clients=2, rate=1_000, show=moments.append)
-    assert moments[-1].auditing
+    states: list[RunState] = []
+    simulate(seeded_store, rides=200, clients=2, rate=1_000, show=states.append)
+    assert states[-1].auditing
     for columns in (60, 100):
         console = Console(file=io.StringIO(), width=columns, force_terminal=True)
         screen = LiveDisplay()
-        for moment in moments:
-            console.print(screen.draw(moment))
+        for state in states:
+            console.print(screen.draw(state))
         assert isinstance(console.file, io.StringIO)
         text = console.file.getvalue()
         assert "rides/s on average" in text

@@ -14,11 +14,11 @@ from ridelake.ride import Outcome
 
 
 def test_percentiles_of_the_tally_are_within_one_percent():
-    tally = Metrics()
+    metrics = Metrics()
     seconds = np.exp(np.random.default_rng(1).normal(-6, 1.5, 20_000))
     for value in seconds.tolist():
-        tally.decided(Outcome.ASSIGNED, value)
-    counted = tally.seen().latencies
+        metrics.decided(Outcome.ASSIGNED, value)
+    counted = metrics.seen().latencies
     for share in (0.01, 0.5, 0.9, 0.99, 0.999):
         exact = np.quantile(seconds, share, method="inverted_cdf") * 1e3
         assert counted.milliseconds(share) == pytest.approx(exact, rel=0.01)
@@ -41,10 +41,10 @@ def test_arrivals_are_a_poisson_process_of_the_rate_and_the_seed():
 def test_millions_of_overdue_requests_are_counted_in_one_step():
     empty = iter(())
     arrivals = ArrivalMode(np.random.default_rng(1), 1_000_000)
-    agenda = ArrivalSchedule(empty, empty, arrivals, rides=None, seconds=3_600)
-    agenda.begin()
+    schedule = ArrivalSchedule(empty, empty, arrivals, rides=None, seconds=3_600)
+    schedule.begin()
     began = time.perf_counter()
-    count = agenda.overdue(agenda.began + 3_600)
+    count = schedule.overdue(schedule.began + 3_600)
     assert time.perf_counter() - began < 1
     assert count == pytest.approx(3.6e9, rel=1e-3)
     few = ArrivalSchedule(empty, empty, arrivals, rides=7, seconds=None)

@@ -16,7 +16,7 @@ from bench.advice import (
     crossing_of,
     crossing_text,
 )
-from bench.bench_crossover import CrossoverEffort, _contest
+from bench.bench_crossover import CrossoverEffort, _times
 from bench.figure import QUICK, Figure
 from bench.report.page import page_of
 from bench.report.terminal import report_lines
@@ -127,7 +127,7 @@ def test_a_wrong_answer_fails_before_it_is_timed():
     figure = Figure(None, QUICK)
     variants = {"postgres": lambda: pa.table({"n": [1]}), "duckdb": lambda: pa.table({"n": [2]})}
     with pytest.raises(AssertionError, match="a question"):
-        _contest(figure, CrossoverEffort((), 0.1, 3, 3, 1), variants, "a question")
+        _times(figure, CrossoverEffort((), 0.1, 3, 3, 1), variants, "a question")
     assert not figure.samples
 
 

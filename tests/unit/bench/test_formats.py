@@ -10,7 +10,7 @@ import pytest
 from bench.claims.bench_floats import READERS, TEXTBOOK_FLOAT, WRITERS, changed, floats, through_json
 from bench.claims.bench_row_and_column import FEATURE_COLUMNS, WANTED, crossings, feature_table
 from bench.claims.bench_text_and_binary import column_bytes, number_bytes
-from bench.claims.file_format import HARD, identical, is_readable, kept, lost
+from bench.claims.file_format import HARD_VALUES, identical, is_readable, kept, lost
 from bench.claims.formats import FORMATS, FileFormat, runs_code
 
 LOST = {"CSV": ["empty text"], "JSON": ["infinity"], "JSONL": ["infinity"]}
@@ -83,8 +83,8 @@ def test_a_loss_is_detected(tmp_path: Path):
         write=lambda rows, schema, path: None,
         read=lambda path, schema, columns: pa.table({"number": [0, 1, 2], "value": [0.1, 0.0, 5e-324]}),
     )  # fmt: skip
-    assert not kept(lossy, HARD["float64"], tmp_path / "x")  # -0.0 has become 0.0
-    assert not kept(lossy, HARD["null"], tmp_path / "x")
+    assert not kept(lossy, HARD_VALUES["float64"], tmp_path / "x")  # -0.0 has become 0.0
+    assert not kept(lossy, HARD_VALUES["null"], tmp_path / "x")
 
 
 def test_nan_is_identical_to_itself_and_types_are_compared():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lakehouse.source.copy.answer import PREAMBLE_BYTES, SIGNATURE, TRAILER, CopyResponse
-from lakehouse.source.copy.decode import SLACK_BYTES
+from lakehouse.source.copy.decode import READABLE_TAIL_BYTES
 from lakehouse.source.copy.framing import find_rows
 from ridelake.errors import RidelakeError
 
@@ -35,7 +35,7 @@ def read(data: bytes, cuts: list[int]) -> tuple[list[bytes], CopyResponse]:
     answer, rows, pending, begin = CopyResponse(), [], b"", 0
     for cut in [*cuts, len(data)]:
         part = pending + data[begin:cut]
-        buffer = np.frombuffer(bytearray(part + bytes(SLACK_BYTES)), np.uint8)
+        buffer = np.frombuffer(bytearray(part + bytes(READABLE_TAIL_BYTES)), np.uint8)
         begins, ends, stop = answer.read(buffer, len(part))
         rows += [buffer[a:b].tobytes() for a, b in zip(begins, ends, strict=True)]
         pending, begin = part[stop:], cut
@@ -77,7 +77,7 @@ def test_random_rows_are_found():
         alphabet = np.frombuffer(b"d\0\0\0\2\x0ed", np.uint8)
         rows = [row(random.choice(alphabet, random.integers(0, 40)).tobytes(), b"d") for _ in range(count)]
         data = b"".join(message(b"d", one) for one in rows) + b"c\0\0\0\4"
-        buffer = np.frombuffer(data + bytes(SLACK_BYTES), np.uint8)
+        buffer = np.frombuffer(data + bytes(READABLE_TAIL_BYTES), np.uint8)
         frame = find_rows(buffer, 0, len(data))
         assert [buffer[a:b].tobytes() for a, b in zip(frame.begins, frame.ends, strict=True)] == rows
         assert frame.end == len(data) - 5

@@ -14,7 +14,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from installed_engines import EVERY_ENGINE_APART
+from installed_engines import EVERY_ENGINE_IN_SUBPROCESS
 
 from lakehouse.engines import ENGINES, open_engine, open_engines
 from lakehouse.engines.subprocess_engine import SubprocessEngine
@@ -136,7 +136,7 @@ def test_a_child_whose_parent_is_killed_exits(published, tmp_path: Path):
             child.kill()
 
 
-@pytest.mark.parametrize("name", EVERY_ENGINE_APART)
+@pytest.mark.parametrize("name", EVERY_ENGINE_IN_SUBPROCESS)
 def test_only_the_pinned_files_are_read(name, published, tmp_path: Path):
     """Other files in the folder are ignored, and the settings of the lake are not used."""
     table = published.epoch.tables["cities"]
