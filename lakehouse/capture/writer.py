@@ -125,6 +125,7 @@ class EpochWriter(ABC):
             deleted,
             table.without,
             deletes,
+            table.key,
         )
 
     def keep(self, name: str) -> None:

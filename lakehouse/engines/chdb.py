@@ -22,7 +22,7 @@ from sqlglot import exp
 from lakehouse.engines import has_ride_table, ride_table_query, table_names
 from lakehouse.engines.parameters import Parameters, Value
 from lakehouse.engines.sql_check import CheckedEngine, exact_decimal, unqualified_names
-from lakehouse.table.epoch import Epoch
+from lakehouse.table.epoch import Epoch, TableState
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
 
@@ -112,13 +112,7 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[ChDB]:
     session: Any = chdb_session.Session()  # type: ignore[no-untyped-call]
     try:
         for name, table in epoch.tables.items():
-            parts = [f"{name} {number}" for number in range(len(table.files))]
-            columns = _columns(session, table.locations[0])
-            for part, location in zip(parts, table.locations, strict=True):
-                engine = f"File(Parquet, {_string(location)})"
-                session.query(f"CREATE TABLE {_quoted(part)} ({columns}) ENGINE = {engine}")
-            merged = _string("^({})$".format("|".join(parts)))
-            session.query(f"CREATE TABLE {_quoted(name)} ENGINE = Merge(currentDatabase(), {merged})")
+            _create_table(session, name, table)
         for setting, value in (_spilling() | SETTINGS).items():
             session.query(f"SET {setting} = {value}")
         files = {name: table.locations for name, table in epoch.tables.items()}
@@ -130,6 +124,38 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[ChDB]:
     finally:
         with suppress(RuntimeError):
             session.close()
+
+
+def _create_table(session: Any, name: str, table: TableState) -> None:
+    """A table of each file, and one over them. Deleted rows are removed by their row numbers."""
+    columns = _columns(session, table.locations[0])
+    parts: dict[bool, list[str]] = {False: [], True: []}
+    for number, file in enumerate(table.files):
+        part = f"{name} {number}"
+        source = f"File(Parquet, {_string(file.location)})"
+        session.query(f"CREATE TABLE {_quoted(part)} ({columns}) ENGINE = {source}")
+        parts[file.deleted > 0].append(part)
+    if not parts[True]:
+        session.query(f"CREATE TABLE {_quoted(name)} ENGINE = {_merge(parts[False])}")
+        return
+    deleted, masked, whole = (_quoted(f"{name} {part}") for part in ("deleted", "masked", "whole"))
+    session.query(f"CREATE TABLE {deleted} (file String, pos UInt64) ENGINE = Memory")
+    for delete_file in table.deletes:
+        session.query(
+            f"INSERT INTO {deleted} SELECT arrayElement(splitByChar('/', file_path), -1), pos "  # noqa: S608
+            f"FROM file({_string(delete_file.location)}, Parquet)"
+        )
+    session.query(f"CREATE TABLE {masked} ENGINE = {_merge(parts[True])}")
+    view = f"SELECT * FROM {masked} WHERE (_file, _row_number) NOT IN (SELECT file, pos FROM {deleted})"  # noqa: S608
+    if parts[False]:
+        session.query(f"CREATE TABLE {whole} ENGINE = {_merge(parts[False])}")
+        view = f"SELECT * FROM {whole} UNION ALL {view}"  # noqa: S608
+    session.query(f"CREATE VIEW {_quoted(name)} AS {view}")
+
+
+def _merge(parts: Sequence[str]) -> str:
+    pattern = "^({})$".format("|".join(map(re.escape, parts)))
+    return f"Merge(currentDatabase(), {_string(pattern)})"
 
 
 def _spilling() -> dict[str, str]:

@@ -7,9 +7,10 @@ named `rides`, it interprets `rides.x` as a field of that column.
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import reduce
 
 import daft
 import pyarrow as pa
@@ -18,7 +19,8 @@ from sqlglot import exp
 from lakehouse.engines import has_ride_table, ride_table_query
 from lakehouse.engines.parameters import Parameters, with_literals
 from lakehouse.engines.sql_check import CheckedEngine, basic_sql, exact_average
-from lakehouse.table.epoch import Epoch
+from lakehouse.table.deletes import deleted_keys, deleted_rows
+from lakehouse.table.epoch import Epoch, TableState
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
 
@@ -61,7 +63,7 @@ class Daft(CheckedEngine):
 @contextmanager
 def opened(settings: Settings, epoch: Epoch) -> Iterator[Daft]:
     frames = {
-        name: daft.read_parquet([PATTERN.sub(r"\\\1", location) for location in table.locations])
+        name: _rows(table, deleted_keys(settings.lake, table, deleted_rows(settings.lake, table)))
         for name, table in epoch.tables.items()
     }
     engine = Daft(frames)
@@ -69,6 +71,21 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Daft]:
         view = engine.written(ride_table_query())
         frames["RideTable"] = daft.sql(view, register_globals=False, **frames)
     yield engine
+
+
+def _rows(table: TableState, deleted: Mapping[str, pa.Table]) -> daft.DataFrame:
+    """The rows of the table. Daft has no row numbers of files, so deleted rows are removed by their keys."""
+    whole = [_literal(location) for location in table.locations if location not in deleted]
+    parts = [daft.read_parquet(whole)] if whole else []
+    for location, keys in deleted.items():
+        rows = daft.read_parquet(_literal(location))
+        parts.append(rows.join(daft.from_arrow(keys), on=list(table.key), how="anti"))
+    return reduce(daft.DataFrame.concat, parts)
+
+
+def _literal(location: str) -> str:
+    """The path without glob patterns."""
+    return PATTERN.sub(r"\\\1", location)
 
 
 def _refuse_a_lost_order(tree: exp.Expr) -> None:

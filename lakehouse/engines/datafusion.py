@@ -4,7 +4,7 @@ Its options disable DDL, DML and statements such as SET, and a path in a query i
 cannot be cancelled, and an invalid one can crash the process, so it runs in a child process.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
@@ -12,13 +12,14 @@ from pathlib import Path
 import datafusion
 import psutil
 import pyarrow as pa
-from datafusion import RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
+from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
 from sqlglot import exp
 
 from lakehouse.engines import has_ride_table, ride_table_query, table_names
 from lakehouse.engines.parameters import Parameters
 from lakehouse.engines.sql_check import CheckedEngine, exact_average
-from lakehouse.table.epoch import Epoch
+from lakehouse.table.deletes import deleted_keys, deleted_rows
+from lakehouse.table.epoch import Epoch, TableState
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
 
@@ -67,8 +68,7 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[DataFusion]:
     memory = int(psutil.virtual_memory().total * MEMORY_SHARE)
     context = SessionContext(config, RuntimeEnvBuilder().with_disk_manager_os().with_fair_spill_pool(memory))
     for name, table in epoch.tables.items():
-        # As a URL, because in a path [ and * are glob patterns.
-        scans = [context.read_parquet(Path(location).as_uri()) for location in table.locations]
+        scans = _scans(context, table, deleted_keys(settings.lake, table, deleted_rows(settings.lake, table)))
         context.register_view(
             exp.to_identifier(name, quoted=True).sql("postgres"),
             reduce(lambda left, right: left.union(right), scans),
@@ -76,3 +76,15 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[DataFusion]:
     if has_ride_table(epoch):
         context.register_view("ridetable", context.sql(ride_table_query()))
     yield DataFusion(context, table_names(epoch))
+
+
+def _scans(context: SessionContext, table: TableState, deleted: Mapping[str, pa.Table]) -> list[DataFrame]:
+    """The rows of each file. Its Python API has no row numbers, so deleted rows are removed by their keys."""
+    scans = []
+    for location in table.locations:
+        # As a URL, because in a path [ and * are glob patterns.
+        rows = context.read_parquet(Path(location).as_uri())
+        if (keys := deleted.get(location)) is not None:
+            rows = rows.join(context.from_arrow(keys), on=list(table.key), how="anti")
+        scans.append(rows)
+    return scans

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from lakehouse.engines import has_ride_table, ride_table_query
 from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters, with_literals
+from lakehouse.table.deletes import Positions, deleted_rows
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import CannotConnect, QueryRejected, first_line
 from ridelake.settings import S3, LakeAddress, Settings
@@ -38,6 +39,10 @@ FrameQuestion = Callable[[Mapping[str, pl.LazyFrame]], pl.LazyFrame]
 """A question as Polars expressions: from the tables, by name, to the answer."""
 
 STDERR = 2
+
+
+# Longer than any column name of Postgres, which has at most 63 bytes.
+ROW_NUMBER = "row number".ljust(64)
 
 
 class Polars:
@@ -123,22 +128,31 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Polars]:
         reading = partial(_s3_errors, settings.lake, epoch)
         _check_readable(settings.lake, epoch, 1)
         options = polars_options(settings.lake)
-    frames = {name: _scan(table.locations, options) for name, table in epoch.tables.items()}
+    with reading():
+        frames = {
+            name: _scan(table.locations, options, deleted_rows(settings.lake, table))
+            for name, table in epoch.tables.items()
+        }
     if has_ride_table(epoch):
         with reading():
             frames["RideTable"] = pl.SQLContext(frames).execute(ride_table_query())
     yield Polars(frames, reading)
 
 
-def _scan(locations: Sequence[str], options: dict[str, Any] | None) -> pl.LazyFrame:
-    """A `--fresh` table has files in the lake and local files; Polars needs a separate scan for each."""
-    remote = [location for location in locations if location.startswith(S3)]
-    local = [location for location in locations if not location.startswith(S3)]
-    scans = [
-        pl.scan_parquet(some, glob=False, hive_partitioning=False, storage_options=options)
-        for some in (remote, local)
-        if some
-    ]
+def _scan(
+    locations: Sequence[str], options: dict[str, Any] | None, deleted: Mapping[str, Positions]
+) -> pl.LazyFrame:
+    """The rows of the files that are not deleted. A `--fresh` table has files in the lake and local files;
+    Polars needs a separate scan for each."""
+    whole = [location for location in locations if location not in deleted]
+    remote = [location for location in whole if location.startswith(S3)]
+    local = [location for location in whole if not location.startswith(S3)]
+    read = partial(pl.scan_parquet, glob=False, hive_partitioning=False, storage_options=options)
+    scans = [read(some) for some in (remote, local) if some]
+    for location, positions in deleted.items():
+        rows = pl.LazyFrame({ROW_NUMBER: positions}, {ROW_NUMBER: pl.get_index_type()})
+        scan = read(location, row_index_name=ROW_NUMBER)
+        scans.append(scan.join(rows, on=ROW_NUMBER, how="anti").drop(ROW_NUMBER))
     return scans[0] if len(scans) == 1 else pl.concat(scans)
 
 

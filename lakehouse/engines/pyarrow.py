@@ -8,13 +8,17 @@ with `duckdb` shows the effect of the reader. DuckDB is restricted as in `duckdb
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
 
+import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
+from sqlglot import exp
 
 from lakehouse.engines import has_ride_table, ride_table_view
 from lakehouse.engines.duckdb import DuckDB, lock_connection, open_connection
-from lakehouse.table.epoch import Epoch
+from lakehouse.table.deletes import deleted_keys, deleted_rows
+from lakehouse.table.epoch import Epoch, TableState
 from ridelake.settings import S3, Settings
 
 
@@ -31,11 +35,29 @@ class PyArrow(DuckDB):
 def opened(settings: Settings, epoch: Epoch) -> Iterator[PyArrow]:
     with open_connection() as connection:
         for name, table in epoch.tables.items():
-            connection.register(name, _dataset(table.locations, settings))
+            _open_rows(connection, table, settings).create_view(name)
         if has_ride_table(epoch):
             connection.execute(ride_table_view())
         lock_connection(connection)
         yield PyArrow(connection)
+
+
+def _open_rows(
+    connection: duckdb.DuckDBPyConnection, table: TableState, settings: Settings
+) -> duckdb.DuckDBPyRelation:
+    """The rows of the table. A dataset has no row numbers, so deleted rows are removed by their keys."""
+    keys = deleted_keys(settings.lake, table, deleted_rows(settings.lake, table))
+    whole = [location for location in table.locations if location not in keys]
+    parts = [connection.from_arrow(_dataset(whole, settings))] if whole else []
+    same_key = " AND ".join(f"rows.{name} = deleted.{name}" for name in map(_quoted, table.key))
+    for location, deleted in keys.items():
+        rows = connection.from_arrow(_dataset([location], settings)).set_alias("rows")
+        parts.append(rows.join(connection.from_arrow(deleted).set_alias("deleted"), same_key, how="anti"))
+    return reduce(lambda left, right: left.union(right), parts)
+
+
+def _quoted(name: str) -> str:
+    return exp.to_identifier(name, quoted=True).sql("duckdb")
 
 
 def _dataset(locations: list[str], settings: Settings) -> ds.Dataset:

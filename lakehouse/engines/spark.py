@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,14 +20,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException, PySparkRuntimeError
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession, functions
 from pyspark.sql.pandas.types import from_arrow_schema
 from sqlglot import exp
 
 from lakehouse.engines import has_ride_table, ride_table_query, table_names
 from lakehouse.engines.parameters import Parameters
 from lakehouse.engines.sql_check import CheckedEngine, exact_average
-from lakehouse.table.epoch import Epoch
+from lakehouse.table.epoch import Epoch, TableState
 from ridelake.errors import CannotConnect, NotReady, QueryRejected, first_line
 from ridelake.settings import Settings
 
@@ -46,6 +47,9 @@ CANCEL_AGAIN_SECONDS = 0.1
 LOOPBACK = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
 CALLS_JAVA = ("reflect", "java_method", "try_reflect")
 OF_PYTHON_OR_FILES = re.compile("python|input_file", re.IGNORECASE)
+
+# Longer than any column name of Postgres, which has at most 63 bytes.
+FILE, ROW = "name of the file".ljust(64), "number of the row".ljust(64)
 
 # Hadoop interprets a path as a glob pattern.
 PATTERN = re.compile(r"([\\\[\]*?{},])")
@@ -109,16 +113,36 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Spark]:
             session.sparkContext.setLogLevel("ERROR")
             _remove_functions(session, CALLS_JAVA)
         for name, table in epoch.tables.items():
-            paths = [PATTERN.sub(r"\\\1", location) for location in table.locations]
-            # With a given schema, Spark does not start a job to infer it.
-            schema = from_arrow_schema(pq.read_schema(table.locations[0]), prefer_timestamp_ntz=True)
-            session.read.schema(schema).parquet(*paths).createOrReplaceTempView(name)
+            _rows(session, table).createOrReplaceTempView(name)
         engine = Spark(session, table_names(epoch), far=far)
         if has_ride_table(epoch):
             session.sql(engine.written(ride_table_query())).createOrReplaceTempView("RideTable")
         yield engine
     finally:
         session.stop()
+
+
+def _rows(session: SparkSession, table: TableState) -> DataFrame:
+    # With a given schema, Spark does not start a job to infer it.
+    schema = from_arrow_schema(pq.read_schema(table.locations[0]), prefer_timestamp_ntz=True)
+    whole = [_literal(file.location) for file in table.files if not file.deleted]
+    masked = [_literal(file.location) for file in table.files if file.deleted]
+    parts = [session.read.schema(schema).parquet(*whole)] if whole else []
+    if masked:
+        deleted = session.read.schema("file_path STRING, pos LONG").parquet(
+            *(_literal(file.location) for file in table.deletes)
+        )
+        # By the name, because a lake can be moved; a name is unique.
+        deleted = deleted.selectExpr(f"element_at(split(file_path, '/'), -1) AS `{FILE}`", f"pos AS `{ROW}`")
+        rows = session.read.schema(schema).parquet(*masked)
+        rows = rows.selectExpr("*", f"_metadata.file_name AS `{FILE}`", f"_metadata.row_index AS `{ROW}`")
+        parts.append(rows.join(functions.broadcast(deleted), [FILE, ROW], "left_anti").drop(FILE, ROW))
+    return reduce(DataFrame.union, parts)
+
+
+def _literal(location: str) -> str:
+    """The path without glob patterns."""
+    return PATTERN.sub(r"\\\1", location)
 
 
 def _session(master: str) -> SparkSession:

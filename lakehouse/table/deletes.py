@@ -147,8 +147,7 @@ def deleted_rows(address: LakeAddress, table: TableState) -> dict[str, Positions
 def _read(address: LakeAddress, location: str) -> Mapping[str, Positions]:
     """Cached, because a delete file never changes. Its paths are resolved by their end, because a lake can be
     moved or mounted elsewhere."""
-    filesystem = s3_filesystem(address) if location.startswith(S3) else fs.LocalFileSystem()
-    with filesystem.open_input_file(location.removeprefix(S3)) as stream:
+    with _filesystem(address, location).open_input_file(location.removeprefix(S3)) as stream:
         rows = pq.ParquetFile(stream, read_dictionary=["file_path"]).read(use_threads=False).combine_chunks()
     if not rows.num_rows:
         return {}
@@ -161,6 +160,10 @@ def _read(address: LakeAddress, location: str) -> Mapping[str, Positions]:
     }
 
 
+def _filesystem(address: LakeAddress, location: str) -> fs.FileSystem:
+    return s3_filesystem(address) if location.startswith(S3) else fs.LocalFileSystem()
+
+
 def _moved(address: LakeAddress, path: str) -> str:
     table, data, name = path.rsplit("/", 3)[1:]
     return address.join(table, data, name)
@@ -170,6 +173,19 @@ def deleted_in(address: LakeAddress, deletes: Iterable[DeleteFile], location: st
     """The deleted rows of one data file, from each delete file that has any."""
     found = (_read(address, file.location).get(location, NONE) for file in deletes)
     return [positions for positions in found if len(positions)]
+
+
+def deleted_keys(
+    address: LakeAddress, table: TableState, deleted: Mapping[str, Positions]
+) -> dict[str, pa.Table]:
+    """The keys of the deleted rows by location of the data file, for an engine that has no row numbers. A
+    key is in a data file once."""
+    found: dict[str, pa.Table] = {}
+    for location, positions in deleted.items():
+        with _filesystem(address, location).open_input_file(location.removeprefix(S3)) as stream:
+            keys = pq.ParquetFile(stream).read(columns=list(table.key), use_threads=False)
+        found[location] = keys.take(pa.array(positions)).combine_chunks()
+    return found
 
 
 def without_rows(rows: pa.Table, positions: Positions) -> pa.Table:

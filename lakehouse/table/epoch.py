@@ -81,7 +81,8 @@ class TableState:
 
     `source`: its schema-qualified name in Postgres. `relation`: its oid. `shape`: a hash of its columns and
     their types. `changed`, `deleted`: rows and keys since the previous epoch. `without`: columns that are
-    excluded from the lake. `deletes`: the positions of rows in `files` that are not rows of the table."""
+    excluded from the lake. `deletes`: the positions of rows in `files` that are not rows of the table.
+    `key`: the columns of its primary key."""
 
     source: str
     relation: int
@@ -93,6 +94,7 @@ class TableState:
     deleted: int = 0
     without: tuple[str, ...] = ()
     deletes: tuple[DeleteFile, ...] = ()
+    key: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -236,7 +238,8 @@ def _table(address: LakeAddress, table: dict[str, Any]) -> TableState:
     deletes = tuple(DeleteFile(**_joined(address, file)) for file in table.get("deletes", ()))
     table["deleted"] = table.pop("gone", 0)
     metadata = address.join(table["metadata"])
-    return TableState(**table | {"files": files, "deletes": deletes, "metadata": metadata})
+    changed = {"files": files, "deletes": deletes, "metadata": metadata, "key": tuple(table.get("key", ()))}
+    return TableState(**table | changed)
 
 
 def _joined(address: LakeAddress, file: dict[str, Any]) -> dict[str, Any]:
