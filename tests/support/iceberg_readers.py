@@ -1,17 +1,58 @@
-"""Iceberg readers that are not ridelake: each returns the rows of a table from its metadata file."""
+"""Iceberg readers other than ridelake: each returns all rows of a table from its metadata file."""
 
+import os
 import subprocess
 import sys
-import venv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.ipc as ipc
+import pyarrow.parquet as pq
 import pytest
 
-EXTENSIONS = ("avro", "httpfs", "iceberg")
-DUCKDB = "1.5.5"
+DUCKDB_WHEELS = [
+    "duckdb==1.5.5",
+    *(f"duckdb-extension-{name}==1.5.5" for name in ("avro", "httpfs", "iceberg")),
+]
+
+# Prints the rows as Arrow IPC. chDB opens no file outside of its working folder.
+CHDB = """
+import sys, pyarrow as pa
+from chdb import session
+rows = session.Session().query(f"SELECT * FROM icebergLocal('{sys.argv[1]}')", "ArrowTable")
+with pa.ipc.new_stream(sys.stdout.buffer, rows.schema) as stream:
+    stream.write_table(rows)
+"""
+
+# Writes the rows to a Parquet file.
+DUCKDB = """
+import sys, duckdb
+from pathlib import Path
+connection = duckdb.connect()
+for name in ("avro", "httpfs", "iceberg"):
+    found = Path(duckdb.__file__).parents[1].rglob(f"{name}.duckdb_extension")
+    connection.load_extension(str(next(found)))
+connection.execute("SET TimeZone = 'UTC'")
+connection.sql(f"SELECT * FROM iceberg_scan('{sys.argv[1]}')").write_parquet(sys.argv[2])
+"""
+
+
+@pytest.fixture(scope="session")
+def duckdb_iceberg(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pa.Table]:
+    """DuckDB's own extension, whose wheels are for another version of DuckDB than ridelake needs: in another
+    interpreter, with a folder of packages that is installed here."""
+    folder = tmp_path_factory.mktemp("duckdb")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
+    if subprocess.run([*pip, *DUCKDB_WHEELS], check=False, capture_output=True).returncode:
+        pytest.skip(f"cannot install {', '.join(DUCKDB_WHEELS)}")
+
+    def read(metadata: str) -> pa.Table:
+        rows = folder / "rows.parquet"
+        environment = os.environ | {"PYTHONPATH": str(folder)}
+        subprocess.run([sys.executable, "-c", DUCKDB, metadata, rows], check=True, env=environment)
+        return pq.read_table(rows)
+
+    return read
 
 
 def with_pyiceberg(metadata: str) -> pa.Table:
@@ -33,10 +74,18 @@ def with_daft(metadata: str) -> pa.Table:
     return daft.read_iceberg(StaticTable.from_metadata(metadata)).to_arrow()
 
 
-CHDB = """
-import os, sys
-from chdb import session
-os.chdir(sys.argv[1])
-opened = session.Session()
-rows = opened.query(f"SELECT * FROM icebergLocal('.', 'Parquet', '*')", "ArrowTable")
-"""
+def with_chdb(metadata: str) -> pa.Table:
+    pytest.importorskip("chdb")
+    table = Path(metadata).parents[1]
+    found = subprocess.run(
+        [sys.executable, "-c", CHDB, str(table)], cwd=table, check=True, stdout=subprocess.PIPE
+    )
+    return pa.ipc.open_stream(found.stdout).read_all()
+
+
+READERS: dict[str, Callable[[str], pa.Table]] = {
+    "pyiceberg": with_pyiceberg,
+    "polars": with_polars,
+    "daft": with_daft,
+    "chdb": with_chdb,
+}
