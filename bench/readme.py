@@ -1,6 +1,6 @@
 """The figures of the README, generated from the record in docs/: `python -m bench.readme`.
 
-    docs/record.json ──> README.md, between its two markers: a claim, a verdict and a number a line
+    docs/record.json ──> README.md, between its two markers: a line for each claim, with verdict and number
                      ──> docs/results.md: claims, intervals, checks, tables, the machine
                      ──> docs/figures.svg: the ratio of each claim that has one, light and dark
 
