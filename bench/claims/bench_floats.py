@@ -1,4 +1,4 @@
-"""Floats written as text and read again by every writer and reader: how many return with other bits."""
+"""Floats are written as text by every writer and read by every reader; values with changed bits are counted."""
 
 import json
 import warnings

@@ -1,4 +1,4 @@
-"""The claim on single inserts: commits of 1, 10, 100 and 1,000 rides in Postgres, DuckDB and the lake.
+"""The claim on single inserts: commits of 1, 10, 100 and 1,000 rides in Postgres, DuckDB and Iceberg.
 
 Durability differs: Postgres and DuckDB flush their log at each commit. pyiceberg flushes the catalog only,
 and leaves its files to the operating system.
@@ -212,7 +212,7 @@ def _lines(ms: Milliseconds) -> Chart:
 
 
 def _fsync_ms(path: Path) -> float:
-    """The time to append a block and flush it: the minimum of a durable commit."""
+    """The time to append and flush a block. A durable commit takes at least this time."""
     taken = []
     with path.open("ab", buffering=0) as file:
         for _ in range(20):

@@ -45,7 +45,7 @@ def test_all_committed_rides_are_in_each_place(store: Store, tmp_path: Path):
 def test_a_lost_ride_is_detected(tmp_path: Path):
     with duckdb.connect(":memory:") as database:
         inserts = Inserts({"DuckDB": DuckDBInserter(database)})
-        inserts.play(1)
+        inserts.run_rounds(1)
         inserts.check()
         database.execute("DELETE FROM RideTable WHERE RideID = 7")
         with pytest.raises(AssertionError, match="DuckDB"):
