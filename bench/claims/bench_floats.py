@@ -1,4 +1,5 @@
-"""Floats are written as text by every writer and read by every reader; values with changed bits are counted."""
+"""Floats are written as text by every writer and read by every reader; values with changed bits are
+counted."""
 
 import json
 import warnings

@@ -20,8 +20,8 @@ RIDE_TABLE = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class RideBatch:
-    """Rides as an Arrow table and as columns of Python objects, the two forms that the database drivers accept.
-    Both are made before the timing starts."""
+    """Rides as an Arrow table and as columns of Python objects, the two forms that the database drivers
+    accept. Both are made before the timing starts."""
 
     table: pa.Table
     columns: list[list[object]]

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from bench.claims.bench_etl import (
-    ROWS_PER_BAD_ROW,
     ELT,
     ETL,
     ON_READ,
     ON_WRITE,
+    ROWS_PER_BAD_ROW,
     DeferralCosts,
     _schemas,
     _transformations,

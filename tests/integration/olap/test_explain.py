@@ -253,7 +253,7 @@ def test_bars_share_one_scale():
         ]
         assert max(map(len, (head, *lines, legend))) <= columns
         rows, quarter = lines[0].count("▓"), lines[1].count("▒")
-        assert rows == columns - len("postgres") - len("bytes read") - len("seconds") - 4
+        assert rows == columns - len("postgres") - len("not measured") - len("seconds") - 4
         assert quarter == pytest.approx(rows / 4, abs=1)
         assert "▏" in lines[2]
         assert "not measured" in lines[3]
