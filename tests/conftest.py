@@ -25,6 +25,8 @@ from oltp.store import Store, ensure_database, open_database
 
 REAL_DATA = Path(os.environ.get("RIDELAKE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 RUN_HOME = "RIDELAKE_TEST_HOME"
+IN_MEMORY = Path("/dev/shm")
+IN_MEMORY_BYTES_MIN = 8 * 2**30
 SEEDED_RIDES = 2_000
 SECONDS_MAX = 300.0  # of a test that does not say so itself; see pyproject.toml
 _numbers = itertools.count()
@@ -49,8 +51,16 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     if not hasattr(config, "workerinput"):
-        os.environ[RUN_HOME] = tempfile.mkdtemp(prefix="ridelake-tests-")
+        os.environ[RUN_HOME] = tempfile.mkdtemp(prefix="ridelake-tests-", dir=_folder_in_memory())
         config.option.basetemp = config.option.basetemp or str(Path(os.environ[RUN_HOME], "tmp"))
+
+
+def _folder_in_memory() -> Path | None:
+    """A file system in memory, if it is large enough. A new database is a copy of 300 files, which takes
+    several times as long on a disk. None: the usual temporary folder."""
+    if not IN_MEMORY.is_dir() or shutil.disk_usage(IN_MEMORY).free < IN_MEMORY_BYTES_MIN:
+        return None
+    return IN_MEMORY
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
