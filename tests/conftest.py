@@ -51,7 +51,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     if not hasattr(config, "workerinput"):
-        os.environ[RUN_HOME] = tempfile.mkdtemp(prefix="ridelake-tests-", dir=_folder_in_memory())
+        home = tempfile.mkdtemp(prefix="ridelake-tests-", dir=_folder_in_memory())
+        Path(home).chmod(0o711)  # other users' servers are below it
+        os.environ[RUN_HOME] = os.environ["TMPDIR"] = tempfile.tempdir = home
         config.option.basetemp = config.option.basetemp or str(Path(os.environ[RUN_HOME], "tmp"))
 
 
