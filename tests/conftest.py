@@ -26,7 +26,7 @@ from oltp.store import Store, ensure_database, open_database
 REAL_DATA = Path(os.environ.get("RIDELAKE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 RUN_HOME = "RIDELAKE_TEST_HOME"
 IN_MEMORY = Path("/dev/shm")
-IN_MEMORY_BYTES_MIN = 8 * 2**30
+IN_MEMORY_BYTES_MIN = 12 * 2**30
 SEEDED_RIDES = 2_000
 SECONDS_MAX = 300.0  # of a test that does not say so itself; see pyproject.toml
 _numbers = itertools.count()
