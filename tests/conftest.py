@@ -65,10 +65,23 @@ def _folder_in_memory() -> Path | None:
     return IN_MEMORY
 
 
+@pytest.hookimpl(trylast=True)  # after tests are deselected
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first, so that no worker begins one when the others have nothing left to do. A test says
-    how long it may take at most; those that say nothing keep their order, which shares modules' fixtures."""
+    how long it may take at most; those that say nothing keep their order, which shares modules' fixtures.
+    `--dist worksteal` gives each worker a contiguous part: each part begins with its share of the longest."""
     items.sort(key=_seconds_max, reverse=True)
+    longest = [item for item in items if _seconds_max(item) > SECONDS_MAX]
+    others = items[len(longest) :]
+    size = len(items)
+    items.clear()
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    for worker in range(workers):
+        part = longest[worker::workers]
+        filling = max((size - len(items)) // (workers - worker) - len(part), 0)
+        items += part + others[:filling]
+        del others[:filling]
+    items += others
 
 
 def _seconds_max(item: pytest.Item) -> float:
