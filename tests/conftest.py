@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import psycopg
@@ -91,7 +92,9 @@ def _seconds_max(item: pytest.Item) -> float:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
-        shutil.rmtree(os.environ.pop(RUN_HOME), ignore_errors=True)
+        # At exit multiprocessing removes its own folder in it, with priority -100; the others follow.
+        home = os.environ.pop(RUN_HOME)
+        Finalize(None, shutil.rmtree, (home,), {"ignore_errors": True}, exitpriority=-200)
 
 
 @pytest.fixture(scope="session")
