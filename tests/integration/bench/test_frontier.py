@@ -163,7 +163,7 @@ def test_clients_work_in_one_window_and_report_a_failure():
             clients.work(0, 4, warm_seconds=0.0, seconds=0.5)
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("end", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_no_client_outlives_its_parent(end: signal.Signals):
     parent = subprocess.Popen(
         [sys.executable, ROOT / "tests" / "support" / "busy_clients_process.py"],
@@ -181,7 +181,15 @@ def test_no_client_outlives_its_parent(end: signal.Signals):
         assert not left
 
 
-@pytest.mark.parametrize("make", [postgres_alone, postgres_and_epochs, postgres_and_standby, duckdb_alone])
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(postgres_alone, marks=pytest.mark.slow),
+        postgres_and_epochs,
+        postgres_and_standby,
+        duckdb_alone,
+    ],
+)
 def test_a_set_up_books_answers_and_passes_its_checks(make: Callable, seeded_store: Store, tmp_path: Path):
     began = monotonic()
     found = measure(make(settings(tmp_path), seeded_store), TINY, seed=1)
