@@ -1,7 +1,7 @@
-"""Where a ratio crosses 1, with an interval, and the sentences that follow from it.
+"""The row count at which one system becomes faster than another, with an interval, and sentences about it.
 
-The logarithm of the ratio is interpolated between two places. Each resample draws the rounds of every place,
-and a difference between runs (`bench.statistics`).
+The logarithm of the ratio is interpolated between two row counts. Each bootstrap resample draws the rounds of
+each row count and adds a difference between runs (`bench.statistics`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,9 @@ from ridelake.text import ratio_text
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """The ratio stays above 1 from `at` on. `at` is 0 if it is above 1 at all places, and infinite if it is
-    below 1 at the last. `low` and `high` are the interval; `first` and `last` the smallest and largest place
-    measured."""
+    """The ratio stays above 1 from `at` rows on. `at` is 0 if the ratio is above 1 at all row counts, and
+    infinite if it is below 1 at the largest. `low` and `high` are the interval of `at`. `first` and `last`
+    are the smallest and the largest row count measured."""
 
     at: float
     low: float
@@ -37,26 +37,28 @@ class Crossing:
         return self.low == inf
 
 
-def crossing_of(places: Sequence[float], ratios: Sequence[Sequence[float]]) -> Crossing:
-    """`places` are positive and ascending. `ratios` has the rounds of each; above 1 the columns are
-    faster."""
-    random = np.random.default_rng(len(places))
-    drawn = np.empty((RESAMPLES, len(places)))
+def find_crossing(row_counts: Sequence[float], ratios: Sequence[Sequence[float]]) -> Crossing:
+    """`row_counts` are positive and ascending. `ratios`: for each row count, the ratio of every round; above
+    1 the column store is faster."""
+    random = np.random.default_rng(len(row_counts))
+    drawn = np.empty((RESAMPLES, len(row_counts)))
     for number, rounds in enumerate(ratios):
         drawn[:, number] = np.log(resampled_medians(rounds, random))
-    found = np.sort([_for_good(places, one.tolist()) for one in drawn])
+    found = np.sort([_last_crossing(row_counts, one.tolist()) for one in drawn])
     tail = (1 - CONFIDENCE) / 2
     # No interpolation between resamples: some may be infinite.
     low, high = found[int(tail * RESAMPLES)], found[int((1 - tail) * RESAMPLES) - 1]
-    middle = _for_good(places, [float(np.log(np.median(rounds))) for rounds in ratios])
-    # Near a tie, most resamples cross later than the median: the interval is extended to contain it.
-    return Crossing(middle, min(float(low), middle), max(float(high), middle), places[0], places[-1])
+    middle = _last_crossing(row_counts, [float(np.log(np.median(rounds))) for rounds in ratios])
+    # If the ratio is near 1, most resamples cross at more rows than the median does. Extend the interval to
+    # it.
+    return Crossing(middle, min(float(low), middle), max(float(high), middle), row_counts[0], row_counts[-1])
 
 
-def _for_good(places: Sequence[float], logs: Sequence[float]) -> float:
+def _last_crossing(row_counts: Sequence[float], logs: Sequence[float]) -> float:
+    """The row count from which on the ratio stays above 1."""
     if logs[-1] < 0:
         return inf
-    steps = list(zip(pairwise(places), pairwise(logs), strict=True))
+    steps = list(zip(pairwise(row_counts), pairwise(logs), strict=True))
     for (near, far), (left, right) in reversed(steps):
         if left < 0 <= right:
             return float(near * (far / near) ** (-left / (right - left)))
@@ -81,19 +83,19 @@ TITLE = "When should I leave Postgres?"
 FRESH = "DuckDB with --fresh"
 
 
-def by_size(rides: int, ratios: Mapping[str, Ratio], crossings: Mapping[str, Crossing]) -> str:
+def size_sentence(rides: int, ratios: Mapping[str, Ratio], crossings: Mapping[str, Crossing]) -> str:
     """`ratios`: for each question, the time of Postgres divided by the time of DuckDB, at this many rides."""
     clear = {name: one.median for name, one in ratios.items() if one.distinguishable}
     columns = {name: factor for name, factor in clear.items() if factor > 1}
     rows = {name: 1 / factor for name, factor in clear.items() if factor < 1}
     parts = []
     if columns:
-        parts.append(f"DuckDB is faster on {len(columns)} {_most(columns)}")
+        parts.append(f"DuckDB is faster on {len(columns)} {_largest_factor(columns)}")
     if rows:
         parts.append(
-            f"Postgres on {len(rows)} {_most(rows)}"
+            f"Postgres on {len(rows)} {_largest_factor(rows)}"
             if parts
-            else f"Postgres is faster on {len(rows)} {_most(rows)}"
+            else f"Postgres is faster on {len(rows)} {_largest_factor(rows)}"
         )
     if even := len(ratios) - len(clear):
         parts.append(f"no measurable difference on {even}")
@@ -102,32 +104,33 @@ def by_size(rides: int, ratios: Mapping[str, Ratio], crossings: Mapping[str, Cro
     return f"At {rides:,} rides, of {count}: {', '.join(parts)}.{crossover}"
 
 
-def _most(factors: Mapping[str, float]) -> str:
+def _largest_factor(factors: Mapping[str, float]) -> str:
     name = max(factors, key=factors.__getitem__)
     return f"(up to {ratio_text(factors[name])}, {name})"
 
 
 def _crossover(crossings: list[Crossing]) -> str:
     """From how many rides on DuckDB is faster on these questions, or on half of them."""
-    places = sorted(one.at for one in crossings)
-    half = median_low(places)
-    every = len(places) == 1 or places[-1] == 0
-    questions = "" if every else f" on half of its {len(places)} questions"
+    row_counts = sorted(one.at for one in crossings)
+    half = median_low(row_counts)
+    every = len(row_counts) == 1 or row_counts[-1] == 0
+    questions = "" if every else f" on half of its {len(row_counts)} questions"
     start = f"{half:,.0f} rides" if half else f"{crossings[0].first:,.0f} rides, the smallest size tried"
     return f"DuckDB is faster{questions} from {start}."
 
 
-def by_range(rides: int, number: Crossing, whole: Crossing, scanned: Crossing) -> str:
-    """`number`: a sum over a key range with an index; `whole`: its rows with an index; `scanned`: the sum
-    without an index. Crossings are in rows of the range."""
-    without = "DuckDB is always faster" if scanned.always else f"at sums {_until(scanned, rides)}"
+def range_sentence(rides: int, number: Crossing, whole: Crossing, scanned: Crossing) -> str:
+    """Crossings by the number of rows in a key range. `number`: of a sum, with an index. `whole`: of whole
+    rows, with an index. `scanned`: of the sum, without an index."""
+    without = "DuckDB is always faster" if scanned.always else f"at sums {_largest_range(scanned, rides)}"
     return (
         f"Key ranges of {rides:,} rides: with an index, Postgres is faster than DuckDB at sums "
-        f"{_until(number, rides)} and at whole rows {_until(whole, rides)}; without an index, {without}."
+        f"{_largest_range(number, rides)} and at whole rows {_largest_range(whole, rides)}; "
+        f"without an index, {without}."
     )
 
 
-def _until(crossing: Crossing, rides: int) -> str:
+def _largest_range(crossing: Crossing, rides: int) -> str:
     """The largest range at which Postgres is faster, with its interval."""
     if crossing.always:
         return "of no size tried"
@@ -148,10 +151,10 @@ def _share(share: float) -> str:
     return f"{share:.1%}" if share >= 0.001 else f"{share:.2%}"
 
 
-def by_freshness(
+def freshness_sentence(
     rides: int, epoch_seconds: float, now_over_last: Ratio, rows_over_now: Ratio, now_seconds: float
 ) -> str:
-    """`rides`: requested before each epoch, and before the up-to-date query."""
+    """`rides`: the number of requests before each epoch, and before the up-to-date query."""
     last = replace(now_over_last, of=FRESH, over="DuckDB without it")
     rows = replace(rows_over_now, of="Postgres", over=FRESH)
     return (

@@ -1,4 +1,4 @@
-"""The engines without ridelake, as a baseline: each library as in its documentation, over the same files.
+"""The baseline: each engine library without ridelake, used as its documentation shows, over the same files.
 
 If ridelake runs an engine in a subprocess, the baseline does too and measures the time there. The baseline is
 therefore the library alone, without communication between processes.
@@ -27,21 +27,21 @@ Ask = Callable[[str], Answer]
 
 
 @contextmanager
-def baseline_engine(name: str, where: Sequence[str]) -> Iterator[Callable[[str], tuple[float, Answer]]]:
-    """A function that queries the engine and returns the seconds and the answer. `where`: the files of a
+def baseline_engine(name: str, source: Sequence[str]) -> Iterator[Callable[[str], tuple[float, Answer]]]:
+    """A function that queries the engine and returns the seconds and the answer. `source`: the files of a
     table, or the conninfo of the store."""
     if not ENGINES[name].in_subprocess:
-        yield lambda query: _timed(name, tuple(where), query)
+        yield lambda query: _timed(name, tuple(source), query)
         return
     with ProcessPoolExecutor(1, SPAWN) as pool:
         try:
-            yield lambda query: pool.submit(_timed, name, tuple(where), query).result()
+            yield lambda query: pool.submit(_timed, name, tuple(source), query).result()
         finally:
-            pool.submit(_leave)  # threads of some libraries block the exit of Python
+            pool.submit(_exit_child)  # threads of some libraries block the exit of Python
 
 
-def _timed(name: str, where: tuple[str, ...], query: str) -> tuple[float, Answer]:
-    ask = _opened(name, where)
+def _timed(name: str, source: tuple[str, ...], query: str) -> tuple[float, Answer]:
+    ask = _open_once(name, source)
     started = perf_counter()
     answer = ask(query)
     return perf_counter() - started, answer
@@ -61,20 +61,20 @@ def as_table(answer: Answer, schema: pa.Schema) -> pa.Table:
     )
 
 
-def _leave() -> None:
+def _exit_child() -> None:
     os._exit(0)
 
 
 @cache
-def _opened(name: str, where: tuple[str, ...]) -> Ask:
-    ask: Ask = globals()[f"_{name}"](list(where))
+def _open_once(name: str, source: tuple[str, ...]) -> Ask:
+    ask: Ask = globals()[f"_{name}"](list(source))
     return ask
 
 
-def _postgres(where: list[str]) -> Ask:
+def _postgres(source: list[str]) -> Ask:
     import psycopg
 
-    connection = psycopg.connect(where[0], autocommit=True)
+    connection = psycopg.connect(source[0], autocommit=True)
 
     return lambda query: connection.execute(query.encode()).fetchall()
 

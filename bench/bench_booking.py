@@ -50,22 +50,22 @@ ASSIGNED_SHARE_MIN = 0.8
 CALLERS = 384
 CALLER_CYCLES = 15_360
 CONNECTIONS = 3  # two for bookings, one for cancellations
-PGBENCH, OURS = "pgbench", "ridelake"
-PGBENCH_CLIENTS = (8, 16, 32)  # beside the callers; the fastest counts
+PGBENCH, RIDELAKE = "pgbench", "ridelake"
+PGBENCH_CLIENTS = (8, 16, 32)  # the fastest of these is compared
 PGBENCH_CYCLES = 3_200
 PGBENCH_THREADS_MAX = 2  # the cores of the smallest machine
 CYCLES_BY_BATCH_SIZE = {1: 800, 8: 2_400, 64: 6_400, 512: 10_240}
 
 PEAK_SECONDS = 6.0
-OPEN_SECONDS = 12.0
-HELD_SECONDS = 60.0
-CLIENTS = {"one by one": 8, "batch": 384}  # best numbers on two cores
-OPEN_CLIENTS = {"one by one": 32, "batch": 1_024}  # maximum number of concurrent requests
+OPEN_LOOP_SECONDS = 12.0
+READER_SECONDS = 60.0
+CLOSED_LOOP_CLIENTS = {"one by one": 8, "batch": 384}  # the fastest on two cores
+OPEN_LOOP_CLIENTS = {"one by one": 32, "batch": 1_024}  # maximum number of concurrent requests
 
 
 @dataclass(frozen=True, slots=True)
 class BookingRun:
-    """`latencies`: seconds of each booking, without the cancellation."""
+    """`latencies`: seconds of each booking, without its cancellation."""
 
     outcomes: list[Outcome]
     latencies: list[float]
@@ -86,12 +86,13 @@ def bench_booking_one_by_one(figure: Figure, env: BenchEnv, clients: int) -> Non
         return runs[-1].cycle_seconds
 
     pgbench = partial(_pgbench_cycle_seconds, env.store, (clients,), cycles, seeds)
-    times = figure.self_timed({PGBENCH: pgbench, OURS: ours}, ROUNDS)
+    times = figure.self_timed({PGBENCH: pgbench, RIDELAKE: ours}, ROUNDS)
     _report(figure, env.store, times, runs)
 
 
 def bench_booking_in_batches(figure: Figure, env: BenchEnv) -> None:
-    """Many callers of one batcher, which chooses the batch sizes. pgbench books one ride a transaction."""
+    """Many callers share one batcher, which chooses the batch sizes. pgbench books one ride per
+    transaction."""
     figure.title = f"How many rides are booked and cancelled in batches, by {CALLERS} callers?"
     seeds, runs, batch_means = count(1), [], []
 
@@ -102,7 +103,7 @@ def bench_booking_in_batches(figure: Figure, env: BenchEnv) -> None:
         return run.cycle_seconds
 
     pgbench = partial(_pgbench_cycle_seconds, env.store, PGBENCH_CLIENTS, PGBENCH_CYCLES, seeds)
-    times = figure.self_timed({PGBENCH: pgbench, OURS: ours}, ROUNDS)
+    times = figure.self_timed({PGBENCH: pgbench, RIDELAKE: ours}, ROUNDS)
     _report(figure, env.store, times, runs)
     figure.facts["mean batch"] = median(batch_means)
 
@@ -112,10 +113,10 @@ def _report(figure: Figure, store: Store, times: VariantTimes, runs: Sequence[Bo
         _assert_assigned(run.outcomes)
     assert_audited(store)
     figure.checked(f"at least {ASSIGNED_SHARE_MIN:.0%} of the requests got a driver; the audit passed")
-    figure.ratio(times.ratio(PGBENCH, OURS))
+    figure.ratio(times.ratio(PGBENCH, RIDELAKE))
     milliseconds = 1e3 * np.concatenate([run.latencies for run in runs])
     figure.facts |= {
-        "rides/s": 1 / times.median_seconds(OURS),
+        "rides/s": 1 / times.median_seconds(RIDELAKE),
         "rides/s of pgbench": 1 / times.median_seconds(PGBENCH),
         "booking p50 ms": percentile(milliseconds, 50),
         "booking p99 ms": percentile(milliseconds, 99),
@@ -138,7 +139,9 @@ def book_one_by_one(store: Store, clients: int, cycles: int, seed: int) -> Booki
                 outcomes.append(decision.outcome)
                 lifecycle.cancel(connection, decision.ride_id or 0)
 
-    group = run_clients([partial(client, drawn) for drawn in _drawn(store, clients, cycles, seed)])
+    group = run_clients(
+        [partial(client, drawn) for drawn in _requests_by_client(store, clients, cycles, seed)]
+    )
     return BookingRun(outcomes, group.latencies, group.seconds)
 
 
@@ -156,14 +159,16 @@ def book_in_batches(store: Store, callers: int, cycles: int, seed: int) -> tuple
                 outcomes.append(decision.outcome)
                 await batcher.cancellations.ask(decision.ride_id or 0)
 
-        callers_of_one = [partial(caller, drawn) for drawn in _drawn(store, callers, cycles, seed)]
+        callers_of_one = [
+            partial(caller, drawn) for drawn in _requests_by_client(store, callers, cycles, seed)
+        ]
         group = run_clients([in_one_thread(callers_of_one)])
         batch_mean = batcher.bookings.items / batcher.bookings.flushes
     return BookingRun(outcomes, group.latencies, group.seconds), batch_mean
 
 
-def _drawn(store: Store, clients: int, cycles: int, seed: int) -> list[list[RideRequest]]:
-    """The requests of each client, different from all others: a repeated request is only replayed."""
+def _requests_by_client(store: Store, clients: int, cycles: int, seed: int) -> list[list[RideRequest]]:
+    """The requests of each client. All ids differ, because the store only looks up a repeated request."""
     riders_of = riders_by_city(store)
     generators = (np.random.default_rng([seed, clients, number]) for number in range(clients))
     return [list(islice(draw_requests(one, riders_of), cycles // clients)) for one in generators]
@@ -240,11 +245,11 @@ def bench_batch_size(figure: Figure, env: BenchEnv) -> None:
     figure.table("One connection", rows)
 
 
-@pytest.mark.parametrize("mode", CLIENTS)
+@pytest.mark.parametrize("mode", CLOSED_LOOP_CLIENTS)
 def bench_latency_at_half_of_the_peak(figure: Figure, env: BenchEnv, mode: str) -> None:
     figure.title = f"How long does a booking take at half of the peak rate, {mode}?"
-    peak = _peak(env.store, mode)
-    done = figure.once(lambda: _open_loop(env.store, mode, peak / 2, OPEN_SECONDS))
+    peak = _peak_rate(env.store, mode)
+    done = figure.once(lambda: _open_loop(env.store, mode, peak / 2, OPEN_LOOP_SECONDS))
     figure.checked(done.audit.verdict)
     figure.facts |= {
         "peak requests/s": peak,
@@ -258,10 +263,10 @@ def bench_latency_at_half_of_the_peak(figure: Figure, env: BenchEnv, mode: str) 
 
 def bench_booking_beside_a_long_reader(figure: Figure, env: BenchEnv) -> None:
     """A REPEATABLE READ transaction is open for a minute, so dead rows cannot be removed."""
-    figure.title = f"How long does a booking take while a reader holds a snapshot for {HELD_SECONDS:.0f} s?"
-    rate = _peak(env.store, "one by one") / 2
-    free = _watched(env.store, rate, OPEN_SECONDS, held=False)
-    held = figure.once(lambda: _watched(env.store, rate, HELD_SECONDS, held=True))
+    figure.title = f"How long does a booking take while a reader holds a snapshot for {READER_SECONDS:.0f} s?"
+    rate = _peak_rate(env.store, "one by one") / 2
+    without_reader = _run_and_count_updates(env.store, rate, OPEN_LOOP_SECONDS, held=False)
+    held = figure.once(lambda: _run_and_count_updates(env.store, rate, READER_SECONDS, held=True))
     figure.checked(held.done.audit.verdict)
     figure.table(
         f"{rate:,.0f} requests/s in an open loop",
@@ -272,36 +277,38 @@ def bench_booking_beside_a_long_reader(figure: Figure, env: BenchEnv) -> None:
                 "updates of drivers": one.updates,
                 "share without an index update (HOT)": one.hot_share,
             }
-            for reader, one in (("none", free), ("holds a snapshot", held))
+            for reader, one in (("none", without_reader), ("holds a snapshot", held))
         ],
     )
 
 
 @dataclass(frozen=True, slots=True)
 class DriverUpdates:
-    """A run, and its updates of the table of drivers."""
+    """The result of a run, and how many updates of `drivers` it made."""
 
     done: SimulationResult
     updates: int
     hot_share: float
 
 
-def _peak(store: Store, mode: str) -> float:
+def _peak_rate(store: Store, mode: str) -> float:
     """Requests/s in the closed loop."""
-    done = simulate(store, seconds=PEAK_SECONDS, clients=CLIENTS[mode], batch=mode == "batch", seed=1)
+    done = simulate(
+        store, seconds=PEAK_SECONDS, clients=CLOSED_LOOP_CLIENTS[mode], batch=mode == "batch", seed=1
+    )
     assert done.audit.passed, done.audit.verdict
     return done.requested / done.seconds
 
 
 def _open_loop(store: Store, mode: str, rate: float, seconds: float) -> SimulationResult:
     done = simulate(
-        store, seconds=seconds, clients=OPEN_CLIENTS[mode], rate=rate, batch=mode == "batch", seed=2
+        store, seconds=seconds, clients=OPEN_LOOP_CLIENTS[mode], rate=rate, batch=mode == "batch", seed=2
     )
     assert done.audit.passed, done.audit.verdict
     return done
 
 
-def _watched(store: Store, rate: float, seconds: float, *, held: bool) -> DriverUpdates:
+def _run_and_count_updates(store: Store, rate: float, seconds: float, *, held: bool) -> DriverUpdates:
     before = _driver_updates(store)
     with _snapshot_held(store) if held else nullcontext():
         done = _open_loop(store, "one by one", rate, seconds)

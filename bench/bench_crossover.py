@@ -19,11 +19,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from bench.advice import (
     TITLE,
     Crossing,
-    by_freshness,
-    by_range,
-    by_size,
-    crossing_of,
     crossing_text,
+    find_crossing,
+    freshness_sentence,
+    range_sentence,
+    size_sentence,
 )
 from bench.env import SizedStore, sized_stores
 from bench.figure import Axis, Cell, Chart, Figure, Series, VariantTimes
@@ -39,19 +39,19 @@ from oltp.store import open_database
 from oltp.workload import simulate
 from ridelake.settings import Settings
 
-ROWS, COLUMNS = "postgres", "duckdb"
-SCANNED = "postgres without an index"
-LAST, NOW = "duckdb over the last epoch", "duckdb with --fresh"
+POSTGRES, DUCKDB = "postgres", "duckdb"
+POSTGRES_WITHOUT_INDEX = "postgres without an index"
+DUCKDB_EPOCH, DUCKDB_FRESH = "duckdb over the last epoch", "duckdb with --fresh"
 NO_INDEX = "-c enable_indexscan=off -c enable_indexonlyscan=off -c enable_bitmapscan=off"
 
-NUMBER = (
+RANGE_SUM_QUERY = (
     "SELECT count(*) AS rides, CAST(sum(fare_cents) AS bigint) AS cents"
     " FROM rides WHERE ride_id BETWEEN $low AND $high"
 )
-WHOLE = "SELECT * FROM rides WHERE ride_id BETWEEN $low AND $high ORDER BY ride_id"
-TOTAL = "SELECT count(*) AS rides, CAST(sum(fare_cents) AS bigint) AS cents FROM rides"
+RANGE_ROWS_QUERY = "SELECT * FROM rides WHERE ride_id BETWEEN $low AND $high ORDER BY ride_id"
+TOTAL_QUERY = "SELECT count(*) AS rides, CAST(sum(fare_cents) AS bigint) AS cents FROM rides"
 
-NUMBER_SHARE_MAX, WHOLE_SHARE_MAX = 0.5, 0.05  # shares of all rides
+RANGE_SUM_SHARE_MAX, RANGE_ROWS_SHARE_MAX = 0.5, 0.05  # shares of all rides
 CLIENTS = 8
 EPOCHS = 3
 
@@ -59,20 +59,21 @@ Answers = dict[str, pa.Table]
 
 
 @dataclass(frozen=True, slots=True)
-class CrossoverEffort:
-    """`questions`: names. `seconds` and `rounds`: minimum of each comparison. `steps`: the number of ranges,
-    from one row to the largest. `rides`: requested before each timed epoch."""
+class CrossoverConfig:
+    """`questions`: their names. `seconds` and `rounds`: the minimum of each comparison. `range_count`: the
+    number of key ranges, from one row to the largest. `rides`: the number of requests before each timed
+    epoch."""
 
     questions: Sequence[str]
     seconds: float
     rounds: int
-    steps: int
+    range_count: int
     rides: int
 
 
 @dataclass(frozen=True, slots=True)
 class RangeTimes:
-    """Comparisons by the number of rows in the range: of a sum, and of whole rows."""
+    """Comparisons by the number of rows in the range. `number`: of a sum. `whole`: of whole rows."""
 
     number: Mapping[float, VariantTimes]
     whole: Mapping[float, VariantTimes]
@@ -80,8 +81,8 @@ class RangeTimes:
 
 @dataclass(frozen=True, slots=True)
 class FreshnessCost:
-    """`times`: of `ROWS`, `LAST` and `NOW`; each engine is opened for the query, as `--fresh` requires.
-    `epoch_seconds`: the median time of an epoch with `rides` requests."""
+    """`times`: of `POSTGRES`, `DUCKDB_EPOCH` and `DUCKDB_FRESH`, each with the opening of the engine, as
+    `--fresh` requires. `epoch_seconds`: the median time of an epoch with `rides` requests."""
 
     times: VariantTimes
     rides: int
@@ -90,9 +91,9 @@ class FreshnessCost:
 
 SIZES = {"quick": (2_000, 20_000), "default": (5_000, 25_000, 120_000)}
 # Half of these use an index, half scan much of a table. The full scale runs all questions.
-FEW = ("ride_by_id", "latest_rides", "average_price", "rides_by_weekday_and_hour")
-SOME = (
-    *FEW,
+QUICK_QUESTIONS = ("ride_by_id", "latest_rides", "average_price", "rides_by_weekday_and_hour")
+DEFAULT_QUESTIONS = (
+    *QUICK_QUESTIONS,
     "rides_between",
     "driver_account",
     "busiest_pickup_zones",
@@ -102,136 +103,144 @@ SOME = (
     "top_drivers",
     "rider_sessions",
 )
-EFFORTS = {
-    "quick": CrossoverEffort(FEW, seconds=0.05, rounds=6, steps=4, rides=200),
-    "default": CrossoverEffort(SOME, seconds=0.1, rounds=6, steps=6, rides=500),
-    "full": CrossoverEffort((), seconds=3.0, rounds=9, steps=13, rides=1_000),
+CONFIGS = {
+    "quick": CrossoverConfig(QUICK_QUESTIONS, seconds=0.05, rounds=6, range_count=4, rides=200),
+    "default": CrossoverConfig(DEFAULT_QUESTIONS, seconds=0.1, rounds=6, range_count=6, rides=500),
+    "full": CrossoverConfig((), seconds=3.0, rounds=9, range_count=13, rides=1_000),
 }
-LINES_MAX = 6  # in one picture
+LINES_MAX = 6  # in one chart
 
 
 @pytest.mark.timeout(3600)
 def bench_leaving(figure: Figure, sizes: tuple[int, ...]) -> None:
     figure.title = TITLE
     sizes = SIZES.get(figure.scale.name, sizes)
-    effort = EFFORTS[figure.scale.name]
-    effort = effort if effort.questions else replace(effort, questions=tuple(questions()))
+    config = CONFIGS[figure.scale.name]
+    config = config if config.questions else replace(config, questions=tuple(questions()))
     with sized_stores(sizes) as stores:
-        asked = ask_all(figure, stores, effort)
-        ranges = ask_ranges(figure, stores[-1], effort)
-        freshness = ask_up_to_date(figure, stores[-1], effort)
+        question_times = measure_questions(figure, stores, config)
+        ranges = measure_ranges(figure, stores[-1], config)
+        freshness = measure_freshness(figure, stores[-1], config)
     figure.rows = sizes[-1]
     figure.checked(
         "all answers were equal at every size and for every range; the up-to-date answer of the lake equals "
         "that of Postgres and differs from that of the last epoch"
     )
-    _report_sizes(figure, sizes, asked)
+    _report_sizes(figure, sizes, question_times)
     _report_ranges(figure, sizes[-1], ranges)
     _report_freshness(figure, freshness)
     figure.warn("crossovers are interpolated between the sizes measured")
     figure.warn("Postgres' time for many whole rows is mostly the conversion from Python objects to Arrow")
-    if len(effort.questions) < len(questions()):
-        figure.warn(f"{len(effort.questions)} of {len(questions())} questions; the full scale runs all")
+    if len(config.questions) < len(questions()):
+        figure.warn(f"{len(config.questions)} of {len(questions())} questions; the full scale runs all")
 
 
-def ask_all(
-    figure: Figure, stores: Sequence[SizedStore], effort: CrossoverEffort
+def measure_questions(
+    figure: Figure, stores: Sequence[SizedStore], config: CrossoverConfig
 ) -> dict[str, list[VariantTimes]]:
     """For each question, a comparison at each size."""
-    found: dict[str, list[VariantTimes]] = {name: [] for name in effort.questions}
+    found: dict[str, list[VariantTimes]] = {name: [] for name in config.questions}
     for sized_store in stores:
-        with open_engines((ROWS, COLUMNS), sized_store.settings, sized_store.epoch) as engines:
-            for name in effort.questions:
+        with open_engines((POSTGRES, DUCKDB), sized_store.settings, sized_store.epoch) as engines:
+            for name in config.questions:
                 question = questions()[name]
                 variants = {engine.name: partial(answer_of, engine, question) for engine in engines}
                 label = f"{name}, {sized_store.rides:,} rides"
-                found[name].append(_times(figure, effort, variants, label, ordered=question.ordered))
+                found[name].append(_times(figure, config, variants, label, ordered=question.ordered))
     return found
 
 
-def ask_ranges(figure: Figure, sized_store: SizedStore, effort: CrossoverEffort) -> RangeTimes:
+def measure_ranges(figure: Figure, sized_store: SizedStore, config: CrossoverConfig) -> RangeTimes:
     """Compare key ranges that start in the middle of the table."""
     with ExitStack() as opened:
         rows, columns = opened.enter_context(
-            open_engines((ROWS, COLUMNS), sized_store.settings, sized_store.epoch)
+            open_engines((POSTGRES, DUCKDB), sized_store.settings, sized_store.epoch)
         )
         scanned = opened.enter_context(
-            open_engine(ROWS, _without_index(sized_store.settings), sized_store.epoch)
+            open_engine(POSTGRES, _index_scans_off(sized_store.settings), sized_store.epoch)
         )
         _assert_sequential_scan(scanned)
-        both = {ROWS: rows, COLUMNS: columns}
+        both = {POSTGRES: rows, DUCKDB: columns}
 
         def all_times(
             query: str, share_max: float, what: str, engines: Mapping[str, Engine]
         ) -> Iterator[tuple[float, VariantTimes]]:
-            for count in _counts(sized_store.rides * share_max, effort.steps):
+            for count in _counts(sized_store.rides * share_max, config.range_count):
                 values = {"low": sized_store.rides // 2, "high": sized_store.rides // 2 + count - 1}
                 variants = {name: partial(engine.sql, query, values) for name, engine in engines.items()}
-                yield float(count), _times(figure, effort, variants, f"{count:,} rows by key, {what}")
+                yield float(count), _times(figure, config, variants, f"{count:,} rows by key, {what}")
 
         return RangeTimes(
-            dict(all_times(NUMBER, NUMBER_SHARE_MAX, "sum", both | {SCANNED: scanned})),
-            dict(all_times(WHOLE, WHOLE_SHARE_MAX, "whole rows", both)),
+            dict(
+                all_times(
+                    RANGE_SUM_QUERY, RANGE_SUM_SHARE_MAX, "sum", both | {POSTGRES_WITHOUT_INDEX: scanned}
+                )
+            ),
+            dict(all_times(RANGE_ROWS_QUERY, RANGE_ROWS_SHARE_MAX, "whole rows", both)),
         )
 
 
-def ask_up_to_date(figure: Figure, sized_store: SizedStore, effort: CrossoverEffort) -> FreshnessCost:
+def measure_freshness(figure: Figure, sized_store: SizedStore, config: CrossoverConfig) -> FreshnessCost:
     """Compare a sum over all rides after bookings since the last epoch; then publish epochs of such bookings.
-    All engines are opened for the query, as `--fresh` requires."""
+    Each time includes the opening of the engine, as `--fresh` requires."""
     store = open_database(str(sized_store.settings.dsn))
     lake = Lake.create(sized_store.settings.lake)
-    simulate(store, rides=effort.rides, clients=CLIENTS, batch=True, seed=1)
+    simulate(store, rides=config.rides, clients=CLIENTS, batch=True, seed=1)
 
     def opened(name: str) -> pa.Table:
         with open_engine(name, sized_store.settings, sized_store.epoch) as engine:
-            return engine.sql(TOTAL)
+            return engine.sql(TOTAL_QUERY)
 
     def now() -> pa.Table:
         with (
             open_overlay(sized_store.settings, sized_store.epoch) as fresh,
-            open_engine(COLUMNS, sized_store.settings, fresh) as engine,
+            open_engine(DUCKDB, sized_store.settings, fresh) as engine,
         ):
-            return engine.sql(TOTAL)
+            return engine.sql(TOTAL_QUERY)
 
     variants: dict[str, Callable[[], pa.Table]] = {
-        ROWS: partial(opened, ROWS),
-        LAST: partial(opened, COLUMNS),
-        NOW: now,
+        POSTGRES: partial(opened, POSTGRES),
+        DUCKDB_EPOCH: partial(opened, DUCKDB),
+        DUCKDB_FRESH: now,
     }
 
     def compare(answers: Answers) -> None:
-        _assert_equal("up-to-date sum", {name: answers[name] for name in (ROWS, NOW)}, ordered=True)
-        assert not answers[LAST].equals(answers[NOW]), "no ride has changed since the last epoch"
+        _assert_equal(
+            "up-to-date sum", {name: answers[name] for name in (POSTGRES, DUCKDB_FRESH)}, ordered=True
+        )
+        assert not answers[DUCKDB_EPOCH].equals(answers[DUCKDB_FRESH]), (
+            "no ride has changed since the last epoch"
+        )
 
     times = figure.interleaved(
-        variants, compare, label="up-to-date sum", seconds=effort.seconds, rounds_min=effort.rounds
+        variants, compare, label="up-to-date sum", seconds=config.seconds, rounds_min=config.rounds
     )
     seconds = []
     for number in range(EPOCHS):
         if number:
-            simulate(store, rides=effort.rides, clients=CLIENTS, batch=True, seed=1 + number)
+            simulate(store, rides=config.rides, clients=CLIENTS, batch=True, seed=1 + number)
         seconds.append(publish_changes(store, lake).epoch.seconds)
-    return FreshnessCost(times, effort.rides, median(seconds))
+    return FreshnessCost(times, config.rides, median(seconds))
 
 
-def _without_index(settings: Settings) -> Settings:
+def _index_scans_off(settings: Settings) -> Settings:
     """The same store with index scans disabled in the planner."""
     options = conninfo_to_dict(str(settings.dsn)).get("options") or ""
     return replace(settings, dsn=make_conninfo(str(settings.dsn), options=f"{options} {NO_INDEX}"))
 
 
 def _assert_sequential_scan(scanned: Engine) -> None:
-    plan = str(scanned.plan(NUMBER, {"low": 1, "high": 1}))  # type: ignore[attr-defined]
+    plan = str(scanned.plan(RANGE_SUM_QUERY, {"low": 1, "high": 1}))  # type: ignore[attr-defined]
     assert "Seq Scan" in plan, f"the plan does not scan the whole table: {plan}"
 
 
-def _counts(most: float, steps: int) -> list[int]:
-    return sorted({int(count) for count in np.geomspace(1, most, steps)})
+def _counts(most: float, range_count: int) -> list[int]:
+    return sorted({int(count) for count in np.geomspace(1, most, range_count)})
 
 
 def _times(
     figure: Figure,
-    effort: CrossoverEffort,
+    config: CrossoverConfig,
     variants: Mapping[str, Callable[[], pa.Table]],
     label: str,
     *,
@@ -241,7 +250,7 @@ def _times(
         _assert_equal(label, answers, ordered=ordered)
 
     return figure.interleaved(
-        variants, compare, label=label, seconds=effort.seconds, rounds_min=effort.rounds
+        variants, compare, label=label, seconds=config.seconds, rounds_min=config.rounds
     )
 
 
@@ -252,15 +261,17 @@ def _assert_equal(label: str, answers: Answers, *, ordered: bool) -> None:
         assert differs is None, f"{label}: {differs}"
 
 
-def _report_sizes(figure: Figure, sizes: Sequence[int], asked: Mapping[str, list[VariantTimes]]) -> None:
-    ratios = {name: [_ratio(times) for times in all_times] for name, all_times in asked.items()}
-    crossings = {name: _crossing(sizes, all_times) for name, all_times in asked.items()}
+def _report_sizes(
+    figure: Figure, sizes: Sequence[int], question_times: Mapping[str, list[VariantTimes]]
+) -> None:
+    ratios = {name: [_ratio(times) for times in all_times] for name, all_times in question_times.items()}
+    crossings = {name: _crossing(sizes, all_times) for name, all_times in question_times.items()}
     for of_one in ratios.values():
         for ratio in of_one:
             figure.ratio(ratio)
     last = {name: of_one[-1] for name, of_one in ratios.items()}
-    figure.advise(by_size(sizes[-1], last, crossings))
-    ordered = sorted(asked, key=lambda name: -last[name].median)
+    figure.advise(size_sentence(sizes[-1], last, crossings))
+    ordered = sorted(question_times, key=lambda name: -last[name].median)
     figure.table(
         "Time of Postgres divided by the time of DuckDB",
         [_row(name, sizes, ratios[name], crossings[name]) for name in ordered],
@@ -273,14 +284,14 @@ def _report_sizes(figure: Figure, sizes: Sequence[int], asked: Mapping[str, list
 
 def _report_ranges(figure: Figure, rides: int, ranges: RangeTimes) -> None:
     variants = {
-        "sum, with an index": (ranges.number, ROWS),
-        "whole rows, with an index": (ranges.whole, ROWS),
-        "sum, without an index": (ranges.number, SCANNED),
+        "sum, with an index": (ranges.number, POSTGRES),
+        "whole rows, with an index": (ranges.whole, POSTGRES),
+        "sum, without an index": (ranges.number, POSTGRES_WITHOUT_INDEX),
     }
     number, whole, scanned = (
         _crossing(list(all_times), list(all_times.values()), rows) for all_times, rows in variants.values()
     )
-    figure.advise(by_range(rides, number, whole, scanned))
+    figure.advise(range_sentence(rides, number, whole, scanned))
     ratios = {
         name: [_ratio(one, rows) for one in all_times.values()]
         for name, (all_times, rows) in variants.items()
@@ -293,10 +304,14 @@ def _report_ranges(figure: Figure, rides: int, ranges: RangeTimes) -> None:
 
 
 def _report_freshness(figure: Figure, found: FreshnessCost) -> None:
-    now_over_last = figure.ratio(found.times.ratio(NOW, LAST))
-    rows_over_now = figure.ratio(found.times.ratio(ROWS, NOW))
-    seconds = {name: found.times.median_seconds(name) for name in (ROWS, LAST, NOW)}
-    figure.advise(by_freshness(found.rides, found.epoch_seconds, now_over_last, rows_over_now, seconds[NOW]))
+    now_over_last = figure.ratio(found.times.ratio(DUCKDB_FRESH, DUCKDB_EPOCH))
+    rows_over_now = figure.ratio(found.times.ratio(POSTGRES, DUCKDB_FRESH))
+    seconds = {name: found.times.median_seconds(name) for name in (POSTGRES, DUCKDB_EPOCH, DUCKDB_FRESH)}
+    figure.advise(
+        freshness_sentence(
+            found.rides, found.epoch_seconds, now_over_last, rows_over_now, seconds[DUCKDB_FRESH]
+        )
+    )
     figure.table(
         f"A sum over all rides, with {found.rides:,} requests since the last epoch",
         [{"variant": name, "seconds": taken} for name, taken in seconds.items()],
@@ -304,17 +319,17 @@ def _report_freshness(figure: Figure, found: FreshnessCost) -> None:
     figure.facts["seconds of an epoch of these requests"] = found.epoch_seconds
 
 
-def _crossing(places: Sequence[float], all_times: Sequence[VariantTimes], rows: str = ROWS) -> Crossing:
+def _crossing(places: Sequence[float], all_times: Sequence[VariantTimes], rows: str = POSTGRES) -> Crossing:
     """The crossing of the ratio of Postgres to DuckDB."""
     rounds = [
-        (np.array(one.samples[rows].seconds) / np.array(one.samples[COLUMNS].seconds)).tolist()
+        (np.array(one.samples[rows].seconds) / np.array(one.samples[DUCKDB].seconds)).tolist()
         for one in all_times
     ]
-    return crossing_of(places, rounds)
+    return find_crossing(places, rounds)
 
 
-def _ratio(times: VariantTimes, rows: str = ROWS) -> Ratio:
-    return times.ratio(rows, COLUMNS)
+def _ratio(times: VariantTimes, rows: str = POSTGRES) -> Ratio:
+    return times.ratio(rows, DUCKDB)
 
 
 def _row(name: str, sizes: Sequence[int], ratios: Sequence[Ratio], crossing: Crossing) -> dict[str, Cell]:
@@ -331,7 +346,7 @@ def _lines(
     places: Sequence[float] | Mapping[str, Sequence[float]],
     ratios: Mapping[str, Sequence[Ratio]],
 ) -> Chart:
-    """A line for each; above 1 DuckDB is faster."""
+    """A line for each series of ratios; above 1 DuckDB is faster."""
     where = {name: list(places[name] if isinstance(places, Mapping) else places) for name in ratios}
     ends = [place for of_one in where.values() for place in of_one]
     series = [

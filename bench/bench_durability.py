@@ -1,4 +1,4 @@
-"""The latency of each level of synchronous_commit, and the commits that it may lose.
+"""The latency of each level of `synchronous_commit`, and which commits a level may lose.
 
 The benchmark starts a primary and a synchronous standby, as `ridelake drill` does. Both are on this machine
 and share its disk. Between two machines, a network round trip is added to the last three levels.
@@ -17,7 +17,7 @@ from psycopg.sql import SQL, Literal
 
 from bench.env import SEED
 from bench.figure import Axis, Chart, Figure, Series
-from bench.statistics import in_turn, percentile
+from bench.statistics import percentile, rotated
 from oltp import booking, lifecycle
 from oltp.audit import audit
 from oltp.connection import wait_until_durable
@@ -88,7 +88,7 @@ def _run_interleaved(store: Store, levels: dict[str, Level], rounds: int) -> Non
     names = list(levels)
     with store.connect() as connection:
         for number in range(rounds + 1):
-            for name in in_turn(names, number):
+            for name in rotated(names, number):
                 connection.execute(SQL("SET synchronous_commit = {}").format(Literal(name)))
                 # The first round warms up.
                 level = levels[name] if number else Level()

@@ -1,10 +1,10 @@
-"""Bulk loads and epochs: how long they take, how old an epoch is, and their effect on bookings.
+"""The time of bulk loads and epochs, the age of an epoch, and the effect of a sync on bookings.
 
 The epochs are compared with Postgres row by row before a figure is recorded.
 
-The lag is the time from a commit to an epoch with it. A prober tops up the account of a rider several times
-a second and records the time and the transaction id of each COMMIT. The lag of a probe ends with the
-publication of the first epoch whose token has seen the transaction.
+The lag is the time from a commit to the first epoch that contains it. One client tops up the account of a
+rider 20 times per second and records the time and the transaction ID of each COMMIT. The lag of such a probe
+ends when the first epoch is published whose token includes the transaction.
 """
 
 from collections.abc import Callable
@@ -55,11 +55,11 @@ pytestmark = pytest.mark.scale("full")
 SEEDED_RIDES = 100_000
 BULK_ROUNDS = 3
 CHANGED_RIDES = 1_000
-ROUNDS = 15
-REPEATS = 9
+INCREMENTAL_ROUNDS = 15
+FRESH_ROUNDS = 9
 
-RATE = 1_000.0  # rides a second
-SECONDS = 20.0
+RIDES_PER_SECOND = 1_000.0
+STEADY_SECONDS = 20.0
 PEAK_SECONDS = 8.0
 FRESHNESS_ROUNDS = 3
 CLIENTS, PEAK_CLIENTS = 512, 384
@@ -86,7 +86,7 @@ def bench_seed(figure: Figure, env: BenchEnv) -> None:
 
 
 def bench_load(figure: Figure, env: BenchEnv, yellow_trips: Path, tmp_path: Path) -> None:
-    """Once: a file that is loaded again adds no rows."""
+    """Run once, because a file that is loaded again adds no rows."""
     figure.title = "How long does it take to load a file of trips?"
     began = perf_counter()
     done = figure.once(lambda: load_files(env.store, check_files([yellow_trips]), tmp_path / "quarantine"))
@@ -128,7 +128,8 @@ class ChangingStore:
     round: int = 0
 
     def change(self) -> None:
-        """Book CHANGED_RIDES rides, cancel half of them and the rides of the previous round."""
+        """Cancel the active rides of the previous round, book CHANGED_RIDES rides, and cancel half of
+        these."""
         self.round += 1
         requests = draw_requests(np.random.default_rng(self.round), riders_by_city(self.store))
         with self.store.connect() as connection:
@@ -158,7 +159,7 @@ def bench_incremental_epoch(figure: Figure, sizes: tuple[int, ...]) -> None:
         variants: dict[str, Callable[[], float]] = {
             name: partial(published, one) for name, one in changing.items()
         }
-        times = figure.self_timed(variants, ROUNDS)
+        times = figure.self_timed(variants, INCREMENTAL_ROUNDS)
         for one in changing.values():
             verify_now(one.store, one.lake).prove()
     figure.checked("the last epoch of each store equals it row by row")
@@ -182,12 +183,16 @@ def _name(one: SizedStore) -> str:
 
 
 def bench_freshness(figure: Figure, env: BenchEnv) -> None:
-    figure.title = f"How old is an epoch at {RATE:,.0f} rides/s, and how much does a sync slow bookings?"
+    figure.title = (
+        f"How old is an epoch at {RIDES_PER_SECOND:,.0f} rides/s, and how much does a sync slow bookings?"
+    )
     lake = Lake.create(env.settings.lake)
     publish_snapshot(env.store, lake)
     probes: list[Probe] = []
     with syncing(env.store, lake) as epochs, running_clients([partial(_probe, env.store, probes)]):
-        steady = simulate(env.store, seconds=SECONDS, clients=CLIENTS, rate=RATE, batch=True, seed=1)
+        steady = simulate(
+            env.store, seconds=STEADY_SECONDS, clients=CLIENTS, rate=RIDES_PER_SECOND, batch=True, seed=1
+        )
     assert steady.audit.passed, steady.audit.verdict
     lags = [lag for lag in (_lag_seconds(probe, epochs) for probe in probes) if lag is not None]
     assert len(lags) >= 0.9 * len(probes), "the sync did not keep up"
@@ -206,7 +211,7 @@ def bench_freshness(figure: Figure, env: BenchEnv) -> None:
     figure.ratio(times.ratio("bookings during a sync", "bookings alone"))
     figure.facts |= {
         "rides/s": steady.assigned / steady.seconds,
-        "seconds between epochs at least": SYNC_EVERY_SECONDS,
+        "seconds between epochs, minimum": SYNC_EVERY_SECONDS,
         "lag p50 s": percentile(lags, 50),
         "lag p99 s": percentile(lags, 99),
         "longest lag s": max(lags),
@@ -218,7 +223,7 @@ def bench_freshness(figure: Figure, env: BenchEnv) -> None:
 
 
 Probe = tuple[int, float]
-"""A transaction id and the time of its commit."""
+"""A transaction ID and the time of its commit."""
 
 
 def _probe(store: Store, probes: list[Probe], group: ClientGroup) -> None:
@@ -268,7 +273,7 @@ def bench_fresh_answer(figure: Figure, env: BenchEnv) -> None:
             assert engine.sql(query).sort_by("status").equals(answers[FRESH].sort_by("status"))
 
     variants = {PLAIN: plain, FRESH: fresh}
-    times = figure.interleaved(variants, compare, seconds=0.0, rounds_min=REPEATS)
+    times = figure.interleaved(variants, compare, seconds=0.0, rounds_min=FRESH_ROUNDS)
     figure.checked("the up-to-date answer equals that of Postgres")
     figure.ratio(times.ratio(FRESH, PLAIN))
 

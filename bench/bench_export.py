@@ -1,7 +1,7 @@
 """Export of a table from Postgres to Parquet, by ridelake and by other tools.
 
-`ceiling` is not an export. It only receives the bytes of COPY BINARY over one connection, with the faster of
-two clients.
+`receive_only` is the upper limit. It receives the bytes of COPY BINARY over one connection, with the faster
+of two clients, and writes nothing.
 """
 
 import asyncio
@@ -89,8 +89,8 @@ def bench_export(
         return {name: partial(checked, name, variant) for name, variant in exports.items()}
 
     exports: dict[str, Export] = {
-        "ridelake, 1 worker": partial(ours, store, source, 1),
-        f"ridelake, {CORES} workers": partial(ours, store, source, CORES),
+        "ridelake, 1 worker": partial(by_ridelake, store, source, 1),
+        f"ridelake, {CORES} workers": partial(by_ridelake, store, source, CORES),
         "DuckDB's scanner": partial(duckdb_scanner, source),
     }
     slow: dict[str, Export] = {
@@ -98,8 +98,8 @@ def bench_export(
         "ConnectorX": partial(by_connectorx, store, source),
         "psycopg rows": partial(by_psycopg_rows, store, source),
     }
-    ceiling_alone = {"COPY without an export": partial(ceiling, store, source)}
-    times = figure.self_timed(ceiling_alone | timed(exports), ROUNDS)
+    receive_variant = {"COPY without an export": partial(receive_only, store, source)}
+    times = figure.self_timed(receive_variant | timed(exports), ROUNDS)
     others = figure.self_timed(timed(slow), 1, label="slow tools")
     figure.rows = counted[0]
     figure.checked("each export has all rows and the same sum of cents, in every round")
@@ -113,7 +113,7 @@ def bench_export(
     figure.table(f"{figure.rows:,} rides", rows)
 
 
-def ours(store: Store, source: TableSource, workers: int, folder: Path) -> float:
+def by_ridelake(store: Store, source: TableSource, workers: int, folder: Path) -> float:
     schema = arrow_schema(source.columns)
     storage = Storage.of(LakeAddress.at(folder))
 
@@ -127,7 +127,7 @@ def ours(store: Store, source: TableSource, workers: int, folder: Path) -> float
     return perf_counter() - started
 
 
-def ceiling(store: Store, source: TableSource) -> float:
+def receive_only(store: Store, source: TableSource) -> float:
     return min(_bytes_by_socket(store, source), _bytes_by_asyncpg(store, source))
 
 
@@ -244,10 +244,10 @@ def scanner(store: Store, folder: Path, threads: int) -> Iterator[Scanner]:
 
 
 def _address(store: Store) -> dict[str, object]:
-    theirs = conninfo_to_dict(store.conninfo)
-    return {"host": theirs["host"], "user": theirs["user"], "database": theirs["dbname"]}
+    fields = conninfo_to_dict(store.conninfo)
+    return {"host": fields["host"], "user": fields["user"], "database": fields["dbname"]}
 
 
 def _url(store: Store) -> str:
-    theirs = conninfo_to_dict(store.conninfo)
-    return f"postgresql://{theirs['user']}@{quote(str(theirs['host']), safe='')}/{theirs['dbname']}"
+    fields = conninfo_to_dict(store.conninfo)
+    return f"postgresql://{fields['user']}@{quote(str(fields['host']), safe='')}/{fields['dbname']}"

@@ -1,9 +1,9 @@
-"""Our file layout compared with DuckDB's default `COPY … TO … (FORMAT parquet)`: all questions on all engines
-that read files, interleaved.
+"""The file layout of ridelake compared with DuckDB's default `COPY … TO … (FORMAT parquet)`: all questions on
+all engines that read files, interleaved.
 
     ridelake                 an epoch: sorted runs, small row groups, page index, zstd, delta encodings
     default                  the rows ordered by key, as in the store, written by a plain COPY
-    default, epoch's order   the rows in the order of the epoch: the effect of all but the order
+    default, epoch's order   the rows in the order of the epoch, written by a plain COPY
 """
 
 import tempfile
@@ -31,8 +31,8 @@ pytestmark = pytest.mark.scale("full")
 
 RIDES = 1_000_000
 ROUNDS_MIN = 5
-SLOW = {"spark": 2, "daft": 2}  # rounds; a question takes up to a second
-OURS, DEFAULT, KEPT = "ridelake", "default", "default, epoch's order"
+ROUNDS_OF_SLOW_ENGINES = {"spark": 2, "daft": 2}  # rounds; a question takes up to a second
+RIDELAKE, DEFAULT, DEFAULT_IN_EPOCH_ORDER = "ridelake", "default", "default, epoch's order"
 FILE_ENGINES = tuple(name for name in ENGINES if name != "postgres")
 TARGET = "a geometric mean of ratios of at most 0.8 on duckdb, and of 1.05 on other engines"
 
@@ -48,9 +48,9 @@ def layouts(sized_store: SizedStore) -> Iterator[Mapping[str, Epoch]]:
     with tempfile.TemporaryDirectory(prefix="ridelake-layout-") as name:
         folder = Path(name)
         yield {
-            OURS: sized_store.epoch,
+            RIDELAKE: sized_store.epoch,
             DEFAULT: _copied(sized_store.epoch, folder / "by_key", by_key=True),
-            KEPT: _copied(sized_store.epoch, folder / "kept", by_key=False),
+            DEFAULT_IN_EPOCH_ORDER: _copied(sized_store.epoch, folder / "kept", by_key=False),
         }
 
 
@@ -88,13 +88,15 @@ def bench_layout(figure: Figure, sized_store: SizedStore, layouts: Mapping[str, 
                 partial(compare_answers, question),
                 label=question.name,
                 seconds=0.0,
-                rounds_min=SLOW.get(name, ROUNDS_MIN),
+                rounds_min=ROUNDS_OF_SLOW_ENGINES.get(name, ROUNDS_MIN),
             )
     figure.rows = RIDES
     figure.checked("the answers to all questions are equal over all layouts")
     seconds = {layout: _geometric_means(all_times.values(), layout) for layout in layouts}
-    for other in (DEFAULT, KEPT):
-        figure.ratio(ratio_of(OURS, seconds[OURS], other, seconds[other], "geometric mean of the questions"))
+    for other in (DEFAULT, DEFAULT_IN_EPOCH_ORDER):
+        figure.ratio(
+            ratio_of(RIDELAKE, seconds[RIDELAKE], other, seconds[other], "geometric mean of the questions")
+        )
     figure.facts["target"] = TARGET
     sizes: list[dict[str, Cell]] = [
         {"layout": layout, "MB": epoch.bytes / 1e6} for layout, epoch in layouts.items()
@@ -111,5 +113,8 @@ def _geometric_means(all_times: Iterable[VariantTimes], layout: str) -> list[flo
 
 
 def _row(question: str, times: VariantTimes) -> dict[str, Cell]:
-    ratios = {f"{OURS} ÷ {other}": times.ratio(OURS, other).median for other in (DEFAULT, KEPT)}
-    return {"question": question, f"{OURS}, ms": 1e3 * times.median_seconds(OURS), **ratios}
+    ratios = {
+        f"{RIDELAKE} ÷ {other}": times.ratio(RIDELAKE, other).median
+        for other in (DEFAULT, DEFAULT_IN_EPOCH_ORDER)
+    }
+    return {"question": question, f"{RIDELAKE}, ms": 1e3 * times.median_seconds(RIDELAKE), **ratios}

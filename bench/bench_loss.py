@@ -1,16 +1,16 @@
-"""Rows that polling a table loses: six rules follow the same writers, each with its own copy.
+"""Rows that are lost when a table is polled: six rules copy the same table, each into its own copy.
 
     writer     long transactions, savepoints, rollbacks, updates, deletes, ids drawn early and used late
     rules      the conditions for new rows: by id, by timestamp, by xmin, by watermark, by the difference of
                two snapshots
     poller     applies a rule to a copy, which is compared with the table after the writers have ended
 
-A row is lost if the copy does not have it (`missing`) or has an old version (`outdated`). `kept` counts rows
-that were deleted from the table only, `doubled` versions that were read twice. The rule by id never sees
-updates; consider its missing rows only.
+A row is lost if the copy does not have it (`missing`) or has an old version (`outdated`). `undeleted` is the
+number of rows that were deleted from the table and are still in the copy. `duplicates` is the number of
+versions that were read twice. The rule by id never sees updates; compare its missing rows only.
 
-Writers and pollers are threads of one process and share its cores. Lags are longer than in separate
-processes, for all rules alike.
+Writers and pollers are threads of one process. For all rules alike, lags are longer than in separate
+processes.
 """
 
 from collections import ChainMap
@@ -23,7 +23,7 @@ import pytest
 
 from bench.env import SEED, BenchEnv
 from bench.figure import Cell, Figure
-from bench.polling import OURS, QUERIES, RULES, Copy, Poller, Writer
+from bench.polling import QUERIES, RULES, SNAPSHOT_DIFFERENCE, Copy, Poller, Writer
 from bench.statistics import percentile
 from oltp.scratch import scratch_on_server
 from oltp.store import Store, install_tracking, transaction
@@ -39,7 +39,7 @@ class CopyDifference:
 
     missing: int  # in the table, not in the copy
     outdated: int  # in both, but not in the same version
-    kept: int  # in the copy, though deleted from the table
+    undeleted: int  # in the copy, though deleted from the table
 
     @property
     def lost(self) -> int:
@@ -50,7 +50,7 @@ def compare(copy: Mapping[int, str], truth: Mapping[int, str]) -> CopyDifference
     return CopyDifference(
         missing=len(truth.keys() - copy.keys()),
         outdated=sum(copy[id_] != truth[id_] for id_ in truth.keys() & copy.keys()),
-        kept=len(copy.keys() - truth.keys()),
+        undeleted=len(copy.keys() - truth.keys()),
     )
 
 
@@ -61,13 +61,13 @@ class RuleLoss:
 
     rule: str
     condition: str
-    loses: bool  # whether the rule can lose rows, not whether it did
+    can_lose: bool  # whether the rule can lose rows, not whether it did
     lost: int
     lost_share: float  # lost rows per row in the table
     missing: int
     outdated: int
-    kept: int
-    doubled: int
+    undeleted: int
+    duplicates: int
     polls: int
     lag_ms_p50: float
     lag_ms_p99: float
@@ -75,7 +75,7 @@ class RuleLoss:
     @property
     def equal(self) -> bool:
         """Whether the copy equals the table and no version was read twice."""
-        return self.lost == self.kept == self.doubled == 0
+        return self.lost == self.undeleted == self.duplicates == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class LossTable:
     long_transactions: int
     writers: int
     poll_seconds: float
-    seconds: float  # the time of the write
+    seconds: float  # of writing
     seed: int
     server_version: int
 
@@ -95,14 +95,14 @@ class LossTable:
         return next(line for line in self.rules if line.rule == rule)
 
     @property
-    def ours(self) -> RuleLoss:
-        return self[OURS.name]
+    def snapshot_difference(self) -> RuleLoss:
+        return self[SNAPSHOT_DIFFERENCE.name]
 
     @property
-    def void(self) -> str | None:
-        """Why the run proves nothing, or None. Each rule that can lose rows must have missed one. Old
-        versions do not count, because `id` never sees updates."""
-        without_loss = [line.rule for line in self.rules if line.loses and not line.missing]
+    def inconclusive_reason(self) -> str | None:
+        """The reason why the run is inconclusive, or None. Each rule that can lose rows must have missed a
+        row. Old versions do not count, because the rule `id` never sees updates."""
+        without_loss = [line.rule for line in self.rules if line.can_lose and not line.missing]
         if not without_loss:
             return None
         return (
@@ -111,20 +111,20 @@ class LossTable:
         )
 
 
-def line_of(poller: Poller, truth: Mapping[int, str], committed: Mapping[str, float]) -> RuleLoss:
+def loss_of(poller: Poller, truth: Mapping[int, str], committed: Mapping[str, float]) -> RuleLoss:
     """The line of one poller. `committed` has the commit time of each version."""
     found = compare(poller.copy.rows, truth)
     p50, p99 = lag_ms(poller.copy, committed)
     return RuleLoss(
         rule=poller.rule.name,
         condition=poller.rule.condition,
-        loses=poller.rule.loses,
+        can_lose=poller.rule.can_lose,
         lost=found.lost,
         lost_share=found.lost / max(len(truth), 1),
         missing=found.missing,
         outdated=found.outdated,
-        kept=found.kept,
-        doubled=poller.copy.doubled,
+        undeleted=found.undeleted,
+        duplicates=poller.copy.duplicates,
         polls=poller.polls,
         lag_ms_p50=p50,
         lag_ms_p99=p99,
@@ -141,9 +141,9 @@ def lag_ms(copy: Copy, committed: Mapping[str, float]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class LossEffort:
-    """The length of the run. The copies are compared after `seconds`. If a rule that loses rows has lost none
-    yet, the writers continue for the same time, up to `seconds_max` in total."""
+class LossConfig:
+    """The copies are compared after `seconds`. If a rule that can lose rows has lost none, the writers run
+    for another `seconds`, up to `seconds_max` in total."""
 
     seconds: float = 12.0
     seconds_max: float = 36.0
@@ -152,7 +152,7 @@ class LossEffort:
     seed: int = 1
 
 
-def measure_loss(server: str, effort: LossEffort) -> LossTable:
+def measure_loss(server: str, config: LossConfig) -> LossTable:
     """Measure in a new database on the server of the connection string `server`."""
     with scratch_on_server(server) as scratch:
         store = Store(scratch.dsn, scratch.small.server_version)
@@ -161,23 +161,23 @@ def measure_loss(server: str, effort: LossEffort) -> LossTable:
                 install_tracking(connection)
             connection.execute(load_script("bench", "polled_rows.sql"))
         pollers = [Poller(rule) for rule in RULES]
-        writers = [Writer(number, effort.seed) for number in range(effort.writers)]
+        writers = [Writer(number, config.seed) for number in range(config.writers)]
         seconds = 0.0
         while True:
-            seconds += _write_and_poll(store, writers, pollers, effort)
-            table = _compared(store, writers, pollers, effort, seconds)
-            if table.void is None or seconds >= effort.seconds_max:
+            seconds += _write_and_poll(store, writers, pollers, config)
+            table = _compared(store, writers, pollers, config, seconds)
+            if table.inconclusive_reason is None or seconds >= config.seconds_max:
                 return table
 
 
 def _write_and_poll(
-    store: Store, writers: Sequence[Writer], pollers: Sequence[Poller], effort: LossEffort
+    store: Store, writers: Sequence[Writer], pollers: Sequence[Poller], config: LossConfig
 ) -> float:
     """Run until the writers end and each poller has polled twice more. Returns the seconds of the writing."""
-    polling = [partial(one.poll_until_stopped, store, effort.poll_seconds) for one in pollers]
+    polling = [partial(one.poll_until_stopped, store, config.poll_seconds) for one in pollers]
     writing = [partial(one.write_until_stopped, store) for one in writers]
     with running_clients(polling):
-        seconds = run_clients(writing, seconds=effort.seconds).seconds
+        seconds = run_clients(writing, seconds=config.seconds).seconds
     _wait_for_the_watermark(store)
     for poller in pollers:
         poller.poll_twice(store)
@@ -185,7 +185,8 @@ def _write_and_poll(
 
 
 def _wait_for_the_watermark(store: Store) -> None:
-    """Other transactions on the server may hold back the watermark: their rows would be late, not lost."""
+    """Wait until no transaction on the server holds back the watermark. Otherwise delayed rows count as
+    lost."""
     deadline = monotonic() + SETTLE_SECONDS_MAX
     with store.connect() as connection:
         while connection.execute(QUERIES["settled"]).fetchone() != (True,) and monotonic() < deadline:
@@ -193,35 +194,36 @@ def _wait_for_the_watermark(store: Store) -> None:
 
 
 def _compared(
-    store: Store, writers: Sequence[Writer], pollers: Sequence[Poller], effort: LossEffort, seconds: float
+    store: Store, writers: Sequence[Writer], pollers: Sequence[Poller], config: LossConfig, seconds: float
 ) -> LossTable:
     with store.connect() as connection:
         truth: dict[int, str] = dict(connection.execute(QUERIES["truth"]).fetchall())
     committed = ChainMap(*(writer.committed for writer in writers))
     return LossTable(
-        rules=tuple(line_of(poller, truth, committed) for poller in pollers),
+        rules=tuple(loss_of(poller, truth, committed) for poller in pollers),
         rows=len(truth),
         versions=len(committed),
         transactions=sum(writer.transactions for writer in writers),
         long_transactions=sum(writer.long for writer in writers),
-        writers=effort.writers,
-        poll_seconds=effort.poll_seconds,
+        writers=config.writers,
+        poll_seconds=config.poll_seconds,
         seconds=seconds,
-        seed=effort.seed,
+        seed=config.seed,
         server_version=store.server_version,
     )
 
 
 @pytest.mark.scale("full")
 def bench_what_polling_loses(figure: Figure, env: BenchEnv) -> None:
-    """Fails if our copy differs from the table, or if a rule that can lose rows lost none."""
+    """Fails if the copy by snapshot difference differs from the table, or a rule that can lose rows lost
+    none."""
     figure.title = "How many rows does polling a table lose?"
-    effort = LossEffort(seconds=30.0, seconds_max=120.0, seed=SEED)
-    table = figure.once(lambda: measure_loss(env.store.conninfo, effort))
-    assert table.ours.equal, table.ours
-    assert table.void is None, table.void
+    config = LossConfig(seconds=30.0, seconds_max=120.0, seed=SEED)
+    table = figure.once(lambda: measure_loss(env.store.conninfo, config))
+    assert table.snapshot_difference.equal, table.snapshot_difference
+    assert table.inconclusive_reason is None, table.inconclusive_reason
     figure.checked(
-        "the copy by the difference of snapshots equals the table; each other rule that can lost rows"
+        "the copy by snapshot difference equals the table; every rule that can lose rows has lost some"
     )
     figure.rows = table.rows
     figure.table("Six polling rules on one table with the same writers", [_row(line) for line in table.rules])
@@ -235,7 +237,7 @@ def bench_what_polling_loses(figure: Figure, env: BenchEnv) -> None:
 
 
 def _row(line: RuleLoss) -> dict[str, Cell]:
-    columns = ("missing", "outdated", "kept", "doubled", "lag_ms_p50", "lag_ms_p99")
+    columns = ("missing", "outdated", "undeleted", "duplicates", "lag_ms_p50", "lag_ms_p99")
     shown = asdict(line)
     return {
         "rule": line.rule,

@@ -1,18 +1,18 @@
 """Compare two records of the same benchmarks: what became slower, what faster, and what cannot be decided.
 
-A path is one variant of one benchmark. Its ratio is the median of B divided by the median of A. Its interval
-is a percentile bootstrap that resamples both runs independently. Between runs all paths can change by a few
-per cent, for example with the temperature. Each path is therefore compared with the other paths of the same
-two runs:
+The unit of comparison is a variant of a benchmark. Its ratio is the median of B divided by the median of A.
+Its interval is a percentile bootstrap that resamples both runs independently. Between runs all variants can
+change by a few per cent, for example with the temperature. Each variant is therefore compared with the other
+variants of the same two runs:
 
-    drift         the median ratio of the other paths; it is divided out and reported
-    spread        the deviation of the other paths from the drift, beyond the noise of their samples; it
-                  widens the interval of each path
-    many paths    the confidence is corrected for the number of paths (Bonferroni)
-    heavy tails   a short event, such as a flush of the disk, affects a single path; differences between
-                  runs are therefore assumed to follow a Laplace distribution, not a normal one
+    drift          the median ratio of the other variants; it is divided out and reported
+    spread         the deviation of the other variants from the drift, beyond the noise of their samples; it
+                   widens the interval of each variant
+    many variants  the confidence is corrected for the number of variants (Bonferroni)
+    heavy tails    a short event, such as a flush of the disk, affects a single variant; differences between
+                   runs are therefore assumed to follow a Laplace distribution, not a normal one
 
-A change of all paths by the same factor is called drift, not a regression: two runs cannot distinguish it
+A change of all variants by the same factor is called drift, not a regression: two runs cannot distinguish it
 from a busier machine.
 """
 
@@ -34,7 +34,7 @@ ChangeVerdict = Literal["regression", "improvement", "within threshold", "inconc
 Floats = NDArray[np.float64]
 
 PERCENTILES = (50, 90, 99)
-OTHERS_MIN = 4  # minimum number of other paths to estimate the drift
+OTHERS_MIN = 4  # minimum number of other variants to estimate the drift
 FALSE_ALARMS = 0.01  # share of comparisons without a change, for a normal distribution
 FALSE_ALARMS_OF_TAILS = 0.1  # the same for a Laplace distribution
 MEDIAN_OF_MEAN = 1.2533  # standard error of the median ÷ that of the mean, for normal noise
@@ -43,7 +43,7 @@ LAPLACE_OF_DEVIATION = 1 / (SPREAD_OF_MAD * log(2))  # this deviation → scale 
 
 
 @dataclass(frozen=True, slots=True)
-class TimedPath:
+class TimedVariant:
     """One variant of one benchmark, with its samples of both runs."""
 
     benchmark: str
@@ -62,20 +62,20 @@ class Change:
     """`ratio`: the median of B divided by that of A, with the drift divided out; `low` and `high` are its
     interval. `percentiles`: the percentiles of B divided by those of A, as measured."""
 
-    path: TimedPath
+    path: TimedVariant
     ratio: float
     low: float
     high: float
     threshold: float
-    stands_out: bool  # significant among all paths
+    significant: bool  # among all variants
     percentiles: dict[int, float]
 
     @property
     def verdict(self) -> ChangeVerdict:
         """A change is beyond or within the threshold only if its whole interval is."""
-        if self.stands_out and self.low > 1 + self.threshold:
+        if self.significant and self.low > 1 + self.threshold:
             return "regression"
-        if self.stands_out and self.high < 1 / (1 + self.threshold):
+        if self.significant and self.high < 1 / (1 + self.threshold):
             return "improvement"
         if self.low >= 1 / (1 + self.threshold) and self.high <= 1 + self.threshold:
             return "within threshold"
@@ -84,17 +84,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """`ratio`: the median ratio of `of` paths. `least_detectable`: the smallest slowdown of a path, relative
-    to `ratio`, that is reported."""
+    """`ratio`: the median ratio of `of` variants. `least_detectable`: the smallest slowdown of a variant,
+    relative to `ratio`, that is reported."""
 
     ratio: float
     of: int
     least_detectable: float
 
 
-def changes_of(paths: Sequence[TimedPath], threshold_of: Callable[[TimedPath], float]) -> list[Change]:
+def changes_of(paths: Sequence[TimedVariant], threshold_of: Callable[[TimedVariant], float]) -> list[Change]:
     random = np.random.default_rng(len(paths))
-    draws = np.array([_draws(path, random) for path in paths])  # a row for each path
+    draws = np.array([_draws(path, random) for path in paths])  # a row for each variant
     measured = np.array([_log_ratio(path) for path in paths])
     noise = np.array([row.std() for row in draws])
     tail = (1 - CONFIDENCE) / 2
@@ -118,7 +118,7 @@ def changes_of(paths: Sequence[TimedPath], threshold_of: Callable[[TimedPath], f
     return changes
 
 
-def _draws(path: TimedPath, random: np.random.Generator) -> Floats:
+def _draws(path: TimedVariant, random: np.random.Generator) -> Floats:
     """Bootstrap samples of the logarithm of the ratio of medians; both runs are resampled independently."""
 
     def medians(seconds: Floats) -> Floats:
@@ -129,11 +129,11 @@ def _draws(path: TimedPath, random: np.random.Generator) -> Floats:
     return np.log(medians(path.after)) - np.log(medians(path.before))
 
 
-def _log_ratio(path: TimedPath) -> float:
+def _log_ratio(path: TimedVariant) -> float:
     return float(np.log(np.median(path.after)) - np.log(np.median(path.before)))
 
 
-def drift_of(paths: Sequence[TimedPath]) -> Drift | None:
+def drift_of(paths: Sequence[TimedVariant]) -> Drift | None:
     if len(paths) <= OTHERS_MIN:
         return None
     measured = np.array([_log_ratio(path) for path in paths])
@@ -143,8 +143,9 @@ def drift_of(paths: Sequence[TimedPath]) -> Drift | None:
 
 
 def _reach(paths: int, usual: float, between: float) -> float:
-    """The smallest distance from the drift that is significant among `paths` paths. `usual` is the standard
-    deviation of a normal distribution, `between` that of the differences of single paths between runs."""
+    """The smallest distance from the drift that is significant among `paths` variants. `usual` is the
+    standard deviation of a normal distribution, `between` that of the differences of single variants between
+    runs."""
     each = max(1, paths)
     return max(
         NormalDist().inv_cdf(1 - FALSE_ALARMS / each / 2) * usual,
@@ -153,7 +154,7 @@ def _reach(paths: int, usual: float, between: float) -> float:
 
 
 def _spread(measured: Floats, noise: Floats) -> float:
-    """The standard deviation between runs: that of the paths, without the noise of their own samples."""
+    """The standard deviation between runs: that of the variants, without the noise of their own samples."""
     return float(np.sqrt(max(0.0, _deviation(measured) ** 2 - np.median(noise) ** 2)))
 
 
@@ -162,7 +163,7 @@ def _deviation(values: Floats) -> float:
     return float(SPREAD_OF_MAD * np.median(np.abs(values - np.median(values))))
 
 
-def _noise(path: TimedPath) -> float:
+def _noise(path: TimedVariant) -> float:
     """Standard error of the logarithm of the ratio of medians for normal noise. With few samples it is more
     stable than a bootstrap."""
     parts = [
@@ -178,7 +179,7 @@ SAMPLES_MIN = 3
 @dataclass(frozen=True, slots=True)
 class RecordComparison:
     changes: list[Change]
-    drift: Drift | None  # None: too few paths
+    drift: Drift | None  # None: too few variants
     missing: list[str]  # sentences
     failed: list[str]
     warnings: list[str]
@@ -197,10 +198,10 @@ def compare_records(
             f"cannot compare A (scale {before.scale}) with B (scale {after.scale}): they measured different "
             "work; run both at the same scale"
         )
-    paths = paths_of(before, after)
+    paths = common_variants(before, after)
     _check_groups(groups, [*before.figures, *after.figures])
 
-    def threshold_of(path: TimedPath) -> float:
+    def threshold_of(path: TimedVariant) -> float:
         fitting = [own for words, own in groups.items() if words in path.benchmark or words in path.group]
         return fitting[-1] if fitting else threshold
 
@@ -210,14 +211,14 @@ def compare_records(
     )
 
 
-def paths_of(before: Record, after: Record) -> list[TimedPath]:
-    """The paths with enough samples in both records."""
+def common_variants(before: Record, after: Record) -> list[TimedVariant]:
+    """The variants with enough samples in both records."""
     found = []
     others = {entry.name: entry for entry in after.figures}
     for entry in before.figures:
         old, new = _seconds(entry), _seconds(others.get(entry.name))
         found += [
-            TimedPath(entry.name, entry.group, variant, old[variant], new[variant])
+            TimedVariant(entry.name, entry.group, variant, old[variant], new[variant])
             for variant in old
             if variant in new and min(len(old[variant]), len(new[variant])) >= SAMPLES_MIN
         ]
@@ -235,7 +236,7 @@ def _seconds(entry: Entry | None) -> dict[str, Floats]:
 
 
 def _left_out(before: Record, after: Record) -> tuple[list[str], list[str]]:
-    """Sentences on the paths that are missing, and on the benchmarks that failed in B."""
+    """Sentences on the variants that are missing, and on the benchmarks that failed in B."""
     old = {entry.name: entry for entry in before.figures}
     new = {entry.name: entry for entry in after.figures}
     failed = [f"{name}: failed in B ({one.why})" for name, one in new.items() if one.status == "failed"]
@@ -322,7 +323,7 @@ def _plural(verdict: str, count: int) -> str:
 
 
 def remarks(comparison: RecordComparison) -> Iterator[str]:
-    """Drift, failures, missing paths and warnings."""
+    """Drift, failures, missing variants and warnings."""
     yield _drift_text(comparison.drift)
     yield from (f"failed: {sentence}" for sentence in comparison.failed)
     yield from (f"missing: {sentence}" for sentence in comparison.missing)
@@ -332,18 +333,19 @@ def remarks(comparison: RecordComparison) -> Iterator[str]:
 def _drift_text(drift: Drift | None) -> str:
     if drift is None:
         return (
-            "drift between the runs: unknown (too few paths); a busier machine would look like a regression"
+            "drift between the runs: unknown (too few variants); a busier machine would look like a "
+            "regression"
         )
     b = f"{drift.ratio:.2f}× slower" if drift.ratio >= 1 else f"{1 / drift.ratio:.2f}× faster"
     return (
-        f"drift between the runs: B is {b} (median of {drift.of} paths); it is divided out of B/A. These "
-        f"runs can show a slowdown of a single path from {drift.least_detectable:.2f}×; a slowdown of all "
-        "paths counts as drift"
+        f"drift between the runs: B is {b} (median of {drift.of} variants); it is divided out of B/A. These "
+        f"runs can show a slowdown of a single variant from {drift.least_detectable:.2f}×; a slowdown of all "
+        "variants counts as drift"
     )
 
 
 def markdown(comparison: RecordComparison) -> str:
-    """A summary, a table of the changes, and a collapsed table of all paths."""
+    """A summary, a table of the changes, and a collapsed table of all variants."""
     lines = rows(comparison)
     changes = [line for line in lines if line[-1].endswith(("regression", "improvement"))]
     parts = [f"**{summary(comparison)}**", ""]
@@ -367,7 +369,7 @@ def as_json(comparison: RecordComparison) -> dict[str, Any]:
     drift = comparison.drift
     return {
         "drift": drift
-        and {"ratio": drift.ratio, "paths": drift.of, "least_detectable": drift.least_detectable},
+        and {"ratio": drift.ratio, "variants": drift.of, "least_detectable": drift.least_detectable},
         "changes": [
             {
                 "benchmark": change.path.benchmark,

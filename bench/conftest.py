@@ -1,4 +1,4 @@
-"""The fixtures of the benchmarks, and the report at the end of a run by pytest."""
+"""Fixtures of the benchmarks, and the report that pytest prints at the end of a run."""
 
 import os
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ def scale(pytestconfig: pytest.Config) -> Scale:
 
 @pytest.fixture
 def figure(benchmark: BenchmarkFixture, scale: Scale) -> Figure:
-    """The result of the benchmark, which fills it."""
+    """An empty figure, which the benchmark fills."""
     return Figure(benchmark, scale)
 
 

@@ -1,4 +1,5 @@
-"""The whole pipeline in eight scenes: each does one thing, checks it, and reports it in a sentence or two."""
+"""`ridelake demo`: the whole pipeline in eight steps. Each step checks its result and reports it in a
+sentence."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
@@ -37,9 +38,9 @@ SEED = 1
 CLIENTS = 16
 SYNC_EVERY_SECONDS = 0.5
 ROUNDS = 4  # one cold, three warm
-ROUNDS_OF_ALL = 3  # there are many questions
-ROWS, COLUMNS = "postgres", "duckdb"
-ENGINES = (ROWS, COLUMNS, "polars")  # a row store, a column engine with SQL, one with data frames
+ROUNDS_OF_ALL = 3  # fewer, because there are many questions
+POSTGRES, DUCKDB = "postgres", "duckdb"
+ENGINES = (POSTGRES, DUCKDB, "polars")  # a row store, a column engine with SQL, one with data frames
 # Disk use of a new server, and of the tables, indexes, WAL and lake per ride; measured and rounded up.
 EMPTY_BYTES, RIDE_BYTES = 120_000_000, 2_000
 
@@ -84,12 +85,12 @@ class EngineTimes:
     @property
     def ratio(self) -> float:
         """The time of the row store divided by that of the column engine."""
-        return self.seconds[ROWS] / self.seconds[COLUMNS]
+        return self.seconds[POSTGRES] / self.seconds[DUCKDB]
 
 
 @dataclass(frozen=True, slots=True)
-class SceneResult:
-    """The result of a scene: `verdict` in one or two sentences, the rows of a table, bars and notes."""
+class StepResult:
+    """The result of a step: `verdict` in one or two sentences, the rows of a table, bars and notes."""
 
     verdict: str
     rows: Sequence[Mapping[str, object]] = ()
@@ -98,17 +99,16 @@ class SceneResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """One step of the demo. Call `run` before the next scene is taken from the generator."""
+class DemoStep:
+    """One step of the demo. Call `run` before the next step is taken from the generator."""
 
     title: str
-    doing: str
-    run: Callable[[], SceneResult]
+    description: str
+    run: Callable[[], StepResult]
 
 
 def check_free_space(settings: Settings, plan: DemoSize) -> None:
-    """Check that the disk of the embedded server has enough free space. Raises OutOfResources if the disk of
-    the embedded server has too little free space."""
+    """Check the free space on the disk of the embedded server. Raises OutOfResources if it is too little."""
     free = free_bytes(settings.home)
     if settings.dsn is None and free < plan.disk_bytes:
         raise OutOfResources(
@@ -118,101 +118,101 @@ def check_free_space(settings: Settings, plan: DemoSize) -> None:
         )
 
 
-def demo_scenes(settings: Settings, plan: DemoSize) -> Generator[Scene, None, None]:
-    """The scenes in order. Closing the generator closes the store, the server and the engines."""
+def demo_steps(settings: Settings, plan: DemoSize) -> Generator[DemoStep, None, None]:
+    """The steps in order. Closing the generator closes the store, the server and the engines."""
     with ExitStack() as opened:
         started = perf_counter()
         opening: list[Store] = []
 
-        def start() -> SceneResult:
+        def start() -> StepResult:
             opening.append(opened.enter_context(open_store(settings)))
-            return row_store(opening[0], perf_counter() - started, embedded=settings.dsn is None)
+            return server_started(opening[0], perf_counter() - started, embedded=settings.dsn is None)
 
-        yield Scene("Start Postgres", "Start the server and install the schema.", start)
-        (store,) = opening  # the first scene was run
+        yield DemoStep("Start Postgres", "Start the server and install the schema.", start)
+        (store,) = opening  # the first step was run
 
-        yield _past(store, plan, settings.home / "quarantine")
-        yield Scene(
+        yield _history_step(store, plan, settings.home / "quarantine")
+        yield DemoStep(
             "Book rides",
             f"{CLIENTS} clients; a booking claims a driver and holds the fare, or does neither.",
-            lambda: rides_booked(store, plan.requests, SEED),
+            lambda: book_rides(store, plan.requests, SEED),
         )
-        yield Scene(
+        yield DemoStep(
             "Publish an epoch",
             "Read all tables in one snapshot and write them as Parquet files of Iceberg tables.",
-            lambda: epoch_published(store, Lake.create(settings.lake)),
+            lambda: publish_epoch(store, Lake.create(settings.lake)),
         )
-        yield Scene(
+        yield DemoStep(
             "Follow the changes",
             "Publish the changed rows twice a second while rides are booked; then compare all rows.",
-            lambda: lake_followed(store, Lake.create(settings.lake), plan.requests // 2, SEED + 1),
+            lambda: sync_lake(store, Lake.create(settings.lake), plan.requests // 2, SEED + 1),
         )
 
         epoch = newest_epoch(settings.lake)
         engines = [opened.enter_context(open_engine(name, settings, epoch)) for name in ENGINES]
         query = find_question("average_price").sql.splitlines()
-        yield Scene(
+        yield DemoStep(
             "One analytical query",
             " ".join(line for line in query if not line.startswith("--")),
-            lambda: average_price_asked(engines, epoch),
+            lambda: ask_average_price(engines, epoch),
         )
-        yield Scene(
+        yield DemoStep(
             "All questions on all engines",
             f"Run each on {', '.join(ENGINES)}, interleaved; compare the answers.",
-            lambda: all_asked(engines, epoch),
+            lambda: ask_all_questions(engines, epoch),
         )
-        yield Scene(
+        yield DemoStep(
             "Separate storage from compute",
             "Read the same files with two independent engines, without Postgres.",
-            lambda: same_files([engine for engine in engines if engine.name != ROWS], epoch),
+            lambda: ask_file_engines([engine for engine in engines if engine.name != POSTGRES], epoch),
         )
 
 
-def _past(store: Store, plan: DemoSize, quarantine: Path) -> Scene:
+def _history_step(store: Store, plan: DemoSize, quarantine: Path) -> DemoStep:
     if plan.trip_files:
         names = ", ".join(file.path.name for file in plan.trip_files)
-        doing = f"Clean the trips of {names} and load them with COPY."
-        return Scene("Load history", doing, lambda: loaded_past(store, plan.trip_files, quarantine))
-    doing = f"Generate {plan.rides:,} rides over one year in four cities and load them with COPY."
-    return Scene("Load history", doing, lambda: seeded_past(store, plan.rides, SEED))
+        description = f"Clean the trips of {names} and load them with COPY."
+        return DemoStep("Load history", description, lambda: load_history(store, plan.trip_files, quarantine))
+    description = f"Generate {plan.rides:,} rides over one year in four cities and load them with COPY."
+    return DemoStep("Load history", description, lambda: seed_history(store, plan.rides, SEED))
 
 
-def row_store(store: Store, seconds: float, embedded: bool) -> SceneResult:
+def server_started(store: Store, seconds: float, embedded: bool) -> StepResult:
     number = f"{store.server_version // 10000}.{store.server_version % 10000}"
     where = "on a private Unix socket, no TCP port" if embedded else "at the DSN"
     verdict = f"Postgres {number} {where}: ready in {seconds:.1f} s."
-    return SceneResult(verdict, notes=["The schema is in oltp/schema.sql."])
+    return StepResult(verdict, notes=["The schema is in oltp/schema.sql."])
 
 
-def seeded_past(store: Store, rides: int, seed: int) -> SceneResult:
+def seed_history(store: Store, rides: int, seed: int) -> StepResult:
     done = seed_rides(store, rides, seed)
     if done.rides == 0:
-        return SceneResult(f"All {rides:,} rides of seed {seed} already exist.")
+        return StepResult(f"All {rides:,} rides of seed {seed} already exist.")
     existing = f" ({done.there_before:,} already existed)" if done.there_before else ""
     speed = f"{done.rides_per_second:,.0f} rides/s, seed {seed}"
-    return SceneResult(f"{done.rides:,} rides of 2025 in {done.seconds:.1f} s{existing}: {speed}.")
+    return StepResult(f"{done.rides:,} rides of 2025 in {done.seconds:.1f} s{existing}: {speed}.")
 
 
-def loaded_past(store: Store, checked: Sequence[CheckedFile], quarantine: Path) -> SceneResult:
+def load_history(store: Store, checked: Sequence[CheckedFile], quarantine: Path) -> StepResult:
     """Load real trip files. Raises ProofFailed if rows are unaccounted for."""
     done = load_files(store, checked, quarantine)
     rejected = sum(done.rejected.values())
     if done.read != done.loaded + rejected:
         raise ProofFailed(f"{done.read:,} rows read ≠ {done.loaded:,} loaded + {rejected:,} rejected")
-    return SceneResult(
+    return StepResult(
         f"{done.read:,} rows read = {done.loaded:,} loaded + {rejected:,} rejected, in {done.seconds:.1f} s.",
         [{"reason for rejection": reason, "rows": count} for reason, count in done.rejected.items()],
     )
 
 
-def rides_booked(store: Store, rides: int, seed: int) -> SceneResult:
+def book_rides(store: Store, rides: int, seed: int) -> StepResult:
     """Book rides from several clients, and audit the store. Raises ProofFailed if the audit fails."""
     with progress("requests", rides) as shown:
         done = simulate(store, rides=rides, clients=CLIENTS, seed=seed, report=shown.reach)
     _require_audited(done)
     declined = done.refused.get("payment_declined", 0)
     outcomes = {"assigned": done.assigned, **done.refused}
-    return SceneResult(
+    return StepResult(
         f"{done.assigned:,} of {done.requested:,} requests got a driver: {done.rides_per_second:,.0f} "
         f"rides/s, p99 {done.latency_ms_p99:.1f} ms. {declined:,} payments were declined and claimed no "
         f"driver. {done.audit.verdict[0].upper()}{done.audit.verdict[1:]}.",
@@ -231,13 +231,13 @@ def _require_audited(done: SimulationResult) -> None:
         raise ProofFailed(done.audit.verdict)
 
 
-def epoch_published(store: Store, lake: Lake) -> SceneResult:
+def publish_epoch(store: Store, lake: Lake) -> StepResult:
     with progress("rows", estimate_rows(store)) as shown:
         epoch = publish_snapshot(store, lake, shown.advance)
     with store.connect() as connection:
         sized = connection.execute(QUERIES["store_bytes"]).fetchone()
     store_bytes = int(sized[0]) if sized else 0
-    return SceneResult(
+    return StepResult(
         f"Epoch {epoch.number}: {epoch.rows:,} rows in {epoch.seconds:.1f} s; "
         f"{epoch.bytes / 1e6:,.0f} MB of Parquet, {store_bytes / epoch.bytes:.1f}× smaller than the "
         f"{store_bytes / 1e6:,.0f} MB in Postgres.",
@@ -248,7 +248,7 @@ def epoch_published(store: Store, lake: Lake) -> SceneResult:
     )
 
 
-def lake_followed(store: Store, lake: Lake, rides: int, seed: int) -> SceneResult:
+def sync_lake(store: Store, lake: Lake, rides: int, seed: int) -> StepResult:
     """Publish epochs while rides are booked, and verify the last one. Raises ProofFailed if the audit fails
     or the last epoch differs from Postgres."""
     with syncing(store, lake, SYNC_EVERY_SECONDS) as epochs:
@@ -257,7 +257,7 @@ def lake_followed(store: Store, lake: Lake, rides: int, seed: int) -> SceneResul
     last = publish_changes(store, lake, verify=True).epoch
     epochs = [epoch for epoch in epochs if epoch.kind == "changes"]
     changed = sum(epoch.changed for epoch in epochs)
-    return SceneResult(
+    return StepResult(
         f"{len(epochs)} epochs with {changed:,} changed rows during {done.assigned:,} bookings; median "
         f"{median(epoch.seconds for epoch in epochs):.2f} s. All {last.rows:,} rows of the last epoch equal "
         "Postgres, by hashes that both sides compute.",
@@ -275,7 +275,7 @@ def lake_followed(store: Store, lake: Lake, rides: int, seed: int) -> SceneResul
     )
 
 
-def average_price_asked(engines: Sequence[Engine], epoch: Epoch) -> SceneResult:
+def ask_average_price(engines: Sequence[Engine], epoch: Epoch) -> StepResult:
     """Ask every engine for the average price. Raises ProofFailed if two answers differ."""
     asked = ask(find_question("average_price"), engines, epoch, rounds_max=ROUNDS)
     price = asked.answer.column(0)[0].as_py()
@@ -289,7 +289,7 @@ def average_price_asked(engines: Sequence[Engine], epoch: Epoch) -> SceneResult:
     bars = EngineTimes.of(asked)
     faster, slower = ("DuckDB", "Postgres") if bars.ratio >= 1 else ("Postgres", "DuckDB")
     ratio = ratio_text(max(bars.ratio, 1 / bars.ratio))
-    return SceneResult(
+    return StepResult(
         f"{answer} on every engine; {faster} is {ratio} faster than {slower}.",
         [
             {
@@ -303,7 +303,7 @@ def average_price_asked(engines: Sequence[Engine], epoch: Epoch) -> SceneResult:
     )
 
 
-def all_asked(engines: Sequence[Engine], epoch: Epoch) -> SceneResult:
+def ask_all_questions(engines: Sequence[Engine], epoch: Epoch) -> StepResult:
     """Ask every engine all questions. Raises ProofFailed if two answers differ."""
     bars = []
     with progress("questions", len(questions())) as shown:
@@ -311,29 +311,29 @@ def all_asked(engines: Sequence[Engine], epoch: Epoch) -> SceneResult:
             bars.append(EngineTimes.of(ask(question, engines, epoch, rounds_max=ROUNDS_OF_ALL)))
             shown.advance(1)
     bars.sort(key=lambda one: one.ratio)
-    won = [bar.label for bar in bars if bar.seconds[ROWS] <= min(bar.seconds.values())]
-    return SceneResult(
-        f"All {len(bars) * len(engines)} answers are equal. Postgres is fastest on {len(won)} of {len(bars)} "
-        f"questions, mostly look-ups by an index; a column engine is fastest on {len(bars) - len(won)}.",
+    fastest = sum(bar.seconds[POSTGRES] <= min(bar.seconds.values()) for bar in bars)
+    return StepResult(
+        f"All {len(bars) * len(engines)} answers are equal. Postgres is fastest on {fastest} of {len(bars)} "
+        f"questions, mostly look-ups by an index; a column engine is fastest on {len(bars) - fastest}.",
         [
             {
                 "question": bar.label,
                 **{f"{name}, ms": digits(seconds * 1e3) for name, seconds in bar.seconds.items()},
-                f"{ROWS} ÷ {COLUMNS}": f"{digits(bar.ratio)}×",
+                f"{POSTGRES} ÷ {DUCKDB}": f"{digits(bar.ratio)}×",
             }
             for bar in bars
         ],
         bars,
-        [f"Times are medians of warm, interleaved runs. Below 1, {ROWS} is faster than {COLUMNS}."],
+        [f"Times are medians of warm, interleaved runs. Below 1, {POSTGRES} is faster than {DUCKDB}."],
     )
 
 
-def same_files(readers: Sequence[Engine], epoch: Epoch) -> SceneResult:
+def ask_file_engines(readers: Sequence[Engine], epoch: Epoch) -> StepResult:
     """Ask the engines that read files, over the same list of files."""
     asked = ask(find_question("revenue_by_city_and_month"), readers, epoch, rounds_max=ROUNDS)
     rides = epoch.tables["rides"]
     names = listed([engine.name for engine in readers])
-    return SceneResult(
+    return StepResult(
         f"{names} read the same {len(epoch.files)} files and return the same {asked.answer.num_rows} rows.",
         [
             {"engine": run.engine, "version": run.version, "median": duration(run.usual_seconds)}
@@ -345,23 +345,23 @@ def same_files(readers: Sequence[Engine], epoch: Epoch) -> SceneResult:
     )
 
 
-def write_page(path: Path, results: Sequence[tuple[Scene, SceneResult]], machine: Machine) -> None:
+def write_page(path: Path, results: Sequence[tuple[DemoStep, StepResult]], machine: Machine) -> None:
     """Write the page. Raises UsageError if the file cannot be written."""
     run = {
         "machine": machine.description,
         "versions": machine.versions_text,
         "measured": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     }
-    scenes = (_section(number, *result) for number, result in enumerate(results, 1))
+    steps = (_section(number, *result) for number, result in enumerate(results, 1))
     footer = f"<h2>The run</h2>{html.facts(run)}{NOTES}"
-    page = html.page_of("Demo", LEAD, machine.warnings, "\n".join(scenes), footer)
+    page = html.page_of("Demo", LEAD, machine.warnings, "\n".join(steps), footer)
     html.write_file(path, page, "--report")
 
 
-def _section(number: int, scene: Scene, result: SceneResult) -> str:
+def _section(number: int, step: DemoStep, result: StepResult) -> str:
     return (
-        f"<section><h2>{number}. {escape(scene.title)}</h2>"
-        f"{html.paragraphs('note', [scene.doing])}{html.paragraphs('result', [f'✓ {result.verdict}'])}"
+        f"<section><h2>{number}. {escape(step.title)}</h2>"
+        f"{html.paragraphs('note', [step.description])}{html.paragraphs('result', [f'✓ {result.verdict}'])}"
         f"{''.join(map(_bars, result.bars))}{html.table(result.rows) if result.rows else ''}"
         f"{html.paragraphs('note', result.notes)}</section>"
     )

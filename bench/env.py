@@ -1,4 +1,4 @@
-"""What benchmarks run on: a store with its lake, stores of several sizes, and a sync beside the bookings."""
+"""Fixtures of the benchmarks: a store with its lake, stores of several sizes, and a concurrent sync."""
 
 import multiprocessing
 import signal
@@ -47,7 +47,7 @@ class BenchEnv:
 
 @contextmanager
 def open_env(rides: int) -> Iterator[BenchEnv]:
-    """A store with this many past rides, and enough drivers for all bookings."""
+    """A store with `rides` past rides, and enough drivers for all bookings."""
     with tempfile.TemporaryDirectory(prefix="ridelake-bench-", ignore_cleanup_errors=True) as folder:
         settings = Settings(Path(folder), LakeAddress.at(Path(folder) / "lake"))
         with open_store(settings) as store:
@@ -57,7 +57,7 @@ def open_env(rides: int) -> Iterator[BenchEnv]:
 
 @dataclass(frozen=True, slots=True)
 class SizedStore:
-    """A store with this many past rides, and an epoch of it."""
+    """A store with `rides` past rides, and an epoch of it."""
 
     rides: int
     settings: Settings
@@ -67,7 +67,8 @@ class SizedStore:
 
 @contextmanager
 def sized_stores(sizes: Sequence[int], drivers: int = 0) -> Iterator[list[SizedStore]]:
-    """A store of each size in one server, with its own lake and this many more drivers."""
+    """Stores in one server, one for each number of rides in `sizes`, each with its own lake. `drivers` are
+    added to each."""
     with tempfile.TemporaryDirectory(prefix="ridelake-sized-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         with open_store(Settings(folder, LakeAddress.at(folder / "lake"))) as server:
@@ -103,14 +104,14 @@ def scratch_schema(store: Store) -> Iterator[Connection[TupleRow]]:
     """A connection that creates tables in its own schema and also sees the tables of the store. The schema
     is dropped afterwards."""
     with store.connect() as connection:
-        connection.execute("DROP SCHEMA IF EXISTS workshop CASCADE")  # left by a killed run
-        connection.execute("CREATE SCHEMA workshop")
-        connection.execute("SET search_path = workshop, ridelake")
+        connection.execute("DROP SCHEMA IF EXISTS bench_scratch CASCADE")  # left by a killed run
+        connection.execute("CREATE SCHEMA bench_scratch")
+        connection.execute("SET search_path = bench_scratch, ridelake")
         try:
             yield connection
         finally:
             if not connection.closed:
-                connection.execute("DROP SCHEMA workshop CASCADE")
+                connection.execute("DROP SCHEMA bench_scratch CASCADE")
 
 
 def heap_source(connection: Connection[TupleRow], name: str, order_by: Sequence[str]) -> TableSource:

@@ -1,7 +1,7 @@
-"""A figure: what one benchmark has measured, in the form in which it is kept and drawn.
+"""A figure: the result of one benchmark, as it is stored in the record and drawn in the report.
 
-It contains the check of the answers (a figure without one is rejected), the samples of each variant, ratios
-with intervals, tables and charts, and the verdict on a textbook claim if the benchmark tests one.
+It contains the check of the answers, the samples of each variant, ratios with intervals, tables and charts,
+and the verdict on a textbook claim if the benchmark tests one. A figure without a check is rejected.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.statistics import InterleavedTimer, Ratio, Samples, in_turn, ratio_of
+from bench.statistics import InterleavedTimer, Ratio, Samples, ratio_of, rotated
 from bench.textbook import ClaimId
 
 
@@ -138,7 +138,7 @@ class Figure:
         rounds_min: int | None = None,
     ) -> VariantTimes:
         """Time the variants, interleaved, for about `seconds` and at least `rounds_min` rounds. `compare`
-        raises unless their answers are equal; it is called before the warm runs. `label` names the task, if a
+        gets the answers of the cold runs, and raises unless they are equal. `label` names the task, if a
         figure has several."""
         turns = InterleavedTimer(variants)
         compare(turns.cold())
@@ -155,13 +155,13 @@ class Figure:
     def self_timed(
         self, variants: Mapping[str, Callable[[], float]], rounds: int, *, label: str = ""
     ) -> VariantTimes:
-        """Interleave variants that check their answers and return their own seconds, as other processes do.
-        The first round is the cold one."""
+        """Interleave variants that check their answers and measure their own seconds, such as other
+        processes. The first round is cold."""
         seconds: dict[str, list[float]] = {name: [] for name in variants}
 
         def run() -> None:
             for number in range(1 + rounds):
-                for name in in_turn(list(variants), number):
+                for name in rotated(list(variants), number):
                     seconds[name].append(variants[name]())
 
         if self.samples:
@@ -178,7 +178,7 @@ class Figure:
         return VariantTimes(samples, label)
 
     def once(self, work: Callable[[], T]) -> T:
-        """Run work that takes its own times, because it has several processes or kills a server."""
+        """Run work that measures its own times, because it uses several processes or kills a server."""
         result: T = self.benchmark.pedantic(work, rounds=1, iterations=1)  # type: ignore[no-untyped-call]
         return result
 
@@ -196,8 +196,9 @@ class Figure:
     def chart(self, chart: Chart) -> None:
         self.charts.append(chart)
 
-    def state(self, claim: ClaimId, verdict: Verdict) -> None:
-        """State the verdict on a claim. Call it after the ratios are added: a short run may be too small."""
+    def set_verdict(self, claim: ClaimId, verdict: Verdict) -> None:
+        """Set the verdict on a claim. Call it after the ratios are added, because they decide whether a short
+        run has enough rows for a verdict."""
         if reason := too_few_rows(verdict, self.ratios, self.scale, claim.rides_min):
             verdict = "too few rows"
             self.warn(f"no verdict: {reason}; run without --quick")
@@ -240,7 +241,7 @@ def verdict_of(*parts: bool) -> Verdict:
 
 
 def assert_equal(answers: Mapping[str, object]) -> None:
-    """For `Figure.interleaved`: all variants return the same, and not nothing."""
+    """A `compare` for `Figure.interleaved`: all answers are equal, and not empty."""
     first, *others = answers.values()
     assert first, "no answer"
     assert all(other == first for other in others), answers

@@ -1,4 +1,4 @@
-"""The machine that measures: its processor, memory and load, and the versions of the packages."""
+"""The machine of a run: its processor, memory and load, and the versions of the packages."""
 
 import os
 import platform

@@ -37,8 +37,8 @@ class Rule(Protocol):
     @property
     def condition(self) -> str: ...
     @property
-    def loses(self) -> bool:
-        """Whether this rule loses rows if transactions overlap."""
+    def can_lose(self) -> bool:
+        """Whether this rule can lose rows if transactions overlap."""
 
     @property
     def first(self) -> Any:
@@ -48,13 +48,13 @@ class Rule(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ByMark:
-    """Rows above the last mark, by one statement and so in one snapshot. It cannot see deletes."""
+class HighWaterMark:
+    """Rows above the highest value read so far, by one statement. The rule cannot see deletes."""
 
     name: str
     condition: str
     first: int | str
-    loses: bool = True
+    can_lose: bool = True
 
     def read(self, connection: Connection[TupleRow], since: Any) -> Delta:
         rows = connection.execute(QUERIES[self.name], {"since": since}).fetchall()
@@ -64,12 +64,12 @@ class ByMark:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotDifference:
-    """Three statements in one snapshot, which is the cursor of the next poll."""
+    """Three statements in one snapshot. This snapshot is the cursor of the next poll."""
 
     name: str = "difference"
     condition: str = "the difference of two snapshots, and tombstones"
     first: str = "1:1:"  # a snapshot that sees no transaction
-    loses: bool = False
+    can_lose: bool = False
 
     def read(self, connection: Connection[TupleRow], since: Any) -> Delta:
         with transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True):
@@ -79,24 +79,24 @@ class SnapshotDifference:
         return Delta([(id_, payload) for id_, payload in changed], [id_ for (id_,) in deleted], token)
 
 
-OURS = SnapshotDifference()
+SNAPSHOT_DIFFERENCE = SnapshotDifference()
 RULES: tuple[Rule, ...] = (
-    ByMark("id", "id > last id", 0),
-    ByMark("updated_now", "updated_at > last updated_at, set by now()", "-infinity"),
-    ByMark("updated_clock", "updated_at > last updated_at, set by clock_timestamp()", "-infinity"),
-    ByMark("xmin", "xmin > last xmin", 0),
-    ByMark("watermark", "tx > last tx, and older than all open transactions", 0, loses=False),
-    OURS,
+    HighWaterMark("id", "id > last id", 0),
+    HighWaterMark("updated_now", "updated_at > last updated_at, set by now()", "-infinity"),
+    HighWaterMark("updated_clock", "updated_at > last updated_at, set by clock_timestamp()", "-infinity"),
+    HighWaterMark("xmin", "xmin > last xmin", 0),
+    HighWaterMark("watermark", "tx > last tx, and older than all open transactions", 0, can_lose=False),
+    SNAPSHOT_DIFFERENCE,
 )
 
 
 @dataclass(slots=True)
 class Copy:
-    """The copy of a rule, and the time when each version was first read."""
+    """The rows that a rule has copied, and the time when each version was first read."""
 
     rows: dict[int, str] = field(default_factory=dict)
     arrived: dict[str, float] = field(default_factory=dict)  # payload → perf_counter()
-    doubled: int = 0  # versions that were read again
+    duplicates: int = 0  # versions that were read again
 
     def take(self, delta: Delta, now: float) -> None:
         for id_ in delta.deleted:
@@ -104,7 +104,7 @@ class Copy:
         for id_, payload in delta.changed:
             self.rows[id_] = payload
             if payload in self.arrived:
-                self.doubled += 1
+                self.duplicates += 1
             else:
                 self.arrived[payload] = now
 
@@ -141,8 +141,8 @@ STATEMENTS_MAX = 4
 LONG_SHARE = 0.02
 LONG_SECONDS = (0.2, 0.8)
 SAVEPOINT_SHARE = 0.15  # the share of transactions; the same share has a block with EXCEPTION
-ROLLED_BACK_SHARE = 0.2  # the share of savepoints and blocks that are rolled back
-ROLLED_BACK_SHARE = 0.03
+SUBTRANSACTION_ROLLBACK_SHARE = 0.2  # of savepoints and of blocks with EXCEPTION
+TRANSACTION_ROLLBACK_SHARE = 0.03
 RESERVED_SHARE = 0.02  # the share of transactions: an id is drawn and used by a later one
 RESERVED_IDS = 5  # ids reserved before the first is used
 UPDATE_SHARE = 0.3
@@ -152,7 +152,7 @@ PAUSE_SECONDS_MAX = 0.008  # between transactions, so that the pollers get CPU t
 
 
 class _RolledBack(Exception):
-    """The application rolls back."""
+    """Rolls back the transaction."""
 
 
 @dataclass(slots=True)
@@ -183,7 +183,7 @@ class Writer:
         try:
             with transaction(connection):
                 self._statements(connection, self._random.uniform(*LONG_SECONDS) if is_long else 0.0)
-                if self._chance(ROLLED_BACK_SHARE):
+                if self._chance(TRANSACTION_ROLLBACK_SHARE):
                     raise _RolledBack
         except _RolledBack:
             return
@@ -193,7 +193,7 @@ class Writer:
         self.long += is_long
 
     def _statements(self, connection: Connection[TupleRow], held_seconds: float) -> None:
-        """One to four of them; the pause of a long transaction is after the first."""
+        """Run one to four statements. A long transaction pauses after the first."""
         kind = self._random.random()
         for index in range(self._random.randint(1, STATEMENTS_MAX)):
             if kind < SAVEPOINT_SHARE:
@@ -209,14 +209,14 @@ class Writer:
         before = dict(self._written)
         connection.execute("SAVEPOINT here")
         self._statement(connection)
-        if self._chance(ROLLED_BACK_SHARE):
+        if self._chance(SUBTRANSACTION_ROLLBACK_SHARE):
             connection.execute("ROLLBACK TO SAVEPOINT here")
             self._written = before
         connection.execute("RELEASE SAVEPOINT here")
 
     def _guarded(self, connection: Connection[TupleRow]) -> None:
         payload = self._payload()
-        refused = self._chance(ROLLED_BACK_SHARE)
+        refused = self._chance(SUBTRANSACTION_ROLLBACK_SHARE)
         self._note(self._call(connection, "SELECT loss_insert_guarded(%s, %s)", payload, refused), payload)
 
     def _statement(self, connection: Connection[TupleRow]) -> None:

@@ -1,6 +1,6 @@
 """The figures of the README, generated from the record in docs/: `python -m bench.readme`.
 
-    docs/record.json ──> README.md, between its two markers: a claim, a verdict and a number a line
+    docs/record.json ──> README.md, between its two markers: a line for each claim, with verdict and number
                      ──> docs/results.md: claims, intervals, checks, tables, the machine
                      ──> docs/figures.svg: the ratio of each claim that has one, light and dark
 
@@ -83,7 +83,7 @@ def results(record: Record) -> str:
         "",
         "<!-- Written by `python -m bench.readme` from record.json; do not edit. -->",
         "",
-        "The claims are those of a course's lecture on data systems. [Methodology](methodology.md)",
+        "The claims are from a university lecture on data systems. [Methodology](methodology.md)",
         "explains how they are measured. An interval is the range in which the ratio of another run on",
         "the same machine is expected (95 %). `ridelake bench` measures the claims on your machine, and",
         "`ridelake report` draws them.",

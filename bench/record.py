@@ -27,7 +27,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A benchmark: its figure, or in `why` the reason for having none. `seconds` is its total time."""
+    """A benchmark and its figure. Without a figure, `why` is the reason. `seconds` is the total time."""
 
     name: str
     group: str
@@ -42,7 +42,7 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """The question that it answers; without one its group and parameter."""
+        """The title of the figure; without a figure, the group and the parameter."""
         parameter = re.search(r"\[(.+)\]$", self.name)
         group = f"{self.group}: {parameter[1]}" if parameter else self.group
         return str(self.figure.get("title") or group)
@@ -79,7 +79,8 @@ class Record:
         return [entry for entry in self.figures if entry.figure.get("advice")]
 
     def add_to(self, document: Json) -> None:
-        """Complete a document of pytest-benchmark, which has also what failed after it was timed."""
+        """Add the run to a document of pytest-benchmark, and remove benchmarks that failed after they were
+        timed."""
         measured = {entry.name for entry in self.with_status("measured")}
         document["benchmarks"] = [one for one in document["benchmarks"] if one["fullname"] in measured]
         kept = ("scale", "seed", "started_at", "finished_at", "warnings")

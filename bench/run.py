@@ -1,4 +1,5 @@
-"""Runs the benchmarks for `ridelake bench`: pytest without its terminal output, and a plugin that records."""
+"""Runs the benchmarks for `ridelake bench`: pytest without its terminal output, with a plugin that writes the
+record."""
 
 import difflib
 import os
@@ -20,7 +21,7 @@ from bench.machine import this_machine
 from bench.record import Entry, Record, write_document
 from ridelake.errors import ProofFailed, UsageError, first_line
 
-# Prints our lines instead of pytest's, and writes nothing into the current folder.
+# Suppress the output of pytest, and write nothing into the current folder.
 ARGUMENTS = (
     "--import-mode=importlib",
     "--strict-markers",
@@ -46,7 +47,7 @@ class Recorder:
         self._path = path
         self._on_entry = on_entry
         self._started: dict[str, float] = {}
-        self._facts: dict[str, Any] = {}  # machine and commit, added to each document
+        self._machine_and_commit: dict[str, Any] = {}  # machine and commit, added to each document
         self.selected = 0
         self.import_error: str | None = None
 
@@ -68,7 +69,7 @@ class Recorder:
         if self.selected and self._path is not None:
             config: Any = session.config
             commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
-            self._facts = {
+            self._machine_and_commit = {
                 "machine_info": config._benchmarksession.get_machine_info(),
                 "commit_info": commit,
             }
@@ -90,7 +91,7 @@ class Recorder:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         if report.when == "call" or not report.passed:
-            self._keep(item, call, report)
+            self._add_entry(item, call, report)
         return report
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -98,7 +99,7 @@ class Recorder:
             self.record.finish()
         self._write(session.config)
 
-    def _keep(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
+    def _add_entry(self, item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
         benchmark = getattr(item, "funcargs", {}).get("benchmark")
         extra: dict[str, Any] = getattr(benchmark, "extra_info", {})
         extra["seconds"] = monotonic() - self._started.get(item.nodeid, monotonic())
@@ -127,7 +128,7 @@ class Recorder:
             return
         timed = [one for one in config._benchmarksession.benchmarks if one]  # not an interrupted one
         document = config.hook.pytest_benchmark_generate_json(
-            config=config, benchmarks=timed, include_data=True, **self._facts
+            config=config, benchmarks=timed, include_data=True, **self._machine_and_commit
         )
         config.hook.pytest_benchmark_update_json(config=config, benchmarks=timed, output_json=document)
         write_document(document, self._path)
@@ -149,7 +150,7 @@ def run(
     """Run the benchmarks, or those of a user's table, and write the record to `path`. Calls `on_entry` with
     each entry, its number and the number of benchmarks. Raises UsageError if `only` selects nothing or the
     record cannot be written. An interrupt leaves a valid record of the benchmarks that finished."""
-    _refuse_unwritable(path)
+    _check_writable(path)
     folder = str(Path(bench.__file__).parent)
     record = Record.begin(scale, SEED, this_machine())
     recorder = Recorder(record, path, lambda entry: on_entry(entry, len(record.figures), recorder.selected))
@@ -184,7 +185,7 @@ def _nearest(only: str, folder: str) -> str:
     return f"omit it, or give words of their names, such as {', '.join(sorted(set(names))[:3])}"
 
 
-def _refuse_unwritable(path: Path) -> None:
+def _check_writable(path: Path) -> None:
     """Check that the file can be written, before the run, which takes minutes. Raises UsageError if not."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

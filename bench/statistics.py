@@ -4,7 +4,7 @@ Comparisons are made round by round, because other load affects all variants of 
 
     cold      A  B  C      each for the first time; the answers are compared
     round 1   A  B  C
-    round 2   B  C  A      a busy moment slows all variants, and none is always first
+    round 2   B  C  A      other load slows all variants, and no variant is always first
     round 3   C  A  B
 
 A ratio is that of two times of the same round. Its interval is the percentile bootstrap of the median (Efron
@@ -127,7 +127,7 @@ class Samples:
         return median(self.seconds)
 
 
-def in_turn(variants: Sequence[T], round_number: int) -> list[T]:
+def rotated(variants: Sequence[T], round_number: int) -> list[T]:
     """The variants in the order of this round: each round begins with another one."""
     first = round_number % len(variants)
     return [*variants[first:], *variants[:first]]
@@ -161,7 +161,7 @@ class InterleavedTimer(Generic[T]):
         return answers
 
     def round(self) -> None:
-        for name in in_turn(list(self._variants), self._rounds):
+        for name in rotated(list(self._variants), self._rounds):
             variant, repeats = self._variants[name], self._repeats[name]
             begin = perf_counter()
             for _ in range(repeats):

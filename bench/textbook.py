@@ -1,4 +1,4 @@
-"""The textbook claims, in the order of the report. They are those of a course's lecture on data systems."""
+"""The textbook claims, in the order of the report. They are from a university lecture on data systems."""
 
 from enum import IntEnum
 

@@ -234,7 +234,7 @@ def _digest_text(cell: NormalizedValue) -> str:
     if isinstance(cell, bool):
         return f"b{cell:d}"
     if isinstance(cell, int | float | Decimal):
-        return f"n{float(cell) + 0.0:.9g}"  # + 0.0 makes 0 of -0
+        return f"n{float(cell) + 0.0:.9g}"  # + 0.0 turns -0.0 into 0.0
     if isinstance(cell, UtcTimestamp):
         return f"m{cell.ns}"
     if isinstance(cell, IntervalValue):
@@ -243,7 +243,7 @@ def _digest_text(cell: NormalizedValue) -> str:
         return f"c{cell.isoformat('microseconds')}"
     if isinstance(cell, tuple):
         return f"[{','.join(map(_digest_text, cell))}]"
-    return repr(cell)  # text and bytes: quoted, so that their commas and line ends are no separators
+    return repr(cell)  # text and bytes: quoted, because the text may contain separators
 
 
 class AnswersDiffer(ProofFailed):

@@ -28,7 +28,7 @@ T = TypeVar("T")
 ANSWER_THREAD_SUFFIX = " answers"  # suffix of the name of a thread that waits for an engine
 
 ROUNDS_MAX = 6  # one cold round, and five warm rounds for the median
-WARM_SECONDS_MAX = 2.0  # no further round is started that would exceed this time in total
+WARM_SECONDS_MAX = 2.0  # a round starts only if the total is not expected to exceed this time
 CANCEL_SECONDS = 2.0  # time for an engine to stop after Ctrl-C or a timeout; then it is abandoned
 
 
@@ -180,7 +180,7 @@ def interruptible(engine: "Engine", work: Callable[[], T], timeout_seconds: floa
     either, the engine is asked to cancel. Raises TimedOut."""
     done: list[T] = []
     failed: list[BaseException] = []
-    over = threading.Event()  # not Thread.join(): an interrupted join loses its thread in Python 3.11
+    over = threading.Event()  # in Python 3.11 an interrupted Thread.join() marks the thread as ended
 
     def run() -> None:
         try:

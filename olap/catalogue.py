@@ -28,7 +28,7 @@ def list_questions(settings: Settings, options: QueryOptions) -> None:
     elif format_ in (None, "table") and file is None:
         _list(known)
     else:
-        _deliver(known, str(format_), file)
+        _write_list(known, str(format_), file)
 
 
 def _list(known: list[Question]) -> None:
@@ -47,7 +47,7 @@ def _texts(question: Question) -> list[str]:
     return [f"{name}={value}" for name, value in question.parameters.items()]
 
 
-def _deliver(known: list[Question], format_: str, file: str | None) -> None:
+def _write_list(known: list[Question], format_: str, file: str | None) -> None:
     import pyarrow as pa
 
     rows = [

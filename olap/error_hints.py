@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from olap.question import Question
 
 
-LIKENESS_MIN = 0.7  # a ratio of difflib; accepts fare_cent for fare_cents, not Stanford for transfer_id
+NAME_SIMILARITY_MIN = (
+    0.7  # a ratio of difflib; accepts fare_cent for fare_cents, not Stanford for transfer_id
+)
 
-_OWN_HINT = re.compile(
+_ENGINE_HINT = re.compile(
     r"did you mean|candidate|perhaps you meant|\bhint\b|valid columns|similar", re.IGNORECASE
 )
 _QUOTED = re.compile(r"""["'`]([^"'`\n]+)["'`]""")
@@ -62,7 +64,7 @@ def error_position(message: str, query: str) -> str:
 
 
 def missing_table(query: str, epoch: "Epoch") -> str | None:
-    """Why a table in the query is not in the epoch; None if all are, or are unknown."""
+    """The reason why a table of the query was omitted from the epoch; None if no table was."""
     for name, reason in zip(epoch.left_out, epoch.missing(), strict=True):
         if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", query, re.IGNORECASE):
             return reason
@@ -77,7 +79,7 @@ def error_hint(message: str, query: str, relations: "Callable[[], Relations]") -
             return f"write text in single quotes: '{found[1]}'"
         if text := re.fullmatch("[‘’“”](.*)[‘’“”]", found[1]):
             return f"these quotes are typographic; write '{text[1]}'"
-    if _OWN_HINT.search(message) or not _UNKNOWN.search(message):
+    if _ENGINE_HINT.search(message) or not _UNKNOWN.search(message):
         return None
     named = [
         name for name in _QUOTED.findall(message) + _BARE.findall(message) if name.lower() in query.lower()
@@ -91,7 +93,7 @@ def error_hint(message: str, query: str, relations: "Callable[[], Relations]") -
         last = name.rsplit(".", 1)[-1].lower()
         if last in tables or last in columns:
             continue
-        nearest = difflib.get_close_matches(last, [*columns, *tables], n=1, cutoff=LIKENESS_MIN)
+        nearest = difflib.get_close_matches(last, [*columns, *tables], n=1, cutoff=NAME_SIMILARITY_MIN)
         if nearest:
             return f"did you mean {columns.get(nearest[0]) or tables[nearest[0]]}?"
         if f'"{name}"' in query:
@@ -104,7 +106,7 @@ SECONDS_MAX = 2.0  # per query on a column, so that a hint does not delay the pr
 CONDITIONS_MAX = 5
 LISTED_VALUES_MAX = 10
 READ_VALUES_MAX = 5_000  # distinct values of a text column that are searched for a close match
-VALUE_LIKENESS_MIN = 0.6
+VALUE_SIMILARITY_MIN = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,7 @@ def _column_values(condition: QueryCondition, values: Parameters, engine: "Engin
     near = [
         known[match]
         for text in wanted
-        for match in difflib.get_close_matches(text.lower(), known, n=3, cutoff=VALUE_LIKENESS_MIN)
+        for match in difflib.get_close_matches(text.lower(), known, n=3, cutoff=VALUE_SIMILARITY_MIN)
     ]
     if near:
         return f"did you mean {' or '.join(near)}?"

@@ -93,7 +93,7 @@ def _expanded(answer: "pa.Table", columns: int) -> Iterator[str]:
 FORMATS = ("table", "csv", "json", "jsonl", "markdown")
 
 COLUMN_WIDTH_MIN = 12  # a text column is not truncated below this width to fit the terminal
-NEVER_CUT = ("bool", "date", "duration", "interval", "time")  # a truncated time would be a wrong time
+NEVER_TRUNCATED = ("bool", "date", "duration", "interval", "time")  # a truncated time would be a wrong time
 BATCH_ROWS = 10_000  # rows converted to Python objects at a time, to bound the memory
 
 _TYPE_NAMES = {
@@ -125,7 +125,7 @@ def aligned(answer: pa.Table, width: int | None = None) -> Iterator[str]:
     rows = list(text_rows(answer))
     widths = [max(map(cells, texts)) for texts in zip(*heads, *rows, strict=True)]
     if width is not None:
-        whole = [_is_number(type_) or type_name(type_).startswith(NEVER_CUT) for type_ in types]
+        whole = [_is_number(type_) or type_name(type_).startswith(NEVER_TRUNCATED) for type_ in types]
         minima = [w if kept else min(w, COLUMN_WIDTH_MIN) for w, kept in zip(widths, whole, strict=True)]
         widths = fitted(widths, minima, width - 2 * (len(widths) - 1))
 

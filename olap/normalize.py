@@ -45,7 +45,7 @@ NormalizedValue = Scalar | tuple["NormalizedValue", ...]
 
 _is = pa.types
 
-# (kind, test, the widest type of the kind that Arrow can cast to), in the order of the tests.
+# (kind, test, the widest type of the kind that Arrow can cast to). The first test that succeeds counts.
 _KINDS: tuple[tuple[str, Callable[[pa.DataType], bool], pa.DataType | None], ...] = (
     ("null", _is.is_null, None),
     ("boolean", _is.is_boolean, None),

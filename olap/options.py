@@ -21,10 +21,10 @@ Expanded = Literal["auto", "on", "off"]
 @dataclass(frozen=True, slots=True)
 class QueryOptions:
     """`engines`, `as_of`, `fresh`, `parameters`, `timeout_seconds`: as on the command line. `format_`: None
-    is that of the file's suffix, or of stdout. `file`: None is stdout. `limit`: None is all rows, or 100 on a
-    terminal. `as_json`: print a report instead of the answer. `why`: report what each engine read. `timing`:
-    print the time. `expanded` and `pager` apply to a table on a terminal. `limit_option`: the name of the
-    option that changes the limit, for a message."""
+    selects the format by the suffix of the file, or by stdout. `file`: None is stdout. `limit`: None is all
+    rows, or 100 on a terminal. `as_json`: print a report instead of the answer. `why`: report what each
+    engine read. `timing`: print the time. `expanded` and `pager` apply to a table on a terminal.
+    `limit_option`: the name of the option that changes the limit, for a message."""
 
     engines: tuple[str, ...]
     as_of: str | None = None
@@ -79,7 +79,7 @@ def query_options(engine: str) -> Callable[[Callable[..., Any]], Callable[..., A
         ),
         click.option(
             "--as-of", metavar="EPOCH|TIME",
-            help="Query the epoch with this number, or of this time (ISO 8601, UTC) [newest].",
+            help="Query the epoch with this number, or the newest at this time (ISO 8601, UTC) [newest].",
         ),
         click.option("--fresh", is_flag=True, help="Query the newest epoch plus newer changes."),
         click.option(
@@ -102,8 +102,8 @@ def query_options(engine: str) -> Callable[[Callable[..., Any]], Callable[..., A
             "--timeout", "timeout_seconds", type=float, metavar="SECONDS", callback=checked_timeout,
             help="Cancel an engine that takes longer; exit code 4.",
         ),
-        click.option("--why", is_flag=True, help="Also report what each engine read, as measured."),
-        click.option("--json", "as_json", is_flag=True, help="Print engines, times and checksums instead."),
+        click.option("--why", is_flag=True, help="Also report what each engine read."),
+        click.option("--json", "as_json", is_flag=True, help="Print a JSON report instead of the answer."),
     ]  # fmt: skip
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,11 +1,11 @@
-"""Values of query parameters: `-p alpha=0.3` for `$alpha`. The engine binds them; they never become part of
-the SQL text, so a value cannot inject SQL.
+"""Values of query parameters: `-p alpha=0.3` for `$alpha`. The engine binds them, so a value cannot inject
+SQL.
 
-    7, -7            an integer              2026-07-01             a date
-    0.3              a decimal, exact        2026-07-01T12:00:00    a timestamp; with Z or an offset, in UTC
-    3e-1             a double                null                   NULL
-    true, false      a boolean               anything else          text
-    '7', '', 'null'  text: a quoted value is always text; a quote inside it is doubled
+7, -7            an integer              2026-07-01             a date
+0.3              a decimal, exact        2026-07-01T12:00:00    a timestamp; with Z or an offset, in UTC
+3e-1             a double                null                   NULL
+true, false      a boolean               anything else          text
+'7', '', 'null'  text: a quoted value is always text; a quote inside it is doubled
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What a query reads: an epoch, and the tables in it as an engine sees them.
+"""The epoch that a query reads, and its tables by the names that an engine uses.
 
 The epoch is the newest, an older one (--as-of), or the newest with an overlay (--fresh). It is pinned, so
 that `maintain` does not expire it during the query.

@@ -1,4 +1,4 @@
-"""A question: one SQL text for all SQL engines, and a function of frames for Polars."""
+"""A question: one SQL text for all SQL engines, and a Python function over frames for Polars."""
 
 import re
 import sys

@@ -70,9 +70,9 @@ def answer_and_print(
         if len(asked.runs) == 1:
             print_run(asked, epoch, timing=options.timing)
         else:
-            from olap.explain import bytes_touched
+            from olap.explain import bytes_read_by_engine
 
-            print_runs(asked, epoch, bytes_touched(asked, engines, epoch, options.timeout_seconds))
+            print_runs(asked, epoch, bytes_read_by_engine(asked, engines, epoch, options.timeout_seconds))
     scan_stats = _scan_stats(asked, engines, epoch, options)
     if options.as_json:
         say_json(run_report(asked, epoch, scan_stats))
@@ -169,10 +169,12 @@ def print_run(asked: AskResult, epoch: "Epoch | None", *, timing: bool) -> None:
     note(f"{rows}{took} ({run.engine} {full_version(run.engine, run.version)}, {state})")
 
 
-def print_runs(asked: AskResult, epoch: "Epoch | None", bytes_touched: Mapping[str, int]) -> None:
-    """A table for several engines. `bytes_touched`: by engine, where it was measured."""
+def print_runs(asked: AskResult, epoch: "Epoch | None", bytes_read_by_engine: Mapping[str, int]) -> None:
+    """A table for several engines. `bytes_read_by_engine`: by engine, where it was measured."""
     heads = ("engine", "seconds", "first", "rows", "bytes", "equal")
-    say_table(heads, [_run_line(run, bytes_touched.get(run.engine)) for run in asked.runs], on_stderr=True)
+    say_table(
+        heads, [_run_line(run, bytes_read_by_engine.get(run.engine)) for run in asked.runs], on_stderr=True
+    )
     warm = max(len(run.seconds) for run in asked.runs) - 1
     how = f"median of {warm} interleaved runs after the first" if warm > 1 else "one run after the first"
     lake = f"epoch {epoch.number}; " if epoch else ""
@@ -182,12 +184,12 @@ def print_runs(asked: AskResult, epoch: "Epoch | None", bytes_touched: Mapping[s
     )
 
 
-def _run_line(run: EngineRun, bytes_touched: int | None) -> tuple[str, ...]:
+def _run_line(run: EngineRun, bytes_read_by_engine: int | None) -> tuple[str, ...]:
     engine = f"{run.engine} {full_version(run.engine, run.version)}"
     if run.answer is None:
         return (engine, "", "", "", "", "timed out" if run.timed_out else "refused")
     seconds = [digits(value, zeros=True) for value in (run.usual_seconds, run.first_seconds)]
-    size = "–" if bytes_touched is None else f"{bytes_touched:,}"
+    size = "–" if bytes_read_by_engine is None else f"{bytes_read_by_engine:,}"
     return (engine, *seconds, f"{run.answer.num_rows:,}", size, "✓")
 
 

@@ -1,4 +1,4 @@
-"""The interactive shell: run a statement, describe a table, switch the engine; an error does not end it."""
+"""The interactive shell of `ridelake sql`. An error does not end the shell."""
 
 import math
 import signal
@@ -98,7 +98,7 @@ class Shell:
         with self._opened, self._ctrl_c():
             names = NameCompleter({}, ENGINE_NAMES)
             session = prompt_session(self._settings.home, names)
-            note(f"{self._where()}; end a query with ; and type help for the commands")
+            note(f"{self._state_text()}; end a query with ; and type help for the commands")
             while True:
                 names.relations = {name: schema.names for name, schema in self._relations.items()}
                 try:
@@ -109,10 +109,10 @@ class Shell:
                     continue
                 except EOFError:
                     return
-                if not self._do(line):
+                if not self._run_line(line):
                     return
 
-    def _do(self, line: str) -> bool:
+    def _run_line(self, line: str) -> bool:
         """Run a line; return whether the shell continues."""
         continues = True
         try:
@@ -165,7 +165,7 @@ class Shell:
             case "\\e":
                 if rest:
                     self._switch(replace(self._options, engines=(rest,)))
-                note(self._where())
+                note(self._state_text())
             case "\\i":
                 self._run_file(rest)
             case "\\set":
@@ -235,7 +235,7 @@ class Shell:
         self._epoch: Epoch | None = epoch
         self._relations: dict[str, pa.Schema] = known
 
-    def _where(self) -> str:
+    def _state_text(self) -> str:
         versions = ", ".join(
             f"{engine.name} {full_version(engine.name, engine.version())}" for engine in self._engines
         )

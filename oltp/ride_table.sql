@@ -1,4 +1,4 @@
--- The table RideTable of a course's lecture on data systems, as a view: the same text in Postgres and in every engine.
+-- RideTable, the example table of a university lecture on data systems, as a view. All engines use the same text.
 -- One row for each completed ride. LEFT JOIN, so that a planner can omit the riders if no username is selected.
 CREATE VIEW RideTable AS
 SELECT

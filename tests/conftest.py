@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import psycopg
@@ -25,6 +26,8 @@ from oltp.store import Store, ensure_database, open_database
 
 REAL_DATA = Path(os.environ.get("RIDELAKE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 RUN_HOME = "RIDELAKE_TEST_HOME"
+IN_MEMORY = Path("/dev/shm")
+IN_MEMORY_BYTES_MIN = 12 * 2**30
 SEEDED_RIDES = 2_000
 SECONDS_MAX = 300.0  # of a test that does not say so itself; see pyproject.toml
 _numbers = itertools.count()
@@ -49,14 +52,37 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     if not hasattr(config, "workerinput"):
-        os.environ[RUN_HOME] = tempfile.mkdtemp(prefix="ridelake-tests-")
+        home = tempfile.mkdtemp(prefix="ridelake-tests-", dir=_folder_in_memory())
+        Path(home).chmod(0o711)  # other users' servers are below it
+        os.environ[RUN_HOME] = os.environ["TMPDIR"] = tempfile.tempdir = home
         config.option.basetemp = config.option.basetemp or str(Path(os.environ[RUN_HOME], "tmp"))
 
 
+def _folder_in_memory() -> Path | None:
+    """A file system in memory, if it is large enough. A new database is a copy of 300 files, which takes
+    several times as long on a disk. None: the usual temporary folder."""
+    if not IN_MEMORY.is_dir() or shutil.disk_usage(IN_MEMORY).free < IN_MEMORY_BYTES_MIN:
+        return None
+    return IN_MEMORY
+
+
+@pytest.hookimpl(trylast=True)  # after tests are deselected
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first, so that no worker begins one when the others have nothing left to do. A test says
-    how long it may take at most; those that say nothing keep their order, which shares modules' fixtures."""
+    how long it may take at most; those that say nothing keep their order, which shares modules' fixtures.
+    `--dist worksteal` gives each worker a contiguous part: each part begins with its share of the longest."""
     items.sort(key=_seconds_max, reverse=True)
+    longest = [item for item in items if _seconds_max(item) > SECONDS_MAX]
+    others = items[len(longest) :]
+    size = len(items)
+    items.clear()
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    for worker in range(workers):
+        part = longest[worker::workers]
+        filling = max((size - len(items)) // (workers - worker) - len(part), 0)
+        items += part + others[:filling]
+        del others[:filling]
+    items += others
 
 
 def _seconds_max(item: pytest.Item) -> float:
@@ -66,7 +92,9 @@ def _seconds_max(item: pytest.Item) -> float:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
-        shutil.rmtree(os.environ.pop(RUN_HOME), ignore_errors=True)
+        # At exit multiprocessing removes its own folder in it, with priority -100; the others follow.
+        home = os.environ.pop(RUN_HOME)
+        Finalize(None, shutil.rmtree, (home,), {"ignore_errors": True}, exitpriority=-200)
 
 
 @pytest.fixture(scope="session")

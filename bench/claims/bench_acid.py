@@ -1,4 +1,4 @@
-"""The claim about transactions: the anomalies of bookings without them, counted."""
+"""The claim on transactions: counts the anomalies of bookings without them."""
 
 from bench.env import BenchEnv
 from bench.figure import QUICK, Axis, Chart, Figure, Series, Verdict, verdict_of
@@ -7,7 +7,7 @@ from oltp.acid.contrast import ContrastResult, run_strategies
 from oltp.acid.strategies import STRATEGIES, Anomaly, ContentionRules
 from oltp.scratch import open_scratch
 
-WORDS = {
+ANOMALY_TEXTS = {
     Anomaly.TWICE: "drivers booked twice",
     Anomaly.CHARGED: "charges without a ride",
     Anomaly.FREE: "rides without a charge",
@@ -29,7 +29,11 @@ def bench_without_acid(figure: Figure, env: BenchEnv) -> None:
     )
     figure.table(f"{rules.rivals} clients, {rules.drivers} drivers, {rules.rounds} rounds", _rows(done))
     bars = [
-        Series(WORDS[one], [seen.strategy.name for seen in done.seen], [s.anomalies[one] for s in done.seen])
+        Series(
+            ANOMALY_TEXTS[one],
+            [seen.strategy.name for seen in done.seen],
+            [s.anomalies[one] for s in done.seen],
+        )
         for one in Anomaly
     ]
     figure.chart(Chart("bars", "Anomalies of each strategy", Axis("strategy"), Axis("times"), bars))
@@ -39,7 +43,7 @@ def bench_without_acid(figure: Figure, env: BenchEnv) -> None:
                 f"{seen.strategy.name} did not show all anomalies that it allows; more rounds are needed"
             )
     naive = next(seen for seen in done.seen if seen.strategy.name == NAIVE)
-    figure.state(ClaimId.ATOMIC_ISOLATED, verdict(naive.anomalies))
+    figure.set_verdict(ClaimId.ATOMIC_ISOLATED, verdict(naive.anomalies))
 
 
 def verdict(naive: dict[Anomaly, int]) -> Verdict:
@@ -53,7 +57,7 @@ def _rows(done: ContrastResult) -> list[dict[str, str | int | float | None]]:
     return [
         {
             "strategy": seen.strategy.name,
-            **{WORDS[one]: seen.anomalies[one] for one in Anomaly},
+            **{ANOMALY_TEXTS[one]: seen.anomalies[one] for one in Anomaly},
             "rides": seen.rides,
             "aborts": seen.counts.aborts.total(),
             "retries": seen.counts.retries,

@@ -1,8 +1,7 @@
 """Data frames and matrices, read by column and by row.
 
-Two tasks are measured separately: to get one column or one row, which may be only a view, and to visit every
-value. The frame contains rides, whose columns have different types. The matrices are square, so there are as
-many rows as columns.
+Two tasks are measured separately: getting one column or one row, which may be only a view, and reading every
+value. The frame contains rides, whose columns have different types. The matrices are square.
 """
 
 from collections.abc import Callable
@@ -21,8 +20,8 @@ from lakehouse.table.epoch import Epoch
 
 FRAME_ROWS_MAX = 1_000
 MATRIX_ROWS = 2_000  # 32 MB of float64, more than a cache holds
-# The claim says "much slower". The textbook's own figures are 81 for one row and 34 for all values.
-FAR = 10
+# The claim says "much slower". The ratios in the textbook are 81 for one row and 34 for all values.
+MUCH_SLOWER_RATIO_MIN = 10
 ROW_VARIANTS = ("iloc", "iterrows", "itertuples")
 
 Values = list[list[Any]]
@@ -32,24 +31,24 @@ def bench_data_frames(figure: Figure, epoch: Epoch) -> None:
     figure.title = "Are data frames and matrices faster to read by column or by row?"
     rides = rides_table(epoch, min(figure.scale.rides // 100, FRAME_ROWS_MAX))
     figure.rows = rides.num_rows
-    walks = figure.interleaved(_frame_walks(rides), _assert_values_equal, label="walk")
-    ones = figure.interleaved(_frame_ones(rides), _assert_first, label="get")
+    full_reads = figure.interleaved(_full_reads(rides), _assert_values_equal, label="read all values")
+    single_reads = figure.interleaved(_single_reads(rides), _assert_first, label="get one")
     sums = figure.interleaved(_matrix_sums(), _assert_sums_equal, label="sum")
     figure.checked("all variants visited the same values; the sums by row and by column are equal")
-    _add_ratios(figure, f"All values of a frame of {figure.rows:,} rides", walks)
-    _add_ratios(figure, f"One column, or one row, of a frame of {figure.rows:,} rides", ones)
+    _add_ratios(figure, f"All values of a frame of {figure.rows:,} rides", full_reads)
+    _add_ratios(figure, f"One column, or one row, of a frame of {figure.rows:,} rides", single_reads)
     _add_ratios(figure, f"Sums over a matrix of {MATRIX_ROWS:,} × {MATRIX_ROWS:,} float64", sums)
     mixed = rides.to_pandas().to_numpy()
     figure.facts["numpy_order_by_default"] = _order(np.zeros((2, 2)))
     figure.facts["order_of_to_numpy_of_mixed_frame"] = _order(mixed)
-    _judge(figure, walks, ones, sums)
+    _set_verdict(figure, full_reads, single_reads, sums)
 
 
 def _order(matrix: np.ndarray) -> str:
     return "rows (C)" if matrix.flags.c_contiguous else "columns (Fortran)"
 
 
-def _frame_walks(rides: pa.Table) -> dict[str, Callable[[], Values]]:
+def _full_reads(rides: pa.Table) -> dict[str, Callable[[], Values]]:
     """Each variant returns all values, column by column or row by row."""
     frame, polar = rides.to_pandas(), pl.DataFrame(rides)
     return {
@@ -73,7 +72,7 @@ def _assert_values_equal(values: dict[str, Values]) -> None:
                 assert pd.isna(value) if right is None else value == right, variant
 
 
-def _frame_ones(rides: pa.Table) -> dict[str, Callable[[], Any]]:
+def _single_reads(rides: pa.Table) -> dict[str, Callable[[], Any]]:
     """As in the textbook: a column, which exists in memory, and a row, which has to be assembled."""
     frame, polar = rides.to_pandas(), pl.DataFrame(rides)
     return {
@@ -115,12 +114,14 @@ def _add_ratios(figure: Figure, title: str, times: VariantTimes) -> None:
     figure.chart(Chart("bars", title, Axis("variant"), Axis("seconds", log=True), bars))
 
 
-def _judge(figure: Figure, walks: VariantTimes, ones: VariantTimes, sums: VariantTimes) -> None:
+def _set_verdict(
+    figure: Figure, full_reads: VariantTimes, single_reads: VariantTimes, sums: VariantTimes
+) -> None:
     pandas = {
-        variant: figure.ratio(walks.ratio(f"pandas by {variant}", "pandas by column"))
+        variant: figure.ratio(full_reads.ratio(f"pandas by {variant}", "pandas by column"))
         for variant in ROW_VARIANTS
     }
-    one = figure.ratio(ones.ratio("pandas, a row", "pandas, a column"))
+    one = figure.ratio(single_reads.ratio("pandas, a row", "pandas, a column"))
     c_order, fortran_order = (
         figure.ratio(sums.ratio(f"NumPy in {order}, by column", f"NumPy in {order}, by row"))
         for order in ("C order", "Fortran order")
@@ -129,6 +130,6 @@ def _judge(figure: Figure, walks: VariantTimes, ones: VariantTimes, sums: Varian
     numpy_by_row = c_order.low > 1 and fortran_order.high < 1
     verdict: Verdict = "does not hold"
     if numpy_by_row or any(ratio.low > 1 for ratio in by_row):
-        far = all(ratio.low >= FAR for ratio in by_row)
-        verdict = "holds" if far and numpy_by_row else "holds in part"
-    figure.state(ClaimId.DATA_FRAMES, verdict)
+        much_slower = all(ratio.low >= MUCH_SLOWER_RATIO_MIN for ratio in by_row)
+        verdict = "holds" if much_slower and numpy_by_row else "holds in part"
+    figure.set_verdict(ClaimId.DATA_FRAMES, verdict)

@@ -1,6 +1,7 @@
-"""Claims on schema-on-write, schema-on-read, ETL and ELT. DuckDB does the work in each.
+"""Claims on schema on write, schema on read, ETL and ELT. All variants use DuckDB.
 
-Work is done once when data is stored, or again at each query: from how many queries on is the first cheaper?
+The data is transformed once when it is stored, or again by each query. The benchmarks determine from how many
+queries on the first is cheaper.
 """
 
 import os
@@ -26,17 +27,17 @@ from ridelake.queries import load_queries
 
 QUERIES = load_queries("bench.claims")
 
-BEGIN = datetime(2025, 7, 1)  # two months without a change of daylight saving time
-SECONDS = 62 * 24 * 3600
+PICKUP_FIRST = datetime(2025, 7, 1)  # two months without a change of daylight saving time
+PICKUP_SECONDS = 62 * 24 * 3600
 METRES_PER_MILE = 1609.344
 CENTS_MIN = 400
-DIRTY_EVERY = 100
+ROWS_PER_BAD_ROW = 100
 COLUMNS = (
     *("VendorID", "tpep_pickup_datetime", "tpep_dropoff_datetime", "trip_distance"),
     *("PULocationID", "DOLocationID", "tip_amount", "total_amount"),
 )
 # The fields that are overwritten in a bad row; None: the row is a copy of the previous one.
-DIRT = (
+BAD_VALUES = (
     {"total_amount": "-12.50", "tip_amount": "0.00"},
     {"total_amount": "twelve"},
     {"tpep_pickup_datetime": ""},
@@ -53,7 +54,7 @@ def write_dirty_trips(path: Path, rows: int, seed: int) -> None:
     shape = draw_shape(random, rows)
     city = next(city for city in cities() if city.city_id == NEW_YORK)
     tips = draw_tips(random, rows)
-    pickup = pl.Series([BEGIN]).dt.epoch("s").item() + random.integers(0, SECONDS, rows)
+    pickup = pl.Series([PICKUP_FIRST]).dt.epoch("s").item() + random.integers(0, PICKUP_SECONDS, rows)
     trips = pl.DataFrame(
         {
             "VendorID": np.where(random.random(rows) < 0.3, 1, 2),
@@ -72,10 +73,10 @@ def write_dirty_trips(path: Path, rows: int, seed: int) -> None:
 
 
 def _with_bad_rows(texts: pl.DataFrame) -> pl.DataFrame:
-    dirty = np.arange(DIRTY_EVERY, len(texts), DIRTY_EVERY)
+    dirty = np.arange(ROWS_PER_BAD_ROW, len(texts), ROWS_PER_BAD_ROW)
     columns = {name: texts[name].to_list() for name in texts.columns}
     for number, row in enumerate(dirty.tolist()):
-        overwritten = DIRT[number % len(DIRT)]
+        overwritten = BAD_VALUES[number % len(BAD_VALUES)]
         if overwritten is None:
             overwritten = {name: values[row - 1] for name, values in columns.items()}
         for name, value in overwritten.items():
@@ -85,7 +86,7 @@ def _with_bad_rows(texts: pl.DataFrame) -> pl.DataFrame:
 
 Answer = list[tuple[object, ...]]
 
-QUESTIONS_MAX = 1_000  # more queries per load are not considered
+QUERIES_MAX = 1_000  # more queries per load are not considered
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +114,21 @@ class DeferralCosts:
 
 
 def crossover(early: DeferralCosts, late: DeferralCosts) -> int | None:
-    """The number of queries from which on the early work is cheaper; None if it never is."""
-    paid = (n for n in range(1, QUESTIONS_MAX + 1) if early.sum_seconds(n) <= late.sum_seconds(n))
+    """The number of queries from which on early transformation is cheaper; None if it never is."""
+    paid = (n for n in range(1, QUERIES_MAX + 1) if early.sum_seconds(n) <= late.sum_seconds(n))
     first = next(paid, None)
-    lasting = first is not None and early.sum_seconds(QUESTIONS_MAX) <= late.sum_seconds(QUESTIONS_MAX)
+    lasting = first is not None and early.sum_seconds(QUERIES_MAX) <= late.sum_seconds(QUERIES_MAX)
     return first if lasting else None
 
 
-def sums_chart(title: str, costs: dict[str, DeferralCosts], met: int | None) -> Chart:
+def sums_chart(title: str, costs: dict[str, DeferralCosts], crossover_queries: int | None) -> Chart:
     """The total seconds after each number of queries."""
-    numbers: Sequence[int] = range(1, 2 * (met or 5) + 1)
+    numbers: Sequence[int] = range(1, 2 * (crossover_queries or 5) + 1)
     lines = [
         Series(name, [*numbers], [cost.sum_seconds(number) for number in numbers])
         for name, cost in costs.items()
     ]
-    marks = [Mark(f"from {met} queries on", met)] if met else []
+    marks = [Mark(f"from {crossover_queries} queries on", crossover_queries)] if crossover_queries else []
     return Chart("lines", title, Axis("queries"), Axis("total seconds"), lines, marks)
 
 
@@ -141,7 +142,7 @@ RIDE_TYPES = {
     "Month": "VARCHAR",
     "Price": "DECIMAL(12, 2)",
 }
-TEXTS = dict.fromkeys(COLUMNS, "VARCHAR")  # declared, so that DuckDB does not detect them at each query
+TEXT_TYPES = dict.fromkeys(COLUMNS, "VARCHAR")  # declared, so that DuckDB does not detect them at each query
 
 
 def bench_schema(figure: Figure, tmp_path: Path) -> None:
@@ -154,7 +155,7 @@ def bench_schema(figure: Figure, tmp_path: Path) -> None:
     bad.write_bytes(_with_a_bad_row(good.read_bytes()))
     with _schemas(good, tmp_path / "good") as variants:
         storing = figure.interleaved(
-            {name: variant.store for name, variant in variants.items()}, _stored, label="storing"
+            {name: variant.store for name, variant in variants.items()}, _no_comparison, label="storing"
         )
         asking = figure.interleaved(
             {name: variant.ask for name, variant in variants.items()}, assert_equal, label="asking"
@@ -168,7 +169,7 @@ def bench_schema(figure: Figure, tmp_path: Path) -> None:
         )
         for name in variants
     }
-    met = crossover(costs[ON_WRITE], costs[ON_READ])
+    crossover_queries = crossover(costs[ON_WRITE], costs[ON_READ])
     figure.table(
         f"{figure.rows:,} rides",
         [
@@ -181,13 +182,13 @@ def bench_schema(figure: Figure, tmp_path: Path) -> None:
             for name in variants
         ],
     )
-    figure.chart(sums_chart("Stored once, queried often", costs, met))
-    figure.facts["queries until the schema on write pays off"] = met
+    figure.chart(sums_chart("Stored once, queried often", costs, crossover_queries))
+    figure.facts["queries until the schema on write pays off"] = crossover_queries
     write, read = (
         figure.ratio(storing.ratio(ON_WRITE, ON_READ)),
         figure.ratio(asking.ratio(ON_READ, ON_WRITE)),
     )
-    figure.state(ClaimId.SCHEMA, judge(write, read))
+    figure.set_verdict(ClaimId.SCHEMA, judge(write, read))
 
 
 def bench_etl_and_elt(figure: Figure, tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def bench_etl_and_elt(figure: Figure, tmp_path: Path) -> None:
     good = int((checked.verdicts == 0).sum())
     with _transformations(raw, tmp_path) as variants:
         stored = figure.interleaved(
-            {name: variant.store for name, variant in variants.items()}, _stored, label="stored"
+            {name: variant.store for name, variant in variants.items()}, _no_comparison, label="stored"
         )
         first = figure.interleaved(
             {name: variant.first for name, variant in variants.items()}, assert_equal, label="first answer"
@@ -217,7 +218,7 @@ def bench_etl_and_elt(figure: Figure, tmp_path: Path) -> None:
     costs = {
         name: DeferralCosts(first.median_seconds(name), further.median_seconds(name)) for name in variants
     }
-    met = crossover(costs[ETL], costs[ELT])
+    crossover_queries = crossover(costs[ETL], costs[ELT])
     figure.table(
         f"{figure.rows:,} rows, {figure.rows - good:,} of them bad",
         [
@@ -230,15 +231,16 @@ def bench_etl_and_elt(figure: Figure, tmp_path: Path) -> None:
             for name, cost in costs.items()
         ],
     )
-    figure.chart(sums_chart("Loaded once, queried often", costs, met))
-    figure.facts["queries until ETL pays off"] = met
+    figure.chart(sums_chart("Loaded once, queried often", costs, crossover_queries))
+    figure.facts["queries until ETL pays off"] = crossover_queries
     figure.ratio(stored.ratio(ETL, ELT))
     earlier, slower = figure.ratio(first.ratio(ETL, ELT)), figure.ratio(further.ratio(ELT, ETL))
-    figure.state(ClaimId.ETL_AND_ELT, judge(earlier, slower))
+    figure.set_verdict(ClaimId.ETL_AND_ELT, judge(earlier, slower))
 
 
 def judge(early: Ratio, late: Ratio) -> Verdict:
-    """The claim has two parts: early work takes time at the start, late work takes time at each query."""
+    """The claim has two parts: early transformation delays the first answer, late transformation each
+    answer."""
     return verdict_of(early.low > 1, late.low > 1)
 
 
@@ -252,11 +254,11 @@ def _schemas(arrived: Path, folder: Path) -> Iterator[dict[str, StoreAndQuery]]:
 
         def write_typed() -> None:
             _json(database, arrived).write_parquet(str(typed), compression="zstd")
-            _settle(typed)
+            _fsync(typed)
 
         def copy_raw() -> None:
             shutil.copyfile(arrived, raw)
-            _settle(raw)
+            _fsync(raw)
 
         def ask(rides: duckdb.DuckDBPyRelation) -> Answer:
             rides.create_view("rides")
@@ -280,17 +282,19 @@ def _transformations(arrived: Path, folder: Path) -> Iterator[dict[str, StoreAnd
     with duckdb.connect(":memory:") as database:
 
         def trips(file: Path) -> duckdb.DuckDBPyRelation:
-            lines = database.read_csv(str(file), header=True, auto_detect=False, delimiter=",", columns=TEXTS)
+            lines = database.read_csv(
+                str(file), header=True, auto_detect=False, delimiter=",", columns=TEXT_TYPES
+            )
             lines.create_view("raw_trips")
             return database.sql(transform)
 
         def write_clean() -> None:
             trips(arrived).write_parquet(str(clean), compression="zstd")
-            _settle(clean)
+            _fsync(clean)
 
         def copy_raw() -> None:
             shutil.copyfile(arrived, raw)
-            _settle(raw)
+            _fsync(raw)
 
         def ask(cleaned: duckdb.DuckDBPyRelation) -> Answer:
             cleaned.create_view("trips")
@@ -321,11 +325,11 @@ def _with_a_bad_row(lines: bytes) -> bytes:
     return lines[:middle] + b'"twenty"' + lines[lines.index(b"}", middle) :]
 
 
-def _settle(file: Path) -> None:
+def _fsync(file: Path) -> None:
     """Flush the file to disk, as a durable store does."""
     with file.open("rb") as written:
         os.fsync(written.fileno())
 
 
-def _stored(results: dict[str, None]) -> None:
-    """Nothing to compare: the query over the stored data is compared instead."""
+def _no_comparison(results: dict[str, None]) -> None:
+    """Storing returns nothing to compare; the queries over the stored data are compared."""

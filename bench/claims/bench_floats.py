@@ -1,4 +1,5 @@
-"""Floats written as text and read again by every writer and reader: how many return with other bits."""
+"""Floats are written as text by every writer and read by every reader; values with changed bits are
+counted."""
 
 import json
 import warnings
@@ -133,7 +134,7 @@ def bench_floats_as_text(figure: Figure, tmp_path: Path) -> None:
     figure.facts["parquet_bytes_a_float"] = binary.stat().st_size / figure.rows
     figure.ratio(times.ratio("CSV", "Parquet"))
     pairs = [lost for of_writer in losses.values() for lost in of_writer.values()]
-    figure.state(ClaimId.FLOATS_AS_TEXT, verdict_of(*map(bool, pairs)))
+    figure.set_verdict(ClaimId.FLOATS_AS_TEXT, verdict_of(*map(bool, pairs)))
 
 
 def _through_csv(values: Floats, path: Path) -> Floats:

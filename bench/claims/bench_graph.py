@@ -1,4 +1,4 @@
-"""The claim on graphs: the same relationships followed in SQL and in Cypher."""
+"""The claim on graph databases: the same relationships, queried in SQL and in Cypher."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ QUERIES = load_queries("bench.claims")
 
 COUNTRIES = ("USA", "Canada", "France", "Vietnam")
 STATES_PER_COUNTRY, CITIES_PER_STATE = 10, 20
-FRIENDS_DRAWN = 4  # by each person; on average as many others draw this person
+FRIENDS_DRAWN = 4  # per person; on average, as many others draw the person
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,9 @@ def draw_people(people: int, seed: int) -> PeopleGraph:
 
 
 POSTGRES, DUCKDB, GRAPH = "SQL in Postgres", "SQL in DuckDB", "Cypher in Ladybug"
-BORN = "born in the USA"
+BORN_IN_USA = "born in the USA"
 HOPS = (2, 3, 4)
-ASKED = 5  # people per query, so that one person with few friends does not decide
+PEOPLE_PER_QUERY = 5  # people per query, so that one person with few friends does not decide
 RIDES_PER_PERSON = 10
 
 Ask = Callable[[str, list[Any]], int]  # a query and its parameters → its result, a count
@@ -98,7 +98,7 @@ def bench_graph(figure: Figure, env: BenchEnv, tmp_path: Path) -> None:
         }
         all_times = {
             question: figure.interleaved(
-                {name: partial(_asked, ask, texts[name], values) for name, ask in engines.items()},
+                {name: partial(_answers, ask, texts[name], values) for name, ask in engines.items()},
                 _equal,
                 label=question,
                 seconds=figure.scale.seconds / 2,
@@ -113,7 +113,7 @@ def bench_graph(figure: Figure, env: BenchEnv, tmp_path: Path) -> None:
     ratios = [figure.ratio(times.ratio(POSTGRES, GRAPH)) for times in all_times.values()]
     for times in all_times.values():
         figure.ratio(times.ratio(DUCKDB, GRAPH))
-    figure.state(ClaimId.GRAPH, judge_graph(ratios, list(lengths.values())))
+    figure.set_verdict(ClaimId.GRAPH, judge_graph(ratios, list(lengths.values())))
 
 
 def judge_graph(ratios: list[Ratio], lengths: list[dict[str, int]]) -> Verdict:
@@ -135,12 +135,12 @@ def _questions(people: int) -> Iterator[tuple[str, dict[str, str], list[list[Any
     """The name of a query, its text for each engine, and the parameters of each execution."""
     born = QUERIES["born_in"]
     yield (
-        BORN,
+        BORN_IN_USA,
         {POSTGRES: born, DUCKDB: born, GRAPH: load_script("bench.claims", "born_in.cypher")},
         [["USA"]],
     )
     within = QUERIES["friends_within"]
-    asked = range(0, people, people // ASKED)
+    asked = range(0, people, people // PEOPLE_PER_QUERY)
     for hops in HOPS:
         # In Cypher the length of a path is part of the text and cannot be a parameter.
         pattern = load_script("bench.claims", "friends_within.cypher").replace("$hops", str(hops))
@@ -148,7 +148,7 @@ def _questions(people: int) -> Iterator[tuple[str, dict[str, str], list[list[Any
         yield f"friends within {hops} hops", texts, [[person, hops] for person in asked]
 
 
-def _asked(ask: Ask, text: str, values: list[list[Any]]) -> list[int]:
+def _answers(ask: Ask, text: str, values: list[list[Any]]) -> list[int]:
     return [ask(text, one) for one in values]
 
 
@@ -218,7 +218,7 @@ def _rows(
     all_times: dict[str, VariantTimes], lengths: dict[str, dict[str, int]]
 ) -> Iterator[dict[str, Cell]]:
     for question, times in all_times.items():
-        asked = 1 if question == BORN else ASKED
+        asked = 1 if question == BORN_IN_USA else PEOPLE_PER_QUERY
         yield {
             "question": question,
             **{f"{name}, ms": times.median_seconds(name) * 1000 / asked for name in times.samples},
@@ -232,5 +232,5 @@ def _bars(all_times: dict[str, VariantTimes]) -> Chart:
         Series(name, [*all_times], [times.median_seconds(name) * 1000 for times in all_times.values()])
         for name in (POSTGRES, DUCKDB, GRAPH)
     ]
-    title = f"Relationships followed (friends: {ASKED} people per query)"
+    title = f"Relationships followed (friends: {PEOPLE_PER_QUERY} people per query)"
     return Chart("bars", title, Axis("question"), Axis("ms", log=True), bars)

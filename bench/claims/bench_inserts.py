@@ -1,4 +1,4 @@
-"""The claim on single inserts: commits of 1, 10, 100 and 1,000 rides in Postgres, DuckDB and the lake.
+"""The claim on single inserts: commits of 1, 10, 100 and 1,000 rides in Postgres, DuckDB and Iceberg.
 
 Durability differs: Postgres and DuckDB flush their log at each commit. pyiceberg flushes the catalog only,
 and leaves its files to the operating system.
@@ -22,7 +22,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from bench.claims.rides import RIDE_TABLE, RideBatch, generated_rides
 from bench.env import BenchEnv, scratch_schema
 from bench.figure import Axis, Cell, Chart, Figure, Series, Verdict, verdict_of
-from bench.statistics import Ratio, in_turn, percentile, quartiles, ratio_of
+from bench.statistics import Ratio, percentile, quartiles, ratio_of, rotated
 from bench.textbook import ClaimId
 from ridelake.queries import load_queries
 
@@ -111,7 +111,7 @@ class LakeInserter:
 POSTGRES, DUCKDB, LAKE = "Postgres", "DuckDB", "an Iceberg table"
 # Rides per commit → commits per round. The lake gets one commit per round, because it is the slowest.
 COMMITS = {1: 10, 10: 10, 100: 5, 1_000: 2}
-SEEN_FOR_P99 = 100  # commits; a p99 of fewer has no meaning
+P99_COMMITS_MIN = 100  # with fewer commits the p99 is omitted
 
 Milliseconds = dict[tuple[str, int], list[list[float]]]  # (store, rides in a commit) → round → commit
 
@@ -126,9 +126,9 @@ def bench_single_inserts(figure: Figure, env: BenchEnv, tmp_path: Path) -> None:
         inserts = Inserts(
             {POSTGRES: PostgresInserter(connection), DUCKDB: DuckDBInserter(database), LAKE: lake}
         )
-        inserts.play(1)  # cold: no plans, no files
+        inserts.run_rounds(1)  # cold: no plans, no files
         inserts.ms.clear()
-        figure.once(lambda: inserts.play(2 * figure.scale.rounds_min))
+        figure.once(lambda: inserts.run_rounds(2 * figure.scale.rounds_min))
         figure.rows = inserts.check()
         figure.facts["files of the Iceberg table"] = lake.files()
     figure.facts["ms of an fsync alone"] = _fsync_ms(tmp_path / "fsync")
@@ -142,7 +142,7 @@ def bench_single_inserts(figure: Figure, env: BenchEnv, tmp_path: Path) -> None:
         figure.ratio(_ratio(inserts.ms, other, POSTGRES, 1)) for other in (DUCKDB, LAKE)
     )
     figure.ratio(_ratio(inserts.ms, POSTGRES, DUCKDB, max(COMMITS)))
-    figure.state(ClaimId.SINGLE_INSERT, judge((over_duckdb, over_lake)))
+    figure.set_verdict(ClaimId.SINGLE_INSERT, judge((over_duckdb, over_lake)))
 
 
 class Inserts:
@@ -150,21 +150,21 @@ class Inserts:
 
     def __init__(self, stores: dict[str, Inserter]) -> None:
         self._stores = stores
-        self._taken = dict.fromkeys(stores, 0)
-        self._turns = 0
+        self._inserted = dict.fromkeys(stores, 0)
+        self._round_number = 0
         self.ms: Milliseconds = defaultdict(list)
 
-    def play(self, rounds: int) -> None:
+    def run_rounds(self, rounds: int) -> None:
         for rides, commits in [*COMMITS.items()] * rounds:
-            self._turns += 1
-            for name in in_turn(list(self._stores), self._turns):
+            self._round_number += 1
+            for name in rotated(list(self._stores), self._round_number):
                 self.ms[name, rides].append(
                     [self._commit(name, rides) for _ in range(1 if name == LAKE else commits)]
                 )
 
     def _commit(self, name: str, rides: int) -> float:
-        batch = RideBatch.of(generated_rides(self._taken[name], rides))
-        self._taken[name] += rides
+        batch = RideBatch.of(generated_rides(self._inserted[name], rides))
+        self._inserted[name] += rides
         begin = perf_counter()
         self._stores[name].insert(batch)
         return (perf_counter() - begin) * 1000
@@ -173,8 +173,8 @@ class Inserts:
         """The number of rides in all stores. Raises AssertionError if a store has other rides than were
         committed."""
         for name, store in self._stores.items():
-            assert store.rides().equals(generated_rides(0, self._taken[name])), f"{name} has other rides"
-        return sum(self._taken.values())
+            assert store.rides().equals(generated_rides(0, self._inserted[name])), f"{name} has other rides"
+        return sum(self._inserted.values())
 
 
 def judge(others: tuple[Ratio, ...]) -> Verdict:
@@ -193,11 +193,11 @@ def _rows(ms: Milliseconds) -> Iterator[dict[str, Cell]]:
         every = np.concatenate(taken)
         yield {
             "store": name,
-            "rides a commit": rides,
+            "rides per commit": rides,
             "p50, ms": percentile(every, 50),
-            "p99, ms": percentile(every, 99) if len(every) >= SEEN_FOR_P99 else None,
+            "p99, ms": percentile(every, 99) if len(every) >= P99_COMMITS_MIN else None,
             "slowest, ms": float(every.max()),
-            "commits seen": len(every),
+            "commits": len(every),
             "rides/s": rides / every.mean() * 1000,
         }
 
@@ -212,7 +212,7 @@ def _lines(ms: Milliseconds) -> Chart:
 
 
 def _fsync_ms(path: Path) -> float:
-    """The time to append a block and flush it: the minimum of a durable commit."""
+    """The time to append and flush a block. A durable commit takes at least this time."""
     taken = []
     with path.open("ab", buffering=0) as file:
         for _ in range(20):

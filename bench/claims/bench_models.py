@@ -70,14 +70,14 @@ def bench_normalised(figure: Figure, env: BenchEnv) -> None:
                 "model": name,
                 "rename, ms": renamed.median_seconds(name) * 1000 / 2,  # there and back
                 "rows changed": work[name].rows,
-                "bytes of WAL": work[name].log_bytes,
+                "bytes of WAL": work[name].wal_bytes,
                 "listing, ms": listed.median_seconds(name) * 1000,
                 "bytes stored": sizes[name],
             }
             for name in (NORMALISED, FLAT)
         ],
     )
-    figure.state(ClaimId.NORMALISED, verdict_of(rename.low > 1, join.low > 1))
+    figure.set_verdict(ClaimId.NORMALISED, verdict_of(rename.low > 1, join.low > 1))
 
 
 def _make_books(connection: Connection[TupleRow], books: int) -> None:
@@ -104,8 +104,11 @@ def bench_documents(figure: Figure, env: BenchEnv) -> None:
         _equal_rides(connection, changes)
         all_times = {
             task: figure.interleaved(
-                {model: _turn(connection, QUERIES[file], changes) for model, file in statements.items()},
-                assert_equal if task == SUM else _anything,
+                {
+                    model: _with_next_values(connection, QUERIES[file], changes)
+                    for model, file in statements.items()
+                },
+                assert_equal if task == SUM else _no_comparison,
                 label=task,
             )
             for task, statements in TASKS.items()
@@ -115,7 +118,7 @@ def bench_documents(figure: Figure, env: BenchEnv) -> None:
             for task, statements in TASKS.items()
             for model, file in statements.items()
         }
-        for change in changes:  # those that no round has reached
+        for change in changes:  # also the rides that no round has updated
             for file in TASKS[UPDATE].values():
                 connection.execute(QUERIES[file], change)
         _equal_rides(connection, changes)
@@ -133,7 +136,7 @@ def bench_documents(figure: Figure, env: BenchEnv) -> None:
                 "model": model,
                 "ms": all_times[task].median_seconds(model) * 1000,
                 "pages": done.pages,
-                "bytes of WAL": done.log_bytes,
+                "bytes of WAL": done.wal_bytes,
                 "bytes stored": sizes[model],
             }
             for (task, model), done in work.items()
@@ -145,16 +148,16 @@ def bench_documents(figure: Figure, env: BenchEnv) -> None:
     ]
     figure.chart(Chart("bars", "One ride, and all of them", Axis("task"), Axis("ms", log=True), bars))
     ratios = {task: figure.ratio(times.ratio(DOCUMENTS, TABLES)) for task, times in all_times.items()}
-    figure.state(ClaimId.DOCUMENT, verdict_of(ratios[FETCH].high < 1, ratios[SUM].low > 1))
+    figure.set_verdict(ClaimId.DOCUMENT, verdict_of(ratios[FETCH].high < 1, ratios[SUM].low > 1))
 
 
 @dataclass(frozen=True, slots=True)
 class StatementCounts:
-    """`pages`: pages of 8 KiB accessed by the whole statement. `log_bytes`: bytes written to the WAL."""
+    """`pages`: pages of 8 KiB accessed by the whole statement. `wal_bytes`: bytes written to the WAL."""
 
     rows: int
     pages: int
-    log_bytes: int
+    wal_bytes: int
 
 
 def statement_counts(
@@ -171,7 +174,7 @@ def statement_counts(
     return StatementCounts(int(node["Actual Rows"]), pages, plan["WAL Bytes"])
 
 
-def _turn(
+def _with_next_values(
     connection: Connection[TupleRow], statement: LiteralString, values: list[dict[str, Any]]
 ) -> Callable[[], Answer]:
     """A query that uses the next values at each call."""
@@ -206,8 +209,8 @@ def _text(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def _anything(answers: dict[str, Answer]) -> None:
-    """Nothing to compare here: the rides are compared before and after the timing."""
+def _no_comparison(answers: dict[str, Answer]) -> None:
+    """Accept all answers; the rides are compared before and after the timing."""
 
 
 def _equal_by(variants: Mapping[str, Callable[[], Answer]]) -> None:

@@ -1,7 +1,8 @@
 """Row-major and column-major storage: adding rows, and reading few of many columns.
 
-Adding: n rides, in memory as Python objects, are added to a file. A column format cannot be appended to and
-writes a new file. Reading: k of 16 columns are read into memory. The engines' own tables: sums of k columns.
+Three tasks are measured. Add n rides, Python objects in memory, to a file; a column format cannot be appended
+to, so a new file is written. Read k of 16 columns of a file into memory. Compute sums of k columns over a
+table of Postgres and of DuckDB.
 
 The four columns are not adjacent. The kernel counts the bytes that a reader requests, including bytes in the
 page cache.
@@ -53,13 +54,13 @@ def bench_row_and_column(figure: Figure, env: BenchEnv, epoch: Epoch, tmp_path: 
     adding = {n: _adding(figure, rides.slice(0, n), tmp_path) for n in ADDED_ROWS}
     reading = {k: _reading(figure, few, columns, tmp_path) for k, columns in _columns(rides).items()}
     summing = _summing(figure, env, epoch, tmp_path)
-    _tell_formats(figure, adding, reading)
+    _report_formats(figure, adding, reading)
     _draw_grid(figure, rides, tmp_path)
     figure.checked(
         "the added rows are at the end of the file; the rows read equal the rides, bit by bit; the "
         "sums of both engines are equal"
     )
-    _judge(figure, adding, reading, summing)
+    _set_verdict(figure, adding, reading, summing)
 
 
 def _columns(rides: pa.Table) -> dict[int, Sequence[str]]:
@@ -131,7 +132,9 @@ def _assert_sums(sums: dict[str, list[int]]) -> None:
         assert len(sums[_variant("DuckDB", k)]) == k
 
 
-def _tell_formats(figure: Figure, adding: dict[int, VariantTimes], reading: dict[int, VariantTimes]) -> None:
+def _report_formats(
+    figure: Figure, adding: dict[int, VariantTimes], reading: dict[int, VariantTimes]
+) -> None:
     table: list[dict[str, Cell]] = [{"format": f.name, "layout": f.layout} for f in (*ROWS, *COLUMNS)]
     for row in table:
         name = str(row["format"])
@@ -158,7 +161,7 @@ def _draw_grid(figure: Figure, rides: pa.Table, folder: Path) -> None:
     for k, columns in _columns(rides).items():
         ratios: dict[int, float] = {}
         for n in (n for n in GRID_ROWS if n <= rides.num_rows):
-            ratios[n] = _one_by_one(figure, rides.slice(0, n).combine_chunks(), columns, folder).median
+            ratios[n] = _csv_over_parquet(figure, rides.slice(0, n).combine_chunks(), columns, folder).median
         rows += ratios
         read += [k] * len(ratios)
         times += ratios.values()
@@ -170,7 +173,7 @@ def _draw_grid(figure: Figure, rides: pa.Table, folder: Path) -> None:
     figure.facts["csv_and_parquet_equal_at_rows"] = ", ".join(f"{m.y}: {m.x:,.0f}" for m in marks) or None
 
 
-def _one_by_one(figure: Figure, rides: pa.Table, columns: Sequence[str], folder: Path) -> Ratio:
+def _csv_over_parquet(figure: Figure, rides: pa.Table, columns: Sequence[str], folder: Path) -> Ratio:
     def compare(tables: dict[str, pa.Table]) -> None:
         assert identical(tables["CSV"], tables["Parquet"])
 
@@ -191,7 +194,7 @@ def crossings(ratios: dict[int, float]) -> Iterator[float]:
             yield exp(log(x) + share * (log(next_x) - log(x)))
 
 
-def _judge(
+def _set_verdict(
     figure: Figure, adding: dict[int, VariantTimes], reading: dict[int, VariantTimes], summing: VariantTimes
 ) -> None:
     pairs = [(row.name, column.name) for row in ROWS for column in COLUMNS]
@@ -205,21 +208,21 @@ def _judge(
     figure.ratio(reading[4].ratio("CSV", "Parquet"))
     for engine in ("Postgres", "DuckDB"):
         figure.ratio(summing.ratio(_variant(engine, SUMMED_COLUMNS[-1]), _variant(engine, SUMMED_COLUMNS[0])))
-    figure.state(ClaimId.ROW_AND_COLUMN, verdict)
+    figure.set_verdict(ClaimId.ROW_AND_COLUMN, verdict)
 
 
 FEATURE_COLUMNS = 1_000
 # The columns to read, by position.
-WANTED = {0: "time", 333: "place", 666: "distance", 999: "price"}
+READ_FEATURES = {0: "time", 333: "place", 666: "distance", 999: "price"}
 # Four of 1,000 columns are 0.4 % of the values. A reader also needs the metadata of all columns.
-SHARE_MAX = 0.05
+READ_SHARE_MAX = 0.05
 
 
 def bench_thousand_columns(figure: Figure, tmp_path: Path) -> None:
     figure.title = f"How much of a table of {FEATURE_COLUMNS:,} columns is read for four of them?"
     figure.rows = figure.scale.rides // 20
     features = feature_table(figure.rows)
-    wanted = features.select(list(WANTED.values()))
+    wanted = features.select(list(READ_FEATURES.values()))
     paths = _write(features, tmp_path)
     reads = {
         form.name: partial(form.read, paths[form.name], features.schema, wanted.column_names)
@@ -263,9 +266,9 @@ def feature_table(rows: int) -> pa.Table:
     random = np.random.default_rng(SEED)
     columns = {}
     for number in range(FEATURE_COLUMNS):
-        name = WANTED.get(number, f"feature_{number}")
+        name = READ_FEATURES.get(number, f"feature_{number}")
         whole = random.integers(0, 10_000, rows)
-        columns[name] = whole if number % 2 or number in WANTED else whole / 1_000
+        columns[name] = whole if number % 2 or number in READ_FEATURES else whole / 1_000
     begin = 1_750_000_000_000_000  # July 2025, in microseconds
     columns["time"] = pa.array(begin + columns["time"] * 60_000_000, pa.timestamp("us", tz="UTC"))
     return pa.table(columns)
@@ -282,8 +285,8 @@ def _write(features: pa.Table, folder: Path) -> dict[str, Path]:
 
 
 def bytes_read(read: Callable[[], object]) -> int:
-    """The bytes that this process read from files meanwhile. Skips the benchmark if the system does not count
-    them."""
+    """The bytes that this process reads from files while `read` runs. Skips the benchmark if the system does
+    not count them."""
     process = psutil.Process()
     if not hasattr(process, "io_counters") or not hasattr(process.io_counters(), "read_chars"):
         pytest.skip("this system does not count the bytes that a process reads")
@@ -293,5 +296,5 @@ def bytes_read(read: Callable[[], object]) -> int:
 
 
 def _judge_thousand_columns(figure: Figure, shares: dict[str, float], times: dict[str, Ratio]) -> None:
-    right = [shares[name] < SHARE_MAX and ratio.low > 1 for name, ratio in times.items()]
-    figure.state(ClaimId.FOUR_OF_THOUSAND, verdict_of(*right))
+    right = [shares[name] < READ_SHARE_MAX and ratio.low > 1 for name, ratio in times.items()]
+    figure.set_verdict(ClaimId.FOUR_OF_THOUSAND, verdict_of(*right))

@@ -1,4 +1,5 @@
-"""The same rides in eight formats: size, speed, fidelity; and unloading all rides to text or Parquet.
+"""The same rides in eight formats: size, speed and preserved values; the unload of all rides to text or
+Parquet.
 
 Postgres writes CSV itself; `lakehouse.source.copy` converts its binary COPY to Parquet. DuckDB writes both
 formats from a separate table. Parquet is compressed with zstd, as in the lake. No variant flushes its file
@@ -75,7 +76,7 @@ def bench_text_and_binary(figure: Figure, epoch: Epoch, tmp_path: Path) -> None:
     sizes = {form: paths[form.name].stat().st_size / rides.num_rows for form in FORMATS}
     zstd = {form: zstd_bytes(paths[form.name]) / rides.num_rows for form in FORMATS}
     _draw(figure, sizes, zstd)
-    _judge(figure, sizes)
+    _set_verdict(figure, sizes)
 
 
 def _write(form: FileFormat, rows: list[Row], schema: pa.Schema, path: Path) -> None:
@@ -181,7 +182,7 @@ def _draw(figure: Figure, ride_bytes: dict[FileFormat, float], zstd: dict[FileFo
     figure.chart(Chart("bars", title, Axis("format"), Axis("bytes"), series))
 
 
-def _judge(figure: Figure, ride_bytes: dict[FileFormat, float]) -> None:
+def _set_verdict(figure: Figure, ride_bytes: dict[FileFormat, float]) -> None:
     texts = sorted((form for form in FORMATS if form.is_text), key=ride_bytes.__getitem__)
     binaries = sorted((form for form in FORMATS if not form.is_text), key=ride_bytes.__getitem__)
     million = number_bytes(1_000_000)
@@ -190,13 +191,13 @@ def _judge(figure: Figure, ride_bytes: dict[FileFormat, float]) -> None:
     verdict: Verdict = "does not hold"
     if as_claimed and ride_bytes[texts[-1]] > ride_bytes[smallest]:
         verdict = "holds" if ride_bytes[texts[0]] > ride_bytes[largest] else "holds in part"
-    figure.state(ClaimId.TEXT_AND_BINARY, verdict)
+    figure.set_verdict(ClaimId.TEXT_AND_BINARY, verdict)
 
 
 ENGINES = ("Postgres", "DuckDB")
-# The textbook's figures, for Amazon Redshift: up to.
-TIMES_FASTER = 2
-TIMES_SMALLER = 6
+# The maximum ratios in the textbook, for Amazon Redshift.
+FASTER_RATIO_MAX = 2
+SMALLER_RATIO_MAX = 6
 
 Unload = Callable[[], Path]
 
@@ -284,8 +285,8 @@ def _assert_all_are(rides: pa.Table, paths: dict[str, Path]) -> None:
 def _judge_unload(figure: Figure, times: VariantTimes, sizes: dict[str, int]) -> None:
     faster = [figure.ratio(times.ratio(_variant("CSV", e), _variant("Parquet", e))) for e in ENGINES]
     smaller = [sizes[_variant("CSV", e)] / sizes[_variant("Parquet", e)] for e in ENGINES]
-    reached = max(ratio.high for ratio in faster) >= TIMES_FASTER and max(smaller) >= TIMES_SMALLER
+    reached = max(ratio.high for ratio in faster) >= FASTER_RATIO_MAX and max(smaller) >= SMALLER_RATIO_MAX
     verdict: Verdict = "does not hold"
     if any(ratio.low > 1 for ratio in faster) or min(smaller) > 1:
         verdict = "holds" if reached and all(ratio.low > 1 for ratio in faster) else "holds in part"
-    figure.state(ClaimId.PARQUET, verdict)
+    figure.set_verdict(ClaimId.PARQUET, verdict)

@@ -1,4 +1,4 @@
-"""A file format: how it is written, read, and what it cannot preserve."""
+"""The description of a file format, and the values that a format does not preserve."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -35,7 +35,7 @@ from pyarrow import ipc
 
 from bench.claims.file_format import FileFormat, Row, rows_to_table, subset
 
-LINE_BYTES_MAX = 16 * 1024 * 1024  # the reader processes blocks; a line must fit into one
+LINE_BYTES_MAX = 16 * 1024 * 1024  # the reader processes blocks, and a line must fit into a block
 # By default Python writes NaN and Infinity, which is not JSON; other readers reject it.
 ENCODER = json.JSONEncoder(default=datetime.isoformat, ensure_ascii=False, allow_nan=False)
 

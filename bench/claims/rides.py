@@ -20,8 +20,8 @@ RIDE_TABLE = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class RideBatch:
-    """Rides of schema RIDE_TABLE in the two forms that drivers take, converted before the time is
-    measured."""
+    """Rides as an Arrow table and as columns of Python objects, the two forms that the database drivers
+    accept. Both are made before the timing starts."""
 
     table: pa.Table
     columns: list[list[object]]
@@ -40,7 +40,7 @@ class RideBatch:
 
 
 def generated_rides(first: int, rides: int) -> pa.Table:
-    """Rides with the ids from `first` on. The same id is always the same ride."""
+    """Rides with the ids from `first` on. The same id always gives the same ride."""
     ids = np.arange(first, first + rides)
     cities = np.array(["Stanford", "San Francisco", "New York", "Chicago"])
     columns = [

@@ -20,17 +20,17 @@ DEFAULT_RECORD = Path("ridelake-bench.json")
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="All claims, in about a minute.")
-@click.option("--full", is_flag=True, help="All benchmarks; takes much longer.")
+@click.option("--quick", is_flag=True, help="Measure all claims on few rows, in about a minute.")
+@click.option("--full", is_flag=True, help="Run all benchmarks; takes much longer.")
 @click.option(
     "--table",
     "name",
     metavar="SCHEMA.NAME|FILE",
-    help="Measure your own table, or a Parquet or CSV file, instead: look-ups, inserts into a copy, scans, "
-    "group-bys, sizes.",
+    help="Measure your own table, or a Parquet or CSV file, instead of the claims: look-ups, inserts into a "
+    "copy, scans, group-bys, sizes.",
 )
 @click.option(
-    "--only", metavar="WORDS", help="Only benchmarks whose names match this expression, as in pytest -k."
+    "--only", metavar="WORDS", help="Run only benchmarks whose names match this expression, as in pytest -k."
 )
 @click.option(
     "--record",

@@ -53,7 +53,7 @@ def demo(
         raise UsageError("--rides and --from exclude each other; choose generated rides or real trips")
     from dataclasses import replace
 
-    from bench.demo import FULL, QUICK, check_free_space, demo_scenes, write_page
+    from bench.demo import FULL, QUICK, check_free_space, demo_steps, write_page
     from bench.machine import this_machine
     from oltp.ingest.tlc import check_files
 
@@ -65,13 +65,13 @@ def demo(
     for warning in machine.warnings:
         note(f"warning: {warning}")
     results = []
-    with closing(demo_scenes(settings, plan)) as scenes:
-        for number, scene in enumerate(scenes, 1):
-            say(f"{number}. {scene.title}\n   {scene.doing}")
-            with progress(scene.title):
-                result = scene.run()
+    with closing(demo_steps(settings, plan)) as steps:
+        for number, step in enumerate(steps, 1):
+            say(f"{number}. {step.title}\n   {step.description}")
+            with progress(step.title):
+                result = step.run()
             say(f"   ✓ {result.verdict}\n")
-            results.append((scene, result))
+            results.append((step, result))
     write_page(report, results, machine)
     say(f"Report: {report}", verbatim=True)
     say("Next:   ridelake ask, or")

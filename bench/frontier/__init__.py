@@ -1,6 +1,6 @@
-"""Bookings and queries at the same time: how many of one kind are possible at a rate of the other.
+"""Concurrent bookings and queries: the query rate that is possible at each booking rate.
 
-    questions/s
+    queries/s
       │ ·────────────┐  bounding box: neither slows the other (isolation)
       │  ╲ ╲         │
       │    ╲   ·     │
@@ -13,7 +13,7 @@ is the upper right edge of the points. The area below it, as a share of its boun
 ½ for proportional sharing, and less if the two interfere. Isolation costs freshness: the age of the oldest
 change that a query did not see.
 
-    clients.py           processes that book or query in windows of one clock; they end with their parent
+    clients.py           processes that book or query within given times, and end with their parent
     client_functions.py  the clients of each set-up, the check of each answer, and freshness
     setups.py            Postgres alone, with epochs, with a hot standby; DuckDB alone; each with its checks
     duckdb_rows.py       DuckDB as a row store: the same booking as a DuckDB transaction

@@ -1,4 +1,4 @@
-"""What the client processes of a set-up run: bookings, questions, and the age of answers.
+"""The bookings and queries of the client processes, and the age of answers.
 
 A query at time t reads a copy with a token. Changes that committed before t and that the token has not seen
 are missing. The age is t minus the commit time of the oldest one, or 0 if none is missing.
@@ -113,7 +113,7 @@ def _assert_equal(question: Question, expected: "pa.Table", answer: "pa.Table") 
         raise ProofFailed(f"✗ wrong answer to {question.name}: {found}")
 
 
-OLDEST_UNDER_WAY = b"SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
+OLDEST_RUNNING_TRANSACTION = b"SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class PostgresBooking:
     store: Store
     number: int
     booking: int = 1
-    asking: int = 0
+    querying: int = 0
 
     @contextmanager
     def opened(self) -> Iterator[ClientFunctions]:
@@ -143,22 +143,22 @@ class PostgresBooking:
 
 
 @dataclass(frozen=True, slots=True)
-class _OneAsking:
+class _OneQuerying:
     settings: Settings
     expected: Answers
     number: int
     booking: int = 0
-    asking: int = 1
+    querying: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class PostgresAsking(_OneAsking):
+class PostgresQuerying(_OneQuerying):
     """A client that queries Postgres."""
 
     @contextmanager
     def opened(self) -> Iterator[ClientFunctions]:
         with open_engine("postgres", self.settings, None) as engine:
-            yield ClientFunctions(asking=[QueryClient(lambda: (engine, None), self.expected, self.number)])
+            yield ClientFunctions(querying=[QueryClient(lambda: (engine, None), self.expected, self.number)])
 
 
 @contextmanager
@@ -169,7 +169,7 @@ def standby_engine(standby: Store) -> Iterator[Engine]:
 
 
 @dataclass(frozen=True, slots=True)
-class StandbyAsking(_OneAsking):
+class StandbyQuerying(_OneQuerying):
     """A client that queries a hot standby, and reads its replay position before each query."""
 
     @contextmanager
@@ -182,15 +182,15 @@ class StandbyAsking(_OneAsking):
                 # The snapshot of a standby does not list running transactions. All changes that are not older
                 # than the oldest one count as missing: the age is too high by at most the length of a
                 # booking.
-                row = connection.execute(OLDEST_UNDER_WAY).fetchone()
+                row = connection.execute(OLDEST_RUNNING_TRANSACTION).fetchone()
                 assert row is not None
                 return engine, SnapshotToken(f"{row[0]}:{row[0]}:", "", "", None, None)
 
-            yield ClientFunctions(asking=[QueryClient(replayed, self.expected, self.number)])
+            yield ClientFunctions(querying=[QueryClient(replayed, self.expected, self.number)])
 
 
 @dataclass(frozen=True, slots=True)
-class EpochAsking(_OneAsking):
+class EpochQuerying(_OneQuerying):
     """A client that queries DuckDB over the newest epoch, which it looks up before each query."""
 
     @contextmanager
@@ -209,7 +209,7 @@ class EpochAsking(_OneAsking):
                     token = epoch.token
                 return engine, token
 
-            yield ClientFunctions(asking=[QueryClient(newest, self.expected, self.number)])
+            yield ClientFunctions(querying=[QueryClient(newest, self.expected, self.number)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,20 +220,25 @@ class DuckDBAlone:
     riders_of: dict[int, list[int]]
     expected: Answers
     booking: int
-    asking: int
+    querying: int
 
     @contextmanager
     def opened(self) -> Iterator[ClientFunctions]:
         with duckdb_rows.opened(self.file) as connection:
             yield ClientFunctions(
-                booking=[self._booker(duckdb_rows.session(connection), n) for n in range(self.booking)],
-                asking=[self._asker(DuckDB(duckdb_rows.session(connection)), n) for n in range(self.asking)],
+                booking=[
+                    self._booking_client(duckdb_rows.session(connection), n) for n in range(self.booking)
+                ],
+                querying=[
+                    self._query_client(DuckDB(duckdb_rows.session(connection)), n)
+                    for n in range(self.querying)
+                ],
             )
 
-    def _booker(self, cursor: duckdb_rows.Cursor, number: int) -> ClientFunction:
+    def _booking_client(self, cursor: duckdb_rows.Cursor, number: int) -> ClientFunction:
         requests = draw_requests(np.random.default_rng(number), self.riders_of)
         client = duckdb_rows.Booking(cursor)
         return lambda: client.cycle(next(requests))
 
-    def _asker(self, engine: Engine, number: int) -> ClientFunction:
+    def _query_client(self, engine: Engine, number: int) -> ClientFunction:
         return QueryClient(lambda: (engine, None), self.expected, number)

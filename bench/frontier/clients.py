@@ -1,8 +1,8 @@
 """Client processes that book or query in a closed loop, and their events within a window of time.
 
-A process starts once and waits for orders. An order is a window on the monotonic clock, which all processes
-of a machine share, so no stop signal is needed. When the parent ends for any reason, its end of the pipe
-closes and the client ends.
+A process starts once and waits for orders. An order is a window on the monotonic clock. All processes of a
+machine share this clock, so no stop signal is needed. If the parent ends, the pipe closes and the client
+ends.
 """
 
 import multiprocessing
@@ -63,7 +63,7 @@ ClientFunction = Callable[[], Event]
 @dataclass(frozen=True, slots=True)
 class ClientFunctions:
     booking: Sequence[ClientFunction] = ()
-    asking: Sequence[ClientFunction] = ()
+    querying: Sequence[ClientFunction] = ()
 
 
 class ClientSpec(Protocol):
@@ -73,7 +73,7 @@ class ClientSpec(Protocol):
     def booking(self) -> int: ...
 
     @property
-    def asking(self) -> int: ...
+    def querying(self) -> int: ...
 
     def opened(self) -> AbstractContextManager[ClientFunctions]: ...
 
@@ -106,7 +106,7 @@ class WindowResult:
 class _Order:
     window: Window
     booking: int
-    asking: int
+    querying: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +135,19 @@ class Clients:
     def __init__(self, clients: Sequence[_Client]) -> None:
         self._clients = clients
 
-    def work(self, booking: int, asking: int, *, warm_seconds: float, seconds: float) -> WindowResult:
+    def work(self, booking: int, querying: int, *, warm_seconds: float, seconds: float) -> WindowResult:
         """Run this many clients of each kind for a window. Raises RidelakeError if one of them fails."""
         start = monotonic() + LEAD_SECONDS
         window = Window(start, start + warm_seconds, start + warm_seconds + seconds)
         busy: list[_Client] = []
         for client in self._clients:
-            order = _Order(window, min(booking, client.spec.booking), min(asking, client.spec.asking))
-            if order.booking or order.asking:
+            order = _Order(window, min(booking, client.spec.booking), min(querying, client.spec.querying))
+            if order.booking or order.querying:
                 client.pipe.send(order)
                 busy.append(client)
-            booking, asking = booking - order.booking, asking - order.asking
+            booking, querying = booking - order.booking, querying - order.querying
         assert not booking, f"{booking} booking clients too many"
-        assert not asking, f"{asking} querying clients too many"
+        assert not querying, f"{querying} querying clients too many"
         events: list[Event] = []
         for client in busy:
             events += client.receive(window.end + LATE_SECONDS_MAX)  # type: ignore[arg-type]
@@ -187,10 +187,10 @@ def _serve(parent: Connection, spec: ClientSpec) -> None:
     threading.Thread(target=_listen, args=(parent, orders, parent_ended), daemon=True).start()
     with suppress(BrokenPipeError):  # the parent has ended
         try:
-            with spec.opened() as functions, ThreadPoolExecutor(spec.booking + spec.asking) as threads:
+            with spec.opened() as functions, ThreadPoolExecutor(spec.booking + spec.querying) as threads:
                 parent.send("ready")
                 while (order := orders.get()) is not None:
-                    taken = [*functions.booking[: order.booking], *functions.asking[: order.asking]]
+                    taken = [*functions.booking[: order.booking], *functions.querying[: order.querying]]
                     works = [
                         threads.submit(_work, client_function, order.window, parent_ended)
                         for client_function in taken

@@ -91,7 +91,7 @@ class Booking:
         return BookingEvent(began, ended, request.request_id, outcome, conflicts)
 
     def _book(self, values: dict[str, Any]) -> Outcome:
-        outcome = self._judge(values)
+        outcome = self._set_verdict(values)
         values |= {"outcome": str(outcome), "ride_id": None}
         if outcome is Outcome.ASSIGNED:
             self._do("claim", values)
@@ -102,7 +102,7 @@ class Booking:
         self._do("request", values)
         return outcome
 
-    def _judge(self, values: dict[str, Any]) -> Outcome:
+    def _set_verdict(self, values: dict[str, Any]) -> Outcome:
         values["driver_id"] = None
         account = self._ask("account", values)
         if account is None:

@@ -1,4 +1,4 @@
-"""A set-up at every point of a grid of booking and asking clients, and the frontier of the points.
+"""Measures a set-up at every point of a grid of booking and querying clients, and computes the frontier.
 
 The frontier connects (0, best queries/s), the Pareto-optimal points and (best bookings/s, 0) by straight
 lines.
@@ -29,7 +29,7 @@ XY = tuple[float, float]
 
 ISOLATED, PROPORTIONAL = 1.0, 0.5
 # Tolerance around one half: the areas of single rounds differ by some hundredths.
-NEAR = 0.05
+TOLERANCE = 0.05
 
 
 def frontier(points: Iterable[XY]) -> list[XY]:
@@ -62,11 +62,11 @@ def area_share(points: Sequence[XY]) -> float:
 
 def sharing_name(share: float) -> str:
     """The name of an area: `interference`, `proportional sharing`, `partly isolated`, `near isolation`."""
-    if share < PROPORTIONAL - NEAR:
+    if share < PROPORTIONAL - TOLERANCE:
         return "interference"
-    if share <= PROPORTIONAL + NEAR:
+    if share <= PROPORTIONAL + TOLERANCE:
         return "proportional sharing"
-    return "near isolation" if share >= ISOLATED - NEAR else "partly isolated"
+    return "near isolation" if share >= ISOLATED - TOLERANCE else "partly isolated"
 
 
 Load = tuple[int, int]
@@ -74,7 +74,7 @@ Load = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class FrontierEffort:
+class FrontierConfig:
     """The numbers of clients of each kind, and the seconds of the warm-up and of each point. With more than
     one round, the area of each round is reported."""
 
@@ -94,7 +94,7 @@ class Point:
     that of the oldest missing change at the start of a query, 95th percentile."""
 
     booking_clients: int
-    asking_clients: int
+    querying_clients: int
     seconds: float
     bookings: int
     questions: int
@@ -135,15 +135,15 @@ class FrontierResult:
         return max(point.age_seconds_p95 for point in self.points)
 
 
-def measure(setup: SetUp, effort: FrontierEffort, seed: int) -> FrontierResult:
+def measure(setup: SetUp, config: FrontierConfig, seed: int) -> FrontierResult:
     """Measure all loads of the grid on one set-up. Raises ProofFailed if an answer was wrong, a booking was
     lost, or the audit failed."""
-    most = max(effort.clients)
-    with setup.opened(most) as stage:
-        with started(stage.specs) as clients:
+    most = max(config.clients)
+    with setup.opened(most) as prepared:
+        with started(prepared.specs) as clients:
             # Warm-up with all clients: connections, plans, caches, the first checkpoint.
-            warmup = clients.work(most, most, warm_seconds=0.0, seconds=effort.warmup_seconds)
-            rounds = [_round(clients, effort, seed + number) for number in range(effort.rounds)]
+            warmup = clients.work(most, most, warm_seconds=0.0, seconds=config.warmup_seconds)
+            rounds = [_round(clients, config, seed + number) for number in range(config.rounds)]
         window_results = [
             warmup,
             *(result for one_round in rounds for result in one_round.values()),
@@ -151,9 +151,9 @@ def measure(setup: SetUp, effort: FrontierEffort, seed: int) -> FrontierResult:
         booked = [
             event for result in window_results for event in result.events if isinstance(event, BookingEvent)
         ]
-        proof = stage.prove(booked)
-        history = History(stage.commits(booked))
-    together = {load: [one_round[load] for one_round in rounds] for load in effort.loads()}
+        proof = prepared.prove(booked)
+        history = History(prepared.commits(booked))
+    together = {load: [one_round[load] for one_round in rounds] for load in config.loads()}
     each = [
         [point_of(load, [result], history).xy for load, result in one_round.items()] for one_round in rounds
     ]
@@ -166,14 +166,14 @@ def measure(setup: SetUp, effort: FrontierEffort, seed: int) -> FrontierResult:
     )
 
 
-def _round(clients: Clients, effort: FrontierEffort, seed: int) -> dict[Load, WindowResult]:
-    loads = effort.loads()
+def _round(clients: Clients, config: FrontierConfig, seed: int) -> dict[Load, WindowResult]:
+    loads = config.loads()
     np.random.default_rng(seed).shuffle(loads)
     return {
-        (booking, asking): clients.work(
-            booking, asking, warm_seconds=effort.warm_seconds, seconds=effort.seconds
+        (booking, querying): clients.work(
+            booking, querying, warm_seconds=config.warm_seconds, seconds=config.seconds
         )
-        for booking, asking in loads
+        for booking, querying in loads
     }
 
 
@@ -199,9 +199,9 @@ def point_of(load: Load, window_results: Sequence[WindowResult], history: Histor
     )
 
 
-# A system serves both with half of the best rates of both; with less than a tenth of one it does not.
-SERVES = 0.5
-BARELY = 0.1
+# The claim holds from half of the best rate of both kinds of work, and does not hold below a tenth of one.
+HOLDS_SHARE_MIN = 0.5
+FAILS_SHARE_MAX = 0.1
 STANDARD_ERRORS = 1.96  # 95 % interval
 
 
@@ -237,12 +237,12 @@ def judge(measured: Sequence[FrontierResult]) -> Verdict:
     not hold` if none reaches a tenth of both; considering the intervals."""
     bookings = _shares(measured, lambda point: point.bookings)
     questions = _shares(measured, lambda point: point.questions)
-    standings = [SetUpShares(*one) for one in zip(measured, bookings, questions, strict=True)]
-    singles = [one for one in standings if one.measured.single]
+    shares = [SetUpShares(*one) for one in zip(measured, bookings, questions, strict=True)]
+    singles = [one for one in shares if one.measured.single]
     verdict: Verdict = "holds in part"
-    if max(one.low for one in singles) >= SERVES:
+    if max(one.low for one in singles) >= HOLDS_SHARE_MIN:
         verdict = "holds"
-    elif max(one.high for one in singles) < BARELY:
+    elif max(one.high for one in singles) < FAILS_SHARE_MAX:
         verdict = "does not hold"
     return verdict
 

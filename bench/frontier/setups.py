@@ -19,10 +19,10 @@ from bench.frontier import client_functions, duckdb_rows
 from bench.frontier.client_functions import (
     Commit,
     DuckDBAlone,
-    EpochAsking,
-    PostgresAsking,
+    EpochQuerying,
     PostgresBooking,
-    StandbyAsking,
+    PostgresQuerying,
+    StandbyQuerying,
     standby_engine,
 )
 from bench.frontier.clients import BookingEvent, ClientSpec
@@ -78,9 +78,9 @@ def postgres_alone(settings: Settings, store: Store) -> SetUp:
                 _compare_with_an_epoch(ours, copy)
                 return f"{AUDITED}; its answers equal those of DuckDB over an epoch"
 
-            bookers = [PostgresBooking(copy, number) for number in range(clients)]
-            askers = [PostgresAsking(ours, expected, number) for number in range(clients)]
-            yield PreparedSetUp([*bookers, *askers], prove)
+            booking_clients = [PostgresBooking(copy, number) for number in range(clients)]
+            query_clients = [PostgresQuerying(ours, expected, number) for number in range(clients)]
+            yield PreparedSetUp([*booking_clients, *query_clients], prove)
 
     return SetUp("Postgres alone", True, opened)
 
@@ -100,7 +100,7 @@ def postgres_and_standby(settings: Settings, store: Store) -> SetUp:
                 _audit(copy, booked)
                 standby = open_database(dsn, install=False)
                 catch_up(copy, standby)
-                _refuse_loss(booked, _outcomes(standby, booked))
+                _require_stored(booked, _outcomes(standby, booked))
                 with (
                     open_engine("postgres", ours, None) as primary,
                     standby_engine(standby) as follower,
@@ -110,9 +110,11 @@ def postgres_and_standby(settings: Settings, store: Store) -> SetUp:
                     )
                 return f"{AUDITED}, also on the standby; its answers equal those of the primary"
 
-            bookers = [PostgresBooking(copy, number) for number in range(clients)]
-            askers = [StandbyAsking(theirs, expected, number) for number in range(clients)]
-            yield PreparedSetUp([*bookers, *askers], prove, lambda booked: _commits(copy, booked))
+            booking_clients = [PostgresBooking(copy, number) for number in range(clients)]
+            query_clients = [StandbyQuerying(theirs, expected, number) for number in range(clients)]
+            yield PreparedSetUp(
+                [*booking_clients, *query_clients], prove, lambda booked: _commits(copy, booked)
+            )
 
     return SetUp("Postgres, queries on a hot standby", False, opened)
 
@@ -140,9 +142,11 @@ def postgres_and_epochs(settings: Settings, store: Store) -> SetUp:
                     )
                 return f"{AUDITED}; the last epoch equals the store row by row, and its answers are equal"
 
-            bookers = [PostgresBooking(copy, number) for number in range(clients)]
-            askers = [EpochAsking(ours, expected, number) for number in range(clients)]
-            yield PreparedSetUp([*bookers, *askers], prove, lambda booked: _commits(copy, booked))
+            booking_clients = [PostgresBooking(copy, number) for number in range(clients)]
+            query_clients = [EpochQuerying(ours, expected, number) for number in range(clients)]
+            yield PreparedSetUp(
+                [*booking_clients, *query_clients], prove, lambda booked: _commits(copy, booked)
+            )
 
     return SetUp(f"Postgres, an epoch each {SYNC_EVERY_SECONDS:g} s", False, opened)
 
@@ -161,7 +165,9 @@ def duckdb_alone(settings: Settings, store: Store) -> SetUp:
                 with duckdb_rows.opened(file) as connection:
                     if broken := duckdb_rows.broken_conditions(connection):
                         raise ProofFailed(f"✗ DuckDB alone: the audit failed: {', '.join(broken)}")
-                    _refuse_loss(booked, duckdb_rows.decided(connection, [one.request_id for one in booked]))
+                    _require_stored(
+                        booked, duckdb_rows.decided(connection, [one.request_id for one in booked])
+                    )
                     frames = {name: connection.table(name).pl().lazy() for name in duckdb_rows.TABLES}
                     answers = client_functions.answers_of(DuckDB(duckdb_rows.session(connection)))
                 client_functions.compare(_answers_of_polars(frames), answers)
@@ -201,10 +207,10 @@ def _audit(store: Store, booked: Sequence[BookingEvent]) -> None:
         report = audit(connection)
     if not report.passed:
         raise ProofFailed(f"✗ {report.verdict}")
-    _refuse_loss(booked, _outcomes(store, booked))
+    _require_stored(booked, _outcomes(store, booked))
 
 
-def _refuse_loss(booked: Sequence[BookingEvent], stored: dict[object, str]) -> None:
+def _require_stored(booked: Sequence[BookingEvent], stored: dict[object, str]) -> None:
     """Check that every acknowledged decision is stored. Raises ProofFailed if a stored decision differs from
     the acknowledged one."""
     lost = [one for one in booked if stored.get(one.request_id) != one.outcome]

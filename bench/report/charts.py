@@ -21,7 +21,7 @@ SYMBOLS = {
     "star": "★",
     "x": "✖",
 }
-SIGNS = "①②③④⑤⑥⑦⑧⑨⑩"  # one sign per mark
+SIGNS = "①②③④⑤⑥⑦⑧⑨⑩"  # one for each mark
 PALETTE = tuple(f"var(--series-{index})" for index in range(1, 9))
 INK, FAINT, LINE, PAPER = "var(--ink)", "var(--faint)", "var(--line)", "var(--paper)"
 # Viridis: ordered by lightness as well as by hue; readable on light and dark backgrounds.
@@ -56,14 +56,14 @@ LAYOUT = {
 
 def drawing(chart: Json) -> Json:
     """`data` and `layout` for plotly, and the `height` in pixels."""
-    return _bars(chart) if chart["kind"] == "bars" else _plane(chart)
+    return _bars(chart) if chart["kind"] == "bars" else _points(chart)
 
 
 def legend(chart: Json) -> list[tuple[str, str, str]]:
     """Symbol, colour and text of each series and each mark. A single series has no entry."""
     series = chart["series"]
     colours = [INK] * len(series) if colour_range(chart) else _colours(one["name"] for one in series)
-    signs = ["■"] * len(series) if chart["kind"] == "bars" else _in_turn(list(SYMBOLS.values()), len(series))
+    signs = ["■"] * len(series) if chart["kind"] == "bars" else _cycled(list(SYMBOLS.values()), len(series))
     entries = [(sign, colour, one["name"]) for sign, colour, one in zip(signs, colours, series, strict=True)]
     return [
         *(entries if len(entries) > 1 else []),
@@ -98,14 +98,14 @@ def _numbers(cells: Any) -> list[float]:
     return [value for value in map(number, cells) if value is not None]
 
 
-def _in_turn(values: Sequence[str], count: int) -> list[str]:
+def _cycled(values: Sequence[str], count: int) -> list[str]:
     return [values[index % len(values)] for index in range(count)]
 
 
 def _colours(names: Any) -> list[str]:
     """An engine has a fixed colour; other names take the remaining colours in order."""
     own = [_engine_colour(name) for name in names]
-    left = iter(_in_turn([colour for colour in PALETTE if colour not in own], len(own)))
+    left = iter(_cycled([colour for colour in PALETTE if colour not in own], len(own)))
     return [colour or next(left) for colour in own]
 
 
@@ -116,7 +116,7 @@ def _engine_colour(name: str) -> str | None:
 def _marks(chart: Json) -> list[tuple[str, Json]]:
     """Bars have no marks."""
     marks = [] if chart["kind"] == "bars" else chart.get("marks") or []
-    return list(zip(_in_turn(SIGNS, len(marks)), marks, strict=True))
+    return list(zip(_cycled(SIGNS, len(marks)), marks, strict=True))
 
 
 def _folded(text: object, columns: int) -> str:
@@ -210,11 +210,11 @@ def _bars_pixels(series: Sequence[Json]) -> int:
     return len(names) * max(BAR_PIXELS * len(series) + 8, LABEL_PIXELS * lines + 8)
 
 
-def _plane(chart: Json) -> Json:
+def _points(chart: Json) -> Json:
     """Points, with or without connecting lines."""
     series, marks = chart["series"], _marks(chart)
     colours = _colours(one["name"] for one in series)
-    symbols = _in_turn(list(SYMBOLS), len(series))
+    symbols = _cycled(list(SYMBOLS), len(series))
     data = [_scatter(chart, *one) for one in zip(series, colours, symbols, strict=True)]
     data += [_circle(sign, mark) for sign, mark in marks if mark.get("y") is not None]
     xs, ys = ([cell for one in series for cell in one[axis]] for axis in ("x", "y"))

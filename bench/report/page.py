@@ -176,7 +176,7 @@ def figure(entry: Entry, anchor: str) -> str:
 
 
 def picture(chart: Json) -> str:
-    """The place of a chart, with its data; page.js draws it."""
+    """The element of a chart and its data; page.js draws the chart."""
     drawn = drawing(chart)
     axis = chart["x"] if chart["kind"] == "bars" else chart["y"]
     lines = [

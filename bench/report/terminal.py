@@ -12,7 +12,7 @@ from bench.textbook import sign_of
 from ridelake.text import padded, ratio_text
 
 STYLES = {"holds": "green", "part": "yellow", "not": "red"}
-SURE, PERHAPS = "▓", "▒"
+TO_LOW, TO_HIGH = "▓", "▒"
 BAR_COLUMNS_MIN = 12
 
 
@@ -65,13 +65,15 @@ def _bars(ratios: list[tuple[Entry, Ratio]], columns: int) -> Iterator[Text]:
             yield Text(question, "bold")
         line = Text(f"{padded(_name(ratio), names)} ")
         if ratio.distinguishable:
-            sure = max(1, cells(ratio.low))
-            line.append(SURE * sure, "cyan").append(PERHAPS * max(0, cells(ratio.high) - sure), "cyan")
+            low_cells = max(1, cells(ratio.low))
+            line.append(TO_LOW * low_cells, "cyan").append(
+                TO_HIGH * max(0, cells(ratio.high) - low_cells), "cyan"
+            )
         else:
             line.append("▏", "dim")
         line.append(" " * (names + 1 + width - len(line)))
         yield line.append(f" {_number(ratio):>{numbers}}")
-    ends = f"{SURE} lower end  {PERHAPS} upper end of the 95 % interval; log scale from 1×"
+    ends = f"{TO_LOW} lower end  {TO_HIGH} upper end of the 95 % interval; log scale from 1×"
     yield Text(ends, "cyan")
 
 

@@ -18,7 +18,7 @@ from ridelake.settings import Settings
 def status(settings: Settings, as_json: bool) -> None:
     """Show the server, the ride store, the lake, its lag behind Postgres, and the next command to run.
 
-    It does not create or start anything. Transactions of all databases of the server are counted.
+    It does not create or start anything. The lag counts transactions of all databases of the server.
     """
     from lakehouse.capture.status import read_status
 

@@ -44,7 +44,7 @@ def explain_answers(
     return {
         engine.name: interruptible(
             engine,
-            partial(_touched, engine, asked.question, answers[engine.name], epoch),
+            partial(_scan_stats_of, engine, asked.question, answers[engine.name], epoch),
             timeout_seconds,
         )
         for engine in engines
@@ -52,7 +52,7 @@ def explain_answers(
     }
 
 
-def bytes_touched(
+def bytes_read_by_engine(
     asked: AskResult,
     engines: "Sequence[Engine]",
     epoch: "Epoch | None",
@@ -78,7 +78,9 @@ def _bytes(engine: "Engine", asked: AskResult, epoch: "Epoch | None") -> int | N
     return measure_reads(engine, epoch, lambda: answer_of(engine, asked.question))[1]
 
 
-def _touched(engine: "Engine", question: "Question", answer: "pa.Table", epoch: "Epoch | None") -> ScanStats:
+def _scan_stats_of(
+    engine: "Engine", question: "Question", answer: "pa.Table", epoch: "Epoch | None"
+) -> ScanStats:
     if engine.name == "postgres":
         return postgres_scan_stats(engine, question, answer.num_rows)
     assert epoch is not None

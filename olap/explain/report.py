@@ -67,12 +67,12 @@ def scan_bars(
     counted = {
         name: "not measured" if one.bytes is None else f"{one.bytes:,}" for name, one in scan_stats.items()
     }
-    scan_numbers = max(len("bytes touched"), *map(len, counted.values()))
+    scan_numbers = max(len("bytes read"), *map(len, counted.values()))
     times = max(len("seconds"), *(len(f"{second:.4f}") for second in seconds.values()))
     width = max(8, columns - names - scan_numbers - times - 4)
     most = max((one.bytes or 0 for one in scan_stats.values()), default=0)
     yield Text(
-        f"{'engine':<{names}} {'':<{width}} {'bytes touched':>{scan_numbers}} {'seconds':>{times}}", "bold"
+        f"{'engine':<{names}} {'':<{width}} {'bytes read':>{scan_numbers}} {'seconds':>{times}}", "bold"
     )
     for name, one in scan_stats.items():
         sign, style = BARS[one.layout]
@@ -84,7 +84,7 @@ def scan_bars(
 
 
 def _bar(count: int, most: int, width: int, sign: str) -> str:
-    """A bar; a thin line if it is shorter than a cell."""
+    """A bar; a thin line if the bar is shorter than one character."""
     cells = round(count / most * width) if most else 0
     return sign * cells or ("▏" if count else "")
 
@@ -94,11 +94,11 @@ def _of_rows(scan_stats: ScanStats) -> str | None:
     if hit is None or read is None or scan_stats.bytes is None:
         return None
     methods = []
-    if scan_stats.by_index:
-        indexes = "indexes" if len(scan_stats.by_index) > 1 else "index"
-        methods.append(f"with the {indexes} {listed(scan_stats.by_index)}")
-    if scan_stats.end_to_end:
-        methods.append(f"with a sequential scan of {listed(scan_stats.end_to_end)}")
+    if scan_stats.index_scans:
+        indexes = "indexes" if len(scan_stats.index_scans) > 1 else "index"
+        methods.append(f"with the {indexes} {listed(scan_stats.index_scans)}")
+    if scan_stats.sequential_scans:
+        methods.append(f"with a sequential scan of {listed(scan_stats.sequential_scans)}")
     rows = "1 row" if _rows(scan_stats) == "1" else f"{_rows(scan_stats)} rows"
     method = f", {listed(methods)}" if methods else ""
     return (

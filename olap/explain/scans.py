@@ -1,4 +1,4 @@
-"""What an engine scanned for an answer, as its own plan and the kernel report it.
+"""What an engine read for an answer, as reported by its query plan and by the kernel.
 
 DuckDB: `rows_scanned` in the profile counts rows after the filters pushed into the scan. The profile
 does not contain the number of rows decoded.
@@ -46,7 +46,7 @@ class ScanShare:
 
 # Fields that only one layout has.
 ROW_MAJOR = frozenset(
-    {"page_bytes", "pages_hit", "pages_read", "rows_scanned", "rows_exact", "by_index", "end_to_end"}
+    {"page_bytes", "pages_hit", "pages_read", "rows_scanned", "rows_exact", "index_scans", "sequential_scans"}
 )
 COLUMN_MAJOR = frozenset({"bytes_total", "files", "row_groups", "columns", "rows_past_filters"})
 
@@ -57,9 +57,10 @@ class ScanStats:
 
     Row-major: `pages_hit` were found in shared buffers and `pages_read` were read into them, counted at each
     access, of `page_bytes` each. `rows_scanned`: rows examined by the scans; `rows_exact` is false if
-    Postgres reports an average over several loops. `by_index`: the indexes used; `end_to_end`: the tables
-    read by a sequential scan. Column-major: files opened, row groups and columns read, summed over all scans,
-    and their totals. `rows_past_filters`: rows that the scans produced, after the filters inside them."""
+    Postgres reports an average over several loops. `index_scans`: the indexes used; `sequential_scans`: the
+    tables read by a sequential scan. Column-major: files opened, row groups and columns read, summed over all
+    scans, and their totals. `rows_past_filters`: rows that the scans produced, after the filters inside
+    them."""
 
     engine: str
     layout: StorageLayout
@@ -71,8 +72,8 @@ class ScanStats:
     pages_read: int | None = None
     rows_scanned: int | None = None
     rows_exact: bool = True
-    by_index: tuple[str, ...] = ()
-    end_to_end: tuple[str, ...] = ()
+    index_scans: tuple[str, ...] = ()
+    sequential_scans: tuple[str, ...] = ()
     files: ScanShare | None = None
     row_groups: ScanShare | None = None
     columns: ScanShare | None = None
@@ -270,8 +271,8 @@ def postgres_scan_stats(engine: "Engine", question: "Question", rows: int) -> Sc
         pages_read=read,
         rows_scanned=sum(_examined(scan) for scan in scans),
         rows_exact=all(scan["Actual Loops"] <= 1 for scan in scans),
-        by_index=tuple(dict.fromkeys(node["Index Name"] for node in executed if "Index Name" in node)),
-        end_to_end=tuple(dict.fromkeys(node["Relation Name"] for node in sequential)),
+        index_scans=tuple(dict.fromkeys(node["Index Name"] for node in executed if "Index Name" in node)),
+        sequential_scans=tuple(dict.fromkeys(node["Relation Name"] for node in sequential)),
     )
 
 

@@ -7,6 +7,6 @@ frames.
 A line `-- $name = value: meaning` declares a parameter and its default: `$name` in the SQL, an argument of
 the Python function, and `-p name=…` on the command line.
 
-A question that begins with "A look-up" reads a few rows by a key that Postgres has an index on. For these
-questions Postgres is faster than the engines over files.
+A question that begins with "A look-up" reads a few rows by an indexed key. For these questions Postgres is
+faster than the engines over files.
 """

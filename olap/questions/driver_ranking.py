@@ -15,11 +15,11 @@ def answer(tables: Mapping[str, pl.LazyFrame], alpha: Decimal | float, beta: Dec
         .group_by("city_id", "driver_id")
         .agg(
             pl.len().cast(pl.Int64).alias("ended"),
-            (pl.col("cancel_reason") == "driver").sum().cast(pl.Int64).alias("let_down"),
+            (pl.col("cancel_reason") == "driver").sum().cast(pl.Int64).alias("cancelled_by_driver"),
             (status == "completed").sum().cast(pl.Int64).alias("completed"),
         )
         .with_columns(
-            ((pl.col("ended") - pl.col("let_down")) / pl.col("ended")).alias("quality"),
+            ((pl.col("ended") - pl.col("cancelled_by_driver")) / pl.col("ended")).alias("quality"),
             pl.when(completed == 0)
             .then(0.0)
             .otherwise(completed / completed.max().over("city_id"))

@@ -6,7 +6,7 @@ WITH per_driver AS (
         city_id,
         driver_id,
         COUNT(*) AS ended,
-        COUNT(*) FILTER (WHERE cancel_reason = 'driver') AS let_down,
+        COUNT(*) FILTER (WHERE cancel_reason = 'driver') AS cancelled_by_driver,
         COUNT(*) FILTER (WHERE status = 'completed') AS completed
     FROM rides
     WHERE status IN ('completed', 'cancelled')
@@ -17,7 +17,7 @@ rated AS (
         city_id,
         driver_id,
         completed,
-        CAST(ended - let_down AS DOUBLE PRECISION) / ended AS quality,
+        CAST(ended - cancelled_by_driver AS DOUBLE PRECISION) / ended AS quality,
         CASE WHEN completed = 0 THEN 0.0
              ELSE CAST(completed AS DOUBLE PRECISION) / MAX(completed) OVER (PARTITION BY city_id)
         END AS engagement

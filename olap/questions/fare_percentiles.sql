@@ -1,7 +1,7 @@
 -- What are the median and the 90th percentile of the fares in each city?
 -- Percentile p is the fare at position ceil(p * n), as in PERCENTILE_DISC. It is computed by row number because
 -- the percentile functions of the engines differ, and in integers because 0.9 * n is not exact in doubles.
-WITH placed AS (
+WITH ranked AS (
     SELECT
         city_id,
         fare_cents,
@@ -13,9 +13,9 @@ WITH placed AS (
 SELECT
     cities.name AS city,
     COUNT(*) AS rides,
-    MIN(placed.fare_cents) FILTER (WHERE placed.place * 10 >= placed.n * 5) AS median_fare_cents,
-    MIN(placed.fare_cents) FILTER (WHERE placed.place * 10 >= placed.n * 9) AS p90_fare_cents
-FROM placed
-JOIN cities ON cities.city_id = placed.city_id
+    MIN(ranked.fare_cents) FILTER (WHERE ranked.place * 10 >= ranked.n * 5) AS median_fare_cents,
+    MIN(ranked.fare_cents) FILTER (WHERE ranked.place * 10 >= ranked.n * 9) AS p90_fare_cents
+FROM ranked
+JOIN cities ON cities.city_id = ranked.city_id
 GROUP BY cities.city_id, cities.name
 ORDER BY cities.city_id

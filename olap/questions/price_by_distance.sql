@@ -14,9 +14,9 @@ WITH facts AS (
         cities.name AS city, cities.time_zone,
         pickup.name AS pickup, pickup.city_id AS pickup_city_id,
         dropoff.name AS dropoff, dropoff.city_id AS dropoff_city_id,
-        requests.outcome, requests.decided_at, requests.fare_cents AS asked_fare_cents,
-        requests.distance_metres AS asked_distance_metres,
-        requests.pickup_zone_id AS asked_pickup_zone_id, requests.dropoff_zone_id AS asked_dropoff_zone_id
+        requests.outcome, requests.decided_at, requests.fare_cents AS requested_fare_cents,
+        requests.distance_metres AS requested_distance_metres,
+        requests.pickup_zone_id AS requested_pickup_zone_id, requests.dropoff_zone_id AS requested_dropoff_zone_id
     FROM rides
     LEFT JOIN payments ON payments.ride_id = rides.ride_id
     LEFT JOIN riders ON riders.rider_id = rides.rider_id
@@ -26,7 +26,7 @@ WITH facts AS (
     LEFT JOIN zones AS dropoff ON dropoff.zone_id = rides.dropoff_zone_id
     LEFT JOIN requests ON requests.request_id = rides.request_id
 ),
-placed AS (
+rides_by_distance AS (
     SELECT
         city_id,
         CASE WHEN distance_metres < 2000 THEN 0 WHEN distance_metres < 5000 THEN 2
@@ -45,6 +45,6 @@ SELECT
     CASE WHEN SUM(distance_metres) > 0
          THEN CAST(SUM(fare_cents) AS DOUBLE PRECISION) * 1000 / CAST(SUM(distance_metres) AS DOUBLE PRECISION)
     END AS cents_per_km
-FROM placed
+FROM rides_by_distance
 GROUP BY city_id, from_km
 ORDER BY city_id, from_km

@@ -5,7 +5,7 @@ WITH per_zone AS (
     WHERE status = 'completed'
     GROUP BY city_id, dropoff_zone_id
 ),
-placed AS (
+ranked AS (
     SELECT
         city_id,
         zone_id,
@@ -14,9 +14,9 @@ placed AS (
         ROW_NUMBER() OVER (PARTITION BY city_id ORDER BY fares_cents DESC, zone_id) AS place
     FROM per_zone
 )
-SELECT cities.name AS city, placed.place, zones.name AS zone, placed.rides, placed.fares_cents
-FROM placed
-JOIN cities ON cities.city_id = placed.city_id
-JOIN zones ON zones.zone_id = placed.zone_id
-WHERE placed.place <= 3
-ORDER BY placed.city_id, placed.place
+SELECT cities.name AS city, ranked.place, zones.name AS zone, ranked.rides, ranked.fares_cents
+FROM ranked
+JOIN cities ON cities.city_id = ranked.city_id
+JOIN zones ON zones.zone_id = ranked.zone_id
+WHERE ranked.place <= 3
+ORDER BY ranked.city_id, ranked.place

@@ -55,7 +55,7 @@ OPTIONS_OF_CONTRAST = ("rivals", "drivers", "rounds", "think_ms", "seed")
     show_default=True,
     help="Milliseconds between the check and the write.",
 )
-@seed_option("Selects which clients die.")
+@seed_option("The same seed stops the same clients between their two writes.")
 @click.option("--hermitage", is_flag=True, help="Run 14 known interleavings at each isolation level instead.")
 @json_option
 @click.pass_context

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     "--async",
     "asynchronous",
     is_flag=True,
-    help="Commits do not wait for the standby, which lags 0.1 s; shows what is lost.",
+    help="Use an asynchronous standby that lags 0.1 s, and report what is lost.",
 )
 @click.option("--standby-dies", is_flag=True, help="Kill the standby instead; block commits, then degrade.")
 @seed_option("The same seed gives the same requests.")

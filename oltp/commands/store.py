@@ -97,11 +97,11 @@ def load(
     """Check real trip files and load the trips into the store.
 
     Reads the trip records that New York's Taxi and Limousine Commission publishes (yellow, green, HVFHV;
-    Parquet, CSV or gzipped CSV). Every row is loaded or rejected for one reason; a trip that is already
-    in the store is not loaded again. If one file is invalid, no file of the call is loaded.
+    Parquet, CSV or gzipped CSV). Every row is loaded, or rejected with one reason. A trip that is already
+    in the store is not loaded again. If one file is invalid, no file is loaded.
 
-    Times in a CSV file are wall-clock times of New York, or have Z or an offset. Whether 3/4/2019 17:49 has
-    the month or the day first is decided by the other values of the file.
+    Times in a CSV file are wall-clock times of New York, or have Z or an offset. The other times of the file
+    determine whether 3/4/2019 is in March or in April.
 
     Creates the ride store (schemas `ridelake` and `ridelake_tracking`) if the database has none.
     """

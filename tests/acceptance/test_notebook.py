@@ -15,6 +15,7 @@ print(len(outputs), defined["ratio"] >= 1, sorted(defined["milliseconds"]))
 """
 
 
+@pytest.mark.slow
 def test_every_cell_of_the_notebook_runs():
     pytest.importorskip("marimo", reason="not installed: pip install 'ridelake[bench]'")
     done = subprocess.run(

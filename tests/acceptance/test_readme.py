@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from terminal import ridelake
 
 from oltp.cluster.server import Cluster
 from ridelake.__main__ import COMMANDS
@@ -21,6 +22,7 @@ WORDS_MAX = 900
 # So that the commands end soon.
 LESS = {"--rides 100000": "--rides 2000", "simulate": "simulate --rides 300", "--every 10": "--once"}
 SMALLER = "|".join(LESS)
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("RIDELAKE_")}
 
 
 def commands_of_the_readme() -> list[list[str]]:
@@ -61,15 +63,10 @@ def test_the_commands_of_the_readme_run_in_its_order(tmp_path: Path):
 def test_the_files_are_opened_without_ridelake_as_documented(tmp_path: Path):
     page = (ROOT / "docs/lake.md").read_text("utf-8")
     (program,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-    run(tmp_path, "up")
-    try:
-        run(tmp_path, "seed", "--rides", "2000")
-        run(tmp_path, "snapshot")
-        counted = run(
-            tmp_path, "sql", "SELECT COUNT(*) FROM rides WHERE fare_cents > 5000", "--format", "csv"
-        )
-    finally:
-        run(tmp_path, "down")
+    count = ("sql", "SELECT COUNT(*) FROM rides WHERE fare_cents > 5000", "--format", "csv")
+    for arguments in (("seed", "--rides", "2000"), ("snapshot",), count):
+        counted = ridelake(*arguments, environment=ENVIRONMENT, folder=tmp_path)
+        assert counted.returncode == 0, counted.stderr
     rows = counted.stdout.split()[1]
     assert int(rows) > 0
     done = execute(tmp_path, "-c", program)
@@ -105,7 +102,7 @@ def execute(home: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=home,
-        env={name: value for name, value in os.environ.items() if not name.startswith("RIDELAKE_")},
+        env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

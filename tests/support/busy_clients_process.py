@@ -14,7 +14,7 @@ class Dozing:
 
     calls_max: int | None = None
     booking: int = 0
-    asking: int = 2
+    querying: int = 2
 
     @contextmanager
     def opened(self) -> Iterator[ClientFunctions]:
@@ -29,7 +29,7 @@ class Dozing:
             sleep(0.001)
             return QueryEvent(began, monotonic())
 
-        yield ClientFunctions(asking=[doze] * self.asking)
+        yield ClientFunctions(querying=[doze] * self.querying)
 
 
 if __name__ == "__main__":

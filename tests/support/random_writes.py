@@ -1,4 +1,4 @@
-"""A write load with all operations of the store, by many concurrent writers without pauses."""
+"""A write load with all operations of the store, by many concurrent writers."""
 
 import itertools
 import time
@@ -116,7 +116,7 @@ class Writer:
 
 
 @contextmanager
-def churning(store: Store, writers: int, pause_seconds: float = 0.0) -> Iterator[Sequence[int]]:
+def churning(store: Store, writers: int, pause_seconds: float = 0.02) -> Iterator[Sequence[int]]:
     """The writers work during the block, in another process, because here they would delay the syncing
     thread. Yields how often each of `EVERYTHING` was done so far. `pause_seconds`: of each writer between two
     operations."""

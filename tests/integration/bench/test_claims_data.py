@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from bench.claims.bench_etl import (
-    DIRTY_EVERY,
     ELT,
     ETL,
     ON_READ,
     ON_WRITE,
+    ROWS_PER_BAD_ROW,
     DeferralCosts,
     _schemas,
     _transformations,
@@ -45,7 +45,7 @@ def test_all_committed_rides_are_in_each_place(store: Store, tmp_path: Path):
 def test_a_lost_ride_is_detected(tmp_path: Path):
     with duckdb.connect(":memory:") as database:
         inserts = Inserts({"DuckDB": DuckDBInserter(database)})
-        inserts.play(1)
+        inserts.run_rounds(1)
         inserts.check()
         database.execute("DELETE FROM RideTable WHERE RideID = 7")
         with pytest.raises(AssertionError, match="DuckDB"):
@@ -57,7 +57,7 @@ def test_the_scratch_schema_is_dropped(store: Store):
         connection.execute("CREATE TABLE rides AS SELECT 1 AS mine")
         raise ZeroDivisionError
     with store.connect() as connection:
-        assert connection.execute("SELECT to_regnamespace('workshop')").fetchone() == (None,)
+        assert connection.execute("SELECT to_regnamespace('bench_scratch')").fetchone() == (None,)
         assert connection.execute("SELECT count(*) FROM ridelake.rides").fetchone() == (0,)
 
 
@@ -66,7 +66,7 @@ def test_etl_and_elt_accept_the_same_trips_as_the_loader(tmp_path: Path):
     write_dirty_trips(raw, 3_000, seed=2)
     (checked,) = check_files([raw])
     good = int((checked.verdicts == 0).sum())
-    assert good <= 3_000 - (3_000 // DIRTY_EVERY - 1)
+    assert good <= 3_000 - (3_000 // ROWS_PER_BAD_ROW - 1)
     with _transformations(raw, tmp_path) as variants:
         for name in (ETL, ELT):
             assert sum(int(str(row[1])) for row in variants[name].first()) == good

@@ -19,14 +19,14 @@ from psycopg.conninfo import conninfo_to_dict
 
 from bench.frontier import duckdb_rows
 from bench.frontier.client_functions import (
-    OLDEST_UNDER_WAY,
+    OLDEST_RUNNING_TRANSACTION,
     Commit,
     History,
     QueryClient,
 )
 from bench.frontier.clients import BookingEvent, QueryEvent, Window, WindowResult, started
 from bench.frontier.grid import (
-    FrontierEffort,
+    FrontierConfig,
     FrontierResult,
     Point,
     area_share,
@@ -53,7 +53,7 @@ from ridelake.ride import Outcome
 from ridelake.settings import LakeAddress, Settings
 
 ROOT = Path(__file__).parents[3]
-TINY = FrontierEffort(clients=(0, 1), warmup_seconds=0.1, warm_seconds=0.0, seconds=0.3)
+TINY = FrontierConfig(clients=(0, 1), warmup_seconds=0.1, warm_seconds=0.0, seconds=0.3)
 ENDED_SECONDS_MAX = 20
 
 rates = st.integers(0, 1_000_000).map(float)  # counts, in a second
@@ -163,7 +163,7 @@ def test_clients_work_in_one_window_and_report_a_failure():
             clients.work(0, 4, warm_seconds=0.0, seconds=0.5)
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("end", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_no_client_outlives_its_parent(end: signal.Signals):
     parent = subprocess.Popen(
         [sys.executable, ROOT / "tests" / "support" / "busy_clients_process.py"],
@@ -181,11 +181,19 @@ def test_no_client_outlives_its_parent(end: signal.Signals):
         assert not left
 
 
-@pytest.mark.parametrize("make", [postgres_alone, postgres_and_epochs, postgres_and_standby, duckdb_alone])
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(postgres_alone, marks=pytest.mark.slow),
+        postgres_and_epochs,
+        postgres_and_standby,
+        duckdb_alone,
+    ],
+)
 def test_a_set_up_books_answers_and_passes_its_checks(make: Callable, seeded_store: Store, tmp_path: Path):
     began = monotonic()
     found = measure(make(settings(tmp_path), seeded_store), TINY, seed=1)
-    loads = {(point.booking_clients, point.asking_clients): point for point in found.points}
+    loads = {(point.booking_clients, point.querying_clients): point for point in found.points}
     assert set(loads) == {(0, 1), (1, 0), (1, 1)}
     assert loads[1, 0].bookings > 0
     assert (loads[1, 0].questions, loads[0, 1].bookings) == (0, 0)
@@ -222,13 +230,13 @@ def test_a_standby_that_has_caught_up_has_all_changes_except_those_of_running_tr
             primary.execute("CREATE TABLE late AS SELECT pg_current_xact_id()::text::bigint AS tx")
             catch_up(seeded_store, standby)
             assert behind.execute("SELECT tx > %s FROM late", (early,)).fetchone() == (True,)
-            (oldest,) = behind.execute(OLDEST_UNDER_WAY).fetchone() or ("0",)
+            (oldest,) = behind.execute(OLDEST_RUNNING_TRANSACTION).fetchone() or ("0",)
             assert int(oldest) <= early
         catch_up(seeded_store, standby)
         with standby.connect() as behind:
             assert behind.execute("SELECT one FROM early").fetchone() == (1,)
             until = monotonic() + 60  # other tests have transactions on the same server
-            while int((behind.execute(OLDEST_UNDER_WAY).fetchone() or ("0",))[0]) <= early:
+            while int((behind.execute(OLDEST_RUNNING_TRANSACTION).fetchone() or ("0",))[0]) <= early:
                 assert monotonic() < until
                 sleep(0.05)
 
@@ -293,11 +301,11 @@ class WrongFromSecondAnswer:
 
 def test_a_wrong_answer_during_the_bookings_is_detected():
     engine, expected = WrongFromSecondAnswer(), pa.table({"average_price": [20.4]})
-    asking = QueryClient(lambda: (engine, None), {"average_price": expected}, number=0)
-    asking()
-    asking._questions = iter([next(asking._questions) for _ in range(4)][-1:])  # the first question again
+    querying = QueryClient(lambda: (engine, None), {"average_price": expected}, number=0)
+    querying()
+    querying._questions = iter([next(querying._questions) for _ in range(4)][-1:])  # the first question again
     with pytest.raises(ProofFailed, match="wrong answer to average_price"):
-        asking()
+        querying()
 
 
 def settings(home: Path) -> Settings:

@@ -3,22 +3,22 @@ time."""
 
 import pytest
 
-from bench.bench_loss import LossEffort, LossTable, compare, lag_ms, measure_loss
+from bench.bench_loss import LossConfig, LossTable, compare, lag_ms, measure_loss
 from bench.polling import Copy, Delta
 from oltp.cluster.server import Cluster
 
-EFFORT = LossEffort(seconds=3.0, seconds_max=11.0, poll_seconds=0.02)
+EFFORT = LossConfig(seconds=3.0, seconds_max=11.0, poll_seconds=0.02)
 
 
 def assert_only_ours_loses_nothing(table: LossTable):
-    if table.void is not None:
-        pytest.fail(f"void: {table.void}")
+    if table.inconclusive_reason is not None:
+        pytest.fail(f"inconclusive: {table.inconclusive_reason}")
     assert table.long_transactions > 0
-    assert table.ours.equal, table.ours
+    assert table.snapshot_difference.equal, table.snapshot_difference
     for rule in ("id", "updated_now", "updated_clock", "xmin"):
         assert table[rule].lost > 0
     assert table["watermark"].lost == 0  # but it is late
-    assert table["watermark"].kept > 0  # and it does not see deletes
+    assert table["watermark"].undeleted > 0  # and it does not see deletes
 
 
 def test_the_snapshot_difference_loses_nothing_where_other_rules_do(cluster: Cluster):
@@ -35,7 +35,7 @@ def test_the_snapshot_difference_loses_nothing_on_postgres_15(postgres_15: str):
 def test_differences_of_a_copy_are_counted():
     truth = {1: "a", 2: "b", 3: "c"}
     found = compare({2: "b", 3: "older", 4: "deleted"}, truth)
-    assert (found.missing, found.outdated, found.kept, found.lost) == (1, 1, 1, 2)
+    assert (found.missing, found.outdated, found.undeleted, found.lost) == (1, 1, 1, 2)
 
 
 def test_a_repeated_version_is_counted_and_keeps_its_first_time():
@@ -43,7 +43,7 @@ def test_a_repeated_version_is_counted_and_keeps_its_first_time():
     copy.take(Delta([(1, "a"), (2, "b")], [], None), now=1.0)
     copy.take(Delta([(1, "a"), (2, "c")], [2], None), now=3.0)
     assert copy.rows == {1: "a", 2: "c"}
-    assert copy.doubled == 1
+    assert copy.duplicates == 1
     assert copy.arrived == {"a": 1.0, "b": 1.0, "c": 3.0}
     assert lag_ms(copy, {"a": 0.5, "b": 0.5, "c": 2.5})[0] == 500
 

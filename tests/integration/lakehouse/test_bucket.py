@@ -54,6 +54,7 @@ def test_an_incremental_epoch_is_equal_to_postgres_and_the_previous_one_is_kept(
     assert counted(far.settings, taken.epoch, "duckdb") > 0
 
 
+@pytest.mark.slow
 def test_the_lake_can_be_verified_at_any_time_and_a_damaged_file_is_found(far: Far):
     lake = far.lake()
     epoch = publish_snapshot(far.store, lake)

@@ -110,6 +110,7 @@ def test_no_reader_sees_pointers_of_two_epochs(seeded_store: Store, lake: Lake):
     assert len(seen) > 2
 
 
+@pytest.mark.slow
 def test_concurrent_publishers_do_not_mix_epochs(seeded_store: Store, lake: Lake):
     won, lost = [], []
 

@@ -222,7 +222,7 @@ def test_a_killed_server_process_is_reported_in_one_sentence(store: Store, monke
 
 @pytest.mark.timeout(60)
 @pytest.mark.usefixtures("nothing_left")
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_run_that_cannot_be_written_stops_all_workers(store: Store, monkeypatch, workers: int):
     monkeypatch.setattr("lakehouse.source.copy.query.WORKER_PAGES_MIN", 10)
     monkeypatch.setattr("lakehouse.source.copy.RUN_ROWS", 1_000)

@@ -83,6 +83,7 @@ def test_new_rows_change_no_sealed_file_and_are_sealed_once_there_are_enough(sto
     assert all(20 <= file.rows <= 100 for file in epoch.files if file.sealed)
 
 
+@pytest.mark.slow
 def test_rides_in_progress_stay_in_the_open_file(seeded_store: Store, lake: Lake, monkeypatch):
     monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 5)
     epoch = publish_snapshot(seeded_store, lake)

@@ -34,7 +34,7 @@ def shop(bare: Store) -> Store:
     return bare
 
 
-@pytest.mark.parametrize("form", ["custom", "directory", "plain"])
+@pytest.mark.parametrize("form", ["custom", pytest.param("directory", marks=pytest.mark.slow), "plain"])
 def test_a_restored_table_is_incremental_again(
     shop: Store, cluster: Cluster, lake: Lake, tmp_path: Path, form: str
 ):

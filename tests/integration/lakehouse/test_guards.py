@@ -45,9 +45,12 @@ BREAKS: dict[str, tuple[Callable[[SnapshotToken], SnapshotToken], str]] = {
     "numbers that went back": (lambda t: replace(t, snapshot="3:3:"), "history is older than the lake"),
     "a WAL position that went back": (lambda t: replace(t, lsn="0/1"), "history is older than the lake"),
 }
+QUICK = ("another server", "numbers that went back")
 
 
-@pytest.mark.parametrize("what", BREAKS)
+@pytest.mark.parametrize(
+    "what", [what if what in QUICK else pytest.param(what, marks=pytest.mark.slow) for what in BREAKS]
+)
 def test_a_break_of_the_history_is_refused_and_a_snapshot_publishes_all_rows(
     seeded_store: Store, lake: Lake, monkeypatch, what: str
 ):

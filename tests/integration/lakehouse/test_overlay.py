@@ -130,6 +130,7 @@ def test_fresh_is_exact_at_one_snapshot_during_writes(published, broken, folder:
     assert left_in(folder) == []
 
 
+@pytest.mark.slow
 def test_fresh_works_while_the_lake_is_synced_and_maintained(things: Store, lake: Lake, monkeypatch):
     stop = threading.Event()
 

@@ -92,6 +92,7 @@ def test_the_value_of_a_default_is_in_all_rows(take, people: Store, lake: Lake):
     assert pc.all(pc.equal(table["level"], 7)).as_py()
 
 
+@pytest.mark.slow
 def test_a_column_may_become_nullable(take, people: Store, lake: Lake):
     run(people, "ALTER TABLE people ALTER name DROP NOT NULL", "UPDATE people SET name = NULL WHERE id = 1")
     assert read_by_everyone(lake, take()) == [ADA | {"name": None}, ZOE]

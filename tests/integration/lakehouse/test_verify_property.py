@@ -116,7 +116,7 @@ def emptied(store: Store) -> Iterator[Connection[TupleRow]]:
         yield connection
 
 
-@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [10, pytest.param(200, marks=pytest.mark.slow)])
 def test_equal_if_and_only_if_equal(emptied: Connection[TupleRow], tmp_path: Path, examples: int):
     @settings(max_examples=examples, deadline=None)
     @given(sides=both_sides())

@@ -175,6 +175,7 @@ def test_the_funnel_narrows_at_every_step(store: Store, snapshot, engines_over):
             assert list(row.values()) == ["Stanford", 4, 3, 2, 1, 1]
 
 
+@pytest.mark.slow
 def test_repeated_runs_return_rows_in_the_same_order(settings, engines_over):
     with engines_over(settings) as (engines, _):
         for question in questions().values():

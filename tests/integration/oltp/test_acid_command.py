@@ -156,7 +156,7 @@ case odd: expects the impossible
     assert "→ 1=>10, expected 1=>99" in " ".join(done.output.split())
 
 
-@pytest.mark.parametrize("columns", [60, 80, 100])
+@pytest.mark.parametrize("columns", [60, 80, pytest.param(100, marks=pytest.mark.slow)])
 def test_tables_break_no_word_at_any_terminal_width(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, columns: int
 ):

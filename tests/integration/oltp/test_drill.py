@@ -30,6 +30,7 @@ from ridelake.__main__ import _run
 from ridelake.errors import CannotConnect
 
 REQUEST = UUID(int=7)
+FAILOVERS = int(os.environ.get("RIDELAKE_TEST_CRASHES", "25"))  # of the longest run
 TOO_LONG_FOR_A_SOCKET = "with blanks " * 8 + "too"
 
 
@@ -345,14 +346,14 @@ def test_only_a_loss_with_a_synchronous_standby_fails_the_drill(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_twenty_failovers_lose_nothing(
+def test_many_failovers_lose_nothing(
     temporary: Path, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
 ):
-    done = run_drill(rounds=20, seed=random.randrange(10**6))
+    done = run_drill(rounds=FAILOVERS, seed=random.randrange(10**6))
     lines = [*(one.line() for one in done.rounds), *done.lines()]
     record_property("drill", lines)
     with capsys.disabled():
         print("", *lines, sep="\n  ")
-    assert_nothing_is_lost(done, rounds=20)
+    assert_nothing_is_lost(done, rounds=FAILOVERS)
     assert done.longest_gap_seconds_median <= 1.0
     assert_nothing_is_left(temporary)

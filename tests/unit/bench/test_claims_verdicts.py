@@ -86,7 +86,7 @@ def test_too_few_rows_give_no_verdict(verdict, ratios, scale, rides_min, text):
 @pytest.mark.parametrize(("scale", "stated"), [(QUICK, "too few rows"), (DEFAULT, "holds")])
 def test_a_quick_run_has_no_verdict_on_claims_that_need_many_rows(claim, scale, stated):
     figure = Figure(None, scale)
-    figure.state(claim, "holds")
+    figure.set_verdict(claim, "holds")
     assert figure.claim.verdict == stated
     assert any("run without --quick" in warning for warning in figure.warnings) == (scale is QUICK)
 

@@ -10,13 +10,13 @@ import pytest
 from bench.advice import (
     TITLE,
     Crossing,
-    by_freshness,
-    by_range,
-    by_size,
-    crossing_of,
     crossing_text,
+    find_crossing,
+    freshness_sentence,
+    range_sentence,
+    size_sentence,
 )
-from bench.bench_crossover import CrossoverEffort, _times
+from bench.bench_crossover import CrossoverConfig, _times
 from bench.figure import QUICK, Figure
 from bench.report.page import page_of
 from bench.report.terminal import report_lines
@@ -26,29 +26,29 @@ PLACES = (1_000, 10_000, 100_000)
 
 
 def test_a_crossing_is_interpolated_on_logarithmic_axes():
-    found = crossing_of(PLACES, [[0.1] * 9, [10.0] * 9, [100.0] * 9])
+    found = find_crossing(PLACES, [[0.1] * 9, [10.0] * 9, [100.0] * 9])
     assert found.at == pytest.approx(1_000 * 10**0.5)
     assert 2_500 < found.low < found.at < found.high < 4_000
 
 
 def test_faster_at_the_smallest_size_is_reported_as_such():
-    found = crossing_of(PLACES, [[3.0] * 9] * 3)
+    found = find_crossing(PLACES, [[3.0] * 9] * 3)
     assert crossing_text(found, "rides") == "at all sizes from 1,000 rides"
 
 
 def test_never_faster_is_reported_up_to_the_largest_size():
-    found = crossing_of(PLACES, [[0.3] * 9] * 3)
+    found = find_crossing(PLACES, [[0.3] * 9] * 3)
     assert crossing_text(found, "rides") == "not up to 100,000 rides"
 
 
 def test_only_the_last_crossing_counts():
-    assert crossing_of(PLACES, [[0.1] * 9, [10.0] * 9, [0.1] * 9]).never
-    again = crossing_of((*PLACES, 1_000_000), [[3.0] * 9, [0.1] * 9, [0.1] * 9, [10.0] * 9])
+    assert find_crossing(PLACES, [[0.1] * 9, [10.0] * 9, [0.1] * 9]).never
+    again = find_crossing((*PLACES, 1_000_000), [[3.0] * 9, [0.1] * 9, [0.1] * 9, [10.0] * 9])
     assert again.at == pytest.approx(100_000 * 10**0.5)
 
 
 def test_noise_around_one_leaves_both_ends_open():
-    found = crossing_of(PLACES, [[0.5, 2.0] * 5, [0.5, 2.0] * 5, [0.5, 2.0] * 5])
+    found = find_crossing(PLACES, [[0.5, 2.0] * 5, [0.5, 2.0] * 5, [0.5, 2.0] * 5])
     assert (found.low, found.high) == (0, inf)
     assert "less than 1,000" in crossing_text(found, "rides")
     assert "more than 100,000" in crossing_text(found, "rides")
@@ -64,7 +64,7 @@ def rows_over_columns(median: float) -> Ratio:
 def test_questions_are_counted_by_the_faster_engine():
     ratios = {"sums": 12.0, "averages": 2.0, "look-up": 0.05, "tie": 1.01}
     crossings = {name: Crossing(400, 300, 500, 100, 1_000) for name in ratios}
-    sentence = by_size(1_000, {name: rows_over_columns(one) for name, one in ratios.items()}, crossings)
+    sentence = size_sentence(1_000, {name: rows_over_columns(one) for name, one in ratios.items()}, crossings)
     assert sentence == (
         "At 1,000 rides, of 4 questions: DuckDB is faster on 2 (up to 12×, sums), Postgres on 1 (up to 20×, "
         "look-up), no measurable difference on 1. DuckDB is faster on half of its 2 questions from 400 rides."
@@ -73,19 +73,21 @@ def test_questions_are_counted_by_the_faster_engine():
 
 def test_an_engine_that_is_never_faster_is_not_mentioned():
     ours = {"sums": rows_over_columns(3.0)}
-    assert by_size(9, ours, {"sums": ALWAYS}) == (
+    assert size_sentence(9, ours, {"sums": ALWAYS}) == (
         "At 9 rides, of 1 question: DuckDB is faster on 1 (up to 3.0×, sums). DuckDB is faster from 1 rides, "
         "the smallest size tried."
     )
     theirs = {"look-up": rows_over_columns(0.5)}
-    assert "DuckDB" not in by_size(9, theirs, {"look-up": NEVER})
+    assert "DuckDB" not in size_sentence(9, theirs, {"look-up": NEVER})
     ties = {"tie": rows_over_columns(1.0)}
-    assert by_size(9, ties, {"tie": NEVER}) == "At 9 rides, of 1 question: no measurable difference on 1."
+    assert (
+        size_sentence(9, ties, {"tie": NEVER}) == "At 9 rides, of 1 question: no measurable difference on 1."
+    )
 
 
 def test_a_range_without_a_crossing_is_reported_up_to_the_largest_tried():
     some = Crossing(2, 1, inf, 1, 9)
-    sentence = by_range(100, NEVER, some, ALWAYS)
+    sentence = range_sentence(100, NEVER, some, ALWAYS)
     assert "at sums of all sizes tried, up to 9 rows (9.0%)" in sentence
     assert "at whole rows of up to 2 rows (2.0%; 1 to more than 9)" in sentence
     assert sentence.endswith("without an index, DuckDB is always faster.")
@@ -93,31 +95,31 @@ def test_a_range_without_a_crossing_is_reported_up_to_the_largest_tried():
 
 def test_a_range_is_reported_with_its_interval():
     tie, few, many = Crossing(0, 0, inf, 1, 9), Crossing(0, 0, 4, 1, 9), Crossing(inf, 5, inf, 1, 9)
-    sentence = by_range(100, tie, few, many)
+    sentence = range_sentence(100, tie, few, many)
     assert "at sums up to an unknown size and at whole rows of up to 4 rows at most" in sentence
     assert sentence.endswith("without an index, at sums of up to at least 5 rows (5.0%).")
     tiny = Crossing(300, 200, 400, 1, 50_000)
-    assert "300 rows (0.03%; 200 to 400)" in by_range(1_000_000, tiny, tiny, tiny)
+    assert "300 rows (0.03%; 200 to 400)" in range_sentence(1_000_000, tiny, tiny, tiny)
 
 
 def test_half_of_an_even_number_is_the_lower_median():
     ratios = {name: rows_over_columns(2.0) for name in "abcd"}
     places = dict(zip("abcd", (0, 0, 2_100, 19_000), strict=True))
     crossings = {name: Crossing(at, at, at, 5_000, 20_000) for name, at in places.items()}
-    assert "on half of its 4 questions from 5,000 rides, the smallest size tried" in by_size(
+    assert "on half of its 4 questions from 5,000 rides, the smallest size tried" in size_sentence(
         20_000, ratios, crossings
     )
 
 
 def test_the_interval_of_a_crossing_contains_it():
-    found = crossing_of(range(1, 14), [[1.03] * 9] * 13)
+    found = find_crossing(range(1, 14), [[1.03] * 9] * 13)
     assert found.low <= found.at <= found.high
 
 
 def test_freshness_is_reported_with_its_cost():
     now_over_last = Ratio("duckdb with --fresh", "duckdb over the last epoch", 30.0, 25.0, 35.0)
     rows_over_now = Ratio("postgres", "duckdb with --fresh", 0.5, 0.4, 0.6)
-    sentence = by_freshness(500, 0.17, now_over_last, rows_over_now, 0.2)
+    sentence = freshness_sentence(500, 0.17, now_over_last, rows_over_now, 0.2)
     assert "An epoch of 500 more requests takes 0.17 s; an up-to-date answer takes 0.20 s." in sentence
     assert "Postgres is 2.0× faster than DuckDB with --fresh" in sentence
     assert "DuckDB without it is 30× faster than DuckDB with --fresh" in sentence
@@ -127,7 +129,7 @@ def test_a_wrong_answer_fails_before_it_is_timed():
     figure = Figure(None, QUICK)
     variants = {"postgres": lambda: pa.table({"n": [1]}), "duckdb": lambda: pa.table({"n": [2]})}
     with pytest.raises(AssertionError, match="a question"):
-        _times(figure, CrossoverEffort((), 0.1, 3, 3, 1), variants, "a question")
+        _times(figure, CrossoverConfig((), 0.1, 3, 3, 1), variants, "a question")
     assert not figure.samples
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from bench.claims.bench_floats import READERS, TEXTBOOK_FLOAT, WRITERS, changed, floats, through_json
-from bench.claims.bench_row_and_column import FEATURE_COLUMNS, WANTED, crossings, feature_table
+from bench.claims.bench_row_and_column import FEATURE_COLUMNS, READ_FEATURES, crossings, feature_table
 from bench.claims.bench_text_and_binary import column_bytes, number_bytes
 from bench.claims.file_format import HARD_VALUES, identical, is_readable, kept, lost
 from bench.claims.formats import FORMATS, FileFormat, runs_code
@@ -120,7 +120,7 @@ def test_floats_change_only_if_digits_are_omitted(writer: str, tmp_path: Path):
 def test_the_wide_table_has_1000_columns_including_the_four_to_read():
     table = feature_table(3)
     assert table.num_columns == FEATURE_COLUMNS == len(set(table.column_names))
-    assert [table.column_names[place] for place in WANTED] == list(WANTED.values())
+    assert [table.column_names[place] for place in READ_FEATURES] == list(READ_FEATURES.values())
 
 
 def test_crossings_are_interpolated_on_logarithmic_axes():

@@ -60,11 +60,12 @@ def test_an_unwritable_record_is_refused_before_the_run(path: str):
 
 
 @pytest.mark.child
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("only", "message"),
     [
         ("no_benchmark", "no benchmark matches --only 'no_benchmark'"),
-        pytest.param("leaving and", "is not a valid expression", marks=pytest.mark.slow),
+        ("leaving and", "is not a valid expression"),
     ],
 )
 def test_a_misspelt_selection_leaves_the_record_of_another_run(only: str, message: str, tmp_path: Path):

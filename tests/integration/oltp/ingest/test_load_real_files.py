@@ -39,6 +39,7 @@ def test_a_year_of_yellow_taxis_in_an_older_spelling(counts):
     assert found["loaded"] == 117_371
 
 
+@pytest.mark.slow
 def test_the_sample_and_a_csv_of_its_january_hold_the_same_trips(real_data, store: Store, tmp_path):
     names = ("yellow_sample_2019.parquet", "dirty/yellow_2019-01_mixed_crlf_lf.csv")
     checked = check_files([real_data / name for name in names])
