@@ -3,9 +3,11 @@
 -- parameters. A tx that this server has not reached was written on another server: the row was restored from a dump,
 -- before the table was tracked here.
 SELECT {columns} FROM {table}
-WHERE tx >= current_setting('ridelake.since_xmax')::bigint
-  AND tx < current_setting('ridelake.until_xmax')::bigint
-   OR tx = ANY (current_setting('ridelake.since_xip')::bigint[])
+WHERE (tx >= current_setting('ridelake.since_xmax')::bigint
+       OR tx = ANY (current_setting('ridelake.since_xip')::bigint[]))
+  -- Not `tx`, which the BRIN index would use as a condition. If a range is summarized while this snapshot is open, its
+  -- summary has only the newest version of a row that was updated in place (HOT), whose tx can be beyond this limit.
+  AND tx + 0 < current_setting('ridelake.until_xmax')::bigint
 
 -- name: deleted_keys
 -- The keys of rows deleted since the token; rows with these keys may exist again. Tombstones of another generation,
