@@ -17,9 +17,11 @@ from pathlib import Path
 from pyiceberg.io import load_file_io
 from pyiceberg.serializers import FromInputFile
 
+import lakehouse.capture.writer
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes
 from lakehouse.table.catalog import CommitConflict, Lake
+from lakehouse.table.key_index import index_location
 from lakehouse.table.published import read_epochs
 from oltp.store import Store
 from ridelake.settings import LakeAddress
@@ -30,6 +32,9 @@ CONTEXT.set_forkserver_preload(
 )
 
 LOST_THE_RACE = 7
+
+# Of a sealed file, instead of 20,000, so that an epoch marks rows as deleted.
+SEAL_ROWS = 20
 
 
 @contextmanager
@@ -55,6 +60,7 @@ def _sync(
 ) -> None:
     """Change rows and sync them in a loop; with `at` once, sending the signal to itself at that step."""
     lake = Lake.create(address)
+    lakehouse.capture.writer.SEAL_ROWS = SEAL_ROWS
     if at:
         step = pkgutil.resolve_name(at)
 
@@ -90,7 +96,8 @@ def referenced(lake: Lake) -> set[str]:
     """Every file of the published epochs except the catalog, found with Iceberg's reader."""
     found = set[str]()
     for epoch in read_epochs(lake.address):
-        found |= {lake.address.manifest(epoch.number), *(file.location for file in epoch.files)}
+        found |= {lake.address.manifest(epoch.number), *(file.location for file in epoch.stored_files)}
+        found |= {index for file in epoch.files if Path(index := index_location(file.location)).exists()}
         for table in epoch.tables.values():
             found |= {table.metadata, *_files_of_snapshot(table.metadata, table.snapshot_id)}
     return found

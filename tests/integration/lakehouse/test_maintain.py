@@ -131,15 +131,15 @@ def test_small_files_are_compacted_and_keep_their_rows(numbers: Store, lake: Lak
 def test_the_newest_epochs_are_kept_and_older_ones_are_removed_with_their_files(numbers: Store, lake: Lake):
     grow(numbers, lake, 9)
     rows = {epoch.number: epoch.rows for epoch in read_epochs(lake.address)}
-    old_files = {file.location for epoch in read_epochs(lake.address)[4:] for file in epoch.files}
+    old_files = {file.location for epoch in read_epochs(lake.address)[4:] for file in epoch.stored_files}
     done = maintain(lake, numbers, keep_epochs=4)
     assert done.epochs_expired == 6
     kept = read_epochs(lake.address)
     assert [epoch.number for epoch in kept] == [11, 10, 9, 8, 7]
     for epoch in kept[1:]:
-        assert verify_files(lake.address, epoch.number) == len(epoch.files)
+        assert verify_files(lake.address, epoch.number) == len(epoch.stored_files)
         assert counted(lake, epoch) == rows[epoch.number]
-    assert data_files(lake) == {file.location for epoch in kept for file in epoch.files}
+    assert data_files(lake) == {file.location for epoch in kept for file in epoch.stored_files}
     assert old_files - data_files(lake), "no file of an expired epoch was deleted"
     manifests = sorted(path.name for path in (lake.address.folder / "epochs").iterdir())
     assert manifests == [f"{number:05d}.json" for number in (7, 8, 9, 10, 11)]
@@ -227,7 +227,9 @@ def test_orphans_of_a_dead_draft_are_deleted_and_files_of_a_live_one_are_not(num
         assert maintain(lake, numbers).files_removed == 3
         assert (data / "00003-abcdabcd-0123abcd.parquet").exists()
     assert maintain(lake, numbers).files_removed == 2, "the draft has ended"
-    assert data_files(lake) == {file.location for epoch in read_epochs(lake.address) for file in epoch.files}
+    assert data_files(lake) == {
+        file.location for epoch in read_epochs(lake.address) for file in epoch.stored_files
+    }
     verify_now(numbers, lake).prove()
     assert verify_files(lake.address, 1)
 
@@ -349,7 +351,9 @@ def test_reading_syncing_and_maintaining_do_not_disturb_each_other(
     assert newest_epoch(lake.address).number > 10
     maintain(lake, numbers, keep_epochs=1)
     verify_now(numbers, lake).prove()
-    assert data_files(lake) == {file.location for epoch in read_epochs(lake.address) for file in epoch.files}
+    assert data_files(lake) == {
+        file.location for epoch in read_epochs(lake.address) for file in epoch.stored_files
+    }
 
 
 # ── Tombstones ──────────────────────────────────────────────────────────────────────────────────

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from lakehouse.table.catalog import NAMESPACE, CommitConflict, move_pointers, open_catalog, read_pointers
+from lakehouse.table.manifests import FileChanges
 from lakehouse.table.metadata import StagedTable, TableDraft
 from ridelake.errors import UsageError
 from ridelake.settings import LakeAddress
@@ -47,7 +48,7 @@ def stage(catalog, address: LakeAddress):
         )
         location = address.join(f"{name}-{words[0]}.parquet")
         pq.write_table(rows, location)
-        return draft.stage([location], removed, {"ridelake.epoch": "1"}, alive)
+        return draft.stage(FileChanges([location], removed), {"ridelake.epoch": "1"}, alive)
 
     return stage
 
@@ -128,7 +129,7 @@ def test_what_cannot_be_staged_leaves_nothing(catalog, address, stage):
     before = {path for path in address.folder.rglob("*") if path.is_file()}
     draft = drafted(catalog, address, "left", SCHEMA)
     with pytest.raises(FileNotFoundError):
-        draft.stage([address.join("left-one.parquet"), address.join("nowhere.parquet")], (), {})
+        draft.stage(FileChanges([address.join("left-one.parquet"), address.join("nowhere.parquet")]), {})
     assert {path for path in address.folder.rglob("*") if path.is_file()} == before
 
 
