@@ -129,27 +129,27 @@ def test_small_files_are_compacted_and_keep_their_rows(numbers: Store, lake: Lak
 
 
 def test_the_newest_epochs_are_kept_and_older_ones_are_removed_with_their_files(numbers: Store, lake: Lake):
-    grow(numbers, lake, 9)
+    grow(numbers, lake, 12)
     rows = {epoch.number: epoch.rows for epoch in read_epochs(lake.address)}
     old_files = {file.location for epoch in read_epochs(lake.address)[4:] for file in epoch.stored_files}
     done = maintain(lake, numbers, keep_epochs=4)
-    assert done.epochs_expired == 6
+    assert done.epochs_expired == 9
     kept = read_epochs(lake.address)
-    assert [epoch.number for epoch in kept] == [11, 10, 9, 8, 7]
+    assert [epoch.number for epoch in kept] == [14, 13, 12, 11, 10]
     for epoch in kept[1:]:
         assert verify_files(lake.address, epoch.number) == len(epoch.stored_files)
         assert counted(lake, epoch) == rows[epoch.number]
     assert data_files(lake) == {file.location for epoch in kept for file in epoch.stored_files}
     assert old_files - data_files(lake), "no file of an expired epoch was deleted"
     manifests = sorted(path.name for path in (lake.address.folder / "epochs").iterdir())
-    assert manifests == [f"{number:05d}.json" for number in (7, 8, 9, 10, 11)]
+    assert manifests == [f"{number:05d}.json" for number in (10, 11, 12, 13, 14)]
     table = open_catalog(lake.address, 30).load_table(("ridelake", "numbers"))
     alive = {epoch.tables["numbers"].snapshot_id for epoch in kept}
     assert {snapshot.snapshot_id for snapshot in table.metadata.snapshots} == alive
     for epoch in kept:
         scanned = table.scan(snapshot_id=epoch.tables["numbers"].snapshot_id).to_arrow()
         assert scanned.num_rows == epoch.rows
-    with pytest.raises(UsageError, match="there is no epoch 3, the newest is 11"):
+    with pytest.raises(UsageError, match="there is no epoch 3, the newest is 14"):
         numbered_epoch(lake.address, 3)
     with pytest.raises(UsageError, match="no epoch was published at or before"):
         epoch_as_of(lake.address, "2020-01-01")
