@@ -20,6 +20,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from psycopg.sql import SQL, Identifier, Literal
 
 from bench.env import (
     MORE_DRIVERS,
@@ -35,6 +36,7 @@ from bench.statistics import percentile
 from lakehouse.capture.overlay import open_overlay
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.engines import open_engine
+from lakehouse.source.tracking import track
 from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch
 from lakehouse.table.published import newest_epoch
@@ -55,6 +57,15 @@ pytestmark = pytest.mark.scale("full")
 SEEDED_RIDES = 100_000
 BULK_ROUNDS = 3
 CHANGED_RIDES = 1_000
+UPDATED_ROWS = 1_000
+KEYED_ROWS = 3_000_000
+# Table → its key made from a number, and its rows.
+KEYED_TABLES = {
+    "bigint key": (SQL("n::bigint"), KEYED_ROWS),
+    "text key": (SQL("md5(n::text)"), KEYED_ROWS),
+    "uuid key": (SQL("md5(n::text)::uuid"), KEYED_ROWS),
+    "a tenth": (SQL("n::bigint"), KEYED_ROWS // 10),
+}
 INCREMENTAL_ROUNDS = 15
 FRESH_ROUNDS = 9
 
@@ -180,6 +191,57 @@ def bench_incremental_epoch(figure: Figure, sizes: tuple[int, ...]) -> None:
 
 def _name(one: SizedStore) -> str:
     return f"{one.rides:,} rides"
+
+
+def bench_random_updates(figure: Figure, env: BenchEnv) -> None:
+    figure.title = (
+        f"How long does an epoch of {UPDATED_ROWS:,} random updates of a table of {KEYED_ROWS:,} rows take?"
+    )
+    lake = Lake.create(LakeAddress.at(env.settings.home / "random-updates"))
+    with env.store.connect() as connection:
+        for table, (key, size) in KEYED_TABLES.items():
+            made = SQL(QUERIES["keyed_table"])
+            connection.execute(made.format(table=Identifier(table), key=key, rows=Literal(size)))
+            connection.execute(SQL("VACUUM ANALYZE {}").format(Identifier(table)))
+    for table in KEYED_TABLES:
+        track(env.store, f'"{table}"')
+    epoch = publish_snapshot(env.store, lake, tables=[f'"{table}"' for table in KEYED_TABLES])
+    written: dict[str, list[int]] = {table: [] for table in KEYED_TABLES}
+
+    def published(table: str) -> float:
+        nonlocal epoch
+        before = {file.location for file in epoch.stored_files}
+        key, size = KEYED_TABLES[table]
+        update = SQL(QUERIES["update_random_rows"]).format(table=Identifier(table), key=key)
+        with env.store.connect() as connection:
+            connection.execute(update, {"updates": UPDATED_ROWS, "rows": size})
+        began = perf_counter()
+        epoch = publish_changes(env.store, lake).epoch
+        seconds = perf_counter() - began
+        written[table].append(sum(file.bytes for file in epoch.stored_files if file.location not in before))
+        return seconds
+
+    times = figure.self_timed(
+        {table: partial(published, table) for table in KEYED_TABLES}, INCREMENTAL_ROUNDS
+    )
+    verify_now(env.store, lake).prove()
+    figure.checked("the last epoch equals the tables row by row")
+    figure.rows = KEYED_ROWS
+    for table in ("text key", "uuid key", "a tenth"):
+        figure.ratio(
+            times.ratio("bigint key", table) if table == "a tenth" else times.ratio(table, "bigint key")
+        )
+    rows: list[dict[str, Cell]] = [
+        {
+            "table": table,
+            "rows": size,
+            "p50 s": percentile(times.samples[table].seconds, 50),
+            "p99 s": percentile(times.samples[table].seconds, 99),
+            "bytes written": median(written[table]),
+        }
+        for table, (_, size) in KEYED_TABLES.items()
+    ]
+    figure.table("An epoch; the first one, which writes the index of the keys, is not counted", rows)
 
 
 def bench_freshness(figure: Figure, env: BenchEnv) -> None:

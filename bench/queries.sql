@@ -10,6 +10,18 @@ SELECT
     gen_random_uuid() AS request_id, city_id, pickup_zone_id, dropoff_zone_id, distance_metres, status, cancel_reason
 FROM rides CROSS JOIN generate_series(1, %(copies)s);
 
+-- name: keyed_table
+-- A table whose key is made from the numbers 1 to {rows}, in random order unless it is the number.
+CREATE TABLE {table} AS
+SELECT {key} AS id, 'name ' || n AS name, (mod(n * 7, 10007))::numeric(12, 2) AS amount FROM generate_series(1, {rows}) AS n;
+ALTER TABLE {table} ADD PRIMARY KEY (id);
+
+-- name: update_random_rows
+-- About %(updates)s rows of a keyed table.
+UPDATE {table} SET amount = amount + 1
+WHERE id IN (SELECT {key} FROM (SELECT (1 + random() * (%(rows)s - 1))::bigint AS n
+                                FROM generate_series(1, %(updates)s)) AS numbers)
+
 -- name: more_drivers
 -- Add %(drivers)s drivers in zones with requests, so that no benchmark runs out of drivers.
 WITH stands AS (SELECT city_id, pickup_zone_id AS zone_id, row_number() OVER () AS number

@@ -20,6 +20,10 @@ from ridelake.errors import CannotConnect
 # Often enough to keep small files and old epochs few, and rarely enough that its cost is negligible.
 MAINTAIN_EVERY_EPOCHS = 50
 
+# With `--every 0`, the pause after an iteration that found no change, and after one that failed.
+IDLE_SECONDS = 0.05
+RETRY_SECONDS_MIN = 0.2
+
 
 @dataclass(frozen=True, slots=True)
 class SyncResult:
@@ -88,7 +92,8 @@ def sync_repeatedly(
             trouble = str(error).removesuffix("; run the command again")
             if isinstance(error, CommitConflict):
                 trouble = "another process published an epoch first"
-            trouble += f"; `ridelake sync` retries every {seconds:g} s"
+            due = max(due, time.monotonic() + RETRY_SECONDS_MIN)
+            trouble += f"; `ridelake sync` retries every {max(seconds, RETRY_SECONDS_MIN):g} s"
             synced = SyncResult(None, False, time.perf_counter() - started, None, trouble)
         yield synced
         if synced.is_new:
@@ -97,4 +102,4 @@ def sync_repeatedly(
                 # the next maintenance run will do it
                 with suppress(CommitConflict, CannotConnect, psycopg.OperationalError):
                     maintain(lake, store)
-        time.sleep(max(0.0, due - time.monotonic()))
+        time.sleep(max(0.0 if synced.is_new else IDLE_SECONDS, due - time.monotonic()))

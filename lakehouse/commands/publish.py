@@ -81,8 +81,8 @@ def _number(context: click.Context, parameter: click.Parameter, seconds: float |
 @click.command()
 @click.option("--once", is_flag=True, help="Publish one epoch and exit.")
 @click.option(
-    "--every", "every_seconds", type=click.FloatRange(min=0.01, max=86_400), callback=_number,
-    metavar="SECONDS", help="Start an epoch every SECONDS, until Ctrl-C [1].",
+    "--every", "every_seconds", type=click.FloatRange(min=0, max=86_400), callback=_number,
+    metavar="SECONDS", help="Start an epoch every SECONDS, until Ctrl-C [1]. 0: without a pause.",
 )  # fmt: skip
 @table_option
 @without_option
@@ -122,8 +122,9 @@ def sync(
             check_no_tables_left_out(synced.epoch)
             return
         ticker = SyncDisplay(as_json)
-        every_seconds = every_seconds or EVERY_SECONDS
-        note(f"publishing an epoch to {settings.lake.root} every {every_seconds:g} s; press Ctrl-C to stop")
+        every_seconds = EVERY_SECONDS if every_seconds is None else every_seconds
+        pace = f"every {every_seconds:g} s" if every_seconds else "without a pause"
+        note(f"publishing an epoch to {settings.lake.root} {pace}; press Ctrl-C to stop")
         try:
             for synced in sync_repeatedly(
                 every_seconds, store, lake, tables=tables, verify=verify, without=without
