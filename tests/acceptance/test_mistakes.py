@@ -85,7 +85,7 @@ FROM_THE_CODE = [
     ("snapshot --without-column rides.ride_id", 2, "it is part of the primary key"),
     ("snapshot --table shop.places", 2, "--without-column shop.places.place"),
     ("sync --once --every 5", 2, "--once publishes one epoch and --every repeats: give one of them"),
-    ("sync --every 0", 2, "--every"),
+    ("sync --every -1", 2, "--every"),
     ("maintain --keep all", 2, "'all' is not a whole number"),
     ("verify 0", 2, "is not in the range"),
     ("--lake new verify", 2, "run `ridelake snapshot`"),

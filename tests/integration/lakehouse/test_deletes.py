@@ -1,9 +1,13 @@
 """Changed and deleted rows are marked in a file instead of rewriting it, and every reader obeys the marks."""
 
 import json
+import os
 import random
 import shutil
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,10 +19,10 @@ from installed_engines import EVERY_ENGINE
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.overlay import open_overlay
 from lakehouse.capture.publish import publish_changes
-from lakehouse.engines import open_engine
+from lakehouse.engines import ENGINES, open_engine, open_engines
 from lakehouse.engines.duckdb import opened
 from lakehouse.source.tracking import track
-from lakehouse.table.catalog import Lake
+from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.deletes import deleted_rows
 from lakehouse.table.epoch import Epoch
 from lakehouse.table.key_index import index_location
@@ -75,7 +79,7 @@ def insert(store: Store, table: str, numbers: str) -> None:
     )
 
 
-def change(store: Store, seed: int) -> None:
+def change(store: Store, seed: int, *, keys_too: bool = True) -> None:
     """Update, delete and insert again about 2 % of the rows of each table; a few keys are updated."""
     numbers = random.Random(seed)
     for table in KEYS:
@@ -87,7 +91,8 @@ def change(store: Store, seed: int) -> None:
             f"DELETE FROM {table} WHERE n = ANY ('{set(again)}')",
         )
         insert(store, table, f"unnest('{set(again)}'::int[])")
-    run(store, f"UPDATE numbers SET id = id + {ROWS * seed} WHERE n IN ({seed}, {seed + 1})")
+    if keys_too:
+        run(store, f"UPDATE numbers SET id = id + {ROWS * seed} WHERE n IN ({seed}, {seed + 1})")
 
 
 def rows_in(rows: pa.Table) -> list[tuple]:
@@ -299,3 +304,47 @@ def test_floating_point_keys_are_found_without_an_index(bare: Store, lake: Lake)
     epoch = publish_changes(bare, lake, verify=True).epoch
     assert marked(epoch) == 0
     assert not Path(lake.address.root, "points", "keys").exists()
+
+
+def _write(store: Store, number: int, stop: threading.Event) -> None:
+    """Change random rows of all tables until `stop` is set. Two writers may change the same row."""
+    numbers = random.Random(number)
+    while not stop.wait(0.1):
+        change(store, 1000 * number + numbers.randrange(1000), keys_too=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_every_reader_sees_the_rows_of_postgres_in_each_of_many_epochs(keyed: Store, lake: Lake):
+    """Eight writers; RIDELAKE_TEST_EPOCHS epochs, 10. Every fifth is read by all engines and readers."""
+    stop, settings = threading.Event(), Settings(home=Path("unused"), lake=lake.address)
+    engines = [name for name, package in ENGINES.items() if package.here and name != "postgres"]
+    with ThreadPoolExecutor(8) as pool:
+        writers = [pool.submit(_write, keyed, number, stop) for number in range(1, 9)]
+        try:
+            for number in range(1, int(os.environ.get("RIDELAKE_TEST_EPOCHS", "10")) + 1):
+                epoch = publish_changes(keyed, lake, verify=True).epoch
+                if number % 7 == 0:
+                    with suppress(CommitConflict):
+                        epoch = maintain(lake, keyed, keep_epochs=10).epoch or epoch
+                if number % 5 == 0:
+                    _assert_all_readers_agree(settings, epoch, engines)
+                assert not any(writer.done() for writer in writers)
+        finally:
+            stop.set()
+    for writer in writers:
+        writer.result()
+    assert publish_changes(keyed, lake, verify=True).epoch.verified
+
+
+def _assert_all_readers_agree(settings: Settings, epoch: Epoch, engines: list[str]) -> None:
+    """The epoch was compared with Postgres, by DuckDB."""
+    with ExitStack() as stack:
+        first, *others = stack.enter_context(open_engines(engines, settings, epoch))
+        for table in KEYS:
+            expected = rows_in(first.sql(f"SELECT n, word FROM {table}"))
+            for engine in others:
+                assert rows_in(engine.sql(f"SELECT n, word FROM {table}")) == expected, engine.name
+            for reader in READERS:
+                read = READERS[reader](epoch.tables[table].metadata)
+                assert rows_in(read) == expected, reader

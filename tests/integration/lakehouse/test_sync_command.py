@@ -164,7 +164,7 @@ def test_a_loop_that_loses_a_race_reports_that_it_retries(seeded_store: Store, t
         connection.execute("UPDATE drivers SET status = 'offline' WHERE status = 'available'")
     turns = sync_repeatedly(0.01, seeded_store, lake)
     lost = next(turns)
-    assert lost.trouble == ("another process published an epoch first; `ridelake sync` retries every 0.01 s")
+    assert lost.trouble == ("another process published an epoch first; `ridelake sync` retries every 0.2 s")
     assert next(turns).trouble is None
     monkeypatch.setattr(Lake, "publish", publish_second)
     races = iter([True])
