@@ -6,7 +6,7 @@ has an encoding that suits its values. The file's metadata has the sort order an
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -79,23 +79,37 @@ def write_run(
     columns: Sequence[SourceColumn],
     schema: pa.Schema,
     order_by: Sequence[str],
-    rows: pa.Table,
+    pieces: Iterable[pa.Table],
     *,
     sealed: bool,
 ) -> DataFile:
-    """Write `rows` (at most RUN_ROWS, sorted by `order_by`) as one file, `stem`-….parquet. A table without
-    rows is one file without rows, because engines cannot read an empty list of files.
+    """Write the rows of all `pieces` (at most RUN_ROWS, sorted by `order_by`) as one file, `stem`-….parquet.
+    A table without rows is one file without rows, because engines cannot read an empty list of files.
 
     `schema` has the Iceberg field ids. The file is complete when this returns; `storage.settle` flushes it to
     disk."""
     location = f"{stem}-{secrets.token_hex(4)}.parquet"
-    rows = pa.Table.from_arrays(rows.columns, schema=schema)
     options = _options(columns, schema, order_by)
+    count = 0
     with storage.create(location) as file, pq.ParquetWriter(file, schema, **options) as writer:
-        if rows.num_rows:
+        for rows in _row_groups(pieces, schema):
             writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+            count += rows.num_rows
     size, sha256 = storage.bytes_and_sha256(location)
-    return DataFile(location, rows.num_rows, size, sha256, sealed)
+    return DataFile(location, count, size, sha256, sealed)
+
+
+def _row_groups(pieces: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows in tables of whole row groups; the last one may be smaller."""
+    waiting = schema.empty_table()
+    for piece in pieces:
+        waiting = pa.concat_tables([waiting, pa.Table.from_arrays(piece.columns, schema=schema)])
+        whole = waiting.num_rows // ROW_GROUP_ROWS * ROW_GROUP_ROWS
+        if whole:
+            yield waiting.slice(0, whole)
+            waiting = waiting.slice(whole)
+    if waiting.num_rows:
+        yield waiting
 
 
 def _options(
