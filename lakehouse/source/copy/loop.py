@@ -93,7 +93,7 @@ def decode_rows(
             at += 4
             if size < -1 or size > end - at:
                 return TORN, head, row, used, column
-            place, value = places[column] + row, np.int64(0)
+            place, value = places[column] + row, 0
             if size < 0:
                 nulls[column, row] = 1
                 size = 0
