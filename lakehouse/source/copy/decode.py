@@ -60,7 +60,9 @@ class RunBuffer:
         self._memory = Memory(fixed.view(np.int32), fixed, nulls, words_of(self._texts))
 
     def clear(self) -> None:
-        self._memory.nulls[:, : self.rows] = 0
+        for nulls in self._memory.nulls[:, : self.rows]:
+            if nulls.any():  # otherwise its memory may never have been used
+                nulls[:] = 0
         self.rows = self._used = 0
 
     @property

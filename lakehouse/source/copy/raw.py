@@ -25,11 +25,15 @@ from lakehouse.source.copy.loop import HEADER_BYTES
 from lakehouse.source.copy.memory import SLACK_BYTES, Bytes, words_of
 from lakehouse.source.copy.receive import incomplete_copy, receive_rows, send_copy
 from lakehouse.table.columns import SourceColumn
+from lakehouse.table.layout import RUN_BYTES
 from ridelake.errors import RidelakeError
 
 # Small enough for the processor's cache.
-BUFFER_BYTES = 1 << 20
-BATCH_ROWS = 32_768  # rows of libpq that are decoded at a time
+BUFFER_BYTES = 1 << 18
+READY = b"Z\0\0\0\5"  # the start of ReadyForQuery
+# Rows of libpq that are decoded at a time.
+BATCH_ROWS = 32_768
+BATCH_BYTES = 4 << 20
 CANCEL_SECONDS = 5.0
 
 
@@ -73,7 +77,7 @@ class SocketReader:
         self._socket = socket_of(connection)
         self._answer = CopyResponse()
         self._buffer, self._used = np.empty(BUFFER_BYTES + SLACK_BYTES, np.uint8), 0
-        self._began = False
+        self._began = self._lost = False
 
     @property
     def ended(self) -> bool:
@@ -88,6 +92,8 @@ class SocketReader:
             self._keep(self._answer.read(self._buffer, self._used, run))
             if run.is_full or self._answer.ended:
                 break
+            if self._lost:
+                raise RidelakeError("lost the connection to Postgres during a COPY: run the command again")
             self._receive()
         if self._answer.ended and not self._answer.complete:
             raise incomplete_copy()
@@ -105,14 +111,22 @@ class SocketReader:
         self._used = len(rest)
 
     def _receive(self) -> None:
-        room = memoryview(self._buffer)[self._used : len(self._buffer) - SLACK_BYTES]  # type: ignore[arg-type]
-        try:
-            count = self._socket.recv_into(room)
-        except ConnectionError:
-            count = 0
-        if not count:
-            raise RidelakeError("lost the connection to Postgres during a COPY: run the command again")
-        self._used += count
+        """Receive until the buffer is full or the response seems to end: the server sends 8 kB at a time,
+        which are too few to decode at once."""
+        view = memoryview(self._buffer)[: len(self._buffer) - SLACK_BYTES]  # type: ignore[arg-type]
+        used, room, receive = self._used, len(view), self._socket.recv_into
+        while used < room:
+            try:
+                count = receive(view[used:])
+            except ConnectionError:
+                count = 0
+            self._lost = not count  # its last message may be an error
+            used += count
+            if self._lost:
+                break
+            if view[used - 6 : used - 1] == READY:  # may be data: CopyResponse decides
+                break
+        self._used = used
 
     def cancel(self) -> None:
         with suppress(psycopg.Error):  # the connection is lost, so the query has ended
@@ -130,7 +144,7 @@ class LibpqReader:
 
     def __init__(self, connection: Connection[TupleRow], copy: Composed) -> None:
         self._connection = connection
-        self._rows = receive_rows(connection, copy, BATCH_ROWS, BUFFER_BYTES)
+        self._rows = receive_rows(connection, copy, BATCH_ROWS, BATCH_BYTES)
         self._buffer, self._at = framed([]), 0
         self.ended = False
 
@@ -162,7 +176,7 @@ def framed(rows: Sequence[bytes]) -> Bytes:
 
 def decode_rows(rows: Sequence[bytes], columns: Sequence[SourceColumn]) -> Iterator[pa.Table]:
     """The rows as tables, in their order."""
-    run = RunBuffer(columns, len(rows), BUFFER_BYTES << 6)
+    run = RunBuffer(columns, len(rows), RUN_BYTES)
     buffer, at = framed(rows), 0
     while at < len(buffer) - SLACK_BYTES:
         _, at = run.feed(words_of(buffer), at, len(buffer) - SLACK_BYTES)
