@@ -39,8 +39,8 @@ QUERIES = load_queries("lakehouse.source.copy")
 
 # A table of this size, or a result of this many rows, is decoded by the compiled loop. A smaller one is
 # decoded value by value, unless the process has loaded the loop.
-COMPILED_BYTES = 8 << 20
-FETCH_ROWS = 20_000
+COMPILED_BYTES = 16 << 20
+FETCH_ROWS = 40_000
 FETCH_BYTES = 32 << 20
 
 __all__ = ["RUN_ROWS", "add_row_key_to_errors", "export", "export_snapshot", "fetch"]

@@ -170,8 +170,9 @@ class LibpqReader:
 
 def framed(rows: Sequence[bytes]) -> Bytes:
     """The rows as messages, as the socket has them."""
-    messages = b"".join(b"d%b%b" % ((len(row) + 4).to_bytes(4, "big"), row) for row in rows)
-    return np.frombuffer(messages + bytes(SLACK_BYTES), np.uint8)
+    messages = bytearray().join(b"d%b%b" % ((len(row) + 4).to_bytes(4, "big"), row) for row in rows)
+    messages += bytes(SLACK_BYTES)
+    return np.frombuffer(messages, np.uint8)  # it can be written, as the buffer of a socket: one compilation
 
 
 def decode_rows(rows: Sequence[bytes], columns: Sequence[SourceColumn]) -> Iterator[pa.Table]:
