@@ -131,14 +131,18 @@ def _options(
         or (c.in_key and c.arrow_type == pa.int64())
         or (pa.types.is_integer(c.arrow_type) and _has_many_values(first[c.name]))
     ]
+    # Differences of microseconds are as good as random: zstd costs as much again and gains nothing.
+    plain = {
+        c.name for c in delta if pa.types.is_timestamp(c.arrow_type) and not _are_whole_seconds(first[c.name])
+    }
     random = [c.name for c in columns if c.pg_type == "uuid"]
     encoding = {c.name: "DELTA_BINARY_PACKED" for c in delta}
     encoding |= {c.name: "BYTE_STREAM_SPLIT" for c in columns if c.pg_type in ("float4", "float8")}
     # With lengths and characters stored separately, zstd is faster and the column is 10 % smaller.
     encoding |= dict.fromkeys(random, "DELTA_LENGTH_BYTE_ARRAY")
     return {
-        "compression": "zstd",
-        "compression_level": ZSTD_LEVEL,
+        "compression": {c.name: "none" if c.name in plain else "zstd" for c in columns},
+        "compression_level": {c.name: ZSTD_LEVEL for c in columns if c.name not in plain},
         "use_dictionary": [c.name for c in columns if c.name not in encoding],
         "column_encoding": encoding,
         "sorting_columns": pq.SortingColumn.from_ordering(schema, [(name, "ascending") for name in order_by]),
@@ -154,3 +158,8 @@ def _has_many_values(column: pa.ChunkedArray) -> bool:
     """Whether a dictionary is not worth its cost: differences then take half the time to write, and a tenth
     less space."""
     return bool(pc.count_distinct(column.slice(0, SAMPLE_ROWS)).as_py() > SAMPLE_VALUES_MAX)
+
+
+def _are_whole_seconds(times: pa.ChunkedArray) -> bool:
+    microseconds = pc.fill_null(times.slice(0, SAMPLE_ROWS).cast(pa.int64()), 0).to_numpy()
+    return bool((microseconds % 1_000_000 == 0).all())

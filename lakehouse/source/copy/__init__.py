@@ -20,6 +20,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
+from lakehouse.source.copy.memory import RUN_BYTES
 from lakehouse.source.copy.query import copy_query, copy_table, lock_table, name_of, split_pages
 from lakehouse.source.copy.receive import receive_rows
 from lakehouse.source.copy.sorting import sort_run
@@ -27,7 +28,7 @@ from lakehouse.source.copy.values import decode_values
 from lakehouse.source.tables import TableSource
 from lakehouse.table.columns import SourceColumn, UnsupportedValue, arrow_schema
 from lakehouse.table.epoch import quote_identifier
-from lakehouse.table.layout import RUN_BYTES, RUN_ROWS
+from lakehouse.table.layout import RUN_ROWS
 from oltp.store import Store, transaction
 from ridelake.errors import RidelakeError
 from ridelake.queries import load_queries

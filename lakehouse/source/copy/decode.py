@@ -34,8 +34,6 @@ from lakehouse.table.layout import ROW_GROUP_ROWS
 PIECE_ROWS = ROW_GROUP_ROWS // 3
 
 UUID_LETTERS = 36
-# The two hexadecimal digits of each byte.
-DIGITS = np.frombuffer(b"".join(b"%02x" % byte for byte in range(256)), np.uint16)
 
 NOT_HELD = {
     loop.INFINITY: "infinity",
@@ -148,8 +146,8 @@ class RunBuffer:
 
 def _uuids(pairs: Longs, nulls: Bytes, validity: pa.Buffer | None) -> pa.Array:
     offsets = _offsets((nulls == 0) * np.int64(UUID_LETTERS))
-    texts = np.empty(int(offsets[-1]), np.uint8)
-    loop.write_uuids(pairs, offsets, DIGITS, texts)
+    texts = np.empty(int(offsets[-1]) + SLACK_BYTES, np.uint8)
+    loop.write_uuids(pairs, offsets, words_of(texts))
     buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(texts)]
     return pa.Array.from_buffers(pa.string(), len(nulls), buffers)
 

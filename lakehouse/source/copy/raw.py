@@ -22,10 +22,9 @@ from psycopg.sql import Composed
 from lakehouse.source.copy.answer import CopyResponse
 from lakehouse.source.copy.decode import RunBuffer
 from lakehouse.source.copy.loop import HEADER_BYTES
-from lakehouse.source.copy.memory import SLACK_BYTES, Bytes, words_of
+from lakehouse.source.copy.memory import RUN_BYTES, SLACK_BYTES, Bytes, words_of
 from lakehouse.source.copy.receive import incomplete_copy, receive_rows, send_copy
 from lakehouse.table.columns import SourceColumn
-from lakehouse.table.layout import RUN_BYTES
 from ridelake.errors import RidelakeError
 
 # Small enough for the processor's cache.

@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from lakehouse.source.copy.channel import Channel, ChannelClosed
 from lakehouse.source.copy.decode import RunBuffer
+from lakehouse.source.copy.memory import RUN_BYTES
 from lakehouse.source.copy.raw import CopyReader
 from lakehouse.source.tables import TableSource
-from lakehouse.table.layout import RUN_BYTES
 
 # With one reader, a run is written while the next one is read. With two, there is always one to read from
 # or one to write.
