@@ -6,7 +6,7 @@ of two clients, and writes nothing.
 
 import asyncio
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,8 @@ from bench.env import BenchEnv, heap_source
 from bench.figure import Cell, Figure
 from lakehouse.source.copy import export
 from lakehouse.source.copy.query import copy_table
-from lakehouse.source.copy.receive import _send, socket_of
+from lakehouse.source.copy.raw import socket_of
+from lakehouse.source.copy.receive import send_copy
 from lakehouse.source.tables import TableSource
 from lakehouse.table.columns import arrow_schema
 from lakehouse.table.layout import write_run
@@ -117,9 +118,9 @@ def by_ridelake(store: Store, source: TableSource, workers: int, folder: Path) -
     schema = arrow_schema(source.columns)
     storage = Storage.of(LakeAddress.at(folder))
 
-    def write(rows: pa.Table) -> None:
+    def write(pieces: Iterable[pa.Table]) -> None:
         stem = storage.address.join("run")
-        file = write_run(storage, stem, source.columns, schema, source.order_by, rows, sealed=True)
+        file = write_run(storage, stem, source.columns, schema, source.order_by, pieces, sealed=True)
         storage.settle([file.location])
 
     started = perf_counter()
@@ -137,7 +138,7 @@ def _bytes_by_socket(store: Store, source: TableSource) -> float:
         view = memoryview(bytearray(4 * 1024 * 1024))
         used = 0
         started = perf_counter()
-        _send(connection.pgconn, copy_table(source, None).as_bytes(connection))
+        send_copy(connection, copy_table(source, None))
         while view[used - 6 : used - 1].tobytes() != b"Z\0\0\0\5":
             used = used if used < len(view) // 2 else 0
             used += server.recv_into(view[used:])

@@ -8,7 +8,7 @@ to disk.
 
 import io
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -259,7 +259,11 @@ def _csv_of_postgres(connection: Connection[TupleRow], path: Path) -> Path:
 def _parquet_of_postgres(store: Store, source: TableSource, path: Path) -> Path:
     schema = arrow_schema(source.columns)
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        export(store, None, source, writer.write_table, workers=1, on_rows=lambda rows: None)
+
+        def write(pieces: Iterable[pa.Table]) -> None:
+            writer.write_table(pa.concat_tables(pieces))
+
+        export(store, None, source, write, workers=1, on_rows=lambda rows: None)
     return path
 
 

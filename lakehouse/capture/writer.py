@@ -4,7 +4,7 @@ import fcntl
 import secrets
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -38,19 +38,26 @@ class TableWriter:
     _open: list[pa.Table] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add_run(self, rows: pa.Table) -> None:
-        """Add at most RUN_ROWS rows, sorted by the table's `order_by`."""
-        settled, unsettled = self._split(rows)
-        file = self._write(settled, sealed=True) if settled.num_rows else None
+    def add_run(self, pieces: Iterable[pa.Table]) -> None:
+        """The pieces of a run: at most RUN_ROWS rows, in the table's order."""
+        unsettled: list[pa.Table] = []
+        settled = self._settled(pieces, unsettled)
+        first: list[pa.Table] = []
+        for rows in settled:  # as few as fill a file
+            first.append(rows)
+            if _fills_a_file(pa.concat_tables(first)):
+                file = self._write(chain(first, settled), sealed=True)
+                with self._lock:
+                    self.files.append(file)
+                first.clear()
         with self._lock:
-            self.files += [file] if file else []
-            self._open += [unsettled] if unsettled.num_rows else []
+            self._open += [rows for rows in (*first, *unsettled) if rows.num_rows]
 
     def add_rows(self, rows: pa.Table) -> None:
         """Add any number of rows, in any order."""
         settled, unsettled = self._split(rows)
         for run in sorted_runs(settled, self.table.order_by, RUN_ROWS, RUN_BYTES):
-            self.files.append(self._write(run, sealed=True))
+            self.files.append(self._write([run], sealed=True))
         self._open += [unsettled] if unsettled.num_rows else []
 
     def finish(self, kept: Sequence[DataFile] = ()) -> tuple[DataFile, ...]:
@@ -61,8 +68,17 @@ class TableWriter:
             self._open.clear()
             self.add_rows(rows)
         elif rows.num_rows or not (kept or self.files):
-            self.files.append(self._write(sort_run(rows, self.table.order_by), sealed=False))
+            self.files.append(self._write([sort_run(rows, self.table.order_by)], sealed=False))
         return (*kept, *self.files)
+
+    def _settled(self, pieces: Iterable[pa.Table], unsettled: list[pa.Table]) -> Iterator[pa.Table]:
+        """The settled rows of each piece. The other rows are appended to `unsettled`."""
+        for rows in pieces:
+            if self.table.layout.settled is not None:
+                mask = self.table.layout.settled(rows)
+                unsettled.append(rows.filter(pc.invert(mask)))
+                rows = rows.filter(mask)
+            yield rows
 
     def _split(self, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
         """The rows for sealed files, and those for the open file: rows that may change, or all rows if the
@@ -74,9 +90,10 @@ class TableWriter:
             settled, unsettled = rows.filter(mask), rows.filter(pc.invert(mask))
         return (settled, unsettled) if _fills_a_file(settled) else (none, rows)
 
-    def _write(self, rows: pa.Table, *, sealed: bool) -> DataFile:
+    def _write(self, pieces: Iterable[pa.Table], *, sealed: bool) -> DataFile:
+        table = self.table
         return write_run(
-            self.storage, self.stem, self.table.columns, self.schema, self.table.order_by, rows, sealed=sealed
+            self.storage, self.stem, table.columns, self.schema, table.order_by, pieces, sealed=sealed
         )
 
 

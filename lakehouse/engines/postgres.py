@@ -23,7 +23,7 @@ from psycopg.pq import Format
 from psycopg.rows import TupleRow
 
 from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters, numbered, placeholders
-from lakehouse.source.copy.values import EPOCH_SHIFT_DAYS, EPOCH_SHIFT_US
+from lakehouse.source.copy.memory import EPOCH_SHIFT_DAYS, EPOCH_SHIFT_US
 from lakehouse.table.columns import arrow_type_of
 from lakehouse.table.epoch import Epoch
 from oltp.store import Store, open_existing_store, transaction

@@ -114,8 +114,8 @@ def _is_held(place: int, column: SourceColumn) -> Composed:
 
 def _key_value(place: int, column: SourceColumn) -> Composed:
     """One value of a tombstone's key, for COPY. A domain is cast to its base type, so that a CHECK added
-    later cannot reject it. An enum and a numeric stay text."""
+    later cannot reject it. An enum stays text, because a label may have been renamed."""
     value = SQL("(key ->> {})").format(Literal(place))
-    if not (column.is_enum or column.as_text):
+    if not column.is_enum:
         value = SQL("{}::{}").format(value, Identifier("pg_catalog", column.pg_type))
     return SQL("{} AS {}").format(value, Identifier(column.name))

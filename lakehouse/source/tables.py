@@ -83,11 +83,8 @@ class TableSource:
 
 def select_list(columns: Sequence[SourceColumn], of: Identifier | None = None) -> Composed:
     """The columns in the form in which COPY sends them."""
-    wanted = []
-    for column in columns:
-        name = Identifier(column.name) if of is None else SQL("{}.{}").format(of, Identifier(column.name))
-        wanted.append(SQL("{}::text").format(name) if column.as_text else name)
-    return SQL(", ").join(wanted)
+    names = [Identifier(column.name) for column in columns]
+    return SQL(", ").join(names if of is None else [SQL("{}.{}").format(of, name) for name in names])
 
 
 def store_tables() -> list[str]:

@@ -84,11 +84,6 @@ class SourceColumn:
     labels: tuple[str, ...] = ()
     altered: str = ""
 
-    @property
-    def as_text(self) -> bool:
-        """Whether COPY sends it as text. The binary format of numeric would need another parser."""
-        return self.pg_type == "numeric"
-
 
 def read_columns(
     connection: Connection[TupleRow],

@@ -42,7 +42,7 @@ def exported(connection: Connection, table: str, folder: Path) -> Path:
     storage = Storage.of(LakeAddress.at(folder))
     stem = str(folder / table.encode().hex())
     rows = rows_of(connection, table)
-    file = write_run(storage, stem, columns, arrow_schema(columns), [], rows, sealed=True)
+    file = write_run(storage, stem, columns, arrow_schema(columns), [], [rows], sealed=True)
     return Path(file.location)
 
 

@@ -14,8 +14,11 @@ The server does not sort: it sends the rows in heap order, and each run is sorte
     workers.py   the worker threads; channel.py is the queue between two threads
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import psycopg
 import pyarrow as pa
@@ -24,35 +27,63 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from lakehouse.source.copy.decode import Decoder
+from lakehouse.source.copy.memory import RUN_BYTES
 from lakehouse.source.copy.query import copy_query, copy_table, lock_table, name_of, split_pages
-from lakehouse.source.copy.receive import receive_by_libpq
-from lakehouse.source.copy.workers import TableExport, WorkerCopy, run_workers
+from lakehouse.source.copy.receive import receive_rows
+from lakehouse.source.copy.sorting import sort_run
+from lakehouse.source.copy.values import decode_values
 from lakehouse.source.tables import TableSource
-from lakehouse.table.columns import SourceColumn, UnsupportedValue
+from lakehouse.table.columns import SourceColumn, UnsupportedValue, arrow_schema
 from lakehouse.table.epoch import quote_identifier
 from lakehouse.table.layout import RUN_ROWS
 from oltp.store import Store, transaction
 from ridelake.errors import RidelakeError
 from ridelake.queries import load_queries
 
+if TYPE_CHECKING:
+    from lakehouse.source.copy.raw import CopyReader
+
 QUERIES = load_queries("lakehouse.source.copy")
 
+# A table of this size, or a result of this many rows, is decoded by the compiled loop. A smaller one is
+# decoded value by value, unless the process has loaded the loop.
+COMPILED_BYTES = 16 << 20
+FETCH_ROWS = 40_000
+FETCH_BYTES = 32 << 20
+
 __all__ = ["RUN_ROWS", "add_row_key_to_errors", "export", "export_snapshot", "fetch"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerCopy:
+    """The COPY of one worker and its connection. `is_lent`: the caller uses the connection afterwards."""
+
+    connection: Connection[TupleRow]
+    copy: Composed
+    is_lent: bool = False
+
+    def reader(self) -> "CopyReader":
+        from lakehouse.source.copy.raw import LibpqReader, SocketReader, is_plain
+
+        by_socket = is_plain(self.connection) and not self.is_lent
+        return (
+            SocketReader(self.connection, self.copy) if by_socket else LibpqReader(self.connection, self.copy)
+        )
 
 
 def export(
     store: Store,
     snapshot: str | None,
     table: TableSource,
-    write_run: Callable[[pa.Table], None],
+    write_run: Callable[[Iterator[pa.Table]], None],
     *,
     workers: int,
     on_rows: Callable[[int], None],
     coordinator: Connection[TupleRow] | None = None,
 ) -> None:
-    """Read all rows of the table at the exported snapshot, in sorted runs of at most RUN_ROWS rows, and call
-    `write_run` for each, from worker threads. A table without rows has no run.
+    """Read all rows of the table at the exported snapshot, in sorted runs of at most RUN_ROWS rows and about
+    RUN_BYTES bytes. Call `write_run` for each, from several threads, with the run in pieces. A table without
+    rows has no run.
 
     The transaction that exported `snapshot` must stay open; None: export one now. `coordinator`: its
     connection, if it has locked the table. If another session waits for an exclusive lock on the table, a
@@ -60,33 +91,49 @@ def export(
     coordinator's connection only.
 
     Raises psycopg.Error, RidelakeError, or the error of `write_run`; all threads have ended then."""
-    run = TableExport(table, RUN_ROWS, write_run, on_rows)
     with ExitStack() as stack:
         if snapshot is None:
             coordinator = _opened(stack, store)
             coordinator.execute(lock_table(table))
             snapshot = export_snapshot(coordinator)
-        run_workers(run, _readings(stack, store, snapshot, table, workers, coordinator))
+        copies = _copies(stack, store, snapshot, table, workers, coordinator)
+        if _bytes(copies[0].connection, table) >= COMPILED_BYTES or is_loaded():
+            from lakehouse.source.copy.workers import TableExport, run_workers
+
+            run_workers(TableExport(table, RUN_ROWS, write_run, on_rows, [one.reader() for one in copies]))
+        else:
+            _export_small(copies[0], table, write_run, on_rows)
+
+
+def _export_small(
+    copy: WorkerCopy,
+    table: TableSource,
+    write_run: Callable[[Iterator[pa.Table]], None],
+    on_rows: Callable[[int], None],
+) -> None:
+    with closing(receive_rows(copy.connection, copy.copy, RUN_ROWS, RUN_BYTES)) as runs:
+        for rows in runs:
+            write_run(iter([sort_run(decode_values(rows, table.columns), table.order_by)]))
+            on_rows(len(rows))
 
 
 def fetch(connection: Connection[TupleRow], query: Composed, columns: Sequence[SourceColumn]) -> pa.Table:
-    """The complete result of a small query, in the connection's transaction: the given columns, in the order
-    of its rows. The connection stays usable, even if this is interrupted.
+    """The complete result of a query, in the connection's transaction: the given columns, in the order of its
+    rows. The connection stays usable, even if this is interrupted.
 
     Raises psycopg.Error, or RidelakeError."""
-    decoder = Decoder(columns)
-    batches: list[pa.RecordBatch] = []
+    tables = [arrow_schema(columns).empty_table()]
     failure: UnsupportedValue | None = None
-    with closing(receive_by_libpq(connection, copy_query(query, columns))) as chunks:
-        for chunk in chunks:
+    with closing(receive_rows(connection, copy_query(query, columns), FETCH_ROWS, FETCH_BYTES)) as received:
+        for rows in received:
             try:
-                batches.append(decoder.decode(chunk.buffer, chunk.begins, chunk.ends))
+                tables += _decoded(rows, columns)
             except UnsupportedValue as error:  # read to the end: a cancelled COPY would abort the transaction
                 failure = failure or error
-                batches.clear()
+                tables.clear()
     if failure is not None:
         raise failure
-    return pa.Table.from_batches(batches, decoder.schema).combine_chunks()
+    return pa.concat_tables(tables).combine_chunks()
 
 
 @contextmanager
@@ -114,7 +161,20 @@ def add_row_key_to_errors(connection: Connection[TupleRow], table: TableSource) 
         ) from error
 
 
-def _readings(
+def _decoded(rows: Sequence[bytes], columns: Sequence[SourceColumn]) -> Iterable[pa.Table]:
+    if len(rows) < FETCH_ROWS and not is_loaded():
+        return [decode_values(rows, columns)]
+    from lakehouse.source.copy.raw import decode_rows
+
+    return decode_rows(rows, columns)
+
+
+def is_loaded() -> bool:
+    """Whether this process has loaded the compiled loop."""
+    return "lakehouse.source.copy.loop" in sys.modules
+
+
+def _copies(
     stack: ExitStack,
     store: Store,
     snapshot: str,
@@ -174,3 +234,9 @@ def _pages(connection: Connection[TupleRow], table: TableSource) -> int:
     query = QUERIES["pages"]
     found = connection.execute(query, {"schema": table.schema, "name": table.name}).fetchone()
     return int(found[0]) if found else 0
+
+
+def _bytes(connection: Connection[TupleRow], table: TableSource) -> int:
+    """The size of the table with its long values. COMPILED_BYTES for a view, which can have any size."""
+    found = connection.execute(QUERIES["bytes"], {"schema": table.schema, "name": table.name}).fetchone()
+    return int(found[0]) if found else COMPILED_BYTES

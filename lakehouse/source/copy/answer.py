@@ -1,25 +1,21 @@
 """The server's response to one COPY: CopyOutResponse, rows, CopyDone, ReadyForQuery.
 
-`framing` finds many rows at a time; the other messages are read here one by one. The message of the first row
-begins with the header of the binary format; the last CopyData message is its trailer.
+A `RunBuffer` decodes many rows at a time; the other messages are read here one by one. The message of the
+first row begins with the header of the binary format; the last CopyData message is its trailer.
 """
 
 import numpy as np
 
-from lakehouse.source.copy.framing import COPY_DATA, HEADER_BYTES, Bytes, Numbers, find_rows
+from lakehouse.source.copy.decode import RunBuffer
+from lakehouse.source.copy.loop import COPY_DATA, FULL, HEADER_BYTES
+from lakehouse.source.copy.loop import TRAILER as IS_TRAILER
+from lakehouse.source.copy.memory import Bytes, words_of
+from lakehouse.source.copy.receive import PREAMBLE_BYTES, SIGNATURE, TRAILER, incomplete_copy
 from ridelake.errors import RidelakeError
-
-SIGNATURE = b"PGCOPY\n\xff\r\n\0"
-PREAMBLE_BYTES = len(SIGNATURE) + 4 + 4  # flags, length of the (empty) extension
-TRAILER = b"\xff\xff"
 
 READY, FAILED, DONE = ord("Z"), ord("E"), ord("c")
 # CopyOutResponse, CommandComplete, and asynchronous messages: notices, parameters, notifications.
 IGNORED = frozenset(map(ord, "HCNSA"))
-
-
-def incomplete_copy() -> RidelakeError:
-    return RidelakeError("the COPY of the server is incomplete: run the command again")
 
 
 class CopyResponse:
@@ -34,10 +30,10 @@ class CopyResponse:
         """Whether it has ended with all rows."""
         return self.ended and self._done and self._trailer
 
-    def read(self, buffer: Bytes, end: int) -> tuple[Numbers, Numbers, int]:
-        """Read all complete messages in `buffer[:end]`. Returns the begin and end of each row, and the
-        position of the first incomplete message. Raises RidelakeError for an error of the server."""
-        begins, ends, at = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
+    def read(self, buffer: Bytes, end: int, run: RunBuffer) -> int:
+        """Read the complete messages in `buffer[:end]` until the run is full. Returns the position of the
+        first message that was not read. Raises RidelakeError for an error of the server."""
+        at, words = 0, words_of(buffer)
         while at + HEADER_BYTES <= end and not self.ended:
             length = int.from_bytes(buffer[at + 1 : at + HEADER_BYTES].tobytes(), "big")
             following = at + 1 + length
@@ -50,12 +46,16 @@ class CopyResponse:
                 at = following
             elif not self._began:
                 at = self._begin(buffer, at, following)
+            elif self._trailer:
+                raise incomplete_copy()
             else:
-                found = find_rows(buffer, at, end)
-                begins.append(found.begins)
-                ends.append(found.ends)
-                at = found.end
-        return *self._without_trailer(buffer, np.concatenate(begins), np.concatenate(ends)), at
+                why, at = run.feed(words, at, end)
+                if why == FULL:
+                    break
+                if why == IS_TRAILER:
+                    self._trailer = True
+                    at += HEADER_BYTES + len(TRAILER)
+        return at
 
     def _begin(self, buffer: Bytes, at: int, following: int) -> int:
         """Skip the preamble. The rest of its message, if any, becomes a separate message."""
@@ -70,14 +70,6 @@ class CopyResponse:
         buffer[head] = COPY_DATA
         buffer[head + 1 : row] = np.frombuffer((following - head - 1).to_bytes(4, "big"), np.uint8)
         return head
-
-    def _without_trailer(self, buffer: Bytes, begins: Numbers, ends: Numbers) -> tuple[Numbers, Numbers]:
-        if not len(begins):
-            return begins, ends
-        if self._trailer:
-            raise incomplete_copy()
-        self._trailer = buffer[begins[-1] : ends[-1]].tobytes()[:3] == TRAILER
-        return (begins[:-1], ends[:-1]) if self._trailer else (begins, ends)
 
     def _message(self, kind: int, body: bytes) -> None:
         if kind == FAILED:

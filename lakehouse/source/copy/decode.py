@@ -1,118 +1,158 @@
-"""Decode COPY BINARY into Arrow, many rows at a time, without a Python object per value.
+"""Decode the rows of COPY BINARY into sorted runs.
 
-    row:  int16 columns │ int32 length, bytes │ int32 length, bytes │ …      (-1: null)
-
-Adjacent columns of fixed width have the same offsets from each other in all rows. Such a stretch is read from
-all rows in one step, and its columns are strided views of it. After a text or a null, the positions differ
-between rows, and numpy gathers the next stretch from them. Columns with nulls are detected during decoding.
-Missing or surplus bytes are an error.
-
-The format is binary instead of CSV, so nulls, empty strings, quotes and newlines need no rules, and no text
-has to be parsed.
+A `RunBuffer` is filled by the compiled loop and gives its rows in the order of the sort key, in pieces. It is
+used for large tables, and again for each run of a worker.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from lakehouse.source.copy.framing import Bytes, Numbers
-from lakehouse.source.copy.values import FIXED, Mask, field, spans
-from lakehouse.table.columns import SourceColumn, UnsupportedValue
-from ridelake.errors import RidelakeError
+from lakehouse.source.copy import loop
+from lakehouse.source.copy.memory import (
+    INTEGER,
+    LONG,
+    SLACK_BYTES,
+    TEXT,
+    Bytes,
+    Ints,
+    Longs,
+    Memory,
+    plan_of,
+    row_bytes,
+    words_of,
+)
+from lakehouse.source.copy.sorting import sort_order
+from lakehouse.source.copy.values import as_arrow_text, check_digits, torn, wrong_columns, wrong_width
+from lakehouse.table.columns import SourceColumn, UnsupportedValue, arrow_schema
+from lakehouse.table.layout import ROW_GROUP_ROWS
 
-# The number of bytes that must be readable after the last row: enough for a row of 1,600 uuids, all null.
-READABLE_TAIL_BYTES = 1 << 15
+# Few enough that a piece is small beside a run, and enough that the processor's cache is used well.
+PIECE_ROWS = ROW_GROUP_ROWS // 3
 
-# Values of numeric(p, s) that a decimal does not have.
-NOT_NUMBERS = (b"NaN", b"Infinity", b"-Infinity")
+UUID_LETTERS = 36
 
-
-class Decoder:
-    """Decodes the rows of one table. It stores which columns had nulls, so it is not thread-safe."""
-
-    def __init__(self, columns: Sequence[SourceColumn]) -> None:
-        self.schema = pa.schema([pa.field(c.name, c.arrow_type, c.nullable) for c in columns])
-        self._columns = columns
-        self._varying = {c.name for c in columns if c.pg_type not in FIXED}
-
-    def decode(self, buffer: Bytes, begins: Numbers, ends: Numbers) -> pa.RecordBatch:
-        """The rows of `buffer` between `begins` and `ends`, with READABLE_TAIL_BYTES readable bytes after the
-        last."""
-        at = begins.copy()
-        arrays: list[pa.Array] = []
-        while len(arrays) < len(self._columns):
-            if (at > ends).any():
-                raise _malformed_row_error()
-            arrays.extend(self._next(buffer, at, len(arrays)))
-        if not np.array_equal(at, ends):
-            raise _malformed_row_error()
-        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
-
-    def _next(self, buffer: Bytes, at: Numbers, first: int) -> Iterator[pa.Array]:
-        """Decode the next stretch and the column after it, which has nulls or varies in width. Advances
-        `at`."""
-        rest = self._columns[first:]
-        same = list(takewhile(lambda c: c.name not in self._varying, rest))
-        place = 0 if first else 2
-        width = place + sum(4 + FIXED[c.pg_type][0] for c in same) + (4 if len(same) < len(rest) else 0)
-        stretch = _stretches(buffer, at, width)
-        if not first and not (field(stretch, 0, ">i2") == len(rest)).all():
-            raise RidelakeError("COPY sent rows with another number of columns: run the command again")
-        following = rest[len(same)] if len(same) < len(rest) else None
-        for column in same:
-            width, decoder = FIXED[column.pg_type]
-            if not (field(stretch, place, ">i4") == width).all():
-                self._varying.add(column.name)  # it has a null, or is invalid
-                following = column
-                break
-            yield decoder(column, stretch, place + 4, None)
-            place += 4 + width
-        if following is not None:
-            sizes = field(stretch, place, ">i4").astype(np.int64)
-            at += place + 4
-            yield _varying(following, buffer, at, sizes)
-            at += np.maximum(sizes, 0)
-        else:
-            at += place
+NOT_HELD = {
+    loop.INFINITY: "infinity",
+    loop.OUTSIDE: "a time outside of Arrow's range",
+    loop.NAN: "NaN",
+    loop.DIGITS: "more digits than its type has",
+}
 
 
-def _varying(column: SourceColumn, buffer: Bytes, at: Numbers, sizes: Numbers) -> pa.Array:
-    nulls: Mask = sizes < 0
-    if column.pg_type not in FIXED:
-        return _cast(column, spans(buffer, at, sizes, nulls))
-    width, decoder = FIXED[column.pg_type]
-    if not ((sizes == width) | nulls).all():
-        raise RidelakeError(f"COPY sent column {column.name} with another width than {column.pg_type} has")
-    return decoder(column, _stretches(buffer, at, width), 0, nulls)
+class RunBuffer:
+    """Memory for at most `rows_max` rows and about `bytes_max` bytes; it is used again for the next run."""
+
+    def __init__(self, columns: Sequence[SourceColumn], rows_max: int, bytes_max: int) -> None:
+        self.rows_max = max(min(rows_max, bytes_max // row_bytes(columns)), 1)
+        self.rows = 0
+        self._columns, self._bytes_max, self._row_bytes = columns, bytes_max, row_bytes(columns)
+        self._schema = arrow_schema(columns)
+        self._plan = plan_of(columns, self.rows_max)
+        fixed = np.empty((self.rows_max + 1) * self._row_bytes // 8 + 1, np.int64)
+        nulls = np.zeros((len(columns), self.rows_max), np.uint8)
+        self._texts, self._used = np.empty(SLACK_BYTES, np.uint8), 0
+        self._memory = Memory(fixed.view(np.int32), fixed, nulls, words_of(self._texts))
+
+    def clear(self) -> None:
+        for nulls in self._memory.nulls[:, : self.rows]:
+            if nulls.any():  # otherwise its memory may never have been used
+                nulls[:] = 0
+        self.rows = self._used = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.rows == self.rows_max or self.rows * self._row_bytes + self._used >= self._bytes_max
+
+    def feed(self, words: Longs, at: int, stop: int) -> tuple[int, int]:
+        """Decode the complete messages in [at, stop). Returns why it ended and the position after them.
+        Raises UnsupportedValue, or RidelakeError for a row that is not one of the table."""
+        self._make_room(stop - at)
+        why, at, self.rows, self._used, column = loop.decode_rows(
+            words, at, stop, self._plan, self._memory, self.rows, self.rows_max, self._used
+        )
+        if why in NOT_HELD:
+            raise UnsupportedValue(self._columns[column].name, NOT_HELD[why])
+        if why == loop.COLUMNS:
+            raise wrong_columns()
+        if why == loop.TORN:
+            raise torn()
+        if why == loop.WIDTH:
+            raise wrong_width(self._columns[column])
+        return why, at
+
+    def _make_room(self, more: int) -> None:
+        needed = self._used + more + SLACK_BYTES
+        if needed > len(self._texts):
+            texts = np.empty(max(needed, min(2 * len(self._texts), self._bytes_max)), np.uint8)
+            texts[: self._used] = self._texts[: self._used]
+            self._texts = texts
+            self._memory = self._memory._replace(texts=words_of(texts))
+
+    def pieces(self, order_by: Sequence[str] = ()) -> Iterator[pa.Table]:
+        """The rows sorted by `order_by`, at most PIECE_ROWS at a time."""
+        order: Longs | None = None
+        if order_by:
+            places = [self._schema.get_field_index(name) for name in order_by]
+            keys = [self._array(place, slice(0, self.rows)) for place in places]
+            order = sort_order(pa.table(keys, names=list(order_by)))
+        for begin in range(0, self.rows, PIECE_ROWS):
+            rows = slice(begin, min(begin + PIECE_ROWS, self.rows))
+            wanted = rows if order is None else order[rows]
+            yield pa.Table.from_arrays(
+                [self._array(place, wanted) for place in range(len(self._columns))], schema=self._schema
+            )
+
+    def _array(self, place: int, wanted: slice | Longs) -> pa.Array:
+        column, kind = self._columns[place], self._plan.kinds[place]
+        nulls = self._memory.nulls[place, wanted]
+        validity = None
+        if nulls.any():
+            validity = pa.py_buffer(np.packbits(nulls == 0, bitorder="little"))
+        values = self._values(place, wanted)
+        if kind == TEXT:
+            return as_arrow_text(column, self._binary(values, validity))
+        if column.pg_type == "uuid":
+            return _uuids(values, nulls, validity)
+        if pa.types.is_boolean(column.arrow_type):
+            values = np.packbits(values != 0, bitorder="little")
+        array = pa.Array.from_buffers(column.arrow_type, len(nulls), [validity, pa.py_buffer(values)])
+        if pa.types.is_decimal(column.arrow_type):
+            check_digits(column, array)
+        return array
+
+    def _values(self, place: int, wanted: slice | Longs) -> npt.NDArray[Any]:
+        """A copy of the values, because the memory is used again."""
+        kind, first = self._plan.kinds[place], self._plan.places[place]
+        width = 1 if kind in (INTEGER, LONG, TEXT) else 2
+        memory = self._memory.ints if kind == INTEGER else self._memory.longs
+        values = memory[first : first + width * self.rows]
+        if isinstance(wanted, slice):
+            return values[width * wanted.start : width * wanted.stop].copy()
+        into = np.empty(width * len(wanted), values.dtype)
+        (loop.take_pairs if width == 2 else loop.take)(values, wanted, into)
+        return into
+
+    def _binary(self, spans: Longs, validity: pa.Buffer | None) -> pa.Array:
+        offsets = _offsets(spans & 0xFFFFFFFF)
+        texts = np.empty(int(offsets[-1]) + SLACK_BYTES, np.uint8)
+        loop.write_texts(self._memory.texts, spans, offsets, words_of(texts))
+        buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(texts)]
+        return pa.Array.from_buffers(pa.binary(), len(spans), buffers)
 
 
-def _cast(column: SourceColumn, values: pa.Array) -> pa.Array:
-    try:
-        return values.cast(column.arrow_type)
-    except pa.ArrowInvalid:
-        if pc.any(pc.is_in(values, pa.array(NOT_NUMBERS, pa.binary()))).as_py():
-            raise UnsupportedValue(column.name, "NaN") from None
-        raise
+def _uuids(pairs: Longs, nulls: Bytes, validity: pa.Buffer | None) -> pa.Array:
+    offsets = _offsets((nulls == 0) * np.int64(UUID_LETTERS))
+    texts = np.empty(int(offsets[-1]) + SLACK_BYTES, np.uint8)
+    loop.write_uuids(pairs, offsets, words_of(texts))
+    buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(texts)]
+    return pa.Array.from_buffers(pa.string(), len(nulls), buffers)
 
 
-def _malformed_row_error() -> RidelakeError:
-    return RidelakeError(
-        "COPY sent rows that are longer or shorter than their columns: run the command again"
-    )
-
-
-def _stretches(buffer: Bytes, at: Numbers, width: int) -> npt.NDArray[np.void]:
-    """`width` bytes from each position. Not copied if the positions are equidistant."""
-    dtype = np.dtype((np.void, width))
-    count = len(at)
-    if count > 1:
-        step = int(at[1] - at[0])
-        if step >= width and int(at[-1] - at[0]) == step * (count - 1) and (np.diff(at) == step).all():
-            return np.ndarray((count,), dtype, buffer, int(at[0]), (step,))
-    everywhere = np.ndarray((len(buffer) - width + 1,), dtype, buffer, 0, (1,))
-    taken: npt.NDArray[np.void] = everywhere[at]
-    return taken
+def _offsets(sizes: Longs) -> Ints:
+    offsets = np.zeros(len(sizes) + 1, np.int32)
+    np.cumsum(sizes, out=offsets[1:])
+    return offsets

@@ -5,6 +5,13 @@ FROM pg_class AS c
 JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind IN ('r', 'm')
 
+-- name: bytes
+-- The size of a table with its long values.
+SELECT pg_table_size(c.oid) AS bytes
+FROM pg_class AS c
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind IN ('r', 'm')
+
 -- name: row_not_held
 -- The key of a row whose value the lake cannot store: NaN or infinity, otherwise the greatest value.
 SELECT {key} FROM {table} WHERE {column} IS NOT NULL

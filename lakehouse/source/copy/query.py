@@ -51,10 +51,8 @@ def copy_query(query: Composable, columns: Sequence[SourceColumn]) -> Composed:
 
 
 def selected(columns: Sequence[SourceColumn]) -> Composed:
-    """Columns without a cast, which would cost the server as much as the row. Only numeric is cast to
-    text."""
-    names = [SQL("{}::text").format(Identifier(c.name)) if c.as_text else Identifier(c.name) for c in columns]
-    return SQL(", ").join(names)
+    """Columns without a cast, which would cost the server as much as the row."""
+    return SQL(", ").join(Identifier(column.name) for column in columns)
 
 
 def name_of(table: TableSource) -> Composed:

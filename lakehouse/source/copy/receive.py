@@ -1,19 +1,12 @@
-"""Receive the rows of a COPY in buffers of some megabytes, with the begin and end of each row.
+"""Receive the rows of a COPY by libpq, one message per row. The connection stays usable.
 
-libpq returns one message per row, and these calls cost more than everything else together. The response to a
-COPY is therefore read from the connection's socket, many rows per call, and split into messages here. libpq
-does not see the response, so the connection cannot be used afterwards. If the socket uses TLS or GSSAPI, the
-rows are received by libpq, at half the speed.
+It does not use psycopg's `Copy`, whose `read()` doubles the time.
 """
 
 import select
-import socket
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from itertools import chain
-from os import dup
 
-import numpy as np
 import psycopg
 from psycopg import Connection
 from psycopg.pq import DiagnosticField, ExecStatus, TransactionStatus
@@ -21,119 +14,39 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import TupleRow
 from psycopg.sql import Composed
 
-from lakehouse.source.copy.answer import PREAMBLE_BYTES, SIGNATURE, TRAILER, CopyResponse, incomplete_copy
-from lakehouse.source.copy.decode import READABLE_TAIL_BYTES
-from lakehouse.source.copy.framing import HEADER_BYTES, Bytes, Numbers
 from ridelake.errors import RidelakeError
 
-BUFFER_BYTES = 4 * 1024 * 1024
-READY = b"Z\0\0\0\5"  # the start of ReadyForQuery
-BATCH_ROWS = 32_768  # rows of libpq per chunk
+SIGNATURE = b"PGCOPY\n\xff\r\n\0"
+PREAMBLE_BYTES = len(SIGNATURE) + 4 + 4  # flags, length of the (empty) extension
+TRAILER = b"\xff\xff"
 
 
-@dataclass(frozen=True, slots=True)
-class CopyChunk:
-    """Rows of COPY BINARY, without preamble and trailer, in `buffer` between `begins` and `ends`."""
-
-    buffer: Bytes
-    begins: Numbers
-    ends: Numbers
+def incomplete_copy() -> RidelakeError:
+    return RidelakeError("the COPY of the server is incomplete: run the command again")
 
 
-def new_buffer(size: int = BUFFER_BYTES) -> Bytes:
-    return np.empty(size + READABLE_TAIL_BYTES, np.uint8)
-
-
-def is_plain(connection: Connection[TupleRow]) -> bool:
-    """Whether the socket carries the protocol unencrypted."""
-    return not (connection.pgconn.ssl_in_use or connection.pgconn.used_gssapi)
-
-
-def socket_of(connection: Connection[TupleRow]) -> socket.socket:
-    """A duplicate of the connection's socket, which must also be closed."""
-    return socket.socket(fileno=dup(connection.pgconn.socket))
-
-
-def receive_raw(
-    connection: Connection[TupleRow], server: socket.socket, copy: Composed
-) -> Generator[CopyChunk, None, None]:
-    """The rows of `copy`, read from the connection's socket. Closes the socket and the connection.
-
-    Raises RidelakeError if the server reports an error or the connection is lost."""
-    try:
-        _send(connection.pgconn, copy.as_bytes(connection))
-        server.setblocking(True)
-        yield from _chunks(server)
-    finally:
-        server.close()
-        connection.close()
-
-
-def _send(pgconn: PGconn, query: bytes) -> None:
-    pgconn.send_query(query)
+def send_copy(connection: Connection[TupleRow], copy: Composed) -> None:
+    pgconn = connection.pgconn
+    pgconn.send_query(copy.as_bytes(connection))
     while pgconn.flush():
         select.select([], [pgconn.socket], [])
 
 
-def _chunks(server: socket.socket) -> Iterator[CopyChunk]:
-    answer = CopyResponse()
-    buffer, used = new_buffer(), 0
-    while not answer.ended:
-        room = len(buffer) - READABLE_TAIL_BYTES
-        used, is_open = _fill(server, buffer, used, room)
-        begins, ends, stop = answer.read(buffer, used)
-        if not is_open and not answer.ended:
-            raise RidelakeError("lost the connection to Postgres during a COPY: run the command again")
-        rest = used - stop
-        following = new_buffer(max(BUFFER_BYTES, message_bytes(buffer[stop:used])))
-        following[:rest] = buffer[stop:used]
-        if len(begins):
-            yield CopyChunk(buffer, begins, ends)
-        buffer, used = following, rest
-    if not answer.complete:
-        raise incomplete_copy()
-
-
-def message_bytes(begin: Bytes) -> int:
-    """The length of the message that begins with these bytes, up to 1 GiB; 0 if its header is incomplete."""
-    if len(begin) < HEADER_BYTES:
-        return 0
-    return 1 + int.from_bytes(begin[1:HEADER_BYTES].tobytes(), "big")
-
-
-def _fill(server: socket.socket, buffer: Bytes, used: int, room: int) -> tuple[int, bool]:
-    """Receive until the buffer is full or the response seems to end. Returns the number of bytes in it, and
-    whether the connection is open."""
-    view = memoryview(buffer)[:room]  # type: ignore[arg-type]
-    while used < room:
-        try:
-            count = server.recv_into(view[used:])
-        except ConnectionError:
-            count = 0
-        if not count:
-            return used, False
-        used += count
-        if used > 5 and view[used - 6 : used - 1].tobytes() == READY:  # may be data; CopyResponse decides
-            break
-    return used, True
-
-
-def receive_by_libpq(connection: Connection[TupleRow], copy: Composed) -> Generator[CopyChunk, None, None]:
-    """The same rows by libpq, one message per row. The connection stays usable; close the generator to end
-    the COPY early.
-
-    It does not use psycopg's `Copy`, whose `read()` doubles the time. Raises psycopg.Error, or
-    RidelakeError."""
+def receive_rows(
+    connection: Connection[TupleRow], copy: Composed, rows_max: int, bytes_max: int
+) -> Generator[list[bytes], None, None]:
+    """The rows of `copy`, without preamble and trailer, in lists of at most `rows_max` rows and about
+    `bytes_max` bytes. Close the generator to end the COPY early. Raises psycopg.Error, or RidelakeError."""
     pgconn = connection.pgconn
     try:
-        _send(pgconn, copy.as_bytes(connection))
+        send_copy(connection, copy)
         _expect(_result(pgconn), ExecStatus.COPY_OUT)
         messages = _messages(pgconn)
         first = next(messages, b"")
         if not first.startswith(SIGNATURE):
             raise RidelakeError("the COPY of the server is not in the binary format of Postgres")
         rows = chain([first[PREAMBLE_BYTES:]] if len(first) > PREAMBLE_BYTES else [], messages)
-        yield from _chunks_of(rows)
+        yield from _lists(rows, rows_max, bytes_max)
         if next(messages, None) is not None:
             raise incomplete_copy()
         if _result(pgconn) is not None:
@@ -143,18 +56,18 @@ def receive_by_libpq(connection: Connection[TupleRow], copy: Composed) -> Genera
         raise
 
 
-def _chunks_of(messages: Iterator[bytes]) -> Iterator[CopyChunk]:
+def _lists(messages: Iterator[bytes], rows_max: int, bytes_max: int) -> Iterator[list[bytes]]:
     rows: list[bytes] = []
     size = 0
     for row in messages:
         if row == TRAILER:
             if rows:
-                yield _joined(rows)
+                yield rows
             return
         rows.append(row)
         size += len(row)
-        if len(rows) == BATCH_ROWS or size >= BUFFER_BYTES:
-            yield _joined(rows)
+        if len(rows) == rows_max or size >= bytes_max:
+            yield rows
             rows, size = [], 0
     raise incomplete_copy()
 
@@ -180,13 +93,6 @@ def _expect(result: PGresult | None, status: ExecStatus) -> None:
         except KeyError:
             kind = psycopg.OperationalError
         raise kind(message.strip())
-
-
-def _joined(rows: list[bytes]) -> CopyChunk:
-    lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-    ends = np.cumsum(lengths)
-    buffer = np.frombuffer(b"".join([*rows, bytes(READABLE_TAIL_BYTES)]), np.uint8)
-    return CopyChunk(buffer, ends - lengths, ends)
 
 
 def _messages(pgconn: PGconn) -> Iterator[bytes]:

@@ -18,16 +18,19 @@ KEY_BITS = 63
 def sort_run(run: pa.Table, order_by: Sequence[str]) -> pa.Table:
     """`run` sorted by `order_by`, with one chunk per column."""
     run = run.combine_chunks()
-    if not order_by or len(run) < 2:
-        return run
-    key = _packed([run[name] for name in order_by])
+    order = sort_order(run.select(order_by)) if order_by else None
+    return run if order is None else run.take(pa.array(order)).combine_chunks()
+
+
+def sort_order(keys: pa.Table) -> npt.NDArray[np.int64] | None:
+    """The rows in the order of all columns of `keys`, each in one chunk; None if they are in this order."""
+    if len(keys) < 2:
+        return None
+    key = _packed(keys.columns)
     if key is None:
-        order = pc.sort_indices(run, [(name, "ascending", "at_end") for name in order_by])
-    elif (key[1:] >= key[:-1]).all():
-        return run
-    else:
-        order = pa.array(np.argsort(key))
-    return run.take(order).combine_chunks()
+        by = [(name, "ascending", "at_end") for name in keys.column_names]
+        return pc.sort_indices(keys, by).to_numpy().astype(np.int64)  # type: ignore[no-any-return]
+    return None if (key[1:] >= key[:-1]).all() else np.argsort(key)
 
 
 def sorted_runs(rows: pa.Table, order_by: Sequence[str], rows_max: int, bytes_max: int) -> Iterator[pa.Table]:

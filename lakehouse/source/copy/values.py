@@ -1,156 +1,141 @@
-"""Decode the values of one column into an Arrow array, exactly.
+"""Decode a small number of rows of COPY BINARY, value by value.
 
-A decoder gets the stretches of bytes that contain its values, one per row, and the offset in the stretch.
-`nulls` is None if there are no nulls. The bytes of a null can have any content.
+It is slower than the compiled loop by 40 times, but it needs no 0.3 s to begin.
 """
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from decimal import Context, Decimal
+from struct import Struct, error
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from lakehouse.source.copy.framing import Bytes, Numbers
-from lakehouse.table.columns import SourceColumn, UnsupportedValue
+from lakehouse.source.copy.memory import FIXED, TEXTS
+from lakehouse.table.columns import SourceColumn, UnsupportedValue, arrow_schema
+from ridelake.errors import RidelakeError
 
-Mask = npt.NDArray[np.bool_]
-Stretches = npt.NDArray[np.void]
-Decode = Callable[[SourceColumn, Stretches, int, Mask | None], pa.Array]
-
-# Postgres counts from 2000-01-01, Arrow from 1970-01-01.
-EPOCH_SHIFT_DAYS = 10_957
-EPOCH_SHIFT_US = EPOCH_SHIFT_DAYS * 86_400_000_000
-
-UUID_LETTERS = 36
-# The positions of the groups of hexadecimal digits of a uuid: 8-4-4-4-12.
-DIGITS = np.dtype(
-    {
-        "names": list("abcdef"),
-        "formats": ["u8", "u4", "u4", "u4", "u8", "u4"],
-        "offsets": [0, 8, 12, 16, 20, 28],
-        "itemsize": 32,
-    }
-)
-LETTERS = np.dtype(
-    {
-        "names": list("abcdef"),
-        "formats": ["u8", "u4", "u4", "u4", "u8", "u4"],
-        "offsets": [0, 9, 14, 19, 24, 32],
-        "itemsize": UUID_LETTERS,
-    }
-)
+INT2, INT4 = Struct(">h"), Struct(">i")
+NUMERIC_HEAD = Struct(">hhHh")  # digits, the power of the first, sign, scale
+NEGATIVE, NAN, INFINITIES = 0x4000, 0xC000, (0xD000, 0xF000)
+EXACT = Context(prec=1_000)  # more digits than a numeric(38, s) has
+NUMBERS = {
+    "bool": Struct(">?"), "int2": INT2, "int4": INT4, "int8": Struct(">q"), "float4": Struct(">f"),
+    "float8": Struct(">d"), "date": INT4, "timestamp": Struct(">q"), "timestamptz": Struct(">q"),
+}  # fmt: skip
 
 
-def spans(buffer: Bytes, begins: Numbers, sizes: Numbers, nulls: Mask) -> pa.Array:
-    """An array of the bytes from each of `begins`. The buffer is interpreted as an Arrow array of value, gap,
-    value, gap …; `take` then copies only the values."""
-    offsets = np.empty(2 * len(begins), np.int32)
-    offsets[0::2] = begins
-    offsets[1::2] = begins + np.maximum(sizes, 0)
-    whole = pa.Array.from_buffers(
-        pa.binary(), max(len(offsets) - 1, 0), [None, pa.py_buffer(offsets), pa.py_buffer(buffer)]
+def torn() -> RidelakeError:
+    return RidelakeError(
+        "COPY sent rows that are longer or shorter than their columns: run the command again"
     )
-    places = np.arange(0, len(offsets), 2, dtype=np.int32)
-    return whole.take(pa.array(places, mask=nulls if nulls.any() else None))
 
 
-def field(stretches: Stretches, place: int, dtype: str) -> npt.NDArray[Any]:
-    """A view of the values at the same offset in every stretch."""
-    return stretches.view(_within(stretches.itemsize, place, dtype))["field"]
+def wrong_columns() -> RidelakeError:
+    return RidelakeError("COPY sent rows with another number of columns: run the command again")
 
 
-@lru_cache(1024)
-def _within(width: int, place: int, dtype: str) -> np.dtype[np.void]:
-    return np.dtype({"names": ["field"], "formats": [dtype], "offsets": [place], "itemsize": width})
+def wrong_width(column: SourceColumn) -> RidelakeError:
+    return RidelakeError(f"COPY sent column {column.name} with another width than {column.pg_type} has")
 
 
-def _number(dtype: str) -> Decode:
-    native = np.dtype(dtype).newbyteorder("=")
-
-    def decode(column: SourceColumn, stretches: Stretches, place: int, nulls: Mask | None) -> pa.Array:
-        numbers = field(stretches, place, dtype).astype(native)
-        return pa.array(numbers, mask=nulls).cast(column.arrow_type)
-
-    return decode
-
-
-def _boolean(column: SourceColumn, stretches: Stretches, place: int, nulls: Mask | None) -> pa.Array:
-    return pa.array(field(stretches, place, "u1") != 0, column.arrow_type, mask=nulls)
-
-
-def _moment(column: SourceColumn, stretches: Stretches, place: int, nulls: Mask | None) -> pa.Array:
-    """timestamp and timestamptz: microseconds. Arrow has no `infinity`."""
-    since_2000 = field(stretches, place, ">i8").astype(np.int64)
-    since_1970 = _shifted(column, since_2000, EPOCH_SHIFT_US, nulls)
-    return pa.array(since_1970, pa.int64(), mask=nulls).view(column.arrow_type)
-
-
-def _day(column: SourceColumn, stretches: Stretches, place: int, nulls: Mask | None) -> pa.Array:
-    since_2000 = field(stretches, place, ">i4").astype(np.int32)
-    since_1970 = _shifted(column, since_2000, EPOCH_SHIFT_DAYS, nulls)
-    return pa.array(since_1970, pa.int32(), mask=nulls).view(column.arrow_type)
+def decode_values(rows: Sequence[bytes], columns: Sequence[SourceColumn]) -> pa.Table:
+    """The rows as a table. Raises UnsupportedValue, or RidelakeError for a row that is not one of the
+    table."""
+    found: list[list[bytes | None]] = [[] for _ in columns]
+    for row in rows:
+        if INT2.unpack_from(row.ljust(2, b"\0"))[0] != len(columns):
+            raise wrong_columns()
+        at = 2
+        try:
+            for values in found:
+                (size,) = INT4.unpack_from(row, at)
+                at += 4
+                if not -1 <= size <= len(row) - at:
+                    raise torn()
+                values.append(row[at : at + size] if size >= 0 else None)
+                at += max(size, 0)
+        except error:
+            raise torn() from None
+        if at != len(row):
+            raise torn()
+    arrays = [_array(column, values) for column, values in zip(columns, found, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=arrow_schema(columns))
 
 
-def _shifted(
-    column: SourceColumn, numbers: npt.NDArray[np.signedinteger], shift: int, nulls: Mask | None
-) -> npt.NDArray[np.signedinteger]:
-    """Convert to an offset from 1970. The smallest number is -infinity; the greatest are beyond Arrow's
-    range."""
-    if nulls is not None:
-        numbers[nulls] = 0
-    limits = np.iinfo(numbers.dtype)
-    if len(numbers) and (numbers.min() == limits.min or numbers.max() > limits.max - shift):
-        infinite = numbers.min() == limits.min or numbers.max() == limits.max
-        raise UnsupportedValue(column.name, "infinity" if infinite else "a time outside of Arrow's range")
-    numbers += numbers.dtype.type(shift)
-    return numbers
+def as_arrow_text(column: SourceColumn, values: pa.Array) -> pa.Array:
+    """Checks that text is UTF-8."""
+    return values.cast(column.arrow_type)
 
 
-def _uuid(column: SourceColumn, stretches: Stretches, place: int, nulls: Mask | None) -> pa.Array:
-    octets = field(stretches, place, "V16")
-    present = np.full(len(octets), UUID_LETTERS, np.int32)
-    validity = None
-    if nulls is not None:
-        octets, present[nulls], validity = octets[~nulls], 0, pa.array(~nulls).buffers()[1]
-    offsets = np.zeros(len(stretches) + 1, np.int32)
-    np.cumsum(present, out=offsets[1:])
-    texts = _letters(np.ascontiguousarray(octets).view(np.uint8))
-    buffers = [validity, pa.py_buffer(offsets), pa.py_buffer(texts)]
-    return pa.Array.from_buffers(pa.string(), len(stretches), buffers)
+def check_digits(column: SourceColumn, decimals: pa.Array) -> None:
+    """Raises UnsupportedValue for a number of more digits than the column's type has."""
+    try:
+        decimals.validate(full=True)
+    except pa.ArrowInvalid:
+        raise _too_many_digits(column) from None
 
 
-def _letters(octets: Bytes) -> Bytes:
-    """Convert each 16 bytes to 36 characters. A byte becomes two nibbles in a 16-bit number, then two
-    digits."""
-    halves = octets.astype("<u2")
-    low = halves << 8
-    halves >>= 4
-    halves |= low
-    halves &= 0x0F0F
-    digits = halves.view(np.uint8)
-    beyond_nine = (digits > 9).view(np.uint8)
-    beyond_nine *= ord("a") - ord("9") - 1
-    digits += ord("0")
-    digits += beyond_nine
-    texts = np.empty(len(octets) // 16 * UUID_LETTERS, np.uint8)
-    groups, letters = digits.view(DIGITS), texts.view(LETTERS)
-    for name in "abcdef":
-        letters[name] = groups[name]
-    texts.reshape(-1, UUID_LETTERS)[:, [8, 13, 18, 23]] = ord("-")
-    return texts
+def _array(column: SourceColumn, values: Sequence[bytes | None]) -> pa.Array:
+    _, width, shift = FIXED.get(column.pg_type, TEXTS)
+    if width >= 0 and any(value is not None and len(value) != width for value in values):
+        raise wrong_width(column)
+    if column.pg_type not in FIXED:
+        return as_arrow_text(column, pa.array(values, pa.binary()))
+    if column.pg_type == "uuid":
+        return pa.array(_each(values, _uuid), pa.string())
+    if column.pg_type == "numeric":
+        return pa.array(_each(values, lambda value: _numeric(column, value)), column.arrow_type)
+    unpack = NUMBERS[column.pg_type].unpack
+    if not shift:
+        return pa.array(_each(values, lambda value: unpack(value)[0]), column.arrow_type)
+    storage = pa.int32() if column.pg_type == "date" else pa.int64()
+    times = _each(values, lambda value: _time(column, unpack(value)[0], shift, storage.bit_width))
+    return pa.array(times, storage).view(column.arrow_type)
 
 
-FIXED: dict[str, tuple[int, Decode]] = {
-    "bool": (1, _boolean),
-    "int2": (2, _number(">i2")),
-    "int4": (4, _number(">i4")),
-    "int8": (8, _number(">i8")),
-    "float4": (4, _number(">f4")),
-    "float8": (8, _number(">f8")),
-    "date": (4, _day),
-    "timestamp": (8, _moment),
-    "timestamptz": (8, _moment),
-    "uuid": (16, _uuid),
-}
+def _each(values: Sequence[bytes | None], decode: Callable[[bytes], Any]) -> list[Any]:
+    return [None if value is None else decode(value) for value in values]
+
+
+def _uuid(value: bytes) -> str:
+    digits = value.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _time(column: SourceColumn, since_2000: int, shift: int, bits: int) -> int:
+    """Since 1970. The least number is -infinity; the greatest are outside of Arrow's range."""
+    most = 2 ** (bits - 1) - 1
+    if since_2000 in (-most - 1, most):
+        raise UnsupportedValue(column.name, "infinity")
+    if since_2000 > most - shift:
+        raise UnsupportedValue(column.name, "a time outside of Arrow's range")
+    return since_2000 + shift
+
+
+def _numeric(column: SourceColumn, value: bytes) -> Decimal:
+    """The digits are numbers of base 10,000."""
+    if len(value) < NUMERIC_HEAD.size:
+        raise torn()
+    count, power, sign, _ = NUMERIC_HEAD.unpack_from(value)
+    if sign == NAN or sign in INFINITIES:
+        raise UnsupportedValue(column.name, "NaN" if sign == NAN else "infinity")
+    if count < 0 or len(value) != NUMERIC_HEAD.size + 2 * count:
+        raise torn()
+    digits = [INT2.unpack_from(value, NUMERIC_HEAD.size + 2 * place)[0] for place in range(count)]
+    whole = 0
+    for digit in digits:
+        if not 0 <= digit < 10_000:
+            raise _too_many_digits(column)
+        whole = whole * 10_000 + digit
+    # The last digit's place in base 10, then in units of the column's scale.
+    shift = 4 * (power - count + 1) + column.arrow_type.scale if count else 0
+    if abs(shift) > 400:
+        raise _too_many_digits(column)
+    scaled, rest = (whole * 10**shift, 0) if shift >= 0 else divmod(whole, 10**-shift)
+    if rest or scaled >= 10**column.arrow_type.precision:
+        raise _too_many_digits(column)
+    return Decimal(-scaled if sign == NEGATIVE else scaled).scaleb(-column.arrow_type.scale, EXACT)
+
+
+def _too_many_digits(column: SourceColumn) -> UnsupportedValue:
+    return UnsupportedValue(column.name, "more digits than its type has")

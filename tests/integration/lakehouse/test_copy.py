@@ -4,7 +4,7 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pyarrow as pa
@@ -14,9 +14,9 @@ from own_tables import asked
 from psycopg.sql import SQL
 from published_tables import heap_source
 
-import lakehouse.source.copy.workers
 from lakehouse.capture.publish import publish_changes
 from lakehouse.source.copy import RUN_ROWS, export, export_snapshot, fetch
+from lakehouse.source.copy.decode import RunBuffer
 from lakehouse.source.copy.query import PageRange, split_pages
 from lakehouse.source.copy.sorting import sort_run, sorted_runs
 from lakehouse.source.tables import TableSource
@@ -46,7 +46,11 @@ def source_of(store: Store, name: str, *order_by: str) -> TableSource:
 
 def exported(store: Store, source: TableSource, workers: int = 1, **more) -> list[pa.Table]:
     runs: list[pa.Table] = []
-    export(store, None, source, runs.append, workers=workers, on_rows=lambda rows: None, **more)
+
+    def write(pieces: Iterator[pa.Table]) -> None:
+        runs.append(pa.concat_tables(pieces).combine_chunks())
+
+    export(store, None, source, write, workers=workers, on_rows=lambda rows: None, **more)
     return runs
 
 
@@ -86,8 +90,9 @@ def nothing_left(store: Store):
 
 def test_both_transports_give_the_same_table(store: Store, monkeypatch):
     source = filled(store, MIXED.format(rows=50_000), "key")
+    monkeypatch.setattr("lakehouse.source.copy.is_loaded", lambda: True)
     raw = pa.concat_tables(exported(store, source))
-    monkeypatch.setattr("lakehouse.source.copy.workers.is_plain", lambda connection: False)
+    monkeypatch.setattr("lakehouse.source.copy.raw.is_plain", lambda connection: False)
     by_libpq = pa.concat_tables(exported(store, source))
     assert raw.equals(by_libpq)
     assert raw.equals(fetched(store, source))
@@ -139,9 +144,9 @@ def test_workers_share_a_table_and_a_snapshot(store: Store, monkeypatch):
         threads: set[str] = set()
         counted: list[int] = []
 
-        def write(run: pa.Table) -> None:
+        def write(pieces: Iterator[pa.Table]) -> None:
             threads.add(threading.current_thread().name)
-            runs.append(run)
+            runs.extend(pieces)
 
         export(store, snapshot, source, write, workers=3, on_rows=counted.append)
     assert len(threads) == 2, "the third range has only rows that were inserted later"
@@ -187,17 +192,16 @@ def lasting(store: Store) -> TableSource:
 
 def while_reading(monkeypatch, happens: Callable[[], None]) -> None:
     """Call `happens` after the first rows have been received."""
-    decode, once = lakehouse.source.copy.workers.Decoder.decode, []
+    feed, once = RunBuffer.feed, []
 
-    def decode_later(*arguments):
+    def feed_later(*arguments):
         if not once:
             once.append(True)
             happens()
-        return decode(*arguments)
+        return feed(*arguments)
 
-    monkeypatch.setattr("lakehouse.source.copy.workers.CHUNKS_WAITING", 1)
-    monkeypatch.setattr("lakehouse.source.copy.receive.BUFFER_BYTES", 64 * 1024)
-    monkeypatch.setattr("lakehouse.source.copy.workers.Decoder.decode", decode_later)
+    monkeypatch.setattr("lakehouse.source.copy.raw.BUFFER_BYTES", 64 * 1024)
+    monkeypatch.setattr(RunBuffer, "feed", feed_later)
 
 
 @pytest.mark.timeout(60)
@@ -222,13 +226,13 @@ def test_a_killed_server_process_is_reported_in_one_sentence(store: Store, monke
 
 @pytest.mark.timeout(60)
 @pytest.mark.usefixtures("nothing_left")
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_run_that_cannot_be_written_stops_all_workers(store: Store, monkeypatch, workers: int):
     monkeypatch.setattr("lakehouse.source.copy.query.WORKER_PAGES_MIN", 10)
     monkeypatch.setattr("lakehouse.source.copy.RUN_ROWS", 1_000)
     source = lasting(store)
 
-    def write(run: pa.Table) -> None:
+    def write(pieces: Iterator[pa.Table]) -> None:
         raise OSError("the disk is full")
 
     started = time.monotonic()
@@ -294,8 +298,8 @@ def test_a_waiting_truncate_is_not_waited_for(store: Store):
             with pytest.raises(
                 RidelakeError, match="table mixed: another session waits to truncate or alter it"
             ):
-                export(store, snapshot, source, runs.append, **more)
-            export(store, snapshot, source, runs.append, coordinator=connection, **more)
+                export(store, snapshot, source, runs.extend, **more)
+            export(store, snapshot, source, runs.extend, coordinator=connection, **more)
         waiting.join()
     assert sum(map(len, runs)) == 1_000
 
@@ -308,7 +312,7 @@ def test_memory_is_bounded_by_the_run_and_not_by_the_table(store: Store, monkeyp
     )
     read: list[int] = []
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    export(store, None, source, lambda run: None, workers=1, on_rows=read.append)
+    export(store, None, source, list, workers=1, on_rows=read.append)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert sum(read) == 1_000_000
     assert grown < 250_000_000, f"{grown / 1e6:.0f} MB for a table of 500 MB"
@@ -322,12 +326,15 @@ FROM generate_series(1, 10000) AS i ORDER BY i DESC
 """
 
 
-def test_a_run_is_bounded_by_bytes(store: Store, monkeypatch):
+@pytest.mark.parametrize("is_loaded", [True, False])
+def test_a_run_is_bounded_by_bytes(store: Store, monkeypatch, is_loaded: bool):
+    monkeypatch.setattr("lakehouse.source.copy.is_loaded", lambda: is_loaded)
     monkeypatch.setattr("lakehouse.source.copy.workers.RUN_BYTES", 8 << 20)
+    monkeypatch.setattr("lakehouse.source.copy.RUN_BYTES", 8 << 20)
     source = filled(store, WIDE, "id")
     runs = exported(store, source)
-    assert len(runs) == 3
-    assert max(run.nbytes for run in runs) < 12 << 20
+    assert len(runs) == 4
+    assert max(run.nbytes for run in runs) < 10 << 20
     together = pa.concat_tables(runs).sort_by("id")
     assert together.equals(fetched(store, source).combine_chunks().cast(together.schema))
 

@@ -3,12 +3,17 @@
 import struct
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from lakehouse.source.copy.answer import PREAMBLE_BYTES, SIGNATURE, TRAILER, CopyResponse
-from lakehouse.source.copy.decode import READABLE_TAIL_BYTES
-from lakehouse.source.copy.framing import find_rows
+from lakehouse.source.copy.answer import CopyResponse
+from lakehouse.source.copy.decode import RunBuffer
+from lakehouse.source.copy.memory import SLACK_BYTES
+from lakehouse.source.copy.receive import PREAMBLE_BYTES, SIGNATURE, TRAILER
+from lakehouse.table.columns import SourceColumn
 from ridelake.errors import RidelakeError
+
+COLUMNS = [SourceColumn("a", "bytea", pa.binary()), SourceColumn("b", "bytea", pa.binary())]
 
 PREAMBLE = SIGNATURE + bytes(PREAMBLE_BYTES - len(SIGNATURE))
 
@@ -33,12 +38,18 @@ def whole(rows: list[bytes]) -> bytes:
 def read(data: bytes, cuts: list[int]) -> tuple[list[bytes], CopyResponse]:
     """The rows that are found if the data is received in parts that end at `cuts`."""
     answer, rows, pending, begin = CopyResponse(), [], b"", 0
+    run = RunBuffer(COLUMNS, 3, 1 << 20)
     for cut in [*cuts, len(data)]:
-        part = pending + data[begin:cut]
-        buffer = np.frombuffer(bytearray(part + bytes(READABLE_TAIL_BYTES)), np.uint8)
-        begins, ends, stop = answer.read(buffer, len(part))
-        rows += [buffer[a:b].tobytes() for a, b in zip(begins, ends, strict=True)]
-        pending, begin = part[stop:], cut
+        pending, begin = pending + data[begin:cut], cut
+        while True:
+            buffer = np.frombuffer(bytearray(pending + bytes(SLACK_BYTES)), np.uint8)
+            stop = answer.read(buffer, len(pending), run)
+            pending = buffer[stop : len(pending)].tobytes()
+            found = [one for piece in run.pieces() for one in piece.to_pylist()]
+            rows += [row(*one.values()) for one in found]
+            run.clear()
+            if not found or answer.ended:
+                break
     assert not pending
     return rows, answer
 
@@ -72,24 +83,20 @@ def test_a_response_can_be_split_anywhere(rows):
 @pytest.mark.timeout(60)
 def test_random_rows_are_found():
     random = np.random.default_rng(1)
+    alphabet = np.frombuffer(b"d\0\0\0\2\x0ed", np.uint8)
     for _ in range(200):
         count = int(random.integers(1, 60))
-        alphabet = np.frombuffer(b"d\0\0\0\2\x0ed", np.uint8)
         rows = [row(random.choice(alphabet, random.integers(0, 40)).tobytes(), b"d") for _ in range(count)]
-        data = b"".join(message(b"d", one) for one in rows) + b"c\0\0\0\4"
-        buffer = np.frombuffer(data + bytes(READABLE_TAIL_BYTES), np.uint8)
-        frame = find_rows(buffer, 0, len(data))
-        assert [buffer[a:b].tobytes() for a, b in zip(frame.begins, frame.ends, strict=True)] == rows
-        assert frame.end == len(data) - 5
+        assert read(whole(rows), [])[0] == rows
 
 
 def test_a_row_of_more_than_sixteen_megabytes_is_found():
-    rows = [row(b"a"), row(b"d\0" * 9_000_000), row(b"b"), row(b"c")]
+    rows = [row(b"a", b""), row(b"d\0" * 9_000_000, b""), row(b"b", b""), row(b"c", b"")]
     assert read(whole(rows), [100, 10_000_000])[0] == rows
 
 
 def test_a_truncated_response_is_not_complete():
-    data = whole([row(b"a")] * 3)
+    data = whole([row(b"a", b"")] * 3)
     without_trailer = data.replace(message(b"d", TRAILER), b"")
     assert not read(without_trailer, [])[1].complete
     with pytest.raises(RidelakeError, match=r"aborted its COPY \(out of luck\): run the command again"):
