@@ -34,6 +34,10 @@ from ridelake.settings import LakeAddress
 # about as much as reading a row; rewriting costs each remaining row about 100 times that, once.
 REWRITE_SHARE = 0.5
 
+# Columns with the row number or the name of a file, in DuckDB, chDB and Spark. The files of a table with a
+# column of such a name are rewritten instead.
+RESERVED_NAMES = {"file_index", "file_row_number", "filename", "_file", "_path", "_row_number", "_metadata"}
+
 # Longer than any column name of Postgres, which has at most 63 bytes.
 ROW_NUMBER = "row number".ljust(64)
 
@@ -101,7 +105,9 @@ class _Search:
     def __init__(self, storage: Storage, state: TableState, table: TableSource, removed: pa.Table) -> None:
         self._storage, self._state, self._table = storage, state, table
         keys = removed.schema
-        self.indexed = can_be_indexed(keys)
+        # Equal keys must have equal hashes, and every engine must be able to omit the rows.
+        names = {column.name.lower() for column in table.columns}
+        self.indexed = can_be_indexed(keys) and not names & RESERVED_NAMES
         self._removed = removed.group_by(table.key, use_threads=False).aggregate([]).select(table.key)
         self._range = _Range.of(self._removed.column(0))
         self._wanted: Keys | None = None
@@ -117,9 +123,10 @@ class _Search:
             self._wanted = hash_keys(self._removed)
         keys = self._removed.schema
         rows, places = open_keys(self._storage, file, keys).find(self._wanted)
-        for old in deleted_in(self._storage.address, self._state.deletes, file.location):
-            alive = ~np.isin(rows, old)
-            rows, places = rows[alive], places[alive]
+        if file.deleted and len(rows):
+            for old in deleted_in(self._storage.address, self._state.deletes, file.location):
+                alive = ~np.isin(rows, old)
+                rows, places = rows[alive], places[alive]
         self._wanted = self._wanted.without(places)
         return np.sort(rows)
 

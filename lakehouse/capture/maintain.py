@@ -30,7 +30,7 @@ from lakehouse.source.tables import TableSource, read_sources
 from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.deletes import merge_deletes
 from lakehouse.table.epoch import DataFile, Epoch, TableState
-from lakehouse.table.key_index import index_location
+from lakehouse.table.key_index import index_location, remove_local_indexes
 from lakehouse.table.layout import RUN_BYTES, RUN_ROWS
 from lakehouse.table.metadata import metadata_files
 from lakehouse.table.published import read_epochs
@@ -150,12 +150,14 @@ def _compact(draft: EpochDraft, source: TableSource) -> None:
     """Rewrite files with many deleted rows and small files, and merge the delete files."""
     state = draft.before(source.name)
     assert state is not None
-    read: dict[DataFile, pa.Table] = {}
-    if state.shape == source.shape:
-        small = _small(state.files)
-        chosen = [*_worn(state.files), *(small if len(small) >= COMPACT_FILES_MIN else ())]
-        read = _read_some(draft.lake.storage, state, chosen, source)
-    if not read and len(state.deletes) < 2:
+    if (state.shape, state.relation) != (source.shape, source.relation):
+        draft.keep(source.name)  # the next epoch copies the table, because its changes are unknown
+        return
+    small = _small(state.files)
+    chosen = [*_worn(state.files), *(small if len(small) >= COMPACT_FILES_MIN else ())]
+    read = _read_some(draft.lake.storage, state, chosen, source)
+    merged = [file for file in state.deletes if file.rows <= COMPACT_ROWS_MAX]
+    if not read and len(merged) < 2:
         draft.keep(source.name)
         return
     writer = draft.writer(source)
@@ -163,7 +165,7 @@ def _compact(draft: EpochDraft, source: TableSource) -> None:
     if read:
         writer.add_rows(pa.concat_tables(read.values()))
         files = writer.finish(files)
-    deletes = merge_deletes(draft.lake.address, writer.storage, writer.stem, files, state.deletes)
+    deletes = merge_deletes(draft.lake.address, writer.storage, writer.stem, files, state.deletes, merged)
     draft.put(source, files, deletes=deletes)
 
 
@@ -252,6 +254,8 @@ def _sweep(lake: Lake, grace: timedelta) -> int:
             f.location for f in found if f.location not in known and (exclusive or f.modified_at < limit)
         ]
         lake.storage.delete(orphans)
+        if lake.address.remote:
+            remove_local_indexes(lake.address, {file.sha256 for epoch in epochs for file in epoch.files})
     return len(orphans)
 
 

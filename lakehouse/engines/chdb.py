@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
 import psutil
@@ -43,6 +44,9 @@ MEMORY_SHARE = 0.5
 _OUT_OF_RANGE = re.compile(
     r"out of allowed Date32 range.*?column: (?P<column>.*?): \(in file/uri (?P<file>.*?)\)", re.DOTALL
 )
+
+# The database with a table for each file, whose names cannot collide with those of the epoch's tables.
+PARTS = "parts"
 
 UTC_TYPE, LOCAL_TYPE = "DateTime64(6, 'UTC')", "DateTime64(6)"
 
@@ -111,8 +115,10 @@ class ChDB(CheckedEngine):
 def opened(settings: Settings, epoch: Epoch) -> Iterator[ChDB]:
     session: Any = chdb_session.Session()  # type: ignore[no-untyped-call]
     try:
+        session.query(f"CREATE DATABASE {PARTS}")
+        numbers = count()
         for name, table in epoch.tables.items():
-            _create_table(session, name, table)
+            _create_table(session, name, table, numbers)
         for setting, value in (_spilling() | SETTINGS).items():
             session.query(f"SET {setting} = {value}")
         files = {name: table.locations for name, table in epoch.tables.items()}
@@ -126,36 +132,41 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[ChDB]:
             session.close()
 
 
-def _create_table(session: Any, name: str, table: TableState) -> None:
+def _create_table(session: Any, name: str, table: TableState, numbers: Iterator[int]) -> None:
     """A table of each file, and one over them. Deleted rows are removed by their row numbers."""
     columns = _columns(session, table.locations[0])
     parts: dict[bool, list[str]] = {False: [], True: []}
-    for number, file in enumerate(table.files):
-        part = f"{name} {number}"
-        source = f"File(Parquet, {_string(file.location)})"
-        session.query(f"CREATE TABLE {_quoted(part)} ({columns}) ENGINE = {source}")
+    for file in table.files:
+        part = _create_part(session, numbers, columns, f"File(Parquet, {_string(file.location)})")
         parts[file.deleted > 0].append(part)
     if not parts[True]:
         session.query(f"CREATE TABLE {_quoted(name)} ENGINE = {_merge(parts[False])}")
         return
-    deleted, masked, whole = (_quoted(f"{name} {part}") for part in ("deleted", "masked", "whole"))
-    session.query(f"CREATE TABLE {deleted} (file String, pos UInt64) ENGINE = Memory")
+    deleted = _create_part(session, numbers, "file String, pos UInt64", "Memory")
     for delete_file in table.deletes:
         session.query(
-            f"INSERT INTO {deleted} SELECT arrayElement(splitByChar('/', file_path), -1), pos "  # noqa: S608
+            f"INSERT INTO {PARTS}.{deleted} SELECT arrayElement(splitByChar('/', file_path), -1), pos "  # noqa: S608
             f"FROM file({_string(delete_file.location)}, Parquet)"
         )
-    session.query(f"CREATE TABLE {masked} ENGINE = {_merge(parts[True])}")
-    view = f"SELECT * FROM {masked} WHERE (_file, _row_number) NOT IN (SELECT file, pos FROM {deleted})"  # noqa: S608
+    masked = _create_part(session, numbers, columns, _merge(parts[True]))
+    deleted_rows = f"SELECT file, pos FROM {PARTS}.{deleted}"  # noqa: S608
+    view = f"SELECT * FROM {PARTS}.{masked} WHERE (_file, _row_number) NOT IN ({deleted_rows})"  # noqa: S608
     if parts[False]:
-        session.query(f"CREATE TABLE {whole} ENGINE = {_merge(parts[False])}")
-        view = f"SELECT * FROM {whole} UNION ALL {view}"  # noqa: S608
+        whole = _create_part(session, numbers, columns, _merge(parts[False]))
+        view = f"SELECT * FROM {PARTS}.{whole} UNION ALL {view}"  # noqa: S608
     session.query(f"CREATE VIEW {_quoted(name)} AS {view}")
 
 
+def _create_part(session: Any, numbers: Iterator[int], columns: str, engine: str) -> str:
+    """A new table of the database PARTS; returns its name."""
+    name = f"part_{next(numbers)}"
+    session.query(f"CREATE TABLE {PARTS}.{name} ({columns}) ENGINE = {engine}")
+    return name
+
+
 def _merge(parts: Sequence[str]) -> str:
-    pattern = "^({})$".format("|".join(map(re.escape, parts)))
-    return f"Merge(currentDatabase(), {_string(pattern)})"
+    pattern = "^({})$".format("|".join(parts))
+    return f"Merge('{PARTS}', {_string(pattern)})"
 
 
 def _spilling() -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import datafusion
 import psutil
 import pyarrow as pa
-from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
+from datafusion import DataFrame, Expr, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, column
 from sqlglot import exp
 
 from lakehouse.engines import has_ride_table, ride_table_query, table_names
@@ -78,6 +78,10 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[DataFusion]:
     yield DataFusion(context, table_names(epoch))
 
 
+def _column(name: str) -> Expr:
+    return column(exp.to_identifier(name, quoted=True).sql("postgres"))
+
+
 def _scans(context: SessionContext, table: TableState, deleted: Mapping[str, pa.Table]) -> list[DataFrame]:
     """The rows of each file. Its Python API has no row numbers, so deleted rows are removed by their keys."""
     scans = []
@@ -85,6 +89,9 @@ def _scans(context: SessionContext, table: TableState, deleted: Mapping[str, pa.
         # As a URL, because in a path [ and * are glob patterns.
         rows = context.read_parquet(Path(location).as_uri())
         if (keys := deleted.get(location)) is not None:
-            rows = rows.join(context.from_arrow(keys), on=list(table.key), how="anti")
+            names = [f"key {number}" for number in range(len(table.key))]
+            right = context.from_arrow(keys.select(table.key).rename_columns(names))
+            same = [_column(left) == _column(name) for left, name in zip(table.key, names, strict=True)]
+            rows = rows.join_on(right, *same, how="anti")
         scans.append(rows)
     return scans

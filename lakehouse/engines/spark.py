@@ -113,7 +113,7 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Spark]:
             session.sparkContext.setLogLevel("ERROR")
             _remove_functions(session, CALLS_JAVA)
         for name, table in epoch.tables.items():
-            _rows(session, table).createOrReplaceTempView(name)
+            _rows(session, table).createOrReplaceTempView(exp.to_identifier(name, quoted=True).sql("spark"))
         engine = Spark(session, table_names(epoch), far=far)
         if has_ride_table(epoch):
             session.sql(engine.written(ride_table_query())).createOrReplaceTempView("RideTable")

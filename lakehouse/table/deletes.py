@@ -45,6 +45,9 @@ SCHEMA = pa.schema(
 MERGE_FILES = 8
 MAGNITUDE_BITS = 3
 
+# Larger delete files are read again each time, so that a process that syncs for long uses at most 64 MB.
+CACHED_ROWS_MAX = 65_536
+
 
 def write_deletes(storage: Storage, stem: str, marked: Mapping[str, Positions]) -> DeleteFile:
     """Write the positions by location of a data file as one file, `stem`-…-deletes.parquet."""
@@ -98,11 +101,15 @@ def merge_deletes(
     stem: str,
     files: Sequence[DataFile],
     deletes: Sequence[DeleteFile],
+    merged: Sequence[DeleteFile],
 ) -> tuple[DeleteFile, ...]:
-    """The delete files of a table that now has the data files `files`, merged into one."""
+    """The delete files of a table that now has the data files `files`: `deletes`, of which `merged` are
+    replaced by one file."""
     if not any(file.deleted for file in files):
         return ()
-    return (write_deletes(storage, stem, _of(files, read_deletes(address, deletes))),)
+    others = tuple(file for file in deletes if file not in merged)
+    positions = _of(files, read_deletes(address, merged))
+    return (*others, write_deletes(storage, stem, positions)) if positions else others
 
 
 def _of(files: Sequence[DataFile], positions: Mapping[str, Positions]) -> dict[str, Positions]:
@@ -127,7 +134,7 @@ def read_deletes(address: LakeAddress, deletes: Iterable[DeleteFile]) -> dict[st
     overlay."""
     found: dict[str, list[Positions]] = {}
     for file in deletes:
-        for location, positions in _read(address, file.location).items():
+        for location, positions in _read(address, file).items():
             found.setdefault(location, []).append(positions)
     return {
         location: parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
@@ -143,10 +150,14 @@ def deleted_rows(address: LakeAddress, table: TableState) -> dict[str, Positions
     return {file.location: found[file.location] for file in table.files if file.deleted}
 
 
-@lru_cache(maxsize=256)
-def _read(address: LakeAddress, location: str) -> Mapping[str, Positions]:
-    """Cached, because a delete file never changes. Its paths are resolved by their end, because a lake can be
-    moved or mounted elsewhere."""
+def _read(address: LakeAddress, file: DeleteFile) -> Mapping[str, Positions]:
+    """The positions in a delete file by the location of the data file."""
+    read = _read_cached if file.rows <= CACHED_ROWS_MAX else _read_file
+    return read(address, file.location)
+
+
+def _read_file(address: LakeAddress, location: str) -> Mapping[str, Positions]:
+    """Paths are resolved by their end, because a lake can be moved or mounted elsewhere."""
     with _filesystem(address, location).open_input_file(location.removeprefix(S3)) as stream:
         rows = pq.ParquetFile(stream, read_dictionary=["file_path"]).read(use_threads=False).combine_chunks()
     if not rows.num_rows:
@@ -160,6 +171,9 @@ def _read(address: LakeAddress, location: str) -> Mapping[str, Positions]:
     }
 
 
+_read_cached = lru_cache(maxsize=128)(_read_file)  # a delete file never changes
+
+
 def _filesystem(address: LakeAddress, location: str) -> fs.FileSystem:
     return s3_filesystem(address) if location.startswith(S3) else fs.LocalFileSystem()
 
@@ -171,7 +185,7 @@ def _moved(address: LakeAddress, path: str) -> str:
 
 def deleted_in(address: LakeAddress, deletes: Iterable[DeleteFile], location: str) -> list[Positions]:
     """The deleted rows of one data file, from each delete file that has any."""
-    found = (_read(address, file.location).get(location, NONE) for file in deletes)
+    found = (_read(address, file).get(location, NONE) for file in deletes)
     return [positions for positions in found if len(positions)]
 
 

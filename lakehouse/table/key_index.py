@@ -4,14 +4,15 @@
 
 A key is 128 bits: a single integer is its own first half, other keys are hashed by Polars. The lookup is a
 binary search in a memory-mapped array. An index is written when an epoch first searches its data file, and
-again if it is missing or belongs to another file, another key or another version of the hash function. An
-index of a file in a bucket is stored beside the catalog's file, or in the folder for temporary files.
+again if it is missing or belongs to another file, another key or another version of the hash function. The
+indexes of a lake in a bucket are stored beside the file of its catalog. If its catalog is a database, they
+are not stored: the keys are read for each epoch.
 """
 
 import json
 import os
 import secrets
-import tempfile
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -26,7 +27,7 @@ import pyarrow.parquet as pq
 from lakehouse.table.deletes import Positions
 from lakehouse.table.epoch import DataFile
 from lakehouse.table.storage import Storage
-from ridelake.settings import S3
+from ridelake.settings import S3, LakeAddress
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -91,15 +92,15 @@ def can_be_indexed(keys: pa.Schema) -> bool:
 
 def open_keys(storage: Storage, file: DataFile, keys: pa.Schema) -> Keys:
     """The index of the data file, which is written first if necessary. `keys`: the key's columns."""
-    path = _path(storage, file)
-    header = _header(file, keys)
-    if (found := _mapped(path, header, file.rows)) is not None:
+    path, header = _path(storage, file), _header(file, keys)
+    if path and (found := _mapped(path, header, file.rows)) is not None:
         return found
     with storage.open(file.location) as stream:
         columns = pq.ParquetFile(stream).read(columns=keys.names, use_threads=False)
     hashed = hash_keys(columns.select(keys.names).cast(keys))
-    with suppress(OSError):  # a reader of the lake may not write to it
-        _write(path, header, hashed)
+    if path:
+        with suppress(OSError):  # a reader of the lake may not write to it
+            _write(path, header, hashed)
     return hashed
 
 
@@ -109,12 +110,24 @@ def index_location(data_file: str) -> str:
     return f"{folder}/keys/{name.removesuffix('.parquet')}.keys"
 
 
-def _path(storage: Storage, file: DataFile) -> Path:
+def remove_local_indexes(address: LakeAddress, sha256: Collection[str]) -> None:
+    """Remove the indexes of a remote lake, except those of data files with these checksums."""
+    if (folder := _local_folder(address)) is not None:
+        for path in folder.glob("*"):
+            if path.suffix != ".keys" or path.stem not in sha256:
+                path.unlink(missing_ok=True)
+
+
+def _local_folder(address: LakeAddress) -> Path | None:
+    """The folder of the indexes of a remote lake, beside the file of its catalog."""
+    return address.catalog_file.with_suffix(".keys") if address.catalog_file else None
+
+
+def _path(storage: Storage, file: DataFile) -> Path | None:
     if not file.location.startswith(S3):
         return Path(index_location(file.location))
-    catalog = storage.address.catalog_file
-    folder = catalog.parent if catalog else Path(tempfile.gettempdir())
-    return folder / "ridelake-keys" / f"{file.sha256}.keys"
+    folder = _local_folder(storage.address)
+    return folder / f"{file.sha256}.keys" if folder else None
 
 
 def _header(file: DataFile, keys: pa.Schema) -> bytes:

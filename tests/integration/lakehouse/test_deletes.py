@@ -26,7 +26,7 @@ from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.deletes import deleted_rows
 from lakehouse.table.epoch import Epoch
 from lakehouse.table.key_index import index_location
-from lakehouse.table.published import newest_epoch
+from lakehouse.table.published import newest_epoch, read_epochs
 from lakehouse.verify import verify_files, verify_now
 from oltp.store import Store
 from ridelake.settings import LakeAddress, Settings
@@ -200,7 +200,10 @@ def test_a_truncated_table_has_no_delete_files(keyed: Store, lake: Lake):
     assert (epoch.tables["names"].rows, epoch.tables["names"].deletes) == (1, ())
 
 
-def test_maintenance_rewrites_files_with_many_deleted_rows_and_leaves_no_orphan(keyed: Store, lake: Lake):
+def test_maintenance_rewrites_files_with_many_deleted_rows_and_leaves_no_orphan(
+    keyed: Store, lake: Lake, monkeypatch
+):
+    monkeypatch.setattr("lakehouse.capture.maintain.FOLD_SHARE", 0.001)
     for seed in (2, 3, 4, 5):
         change(keyed, seed)
         before = publish_changes(keyed, lake).epoch
@@ -213,7 +216,8 @@ def test_maintenance_rewrites_files_with_many_deleted_rows_and_leaves_no_orphan(
     assert not any(table.deletes for table in after.tables.values())
     assert all(one.equal for one in verify_now(keyed, lake).comparisons)
     folder = Path(lake.address.root)
-    referenced = {file.location for file in after.stored_files}
+    epochs = read_epochs(lake.address)
+    referenced = {file.location for epoch in epochs for file in epoch.stored_files}
     assert {str(path) for path in folder.rglob("data/*")} == referenced
     assert {str(path) for path in folder.rglob("keys/*")} <= set(map(index_location, referenced))
 
@@ -348,3 +352,57 @@ def _assert_all_readers_agree(settings: Settings, epoch: Epoch, engines: list[st
             for reader in READERS:
                 read = READERS[reader](epoch.tables[table].metadata)
                 assert rows_in(read) == expected, reader
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE things ADD COLUMN extra text DEFAULT 'x'",
+        "ALTER TABLE things ALTER COLUMN id TYPE bigint",
+        "ALTER TABLE things DISABLE TRIGGER ridelake_deleted; DELETE FROM things WHERE id = 77;"
+        "ALTER TABLE things ENABLE ALWAYS TRIGGER ridelake_deleted",
+    ],
+)
+def test_maintenance_does_not_hide_a_change_of_the_table(bare: Store, lake: Lake, statement: str):
+    things(bare, lake, "things", "id int PRIMARY KEY, word text")
+    for number in (1, 2):
+        run(bare, f"UPDATE things SET word = 'new' WHERE id = {number}")
+        publish_changes(bare, lake)
+    run(bare, statement)
+    maintain(lake, bare)
+    publish_changes(bare, lake, verify=True)
+
+
+def things(store: Store, lake: Lake, table: str, columns: str) -> None:
+    """A tracked table of 400 rows, in sealed files. The key is a number."""
+    run(store, f"CREATE TABLE {table} ({columns})")
+    track(store, table)
+    publish_changes(store, lake, tables=[table])
+    run(store, f"INSERT INTO {table} SELECT n FROM generate_series(1, 400) AS n")
+    publish_changes(store, lake)
+
+
+@pytest.mark.parametrize("name", ["file_index", "file_row_number", "_file", "_row_number", "_metadata"])
+def test_a_column_with_the_name_of_a_virtual_column_is_read_as_usual(bare: Store, lake: Lake, name: str):
+    things(bare, lake, "things", f"id int PRIMARY KEY, {name} int DEFAULT 3")
+    run(bare, f"UPDATE things SET {name} = 5 WHERE id IN (3, 7)", "DELETE FROM things WHERE id = 9")
+    publish_changes(bare, lake, verify=True)
+
+
+@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "postgres"])
+def test_names_that_need_quotes_are_masked_by_every_engine(bare: Store, lake: Lake, engine: str):
+    """The tables beside the first have the names of the parts of a table in chDB."""
+    if not ENGINES[engine].here:
+        pytest.skip(f"not installed: {ENGINES[engine].install}")
+    things(bare, lake, '"T"', '"Id" int PRIMARY KEY')
+    things(bare, lake, '"T deleted"', '"a.b" int PRIMARY KEY')
+    things(bare, lake, '"T 0"', '"order" int PRIMARY KEY')
+    keys = {"T": "Id", "T deleted": "a.b", "T 0": "order"}
+    for table, key in keys.items():
+        run(bare, f'DELETE FROM "{table}" WHERE "{key}" IN (3, 7)')
+    epoch = publish_changes(bare, lake, verify=True).epoch
+    assert marked(epoch) == 6
+    with open_engine(engine, Settings(home=Path("unused"), lake=lake.address), epoch) as opened:
+        for table in keys:
+            found = opened.sql(f'SELECT count(*) AS c FROM "{table}"').to_pylist()
+            assert found[0]["c"] == 398
