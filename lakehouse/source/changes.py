@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 from psycopg import Connection
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
@@ -83,15 +84,18 @@ def read_changes(
 
 @contextmanager
 def _settings(connection: Connection[TupleRow], **settings: str) -> Iterator[None]:
-    """Settings of the planner for the block; restored after it, if it succeeds."""
+    """Settings of the planner for the block; restored after it, unless the transaction has failed."""
     names = list(settings)
     query = "SELECT set_config(name, value, true) FROM unnest(%s::text[], %s::text[]) AS s (name, value)"
     before = connection.execute(
         "SELECT current_setting(name) FROM unnest(%s::text[]) AS s (name)", (names,)
     ).fetchall()
     connection.execute(query, (names, list(settings.values())))
-    yield
-    connection.execute(query, (names, [value for (value,) in before]))
+    try:
+        yield
+    finally:
+        if connection.info.transaction_status == TransactionStatus.INTRANS:
+            connection.execute(query, (names, [value for (value,) in before]))
 
 
 def changed_query(table: TableSource) -> Composed:

@@ -8,9 +8,10 @@ The server does not sort: it sends the rows in heap order, and each run is sorte
 
     query.py     the COPY statement of a table, complete or by ranges of heap pages
     answer.py    the server's response to a COPY
-    receive.py   receives the rows in buffers; framing.py finds them there
-    decode.py    decodes COPY BINARY into Arrow; values.py decodes one column
-    sorting.py   sorts a run
+    raw.py       receives the rows of a large table from the socket, many at a time
+    loop.py      finds and decodes rows in one compiled loop; decode.py calls it, memory.py has its buffers
+    receive.py   receives the rows of a small result by libpq; values.py decodes them
+    sorting.py   sorts a small result
     workers.py   the worker threads; channel.py is the queue between two threads
 """
 
