@@ -84,7 +84,7 @@ def compiled(rows: list[bytes], columns: list[SourceColumn]) -> pa.Table:
     return pa.concat_tables([decode_values([], columns), *decode_rows(rows, columns)])
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(rows_of(ALL))
 @example([row([None] * len(ALL))] * 3)
 def test_both_loops_give_the_same_table(rows: list[bytes]):
@@ -103,7 +103,7 @@ def test_every_number_of_38_digits_is_exact(numbers: list[int], scale: int):
     assert found.equals(decode_values(rows, columns))
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=120)
 @given(rows_of(ALL).filter(len), st.data())
 def test_no_bytes_of_a_row_are_read_wrongly(rows: list[bytes], data: st.DataObject):
     """A row that was changed or cut is refused, or both loops read the same."""
@@ -121,7 +121,7 @@ def test_no_bytes_of_a_row_are_read_wrongly(rows: list[bytes], data: st.DataObje
     assert len(tables) != 2 or bits(tables[0]).equals(bits(tables[1]))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.binary(max_size=300), st.booleans())
 def test_no_messages_are_read_beyond_their_end(data: bytes, like_rows: bool):
     """With guard bytes behind the buffer's end, which would change the result."""
