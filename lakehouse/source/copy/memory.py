@@ -54,8 +54,8 @@ SLACK_BYTES = 8
 
 
 class Plan(NamedTuple):
-    """For each column: its kind, the width of its values in COPY (-1: varies), what is added to a time (0: it
-    is none), the scale of a numeric, and the place of the first value (in values of its size)."""
+    """For each column: its kind, the width of its values in COPY (-1: varies), what is added to a time (0: no
+    time), the scale of a numeric, and the place of the first value (in values of its size)."""
 
     kinds: Longs
     widths: Longs
