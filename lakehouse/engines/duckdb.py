@@ -19,9 +19,7 @@ import pyarrow as pa
 
 from lakehouse.engines import has_ride_table, ride_table_view
 from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters
-from lakehouse.table.deletes import deleted_rows
-from lakehouse.table.duckdb_files import open_rows
-from lakehouse.table.epoch import Epoch
+from lakehouse.table.epoch import Epoch, TableState
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
 
@@ -70,13 +68,24 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[DuckDB]:
         reading = _reading(connection, settings, epoch)
         with reading():
             for name, table in epoch.tables.items():
-                deleted = deleted_rows(settings.lake, table)
-                open_rows(connection, table.locations, deleted).create_view(name)
+                _rows(connection, settings, table).create_view(name)
             if has_ride_table(epoch):
                 connection.execute(ride_table_view())
         connection.execute("SET allowed_paths = ?", [[file.location for file in epoch.files]])
         lock_connection(connection)
         yield DuckDB(connection, reading)
+
+
+def _rows(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, table: TableState
+) -> duckdb.DuckDBPyRelation:
+    if not table.deletes:
+        return connection.read_parquet(table.locations, hive_partitioning=False)
+    # Here, because these modules take 0.1 s to import and only tables with deleted rows need them.
+    from lakehouse.table.deletes import deleted_rows
+    from lakehouse.table.duckdb_files import open_rows
+
+    return open_rows(connection, table.locations, deleted_rows(settings.lake, table))
 
 
 @contextmanager

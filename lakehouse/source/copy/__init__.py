@@ -28,7 +28,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
-from lakehouse.source.copy.memory import RUN_BYTES
+from lakehouse.source.copy.memory import RUN_BUFFER_BYTES
 from lakehouse.source.copy.query import copy_query, copy_table, lock_table, name_of, split_pages
 from lakehouse.source.copy.receive import receive_rows
 from lakehouse.source.copy.sorting import sort_run
@@ -83,8 +83,8 @@ def export(
     coordinator: Connection[TupleRow] | None = None,
 ) -> None:
     """Read all rows of the table at the exported snapshot, in sorted runs of at most RUN_ROWS rows and about
-    RUN_BYTES bytes. Call `write_run` for each, from several threads, with the run in pieces. A table without
-    rows has no run.
+    RUN_BUFFER_BYTES bytes. Call `write_run` for each, from several threads, with the run in pieces. A table
+    without rows has no run.
 
     The transaction that exported `snapshot` must stay open; None: export one now. `coordinator`: its
     connection, if it has locked the table. If another session waits for an exclusive lock on the table, a
@@ -112,7 +112,7 @@ def _export_small(
     write_run: Callable[[Iterator[pa.Table]], None],
     on_rows: Callable[[int], None],
 ) -> None:
-    with closing(receive_rows(copy.connection, copy.copy, RUN_ROWS, RUN_BYTES)) as runs:
+    with closing(receive_rows(copy.connection, copy.copy, RUN_ROWS, RUN_BUFFER_BYTES)) as runs:
         for rows in runs:
             write_run(iter([sort_run(decode_values(rows, table.columns), table.order_by)]))
             on_rows(len(rows))

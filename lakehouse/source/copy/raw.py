@@ -22,7 +22,7 @@ from psycopg.sql import Composed
 from lakehouse.source.copy.answer import CopyResponse
 from lakehouse.source.copy.decode import RunBuffer
 from lakehouse.source.copy.loop import HEADER_BYTES
-from lakehouse.source.copy.memory import RUN_BYTES, SLACK_BYTES, Bytes, words_of
+from lakehouse.source.copy.memory import RUN_BUFFER_BYTES, SLACK_BYTES, Bytes, words_of
 from lakehouse.source.copy.receive import incomplete_copy, receive_rows, send_copy
 from lakehouse.table.columns import SourceColumn
 from ridelake.errors import RidelakeError
@@ -176,7 +176,7 @@ def framed(rows: Sequence[bytes]) -> Bytes:
 
 def decode_rows(rows: Sequence[bytes], columns: Sequence[SourceColumn]) -> Iterator[pa.Table]:
     """The rows as tables, in their order."""
-    run = RunBuffer(columns, len(rows), RUN_BYTES)
+    run = RunBuffer(columns, len(rows), RUN_BUFFER_BYTES)
     buffer, at = framed(rows), 0
     while at < len(buffer) - SLACK_BYTES:
         _, at = run.feed(words_of(buffer), at, len(buffer) - SLACK_BYTES)

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from lakehouse.source.copy.channel import Channel, ChannelClosed
 from lakehouse.source.copy.decode import RunBuffer
-from lakehouse.source.copy.memory import RUN_BYTES
+from lakehouse.source.copy.memory import RUN_BUFFER_BYTES
 from lakehouse.source.copy.raw import CopyReader
 from lakehouse.source.tables import TableSource
 
@@ -106,7 +106,7 @@ def _guarded(run: TableExport) -> None:
 
 
 def _work(run: TableExport) -> None:
-    rows = RunBuffer(run.table.columns, run.rows_max, RUN_BYTES)
+    rows = RunBuffer(run.table.columns, run.rows_max, RUN_BUFFER_BYTES)
     for reader in run.idle:
         reader.fill(rows)
         run.give_back(reader)

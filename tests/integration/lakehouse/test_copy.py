@@ -329,8 +329,8 @@ FROM generate_series(1, 10000) AS i ORDER BY i DESC
 @pytest.mark.parametrize("is_loaded", [True, False])
 def test_a_run_is_bounded_by_bytes(store: Store, monkeypatch, is_loaded: bool):
     monkeypatch.setattr("lakehouse.source.copy.is_loaded", lambda: is_loaded)
-    monkeypatch.setattr("lakehouse.source.copy.workers.RUN_BYTES", 8 << 20)
-    monkeypatch.setattr("lakehouse.source.copy.RUN_BYTES", 8 << 20)
+    monkeypatch.setattr("lakehouse.source.copy.workers.RUN_BUFFER_BYTES", 8 << 20)
+    monkeypatch.setattr("lakehouse.source.copy.RUN_BUFFER_BYTES", 8 << 20)
     source = filled(store, WIDE, "id")
     runs = exported(store, source)
     assert len(runs) == 4
