@@ -59,6 +59,8 @@ class SubprocessEngine:
         self._cancels = cancels
         self._process: subprocess.Popen[bytes] | None = None
         self._version = ""
+        self._one_call = threading.Lock()
+        self._ready = threading.Event()
         self._busy = threading.Event()
         self._interrupted = threading.Event()
         self._calls = 0
@@ -86,6 +88,7 @@ class SubprocessEngine:
     def ready(self) -> None:
         """Wait until the engine is open. Raises the error of the child, if any."""
         self._version = self._receive()
+        self._ready.set()
 
     @property
     def process_id(self) -> int | None:
@@ -101,22 +104,27 @@ class SubprocessEngine:
 
     def call(self, method: str, *arguments: Any) -> pa.Table:
         """Call a method of the engine that returns a table."""
-        self._calls += 1
-        self._interrupted.clear()
-        self._busy.set()
-        try:
-            if self._process is None:
-                self.start()
-                self.ready()
-            self._send(method, arguments)
-            return self._receive()
-        finally:
-            self._busy.clear()
+        with self._one_call:  # a call that was abandoned while the child starts may still be here
+            self._calls += 1
+            self._interrupted.clear()
+            self._busy.set()
+            try:
+                if self._process is None:
+                    self.start()
+                    self.ready()
+                    if self._interrupted.is_set():
+                        raise QueryRejected(f"{self.name}: interrupted")
+                self._send(method, arguments)
+                return self._receive()
+            finally:
+                self._busy.clear()
 
     def interrupt(self) -> None:
         if not self._busy.is_set():
             return
         self._interrupted.set()
+        if not self._ready.is_set():
+            return  # a start that exceeds the timeout would be killed and repeated for every query
         if self._cancels:
             with suppress(OSError, ValueError):
                 self._send("interrupt", ())
@@ -154,6 +162,7 @@ class SubprocessEngine:
     def _end(self) -> tuple[int, str]:
         """Clean up after the child has ended; return its exit code and the last line of its output."""
         assert self._process is not None
+        self._ready.clear()
         code = self._process.wait()
         self._kill(self._process)
         self._process = None

@@ -18,7 +18,9 @@ from installed_engines import EVERY_ENGINE_IN_SUBPROCESS
 
 from lakehouse.engines import ENGINES, open_engine, open_engines
 from lakehouse.engines.subprocess_engine import SubprocessEngine
-from ridelake.errors import NotReady, QueryRejected
+from olap.ask import timed
+from olap.question import ad_hoc_question
+from ridelake.errors import NotReady, QueryRejected, TimedOut
 from ridelake.settings import LakeAddress, Settings
 
 LONG = "SELECT count(*) FROM rides a, rides b, rides c, rides d WHERE a.ride_id <> d.ride_id"
@@ -203,3 +205,24 @@ def test_a_cancelled_query_does_not_end_the_one_after_it(published, monkeypatch)
         assert children() == before
     finally:
         engine.close()
+
+
+def test_a_start_longer_than_the_timeout_is_not_repeated_for_every_query(published):
+    """After a crash the engine starts again during the next query, whose timeout must not stop the start."""
+    question = ad_hoc_question(COUNT, {})
+    with open_engine("polars", published.settings, published.epoch) as engine:
+        kill(signal.SIGKILL)
+        with pytest.raises(QueryRejected, match="ended unexpectedly"):
+            engine.sql(COUNT)
+        with pytest.raises(TimedOut):
+            timed(engine, question, timeout_seconds=0.02)
+        answer, _ = timed(engine, question, timeout_seconds=20)
+        assert answer["n"].to_pylist() == [2000]
+        with pytest.raises(TimedOut):  # once it has started, the timeout applies
+            timed(engine, ad_hoc_question(LONG, {}), timeout_seconds=0.5)
+        with pytest.raises(TimedOut):
+            timed(engine, question, timeout_seconds=0.02)
+        (process,) = children()
+        answer, _ = timed(engine, question, timeout_seconds=20)
+        assert answer["n"].to_pylist() == [2000]
+        assert children() == [process]

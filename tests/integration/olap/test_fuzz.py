@@ -154,4 +154,4 @@ def test_random_queries_are_answered_or_refused_in_time(settings_once):
 def test_minutes_of_random_queries(settings_once):
     seed = random.randrange(10**9)
     answered = ask_at_random(settings_once, BASE_ENGINES, seed, LONG_SECONDS)
-    assert min(answered.values()) > 9, answered
+    assert min(answered.values()) > 9, (answered, seed)
