@@ -21,7 +21,8 @@ if __name__ == "__main__":
     for line in sys.stdin:
         table, target = line.rstrip("\n").split("\t")
         started = perf_counter()
-        query = f"COPY (FROM store.{table}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)"
+        quoted = target.replace("'", "''")
+        query = f"COPY (FROM store.{table}) TO '{quoted}' (FORMAT parquet, COMPRESSION zstd)"
         engine.execute(query)
         sys.stdout.write(f"{perf_counter() - started}\n")
         sys.stdout.flush()
