@@ -44,11 +44,11 @@ KEEP_EPOCHS = 100
 
 # Fewer small files than this are not compacted; one compaction rewrites at most this many rows and bytes.
 COMPACT_FILES_MIN = 4
-COMPACT_ROWS_MAX = 4 * RUN_ROWS
+COMPACT_ROWS_MAX = 8 * RUN_ROWS
+COMPACT_BYTES_MAX = 16 * RUN_BYTES
 
 # A file is rewritten without its deleted rows if they are at least this share of its rows.
 FOLD_SHARE = 0.1
-COMPACT_BYTES_MAX = 8 * RUN_BYTES
 
 # The names of files that ridelake creates in a lake: `layout.py`, `metadata.py`, `catalog.py`, `storage.py`.
 # Other files in the folder belong to the user and are not deleted.

@@ -20,17 +20,18 @@ from lakehouse.table.epoch import DataFile
 from lakehouse.table.storage import Storage
 
 # DuckDB, Polars and pyarrow skip whole row groups only, so they should be small; below 10,000 rows files grow
-# by a third. 122,880 is DuckDB's default, 60 of its vectors.
-ROW_GROUP_ROWS = 122_880
+# by a third. 61,440 is half of DuckDB's default, 30 of its vectors.
+ROW_GROUP_ROWS = 61_440
 
 # DataFusion and chDB also skip pages.
 PAGE_ROWS = 20_000
 
-# A file is a sorted run, and is rewritten when one of its rows changes: about 20 MB of rides.
+# A file is a sorted run: about 10 MB of rides. With four row groups, each has about one city. A larger run
+# takes more memory, and leaves more to write after the last row is received.
 RUN_ROWS = 4 * ROW_GROUP_ROWS
 
-# The limit of a run in memory, because an Arrow string array has at most 2 GiB.
-RUN_BYTES = 160 << 20
+# The limit of a run in memory.
+RUN_BYTES = 80 << 20
 
 # Fewer and smaller settled rows than this stay in the table's open file.
 SEAL_ROWS = 20_000

@@ -24,7 +24,7 @@ Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
 
 # The memory of a run: RUN_ROWS rides. A run of wider rows has fewer.
-RUN_BUFFER_BYTES = 72 << 20
+RUN_BUFFER_BYTES = 36 << 20
 
 INTEGER, LONG, PAIR, NUMERIC, TEXT = range(5)
 STORED_BYTES = (4, 8, 16, 16, 8)

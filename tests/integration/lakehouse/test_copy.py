@@ -316,7 +316,7 @@ def test_memory_is_bounded_by_the_run_and_not_by_the_table(store: Store, monkeyp
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert sum(read) == 1_000_000
     assert grown < 250_000_000, f"{grown / 1e6:.0f} MB for a table of 500 MB"
-    assert RUN_ROWS == 4 * 122_880
+    assert RUN_ROWS == 4 * 61_440
 
 
 WIDE = """
