@@ -87,10 +87,13 @@ def _scan_stats_of(
     found, bytes_read = measure_reads(engine, epoch, lambda: answer_of(engine, question))
     if message := difference(answer, found, ordered=question.ordered, names=("the first run", "the second")):
         raise ProofFailed(f"✗ cannot explain the answer of {engine.name}: a second run differs; {message}")
-    tables = tables_of(question.sql_for("duckdb"), epoch)
+    names = tables_of(question.sql_for("duckdb"), epoch)
+    tables = None if names is None else [epoch.tables[name] for name in names]
     reported = scans_of(engine, question, answer.num_rows, epoch)
     return replace(
         reported,
         bytes=bytes_read if bytes_read is not None else reported.bytes,
-        bytes_total=None if tables is None else sum(epoch.tables[name].bytes for name in tables),
+        bytes_total=None if tables is None else sum(table.bytes for table in tables),
+        deletes=None if tables is None else sum(file.bytes for table in tables for file in table.deletes),
+        rows_deleted=None if tables is None else sum(f.deleted for table in tables for f in table.files),
     )

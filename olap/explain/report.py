@@ -45,6 +45,7 @@ def scan_numbers(scan_stats: ScanStats) -> str:
             "row groups": scan_stats.row_groups,
             "columns": scan_stats.columns,
             "rows past filters": scan_stats.rows_past_filters,
+            **({"bytes of delete files": scan_stats.deletes} if scan_stats.deletes else {}),
             "rows decoded": None,  # not reported by any engine
         }
     values["rows returned"] = scan_stats.rows_returned
@@ -133,9 +134,14 @@ def _of_columns(scan_stats: ScanStats) -> str | None:
         read = f"{scan_stats.engine} read {size(scan_stats.bytes)}{share} in its files{percent}"
         read += f": {' in '.join(parts)}" if parts else ""
     if scan_stats.rows_past_filters is None:
-        return f"{read}, to return {counted(scan_stats.rows_returned, 'row')}."
-    passed = counted(scan_stats.rows_past_filters, "row")
-    return f"{read}; its scans produced {passed}, to return {scan_stats.rows_returned:,}."
+        read += f", to return {counted(scan_stats.rows_returned, 'row')}."
+    else:
+        passed = counted(scan_stats.rows_past_filters, "row")
+        read += f"; its scans produced {passed}, to return {scan_stats.rows_returned:,}."
+    if scan_stats.deletes and scan_stats.rows_deleted:
+        rows = counted(scan_stats.rows_deleted, "row")
+        read += f" Delete files of {size(scan_stats.deletes)} exclude {rows}."
+    return read
 
 
 def _rows(scan_stats: ScanStats) -> str | None:

@@ -48,7 +48,9 @@ class ScanShare:
 ROW_MAJOR = frozenset(
     {"page_bytes", "pages_hit", "pages_read", "rows_scanned", "rows_exact", "index_scans", "sequential_scans"}
 )
-COLUMN_MAJOR = frozenset({"bytes_total", "files", "row_groups", "columns", "rows_past_filters"})
+COLUMN_MAJOR = frozenset(
+    {"bytes_total", "files", "row_groups", "columns", "rows_past_filters", "deletes", "rows_deleted"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,8 @@ class ScanStats:
     Postgres reports an average over several loops. `index_scans`: the indexes used; `sequential_scans`: the
     tables read by a sequential scan. Column-major: files opened, row groups and columns read, summed over all
     scans, and their totals. `rows_past_filters`: rows that the scans produced, after the filters inside
-    them."""
+    them. `deletes`: the bytes of the tables' delete files, which are read when the epoch is opened, and
+    `rows_deleted`: the rows of the data files that they exclude."""
 
     engine: str
     layout: StorageLayout
@@ -78,6 +81,8 @@ class ScanStats:
     row_groups: ScanShare | None = None
     columns: ScanShare | None = None
     rows_past_filters: int | None = None
+    deletes: int | None = None
+    rows_deleted: int | None = None
 
     def report(self) -> dict[str, Any]:
         """The numbers of its layout for `--json`; null: not measured."""

@@ -17,7 +17,9 @@ import pytest
 from installed_engines import QUICK_ENGINES
 from terminal import place_options, ridelake
 
+from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.engines import ENGINE_NAMES, ENGINES, open_engine
+from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import DataFile, Epoch, SnapshotToken, TableState
 from lakehouse.table.published import newest_epoch
 from olap.ask import ask
@@ -296,6 +298,26 @@ def test_the_json_report_has_the_numbers(settings: Settings):
     assert duckdb["scan_stats"]["columns"] == {"read": 1, "total": 17}
     assert 0 < duckdb["scan_stats"]["bytes"] <= duckdb["scan_stats"]["bytes_total"]
     assert polars["why"].startswith("polars read ")
+
+
+def test_delete_files_are_counted(seeded_store: Store, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 100)  # a larger table is not rewritten
+    settings = Settings(tmp_path, LakeAddress.at(tmp_path / "lake"))
+    lake = Lake.create(settings.lake)
+    publish_snapshot(seeded_store, lake)
+    with seeded_store.connect() as connection:
+        changed = connection.execute(
+            "UPDATE accounts SET balance_cents = balance_cents + 1 WHERE account_id % 50 = 0"
+        ).rowcount
+    epoch = publish_changes(seeded_store, lake).epoch
+    deletes = sum(Path(file.location).stat().st_size for file in epoch.tables["accounts"].deletes)
+    assert deletes > 0
+    scan_stats = stats((settings, epoch), "duckdb", "SELECT sum(balance_cents) AS s FROM accounts")
+    assert (scan_stats.deletes, scan_stats.rows_deleted) == (deletes, changed)
+    assert reason_sentence(scan_stats).endswith(f"exclude {changed} rows.")
+    unchanged = stats((settings, epoch), "duckdb", "SELECT count(zone_id) AS n FROM zones")
+    assert (unchanged.deletes, unchanged.rows_deleted) == (0, 0)
+    assert "Delete files" not in reason_sentence(unchanged)
 
 
 def test_queries_without_scans_or_plans_are_answered_but_not_explained(settings: Settings):
