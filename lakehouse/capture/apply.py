@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from lakehouse.source.changes import TableChanges
 from lakehouse.source.tables import TableSource
-from lakehouse.table.deletes import NONE, Positions, deleted_in, without_rows
+from lakehouse.table.deletes import NONE, ROW_NUMBER, Positions, deleted_in, without_rows
 from lakehouse.table.epoch import DataFile, TableState
 from lakehouse.table.key_index import Keys, can_be_indexed, hash_keys, open_keys
 from lakehouse.table.storage import Storage
@@ -37,9 +37,6 @@ REWRITE_SHARE = 0.5
 # Columns with the row number or the name of a file, in DuckDB, chDB and Spark. The files of a table with a
 # column of such a name are rewritten instead.
 RESERVED_NAMES = {"file_index", "file_row_number", "filename", "_file", "_path", "_row_number", "_metadata"}
-
-# Longer than any column name of Postgres, which has at most 63 bytes.
-ROW_NUMBER = "row number".ljust(64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from lakehouse.engines import has_ride_table, ride_table_query
 from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters, with_literals
-from lakehouse.table.deletes import Positions, deleted_rows
+from lakehouse.table.deletes import ROW_NUMBER, Positions, deleted_rows
 from lakehouse.table.epoch import Epoch
 from ridelake.errors import CannotConnect, QueryRejected, first_line
 from ridelake.settings import S3, LakeAddress, Settings
@@ -39,10 +39,6 @@ FrameQuestion = Callable[[Mapping[str, pl.LazyFrame]], pl.LazyFrame]
 """A question as Polars expressions: from the tables, by name, to the answer."""
 
 STDERR = 2
-
-
-# Longer than any column name of Postgres, which has at most 63 bytes.
-ROW_NUMBER = "row number".ljust(64)
 
 
 class Polars:

@@ -29,6 +29,9 @@ from ridelake.settings import S3, LakeAddress
 Positions = npt.NDArray[np.int64]
 """Sorted row numbers of one data file, from 0."""
 
+# A name for a column of row numbers beside the columns of a table, whose names have at most 63 bytes.
+ROW_NUMBER = "row number".ljust(64)
+
 NONE: Positions = np.zeros(0, np.int64)
 NONE.setflags(write=False)
 
