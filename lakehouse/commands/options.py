@@ -32,14 +32,11 @@ def store_and_lake(
 
     Raises NotReady if there is no epoch (`begin` False), or if the lake needs the store's tables and there
     is no ride store."""
-    import pyarrow as pa
-
     from lakehouse.capture.publish import tables_of
     from lakehouse.table.catalog import Lake
     from lakehouse.table.published import newest_epoch, read_epochs
     from oltp.store import open_existing_store
 
-    pa.set_memory_pool(pa.system_memory_pool())  # unlike the default, it gives freed memory back
     if begin:
         epochs = read_epochs(settings.lake, limit=1)
         newest = epochs[0] if epochs else None

@@ -36,6 +36,13 @@ verify_option = click.option(
 )
 
 
+def _give_memory_back() -> None:
+    """Use the allocator of the system: that of pyarrow keeps freed memory."""
+    import pyarrow as pa
+
+    pa.set_memory_pool(pa.system_memory_pool())
+
+
 @click.command()
 @table_option
 @without_option
@@ -49,6 +56,7 @@ def snapshot(
     from lakehouse.capture.publish import estimate_rows, publish_snapshot, tables_of
     from lakehouse.source.tracking import renew_tracking
 
+    _give_memory_back()
     with store_and_lake(settings, tables) as (store, lake):
         names = tables_of(lake.newest(), tables)
         for remark in renew_tracking(store, names):
@@ -110,6 +118,7 @@ def sync(
     from lakehouse.capture.sync import sync_once, sync_repeatedly
     from lakehouse.source.tracking import renew_tracking
 
+    _give_memory_back()
     with store_and_lake(settings, tables) as (store, lake):
         newest = lake.newest()
         for remark in renew_tracking(store, tables_of(newest, tables), newest.token if newest else None):
