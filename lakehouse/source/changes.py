@@ -120,6 +120,8 @@ def _key_value(place: int, column: SourceColumn) -> Composed:
     """One value of a tombstone's key, for COPY. A domain is cast to its base type, so that a CHECK added
     later cannot reject it. An enum stays text, because a label may have been renamed."""
     value = SQL("(key ->> {})").format(Literal(place))
-    if not column.is_enum:
+    if column.base_type:
+        value = SQL("{}::{}").format(value, SQL(column.base_type))
+    elif not column.is_enum:
         value = SQL("{}::{}").format(value, Identifier("pg_catalog", column.pg_type))
-    return SQL("{} AS {}").format(value, Identifier(column.name))
+    return SQL("{} AS {}").format(column.sent(value), Identifier(column.name))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from psycopg import Connection, errors
 from psycopg.rows import TupleRow
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from lakehouse.table.columns import SourceColumn, arrow_schema, read_columns
 from lakehouse.table.epoch import SnapshotToken, TableState
@@ -82,9 +82,14 @@ class TableSource:
 
 
 def select_list(columns: Sequence[SourceColumn], of: Identifier | None = None) -> Composed:
-    """The columns in the form in which COPY sends them."""
-    names = [Identifier(column.name) for column in columns]
-    return SQL(", ").join(names if of is None else [SQL("{}.{}").format(of, name) for name in names])
+    """The columns in the form in which COPY sends them. `of`: the name of the table."""
+    return SQL(", ").join(_sent(column, of) for column in columns)
+
+
+def _sent(column: SourceColumn, of: Identifier | None) -> Composable:
+    name = Identifier(column.name)
+    value: Composable = name if of is None else SQL("{}.{}").format(of, name)
+    return SQL("{} AS {}").format(column.sent(value), name) if column.converted else value
 
 
 def store_tables() -> list[str]:
@@ -125,7 +130,7 @@ def read_sources(
 ) -> list[TableSource]:
     """Describe the tables. `without`: columns to exclude, as TABLE.COLUMN; those that do not exist are
     ignored. Names are SQL identifiers. Raises BadInput for a table that does not exist or has no primary key,
-    for a type that the lake cannot store, and for two tables with the same name."""
+    and for two tables with the same name."""
     found = find_tables(connection, tables, IF_DROPPED)
     relations = list(dict.fromkeys(row[1] for row in found))
     left_out = {(relation, column) for _, relation, column, _ in named_columns(connection, without)}
@@ -138,6 +143,8 @@ def read_sources(
     for _, relation, schema, name, qualified, _, key in found:
         layout = STORE_TABLES.get(name, UNKNOWN_LAYOUT) if schema == "ridelake" else UNKNOWN_LAYOUT
         since, watched = tracked.get(relation, (None, ""))
+        if not all(column.is_recorded for column in columns[relation] if column.in_key):
+            since = None
         missing = tuple(sorted(column for of, column in left_out if of == relation))
         by_relation[relation] = TableSource(
             schema, name, qualified, relation, tuple(columns[relation]), tuple(key), since, watched, layout,

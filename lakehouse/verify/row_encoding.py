@@ -9,7 +9,7 @@ reader cannot hide a difference.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import NewType
 
@@ -120,11 +120,14 @@ def encoding_of(column: SourceColumn) -> RowEncoding:
 
 def postgres_record(columns: Sequence[SourceColumn]) -> Composed:
     """The bytes of these columns in Postgres, for a query with parameters, in which % is doubled."""
-    values = [
-        SQL(encoding_of(column).postgres).format(Identifier(column.name.replace("%", "%%")))
-        for column in columns
-    ]
-    return SQL("record_send(ROW({}))").format(SQL(", ").join(values))
+    return SQL("record_send(ROW({}))").format(SQL(", ").join(map(_postgres_value, columns)))
+
+
+def _postgres_value(column: SourceColumn) -> Composed:
+    doubled = replace(
+        column, name=column.name.replace("%", "%%"), converted=column.converted.replace("%", "%%")
+    )
+    return SQL(encoding_of(column).postgres).format(doubled.sent(Identifier(doubled.name)))
 
 
 def duckdb_record(columns: Sequence[SourceColumn]) -> Composable:
