@@ -1,12 +1,16 @@
 """Types are identified by oid or qualified name. Columns that the lake cannot store can be excluded."""
 
+from pathlib import Path
+
+import psycopg
 import pytest
-from bare_database import run
+from bare_database import rows_of, run
 from click.testing import CliRunner
 from own_tables import asked
 
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
+from lakehouse.engines import open_engine
 from lakehouse.source.tables import store_tables
 from lakehouse.source.tracking import track, untrack
 from lakehouse.table.catalog import Lake
@@ -15,6 +19,7 @@ from lakehouse.verify import verify_now
 from oltp.store import Store
 from ridelake.__main__ import ridelake
 from ridelake.errors import BadInput, RidelakeError
+from ridelake.settings import Settings
 
 BUILT_IN = [
     "bool",
@@ -194,3 +199,117 @@ def test_a_table_created_in_the_schema_of_the_ride_store_is_not_one_of_its_table
     assert untrack(store, "mine") == "ridelake.mine"
     with pytest.raises(BadInput, match="the ride store needs its tracking"):
         untrack(store, "rides")
+
+
+# Two texts of equal values: type, the keys, another text of the first, and how it is written in the lake.
+EQUAL_KEYS = {
+    "numeric": (["1.0", "2", "NaN"], "1.00"),
+    "jsonb": (['{"a": 1.0}', "[]", "null"], '{"a": 1.00}'),
+    "interval": (["1 mon", "1 day", "-1 year"], "30 days"),
+    "char(3)": (["a", "b", "c"], "a  "),
+    "varbit": (["1", "01", ""], None),
+    "inet": (["10.0.0.1", "10.0.0.1/8", "::1"], None),
+    "timetz": (["24:00:00+00", "00:00:00-15", "12:00:00+05:30"], None),
+    "tstzrange": (["[2025-01-01 00:00+02,2025-01-02)", "empty", "(,)"], "[2024-12-31 17:00-05,2025-01-02)"),
+    "int[]": (["{1,NULL}", "[5:6]={1,2}", "{{1},{2}}"], None),
+    "interval[]": (["{1 mon}", "{}", '{NULL,"1 day"}'], "{30 days}"),
+    "bytea[]": ([r'{"\\x00ff"}', "{}", r'{"\\x"}'], None),
+    "shop.pair": (["(1,)", '(1,"")', "(,)"], None),
+    "shop.moods": (["{sad}", '{glad,"a b"}', "{NULL}"], None),
+}
+
+
+@pytest.mark.parametrize("type_", EQUAL_KEYS)
+def test_a_key_of_any_type_is_followed(bare: Store, lake: Lake, type_: str):
+    """Also if the session that changes a row has other settings than ridelake."""
+    keys, other = EQUAL_KEYS[type_]
+    run(
+        bare,
+        "CREATE SCHEMA shop",
+        "CREATE TYPE shop.pair AS (a int, b text)",
+        "CREATE TYPE shop.mood AS ENUM ('sad', 'glad', 'a b')",
+        "CREATE DOMAIN shop.moods AS shop.mood[]",
+        f"CREATE TABLE shop.t (k {type_}, n int, v int, PRIMARY KEY (k, n))",
+    )
+    track(bare, "shop.t")
+    run(bare, *(f"INSERT INTO shop.t SELECT $${key}$$, n, 0 FROM generate_series(1, 2) AS n" for key in keys))
+    first = publish_snapshot(bare, lake, tables=["shop.t"], verify=True)
+    with psycopg.connect(bare.conninfo, autocommit=True, options="") as session:
+        for setting in ("TimeZone = 'America/New_York'", "DateStyle = 'SQL, DMY'",
+                        "IntervalStyle = 'iso_8601'", "bytea_output = 'escape'"):  # fmt: skip
+            session.execute(f"SET {setting}".encode())
+        session.execute(f"UPDATE shop.t SET v = 1 WHERE k = $${keys[1]}$$::{type_} AND n = 1".encode())
+        session.execute(f"DELETE FROM shop.t WHERE k = $${keys[1]}$$::{type_} AND n = 2".encode())
+        session.execute(f"UPDATE shop.t SET n = 7 WHERE k = $${keys[2]}$$::{type_} AND n = 1".encode())
+        if other is not None:
+            session.execute(
+                f"UPDATE shop.t SET k = $${other}$$ WHERE n = 1 AND k = $${keys[0]}$$::{type_}".encode()
+            )
+    assert verify_now(bare, lake).as_dict()["equal"]
+    second = publish_changes(bare, lake, verify=True).epoch
+    assert (first.rows, second.rows) == (6, 5)
+    assert second.tables["t"].changed < second.rows
+    found = [one["k"] for one in asked(lake, "SELECT k FROM t")]
+    assert sorted(found) == sorted(text for (text,) in rows_of(bare, "SELECT format('%s', k) FROM shop.t"))
+
+
+@pytest.mark.parametrize(("type_", "keys"), [("money", (1, 2)), ("regclass", ("pg_class", "pg_type"))])
+def test_a_table_whose_deleted_keys_cannot_be_recorded_is_copied_completely(
+    bare: Store, lake: Lake, type_: str, keys: tuple
+):
+    """The text of such a key depends on the session that deletes the row."""
+    run(bare, f"CREATE TABLE t (k {type_} PRIMARY KEY, v int)")
+    run(bare, *(f"INSERT INTO t VALUES ('{key}', 1)" for key in keys))
+    track(bare, "t")
+    publish_snapshot(bare, lake, tables=["t"], verify=True)
+    run(bare, f"DELETE FROM t WHERE k = '{keys[0]}'::{type_}")
+    epoch = publish_changes(bare, lake, verify=True).epoch
+    assert (epoch.rows, epoch.tables["t"].changed) == (1, 1)
+
+
+def test_a_change_of_a_type_copies_its_columns_again(bare: Store, lake: Lake):
+    run(
+        bare,
+        "CREATE TYPE mood AS ENUM ('sad', 'glad')",
+        "CREATE TYPE pair AS (a int, m mood)",
+        "CREATE DOMAIN pairs AS pair[]",
+        "CREATE TABLE t (id int PRIMARY KEY, v pairs)",
+        """INSERT INTO t VALUES (1, '{"(1,sad)"}'), (2, '{}')""",
+    )
+    track(bare, "t")
+    publish_snapshot(bare, lake, tables=["t"], verify=True)
+    assert not publish_changes(bare, lake).is_new
+    run(bare, "ALTER TYPE mood RENAME VALUE 'sad' TO 'low'")
+    publish_changes(bare, lake, verify=True)
+    run(bare, "ALTER TYPE pair ADD ATTRIBUTE c text")
+    publish_changes(bare, lake, verify=True)
+    assert asked(lake, "SELECT v FROM t ORDER BY id") == [{"v": '{"(1,low,)"}'}, {"v": "{}"}]
+
+
+def test_a_renamed_table_does_not_change_a_column_with_its_name(bare: Store, lake: Lake):
+    run(bare, "CREATE TABLE named (id int)", "CREATE TABLE t (id int PRIMARY KEY, r regclass, rs regclass[])")
+    run(bare, "INSERT INTO t VALUES (1, 'named', '{named}')")
+    track(bare, "t")
+    publish_snapshot(bare, lake, tables=["t"], verify=True)
+    ((oid,),) = rows_of(bare, "SELECT 'named'::regclass::oid::bigint")
+    run(bare, "ALTER TABLE named RENAME TO renamed")
+    verify_now(bare, lake).prove()
+    assert asked(lake, "SELECT r, rs FROM t") == [{"r": oid, "rs": f"{{{oid}}}"}]
+
+
+def test_text_is_the_output_of_the_type_and_not_a_cast(bare: Store, lake: Lake):
+    run(
+        bare,
+        "CREATE TYPE pair AS (a int, b int)",
+        "CREATE FUNCTION lossy(pair) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'lost' $$",
+        "CREATE CAST (pair AS text) WITH FUNCTION lossy(pair)",
+        """CREATE TABLE t (id int PRIMARY KEY, v pair, "{}%s" pair)""",
+        "INSERT INTO t VALUES (1, '(1,2)', '(,)'), (2, NULL, NULL)",
+    )
+    publish_snapshot(bare, lake, tables=["t"], verify=True)
+    expected = [{"v": "(1,2)", "{}%s": "(,)"}, {"v": None, "{}%s": None}]
+    query = 'SELECT v, "{}%s" FROM t ORDER BY id'
+    assert asked(lake, query) == expected
+    settings = Settings(home=Path("unused"), lake=lake.address, dsn=bare.conninfo)
+    with open_engine("postgres", settings, newest_epoch(lake.address)) as engine:
+        assert engine.sql(query).to_pylist() == expected
