@@ -204,7 +204,7 @@ def _array(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
     if arrow_type == pa.string():
         # A uuid has its own class; the binary format of an enum is its label, which psycopg returns as bytes.
         values = [value.decode() if isinstance(value, bytes) else value and str(value) for value in values]
-    if pa.types.is_temporal(arrow_type):
+    if pa.types.is_date(arrow_type) or pa.types.is_timestamp(arrow_type):
         return _times(values, arrow_type)
     try:
         return pa.array(values, arrow_type)

@@ -32,6 +32,7 @@ QUERIES = load_queries("lakehouse.source")
 # of Arrow is less than that of Postgres.
 SUPPORTED_KEY_VALUES = {
     "numeric": SQL("{value} <> 'NaN'"),
+    "time": SQL("{value}::time < '24:00'"),
     "date": SQL("isfinite({value}::date)"),
     "timestamp": SQL("isfinite({value}::timestamp) AND {value}::timestamp <= '294247-01-10 04:00:54.775807'"),
     "timestamptz": SQL(

@@ -59,6 +59,7 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "uuid": pa.string(),
     "bytea": pa.binary(),
     "date": pa.date32(),
+    "time": pa.time64("us"),
     "timestamp": pa.timestamp("us"),
     "timestamptz": UTC_MICROSECONDS,
 }

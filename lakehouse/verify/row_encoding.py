@@ -98,6 +98,7 @@ ROW_ENCODINGS: dict[str, RowEncoding] = {
     "uuid": TEXT,
     "bytea": RowEncoding(17, "{}::pg_catalog.bytea", "BLOB", "{value}"),
     "date": RowEncoding(1082, "{}::pg_catalog.date", "DATE", DATE),
+    "time": RowEncoding(1083, "{}::pg_catalog.time", "TIME", "epoch_us({value})::BIT::BLOB", 8),
     "timestamp": RowEncoding(1114, "{}::pg_catalog.timestamp", "TIMESTAMP", TIMESTAMP),
     "timestamptz": RowEncoding(
         1184,
@@ -203,6 +204,8 @@ def shown(column: SourceColumn, value: bytes | None) -> str:
             return f"{number!r} (0x{value.hex()})"
         case "bytea":
             return f"\\x{value.hex()}"
+        case "time":
+            return str(timedelta(microseconds=int.from_bytes(value, "big")))
         case "date" | "timestamp" | "timestamptz":
             return _time(column, value)
         case _:  # uuid, numeric

@@ -41,7 +41,8 @@ VALUES = {
     "timestamp": ("'4713-01-01 BC'", "'294246-12-31 23:59:59.999999'"),
     "timestamptz": ("'294276-12-31 23:59:59.999999+00'",),
     "timestamptz ": ("'4714-11-24 00:00:00+00 BC'", "'-infinity'"),
-    "time": ("'24:00'",),
+    "time": ("'00:00'", "'23:59:59.999999'"),
+    "time ": ("'24:00'",),
     "timetz": ("'23:59:59+15:59'",),
     "interval": ("'-178000000 years'",),
     "text": ("''", "E'\\x01\\x7f\\r\\n'", "E'\\u00a0\\U0001F695'", "'NaN'"),
@@ -57,6 +58,8 @@ VALUES = {
     "pg_lsn": ("'0/1'",), "regclass": ("'pg_class'",), "xid8": ("'1'",), "void_domain": ("1",),
     "letter": ("'é'",), "enum_of_one": ("''",), "empty_enum": (), "composite": ("ROW(1, 'x')",),
 }  # fmt: skip
+# Types with a value that has no exact form in the lake.
+WITHOUT_FORM = {"numeric(5, 2)", "date ", "timestamptz", "timestamptz ", "time "}
 TYPES = (
     "CREATE DOMAIN inner_domain AS int CHECK (VALUE > 0)",
     "CREATE DOMAIN void_domain AS inner_domain",
@@ -161,7 +164,7 @@ def test_every_type(bare: Store, lake: Lake, type_: str):
     if type_ != "letter":
         run(bare, "INSERT INTO shop.t VALUES (99)")
     result = outcome(bare, lake, "shop.t")
-    assert result == "equal" or "shop.t.v" in result
+    assert result == "equal" or (type_ in WITHOUT_FORM and "column shop.t.v contains" in result)
     assert "\n" not in result
 
 

@@ -1,11 +1,14 @@
 """Types are identified by oid or qualified name. Columns that the lake cannot store can be excluded."""
 
+from datetime import time
+from decimal import Decimal
 from pathlib import Path
 
 import psycopg
 import pytest
 from bare_database import rows_of, run
 from click.testing import CliRunner
+from installed_engines import EVERY_ENGINE
 from own_tables import asked
 
 from lakehouse.capture.maintain import maintain
@@ -313,3 +316,26 @@ def test_text_is_the_output_of_the_type_and_not_a_cast(bare: Store, lake: Lake):
     settings = Settings(home=Path("unused"), lake=lake.address, dsn=bare.conninfo)
     with open_engine("postgres", settings, newest_epoch(lake.address)) as engine:
         assert engine.sql(query).to_pylist() == expected
+
+
+@pytest.mark.parametrize("engine", EVERY_ENGINE)
+def test_every_engine_reads_columns_of_other_types(bare: Store, lake: Lake, engine: str):
+    run(
+        bare,
+        "CREATE TABLE t (id int PRIMARY KEY, j jsonb, a int[], i interval, h time, m money, o oid, n inet)",
+    )
+    run(
+        bare,
+        """INSERT INTO t VALUES (1, '{"a": 1.10}', '{1,NULL}', '1 mon', '12:34:56.789', 1.5, 7, '::1')""",
+    )
+    run(bare, "INSERT INTO t VALUES (2)")
+    publish_snapshot(bare, lake, tables=["t"], verify=True)
+    settings = Settings(home=Path("unused"), lake=lake.address, dsn=bare.conninfo)
+    epoch = newest_epoch(lake.address)
+    expected = {
+        "j": '{"a": 1.10}', "a": "{1,NULL}", "i": "1 mon", "h": time(12, 34, 56, 789_000),
+        "m": Decimal("1.50"), "o": 7, "n": "::1",
+    }  # fmt: skip
+    with open_engine(engine, settings, epoch) as opened:
+        found = opened.sql("SELECT j, a, i, h, m, o, n FROM t ORDER BY id").to_pylist()
+    assert found == [expected, dict.fromkeys(expected)]
