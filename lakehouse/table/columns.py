@@ -20,6 +20,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composable
 
+from lakehouse.table.epoch import Infinity
 from ridelake.errors import BadInput
 from ridelake.queries import load_queries
 
@@ -34,13 +35,17 @@ class TableNotCopied(BadInput):
 
 
 class UnsupportedValue(TableNotCopied):
-    """A value of `column` has no exact representation in the lake. `what`: the value as text."""
+    """A value of `column` has no exact representation in the lake. `what`: the value as text. `in_key`:
+    whether the column is in the primary key."""
 
-    def __init__(self, column: str, what: str, where: str = "") -> None:
+    def __init__(self, column: str, what: str, where: str = "", *, in_key: bool = False) -> None:
         self.column, self.what = column, what
+        advice = (
+            ", store NULL instead with --infinity null, or exclude the column with "
+            "--without-column TABLE.COLUMN"
+        )
         super().__init__(
-            f"column {column} contains {what}{where}, which the lake cannot store: change that value, or "
-            f"exclude the column with --without-column TABLE.COLUMN"
+            f"column {column} contains {what}{where}, which the lake cannot store: change that value{'' if in_key else advice}"
         )
 
 
@@ -77,6 +82,16 @@ CONVERTED: dict[str, tuple[str, str]] = {
     "money": ("{value}::pg_catalog.numeric", "numeric"),
     **dict.fromkeys(NAME_TYPES, ("{value}::pg_catalog.oid::pg_catalog.int8", "int8")),
 }
+# Type → the expression that replaces its values without an exact form by NULL (`--infinity null`).
+FINITE = {
+    "date": "CASE WHEN pg_catalog.isfinite({value}) THEN {value} END",
+    "time": "nullif({value}, '24:00')",
+    "timestamp": "CASE WHEN pg_catalog.isfinite({value})"
+    " AND {value} <= '294247-01-10 04:00:54.775807' THEN {value} END",
+    "timestamptz": "CASE WHEN pg_catalog.isfinite({value})"
+    " AND {value} <= '294247-01-10 04:00:54.775807+00' THEN {value} END",
+    "numeric": "nullif({value}, 'NaN')",
+}
 MONEY_DIGITS = 19  # of the greatest 64-bit integer
 
 
@@ -111,9 +126,11 @@ def read_columns(
     connection: Connection[TupleRow],
     relations: Sequence[int],
     without: Collection[tuple[int, str]] = (),
+    infinity: Infinity = "refuse",
 ) -> dict[int, list[SourceColumn]]:
     """The columns of the tables with those oids, in the table's order. `without`: columns to exclude, by oid
-    and name."""
+    and name. `infinity`: what to select instead of a value without an exact form; a value of the key is
+    never replaced."""
     columns: dict[int, list[SourceColumn]] = {relation: [] for relation in relations}
     types: dict[tuple[int, int], int] = {}  # oids, by the relation and the place of the column
     for (
@@ -130,6 +147,8 @@ def read_columns(
                 pa.decimal128(MONEY_DIGITS, money_scale) if pg_type == "numeric" else ARROW_TYPES[pg_type]
             )
             types[relation, len(columns[relation])] = type_oid
+        elif infinity == "null" and not in_key and pg_type in FINITE:
+            converted, not_null = FINITE[pg_type], False
         columns[relation].append(
             SourceColumn(
                 name, pg_type, arrow_type, not not_null, in_key, is_enum, declared, tuple(labels or ()),

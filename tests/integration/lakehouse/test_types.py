@@ -12,6 +12,7 @@ from installed_engines import EVERY_ENGINE
 from own_tables import asked
 
 from lakehouse.capture.maintain import maintain
+from lakehouse.capture.overlay import open_overlay
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.engines import open_engine
 from lakehouse.source.tables import store_tables
@@ -202,6 +203,65 @@ def test_a_table_created_in_the_schema_of_the_ride_store_is_not_one_of_its_table
     assert untrack(store, "mine") == "ridelake.mine"
     with pytest.raises(BadInput, match="the ride store needs its tracking"):
         untrack(store, "rides")
+
+
+WITHOUT_FORM = """
+    (1, 'infinity', '-infinity', 'infinity', '24:00', 'NaN'),
+    (2, '-infinity', '294247-01-10 04:00:54.775808', '294276-12-31', '12:00', 1.5),
+    (3, '0044-03-15 BC', '294247-01-10 04:00:54.775806', '0044-03-15 BC', '00:00', 0),
+    (4, NULL, NULL, NULL, NULL, NULL)
+"""
+
+
+def test_values_without_an_exact_form_are_null_if_the_user_says_so(bare: Store, lake: Lake):
+    """The choice applies until it is changed, to epochs, to `verify` and to `--fresh`."""
+    run(
+        bare,
+        "CREATE DOMAIN day AS date",
+        "CREATE TABLE t (id int PRIMARY KEY, d day, a timestamp, z timestamptz, h time, n numeric(9, 2))",
+        f"INSERT INTO t VALUES {WITHOUT_FORM}",
+    )
+    track(bare, "t")
+    with pytest.raises(BadInput, match="store NULL instead with --infinity null"):
+        publish_snapshot(bare, lake, tables=["t"])
+    publish_snapshot(bare, lake, tables=["t"], infinity="null", verify=True)
+    null = "SELECT id FROM t WHERE {} IS NULL ORDER BY id"
+    found = {name: [one["id"] for one in asked(lake, null.format(name))] for name in "dazhn"}
+    assert found == {"d": [1, 2, 4], "a": [1, 2, 4], "z": [1, 2, 4], "h": [1, 4], "n": [1, 4]}
+    run(bare, "UPDATE t SET d = 'infinity' WHERE id = 3", "DELETE FROM t WHERE id = 4")
+    verify_now(bare, lake).prove()
+    settings = Settings(home=Path("unused"), lake=lake.address, dsn=bare.conninfo)
+    with open_overlay(settings, newest_epoch(lake.address)) as fresh:
+        with open_engine("duckdb", settings, fresh) as engine:
+            assert engine.sql("SELECT count(*) AS n FROM t WHERE d IS NULL").to_pylist() == [{"n": 3}]
+    second = publish_changes(bare, lake, verify=True).epoch
+    assert (second.infinity, second.tables["t"].changed, second.rows) == ("null", 1, 3)
+    with pytest.raises(BadInput, match=r"column public\.t\.d contains infinity in the row with id"):
+        publish_changes(bare, lake, infinity="refuse")
+    run(bare, "UPDATE t SET d = 'today', a = 'now', z = 'now', h = '12:00', n = 1")
+    third = publish_changes(bare, lake, infinity="refuse", verify=True).epoch
+    assert third.infinity == "refuse"
+    assert asked(lake, "SELECT count(*) AS n FROM t WHERE d IS NULL") == [{"n": 0}]
+
+
+def test_a_key_without_an_exact_form_is_never_replaced(bare: Store, lake: Lake):
+    run(bare, "CREATE TABLE t (d date PRIMARY KEY, v date)", "INSERT INTO t VALUES ('infinity', NULL)")
+    with pytest.raises(BadInput, match=r"column public\.t\.d contains infinity .*: change that value$"):
+        publish_snapshot(bare, lake, tables=["t"], infinity="null")
+
+
+def test_the_choice_is_one_of_the_lake(bare: Store, lake: Lake):
+    """It also applies to a table that is added later, and to one that was left out."""
+    run(bare, "CREATE TABLE a (id int PRIMARY KEY)", "CREATE TABLE b (id int PRIMARY KEY, d date)")
+    run(bare, "INSERT INTO b VALUES (1, 'infinity')")
+    flags = ["--lake", str(lake.address.folder), "--dsn", bare.conninfo]
+    for words in ("snapshot --table a --infinity null", "sync --once --table b"):
+        result = CliRunner().invoke(ridelake, [*flags, *words.split()])
+        assert result.exit_code == 0, result.exception
+    assert asked(lake, "SELECT d FROM b") == [{"d": None}]
+    result = CliRunner().invoke(ridelake, [*flags, "sync", "--once", "--infinity", "refuse"])
+    assert "b is not in epoch 3" in str(result.exception)
+    assert list(newest_epoch(lake.address).tables) == ["a"]
 
 
 # Two texts of equal values: type, the keys, another text of the first, and how it is written in the lake.
