@@ -40,6 +40,8 @@ SESSION_SETTINGS: Mapping[str, str] = MappingProxyType({
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
     "extra_float_digits": "1",  # floats as text keep every digit
+    "bytea_output": "hex",
+    "array_nulls": "on",  # NULL in the text of an array is a null
     "quote_all_identifiers": "off",
     # No timeouts: they would end a long session. pg_dump does the same.
     "statement_timeout": "0",

@@ -119,7 +119,7 @@ def _compact_and_expire(
         with store.connect() as connection:
             check_server_history(connection, newest.token)
             named = [state.source for state in newest.tables.values()]
-            sources = read_sources(connection, named, newest.without)
+            sources = read_sources(connection, named, newest.without, newest.infinity)
         draft.left_out.update(newest.left_out)
         for source in sources:
             _compact(draft, source)

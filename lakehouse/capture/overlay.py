@@ -51,7 +51,9 @@ def open_overlay(settings: Settings, newest: Epoch) -> Iterator[Epoch]:
             previous=newest, reading=Storage.of(address), storage=Storage.of(LakeAddress.at(Path(folder)))
         )
         with (
-            open_source_snapshot(store, connection, names, newest.token, newest.without) as snapshot,
+            open_source_snapshot(
+                store, connection, names, newest.token, newest.without, newest.infinity
+            ) as snapshot,
             bucket_errors(address),
         ):
             write_changes(snapshot, tail, newest.token)

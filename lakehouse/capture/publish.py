@@ -36,7 +36,7 @@ from lakehouse.source.tables import (
 from lakehouse.table.catalog import Lake
 from lakehouse.table.columns import TableNotCopied
 from lakehouse.table.deletes import NONE, add_deletes, deleted_rows, without_rows
-from lakehouse.table.epoch import Epoch, Kind, SnapshotToken, TableState
+from lakehouse.table.epoch import Epoch, Infinity, Kind, SnapshotToken, TableState
 from lakehouse.table.published import check_files_exist, read_epochs
 from lakehouse.table.s3 import bucket_errors
 from lakehouse.table.storage import Storage, lake_errors
@@ -94,11 +94,13 @@ class PublishResult:
 
 class PublishOptions(TypedDict, total=False):
     """`tables`: more tables to add to the lake. `verify`: compare the files with Postgres before publishing.
-    `without`: columns to exclude from now on, as TABLE.COLUMN."""
+    `without`: columns to exclude from now on, as TABLE.COLUMN. `infinity`: what to store from now on instead
+    of a value without an exact form; None: as before, `refuse` at first."""
 
     tables: Sequence[str]
     verify: bool
     without: Sequence[str]
+    infinity: Infinity | None
 
 
 def publish_snapshot(
@@ -139,6 +141,7 @@ def _publish(
     tables: Sequence[str] = (),
     verify: bool = False,
     without: Sequence[str] = (),
+    infinity: Infinity | None = None,
 ) -> PublishResult:
     started = time.perf_counter()
     try:
@@ -152,7 +155,8 @@ def _publish(
             kind = kind if since else "full"
             names = tables_of(previous, tables)
             left_out = [*(previous.without if previous else ()), *without]
-            with open_source_snapshot(store, connection, names, since, left_out) as snapshot:
+            infinity = infinity or (previous.infinity if previous else "refuse")
+            with open_source_snapshot(store, connection, names, since, left_out, infinity) as snapshot:
                 check_exclusions(connection, without, snapshot.sources)
                 write_changes(snapshot, draft, since, on_rows)
                 if not draft.tables and draft.left_out:

@@ -143,6 +143,7 @@ class EpochWriter(ABC):
             table.without,
             deletes,
             table.key,
+            table.infinity,
         )
 
     def keep(self, name: str) -> None:
@@ -189,7 +190,9 @@ class EpochDraft(EpochWriter):
                 raise
             self.drafts.pop(table.name, None)
             self._delete_files(self.stems.pop(table.name, None))
-            self.left_out[table.name] = SkippedTable(table.qualified, str(error), table.without)
+            self.left_out[table.name] = SkippedTable(
+                table.qualified, str(error), table.without, table.infinity
+            )
 
     def writer(self, table: TableSource) -> TableWriter:
         state = self.before(table.name)

@@ -14,6 +14,7 @@ from ridelake.settings import Settings
 
 if TYPE_CHECKING:
     from lakehouse.capture.sync import SyncResult
+    from lakehouse.table.epoch import Infinity
 
 table_option = click.option(
     "--table",
@@ -28,6 +29,12 @@ without_option = click.option(
     multiple=True,
     metavar="TABLE.COLUMN",
     help="Exclude the column from the lake, from now on. Repeat it for several.",
+)
+infinity_option = click.option(
+    "--infinity",
+    type=click.Choice(["null", "refuse"]),
+    help="From now on, store NULL for a value that the lake cannot store, such as an infinite date, or leave "
+    "its table out [refuse].",
 )
 verify_option = click.option(
     "--verify",
@@ -46,11 +53,17 @@ def _give_memory_back() -> None:
 @click.command()
 @table_option
 @without_option
+@infinity_option
 @verify_option
 @json_option
 @click.pass_obj
 def snapshot(
-    settings: Settings, tables: tuple[str, ...], without: tuple[str, ...], verify: bool, as_json: bool
+    settings: Settings,
+    tables: tuple[str, ...],
+    without: tuple[str, ...],
+    infinity: "Infinity | None",
+    verify: bool,
+    as_json: bool,
 ) -> None:
     """Publish all rows of all tables, in one snapshot, as the next epoch."""
     from lakehouse.capture.publish import estimate_rows, publish_snapshot, tables_of
@@ -62,7 +75,9 @@ def snapshot(
         for remark in renew_tracking(store, names):
             note(remark)
         with progress("snapshot", estimate_rows(store, names)) as bar:
-            epoch = publish_snapshot(store, lake, bar.advance, tables=tables, verify=verify, without=without)
+            epoch = publish_snapshot(
+                store, lake, bar.advance, tables=tables, verify=verify, without=without, infinity=infinity
+            )
     if "rides" in epoch.tables and "ridelake.rides" in names and not epoch.tables["rides"].rows:
         note("the ride store has no rides: run `ridelake seed`")
     if as_json:
@@ -94,6 +109,7 @@ def _number(context: click.Context, parameter: click.Parameter, seconds: float |
 )  # fmt: skip
 @table_option
 @without_option
+@infinity_option
 @verify_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document per epoch, each on one line.")
 @click.pass_obj
@@ -103,6 +119,7 @@ def sync(
     every_seconds: float | None,
     tables: tuple[str, ...],
     without: tuple[str, ...],
+    infinity: "Infinity | None",
     verify: bool,
     as_json: bool,
 ) -> None:
@@ -125,7 +142,9 @@ def sync(
             note(remark)
         if once:
             with progress("sync"):
-                synced = sync_once(store, lake, tables=tables, verify=verify, without=without)
+                synced = sync_once(
+                    store, lake, tables=tables, verify=verify, without=without, infinity=infinity
+                )
             say_json(synced.report()) if as_json else say(synced.line())
             assert synced.epoch is not None
             check_no_tables_left_out(synced.epoch)
@@ -136,7 +155,7 @@ def sync(
         note(f"publishing an epoch to {settings.lake.root} {pace}; press Ctrl-C to stop")
         try:
             for synced in sync_repeatedly(
-                every_seconds, store, lake, tables=tables, verify=verify, without=without
+                every_seconds, store, lake, tables=tables, verify=verify, without=without, infinity=infinity
             ):
                 ticker.show(synced)
         finally:

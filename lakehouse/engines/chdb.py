@@ -48,7 +48,7 @@ _OUT_OF_RANGE = re.compile(
 # The database with a table for each file, whose names cannot collide with those of the epoch's tables.
 PARTS = "parts"
 
-UTC_TYPE, LOCAL_TYPE = "DateTime64(6, 'UTC')", "DateTime64(6)"
+UTC_TYPE, LOCAL_TYPE, TIME_TYPE = "DateTime64(6, 'UTC')", "DateTime64(6)", "Time64(6)"
 
 # ClickHouse's categories of functions without side effects.
 HARMLESS = (
@@ -116,6 +116,7 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[ChDB]:
     session: Any = chdb_session.Session()  # type: ignore[no-untyped-call]
     try:
         session.query(f"CREATE DATABASE {PARTS}")
+        session.query("SET enable_time_time64_type = 1")  # before the tables that have it
         numbers = count()
         for name, table in epoch.tables.items():
             _create_table(session, name, table, numbers)
@@ -179,12 +180,13 @@ def _spilling() -> dict[str, str]:
 
 
 def _columns(session: Any, location: str) -> str:
-    """The columns that ClickHouse infers, except that a timestamp without time zone gets no zone."""
+    """The columns that ClickHouse infers, except that a timestamp without time zone gets no zone, and a time
+    of day no date."""
     found = session.query(f"DESCRIBE file({_string(location)}, Parquet)", "ArrowTable")
     fields = zip(found["name"].to_pylist(), found["type"].to_pylist(), pq.read_schema(location), strict=True)
-    local = pa.timestamp("us")
+    others = {pa.timestamp("us"): LOCAL_TYPE, pa.time64("us"): TIME_TYPE}
     return ", ".join(
-        f"{_quoted(name)} {type_.replace(UTC_TYPE, LOCAL_TYPE) if field.type == local else type_}"
+        f"{_quoted(name)} {type_.replace(UTC_TYPE, others.get(field.type, UTC_TYPE))}"
         for name, type_, field in fields
     )
 

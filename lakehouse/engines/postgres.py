@@ -21,10 +21,11 @@ from psycopg.abc import Buffer
 from psycopg.adapt import Loader
 from psycopg.pq import Format
 from psycopg.rows import TupleRow
+from psycopg.sql import SQL, Composable, Identifier
 
 from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters, numbered, placeholders
 from lakehouse.source.copy.memory import EPOCH_SHIFT_DAYS, EPOCH_SHIFT_US
-from lakehouse.table.columns import arrow_type_of
+from lakehouse.table.columns import arrow_type_of, conversion_of
 from lakehouse.table.epoch import Epoch
 from oltp.store import Store, open_existing_store, transaction
 from ridelake.errors import CannotConnect, NotReady, QueryRejected
@@ -75,7 +76,7 @@ class Postgres:
     def __init__(self, store: Store, connection: Connection[TupleRow]) -> None:
         self._connection = connection
         self._store = store
-        self._names: dict[int, str] = {}  # type names, by oid
+        self._types: dict[int, tuple[str, str, str]] = {}  # by oid: see the query `type_of_oid`
         found = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
         self._superuser = found == (True,)
 
@@ -84,6 +85,8 @@ class Postgres:
 
     def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
         with self._executed(query, parameters) as cursor:
+            if converted := self._converted(cursor, query):
+                self._execute(cursor, converted, parameters)
             return self._fetch(cursor)
 
     def plan(self, query: str, parameters: Parameters = NO_PARAMETERS) -> dict[str, Any]:
@@ -97,7 +100,6 @@ class Postgres:
         check_parameters(query, parameters)
         if found := FORBIDDEN.search(query):
             raise QueryRejected(f"postgres: {found[0]} is not allowed: remove it")
-        values = [parameters[name] for name in placeholders(query)] if parameters else None
         try:
             with transaction(self._connection, IsolationLevel.REPEATABLE_READ, read_only=True):
                 if self._superuser:
@@ -106,7 +108,7 @@ class Postgres:
                 with RawCursor(self._connection) as cursor:
                     for type_, loader in LOADERS.items():
                         cursor.adapters.register_loader(type_, loader)
-                    cursor.execute((numbered(query) if values else query).encode(), values, binary=True)
+                    self._execute(cursor, query, parameters)
                     yield cursor
         except psycopg.Error as error:
             if self._connection.closed:
@@ -115,8 +117,40 @@ class Postgres:
                 ) from error
             raise QueryRejected(f"postgres: {_message(error)}") from error
 
+    @staticmethod
+    def _execute(cursor: RawCursor[TupleRow], query: str, parameters: Parameters) -> None:
+        values = [parameters[name] for name in placeholders(query)] if parameters else None
+        cursor.execute((numbered(query) if values else query).encode(), values, binary=True)
+
     def interrupt(self) -> None:
         self._connection.cancel_safe()
+
+    def _converted(self, cursor: RawCursor[TupleRow], query: str) -> str | None:
+        """The query with its columns in the form of the lake: text, if the type has no exact Arrow type. None
+        if all have one. The types are known only after the query has run, so it then runs twice."""
+        columns, names = list[Composable](), list[Identifier]()
+        is_needed = False
+        for number, column in enumerate(cursor.description or ()):
+            name, base_type, output = self._type_of(column.type_code)
+            value: Composable = Identifier(f"c{number}")
+            names.append(Identifier(f"c{number}"))
+            if name != "numeric" and arrow_type_of(name) is None:
+                is_needed = True
+                value = SQL(conversion_of(name, base_type, output)[0]).format(value=value)
+            columns.append(SQL("{} AS {}").format(value, Identifier(column.name)))
+        if not is_needed:
+            return None
+        wrapped = SQL("SELECT {} FROM (\n{}\n) AS found ({})").format(
+            SQL(", ").join(columns), SQL(query.rstrip().rstrip(";")), SQL(", ").join(names)
+        )
+        return wrapped.as_string(None)
+
+    def _type_of(self, oid: int) -> tuple[str, str, str]:
+        if oid not in self._types:
+            found = self._connection.execute(QUERIES["type_of_oid"], (oid,)).fetchone()
+            assert found is not None
+            self._types[oid] = found
+        return self._types[oid]
 
     def _fetch(self, cursor: psycopg.Cursor[TupleRow]) -> pa.Table:
         if cursor.description is None:
@@ -126,7 +160,7 @@ class Postgres:
         parts: list[list[Any]] = [[] for _ in types]
         while rows := cursor.fetchmany(BATCH_ROWS):
             for part, values, arrow_type in zip(parts, zip(*rows, strict=True), types, strict=True):
-                # The type of a numeric without precision depends on all its values.
+                # The type of such a numeric depends on all its values.
                 part.append(values if arrow_type is None else _array(values, arrow_type))
         columns: list[pa.ChunkedArray] = []
         for part, arrow_type in zip(parts, types, strict=True):
@@ -134,21 +168,10 @@ class Postgres:
         return pa.Table.from_arrays(columns, [column.name for column in cursor.description])
 
     def _type(self, column: psycopg.Column) -> pa.DataType | None:
-        """The exact Arrow type; None for a numeric without precision."""
-        if column.type_code not in self._names:
-            found = self._connection.execute(QUERIES["type_name"], (column.type_code,)).fetchone()
-            self._names[column.type_code] = found[0] if found else "unknown"
-        name = self._names[column.type_code]
-        if name == "numeric" and column.precision is None:
-            return None
+        """The exact Arrow type; None for a numeric whose precision Arrow does not have."""
+        name, *_ = self._type_of(column.type_code)
         bounds = None if column.precision is None else (column.precision << 16) | (column.scale or 0)
-        arrow_type = arrow_type_of(name, bounds)
-        if arrow_type is None:
-            raise QueryRejected(
-                f"postgres: column {column.name} has type {name}, which has no exact Arrow type: "
-                "cast it, for example to text"
-            )
-        return arrow_type
+        return arrow_type_of(name, bounds)
 
 
 @contextmanager
@@ -181,7 +204,7 @@ def _array(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
     if arrow_type == pa.string():
         # A uuid has its own class; the binary format of an enum is its label, which psycopg returns as bytes.
         values = [value.decode() if isinstance(value, bytes) else value and str(value) for value in values]
-    if pa.types.is_temporal(arrow_type):
+    if pa.types.is_date(arrow_type) or pa.types.is_timestamp(arrow_type):
         return _times(values, arrow_type)
     try:
         return pa.array(values, arrow_type)

@@ -10,9 +10,14 @@ SELECT c.relname, format('CREATE TEMP VIEW %%I AS SELECT * FROM %%I.%%I', c.reln
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE c.oid = ANY (%s::oid[]) AND to_regclass(quote_ident(c.relname)) IS DISTINCT FROM c.oid
 
--- name: type_name
--- The name of a type, without schema if it is built in; an enum is text.
-SELECT CASE WHEN typtype = 'e' THEN 'text' WHEN nspname = 'pg_catalog' THEN typname
-       ELSE format('%%I.%%I', nspname, typname) END
+-- name: type_of_oid
+-- The name of a type, without schema if it is built in; an enum is text. Then what converts a type without an Arrow
+-- type: its name as SQL and its output function.
+SELECT
+    CASE WHEN typtype = 'e' THEN 'text' WHEN n.nspname = 'pg_catalog' THEN typname
+         ELSE format('%%I.%%I', n.nspname, typname) END,
+    format('%%I.%%I', n.nspname, typname),
+    (SELECT format('%%I.%%I', nspname, proname) FROM pg_proc JOIN pg_namespace AS m ON m.oid = pronamespace
+     WHERE pg_proc.oid = typoutput)
 FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace
 WHERE t.oid = %s

@@ -34,6 +34,7 @@ from ridelake.settings import Settings
 CONFIG = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
+    "spark.sql.timeType.enabled": "true",
     "spark.sql.runSQLOnFiles": "false",
     "spark.sql.catalogImplementation": "in-memory",
     "spark.ui.enabled": "false",

@@ -32,6 +32,7 @@ QUERIES = load_queries("lakehouse.source")
 # of Arrow is less than that of Postgres.
 SUPPORTED_KEY_VALUES = {
     "numeric": SQL("{value} <> 'NaN'"),
+    "time": SQL("{value}::time < '24:00'"),
     "date": SQL("isfinite({value}::date)"),
     "timestamp": SQL("isfinite({value}::timestamp) AND {value}::timestamp <= '294247-01-10 04:00:54.775807'"),
     "timestamptz": SQL(
@@ -120,6 +121,8 @@ def _key_value(place: int, column: SourceColumn) -> Composed:
     """One value of a tombstone's key, for COPY. A domain is cast to its base type, so that a CHECK added
     later cannot reject it. An enum stays text, because a label may have been renamed."""
     value = SQL("(key ->> {})").format(Literal(place))
-    if not column.is_enum:
+    if column.base_type:
+        value = SQL("{}::{}").format(value, SQL(column.base_type))
+    elif not column.is_enum:
         value = SQL("{}::{}").format(value, Identifier("pg_catalog", column.pg_type))
-    return SQL("{} AS {}").format(value, Identifier(column.name))
+    return SQL("{} AS {}").format(column.sent(value), Identifier(column.name))

@@ -26,7 +26,7 @@ from psycopg.sql import SQL
 
 from lakehouse.source.copy import export_snapshot
 from lakehouse.source.tables import TableSource, read_sources, table_errors
-from lakehouse.table.epoch import SnapshotToken
+from lakehouse.table.epoch import Infinity, SnapshotToken
 from oltp.store import Store, transaction
 from ridelake.errors import RidelakeError, UsageError
 from ridelake.queries import load_queries
@@ -100,14 +100,16 @@ def open_source_snapshot(
     tables: Sequence[str],
     since: SnapshotToken | None = None,
     without: Sequence[str] = (),
+    infinity: Infinity = "refuse",
 ) -> Iterator[SourceSnapshot]:
     """A snapshot that is open until the end of the block. `without`: columns to exclude, as TABLE.COLUMN.
+    `infinity`: what to read instead of a value without an exact form.
 
     Raises UsageError if the server cannot be the source of a lake, or cannot be later in the history of
     `since`; BadInput for a table that does not exist."""
     check_source(connection)
     with table_errors():
-        named = read_sources(connection, tables, without)
+        named = read_sources(connection, tables, without, infinity)
         check_no_hidden_rows(connection, named)
     with (
         table_errors(),
@@ -117,7 +119,8 @@ def open_source_snapshot(
         token = read_token(connection)
         if since is not None:
             check_same_history(since, token, _forks(connection, since, token))
-        yield SourceSnapshot(store, connection, token, read_sources(connection, tables, without))
+        sources = read_sources(connection, tables, without, infinity)
+        yield SourceSnapshot(store, connection, token, sources)
 
 
 def check_source(connection: Connection[TupleRow]) -> None:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 from psycopg import Connection, errors
 from psycopg.rows import TupleRow
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier
 
 from lakehouse.table.columns import SourceColumn, arrow_schema, read_columns
-from lakehouse.table.epoch import SnapshotToken, TableState
+from lakehouse.table.epoch import Infinity, SnapshotToken, TableState
 from lakehouse.table.layout import STORE_TABLES, UNKNOWN_LAYOUT, TableLayout
 from oltp.store import has_tracking
 from ridelake.errors import BadInput, CannotConnect, UsageError, did_you_mean
@@ -29,7 +29,8 @@ QUERIES = load_queries("lakehouse.source")
 class TableSource:
     """One table. `qualified`: schema and name as SQL identifiers. `tracked_since`: the first transaction
     whose changes have `tx`; None if the table is not tracked or its triggers are incomplete. `watched`:
-    changes when a trigger is altered. `without`: columns that are excluded from the lake."""
+    changes when a trigger is altered. `without`: columns that are excluded from the lake. `infinity`: what
+    the lake has instead of a value without an exact form."""
 
     schema: str
     name: str
@@ -41,6 +42,7 @@ class TableSource:
     watched: str
     layout: TableLayout
     without: tuple[str, ...] = ()
+    infinity: Infinity = "refuse"
 
     @property
     def identifier(self) -> Identifier:
@@ -64,7 +66,8 @@ class TableSource:
         """A hash of the columns, their types, enum labels and the key. It also changes after an event that
         can change rows without tracking: an ALTER of a column, a trigger that was disabled for a while."""
         columns = [(c.name, c.declared, c.nullable, c.labels, c.altered) for c in self.columns]
-        definition = json.dumps([columns, self.key, self.watched])
+        choices = [] if self.infinity == "refuse" else [self.infinity]
+        definition = json.dumps([columns, self.key, self.watched, *choices])
         return hashlib.sha256(definition.encode()).hexdigest()[:16]
 
     def can_be_taken_by_changes_since(
@@ -82,9 +85,14 @@ class TableSource:
 
 
 def select_list(columns: Sequence[SourceColumn], of: Identifier | None = None) -> Composed:
-    """The columns in the form in which COPY sends them."""
-    names = [Identifier(column.name) for column in columns]
-    return SQL(", ").join(names if of is None else [SQL("{}.{}").format(of, name) for name in names])
+    """The columns in the form in which COPY sends them. `of`: the name of the table."""
+    return SQL(", ").join(_sent(column, of) for column in columns)
+
+
+def _sent(column: SourceColumn, of: Identifier | None) -> Composable:
+    name = Identifier(column.name)
+    value: Composable = name if of is None else SQL("{}.{}").format(of, name)
+    return SQL("{} AS {}").format(column.sent(value), name) if column.converted else value
 
 
 def store_tables() -> list[str]:
@@ -122,14 +130,16 @@ def read_sources(
     connection: Connection[TupleRow],
     tables: Sequence[str],
     without: Sequence[str] = (),
+    infinity: Infinity = "refuse",
 ) -> list[TableSource]:
     """Describe the tables. `without`: columns to exclude, as TABLE.COLUMN; those that do not exist are
-    ignored. Names are SQL identifiers. Raises BadInput for a table that does not exist or has no primary key,
-    for a type that the lake cannot store, and for two tables with the same name."""
+    ignored. `infinity`: what to read instead of a value without an exact form. Names are SQL identifiers.
+    Raises BadInput for a table that does not exist or has no primary key, and for two tables with the same
+    name."""
     found = find_tables(connection, tables, IF_DROPPED)
     relations = list(dict.fromkeys(row[1] for row in found))
     left_out = {(relation, column) for _, relation, column, _ in named_columns(connection, without)}
-    columns = read_columns(connection, relations, left_out)
+    columns = read_columns(connection, relations, left_out, infinity)
     tracked = dict[int, tuple[int | None, str]]()
     if has_tracking(connection):
         rows = connection.execute(QUERIES["tracked"], {"relations": relations}).fetchall()
@@ -138,10 +148,12 @@ def read_sources(
     for _, relation, schema, name, qualified, _, key in found:
         layout = STORE_TABLES.get(name, UNKNOWN_LAYOUT) if schema == "ridelake" else UNKNOWN_LAYOUT
         since, watched = tracked.get(relation, (None, ""))
+        if not all(column.is_recorded for column in columns[relation] if column.in_key):
+            since = None
         missing = tuple(sorted(column for of, column in left_out if of == relation))
         by_relation[relation] = TableSource(
             schema, name, qualified, relation, tuple(columns[relation]), tuple(key), since, watched, layout,
-            missing,
+            missing, infinity,
         )  # fmt: skip
     sources = list(by_relation.values())
     _refuse_one_name_for_two(sources)

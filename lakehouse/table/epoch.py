@@ -13,6 +13,10 @@ from ridelake.settings import LakeAddress
 
 Kind = Literal["full", "changes", "maintenance"]
 
+# What the lake has instead of a value without an exact form, such as an infinite date: NULL, or nothing,
+# because its table is left out.
+Infinity = Literal["null", "refuse"]
+
 
 @dataclass(frozen=True, slots=True)
 class SnapshotToken:
@@ -82,7 +86,7 @@ class TableState:
     `source`: its schema-qualified name in Postgres. `relation`: its oid. `shape`: a hash of its columns and
     their types. `changed`, `deleted`: rows and keys since the previous epoch. `without`: columns that are
     excluded from the lake. `deletes`: the positions of rows in `files` that are not rows of the table.
-    `key`: the columns of its primary key."""
+    `key`: the columns of its primary key. `infinity`: what it has instead of an infinite date."""
 
     source: str
     relation: int
@@ -95,6 +99,7 @@ class TableState:
     without: tuple[str, ...] = ()
     deletes: tuple[DeleteFile, ...] = ()
     key: tuple[str, ...] = ()
+    infinity: Infinity = "refuse"
 
     @property
     def rows(self) -> int:
@@ -117,6 +122,7 @@ class SkippedTable:
     source: str
     reason: str
     without: tuple[str, ...] = ()
+    infinity: Infinity = "refuse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +150,12 @@ class Epoch:
         """The columns that are excluded from the lake, as TABLE.COLUMN."""
         tables: list[TableState | SkippedTable] = [*self.tables.values(), *self.left_out.values()]
         return [f"{table.source}.{quote_identifier(name)}" for table in tables for name in table.without]
+
+    @property
+    def infinity(self) -> Infinity:
+        """What its tables have instead of a value without an exact form. It is the same for all tables."""
+        tables: list[TableState | SkippedTable] = [*self.tables.values(), *self.left_out.values()]
+        return "null" if any(table.infinity == "null" for table in tables) else "refuse"
 
     def missing(self) -> list[str]:
         """A sentence for each table that is left out."""
@@ -208,6 +220,10 @@ def tables_to_json(address: LakeAddress, epoch: Epoch) -> dict[str, Any]:
     """Locations are stored relative to the lake, so that it can be moved or mounted elsewhere. A table that
     is left out has a reason and no files."""
     report = {name: asdict(table) for name, table in epoch.tables.items()}
+    left_out = {name: asdict(table) for name, table in epoch.left_out.items()}
+    for table in (*report.values(), *left_out.values()):
+        if table["infinity"] == "refuse":  # omitted: older versions of ridelake cannot read it
+            del table["infinity"]
     for table in report.values():
         table["metadata"] = address.relative(table["metadata"])
         table["gone"] = table.pop("deleted")  # the JSON name in lake format 2
@@ -215,7 +231,7 @@ def tables_to_json(address: LakeAddress, epoch: Epoch) -> dict[str, Any]:
             del table["without"]
         for file in (*table["files"], *table["deletes"]):
             file["location"] = address.relative(file["location"])
-    return report | {name: asdict(table) for name, table in epoch.left_out.items()}
+    return report | left_out
 
 
 def tables_from_json(

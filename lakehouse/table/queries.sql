@@ -18,14 +18,47 @@ SELECT
     CASE WHEN t.oid = 'pg_catalog.numeric'::regtype AND r.modifier >= 4 THEN r.modifier - 4 END AS precision_scale,
     a.attnotnull AS not_null,
     coalesce(a.attnum = ANY (k.indkey), false) AS in_key,
-    a.attrelid::regclass::text AS in_table,
     -- Identifies the column and the transaction that last altered it: a column that was dropped and added again,
     -- or whose type was changed twice, has the same name and type but may have other values.
     concat(a.attnum, ' ', a.xmin) AS altered,
-    (SELECT array_agg(enumlabel::text ORDER BY enumsortorder) FROM pg_enum WHERE enumtypid = t.oid) AS labels
+    (SELECT array_agg(enumlabel::text ORDER BY enumsortorder) FROM pg_enum WHERE enumtypid = t.oid) AS labels,
+    format('%%I.%%I', n.nspname, t.typname) AS base_type,
+    (SELECT format('%%I.%%I', nspname, proname) FROM pg_proc JOIN pg_namespace AS m ON m.oid = pronamespace
+     WHERE pg_proc.oid = t.typoutput) AS output,
+    CASE WHEN t.oid = 'pg_catalog.money'::regtype THEN scale(0::money::numeric) END AS money_scale,
+    t.oid::bigint AS type_oid
 FROM resolved AS r
 JOIN pg_attribute AS a USING (attrelid, attnum)
 JOIN pg_type AS t ON t.oid = r.type AND t.typtype <> 'd'
 JOIN pg_namespace AS n ON n.oid = t.typnamespace
 LEFT JOIN pg_index AS k ON k.indrelid = a.attrelid AND k.indisprimary
 ORDER BY a.attrelid, a.attnum
+
+-- name: type_definitions
+-- What the text of these types depends on, other than the value. `definition` changes with the definition of a type
+-- that the type is made of: of an element, attribute or bound. `is_recorded`: whether a tombstone can have a value. The
+-- text of money depends on lc_monetary of the session that deletes the row, and the text of a name on its search path.
+WITH RECURSIVE parts AS (
+    SELECT oid AS whole, oid AS part FROM unnest(%(types)s::oid[]) AS oid
+    UNION
+    SELECT whole, next
+    FROM parts JOIN pg_type AS t ON t.oid = part
+    CROSS JOIN LATERAL (
+        SELECT typelem UNION ALL SELECT typbasetype
+        UNION ALL SELECT atttypid FROM pg_attribute WHERE attrelid = typrelid AND attnum > 0 AND NOT attisdropped
+        UNION ALL SELECT rngsubtype FROM pg_range WHERE t.oid IN (rngtypid, rngmultitypid)
+    ) AS n (next)
+    WHERE next <> 0
+)
+SELECT
+    whole::bigint,
+    string_agg(concat_ws(' ',
+        (SELECT string_agg(quote_literal(enumlabel), ' ' ORDER BY enumsortorder) FROM pg_enum WHERE enumtypid = part),
+        (SELECT string_agg(concat(attnum, ' ', atttypid, ' ', attisdropped), ' ' ORDER BY attnum)
+         FROM pg_attribute WHERE attrelid = typrelid AND attnum > 0),
+        CASE WHEN t.oid = 'pg_catalog.money'::regtype THEN current_setting('lc_monetary') END
+    ), ' ' ORDER BY part) AS definition,
+    bool_and(t.oid <> 'pg_catalog.money'::regtype
+             AND (typnamespace <> 'pg_catalog'::regnamespace OR typname !~ '^(reg|aclitem)')) AS is_recorded
+FROM parts JOIN pg_type AS t ON t.oid = part
+GROUP BY whole

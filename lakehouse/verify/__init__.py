@@ -103,7 +103,9 @@ def _verify(store: Store, lake: Lake, newest: Epoch) -> VerifyResult:
         store.connect() as connection,
     ):
         names = [state.source for state in newest.tables.values()]
-        with open_source_snapshot(store, connection, names, newest.token, newest.without) as snapshot:
+        with open_source_snapshot(
+            store, connection, names, newest.token, newest.without, newest.infinity
+        ) as snapshot:
             sources = snapshot.sources
             _refuse_untracked(connection, newest, sources)
             tombstones = set_since(connection, newest.token)

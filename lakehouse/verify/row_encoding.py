@@ -9,7 +9,7 @@ reader cannot hide a difference.
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import NewType
 
@@ -98,6 +98,7 @@ ROW_ENCODINGS: dict[str, RowEncoding] = {
     "uuid": TEXT,
     "bytea": RowEncoding(17, "{}::pg_catalog.bytea", "BLOB", "{value}"),
     "date": RowEncoding(1082, "{}::pg_catalog.date", "DATE", DATE),
+    "time": RowEncoding(1083, "{}::pg_catalog.time", "TIME", "epoch_us({value})::BIT::BLOB", 8),
     "timestamp": RowEncoding(1114, "{}::pg_catalog.timestamp", "TIMESTAMP", TIMESTAMP),
     "timestamptz": RowEncoding(
         1184,
@@ -120,11 +121,14 @@ def encoding_of(column: SourceColumn) -> RowEncoding:
 
 def postgres_record(columns: Sequence[SourceColumn]) -> Composed:
     """The bytes of these columns in Postgres, for a query with parameters, in which % is doubled."""
-    values = [
-        SQL(encoding_of(column).postgres).format(Identifier(column.name.replace("%", "%%")))
-        for column in columns
-    ]
-    return SQL("record_send(ROW({}))").format(SQL(", ").join(values))
+    return SQL("record_send(ROW({}))").format(SQL(", ").join(map(_postgres_value, columns)))
+
+
+def _postgres_value(column: SourceColumn) -> Composed:
+    doubled = replace(
+        column, name=column.name.replace("%", "%%"), converted=column.converted.replace("%", "%%")
+    )
+    return SQL(encoding_of(column).postgres).format(doubled.sent(Identifier(doubled.name)))
 
 
 def duckdb_record(columns: Sequence[SourceColumn]) -> Composable:
@@ -200,6 +204,8 @@ def shown(column: SourceColumn, value: bytes | None) -> str:
             return f"{number!r} (0x{value.hex()})"
         case "bytea":
             return f"\\x{value.hex()}"
+        case "time":
+            return str(timedelta(microseconds=int.from_bytes(value, "big")))
         case "date" | "timestamp" | "timestamptz":
             return _time(column, value)
         case _:  # uuid, numeric

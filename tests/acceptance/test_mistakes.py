@@ -83,7 +83,6 @@ FROM_THE_CODE = [
     ("untrack rides", 2, "the ride store needs its tracking; name a table of your own"),
     ("snapshot --without-column rides.absent", 2, "write TABLE.COLUMN"),
     ("snapshot --without-column rides.ride_id", 2, "it is part of the primary key"),
-    ("snapshot --table shop.places", 2, "--without-column shop.places.place"),
     ("sync --once --every 5", 2, "--once publishes one epoch and --every repeats: give one of them"),
     ("sync --every -1", 2, "--every"),
     ("maintain --keep all", 2, "'all' is not a whole number"),
@@ -145,7 +144,6 @@ def store(seeded_store_once: Store) -> Store:
         "CREATE VIEW shop.recent AS SELECT * FROM shop.orders",
         'CREATE TABLE shop."Big" (id int PRIMARY KEY)',
         "CREATE TABLE shop.keyless (id int)",
-        "CREATE TABLE shop.places (id int PRIMARY KEY, place point)",
     )
     return seeded_store_once
 

@@ -159,6 +159,7 @@ def add_row_key_to_errors(connection: Connection[TupleRow], table: TableSource) 
             f"{table.qualified}.{quote_identifier(error.column)}",
             error.what,
             f" in the row with {key}" if key else "",
+            in_key=error.column in table.key,
         ) from error
 
 

@@ -26,7 +26,14 @@ from lakehouse.source.copy.memory import (
     words_of,
 )
 from lakehouse.source.copy.sorting import sort_order
-from lakehouse.source.copy.values import as_arrow_text, check_digits, torn, wrong_columns, wrong_width
+from lakehouse.source.copy.values import (
+    as_arrow_text,
+    check_digits,
+    check_time_of_day,
+    torn,
+    wrong_columns,
+    wrong_width,
+)
 from lakehouse.table.columns import SourceColumn, UnsupportedValue, arrow_schema
 from lakehouse.table.layout import ROW_GROUP_ROWS
 
@@ -122,6 +129,8 @@ class RunBuffer:
         array = pa.Array.from_buffers(column.arrow_type, len(nulls), [validity, pa.py_buffer(values)])
         if pa.types.is_decimal(column.arrow_type):
             check_digits(column, array)
+        elif pa.types.is_time(column.arrow_type):
+            check_time_of_day(column, array)
         return array
 
     def _values(self, place: int, wanted: slice | Longs) -> npt.NDArray[Any]:

@@ -2,7 +2,7 @@
 
     kind       stored as                                     types
     INTEGER    int32                                         boolean, int2, int4, float4, date
-    LONG       int64                                         int8, float8, timestamp, timestamptz
+    LONG       int64                                         int8, float8, time, timestamp, timestamptz
     PAIR       two int64                                     uuid
     NUMERIC    two int64, of which the first is lower        numeric
     TEXT       int64: position among the texts, length       text, varchar, enum, bytea …
@@ -42,6 +42,7 @@ FIXED = {
     "float4": (INTEGER, 4, 0),
     "float8": (LONG, 8, 0),
     "date": (INTEGER, 4, EPOCH_SHIFT_DAYS),
+    "time": (LONG, 8, 0),
     "timestamp": (LONG, 8, EPOCH_SHIFT_US),
     "timestamptz": (LONG, 8, EPOCH_SHIFT_US),
     "uuid": (PAIR, 16, 0),

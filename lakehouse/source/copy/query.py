@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from lakehouse.source.tables import TableSource
+from lakehouse.source.tables import TableSource, select_list
 from lakehouse.table.columns import SourceColumn
 
 # With fewer pages per worker, another worker costs more time than it saves.
@@ -31,7 +31,7 @@ def split_pages(pages: int, workers: int) -> list[PageRange | None]:
 
 def copy_table(table: TableSource, pages: PageRange | None) -> Composed:
     """The COPY of the table. COPY has no parameters, so psycopg quotes the values and identifiers."""
-    query = SQL("SELECT {} FROM {}").format(selected(table.columns), name_of(table))
+    query = SQL("SELECT {} FROM {}").format(select_list(table.columns), name_of(table))
     if pages is not None:
         query += SQL(" WHERE ctid >= {}").format(_tid(pages.begin))
         if pages.end is not None:
@@ -47,12 +47,8 @@ def lock_table(table: TableSource, *, or_fail: bool = False) -> Composed:
 
 def copy_query(query: Composable, columns: Sequence[SourceColumn]) -> Composed:
     """COPY of the named columns of a query's result, in the order of its rows."""
-    return _copy(SQL("SELECT {} FROM ({}) AS found").format(selected(columns), query))
-
-
-def selected(columns: Sequence[SourceColumn]) -> Composed:
-    """Columns without a cast, which would cost the server as much as the row."""
-    return SQL(", ").join(Identifier(column.name) for column in columns)
+    names = SQL(", ").join(Identifier(column.name) for column in columns)
+    return _copy(SQL("SELECT {} FROM ({}) AS found").format(names, query))
 
 
 def name_of(table: TableSource) -> Composed:

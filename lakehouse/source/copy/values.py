@@ -9,6 +9,7 @@ from struct import Struct, error
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakehouse.source.copy.memory import FIXED, TEXTS
 from lakehouse.table.columns import SourceColumn, UnsupportedValue, arrow_schema
@@ -17,10 +18,12 @@ from ridelake.errors import RidelakeError
 INT2, INT4 = Struct(">h"), Struct(">i")
 NUMERIC_HEAD = Struct(">hhHh")  # digits, the power of the first, sign, scale
 NEGATIVE, NAN, INFINITIES = 0x4000, 0xC000, (0xD000, 0xF000)
+DAY_US = 86_400_000_000
 EXACT = Context(prec=1_000)  # more digits than a numeric(38, s) has
 NUMBERS = {
     "bool": Struct(">?"), "int2": INT2, "int4": INT4, "int8": Struct(">q"), "float4": Struct(">f"),
-    "float8": Struct(">d"), "date": INT4, "timestamp": Struct(">q"), "timestamptz": Struct(">q"),
+    "float8": Struct(">d"), "date": INT4, "time": Struct(">q"), "timestamp": Struct(">q"),
+    "timestamptz": Struct(">q"),
 }  # fmt: skip
 
 
@@ -75,6 +78,12 @@ def check_digits(column: SourceColumn, decimals: pa.Array) -> None:
         raise _too_many_digits(column) from None
 
 
+def check_time_of_day(column: SourceColumn, times: pa.Array) -> None:
+    """Raises UnsupportedValue for 24:00, which Postgres has in addition to 00:00."""
+    if (latest := pc.max(times.view(pa.int64())).as_py()) is not None and latest >= DAY_US:
+        raise UnsupportedValue(column.name, "24:00:00")
+
+
 def _array(column: SourceColumn, values: Sequence[bytes | None]) -> pa.Array:
     _, width, shift = FIXED.get(column.pg_type, TEXTS)
     if width >= 0 and any(value is not None and len(value) != width for value in values):
@@ -86,11 +95,15 @@ def _array(column: SourceColumn, values: Sequence[bytes | None]) -> pa.Array:
     if column.pg_type == "numeric":
         return pa.array(_each(values, lambda value: _numeric(column, value)), column.arrow_type)
     unpack = NUMBERS[column.pg_type].unpack
+    if column.pg_type == "time":
+        times = pa.array(_each(values, lambda value: unpack(value)[0]), pa.int64()).view(column.arrow_type)
+        check_time_of_day(column, times)
+        return times
     if not shift:
         return pa.array(_each(values, lambda value: unpack(value)[0]), column.arrow_type)
     storage = pa.int32() if column.pg_type == "date" else pa.int64()
-    times = _each(values, lambda value: _time(column, unpack(value)[0], shift, storage.bit_width))
-    return pa.array(times, storage).view(column.arrow_type)
+    since_1970 = _each(values, lambda value: _time(column, unpack(value)[0], shift, storage.bit_width))
+    return pa.array(since_1970, storage).view(column.arrow_type)
 
 
 def _each(values: Sequence[bytes | None], decode: Callable[[bytes], Any]) -> list[Any]:

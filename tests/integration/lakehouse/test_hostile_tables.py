@@ -1,14 +1,13 @@
 """For any user table, the lake has exactly its rows, or one sentence names what it cannot store."""
 
 import io
-import re
 import uuid
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
-from bare_database import bare_database, run
+from bare_database import bare_database, rows_of, run
 from own_tables import ORDERS, asked, how
 from psycopg.conninfo import make_conninfo
 
@@ -22,7 +21,7 @@ from olap.answer import difference
 from olap.formats import FORMATS, write
 from oltp.cluster.server import Cluster
 from oltp.store import Store, open_database
-from ridelake.errors import BadInput, NotReady, RidelakeError, UsageError
+from ridelake.errors import NotReady, RidelakeError, UsageError
 from ridelake.settings import Settings
 
 VALUES = {
@@ -42,7 +41,8 @@ VALUES = {
     "timestamp": ("'4713-01-01 BC'", "'294246-12-31 23:59:59.999999'"),
     "timestamptz": ("'294276-12-31 23:59:59.999999+00'",),
     "timestamptz ": ("'4714-11-24 00:00:00+00 BC'", "'-infinity'"),
-    "time": ("'24:00'",),
+    "time": ("'00:00'", "'23:59:59.999999'"),
+    "time ": ("'24:00'",),
     "timetz": ("'23:59:59+15:59'",),
     "interval": ("'-178000000 years'",),
     "text": ("''", "E'\\x01\\x7f\\r\\n'", "E'\\u00a0\\U0001F695'", "'NaN'"),
@@ -58,6 +58,8 @@ VALUES = {
     "pg_lsn": ("'0/1'",), "regclass": ("'pg_class'",), "xid8": ("'1'",), "void_domain": ("1",),
     "letter": ("'é'",), "enum_of_one": ("''",), "empty_enum": (), "composite": ("ROW(1, 'x')",),
 }  # fmt: skip
+# Types with a value that has no exact form in the lake.
+WITHOUT_FORM = {"numeric(5, 2)", "date ", "timestamptz", "timestamptz ", "time "}
 TYPES = (
     "CREATE DOMAIN inner_domain AS int CHECK (VALUE > 0)",
     "CREATE DOMAIN void_domain AS inner_domain",
@@ -118,6 +120,12 @@ def outcome(store: Store, lake: Lake, table: str) -> str:
     return "equal"
 
 
+NUMERIC = """
+SELECT DISTINCT attname::text FROM pg_attribute WHERE format_type(atttypid, atttypmod) IN
+('numeric', 'numeric(3,-2)', 'numeric(2,5)', 'numeric(1000,1)')
+"""
+
+
 def in_quotes(name: str) -> str:
     return '"{}"'.format(name.replace('"', '""'))
 
@@ -129,7 +137,11 @@ def ask_everything(store: Store, lake: Lake) -> None:
     with ExitStack() as stack:
         engines = [stack.enter_context(open_engine(e, settings, epoch)) for e in ("duckdb", "postgres")]
         ours = engines[0].sql(f"SELECT * FROM {in_quotes(name)}")  # without excluded columns
-        columns = ", ".join(map(in_quotes, ours.schema.names))
+        # A numeric without precision is a decimal in the result of Postgres, and text in the lake.
+        numeric = rows_of(store, NUMERIC)
+        columns = ", ".join(
+            in_quotes(column) + ("::text" if (column,) in numeric else "") for column in ours.schema.names
+        )
         theirs = engines[1].sql(f"SELECT {columns} FROM {in_quotes(name)}")
     assert difference(ours, theirs, ordered=False) is None
     for format_ in FORMATS:
@@ -137,14 +149,9 @@ def ask_everything(store: Store, lake: Lake) -> None:
 
 
 def test_a_table_of_every_type(bare: Store, lake: Lake):
-    """The error message names exactly the columns that must be excluded."""
     columns = ", ".join(f"c{n} {type_}" for n, type_ in enumerate(VALUES))
     run(bare, *TYPES, f"CREATE TABLE t (id int PRIMARY KEY, {columns})", "INSERT INTO t VALUES (1)")
-    with pytest.raises(BadInput) as refused:
-        publish_snapshot(bare, lake, tables=["t"])
-    unheld = re.findall(r"--without-column (\S+)", str(refused.value))
-    assert len(unheld) == 21
-    publish_snapshot(bare, lake, tables=["t"], without=unheld, verify=True)
+    publish_snapshot(bare, lake, tables=["t"], verify=True)
     ask_everything(bare, lake)
 
 
@@ -157,7 +164,7 @@ def test_every_type(bare: Store, lake: Lake, type_: str):
     if type_ != "letter":
         run(bare, "INSERT INTO shop.t VALUES (99)")
     result = outcome(bare, lake, "shop.t")
-    assert result == "equal" or "shop.t.v" in result
+    assert result == "equal" or (type_ in WITHOUT_FORM and "column shop.t.v contains" in result)
     assert "\n" not in result
 
 

@@ -36,6 +36,8 @@ HOSTILE = {
     "DateStyle": "SQL, DMY",
     "IntervalStyle": "iso_8601",
     "extra_float_digits": "-3",
+    "bytea_output": "escape",
+    "array_nulls": "off",
     "quote_all_identifiers": "on",
     "search_path": "pg_catalog",
     "session_replication_role": "replica",
@@ -61,6 +63,8 @@ REQUIRED = {
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
     "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "array_nulls": "on",
     "quote_all_identifiers": "off",
     **dict.fromkeys(SHORT, "0"),
 }
