@@ -119,7 +119,7 @@ class SkippedTable:
     without: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Epoch:
     """An epoch: its token, tables and files. `verified`: it was compared with Postgres at its token and is
     equal; None: it was not compared. `left_out`: tables of the lake that are not in this epoch."""
@@ -132,6 +132,13 @@ class Epoch:
     seconds: float
     verified: bool | None = None
     left_out: Mapping[str, SkippedTable] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        left_out = f", without {', '.join(sorted(self.left_out))}" if self.left_out else ""
+        return (
+            f"<Epoch {self.number} as of {self.token.taken_at}: {self.rows:,} rows in {len(self.tables)} "
+            f"tables, {self.bytes / 1e6:,.1f} MB{left_out}>"
+        )
 
     @property
     def sources(self) -> list[str]:
