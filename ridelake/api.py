@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from ridelake.errors import UsageError, did_you_mean
+from ridelake.errors import UsageError
 from ridelake.settings import Settings
 
 if TYPE_CHECKING:
@@ -323,13 +323,7 @@ class Session:
 
     def _table(self, name: str, as_of: AsOf, fresh: bool) -> "TableState":
         epoch = self._epoch(as_of, fresh)
-        for known, table in epoch.tables.items():
-            if name in (known, table.source):
-                return table
-        meant = did_you_mean(name, epoch.tables)
-        raise UsageError(
-            f"epoch {epoch.number} has no table {name}: {meant}it has {', '.join(sorted(epoch.tables))}"
-        )
+        return epoch.tables[epoch.find_table(name)]
 
 
 class RideStore:

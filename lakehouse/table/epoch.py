@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from ridelake.errors import UsageError, did_you_mean
 from ridelake.settings import LakeAddress
 
 Kind = Literal["full", "changes", "maintenance"]
@@ -151,6 +152,16 @@ class Epoch:
         """The columns that are excluded from the lake, as TABLE.COLUMN."""
         tables: list[TableState | SkippedTable] = [*self.tables.values(), *self.left_out.values()]
         return [f"{table.source}.{quote_identifier(name)}" for table in tables for name in table.without]
+
+    def find_table(self, name: str) -> str:
+        """The name in the lake of a table that is named as there, or as in Postgres. Raises UsageError."""
+        for known, table in self.tables.items():
+            if name in (known, table.source):
+                return known
+        meant = did_you_mean(name, self.tables)
+        raise UsageError(
+            f"epoch {self.number} has no table {name}: {meant}it has {', '.join(sorted(self.tables))}"
+        )
 
     def missing(self) -> list[str]:
         """A sentence for each table that is left out."""
