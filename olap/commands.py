@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from olap.options import EPILOG, QueryOptions, complete_questions, complete_tables, query_options
-from ridelake.errors import UsageError
 from ridelake.settings import Settings
 
 COMMENT = re.compile(r"--(\s|[^=\n]*\n)")
@@ -47,14 +46,10 @@ def sql(settings: Settings, /, query: str | None, query_file: str | None, **give
 
         Shell(settings, options, values).run()
         return
-    from olap.question import ad_hoc_question, query_text, statements
+    from olap.question import ad_hoc_question, query_text, single_statement
     from olap.render import ask_and_print
 
-    text = query_text(query, query_file)
-    if (count := len(list(statements(text)))) > 1:
-        raise UsageError(
-            f"this is {count} statements; give one, or run a file with \\i in the shell (`ridelake sql`)"
-        )
+    text = single_statement(query_text(query, query_file))
     ask_and_print(settings, ad_hoc_question(text, values), options)
 
 

@@ -147,6 +147,15 @@ def statements(text: str) -> Iterator[str]:
             yield statement.strip()
 
 
+def single_statement(text: str) -> str:
+    """The text without a final semicolon. Raises UsageError if it has several statements."""
+    if (count := len(list(statements(text)))) > 1:
+        raise UsageError(
+            f"this is {count} statements; give one, or run a file with \\i in the shell (`ridelake sql`)"
+        )
+    return text.strip().rstrip(";").rstrip()
+
+
 def is_ordered(sql: str) -> bool:
     """Whether there is an ORDER BY at the top level, not in a subquery, window or aggregate."""
     depth = 0

@@ -3,16 +3,16 @@
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.engines import full_version, has_ride_table, open_engines
 from olap.answer import AnswersDiffer, checksum
-from olap.ask import ROUNDS_MAX, AskResult, EngineRun, ask
+from olap.ask import ROUNDS_MAX, AskResult, EngineRun
 from olap.options import QueryOptions
 from olap.output import choose_format, write_answer
-from olap.query_epoch import missing_ride_tables_message, open_query_epoch, relations, without_schemas
-from ridelake.errors import NotReady, QueryRejected, RidelakeError, TimedOut, UsageError
+from olap.query import run_query
+from olap.query_epoch import missing_ride_tables_message, open_query_epoch
+from ridelake.errors import NotReady, QueryRejected, TimedOut, UsageError
 from ridelake.progress import progress
 from ridelake.screen import note, say_json, say_table
 from ridelake.settings import Settings
@@ -60,8 +60,6 @@ def answer_and_print(
     repeat: bool = False,
 ) -> None:
     """Like `ask_and_print`, with engines that are already open."""
-    if epoch is not None:
-        question = replace(question, files_sql=without_schemas(question.sql, epoch))
     rounds_max = ROUNDS_MAX if repeat or len(engines) > 1 else 1
     with progress(f"querying {', '.join(engine.name for engine in engines)}"):
         asked = _asked(question, engines, epoch, rounds_max, options.timeout_seconds)
@@ -92,30 +90,15 @@ def _asked(
     timeout_seconds: float | None,
 ) -> AskResult:
     try:
-        return ask(question, engines, epoch, rounds_max=rounds_max, timeout_seconds=timeout_seconds)
+        return run_query(question, engines, epoch, rounds_max=rounds_max, timeout_seconds=timeout_seconds)
     except QueryRejected as error:
-        raise _with_hint(str(error), question, engines, epoch) from error
+        for where in getattr(error, "__notes__", ()):
+            note(where, verbatim=True)
+        raise
     except AnswersDiffer as error:
         lines = [(name, rows, "✓" if name in error.trusted else "✗") for name, rows in error.rows.items()]
         say_table(("engine", "rows", "equal"), lines, on_stderr=True)
         raise
-
-
-def _with_hint(
-    message: str, question: "Question", engines: "Sequence[Engine]", epoch: "Epoch | None"
-) -> QueryRejected:
-    """The error with a hint, for main() to print. Prints the line and the caret before it."""
-    from olap.error_hints import error_hint, error_position, error_sentence, missing_table
-
-    if epoch is not None and (missing := missing_table(question.sql, epoch)):
-        return QueryRejected(missing)
-    if where := error_position(message, question.sql):
-        note(where, verbatim=True)
-    try:
-        meant = error_hint(message, question.sql, lambda: relations(engines[0], epoch))
-    except RidelakeError:  # the hint is optional
-        meant = None
-    return QueryRejected(f"{error_sentence(message)}: {meant}" if meant else error_sentence(message))
 
 
 def _print_answer(asked: AskResult, options: QueryOptions) -> None:

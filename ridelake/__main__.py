@@ -54,6 +54,7 @@ GROUPS = {
         "ask": "olap.commands:ask",
         "xray": "lakehouse.commands.show:xray",
         "engines": "lakehouse.commands.show:engines",
+        "connect": "lakehouse.commands.connect:connect",
     },
     "Measure": {
         "bench": "bench.commands.bench:bench",

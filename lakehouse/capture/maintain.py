@@ -31,7 +31,7 @@ from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.deletes import merge_deletes
 from lakehouse.table.epoch import DataFile, Epoch, TableState
 from lakehouse.table.key_index import index_location, remove_local_indexes
-from lakehouse.table.layout import RUN_BYTES, RUN_ROWS
+from lakehouse.table.layout import README, RUN_BYTES, RUN_ROWS, hint_location
 from lakehouse.table.metadata import metadata_files
 from lakehouse.table.published import read_epochs
 from lakehouse.table.storage import Storage, file_lock, lake_errors
@@ -58,6 +58,7 @@ LAKE_FILE = re.compile(
     r"|[^/]+/keys/\d{5,}-[0-9a-f]{8}-[0-9a-f]{8}\.(keys|[0-9a-f]{8})"
     rf"|[^/]+/metadata/(\d{{5,}}-{UUID}\.metadata\.json|{UUID}-m[01]\.avro|snap-\d+-0-{UUID}\.avro)"
     r"|epochs/(\d{5,}\.json(\.[0-9a-f]{8})?|probe-[0-9a-f]{8})"
+    rf"|([^/]+/metadata/version-hint\.text|{README})(\.[0-9a-f]{{8}})?"
 )
 
 # A younger unreferenced file may belong to a draft. A remote lake has no lock that would show it.
@@ -83,7 +84,7 @@ def maintain(
     `publish_changes` do."""
     with lake_errors(lake.address):
         lake.newest()  # raises before anything is written, if another program has changed the lake
-        _write_missing_manifests(lake)
+        _write_missing_files(lake)
         try:
             epoch, before, expired = _compact_and_expire(lake, store, keep_epochs, grace)
         except CommitConflict:  # an epoch was published concurrently: the next maintenance does it
@@ -95,12 +96,18 @@ def maintain(
     return MaintenanceResult(epoch, before or after, after, expired, removed, cleared)
 
 
-def _write_missing_manifests(lake: Lake) -> None:
-    """Write missing manifests: a process may have been killed between the commit and the manifest."""
+def _write_missing_files(lake: Lake) -> None:
+    """Write what a publisher writes after its commit, if one was killed in between: manifests, the hints of
+    the tables, and the explanation of the folder. A lake of an older version has no hints."""
     existing = {file.location for file in lake.storage.files_under("epochs")}
-    for epoch in read_epochs(lake.address):
+    epochs = read_epochs(lake.address)
+    for epoch in epochs:
         if lake.address.manifest(epoch.number) not in existing:
             lake.write_manifest(epoch)
+    if epochs:
+        lake.write_hints(epochs[0].tables.keys())
+        if not lake.storage.exists(lake.address.join(README)):
+            lake.write_readme()
 
 
 def _compact_and_expire(
@@ -236,7 +243,8 @@ def _sweep(lake: Lake, grace: timedelta) -> int:
         epochs = read_epochs(lake.address)  # after the listing, so it includes all epochs of listed files
         known = {file.location for epoch in epochs for file in epoch.stored_files}
         known |= {index_location(file.location) for epoch in epochs for file in epoch.files}
-        known |= {lake.address.manifest(epoch.number) for epoch in epochs}
+        known |= {lake.address.manifest(epoch.number) for epoch in epochs} | {lake.address.join(README)}
+        known |= {hint_location(lake.address, name) for epoch in epochs[:1] for name in epoch.tables}
         known |= {table.metadata for epoch in epochs for table in epoch.tables.values()}
         newest_of = {n: t.metadata for epoch in reversed(epochs) for n, t in epoch.tables.items()}
         last_of = {  # a table that a later epoch omits: it is added again with new metadata

@@ -25,7 +25,7 @@ IDLE_SECONDS = 0.05
 RETRY_SECONDS_MIN = 0.2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class SyncResult:
     """The result of one iteration. `is_new`: an epoch was published, because rows had changed. `lag_seconds`:
     the maximum age of the published data. `trouble`: why no epoch was published; the next iteration retries.
@@ -37,6 +37,9 @@ class SyncResult:
     lag_seconds: float | None
     trouble: str | None = None
     compared: bool = False
+
+    def __repr__(self) -> str:
+        return f"<SyncResult {self.line()}>"
 
     def line(self) -> str:
         if self.trouble is not None:

@@ -64,6 +64,16 @@ class DuckDB:
 
 @contextmanager
 def opened(settings: Settings, epoch: Epoch) -> Iterator[DuckDB]:
+    with open_views(settings, epoch) as (connection, reading):
+        yield DuckDB(connection, reading)
+
+
+@contextmanager
+def open_views(
+    settings: Settings, epoch: Epoch
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, Callable[[], AbstractContextManager[None]]]]:
+    """A connection with a view for each table, which can open only the files of the epoch, and a context in
+    which it reads them."""
     with open_connection() as connection:
         reading = _reading(connection, settings, epoch)
         with reading():
@@ -73,7 +83,7 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[DuckDB]:
                 connection.execute(ride_table_view())
         connection.execute("SET allowed_paths = ?", [[file.location for file in epoch.files]])
         lock_connection(connection)
-        yield DuckDB(connection, reading)
+        yield connection, reading
 
 
 def _rows(

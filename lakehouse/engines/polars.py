@@ -18,7 +18,7 @@ import pyarrow as pa
 from lakehouse.engines import has_ride_table, ride_table_query
 from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters, with_literals
 from lakehouse.table.deletes import ROW_NUMBER, Positions, deleted_rows
-from lakehouse.table.epoch import Epoch
+from lakehouse.table.epoch import Epoch, TableState
 from ridelake.errors import CannotConnect, QueryRejected, first_line
 from ridelake.settings import S3, LakeAddress, Settings
 
@@ -117,22 +117,25 @@ def _verbose_output(work: Callable[[], object]) -> str:
 @contextmanager
 def opened(settings: Settings, epoch: Epoch) -> Iterator[Polars]:
     reading: Callable[[], AbstractContextManager[None]] = nullcontext
-    options = None
     if settings.lake.remote:
-        from lakehouse.table.s3 import polars_options  # here, because a local lake does not need it
-
         reading = partial(_s3_errors, settings.lake, epoch)
         _check_readable(settings.lake, epoch, 1)
-        options = polars_options(settings.lake)
     with reading():
-        frames = {
-            name: _scan(table.locations, options, deleted_rows(settings.lake, table))
-            for name, table in epoch.tables.items()
-        }
+        frames = {name: scan_table(settings.lake, table) for name, table in epoch.tables.items()}
     if has_ride_table(epoch):
         with reading():
             frames["RideTable"] = pl.SQLContext(frames).execute(ride_table_query())
     yield Polars(frames, reading)
+
+
+def scan_table(lake: LakeAddress, table: TableState) -> pl.LazyFrame:
+    """The rows of the table."""
+    options = None
+    if lake.remote:
+        from lakehouse.table.s3 import polars_options  # here, because a local lake does not need it
+
+        options = polars_options(lake)
+    return _scan(table.locations, options, deleted_rows(lake, table))
 
 
 def _scan(

@@ -17,7 +17,7 @@ from sqlglot import exp
 
 from lakehouse.engines import has_ride_table, ride_table_view
 from lakehouse.engines.duckdb import DuckDB, lock_connection, open_connection
-from lakehouse.table.deletes import deleted_keys, deleted_rows
+from lakehouse.table.deletes import deleted_keys, deleted_rows, without_rows
 from lakehouse.table.epoch import Epoch, TableState
 from ridelake.settings import S3, Settings
 
@@ -54,6 +54,18 @@ def _open_rows(
         rows = connection.from_arrow(_dataset([location], settings)).set_alias("rows")
         parts.append(rows.join(connection.from_arrow(deleted).set_alias("deleted"), same_key, how="anti"))
     return reduce(lambda left, right: left.union(right), parts)
+
+
+def table_dataset(settings: Settings, table: TableState) -> ds.Dataset:
+    """The rows of the table as a dataset. A dataset has no row numbers, so a file with deleted rows is read
+    into memory; the other files are read when the dataset is scanned."""
+    deleted = deleted_rows(settings.lake, table)
+    whole = [location for location in table.locations if location not in deleted]
+    parts: list[ds.Dataset] = [_dataset(whole, settings)] if whole else []
+    for location, positions in deleted.items():
+        rows = _dataset([location], settings).to_table()
+        parts.append(ds.dataset(without_rows(rows, positions)))
+    return parts[0] if len(parts) == 1 else ds.dataset(parts)
 
 
 def _quoted(name: str) -> str:

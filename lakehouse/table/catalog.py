@@ -8,6 +8,7 @@ the commit, and no reader sees it until then (`EpochDraft.stage` in `lakehouse/c
 
     LAKE/rides/data/*.parquet      immutable; an epoch lists the files that it consists of
     LAKE/rides/metadata/*          Iceberg manifests and metadata, for any Iceberg reader
+    …/metadata/version-hint.text   the name of the current metadata, for readers that open a folder
     LAKE/epochs/00042.json         the manifest of epoch 42, for readers without ridelake
     LAKE/catalog.sqlite            the tables iceberg_tables (pyiceberg) and epochs (ridelake), updated in one
                                    transaction; with --catalog, in another database
@@ -19,6 +20,7 @@ process that is killed before the commit leaves the previous epoch unchanged, an
 
 import json
 from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -43,13 +45,16 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from lakehouse.table.epoch import Epoch, tables_to_json
+from lakehouse.table.layout import README, hint_location
 from lakehouse.table.metadata import StagedTable, file_io_properties
 from lakehouse.table.published import BUSY_SECONDS, FORMAT, catalog_url, check_format, read_epochs
-from lakehouse.table.storage import Storage, file_lock, lake_errors
+from lakehouse.table.storage import FSYNC_THREADS, Storage, file_lock, lake_errors
 from ridelake.errors import RidelakeError, UsageError
+from ridelake.queries import load_script
 from ridelake.settings import LakeAddress
 
 NAMESPACE = "ridelake"
+METADATA_SUFFIX = ".metadata.json"  # readers append it to the name in a hint
 
 METADATA = MetaData()
 LAKE = Table("lake", METADATA, Column("format", Integer, primary_key=True, autoincrement=False))
@@ -196,6 +201,9 @@ class Lake:
                 "run the command again, or stop one of the two processes"
             ) from error
         self.write_manifest(epoch)
+        self.write_hints({*(one.table for one in staged), *epoch.left_out})
+        if epoch.number == 1:
+            self.write_readme()
 
     def record_verified(self, epoch: Epoch) -> Epoch:
         """Record that the published epoch was compared with Postgres and is equal."""
@@ -209,6 +217,33 @@ class Lake:
         """Write the epoch's manifest, which can be read without the catalog."""
         report = epoch.report() | {"format": FORMAT, "tables": tables_to_json(self.address, epoch)}
         self.storage.write_whole(self.address.manifest(epoch.number), json.dumps(report, indent=1).encode())
+
+    def write_hints(self, tables: Collection[str]) -> None:
+        """Write the `version-hint.text` of these tables: the name of the metadata that the catalog refers to,
+        for readers that open a folder. A table that the catalog does not have loses it."""
+        written: dict[str, str | None] = {}
+        while True:  # another process may publish between the two; the one that writes last checks again
+            with self.catalog.engine.connect() as connection:
+                pointers = read_pointers(connection)
+            due = {name: pointers.get(name) for name in tables}
+            if due == written:
+                return
+            with ThreadPoolExecutor(FSYNC_THREADS) as threads:
+                list(threads.map(self._write_hint, *zip(*(due.items() - written.items()), strict=True)))
+            written = due
+
+    def _write_hint(self, table: str, metadata: str | None) -> None:
+        location = hint_location(self.address, table)
+        if metadata is None:
+            self.storage.delete([location])
+            return
+        name = metadata.rsplit("/", 1)[1].removesuffix(METADATA_SUFFIX)
+        self.storage.write_whole(location, name.encode())
+
+    def write_readme(self) -> None:
+        """Write the file that explains the folder to someone who has only the files."""
+        text = load_script("lakehouse.table", "read_me_first.txt")
+        self.storage.write_whole(self.address.join(README), text.encode())
 
     def has(self, number: int, metadata: set[str]) -> bool:
         """Whether epoch `number` is published with these metadata files."""

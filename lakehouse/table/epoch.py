@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from ridelake.errors import UsageError, did_you_mean
 from ridelake.settings import LakeAddress
 
 Kind = Literal["full", "changes", "maintenance"]
@@ -125,7 +126,7 @@ class SkippedTable:
     infinity: Infinity = "refuse"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Epoch:
     """An epoch: its token, tables and files. `verified`: it was compared with Postgres at its token and is
     equal; None: it was not compared. `left_out`: tables of the lake that are not in this epoch."""
@@ -138,6 +139,13 @@ class Epoch:
     seconds: float
     verified: bool | None = None
     left_out: Mapping[str, SkippedTable] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        left_out = f", without {', '.join(sorted(self.left_out))}" if self.left_out else ""
+        return (
+            f"<Epoch {self.number} as of {self.token.taken_at}: {self.rows:,} rows in {len(self.tables)} "
+            f"tables, {self.bytes / 1e6:,.1f} MB{left_out}>"
+        )
 
     @property
     def sources(self) -> list[str]:
@@ -156,6 +164,16 @@ class Epoch:
         """What its tables have instead of a value without an exact form. It is the same for all tables."""
         tables: list[TableState | SkippedTable] = [*self.tables.values(), *self.left_out.values()]
         return "null" if any(table.infinity == "null" for table in tables) else "refuse"
+
+    def find_table(self, name: str) -> str:
+        """The name in the lake of a table that is named as there, or as in Postgres. Raises UsageError."""
+        for known, table in self.tables.items():
+            if name in (known, table.source):
+                return known
+        meant = did_you_mean(name, self.tables)
+        raise UsageError(
+            f"epoch {self.number} has no table {name}: {meant}it has {', '.join(sorted(self.tables))}"
+        )
 
     def missing(self) -> list[str]:
         """A sentence for each table that is left out."""

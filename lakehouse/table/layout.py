@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from lakehouse.table.columns import SourceColumn
 from lakehouse.table.epoch import DataFile
 from lakehouse.table.storage import Storage
+from ridelake.settings import LakeAddress
 
 # DuckDB, Polars and pyarrow skip whole row groups only, so they should be small; below 10,000 rows files grow
 # by a third. 61,440 is half of DuckDB's default, 30 of its vectors.
@@ -45,6 +46,10 @@ ZSTD_LEVEL = 1
 # A column with more different values among the first rows of a file has no dictionary.
 SAMPLE_ROWS = 4_096
 SAMPLE_VALUES_MAX = 512
+
+
+# Explains the files to someone who has only the folder.
+README = "READ-ME-FIRST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +80,14 @@ STORE_TABLES: dict[str, TableLayout] = {
 
 def table_folder(table: str) -> str:
     """The folder of a table's files in the lake. Characters that a folder name or a URL cannot contain are
-    percent-encoded. The name `epochs`, which the lake uses itself, gets a % suffix."""
+    percent-encoded. A name that the lake uses itself, such as `epochs`, gets a % suffix."""
     name = quote(table, safe=" ").replace(".", "%2E")
-    return f"{name}%" if name.lower() == "epochs" else name
+    return f"{name}%" if name.lower() in ("epochs", README.lower()) else name
+
+
+def hint_location(address: LakeAddress, table: str) -> str:
+    """The file that names the table's current metadata file, for readers that open a folder."""
+    return address.join(table_folder(table), "metadata", "version-hint.text")
 
 
 def write_run(

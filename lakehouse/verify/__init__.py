@@ -31,7 +31,7 @@ from ridelake.settings import LakeAddress
 TRIES = 10
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class VerifyResult:
     """`tail_rows`: for each table, the number of changed rows that are not in the epoch's files yet."""
 
@@ -39,9 +39,16 @@ class VerifyResult:
     comparisons: tuple[TableComparison, ...]
     tail_rows: tuple[int, ...]
 
+    def __repr__(self) -> str:
+        return f"<VerifyResult epoch {self.epoch}: {self.rows:,} rows {'equal' if self.equal else 'DIFFER'}>"
+
     @property
     def rows(self) -> int:
         return sum(comparison.rows for comparison in self.comparisons)
+
+    @property
+    def equal(self) -> bool:
+        return all(comparison.equal for comparison in self.comparisons)
 
     def prove(self) -> None:
         """Check that all tables are equal. Raises ProofFailed with the rows that differ, if there are any."""
@@ -52,7 +59,7 @@ class VerifyResult:
         return {
             "epoch": self.epoch,
             "rows": self.rows,
-            "equal": all(comparison.equal for comparison in self.comparisons),
+            "equal": self.equal,
             "tables": [
                 asdict(comparison) | {"equal": comparison.equal, "tail_rows": tail}
                 for comparison, tail in zip(self.comparisons, self.tail_rows, strict=True)

@@ -28,6 +28,7 @@ LOOKING = {
     "ask": ["average_price", "--engine", "postgres"],
     "sql": ["--engine", "postgres", "SELECT 1"],
     "untrack": ["shop.absent"],
+    "connect": ["duckdb"],
     "report": [],
     "compare": ["a.json", "b.json"],
 }

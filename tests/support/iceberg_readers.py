@@ -38,17 +38,23 @@ connection.sql(f"SELECT * FROM iceberg_scan('{sys.argv[1]}')").write_parquet(sys
 
 
 @pytest.fixture(scope="session")
-def duckdb_iceberg(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], pa.Table]:
-    """DuckDB's own extension, whose wheels are for another version of DuckDB than ridelake needs: in another
-    interpreter, with a folder of packages that is installed here."""
+def duckdb_iceberg_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of packages with DuckDB's own extension, whose wheels are for another version of DuckDB than
+    ridelake needs: for another interpreter."""
     folder = tmp_path_factory.mktemp("duckdb")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
     if subprocess.run([*pip, *DUCKDB_WHEELS], check=False, capture_output=True).returncode:
         pytest.skip(f"cannot install {', '.join(DUCKDB_WHEELS)}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def duckdb_iceberg(duckdb_iceberg_folder: Path) -> Callable[[str], pa.Table]:
+    """Reads with DuckDB's own extension."""
 
     def read(metadata: str) -> pa.Table:
-        rows = folder / "rows.parquet"
-        environment = os.environ | {"PYTHONPATH": str(folder)}
+        rows = duckdb_iceberg_folder / "rows.parquet"
+        environment = os.environ | {"PYTHONPATH": str(duckdb_iceberg_folder)}
         subprocess.run([sys.executable, "-c", DUCKDB, metadata, rows], check=True, env=environment)
         return pq.read_table(rows)
 

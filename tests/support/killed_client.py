@@ -22,6 +22,7 @@ from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes
 from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.key_index import index_location
+from lakehouse.table.layout import README, hint_location
 from lakehouse.table.published import read_epochs
 from oltp.store import Store
 from ridelake.settings import LakeAddress
@@ -96,8 +97,10 @@ def wait_until_stopped(process: BaseProcess) -> None:
 
 def referenced(lake: Lake) -> set[str]:
     """Every file of the published epochs except the catalog, found with Iceberg's reader."""
-    found = set[str]()
-    for epoch in read_epochs(lake.address):
+    epochs = read_epochs(lake.address)
+    found = {hint_location(lake.address, name) for epoch in epochs[:1] for name in epoch.tables}
+    found |= {lake.address.join(README)} if epochs else set()
+    for epoch in epochs:
         found |= {lake.address.manifest(epoch.number), *(file.location for file in epoch.stored_files)}
         found |= {index for file in epoch.files if Path(index := index_location(file.location)).exists()}
         for table in epoch.tables.values():

@@ -20,6 +20,8 @@ MAY_IMPORT = {
 FUNCTION_LINES_MAX = 60
 FILE_LINES_MAX = 400
 SAYS_NOTHING = {"base", "common", "core", "helper", "helpers", "misc", "stuff", "types", "util", "utils"}
+# Import every package: the command line and the Python API.
+ROOTS = {ROOT / "ridelake" / name for name in ("__main__.py", "__init__.py", "api.py")}
 SOURCES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -72,7 +74,7 @@ def test_imports_go_one_way():
     offenders = {
         name_of(path): imported - allowed
         for path in SOURCES
-        if path != ROOT / "ridelake" / "__main__.py"  # the composition root imports every package
+        if path not in ROOTS
         for allowed in [MAY_IMPORT[path.relative_to(ROOT).parts[0]]]
         for imported in [set(packages_imported_by(nodes(path))) & set(MAY_IMPORT)]
         if imported - allowed
@@ -111,7 +113,7 @@ def test_files_are_short_have_a_docstring_and_a_name_that_says_something():
 
 
 def test_settings_are_read_at_the_edge_only():
-    edge = (ROOT / "ridelake" / "__main__.py", ROOT / "bench" / "conftest.py")
+    edge = (*ROOTS, ROOT / "bench" / "conftest.py")
     texts = {name_of(path): path.read_text() for path in SOURCES if path not in edge}
     assert [name for name, text in texts.items() if "os.environ" in text or "getenv" in text] == []
 

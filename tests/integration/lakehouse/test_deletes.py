@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from bare_database import rows_of, run
-from iceberg_readers import READERS, duckdb_iceberg  # noqa: F401  (a fixture)
+from iceberg_readers import READERS, duckdb_iceberg, duckdb_iceberg_folder  # noqa: F401  (fixtures)
 from installed_engines import EVERY_ENGINE
 from psycopg import errors
 

@@ -34,11 +34,19 @@ def assert_whole(lake: Lake) -> Epoch:
     newest = lake.newest()
     assert newest is not None
     verify_files(lake.address, newest.number)
+    assert all(map(os.path.exists, hinted(lake).values()))
     return newest
+
+
+def hinted(lake: Lake) -> dict[str, str]:
+    """Table → the metadata file that its hint names."""
+    hints = lake.address.folder.glob("*/metadata/version-hint.text")
+    return {hint.parts[-3]: f"{hint.parent}/{hint.read_text()}.metadata.json" for hint in hints}
 
 
 def assert_nothing_else_is_left(store: Store, lake: Lake) -> None:
     maintain(lake, store)
+    assert hinted(lake) == {name: table.metadata for name, table in newest_epoch(lake.address).tables.items()}
     assert {str(path) for path in files_of(lake.address.folder)} == referenced(lake)
 
 
@@ -132,6 +140,8 @@ BEFORE_THE_COMMIT = [
 AFTER_THE_COMMIT = [
     "lakehouse.table.catalog.Lake.write_manifest",
     "lakehouse.table.storage.Storage.write_whole",
+    "lakehouse.table.catalog.Lake.write_hints",
+    "lakehouse.table.catalog.Lake._write_hint",
 ]
 
 
@@ -139,8 +149,13 @@ AFTER_THE_COMMIT = [
     "steps",
     [
         pytest.param(
-            ["lakehouse.table.deletes.write_deletes", BEFORE_THE_COMMIT[-3], AFTER_THE_COMMIT[0]],
-            id="three steps",
+            [
+                "lakehouse.table.deletes.write_deletes",
+                BEFORE_THE_COMMIT[-3],
+                AFTER_THE_COMMIT[0],
+                AFTER_THE_COMMIT[-1],
+            ],
+            id="four steps",
         ),
         pytest.param([*BEFORE_THE_COMMIT, *AFTER_THE_COMMIT], marks=SLOW, id="each step"),
     ],

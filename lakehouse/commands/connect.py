@@ -1,0 +1,243 @@
+"""`ridelake connect`: what to paste into another program to read the lake without ridelake.
+
+An Iceberg reader gets the folder of a table, whose `version-hint.text` names the newest state, or with
+--epoch the metadata file of that epoch. Both list the rows that are deleted from the files. Plain Spark has
+no Iceberg reader; its program applies the delete files of a manifest.
+`tests/integration/lakehouse/test_connect.py` runs what is printed.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from ridelake.errors import UsageError
+from ridelake.screen import say
+from ridelake.settings import Settings
+
+if TYPE_CHECKING:
+    from lakehouse.table.epoch import Epoch
+    from ridelake.settings import LakeAddress
+
+PYICEBERG = """\
+from pyiceberg.table import StaticTable
+
+TABLES = {locations}
+
+tables = {{name: StaticTable.from_metadata(location{properties}) for name, location in TABLES.items()}}
+print(tables[{first!r}].scan(limit=10).to_arrow())
+"""
+POLARS = """\
+import polars as pl
+
+TABLES = {locations}
+
+frames = {{name: pl.scan_iceberg(location{options}) for name, location in TABLES.items()}}
+print(frames[{first!r}].limit(10).collect())
+"""
+DAFT = """\
+import daft
+from pyiceberg.table import StaticTable
+
+TABLES = {locations}
+
+frames = {{name: daft.read_iceberg(StaticTable.from_metadata(at)) for name, at in TABLES.items()}}
+frames[{first!r}].show(10)
+"""
+CHDB = """\
+import os
+
+from chdb import session
+
+os.chdir({root!r})  # chDB opens no file outside of the working folder
+TABLES = {tables}
+
+chdb = session.Session()
+for name, location in TABLES.items():
+    chdb.query(f"CREATE VIEW {{name}} AS SELECT * FROM icebergLocal({{location}})")
+print(chdb.query({query!r}, "PrettyCompact"))
+"""
+SPARK = """\
+import json
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession, functions
+
+LAKE = Path({root!r})
+manifest = json.loads({manifest}.read_text())
+spark = SparkSession.builder.getOrCreate()
+
+
+def table(name: str) -> DataFrame:
+    \"\"\"The rows of the data files that are not in the delete files.\"\"\"
+    state = manifest["tables"][name]
+    files, deletes = ([str(LAKE / file["location"]) for file in state[kind]] for kind in ("files", "deletes"))
+    rows = spark.read.parquet(*files)
+    if not deletes:
+        return rows
+    deleted = spark.read.parquet(*deletes).selectExpr(
+        "element_at(split(file_path, '/'), -1) AS `file of the row`", "pos AS `number of the row`"
+    )
+    rows = rows.selectExpr(
+        "*", "_metadata.file_name AS `file of the row`", "_metadata.row_index AS `number of the row`"
+    )
+    place = ["file of the row", "number of the row"]
+    return rows.join(functions.broadcast(deleted), place, "left_anti").drop(*place)
+
+
+table({first!r}).show(10)
+"""
+# Hadoop takes these characters of a path as a pattern.
+PATTERN = re.compile(r"[\[\]*?{},\\]")
+
+
+def duckdb(address: "LakeAddress", tables: Mapping[str, str], _: "Epoch | None") -> str:
+    lines = ["INSTALL iceberg;", "LOAD iceberg;"]
+    if address.remote:
+        lines += ["INSTALL httpfs;", "LOAD httpfs;", f"CREATE SECRET (TYPE s3, {_duckdb_options(address)});"]
+    for name, location in tables.items():
+        lines.append(f"CREATE VIEW {_identifier(name)} AS FROM iceberg_scan({_literal(location)});")
+    return "\n".join([*lines, f"FROM {_identifier(next(iter(tables)))} LIMIT 10;", ""])
+
+
+def _duckdb_options(address: "LakeAddress") -> str:
+    options = ["PROVIDER credential_chain"]
+    if address.s3_endpoint is not None:
+        scheme, host = address.s3_endpoint.split("://")
+        options += [
+            f"ENDPOINT {_literal(host)}",
+            "URL_STYLE 'path'",
+            f"USE_SSL {str(scheme == 'https').lower()}",
+        ]
+    return ", ".join(options)
+
+
+def pyiceberg(address: "LakeAddress", tables: Mapping[str, str], _: "Epoch | None") -> str:
+    properties = f", {_properties(address)!r}" if address.remote else ""
+    return PYICEBERG.format(locations=_dictionary(tables), properties=properties, first=next(iter(tables)))
+
+
+def polars(address: "LakeAddress", tables: Mapping[str, str], _: "Epoch | None") -> str:
+    options = f", storage_options={_properties(address)!r}" if address.remote else ""
+    return POLARS.format(locations=_dictionary(tables), options=options, first=next(iter(tables)))
+
+
+def _properties(address: "LakeAddress") -> dict[str, str]:
+    from lakehouse.table.s3 import s3_filesystem
+
+    region = {"s3.region": s3_filesystem(address).region}
+    return region | ({"s3.endpoint": address.s3_endpoint} if address.s3_endpoint else {})
+
+
+def daft(_: "LakeAddress", tables: Mapping[str, str], __: "Epoch | None") -> str:
+    return DAFT.format(locations=_dictionary(tables), first=next(iter(tables)))
+
+
+def chdb(address: "LakeAddress", tables: Mapping[str, str], epoch: "Epoch | None") -> str:
+    views = {}
+    for name, location in tables.items():
+        folder, _, file = address.relative(location).partition("/")
+        setting = f"iceberg_metadata_file_path = {_literal(file)}" if file else "iceberg_use_version_hint = 1"
+        views[_backquoted(name)] = f"{_literal(folder)}, SETTINGS {setting}"
+    query = f"SELECT * FROM {next(iter(views))} LIMIT 10"  # noqa: S608
+    return CHDB.format(root=address.root, tables=_dictionary(views), query=query)
+
+
+def spark(address: "LakeAddress", tables: Mapping[str, str], epoch: "Epoch | None") -> str:
+    if PATTERN.search(address.root):
+        raise UsageError(
+            f"spark takes a character of {address.root} as a pattern: move the lake, or use another reader"
+        )
+    manifest = f'(LAKE / "epochs/{epoch.number:05d}.json")' if epoch else 'max(LAKE.glob("epochs/*.json"))'
+    return SPARK.format(root=address.root, manifest=manifest, first=next(iter(tables)))
+
+
+def trino(address: "LakeAddress", tables: Mapping[str, str], _: "Epoch | None") -> str:
+    if not address.remote:
+        raise UsageError(
+            f"trino cannot read {address.root}: its metadata has paths without a scheme; publish to "
+            "s3://bucket/prefix (--lake), or use another reader"
+        )
+    lines = [
+        "-- The catalog `iceberg` needs iceberg.register-table-procedure.enabled=true.",
+        "CREATE SCHEMA IF NOT EXISTS iceberg.ridelake;",
+    ]
+    for name, location in tables.items():
+        folder, _metadata, file = location.rsplit("/", 2)
+        lines.append(
+            f"CALL iceberg.system.register_table(schema_name => 'ridelake', table_name => {_literal(name)}, "
+            f"table_location => {_literal(folder)}, metadata_file_name => {_literal(file)});"
+        )
+    first = _identifier(next(iter(tables)))
+    return "\n".join([*lines, f"SELECT * FROM iceberg.ridelake.{first} LIMIT 10;", ""])  # noqa: S608
+
+
+Snippet = Callable[["LakeAddress", Mapping[str, str], "Epoch | None"], str]
+READERS: dict[str, Snippet] = {
+    "duckdb": duckdb, "polars": polars, "pyiceberg": pyiceberg, "daft": daft, "chdb": chdb, "spark": spark,
+    "trino": trino,
+}  # fmt: skip
+NOT_ON_S3 = ("daft", "chdb", "spark")
+
+
+@click.command()
+@click.argument("reader", type=click.Choice(list(READERS)), metavar=f"[{'|'.join(READERS)}]")
+@click.argument("table", required=False)
+@click.option(
+    "--epoch", "number", type=click.IntRange(min=1, max=10**9), metavar="N",
+    help="Read this epoch; one state of all tables [the newest state of each table].",
+)  # fmt: skip
+@click.pass_obj
+def connect(settings: Settings, reader: str, table: str | None, number: int | None) -> None:
+    """Print what to paste into another program to read a TABLE of the lake, or all tables.
+
+    ridelake is not needed to run it. Deleted rows are omitted. Without --epoch it reads the newest state
+    whenever it runs, except for Trino. `ridelake maintain` expires an epoch once 100 newer ones exist.
+
+    \b
+        ridelake connect duckdb rides
+        ridelake connect polars shop.orders --epoch 42
+    """
+    from lakehouse.table.published import newest_epoch, numbered_epoch
+
+    address = settings.lake
+    if address.remote and reader in NOT_ON_S3:
+        others = ", ".join(name for name in READERS if name not in NOT_ON_S3)
+        raise UsageError(f"{reader} cannot read the lake {address.root} on S3 this way: use one of {others}")
+    epoch = newest_epoch(address) if number is None else numbered_epoch(address, number)
+    names = sorted(epoch.tables) if table is None else [epoch.find_table(table)]
+    pinned = epoch if number is not None or reader == "trino" else None
+    found = _locations(address, epoch, names, pinned=pinned is not None)
+    say(READERS[reader](address, found, pinned).rstrip())
+
+
+def _locations(address: "LakeAddress", epoch: "Epoch", names: list[str], *, pinned: bool) -> dict[str, str]:
+    """The folder of each table, or its metadata file in the epoch: if `pinned`, or if the lake is of an older
+    version, which wrote no hints."""
+    from lakehouse.table.layout import hint_location
+    from lakehouse.table.storage import Storage
+
+    storage = Storage.of(address)
+    found = {}
+    for name in names:
+        hint = hint_location(address, name)
+        has_hint = not pinned and storage.exists(hint)
+        found[name] = hint.rsplit("/", 2)[0] if has_hint else epoch.tables[name].metadata
+    return found
+
+
+def _dictionary(values: Mapping[str, str]) -> str:
+    return "\n".join(["{", *(f"    {name!r}: {value!r}," for name, value in values.items()), "}"])
+
+
+def _literal(text: str) -> str:
+    return "'{}'".format(text.replace("'", "''"))
+
+
+def _identifier(name: str) -> str:
+    return '"{}"'.format(name.replace('"', '""'))
+
+
+def _backquoted(name: str) -> str:
+    return "`{}`".format(name.replace("\\", "\\\\").replace("`", "\\`"))
