@@ -6,6 +6,7 @@ table (`oltp/tracking.sql`) can be read incrementally; any other is read complet
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -248,13 +249,16 @@ def _read_partitions(
 
 def _named(sources: Sequence[TableSource], names: Mapping[str, str]) -> list[TableSource]:
     """The sources with their names in the lake: the table's name, or with its schema if another table of the
-    lake has it. A table keeps its name; among new ones, those of the schema public have priority."""
+    lake has it. A table keeps its name; among new ones, only that of the schema public has no schema."""
+    bare = Counter(source.name.lower() for source in sources if source.schema != "public")
     taken = {names[one.qualified].lower(): one for one in sources if one.qualified in names}
     named: dict[str, str] = {}
     for source in sorted(sources, key=lambda one: one.schema != "public"):
         _refuse_names_that_differ_in_case(source, taken)
         name = names.get(source.qualified) or (
-            source.name if source.name.lower() not in taken else f"{source.schema}.{source.name}"
+            f"{source.schema}.{source.name}"
+            if source.name.lower() in taken or (bare[source.name.lower()] > 1 and source.schema != "public")
+            else source.name
         )
         if (other := taken.setdefault(name.lower(), source)) is not source:
             raise BadInput(

@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 from ridelake.settings import LakeAddress
 
+# A part of a qualified name, as quote_ident() writes it.
+IDENTIFIER = re.compile(r'"((?:[^"]|"")+)"|([^".]+)')
+
 Kind = Literal["full", "changes", "maintenance"]
 
 
@@ -116,6 +119,12 @@ class TableState:
     deletes: tuple[DeleteFile, ...] = ()
     key: tuple[str, ...] = ()
     partitions: tuple[str, ...] = ()
+
+    @property
+    def identifier(self) -> tuple[str, str]:
+        """Its schema and name in Postgres, without quotes."""
+        parts = [quoted.replace('""', '"') or plain for quoted, plain in IDENTIFIER.findall(self.source)]
+        return (parts[0], parts[1]) if len(parts) == 2 else ("", self.source)
 
     @property
     def rows(self) -> int:
