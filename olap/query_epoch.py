@@ -20,14 +20,13 @@ if TYPE_CHECKING:
     from lakehouse.engines import Engine
     from lakehouse.table.epoch import Epoch
 
-_NAME = r'(?:"(?:[^"]|"")+"|[A-Za-z_]\w*)'
+_NAME = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 # Comments, strings and dollar quotes contain no names.
 _QUALIFIED = re.compile(
     rf"""--[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | \$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?\$(?P=tag)\$
         | (?<![\w."])(?P<schema>{_NAME})\s*\.\s*(?P<table>{_NAME})""",
     re.VERBOSE | re.DOTALL,
 )
-_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 RIDE_TABLE = "RideTable"
 
 # For Postgres, before the first epoch.
@@ -91,7 +90,7 @@ def _fresh(settings: Settings) -> "Iterator[Epoch]":
 
 def relations(engine: "Engine", epoch: "Epoch | None") -> "dict[str, pa.Schema]":
     """The columns of each table by its name. Raises QueryRejected."""
-    return {name: engine.sql(_schema_query(name)).schema for name in names(engine, epoch)}
+    return {name: engine.sql(_schema_query(engine, name, epoch)).schema for name in names(engine, epoch)}
 
 
 def names(engine: "Engine", epoch: "Epoch | None") -> list[str]:
@@ -103,31 +102,51 @@ def names(engine: "Engine", epoch: "Epoch | None") -> list[str]:
 
 
 def without_schemas(query: str, epoch: "Epoch") -> str:
-    """The query with `orders` for `shop.orders`, for engines over files. In an epoch, tables have no schema
-    and unique names."""
-    sources = {_folded(*table.source.split(".", 1)) for table in epoch.tables.values() if "." in table.source}
+    """The query with the lake's names, for engines over files: `orders` for `shop.orders`, or, if another
+    table of the lake has that name, `"shop.orders"`."""
+    known = {table.identifier: name for name, table in epoch.tables.items()}
     if has_ride_table(epoch):
-        sources.add(("ridelake", RIDE_TABLE.lower()))
+        known["ridelake", RIDE_TABLE.lower()] = RIDE_TABLE
 
-    def unqualified(found: re.Match[str]) -> str:
+    def renamed(found: re.Match[str]) -> str:
         schema, table = found["schema"], found["table"]
-        if not schema or (name := _folded(schema, table)) not in sources:
+        if not schema or (name := known.get((_folded(schema), _folded(table)))) is None:
             return found[0]
-        return RIDE_TABLE if name[1] == RIDE_TABLE.lower() else table  # some engines are case-sensitive
+        if name == _folded(table):
+            return table  # some engines are case-sensitive
+        if name == RIDE_TABLE:
+            return name
+        # In Postgres, a table without an alias is also `orders`.
+        is_column = re.match(r"\s*\.", query[found.end() :])
+        alias = f" AS {table}" if not is_column and _has_column_of(table, query) else ""
+        return _quoted(name) + alias
 
-    return _QUALIFIED.sub(unqualified, query) if "." in query else query
+    return _QUALIFIED.sub(renamed, query) if "." in query else query
 
 
-def _folded(*names: str) -> tuple[str, ...]:
-    """Names as Postgres folds them: lower case unless quoted."""
-    return tuple(name[1:-1].replace('""', '"') if name.startswith('"') else name.lower() for name in names)
+def _has_column_of(table: str, query: str) -> bool:
+    """Whether the query has a column such as `orders.id`, without a schema."""
+    return re.search(rf"(?<![\w.\"]){re.escape(table)}\s*\.", query, re.IGNORECASE) is not None
 
 
-def _schema_query(name: str) -> str:
+def _folded(name: str) -> str:
+    """The name as Postgres folds it: lower case unless quoted, ASCII letters only."""
+    if name.startswith('"'):
+        return name[1:-1].replace('""', '"')
+    return re.sub("[A-Z]+", lambda letters: letters[0].lower(), name)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _schema_query(engine: "Engine", name: str, epoch: "Epoch | None") -> str:
     """A query for the schema of a table. A name cannot be a parameter; it is from the catalog, and quoted
     here."""
-    quoted = name if _PLAIN.fullmatch(name) or name == RIDE_TABLE else '"' + name.replace('"', '""') + '"'
-    return f"SELECT * FROM {quoted} LIMIT 0"  # noqa: S608
+    table = epoch.tables.get(name) if epoch is not None else None
+    if engine.name == "postgres" and table is not None and name != table.identifier[1]:
+        return f"SELECT * FROM {table.source} LIMIT 0"  # noqa: S608
+    return f"SELECT * FROM {name if name == RIDE_TABLE else _quoted(name)} LIMIT 0"  # noqa: S608
 
 
 def missing_ride_tables_message(epoch: "Epoch") -> str:

@@ -2,7 +2,7 @@
 -- Whether the current version of tracking.sql is installed, and this role may read its tables.
 SELECT bool_and(CASE WHEN has_schema_privilege(n.oid, 'USAGE') THEN has_table_privilege(c.oid, 'SELECT') ELSE false END)
        AND count(*) = 3
-       AND EXISTS (SELECT FROM pg_proc WHERE pronamespace = min(n.oid::bigint)::oid AND proname = 'is_current')
+       AND EXISTS (SELECT FROM pg_proc WHERE pronamespace = min(n.oid::bigint)::oid AND proname = 'partitions_of')
 FROM pg_namespace AS n
 JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname IN ('tracked', 'tombstones', 'cleared') AND c.relkind = 'r'
 WHERE n.nspname = 'ridelake_tracking'

@@ -60,15 +60,35 @@ BEGIN
     RETURN pg_catalog.format('%s', p_value);
 END $$;
 
--- The columns of a table's primary key, in the key's order.
+-- The columns of a table's primary key, in the key's order; without one, those of the first unique index whose columns
+-- are not nullable.
 CREATE OR REPLACE FUNCTION key_of(p_relation regclass) RETURNS text[] LANGUAGE sql STABLE AS $$
     SELECT array_agg(attname::text ORDER BY place)
-    FROM pg_index CROSS JOIN unnest(indkey) WITH ORDINALITY AS k (attnum, place)
-    JOIN pg_attribute AS a ON a.attrelid = indrelid AND a.attnum = k.attnum
-    WHERE indrelid = p_relation AND indisprimary
+    FROM (
+        SELECT indkey, indnkeyatts FROM pg_index
+        WHERE indrelid = p_relation AND indisunique AND indisvalid AND indpred IS NULL AND indexprs IS NULL
+          AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = p_relation AND NOT attnotnull
+                            AND attnum = ANY (indkey[:indnkeyatts - 1]))
+        ORDER BY indisprimary DESC, indnkeyatts, indexrelid
+        LIMIT 1
+    ) AS chosen
+    CROSS JOIN unnest(indkey) WITH ORDINALITY AS k (attnum, place)
+    JOIN pg_attribute AS a ON a.attrelid = p_relation AND a.attnum = k.attnum
+    WHERE place <= indnkeyatts
 $$;
 
--- The key of a row, by the current primary key of the table; NULL if the table has none. For a table that was altered
+-- The leaf partitions of a partitioned table, on all levels. Read from pg_inherits: pg_partition_tree() would show the
+-- current partitions, not those of the snapshot.
+CREATE OR REPLACE FUNCTION partitions_of(p_relation oid) RETURNS SETOF oid LANGUAGE sql STABLE AS $$
+    WITH RECURSIVE tree AS (
+        SELECT inhrelid FROM pg_inherits WHERE inhparent = p_relation AND NOT inhdetachpending
+        UNION ALL
+        SELECT i.inhrelid FROM tree JOIN pg_inherits AS i ON i.inhparent = tree.inhrelid AND NOT inhdetachpending
+    )
+    SELECT oid FROM tree JOIN pg_class ON oid = inhrelid WHERE relkind <> 'p'
+$$;
+
+-- The key of a row, by the current key of the table; NULL if the table has none. For a table that was altered
 -- after `track`. Slower than the generated function; reads the whole row.
 CREATE OR REPLACE FUNCTION key_of_altered(p_relation regclass, p_row record) RETURNS jsonb LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
@@ -159,6 +179,9 @@ CREATE OR REPLACE FUNCTION track(p_relation regclass) RETURNS void LANGUAGE plpg
 DECLARE
     v_key      text[] := ridelake_tracking.key_of(p_relation);
     v_generation uuid := gen_random_uuid();
+    v_is_partitioned boolean := (SELECT relkind = 'p' FROM pg_class WHERE oid = p_relation);
+    v_bytes    bigint := (SELECT max(pg_relation_size(oid)) FROM pg_class
+                          WHERE oid = p_relation OR oid IN (SELECT ridelake_tracking.partitions_of(p_relation)));
     v_recorder text;
     v_tx       bigint := pg_current_xact_id()::text::bigint;
     v_old_index text;
@@ -166,16 +189,23 @@ DECLARE
                         FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
                         WHERE attrelid = p_relation AND attname = 'tx' AND NOT attisdropped);
 BEGIN
-    IF (SELECT relkind <> 'r' OR relpersistence <> 'p' OR relispartition FROM pg_class WHERE oid = p_relation) THEN
-        RAISE EXCEPTION '% cannot be tracked, because it is partitioned, a partition, unlogged, or not a table; '
+    IF (SELECT relispartition FROM pg_class WHERE oid = p_relation) THEN
+        RAISE EXCEPTION '% cannot be tracked, because it is a partition; track the partitioned table', p_relation
+            USING ERRCODE = 'feature_not_supported';
+    ELSIF (SELECT relkind NOT IN ('r', 'p') OR relpersistence <> 'p' FROM pg_class WHERE oid = p_relation)
+        OR EXISTS (SELECT FROM pg_class WHERE oid IN (SELECT ridelake_tracking.partitions_of(p_relation))
+                     AND (relkind <> 'r' OR relpersistence <> 'p'))
+    THEN
+        RAISE EXCEPTION '% cannot be tracked, because it or a partition is unlogged or not a table; '
             'add it to a lake without tracking, then each epoch copies it whole', p_relation
             USING ERRCODE = 'feature_not_supported';
-    ELSIF EXISTS (SELECT FROM pg_inherits WHERE inhparent = p_relation) THEN
+    ELSIF NOT v_is_partitioned AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = p_relation) THEN
         RAISE EXCEPTION '% cannot be tracked, because other tables inherit from it and its triggers do not see '
             'their rows; add it to a lake without tracking, then each epoch copies it whole', p_relation
             USING ERRCODE = 'feature_not_supported';
     ELSIF v_key IS NULL THEN
-        RAISE EXCEPTION '% has no primary key, so it cannot be tracked; add one', p_relation
+        RAISE EXCEPTION '% has no primary key, so it cannot be tracked; add one (or a unique index on columns that '
+            'are NOT NULL)', p_relation
             USING ERRCODE = 'feature_not_supported';
     ELSIF v_default NOT LIKE '%pg_current_xact_id()%' THEN
         RAISE EXCEPTION '% already has a column tx, which tracking needs; rename that column', p_relation
@@ -203,6 +233,7 @@ BEGIN
     EXECUTE format('CREATE OR REPLACE TRIGGER ridelake_truncated AFTER TRUNCATE ON %s FOR EACH STATEMENT '
         'EXECUTE FUNCTION %s()', p_relation, v_recorder);
     PERFORM ridelake_tracking.drop_recorders();
+    -- Of a partitioned table, Postgres clones the row triggers for each partition, also for one that is attached later.
     EXECUTE (SELECT string_agg(format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', p_relation, tgname), '; ')
              FROM pg_trigger WHERE tgrelid = p_relation AND tgname ~ '^(zzz_)?ridelake_');
 
@@ -218,7 +249,7 @@ BEGIN
         SELECT FROM pg_index WHERE indrelid = p_relation AND pg_get_indexdef(indexrelid) LIKE '% USING brin (tx)%')
     THEN
         EXECUTE format('CREATE INDEX ON %s USING brin (tx) WITH (pages_per_range = %s)', p_relation,
-            greatest(1, least(31, pg_relation_size(p_relation) / (4::bigint << 30))));
+            greatest(1, least(31, v_bytes / (4::bigint << 30))));
     END IF;
     INSERT INTO ridelake_tracking.tracked (relation, key, generation, server)
     VALUES (p_relation, v_key, v_generation, ridelake_tracking.server());
@@ -237,18 +268,19 @@ CREATE OR REPLACE FUNCTION untrack(p_relation regclass) RETURNS boolean LANGUAGE
 DECLARE
     v_triggers  text := (SELECT string_agg(format('DROP TRIGGER %I ON %s', tgname, p_relation), '; ')
                          FROM pg_trigger WHERE tgrelid = p_relation AND tgname ~ '^(zzz_)?ridelake_');
+    v_generation uuid;
     v_has_tx    boolean := EXISTS (
         SELECT FROM pg_attrdef JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum
         WHERE adrelid = p_relation AND attname = 'tx' AND pg_get_expr(adbin, adrelid) LIKE '%pg_current_xact_id()%');
 BEGIN
-    DELETE FROM ridelake_tracking.tracked WHERE relation = p_relation;
+    DELETE FROM ridelake_tracking.tracked WHERE relation = p_relation RETURNING generation INTO v_generation;
     IF NOT FOUND AND v_triggers IS NULL AND NOT v_has_tx THEN
         RETURN false;
     END IF;
     EXECUTE coalesce(v_triggers, '');
     PERFORM ridelake_tracking.drop_recorders();
     EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS tx', p_relation);
-    DELETE FROM ridelake_tracking.tombstones WHERE relation = p_relation;
+    DELETE FROM ridelake_tracking.tombstones WHERE relation = p_relation OR generation = v_generation;
     RETURN true;
 END $$;
 

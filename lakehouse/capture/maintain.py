@@ -15,7 +15,7 @@ import fcntl
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate, pairwise
 from time import perf_counter
@@ -26,7 +26,7 @@ from psycopg import errors
 from lakehouse.capture.apply import read_rows
 from lakehouse.capture.writer import EpochDraft, lake_lock, open_draft
 from lakehouse.source.snapshot import check_server_history
-from lakehouse.source.tables import TableSource, read_sources
+from lakehouse.source.tables import TableSource, existing, read_sources
 from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.deletes import merge_deletes
 from lakehouse.table.epoch import DataFile, Epoch, TableState
@@ -125,18 +125,19 @@ def _compact_and_expire(
         ]
         with store.connect() as connection:
             check_server_history(connection, newest.token)
-            named = [state.source for state in newest.tables.values()]
-            sources = read_sources(connection, named, newest.without, newest.infinity)
+            there = existing(connection, [state.source for state in newest.tables.values()])
+            sources = read_sources(connection, there, newest.without, newest.infinity, newest.names)
         draft.left_out.update(newest.left_out)
+        draft.tables.update(newest.tables)  # a dropped table stays until the next epoch
         for source in sources:
             _compact(draft, source)
         if not draft.drafts and not old:
             return None, len(newest.files), 0
         kept = [epoch for epoch in read_epochs(lake.address) if epoch not in old]
         for source in sources if old else ():
-            if source.name not in draft.drafts:
+            if source.lake_name not in draft.drafts:
                 draft.writer(source)
-                draft.keep(source.name)
+                draft.keep(source)
         alive = {n: {e.tables[n].snapshot_id for e in kept if n in e.tables} for n in newest.tables}
         draft.stage(newest.token, alive if old else None)
         epoch = draft.publish(
@@ -155,17 +156,17 @@ def _superfluous(epochs: Sequence[Epoch], keep_epochs: int) -> list[Epoch]:
 
 def _compact(draft: EpochDraft, source: TableSource) -> None:
     """Rewrite files with many deleted rows and small files, and merge the delete files."""
-    state = draft.before(source.name)
+    state = draft.before(source.lake_name)
     assert state is not None
     if (state.shape, state.relation) != (source.shape, source.relation):
-        draft.keep(source.name)  # the next epoch copies the table, because its changes are unknown
+        draft.keep(source)  # the next epoch copies the table, because its changes are unknown
         return
     small = _small(state.files)
     chosen = [*_worn(state.files), *(small if len(small) >= COMPACT_FILES_MIN else ())]
     read = _read_some(draft.lake.storage, state, chosen, source)
     merged = [file for file in state.deletes if file.rows <= COMPACT_ROWS_MAX]
     if not read and len(merged) < 2:
-        draft.keep(source.name)
+        draft.keep(source)
         return
     writer = draft.writer(source)
     files = tuple(file for file in state.files if file not in read)
@@ -174,6 +175,8 @@ def _compact(draft: EpochDraft, source: TableSource) -> None:
         files = writer.finish(files)
     deletes = merge_deletes(draft.lake.address, writer.storage, writer.stem, files, state.deletes, merged)
     draft.put(source, files, deletes=deletes)
+    written = draft.tables[source.lake_name]
+    draft.tables[source.lake_name] = replace(written, partitions=state.partitions)  # not read again
 
 
 def _read_some(

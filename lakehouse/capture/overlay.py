@@ -15,7 +15,7 @@ from time import perf_counter
 from lakehouse.capture.publish import write_changes
 from lakehouse.capture.writer import EpochWriter, TableWriter
 from lakehouse.source.snapshot import open_source_snapshot
-from lakehouse.source.tables import TableSource
+from lakehouse.source.tables import TableSource, existing
 from lakehouse.table.epoch import Epoch
 from lakehouse.table.layout import table_folder
 from lakehouse.table.s3 import bucket_errors
@@ -31,7 +31,7 @@ class Overlay(EpochWriter):
     storage: Storage
 
     def writer(self, table: TableSource) -> TableWriter:
-        stem = self.storage.address.join(table_folder(table.name))
+        stem = self.storage.address.join(table_folder(table.lake_name))
         return TableWriter(self.storage, table, table.arrow_schema, stem)
 
 
@@ -46,13 +46,13 @@ def open_overlay(settings: Settings, newest: Epoch) -> Iterator[Epoch]:
         open_existing_store(settings, rides=False) as store,
         store.connect() as connection,
     ):
-        names = [state.source for state in newest.tables.values()]
+        names = existing(connection, [state.source for state in newest.tables.values()])
         tail = Overlay(
             previous=newest, reading=Storage.of(address), storage=Storage.of(LakeAddress.at(Path(folder)))
         )
         with (
             open_source_snapshot(
-                store, connection, names, newest.token, newest.without, newest.infinity
+                store, connection, names, newest.token, newest.without, newest.infinity, newest.names
             ) as snapshot,
             bucket_errors(address),
         ):

@@ -13,7 +13,7 @@ Nothing is visible before the last step. If it fails earlier, its files are dele
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypedDict, Unpack
 
@@ -25,6 +25,7 @@ from lakehouse.capture.apply import apply_changes
 from lakehouse.capture.writer import EpochWriter, open_draft
 from lakehouse.source.changes import TableChanges, read_changes, set_since
 from lakehouse.source.copy import add_row_key_to_errors, export
+from lakehouse.source.selection import ChosenTables, choose_tables
 from lakehouse.source.snapshot import SourceSnapshot, open_source_snapshot, wait_until_flushed
 from lakehouse.source.tables import (
     TableSource,
@@ -36,7 +37,7 @@ from lakehouse.source.tables import (
 from lakehouse.table.catalog import Lake
 from lakehouse.table.columns import TableNotCopied
 from lakehouse.table.deletes import NONE, add_deletes, deleted_rows, without_rows
-from lakehouse.table.epoch import Epoch, Infinity, Kind, SnapshotToken, TableState
+from lakehouse.table.epoch import Epoch, Infinity, Kind, Selection, SnapshotToken, TableState
 from lakehouse.table.published import check_files_exist, read_epochs
 from lakehouse.table.s3 import bucket_errors
 from lakehouse.table.storage import Storage, lake_errors
@@ -84,6 +85,10 @@ def ignore_rows(count: int) -> None:
     pass
 
 
+def ignore_note(sentence: str) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class PublishResult:
     """`epoch`: the new epoch, or the newest existing one if nothing has changed."""
@@ -95,12 +100,16 @@ class PublishResult:
 class PublishOptions(TypedDict, total=False):
     """`tables`: more tables to add to the lake. `verify`: compare the files with Postgres before publishing.
     `without`: columns to exclude from now on, as TABLE.COLUMN. `infinity`: what to store from now on instead
-    of a value without an exact form; None: as before, `refuse` at first."""
+    of a value without an exact form; None: as before, `refuse` at first. `selection`: tables to follow from
+    now on, also those that are created later. `on_note`: called with a sentence for each table that joins or
+    leaves the lake, or that each epoch copies completely."""
 
     tables: Sequence[str]
     verify: bool
     without: Sequence[str]
     infinity: Infinity | None
+    selection: Selection | None
+    on_note: Callable[[str], None]
 
 
 def publish_snapshot(
@@ -142,6 +151,8 @@ def _publish(
     verify: bool = False,
     without: Sequence[str] = (),
     infinity: Infinity | None = None,
+    selection: Selection | None = None,
+    on_note: Callable[[str], None] = ignore_note,
 ) -> PublishResult:
     started = time.perf_counter()
     try:
@@ -153,25 +164,39 @@ def _publish(
             previous = draft.previous
             since = previous.token if previous and kind == "changes" else None
             kind = kind if since else "full"
-            names = tables_of(previous, tables)
+            chosen = choose_tables(connection, previous, tables, lake.selection(), selection)
             left_out = [*(previous.without if previous else ()), *without]
             infinity = infinity or (previous.infinity if previous else "refuse")
-            with open_source_snapshot(store, connection, names, since, left_out, infinity) as snapshot:
+            names = previous.names if previous else {}
+            with open_source_snapshot(
+                store, connection, chosen.names, since, left_out, infinity, names
+            ) as snapshot:
                 check_exclusions(connection, without, snapshot.sources)
+                draft.left_out |= chosen.skipped(names)
                 write_changes(snapshot, draft, since, on_rows)
                 if not draft.tables and draft.left_out:
                     raise TableNotCopied("; ".join(one.reason for one in draft.left_out.values()))
                 if verify:
-                    taken = [source for source in snapshot.sources if source.name in draft.tables]
+                    taken = [source for source in snapshot.sources if source.lake_name in draft.tables]
                     verify_at_token(connection, lake.address, taken, draft.tables)
                 if previous and since and not draft.has_changes:
+                    if chosen.selection:
+                        lake.store_selection(chosen.selection)
                     verified = verify and not previous.verified
                     return PublishResult(
                         lake.record_verified(previous) if verified else previous, is_new=False
                     )
             wait_until_flushed(connection, snapshot.token.lsn)
             draft.stage(snapshot.token)
-            epoch = draft.publish(kind, snapshot.token, time.perf_counter() - started, verify or None)
+            epoch = draft.publish(
+                kind,
+                snapshot.token,
+                time.perf_counter() - started,
+                verify or None,
+                selection=chosen.selection,
+            )
+            for sentence in _notes(previous, epoch, chosen, snapshot.sources):
+                on_note(sentence)
             return PublishResult(epoch, is_new=True)
     except psycopg.OperationalError as error:
         raise CannotConnect(
@@ -180,10 +205,34 @@ def _publish(
         ) from error
 
 
+def _notes(
+    previous: Epoch | None, epoch: Epoch, chosen: ChosenTables, sources: Sequence[TableSource]
+) -> Iterator[str]:
+    """A sentence for each table that joins or leaves the lake, or that cannot be tracked."""
+    for table, why in chosen.leaving.items():
+        yield f"{table} leaves the lake: {why}"
+    known = {table.source for table in previous.tables.values()} if previous else set()
+    for source in sources:
+        if source.qualified in known or source.lake_name not in epoch.tables:
+            continue
+        if previous:
+            yield f"{source.qualified} joins the lake"
+        if source.why_untrackable:
+            yield f"{source.qualified} is copied completely in each epoch: {source.why_untrackable}"
+
+
 def tables_of(epoch: Epoch | None, more: Sequence[str]) -> list[str]:
     """The tables of the newest epoch and `more`; for a new lake `more` alone, or the store's tables."""
     known = epoch.sources if epoch else []
     return [*known, *more] or store_tables()
+
+
+def choose_names(
+    store: Store, lake: Lake, tables: Sequence[str] = (), selection: Selection | None = None
+) -> list[str]:
+    """The tables that the next epoch would have, as SQL identifiers. Raises BadInput if there is none."""
+    with store.connect() as connection:
+        return choose_tables(connection, lake.newest(), tables, lake.selection(), selection).names
 
 
 def write_changes(
@@ -198,11 +247,12 @@ def write_changes(
     tombstones = set_since(connection, old) if old and has_tracking(connection) else {}
     cleared = tombstones_deleted_before(connection)
     for source in snapshot.sources:
-        state = sink.before(source.name)
+        state = sink.before(source.lake_name)
         by_changes = old and source.can_be_taken_by_changes_since(old, state, cleared)
         with sink.reading_table(source), add_row_key_to_errors(connection, source):
             if state and by_changes:
-                _write_difference(sink, source, state, read_changes(connection, source, tombstones), on_rows)
+                found = read_changes(connection, source, tombstones, state)
+                _write_difference(sink, source, state, found, on_rows)
             else:
                 _write_all(snapshot, sink, source, on_rows)
 
@@ -215,7 +265,7 @@ def _write_difference(
     on_rows: Callable[[int], None],
 ) -> None:
     if not found:
-        sink.keep(source.name)
+        sink.keep(source)
         return
     writer = sink.writer(source)
     applied = apply_changes(sink.reading, state, source, found)

@@ -35,7 +35,9 @@ SELECT
 -- name: summarize
 -- A BRIN index has no summary of pages that are new since the last VACUUM, so a query reads all of them.
 SELECT brin_summarize_new_values(indexrelid)
-FROM ridelake_tracking.tracked JOIN pg_index ON indrelid = relation
+FROM ridelake_tracking.tracked
+JOIN pg_index ON indrelid = relation OR indrelid IN (SELECT ridelake_tracking.partitions_of(relation))
+JOIN pg_class AS c ON c.oid = indexrelid AND c.relkind = 'i'
 WHERE pg_get_indexdef(indexrelid) LIKE '%USING brin (tx)%'
 
 -- name: clear_tombstones

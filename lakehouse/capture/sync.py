@@ -91,6 +91,9 @@ def sync_repeatedly(
         started = time.perf_counter()
         try:
             synced = sync_once(store, lake, **options)
+            # The lake has them now; one that is dropped later is no error.
+            for name in ("tables", "without", "selection"):
+                options.pop(name, None)  # type: ignore[misc]
         except (CommitConflict, CannotConnect, TableNotCopied) as error:
             trouble = str(error).removesuffix("; run the command again")
             if isinstance(error, CommitConflict):

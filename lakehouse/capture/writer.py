@@ -18,7 +18,16 @@ from lakehouse.source.copy.sorting import sort_run, sorted_runs
 from lakehouse.source.tables import TableSource, store_tables
 from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.columns import UnsupportedValue
-from lakehouse.table.epoch import DataFile, DeleteFile, Epoch, Kind, SkippedTable, SnapshotToken, TableState
+from lakehouse.table.epoch import (
+    DataFile,
+    DeleteFile,
+    Epoch,
+    Kind,
+    Selection,
+    SkippedTable,
+    SnapshotToken,
+    TableState,
+)
 from lakehouse.table.layout import RUN_BYTES, RUN_ROWS, SEAL_BYTES, SEAL_ROWS, table_folder, write_run
 from lakehouse.table.manifests import FileChanges
 from lakehouse.table.metadata import StagedTable, TableDraft
@@ -131,7 +140,7 @@ class EpochWriter(ABC):
         deletes: tuple[DeleteFile, ...] = (),
     ) -> None:
         """Set the table's files in this epoch. Its Iceberg metadata is written later."""
-        self.tables[table.name] = TableState(
+        self.tables[table.lake_name] = TableState(
             table.qualified,
             table.relation,
             table.shape,
@@ -144,13 +153,14 @@ class EpochWriter(ABC):
             deletes,
             table.key,
             table.infinity,
+            tuple(one.state for one in table.partitions),
         )
 
-    def keep(self, name: str) -> None:
+    def keep(self, table: TableSource) -> None:
         """Use the table's files of the previous epoch."""
-        state = self.before(name)
+        state = self.before(table.lake_name)
         assert state is not None
-        self.tables[name] = replace(state, changed=0, deleted=0)
+        self.tables[table.lake_name] = replace(state, changed=0, deleted=0)
 
 
 # In a bucket, `maintain` removes unreferenced files that are older than one hour. A draft older than half of
@@ -177,7 +187,12 @@ class EpochDraft(EpochWriter):
     @property
     def has_changes(self) -> bool:
         known = self.previous.left_out.keys() if self.previous else set()
-        return bool(self.drafts) or self.left_out.keys() != known
+        return bool(self.drafts) or self.left_out.keys() != known or bool(self.departed)
+
+    @property
+    def departed(self) -> set[str]:
+        """The tables of the previous epoch that are not in this one."""
+        return set(self.previous.tables) - self.tables.keys() if self.previous else set()
 
     @contextmanager
     def reading_table(self, table: TableSource) -> Iterator[None]:
@@ -188,21 +203,21 @@ class EpochDraft(EpochWriter):
         except UnsupportedValue as error:
             if table.qualified in store_tables():
                 raise
-            self.drafts.pop(table.name, None)
-            self._delete_files(self.stems.pop(table.name, None))
-            self.left_out[table.name] = SkippedTable(
+            self.drafts.pop(table.lake_name, None)
+            self._delete_files(self.stems.pop(table.lake_name, None))
+            self.left_out[table.lake_name] = SkippedTable(
                 table.qualified, str(error), table.without, table.infinity
             )
 
     def writer(self, table: TableSource) -> TableWriter:
-        state = self.before(table.name)
+        state = self.before(table.lake_name)
         pointer = state.metadata if state else None
-        draft = TableDraft(self.lake.address, table.name, table.arrow_schema, pointer)
-        self.drafts[table.name] = draft
-        folder = self.lake.address.join(table_folder(table.name), "data")
+        draft = TableDraft(self.lake.address, table.lake_name, table.arrow_schema, pointer)
+        self.drafts[table.lake_name] = draft
+        folder = self.lake.address.join(table_folder(table.lake_name), "data")
         self.lake.storage.make_folder(folder)
         stem = f"{folder}/{self.number:05d}-{secrets.token_hex(4)}"  # concurrent drafts have the same number
-        self.stems[table.name] = stem
+        self.stems[table.lake_name] = stem
         return TableWriter(self.lake.storage, table, draft.file_schema, stem)
 
     def stage(self, token: SnapshotToken, alive: Mapping[str, Collection[int]] | None = None) -> None:
@@ -229,9 +244,11 @@ class EpochDraft(EpochWriter):
         seconds: float,
         verified: bool | None,
         expired: Sequence[int] = (),
+        selection: Selection | None = None,
     ) -> Epoch:
-        """Publish the epoch and remove the `expired` ones. Raises CommitConflict if another epoch was
-        published concurrently, or if `maintain` has removed this draft's files because it took too long."""
+        """Publish the epoch and remove the `expired` ones. `selection`: of tables, to be stored.
+        Raises CommitConflict if another epoch was published concurrently, or if `maintain` has removed this
+        draft's files because it took too long."""
         took_long = self.lake.address.remote and monotonic() - self.begun > RECHECK_AFTER_SECONDS
         if took_long and not all(map(self.lake.storage.exists, self.added)):
             raise CommitConflict(
@@ -241,7 +258,7 @@ class EpochDraft(EpochWriter):
         epoch = Epoch(
             self.number, kind, datetime.now(UTC), token, self.tables, seconds, verified, self.left_out
         )
-        self.lake.publish(epoch, self.staged, expired)
+        self.lake.publish(epoch, self.staged, expired, self.departed, selection)
         return epoch
 
     def discard(self) -> None:

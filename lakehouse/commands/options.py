@@ -1,18 +1,52 @@
 """What several commands of the lakehouse share: an option, and how they open the store and the lake."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
-from ridelake.errors import RidelakeError
+from ridelake.errors import RidelakeError, UsageError
 
 if TYPE_CHECKING:
     from lakehouse.table.catalog import Lake
-    from lakehouse.table.epoch import Epoch
+    from lakehouse.table.epoch import Epoch, Selection
     from oltp.store import Store
     from ridelake.settings import Settings
+
+
+def selection_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options --all-tables, --schema and --exclude; see `selection_of`."""
+    for option in (
+        click.option(
+            "--exclude", multiple=True, metavar="PATTERN",
+            help="Exclude tables from --all-tables or --schema by name, with * and ?. Repeat it for several.",
+        ),
+        click.option(
+            "--schema", "schemas", multiple=True, metavar="NAME",
+            help="Follow all tables of a schema, also those created later. Repeat it for several.",
+        ),
+        click.option(
+            "--all-tables", is_flag=True,
+            help="Follow all tables of the database, also those created later. Views are added with --table.",
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def selection_of(all_tables: bool, schemas: Sequence[str], exclude: Sequence[str]) -> "Selection | None":
+    """None if no option was given: the lake keeps its selection. Raises UsageError for --exclude alone."""
+    from lakehouse.table.epoch import Selection
+
+    if exclude and not (all_tables or schemas):
+        raise UsageError("--exclude needs --all-tables or --schema: repeat them, they replace the old choice")
+    if all_tables and schemas:
+        raise UsageError("--all-tables includes all schemas: give either it or --schema")
+    if not (all_tables or schemas):
+        return None
+    return Selection(all_tables, tuple(schemas), tuple(exclude))
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 
@@ -26,7 +60,11 @@ def check_no_tables_left_out(epoch: "Epoch") -> None:
 
 @contextmanager
 def store_and_lake(
-    settings: "Settings", tables: Sequence[str] = (), *, begin: bool = True
+    settings: "Settings",
+    tables: Sequence[str] = (),
+    *,
+    begin: bool = True,
+    selection: "Selection | None" = None,
 ) -> "Iterator[tuple[Store, Lake]]":
     """Open both. The lake is created if it does not exist and `begin` is True; the ride store is not created.
 
@@ -42,8 +80,12 @@ def store_and_lake(
         newest = epochs[0] if epochs else None
     else:
         newest = newest_epoch(settings.lake)
-    is_new = newest is None and not tables
-    rides = any(name.startswith("ridelake.") for name in tables_of(newest, tables))
-    hint = "run `ridelake seed`" + (", or pass tables of your own with --table" if is_new else "")
+    is_new = newest is None and not tables and selection is None
+    rides = (newest is not None or is_new or bool(tables)) and any(
+        name.startswith("ridelake.") for name in tables_of(newest, tables)
+    )
+    hint = "run `ridelake seed`" + (
+        ", or pass tables of your own with --table or --all-tables" if is_new else ""
+    )
     with open_existing_store(settings, rides=rides, hint=hint) as store:
         yield store, Lake.create(settings.lake)

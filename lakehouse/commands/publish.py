@@ -2,11 +2,18 @@
 
 import shutil
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from lakehouse.commands.options import check_no_tables_left_out, json_option, store_and_lake
+from lakehouse.commands.options import (
+    check_no_tables_left_out,
+    json_option,
+    selection_of,
+    selection_options,
+    store_and_lake,
+)
 from ridelake.errors import UsageError
 from ridelake.progress import format_elapsed, progress
 from ridelake.screen import note, say, say_json
@@ -52,6 +59,7 @@ def _give_memory_back() -> None:
 
 @click.command()
 @table_option
+@selection_options
 @without_option
 @infinity_option
 @verify_option
@@ -60,24 +68,32 @@ def _give_memory_back() -> None:
 def snapshot(
     settings: Settings,
     tables: tuple[str, ...],
+    all_tables: bool,
+    schemas: tuple[str, ...],
+    exclude: tuple[str, ...],
     without: tuple[str, ...],
     infinity: "Infinity | None",
     verify: bool,
     as_json: bool,
 ) -> None:
     """Publish all rows of all tables, in one snapshot, as the next epoch."""
-    from lakehouse.capture.publish import estimate_rows, publish_snapshot, tables_of
+    from lakehouse.capture.publish import choose_names, estimate_rows, publish_snapshot
     from lakehouse.source.tracking import renew_tracking
 
     _give_memory_back()
-    with store_and_lake(settings, tables) as (store, lake):
-        names = tables_of(lake.newest(), tables)
+    selection = selection_of(all_tables, schemas, exclude)
+    notes: list[str] = []
+    with store_and_lake(settings, tables, selection=selection) as (store, lake):
+        names = choose_names(store, lake, tables, selection)
         for remark in renew_tracking(store, names):
             note(remark)
         with progress("snapshot", estimate_rows(store, names)) as bar:
             epoch = publish_snapshot(
-                store, lake, bar.advance, tables=tables, verify=verify, without=without, infinity=infinity
-            )
+                store, lake, bar.advance, tables=tables, verify=verify, without=without, infinity=infinity,
+                selection=selection, on_note=notes.append,
+            )  # fmt: skip
+    for sentence in notes:
+        note(sentence)
     if "rides" in epoch.tables and "ridelake.rides" in names and not epoch.tables["rides"].rows:
         note("the ride store has no rides: run `ridelake seed`")
     if as_json:
@@ -108,6 +124,7 @@ def _number(context: click.Context, parameter: click.Parameter, seconds: float |
     metavar="SECONDS", help="Start an epoch every SECONDS, until Ctrl-C [1]. 0: without a pause.",
 )  # fmt: skip
 @table_option
+@selection_options
 @without_option
 @infinity_option
 @verify_option
@@ -118,6 +135,9 @@ def sync(
     once: bool,
     every_seconds: float | None,
     tables: tuple[str, ...],
+    all_tables: bool,
+    schemas: tuple[str, ...],
+    exclude: tuple[str, ...],
     without: tuple[str, ...],
     infinity: "Infinity | None",
     verify: bool,
@@ -126,25 +146,33 @@ def sync(
     """Publish the changes since the newest epoch, repeatedly.
 
     A table that is not tracked (see `ridelake track`), or that is new in the lake, is copied completely.
-    If nothing has changed, no epoch is published. Ctrl-C stops at any time; the lake then has the last
+    A table that is dropped or renamed leaves the lake, and the others continue. If nothing has changed, no
+    epoch is published. Ctrl-C stops at any time; the lake then has the last
     published epoch.
     """
     if once and every_seconds is not None:
         raise UsageError("--once publishes one epoch and --every repeats: give one of them")
-    from lakehouse.capture.publish import tables_of
+    from lakehouse.capture.publish import PublishOptions, choose_names
     from lakehouse.capture.sync import sync_once, sync_repeatedly
     from lakehouse.source.tracking import renew_tracking
 
     _give_memory_back()
-    with store_and_lake(settings, tables) as (store, lake):
+    selection = selection_of(all_tables, schemas, exclude)
+    notes: list[str] = []
+    options: PublishOptions = {
+        "tables": tables, "verify": verify, "without": without, "infinity": infinity,
+        "selection": selection, "on_note": notes.append,
+    }  # fmt: skip
+    with store_and_lake(settings, tables, selection=selection) as (store, lake):
         newest = lake.newest()
-        for remark in renew_tracking(store, tables_of(newest, tables), newest.token if newest else None):
+        names = choose_names(store, lake, tables, selection)
+        for remark in renew_tracking(store, names, newest.token if newest else None):
             note(remark)
         if once:
             with progress("sync"):
-                synced = sync_once(
-                    store, lake, tables=tables, verify=verify, without=without, infinity=infinity
-                )
+                synced = sync_once(store, lake, **options)
+            for sentence in notes:
+                note(sentence)
             say_json(synced.report()) if as_json else say(synced.line())
             assert synced.epoch is not None
             check_no_tables_left_out(synced.epoch)
@@ -154,10 +182,9 @@ def sync(
         pace = f"every {every_seconds:g} s" if every_seconds else "without a pause"
         note(f"publishing an epoch to {settings.lake.root} {pace}; press Ctrl-C to stop")
         try:
-            for synced in sync_repeatedly(
-                every_seconds, store, lake, tables=tables, verify=verify, without=without, infinity=infinity
-            ):
-                ticker.show(synced)
+            for synced in sync_repeatedly(every_seconds, store, lake, **options):
+                ticker.show(synced, notes)
+                notes.clear()
         finally:
             ticker.close()
 
@@ -172,7 +199,9 @@ class SyncDisplay:
         self._trouble: str | None = None
         self._missing: frozenset[str] = frozenset()
 
-    def show(self, synced: "SyncResult") -> None:
+    def show(self, synced: "SyncResult", notes: Sequence[str] = ()) -> None:
+        for sentence in notes:
+            note(f"\n{sentence}" if self._terminal else sentence)
         known, self._trouble = self._trouble, synced.trouble
         if synced.trouble is not None and synced.trouble == known:
             return

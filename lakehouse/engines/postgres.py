@@ -180,7 +180,7 @@ def opened(settings: Settings, epoch: Epoch | None) -> Iterator[Postgres]:
     # `closing`, because psycopg's context would commit, and a cancelled query may still be in a transaction.
     with open_existing_store(settings, rides=has_rides) as store, closing(store.connect()) as connection:
         if epoch is not None:  # the tables have the same names as in the lake
-            relations = [table.relation for table in epoch.tables.values()]
+            relations = [t.relation for name, t in epoch.tables.items() if name == t.identifier[1]]
             connection.execute(QUERIES["search_path"], (relations,))
             _find_by_bare_name(connection, relations)
         pa.array([])  # imports pandas if it is installed; here, so that it is not part of a query's time

@@ -21,9 +21,9 @@ from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from lakehouse.source.copy import fetch
-from lakehouse.source.tables import TableSource, select_list
+from lakehouse.source.tables import TableSource, rows_of, select_list
 from lakehouse.table.columns import SourceColumn, arrow_schema
-from lakehouse.table.epoch import SnapshotToken
+from lakehouse.table.epoch import SnapshotToken, TableState
 from ridelake.queries import load_queries
 
 QUERIES = load_queries("lakehouse.source")
@@ -69,13 +69,17 @@ def set_since(connection: Connection[TupleRow], token: SnapshotToken) -> Tombsto
 
 
 def read_changes(
-    connection: Connection[TupleRow], table: TableSource, tombstones: Tombstones
+    connection: Connection[TupleRow],
+    table: TableSource,
+    tombstones: Tombstones,
+    state: TableState | None = None,
 ) -> TableChanges:
-    """The changes of a tracked table from the token given to `set_since` to the connection's snapshot."""
+    """The changes of a tracked table from the token given to `set_since` to the connection's snapshot.
+    `state`: the table in the epoch of that token; of a partition that it does not have, all rows are read."""
     # The planner does not know how few rows have changed, and would read the whole table. JIT compilation for
     # the cost that it assumes takes longer than the query.
     with _settings(connection, enable_seqscan="off", jit="off"):
-        changed = fetch(connection, changed_query(table), table.columns)
+        changed = fetch(connection, changed_query(table, state), table.columns)
     if table.relation in tombstones:
         deleted = fetch(connection, deleted_keys_query(table), table.key_columns)
     else:
@@ -99,8 +103,16 @@ def _settings(connection: Connection[TupleRow], **settings: str) -> Iterator[Non
             connection.execute(query, (names, [value for (value,) in before]))
 
 
-def changed_query(table: TableSource) -> Composed:
-    return SQL(QUERIES["changed"]).format(columns=select_list(table.columns), table=table.identifier)
+def changed_query(table: TableSource, state: TableState | None = None) -> Composed:
+    new = table.new_partitions(state)
+    old = [one for one in table.partitions if one not in new]
+    columns = select_list(table.columns)
+    query = SQL(QUERIES["changed"]).format(
+        columns=columns, table=rows_of(table.schema, table.name, table.kind, old)
+    )
+    return SQL(" UNION ALL ").join(
+        [query, *(SQL("SELECT {} FROM {}").format(columns, Identifier(one.schema, one.name)) for one in new)]
+    )
 
 
 def deleted_keys_query(table: TableSource) -> Composed:

@@ -26,6 +26,10 @@ WHERE generation = (SELECT generation FROM ridelake_tracking.tracked WHERE relat
 SELECT flushed >= lsn OR (mod(flushed - '0/0', 8192) = 0 AND lsn - flushed <= 40)
 FROM (SELECT pg_current_wal_flush_lsn() AS flushed, %(lsn)s::pg_lsn AS lsn) AS positions
 
+-- name: is_refreshed
+-- Whether a materialized view has another file than in this snapshot. The function returns the current one.
+SELECT relfilenode <> pg_relation_filenode(oid) FROM pg_class WHERE oid = %s
+
 -- name: named_columns
 -- Columns by names such as sales.orders.note, as SQL identifiers. Columns that do not exist are omitted.
 SELECT
@@ -45,26 +49,106 @@ WHERE a.attnum > 0 AND NOT a.attisdropped
 -- it. Tables that lack a trigger, or whose triggers are disabled, are not included: that was done on purpose.
 SELECT c.oid::bigint, quote_ident(nspname) || '.' || quote_ident(relname)
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace
-WHERE c.oid = ANY (%(relations)s::oid[])
+WHERE c.oid = ANY (%(relations)s::oid[]) AND NOT c.relispartition
   AND EXISTS (SELECT FROM pg_trigger WHERE tgrelid = c.oid AND tgname ~ '^(zzz_)?ridelake_')
   AND NOT ridelake_tracking.is_current(c.oid)
 
+-- name: partitions
+-- The leaf partitions of partitioned tables, and a text that changes when rows can have changed without tracking: a
+-- partition was truncated or rewritten (another file), or attached or its triggers altered (other rows of pg_trigger).
+-- pg_partition_tree() would show the current partitions, not those of the snapshot.
+WITH RECURSIVE tree AS (
+    SELECT oid AS root, oid AS relation FROM pg_class WHERE oid = ANY (%(relations)s::oid[]) AND relkind = 'p'
+    UNION ALL
+    SELECT root, inhrelid FROM tree JOIN pg_inherits ON inhparent = relation AND NOT inhdetachpending
+)
+SELECT
+    root::bigint,
+    c.oid::bigint,
+    n.nspname::text,
+    c.relname::text,
+    c.relkind::text,
+    concat_ws(' ', c.oid, c.relfilenode, (
+        SELECT md5(string_agg(concat(tgname, xmin), ' ' ORDER BY tgname))
+        FROM pg_trigger WHERE tgrelid = c.oid AND tgname ~ '^(zzz_)?ridelake_')) AS state,
+    pg_table_size(c.oid) AS bytes
+FROM tree
+JOIN pg_class AS c ON c.oid = tree.relation AND c.relkind <> 'p'
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+ORDER BY root, c.oid
+
+-- name: renamed
+-- Tables by oid that have another name now, as SQL identifiers.
+SELECT c.oid::bigint, quote_ident(nspname) || '.' || quote_ident(relname)
+FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace
+WHERE c.oid = ANY (%(relations)s::oid[])
+
+-- name: schemas
+SELECT nspname::text FROM pg_namespace
+
+-- name: selectable
+-- The tables that --all-tables selects: the SQL identifier, the names, and why one cannot be read. Not: partitions, which
+-- are in their parents; tables of extensions; tables of ridelake (its tracking, the catalog of a lake).
+SELECT
+    quote_ident(nspname) || '.' || quote_ident(relname),
+    nspname,
+    relname,
+    CASE WHEN NOT has_schema_privilege(schema, 'USAGE') OR NOT has_table_privilege(relation, 'SELECT')
+         THEN 'this role may not read it: grant SELECT on it and USAGE of its schema, or --exclude it'
+         WHEN row_security_active(relation)
+         THEN 'row-level security hides rows of it from this role: connect as its owner, or --exclude it'
+         WHEN relname <> first_value(relname) OVER same_name
+         THEN 'its name and ' || first_value(nspname || '.' || relname) OVER same_name
+              || ' differ only in case, which engines ignore: --exclude it'
+         WHEN columns = 0 THEN 'it has no columns: add one, or --exclude it'
+         WHEN columns > names THEN 'two of its columns differ only in case, which engines ignore: --exclude it' END
+FROM (
+    SELECT n.oid AS schema, n.nspname::text, c.oid AS relation, c.relname::text
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
+      AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'ridelake_tracking')
+      AND (n.nspname <> 'ridelake' OR c.relname = ANY (%(store_tables)s::text[]))
+      AND NOT (c.relname IN ('iceberg_tables', 'iceberg_namespace_properties', 'lake', 'lake_selection', 'epochs')
+               AND EXISTS (SELECT FROM pg_class AS i WHERE i.relnamespace = n.oid AND i.relname = 'iceberg_tables'))
+      AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
+) AS tables
+CROSS JOIN LATERAL (
+    SELECT count(*) AS columns, count(DISTINCT lower(attname)) AS names
+    FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
+) AS counted
+WINDOW same_name AS (PARTITION BY lower(relname)
+                     ORDER BY nspname <> 'ridelake', nspname <> 'public', nspname, relname <> lower(relname), relname)
+ORDER BY nspname <> 'ridelake', nspname <> 'public', nspname, relname
+
 -- name: sources
--- Tables by SQL identifier: quoted if necessary, schema-qualified or found on the search path.
+-- Tables by SQL identifier: quoted if necessary, schema-qualified or found on the search path. The key is the primary
+-- key, otherwise the first unique index whose columns are not nullable.
 SELECT
     wanted.name,
     c.oid::bigint,
     n.nspname::text,
     c.relname::text,
     quote_ident(n.nspname) || '.' || quote_ident(c.relname) AS qualified,
-    c.relkind IN ('r', 'p') AS is_table,
+    c.relkind::text,
     (SELECT array_agg(a.attname::text ORDER BY k.place)
-     FROM pg_index CROSS JOIN unnest(indkey) WITH ORDINALITY AS k (attnum, place)
-     JOIN pg_attribute AS a ON a.attrelid = indrelid AND a.attnum = k.attnum
-     WHERE indrelid = c.oid AND indisprimary) AS key
+     FROM unnest(chosen.indkey) WITH ORDINALITY AS k (attnum, place)
+     JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = k.attnum
+     WHERE k.place <= chosen.indnkeyatts) AS key,
+    CASE WHEN c.relpersistence = 'u' THEN 'unlogged'
+         WHEN c.relispartition THEN 'partition'
+         WHEN c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid) THEN 'parent'
+         ELSE c.relkind::text END AS kind
 FROM unnest(%(tables)s::text[]) WITH ORDINALITY AS wanted (name, place)
 LEFT JOIN pg_class AS c ON c.oid = to_regclass(wanted.name)
 LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
+LEFT JOIN LATERAL (
+    SELECT indkey, indnkeyatts FROM pg_index
+    WHERE indrelid = c.oid AND indisunique AND indisvalid AND indpred IS NULL AND indexprs IS NULL
+      AND NOT EXISTS (SELECT FROM pg_attribute
+                      WHERE attrelid = c.oid AND NOT attnotnull AND attnum = ANY (indkey[:indnkeyatts - 1]))
+    ORDER BY indisprimary DESC, indnkeyatts, indexrelid
+    LIMIT 1
+) AS chosen ON true
 ORDER BY wanted.place
 
 -- name: table_names
@@ -101,7 +185,8 @@ GROUP BY tracked.relation
 -- name: tracked
 -- The tracked tables, and the transaction since which they are tracked. A table is omitted if its tracking can miss a
 -- change: a trigger is missing or disabled, another trigger fires after the stamp and could overwrite it, the key has
--- changed, rows are in child tables, or the table is unlogged.
+-- changed, rows are in child tables, or the table is unlogged. The same is checked for each partition; it has the
+-- triggers of its parent except that of TRUNCATE.
 -- `watched` changes when a trigger is altered (it may have been disabled for a while), and in a copy of the database.
 SELECT relation::bigint, tx, concat(watched, ' ', generation, ' ', d.oid)
 FROM ridelake_tracking.tracked
@@ -109,17 +194,27 @@ JOIN pg_class AS c ON c.oid = relation
 JOIN pg_database AS d ON datname = current_database()
 CROSS JOIN LATERAL (
     SELECT
-        count(*) AS triggers,
-        count(*) FILTER (WHERE proname = 'record_tombstone_' || replace(generation::text, '-', '')) AS recorders,
-        string_agg(concat(t.tgname, t.xmin), ' ' ORDER BY t.tgname) AS watched
-    FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = tgfoid
-    WHERE tgrelid = relation AND tgname ~ '^(zzz_)?ridelake_' AND tgenabled = 'A'
+        count(*) FILTER (WHERE tgrelid = relation) AS triggers,
+        count(*) FILTER (WHERE tgrelid = relation AND proname = recorder) AS recorders,
+        string_agg(concat(t.tgname, t.xmin), ' ' ORDER BY t.tgname) FILTER (WHERE tgrelid = relation) AS watched,
+        count(*) FILTER (WHERE tgrelid <> relation AND (proname = recorder OR proname = 'stamp')) AS of_partitions
+    FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = tgfoid,
+         CAST('record_tombstone_' || replace(generation::text, '-', '') AS text) AS recorder
+    WHERE (tgrelid = relation OR c.relkind = 'p' AND tgrelid IN (SELECT ridelake_tracking.partitions_of(relation)))
+      AND tgname ~ '^(zzz_)?ridelake_' AND tgenabled = 'A'
 ) AS t
 WHERE relation = ANY (%(relations)s::oid[])
   AND ridelake_tracking.is_current(relation)
   AND triggers = 4 AND recorders = 3
   AND NOT EXISTS (  -- bits of tgtype: 1 for each row, 2 before, 4 insert, 16 update
       SELECT FROM pg_trigger AS t
-      WHERE tgrelid = relation AND t.tgname > 'zzz_ridelake_stamp' AND tgtype & 3 = 3 AND tgtype & 20 > 0)
+      WHERE (tgrelid = relation OR c.relkind = 'p' AND tgrelid IN (SELECT ridelake_tracking.partitions_of(relation)))
+        AND t.tgname > 'zzz_ridelake_stamp' AND tgtype & 3 = 3 AND tgtype & 20 > 0)
   AND relpersistence = 'p'
-  AND NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = relation)
+  AND CASE WHEN c.relkind = 'p'
+           THEN of_partitions = (
+               SELECT 3 * count(*) FROM ridelake_tracking.partitions_of(relation) AS leaf (oid))
+               AND NOT EXISTS (
+                   SELECT FROM ridelake_tracking.partitions_of(relation) AS leaf (oid) JOIN pg_class AS l USING (oid)
+                   WHERE l.relkind <> 'r' OR l.relpersistence <> 'p')
+           ELSE NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = relation) END

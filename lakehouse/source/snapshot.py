@@ -26,6 +26,7 @@ from psycopg.sql import SQL
 
 from lakehouse.source.copy import export_snapshot
 from lakehouse.source.tables import TableSource, read_sources, table_errors
+from lakehouse.table.columns import TableNotCopied
 from lakehouse.table.epoch import Infinity, SnapshotToken
 from oltp.store import Store, transaction
 from ridelake.errors import RidelakeError, UsageError
@@ -40,6 +41,8 @@ LEFT = re.compile(r"^\s*(\d+)\s+([0-9A-F]+/[0-9A-F]+)", re.MULTILINE)
 # with four arguments also exists in Postgres 15. Its last argument: return null for a missing file.
 MAY_READ = b"SELECT has_function_privilege('pg_read_file(text, bigint, bigint, boolean)', 'execute')"
 READ = b"SELECT pg_read_file(%s, 0, 1048576, true)"
+
+RUN_AGAIN = "run the command again"
 
 PAGE_BYTES = 8192
 PAGE_HEADER_BYTES_MAX = 40  # the header of the first page of a segment; 24 otherwise
@@ -101,15 +104,18 @@ def open_source_snapshot(
     since: SnapshotToken | None = None,
     without: Sequence[str] = (),
     infinity: Infinity = "refuse",
+    names: Mapping[str, str] | None = None,
 ) -> Iterator[SourceSnapshot]:
     """A snapshot that is open until the end of the block. `without`: columns to exclude, as TABLE.COLUMN.
-    `infinity`: what to read instead of a value without an exact form.
+    `infinity`: what to read instead of a value without an exact form. `names`: of tables in the lake, by
+    qualified name.
 
-    Raises UsageError if the server cannot be the source of a lake, or cannot be later in the history of
-    `since`; BadInput for a table that does not exist."""
+    Raises TableNotCopied if a table was dropped, attached or refreshed concurrently; UsageError if the server
+    cannot be the source of a lake, or cannot be later in the history of `since`; BadInput for a table that
+    does not exist."""
     check_source(connection)
     with table_errors():
-        named = read_sources(connection, tables, without, infinity)
+        named = read_sources(connection, tables, without, infinity, names)
         check_no_hidden_rows(connection, named)
     with (
         table_errors(),
@@ -119,7 +125,8 @@ def open_source_snapshot(
         token = read_token(connection)
         if since is not None:
             check_same_history(since, token, _forks(connection, since, token))
-        sources = read_sources(connection, tables, without, infinity)
+        sources = read_sources(connection, tables, without, infinity, names)
+        _check_locked(connection, named, sources)
         yield SourceSnapshot(store, connection, token, sources)
 
 
@@ -156,8 +163,25 @@ def check_no_hidden_rows(connection: Connection[TupleRow], tables: Sequence[Tabl
 def lock_tables(connection: Connection[TupleRow], tables: Sequence[TableSource]) -> None:
     """Lock against TRUNCATE and ALTER, before the snapshot is taken: a table that is truncated between the
     snapshot and the read would be read as empty."""
-    names = SQL(", ").join(table.identifier for table in tables)
-    connection.execute(SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(names))
+    if names := [table.identifier for table in tables if table.can_be_locked]:
+        connection.execute(SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(SQL(", ").join(names)))
+
+
+def _check_locked(
+    connection: Connection[TupleRow], locked: Sequence[TableSource], sources: Sequence[TableSource]
+) -> None:
+    """Check the tables that could not be locked before the snapshot was taken. Raises TableNotCopied for a
+    partition that was attached in between, and for a materialized view that was refreshed: it would be read
+    as empty."""
+    before = {one.relation for table in locked for one in table.partitions}
+    if late := [one for table in sources for one in table.partitions if one.relation not in before]:
+        raise TableNotCopied(f"partition {late[0].name} was attached during the snapshot; {RUN_AGAIN}")
+    for table in sources:
+        if table.kind != "m":
+            continue
+        connection.execute(SQL("SELECT FROM {} LIMIT 0").format(table.identifier))  # locks it
+        if connection.execute(QUERIES["is_refreshed"], (table.relation,)).fetchone() == (True,):
+            raise TableNotCopied(f"{table.qualified} was refreshed during the snapshot; {RUN_AGAIN}")
 
 
 def read_token(connection: Connection[TupleRow]) -> SnapshotToken:

@@ -1,21 +1,22 @@
 """The tables of Postgres that an epoch is taken from, as described by the Postgres catalog.
 
-By default the store's tables; otherwise any tables with a primary key. A tracked table
-(`oltp/tracking.sql`) can be read incrementally; any other table is read completely for each epoch.
+By default the store's tables; otherwise any tables, views, materialized views and foreign tables. A tracked
+table (`oltp/tracking.sql`) can be read incrementally; any other is read completely for each epoch.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 from psycopg import Connection, errors
 from psycopg.rows import TupleRow
-from psycopg.sql import SQL, Composable, Composed, Identifier
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from lakehouse.table.columns import SourceColumn, arrow_schema, read_columns
+from lakehouse.table.columns import SourceColumn, TableNotCopied, arrow_schema, read_columns
 from lakehouse.table.epoch import Infinity, SnapshotToken, TableState
 from lakehouse.table.layout import STORE_TABLES, UNKNOWN_LAYOUT, TableLayout
 from oltp.store import has_tracking
@@ -25,12 +26,51 @@ from ridelake.queries import load_queries
 QUERIES = load_queries("lakehouse.source")
 
 
+# Why a table cannot be tracked.
+UNTRACKABLE = {
+    "v": "it is a view",
+    "m": "it is a materialized view",
+    "f": "it is or has a foreign table",
+    "unlogged": "it is unlogged",
+    "partition": "it is a partition; `ridelake track` the partitioned table and add that instead",
+    "parent": "other tables inherit from it, and its rows include theirs",
+    "no key": "it has no primary key, and no unique index on columns that are NOT NULL",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A leaf partition. `state`: changes when its rows can have changed without tracking."""
+
+    relation: int
+    schema: str
+    name: str
+    kind: str
+    state: str
+    bytes: int
+
+
+# The rows of a new partition are read into memory; one that is larger is read with the complete table.
+NEW_PARTITION_BYTES_MAX = 256 << 20
+
+
+def rows_of(schema: str, name: str, kind: str = "r", partitions: Sequence[Partition] = ()) -> Composed:
+    """A table in a FROM clause. Of a partitioned table, the given partitions only: one that is attached while
+    the snapshot is open would otherwise add its rows to the following queries."""
+    if kind != "p":
+        return Composed([Identifier(schema, name)])
+    return SQL("(SELECT * FROM {} WHERE tableoid = ANY ({}::oid[])) AS partitioned").format(
+        Identifier(schema, name), Literal([one.relation for one in partitions])
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class TableSource:
     """One table. `qualified`: schema and name as SQL identifiers. `tracked_since`: the first transaction
     whose changes have `tx`; None if the table is not tracked or its triggers are incomplete. `watched`:
     changes when a trigger is altered. `without`: columns that are excluded from the lake. `infinity`: what
-    the lake has instead of a value without an exact form."""
+    the lake has instead of a value without an exact form. `named`: its name in the lake, if it differs.
+    `kind`: a key of `UNTRACKABLE`, or another letter of pg_class.relkind."""
 
     schema: str
     name: str
@@ -43,10 +83,34 @@ class TableSource:
     layout: TableLayout
     without: tuple[str, ...] = ()
     infinity: Infinity = "refuse"
+    named: str | None = None
+    kind: str = "r"
+    partitions: tuple[Partition, ...] = ()
 
     @property
     def identifier(self) -> Identifier:
         return Identifier(self.schema, self.name)
+
+    @property
+    def lake_name(self) -> str:
+        """Unique in the lake."""
+        return self.named or self.name
+
+    @property
+    def rows(self) -> Composed:
+        """The table in a FROM clause."""
+        return rows_of(self.schema, self.name, self.kind, self.partitions)
+
+    @property
+    def can_be_locked(self) -> bool:
+        """Whether LOCK TABLE accepts it."""
+        return self.kind not in ("v", "m", "f")
+
+    @property
+    def why_untrackable(self) -> str | None:
+        """The reason why each epoch copies it completely; None if it can be tracked."""
+        kind = "f" if any(one.kind == "f" for one in self.partitions) else self.kind
+        return UNTRACKABLE.get(kind, None if self.key else UNTRACKABLE["no key"])
 
     @property
     def order_by(self) -> tuple[str, ...]:
@@ -81,7 +145,13 @@ class TableSource:
             and self.tracked_since is not None
             and token.has_seen(self.tracked_since)
             and cleared <= token.xmin
+            and {one.state for one in self.partitions} >= set(state.partitions)
+            and sum(one.bytes for one in self.new_partitions(state)) <= NEW_PARTITION_BYTES_MAX
         )
+
+    def new_partitions(self, state: TableState | None) -> list[Partition]:
+        """The partitions that the epoch of `state` does not have."""
+        return [one for one in self.partitions if state is not None and one.state not in state.partitions]
 
 
 def select_list(columns: Sequence[SourceColumn], of: Identifier | None = None) -> Composed:
@@ -100,7 +170,7 @@ def store_tables() -> list[str]:
     return [f"ridelake.{name}" for name in STORE_TABLES]
 
 
-IF_DROPPED = "; if it was dropped or renamed, create a lake of the other tables in a new folder (--lake)"
+IF_DROPPED = "; if it was dropped or renamed, the next `ridelake sync` removes it from the lake"
 
 
 def find_relations(
@@ -115,14 +185,24 @@ def find_relations(
     return found
 
 
+def existing(connection: Connection[TupleRow], names: Sequence[str], *, or_all: bool = True) -> list[str]:
+    """Those of the names that exist. `or_all`: all names if none exists, so that reading them is an error."""
+    with table_name_errors():
+        found = connection.execute(QUERIES["sources"], {"tables": list(names)}).fetchall()
+    there = [name for name, relation, *_ in found if relation is not None]
+    return there if there or not or_all else list(names)
+
+
 def find_tables(connection: Connection[TupleRow], tables: Sequence[str], advice: str = "") -> list[TupleRow]:
-    """As `find_relations`; also raises BadInput for a relation that is not a table or has no primary key."""
+    """As `find_relations`; also raises BadInput for a relation that is not a table or has no key."""
     found = find_relations(connection, tables, advice)
-    for name, _, _, _, _, is_table, key in found:
-        if not is_table:
+    for name, _, _, _, _, relkind, key, _ in found:
+        if relkind not in ("r", "p"):
             raise BadInput(f"{name} is not a table: pass the name of a table, not of a view or an index")
         if not key:
-            raise BadInput(f"{name} has no primary key: add one")
+            raise BadInput(
+                f"{name} has no primary key: add one, or a unique index on columns that are NOT NULL"
+            )
     return found
 
 
@@ -131,33 +211,75 @@ def read_sources(
     tables: Sequence[str],
     without: Sequence[str] = (),
     infinity: Infinity = "refuse",
+    names: Mapping[str, str] | None = None,
 ) -> list[TableSource]:
     """Describe the tables. `without`: columns to exclude, as TABLE.COLUMN; those that do not exist are
     ignored. `infinity`: what to read instead of a value without an exact form. Names are SQL identifiers.
-    Raises BadInput for a table that does not exist or has no primary key, and for two tables with the same
-    name."""
-    found = find_tables(connection, tables, IF_DROPPED)
+    `names`: the names that tables have in the lake, by qualified name.
+
+    Raises BadInput for a table that does not exist or is not a table, and for names that differ only in
+    case."""
+    found = find_relations(connection, tables, IF_DROPPED)
+    for name, _, _, _, _, relkind, *_ in found:
+        if relkind not in ("r", "p", "v", "m", "f"):
+            raise BadInput(f"{name} is not a table: pass the name of a table or a view")
     relations = list(dict.fromkeys(row[1] for row in found))
     left_out = {(relation, column) for _, relation, column, _ in named_columns(connection, without)}
-    columns = read_columns(connection, relations, left_out, infinity)
+    excluded = {
+        relation: tuple(sorted(column for of, column in left_out if of == relation)) for relation in relations
+    }
+    keys = {row[1]: () if {*(row[6] or ())} & {*excluded[row[1]]} else tuple(row[6] or ()) for row in found}
+    columns = read_columns(connection, relations, left_out, infinity, keys)
     tracked = dict[int, tuple[int | None, str]]()
     if has_tracking(connection):
         rows = connection.execute(QUERIES["tracked"], {"relations": relations}).fetchall()
         tracked = {relation: (tx, watched) for relation, tx, watched in rows}
+    partitions = _read_partitions(connection, [row[1] for row in found if row[5] == "p"])
     by_relation: dict[int, TableSource] = {}
-    for _, relation, schema, name, qualified, _, key in found:
+    for _, relation, schema, name, qualified, _, _, kind in found:
         layout = STORE_TABLES.get(name, UNKNOWN_LAYOUT) if schema == "ridelake" else UNKNOWN_LAYOUT
         since, watched = tracked.get(relation, (None, ""))
-        if not all(column.is_recorded for column in columns[relation] if column.in_key):
+        key = keys[relation]
+        if not key or not all(column.is_recorded for column in columns[relation] if column.in_key):
             since = None
-        missing = tuple(sorted(column for of, column in left_out if of == relation))
         by_relation[relation] = TableSource(
-            schema, name, qualified, relation, tuple(columns[relation]), tuple(key), since, watched, layout,
-            missing, infinity,
+            schema, name, qualified, relation, tuple(columns[relation]), key, since, watched, layout,
+            excluded[relation], infinity, kind=kind, partitions=tuple(partitions.get(relation, ())),
         )  # fmt: skip
-    sources = list(by_relation.values())
-    _refuse_one_name_for_two(sources)
-    return sources
+    return _named(list(by_relation.values()), names or {})
+
+
+def _read_partitions(
+    connection: Connection[TupleRow], relations: Sequence[int]
+) -> dict[int, list[Partition]]:
+    partitions: dict[int, list[Partition]] = {}
+    if relations:
+        rows = connection.execute(QUERIES["partitions"], {"relations": list(relations)}).fetchall()
+        for root, *values in rows:
+            partitions.setdefault(root, []).append(Partition(*values))
+    return partitions
+
+
+def _named(sources: Sequence[TableSource], names: Mapping[str, str]) -> list[TableSource]:
+    """The sources with their names in the lake: the table's name, or with its schema if another table of the
+    lake has it. A table keeps its name; among new ones, only that of the schema public has no schema."""
+    bare = Counter(source.name.lower() for source in sources if source.schema != "public")
+    taken = {names[one.qualified].lower(): one for one in sources if one.qualified in names}
+    named: dict[str, str] = {}
+    for source in sorted(sources, key=lambda one: one.schema != "public"):
+        _refuse_names_that_differ_in_case(source, taken)
+        name = names.get(source.qualified) or (
+            f"{source.schema}.{source.name}"
+            if source.name.lower() in taken or (bare[source.name.lower()] > 1 and source.schema != "public")
+            else source.name
+        )
+        if (other := taken.setdefault(name.lower(), source)) is not source:
+            raise BadInput(
+                f"{other.qualified} and {source.qualified} would both be named {name} in the lake: "
+                "publish one of them to another lake with --lake"
+            )
+        named[source.qualified] = name
+    return [replace(source, named=named[source.qualified]) for source in sources]
 
 
 def _no_such_table(connection: Connection[TupleRow], name: str, advice: str) -> BadInput:
@@ -201,23 +323,23 @@ def check_exclusions(
             raise BadInput(f"cannot exclude {name}: it is part of the primary key")
 
 
-def _refuse_one_name_for_two(sources: Sequence[TableSource]) -> None:
-    """Check the names of tables and columns. Raises BadInput for names that differ only in
-    case, which engines ignore."""
-    by_name: dict[str, TableSource] = {}
-    for source in sources:
-        other = by_name.setdefault(source.name.lower(), source)
-        if other is not source:
-            raise BadInput(
-                f"{other.qualified} and {source.qualified} would both be named {source.name} in the lake: "
-                "publish one of them to another lake with --lake"
-            )
-        names = [column.name.lower() for column in source.columns]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise BadInput(
-                f"{source.qualified} has two columns {twice[0]} that differ only in case, which engines "
-                "ignore: rename one"
-            )
+def _refuse_names_that_differ_in_case(source: TableSource, taken: Mapping[str, TableSource]) -> None:
+    """Raises BadInput for two tables, or two columns, whose names differ only in case, which engines
+    ignore; and for a table without columns."""
+    other = taken.get(source.name.lower())
+    if other is not None and other.name != source.name:
+        raise BadInput(
+            f"{other.qualified} and {source.qualified} would both be named {source.name} in the lake: "
+            "publish one of them to another lake with --lake"
+        )
+    names = [column.name.lower() for column in source.columns]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise BadInput(
+            f"{source.qualified} has two columns {twice[0]} that differ only in case, which engines "
+            "ignore: rename one"
+        )
+    if not names:
+        raise BadInput(f"{source.qualified} has no columns, so it has nothing to store: add a column")
 
 
 @contextmanager
@@ -236,13 +358,13 @@ def table_name_errors() -> Iterator[None]:
 
 @contextmanager
 def table_errors() -> Iterator[None]:
-    """Translate the errors of reading a table. Raises BadInput if a table was dropped concurrently,
+    """Translate the errors of reading a table. Raises TableNotCopied if a table was dropped concurrently,
     UsageError if the role may not read it."""
     try:
         yield
     except errors.UndefinedTable as error:
-        raise BadInput(
-            f"{error.diag.message_primary}, it was dropped during the snapshot: run the command again"
+        raise TableNotCopied(
+            f"{error.diag.message_primary}, it was dropped during the snapshot; run the command again"
         ) from error
     except errors.InsufficientPrivilege as error:
         if error.diag.source_file == "controldata_utils.c":  # EACCES of the file system has the same SQLSTATE

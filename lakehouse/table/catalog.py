@@ -44,7 +44,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from lakehouse.table.epoch import Epoch, tables_to_json
+from lakehouse.table.epoch import Epoch, Selection, tables_to_json
 from lakehouse.table.layout import README, hint_location
 from lakehouse.table.metadata import StagedTable, file_io_properties
 from lakehouse.table.published import BUSY_SECONDS, FORMAT, catalog_url, check_format, read_epochs
@@ -69,6 +69,8 @@ EPOCHS = Table(
     Column("seconds", Float, nullable=False),
     Column("verified", Boolean),
 )
+# The selection of the lake's tables, as JSON; at most one row.
+SELECTION = Table("lake_selection", METADATA, Column("selection", String, primary_key=True))
 
 
 class CommitConflict(RidelakeError):
@@ -169,9 +171,35 @@ class Lake:
             )
         return epochs[0] if epochs else None
 
-    def publish(self, epoch: Epoch, staged: Sequence[StagedTable], expired: Sequence[int] = ()) -> None:
-        """Make the epoch the newest one, move the Iceberg pointers to the same state, and remove the
-        `expired` epochs from the catalog.
+    def selection(self) -> Selection | None:
+        """The stored selection of tables; None if all are known by name."""
+        with self.catalog.engine.connect() as connection:
+            found = connection.execute(select(SELECTION.c.selection)).fetchone()
+        if found is None:
+            return None
+        stored = json.loads(found[0])
+        lists = {name: tuple(stored[name]) for name in ("schemas", "exclude", "tables")}
+        return Selection(stored["all_tables"], **lists)
+
+    def store_selection(self, selection: Selection, connection: Connection | None = None) -> None:
+        """Store the selection, in the transaction of `connection` if there is one."""
+        if connection is None:
+            with self.catalog.engine.begin() as connection:
+                self.store_selection(selection, connection)
+            return
+        connection.execute(delete(SELECTION))
+        connection.execute(insert(SELECTION).values(selection=json.dumps(asdict(selection))))
+
+    def publish(
+        self,
+        epoch: Epoch,
+        staged: Sequence[StagedTable],
+        expired: Sequence[int] = (),
+        departed: Collection[str] = (),
+        selection: Selection | None = None,
+    ) -> None:
+        """Make the epoch the newest one, move the Iceberg pointers to the same state, remove those of
+        `departed` tables, and remove the `expired` epochs from the catalog. `selection`: to be stored.
 
         Raises CommitConflict if its number is taken or a pointer was moved concurrently."""
         try:
@@ -190,7 +218,9 @@ class Lake:
                 )
                 connection.execute(update(LAKE).values(format=FORMAT))
                 move_pointers(connection, staged)
-                drop_pointers(connection, epoch.left_out)
+                drop_pointers(connection, {*epoch.left_out, *departed})
+                if selection is not None:
+                    self.store_selection(selection, connection)
                 connection.execute(delete(EPOCHS).where(EPOCHS.c.number.in_(expired)))
                 found = read_pointers(connection)
                 if any(found.get(name) != table.metadata for name, table in epoch.tables.items()):

@@ -11,7 +11,7 @@ A uuid is stored as text: only then does `WHERE request_id = '0197…'` have the
 DuckDB, Polars and any Iceberg reader. zstd removes most of the overhead of the hexadecimal digits.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -127,10 +127,11 @@ def read_columns(
     relations: Sequence[int],
     without: Collection[tuple[int, str]] = (),
     infinity: Infinity = "refuse",
+    keys: Mapping[int, Collection[str]] | None = None,
 ) -> dict[int, list[SourceColumn]]:
     """The columns of the tables with those oids, in the table's order. `without`: columns to exclude, by oid
     and name. `infinity`: what to select instead of a value without an exact form; a value of the key is
-    never replaced."""
+    never replaced. `keys`: the columns of the key by oid; None: of the primary key."""
     columns: dict[int, list[SourceColumn]] = {relation: [] for relation in relations}
     types: dict[tuple[int, int], int] = {}  # oids, by the relation and the place of the column
     for (
@@ -139,6 +140,7 @@ def read_columns(
     ) in connection.execute(QUERIES["columns"], {"relations": list(relations)}).fetchall():  # fmt: skip
         if (relation, name) in without:
             continue
+        in_key = in_key if keys is None else name in keys[relation]
         converted = ""
         arrow_type = pa.string() if is_enum else arrow_type_of(pg_type, cast(int | None, precision_scale))
         if arrow_type is None:

@@ -7,10 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from ridelake.errors import UsageError, did_you_mean
 from ridelake.settings import LakeAddress
+
+# A part of a qualified name, as quote_ident() writes it.
+IDENTIFIER = re.compile(r'"((?:[^"]|"")+)"|([^".]+)')
 
 Kind = Literal["full", "changes", "maintenance"]
 
@@ -52,6 +56,25 @@ class SnapshotToken:
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """The tables that a lake follows, also those that are created later. `schemas`: all tables of these
+    schemas. `exclude`: except those that match; a pattern has the wildcards * and ?, and matches the name, or
+    SCHEMA.NAME if it has a dot. `tables`: in addition, the tables with these qualified names."""
+
+    all_tables: bool = False
+    schemas: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+
+    def has(self, schema: str, name: str) -> bool:
+        """Whether the table is selected by its schema."""
+        excluded = any(
+            fnmatchcase(f"{schema}.{name}" if "." in pattern else name, pattern) for pattern in self.exclude
+        )
+        return (self.all_tables or schema in self.schemas) and not excluded
+
+
+@dataclass(frozen=True, slots=True)
 class DataFile:
     """A finished Parquet file. `location`: an absolute path, or s3://…. `rows`: the rows stored in it.
     `deleted`: how many of them the table's delete files mark as deleted. `sealed`: its rows are not expected
@@ -87,7 +110,8 @@ class TableState:
     `source`: its schema-qualified name in Postgres. `relation`: its oid. `shape`: a hash of its columns and
     their types. `changed`, `deleted`: rows and keys since the previous epoch. `without`: columns that are
     excluded from the lake. `deletes`: the positions of rows in `files` that are not rows of the table.
-    `key`: the columns of its primary key. `infinity`: what it has instead of an infinite date."""
+    `key`: the columns of its primary key. `infinity`: what it has instead of an infinite date. `partitions`:
+    the states of its leaf partitions."""
 
     source: str
     relation: int
@@ -101,6 +125,13 @@ class TableState:
     deletes: tuple[DeleteFile, ...] = ()
     key: tuple[str, ...] = ()
     infinity: Infinity = "refuse"
+    partitions: tuple[str, ...] = ()
+
+    @property
+    def identifier(self) -> tuple[str, str]:
+        """Its schema and name in Postgres, without quotes."""
+        parts = [quoted.replace('""', '"') or plain for quoted, plain in IDENTIFIER.findall(self.source)]
+        return (parts[0], parts[1]) if len(parts) == 2 else ("", self.source)
 
     @property
     def rows(self) -> int:
@@ -152,6 +183,12 @@ class Epoch:
         """The lake's tables as SQL identifiers, including those left out of this epoch."""
         left_out = [table.source for table in self.left_out.values()]
         return [table.source for table in self.tables.values()] + left_out
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The names of the tables in the lake, by their qualified names in Postgres."""
+        tables: dict[str, TableState | SkippedTable] = {**self.tables, **self.left_out}
+        return {table.source: name for name, table in tables.items()}
 
     @property
     def without(self) -> list[str]:
@@ -245,8 +282,9 @@ def tables_to_json(address: LakeAddress, epoch: Epoch) -> dict[str, Any]:
     for table in report.values():
         table["metadata"] = address.relative(table["metadata"])
         table["gone"] = table.pop("deleted")  # the JSON name in lake format 2
-        if not table["without"]:  # omitted if empty: older versions of ridelake cannot read it
-            del table["without"]
+        for name in ("without", "partitions"):
+            if not table[name]:  # omitted if empty: older versions of ridelake cannot read it
+                del table[name]
         for file in (*table["files"], *table["deletes"]):
             file["location"] = address.relative(file["location"])
     return report | left_out
@@ -272,8 +310,8 @@ def _table(address: LakeAddress, table: dict[str, Any]) -> TableState:
     deletes = tuple(DeleteFile(**_joined(address, file)) for file in table.get("deletes", ()))
     table["deleted"] = table.pop("gone", 0)
     metadata = address.join(table["metadata"])
-    changed = {"files": files, "deletes": deletes, "metadata": metadata, "key": tuple(table.get("key", ()))}
-    return TableState(**table | changed)
+    lists = {name: tuple(table.get(name, ())) for name in ("key", "partitions")}
+    return TableState(**table | lists | {"files": files, "deletes": deletes, "metadata": metadata})
 
 
 def _joined(address: LakeAddress, file: dict[str, Any]) -> dict[str, Any]:

@@ -47,16 +47,12 @@ from lakehouse.table.manifests import (
     write_manifest_files,
 )
 from lakehouse.table.s3 import iceberg_properties
-from ridelake.errors import UsageError
 from ridelake.settings import LakeAddress
 
 Metadata = dict[str, Any]
 
 # pyarrow's key for the Iceberg field id in the metadata of a Parquet column.
 FIELD_ID = b"PARQUET:field_id"
-
-# The column that tracking.sql adds and removes; it may be missing.
-TRACKING_COLUMN = "tx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +98,8 @@ class TableDraft:
     """The next metadata of one table; not visible until the pointer is moved to it."""
 
     def __init__(self, address: LakeAddress, name: str, schema: pa.Schema, pointer: str | None) -> None:
-        """`pointer`: the location of the table's metadata; None: the table is new. Columns that only `schema`
-        has are added. Raises UsageError if the lake has a column that `schema` lacks or has with another
-        type."""
+        """`pointer`: the location of the table's metadata; None: the table is new. It gets the columns
+        of `schema`."""
         self.name = name
         self.pointer = pointer
         self._io = _file_io(address)
@@ -227,37 +222,29 @@ def with_field_ids(metadata: Metadata, schema: pa.Schema) -> pa.Schema:
 
 
 def with_schema(metadata: Metadata, schema: pa.Schema, name: str) -> Metadata:
-    """The same table with the additional columns and wider types of `schema`, as far as Iceberg allows.
-    Raises UsageError if `schema` lacks a column, or has one with another type."""
+    """The same table with the columns and types of `schema`. A column that was renamed, or has another type
+    that Iceberg cannot widen, gets a new field id: older snapshots keep their schema and their columns."""
     known = {field.name: field for field in schema_of(metadata).fields}
     wanted = {field.name: field for field in _numbered(schema).fields}
-    missing = known.keys() - wanted.keys() - {TRACKING_COLUMN}
     changed = {n for n in known.keys() & wanted.keys() if known[n].field_type != wanted[n].field_type}
     promoted = {n for n in changed if _can_be_promoted(known[n].field_type, wanted[n].field_type)}
-    retyped = changed - promoted
-    if missing or retyped:
-        reasons = [f"{column} is missing" for column in sorted(missing)]
-        reasons += [f"{n} is {wanted[n].field_type}, was {known[n].field_type}" for n in sorted(retyped)]
-        raise UsageError(
-            f"table {name} has other columns in Postgres than in the lake ({', '.join(reasons)}), so older "
-            "epochs would become unreadable: restore the column, or publish to a new folder with --lake"
-        )
-    added: dict[str, IcebergType] = {n: f.field_type for n, f in wanted.items() if n not in known}
-    loosened = [n for n in known.keys() & wanted.keys() if known[n].required and not wanted[n].required]
-    untracked = TRACKING_COLUMN in known.keys() - wanted.keys()
-    if not (added or loosened or untracked or promoted):
+    removed = (known.keys() - wanted.keys()) | (changed - promoted)
+    kept = known.keys() - removed
+    added: dict[str, IcebergType] = {n: f.field_type for n, f in wanted.items() if n not in kept}
+    loosened = [n for n in kept if known[n].required and not wanted[n].required]
+    if not (added or loosened or removed or promoted):
         return metadata
     parsed = TableMetadataUtil.parse_obj(metadata)
     change = Transaction(Table((name,), parsed, "", load_file_io({}), NoopCatalog(name)))
-    with change.update_schema() as update:
+    with change.update_schema(allow_incompatible_changes=True) as update:
+        for column in removed:
+            update.delete_column((column,))
         for column, kind in added.items():
             update.add_column((column,), kind)  # nullable: the rows of older files do not have it
         for column in loosened:
             update.make_column_optional((column,))
         for column in promoted:
             update.update_column((column,), wanted[column].field_type)
-        if untracked:
-            update.delete_column(TRACKING_COLUMN)
     return dict(json.loads(change.table_metadata.model_dump_json()))
 
 

@@ -83,7 +83,7 @@ def verify_at_token(
     tables: dict[str, TableState],
 ) -> None:
     """Must run in the transaction of the token. Raises ProofFailed with the rows that differ."""
-    raise_if_different(_compare(connection, lake, source, tables[source.name]) for source in sources)
+    raise_if_different(_compare(connection, lake, source, tables[source.lake_name]) for source in sources)
 
 
 def verify_now(store: Store, lake: Lake) -> VerifyResult:
@@ -111,18 +111,21 @@ def _verify(store: Store, lake: Lake, newest: Epoch) -> VerifyResult:
     ):
         names = [state.source for state in newest.tables.values()]
         with open_source_snapshot(
-            store, connection, names, newest.token, newest.without, newest.infinity
+            store, connection, names, newest.token, newest.without, newest.infinity, newest.names
         ) as snapshot:
             sources = snapshot.sources
             _refuse_untracked(connection, newest, sources)
             tombstones = set_since(connection, newest.token)
-            found = [read_changes(connection, source, tombstones) for source in sources]
+            found = [
+                read_changes(connection, source, tombstones, newest.tables[source.lake_name])
+                for source in sources
+            ]
             comparisons = tuple(
                 _compare(
                     connection,
                     lake.address,
                     source,
-                    None if tail.emptied else newest.tables[source.name],
+                    None if tail.emptied else newest.tables[source.lake_name],
                     minus_keys=pa.concat_tables([tail.changed.select(source.key), tail.deleted]),
                     plus_rows=tail.changed,
                 )
@@ -136,7 +139,7 @@ def _refuse_untracked(
 ) -> None:
     cleared = tombstones_deleted_before(connection)
     for source in sources:
-        state = newest.tables[source.name]
+        state = newest.tables[source.lake_name]
         if not source.can_be_taken_by_changes_since(newest.token, state, cleared):
             why = "is not tracked" if not has_tracking(connection) or source.tracked_since is None else (
                 "was altered or tracked again since then"
@@ -165,6 +168,8 @@ def _compare(
         minus_keys=minus_keys,
         plus_rows=plus_rows,
         lake=lake,
+        kind=source.kind,
+        partitions=source.partitions,
     )
 
 

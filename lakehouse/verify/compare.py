@@ -30,6 +30,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
+from lakehouse.source.tables import Partition, rows_of
 from lakehouse.table.columns import SourceColumn, arrow_schema
 from lakehouse.table.deletes import Positions
 from lakehouse.table.duckdb_files import open_rows
@@ -125,16 +126,19 @@ def compare_table(
     plus_rows: pa.Table | None = None,
     lake: LakeAddress | None = None,
     deleted: Mapping[str, Positions] = NO_DELETED_ROWS,
+    kind: str = "r",
+    partitions: Sequence[Partition] = (),
 ) -> TableComparison:
     """Compare the rows of `files` without `minus_keys` and with `plus_rows` with the rows of `table`.
-    `deleted`: row numbers by file that are not rows of the table.
+    `deleted`: row numbers by file that are not rows of the table. `kind`, `partitions`: of the table.
 
     `connection` must be in a REPEATABLE READ transaction, whose snapshot is compared. At most `limit`
     differences are located. `lake`: the lake of the files, needed if it is on S3. Raises ProofFailed if the
     files have other columns or types than the table, or cannot be read; BadInput if `plus_rows` or
     `minus_keys` have other columns."""
     shape = ComparedColumns(columns)
-    postgres = PostgresSide(connection, schema, table, shape)
+    rows_in_postgres = rows_of(schema.replace("%", "%%"), table.replace("%", "%%"), kind, partitions)
+    postgres = PostgresSide(connection, rows_in_postgres, shape)
     with open_lake_side(shape, files, minus_keys, plus_rows, lake, deleted) as side:
         mask = mask_for(side.count())
         in_postgres, in_lake = postgres.sums(mask), side.sums(mask)
@@ -166,12 +170,10 @@ SNAPSHOT_LEVELS = ("repeatable read", "serializable")
 
 
 class PostgresSide:
-    """SQL on one table in the transaction of `connection`. Raises ValueError if the transaction does not
-    have a single snapshot."""
+    """SQL on one table in the transaction of `connection`. `table`: as in a FROM clause. Raises ValueError if
+    the transaction does not have a single snapshot."""
 
-    def __init__(
-        self, connection: Connection[TupleRow], schema: str, table: str, shape: ComparedColumns
-    ) -> None:
+    def __init__(self, connection: Connection[TupleRow], table: Composed, shape: ComparedColumns) -> None:
         level = connection.execute("SELECT current_setting('transaction_isolation')").fetchone()
         if (
             connection.info.transaction_status.name != "INTRANS"
@@ -183,7 +185,7 @@ class PostgresSide:
         connection.execute("SELECT set_config('client_encoding', 'UTF8', true)")
         self._connection = connection
         self._parts = {
-            "table": Identifier(schema.replace("%", "%%"), table.replace("%", "%%")),
+            "table": table,
             "key": postgres_record(shape.key),
             "record": postgres_record(shape.columns),
         }

@@ -29,7 +29,7 @@ from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from lakehouse.source.copy.memory import RUN_BUFFER_BYTES
-from lakehouse.source.copy.query import copy_query, copy_table, lock_table, name_of, split_pages
+from lakehouse.source.copy.query import copy_query, copy_table, lock_table, split_pages
 from lakehouse.source.copy.receive import receive_rows
 from lakehouse.source.copy.sorting import sort_run
 from lakehouse.source.copy.values import decode_values
@@ -150,7 +150,7 @@ def add_row_key_to_errors(connection: Connection[TupleRow], table: TableSource) 
         found = connection.execute(
             template.format(
                 key=SQL(", ").join(SQL("{}::text").format(Identifier(name)) for name in table.key),
-                table=name_of(table),
+                table=table.rows,
                 column=Identifier(error.column),
             )
         ).fetchone()
@@ -184,7 +184,10 @@ def _copies(
     workers: int,
     coordinator: Connection[TupleRow] | None,
 ) -> list[WorkerCopy]:
-    """A connection for each worker, at the snapshot. None of them waits for a lock."""
+    """A connection for each worker, at the snapshot. None of them waits for a lock. What LOCK TABLE does not
+    accept is read over the coordinator's connection."""
+    if not table.can_be_locked and coordinator is not None:
+        return [WorkerCopy(coordinator, copy_table(table, None), is_lent=True)]
     connections: list[Connection[TupleRow]] = []
     try:
         connections.append(_importing(stack, store, snapshot, table))

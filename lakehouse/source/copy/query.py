@@ -31,7 +31,7 @@ def split_pages(pages: int, workers: int) -> list[PageRange | None]:
 
 def copy_table(table: TableSource, pages: PageRange | None) -> Composed:
     """The COPY of the table. COPY has no parameters, so psycopg quotes the values and identifiers."""
-    query = SQL("SELECT {} FROM {}").format(select_list(table.columns), name_of(table))
+    query = SQL("SELECT {} FROM {}").format(select_list(table.columns), table.rows)
     if pages is not None:
         query += SQL(" WHERE ctid >= {}").format(_tid(pages.begin))
         if pages.end is not None:

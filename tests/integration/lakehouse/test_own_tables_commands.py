@@ -63,10 +63,8 @@ NOT_IN_A_LAKE = {
     '"open': "not a table name|there is no table",
     "": "not a table name|there is no table",
     "x; DROP TABLE orders": "not a table name|there is no table",
-    "looking": "is not a table",
-    "kept": "is not a table",
     "orders_pkey": "is not a table",
-    "loose": "has no primary key",
+    "empty": "has no columns",
 }
 
 
@@ -74,13 +72,12 @@ def test_what_cannot_be_in_a_lake_is_refused_by_name(bare: Store, lake: Lake):
     run(
         bare,
         ORDERS,
-        "CREATE VIEW looking AS SELECT * FROM orders",
-        "CREATE MATERIALIZED VIEW kept AS SELECT * FROM orders",
-        "CREATE TABLE loose (id bigint)",
+        "CREATE TABLE empty ()",
     )
     for name, message in NOT_IN_A_LAKE.items():
         with pytest.raises(BadInput, match=message):
             publish_changes(bare, lake, tables=[name])
+        message = message.replace("has no columns", "has no primary key")
         with pytest.raises(BadInput, match=message):
             estimate_rows(bare, [name])
             track(bare, name)
@@ -94,11 +91,8 @@ def test_names_that_differ_only_in_case_are_refused(bare: Store, lake: Lake):
         'CREATE TABLE "Orders" (id int PRIMARY KEY)', 'CREATE TABLE odd (id int PRIMARY KEY, "ID" int)',
     )  # fmt: skip
     publish_changes(bare, lake, tables=["orders", "public.orders"])
-    for other in ("sales.orders", '"Orders"'):
-        with pytest.raises(
-            BadInput, match=r"would both be named .* in the lake: publish one of them to another lake"
-        ):
-            publish_changes(bare, lake, tables=[other])
+    with pytest.raises(BadInput, match=r"would both be named .* in the lake: publish one of them to another"):
+        publish_changes(bare, lake, tables=['"Orders"'])
     with pytest.raises(BadInput, match="two columns id that differ only in case"):
         publish_changes(bare, lake, tables=["odd"])
 

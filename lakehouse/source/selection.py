@@ -1,0 +1,103 @@
+"""Which tables of the database an epoch has: those that are named, and those that --all-tables or --schema
+select. A table that is created later joins at the next epoch; one that is dropped or renamed leaves."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from lakehouse.source.tables import IF_DROPPED, QUERIES, existing, find_relations, store_tables
+from lakehouse.table.epoch import Epoch, Selection, SkippedTable
+from lakehouse.table.layout import STORE_TABLES
+from ridelake.errors import BadInput, did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenTables:
+    """`names`: the tables to read, as SQL identifiers. `left_out`: selected tables that cannot be read, and
+    why. `leaving`: tables of the previous epoch that are neither, and why. `selection`: to be stored with the
+    lake; None: unchanged."""
+
+    names: list[str]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    leaving: Mapping[str, str] = field(default_factory=dict)
+    selection: Selection | None = None
+
+    def skipped(self, names: Mapping[str, str]) -> dict[str, SkippedTable]:
+        """The tables that are left out, by their names in the lake."""
+        return {names.get(table, table): SkippedTable(table, why) for table, why in self.left_out.items()}
+
+
+def choose_tables(
+    connection: Connection[TupleRow],
+    previous: Epoch | None,
+    more: Sequence[str],
+    stored: Selection | None,
+    given: Selection | None,
+) -> ChosenTables:
+    """The tables of the next epoch. `more`: named now. `stored`: the lake's selection. `given`: a selection
+    that replaces it. Raises BadInput if one of `more` or a schema does not exist, or if there is no table."""
+    known = previous.sources if previous else []
+    added = [row[4] for row in find_relations(connection, more)]
+    named = list(dict.fromkeys([*(stored.tables if stored else known), *added]))
+    new = replace(given or stored or Selection(), tables=tuple(named))
+    if given is not None:
+        check_schemas(connection, given)
+    selected = select_tables(connection, new)
+    if not (named or selected):
+        if given or stored:
+            raise BadInput("no table is selected: check --schema, --exclude and --dsn")
+        return ChosenTables(store_tables())
+    readable = [name for name, problem in selected.items() if problem is None]
+    wanted = dict.fromkeys([*known, *named, *readable])
+    there = [name for name in wanted if name in named or name in readable]
+    # The tables of the ride store belong together. In another database, nothing was dropped.
+    if previous is None or _is_database_of(connection, previous):
+        found = {*existing(connection, there, or_all=False), *store_tables()}
+        there = [name for name in there if name in found]
+    if not there:
+        raise BadInput(f"none of the tables of the lake is in this database: check --dsn{IF_DROPPED}")
+    left_out = {name: why for name, why in selected.items() if why is not None and name not in there}
+    leaving = _why_leaving(connection, previous, {*there, *left_out}) if previous else {}
+    is_new = new != stored and (given is not None or stored is not None or bool(leaving))
+    return ChosenTables(there, left_out, leaving, new if is_new else None)
+
+
+def select_tables(connection: Connection[TupleRow], selection: Selection) -> dict[str, str | None]:
+    """The tables that are selected by their schema, as SQL identifiers, and why one cannot be read."""
+    if not (selection.all_tables or selection.schemas):
+        return {}
+    rows = connection.execute(QUERIES["selectable"], {"store_tables": list(STORE_TABLES)}).fetchall()
+    return {qualified: problem for qualified, schema, name, problem in rows if selection.has(schema, name)}
+
+
+def check_schemas(connection: Connection[TupleRow], selection: Selection) -> None:
+    """Raises BadInput for a schema that does not exist."""
+    there = [name for (name,) in connection.execute(QUERIES["schemas"]).fetchall()]
+    for schema in selection.schemas:
+        if schema not in there:
+            suggestion, shown = did_you_mean(schema, there), schema or "''"
+            raise BadInput(
+                f"there is no schema {shown} in this database: {suggestion}check --schema and --dsn"
+            )
+
+
+def _is_database_of(connection: Connection[TupleRow], epoch: Epoch) -> bool:
+    found = connection.execute("SELECT oid::bigint FROM pg_database WHERE datname = current_database()")
+    return epoch.token.database is None or found.fetchone() == (epoch.token.database,)
+
+
+def _why_leaving(connection: Connection[TupleRow], previous: Epoch, staying: set[str]) -> dict[str, str]:
+    leaving = {
+        table.source: table.relation for table in previous.tables.values() if table.source not in staying
+    }
+    rows = connection.execute(QUERIES["renamed"], {"relations": list(leaving.values())}).fetchall()
+    now: dict[int, str] = dict(rows)
+
+    def why(source: str, relation: int) -> str:
+        if relation not in now:
+            return "it was dropped"
+        return "it is not selected" if now[relation] == source else f"it was renamed to {now[relation]}"
+
+    return {source: why(source, relation) for source, relation in leaving.items()}

@@ -1,0 +1,235 @@
+"""All tables of a database are followed; tables join and leave, and every kind of table is copied."""
+
+import psycopg
+import pytest
+from bare_database import run
+from own_tables import ORDERS, asked
+from rows_read import assert_equal
+
+from lakehouse.capture.maintain import maintain
+from lakehouse.capture.publish import publish_changes, publish_snapshot
+from lakehouse.capture.sync import sync_repeatedly
+from lakehouse.source.tables import UNTRACKABLE
+from lakehouse.source.tracking import track
+from lakehouse.table.catalog import Lake
+from lakehouse.table.epoch import Selection
+from lakehouse.table.published import newest_epoch
+from lakehouse.verify import verify_now
+from oltp.store import Store
+from ridelake.errors import BadInput
+
+EVERYTHING = Selection(all_tables=True)
+
+
+def in_lake(lake: Lake) -> set[str]:
+    return {table.source for table in newest_epoch(lake.address).tables.values()}
+
+
+def test_all_tables_are_those_of_the_user(bare: Store, lake: Lake):
+    run(
+        bare, ORDERS, "CREATE SCHEMA shop", "CREATE TABLE shop.items (id int)",
+        'CREATE TABLE shop."Odd.Name" (a int)',
+        "CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY RANGE (id)",
+        "CREATE TABLE parted_1 PARTITION OF parted FOR VALUES FROM (0) TO (10)",
+        "CREATE VIEW seen AS SELECT * FROM orders", "CREATE MATERIALIZED VIEW kept AS SELECT 1 AS n",
+        "CREATE TABLE iceberg_tables (id int)", "CREATE TABLE epochs (id int)",
+    )  # fmt: skip
+    track(bare, "orders")
+    notes: list[str] = []
+    publish_changes(bare, lake, selection=EVERYTHING, verify=True, on_note=notes.append)
+    assert in_lake(lake) == {"public.orders", "shop.items", 'shop."Odd.Name"', "public.parted"}
+    assert (
+        "shop.items is copied completely in each epoch: it has no primary key, and no unique index"
+        in "".join(notes)
+    )
+
+
+def test_a_table_joins_when_it_is_created_and_leaves_when_it_is_dropped(bare: Store, lake: Lake):
+    run(
+        bare,
+        ORDERS,
+        "CREATE TABLE brief (id int PRIMARY KEY)",
+        "CREATE TABLE first_name (id int PRIMARY KEY)",
+    )
+    track(bare, "orders")
+    publish_changes(bare, lake, selection=EVERYTHING)
+    notes: list[str] = []
+    run(
+        bare, "DROP TABLE brief", "ALTER TABLE first_name RENAME TO second_name",
+        "CREATE TABLE later AS SELECT 7 AS n", "INSERT INTO orders VALUES (1, 'thing', 1)",
+    )  # fmt: skip
+    epoch = publish_changes(bare, lake, verify=True, on_note=notes.append).epoch
+    assert in_lake(lake) == {"public.orders", "public.second_name", "public.later"}
+    assert epoch.tables["orders"].changed == 1
+    assert notes[:4] == [
+        "public.brief leaves the lake: it was dropped",
+        "public.first_name leaves the lake: it was renamed to public.second_name",
+        "public.later joins the lake",
+        f"public.later is copied completely in each epoch: {UNTRACKABLE['no key']}",
+    ]
+    run(bare, "CREATE TABLE brief (id int PRIMARY KEY, again text)", "INSERT INTO brief VALUES (1, 'x')")
+    publish_changes(bare, lake, verify=True)
+    assert asked(lake, "SELECT * FROM brief") == [{"id": 1, "again": "x"}]
+    run(bare, "DROP TABLE brief")
+    maintain(lake, bare, keep_epochs=1)
+    assert "public.brief" in in_lake(lake)
+    assert publish_changes(bare, lake).is_new
+    assert "public.brief" not in in_lake(lake)
+
+
+def test_the_other_tables_are_followed_when_a_named_one_is_dropped(bare: Store, lake: Lake):
+    run(bare, ORDERS, "CREATE TABLE brief (id int PRIMARY KEY)")
+    track(bare, "orders")
+    notes: list[str] = []
+    ticks = sync_repeatedly(0, bare, lake, tables=["orders", "brief"], on_note=notes.append)
+    assert next(ticks).is_new
+    run(bare, "DROP TABLE brief", "INSERT INTO orders VALUES (1, 'thing', 1)")
+    assert next(ticks).is_new
+    assert in_lake(lake) == {"public.orders"}
+    assert notes == ["public.brief leaves the lake: it was dropped"]
+    run(bare, "CREATE TABLE brief (id int PRIMARY KEY)")
+    assert next(ticks).is_new
+    assert notes[1:] == ["public.brief joins the lake"]
+    run(bare, "DROP TABLE orders, brief")
+    with pytest.raises(BadInput, match="none of the tables of the lake is in this database"):
+        publish_changes(bare, lake)
+
+
+def test_the_selection_is_replaced_and_stored(bare: Store, lake: Lake):
+    run(
+        bare, ORDERS, "CREATE SCHEMA shop", "CREATE TABLE shop.items (id int PRIMARY KEY)",
+        "CREATE TABLE shop.log_1 (id int)", "CREATE TABLE log_2 (id int)",
+    )  # fmt: skip
+    with pytest.raises(BadInput, match="there is no schema shops in this database: did you mean shop"):
+        publish_changes(bare, lake, selection=Selection(schemas=("shops",)))
+    publish_changes(bare, lake, selection=Selection(schemas=("shop",), exclude=("log_*",)))
+    assert in_lake(lake) == {"shop.items"}
+    publish_changes(bare, lake, tables=["orders"])
+    assert in_lake(lake) == {"shop.items", "public.orders"}
+    publish_snapshot(bare, lake, selection=Selection(all_tables=True, exclude=("shop.*",)))
+    assert in_lake(lake) == {"public.orders", "public.log_2"}
+    run(bare, "CREATE TABLE shop.more (id int)", "CREATE TABLE more (id int)")
+    publish_changes(bare, lake)
+    assert in_lake(lake) == {"public.orders", "public.log_2", "public.more"}
+
+
+def test_a_selected_table_that_cannot_be_read_is_left_out(bare: Store, lake: Lake):
+    run(
+        bare, ORDERS, 'CREATE TABLE "Orders" (id int PRIMARY KEY)', "CREATE TABLE nothing ()",
+        'CREATE TABLE twice (id int, "ID" int)',
+    )  # fmt: skip
+    track(bare, "orders")
+    epoch = publish_changes(bare, lake, selection=EVERYTHING).epoch
+    assert in_lake(lake) == {"public.orders"}
+    assert {table.source for table in epoch.left_out.values()} == {
+        'public."Orders"',
+        "public.nothing",
+        "public.twice",
+    }
+    assert not publish_changes(bare, lake).is_new
+    run(bare, "ALTER TABLE nothing ADD COLUMN id int")
+    publish_changes(bare, lake)
+    assert in_lake(lake) == {"public.orders", "public.nothing"}
+
+
+# Every kind of table is followed, and equals Postgres after each change.
+
+CHANGES = (
+    "INSERT INTO {t} SELECT n, 'new ' || n FROM generate_series(100, 110) AS n",
+    "UPDATE {t} SET v = v || '!' WHERE id % 3 = 0",
+    "UPDATE {t} SET id = id + 1000 WHERE id < 3",
+    "DELETE FROM {t} WHERE id % 4 = 0",
+    "TRUNCATE {t}",
+    "INSERT INTO {t} SELECT n, NULL FROM generate_series(1, 20) AS n",
+    "ALTER TABLE {t} ADD COLUMN w date DEFAULT '2026-01-01'",
+    "ALTER TABLE {t} RENAME COLUMN w TO x",
+    "UPDATE {t} SET x = NULL WHERE id = 7",
+    "ALTER TABLE {t} DROP COLUMN x",
+)
+KINDS = {
+    "keyless": ("CREATE TABLE t (id int, v text)",),
+    "unique": ("CREATE TABLE t (id int NOT NULL UNIQUE, v text)",),
+    "unlogged": ("CREATE UNLOGGED TABLE t (id int PRIMARY KEY, v text)",),
+    "parent": (
+        "CREATE TABLE t (id int PRIMARY KEY, v text)",
+        "CREATE TABLE child (extra int) INHERITS (t)",
+        "INSERT INTO child VALUES (5000, 'of the child', 1)",
+    ),
+    "view": ("CREATE TABLE base (id int PRIMARY KEY, v text)", "CREATE VIEW t AS SELECT * FROM base"),
+    "materialized": (
+        "CREATE TABLE base (id int PRIMARY KEY, v text)",
+        "CREATE MATERIALIZED VIEW t AS SELECT * FROM base",
+    ),
+    "generated": (
+        "CREATE TABLE t (id int PRIMARY KEY, v text, n int GENERATED ALWAYS AS (id * 2) STORED,"
+        " i bigint GENERATED BY DEFAULT AS IDENTITY)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_table_is_followed(bare: Store, lake: Lake, kind: str):
+    run(bare, *KINDS[kind])
+    base = "base" if kind in ("view", "materialized") else "t"
+    run(bare, f"INSERT INTO {base} SELECT n, 'row ' || n FROM generate_series(1, 30) AS n")
+    if kind in ("unique", "generated"):
+        track(bare, "t")
+    notes: list[str] = []
+    publish_changes(bare, lake, tables=["t"], verify=True, on_note=notes.append)
+    assert bool(notes) == (kind not in ("unique", "generated"))
+    for change in CHANGES:
+        if base == "base" and ("ALTER" in change or "x =" in change):
+            continue  # the view selects fixed columns
+        run(bare, change.format(t=base))
+        if kind == "materialized":
+            run(bare, "REFRESH MATERIALIZED VIEW t")
+        publish_changes(bare, lake, verify=True)
+        assert_equal(bare, lake, "t")
+        if kind in ("unique", "generated"):
+            verify_now(bare, lake).prove()
+    maintain(lake, bare)
+    assert_equal(bare, lake, "t")
+
+
+def test_a_unique_index_is_the_key_while_its_columns_are_not_null(bare: Store, lake: Lake):
+    run(bare, "CREATE TABLE t (a int NOT NULL, b int, c text)", "CREATE UNIQUE INDEX ON t (a) INCLUDE (c)")
+    run(
+        bare, "CREATE UNIQUE INDEX ON t (b)", "INSERT INTO t SELECT n, n, n FROM generate_series(1, 100) AS n"
+    )
+    track(bare, "t")
+    epoch = publish_changes(bare, lake, tables=["t"]).epoch
+    assert epoch.tables["t"].key == ("a",)
+    run(bare, "UPDATE t SET a = -a WHERE a = 5", "DELETE FROM t WHERE a = 6")
+    epoch = publish_changes(bare, lake, verify=True).epoch
+    assert (epoch.tables["t"].changed, epoch.tables["t"].rows) == (1, 99)
+    run(bare, "ALTER TABLE t ALTER COLUMN a DROP NOT NULL", "UPDATE t SET a = NULL WHERE b = 9")
+    epoch = publish_changes(bare, lake, verify=True).epoch
+    assert epoch.tables["t"].key == ()
+    assert_equal(bare, lake, "t")
+
+
+def test_a_foreign_table_is_copied(bare: Store, lake: Lake):
+    try:
+        run(bare, "CREATE EXTENSION postgres_fdw")
+    except psycopg.Error as error:
+        pytest.skip(f"this server has no postgres_fdw: {error}")
+    with bare.connect() as connection:
+        host, port = connection.info.host, connection.info.port
+        user, name = connection.info.user, connection.info.dbname
+    run(
+        bare, ORDERS, "INSERT INTO orders VALUES (1, 'thing', 1)",
+        f"CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{host}', port '{port}',"
+        f" dbname '{name}')",
+        f"CREATE USER MAPPING FOR CURRENT_USER SERVER far OPTIONS (user '{user}')",
+        "CREATE FOREIGN TABLE remote (id bigint, what text) SERVER far OPTIONS (table_name 'orders')",
+    )  # fmt: skip
+    publish_changes(bare, lake, tables=["remote"], verify=True)
+    run(bare, "UPDATE orders SET what = 'other'")
+    publish_changes(bare, lake, verify=True)
+    assert asked(lake, "SELECT * FROM remote") == [{"id": 1, "what": "other"}]
+
+
+def test_a_value_of_a_keyless_table_is_refused_by_name(bare: Store, lake: Lake):
+    run(bare, ORDERS, "CREATE TABLE loose (d date)", "INSERT INTO loose VALUES ('infinity')")
+    epoch = publish_changes(bare, lake, tables=["orders", "loose"]).epoch
+    assert "public.loose.d contains" in epoch.left_out["loose"].reason
