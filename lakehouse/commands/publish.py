@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -87,6 +88,12 @@ def _number(context: click.Context, parameter: click.Parameter, seconds: float |
 @table_option
 @without_option
 @verify_option
+@click.option(
+    "--metrics",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write metrics to FILE after each epoch, in Prometheus' text format. Not with --once.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document per epoch, each on one line.")
 @click.pass_obj
 def sync(
@@ -96,6 +103,7 @@ def sync(
     tables: tuple[str, ...],
     without: tuple[str, ...],
     verify: bool,
+    metrics: Path | None,
     as_json: bool,
 ) -> None:
     """Publish the changes since the newest epoch, repeatedly.
@@ -106,10 +114,16 @@ def sync(
     """
     if once and every_seconds is not None:
         raise UsageError("--once publishes one epoch and --every repeats: give one of them")
+    if once and metrics is not None:
+        raise UsageError("--metrics is for repeated epochs: leave out --once, or use its exit code")
+    from lakehouse.capture.metrics import SyncMetrics
     from lakehouse.capture.publish import tables_of
     from lakehouse.capture.sync import sync_once, sync_repeatedly
     from lakehouse.source.tracking import renew_tracking
 
+    recorded = SyncMetrics(metrics, settings.lake.root) if metrics else None
+    if recorded is not None:
+        recorded.write()  # an error before the first epoch
     with store_and_lake(settings, tables) as (store, lake):
         newest = lake.newest()
         for remark in renew_tracking(store, tables_of(newest, tables), newest.token if newest else None):
@@ -130,6 +144,8 @@ def sync(
                 every_seconds, store, lake, tables=tables, verify=verify, without=without
             ):
                 ticker.show(synced)
+                if recorded is not None and (problem := recorded.record(synced)):
+                    note(problem)
         finally:
             ticker.close()
 
