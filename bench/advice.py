@@ -156,7 +156,7 @@ def table_sentences(rows: int, ratios: Mapping[str, Ratio], crossings: Mapping[s
             f"Measure again from {ROWS_TO_TELL:,} rows on."
         )
     else:
-        sentences.append("Stay with Postgres: columns are faster for none of these questions.")
+        sentences.append("Stay with Postgres: columns are measurably faster for none of these questions.")
     return sentences
 
 

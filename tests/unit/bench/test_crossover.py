@@ -108,7 +108,7 @@ def test_advice_on_a_table_without_faster_columns_depends_on_its_size():
         "Measure again from 100,000 rows on.",
     ]
     many = table_sentences(100_000, ratios, crossings)
-    assert many[1:] == ["Stay with Postgres: columns are faster for none of these questions."]
+    assert many[1:] == ["Stay with Postgres: columns are measurably faster for none of these questions."]
 
 
 def test_a_range_without_a_crossing_is_reported_up_to_the_largest_tried():
