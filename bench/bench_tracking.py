@@ -29,7 +29,7 @@ TABLES = ("untracked", "tracked")
 STATEMENTS = ("insert", "update", "delete")
 
 
-class Writer:
+class TimedWriter:
     """Executes statements on both tables and adds up the WAL that they write."""
 
     def __init__(self, connection: Connection[TupleRow]) -> None:
@@ -70,7 +70,7 @@ def bench_tracking(figure: Figure, env: BenchEnv) -> None:
 
 
 def _measure(figure: Figure, connection: Connection[TupleRow]) -> None:
-    writer, rows = Writer(connection), list[dict[str, Cell]]()
+    writer, rows = TimedWriter(connection), list[dict[str, Cell]]()
     for statement in STATEMENTS:
         for batch in BATCHES:
             label = f"{statement} of {batch:,} row{'' if batch == 1 else 's'}"
