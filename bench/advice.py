@@ -12,8 +12,9 @@ from statistics import median_low
 
 import numpy as np
 
+from bench.figure import VariantTimes
 from bench.statistics import CONFIDENCE, RESAMPLES, Ratio, resampled_medians
-from ridelake.text import ratio_text
+from ridelake.text import listed, ratio_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,20 @@ def _last_crossing(row_counts: Sequence[float], logs: Sequence[float]) -> float:
     return 0.0
 
 
+def crossing_of(
+    row_counts: Sequence[float],
+    times: Sequence[VariantTimes],
+    rows: str = "postgres",
+    columns: str = "duckdb",
+) -> Crossing:
+    """The crossing of the times of a row store and a column store, measured at these row counts."""
+    rounds = [
+        (np.array(one.samples[rows].seconds) / np.array(one.samples[columns].seconds)).tolist()
+        for one in times
+    ]
+    return find_crossing(row_counts, rounds)
+
+
 def crossing_text(crossing: Crossing, unit: str) -> str:
     """`from 12,000 rides (9,000 to 15,000)`, `at all sizes from 2,000 rides`, `not up to 20,000 rides`, or
     `between 9,000 and 15,000 rides`."""
@@ -79,29 +94,34 @@ def crossing_text(crossing: Crossing, unit: str) -> str:
     return f"from {crossing.at:,.0f} {unit} ({low} to {high})"
 
 
+# With fewer rows, a scan of the table takes a few milliseconds on any engine.
+ROWS_TO_TELL = 100_000
+
 TITLE = "When should I leave Postgres?"
 FRESH = "DuckDB with --fresh"
 
 
-def size_sentence(rides: int, ratios: Mapping[str, Ratio], crossings: Mapping[str, Crossing]) -> str:
-    """`ratios`: for each question, the time of Postgres divided by the time of DuckDB, at this many rides."""
+def size_sentence(
+    rows: int, ratios: Mapping[str, Ratio], crossings: Mapping[str, Crossing], unit: str = "rides"
+) -> str:
+    """`ratios`: for each question, the time of Postgres divided by the time of DuckDB, at this many rows."""
     clear = {name: one.median for name, one in ratios.items() if one.distinguishable}
     columns = {name: factor for name, factor in clear.items() if factor > 1}
-    rows = {name: 1 / factor for name, factor in clear.items() if factor < 1}
+    by_rows = {name: 1 / factor for name, factor in clear.items() if factor < 1}
     parts = []
     if columns:
         parts.append(f"DuckDB is faster on {len(columns)} {_largest_factor(columns)}")
-    if rows:
+    if by_rows:
         parts.append(
-            f"Postgres on {len(rows)} {_largest_factor(rows)}"
+            f"Postgres on {len(by_rows)} {_largest_factor(by_rows)}"
             if parts
-            else f"Postgres is faster on {len(rows)} {_largest_factor(rows)}"
+            else f"Postgres is faster on {len(by_rows)} {_largest_factor(by_rows)}"
         )
     if even := len(ratios) - len(clear):
         parts.append(f"no measurable difference on {even}")
     count = f"{len(ratios)} question{'' if len(ratios) == 1 else 's'}"
-    crossover = f" {_crossover([crossings[name] for name in columns])}" if columns else ""
-    return f"At {rides:,} rides, of {count}: {', '.join(parts)}.{crossover}"
+    crossover = f" {_crossover([crossings[name] for name in columns], unit)}" if columns else ""
+    return f"At {rows:,} {unit}, of {count}: {', '.join(parts)}.{crossover}"
 
 
 def _largest_factor(factors: Mapping[str, float]) -> str:
@@ -109,14 +129,35 @@ def _largest_factor(factors: Mapping[str, float]) -> str:
     return f"(up to {ratio_text(factors[name])}, {name})"
 
 
-def _crossover(crossings: list[Crossing]) -> str:
-    """From how many rides on DuckDB is faster on these questions, or on half of them."""
+def _crossover(crossings: list[Crossing], unit: str) -> str:
+    """From how many rows on DuckDB is faster on these questions, or on half of them."""
     row_counts = sorted(one.at for one in crossings)
     half = median_low(row_counts)
     every = len(row_counts) == 1 or row_counts[-1] == 0
     questions = "" if every else f" on half of its {len(row_counts)} questions"
-    start = f"{half:,.0f} rides" if half else f"{crossings[0].first:,.0f} rides, the smallest size tried"
+    start = f"{half:,.0f} {unit}" if half else f"{crossings[0].first:,.0f} {unit}, the smallest size tried"
     return f"DuckDB is faster{questions} from {start}."
+
+
+def table_sentences(rows: int, ratios: Mapping[str, Ratio], crossings: Mapping[str, Crossing]) -> list[str]:
+    """Advice on a user's table: the questions by the faster engine, then whether to stay with Postgres."""
+    columns = {name: one.median for name, one in ratios.items() if one.distinguishable and one.median > 1}
+    by_rows = [name for name, one in ratios.items() if one.distinguishable and one.median < 1]
+    sentences = [size_sentence(rows, ratios, crossings, "rows")]
+    if columns:
+        sentences += [
+            f"Columns are faster for the {name} {crossing_text(crossings[name], 'rows')}." for name in columns
+        ]
+        if by_rows:
+            sentences.append(f"Stay with Postgres for the {listed(by_rows)}.")
+    elif rows < ROWS_TO_TELL:
+        sentences.append(
+            f"Stay with Postgres: {rows:,} rows are too few to tell from how many on columns are faster. "
+            f"Measure again from {ROWS_TO_TELL:,} rows on."
+        )
+    else:
+        sentences.append("Stay with Postgres: columns are measurably faster for none of these questions.")
+    return sentences
 
 
 def range_sentence(rides: int, number: Crossing, whole: Crossing, scanned: Crossing) -> str:

@@ -19,8 +19,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from bench.advice import (
     TITLE,
     Crossing,
+    crossing_of,
     crossing_text,
-    find_crossing,
     freshness_sentence,
     range_sentence,
     size_sentence,
@@ -265,7 +265,7 @@ def _report_sizes(
     figure: Figure, sizes: Sequence[int], question_times: Mapping[str, list[VariantTimes]]
 ) -> None:
     ratios = {name: [_ratio(times) for times in all_times] for name, all_times in question_times.items()}
-    crossings = {name: _crossing(sizes, all_times) for name, all_times in question_times.items()}
+    crossings = {name: crossing_of(sizes, all_times) for name, all_times in question_times.items()}
     for of_one in ratios.values():
         for ratio in of_one:
             figure.ratio(ratio)
@@ -289,7 +289,7 @@ def _report_ranges(figure: Figure, rides: int, ranges: RangeTimes) -> None:
         "sum, without an index": (ranges.number, POSTGRES_WITHOUT_INDEX),
     }
     number, whole, scanned = (
-        _crossing(list(all_times), list(all_times.values()), rows) for all_times, rows in variants.values()
+        crossing_of(list(all_times), list(all_times.values()), rows) for all_times, rows in variants.values()
     )
     figure.advise(range_sentence(rides, number, whole, scanned))
     ratios = {
@@ -317,15 +317,6 @@ def _report_freshness(figure: Figure, found: FreshnessCost) -> None:
         [{"variant": name, "seconds": taken} for name, taken in seconds.items()],
     )
     figure.facts["seconds of an epoch of these requests"] = found.epoch_seconds
-
-
-def _crossing(places: Sequence[float], all_times: Sequence[VariantTimes], rows: str = POSTGRES) -> Crossing:
-    """The crossing of the ratio of Postgres to DuckDB."""
-    rounds = [
-        (np.array(one.samples[rows].seconds) / np.array(one.samples[DUCKDB].seconds)).tolist()
-        for one in all_times
-    ]
-    return find_crossing(places, rounds)
 
 
 def _ratio(times: VariantTimes, rows: str = POSTGRES) -> Ratio:

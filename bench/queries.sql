@@ -38,3 +38,23 @@ SELECT pg_relation_size('rides'), pg_indexes_size('rides'), (SELECT count(*) FRO
 -- name: store_bytes
 -- Heap, indexes and all else of the store's tables.
 SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_stat_user_tables WHERE schemaname = 'ridelake'
+
+-- name: written_table
+CREATE TABLE {table} (id bigint PRIMARY KEY, customer text, total numeric(10, 2), placed timestamptz);
+INSERT INTO {table}
+SELECT n, 'customer ' || n, n % 1000, timestamptz '2026-01-01 00:00Z' + n * interval '1 s'
+FROM generate_series(1, {rows}) AS n
+
+-- name: writer_insert
+INSERT INTO {table}
+SELECT n, 'customer ' || n, mod(n, 1000), timestamptz '2026-01-01 00:00Z'
+FROM generate_series(%(first)s::bigint, %(first)s::bigint + %(rows)s - 1) AS n
+
+-- name: writer_update
+-- Rows that are spread over the second half of the table; %(first)s chooses which.
+UPDATE {table} SET total = total + 1
+WHERE id IN (SELECT %(of)s::bigint / 2 + 1 + mod(%(first)s::bigint + n * (%(of)s::bigint / 2 / %(rows)s), %(of)s::bigint / 2)
+             FROM generate_series(1, %(rows)s) AS n)
+
+-- name: writer_delete
+DELETE FROM {table} WHERE id BETWEEN %(first)s AND %(first)s::bigint + %(rows)s - 1

@@ -97,7 +97,7 @@ class StoreSession(Connection[TupleRow]):
                 raise
             connection = super().connect(plain, **options)
         try:
-            _refuse_a_changing_session(connection, plain)
+            refuse_a_changing_session(connection, plain)
             _set_and_read_back(connection, wanted)
         except BaseException:
             connection.close()
@@ -201,7 +201,7 @@ def _setting_refused(name: str, wanted: str, found: str | None, why: str) -> str
     )
 
 
-def _refuse_a_changing_session(connection: "Connection[TupleRow]", conninfo: str) -> None:
+def refuse_a_changing_session(connection: "Connection[TupleRow]", conninfo: str) -> None:
     """Check that each connection keeps its own server session. Raises CannotConnect if two connections do not
     keep one server process each. Runs before any setting is changed, because the change would reach sessions
     of other clients. Once per address."""

@@ -41,6 +41,7 @@ GROUPS = {
         "drill": "oltp.commands.drill:drill",
     },
     "Lake": {
+        "doctor": "lakehouse.commands.doctor:doctor",
         "snapshot": "lakehouse.commands.publish:snapshot",
         "sync": "lakehouse.commands.publish:sync",
         "epochs": "lakehouse.commands.epochs:epochs",

@@ -5,7 +5,7 @@ correctly.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +15,13 @@ import pyarrow as pa
 import pytest
 from sqlglot import exp
 
+from bench.advice import TITLE, crossing_of, crossing_text, table_sentences
 from bench.custom_table.subject import (
     UserTable,
     insert_into_duckdb,
     insert_into_postgres,
     postgres_copy,
+    smaller_copies,
     some_rows,
 )
 from bench.figure import Axis, Chart, Figure, Series, VariantTimes
@@ -36,6 +38,12 @@ QUERIES = load_queries("bench.custom_table")
 ENGINES = ("postgres", "duckdb")
 INSERTS = 200
 GROUPS_MIN, GROUPS_MAX = 2, 1_000
+COPIED_ROWS = {
+    "quick": (1_000, 10_000),
+    "default": (1_000, 10_000, 100_000),
+    "full": (1_000, 10_000, 100_000, 1_000_000),
+}
+SECONDS_SHARE = 0.2  # of the time of a comparison, for a copy
 
 
 @pytest.fixture(scope="module")
@@ -47,24 +55,20 @@ def subject(pytestconfig: pytest.Config) -> UserTable:
 
 def bench_look_up(figure: Figure, subject: UserTable) -> None:
     figure.title = "How long does it take to look up a row by its key?"
-    key = subject.key
-    if key is None:
+    if subject.key is None:
         pytest.skip("the primary key has several columns; the look-up supports a single one")
-    with open_engine("duckdb", subject.settings, subject.epoch) as engine:
-        middle = answer_of(engine, middle_key(subject.name, key, subject.state.rows)).column(0)[0]
-    try:
-        value = middle.as_py()
-    except (OverflowError, ValueError):
+    question = middle_look_up(subject)
+    if question is None:
         pytest.skip(
             "the key in the middle is a date outside the years 1 to 9999, which a parameter cannot hold"
         )
-    times = time_query(figure, subject, look_up(subject.name, key, value))
+    times = time_query(figure, subject, question)
     figure.ratio(times.ratio("postgres", "duckdb"))
 
 
 def bench_scan(figure: Figure, subject: UserTable) -> None:
     figure.title = "How long does it take to scan one, four and all columns?"
-    plain = [column for column in subject.columns if not column.in_key] or list(subject.columns)
+    plain = plain_columns(subject)
     counts = sorted({min(count, len(plain)) for count in (1, 4, len(plain))})
     milliseconds: dict[str, list[float]] = {name: [] for name in ENGINES}
     for count in counts:
@@ -87,30 +91,57 @@ def bench_scan(figure: Figure, subject: UserTable) -> None:
 
 def bench_group_by(figure: Figure, subject: UserTable) -> None:
     figure.title = "How long does a group-by take?"
-    candidates = [
-        column
-        for column in subject.columns
-        if may_group(column) and column.name not in subject.nondeterministic
-    ]
+    candidates = [column for column in subject.columns if may_group(column, subject)]
     if not candidates:
         pytest.skip("no column to group by: all are in the key, floats, or have a nondeterministic collation")
-    with open_engine("duckdb", subject.settings, subject.epoch) as engine:
-        (groups,) = engine.sql(count_distinct(subject.name, candidates).sql).to_pylist()
-    fit = [
-        (count, column)
-        for count, column in zip(groups.values(), candidates, strict=True)
-        if GROUPS_MIN <= count <= GROUPS_MAX
-    ]
+    fit = group_columns(subject, candidates)
     if not fit:
         pytest.skip(f"no column has {GROUPS_MIN} to {GROUPS_MAX:,} different values to group by")
     fewest, most = min(fit, key=lambda found: found[0]), max(fit, key=lambda found: found[0])
-    measure = next(
-        (c for c in subject.columns if not c.in_key and has_exact_sum(c, subject.state.rows)), None
-    )
     for count, column in [fewest] if fewest == most else [fewest, most]:
-        question = grouped(subject.name, column, None if measure == column else measure)
+        question = grouped(subject.name, column, measure_of(subject, column))
         times = time_query(figure, subject, question, f"{count} groups of {column.name}")
         figure.ratio(times.ratio("postgres", "duckdb"))
+
+
+def bench_leaving(figure: Figure, subject: UserTable, tmp_path: Path) -> None:
+    """The last of the queries: copies of the table with fewer rows show from how many rows columns win."""
+    figure.title = TITLE
+    counts = [count for count in COPIED_ROWS[figure.scale.name] if count * 2 <= subject.state.rows]
+    candidates = [column for column in subject.columns if may_group(column, subject)]
+    fit = group_columns(subject, candidates) if candidates else []
+    by = min(fit, key=lambda found: found[0])[1] if fit else None
+    times: dict[str, list[VariantTimes]] = {}
+    smaller: list[UserTable] = []
+    with ExitStack() as opened:
+        try:
+            smaller = opened.enter_context(smaller_copies(subject, counts, tmp_path)) if counts else []
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:
+            why = error.diag.message_primary
+            figure.warn(f"only the whole table is measured, because it cannot be copied: {why}")
+        for table in [*smaller, subject]:
+            for name, question in questions_of(table, by).items():
+                label = f"{name}, {table.state.rows:,} rows"
+                seconds = None if table is subject else figure.scale.seconds * SECONDS_SHARE
+                times.setdefault(name, []).append(time_query(figure, table, question, label, seconds))
+    counts = [table.state.rows for table in [*smaller, subject]]
+    ratios = {name: [one.ratio("postgres", "duckdb") for one in of] for name, of in times.items()}
+    crossings = {name: crossing_of(counts, of) for name, of in times.items()}
+    for sentence in table_sentences(subject.state.rows, {n: of[-1] for n, of in ratios.items()}, crossings):
+        figure.advise(sentence)
+    figure.table(
+        "Time of Postgres divided by the time of DuckDB",
+        [
+            {"question": name}
+            | {f"{count:,} rows": f"{one.median:.2f}" for count, one in zip(counts, of, strict=True)}
+            | {"DuckDB is faster": crossing_text(crossings[name], "rows")}
+            for name, of in ratios.items()
+        ],
+    )
+    for of in ratios.values():
+        figure.ratio(of[-1])
 
 
 def bench_insert(figure: Figure, subject: UserTable, tmp_path: Path) -> None:
@@ -177,13 +208,30 @@ def bench_size(figure: Figure, subject: UserTable, tmp_path: Path) -> None:
         figure.warn(warning)
 
 
-def time_query(figure: Figure, subject: UserTable, question: Question, label: str = "") -> VariantTimes:
+def questions_of(subject: UserTable, by: SourceColumn | None) -> dict[str, Question]:
+    """The questions whose times are compared at several sizes. `by`: the column to group by."""
+    plain = plain_columns(subject)
+    found = {}
+    if subject.key is not None and (question := middle_look_up(subject)) is not None:
+        found["look-up by key"] = question
+    found["scan of 1 column"] = scan(subject.name, plain[:1], subject.state.rows)
+    if len(plain) > 1:
+        found[f"scan of {len(plain)} columns"] = scan(subject.name, plain, subject.state.rows)
+    if by is not None:
+        found[f"group-by of {by.name}"] = grouped(subject.name, by, measure_of(subject, by))
+    return found
+
+
+def time_query(
+    figure: Figure, subject: UserTable, question: Question, label: str = "", seconds: float | None = None
+) -> VariantTimes:
     """Time a query on both engines, interleaved."""
     with open_engines(ENGINES, subject.settings, subject.epoch) as engines:
         times = figure.interleaved(
             {engine.name: partial(answer_of, engine, question) for engine in engines},
             lambda answers: compare_answers(question, answers),
             label=label,
+            seconds=seconds,
         )
     figure.checked(f"the answers of {' and '.join(ENGINES)} are equal")
     figure.rows = subject.state.rows
@@ -200,6 +248,39 @@ def skip_rejected_copies() -> Iterator[None]:
         raise
     except psycopg.Error as error:
         pytest.skip(f"cannot insert into a copy of the table: {error.diag.message_primary}")
+
+
+def middle_look_up(subject: UserTable) -> Question | None:
+    """The row with the key in the middle of the table; None if a parameter cannot hold the key."""
+    key = subject.key
+    assert key is not None
+    with open_engine("duckdb", subject.settings, subject.epoch) as engine:
+        middle = answer_of(engine, middle_key(subject.name, key, subject.state.rows)).column(0)[0]
+    try:
+        value = middle.as_py()
+    except (OverflowError, ValueError):
+        return None
+    return look_up(subject.name, key, value)
+
+
+def plain_columns(subject: UserTable) -> list[SourceColumn]:
+    """The columns that are not in the key, or all."""
+    return [column for column in subject.columns if not column.in_key] or list(subject.columns)
+
+
+def group_columns(subject: UserTable, candidates: list[SourceColumn]) -> list[tuple[int, SourceColumn]]:
+    """The columns with a suitable number of groups, and that number."""
+    with open_engine("duckdb", subject.settings, subject.epoch) as engine:
+        (groups,) = engine.sql(count_distinct(subject.name, candidates).sql).to_pylist()
+    counted = zip(groups.values(), candidates, strict=True)
+    return [(count, column) for count, column in counted if GROUPS_MIN <= count <= GROUPS_MAX]
+
+
+def measure_of(subject: UserTable, by: SourceColumn) -> SourceColumn | None:
+    """The first column with an exact sum, to be summed by group; None if it is the column of the groups."""
+    rows = subject.state.rows
+    found = next((one for one in subject.columns if not one.in_key and has_exact_sum(one, rows)), None)
+    return None if found == by else found
 
 
 def middle_key(table: str, key: SourceColumn, rows: int) -> Question:
@@ -236,8 +317,9 @@ def count_distinct(table: str, columns: list[SourceColumn]) -> Question:
     return _question(exp.select(*selected).from_(_table(table)))
 
 
-def may_group(column: SourceColumn) -> bool:
-    return not column.in_key and not pa.types.is_floating(column.arrow_type)
+def may_group(column: SourceColumn, subject: UserTable) -> bool:
+    is_exact = not pa.types.is_floating(column.arrow_type)
+    return is_exact and not column.in_key and column.name not in subject.nondeterministic
 
 
 def has_exact_sum(column: SourceColumn, rows: int) -> bool:

@@ -158,8 +158,8 @@ def _conversion(column: SourceColumn) -> tuple[SQL, str]:
 
 
 @contextmanager
-def postgres_copy(subject: UserTable) -> Iterator[Connection[TupleRow]]:
-    """An empty table `copy` with the same columns, keys and indexes, in its own schema."""
+def scratch_schema(subject: UserTable) -> Iterator[Connection[TupleRow]]:
+    """A schema for copies of the table, dropped at the end."""
     schema = Identifier(SCHEMA)
     with subject.store.connect() as connection:
         found = connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (SCHEMA,)).fetchone()
@@ -167,11 +167,51 @@ def postgres_copy(subject: UserTable) -> Iterator[Connection[TupleRow]]:
             raise UsageError(f"schema {SCHEMA} already exists; drop it if an earlier benchmark left it")
         connection.execute(SQL("CREATE SCHEMA {}").format(schema))
         try:
-            like = SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)")
-            connection.execute(like.format(Identifier(SCHEMA, "copy"), subject.identifier))
             yield connection
         finally:
             connection.execute(SQL("DROP SCHEMA {} CASCADE").format(schema))
+
+
+def create_copy(connection: Connection[TupleRow], subject: UserTable, name: str) -> None:
+    """An empty table with the same columns, keys and indexes in the scratch schema."""
+    like = SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)")
+    connection.execute(like.format(Identifier(SCHEMA, name), subject.identifier))
+
+
+@contextmanager
+def postgres_copy(subject: UserTable) -> Iterator[Connection[TupleRow]]:
+    """An empty table `copy` with the same columns, keys and indexes, in the scratch schema."""
+    with scratch_schema(subject) as connection:
+        create_copy(connection, subject, "copy")
+        yield connection
+
+
+@contextmanager
+def smaller_copies(subject: UserTable, row_counts: Sequence[int], folder: Path) -> Iterator[list[UserTable]]:
+    """The first rows of the table, as many as each of `row_counts`, as tables of the scratch schema and of a
+    lake in `folder`. A count that the table itself does not have, without its child tables, is left out."""
+    columns = SQL(", ").join(Identifier(column.name) for column in inserted_columns(subject))
+    insert = SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}{} LIMIT {}")
+    only = SQL("" if subject.partitioned else "ONLY ")
+    names = []
+    with scratch_schema(subject) as connection:
+        for count in row_counts:
+            copy = Identifier(SCHEMA, f"rows_{count}")
+            create_copy(connection, subject, f"rows_{count}")
+            filled = insert.format(copy, columns, columns, only, subject.identifier, count)
+            if connection.execute(filled).rowcount == count:
+                connection.execute(SQL("ANALYZE {}").format(copy))
+                names.append(f"rows_{count}")
+        settings = replace(subject.settings, lake=LakeAddress.at(folder / "lake"))
+        if not names:
+            yield []
+            return
+        tables = [f"{SCHEMA}.{name}" for name in names]
+        epoch = publish_snapshot(subject.store, Lake.create(settings.lake), tables=tables)
+        yield [
+            replace(subject, settings=settings, epoch=epoch, name=name, relation=(SCHEMA, name))
+            for name in names
+        ]
 
 
 def insert_into_postgres(

@@ -14,7 +14,7 @@ writers see the lake before or after it.
 import fcntl
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate, pairwise
@@ -273,17 +273,16 @@ def _sweep(lake: Lake, grace: timedelta) -> int:
 def _tidy(store: Store, newest: Epoch) -> int:
     """Delete old tombstones; return their number. A role without the privilege skips it: tombstones that stay
     are harmless."""
+    cleared = 0
     with store.connect() as connection:
         if not has_tracking(connection):
             return 0
-        try:
+        with suppress(errors.InsufficientPrivilege, errors.LockNotAvailable):
             with transaction(connection):
                 connection.execute("SET LOCAL lock_timeout = '1s'")
                 cleared = connection.execute(
                     QUERIES["clear_tombstones"],
                     {"before_tx": newest.token.xmin},
                 ).rowcount
-            connection.execute(QUERIES["summarize"])
-        except (errors.InsufficientPrivilege, errors.LockNotAvailable):
-            return 0
+            connection.execute(QUERIES["summarize"])  # only the owner of the tables may
     return cleared

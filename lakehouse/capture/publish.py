@@ -182,19 +182,15 @@ def _publish(
                 if previous and since and not draft.has_changes:
                     if chosen.selection:
                         lake.store_selection(chosen.selection)
-                    verified = verify and not previous.verified
-                    return PublishResult(
-                        lake.record_verified(previous) if verified else previous, is_new=False
-                    )
+                    is_new_proof = verify and not previous.verified
+                    epoch = lake.record_verified(previous) if is_new_proof else previous
+                    return PublishResult(epoch, is_new=False)
             wait_until_flushed(connection, snapshot.token.lsn)
             draft.stage(snapshot.token)
             epoch = draft.publish(
-                kind,
-                snapshot.token,
-                time.perf_counter() - started,
-                verify or None,
+                kind, snapshot.token, time.perf_counter() - started, verify or None,
                 selection=chosen.selection,
-            )
+            )  # fmt: skip
             for sentence in _notes(previous, epoch, chosen, snapshot.sources):
                 on_note(sentence)
             return PublishResult(epoch, is_new=True)

@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -128,6 +129,12 @@ def _number(context: click.Context, parameter: click.Parameter, seconds: float |
 @without_option
 @infinity_option
 @verify_option
+@click.option(
+    "--metrics",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write metrics to FILE after each epoch, in Prometheus' text format. Not with --once.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document per epoch, each on one line.")
 @click.pass_obj
 def sync(
@@ -141,6 +148,7 @@ def sync(
     without: tuple[str, ...],
     infinity: "Infinity | None",
     verify: bool,
+    metrics: Path | None,
     as_json: bool,
 ) -> None:
     """Publish the changes since the newest epoch, repeatedly.
@@ -152,11 +160,17 @@ def sync(
     """
     if once and every_seconds is not None:
         raise UsageError("--once publishes one epoch and --every repeats: give one of them")
+    if once and metrics is not None:
+        raise UsageError("--metrics is for repeated epochs: leave out --once, or use its exit code")
+    from lakehouse.capture.metrics import SyncMetrics
     from lakehouse.capture.publish import PublishOptions, choose_names
     from lakehouse.capture.sync import sync_once, sync_repeatedly
     from lakehouse.source.tracking import renew_tracking
 
     _give_memory_back()
+    recorded = SyncMetrics(metrics, settings.lake.root) if metrics else None
+    if recorded is not None:
+        recorded.write()  # an error before the first epoch
     selection = selection_of(all_tables, schemas, exclude)
     notes: list[str] = []
     options: PublishOptions = {
@@ -185,6 +199,8 @@ def sync(
             for synced in sync_repeatedly(every_seconds, store, lake, **options):
                 ticker.show(synced, notes)
                 notes.clear()
+                if recorded is not None and (problem := recorded.record(synced)):
+                    note(problem)
         finally:
             ticker.close()
 

@@ -15,6 +15,7 @@ from ridelake.__main__ import COMMANDS
 
 CREATING = {"seed", "load", "demo", "track", "acid", "drill", "bench", "up", "down"}  # tested elsewhere
 LOOKING = {
+    "doctor": [],
     "audit": [],
     "status": [],
     "engines": [],

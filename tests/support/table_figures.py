@@ -34,7 +34,7 @@ def figures_of(subject: UserTable, tmp_path: Path) -> dict[str, Any]:
         figure = Figure(Untimed(), ONE_ROUND)  # type: ignore[arg-type]
         folder = tmp_path / name
         folder.mkdir()
-        more = (folder,) if name in ("insert", "size") else ()
+        more = (folder,) if name in ("leaving", "insert", "size") else ()
         try:
             getattr(own, f"bench_{name}")(figure, subject, *more)
             figure.close()

@@ -57,11 +57,12 @@ def test_a_table_with_unusual_names_is_measured_and_its_database_is_unchanged(st
         connection.execute(ODD)
     table = '"my shop"."the ""Orders"" now"'
     figures = measured(tmp_path / "record.json", "--dsn", store.conninfo, "--table", table)
-    assert set(figures) == {"look_up", "scan", "group_by", "insert", "size"}
+    assert set(figures) == {"look_up", "scan", "group_by", "leaving", "insert", "size"}
     assert all(figure["checked"] for figure in figures.values())
     assert figures["scan"]["rows"] == figures["size"]["rows"] == 500
     labels = [ratio["label"] for ratio in figures["group_by"]["ratios"]]
     assert labels == ["2 groups of gift", "500 groups of placed"]
+    assert "At 500 rows, of 4 questions: " in figures["leaving"]["advice"][0]
     with store.connect() as connection:
         assert connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (SCHEMA,)).fetchone() is None
         assert connection.execute('SELECT count(*) FROM "my shop"."the ""Orders"" now"').fetchone() == (500,)

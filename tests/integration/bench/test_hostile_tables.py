@@ -8,10 +8,11 @@ from typing import Any
 import duckdb
 import psycopg
 import pytest
+import table_figures
 from table_figures import figures_of
 
 from bench.custom_table import bench_custom_table as own
-from bench.custom_table.subject import insert_into_duckdb, open_user_table, some_rows
+from bench.custom_table.subject import SCHEMA, insert_into_duckdb, open_user_table, some_rows
 from oltp.store import Store
 from ridelake.settings import LakeAddress, Settings
 
@@ -164,6 +165,30 @@ TABLES: dict[str, tuple[str, dict[str, str]]] = {
         {"insert": "violates check constraint"},
     ),
 }
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "stored generated column",
+        pytest.param("bytea", marks=pytest.mark.slow),
+        pytest.param("no column to group by", marks=pytest.mark.slow),
+        pytest.param("inheritance without rows of its own", marks=pytest.mark.slow),
+    ],
+)
+def test_advice_is_given_for_any_table_and_its_copies_are_dropped(
+    kind: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(table_figures, "FIGURES", ("leaving",))
+    monkeypatch.setitem(own.COPIED_ROWS, "quick", (100,))
+    with measured(store, tmp_path, TABLES[kind][0], "shop.t") as figures:
+        found = figures["leaving"]
+    assert found["checked"]
+    assert "rows, of " in found["advice"][0]
+    sizes = [name for name in found["tables"][0]["rows"][0] if name.endswith(" rows")]
+    assert len(sizes) == (1 if kind.startswith("inheritance") else 2)
+    with store.connect() as connection:
+        assert connection.execute("SELECT to_regnamespace(%s)", (SCHEMA,)).fetchone() == (None,)
 
 
 @pytest.mark.slow

@@ -55,9 +55,11 @@ def line_of(process: subprocess.Popen[str]) -> str:
 
 
 def test_every_epoch_prints_a_line_until_ctrl_c(store: Store, tmp_path: Path):
-    with syncing(store, tmp_path / "lake") as process:
+    metrics = tmp_path / "sync.prom"
+    with syncing(store, tmp_path / "lake", "--metrics", str(metrics)) as process:
         assert line_of(process).startswith("epoch 1: ")
         time.sleep(1)
+        assert f'ridelake_sync_epoch_number{{lake="{tmp_path}/lake"}} 1\n' in metrics.read_text()
         run(store, "INSERT INTO accounts (kind, balance_cents) VALUES ('rider', 0)")
         assert line_of(process).startswith("epoch 2: 1 rows changed, 0 deleted; ")
         out, err = ended(process)

@@ -15,6 +15,7 @@ from bench.advice import (
     freshness_sentence,
     range_sentence,
     size_sentence,
+    table_sentences,
 )
 from bench.bench_crossover import CrossoverConfig, _times
 from bench.figure import QUICK, Figure
@@ -83,6 +84,31 @@ def test_an_engine_that_is_never_faster_is_not_mentioned():
     assert (
         size_sentence(9, ties, {"tie": NEVER}) == "At 9 rides, of 1 question: no measurable difference on 1."
     )
+
+
+def test_advice_on_a_table_names_the_questions_of_each_engine():
+    ratios = {"look-up by key": 0.1, "scan of 1 column": 9.0, "group-by of city": 2.0, "tie": 1.0}
+    crossings = dict.fromkeys(ratios, NEVER)
+    crossings |= {"scan of 1 column": ALWAYS, "group-by of city": Crossing(400, 300, 500, 1, 1_000)}
+    known = {name: rows_over_columns(one) for name, one in ratios.items()}
+    assert table_sentences(1_000, known, crossings)[1:] == [
+        "Columns are faster for the scan of 1 column at all sizes from 1 rows.",
+        "Columns are faster for the group-by of city from 400 rows (300 to 500).",
+        "Stay with Postgres for the look-up by key.",
+    ]
+
+
+def test_advice_on_a_table_without_faster_columns_depends_on_its_size():
+    ratios = {"scan of 1 column": rows_over_columns(1.0)}
+    crossings = {"scan of 1 column": NEVER}
+    few = table_sentences(1_000, ratios, crossings)
+    assert few == [
+        "At 1,000 rows, of 1 question: no measurable difference on 1.",
+        "Stay with Postgres: 1,000 rows are too few to tell from how many on columns are faster. "
+        "Measure again from 100,000 rows on.",
+    ]
+    many = table_sentences(100_000, ratios, crossings)
+    assert many[1:] == ["Stay with Postgres: columns are measurably faster for none of these questions."]
 
 
 def test_a_range_without_a_crossing_is_reported_up_to_the_largest_tried():
