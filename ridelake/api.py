@@ -8,11 +8,11 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from ridelake.errors import UsageError
 from ridelake.settings import Settings
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from psycopg.rows import TupleRow
 
     from lakehouse.capture.maintain import MaintenanceResult
+    from lakehouse.capture.publish import PublishOptions
     from lakehouse.capture.sync import SyncResult
     from lakehouse.engines.parameters import Value
+    from lakehouse.table.catalog import Lake
     from lakehouse.table.epoch import Epoch, TableState
     from lakehouse.verify import VerifyResult
     from olap.result import Answer, Comparison
@@ -97,44 +99,29 @@ class Session:
 
     # ── Publish ──────────────────────────────────────────────────────────────────────────────────
 
-    def snapshot(
-        self, tables: Sequence[str] = (), *, without: Sequence[str] = (), verify: bool = False
-    ) -> "Epoch":
+    def snapshot(self, **options: "Unpack[PublishOptions]") -> "Epoch":
         """Publish all rows of all tables as the next epoch. `tables`: tables to add, as SCHEMA.NAME.
         `without`: columns to exclude from now on, as TABLE.COLUMN. `verify`: compare with Postgres before
-        publishing.
+        publishing. See `PublishOptions` for all options.
 
         A table with a value that the lake cannot store is in `Epoch.left_out`, with a LakeWarning. Raises as
         `lakehouse.capture.publish.publish_snapshot` does."""
-        from lakehouse.capture.publish import publish_snapshot, tables_of
-        from lakehouse.commands.options import store_and_lake
-        from lakehouse.source.tracking import renew_tracking
+        from lakehouse.capture.publish import publish_snapshot
 
-        with store_and_lake(self.settings, _names(tables)) as (store, lake):
-            self._keep_server()
-            _warn(renew_tracking(store, tables_of(lake.newest(), tables)))
-            epoch = publish_snapshot(store, lake, tables=tables, verify=verify, without=_names(without))
+        with self._publishing(options, by_changes=False) as (store, lake):
+            epoch = publish_snapshot(store, lake, **options)
         _warn(epoch.missing())
         return epoch
 
-    def sync(
-        self, tables: Sequence[str] = (), *, without: Sequence[str] = (), verify: bool = False
-    ) -> "SyncResult":
+    def sync(self, **options: "Unpack[PublishOptions]") -> "SyncResult":
         """Publish the changes since the newest epoch; `SyncResult.is_new` is False if there are none. The
-        arguments are those of `snapshot`. A table that is new or not tracked is copied completely.
+        options are those of `snapshot`. A table that is new or not tracked is copied completely.
 
         Raises as `lakehouse.capture.publish.publish_changes` does."""
-        from lakehouse.capture.publish import tables_of
         from lakehouse.capture.sync import sync_once
-        from lakehouse.commands.options import store_and_lake
-        from lakehouse.source.tracking import renew_tracking
 
-        with store_and_lake(self.settings, _names(tables)) as (store, lake):
-            self._keep_server()
-            newest = lake.newest()
-            since = newest.token if newest else None
-            _warn(renew_tracking(store, tables_of(newest, tables), since))
-            synced = sync_once(store, lake, tables=tables, verify=verify, without=_names(without))
+        with self._publishing(options, by_changes=True) as (store, lake):
+            synced = sync_once(store, lake, **options)
         if synced.epoch is not None:
             _warn(synced.epoch.missing())
         return synced
@@ -262,6 +249,22 @@ class Session:
 
     # ── ──────────────────────────────────────────────────────────────────────────────────────────
 
+    @contextmanager
+    def _publishing(self, options: "PublishOptions", *, by_changes: bool) -> "Iterator[tuple[Store, Lake]]":
+        """The database and the lake, with the tracking of the tables renewed."""
+        from lakehouse.capture.publish import tables_of
+        from lakehouse.commands.options import store_and_lake
+        from lakehouse.source.tracking import renew_tracking
+
+        tables = _names(options.get("tables", ()))
+        _names(options.get("without", ()))
+        with store_and_lake(self.settings, tables) as (store, lake):
+            self._keep_server()
+            newest = lake.newest()
+            since = newest.token if newest and by_changes else None
+            _warn(renew_tracking(store, tables_of(newest, tables), since))
+            yield store, lake
+
     def _keep_server(self) -> "Store":
         """The database. An embedded server runs until the session is closed, instead of for one call."""
         from oltp.store import open_existing_store
@@ -382,4 +385,4 @@ def _as_of(given: AsOf) -> str | None:
 
 def _warn(sentences: Sequence[str]) -> None:
     for sentence in sentences:
-        warnings.warn(sentence, LakeWarning, stacklevel=3)
+        warnings.warn(sentence, LakeWarning, stacklevel=4)

@@ -95,7 +95,8 @@ PATTERN = re.compile(r"[\[\]*?{},\\]")
 def duckdb(address: "LakeAddress", tables: Mapping[str, str], _: "Epoch | None") -> str:
     lines = ["INSTALL iceberg;", "LOAD iceberg;"]
     if address.remote:
-        lines += ["INSTALL httpfs;", "LOAD httpfs;", f"CREATE SECRET (TYPE s3, {_duckdb_options(address)});"]
+        lines += ["INSTALL httpfs;", "LOAD httpfs;", "INSTALL aws;", "LOAD aws;"]
+        lines.append(f"CREATE SECRET (TYPE s3, {_duckdb_options(address)});")
     for name, location in tables.items():
         lines.append(f"CREATE VIEW {_identifier(name)} AS FROM iceberg_scan({_literal(location)});")
     return "\n".join([*lines, f"FROM {_identifier(next(iter(tables)))} LIMIT 10;", ""])

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from ridelake.screen import note, say, say_json
 from ridelake.settings import Settings
 
 if TYPE_CHECKING:
+    from lakehouse.capture.metrics import SyncMetrics
     from lakehouse.capture.sync import SyncResult
     from lakehouse.table.epoch import Infinity
 
@@ -155,8 +156,7 @@ def sync(
 
     A table that is not tracked (see `ridelake track`), or that is new in the lake, is copied completely.
     A table that is dropped or renamed leaves the lake, and the others continue. If nothing has changed, no
-    epoch is published. Ctrl-C stops at any time; the lake then has the last
-    published epoch.
+    epoch is published. Ctrl-C stops at any time; the lake then has the last published epoch.
     """
     if once and every_seconds is not None:
         raise UsageError("--once publishes one epoch and --every repeats: give one of them")
@@ -191,18 +191,25 @@ def sync(
             assert synced.epoch is not None
             check_no_tables_left_out(synced.epoch)
             return
-        ticker = SyncDisplay(as_json)
         every_seconds = EVERY_SECONDS if every_seconds is None else every_seconds
         pace = f"every {every_seconds:g} s" if every_seconds else "without a pause"
         note(f"publishing an epoch to {settings.lake.root} {pace}; press Ctrl-C to stop")
-        try:
-            for synced in sync_repeatedly(every_seconds, store, lake, **options):
-                ticker.show(synced, notes)
-                notes.clear()
-                if recorded is not None and (problem := recorded.record(synced)):
-                    note(problem)
-        finally:
-            ticker.close()
+        _show(sync_repeatedly(every_seconds, store, lake, **options), notes, recorded, as_json)
+
+
+def _show(
+    epochs: "Iterable[SyncResult]", notes: list[str], recorded: "SyncMetrics | None", as_json: bool
+) -> None:
+    """Show and record each epoch. `notes`: sentences on tables, added while an epoch is published."""
+    ticker = SyncDisplay(as_json)
+    try:
+        for synced in epochs:
+            ticker.show(synced, notes)
+            notes.clear()
+            if recorded is not None and (problem := recorded.record(synced)):
+                note(problem)
+    finally:
+        ticker.close()
 
 
 class SyncDisplay:

@@ -41,7 +41,7 @@ def shop(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[St
             "INSERT INTO shop.orders SELECT n, n / 7.0, '<b>&' || n FROM generate_series(1, 500) AS n",
         )
         assert lake.track("shop.orders") == "shop.orders"
-        lake.sync(["shop.orders"])
+        lake.sync(tables=["shop.orders"])
         run(
             store,
             "DELETE FROM shop.orders WHERE id % 50 = 0",
@@ -91,7 +91,7 @@ def test_a_program_that_uses_the_api_passes_strict_type_checks(tmp_path: Path):
         "import ridelake\n"
         "with ridelake.open(home='here') as lake:\n"
         "    rows: list[tuple[object, ...]] = lake.sql('SELECT 1', params={'n': 1}).rows()\n"
-        "    number: int = lake.snapshot(['shop.orders'], verify=True).number\n"
+        "    number: int = lake.snapshot(tables=['shop.orders'], verify=True).number\n"
         "    seconds: float = lake.sync().seconds\n"
         "    lake.sync(tables=5)\n"
     )
@@ -172,7 +172,7 @@ def test_a_table_that_is_left_out_is_a_warning(shop: tuple[Store, ridelake.Sessi
         "INSERT INTO shop.days VALUES (1, 'infinity')",
     )
     with pytest.warns(ridelake.LakeWarning, match=r"shop.days is not in epoch 2: .*infinity"):
-        epoch = lake.snapshot(["shop.days"])
+        epoch = lake.snapshot(tables=["shop.days"])
     assert set(epoch.left_out) == {"days"}
 
 
@@ -227,7 +227,7 @@ def test_errors_are_those_of_the_commands(shop: tuple[Store, ridelake.Session]):
     with pytest.raises(ridelake.UsageError, match="there is no engine"):
         lake.sql("SELECT 1", "duck")
     with pytest.raises(ridelake.UsageError, match=r"pass \['shop.orders'\]"):
-        lake.sync("shop.orders")
+        lake.sync(tables="shop.orders")
     with pytest.raises(ridelake.TimedOut):
         lake.sql("SELECT count(*) FROM range(100000000000) AS a (n) WHERE n % 7 = 3", timeout=0.2)
     with pytest.raises(ridelake.NotReady, match="there is no ride store"):
@@ -235,7 +235,7 @@ def test_errors_are_those_of_the_commands(shop: tuple[Store, ridelake.Session]):
     with pytest.raises(ridelake.NotReady, match="no epoch yet"):
         ridelake.open(dsn=store.conninfo, lake="empty").sql("SELECT 1")
     with pytest.raises(ridelake.CannotConnect):
-        ridelake.open(dsn="host=/absent dbname=none", lake="empty").snapshot(["t"])
+        ridelake.open(dsn="host=/absent dbname=none", lake="empty").snapshot(tables=["t"])
     assert not Path("empty").exists()
     lake.close()
     with pytest.raises(ridelake.UsageError, match="the session is closed"):
