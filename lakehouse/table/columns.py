@@ -40,13 +40,9 @@ class UnsupportedValue(TableNotCopied):
 
     def __init__(self, column: str, what: str, where: str = "", *, in_key: bool = False) -> None:
         self.column, self.what = column, what
-        advice = (
-            ", store NULL instead with --infinity null, or exclude the column with "
-            "--without-column TABLE.COLUMN"
-        )
-        super().__init__(
-            f"column {column} contains {what}{where}, which the lake cannot store: change that value{'' if in_key else advice}"
-        )
+        others = ", store NULL instead with --infinity null, or exclude the column with --without-column "
+        advice = "change that value" + ("" if in_key else f"{others}TABLE.COLUMN")
+        super().__init__(f"column {column} contains {what}{where}, which the lake cannot store: {advice}")
 
 
 # Unqualified name of a type in pg_catalog → Arrow. The name of any other type has its schema.
