@@ -15,6 +15,7 @@ from bare_database import rows_of, run
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from iceberg_readers import with_polars, with_pyiceberg
+from type_table import type_table
 from type_values import VALUES, WITHOUT_ORDER, TypeSpec, base_type, same, types
 
 from lakehouse.capture.publish import publish_changes, publish_snapshot
@@ -30,6 +31,7 @@ SELECT format_type(oid, NULL) FROM pg_type
 WHERE typnamespace = 'pg_catalog'::regnamespace AND typtype IN ('b', 'r', 'm') AND typisdefined
   AND typsubscript <> 'array_subscript_handler'::regproc ORDER BY 1
 """
+ROOT = Path(__file__).parents[3]
 ORDERED = [name for name in VALUES if name not in WITHOUT_ORDER]
 
 # One of the columns of a table: its type, and the values of each row before and after the changes.
@@ -168,3 +170,10 @@ def test_a_table_of_every_type_that_can_be_declared(bare: Store, tmp_path: Path,
         lake_in(tmp_path),
         [(spec, data.draw(v), data.draw(v)) for spec, v in zip(specs, values, strict=True)],
     )
+
+
+def test_the_table_in_the_documentation_is_that_of_the_code(bare: Store):
+    names = [name for (name,) in rows_of(bare, DECLARABLE)]
+    with bare.connect() as connection:
+        table = type_table(connection, names)
+    assert table in (ROOT / "docs/types.md").read_text("utf-8"), f"docs/types.md must contain:\n\n{table}"
