@@ -144,7 +144,7 @@ def test_a_table_of_random_types_is_read_by_others_as_postgres_writes_it(
 
 
 @pytest.mark.slow
-@settings(deadline=None, suppress_health_check=UNCHECKED, phases=PHASES, max_examples=200)
+@settings(deadline=None, suppress_health_check=UNCHECKED, phases=PHASES, max_examples=80)
 @given(table=columns(list(VALUES)))
 def test_many_tables_of_random_types_are_read_by_others_as_postgres_writes_them(
     bare: Store, tmp_path: Path, table: list[Column]
