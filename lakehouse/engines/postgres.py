@@ -131,12 +131,12 @@ class Postgres:
         columns, names = list[Composable](), list[Identifier]()
         is_needed = False
         for number, column in enumerate(cursor.description or ()):
-            name, base_type, output = self._type_of(column.type_code)
+            name, argument, output = self._type_of(column.type_code)
             value: Composable = Identifier(f"c{number}")
             names.append(Identifier(f"c{number}"))
             if name != "numeric" and arrow_type_of(name) is None:
                 is_needed = True
-                value = SQL(conversion_of(name, base_type, output)[0]).format(value=value)
+                value = SQL(conversion_of(name, argument, output)[0]).format(value=value)
             columns.append(SQL("{} AS {}").format(value, Identifier(column.name)))
         if not is_needed:
             return None

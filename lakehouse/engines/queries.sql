@@ -12,12 +12,16 @@ WHERE c.oid = ANY (%s::oid[]) AND to_regclass(quote_ident(c.relname)) IS DISTINC
 
 -- name: type_of_oid
 -- The name of a type, without schema if it is built in; an enum is text. Then what converts a type without an Arrow
--- type: its name as SQL and its output function.
+-- type: the argument of its output function, and the function. A type can have the function of another one.
 SELECT
-    CASE WHEN typtype = 'e' THEN 'text' WHEN n.nspname = 'pg_catalog' THEN typname
-         ELSE format('%%I.%%I', n.nspname, typname) END,
-    format('%%I.%%I', n.nspname, typname),
-    (SELECT format('%%I.%%I', nspname, proname) FROM pg_proc JOIN pg_namespace AS m ON m.oid = pronamespace
-     WHERE pg_proc.oid = typoutput)
-FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace
+    CASE WHEN t.typtype = 'e' THEN 'text' WHEN n.nspname = 'pg_catalog' THEN t.typname
+         ELSE format('%%I.%%I', n.nspname, t.typname) END,
+    format('%%I.%%I', n.nspname, t.typname) || CASE WHEN p.oid <> t.oid AND p.typtype <> 'p'
+        THEN format('::%%I.%%I', p.typnamespace::regnamespace, p.typname) ELSE '' END,
+    format('%%I.%%I', m.nspname, proname)
+FROM pg_type AS t
+JOIN pg_namespace AS n ON n.oid = t.typnamespace
+JOIN pg_proc ON pg_proc.oid = t.typoutput
+JOIN pg_namespace AS m ON m.oid = pronamespace
+JOIN pg_type AS p ON p.oid = proargtypes[0]
 WHERE t.oid = %s

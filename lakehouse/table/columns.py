@@ -40,13 +40,9 @@ class UnsupportedValue(TableNotCopied):
 
     def __init__(self, column: str, what: str, where: str = "", *, in_key: bool = False) -> None:
         self.column, self.what = column, what
-        advice = (
-            ", store NULL instead with --infinity null, or exclude the column with "
-            "--without-column TABLE.COLUMN"
-        )
-        super().__init__(
-            f"column {column} contains {what}{where}, which the lake cannot store: change that value{'' if in_key else advice}"
-        )
+        others = ", store NULL instead with --infinity null, or exclude the column with --without-column "
+        advice = "change that value" + ("" if in_key else f"{others}TABLE.COLUMN")
+        super().__init__(f"column {column} contains {what}{where}, which the lake cannot store: {advice}")
 
 
 # Unqualified name of a type in pg_catalog → Arrow. The name of any other type has its schema.
@@ -136,7 +132,7 @@ def read_columns(
     types: dict[tuple[int, int], int] = {}  # oids, by the relation and the place of the column
     for (
         relation, name, declared, pg_type, is_enum, precision_scale, not_null, in_key, altered, labels,
-        base_type, output, money_scale, type_oid,
+        base_type, output, argument, money_scale, type_oid,
     ) in connection.execute(QUERIES["columns"], {"relations": list(relations)}).fetchall():  # fmt: skip
         if (relation, name) in without:
             continue
@@ -144,7 +140,7 @@ def read_columns(
         converted = ""
         arrow_type = pa.string() if is_enum else arrow_type_of(pg_type, cast(int | None, precision_scale))
         if arrow_type is None:
-            converted, pg_type = conversion_of(pg_type, base_type, output)
+            converted, pg_type = conversion_of(pg_type, argument, output)
             arrow_type = (
                 pa.decimal128(MONEY_DIGITS, money_scale) if pg_type == "numeric" else ARROW_TYPES[pg_type]
             )
@@ -168,15 +164,15 @@ def read_columns(
     return columns
 
 
-def conversion_of(pg_type: str, base_type: str, output: str) -> tuple[str, str]:
+def conversion_of(pg_type: str, argument: str, output: str) -> tuple[str, str]:
     """The expression that converts a value of a type without an Arrow type, and the type of the result.
-    `base_type`: the type as SQL. `output`: its output function."""
+    `output`: the output function of the type. `argument`: what a value is cast to, to call it."""
     if pg_type in CONVERTED:
         return CONVERTED[pg_type]
     if pg_type.startswith("_") and pg_type[1:] in NAME_TYPES:
-        base_type = "pg_catalog._oid"
+        argument = "pg_catalog._oid"
     # Not a cast to text: a user may have created one, and that of inet adds a mask.
-    function, type_ = (name.replace("{", "{{").replace("}", "}}") for name in (output, base_type))
+    function, type_ = (name.replace("{", "{{").replace("}", "}}") for name in (output, argument))
     return f"pg_catalog.textin({function}({{value}}::{type_}))", "text"
 
 

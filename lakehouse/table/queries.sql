@@ -23,14 +23,25 @@ SELECT
     concat(a.attnum, ' ', a.xmin) AS altered,
     (SELECT array_agg(enumlabel::text ORDER BY enumsortorder) FROM pg_enum WHERE enumtypid = t.oid) AS labels,
     format('%%I.%%I', n.nspname, t.typname) AS base_type,
-    (SELECT format('%%I.%%I', nspname, proname) FROM pg_proc JOIN pg_namespace AS m ON m.oid = pronamespace
-     WHERE pg_proc.oid = t.typoutput) AS output,
+    output.function AS output,
+    output.argument,
     CASE WHEN t.oid = 'pg_catalog.money'::regtype THEN scale(0::money::numeric) END AS money_scale,
     t.oid::bigint AS type_oid
 FROM resolved AS r
 JOIN pg_attribute AS a USING (attrelid, attnum)
 JOIN pg_type AS t ON t.oid = r.type AND t.typtype <> 'd'
 JOIN pg_namespace AS n ON n.oid = t.typnamespace
+-- The output function of the type. A type can have the function of another one, to which a value must be cast.
+CROSS JOIN LATERAL (
+    SELECT
+        format('%%I.%%I', m.nspname, proname) AS function,
+        format('%%I.%%I', n.nspname, t.typname) || CASE WHEN p.oid <> t.oid AND p.typtype <> 'p'
+            THEN format('::%%I.%%I', p.typnamespace::regnamespace, p.typname) ELSE '' END AS argument
+    FROM pg_proc
+    JOIN pg_namespace AS m ON m.oid = pronamespace
+    JOIN pg_type AS p ON p.oid = proargtypes[0]
+    WHERE pg_proc.oid = t.typoutput
+) AS output
 LEFT JOIN pg_index AS k ON k.indrelid = a.attrelid AND k.indisprimary
 ORDER BY a.attrelid, a.attnum
 

@@ -1,0 +1,69 @@
+"""The table of docs/types.md: what each type of Postgres is in the lake, read from the code."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+from psycopg import Connection
+from psycopg.sql import SQL, Identifier
+from pyiceberg.io.pyarrow import pyarrow_to_schema
+
+from lakehouse.table.columns import SourceColumn, read_columns
+from lakehouse.table.metadata import FIELD_ID
+from lakehouse.verify.row_encoding import encoding_of
+
+# Types with a modifier, and types that are made by a user: the declared type → its name in the table.
+OTHERS = {
+    "numeric(12, 3)": "numeric(p, s), p ≤ 38, 0 ≤ s ≤ p",
+    "numeric(50, 2)": "numeric(p, s), otherwise",
+    "integer[]": "an array",
+    "type_table.pair": "a composite",
+    "type_table.mood": "an enum",
+    "type_table.mood[]": "an array of an enum",
+    "type_table.span": "a range that a user has created",
+}
+CREATED = (
+    "CREATE SCHEMA type_table",
+    "CREATE TYPE type_table.pair AS (a int, b text)",
+    "CREATE TYPE type_table.mood AS ENUM ('glad')",
+    "CREATE TYPE type_table.span AS RANGE (subtype = float8)",
+)
+NAMED = {"numeric": "numeric without precision"}
+HEAD = "| Postgres | Arrow | Iceberg | in the lake | compared by `verify` as |\n|---|---|---|---|---|"
+
+
+def type_table(connection: Connection, names: list[str]) -> str:
+    """The Markdown of the table. `names`: the types of pg_type. In a transaction that is rolled back."""
+    with connection.transaction(force_rollback=True):
+        for statement in CREATED:
+            connection.execute(statement.encode())
+        declared = [*names, *OTHERS]
+        definitions = SQL(", ").join(
+            SQL("{} {}").format(Identifier(f"c{n}"), SQL(name)) for n, name in enumerate(declared)
+        )
+        connection.execute(SQL("CREATE TABLE type_table.t ({})").format(definitions))
+        row = connection.execute("SELECT 'type_table.t'::regclass::oid::bigint").fetchone()
+        assert row is not None
+        columns = read_columns(connection, [row[0]])[row[0]]
+    grouped: dict[tuple[str, ...], list[str]] = {}
+    for name, column in zip(declared, columns, strict=True):
+        shown = OTHERS.get(name) or NAMED.get(name, name)
+        grouped.setdefault(tuple(_described(column)), []).append(shown)
+    rows = [f"| {', '.join(group)} | {' | '.join(forms)} |" for forms, group in grouped.items()]
+    return "\n".join([HEAD, *sorted(rows, key=len)])
+
+
+def _described(column: SourceColumn) -> Iterator[str]:
+    """Arrow, Iceberg, what of the value is in the lake, and what is compared."""
+    field = pa.field("v", column.arrow_type, metadata={FIELD_ID: "1"})
+    iceberg = str(pyarrow_to_schema(pa.schema([field])).fields[0].field_type)
+    numeric = pa.types.is_decimal(column.arrow_type) and column.declared != "money"
+    yield "decimal128(p, s)" if numeric else str(column.arrow_type)
+    yield "decimal(p, s)" if numeric else iceberg
+    if not column.converted:
+        yield "the value"
+    elif "textin" in column.converted:
+        yield "Postgres' text"
+    else:
+        yield f"the value as {column.converted.rsplit('.', 1)[1].replace('int8', 'bigint')}"
+    compared = encoding_of(column).postgres.rsplit(".", 1)[1]
+    yield "text" if compared == "text" else f"{compared}, its bytes"
