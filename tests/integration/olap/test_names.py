@@ -1,4 +1,4 @@
-"""A query names tables as Postgres does, in every engine: with a schema, or without if that is unambiguous."""
+"""A query names tables as Postgres does, in every engine: with a schema, or without if it is unambiguous."""
 
 from pathlib import Path
 
