@@ -8,6 +8,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from lakehouse.source.tables import IF_DROPPED, QUERIES, existing, find_relations, store_tables
+from lakehouse.table.columns import TableNotCopied
 from lakehouse.table.epoch import Epoch, Selection, SkippedTable
 from lakehouse.table.layout import STORE_TABLES
 from ridelake.errors import BadInput, did_you_mean
@@ -24,9 +25,14 @@ class ChosenTables:
     leaving: Mapping[str, str] = field(default_factory=dict)
     selection: Selection | None = None
 
-    def skipped(self, names: Mapping[str, str]) -> dict[str, SkippedTable]:
+    def skipped(self, previous: Epoch | None) -> dict[str, SkippedTable]:
         """The tables that are left out, by their names in the lake."""
-        return {names.get(table, table): SkippedTable(table, why) for table, why in self.left_out.items()}
+        names = previous.names if previous else {}
+        without = {one.source: one.without for one in previous.all_tables.values()} if previous else {}
+        return {
+            names.get(table, table): SkippedTable(table, why, without.get(table, ()))
+            for table, why in self.left_out.items()
+        }
 
 
 def choose_tables(
@@ -37,17 +43,20 @@ def choose_tables(
     given: Selection | None,
 ) -> ChosenTables:
     """The tables of the next epoch. `more`: named now. `stored`: the lake's selection. `given`: a selection
-    that replaces it. Raises BadInput if one of `more` or a schema does not exist, or if there is no table."""
+    that replaces it. Raises BadInput if one of `more` or a schema does not exist, TableNotCopied if there is
+    no table."""
     known = previous.sources if previous else []
     added = [row[4] for row in find_relations(connection, more)]
     named = list(dict.fromkeys([*(stored.tables if stored else known), *added]))
-    new = replace(given or stored or Selection(), tables=tuple(named))
+    new = replace(
+        given or stored or Selection(), tables=tuple(named), without=stored.without if stored else ()
+    )
     if given is not None:
         check_schemas(connection, given)
     selected = select_tables(connection, new)
     if not (named or selected):
         if given or stored:
-            raise BadInput("no table is selected: check --schema, --exclude and --dsn")
+            raise TableNotCopied("no table is selected: check --schema, --exclude and --dsn")
         return ChosenTables(store_tables())
     readable = [name for name, problem in selected.items() if problem is None]
     wanted = dict.fromkeys([*known, *named, *readable])
@@ -57,9 +66,13 @@ def choose_tables(
         found = {*existing(connection, there, or_all=False), *store_tables()}
         there = [name for name in there if name in found]
     if not there:
-        raise BadInput(f"none of the tables of the lake is in this database: check --dsn{IF_DROPPED}")
+        raise TableNotCopied(f"no table of the lake is in this database: check --dsn{IF_DROPPED}")
     left_out = {name: why for name, why in selected.items() if why is not None and name not in there}
     leaving = _why_leaving(connection, previous, {*there, *left_out}) if previous else {}
+    if previous:
+        kept_out = [name for name in previous.without if name not in new.without]
+        of_leaving = tuple(n for n in kept_out if any(n.startswith(f"{table}.") for table in leaving))
+        new = replace(new, without=new.without + of_leaving)
     is_new = new != stored and (given is not None or stored is not None or bool(leaving))
     return ChosenTables(there, left_out, leaving, new if is_new else None)
 
