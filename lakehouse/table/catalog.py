@@ -231,7 +231,7 @@ class Lake:
                 "run the command again, or stop one of the two processes"
             ) from error
         self.write_manifest(epoch)
-        self.write_hints({*(one.table for one in staged), *epoch.left_out})
+        self.write_hints({*(one.table for one in staged), *epoch.left_out, *departed})
         if epoch.number == 1:
             self.write_readme()
 
