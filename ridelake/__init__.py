@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lakehouse.capture.maintain import MaintenanceResult
     from lakehouse.capture.sync import SyncResult
-    from lakehouse.table.epoch import Epoch
+    from lakehouse.table.epoch import Epoch, Selection
     from lakehouse.verify import VerifyResult
     from olap.answer import AnswersDiffer
     from olap.result import Answer, Comparison
@@ -64,6 +64,7 @@ __all__ = [
     "RideStatus",
     "RideStore",
     "RidelakeError",
+    "Selection",
     "Session",
     "SyncResult",
     "TimedOut",
@@ -90,6 +91,7 @@ _MODULES = {
     "RideRequest": "ridelake.ride",
     "RideStatus": "ridelake.ride",
     "RideStore": "ridelake.api",
+    "Selection": "lakehouse.table.epoch",
     "Session": "ridelake.api",
     "SyncResult": "lakehouse.capture.sync",
     "VerifyResult": "lakehouse.verify",

@@ -101,8 +101,9 @@ class Session:
 
     def snapshot(self, **options: "Unpack[PublishOptions]") -> "Epoch":
         """Publish all rows of all tables as the next epoch. `tables`: tables to add, as SCHEMA.NAME.
-        `without`: columns to exclude from now on, as TABLE.COLUMN. `verify`: compare with Postgres before
-        publishing. See `PublishOptions` for all options.
+        `selection`: tables to follow from now on, also those that are created later. `without`: columns to
+        exclude from now on, as TABLE.COLUMN. `verify`: compare with Postgres before publishing. See
+        `PublishOptions` for all options.
 
         A table with a value that the lake cannot store is in `Epoch.left_out`, with a LakeWarning. Raises as
         `lakehouse.capture.publish.publish_snapshot` does."""
@@ -110,7 +111,8 @@ class Session:
 
         with self._publishing(options, by_changes=False) as (store, lake):
             epoch = publish_snapshot(store, lake, **options)
-        _warn(epoch.missing())
+        for sentence in epoch.missing():
+            _warn(sentence)
         return epoch
 
     def sync(self, **options: "Unpack[PublishOptions]") -> "SyncResult":
@@ -122,8 +124,8 @@ class Session:
 
         with self._publishing(options, by_changes=True) as (store, lake):
             synced = sync_once(store, lake, **options)
-        if synced.epoch is not None:
-            _warn(synced.epoch.missing())
+        for sentence in synced.epoch.missing() if synced.epoch else ():
+            _warn(sentence)
         return synced
 
     def track(self, table: str) -> str:
@@ -251,18 +253,13 @@ class Session:
 
     @contextmanager
     def _publishing(self, options: "PublishOptions", *, by_changes: bool) -> "Iterator[tuple[Store, Lake]]":
-        """The database and the lake, with the tracking of the tables renewed."""
-        from lakehouse.capture.publish import tables_of
-        from lakehouse.commands.options import store_and_lake
-        from lakehouse.source.tracking import renew_tracking
+        from lakehouse.commands.options import open_for_publishing
 
-        tables = _names(options.get("tables", ()))
         _names(options.get("without", ()))
-        with store_and_lake(self.settings, tables) as (store, lake):
+        tables, selection = _names(options.get("tables", ())), options.get("selection")
+        opened = open_for_publishing(self.settings, tables, selection, _warn, by_changes=by_changes)
+        with opened as (store, lake, _):
             self._keep_server()
-            newest = lake.newest()
-            since = newest.token if newest and by_changes else None
-            _warn(renew_tracking(store, tables_of(newest, tables), since))
             yield store, lake
 
     def _keep_server(self) -> "Store":
@@ -383,6 +380,5 @@ def _as_of(given: AsOf) -> str | None:
     return given.isoformat() if isinstance(given, datetime) else None if given is None else str(given)
 
 
-def _warn(sentences: Sequence[str]) -> None:
-    for sentence in sentences:
-        warnings.warn(sentence, LakeWarning, stacklevel=4)
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, LakeWarning, stacklevel=3)

@@ -105,7 +105,7 @@ def _write_missing_files(lake: Lake) -> None:
         if lake.address.manifest(epoch.number) not in existing:
             lake.write_manifest(epoch)
     if epochs:
-        lake.write_hints(epochs[0].tables.keys())
+        lake.write_hints(lake.tables_without_hint(epochs[0]))
         if not lake.storage.exists(lake.address.join(README)):
             lake.write_readme()
 

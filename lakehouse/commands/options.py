@@ -89,3 +89,25 @@ def store_and_lake(
     )
     with open_existing_store(settings, rides=rides, hint=hint) as store:
         yield store, Lake.create(settings.lake)
+
+
+@contextmanager
+def open_for_publishing(
+    settings: "Settings",
+    tables: Sequence[str],
+    selection: "Selection | None",
+    on_note: Callable[[str], None],
+    *,
+    by_changes: bool,
+) -> "Iterator[tuple[Store, Lake, list[str]]]":
+    """Open both, and renew the tracking of the tables that the next epoch will have; the third value is their
+    names. `on_note` is called with a sentence for each table that this role cannot track."""
+    from lakehouse.capture.publish import choose_names
+    from lakehouse.source.tracking import renew_tracking
+
+    with store_and_lake(settings, tables, selection=selection) as (store, lake):
+        newest = lake.newest()
+        names = choose_names(store, lake, tables, selection)
+        for remark in renew_tracking(store, names, newest.token if newest and by_changes else None):
+            on_note(remark)
+        yield store, lake, names

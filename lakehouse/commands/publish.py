@@ -11,9 +11,9 @@ import click
 from lakehouse.commands.options import (
     check_no_tables_left_out,
     json_option,
+    open_for_publishing,
     selection_of,
     selection_options,
-    store_and_lake,
 )
 from ridelake.errors import UsageError
 from ridelake.progress import format_elapsed, progress
@@ -79,21 +79,17 @@ def snapshot(
     as_json: bool,
 ) -> None:
     """Publish all rows of all tables, in one snapshot, as the next epoch."""
-    from lakehouse.capture.publish import choose_names, estimate_rows, publish_snapshot
-    from lakehouse.source.tracking import renew_tracking
+    from lakehouse.capture.publish import estimate_rows, publish_snapshot
 
     _give_memory_back()
     selection = selection_of(all_tables, schemas, exclude)
     notes: list[str] = []
-    with store_and_lake(settings, tables, selection=selection) as (store, lake):
-        names = choose_names(store, lake, tables, selection)
-        for remark in renew_tracking(store, names):
-            note(remark)
-        with progress("snapshot", estimate_rows(store, names)) as bar:
-            epoch = publish_snapshot(
-                store, lake, bar.advance, tables=tables, verify=verify, without=without, infinity=infinity,
-                selection=selection, on_note=notes.append,
-            )  # fmt: skip
+    opened = open_for_publishing(settings, tables, selection, note, by_changes=False)
+    with opened as (store, lake, names), progress("snapshot", estimate_rows(store, names)) as bar:
+        epoch = publish_snapshot(
+            store, lake, bar.advance, tables=tables, verify=verify, without=without, infinity=infinity,
+            selection=selection, on_note=notes.append,
+        )  # fmt: skip
     for sentence in notes:
         note(sentence)
     if "rides" in epoch.tables and "ridelake.rides" in names and not epoch.tables["rides"].rows:
@@ -163,9 +159,8 @@ def sync(
     if once and metrics is not None:
         raise UsageError("--metrics is for repeated epochs: leave out --once, or use its exit code")
     from lakehouse.capture.metrics import SyncMetrics
-    from lakehouse.capture.publish import PublishOptions, choose_names
+    from lakehouse.capture.publish import PublishOptions
     from lakehouse.capture.sync import sync_once, sync_repeatedly
-    from lakehouse.source.tracking import renew_tracking
 
     _give_memory_back()
     recorded = SyncMetrics(metrics, settings.lake.root) if metrics else None
@@ -177,11 +172,7 @@ def sync(
         "tables": tables, "verify": verify, "without": without, "infinity": infinity,
         "selection": selection, "on_note": notes.append,
     }  # fmt: skip
-    with store_and_lake(settings, tables, selection=selection) as (store, lake):
-        newest = lake.newest()
-        names = choose_names(store, lake, tables, selection)
-        for remark in renew_tracking(store, names, newest.token if newest else None):
-            note(remark)
+    with open_for_publishing(settings, tables, selection, note, by_changes=True) as (store, lake, _):
         if once:
             with progress("sync"):
                 synced = sync_once(store, lake, **options)

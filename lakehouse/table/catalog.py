@@ -231,7 +231,7 @@ class Lake:
                 "run the command again, or stop one of the two processes"
             ) from error
         self.write_manifest(epoch)
-        self.write_hints({*(one.table for one in staged), *epoch.left_out})
+        self.write_hints({*(one.table for one in staged), *epoch.left_out, *departed})
         if epoch.number == 1:
             self.write_readme()
 
@@ -266,9 +266,26 @@ class Lake:
         location = hint_location(self.address, table)
         if metadata is None:
             self.storage.delete([location])
-            return
-        name = metadata.rsplit("/", 1)[1].removesuffix(METADATA_SUFFIX)
-        self.storage.write_whole(location, name.encode())
+        else:
+            self.storage.write_whole(location, _hint(metadata))
+
+    def tables_without_hint(self, epoch: Epoch) -> list[str]:
+        """The tables whose hint is missing or does not name the metadata of the epoch."""
+
+        def hint(table: str) -> bytes:
+            try:
+                with self.storage.open(hint_location(self.address, table)) as file:
+                    return bytes(file.read())
+            except FileNotFoundError:
+                return b""
+
+        with ThreadPoolExecutor(FSYNC_THREADS) as threads:
+            hints = threads.map(hint, epoch.tables)
+            return [
+                name
+                for (name, table), found in zip(epoch.tables.items(), hints, strict=True)
+                if found != _hint(table.metadata)
+            ]
 
     def write_readme(self) -> None:
         """Write the file that explains the folder to someone who has only the files."""
@@ -281,6 +298,10 @@ class Lake:
             metadata <= {table.metadata for table in epoch.tables.values()}
             for epoch in read_epochs(self.address, number)
         )
+
+
+def _hint(metadata: str) -> bytes:
+    return metadata.rsplit("/", 1)[1].removesuffix(METADATA_SUFFIX).encode()
 
 
 def _refuse_another_place(address: LakeAddress, locations: Collection[str]) -> None:

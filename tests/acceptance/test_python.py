@@ -176,6 +176,21 @@ def test_a_table_that_is_left_out_is_a_warning(shop: tuple[Store, ridelake.Sessi
     assert set(epoch.left_out) == {"days"}
 
 
+def test_tables_of_a_schema_are_followed(shop: tuple[Store, ridelake.Session]):
+    store, lake = shop
+    notes: list[str] = []
+    lake.sync(selection=ridelake.Selection(schemas=("shop",), exclude=("tmp_*",)))
+    run(
+        store,
+        "CREATE TABLE shop.items (id int PRIMARY KEY)",
+        "CREATE TABLE shop.tmp_items (id int PRIMARY KEY)",
+    )
+    epoch = lake.sync(on_note=notes.append).epoch
+    assert epoch is not None
+    assert set(epoch.tables) == {"orders", "items"}
+    assert "shop.items joins the lake" in notes
+
+
 def test_an_epoch_that_is_read_is_kept_until_the_session_is_closed(shop: tuple[Store, ridelake.Session]):
     store, lake = shop
     frame = lake.scan("orders")

@@ -124,6 +124,14 @@ def test_a_table_that_is_not_in_the_newest_epoch_has_no_hint(numbers: Store, lak
     assert_hints_name_the_newest(publish_changes(numbers, lake).epoch, lake.address)
 
 
+def test_a_table_that_left_the_lake_has_no_hint(numbers: Store, lake: Lake):
+    run(numbers, "DROP TABLE others")
+    more(numbers)
+    epoch = publish_changes(numbers, lake).epoch
+    assert set(epoch.tables) == {"numbers"}
+    assert not Path(hint_location(lake.address, "others")).exists()
+
+
 def test_maintenance_keeps_the_explanation_and_the_hints_and_writes_missing_ones(numbers: Store, lake: Lake):
     explanation = lake.address.folder / README
     assert "Do not read TABLE/data/*.parquet as the table" in explanation.read_text()
