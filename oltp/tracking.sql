@@ -196,7 +196,7 @@ BEGIN
         OR EXISTS (SELECT FROM pg_class WHERE oid IN (SELECT ridelake_tracking.partitions_of(p_relation))
                      AND (relkind <> 'r' OR relpersistence <> 'p'))
     THEN
-        RAISE EXCEPTION '% cannot be tracked, because it or a partition is unlogged or not a table; '
+        RAISE EXCEPTION '% cannot be tracked, because it is unlogged, not a table, or has such a partition; '
             'add it to a lake without tracking, then each epoch copies it whole', p_relation
             USING ERRCODE = 'feature_not_supported';
     ELSIF NOT v_is_partitioned AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = p_relation) THEN

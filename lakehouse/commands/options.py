@@ -24,11 +24,11 @@ def selection_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--schema", "schemas", multiple=True, metavar="NAME",
-            help="Follow all tables of a schema, also those created later. Repeat it for several.",
+            help="All tables of a schema; a lake also follows those created later. Repeat it for several.",
         ),
         click.option(
             "--all-tables", is_flag=True,
-            help="Follow all tables of the database, also those created later. Views are added with --table.",
+            help="All tables of the database, without views; a lake then also follows those created later.",
         ),
     ):  # fmt: skip
         command = option(command)

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from psycopg import Connection, errors
 from psycopg.rows import TupleRow
 
+from lakehouse.source.selection import check_schemas, select_tables
 from lakehouse.source.snapshot import check_server_history
 from lakehouse.source.tables import find_relations, find_tables, store_tables, table_errors, table_name_errors
-from lakehouse.table.epoch import SnapshotToken
+from lakehouse.table.epoch import Selection, SnapshotToken
 from oltp.store import INSTALL_LOCK, Store, has_tracking, install_tracking, transaction
 from ridelake.errors import BadInput, UsageError
 from ridelake.queries import load_queries
@@ -35,6 +36,20 @@ def track(store: Store, table: str) -> str:
             install_tracking(connection)
             connection.execute("SELECT ridelake_tracking.track(%s::regclass)", (relation,))
     return str(qualified)
+
+
+def untracked_tables(store: Store, selection: Selection) -> list[str]:
+    """The selected tables that are not tracked, as SQL identifiers. Raises BadInput for a schema that does
+    not exist."""
+    with store.connect() as connection:
+        check_schemas(connection, selection)
+        names = [n for n, problem in select_tables(connection, selection).items() if problem is None]
+        relations = [row[1] for row in find_relations(connection, names)]
+        tracked = set[int]()
+        if has_tracking(connection):
+            rows = connection.execute(QUERIES["tracked"], {"relations": relations}).fetchall()
+            tracked = {row[0] for row in rows}
+    return [name for name, one in zip(names, relations, strict=True) if one not in tracked]
 
 
 def untrack(store: Store, table: str) -> str:

@@ -1,4 +1,4 @@
-"""A query names tables as Postgres does, in every engine: with a schema if the name is not unambiguous."""
+"""A query names tables as Postgres does, in every engine: with a schema, or without if it is unambiguous."""
 
 from pathlib import Path
 

@@ -154,7 +154,16 @@ def test_tracking_a_table_again_starts_a_new_generation(connection: Connection):
         ("CREATE TABLE bad (n int PRIMARY KEY, tx text)", "already has a column tx"),
         ("CREATE VIEW bad AS SELECT 1", "cannot be tracked, because it is"),
         ("CREATE UNLOGGED TABLE bad (n int PRIMARY KEY)", "cannot be tracked, because it is"),
-        ("CREATE TABLE bad (n int PRIMARY KEY) PARTITION BY RANGE (n)", "cannot be tracked, because it is"),
+        (
+            "CREATE TABLE whole (n int PRIMARY KEY) PARTITION BY RANGE (n);"
+            " CREATE TABLE bad PARTITION OF whole DEFAULT",
+            "because it is a partition; track the partitioned table",
+        ),
+        (
+            "CREATE TABLE bad (n int PRIMARY KEY) PARTITION BY RANGE (n);"
+            " CREATE UNLOGGED TABLE part PARTITION OF bad DEFAULT",
+            "not a table, or has such a partition",
+        ),
     ],
 )
 def test_a_relation_that_cannot_be_tracked_is_refused_and_not_changed(
