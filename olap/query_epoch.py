@@ -113,13 +113,14 @@ def without_schemas(query: str, epoch: "Epoch") -> str:
         if not schema or (name := known.get((_folded(schema), _folded(table)))) is None:
             return found[0]
         if name == _folded(table):
-            return table  # some engines are case-sensitive
+            return table if table.isascii() else _quoted(name)  # some engines are case-sensitive
         if name == RIDE_TABLE:
             return name
         # In Postgres, a table without an alias is also `orders`.
         is_column = re.match(r"\s*\.", query[found.end() :])
-        alias = f" AS {table}" if not is_column and _has_column_of(table, query) else ""
-        return _quoted(name) + alias
+        alias = table if table.startswith('"') else _folded(table)
+        needs_alias = not is_column and _has_column_of(table, query)
+        return f"{_quoted(name)} AS {alias}" if needs_alias else _quoted(name)
 
     return _QUALIFIED.sub(renamed, query) if "." in query else query
 
