@@ -55,7 +55,7 @@ def newest_epoch_sums(store: Store, lake: LakeAddress) -> EpochTotals | None:
     if not newest or newest[0].token.system_identifier != store.system_identifier():
         return None
     epoch, storage = newest[0], Storage.of(lake)
-    if not {"ledger", "requests"} <= epoch.tables.keys():
+    if any(epoch.names.get(f"ridelake.{name}") != name for name in ("ledger", "requests")):
         return None
     check_files_exist(lake, epoch)
     with bucket_errors(lake):
@@ -165,14 +165,13 @@ def _publish(
             since = previous.token if previous and kind == "changes" else None
             kind = kind if since else "full"
             chosen = choose_tables(connection, previous, tables, lake.selection(), selection)
-            left_out = [*(previous.without if previous else ()), *without]
             infinity = infinity or (previous.infinity if previous else "refuse")
             names = previous.names if previous else {}
             with open_source_snapshot(
-                store, connection, chosen.names, since, left_out, infinity, names
+                store, connection, chosen.names, since, [*chosen.without, *without], infinity, names
             ) as snapshot:
                 check_exclusions(connection, without, snapshot.sources)
-                draft.left_out |= chosen.skipped(names)
+                draft.left_out |= chosen.skipped(previous)
                 write_changes(snapshot, draft, since, on_rows)
                 if not draft.tables and draft.left_out:
                     raise TableNotCopied("; ".join(one.reason for one in draft.left_out.values()))

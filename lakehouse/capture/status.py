@@ -1,5 +1,6 @@
 """The report of `ridelake status`. It does not start or create anything."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,7 +53,8 @@ def read_status(settings: Settings) -> dict[str, Any]:
         ]
     if epoch is not None and (missing := epoch.missing()):
         report["not_in_epoch"] = "; ".join(missing)
-    report["next"] = _next(report)
+    keyless = {one.source for one in epoch.tables.values() if not one.key} if epoch else set()
+    report["next"] = _next(report, keyless)
     return report
 
 
@@ -95,7 +97,7 @@ def _tracked(connection: Connection[TupleRow], epoch: Epoch) -> set[int]:
     return {row[0] for row in rows if row[1] is not None}
 
 
-def _next(report: dict[str, Any]) -> str:
+def _next(report: dict[str, Any], keyless: Collection[str]) -> str:
     missing = report.get("ride_store", "none") == "none"
     if report["newest_epoch"] is None:
         if report["server"] == "stopped":
@@ -111,7 +113,9 @@ def _next(report: dict[str, Any]) -> str:
         return "start the server with `ridelake up` to see how far the lake is behind"
     if not report["same_server"]:
         return "this lake was taken from another server or database: correct --dsn or --lake"
-    untracked = [one["table"] for one in report["tables"] if one["tracked"] is False]
+    untracked = [
+        one["table"] for one in report["tables"] if one["tracked"] is False and one["table"] not in keyless
+    ]
     track = f"; `ridelake track {untracked[0]}` makes its epochs incremental" if untracked else ""
     if report["transactions_behind"]:
         return f"run `ridelake sync --once`{track}"

@@ -188,8 +188,8 @@ def table_names(epoch: "Epoch") -> list[str]:
 
 def has_ride_table(epoch: "Epoch") -> bool:
     """Whether the epoch has the store's tables that the view RideTable needs."""
-    wanted = {"rides", "riders", "cities"}
-    return {f"ridelake.{name}" for name in wanted} <= {table.source for table in epoch.tables.values()}
+    names = {table.source: name for name, table in epoch.tables.items()}
+    return all(names.get(f"ridelake.{name}") == name for name in ("rides", "riders", "cities"))
 
 
 def ride_table_view() -> str:

@@ -8,6 +8,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from lakehouse.source.tables import IF_DROPPED, QUERIES, existing, find_relations, store_tables
+from lakehouse.table.columns import TableNotCopied
 from lakehouse.table.epoch import Epoch, Selection, SkippedTable
 from lakehouse.table.layout import STORE_TABLES
 from ridelake.errors import BadInput, did_you_mean
@@ -15,18 +16,26 @@ from ridelake.errors import BadInput, did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class ChosenTables:
-    """`names`: the tables to read, as SQL identifiers. `left_out`: selected tables that cannot be read, and
-    why. `leaving`: tables of the previous epoch that are neither, and why. `selection`: to be stored with the
-    lake; None: unchanged."""
+    """`names`: the tables to read, as SQL identifiers. `without`: columns that are excluded. `left_out`:
+    selected tables that cannot be read, and why. `leaving`: tables of the previous epoch that are neither,
+    and why. `selection`: to be stored with the lake; None: unchanged."""
 
     names: list[str]
+    without: Sequence[str] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     leaving: Mapping[str, str] = field(default_factory=dict)
     selection: Selection | None = None
 
-    def skipped(self, names: Mapping[str, str]) -> dict[str, SkippedTable]:
+    def skipped(self, previous: Epoch | None) -> dict[str, SkippedTable]:
         """The tables that are left out, by their names in the lake."""
-        return {names.get(table, table): SkippedTable(table, why) for table, why in self.left_out.items()}
+        names = previous.names if previous else {}
+        known = {one.source: one for one in previous.all_tables.values()} if previous else {}
+
+        def skipped(table: str, why: str) -> SkippedTable:
+            before = known.get(table)
+            return SkippedTable(table, why, *((before.without, before.infinity) if before else ()))
+
+        return {names.get(table, table): skipped(table, why) for table, why in self.left_out.items()}
 
 
 def choose_tables(
@@ -37,17 +46,20 @@ def choose_tables(
     given: Selection | None,
 ) -> ChosenTables:
     """The tables of the next epoch. `more`: named now. `stored`: the lake's selection. `given`: a selection
-    that replaces it. Raises BadInput if one of `more` or a schema does not exist, or if there is no table."""
+    that replaces it. Raises BadInput if one of `more` or a schema does not exist, TableNotCopied if there is
+    no table."""
     known = previous.sources if previous else []
     added = [row[4] for row in find_relations(connection, more)]
     named = list(dict.fromkeys([*(stored.tables if stored else known), *added]))
-    new = replace(given or stored or Selection(), tables=tuple(named))
+    new = replace(
+        given or stored or Selection(), tables=tuple(named), without=stored.without if stored else ()
+    )
     if given is not None:
         check_schemas(connection, given)
     selected = select_tables(connection, new)
     if not (named or selected):
         if given or stored:
-            raise BadInput("no table is selected: check --schema, --exclude and --dsn")
+            raise TableNotCopied("no table is selected: check --schema, --exclude and --dsn")
         return ChosenTables(store_tables())
     readable = [name for name, problem in selected.items() if problem is None]
     wanted = dict.fromkeys([*known, *named, *readable])
@@ -57,11 +69,14 @@ def choose_tables(
         found = {*existing(connection, there, or_all=False), *store_tables()}
         there = [name for name in there if name in found]
     if not there:
-        raise BadInput(f"none of the tables of the lake is in this database: check --dsn{IF_DROPPED}")
+        raise TableNotCopied(f"no table of the lake is in this database: check --dsn{IF_DROPPED}")
     left_out = {name: why for name, why in selected.items() if why is not None and name not in there}
     leaving = _why_leaving(connection, previous, {*there, *left_out}) if previous else {}
+    without = list(dict.fromkeys([*new.without, *(previous.without if previous else ())]))
+    of_leaving = (name for name in without if any(name.startswith(f"{table}.") for table in leaving))
+    new = replace(new, without=tuple(dict.fromkeys([*new.without, *of_leaving])))
     is_new = new != stored and (given is not None or stored is not None or bool(leaving))
-    return ChosenTables(there, left_out, leaving, new if is_new else None)
+    return ChosenTables(there, without, left_out, leaving, new if is_new else None)
 
 
 def select_tables(connection: Connection[TupleRow], selection: Selection) -> dict[str, str | None]:

@@ -262,15 +262,17 @@ def _read_partitions(
 
 def _named(sources: Sequence[TableSource], names: Mapping[str, str]) -> list[TableSource]:
     """The sources with their names in the lake: the table's name, or with its schema if another table of the
-    lake has it. A table keeps its name; among new ones, only that of the schema public has no schema."""
-    bare = Counter(source.name.lower() for source in sources if source.schema != "public")
+    lake has it. A table keeps its name; among new ones, only that of the ride store, or of the schema public,
+    has no schema."""
+    first = ("ridelake", "public")
+    bare = Counter(source.name.lower() for source in sources if source.schema not in first)
     taken = {names[one.qualified].lower(): one for one in sources if one.qualified in names}
     named: dict[str, str] = {}
-    for source in sorted(sources, key=lambda one: one.schema != "public"):
+    for source in sorted(sources, key=lambda one: (one.schema != "ridelake", one.schema != "public")):
         _refuse_names_that_differ_in_case(source, taken)
         name = names.get(source.qualified) or (
             f"{source.schema}.{source.name}"
-            if source.name.lower() in taken or (bare[source.name.lower()] > 1 and source.schema != "public")
+            if source.name.lower() in taken or (bare[source.name.lower()] > 1 and source.schema not in first)
             else source.name
         )
         if (other := taken.setdefault(name.lower(), source)) is not source:

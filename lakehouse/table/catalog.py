@@ -178,7 +178,7 @@ class Lake:
         if found is None:
             return None
         stored = json.loads(found[0])
-        lists = {name: tuple(stored[name]) for name in ("schemas", "exclude", "tables")}
+        lists = {name: tuple(stored[name]) for name in ("schemas", "exclude", "tables", "without")}
         return Selection(stored["all_tables"], **lists)
 
     def store_selection(self, selection: Selection, connection: Connection | None = None) -> None:

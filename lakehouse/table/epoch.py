@@ -59,12 +59,14 @@ class SnapshotToken:
 class Selection:
     """The tables that a lake follows, also those that are created later. `schemas`: all tables of these
     schemas. `exclude`: except those that match; a pattern has the wildcards * and ?, and matches the name, or
-    SCHEMA.NAME if it has a dot. `tables`: in addition, the tables with these qualified names."""
+    SCHEMA.NAME if it has a dot. `tables`: in addition, the tables with these qualified names. `without`:
+    columns of tables that have left the lake, which stay excluded if the tables join again."""
 
     all_tables: bool = False
     schemas: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
     def has(self, schema: str, name: str) -> bool:
         """Whether the table is selected by its schema."""
@@ -187,8 +189,12 @@ class Epoch:
     @property
     def names(self) -> dict[str, str]:
         """The names of the tables in the lake, by their qualified names in Postgres."""
-        tables: dict[str, TableState | SkippedTable] = {**self.tables, **self.left_out}
-        return {table.source: name for name, table in tables.items()}
+        return {table.source: name for name, table in self.all_tables.items()}
+
+    @property
+    def all_tables(self) -> "dict[str, TableState | SkippedTable]":
+        """With those left out of this epoch."""
+        return {**self.tables, **self.left_out}
 
     @property
     def without(self) -> list[str]:

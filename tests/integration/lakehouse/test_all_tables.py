@@ -9,6 +9,7 @@ from rows_read import assert_equal
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.capture.sync import sync_repeatedly
+from lakehouse.engines import has_ride_table
 from lakehouse.source.tables import UNTRACKABLE
 from lakehouse.source.tracking import track
 from lakehouse.table.catalog import Lake
@@ -91,7 +92,7 @@ def test_the_other_tables_are_followed_when_a_named_one_is_dropped(bare: Store, 
     assert next(ticks).is_new
     assert notes[1:] == ["public.brief joins the lake"]
     run(bare, "DROP TABLE orders, brief")
-    with pytest.raises(BadInput, match="none of the tables of the lake is in this database"):
+    with pytest.raises(BadInput, match="no table of the lake is in this database"):
         publish_changes(bare, lake)
 
 
@@ -130,6 +131,29 @@ def test_a_selected_table_that_cannot_be_read_is_left_out(bare: Store, lake: Lak
     run(bare, "ALTER TABLE nothing ADD COLUMN id int")
     publish_changes(bare, lake)
     assert in_lake(lake) == {"public.orders", "public.nothing"}
+
+
+def test_an_excluded_column_stays_excluded_if_its_table_joins_again(bare: Store, lake: Lake):
+    make = "CREATE TABLE people (id int PRIMARY KEY, secret text)"
+    run(bare, ORDERS, make, "INSERT INTO people VALUES (1, 'x')")
+    publish_changes(bare, lake, selection=EVERYTHING, without=["people.secret"])
+    run(bare, "DROP TABLE people")
+    publish_changes(bare, lake)
+    run(bare, make, "INSERT INTO people VALUES (2, 'y')")
+    publish_changes(bare, lake)
+    assert asked(lake, "SELECT * FROM people") == [{"id": 2}]
+
+
+def test_the_tables_of_the_ride_store_keep_their_names(store: Store, lake: Lake):
+    run(store, "CREATE TABLE public.rides (id int PRIMARY KEY)")
+    try:
+        epoch = publish_changes(store, lake, selection=EVERYTHING).epoch
+    finally:
+        run(store, "DROP TABLE public.rides")
+    assert epoch.tables["rides"].source == "ridelake.rides"
+    assert epoch.tables["public.rides"].source == "public.rides"
+    assert has_ride_table(epoch)
+    assert "ridelake.schema_version" not in epoch.sources
 
 
 # Every kind of table is followed, and equals Postgres after each change.

@@ -43,6 +43,30 @@ def test_a_lake_of_own_tables_needs_no_ride_store(bare: Store, tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_all_tables_are_tracked_and_followed_by_two_commands(bare: Store, tmp_path: Path):
+    run(
+        bare, ORDERS, "CREATE SCHEMA shop", "CREATE TABLE shop.items (id int PRIMARY KEY)",
+        "CREATE TABLE shop.loose (id int)", "CREATE TABLE log_1 (id int)",
+    )  # fmt: skip
+    flags = ["--dsn", bare.conninfo, "--lake", tmp_path / "lake"]
+    assert "--exclude needs --all-tables" in refusal("sync", "--once", "--exclude", "x", *flags)
+    assert "name one table, or pass --all-tables" in refusal("track", *flags)
+    tracked = ridelake("track", "--all-tables", "--exclude", "log_*", *flags)
+    assert tracked.stdout == "public.orders is tracked\nshop.items is tracked\n"
+    assert "shop.loose has no primary key" in tracked.stderr
+    assert "is tracked" not in answer("track", "--all-tables", *flags)
+    synced = ridelake("sync", "--once", "--all-tables", "--exclude", "log_*", *flags)
+    assert synced.stderr.count("is copied completely in each epoch") == 1
+    run(bare, "DROP TABLE shop.items", "CREATE TABLE more (id int PRIMARY KEY)")
+    synced = ridelake("sync", "--once", *flags)
+    assert "shop.items leaves the lake: it was dropped" in synced.stderr
+    assert "public.more joins the lake" in synced.stderr
+    report = json.loads(answer("status", "--json", *flags))
+    assert {one["table"] for one in report["tables"]} == {"public.orders", "shop.loose", "public.more"}
+    assert "`ridelake track public.more`" in report["next"]
+
+
+@pytest.mark.slow
 def test_read_only_commands_create_nothing_in_a_database(bare: Store, tmp_path: Path):
     flags = ["--dsn", bare.conninfo, "--lake", tmp_path / "lake"]
     assert "no epoch yet" in refusal("verify", *flags)
