@@ -164,14 +164,11 @@ def _publish(
             previous = draft.previous
             since = previous.token if previous and kind == "changes" else None
             kind = kind if since else "full"
-            stored = lake.selection()
-            chosen = choose_tables(connection, previous, tables, stored, selection)
-            kept_out = (*(stored.without if stored else ()), *(previous.without if previous else ()))
-            left_out = [*kept_out, *without]
+            chosen = choose_tables(connection, previous, tables, lake.selection(), selection)
             infinity = infinity or (previous.infinity if previous else "refuse")
             names = previous.names if previous else {}
             with open_source_snapshot(
-                store, connection, chosen.names, since, left_out, infinity, names
+                store, connection, chosen.names, since, [*chosen.without, *without], infinity, names
             ) as snapshot:
                 check_exclusions(connection, without, snapshot.sources)
                 draft.left_out |= chosen.skipped(previous)

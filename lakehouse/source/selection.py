@@ -16,11 +16,12 @@ from ridelake.errors import BadInput, did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class ChosenTables:
-    """`names`: the tables to read, as SQL identifiers. `left_out`: selected tables that cannot be read, and
-    why. `leaving`: tables of the previous epoch that are neither, and why. `selection`: to be stored with the
-    lake; None: unchanged."""
+    """`names`: the tables to read, as SQL identifiers. `without`: columns that are excluded. `left_out`:
+    selected tables that cannot be read, and why. `leaving`: tables of the previous epoch that are neither,
+    and why. `selection`: to be stored with the lake; None: unchanged."""
 
     names: list[str]
+    without: Sequence[str] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     leaving: Mapping[str, str] = field(default_factory=dict)
     selection: Selection | None = None
@@ -28,11 +29,13 @@ class ChosenTables:
     def skipped(self, previous: Epoch | None) -> dict[str, SkippedTable]:
         """The tables that are left out, by their names in the lake."""
         names = previous.names if previous else {}
-        without = {one.source: one.without for one in previous.all_tables.values()} if previous else {}
-        return {
-            names.get(table, table): SkippedTable(table, why, without.get(table, ()))
-            for table, why in self.left_out.items()
-        }
+        known = {one.source: one for one in previous.all_tables.values()} if previous else {}
+
+        def skipped(table: str, why: str) -> SkippedTable:
+            before = known.get(table)
+            return SkippedTable(table, why, *((before.without, before.infinity) if before else ()))
+
+        return {names.get(table, table): skipped(table, why) for table, why in self.left_out.items()}
 
 
 def choose_tables(
@@ -69,12 +72,11 @@ def choose_tables(
         raise TableNotCopied(f"no table of the lake is in this database: check --dsn{IF_DROPPED}")
     left_out = {name: why for name, why in selected.items() if why is not None and name not in there}
     leaving = _why_leaving(connection, previous, {*there, *left_out}) if previous else {}
-    if previous:
-        kept_out = [name for name in previous.without if name not in new.without]
-        of_leaving = tuple(n for n in kept_out if any(n.startswith(f"{table}.") for table in leaving))
-        new = replace(new, without=new.without + of_leaving)
+    without = list(dict.fromkeys([*new.without, *(previous.without if previous else ())]))
+    of_leaving = (name for name in without if any(name.startswith(f"{table}.") for table in leaving))
+    new = replace(new, without=tuple(dict.fromkeys([*new.without, *of_leaving])))
     is_new = new != stored and (given is not None or stored is not None or bool(leaving))
-    return ChosenTables(there, left_out, leaving, new if is_new else None)
+    return ChosenTables(there, without, left_out, leaving, new if is_new else None)
 
 
 def select_tables(connection: Connection[TupleRow], selection: Selection) -> dict[str, str | None]:
