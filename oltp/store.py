@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import Connection, IsolationLevel, errors
@@ -126,22 +127,28 @@ def not_a_dsn(dsn: str, error: psycopg.ProgrammingError) -> CannotConnect:
     )
 
 
-def open_database(dsn: str, *, install: bool = True) -> Store:
-    """The store in the database of `dsn`; the schema is created if it is missing. If the DSN lists several
-    hosts (`host=a,b`), each connection goes to the one that accepts writes, so that a write never depends on
-    data read from a standby."""
+def parse_dsn(dsn: str) -> dict[str, Any]:
+    """The parameters of a connection to the server of `dsn` that accepts writes. Raises CannotConnect if the
+    DSN is invalid."""
     try:
-        parameters = conninfo_to_dict(dsn)
+        parameters: dict[str, Any] = conninfo_to_dict(dsn)
     except psycopg.ProgrammingError as error:
         raise not_a_dsn(dsn, error) from error
-    options = f"{parameters.get('options') or ''} {session_options('ridelake,public')}".strip()
     several = "," in str(parameters.get("host") or parameters.get("hostaddr") or "")
     if several:
         parameters["target_session_attrs"] = "read-write"
     timeout = CONNECT_SECONDS_MAX_OF_SEVERAL if several else CONNECT_SECONDS_MAX
     parameters["connect_timeout"] = parameters.get("connect_timeout") or timeout
-    parameters |= {"options": options, "application_name": "ridelake", "client_encoding": "utf8"}
-    conninfo = make_conninfo("", **parameters)
+    return parameters | {"client_encoding": "utf8"}
+
+
+def open_database(dsn: str, *, install: bool = True) -> Store:
+    """The store in the database of `dsn`; the schema is created if it is missing. If the DSN lists several
+    hosts (`host=a,b`), each connection goes to the one that accepts writes, so that a write never depends on
+    data read from a standby."""
+    parameters = parse_dsn(dsn)
+    options = f"{parameters.get('options') or ''} {session_options('ridelake,public')}".strip()
+    conninfo = make_conninfo("", **parameters | {"options": options, "application_name": "ridelake"})
     with _connect(conninfo) as connection:
         version = connection.info.server_version
         if version < SERVER_VERSION_MIN:

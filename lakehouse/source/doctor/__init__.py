@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import errors
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from lakehouse.source.doctor.features import FEATURE_PROBES
 from lakehouse.source.doctor.probe import PlainSession, ProbeResult, ProbeSessions, ok, refused
 from lakehouse.source.doctor.rights import RIGHTS_PROBES
 from lakehouse.source.doctor.server import BLOCKING, SERVER_PROBES
-from oltp.store import CONNECT_SECONDS_MAX, not_a_dsn, open_database
+from oltp.store import open_database, parse_dsn
 from ridelake.errors import RidelakeError, first_line
 
 SESSION_PROBES = {**FEATURE_PROBES, **RIGHTS_PROBES}
@@ -50,7 +50,7 @@ class Diagnosis:
 
 def diagnose(dsn: str) -> Diagnosis:
     """Probe the server of a DSN. Raises CannotConnect if the DSN is invalid."""
-    conninfo = _plain(dsn)
+    conninfo = make_conninfo("", **parse_dsn(dsn))
     try:
         plain = psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
     except psycopg.OperationalError as error:
@@ -71,16 +71,6 @@ def diagnose(dsn: str) -> Diagnosis:
         sessions = ProbeSessions(store, first, second)
         results |= {name: _tried(probe, sessions) for name, probe in SESSION_PROBES.items()}
     return Diagnosis(results)
-
-
-def _plain(dsn: str) -> str:
-    try:
-        parameters = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError as error:
-        raise not_a_dsn(dsn, error) from error
-    parameters["connect_timeout"] = parameters.get("connect_timeout") or CONNECT_SECONDS_MAX
-    parameters["client_encoding"] = "utf8"
-    return make_conninfo("", **parameters)
 
 
 def _not_probed(probes: Mapping[str, object]) -> dict[str, ProbeResult]:

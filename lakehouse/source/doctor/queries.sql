@@ -101,8 +101,8 @@ CROSS JOIN (SELECT ARRAY['deleted 3', 'deleted 4', 'rows 2', 'set by zzz_set', '
 GROUP BY expected
 
 -- name: tables
--- The user tables: whether this role may read them, whether row-level security hides rows of them, whether this role
--- may alter them, their access method, and their key.
+-- The user tables, without partitions, which are read through their table: whether this role may read them, whether
+-- row-level security hides rows of them, whether this role may alter them, and whether they are not heap tables.
 SELECT
     quote_ident(nspname) || '.' || quote_ident(relname),
     has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'),
@@ -112,7 +112,8 @@ SELECT
 FROM pg_class AS c
 JOIN pg_namespace AS n ON n.oid = relnamespace
 LEFT JOIN pg_am AS a ON a.oid = relam
-WHERE relkind IN ('r', 'p') AND nspname !~ '^(pg_|ridelake$|ridelake_tracking$)' AND nspname <> 'information_schema'
+WHERE relkind IN ('r', 'p') AND NOT relispartition
+  AND nspname !~ '^(pg_|ridelake$|ridelake_tracking$|information_schema$)'
 ORDER BY 1
 
 -- name: rights

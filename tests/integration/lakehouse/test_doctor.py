@@ -35,7 +35,13 @@ def not_ok(dsn: str) -> dict[str, str]:
 
 @pytest.fixture
 def shop(bare: Store) -> Store:
-    run(bare, "CREATE SCHEMA shop", "CREATE TABLE shop.orders (id bigint PRIMARY KEY, what text)", ORDERS)
+    run(
+        bare,
+        "CREATE SCHEMA shop",
+        "CREATE TABLE shop.orders (id bigint PRIMARY KEY, what text) PARTITION BY RANGE (id)",
+        "CREATE TABLE shop.orders_1 PARTITION OF shop.orders DEFAULT",  # read through its table
+        ORDERS,
+    )
     return bare
 
 
