@@ -87,8 +87,8 @@ WHERE c.oid = ANY (%(relations)s::oid[])
 SELECT nspname::text FROM pg_namespace
 
 -- name: selectable
--- The tables that --all-tables selects: the SQL identifier, the names, and why one cannot be read. Not: partitions, which
--- are in their parents; tables of extensions; tables of ridelake (its tracking, the catalog of a lake).
+-- The tables that --all-tables selects: the SQL identifier, the names, and why one cannot be read. Not: partitions,
+-- which are in their parents; tables of extensions; tables of ridelake (its tracking, the catalog of a lake).
 SELECT
     quote_ident(nspname) || '.' || quote_ident(relname),
     nspname,
@@ -198,18 +198,27 @@ CROSS JOIN LATERAL (
         count(*) FILTER (WHERE tgrelid = relation AND proname = recorder) AS recorders,
         string_agg(concat(t.tgname, t.xmin), ' ' ORDER BY t.tgname) FILTER (WHERE tgrelid = relation) AS watched,
         count(*) FILTER (WHERE tgrelid <> relation AND (proname = recorder OR proname = 'stamp')) AS of_partitions
-    FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = tgfoid,
-         CAST('record_tombstone_' || replace(generation::text, '-', '') AS text) AS recorder
-    WHERE (tgrelid = relation OR c.relkind = 'p' AND tgrelid IN (SELECT ridelake_tracking.partitions_of(relation)))
-      AND tgname ~ '^(zzz_)?ridelake_' AND tgenabled = 'A'
+    FROM (
+        SELECT relation
+        UNION ALL
+        SELECT leaf FROM ridelake_tracking.partitions_of(relation) AS leaf WHERE c.relkind = 'p'
+    ) AS part (oid)
+    JOIN pg_trigger AS t ON tgrelid = part.oid
+    JOIN pg_proc AS p ON p.oid = tgfoid,
+    CAST('record_tombstone_' || replace(generation::text, '-', '') AS text) AS recorder
+    WHERE tgname ~ '^(zzz_)?ridelake_' AND tgenabled = 'A'
 ) AS t
 WHERE relation = ANY (%(relations)s::oid[])
   AND ridelake_tracking.is_current(relation)
   AND triggers = 4 AND recorders = 3
   AND NOT EXISTS (  -- bits of tgtype: 1 for each row, 2 before, 4 insert, 16 update
-      SELECT FROM pg_trigger AS t
-      WHERE (tgrelid = relation OR c.relkind = 'p' AND tgrelid IN (SELECT ridelake_tracking.partitions_of(relation)))
-        AND t.tgname > 'zzz_ridelake_stamp' AND tgtype & 3 = 3 AND tgtype & 20 > 0)
+      SELECT FROM (
+          SELECT relation
+          UNION ALL
+          SELECT leaf FROM ridelake_tracking.partitions_of(relation) AS leaf WHERE c.relkind = 'p'
+      ) AS part (oid)
+      JOIN pg_trigger AS t ON tgrelid = part.oid
+      WHERE t.tgname > 'zzz_ridelake_stamp' AND tgtype & 3 = 3 AND tgtype & 20 > 0)
   AND relpersistence = 'p'
   AND CASE WHEN c.relkind = 'p'
            THEN of_partitions = (

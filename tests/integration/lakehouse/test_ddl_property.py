@@ -100,7 +100,7 @@ def test_the_lake_equals_postgres_after_any_statements(
 ):
     @given(steps=STEPS)
     @settings(
-        deadline=None, max_examples=25, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+        deadline=None, max_examples=10, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
     )
     def check(steps: list[tuple[str, str, int]]) -> None:
         lake = Lake.create(LakeAddress.at(tmp_path_factory.mktemp("lake")))
