@@ -4,7 +4,7 @@ The queries are derived from the column types. They are built as syntax trees, s
 correctly.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -56,7 +56,7 @@ def subject(pytestconfig: pytest.Config) -> UserTable:
 def bench_look_up(figure: Figure, subject: UserTable) -> None:
     figure.title = "How long does it take to look up a row by its key?"
     if subject.key is None:
-        pytest.skip("the primary key has several columns; the look-up supports a single one")
+        pytest.skip("the primary key has several columns, or text in the lake; the look-up supports neither")
     question = middle_look_up(subject)
     if question is None:
         pytest.skip(
@@ -91,7 +91,7 @@ def bench_scan(figure: Figure, subject: UserTable) -> None:
 
 def bench_group_by(figure: Figure, subject: UserTable) -> None:
     figure.title = "How long does a group-by take?"
-    candidates = [column for column in subject.columns if may_group(column, subject)]
+    candidates = [column for column in subject.queried if may_group(column, subject)]
     if not candidates:
         pytest.skip("no column to group by: all are in the key, floats, or have a nondeterministic collation")
     fit = group_columns(subject, candidates)
@@ -108,7 +108,7 @@ def bench_leaving(figure: Figure, subject: UserTable, tmp_path: Path) -> None:
     """The last of the queries: copies of the table with fewer rows show from how many rows columns win."""
     figure.title = TITLE
     counts = [count for count in COPIED_ROWS[figure.scale.name] if count * 2 <= subject.state.rows]
-    candidates = [column for column in subject.columns if may_group(column, subject)]
+    candidates = [column for column in subject.queried if may_group(column, subject)]
     fit = group_columns(subject, candidates) if candidates else []
     by = min(fit, key=lambda found: found[0])[1] if fit else None
     times: dict[str, list[VariantTimes]] = {}
@@ -260,12 +260,13 @@ def middle_look_up(subject: UserTable) -> Question | None:
         value = middle.as_py()
     except (OverflowError, ValueError):
         return None
-    return look_up(subject.name, key, value)
+    all_queried = len(subject.queried) == len(subject.columns)
+    return look_up(subject.name, key, value, () if all_queried else subject.queried)
 
 
 def plain_columns(subject: UserTable) -> list[SourceColumn]:
     """The columns that are not in the key, or all."""
-    return [column for column in subject.columns if not column.in_key] or list(subject.columns)
+    return [column for column in subject.queried if not column.in_key] or subject.queried
 
 
 def group_columns(subject: UserTable, candidates: list[SourceColumn]) -> list[tuple[int, SourceColumn]]:
@@ -279,7 +280,7 @@ def group_columns(subject: UserTable, candidates: list[SourceColumn]) -> list[tu
 def measure_of(subject: UserTable, by: SourceColumn) -> SourceColumn | None:
     """The first column with an exact sum, to be summed by group; None if it is the column of the groups."""
     rows = subject.state.rows
-    found = next((one for one in subject.columns if not one.in_key and has_exact_sum(one, rows)), None)
+    found = next((one for one in subject.queried if not one.in_key and has_exact_sum(one, rows)), None)
     return None if found == by else found
 
 
@@ -289,10 +290,13 @@ def middle_key(table: str, key: SourceColumn, rows: int) -> Question:
     return _question(tree.offset(rows // 2).limit(1))
 
 
-def look_up(table: str, key: SourceColumn, value: int | str) -> Question:
-    """The row with this key."""
+def look_up(
+    table: str, key: SourceColumn, value: int | str, columns: Sequence[SourceColumn] = ()
+) -> Question:
+    """The row with this key. `columns`: empty for all."""
     wanted = exp.EQ(this=_column(key), expression=exp.Placeholder(this="key"))
-    return _question(exp.select("*").from_(_table(table)).where(wanted), {"key": value})
+    selected = exp.select(*map(_column, columns)) if columns else exp.select("*")
+    return _question(selected.from_(_table(table)).where(wanted), {"key": value})
 
 
 def scan(table: str, columns: list[SourceColumn], rows: int) -> Question:

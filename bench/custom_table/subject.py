@@ -57,7 +57,12 @@ class UserTable:
     @property
     def key(self) -> SourceColumn | None:
         keys = [column for column in self.columns if column.in_key]
-        return keys[0] if len(keys) == 1 else None
+        return keys[0] if len(keys) == 1 and not keys[0].converted else None
+
+    @property
+    def queried(self) -> list[SourceColumn]:
+        """The columns with the same type in Postgres and in the lake, so that one query is for both."""
+        return [column for column in self.columns if not column.converted]
 
 
 @contextmanager
@@ -95,6 +100,10 @@ def _opened(settings: Settings, name: str, warnings: tuple[str, ...] = ()) -> It
             oid, schema, relation, partitioned, generated, nondeterministic = found
             columns = tuple(read_columns(connection, [oid])[oid])
         (table,) = [table for table, state in epoch.tables.items() if state.relation == oid]
+        if all(column.converted for column in columns):
+            raise BadInput(
+                f"table {name} has no column with the same type in Postgres and in the lake; choose another"
+            )
         if epoch.tables[table].rows == 0:
             raise BadInput(f"table {name} has no rows; choose another table")
         yield UserTable(
@@ -143,7 +152,9 @@ def some_rows(subject: UserTable, count: int) -> list[tuple[Row, Row]]:
     columns = inserted_columns(subject)
     names = [Identifier(column.name) for column in columns]
     values = [SQL("{}::text").format(name) for name in names]
-    values += [_conversion(column)[0].format(name) for column, name in zip(columns, names, strict=True)]
+    values += [
+        _conversion(column)[0].format(column.sent(name)) for column, name in zip(columns, names, strict=True)
+    ]
     only = SQL("") if subject.partitioned else SQL("ONLY ")
     query = SQL("SELECT {} FROM {}{} LIMIT {}").format(
         SQL(", ").join(values), only, subject.identifier, count

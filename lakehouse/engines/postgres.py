@@ -39,6 +39,9 @@ BATCH_ROWS = 50_000
 # Can read every table and owns nothing; exists since Postgres 14.
 READER = "pg_read_all_data"
 
+# The functions of the server that refuse a type without a binary format, such as aclitem.
+NO_BINARY_OUTPUT = {"getTypeBinaryOutputInfo", "array_send", "record_send", "range_send", "multirange_send"}
+
 EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, VERBOSE, TIMING OFF, FORMAT JSON)\n"
 
 # Matched in strings and comments too, because a pattern that finds their end could be deceived, and a string
@@ -84,7 +87,16 @@ class Postgres:
         return f"{self._store.server_version // 10_000}.{self._store.server_version % 10_000}"
 
     def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
-        with self._executed(query, parameters) as cursor:
+        try:
+            return self._answer(query, parameters)
+        except QueryRejected as error:
+            cause = error.__cause__
+            if not isinstance(cause, psycopg.Error) or cause.diag.source_function not in NO_BINARY_OUTPUT:
+                raise
+        return self._answer(query, parameters, binary=False)
+
+    def _answer(self, query: str, parameters: Parameters, *, binary: bool = True) -> pa.Table:
+        with self._executed(query, parameters, binary=binary) as cursor:
             if converted := self._converted(cursor, query):
                 self._execute(cursor, converted, parameters)
             return self._fetch(cursor)
@@ -96,7 +108,9 @@ class Postgres:
             return plan  # type: ignore[no-any-return]
 
     @contextmanager
-    def _executed(self, query: str, parameters: Parameters) -> Iterator[RawCursor[TupleRow]]:
+    def _executed(
+        self, query: str, parameters: Parameters, *, binary: bool = True
+    ) -> Iterator[RawCursor[TupleRow]]:
         check_parameters(query, parameters)
         if found := FORBIDDEN.search(query):
             raise QueryRejected(f"postgres: {found[0]} is not allowed: remove it")
@@ -108,7 +122,7 @@ class Postgres:
                 with RawCursor(self._connection) as cursor:
                     for type_, loader in LOADERS.items():
                         cursor.adapters.register_loader(type_, loader)
-                    self._execute(cursor, query, parameters)
+                    self._execute(cursor, query, parameters, binary=binary)
                     yield cursor
         except psycopg.Error as error:
             if self._connection.closed:
@@ -118,9 +132,11 @@ class Postgres:
             raise QueryRejected(f"postgres: {_message(error)}") from error
 
     @staticmethod
-    def _execute(cursor: RawCursor[TupleRow], query: str, parameters: Parameters) -> None:
+    def _execute(
+        cursor: RawCursor[TupleRow], query: str, parameters: Parameters, *, binary: bool = True
+    ) -> None:
         values = [parameters[name] for name in placeholders(query)] if parameters else None
-        cursor.execute((numbered(query) if values else query).encode(), values, binary=True)
+        cursor.execute((numbered(query) if values else query).encode(), values, binary=binary)
 
     def interrupt(self) -> None:
         self._connection.cancel_safe()

@@ -40,6 +40,17 @@ TABLES: dict[str, tuple[str, dict[str, str]]] = {
         f"INSERT INTO shop.t SELECT i % 5, now() + i * interval '1 s', i / 7.0 {ROWS}",
         {"look_up": "several columns", "group_by": "no column to group by"},
     ),
+    "types without an Arrow type": (
+        "CREATE TABLE shop.t (id int PRIMARY KEY, j json, tags int[], fee money, place point, n numeric,"
+        " h time, cat int);"
+        f"INSERT INTO shop.t SELECT i, '{{}}', '{{1}}', i, '(1,2)', 1.5, '12:00:00.5', i % 4 {ROWS}",
+        {},
+    ),
+    "an interval as key": (
+        "CREATE TABLE shop.t (id interval PRIMARY KEY, cat int);"
+        f"INSERT INTO shop.t SELECT i * interval '1 s', i % 4 {ROWS}",
+        {"look_up": "text in the lake"},
+    ),
     "char(n)": (
         "CREATE TABLE shop.t (id int PRIMARY KEY, code char(5), cat int);"
         f"INSERT INTO shop.t SELECT i, CASE i % 3 WHEN 0 THEN 'é' WHEN 1 THEN '' END, i % 4 {ROWS}",
