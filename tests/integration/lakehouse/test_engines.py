@@ -151,12 +151,9 @@ def test_postgres_numerics_are_exact_or_refused(published):
             "decimal128(10, 2)", "decimal256(76, 9)", "decimal128(38, 0)", "string",
         ]  # fmt: skip
         assert answer[1][0].as_py() == Decimal("1000000000000000000000000000000.000000001")
-        for query, message in (
-            ("SELECT 'NaN'::numeric", "NaN"),
-            ("SELECT interval '1 day' AS gap", "gap has type interval"),
-        ):
-            with pytest.raises(QueryRejected, match=message):
-                engine.sql(query)
+        with pytest.raises(QueryRejected, match="NaN"):
+            engine.sql("SELECT 'NaN'::numeric")
+        assert only(engine.sql("SELECT interval '1 day' AS gap")) == "1 day"
 
 
 def test_postgres_keeps_the_caret_of_the_server(published):
