@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from lakehouse.source.tables import IF_DROPPED, QUERIES, existing, find_relations, store_tables
+from lakehouse.source.tables import QUERIES, existing, find_relations, store_tables
 from lakehouse.table.columns import TableNotCopied
 from lakehouse.table.epoch import Epoch, Selection, SkippedTable
 from lakehouse.table.layout import STORE_TABLES
@@ -69,7 +69,10 @@ def choose_tables(
         found = {*existing(connection, there, or_all=False), *store_tables()}
         there = [name for name in there if name in found]
     if not there:
-        raise TableNotCopied(f"no table of the lake is in this database: check --dsn{IF_DROPPED}")
+        raise TableNotCopied(
+            "no table of the lake is in this database: check --dsn; if all were dropped or renamed, publish "
+            "other tables with --table, or to a new lake with --lake"
+        )
     left_out = {name: why for name, why in selected.items() if why is not None and name not in there}
     leaving = _why_leaving(connection, previous, {*there, *left_out}) if previous else {}
     without = list(dict.fromkeys([*new.without, *(previous.without if previous else ())]))

@@ -149,7 +149,7 @@ def test_untrack_removes_what_a_dropped_schema_left(orders: Store):
 
 def test_a_dropped_table_is_reported_and_the_lake_can_still_be_queried(orders: Store, lake: Lake):
     run(orders, "ALTER TABLE orders RENAME TO invoices")
-    with pytest.raises(BadInput, match=r"no table public\.orders .* create a lake of the other tables"):
+    with pytest.raises(BadInput, match="no table of the lake is in this database: check --dsn"):
         publish_changes(orders, lake)
     assert asked(lake, "SELECT count(*) AS n FROM orders") == [{"n": 1000}]
 
