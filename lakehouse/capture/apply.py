@@ -11,6 +11,7 @@ epoch of an append-only table opens few sealed files. The cost depends on the nu
 size of the table.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -190,7 +191,7 @@ def _bounds_of(column: pq.ColumnChunkMetaData) -> tuple[Any, Any] | None:
 
 def _matching(keys: pa.Table, among: pa.Table) -> pa.Array:
     """A mask: for each of the keys, whether it is in `among`. Both have the key's columns."""
-    keys, among = _one_zero(keys), _one_zero(among)
+    keys, among = _as_compared(keys), _as_compared(among)
     if keys.num_columns == 1:
         return pc.is_in(keys.column(0).combine_chunks(), value_set=among.column(0).combine_chunks())
     names = keys.column_names
@@ -199,10 +200,11 @@ def _matching(keys: pa.Table, among: pa.Table) -> pa.Array:
     return pc.is_in(numbered[ROW_NUMBER].combine_chunks(), value_set=matched[ROW_NUMBER].combine_chunks())
 
 
-def _one_zero(keys: pa.Table) -> pa.Table:
-    """Replace -0 by 0, which are equal in Postgres and different in Arrow."""
+def _as_compared(keys: pa.Table) -> pa.Table:
+    """Replace -0 by 0, and any NaN by the same: in Postgres they are equal, in Arrow they differ by bits."""
     for place, column in enumerate(keys.schema):
         if pa.types.is_floating(column.type):
-            zero = pa.scalar(0, column.type)
-            keys = keys.set_column(place, column, pc.add(keys.column(place), zero))
+            values = pc.add(keys.column(place), pa.scalar(0, column.type))
+            values = pc.if_else(pc.is_nan(values), pa.scalar(math.nan, column.type), values)
+            keys = keys.set_column(place, column, values)
     return keys
