@@ -17,8 +17,27 @@ def values(column: pa.ChunkedArray) -> list[Any]:
     try:
         found: list[Any] = column.to_pylist()
     except (ValueError, OverflowError):  # nanoseconds, or a year outside the range of Python's datetime
+        if _has_date(column.type):
+            return _times_as_text(column)
         found = column.cast(_with_text_times(column.type)).to_pylist()
     return [_with_dicts(value, column.type) for value in found] if _is_nested(column.type) else found
+
+
+def _has_date(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_date(type_) or pa.types.is_timestamp(type_))
+
+
+def _times_as_text(column: pa.ChunkedArray) -> list[str | None]:
+    """Dates or timestamps as text. Arrow's own text has 16 bits for the year, so 294000 would be 31856."""
+    import numpy as np
+
+    zone = "Z" if pa.types.is_timestamp(column.type) and column.type.tz is not None else ""
+    times = column.to_numpy()
+    texts = np.datetime_as_string(times)
+    return [
+        None if missing else text.replace("T", " ") + zone
+        for text, missing in zip(texts.tolist(), np.isnat(times).tolist(), strict=True)
+    ]
 
 
 def _is_nested(type_: pa.DataType) -> bool:
@@ -94,6 +113,7 @@ FORMATS = ("table", "csv", "json", "jsonl", "markdown")
 
 COLUMN_WIDTH_MIN = 12  # a text column is not truncated below this width to fit the terminal
 NEVER_TRUNCATED = ("bool", "date", "duration", "interval", "time")  # a truncated time would be a wrong time
+YEARS_SECONDS = (-62_135_596_800, 253_402_300_800)  # from year 1 up to year 10000, since 1970
 BATCH_ROWS = 10_000  # rows converted to Python objects at a time, to bound the memory
 
 _TYPE_NAMES = {
@@ -155,7 +175,10 @@ def _write_csv(answer: pa.Table, out: TextIO) -> None:
     import pyarrow.csv as csv
 
     # By position, because two columns may have the same name.
-    columns = [column if _csv_supports(column.type) else _as_text(column) for column in answer.columns]
+    columns = [
+        _as_text(column) if not _csv_supports(column.type) or _has_far_years(column) else column
+        for column in answer.columns
+    ]
     quotes = any(_needs_quotes(column) for column in columns)
     header_quotes = any(_has_special(name) for name in answer.schema.names)
     flat = pa.Table.from_arrays(columns, names=answer.schema.names)
@@ -176,6 +199,23 @@ def _csv_supports(type_: pa.DataType) -> bool:
         is_.is_nested(type_) or is_.is_interval(type_) or is_.is_duration(type_) or is_.is_dictionary(type_)
     )
     return not (hidden or "binary" in str(type_) or "view" in str(type_) or "extension" in str(type_))
+
+
+def _has_far_years(column: pa.ChunkedArray) -> bool:
+    """Whether a date or timestamp is outside of years that Arrow prints correctly."""
+    if not _has_date(column.type):
+        return False
+    if len(column) <= BATCH_ROWS:  # faster than importing pyarrow.compute
+        try:
+            column.to_pylist()
+        except (ValueError, OverflowError):
+            return True
+        return False
+    import pyarrow.compute as pc
+
+    seconds = pc.min_max(column.cast(pa.timestamp("s"), safe=False).cast(pa.int64()))
+    bounds = (bound.as_py() for bound in seconds.values())
+    return any(bound is not None and not YEARS_SECONDS[0] <= bound < YEARS_SECONDS[1] for bound in bounds)
 
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -163,3 +163,15 @@ def test_wide_characters_take_two_cells():
 def test_timestamps_outside_the_range_of_python_are_shown(format_):
     far = pa.table({"t": pa.array([9_224_318_015_999_999, 10**18], pa.timestamp("us"))})
     assert "2262" in text(far, format_)
+
+
+@pytest.mark.parametrize("rows", [1, 20_000])
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_year_of_more_than_16_bits_is_shown(format_: str, rows: int):
+    year_294000 = 9_215_576_668_800_000_000  # microseconds
+    times = pa.array([year_294000] * rows + [None], pa.timestamp("us", tz="UTC"))
+    days = pa.array([2_145_042_905] * rows + [0], pa.int32()).cast(pa.date32())
+    written = text(pa.table({"t": times, "d": days}), format_)
+    assert "294000-01-01 00:00:00.000000Z" in written
+    assert "5874897-12-31" in written
+    assert "1970-01-01" in written
