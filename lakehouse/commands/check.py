@@ -86,5 +86,10 @@ def verify(settings: Settings, epoch: int | None, as_json: bool) -> None:
         )
     report.prove()
     check_no_tables_left_out(newest_epoch(settings.lake))
+    if report.not_compared:
+        note(
+            f"not compared, because they are not tracked: {', '.join(report.not_compared)}; "
+            "`ridelake snapshot --verify` compares all tables"
+        )
     if not as_json:
         say(f"epoch {report.epoch} with the changes since then equals Postgres: {report.rows:,} rows")

@@ -33,11 +33,13 @@ TRIES = 10
 
 @dataclass(frozen=True, slots=True, repr=False)
 class VerifyResult:
-    """`tail_rows`: for each table, the number of changed rows that are not in the epoch's files yet."""
+    """`tail_rows`: for each table, the number of changed rows that are not in the epoch's files yet.
+    `not_compared`: tables that are not tracked, so that their changes since the epoch are unknown."""
 
     epoch: int
     comparisons: tuple[TableComparison, ...]
     tail_rows: tuple[int, ...]
+    not_compared: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<VerifyResult epoch {self.epoch}: {self.rows:,} rows {'equal' if self.equal else 'DIFFER'}>"
@@ -64,6 +66,7 @@ class VerifyResult:
                 asdict(comparison) | {"equal": comparison.equal, "tail_rows": tail}
                 for comparison, tail in zip(self.comparisons, self.tail_rows, strict=True)
             ],
+            "not_compared": list(self.not_compared),
         }
 
 
@@ -113,8 +116,8 @@ def _verify(store: Store, lake: Lake, newest: Epoch) -> VerifyResult:
         with open_source_snapshot(
             store, connection, names, newest.token, newest.without, newest.infinity, newest.names
         ) as snapshot:
-            sources = snapshot.sources
-            _refuse_untracked(connection, newest, sources)
+            sources = _tracked(connection, newest, snapshot.sources)
+            left = tuple(source.qualified for source in snapshot.sources if source not in sources)
             tombstones = set_since(connection, newest.token)
             found = [
                 read_changes(connection, source, tombstones, newest.tables[source.lake_name])
@@ -131,23 +134,34 @@ def _verify(store: Store, lake: Lake, newest: Epoch) -> VerifyResult:
                 )
                 for source, tail in zip(sources, found, strict=True)
             )
-    return VerifyResult(newest.number, comparisons, tuple(tail.changed.num_rows for tail in found))
+    return VerifyResult(newest.number, comparisons, tuple(tail.changed.num_rows for tail in found), left)
 
 
-def _refuse_untracked(
+def _tracked(
     connection: Connection[TupleRow], newest: Epoch, sources: Sequence[TableSource]
-) -> None:
+) -> list[TableSource]:
+    """The tables whose changes since the epoch are known. Raises NotReady if there are none, or if a tracked
+    table has unknown changes."""
     cleared = tombstones_deleted_before(connection)
+    has_any = has_tracking(connection)
+    found: list[TableSource] = []
+    unknown: str | None = None
     for source in sources:
         state = newest.tables[source.lake_name]
-        if not source.can_be_taken_by_changes_since(newest.token, state, cleared):
-            why = "is not tracked" if not has_tracking(connection) or source.tracked_since is None else (
-                "was altered or tracked again since then"
-            )  # fmt: skip
-            raise NotReady(
-                f"cannot determine the changes of {source.qualified} since epoch {newest.number}: the table "
-                f"{why}; run `ridelake snapshot --verify`, which compares all rows in one snapshot"
-            )
+        is_tracked = has_any and source.tracked_since is not None
+        if source.can_be_taken_by_changes_since(newest.token, state, cleared):
+            found.append(source)
+            continue
+        why = "was altered or tracked again since then" if is_tracked else "is not tracked"
+        unknown = (
+            f"cannot determine the changes of {source.qualified} since epoch {newest.number}: the table "
+            f"{why}; run `ridelake snapshot --verify`, which compares all rows in one snapshot"
+        )
+        if is_tracked:
+            raise NotReady(unknown)
+    if not found and unknown:
+        raise NotReady(unknown)
+    return found
 
 
 def _compare(

@@ -98,6 +98,17 @@ def test_a_table_with_untracked_changes_is_copied_completely(orders: Store, lake
     assert publish_changes(orders, lake, verify=True).epoch.verified
 
 
+def test_verify_compares_the_tracked_tables_of_a_lake_with_others(orders: Store, lake: Lake):
+    run(orders, "CREATE TABLE loose (id int)", "INSERT INTO loose VALUES (1)")
+    publish_changes(orders, lake, tables=["loose"])
+    run(orders, "INSERT INTO loose VALUES (2)", "DELETE FROM orders WHERE id = 1")
+    compared = verify_now(orders, lake)
+    compared.prove()
+    assert [one.table for one in compared.comparisons] == ["orders"]
+    assert compared.not_compared == ("public.loose",)
+    assert compared.as_dict()["not_compared"] == ["public.loose"]
+
+
 def test_a_key_that_is_renamed_does_not_lose_deletes_in_a_new_lake(orders: Store, tmp_path: Path):
     run(orders, "ALTER TABLE orders RENAME id TO number")
     lake = Lake.create(LakeAddress.at(tmp_path / "new"))
