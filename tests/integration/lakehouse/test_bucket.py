@@ -188,10 +188,10 @@ def test_a_draft_whose_files_were_deleted_is_not_published(far: Far, monkeypatch
 
     publish = EpochDraft.publish
 
-    def publish_late(*args) -> Epoch:
+    def publish_late(*args, **more) -> Epoch:
         time.sleep(1.1)
         assert maintain(lake, far.store, grace=timedelta(0)).files_removed > 0
-        return publish(*args)
+        return publish(*args, **more)
 
     with monkeypatch.context() as slow:
         slow.setattr(EpochDraft, "publish", publish_late)
