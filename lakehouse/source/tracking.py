@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from shlex import quote
 
 from psycopg import Connection, errors
 from psycopg.rows import TupleRow
@@ -117,7 +118,7 @@ def _not_renewed(what: str, table: str, error: errors.Error) -> str:
     return (
         f"{what} is from another server or an older version and cannot be updated "
         f"({error.diag.message_primary}), so each epoch copies the table completely: "
-        f"run `ridelake track {table}` as the role that owns it"
+        f"run `ridelake track {quote(table)}` as the role that owns it"
     )
 
 

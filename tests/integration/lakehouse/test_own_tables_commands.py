@@ -1,6 +1,7 @@
 """The command line with a user's own database."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,15 @@ def test_a_table_in_use_is_not_waited_for(bare: Store, command: str):
     assert rows_of(bare, columns) == before
     answer(command, "orders", "--dsn", bare.conninfo)
     assert rows_of(bare, columns) != before
+
+
+def test_a_printed_command_can_be_pasted_into_a_shell(bare: Store, tmp_path: Path):
+    run(bare, 'CREATE TABLE "Big Orders" (id int PRIMARY KEY)')
+    flags = ["--dsn", bare.conninfo, "--lake", tmp_path / "lake"]
+    said = answer("track", '"Big Orders"', *flags)
+    sync = shlex.split(said.split("`")[1])
+    assert answer(*sync[1:], "--once", *flags).startswith("epoch 1: 0 rows changed")
+    answer("untrack", '"Big Orders"', *flags)
+    answer("sync", "--once", *flags)
+    track_again = shlex.split(json.loads(answer("status", "--json", *flags))["next"].split("`")[-2])
+    assert "is tracked" in answer(*track_again[1:], *flags)
