@@ -188,6 +188,8 @@ DECLARE
     v_default  text := (SELECT coalesce(pg_get_expr(adbin, adrelid), 'none')
                         FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
                         WHERE attrelid = p_relation AND attname = 'tx' AND NOT attisdropped);
+    v_other_tx text := (SELECT min(quote_ident(attname)) FROM pg_attribute
+                        WHERE attrelid = p_relation AND lower(attname) = 'tx' AND attname <> 'tx' AND NOT attisdropped);
 BEGIN
     IF (SELECT relispartition FROM pg_class WHERE oid = p_relation) THEN
         RAISE EXCEPTION '% cannot be tracked, because it is a partition; track the partitioned table', p_relation
@@ -209,6 +211,10 @@ BEGIN
             USING ERRCODE = 'feature_not_supported';
     ELSIF v_default NOT LIKE '%pg_current_xact_id()%' THEN
         RAISE EXCEPTION '% already has a column tx, which tracking needs; rename that column', p_relation
+            USING ERRCODE = 'feature_not_supported';
+    ELSIF v_other_tx IS NOT NULL THEN
+        RAISE EXCEPTION '% has a column %, and tracking needs a column tx; names in a lake must differ in more than '
+            'case: rename that column', p_relation, v_other_tx
             USING ERRCODE = 'feature_not_supported';
     END IF;
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from datetime import UTC, datetime
+from shlex import quote
 from typing import Any
 
 from psycopg import Connection, errors
@@ -116,7 +117,7 @@ def _next(report: dict[str, Any], keyless: Collection[str]) -> str:
     untracked = [
         one["table"] for one in report["tables"] if one["tracked"] is False and one["table"] not in keyless
     ]
-    track = f"; `ridelake track {untracked[0]}` makes its epochs incremental" if untracked else ""
+    track = f"; `ridelake track {quote(untracked[0])}` makes its epochs incremental" if untracked else ""
     if report["transactions_behind"]:
         return f"run `ridelake sync --once`{track}"
     return f"nothing: no transaction since the newest epoch{track}"

@@ -1,5 +1,7 @@
 """`ridelake track` and `untrack`."""
 
+from shlex import quote
+
 import click
 
 from lakehouse.commands.options import selection_of, selection_options
@@ -39,7 +41,7 @@ def track(
     with open_existing_store(settings, rides=False, hint=HINT) as store:
         if selection is None:
             name = track_table(store, str(table))
-            say(f"{name} is tracked: add it to a lake with `ridelake sync --table {name}`")
+            say(f"{name} is tracked: add it to a lake with `ridelake sync --table {quote(name)}`")
             return
         failures: list[str] = []
         for name in untracked_tables(store, selection):

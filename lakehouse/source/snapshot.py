@@ -10,17 +10,18 @@ history if and only if that position is not after the fork. Transaction numbers 
 incremental epochs also continue.
 
 The order matters. The tables are locked before the snapshot is taken, so that none is truncated in between.
-The token is read by the first statement of the snapshot. The table definitions are read again inside the
-snapshot, because a table may have been altered before it was locked.
+Waiting for one of them while others are held could fail a migration with a deadlock, so all are released
+before the next attempt. The token is read by the first statement of the snapshot. The table definitions are
+read again inside the snapshot, because a table may have been altered before it was locked.
 """
 
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from psycopg import Connection, IsolationLevel
+from psycopg import Connection, IsolationLevel, errors
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL
 
@@ -75,6 +76,11 @@ def wal_position(lsn: str) -> int:
     return int(high, 16) << 32 | int(low, 16)
 
 
+# Pauses between the attempts to lock all tables, and the time after which an epoch is given up.
+LOCK_PAUSE_SECONDS_MIN = 0.05
+LOCK_PAUSE_SECONDS_MAX = 0.5
+LOCK_SECONDS_MAX = 30.0
+
 # The WAL writer flushes five times a second; a server that needs longer than this has a problem.
 FLUSH_SECONDS_MAX = 30.0
 
@@ -110,18 +116,15 @@ def open_source_snapshot(
     `infinity`: what to read instead of a value without an exact form. `names`: of tables in the lake, by
     qualified name.
 
-    Raises TableNotCopied if a table was dropped, attached or refreshed concurrently; UsageError if the server
+    Raises TableNotCopied if a table was dropped, attached or refreshed concurrently, or another session
+    locks one for longer than LOCK_SECONDS_MAX; UsageError if the server
     cannot be the source of a lake, or cannot be later in the history of `since`; BadInput for a table that
     does not exist."""
     check_source(connection)
     with table_errors():
         named = read_sources(connection, tables, without, infinity, names)
         check_no_hidden_rows(connection, named)
-    with (
-        table_errors(),
-        transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True),
-    ):
-        lock_tables(connection, named)
+    with table_errors(), _locking_transaction(connection, named):
         token = read_token(connection)
         if since is not None:
             check_same_history(since, token, _forks(connection, since, token))
@@ -160,11 +163,39 @@ def check_no_hidden_rows(connection: Connection[TupleRow], tables: Sequence[Tabl
         )
 
 
+@contextmanager
+def _locking_transaction(connection: Connection[TupleRow], tables: Sequence[TableSource]) -> Iterator[None]:
+    """A transaction that holds the locks of `lock_tables` and has no snapshot yet. If one table is locked by
+    another session, all locks are released before the next attempt. Raises TableNotCopied after
+    LOCK_SECONDS_MAX."""
+    give_up, pause = time.monotonic() + LOCK_SECONDS_MAX, LOCK_PAUSE_SECONDS_MIN
+    with ExitStack() as stack:
+        while True:
+            try:
+                with ExitStack() as attempt:
+                    attempt.enter_context(
+                        transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True)
+                    )
+                    lock_tables(connection, tables)
+                    stack.enter_context(attempt.pop_all())
+                break
+            except errors.LockNotAvailable as error:
+                if time.monotonic() >= give_up:
+                    raise TableNotCopied(
+                        f"cannot read the tables: {error.diag.message_primary} for {LOCK_SECONDS_MAX:g} s, "
+                        f"because another session alters it or waits to; {RUN_AGAIN}"
+                    ) from error
+            time.sleep(pause)
+            pause = min(2 * pause, LOCK_PAUSE_SECONDS_MAX)
+        yield
+
+
 def lock_tables(connection: Connection[TupleRow], tables: Sequence[TableSource]) -> None:
     """Lock against TRUNCATE and ALTER, before the snapshot is taken: a table that is truncated between the
-    snapshot and the read would be read as empty."""
+    snapshot and the read would be read as empty. Raises LockNotAvailable instead of waiting."""
     if names := [table.identifier for table in tables if table.can_be_locked]:
-        connection.execute(SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(SQL(", ").join(names)))
+        query = SQL("LOCK TABLE {} IN ACCESS SHARE MODE NOWAIT")
+        connection.execute(query.format(SQL(", ").join(names)))
 
 
 def _check_locked(

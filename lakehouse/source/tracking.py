@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from shlex import quote
 
 from psycopg import Connection, errors
 from psycopg.rows import TupleRow
@@ -18,6 +19,7 @@ QUERIES = load_queries("lakehouse.source")
 
 # While a session waits for a lock, other statements on the table queue behind it.
 LOCK_SECONDS_MAX = 2
+LIMIT_LOCK_WAIT = f"SET LOCAL lock_timeout = '{LOCK_SECONDS_MAX}s'".encode()
 
 NO_ACCESS = (
     "this role may not read the schema ridelake_tracking, so each epoch copies the tracked tables "
@@ -28,11 +30,14 @@ NO_ACCESS = (
 
 def track(store: Store, table: str) -> str:
     """Add the column and the triggers of `oltp/tracking.sql`; return the table's qualified name. Raises
-    BadInput for a table that does not exist or cannot be tracked, UsageError if the role may not alter it."""
+    BadInput for a table that does not exist or cannot be tracked, UsageError if the role may not alter it or
+    the table is in use for longer than LOCK_SECONDS_MAX."""
     with store.connect() as connection, _tracking_errors(table):
         ((_, relation, _, _, qualified, *_),) = find_tables(connection, [table])
-        _update(connection)
+        with _update_errors():
+            _update(connection)
         with transaction(connection):
+            connection.execute(LIMIT_LOCK_WAIT)
             install_tracking(connection)
             connection.execute("SELECT ridelake_tracking.track(%s::regclass)", (relation,))
     return str(qualified)
@@ -54,15 +59,17 @@ def untracked_tables(store: Store, selection: Selection) -> list[str]:
 
 def untrack(store: Store, table: str) -> str:
     """Remove the tracking; return the table's qualified name. Raises BadInput for a table that does not exist
-    or is not tracked. The table need not be valid for a lake."""
+    or is not tracked, UsageError as `track`. The table need not be valid for a lake."""
     with store.connect() as connection, _tracking_errors(table):
         ((_, relation, _, _, qualified, *_),) = find_relations(connection, [table])
         if qualified in store_tables():
             raise BadInput(
                 f"cannot untrack {qualified}: the ride store needs its tracking; name a table of your own"
             )
-        _update(connection)
+        with _update_errors():
+            _update(connection)
         with transaction(connection):
+            connection.execute(LIMIT_LOCK_WAIT)
             install_tracking(connection)  # undone with the transaction, if there was nothing to remove
             done = connection.execute(
                 "SELECT ridelake_tracking.untrack(%s::regclass)", (relation,)
@@ -98,7 +105,7 @@ def renew_tracking(store: Store, tables: Sequence[str], since: SnapshotToken | N
 def _renew_one(connection: Connection[TupleRow], relation: int, qualified: str) -> str | None:
     try:
         with transaction(connection):
-            connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS_MAX}s'".encode())
+            connection.execute(LIMIT_LOCK_WAIT)
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (INSTALL_LOCK,))
             if _outdated(connection, [relation]):  # unless another process has already done it
                 connection.execute("SELECT ridelake_tracking.track(%s::regclass)", (relation,))
@@ -111,7 +118,7 @@ def _not_renewed(what: str, table: str, error: errors.Error) -> str:
     return (
         f"{what} is from another server or an older version and cannot be updated "
         f"({error.diag.message_primary}), so each epoch copies the table completely: "
-        f"run `ridelake track {table}` as the role that owns it"
+        f"run `ridelake track {quote(table)}` as the role that owns it"
     )
 
 
@@ -137,7 +144,7 @@ def _update(connection: Connection[TupleRow]) -> None:
     if has_tracking(connection) or not _is_there(connection):
         return
     with transaction(connection):
-        connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS_MAX}s'".encode())
+        connection.execute(LIMIT_LOCK_WAIT)
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (INSTALL_LOCK,))
         install_tracking(connection)
 
@@ -151,6 +158,18 @@ def _has_access(connection: Connection[TupleRow]) -> bool:
 
 def _is_there(connection: Connection[TupleRow]) -> bool:
     return connection.execute("SELECT to_regclass('ridelake_tracking.tracked')").fetchone() != (None,)
+
+
+@contextmanager
+def _update_errors() -> Iterator[None]:
+    """Raises UsageError if another session uses the tables of the tracking."""
+    try:
+        yield
+    except errors.LockNotAvailable as error:
+        raise UsageError(
+            "the tracking of this database is from an older version and cannot be updated "
+            f"({error.diag.message_primary}): run the command again when no long transaction is open"
+        ) from error
 
 
 @contextmanager
@@ -171,8 +190,8 @@ def _tracking_errors(table: str) -> Iterator[None]:
         ) from error
     except errors.LockNotAvailable as error:
         raise UsageError(
-            "the tracking of this database is from an older version and cannot be updated "
-            f"({error.diag.message_primary}): run the command again when no long transaction is open"
+            f"cannot lock {table}, because a transaction has used it for more than {LOCK_SECONDS_MAX} s: run "
+            "the command again when that transaction has ended"
         ) from error
     except errors.InsufficientPrivilege as error:
         if "is a system catalog" in (error.diag.message_primary or ""):

@@ -1,6 +1,7 @@
 """The command line with a user's own database."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from terminal import answer, refusal, ridelake
 from lakehouse.capture.publish import estimate_rows, publish_changes
 from lakehouse.source.tracking import track
 from lakehouse.table.catalog import Lake
-from oltp.store import Store
+from oltp.store import Store, transaction
 from ridelake.errors import BadInput
 
 
@@ -144,3 +145,34 @@ def test_a_missing_privilege_is_reported_in_one_sentence(bare: Store, lake: Lake
         assert "connect as a role that owns orders" in refusal("untrack", "orders", *flags)
     finally:
         run(bare, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("command", ["track", "untrack"])
+def test_a_table_in_use_is_not_waited_for(bare: Store, command: str):
+    """Other statements on the table would queue behind the lock request."""
+    run(bare, ORDERS, "INSERT INTO orders VALUES (1, 'thing', 1)")
+    if command == "untrack":
+        track(bare, "orders")
+    columns = "SELECT attname FROM pg_attribute WHERE attrelid = 'orders'::regclass AND attnum > 0"
+    before = rows_of(bare, columns)
+    with bare.connect() as user, transaction(user):
+        user.execute("UPDATE orders SET price = 0")
+        message = refusal(command, "orders", "--dsn", bare.conninfo)
+    assert (
+        "cannot lock orders, because a transaction has used it for more than 2 s: run the command" in message
+    )
+    assert rows_of(bare, columns) == before
+    answer(command, "orders", "--dsn", bare.conninfo)
+    assert rows_of(bare, columns) != before
+
+
+def test_a_printed_command_can_be_pasted_into_a_shell(bare: Store, tmp_path: Path):
+    run(bare, 'CREATE TABLE "Big Orders" (id int PRIMARY KEY)')
+    flags = ["--dsn", bare.conninfo, "--lake", tmp_path / "lake"]
+    said = answer("track", '"Big Orders"', *flags)
+    sync = shlex.split(said.split("`")[1])
+    assert answer(*sync[1:], "--once", *flags).startswith("epoch 1: 0 rows changed")
+    answer("untrack", '"Big Orders"', *flags)
+    answer("sync", "--once", *flags)
+    track_again = shlex.split(json.loads(answer("status", "--json", *flags))["next"].split("`")[-2])
+    assert "is tracked" in answer(*track_again[1:], *flags)

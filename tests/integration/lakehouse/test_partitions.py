@@ -3,6 +3,7 @@
 import pytest
 from bare_database import run
 from own_tables import asked
+from psycopg import errors
 from rows_read import assert_equal
 
 from lakehouse.capture.maintain import maintain
@@ -155,6 +156,21 @@ def test_a_partition_may_have_its_columns_in_another_order(events: Store, lake: 
     epoch = followed(
         events, lake, "DELETE FROM turned WHERE id = 1", "UPDATE events SET id = 9 WHERE what = 'b'"
     )
+    assert epoch.tables["events"].changed == 1
+
+
+def test_a_table_with_rows_can_be_attached_after_tx_is_added(events: Store, lake: Lake):
+    run(
+        events,
+        "CREATE TABLE older (day int NOT NULL, id int NOT NULL, what text)",
+        "INSERT INTO older SELECT 600, n, 'older' FROM generate_series(1, 50) AS n",
+    )
+    attach = "ALTER TABLE events ATTACH PARTITION older FOR VALUES FROM (600) TO (601)"
+    with pytest.raises(errors.DatatypeMismatch, match='missing column "tx"'):
+        run(events, attach)
+    epoch = followed(events, lake, "ALTER TABLE older ADD COLUMN tx bigint", attach)
+    assert epoch.tables["events"].changed == 50
+    epoch = followed(events, lake, "UPDATE events SET what = 'new' WHERE id = 7 AND day = 600")
     assert epoch.tables["events"].changed == 1
 
 

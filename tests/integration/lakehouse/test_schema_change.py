@@ -1,5 +1,8 @@
 """After ALTER TABLE, the lake follows and older epochs are unchanged."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import polars as pl
@@ -7,8 +10,10 @@ import pyarrow.compute as pc
 import pytest
 from bare_database import bare_database, rows_of, run
 
+import lakehouse.source.snapshot
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
+from lakehouse.capture.sync import sync_repeatedly
 from lakehouse.engines import open_engine
 from lakehouse.source.tracking import track
 from lakehouse.table.catalog import Lake, open_catalog
@@ -16,7 +21,7 @@ from lakehouse.table.epoch import Epoch
 from lakehouse.table.published import numbered_epoch, read_epochs
 from lakehouse.verify import verify_now
 from oltp.cluster.server import Cluster
-from oltp.store import Store
+from oltp.store import Store, transaction
 from ridelake.settings import Settings
 
 # Polars recommends a planner for Iceberg that is another package.
@@ -158,3 +163,41 @@ def test_a_table_may_be_altered_while_it_is_synced(people: Store, lake: Lake):
         assert len(read_by_everyone(lake, epoch)) == 2
     columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'people'::regclass AND attnum > 0"
     assert rows_of(people, columns) == [(8,)]
+
+
+def test_a_migration_of_several_tables_does_not_deadlock_with_an_epoch(
+    people: Store, lake: Lake, monkeypatch: pytest.MonkeyPatch
+):
+    """An epoch that held `people` while it waited for `pets` would block the second ALTER for ever."""
+    run(people, "CREATE TABLE pets (id bigint PRIMARY KEY)", "INSERT INTO pets VALUES (1)")
+    original, locking = lakehouse.source.snapshot.lock_tables, threading.Event()
+
+    def lock_tables(*arguments) -> None:
+        locking.set()
+        original(*arguments)
+
+    monkeypatch.setattr(lakehouse.source.snapshot, "lock_tables", lock_tables)
+    with ThreadPoolExecutor(1) as pool, people.connect() as user:
+        user.execute("SET deadlock_timeout = '10ms'")  # less than any wait of the epoch
+        with transaction(user):
+            user.execute("ALTER TABLE pets ADD COLUMN name text")
+            epoch = pool.submit(publish_changes, people, lake, tables=["people", "pets"], verify=True)
+            assert locking.wait(30)
+            time.sleep(0.2)
+            user.execute("ALTER TABLE people ADD COLUMN age int")
+        assert epoch.result(30).epoch.tables["pets"].rows == 1
+
+
+def test_a_long_migration_delays_an_epoch_and_sync_retries(
+    people: Store, lake: Lake, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lakehouse.source.snapshot, "LOCK_SECONDS_MAX", 0.1)
+    run(people, "INSERT INTO people VALUES (3, 'Eve', 'sad')")
+    epochs = sync_repeatedly(0, people, lake)
+    with people.connect() as user, transaction(user):
+        user.execute("LOCK TABLE people")
+        trouble = next(epochs).trouble
+        assert trouble is not None
+        assert 'could not obtain lock on relation "public.people" for 0.1 s' in trouble
+        assert trouble.endswith("`ridelake sync` retries every 0.2 s")
+    assert next(epochs).is_new

@@ -152,6 +152,7 @@ def test_tracking_a_table_again_starts_a_new_generation(connection: Connection):
     [
         ("CREATE TABLE bad (n int)", "has no primary key"),
         ("CREATE TABLE bad (n int PRIMARY KEY, tx text)", "already has a column tx"),
+        ('CREATE TABLE bad (n int PRIMARY KEY, "Tx" text)', 'has a column "Tx", .* rename that column'),
         ("CREATE VIEW bad AS SELECT 1", "cannot be tracked, because it is"),
         ("CREATE UNLOGGED TABLE bad (n int PRIMARY KEY)", "cannot be tracked, because it is"),
         (
