@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from lakehouse.source.copy.sorting import sort_run, sorted_runs
 from lakehouse.source.tables import TableSource, store_tables
 from lakehouse.table.catalog import CommitConflict, Lake
-from lakehouse.table.columns import UnsupportedValue
+from lakehouse.table.columns import RowsNotComputed, UnsupportedValue
 from lakehouse.table.epoch import (
     DataFile,
     DeleteFile,
@@ -196,11 +196,12 @@ class EpochDraft(EpochWriter):
 
     @contextmanager
     def reading_table(self, table: TableSource) -> Iterator[None]:
-        """Leave a table out of the epoch if the lake cannot store one of its values. For a table of the ride
-        store, raise the error instead: these tables are published together."""
+        """Leave a table out of the epoch if the lake cannot store one of its values, or the server
+        cannot compute its rows. For a table of the ride store, raise the error instead: these tables are
+        published together."""
         try:
             yield
-        except UnsupportedValue as error:
+        except (RowsNotComputed, UnsupportedValue) as error:
             if table.qualified in store_tables():
                 raise
             self.drafts.pop(table.lake_name, None)

@@ -257,3 +257,43 @@ def test_a_value_of_a_keyless_table_is_refused_by_name(bare: Store, lake: Lake):
     run(bare, ORDERS, "CREATE TABLE loose (d date)", "INSERT INTO loose VALUES ('infinity')")
     epoch = publish_changes(bare, lake, tables=["orders", "loose"]).epoch
     assert "public.loose.d contains" in epoch.left_out["loose"].reason
+
+
+BROKEN_VIEWS = {
+    "division by zero": "SELECT 10 / (id - 5) AS q FROM orders",
+    "not so": "SELECT fails(id) AS q FROM orders",
+    "infinity": "SELECT CASE id WHEN 5 THEN 'infinity'::date END AS day FROM orders",
+}
+
+
+@pytest.mark.parametrize("why", BROKEN_VIEWS)
+def test_a_view_whose_query_fails_is_left_out_until_it_is_corrected(bare: Store, lake: Lake, why: str):
+    run(
+        bare, ORDERS,
+        "CREATE FUNCTION fails(id bigint) RETURNS int LANGUAGE plpgsql AS"
+        " 'BEGIN IF id = 5 THEN RAISE ''not so''; END IF; RETURN 1; END'",
+        "CREATE TABLE later (id int PRIMARY KEY)",
+        f"CREATE VIEW broken AS {BROKEN_VIEWS[why]}",
+        "INSERT INTO orders SELECT n, 'thing', 1 FROM generate_series(1, 4) AS n",
+    )  # fmt: skip
+    publish_changes(bare, lake, tables=["orders", "broken", "later"])
+    run(
+        bare, "INSERT INTO orders SELECT n, 'thing', 1 FROM generate_series(5, 9) AS n",
+        "INSERT INTO later VALUES (1)",
+    )  # fmt: skip
+    synced = next(sync_repeatedly(0, bare, lake, verify=True))
+    assert synced.epoch
+    (sentence,) = synced.epoch.missing()
+    assert sentence.startswith("public.broken is not in epoch 2: ")
+    assert why in sentence
+    assert {name: table.rows for name, table in synced.epoch.tables.items()} == {"orders": 9, "later": 1}
+    run(bare, "DELETE FROM orders WHERE id = 5")
+    assert not publish_changes(bare, lake, verify=True).epoch.left_out
+    assert_equal(bare, lake, "broken")
+
+
+def test_an_epoch_of_views_whose_queries_all_fail_is_tried_again(bare: Store, lake: Lake):
+    run(bare, "CREATE VIEW broken AS SELECT 1 / 0 AS q")
+    trouble = next(sync_repeatedly(0, bare, lake, tables=["broken"])).trouble
+    assert trouble
+    assert "cannot compute the rows of public.broken (division by zero)" in trouble
