@@ -78,6 +78,26 @@ def test_a_table_joins_when_it_is_created_and_leaves_when_it_is_dropped(bare: St
     assert "public.brief" not in in_lake(lake)
 
 
+@pytest.mark.parametrize("how", ["ALTER SCHEMA sa RENAME TO sb", "ALTER TABLE sa.mv SET SCHEMA sb"])
+def test_an_unchanged_table_has_its_new_schema_in_the_next_epoch(bare: Store, lake: Lake, how: str):
+    run(bare, "CREATE SCHEMA sa", "CREATE TABLE sa.mv (id int PRIMARY KEY)", "INSERT INTO sa.mv VALUES (1)")
+    track(bare, "sa.mv")
+    files = publish_changes(bare, lake, selection=EVERYTHING).epoch.tables["mv"].files
+    run(bare, *(["CREATE SCHEMA sb"] if "SET SCHEMA" in how else []), how)
+    notes: list[str] = []
+    published = publish_changes(bare, lake, verify=True, on_note=notes.append)
+    assert published.is_new
+    assert notes == ["sa.mv leaves the lake: it was renamed to sb.mv", "sb.mv joins the lake"]
+    assert in_lake(lake) == {"sb.mv"}
+    assert newest_epoch(lake.address).tables["mv"].files == files
+    verify_now(bare, lake).prove()
+    assert not publish_changes(bare, lake, on_note=notes.append).is_new
+    run(bare, "INSERT INTO sb.mv VALUES (2)")
+    verify_now(bare, lake).prove()
+    assert publish_changes(bare, lake, verify=True).epoch.tables["mv"].changed == 1
+    assert_equal(bare, lake, "mv")
+
+
 def test_the_other_tables_are_followed_when_a_named_one_is_dropped(bare: Store, lake: Lake):
     run(bare, ORDERS, "CREATE TABLE brief (id int PRIMARY KEY)")
     track(bare, "orders")
