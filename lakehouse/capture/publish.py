@@ -166,9 +166,9 @@ def _publish(
             kind = kind if since else "full"
             chosen = choose_tables(connection, previous, tables, lake.selection(), selection)
             infinity = infinity or (previous.infinity if previous else "refuse")
-            names = previous.names if previous else {}
+            excluded = [*chosen.without, *without]
             with open_source_snapshot(
-                store, connection, chosen.names, since, [*chosen.without, *without], infinity, names
+                store, connection, chosen.names, since, excluded, infinity, chosen.lake_names
             ) as snapshot:
                 check_exclusions(connection, without, snapshot.sources)
                 draft.left_out |= chosen.skipped(previous)

@@ -153,6 +153,27 @@ def test_a_selected_table_that_cannot_be_read_is_left_out(bare: Store, lake: Lak
     assert in_lake(lake) == {"public.orders", "public.nothing"}
 
 
+@pytest.mark.parametrize("selection", [EVERYTHING, Selection(schemas=("sa", "sb", "SB"))])
+def test_a_selected_table_whose_name_in_the_lake_is_taken_is_left_out(
+    bare: Store, lake: Lake, selection: Selection
+):
+    run(bare, "CREATE SCHEMA sa", "CREATE SCHEMA sb", 'CREATE SCHEMA "SB"')
+    run(bare, "CREATE TABLE sa.inv AS SELECT 1 AS n", "CREATE TABLE sb.inv AS SELECT 2 AS n")
+    publish_changes(bare, lake, selection=selection)
+    run(bare, 'CREATE TABLE sb."sa.inv" (n int)', 'CREATE TABLE "SB".inv (n int)')
+    for _ in range(2):
+        published = publish_changes(bare, lake, verify=True)
+        assert in_lake(lake) == {"sa.inv", "sb.inv"}
+        assert {one.source for one in published.epoch.left_out.values()} == {'sb."sa.inv"', '"SB".inv'}
+    assert all("would both be named " in sentence for sentence in published.epoch.missing())
+    run(bare, "DROP TABLE sa.inv", "DROP TABLE sb.inv")
+    publish_changes(bare, lake, verify=True)
+    assert in_lake(lake) == {'sb."sa.inv"', '"SB".inv'}
+    run(bare, "CREATE TABLE sa.inv (n int)", 'CREATE TABLE "SB"."INV" (n int)')
+    with pytest.raises(BadInput, match="would both be named"):
+        publish_changes(bare, lake, tables=["sa.inv", '"SB"."INV"'])
+
+
 def test_an_excluded_column_stays_excluded_if_its_table_joins_again(bare: Store, lake: Lake):
     make = "CREATE TABLE people (id int PRIMARY KEY, secret text)"
     run(bare, ORDERS, make, "INSERT INTO people VALUES (1, 'x')")
