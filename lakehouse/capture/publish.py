@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from lakehouse.capture.apply import apply_changes
 from lakehouse.capture.writer import EpochWriter, open_draft
 from lakehouse.source.changes import TableChanges, read_changes, set_since
-from lakehouse.source.copy import add_row_key_to_errors, export
+from lakehouse.source.copy import add_row_key_to_errors, computed_row_errors, export
 from lakehouse.source.selection import ChosenTables, choose_tables
 from lakehouse.source.snapshot import SourceSnapshot, open_source_snapshot, wait_until_flushed
 from lakehouse.source.tables import (
@@ -120,8 +120,8 @@ def publish_snapshot(
 ) -> Epoch:
     """Publish all current rows of all tables. `on_rows` is called with the number of rows after each read.
 
-    A table with a value that the lake cannot store is left out of the epoch (`Epoch.left_out`), unless it is
-    a table of the ride store.
+    A table with a value that the lake cannot store, and a view whose query fails, is left out of the epoch
+    (`Epoch.left_out`), unless it is a table of the ride store.
 
     Raises TableNotCopied if no table could be copied, CommitConflict if another epoch is published
     concurrently, ProofFailed if the files differ from Postgres, UsageError if the lake cannot be written or
@@ -166,9 +166,9 @@ def _publish(
             kind = kind if since else "full"
             chosen = choose_tables(connection, previous, tables, lake.selection(), selection)
             infinity = infinity or (previous.infinity if previous else "refuse")
-            names = previous.names if previous else {}
+            excluded = [*chosen.without, *without]
             with open_source_snapshot(
-                store, connection, chosen.names, since, [*chosen.without, *without], infinity, names
+                store, connection, chosen.names, since, excluded, infinity, chosen.lake_names
             ) as snapshot:
                 check_exclusions(connection, without, snapshot.sources)
                 draft.left_out |= chosen.skipped(previous)
@@ -244,7 +244,13 @@ def write_changes(
     for source in snapshot.sources:
         state = sink.before(source.lake_name)
         by_changes = old and source.can_be_taken_by_changes_since(old, state, cleared)
-        with sink.reading_table(source), add_row_key_to_errors(connection, source):
+        if not by_changes:
+            _ = snapshot.name  # a subtransaction cannot export it
+        with (
+            sink.reading_table(source),
+            computed_row_errors(connection, source),
+            add_row_key_to_errors(connection, source),
+        ):
             if state and by_changes:
                 found = read_changes(connection, source, tombstones, state)
                 _write_difference(sink, source, state, found, on_rows)

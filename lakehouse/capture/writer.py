@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from lakehouse.source.copy.sorting import sort_run, sorted_runs
 from lakehouse.source.tables import TableSource, store_tables
 from lakehouse.table.catalog import CommitConflict, Lake
-from lakehouse.table.columns import UnsupportedValue
+from lakehouse.table.columns import RowsNotComputed, UnsupportedValue
 from lakehouse.table.epoch import (
     DataFile,
     DeleteFile,
@@ -157,10 +157,10 @@ class EpochWriter(ABC):
         )
 
     def keep(self, table: TableSource) -> None:
-        """Use the table's files of the previous epoch."""
+        """Use the table's files of the previous epoch. Its schema may have another name."""
         state = self.before(table.lake_name)
         assert state is not None
-        self.tables[table.lake_name] = replace(state, changed=0, deleted=0)
+        self.tables[table.lake_name] = replace(state, source=table.qualified, changed=0, deleted=0)
 
 
 # In a bucket, `maintain` removes unreferenced files that are older than one hour. A draft older than half of
@@ -187,7 +187,11 @@ class EpochDraft(EpochWriter):
     @property
     def has_changes(self) -> bool:
         known = self.previous.left_out.keys() if self.previous else set()
-        return bool(self.drafts) or self.left_out.keys() != known or bool(self.departed)
+        renamed = any(
+            before is not None and before.source != state.source
+            for before, state in ((self.before(name), state) for name, state in self.tables.items())
+        )
+        return bool(self.drafts) or self.left_out.keys() != known or bool(self.departed) or renamed
 
     @property
     def departed(self) -> set[str]:
@@ -196,11 +200,12 @@ class EpochDraft(EpochWriter):
 
     @contextmanager
     def reading_table(self, table: TableSource) -> Iterator[None]:
-        """Leave a table out of the epoch if the lake cannot store one of its values. For a table of the ride
-        store, raise the error instead: these tables are published together."""
+        """Leave a table out of the epoch if the lake cannot store one of its values, or the server
+        cannot compute its rows. For a table of the ride store, raise the error instead: these tables are
+        published together."""
         try:
             yield
-        except UnsupportedValue as error:
+        except (RowsNotComputed, UnsupportedValue) as error:
             if table.qualified in store_tables():
                 raise
             self.drafts.pop(table.lake_name, None)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
+from lakehouse.source.names import without_same_names
 from lakehouse.source.tables import QUERIES, existing, find_relations, store_tables
 from lakehouse.table.columns import TableNotCopied
-from lakehouse.table.epoch import Epoch, Selection, SkippedTable
+from lakehouse.table.epoch import Epoch, Selection, SkippedTable, split_identifier
 from lakehouse.table.layout import STORE_TABLES
 from ridelake.errors import BadInput, did_you_mean
 
@@ -18,13 +19,15 @@ from ridelake.errors import BadInput, did_you_mean
 class ChosenTables:
     """`names`: the tables to read, as SQL identifiers. `without`: columns that are excluded. `left_out`:
     selected tables that cannot be read, and why. `leaving`: tables of the previous epoch that are neither,
-    and why. `selection`: to be stored with the lake; None: unchanged."""
+    and why. `selection`: to be stored with the lake; None: unchanged. `lake_names`: of tables
+    that have one."""
 
     names: list[str]
     without: Sequence[str] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     leaving: Mapping[str, str] = field(default_factory=dict)
     selection: Selection | None = None
+    lake_names: Mapping[str, str] = field(default_factory=dict)
 
     def skipped(self, previous: Epoch | None) -> dict[str, SkippedTable]:
         """The tables that are left out, by their names in the lake."""
@@ -74,12 +77,25 @@ def choose_tables(
             "other tables with --table, or to a new lake with --lake"
         )
     left_out = {name: why for name, why in selected.items() if why is not None and name not in there}
+    lake_names = _names_in_lake(previous)
+    required = [*named, *(table.source for table in previous.tables.values())] if previous else named
+    there, same_name = without_same_names(there, lake_names, required)
+    left_out |= same_name
     leaving = _why_leaving(connection, previous, {*there, *left_out}) if previous else {}
     without = list(dict.fromkeys([*new.without, *(previous.without if previous else ())]))
     of_leaving = (name for name in without if any(name.startswith(f"{table}.") for table in leaving))
     new = replace(new, without=tuple(dict.fromkeys([*new.without, *of_leaving])))
     is_new = new != stored and (given is not None or stored is not None or bool(leaving))
-    return ChosenTables(there, without, left_out, leaving, new if is_new else None)
+    return ChosenTables(there, without, left_out, leaving, new if is_new else None, lake_names)
+
+
+def _names_in_lake(previous: Epoch | None) -> dict[str, str]:
+    """The names of tables in the lake, by qualified name. A table that was left out may have none yet."""
+    names = previous.names if previous else {}
+    return {
+        table: name for table, name in names.items()
+        if table != name or split_identifier(table) == tuple(name.split(".", 1))
+    }  # fmt: skip
 
 
 def select_tables(connection: Connection[TupleRow], selection: Selection) -> dict[str, str | None]:

@@ -6,7 +6,6 @@ table (`oltp/tracking.sql`) can be read incrementally; any other is read complet
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from psycopg import Connection, errors
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
+from lakehouse.source.names import lake_names
 from lakehouse.table.columns import SourceColumn, TableNotCopied, arrow_schema, read_columns
 from lakehouse.table.epoch import Infinity, SnapshotToken, TableState
 from lakehouse.table.layout import STORE_TABLES, UNKNOWN_LAYOUT, TableLayout
@@ -246,7 +246,11 @@ def read_sources(
             schema, name, qualified, relation, tuple(columns[relation]), key, since, watched, layout,
             excluded[relation], infinity, kind=kind, partitions=tuple(partitions.get(relation, ())),
         )  # fmt: skip
-    return _named(list(by_relation.values()), names or {})
+    sources = list(by_relation.values())
+    named = lake_names([source.qualified for source in sources], names or {})
+    for source in sources:
+        _check_columns(source)
+    return [replace(source, named=named[source.qualified]) for source in sources]
 
 
 def _read_partitions(
@@ -258,30 +262,6 @@ def _read_partitions(
         for root, *values in rows:
             partitions.setdefault(root, []).append(Partition(*values))
     return partitions
-
-
-def _named(sources: Sequence[TableSource], names: Mapping[str, str]) -> list[TableSource]:
-    """The sources with their names in the lake: the table's name, or with its schema if another table of the
-    lake has it. A table keeps its name; among new ones, only that of the ride store, or of the schema public,
-    has no schema."""
-    first = ("ridelake", "public")
-    bare = Counter(source.name.lower() for source in sources if source.schema not in first)
-    taken = {names[one.qualified].lower(): one for one in sources if one.qualified in names}
-    named: dict[str, str] = {}
-    for source in sorted(sources, key=lambda one: (one.schema != "ridelake", one.schema != "public")):
-        _refuse_names_that_differ_in_case(source, taken)
-        name = names.get(source.qualified) or (
-            f"{source.schema}.{source.name}"
-            if source.name.lower() in taken or (bare[source.name.lower()] > 1 and source.schema not in first)
-            else source.name
-        )
-        if (other := taken.setdefault(name.lower(), source)) is not source:
-            raise BadInput(
-                f"{other.qualified} and {source.qualified} would both be named {name} in the lake: "
-                "publish one of them to another lake with --lake"
-            )
-        named[source.qualified] = name
-    return [replace(source, named=named[source.qualified]) for source in sources]
 
 
 def _no_such_table(connection: Connection[TupleRow], name: str, advice: str) -> BadInput:
@@ -325,15 +305,9 @@ def check_exclusions(
             raise BadInput(f"cannot exclude {name}: it is part of the primary key")
 
 
-def _refuse_names_that_differ_in_case(source: TableSource, taken: Mapping[str, TableSource]) -> None:
-    """Raises BadInput for two tables, or two columns, whose names differ only in case, which engines
-    ignore; and for a table without columns."""
-    other = taken.get(source.name.lower())
-    if other is not None and other.name != source.name:
-        raise BadInput(
-            f"{other.qualified} and {source.qualified} would both be named {source.name} in the lake: "
-            "publish one of them to another lake with --lake"
-        )
+def _check_columns(source: TableSource) -> None:
+    """Raises BadInput for two columns whose names differ only in case, which engines ignore, and for a table
+    without columns."""
     names = [column.name.lower() for column in source.columns]
     if twice := [name for name in names if names.count(name) > 1]:
         raise BadInput(

@@ -109,7 +109,9 @@ def _renew_one(connection: Connection[TupleRow], relation: int, qualified: str) 
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (INSTALL_LOCK,))
             if _outdated(connection, [relation]):  # unless another process has already done it
                 connection.execute("SELECT ridelake_tracking.track(%s::regclass)", (relation,))
-    except (errors.InsufficientPrivilege, errors.LockNotAvailable, errors.FeatureNotSupported) as error:
+    except errors.FeatureNotSupported as error:  # `track` would refuse it, too
+        return f"each epoch copies {qualified} completely: {error.diag.message_primary}"
+    except (errors.InsufficientPrivilege, errors.LockNotAvailable) as error:
         return _not_renewed(qualified, qualified, error)
     return None
 

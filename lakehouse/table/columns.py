@@ -34,6 +34,17 @@ class TableNotCopied(BadInput):
     """No table could be copied to the lake; the next sync retries."""
 
 
+class RowsNotComputed(TableNotCopied):
+    """The server cannot compute the rows of `table`, for example because the query of a view divides by zero.
+    `why`: its message."""
+
+    def __init__(self, table: str, why: str) -> None:
+        super().__init__(
+            f"Postgres cannot compute the rows of {table} ({why}): correct its definition, or the rows that "
+            "it reads"
+        )
+
+
 class UnsupportedValue(TableNotCopied):
     """A value of `column` has no exact representation in the lake. `what`: the value as text. `in_key`:
     whether the column is in the primary key."""

@@ -132,8 +132,7 @@ class TableState:
     @property
     def identifier(self) -> tuple[str, str]:
         """Its schema and name in Postgres, without quotes."""
-        parts = [quoted.replace('""', '"') or plain for quoted, plain in IDENTIFIER.findall(self.source)]
-        return (parts[0], parts[1]) if len(parts) == 2 else ("", self.source)
+        return split_identifier(self.source)
 
     @property
     def rows(self) -> int:
@@ -275,6 +274,12 @@ class Epoch:
 def quote_identifier(name: str) -> str:
     """A name as a SQL identifier, quoted if necessary."""
     return name if re.fullmatch("[a-z_][a-z0-9_]*", name) else '"{}"'.format(name.replace('"', '""'))
+
+
+def split_identifier(qualified: str) -> tuple[str, str]:
+    """The schema and the name, without quotes, of SCHEMA.NAME as quote_ident() writes it."""
+    parts = [quoted.replace('""', '"') or plain for quoted, plain in IDENTIFIER.findall(qualified)]
+    return (parts[0], parts[1]) if len(parts) == 2 else ("", qualified)
 
 
 def tables_to_json(address: LakeAddress, epoch: Epoch) -> dict[str, Any]:

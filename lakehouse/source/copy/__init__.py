@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pyarrow as pa
-from psycopg import Connection, IsolationLevel
+from psycopg import Connection, IsolationLevel, errors
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composed, Identifier, Literal
@@ -34,11 +34,11 @@ from lakehouse.source.copy.receive import receive_rows
 from lakehouse.source.copy.sorting import sort_run
 from lakehouse.source.copy.values import decode_values
 from lakehouse.source.tables import TableSource
-from lakehouse.table.columns import SourceColumn, UnsupportedValue, arrow_schema
+from lakehouse.table.columns import RowsNotComputed, SourceColumn, UnsupportedValue, arrow_schema
 from lakehouse.table.epoch import quote_identifier
 from lakehouse.table.layout import RUN_ROWS
 from oltp.store import Store, transaction
-from ridelake.errors import RidelakeError
+from ridelake.errors import RidelakeError, first_line
 from ridelake.queries import load_queries
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ COMPILED_BYTES = 16 << 20
 FETCH_ROWS = 40_000
 FETCH_BYTES = 32 << 20
 
-__all__ = ["RUN_ROWS", "add_row_key_to_errors", "export", "export_snapshot", "fetch"]
+__all__ = ["RUN_ROWS", "add_row_key_to_errors", "computed_row_errors", "export", "export_snapshot", "fetch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +138,26 @@ def fetch(connection: Connection[TupleRow], query: Composed, columns: Sequence[S
 
 
 @contextmanager
+def computed_row_errors(connection: Connection[TupleRow], table: TableSource) -> Iterator[None]:
+    """Translate an error of the query of a view, or of a foreign table. Raises RowsNotComputed; the
+    connection's transaction can be continued. Other tables have no such query."""
+    if table.can_be_locked:
+        yield
+        return
+    connection.execute("SAVEPOINT computed_rows")
+    try:
+        yield
+    except (psycopg.OperationalError, errors.InsufficientPrivilege, errors.UndefinedTable):
+        raise  # it does not concern this query only
+    except (psycopg.DatabaseError, UnsupportedValue) as error:
+        connection.execute("ROLLBACK TO computed_rows")
+        if isinstance(error, UnsupportedValue):
+            raise
+        raise RowsNotComputed(table.qualified, first_line(error)) from error
+    connection.execute("RELEASE computed_rows")
+
+
+@contextmanager
 def add_row_key_to_errors(connection: Connection[TupleRow], table: TableSource) -> Iterator[None]:
     """Add the table and the row's key to an UnsupportedValue. `connection` is in the transaction of the
     snapshot that is read."""
@@ -193,7 +213,7 @@ def _copies(
         connections.append(_importing(stack, store, snapshot, table))
         ranges = split_pages(_pages(connections[0], table), workers)
         connections.extend(_importing(stack, store, snapshot, table) for _ in ranges[1:])
-    except psycopg.errors.LockNotAvailable as error:
+    except errors.LockNotAvailable as error:
         for connection in connections:
             connection.close()  # releases its locks
         if coordinator is None:
@@ -221,7 +241,7 @@ def _importing(stack: ExitStack, store: Store, snapshot: str, table: TableSource
     )  # it does not accept parameters
     try:
         connection.execute(lock_table(table, or_fail=True))
-    except psycopg.errors.LockNotAvailable:
+    except errors.LockNotAvailable:
         connection.close()
         raise
     return connection

@@ -83,10 +83,13 @@ def probe_tracking(sessions: ProbeSessions) -> ProbeResult:
             install_tracking(first)
             execute(first, "track_scratch")
             stamped, recorded = row(first, "tracked_scratch")
-    except errors.InsufficientPrivilege as error:
+    except (errors.InsufficientPrivilege, errors.InvalidSchemaName) as error:
         epochs = "incremental" if has_tracking(first) else "complete"
+        why = error.diag.message_primary
+        if isinstance(error, errors.InvalidSchemaName):  # a search_path without USAGE has no schema
+            why = "permission denied for schema ridelake_tracking"
         return without(
-            f"`ridelake track` by role {first.info.user} ({error.diag.message_primary})",
+            f"`ridelake track` by role {first.info.user} ({why})",
             "it must own the table and the schema ridelake_tracking, or be able to create that schema; as "
             f"their owner run `ridelake track` once (for this role, epochs of tracked tables are {epochs})",
         )

@@ -78,6 +78,26 @@ def test_a_table_joins_when_it_is_created_and_leaves_when_it_is_dropped(bare: St
     assert "public.brief" not in in_lake(lake)
 
 
+@pytest.mark.parametrize("how", ["ALTER SCHEMA sa RENAME TO sb", "ALTER TABLE sa.mv SET SCHEMA sb"])
+def test_an_unchanged_table_has_its_new_schema_in_the_next_epoch(bare: Store, lake: Lake, how: str):
+    run(bare, "CREATE SCHEMA sa", "CREATE TABLE sa.mv (id int PRIMARY KEY)", "INSERT INTO sa.mv VALUES (1)")
+    track(bare, "sa.mv")
+    files = publish_changes(bare, lake, selection=EVERYTHING).epoch.tables["mv"].files
+    run(bare, *(["CREATE SCHEMA sb"] if "SET SCHEMA" in how else []), how)
+    notes: list[str] = []
+    published = publish_changes(bare, lake, verify=True, on_note=notes.append)
+    assert published.is_new
+    assert notes == ["sa.mv leaves the lake: it was renamed to sb.mv", "sb.mv joins the lake"]
+    assert in_lake(lake) == {"sb.mv"}
+    assert newest_epoch(lake.address).tables["mv"].files == files
+    verify_now(bare, lake).prove()
+    assert not publish_changes(bare, lake, on_note=notes.append).is_new
+    run(bare, "INSERT INTO sb.mv VALUES (2)")
+    verify_now(bare, lake).prove()
+    assert publish_changes(bare, lake, verify=True).epoch.tables["mv"].changed == 1
+    assert_equal(bare, lake, "mv")
+
+
 def test_the_other_tables_are_followed_when_a_named_one_is_dropped(bare: Store, lake: Lake):
     run(bare, ORDERS, "CREATE TABLE brief (id int PRIMARY KEY)")
     track(bare, "orders")
@@ -131,6 +151,27 @@ def test_a_selected_table_that_cannot_be_read_is_left_out(bare: Store, lake: Lak
     run(bare, "ALTER TABLE nothing ADD COLUMN id int")
     publish_changes(bare, lake)
     assert in_lake(lake) == {"public.orders", "public.nothing"}
+
+
+@pytest.mark.parametrize("selection", [EVERYTHING, Selection(schemas=("sa", "sb", "SB"))])
+def test_a_selected_table_whose_name_in_the_lake_is_taken_is_left_out(
+    bare: Store, lake: Lake, selection: Selection
+):
+    run(bare, "CREATE SCHEMA sa", "CREATE SCHEMA sb", 'CREATE SCHEMA "SB"')
+    run(bare, "CREATE TABLE sa.inv AS SELECT 1 AS n", "CREATE TABLE sb.inv AS SELECT 2 AS n")
+    publish_changes(bare, lake, selection=selection)
+    run(bare, 'CREATE TABLE sb."sa.inv" (n int)', 'CREATE TABLE "SB".inv (n int)')
+    for _ in range(2):
+        published = publish_changes(bare, lake, verify=True)
+        assert in_lake(lake) == {"sa.inv", "sb.inv"}
+        assert {one.source for one in published.epoch.left_out.values()} == {'sb."sa.inv"', '"SB".inv'}
+    assert all("would both be named " in sentence for sentence in published.epoch.missing())
+    run(bare, "DROP TABLE sa.inv", "DROP TABLE sb.inv")
+    publish_changes(bare, lake, verify=True)
+    assert in_lake(lake) == {'sb."sa.inv"', '"SB".inv'}
+    run(bare, "CREATE TABLE sa.inv (n int)", 'CREATE TABLE "SB"."INV" (n int)')
+    with pytest.raises(BadInput, match="would both be named"):
+        publish_changes(bare, lake, tables=["sa.inv", '"SB"."INV"'])
 
 
 def test_an_excluded_column_stays_excluded_if_its_table_joins_again(bare: Store, lake: Lake):
@@ -257,3 +298,43 @@ def test_a_value_of_a_keyless_table_is_refused_by_name(bare: Store, lake: Lake):
     run(bare, ORDERS, "CREATE TABLE loose (d date)", "INSERT INTO loose VALUES ('infinity')")
     epoch = publish_changes(bare, lake, tables=["orders", "loose"]).epoch
     assert "public.loose.d contains" in epoch.left_out["loose"].reason
+
+
+BROKEN_VIEWS = {
+    "division by zero": "SELECT 10 / (id - 5) AS q FROM orders",
+    "not so": "SELECT fails(id) AS q FROM orders",
+    "infinity": "SELECT CASE id WHEN 5 THEN 'infinity'::date END AS day FROM orders",
+}
+
+
+@pytest.mark.parametrize("why", BROKEN_VIEWS)
+def test_a_view_whose_query_fails_is_left_out_until_it_is_corrected(bare: Store, lake: Lake, why: str):
+    run(
+        bare, ORDERS,
+        "CREATE FUNCTION fails(id bigint) RETURNS int LANGUAGE plpgsql AS"
+        " 'BEGIN IF id = 5 THEN RAISE ''not so''; END IF; RETURN 1; END'",
+        "CREATE TABLE later (id int PRIMARY KEY)",
+        f"CREATE VIEW broken AS {BROKEN_VIEWS[why]}",
+        "INSERT INTO orders SELECT n, 'thing', 1 FROM generate_series(1, 4) AS n",
+    )  # fmt: skip
+    publish_changes(bare, lake, tables=["orders", "broken", "later"])
+    run(
+        bare, "INSERT INTO orders SELECT n, 'thing', 1 FROM generate_series(5, 9) AS n",
+        "INSERT INTO later VALUES (1)",
+    )  # fmt: skip
+    synced = next(sync_repeatedly(0, bare, lake, verify=True))
+    assert synced.epoch
+    (sentence,) = synced.epoch.missing()
+    assert sentence.startswith("public.broken is not in epoch 2: ")
+    assert why in sentence
+    assert {name: table.rows for name, table in synced.epoch.tables.items()} == {"orders": 9, "later": 1}
+    run(bare, "DELETE FROM orders WHERE id = 5")
+    assert not publish_changes(bare, lake, verify=True).epoch.left_out
+    assert_equal(bare, lake, "broken")
+
+
+def test_an_epoch_of_views_whose_queries_all_fail_is_tried_again(bare: Store, lake: Lake):
+    run(bare, "CREATE VIEW broken AS SELECT 1 / 0 AS q")
+    trouble = next(sync_repeatedly(0, bare, lake, tables=["broken"])).trouble
+    assert trouble
+    assert "cannot compute the rows of public.broken (division by zero)" in trouble

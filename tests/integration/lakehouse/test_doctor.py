@@ -13,6 +13,7 @@ from psycopg.conninfo import make_conninfo
 from terminal import answer, ridelake
 
 from lakehouse.source.doctor import SERVER_PROBES, SESSION_PROBES, diagnose, probe, rights
+from lakehouse.source.tracking import track
 from oltp.cluster.server import Cluster
 from oltp.store import Store
 
@@ -86,6 +87,20 @@ def test_a_role_that_may_only_read_gets_a_report(shop: Store, role: str):
     assert "run `ridelake track` once" in found["tracking"]
     assert "statement_timeout 30s" in diagnose(dsn).results["session settings"].text
     assert ridelake("doctor", dsn).returncode == 0
+
+
+def test_a_role_that_may_not_read_the_tracking_can_copy_tables(shop: Store, role: str):
+    track(shop, "orders")
+    run(
+        shop, f"GRANT USAGE ON SCHEMA shop TO {role}",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public, shop TO {role}",
+    )  # fmt: skip
+    dsn = make_conninfo(shop.conninfo, user=role)
+    line = not_ok(dsn)["tracking"]
+    assert line.startswith("works without: ")
+    assert "permission denied for schema ridelake_tracking" in line
+    assert "epochs of tracked tables are complete" in line
+    assert diagnose(dsn).passed
 
 
 def test_a_role_without_rights_is_refused_with_what_to_grant(shop: Store, role: str):

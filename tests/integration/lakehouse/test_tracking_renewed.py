@@ -82,6 +82,21 @@ def test_a_role_that_may_not_upgrade_gets_the_command_to_run(old: Store, tmp_pat
         run(old, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
+def test_a_table_that_lost_its_key_is_tracked_again_once_it_has_one(orders: Store, lake: Lake):
+    run(orders, "ALTER TABLE orders DROP CONSTRAINT orders_pkey", "UPDATE orders SET price = 0 WHERE id = 1")
+    (remark,) = renew_tracking(orders, ["orders"])
+    assert remark == (
+        "each epoch copies public.orders completely: orders has no primary key, so it cannot be tracked; "
+        "add one (or a unique index on columns that are NOT NULL)"
+    )
+    assert how(publish_changes(orders, lake, verify=True)) == "whole"
+    run(orders, "ALTER TABLE orders ADD PRIMARY KEY (id)")
+    assert renew_tracking(orders, ["orders"]) == []
+    assert how(publish_changes(orders, lake, verify=True)) == "whole"
+    run(orders, "UPDATE orders SET price = 0 WHERE id = 2")
+    assert publish_changes(orders, lake, verify=True).epoch.changed == 1
+
+
 def test_a_busy_table_is_not_waited_for(old: Store, lake: Lake):
     """Other statements on the table would queue behind the lock request."""
     with old.connect() as user, transaction(user):
