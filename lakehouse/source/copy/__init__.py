@@ -30,11 +30,17 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from lakehouse.source.copy.memory import RUN_BUFFER_BYTES
 from lakehouse.source.copy.query import copy_query, copy_table, lock_table, split_pages
-from lakehouse.source.copy.receive import receive_rows
+from lakehouse.source.copy.receive import CopyAborted, receive_rows
 from lakehouse.source.copy.sorting import sort_run
 from lakehouse.source.copy.values import decode_values
 from lakehouse.source.tables import TableSource
-from lakehouse.table.columns import RowsNotComputed, SourceColumn, UnsupportedValue, arrow_schema
+from lakehouse.table.columns import (
+    RowsNotComputed,
+    SourceColumn,
+    TableNotCopied,
+    UnsupportedValue,
+    arrow_schema,
+)
 from lakehouse.table.epoch import quote_identifier
 from lakehouse.table.layout import RUN_ROWS
 from oltp.store import Store, transaction
@@ -140,9 +146,19 @@ def fetch(connection: Connection[TupleRow], query: Composed, columns: Sequence[S
 @contextmanager
 def computed_row_errors(connection: Connection[TupleRow], table: TableSource) -> Iterator[None]:
     """Translate an error of the query of a view, or of a foreign table. Raises RowsNotComputed; the
-    connection's transaction can be continued. Other tables have no such query."""
+    connection's transaction can be continued. For a virtual generated column of another table, raises
+    TableNotCopied if the transaction cannot be continued."""
     if table.can_be_locked:
-        yield
+        try:
+            yield
+        except (psycopg.DataError, CopyAborted) as error:
+            if isinstance(error, CopyAborted) and not error.sqlstate.startswith("22"):  # data exceptions
+                raise
+            why = error.why if isinstance(error, CopyAborted) else first_line(error)
+            failure = RowsNotComputed(table.qualified, why)
+            if connection.info.transaction_status != TransactionStatus.INTRANS:
+                raise TableNotCopied(str(failure)) from error
+            raise failure from error
         return
     connection.execute("SAVEPOINT computed_rows")
     try:

@@ -10,7 +10,7 @@ from lakehouse.source.copy.decode import RunBuffer
 from lakehouse.source.copy.loop import COPY_DATA, FULL, HEADER_BYTES
 from lakehouse.source.copy.loop import TRAILER as IS_TRAILER
 from lakehouse.source.copy.memory import Bytes, words_of
-from lakehouse.source.copy.receive import PREAMBLE_BYTES, SIGNATURE, TRAILER, incomplete_copy
+from lakehouse.source.copy.receive import PREAMBLE_BYTES, SIGNATURE, TRAILER, CopyAborted, incomplete_copy
 from ridelake.errors import RidelakeError
 
 READY, FAILED, DONE = ord("Z"), ord("E"), ord("c")
@@ -73,7 +73,7 @@ class CopyResponse:
 
     def _message(self, kind: int, body: bytes) -> None:
         if kind == FAILED:
-            raise RidelakeError(f"the server aborted its COPY ({_message_text(body)}): run the command again")
+            raise CopyAborted(_field(body, b"C"), _field(body, b"M") or "no message")
         if kind == DONE:
             self._done = True
         elif kind == READY:
@@ -84,9 +84,10 @@ class CopyResponse:
             )
 
 
-def _message_text(body: bytes) -> str:
-    """The message of an ErrorResponse, whose fields are a letter, a text and a zero byte. M: the message."""
+def _field(body: bytes, letter: bytes) -> str:
+    """The first line of a field of an ErrorResponse, whose fields are a letter, a text and a zero byte. C:
+    the SQLSTATE; M: the message. Empty if there is no such field."""
     for field in body.split(b"\0"):
-        if field.startswith(b"M"):
+        if field.startswith(letter):
             return field[1:].decode("utf-8", "replace").split("\n", 1)[0]
-    return "no message"
+    return ""

@@ -21,6 +21,14 @@ PREAMBLE_BYTES = len(SIGNATURE) + 4 + 4  # flags, length of the (empty) extensio
 TRAILER = b"\xff\xff"
 
 
+class CopyAborted(RidelakeError):
+    """The server aborted a COPY. `why`: its message."""
+
+    def __init__(self, sqlstate: str, why: str) -> None:
+        self.sqlstate, self.why = sqlstate, why
+        super().__init__(f"the server aborted its COPY ({why}): run the command again")
+
+
 def incomplete_copy() -> RidelakeError:
     return RidelakeError("the COPY of the server is incomplete: run the command again")
 
