@@ -225,7 +225,7 @@ def tables_of(epoch: Epoch | None, more: Sequence[str]) -> list[str]:
 def choose_names(
     store: Store, lake: Lake, tables: Sequence[str] = (), selection: Selection | None = None
 ) -> list[str]:
-    """The tables that the next epoch would have, as SQL identifiers. Raises BadInput if there is none."""
+    """The tables of the next epoch, as SQL identifiers. Raises BadInput if no table is selected."""
     with store.connect() as connection:
         return choose_tables(connection, lake.newest(), tables, lake.selection(), selection).names
 
