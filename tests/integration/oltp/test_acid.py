@@ -50,12 +50,15 @@ def test_a_naive_strategy_shows_exactly_the_anomalies_it_allows(scratch: Scratch
 
 @pytest.mark.parametrize("strategy", [one for one in STRATEGIES if not one.breaks], ids=lambda one: one.name)
 def test_a_correct_strategy_shows_no_anomaly(scratch: ScratchDatabase, strategy: Strategy):
-    seen = run_strategy(scratch, strategy, RULES)
-    assert not any(seen.anomalies.values()), seen.verdict
-    assert seen.as_expected
-    assert seen.mark == "✓"
-    assert 0 < seen.rides <= RULES.drivers * RULES.rounds
-    assert seen.counts.died > 0, "some clients died without an effect"
+    for _ in range(ATTEMPTS_MAX):
+        seen = run_strategy(scratch, strategy, RULES)
+        assert not any(seen.anomalies.values()), seen.verdict
+        assert seen.as_expected
+        assert seen.mark == "✓"
+        assert 0 < seen.rides <= RULES.drivers * RULES.rounds
+        if seen.counts.died:
+            return
+    raise AssertionError("no client died without an effect")
 
 
 def test_locks_cause_no_aborts_and_serializable_causes_many(scratch: ScratchDatabase):
