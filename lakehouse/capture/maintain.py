@@ -126,7 +126,7 @@ def _compact_and_expire(
         with store.connect() as connection:
             check_server_history(connection, newest.token)
             there = existing(connection, [state.source for state in newest.tables.values()])
-            sources = read_sources(connection, there, newest.without, newest.infinity, newest.names)
+            sources = read_sources(connection, there, newest.without, newest.forms, newest.names)
         draft.left_out.update(newest.left_out)
         draft.tables.update(newest.tables)  # a dropped table stays until the next epoch
         for source in sources:

@@ -152,7 +152,7 @@ class EpochWriter(ABC):
             table.without,
             deletes,
             table.key,
-            table.infinity,
+            table.forms,
             tuple(one.state for one in table.partitions),
         )
 
@@ -211,7 +211,7 @@ class EpochDraft(EpochWriter):
             self.drafts.pop(table.lake_name, None)
             self._delete_files(self.stems.pop(table.lake_name, None))
             self.left_out[table.lake_name] = SkippedTable(
-                table.qualified, str(error), table.without, table.infinity
+                table.qualified, str(error), table.without, table.forms
             )
 
     def writer(self, table: TableSource) -> TableWriter:

@@ -36,7 +36,7 @@ class ChosenTables:
 
         def skipped(table: str, why: str) -> SkippedTable:
             before = known.get(table)
-            return SkippedTable(table, why, *((before.without, before.infinity) if before else ()))
+            return SkippedTable(table, why, *((before.without, before.forms) if before else ()))
 
         return {names.get(table, table): skipped(table, why) for table, why in self.left_out.items()}
 

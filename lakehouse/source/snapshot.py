@@ -28,7 +28,7 @@ from psycopg.sql import SQL
 from lakehouse.source.copy import export_snapshot
 from lakehouse.source.tables import TableSource, read_sources, table_errors
 from lakehouse.table.columns import TableNotCopied
-from lakehouse.table.epoch import Infinity, SnapshotToken
+from lakehouse.table.epoch import DEFAULT_FORMS, SnapshotToken, ValueForms
 from oltp.store import Store, transaction
 from ridelake.errors import RidelakeError, UsageError
 from ridelake.queries import load_queries
@@ -109,11 +109,11 @@ def open_source_snapshot(
     tables: Sequence[str],
     since: SnapshotToken | None = None,
     without: Sequence[str] = (),
-    infinity: Infinity = "refuse",
+    forms: ValueForms = DEFAULT_FORMS,
     names: Mapping[str, str] | None = None,
 ) -> Iterator[SourceSnapshot]:
     """A snapshot that is open until the end of the block. `without`: columns to exclude, as TABLE.COLUMN.
-    `infinity`: what to read instead of a value without an exact form. `names`: of tables in the lake, by
+    `forms`: the chosen forms of values. `names`: of tables in the lake, by
     qualified name.
 
     Raises TableNotCopied if a table was dropped, attached or refreshed concurrently, or another session
@@ -122,13 +122,13 @@ def open_source_snapshot(
     does not exist."""
     check_source(connection)
     with table_errors():
-        named = read_sources(connection, tables, without, infinity, names)
+        named = read_sources(connection, tables, without, forms, names)
         check_no_hidden_rows(connection, named)
     with table_errors(), _locking_transaction(connection, named):
         token = read_token(connection)
         if since is not None:
             check_same_history(since, token, _forks(connection, since, token))
-        sources = read_sources(connection, tables, without, infinity, names)
+        sources = read_sources(connection, tables, without, forms, names)
         _check_locked(connection, named, sources)
         yield SourceSnapshot(store, connection, token, sources)
 

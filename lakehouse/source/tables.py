@@ -17,7 +17,7 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from lakehouse.source.names import lake_names
 from lakehouse.table.columns import SourceColumn, TableNotCopied, arrow_schema, read_columns
-from lakehouse.table.epoch import Infinity, SnapshotToken, TableState
+from lakehouse.table.epoch import DEFAULT_FORMS, SnapshotToken, TableState, ValueForms
 from lakehouse.table.layout import STORE_TABLES, UNKNOWN_LAYOUT, TableLayout
 from oltp.store import has_tracking
 from ridelake.errors import BadInput, CannotConnect, UsageError, did_you_mean
@@ -68,8 +68,8 @@ def rows_of(schema: str, name: str, kind: str = "r", partitions: Sequence[Partit
 class TableSource:
     """One table. `qualified`: schema and name as SQL identifiers. `tracked_since`: the first transaction
     whose changes have `tx`; None if the table is not tracked or its triggers are incomplete. `watched`:
-    changes when a trigger is altered. `without`: columns that are excluded from the lake. `infinity`: what
-    the lake has instead of a value without an exact form. `named`: its name in the lake, if it differs.
+    changes when a trigger is altered. `without`: columns that are excluded from the lake. `forms`: the
+    chosen forms of values. `named`: its name in the lake, if it differs.
     `kind`: a key of `UNTRACKABLE`, or another letter of pg_class.relkind."""
 
     schema: str
@@ -82,7 +82,7 @@ class TableSource:
     watched: str
     layout: TableLayout
     without: tuple[str, ...] = ()
-    infinity: Infinity = "refuse"
+    forms: ValueForms = DEFAULT_FORMS
     named: str | None = None
     kind: str = "r"
     partitions: tuple[Partition, ...] = ()
@@ -130,7 +130,7 @@ class TableSource:
         """A hash of the columns, their types, enum labels and the key. It also changes after an event that
         can change rows without tracking: an ALTER of a column, a trigger that was disabled for a while."""
         columns = [(c.name, c.declared, c.nullable, c.labels, c.altered) for c in self.columns]
-        choices = [] if self.infinity == "refuse" else [self.infinity]
+        choices = self.forms.chosen().values()
         definition = json.dumps([columns, self.key, self.watched, *choices])
         return hashlib.sha256(definition.encode()).hexdigest()[:16]
 
@@ -210,11 +210,11 @@ def read_sources(
     connection: Connection[TupleRow],
     tables: Sequence[str],
     without: Sequence[str] = (),
-    infinity: Infinity = "refuse",
+    forms: ValueForms = DEFAULT_FORMS,
     names: Mapping[str, str] | None = None,
 ) -> list[TableSource]:
     """Describe the tables. `without`: columns to exclude, as TABLE.COLUMN; those that do not exist are
-    ignored. `infinity`: what to read instead of a value without an exact form. Names are SQL identifiers.
+    ignored. `forms`: the chosen forms of values. Names are SQL identifiers.
     `names`: the names that tables have in the lake, by qualified name.
 
     Raises BadInput for a table that does not exist or is not a table, and for names that differ only in
@@ -229,7 +229,7 @@ def read_sources(
         relation: tuple(sorted(column for of, column in left_out if of == relation)) for relation in relations
     }
     keys = {row[1]: () if {*(row[6] or ())} & {*excluded[row[1]]} else tuple(row[6] or ()) for row in found}
-    columns = read_columns(connection, relations, left_out, infinity, keys)
+    columns = read_columns(connection, relations, left_out, forms, keys)
     tracked = dict[int, tuple[int | None, str]]()
     if has_tracking(connection):
         rows = connection.execute(QUERIES["tracked"], {"relations": relations}).fetchall()
@@ -244,7 +244,7 @@ def read_sources(
             since = None
         by_relation[relation] = TableSource(
             schema, name, qualified, relation, tuple(columns[relation]), key, since, watched, layout,
-            excluded[relation], infinity, kind=kind, partitions=tuple(partitions.get(relation, ())),
+            excluded[relation], forms, kind=kind, partitions=tuple(partitions.get(relation, ())),
         )  # fmt: skip
     sources = list(by_relation.values())
     named = lake_names([source.qualified for source in sources], names or {})

@@ -114,7 +114,7 @@ def _verify(store: Store, lake: Lake, newest: Epoch) -> VerifyResult:
     ):
         names = [state.source for state in newest.tables.values()]
         with open_source_snapshot(
-            store, connection, names, newest.token, newest.without, newest.infinity, newest.names
+            store, connection, names, newest.token, newest.without, newest.forms, newest.names
         ) as snapshot:
             sources = _tracked(connection, newest, snapshot.sources)
             left = tuple(source.qualified for source in snapshot.sources if source not in sources)

@@ -32,9 +32,10 @@ from lakehouse.source.copy.memory import RUN_BUFFER_BYTES
 from lakehouse.source.copy.query import copy_query, copy_table, lock_table, split_pages
 from lakehouse.source.copy.receive import CopyAborted, receive_rows
 from lakehouse.source.copy.sorting import sort_run
-from lakehouse.source.copy.values import decode_values
+from lakehouse.source.copy.values import TOO_MANY_DIGITS, decode_values
 from lakehouse.source.tables import TableSource
 from lakehouse.table.columns import (
+    NULL_INSTEAD,
     RowsNotComputed,
     SourceColumn,
     TableNotCopied,
@@ -182,21 +183,31 @@ def add_row_key_to_errors(connection: Connection[TupleRow], table: TableSource) 
     except UnsupportedValue as error:
         if connection.info.transaction_status != TransactionStatus.INTRANS:
             raise
-        template = SQL(QUERIES["row_not_held"])
-        found = connection.execute(
-            template.format(
-                key=SQL(", ").join(SQL("{}::text").format(Identifier(name)) for name in table.key),
-                table=table.rows,
-                column=Identifier(error.column),
-            )
-        ).fetchone()
-        key = ", ".join(f"{name} {value}" for name, value in zip(table.key, found or (), strict=False))
+        (column,) = (column for column in table.columns if column.name == error.column)
+        value = column.sent(Identifier(column.name))
+        query = SQL(QUERIES["row_not_held"]).format(
+            key=SQL(", ").join(SQL("{}::text").format(Identifier(name)) for name in table.key),
+            table=table.rows,
+            column=value,
+            is_held=column.is_held(value) or SQL("true"),
+        )
+        keys, text = connection.execute(query).fetchone() or ((), "a value")
+        key = ", ".join(f"{name} {value}" for name, value in zip(table.key, keys, strict=False))
+        is_shown = column.parts or error.what == TOO_MANY_DIGITS
         raise UnsupportedValue(
             f"{table.qualified}.{quote_identifier(error.column)}",
-            error.what,
+            f"{text} ({error.what})" if is_shown else error.what,
             f" in the row with {key}" if key else "",
             in_key=error.column in table.key,
+            instead=_instead(column, error.what),
         ) from error
+
+
+def _instead(column: SourceColumn, what: str) -> str:
+    """What can be done about a value that the lake cannot store, other than to change it."""
+    if column.parts:
+        return "store the column as text with --nested text"
+    return "choose another --numeric" if what == TOO_MANY_DIGITS else NULL_INSTEAD
 
 
 def _decoded(rows: Sequence[bytes], columns: Sequence[SourceColumn]) -> Iterable[pa.Table]:
