@@ -219,7 +219,7 @@ def _placed(scale: AxisScale, low: float | None, high: float | None) -> tuple[fl
 
 @dataclass(frozen=True, slots=True)
 class PlanePoint:
-    """`x`: percent of the width; `y`, `low`, `high`: pixels from the top; `step`: 1 to 5, of a third value."""
+    """`x`: percent of the width; `y`, `low`, `high`: pixels from the top; `step`: of a third value."""
 
     x: float
     y: float
