@@ -218,17 +218,15 @@ def answer_sentence(found: Sequence[QuestionSizes]) -> str:
     by_rows = [one for one in found if ratios[one.name].distinguishable and ratios[one.name].median < 1]
     if not columns:
         again = f": measure again from {ROWS_TO_TELL:,} {unit} on" if rows < ROWS_TO_TELL else ""
-        return (
-            f"Stay with Postgres; columns win on none of the {count} questions up to {rows:,} {unit}{again}."
-        )
+        none = f"none of the {count} questions" if count > 1 else "no question"
+        return f"Stay with Postgres; columns win on {none} up to {rows:,} {unit}{again}."
     at = max(one.crossing.at for one in columns)
     first = min(columns[0].seconds)
     always = f"from {first:,} {unit}" if first < rows else f"at {rows:,} {unit}"
     start = f"from about {float(f'{at:.2g}'):,.0f} {unit}" if at else always
-    on = (
-        f"on {len(columns)} of the {count} questions" if len(columns) < count else f"on all {count} questions"
-    )
-    wins = f"columns win {start} {on}."
+    every = f"all {count} questions" if count > 1 else "the only question"
+    on = f"{len(columns)} of the {count} questions" if len(columns) < count else every
+    wins = f"columns win {start} on {on}."
     if not by_rows:
         return wins[0].upper() + wins[1:]
     names = [one.name for one in sorted(by_rows, key=lambda one: ratios[one.name].median)]

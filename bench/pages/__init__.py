@@ -2,11 +2,13 @@
 
     page.html     the page: base.css, and a content security policy that forbids scripts and network access
       report.html, demo.html     its contents
+    chart.html                   one chart, for the notebook
+    figures.svg                  the picture of the README; it stands alone
     charts.html, tables.html     macros; the switches of a chart are CSS, so a page needs no JavaScript
     plots.py, questions.py       the positions of a chart
     cells.py                     tables and facts as texts
 
-Only base.css names colours: for light, for dark and for paper. Texts are escaped by the templates.
+Only base.css and figures.svg name colours: for light, for dark and for paper. The templates escape texts.
 """
 
 from functools import cache
@@ -17,12 +19,18 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bench.pages.cells import cell_text, facts_of, table_of
+from bench.pages.plots import RowPlot
 from ridelake.errors import UsageError
 
 
 def render(template: str, **values: Any) -> str:
     """The page. Raises jinja2.UndefinedError if a value is missing."""
     return _templates().get_template(template).render(**values)
+
+
+def chart(plot: RowPlot) -> str:
+    """One chart with its style, for a notebook."""
+    return render("chart.html", plot=plot)
 
 
 @cache

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import select
 import shutil
 import subprocess
 from base64 import b64decode
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+SECONDS_MAX = 90
 
 # Text and controls outside of the window; a scrolled block may be wider.
 OUTSIDE = """[...document.querySelectorAll("body *")]
@@ -26,21 +29,19 @@ class Browser:
     """One tab. `faults`: errors of the console, refused contents and requests other than the page itself."""
 
     def __init__(self, to: int, back: int) -> None:
-        self._to, self._back, self._number, self._rest = to, back, 0, b""
         self.faults: list[str] = []
+        self._to, self._back, self._number, self._rest = to, back, 0, b""
+        self._session, self._url, self._loaded = "", "", False
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
-    _session: str | None = None
-
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Raises AssertionError if the browser reports an error."""
+        """A command of the protocol. Raises AssertionError if the browser reports an error."""
         self._number += 1
-        message = {"id": self._number, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
+        session = {"sessionId": self._session} if self._session else {}
+        message = {"id": self._number, "method": method, "params": parameters} | session
         os.write(self._to, json.dumps(message).encode() + b"\0")
         while (answer := self._read()).get("id") != self._number:
             self._note(answer)
@@ -50,6 +51,7 @@ class Browser:
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
+            assert select.select([self._back], [], [], SECONDS_MAX)[0], "the browser does not answer"
             chunk = os.read(self._back, 1 << 20)
             assert chunk, "the browser has ended"
             self._rest += chunk
@@ -58,41 +60,29 @@ class Browser:
         self._loaded = self._loaded or found.get("method") == "Page.loadEventFired"
         return found
 
-    _loaded = False
-
     def _note(self, event: dict[str, Any]) -> None:
-        method, told = event.get("method"), event.get("params", {})
+        method, details = event.get("method"), event.get("params", {})
         if method == "Runtime.exceptionThrown":
-            self.faults.append(str(told["exceptionDetails"]))
-        elif method == "Log.entryAdded" and told["entry"]["level"] in ("error", "warning"):
-            self.faults.append(str(told["entry"]["text"]))
-        elif method == "Network.requestWillBeSent" and told["request"]["url"] != self._url:
-            self.faults.append(f"requested {told['request']['url']}")
+            self.faults.append(str(details["exceptionDetails"]))
+        elif method == "Log.entryAdded" and details["entry"]["level"] in ("error", "warning"):
+            self.faults.append(str(details["entry"]["text"]))
+        elif method == "Network.requestWillBeSent" and details["request"]["url"] != self._url:
+            self.faults.append(f"requested {details['request']['url']}")
 
-    _url = ""
-
-    def open(
-        self, page: Path, width: int, *, dark: bool = False, scripts: bool = True, height: int = 900
-    ) -> None:
-        """Show the page in a window of `width` × `height` pixels."""
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=width < 500,
-        )
+    def open(self, page: Path, width: int, *, dark: bool = False, height: int = 900) -> None:
+        """Show the page in a window of `width` × `height` pixels, without motion."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         still = {"name": "prefers-reduced-motion", "value": "reduce"}
         self.call("Emulation.setEmulatedMedia", features=[scheme, still])
-        self.call("Emulation.setScriptExecutionDisabled", value=not scripts)
         self._url, self._loaded = page.as_uri(), False
         self.call("Page.navigate", url=self._url)
         while not self._loaded:
             self._note(self._read())
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression, which may be a promise."""
+        """The value of a JavaScript expression. The page's content security policy does not apply to it."""
         found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
@@ -103,21 +93,16 @@ class Browser:
         return found
 
     def press(self, key: str, code: int, text: str = "") -> None:
-        for kind in ("keyDown", "keyUp"):
-            own = {"text": text} if text and kind == "keyDown" else {}
-            self.call(
-                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **own
-            )
+        """Press and release a key; `code` is its Windows key code."""
+        event = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+        self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **event)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **event)
 
     def sheets(self) -> int:
         """The number of A4 sheets of the printed page."""
-        pdf = b64decode(
-            self.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69, preferCSSPageSize=True)["data"]
-        )
+        paper = {"paperWidth": 8.27, "paperHeight": 11.69, "preferCSSPageSize": True}  # inches
+        pdf = b64decode(self.call("Page.printToPDF", **paper)["data"])
         return pdf.count(b"/Type /Page\n")
-
-    def screenshot(self, path: Path, *, whole: bool = False) -> None:
-        path.write_bytes(b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]))
 
 
 @contextmanager
