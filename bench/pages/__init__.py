@@ -18,7 +18,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bench.pages.cells import cell_text, facts_of, table_of
+from bench.pages.cells import css_string, facts_of, table_of
 from bench.pages.plots import RowPlot
 from ridelake.errors import UsageError
 
@@ -42,7 +42,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"cell": cell_text, "facts": facts_of, "table": table_of}
+    found.filters |= {"css_string": css_string, "facts": facts_of, "table": table_of}
     found.globals["css"] = files("bench.pages").joinpath("base.css").read_text("utf-8")
     return found
 

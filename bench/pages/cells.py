@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.pages.plots import number
-from ridelake.text import digits
+from ridelake.text import digits, duration
 
 QUANTITY = re.compile(r"\d[\d,.]*( \S{1,3}|×)?|–")  # 12,345; 1.23 ms; 2.5×
+TIMED = re.compile(r"(^|[_ ])seconds$")
 ROWS_MAX = 40  # of a table, so that a page stays small
 
 
@@ -32,12 +33,13 @@ class PageFacts:
 
 
 def table_of(rows: Sequence[Mapping[str, Any]], title: str = "", rows_max: int = ROWS_MAX) -> PageTable:
-    """A table with a column for each name in any row."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    numeric = [n for n, name in enumerate(columns, 1) if all(_is_number(row.get(name)) for row in rows)]
-    cells = [[cell_text(row.get(name)) for name in columns] for row in rows[:rows_max]]
-    more = max(0, len(rows) - rows_max)
-    return PageTable(title, [str(name).replace("_", " ") for name in columns], numeric, cells, more)
+    """A table with a column for each name in any row. Seconds are shown as times with a unit."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    numeric = [n for n, name in enumerate(names, 1) if all(_is_number(row.get(name)) for row in rows)]
+    timed = {name for name in names if TIMED.search(str(name))}
+    cells = [[cell_text(row.get(name), timed=name in timed) for name in names] for row in rows[:rows_max]]
+    columns = [TIMED.sub("", str(name)).replace("_", " ") or "time" for name in names]
+    return PageTable(title, columns, numeric, cells, max(0, len(rows) - rows_max))
 
 
 def facts_of(values: Mapping[str, Any]) -> PageFacts:
@@ -47,8 +49,10 @@ def facts_of(values: Mapping[str, Any]) -> PageFacts:
     return PageFacts(terms, [table_of(rows, str(name)) for name, rows in tables.items()])
 
 
-def cell_text(value: Any) -> str:
-    """The text of a cell or a fact."""
+def cell_text(value: Any, *, timed: bool = False) -> str:
+    """The text of a cell or a fact. `timed`: a number of seconds."""
+    if timed and (seconds := number(value)):
+        return duration(seconds)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -60,6 +64,11 @@ def cell_text(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {cell_text(one)}" for name, one in value.items())
     return "–" if value is None else str(value)
+
+
+def css_string(text: str) -> str:
+    """The text as a string of CSS: other characters than letters, digits and spaces are escaped."""
+    return f'"{re.sub(r"[^a-zA-Z0-9 ]", lambda one: f"{chr(92)}{ord(one[0]):x} ", text)}"'
 
 
 def _is_number(value: Any) -> bool:

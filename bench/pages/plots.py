@@ -22,7 +22,7 @@ ENGINE_NAMES = {
 SERIES_MAX = 8  # colours and shapes in base.css and charts.html
 LINE_POINTS_MIN = 3  # a line through two points is not a curve
 REFERENCES = ("equal", "bounding box", "proportional line")  # drawn to compare with; not measured
-TICKS_MAX = 6
+TICKS_MIN, TICKS_MAX = 3, 6
 PLANE_PIXELS = 280
 RAMP_STEPS = 5
 RAMP_LOG_FROM = 10  # the ratio from which the steps of colours are logarithmic
@@ -91,19 +91,15 @@ class AxisScale:
         return f"{value / unit:g}{letter}"
 
     def _log_ticks(self) -> list[float]:
-        """Powers of ten; of a short range also 2 and 5 times a power, or the ticks of a linear scale."""
+        """Powers of ten. Of a short range also multiples of a power, or the ticks of a linear scale."""
         first, last = floor(log10(self.low)), ceil(log10(self.high))
         every = 1 + (last - first - 1) // TICKS_MAX
-        powers = [float(f"1e{power}") for power in range(first, last + 1)]
-        for values in (
-            [value for value in powers if round(log10(value)) % every == 0],
-            [step * value for value in powers for step in (1, 2, 5)],
-        ):
+        for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+            powers = range(first, last + 1, every) if steps == (1,) else range(first, last + 1)
+            values = [float(f"{step}e{power}") for power in powers for step in steps]
             within = [value for value in values if self.low <= value <= self.high]
-            if len(within) >= 3 or (len(within) == 2 and values[0] == within[0]):
+            if len(within) >= TICKS_MIN:
                 return within
-        if len(within) >= 2:
-            return within
         return self._linear_ticks()
 
     def _linear_ticks(self) -> list[float]:

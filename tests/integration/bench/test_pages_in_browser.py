@@ -145,11 +145,13 @@ def test_the_report_is_short_and_prints_on_two_sheets(tab: Browser, report: Path
 
 
 def test_a_table_is_stacked_on_a_phone(tab: Browser, report: Path):
-    cell = "getComputedStyle(document.querySelector('#formats td, #row_and_column td')).display"
+    cell = "getComputedStyle(document.querySelector('#row_and_column td')).display"
     tab.open(report, 1440)
     assert tab.evaluate(cell) == "table-cell"
     tab.open(report, 390)
     assert tab.evaluate(cell) == "grid"
+    name = "getComputedStyle(document.querySelector('#row_and_column td'), '::before').content"
+    assert tab.evaluate(name) == '"format"'
 
 
 def test_the_switches_and_questions_are_reached_by_keyboard(tab: Browser, page: Path):

@@ -5,7 +5,7 @@ import pytest
 
 from bench.advice import QuestionSizes, answer_sentence, questions_by_size
 from bench.pages import chart
-from bench.pages.cells import cell_text, table_of
+from bench.pages.cells import cell_text, css_string, table_of
 from bench.pages.plots import AxisScale, PlanePlot, RowPlot, bars, plane_plot, row_plot, series_numbers
 from bench.pages.questions import QuestionTimes, dot_plot
 from bench.report.charts import crossover_plot, drawn, ratios_plot
@@ -179,6 +179,18 @@ def test_columns_of_numbers_are_right_aligned_and_long_tables_cut():
     table = table_of([{"name": "a", "n": 1, "time": "1.2 ms"}] * 50, rows_max=40)
     assert table.numeric == [2, 3]
     assert (len(table.rows), table.more) == (40, 10)
+
+
+def test_seconds_are_shown_with_a_unit():
+    table = table_of(
+        [{"format": "CSV", "add_1_rows_seconds": 0.0000382, "seconds": 2.5, "seconds left": None}]
+    )
+    assert table.columns == ["format", "add 1 rows", "time", "seconds left"]
+    assert table.rows == [["CSV", "38.2 µs", "2.5 s", "–"]]
+
+
+def test_a_name_of_a_column_is_a_string_of_css():
+    assert css_string('a "b"') == r'"a \22 b\22 "'
 
 
 def test_a_single_chart_escapes_its_names():
