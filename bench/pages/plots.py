@@ -14,11 +14,8 @@ from typing import Any
 
 from ridelake.text import digits, duration, size
 
-ENGINE_NAMES = {
-    "postgres": "Postgres",
-    "duckdb": "DuckDB",
-    "polars": "Polars",
-}  # the same colour on every page
+# Each has the same colour on every page.
+ENGINE_NAMES = {"postgres": "Postgres", "duckdb": "DuckDB", "polars": "Polars"}
 SERIES_MAX = 8  # colours and shapes in base.css and charts.html
 LINE_POINTS_MIN = 3  # a line through two points is not a curve
 REFERENCES = ("equal", "bounding box", "proportional line")  # drawn to compare with; not measured
@@ -147,10 +144,9 @@ class RowPlot:
         names = dict(self.legend)
         rows = []
         for row in self.rows:
-            told = row.text or ", ".join(
-                f"{names.get(mark.series, '')} {mark.text}".strip() for mark in row.marks
-            )
-            rows.append(f"{row.name}: {told}" if told else row.name)
+            marks = (f"{names.get(mark.series, '')} {mark.text}".strip() for mark in row.marks)
+            text = row.text or ", ".join(marks)
+            rows.append(f"{row.name}: {text}" if text else row.name)
         return f"{self.title}. {'; '.join(rows)}."
 
 
@@ -296,13 +292,18 @@ def plane_plot(chart: Mapping[str, Any]) -> PlanePlot:
         joined = [(left, right) for left, right in pairwise(found) if lines and left and right]
         drawn.append(PlaneSeries(colour, str(one["name"]), points, joined, reference))
     marks = [
-        PlaneMark(SIGNS[n % len(SIGNS)], mark["text"], x_scale.place(mark["x"]), _top_of(mark, top))
+        PlaneMark(
+            SIGNS[n % len(SIGNS)],
+            mark["text"],
+            x_scale.place(mark["x"]),
+            None if mark.get("y") is None else top(mark["y"]),
+        )
         for n, mark in enumerate(chart.get("marks") or ())
     ]
     x_ticks = [Tick(x_scale.place(n), name) for name, n in places.items()] if names else x_scale.ticks
     y_ticks = [Tick(round(PLANE_PIXELS * (1 - tick.at / 100), 1), tick.text) for tick in y_scale.ticks]
     ends = (digits(min(third)), digits(max(third)), str(chart["colour"])) if third else None
-    summary = "; ".join(_told(one) for one in drawn if one.points and not one.reference)
+    summary = "; ".join(_summary(one) for one in drawn if one.points and not one.reference)
     return PlanePlot(
         chart["title"], _axis_title(x_scale), _axis_title(y_scale), x_ticks, y_ticks, drawn, marks,
         f"{chart['title']}. {y_scale.title} by {x_scale.title}. {summary}.", ends,
@@ -311,10 +312,6 @@ def plane_plot(chart: Mapping[str, Any]) -> PlanePlot:
 
 def _axis_title(scale: AxisScale) -> str:
     return f"{scale.title}, log scale" if scale.log else scale.title
-
-
-def _top_of(mark: Mapping[str, Any], top: Any) -> float | None:
-    return None if mark.get("y") is None else top(mark["y"])
 
 
 def _ramp_step(cell: Any, third: Sequence[float]) -> int | None:
@@ -326,6 +323,6 @@ def _ramp_step(cell: Any, third: Sequence[float]) -> int | None:
     return 1 + min(RAMP_STEPS - 1, int(RAMP_STEPS * scale.place(value) / 100)) if high > low else 1
 
 
-def _told(one: PlaneSeries) -> str:
-    first, *_, last = [one.points[0], one.points[-1]]
+def _summary(one: PlaneSeries) -> str:
+    first, last = one.points[0], one.points[-1]
     return first.text if len(one.points) == 1 else f"from {first.text} to {last.text}"

@@ -68,9 +68,9 @@ def _edge(scale: AxisScale, at: float) -> float:
 
 
 def _text(crossing: Crossing) -> str:
-    if crossing.at == 0:
-        return "DuckDB at all sizes"
-    return f"DuckDB from {crossing.at:,.0f}" if isfinite(crossing.at) else "Postgres at all sizes"
+    if crossing.always or crossing.never:
+        return f"{'DuckDB' if crossing.always else 'Postgres'} at all sizes"
+    return f"DuckDB from {crossing.at:,.0f}" if crossing.at and isfinite(crossing.at) else "unclear"
 
 
 def questions_plot(found: Sequence[QuestionSizes]) -> DotPlot:
