@@ -68,10 +68,13 @@ class AxisScale:
         return round(100 * min(max(share, 0.0), 1.0), 1)
 
     def text(self, value: float) -> str:
-        """The value with its unit: seconds and bytes are scaled."""
+        """The value with its unit, if the title names one. Seconds and bytes are scaled."""
         if "seconds" in self.title and value > 0:
             return duration(value)
-        return size(round(value)) if "bytes" in self.title.lower() else digits(value)
+        if "bytes" in self.title.lower():
+            return size(round(value))
+        unit = "ms" if self.title.startswith("ms ") else self.title.split(" (")[0]
+        return f"{digits(value)} {unit}" if " " not in unit else digits(value)
 
     @property
     def ticks(self) -> list[Tick]:
@@ -276,9 +279,9 @@ def plane_plot(chart: Mapping[str, Any]) -> PlanePlot:
             return None
         low, high = _ends(one, index)
         label = f"{one['text'][index]}: " if one.get("text") else ""
-        where = one["x"][index] if names else x_scale.text(x)
+        where = f"{x_scale.title}: {one['x'][index] if names else digits(x)}"
         between = "" if low is None or high is None else f" ({y_scale.text(low)}–{y_scale.text(high)})"
-        text = f"{label}{one['name']}: {y_scale.text(y)}{between} at {where}"
+        text = f"{label}{one['name']}: {y_scale.text(y)}{between}; {where}"
         step = _ramp_step((one.get("colour") or [None] * (index + 1))[index], third)
         ends = (None, None) if low is None or high is None else (top(low), top(high))
         return PlanePoint(x_scale.place(x), top(y), text, ends[0], ends[1], step)

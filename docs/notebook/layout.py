@@ -137,7 +137,7 @@ def picture(bars, chart, chosen, columns, mo, name, np, ratio, read, rows, sampl
             mo.md(
                 f"**{sentence[0].upper()}{sentence[1:]}** at reading {len(read)} of {len(columns)} numeric columns of {len(chosen):,} of {rows:,} rows of `{name}`; the answers are equal."
             ),
-            mo.iframe(chart(bars("Median of 9 rounds", "seconds", medians)), height="190px"),
+            mo.iframe(chart(bars("Median of 9 rounds", "seconds", medians)), height="210px"),
         ]
     )
     return (medians,)

@@ -179,13 +179,18 @@ def test_the_switches_and_questions_are_reached_by_keyboard(tab: Browser, page: 
     assert "SELECT" in tab.evaluate("document.activeElement.parentElement.querySelector('pre').innerText")
 
 
-def test_a_point_of_a_chart_says_what_it_is_when_focused(tab: Browser, report: Path):
+@pytest.mark.parametrize(
+    ("figure", "words"),
+    [("row_and_column", r"CSV: [\d.]+ .s; rows added at once: 1"), ("graph", r"SQL in Postgres: [\d.]+ ms")],
+    ids=["points over two axes", "dots of a row"],
+)
+def test_a_point_of_a_chart_says_what_it_is_when_focused(tab: Browser, report: Path, figure: str, words: str):
     tab.open(report, 1440)
-    tab.evaluate("document.querySelector('#row_and_column').open = true")
-    tab.evaluate("document.querySelector('#row_and_column .point').focus()")
+    tab.evaluate(f"document.querySelector('#{figure}').open = true")
+    tab.evaluate(f"document.querySelector('#{figure} .point').focus()")
     label = "document.activeElement.querySelector('.say')"
     assert tab.evaluate(f"getComputedStyle({label}).visibility") == "visible"
-    assert re.fullmatch(r"CSV: [\d.]+ .s at 1", tab.evaluate(f"{label}.textContent"))
+    assert re.fullmatch(words, tab.evaluate(f"{label}.textContent"))
 
 
 def test_the_demo_has_eight_scenes_with_a_picture_each(tab: Browser, demo: Path):
