@@ -172,19 +172,15 @@ def _publish(
 ) -> PublishResult:
     started = time.perf_counter()
     try:
-        with (
-            lake_errors(lake.address),
-            open_draft(lake) as draft,
-            store.connect() as connection,
-        ):
+        with lake_errors(lake.address), open_draft(lake) as draft, store.connect() as connection:
             previous = draft.previous
             since = previous.token if previous and kind == "changes" else None
             kind = kind if since else "full"
             chosen = choose_tables(connection, previous, tables, lake.selection(), selection)
             forms = previous.forms if previous else DEFAULT_FORMS
             forms = forms.changed(infinity=infinity, numeric=numeric, nested=nested)
-            excluded = [*chosen.without, *without]
             skip = [one.source for one in previous.left_out.values()] if previous else []
+            excluded = [*chosen.without, *without]
             with open_source_snapshot(
                 store, connection, chosen.names, since, excluded, forms, chosen.lake_names, skip
             ) as snapshot:
