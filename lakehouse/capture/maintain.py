@@ -277,12 +277,15 @@ def _tidy(store: Store, newest: Epoch) -> int:
     with store.connect() as connection:
         if not has_tracking(connection):
             return 0
-        with suppress(errors.InsufficientPrivilege, errors.LockNotAvailable):
-            with transaction(connection):
-                connection.execute("SET LOCAL lock_timeout = '1s'")
-                cleared = connection.execute(
-                    QUERIES["clear_tombstones"],
-                    {"before_tx": newest.token.xmin},
-                ).rowcount
+        with suppress(errors.InsufficientPrivilege, errors.LockNotAvailable), transaction(connection):
+            connection.execute("SET LOCAL lock_timeout = '1s'")
+            cleared = connection.execute(
+                QUERIES["clear_tombstones"],
+                {"before_tx": newest.token.xmin},
+            ).rowcount
+        with suppress(errors.InsufficientPrivilege, errors.LockNotAvailable), transaction(connection):
+            connection.execute("SET LOCAL lock_timeout = '1s'")
+            connection.execute(QUERIES["forget_dropped"])
+        with suppress(errors.InsufficientPrivilege):
             connection.execute(QUERIES["summarize"])  # only the owner of the tables may
     return cleared

@@ -172,20 +172,17 @@ def _publish(
 ) -> PublishResult:
     started = time.perf_counter()
     try:
-        with (
-            lake_errors(lake.address),
-            open_draft(lake) as draft,
-            store.connect() as connection,
-        ):
+        with lake_errors(lake.address), open_draft(lake) as draft, store.connect() as connection:
             previous = draft.previous
             since = previous.token if previous and kind == "changes" else None
             kind = kind if since else "full"
             chosen = choose_tables(connection, previous, tables, lake.selection(), selection)
             forms = previous.forms if previous else DEFAULT_FORMS
             forms = forms.changed(infinity=infinity, numeric=numeric, nested=nested)
+            skip = [one.source for one in previous.left_out.values()] if previous else []
             excluded = [*chosen.without, *without]
             with open_source_snapshot(
-                store, connection, chosen.names, since, excluded, forms, chosen.lake_names
+                store, connection, chosen.names, since, excluded, forms, chosen.lake_names, skip
             ) as snapshot:
                 check_exclusions(connection, without, snapshot.sources)
                 draft.left_out |= chosen.skipped(previous)
@@ -263,16 +260,15 @@ def write_changes(
         by_changes = old and source.can_be_taken_by_changes_since(old, state, cleared)
         if not by_changes:
             _ = snapshot.name  # a subtransaction cannot export it
-        with (
-            sink.reading_table(source),
-            computed_row_errors(connection, source),
-            add_row_key_to_errors(connection, source),
-        ):
-            if state and by_changes:
-                found = read_changes(connection, source, tombstones, state)
-                _write_difference(sink, source, state, found, on_rows)
-            else:
-                _write_all(snapshot, sink, source, on_rows)
+        with sink.reading_table(source):
+            if failure := snapshot.failures.get(source.relation):
+                raise failure
+            with computed_row_errors(connection, source), add_row_key_to_errors(connection, source):
+                if state and by_changes:
+                    found = read_changes(connection, source, tombstones, state)
+                    _write_difference(sink, source, state, found, on_rows)
+                else:
+                    _write_all(snapshot, sink, source, on_rows)
 
 
 def _write_difference(

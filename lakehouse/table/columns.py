@@ -37,13 +37,23 @@ class TableNotCopied(BadInput):
 
 class RowsNotComputed(TableNotCopied):
     """The server cannot compute the rows of `table`, for example because the query of a view divides by zero.
-    `why`: its message."""
+    `why`: its message. `sqlstate`: its code. `is_locked`: it can be computed once another session has ended
+    its transaction."""
 
-    def __init__(self, table: str, why: str) -> None:
-        super().__init__(
-            f"Postgres cannot compute the rows of {table} ({why}): correct its definition, or the rows that "
-            "it reads"
-        )
+    def __init__(self, table: str, why: str, sqlstate: str = "") -> None:
+        self.is_locked = sqlstate == "55P03"
+        known = (advice for begin, advice in ADVICE.items() if sqlstate.startswith(begin))
+        advice = next(known, "correct its definition, or the rows that it reads")
+        super().__init__(f"Postgres cannot compute the rows of {table} ({why}): {advice}")
+
+
+# What to do about an error of the server, by the begin of its SQLSTATE.
+ADVICE = {
+    "08": "check its foreign server",
+    "42501": "grant the privilege, to this role or to the owner of the view",
+    "55000": "if it is a materialized view, run REFRESH MATERIALIZED VIEW",
+    "55P03": "it is copied when that session has ended its transaction",
+}
 
 
 class UnsupportedValue(TableNotCopied):

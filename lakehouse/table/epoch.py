@@ -188,12 +188,14 @@ class TableState:
 
 @dataclass(frozen=True, slots=True)
 class SkippedTable:
-    """A table that could not be copied to the epoch, and the reason. The next sync retries it."""
+    """A table that could not be copied to the epoch, and the reason. The next sync retries it. `relation`:
+    its oid; 0 if unknown."""
 
     source: str
     reason: str
     without: tuple[str, ...] = ()
     forms: ValueForms = DEFAULT_FORMS
+    relation: int = 0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
