@@ -226,7 +226,8 @@ class WebServer(Server):
     def __init__(self, app: ASGIApp) -> None:
         super().__init__(
             Config(
-                app, http=LimitedProtocol, loop="asyncio", ws="none", log_config=None, access_log=False,
+                app, http=LimitedProtocol, loop="asyncio", ws="none", log_config=None,
+                log_level="critical", access_log=False,
                 lifespan="on", server_header=False, timeout_keep_alive=REQUEST_SECONDS,
                 timeout_graceful_shutdown=0,
             )

@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 from uuid import UUID
 
@@ -35,6 +36,7 @@ WINDOW_SECONDS = 2.0  # of the rates and latencies
 SILENT_SECONDS = 0.5  # without an answer, while calls are retried: the server is away
 CHANGE_SECONDS = 0.02  # how often a change of the settings is looked for
 STOP_SECONDS = 1.0  # for the clients to finish their requests; then their calls are given up
+BEHIND_SECONDS_MAX = 10.0  # requests that are due for longer are not sent, as after a suspend
 RETRY_SECONDS = 0.5  # after the clients have given up
 SECONDS_KEPT = 600  # of the times of acknowledgements
 
@@ -165,7 +167,8 @@ class EndlessLoad:
             schedule.begin()
             group.start()
             while settings == self._settings and not self._channel.stopped.is_set():
-                if group.wait(CHANGE_SECONDS):
+                behind = schedule.behind_seconds(perf_counter()) > BEHIND_SECONDS_MAX
+                if behind or group.wait(CHANGE_SECONDS):
                     break
             return self._end(group, pool)
         except CannotConnect as error:

@@ -36,7 +36,7 @@ from bench.live.commands import (
     whole,
 )
 from bench.live.stream import LiveState, Viewers
-from bench.live.worker import Worker
+from bench.live.worker import Worker, stop_workers
 from bench.live.zone_map import cities_with_positions
 from lakehouse.capture.publish import estimate_rows, publish_snapshot
 from lakehouse.engines import ENGINES, omitted_from_all
@@ -85,13 +85,13 @@ def open_live(settings: Settings, port: int) -> Iterator[LiveRun]:
             settings = replace(settings, dsn=store.conninfo)  # the workers do not start or stop the server
         state = LiveState(hello_of(settings, store, embedded))
         workers = _workers(settings, store, state, embedded)
-        opened.callback(_end, workers)
-        for worker in workers.values():
-            worker.start()
         token, number = secrets.token_urlsafe(TOKEN_BYTES), listener.getsockname()[1]
         commands = Commands(settings, workers, embedded).by_name()
         app = build_app(token, number, Viewers(state), commands)
         failed = opened.enter_context(_serving(WebServer(app), listener))
+        opened.callback(stop_workers, workers.values())
+        for worker in workers.values():
+            worker.start()
         yield LiveRun(f"http://{HOST}:{number}/{token}/", workers, failed)
 
 
@@ -107,8 +107,8 @@ def _listening(port: int) -> Iterator[socket.socket]:
         if error.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise
         raise UsageError(
-            f"cannot listen on port {port}: {os.strerror(error.errno).lower()}; choose another with --port, or "
-            "0 for a free one"
+            f"cannot listen on port {port} ({os.strerror(error.errno)}): choose another with --port; 0 is a "
+            "free one"
         ) from error
     finally:
         listener.close()
@@ -170,13 +170,6 @@ def _workers(settings: Settings, store: Store, state: LiveState, embedded: bool)
     return workers
 
 
-def _end(workers: Mapping[str, Worker]) -> None:
-    for worker in workers.values():
-        worker.stop()
-    for worker in workers.values():
-        worker.join()
-
-
 @contextmanager
 def _serving(server: WebServer, listener: socket.socket) -> Iterator[threading.Event]:
     """Serve in a thread during the block. The event is set if the server ends in the meantime."""
@@ -193,7 +186,7 @@ def _serving(server: WebServer, listener: socket.socket) -> Iterator[threading.E
     try:
         yield failed
     finally:
-        server.should_exit = server.force_exit = True
+        server.should_exit = True
         thread.join(0.5)
 
 

@@ -40,6 +40,10 @@ def work(channel: Channel, store: Store, address: LakeAddress, embedded: bool) -
     EndlessSync(channel, store, Lake.create(address), embedded).run()
 
 
+class SyncStopped(Exception):
+    """The channel was stopped while waiting for the next epoch."""
+
+
 class EndlessSync:
     """The settings, the last epoch, and the part `sync` of the state."""
 
@@ -61,13 +65,14 @@ class EndlessSync:
         self._channel.listen(self._obey, self._wake)  # the first command also checks the tracking
         threading.Thread(target=self._measure, name="lag", daemon=True).start()
         while not self._channel.stopped.is_set():
-            self._wait(0.0)
             try:
-                epochs = sync_repeatedly(0, self._store, self._lake, wait=self._wait, tidy=self._embedded)
-                for synced in epochs:
+                self._wait(0.0)
+                for synced in sync_repeatedly(
+                    0, self._store, self._lake, wait=self._wait, tidy=self._embedded
+                ):
                     self._note(synced)
-                    if self._channel.stopped.is_set():
-                        return
+            except SyncStopped:
+                return
             except (RidelakeError, psycopg.Error) as error:
                 self._trouble = one_line(error)
                 self._channel.stopped.wait(RETRY_SECONDS)
@@ -99,7 +104,7 @@ class EndlessSync:
 
     def _wait(self, seconds_min: float) -> None:
         """Wait until the next epoch is due: after the interval, not while paused, and again from the start if
-        the interval changes."""
+        the interval changes. Raises SyncStopped when the channel is stopped."""
         began = time.monotonic()
         with self._changed:
             while not self._channel.stopped.is_set():
@@ -107,6 +112,7 @@ class EndlessSync:
                 if not self._paused and left <= 0:
                     return
                 self._changed.wait(None if self._paused else left)
+        raise SyncStopped
 
     def _note(self, synced: SyncResult) -> None:
         self._trouble = synced.trouble.partition("; `ridelake sync`")[0] if synced.trouble else None

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.process import BaseProcess
@@ -101,6 +101,7 @@ class Worker:
         self._settings: dict[str, Any] = {}
         self._pipe: Pipe | None = None
         self._process: BaseProcess | None = None
+        self._has_reported = False
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep_running, name=f"{name} process", daemon=True)
@@ -123,18 +124,18 @@ class Worker:
         with self._lock:
             self._send((name, arguments))
 
-    def stop(self) -> None:
-        """Ask the child to end. Does not wait."""
+    def _stop(self) -> None:
+        """Ask the child to end; kill one that still imports its modules. Does not wait."""
         with self._lock:
             self._stopping.set()
             self._send((STOP, {}))
+            if self._process is not None and not self._has_reported:
+                self._process.kill()
 
-    def join(self) -> None:
-        """Wait until the child has ended after `stop`; kill it if it takes too long."""
-        self._thread.join(STOP_SECONDS + KILL_SECONDS)
-        if self._thread.is_alive() and self._process is not None:
-            self._process.kill()
-            self._thread.join(KILL_SECONDS)
+    def _kill(self) -> None:
+        with self._lock:
+            if self._thread.is_alive() and self._process is not None:
+                self._process.kill()
 
     def _send(self, command: tuple[str, dict[str, Any]]) -> None:
         if self._pipe is not None:
@@ -163,20 +164,19 @@ class Worker:
             process.start()
         theirs.close()
         with self._lock:
-            self._pipe, self._process = ours, process
+            self._pipe, self._process, self._has_reported = ours, process, False
             self._send((SET, dict(self._settings)))
             if self._stopping.is_set():
                 self._send((STOP, {}))
         failure = None
-        is_first = True
         with suppress(EOFError, OSError):
             while True:
                 part, value = ours.recv()
                 if part == FAILED:
                     failure = value
                     continue
-                if is_first:
-                    is_first = False
+                if not self._has_reported:
+                    self._has_reported = True
                     self._on_trouble(self.name, None)
                 self._on_report(part, value)
         with self._lock:
@@ -184,6 +184,23 @@ class Worker:
         ours.close()
         process.join()
         return failure or _how(process.exitcode or 0)
+
+
+def stop_workers(workers: Iterable[Worker]) -> None:
+    """End all children together: at most STOP_SECONDS + 2 KILL_SECONDS."""
+    stopped = list(workers)
+    for worker in stopped:
+        worker._stop()
+    _join(stopped, STOP_SECONDS + KILL_SECONDS)
+    for worker in stopped:
+        worker._kill()
+    _join(stopped, KILL_SECONDS)
+
+
+def _join(workers: Sequence[Worker], seconds_max: float) -> None:
+    give_up = time.monotonic() + seconds_max
+    for worker in workers:
+        worker._thread.join(max(0.0, give_up - time.monotonic()))
 
 
 def _how(code: int) -> str:
