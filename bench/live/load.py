@@ -20,7 +20,7 @@ import numpy as np
 
 from bench.live.crash import NO_CRASH, crash_and_check
 from bench.live.worker import Channel, one_line
-from oltp.cluster.server import Cluster
+from oltp.cluster.server import Cluster, open_cluster
 from oltp.store import Store
 from oltp.workload.client import RunPool
 from oltp.workload.metrics import Metrics, MetricsSnapshot
@@ -95,9 +95,11 @@ class AcknowledgedLog(Metrics):
         return max(gaps, default=None)
 
 
-def work(channel: Channel, store: Store, server_folder: Path) -> None:
-    """Book until the channel is stopped."""
-    EndlessLoad(channel, store, Cluster(server_folder)).run()
+def work(channel: Channel, store: Store, home: Path) -> None:
+    """Book until the channel is stopped. This process is a user of the embedded server, too: if the web
+    process is killed while this one starts the server again, the monitor process must wait and stop it."""
+    with open_cluster(home) as cluster:
+        EndlessLoad(channel, store, cluster).run()
 
 
 class EndlessLoad:

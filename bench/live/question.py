@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -67,6 +68,9 @@ class AskedQuestion:
 
 def work(channel: Channel, store: Store, settings: Settings) -> None:
     """Ask until the channel is stopped. `settings` have the DSN of the store."""
+    # A query of a viewer can need any amount of memory. If it runs out, Linux ends this process first.
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     with ExitStack() as opened:
         endless = EndlessQuestion(channel, store, settings)
         opened.callback(endless.close)

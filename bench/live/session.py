@@ -5,6 +5,7 @@ the embedded server is then stopped by its monitor process.
 """
 
 import errno
+import fcntl
 import json
 import os
 import secrets
@@ -121,7 +122,7 @@ def _prepared_store(settings: Settings) -> Iterator[Store]:
         with open_existing_store(settings, rides=False) as store:
             yield store
         return
-    with open_store(settings) as store:
+    with open_store(settings) as store, _alone(settings.home):
         _restore(store)
         with store.connect() as connection:
             connection.execute(QUERIES["prepare"])
@@ -134,6 +135,20 @@ def _prepared_store(settings: Settings) -> Iterator[Store]:
             yield store
         finally:
             _restore(store)
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Two programs would undo each other's changes. The kernel releases the lock when the process ends."""
+    with (home / "live.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"another `ridelake live` uses the store in {home}: open its page, end it with Ctrl-C, or use "
+                "another --home"
+            ) from error
+        yield
 
 
 def _first_epoch(settings: Settings, store: Store) -> None:
@@ -160,12 +175,17 @@ def _workers(settings: Settings, store: Store, state: LiveState, embedded: bool)
         work["store"] = (watch.work, (store, embedded))
     if embedded:
         cluster = Cluster(settings.home / "postgres")
-        work["load"] = (load.work, (store, cluster.folder))
+        work["load"] = (load.work, (store, settings.home))
         work["contrast"] = (contrast.work, (cluster.conninfo("postgres"),))
-    workers = {
-        name: Worker(name, function, arguments, state.report, state.trouble)
-        for name, (function, arguments) in work.items()
-    }
+    workers: dict[str, Worker] = {}
+
+    def trouble(name: str, line: str | None) -> None:
+        state.trouble(name, line)
+        if name == "question" and line:  # perhaps because of the query, which must not end it again
+            workers[name].set(target="off")
+
+    for name, (function, arguments) in work.items():
+        workers[name] = Worker(name, function, arguments, state.report, trouble)
     workers["sync"].set(paused=False)
     return workers
 

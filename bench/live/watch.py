@@ -127,12 +127,18 @@ class IndexSwitch:
             ).start()
 
     def report(self, text: str = "", *, building: bool = False) -> None:
-        """Report the part `index` of the state."""
-        with suppress(CannotConnect, psycopg.OperationalError), closing(self._store.connect()) as connection:
-            covering = "present" if _value(connection, "covering") else "absent"
-            dropped = [] if _value(connection, "stand_index") else [STAND_INDEX]
-            part = {"covering": "building" if building else covering, "dropped": dropped, "text": text}
-            self._channel.report("index", part)
+        """Report the part `index` of the state; if the server is away, once it is back."""
+        while not self._channel.stopped.is_set():
+            try:
+                with closing(self._store.connect()) as connection:
+                    covering = "present" if _value(connection, "covering") else "absent"
+                    dropped = [] if _value(connection, "stand_index") else [STAND_INDEX]
+            except (CannotConnect, psycopg.OperationalError):
+                self._channel.stopped.wait(EVERY_SECONDS)
+                continue
+            covering = "building" if building else covering
+            self._channel.report("index", {"covering": covering, "dropped": dropped, "text": text})
+            return
 
     def _change(self, wanted: dict[str, bool]) -> None:
         with self._busy:
