@@ -17,7 +17,7 @@ import psycopg
 import pyarrow as pa
 
 from bench.live.reads import columns_read, rows_read
-from bench.live.worker import Channel, one_line
+from bench.live.worker import WorkerChannel, one_line
 from lakehouse.engines import ENGINES, open_engine
 from lakehouse.table.published import newest_epoch
 from olap.answer import difference
@@ -66,7 +66,7 @@ class AskedQuestion:
         return self.target in ("both", side)
 
 
-def work(channel: Channel, store: Store, settings: Settings) -> None:
+def work(channel: WorkerChannel, store: Store, settings: Settings) -> None:
     """Ask until the channel is stopped. `settings` have the DSN of the store."""
     # A query of a viewer can need any amount of memory. If it runs out, Linux ends this process first.
     with suppress(OSError):
@@ -109,7 +109,7 @@ class OpenEngine:
 class EndlessQuestion:
     """The chosen question, the open engines, and the part `question` of the state."""
 
-    def __init__(self, channel: Channel, store: Store, settings: Settings) -> None:
+    def __init__(self, channel: WorkerChannel, store: Store, settings: Settings) -> None:
         self._channel, self._store, self._settings = channel, store, settings
         self._asked = AskedQuestion()
         self._changed = threading.Event()

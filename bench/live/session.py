@@ -145,8 +145,8 @@ def _alone(home: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UsageError(
-                f"another `ridelake live` uses the store in {home}: open its page, end it with Ctrl-C, or use "
-                "another --home"
+                f"another `ridelake live` uses the store in {home}: open its page, end it with Ctrl-C, or "
+                "choose another --home"
             ) from error
         yield
 
