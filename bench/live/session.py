@@ -55,6 +55,7 @@ from ridelake.progress import progress
 from ridelake.queries import load_queries
 from ridelake.screen import note
 from ridelake.settings import Settings
+from ridelake.signals import no_time_limit
 
 QUERIES = load_queries("bench.live")
 
@@ -82,6 +83,7 @@ def open_live(settings: Settings, port: int) -> Iterator[LiveRun]:
     with ExitStack() as opened:
         listener = opened.enter_context(_listening(port))
         store = opened.enter_context(_prepared_store(settings))
+        opened.enter_context(no_time_limit())  # for `_stop`, which is short, also on a busy machine
         if embedded:
             settings = replace(settings, dsn=store.conninfo)  # the workers do not start or stop the server
         state = LiveState(hello_of(settings, store, embedded))
@@ -90,7 +92,7 @@ def open_live(settings: Settings, port: int) -> Iterator[LiveRun]:
         commands = Commands(settings, workers, embedded).by_name()
         app = build_app(token, number, Viewers(state), commands)
         failed = opened.enter_context(_serving(WebServer(app), listener))
-        opened.callback(stop_workers, workers.values())
+        opened.callback(_stop, workers, store, embedded)
         for worker in workers.values():
             worker.start()
         yield LiveRun(f"http://{HOST}:{number}/{token}/", workers, failed)
@@ -158,6 +160,16 @@ def _first_epoch(settings: Settings, store: Store) -> None:
     note("publishing the first epoch")
     with progress("snapshot", estimate_rows(store)) as bar:
         publish_snapshot(store, Lake.create(settings.lake), bar.advance)
+
+
+def _stop(workers: Mapping[str, Worker], store: Store, embedded: bool) -> None:
+    """End the workers, and restore the store meanwhile. If a worker still locks a table then, it is restored
+    when all have ended."""
+    for worker in workers.values():
+        worker.stop()
+    if embedded:
+        _restore(store)
+    stop_workers(workers.values())
 
 
 def _restore(store: Store) -> None:

