@@ -1,0 +1,51 @@
+// Changes to the document. Nothing is written if it is equal to what is shown.
+
+export const by = (id) => document.getElementById(id);
+
+export function setText(node, text) {
+  if (node.shown === text) return;
+  node.shown = text;
+  node.textContent = text;
+}
+
+export function setAttribute(node, name, value) {
+  const text = String(value);
+  if (node.getAttribute(name) !== text) node.setAttribute(name, text);
+}
+
+export function setStyle(node, name, value) {
+  if (node.style.getPropertyValue(name) !== value) node.style.setProperty(name, value);
+}
+
+export function element(name, attributes = {}, ...children) {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+
+export function svg(name, attributes = {}, ...children) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+
+// A control shows the server's value, except shortly after the user has changed it.
+const HOLD_MS = 1500;
+
+export function hold(control) {
+  control.heldUntil = performance.now() + HOLD_MS;
+}
+
+export function setControl(control, property, value) {
+  if (performance.now() < (control.heldUntil ?? 0) || control[property] === value) return false;
+  control[property] = value;
+  return true;
+}
+
+export function setChoice(fieldset, value) {
+  for (const radio of fieldset.querySelectorAll("input")) {
+    if (!(performance.now() < (fieldset.heldUntil ?? 0))) radio.checked = radio.value === value;
+  }
+}

@@ -1,0 +1,61 @@
+// Row → epoch → files: the lag, the last epoch, and the controls of the sync.
+
+import { by, hold, setAttribute, setControl, setStyle, setText } from "./dom.js";
+import { post } from "./post.js";
+import { bytes, count, percent, seconds } from "./text.js";
+
+const failure = by("sync-failure");
+const VERIFY = "Verify compares every row of the epoch with Postgres.";
+let paused = false;
+
+by("sync-pause").addEventListener("click", () => post("sync", { paused: !paused }, failure));
+by("verify").addEventListener("click", () => post("verify", {}, failure));
+by("every").addEventListener("change", () => {
+  hold(by("every"));
+  post("sync", { every_seconds: Number(by("every").value) }, failure);
+});
+
+export function start() {}
+
+function lagText(lag) {
+  return lag === null || lag === undefined ? "–" : lag < 10 ? lag.toFixed(1) : count(lag);
+}
+
+function bar(name, value, most) {
+  const share = most ? (value ?? 0) / most : 0;
+  setStyle(by(name).parentElement.querySelector("i"), "width", `${Math.min(100, share * 100).toFixed(2)}%`);
+}
+
+function showSync(sync) {
+  paused = sync.state === "paused";
+  setText(by("lag"), lagText(sync.lag_seconds));
+  setText(by("sync-state"), paused ? "paused" : "");
+  setText(by("epoch"), count(sync.epoch));
+  setText(by("epoch-rows"), count(sync.rows));
+  setText(by("epoch-seconds"), seconds(sync.epoch_seconds));
+  const most = Math.max(sync.table_bytes ?? 0, sync.lake_bytes ?? 0);
+  setText(by("table-bytes"), bytes(sync.table_bytes));
+  setText(by("lake-bytes"), bytes(sync.lake_bytes));
+  const share = sync.table_bytes ? ` (${percent((sync.bytes ?? 0) / sync.table_bytes)})` : "";
+  setText(by("epoch-bytes"), `${bytes(sync.bytes)}${share}`);
+  bar("table-bytes", sync.table_bytes, most);
+  bar("lake-bytes", sync.lake_bytes, most);
+  bar("epoch-bytes", sync.bytes, most);
+  setAttribute(by("sizes"), "aria-label", `Rows in Postgres: ${bytes(sync.table_bytes)}. Column files of the lake: ` +
+    `${bytes(sync.lake_bytes)}. The last epoch wrote ${bytes(sync.bytes)}.`);
+  setText(by("sync-pause"), paused ? "Resume the sync" : "Pause the sync");
+  setControl(by("every"), "value", String(sync.every_seconds));
+  showVerify(sync.verify);
+  if (sync.trouble) setText(failure, sync.trouble);
+}
+
+function showVerify(verify) {
+  const running = verify?.state === "running";
+  by("verify").disabled = running;
+  const node = by("verify-text");
+  setAttribute(node, "data-verdict", verify?.state ?? "idle");
+  const sign = { equal: "✓ ", differs: "✗ ", failed: "✗ " }[verify?.state] ?? "";
+  setText(node, running ? `comparing every row of epoch ${count(verify.epoch)}…` : sign + (verify?.text ?? VERIFY));
+}
+
+export const parts = { sync: showSync };

@@ -1,0 +1,22 @@
+// Commands to the server. An error is shown as one line near the control.
+
+import { setText } from "./dom.js";
+
+export async function post(path, body, failure) {
+  let error = "";
+  try {
+    const response = await fetch(path, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+    if (!response.ok) {
+      const answer = await response.json().catch(() => ({}));
+      error = answer.error ?? `${path} failed with status ${response.status}; reload the page`;
+    }
+  } catch {
+    error = "cannot reach the server; check that `ridelake live` is running";
+  }
+  setText(failure, error);
+  return error === "";
+}

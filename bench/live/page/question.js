@@ -1,0 +1,142 @@
+// Files → answer: one question asked on rows and on columns.
+
+import { by, element, hold, setAttribute, setChoice, setControl, setStyle, setText } from "./dom.js";
+import { drawChunks, drawHeap } from "./layouts.js";
+import { post } from "./post.js";
+import { bytes, count, digits, engineName, percent, seconds, winner } from "./text.js";
+
+const failure = by("question-failure");
+const OWN = "own"; // the entry of the list for the user's SQL
+let editing = false;
+
+by("question").addEventListener("change", () => {
+  if (by("question").value === OWN) {
+    by("sql").focus();
+    return;
+  }
+  hold(by("question"));
+  editing = false;
+  post("question", { name: by("question").value }, failure);
+});
+by("sql").addEventListener("input", () => {
+  editing = true;
+  by("question").value = OWN;
+});
+by("sql").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) by("ask").requestSubmit();
+});
+by("ask").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  hold(by("question"));
+  if (await post("question", { sql: by("sql").value }, failure)) editing = false;
+});
+by("target").addEventListener("change", (event) => {
+  hold(by("target"));
+  post("question", { target: event.target.value }, failure);
+});
+by("engine").addEventListener("change", () => {
+  hold(by("engine"));
+  post("question", { engine: by("engine").value }, failure);
+});
+by("fresh").addEventListener("change", () => {
+  hold(by("fresh"));
+  post("question", { fresh: by("fresh").checked }, failure);
+});
+
+export function start(hello) {
+  const option = (value, text) => element("option", { value }, text);
+  by("question").replaceChildren(...hello.questions.map(({ name, title }) => option(name, title)),
+    option(OWN, "Your own SQL"));
+  by("engine").replaceChildren(...hello.engines.map((name) => option(name, engineName(name))));
+}
+
+function showQuestion(question) {
+  if (!editing) {
+    setControl(by("question"), "value", question.name ?? OWN);
+    if (document.activeElement !== by("sql")) setControl(by("sql"), "value", question.sql);
+  }
+  setChoice(by("target"), question.target);
+  setControl(by("engine"), "value", question.engine);
+  setControl(by("fresh"), "checked", question.fresh);
+  const { rows, columns } = sides(question);
+  setText(by("columns-engine"), engineName(question.engine));
+  const longest = Math.max(rows?.seconds ?? 0, columns?.seconds ?? 0);
+  showSide("rows", rows, longest);
+  showSide("columns", columns, longest);
+  drawHeap(by("heap-picture"), rows);
+  drawChunks(by("chunk-picture"), columns);
+  setText(by("rows-bytes"), rows?.error ?? (rows ? heapText(rows) : ""));
+  setText(by("columns-bytes"), columns?.error ?? (columns ? chunkText(columns) : ""));
+  showWinner(question, rows, columns);
+  showEqual(question, rows, columns);
+  showAnswer(question.answer);
+}
+
+// A side that is not asked has no result.
+function sides({ target, rows, columns }) {
+  const asked = (side) => target === "both" || target === side;
+  return { rows: asked("rows") ? rows : null, columns: asked("columns") ? columns : null };
+}
+
+function showSide(name, side, longest) {
+  setAttribute(by(`${name}-side`), "data-off", side === null);
+  setText(by(`${name}-seconds`), side?.error ? "failed" : side === null ? "not asked" : seconds(side.seconds));
+  const share = longest ? (side?.seconds ?? 0) / longest : 0;
+  setStyle(by(`${name}-bar`), "width", `${(share * 100).toFixed(1)}%`);
+}
+
+function heapText(rows) {
+  const read = rows.heap?.reduce((sum, [first, last]) => sum + last - first, 0) ?? 0;
+  return `reads ${bytes(rows.bytes)}: ${percent(read)} of the heap`;
+}
+
+function chunkText(columns) {
+  const read = columns.chunks?.filter((chunk) => chunk.read).map((chunk) => chunk.column) ?? [];
+  const groups = columns.row_groups
+    ? ` in ${count(columns.row_groups_read)} of ${count(columns.row_groups)} row groups` : "";
+  const named = read.length && read.length <= 4 ? read.join(", ") : `${count(read.length)} columns`;
+  return `reads ${bytes(columns.bytes)} of ${bytes(columns.of_bytes)}: ${named}${groups}`;
+}
+
+function showWinner(question, rows, columns) {
+  setText(by("winner"), winnerText(question, rows, columns));
+}
+
+function winnerText({ target, engine, equal }, rows, columns) {
+  if (target === "off") return "No question is asked";
+  if (rows?.error || columns?.error) return "The question failed";
+  if (equal === false) return "The answers differ, so the times are not compared";
+  if (rows?.seconds && columns?.seconds) return winner(rows.seconds, columns.seconds, engine);
+  if (rows?.seconds) return `Postgres on rows answers in ${seconds(rows.seconds)}`;
+  if (columns?.seconds) return `${engineName(engine)} on columns answers in ${seconds(columns.seconds)}`;
+  return "Waiting for the answer…";
+}
+
+function showEqual({ equal, as_of_seconds: age, fresh }, rows, columns) {
+  const node = by("equal");
+  setAttribute(node, "data-equal", String(equal));
+  let text = "";
+  if (equal === true && rows && columns) text = `✓ answers equal${fresh ? ", as of now" : ""}`;
+  else if (equal === false) text = "✗ answers differ";
+  else if (columns && age !== null && age !== undefined) {
+    text = `columns: as of ${digits(age)} s ago${rows ? "; the rows have changed since" : ""}`;
+  }
+  setText(node, text);
+}
+
+function showAnswer(answer) {
+  const shown = JSON.stringify(answer ?? null);
+  if (by("answer").dataset.shown === shown) return;
+  by("answer").dataset.shown = shown;
+  if (!answer) {
+    by("answer").replaceChildren();
+    return;
+  }
+  const cells = (values, name) => values.map((value) => element(name, {}, value ?? "null"));
+  const head = element("tr", {}, ...cells(answer.columns, "th"));
+  const body = answer.rows.map((row) => element("tr", {}, ...cells(row, "td")));
+  const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
+  by("answer").replaceChildren(table, ...(answer.more ? [element("p", {}, `and ${count(answer.more)} more rows`)] : []));
+}
+
+export const parts = { question: showQuestion };

@@ -1,0 +1,70 @@
+// The tour: seven steps. Each sets the page up, says what to look at, and has an address (#step-3).
+
+import { by, element, setAttribute, setText } from "./dom.js";
+import { post } from "./post.js";
+
+const ADDRESS = /^#step-(\d+)$/;
+
+let steps = [], current = 0; // 0: closed
+
+export async function start() {
+  steps = (await (await fetch("assets/tour.json")).json()).steps;
+  by("tour-steps").replaceChildren(...steps.map((step, index) => element("li", {},
+    element("a", { href: `#step-${index + 1}`, "aria-label": `Step ${index + 1}: ${step.title}` }, String(index + 1)))));
+  by("tour-open").addEventListener("click", () => (current ? close() : go(1)));
+  by("tour-close").addEventListener("click", close);
+  by("tour-previous").addEventListener("click", () => go(current - 1));
+  by("tour-next").addEventListener("click", () => (current === steps.length ? close() : go(current + 1)));
+  addEventListener("hashchange", showAddress);
+  addEventListener("keydown", onKey);
+  showAddress();
+}
+
+function go(step) {
+  if (step >= 1 && step <= steps.length) location.hash = `step-${step}`;
+}
+
+function close() {
+  history.replaceState(null, "", location.pathname);
+  show(0);
+  by("tour-open").focus();
+}
+
+function showAddress() {
+  const step = Number(ADDRESS.exec(location.hash)?.[1] ?? 0);
+  const next = step <= steps.length ? step : 0;
+  if (next === current) return;
+  show(next);
+  if (next) post("setup", { step: next }, by("tour-failure"));
+}
+
+function show(step) {
+  current = step;
+  by("tour").hidden = step === 0;
+  setAttribute(by("tour-open"), "aria-expanded", step > 0);
+  for (const panel of document.querySelectorAll("[data-watched]")) panel.removeAttribute("data-watched");
+  if (!step) return;
+  const { title, look, panel } = steps[step - 1];
+  setText(by("tour-title"), `${step}. ${title}`);
+  setText(by("tour-look"), look);
+  by("tour-previous").disabled = step === 1;
+  setText(by("tour-next"), step === steps.length ? "Finish" : "Next →");
+  [...by("tour-steps").children].forEach((item, index) => {
+    if (index + 1 === step) item.firstChild.setAttribute("aria-current", "step");
+    else item.firstChild.removeAttribute("aria-current");
+  });
+  const panels = panel.map(by).filter((node) => node && !node.closest("[hidden]"));
+  for (const node of panels) node.setAttribute("data-watched", "");
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  panels[0]?.scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
+}
+
+function onKey(event) {
+  const typing = event.target.closest("input, select, textarea, [role=region]");
+  if (!current || typing || event.altKey || event.ctrlKey || event.metaKey) return;
+  if (event.key === "ArrowRight") go(current + 1);
+  else if (event.key === "ArrowLeft") go(current - 1);
+  else if (event.key === "Escape") close();
+  else return;
+  event.preventDefault();
+}
