@@ -91,7 +91,7 @@ function showIndex(next) {
   by("index-covering").disabled = building;
   setText(by("index-covering"), building ? "Building the covering index…"
     : index.covering === "absent" ? "Add the covering index" : "Remove the covering index");
-  setText(by("index-time"), index.dropped.length ? "Create the index again" : "Drop the index");
+  setText(by("index-time"), index.dropped.length ? "Create the drivers’ index" : "Drop the drivers’ index");
   setText(by("index-text"), index.text ?? "");
 }
 

@@ -1,12 +1,14 @@
 // Row → epoch → files: the lag, the last epoch, and the controls of the sync.
 
-import { by, hold, setAttribute, setControl, setStyle, setText } from "./dom.js";
+import { by, hold, setAttribute, setControl, setStyle, setText, svg } from "./dom.js";
 import { post } from "./post.js";
-import { bytes, count, percent, seconds } from "./text.js";
+import { age, bytes, count, percent, seconds } from "./text.js";
 
 const failure = by("sync-failure");
 const VERIFY = "Verify compares every row of the epoch with Postgres.";
-let paused = false;
+const EPOCHS = 24; // drawn
+const HEIGHT = 40;
+let paused = false, recent = []; // the number and the rows of the last epochs
 
 by("sync-pause").addEventListener("click", () => post("sync", { paused: !paused }, failure));
 by("verify").addEventListener("click", () => post("verify", {}, failure));
@@ -17,10 +19,6 @@ by("every").addEventListener("change", () => {
 
 export function start() {}
 
-function lagText(lag) {
-  return lag === null || lag === undefined ? "–" : lag < 10 ? lag.toFixed(1) : count(lag);
-}
-
 function bar(name, value, most) {
   const share = most ? (value ?? 0) / most : 0;
   setStyle(by(name).parentElement.querySelector("i"), "width", `${Math.min(100, share * 100).toFixed(2)}%`);
@@ -28,7 +26,7 @@ function bar(name, value, most) {
 
 function showSync(sync) {
   paused = sync.state === "paused";
-  setText(by("lag"), lagText(sync.lag_seconds));
+  setText(by("lag"), age(sync.lag_seconds));
   setText(by("sync-state"), paused ? "paused" : "");
   setText(by("epoch"), count(sync.epoch));
   setText(by("epoch-rows"), count(sync.rows));
@@ -45,8 +43,25 @@ function showSync(sync) {
     `${bytes(sync.lake_bytes)}. The last epoch wrote ${bytes(sync.bytes)}.`);
   setText(by("sync-pause"), paused ? "Resume the sync" : "Pause the sync");
   setControl(by("every"), "value", String(sync.every_seconds));
+  showGrowth(sync);
   showVerify(sync.verify);
   if (sync.trouble) setText(failure, sync.trouble);
+}
+
+// A bar for each epoch: after a pause, the next one is larger.
+function showGrowth({ epoch, rows }) {
+  if (!epoch || recent.at(-1)?.epoch === epoch) return;
+  recent = [...recent, { epoch, rows: rows ?? 0 }].slice(-EPOCHS);
+  const most = Math.max(1, ...recent.map((one) => one.rows));
+  const width = 240 / EPOCHS;
+  by("growth").replaceChildren(...recent.map((one, index) => {
+    const height = Math.max(1, (one.rows / most) * HEIGHT);
+    const x = 240 - (recent.length - index) * width;
+    return svg("rect", { x, y: HEIGHT - height, width: width - 1.5, height });
+  }));
+  const text = `Rows per epoch, at most ${count(most)}`;
+  setText(by("growth-text"), text);
+  setAttribute(by("growth"), "aria-label", `${text}; epoch ${count(epoch)} has ${count(rows)}.`);
 }
 
 function showVerify(verify) {

@@ -5,6 +5,8 @@ import { count, plural } from "./text.js";
 
 const PER_LINE = 128;
 const CELL = 4;
+const WIDTH = 512;
+const HEIGHT = 256;
 const HEADER_BYTES = 24;
 const FIRST = "fare_cents";
 
@@ -26,15 +28,15 @@ function rectangles(ranges) {
 
 function build() {
   const grid = by("heap-grid");
-  grid.append(svg("defs", {}, svg("pattern",
-    { id: "cells", width: CELL, height: CELL, patternUnits: "userSpaceOnUse" },
-    svg("path", { d: `M0 0h${CELL}M0 0v${CELL}`, class: "cell" }))));
-  for (const name of ["header", "pointer", "free", "tuple", "ride", "value"]) {
+  for (const name of ["header", "pointer", "free", "tuple", "ride", "chosen"]) {
     layers[name] = svg("path", { class: name });
     grid.append(layers[name]);
   }
-  grid.append(svg("rect", { width: 512, height: 256, fill: "url(#cells)" }), svg("path", { class: "edges" }));
-  layers.edges = grid.lastChild;
+  let cells = "";
+  for (let x = 0; x <= WIDTH; x += CELL) cells += `M${x} 0V${HEIGHT}`;
+  for (let y = 0; y <= HEIGHT; y += CELL) cells += `M0 ${y}H${WIDTH}`;
+  layers.edges = svg("path", { class: "edges" });
+  grid.append(svg("path", { class: "cells", d: cells }), layers.edges);
 }
 
 export function start() {
@@ -87,7 +89,7 @@ function showColumn() {
   }
   if (!column) return;
   const stored = column.bytes > 0;
-  setAttribute(layers.value, "d", stored ? rectangles([[column.offset, column.bytes]]) : "");
+  setAttribute(layers.chosen, "d", stored ? rectangles([[column.offset, column.bytes]]) : "");
   setText(by("value-name"), column.name);
   setText(by("heap-value"), stored
     ? `${column.name} = ${column.value}: ${plural(column.bytes, "byte")} at offset ${count(column.offset)}`

@@ -9,6 +9,8 @@ const PAGES = 19; // drawn; each stands for many
 const LINE = HEIGHT / PAGES;
 const VISIBLE = 1.5; // the least size of a part that was read
 
+let known = []; // the chunks of the last answer, drawn while the columns are not asked
+
 function redraw(picture, key, draw) {
   const text = JSON.stringify(key);
   if (picture.dataset.shown === text) return;
@@ -37,7 +39,8 @@ export function drawHeap(picture, rows) {
 }
 
 export function drawChunks(picture, columns) {
-  const chunks = columns?.chunks ?? [];
+  if (columns?.chunks?.length) known = columns.chunks;
+  const chunks = columns?.chunks?.length ? columns.chunks : known.map((chunk) => ({ ...chunk, read: false }));
   const depth = columns?.row_groups ? columns.row_groups_read / columns.row_groups : 1;
   redraw(picture, [chunks, depth], () => {
     if (!chunks.length) return [rect(0, 0, WIDTH, HEIGHT, "stored")];

@@ -12,7 +12,8 @@ import * as timeline from "./timeline.js";
 import * as tour from "./tour.js";
 
 const FRAME_MS = 100; // at most ten frames a second
-const panels = [bookings, map, heap, epochs, question, breaking, timeline];
+const page = { start() {}, parts: { workers: showWorkers } };
+const panels = [bookings, map, heap, epochs, question, breaking, timeline, page];
 
 const state = {};
 const changed = new Set();
@@ -38,6 +39,10 @@ function requestRender() {
   if (requested) return;
   requested = true;
   requestAnimationFrame(render);
+}
+
+function showWorkers(workers) {
+  setText(by("workers"), Object.values(workers).join("; "));
 }
 
 function onHello(hello) {

@@ -9,7 +9,7 @@ const BOXES = {
   "New York": [232, 18, 164, 154],
 };
 const MARGIN = 6;
-const RADIUS_PER_ROOT = 0.85; // of the root of the number of drivers
+const RADIUS_MEAN = 3.4; // of a zone with the mean number of drivers
 const RADIUS_MAX = 9;
 const NEAR = 14; // how near, in the units of the picture, a pointer selects a zone
 
@@ -38,15 +38,16 @@ export function start(hello) {
       picture.append(all, busy);
     }
   });
-  legend = svg("g", { class: "legend" },
+  legend = svg("g", { class: "map-keys" },
     svg("circle", { cx: 128, cy: 32, r: 5, class: "all" }), svg("text", { x: 138, y: 36 }),
     svg("circle", { cx: 128, cy: 50, r: 5, class: "busy" }), svg("text", { x: 138, y: 54 }));
   picture.append(legend);
 }
 
-const radius = (drivers) => Math.min(RADIUS_MAX, RADIUS_PER_ROOT * Math.sqrt(drivers)).toFixed(2);
-
 function showDrivers(drivers) {
+  const total = drivers.reduce((sum, [, available, taken]) => sum + available + taken, 0);
+  const scale = RADIUS_MEAN / Math.sqrt(Math.max(1, total / drivers.length));
+  const radius = (number) => Math.min(RADIUS_MAX, scale * Math.sqrt(number)).toFixed(1);
   const totals = new Map(cities.map((city) => [city.id, [0, 0]]));
   for (const [id, available, taken] of drivers) {
     const zone = zones.get(id);
@@ -78,7 +79,7 @@ function showDrivers(drivers) {
 function showZone() {
   setText(by("zone"), near
     ? `${near.name}: ${plural(near.available, "driver")} free, ${count(near.taken)} busy`
-    : "A dot is a zone; its area is the number of drivers. The filled part is busy.");
+    : "Area of a dot: the drivers of a zone; filled: busy.");
 }
 
 by("map").addEventListener("pointermove", (event) => {

@@ -3,7 +3,7 @@
 import { by, element, hold, setAttribute, setChoice, setControl, setStyle, setText } from "./dom.js";
 import { drawChunks, drawHeap } from "./layouts.js";
 import { post } from "./post.js";
-import { bytes, count, digits, engineName, percent, seconds, winner } from "./text.js";
+import { age, bytes, count, engineName, percent, seconds, winner } from "./text.js";
 
 const failure = by("question-failure");
 const OWN = "own"; // the entry of the list for the user's SQL
@@ -59,7 +59,6 @@ function showQuestion(question) {
   setControl(by("engine"), "value", question.engine);
   setControl(by("fresh"), "checked", question.fresh);
   const { rows, columns } = sides(question);
-  setText(by("columns-engine"), engineName(question.engine));
   const longest = Math.max(rows?.seconds ?? 0, columns?.seconds ?? 0);
   showSide("rows", rows, longest);
   showSide("columns", columns, longest);
@@ -112,14 +111,14 @@ function winnerText({ target, engine, equal }, rows, columns) {
   return "Waiting for the answer…";
 }
 
-function showEqual({ equal, as_of_seconds: age, fresh }, rows, columns) {
+function showEqual({ equal, as_of_seconds: asOf, fresh }, rows, columns) {
   const node = by("equal");
   setAttribute(node, "data-equal", String(equal));
   let text = "";
   if (equal === true && rows && columns) text = `✓ answers equal${fresh ? ", as of now" : ""}`;
   else if (equal === false) text = "✗ answers differ";
-  else if (columns && age !== null && age !== undefined) {
-    text = `columns: as of ${digits(age)} s ago${rows ? "; the rows have changed since" : ""}`;
+  else if (columns && asOf !== null && asOf !== undefined) {
+    text = `columns: as of ${age(asOf)} s ago${rows ? "; the rows have changed since" : ""}`;
   }
   setText(node, text);
 }

@@ -31,6 +31,9 @@ export function seconds(value) {
   return value < 0.1 ? `${digits(value * 1000)} ms` : `${digits(value)} s`;
 }
 
+// Seconds with one decimal, without the unit: an age changes too fast for more.
+export const age = (value) => (known(value) ? (value < 10 ? value.toFixed(1) : count(value)) : "–");
+
 export const milliseconds = (value) => (known(value) ? `${value < 10 ? value.toFixed(1) : count(value)} ms` : "–");
 
 export function bytes(value) {
@@ -51,12 +54,11 @@ export function times(ratio) {
   return `${ratio >= 10 ? count(ratio) : ratio.toFixed(1)}×`;
 }
 
-// "DuckDB on columns is 7.3× faster than Postgres on rows"
+// "DuckDB on columns is 7.3× faster than Postgres"
 export function winner(rowSeconds, columnSeconds, engine) {
-  const rows = "Postgres on rows", columns = `${engineName(engine)} on columns`;
-  const ratio = rowSeconds / columnSeconds;
-  if (Math.max(ratio, 1 / ratio) < ABOUT_EQUAL) return `${rows} and ${columns} take about the same time`;
+  const columns = engineName(engine), ratio = rowSeconds / columnSeconds;
+  if (Math.max(ratio, 1 / ratio) < ABOUT_EQUAL) return `Postgres and ${columns} take about the same time`;
   return ratio > 1
-    ? `${columns} is ${times(ratio)} faster than ${rows}`
-    : `${rows} is ${times(1 / ratio)} faster than ${columns}`;
+    ? `${columns} on columns is ${times(ratio)} faster than Postgres`
+    : `Postgres on rows is ${times(1 / ratio)} faster than ${columns}`;
 }

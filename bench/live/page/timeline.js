@@ -1,7 +1,7 @@
 // Four plots with one time axis: bookings, p99, seconds of the question, lag; and the events between them.
 
 import { by, element, setAttribute, setStyle, setText, svg } from "./dom.js";
-import { count, digits, milliseconds, seconds } from "./text.js";
+import { age, count, digits, milliseconds, seconds } from "./text.js";
 
 const SPAN_SECONDS = 180;
 const POINT_SECONDS = 1;
@@ -15,8 +15,8 @@ const PLOTS = [
   { name: "bookings", unit: "rides/s", series: [["rides_per_second", "bookings", count]] },
   { name: "p99", unit: "ms", series: [["p99_ms", "latency", milliseconds]] },
   { name: "question", unit: "s",
-    series: [["rows_seconds", "rows", seconds], ["columns_seconds", "columns", seconds]] },
-  { name: "lag", unit: "s", series: [["lag_seconds", "lag", (lag) => `${digits(lag)} s`]] },
+    series: [["rows_seconds", "rows", seconds, "on-rows"], ["columns_seconds", "columns", seconds, "on-columns"]] },
+  { name: "lag", unit: "s", series: [["lag_seconds", "lag", (lag) => `${age(lag)} s`]] },
 ];
 
 let points = [], shownSecond = 0;
@@ -25,13 +25,13 @@ let watched = null;
 function build() {
   by("plots").append(element("div", { class: "marks", "aria-hidden": "true" }));
   for (const plot of PLOTS) {
-    plot.lines = plot.series.map(([, name]) => svg("path", { class: `line ${name}` }));
+    plot.lines = plot.series.map(([, name, , style]) => svg("path", { class: `line ${style ?? name}` }));
     plot.marks = svg("path", { class: "mark" });
     plot.picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img",
-      "aria-label": plot.name }, svg("path", { class: "grid", d: "M0 0H1800M0 100H1800M600 0V100M1200 0V100" }),
+      "aria-label": plot.name }, svg("path", { class: "gridline", d: "M0 0H1800M0 100H1800M600 0V100M1200 0V100" }),
     plot.marks, ...plot.lines);
     plot.top = element("span", { class: "top-value" });
-    plot.values = plot.series.map(([, name]) => element("b", { class: name }));
+    plot.values = plot.series.map(([, name, , style]) => element("b", { class: style ?? name }));
     by("plots").append(element("div", { class: "plot" },
       element("p", { class: "plot-name" }, plot.name, element("small", {}, ` ${plot.unit}`)),
       element("p", { class: "y-axis", "aria-hidden": "true" }, plot.top, element("span", {}, "0")),
@@ -118,7 +118,7 @@ function draw(t) {
   for (const plot of PLOTS) {
     const values = plot.series.flatMap(([key]) => points.map((point) => point[key] ?? 0));
     const top = axisTop(Math.max(0, ...values));
-    setText(plot.top, digits(top).replace(/\.?0+$/, (zeros) => (zeros.startsWith(".") ? "" : zeros)));
+    setText(plot.top, top.toLocaleString("en-US", { maximumSignificantDigits: 2 }));
     setAttribute(plot.marks, "d", markPath);
     const texts = plot.series.map(([key, name, format], index) => {
       setAttribute(plot.lines[index], "d", linePath(key, top, t));

@@ -56,7 +56,7 @@ function show(step) {
   const panels = panel.map(by).filter((node) => node && !node.closest("[hidden]"));
   for (const node of panels) node.setAttribute("data-watched", "");
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  panels[0]?.scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
+  panels.at(-1)?.scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
 }
 
 function onKey(event) {
