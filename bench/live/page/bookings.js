@@ -46,6 +46,7 @@ by("load-pause").addEventListener("click", () => post("load", { paused: !paused 
 
 export function start(hello) {
   [by("clients").min, by("clients").max] = hello.limits.clients;
+  by("load-controls").hidden = !hello.embedded; // a store of a DSN is only read
 }
 
 function showLoad(load) {
@@ -55,17 +56,17 @@ function showLoad(load) {
   setText(by("p50"), milliseconds(load.p50_ms));
   setText(by("p99"), milliseconds(load.p99_ms));
   setText(by("booked"), count(load.booked));
-  const reasons = Object.entries(load.refused).filter(([, refusals]) => refusals > 0);
+  const reasons = Object.entries(load.refused ?? {}).filter(([, refusals]) => refusals > 0);
   setText(by("refused"), count(reasons.reduce((sum, [, refusals]) => sum + refusals, 0)));
   setText(by("reasons"), reasons.length
-    ? `Refused: ${reasons.map(([reason, refusals]) => `${count(refusals)} ${reason}`).join(", ")}.`
-    : "No request was refused.");
+    ? `Refused: ${reasons.map(([reason, refusals]) => `${count(refusals)} ${reason}`).join(", ")}.` : "");
   setText(by("load-pause"), paused ? "Resume bookings" : "Pause bookings");
+  if (load.error) setText(failure, load.error);
+  if (load.clients === null) return; // other programs book
   if (setControl(by("clients"), "value", String(load.clients))) showClients();
   if (setControl(by("pace"), "value", String(nearestPace(load.rate)))) showPace();
   if (by("clients-value").textContent === "–") [showClients, showPace].forEach((show) => show());
   setChoice(by("mode"), load.batch ? "batch" : "single");
-  if (load.error) setText(failure, load.error);
 }
 
 export const parts = { load: showLoad };

@@ -1,4 +1,5 @@
-// Break it: strategies without protection, a killed server, changed indexes. Absent if Postgres is not embedded.
+// Break it: strategies without protection, a killed server, changed indexes.
+// Absent if Postgres is not embedded.
 
 import { by, element, hold, setAttribute, setText } from "./dom.js";
 import { post } from "./post.js";
@@ -29,7 +30,7 @@ by("contrast-run").addEventListener("click", () => {
 by("contrast-stop").addEventListener("click", () => post("contrast", { stop: true }, contrastFailure));
 by("crash-run").addEventListener("click", () => post("crash", {}, by("crash-failure")));
 by("index-time").addEventListener("click", () =>
-  post("index", { ride_time_index: index.dropped.length > 0 }, indexFailure));
+  post("index", { drivers_by_stand: index.dropped.length > 0 }, indexFailure));
 by("index-covering").addEventListener("click", () =>
   post("index", { covering: index.covering === "absent" }, indexFailure));
 
@@ -46,9 +47,10 @@ function showContrast(contrast) {
   showAnomalies(rows, contrast, running);
   const last = rows.at(-1);
   setText(by("contrast-why"), running
-    ? `${NAMES[contrast.strategy] ?? contrast.strategy}, round ${count(contrast.round)} of ${count(contrast.rounds)}. ` +
-      (contrast.why ?? "")
+    ? `${NAMES[contrast.strategy] ?? contrast.strategy}, round ${count(contrast.round)} of ` +
+      `${count(contrast.rounds)}. ${contrast.why ?? ""}`
     : last ? `${NAMES[last.strategy] ?? last.strategy}: ${last.verdict}` : "");
+  if (contrast.error) setText(contrastFailure, contrast.error);
 }
 
 function showAnomalies(rows, contrast, running) {
@@ -76,7 +78,7 @@ function showCrash(crash) {
   const down = crash.state === "down" || crash.state === "recovering";
   by("crash-run").disabled = down;
   const known = crash.state === "recovered";
-  setText(by("crash-gap"), known ? `${digits(crash.gap_seconds)} s` : "–");
+  setText(by("crash-gap"), known && crash.gap_seconds !== null ? `${digits(crash.gap_seconds)} s` : "–");
   setText(by("crash-acknowledged"), known ? count(crash.acknowledged) : "–");
   setText(by("crash-found"), known ? count(crash.found) : "–");
   setText(by("crash-lost"), known ? count(crash.lost) : "–");
@@ -91,7 +93,8 @@ function showIndex(next) {
   by("index-covering").disabled = building;
   setText(by("index-covering"), building ? "Building the covering index…"
     : index.covering === "absent" ? "Add the covering index" : "Remove the covering index");
-  setText(by("index-time"), index.dropped.length ? "Create the drivers’ index" : "Drop the drivers’ index");
+  setText(by("index-time"), index.dropped.length ? "Create the drivers’ index" :
+    "Drop the drivers’ index");
   setText(by("index-text"), index.text ?? "");
 }
 

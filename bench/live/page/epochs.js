@@ -39,9 +39,9 @@ function showSync(sync) {
   bar("table-bytes", sync.table_bytes, most);
   bar("lake-bytes", sync.lake_bytes, most);
   bar("epoch-bytes", sync.bytes, most);
-  setAttribute(by("sizes"), "aria-label", `Rows in Postgres: ${bytes(sync.table_bytes)}. Column files of the lake: ` +
-    `${bytes(sync.lake_bytes)}. The last epoch wrote ${bytes(sync.bytes)}.`);
-  setText(by("sync-pause"), paused ? "Resume the sync" : "Pause the sync");
+  setAttribute(by("sizes"), "aria-label", `Tables in Postgres: ${bytes(sync.table_bytes)}. ` +
+    `Files of the lake: ${bytes(sync.lake_bytes)}. The last epoch wrote ${bytes(sync.bytes)}.`);
+  setText(by("sync-pause"), paused ? "Resume sync" : "Pause sync");
   setControl(by("every"), "value", String(sync.every_seconds));
   showGrowth(sync);
   showVerify(sync.verify);
@@ -70,7 +70,7 @@ function showVerify(verify) {
   const node = by("verify-text");
   setAttribute(node, "data-verdict", verify?.state ?? "idle");
   const sign = { equal: "✓ ", differs: "✗ ", failed: "✗ " }[verify?.state] ?? "";
-  setText(node, running ? `comparing every row of epoch ${count(verify.epoch)}…` : sign + (verify?.text ?? VERIFY));
+  setText(node, running ? "Comparing every row with Postgres…" : sign + (verify?.text ?? VERIFY));
 }
 
 export const parts = { sync: showSync };

@@ -60,8 +60,9 @@ function showRide(next) {
     `${count(ride.block)}, with ${plural(ride.tuples.length - 1, "other ride")} and ` +
     `${count(ride.upper - ride.lower)} free bytes.`);
   setAttribute(by("heap-grid"), "aria-label", `A heap page of ${count(ride.page_bytes)} bytes: a header, ` +
-    `${plural((ride.lower - HEADER_BYTES) / 4, "line pointer")}, ${count(ride.upper - ride.lower)} free bytes, ` +
-    `${plural(ride.tuples.length, "ride")}. The newest ride has the bytes from ${count(own?.offset)}.`);
+    `${plural((ride.lower - HEADER_BYTES) / 4, "line pointer")}, ` +
+    `${count(ride.upper - ride.lower)} free bytes, ${plural(ride.tuples.length, "ride")}. ` +
+    `The newest ride has the bytes from ${count(own?.offset)}.`);
   showChips();
   showColumn();
 }
@@ -87,13 +88,11 @@ function showColumn() {
   for (const chip of by("heap-columns").children) {
     setAttribute(chip, "aria-pressed", chip.dataset.name === chosen);
   }
-  if (!column) return;
-  const stored = column.bytes > 0;
-  setAttribute(layers.chosen, "d", stored ? rectangles([[column.offset, column.bytes]]) : "");
-  setText(by("value-name"), column.name);
-  setText(by("heap-value"), stored
-    ? `${column.name} = ${column.value}: ${plural(column.bytes, "byte")} at offset ${count(column.offset)}`
-    : `${column.name} is null: one bit in the header of the ride, no other bytes`);
+  setAttribute(layers.chosen, "d", column ? rectangles([[column.offset, column.bytes]]) : "");
+  setText(by("value-name"), chosen);
+  setText(by("heap-value"), column
+    ? `${chosen} = ${column.value ?? "…"}: ${plural(column.bytes, "byte")} at ${count(column.offset)}`
+    : `${chosen} is null: one bit in the header of the ride, no other bytes`);
 }
 
 by("heap-grid").addEventListener("pointermove", (event) => {

@@ -33,7 +33,7 @@ export function drawHeap(picture, rows) {
     for (let page = 1; page < PAGES; page++) gaps.push(rect(0, page * LINE - 1, WIDTH, 1, "gap"));
     return [...lines, ...read, ...gaps];
   });
-  setAttribute(picture, "aria-label", rows?.heap?.length
+  setAttribute(picture, "aria-label", rows?.bytes
     ? `The heap of Postgres: the question reads ${bytes(rows.bytes)} in whole pages.`
     : "The heap of Postgres: no page is read.");
 }

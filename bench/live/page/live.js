@@ -47,6 +47,7 @@ function showWorkers(workers) {
 
 function onHello(hello) {
   for (const panel of panels) panel.start(hello);
+  tour.allow(hello.embedded);
   setText(by("versions"), `ridelake ${hello.version}, Postgres ${hello.postgres}.`);
   document.documentElement.dataset.ready = "";
 }
@@ -67,5 +68,5 @@ function onConnection(connection) {
   setText(node, connection === "connected" ? "connected" : "reconnecting…");
 }
 
-tour.start();
+await tour.start();
 connect({ onHello, onTick, onConnection });

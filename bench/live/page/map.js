@@ -31,7 +31,8 @@ export function start(hello) {
     captions.set(city.id, caption);
     picture.append(svg("rect", { x: left, y: top, width, height, rx: 6, class: "land" }), caption);
     for (const zone of city.zones) {
-      const x = left + MARGIN + zone.x * (width - 2 * MARGIN), y = top + MARGIN + zone.y * (height - 2 * MARGIN);
+      const x = left + MARGIN + zone.x * (width - 2 * MARGIN);
+      const y = top + MARGIN + zone.y * (height - 2 * MARGIN);
       const all = svg("circle", { cx: x, cy: y, r: 0, class: "all" });
       const busy = svg("circle", { cx: x, cy: y, r: 0, class: "busy" });
       zones.set(zone.id, { ...zone, city, x, y, all, busy, available: 0, taken: 0 });

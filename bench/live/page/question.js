@@ -58,7 +58,7 @@ function showQuestion(question) {
   setChoice(by("target"), question.target);
   setControl(by("engine"), "value", question.engine);
   setControl(by("fresh"), "checked", question.fresh);
-  const { rows, columns } = sides(question);
+  const rows = askedSide(question, "rows"), columns = askedSide(question, "columns");
   const longest = Math.max(rows?.seconds ?? 0, columns?.seconds ?? 0);
   showSide("rows", rows, longest);
   showSide("columns", columns, longest);
@@ -72,24 +72,27 @@ function showQuestion(question) {
 }
 
 // A side that is not asked has no result.
-function sides({ target, rows, columns }) {
-  const asked = (side) => target === "both" || target === side;
-  return { rows: asked("rows") ? rows : null, columns: asked("columns") ? columns : null };
+function askedSide(question, side) {
+  return question.target === "both" || question.target === side ? question[side] ?? null : null;
 }
 
 function showSide(name, side, longest) {
   setAttribute(by(`${name}-side`), "data-off", side === null);
-  setText(by(`${name}-seconds`), side?.error ? "failed" : side === null ? "not asked" : seconds(side.seconds));
+  const text = side === null ? "not asked" : seconds(side.seconds, longest);
+  setText(by(`${name}-seconds`), side?.error ? "failed" : text);
   const share = longest ? (side?.seconds ?? 0) / longest : 0;
   setStyle(by(`${name}-bar`), "width", `${(share * 100).toFixed(1)}%`);
 }
 
 function heapText(rows) {
-  const read = rows.heap?.reduce((sum, [first, last]) => sum + last - first, 0) ?? 0;
-  return `reads ${bytes(rows.bytes)}: ${percent(read)} of the heap`;
+  if (!rows.bytes) return "";
+  if (!rows.heap.length) return `reads ${bytes(rows.bytes)}: pages found by an index`;
+  const share = rows.heap.reduce((sum, [first, last]) => sum + last - first, 0);
+  return `reads ${bytes(rows.bytes)}: ${percent(share)} of the heap`;
 }
 
 function chunkText(columns) {
+  if (!columns.bytes) return "";
   const read = columns.chunks?.filter((chunk) => chunk.read).map((chunk) => chunk.column) ?? [];
   const groups = columns.row_groups
     ? ` in ${count(columns.row_groups_read)} of ${count(columns.row_groups)} row groups` : "";
@@ -135,7 +138,8 @@ function showAnswer(answer) {
   const head = element("tr", {}, ...cells(answer.columns, "th"));
   const body = answer.rows.map((row) => element("tr", {}, ...cells(row, "td")));
   const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
-  by("answer").replaceChildren(table, ...(answer.more ? [element("p", {}, `and ${count(answer.more)} more rows`)] : []));
+  const more = answer.more ? [element("p", {}, `and ${count(answer.more)} more rows`)] : [];
+  by("answer").replaceChildren(table, ...more);
 }
 
 export const parts = { question: showQuestion };

@@ -1,4 +1,5 @@
-// The events of the server. EventSource reconnects by itself; a connection that is silent after a sleep is reopened.
+// The events of the server. EventSource reconnects by itself; a connection that is silent, as after a
+// sleep, is reopened.
 
 const STALE_MS = 3000;
 const CHECK_MS = 1000;

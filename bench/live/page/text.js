@@ -1,8 +1,8 @@
 // Numbers as text, with their units.
 
 const NAMES = {
-  duckdb: "DuckDB", polars: "Polars", pyarrow: "PyArrow", datafusion: "DataFusion", chdb: "chDB", daft: "Daft",
-  spark: "Spark", postgres: "Postgres",
+  duckdb: "DuckDB", polars: "Polars", pyarrow: "PyArrow", datafusion: "DataFusion", chdb: "chDB",
+  daft: "Daft", spark: "Spark",
 };
 const ABOUT_EQUAL = 1.05;
 const known = (value) => value !== null && value !== undefined;
@@ -26,15 +26,16 @@ export function digits(value) {
   return value.toFixed(places);
 }
 
-export function seconds(value) {
+// In milliseconds if `largest`, the largest of the compared times, is below a second.
+export function seconds(value, largest = value) {
   if (!known(value)) return "–";
-  return value < 0.1 ? `${digits(value * 1000)} ms` : `${digits(value)} s`;
+  return largest < 1 ? `${digits(value * 1000)} ms` : `${digits(value)} s`;
 }
 
 // Seconds with one decimal, without the unit: an age changes too fast for more.
 export const age = (value) => (known(value) ? (value < 10 ? value.toFixed(1) : count(value)) : "–");
 
-export const milliseconds = (value) => (known(value) ? `${value < 10 ? value.toFixed(1) : count(value)} ms` : "–");
+export const milliseconds = (value) => (known(value) ? `${age(value)} ms` : "–");
 
 export function bytes(value) {
   if (!known(value)) return "–";

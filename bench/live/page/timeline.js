@@ -1,7 +1,7 @@
 // Four plots with one time axis: bookings, p99, seconds of the question, lag; and the events between them.
 
 import { by, element, setAttribute, setStyle, setText, svg } from "./dom.js";
-import { age, count, digits, milliseconds, seconds } from "./text.js";
+import { age, count, digits, milliseconds } from "./text.js";
 
 const SPAN_SECONDS = 180;
 const POINT_SECONDS = 1;
@@ -11,11 +11,14 @@ const HEIGHT = 100;
 const MARK_SECONDS = 14; // labels that are closer take another line
 const MARK_LINES = 2;
 
+const inSeconds = (value) => `${digits(value)} s`;
+
 const PLOTS = [
   { name: "bookings", unit: "rides/s", series: [["rides_per_second", "bookings", count]] },
   { name: "p99", unit: "ms", series: [["p99_ms", "latency", milliseconds]] },
   { name: "question", unit: "s",
-    series: [["rows_seconds", "rows", seconds, "on-rows"], ["columns_seconds", "columns", seconds, "on-columns"]] },
+    series: [["rows_seconds", "rows", inSeconds, "on-rows"],
+      ["columns_seconds", "columns", inSeconds, "on-columns"]] },
   { name: "lag", unit: "s", series: [["lag_seconds", "lag", (lag) => `${age(lag)} s`]] },
 ];
 
@@ -27,9 +30,9 @@ function build() {
   for (const plot of PLOTS) {
     plot.lines = plot.series.map(([, name, , style]) => svg("path", { class: `line ${style ?? name}` }));
     plot.marks = svg("path", { class: "mark" });
+    const gridlines = svg("path", { class: "gridline", d: "M0 0H1800M0 100H1800M600 0V100M1200 0V100" });
     plot.picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img",
-      "aria-label": plot.name }, svg("path", { class: "gridline", d: "M0 0H1800M0 100H1800M600 0V100M1200 0V100" }),
-    plot.marks, ...plot.lines);
+      "aria-label": plot.name }, gridlines, plot.marks, ...plot.lines);
     plot.top = element("span", { class: "top-value" });
     plot.values = plot.series.map(([, name, , style]) => element("b", { class: style ?? name }));
     by("plots").append(element("div", { class: "plot" },
@@ -61,8 +64,8 @@ function events({ crash, question, sync, index }) {
 
 function markOf(state) {
   const now = events(state);
-  const news = watched === null ? [] : Object.keys(now).filter((key) => watched[key] && now[key] !== watched[key]);
-  const texts = news.map((key) => now[key]).filter(Boolean);
+  const isNews = (key) => watched?.[key] && now[key] !== watched[key];
+  const texts = Object.keys(now).filter(isNews).map((key) => now[key]).filter(Boolean);
   watched = Object.fromEntries(Object.entries(now).map(([key, text]) => [key, text || " "]));
   return texts.join(", ") || null;
 }
@@ -76,11 +79,12 @@ export function record(state) {
     return;
   }
   const { load, sync, question } = state;
-  const asked = (side) => (question.target === "both" || question.target === side ? question[side]?.seconds : null);
+  const asked = (side) => question.target === "both" || question.target === side;
   points.push({
     t: state.t, mark,
     rides_per_second: load.state === "reconnecting" ? 0 : load.rides_per_second, p99_ms: load.p99_ms,
-    rows_seconds: asked("rows") ?? null, columns_seconds: asked("columns") ?? null, lag_seconds: sync.lag_seconds,
+    rows_seconds: asked("rows") ? question.rows?.seconds : null,
+    columns_seconds: asked("columns") ? question.columns?.seconds : null, lag_seconds: sync.lag_seconds,
   });
   points = points.filter((point) => state.t - point.t <= SPAN_SECONDS);
 }
@@ -89,7 +93,7 @@ export function record(state) {
 function axisTop(most) {
   if (!(most > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(most));
-  return [1, 2, 2.5, 5, 10].map((step) => step * power).find((top) => top >= most * 0.999);
+  return power * [1, 2, 2.5, 5, 10].find((step) => step * power >= most * 0.999);
 }
 
 const xOf = (t, now) => WIDTH * (1 - (now - t) / SPAN_SECONDS);
@@ -102,7 +106,8 @@ function linePath(key, top, now) {
       before = null;
       continue;
     }
-    const place = `${xOf(point.t, now).toFixed(1)} ${(HEIGHT * (1 - Math.min(1, value / top))).toFixed(1)}`;
+    const y = HEIGHT * (1 - Math.min(1, value / top));
+    const place = `${xOf(point.t, now).toFixed(1)} ${y.toFixed(1)}`;
     const joined = before !== null && point.t - before < GAP_SECONDS;
     path += joined ? `L${place}` : `M${place}h0`;
     before = point.t;
@@ -143,6 +148,7 @@ function drawMarks(marks, now) {
     if (line < 0) line = MARK_LINES - 1;
     used[line] = point.t;
     setText(node, point.mark);
+    setAttribute(node, "class", point.mark.includes("killed") ? "bad" : "");
     const share = (now - point.t) / SPAN_SECONDS;
     const onLeft = share > 0.5; // towards the middle, so that no label leaves the page
     setStyle(node, "left", onLeft ? `${(100 * (1 - share)).toFixed(2)}%` : "auto");

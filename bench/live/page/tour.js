@@ -6,18 +6,29 @@ import { post } from "./post.js";
 const ADDRESS = /^#step-(\d+)$/;
 
 let steps = [], current = 0; // 0: closed
+let allowed = false;
 
 export async function start() {
   steps = (await (await fetch("assets/tour.json")).json()).steps;
-  by("tour-steps").replaceChildren(...steps.map((step, index) => element("li", {},
-    element("a", { href: `#step-${index + 1}`, "aria-label": `Step ${index + 1}: ${step.title}` }, String(index + 1)))));
+  by("tour-steps").replaceChildren(...steps.map((step, index) => {
+    const number = String(index + 1), label = `Step ${number}: ${step.title}`;
+    return element("li", {}, element("a", { href: `#step-${number}`, "aria-label": label }, number));
+  }));
   by("tour-open").addEventListener("click", () => (current ? close() : go(1)));
   by("tour-close").addEventListener("click", close);
   by("tour-previous").addEventListener("click", () => go(current - 1));
   by("tour-next").addEventListener("click", () => (current === steps.length ? close() : go(current + 1)));
   addEventListener("hashchange", showAddress);
   addEventListener("keydown", onKey);
-  showAddress();
+}
+
+// A store of a DSN is only read, so no step can set it up.
+export function allow(embedded) {
+  by("tour-open").hidden = !embedded;
+  if (embedded && !allowed) {
+    allowed = true;
+    showAddress();
+  }
 }
 
 function go(step) {
@@ -32,7 +43,7 @@ function close() {
 
 function showAddress() {
   const step = Number(ADDRESS.exec(location.hash)?.[1] ?? 0);
-  const next = step <= steps.length ? step : 0;
+  const next = allowed && step <= steps.length ? step : 0;
   if (next === current) return;
   show(next);
   if (next) post("setup", { step: next }, by("tour-failure"));
