@@ -70,7 +70,7 @@ function showVerify(verify) {
   const node = by("verify-text");
   setAttribute(node, "data-verdict", verify?.state ?? "idle");
   const sign = { equal: "✓ ", differs: "✗ ", failed: "✗ " }[verify?.state] ?? "";
-  setText(node, running ? "Comparing every row with Postgres…" : sign + (verify?.text ?? VERIFY));
+  setText(node, running ? "Comparing every row with Postgres…" : sign + (verify?.text || VERIFY));
 }
 
 export const parts = { sync: showSync };

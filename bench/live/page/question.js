@@ -7,6 +7,7 @@ import { age, bytes, count, engineName, percent, seconds, winner } from "./text.
 
 const failure = by("question-failure");
 const OWN = "own"; // the entry of the list for the user's SQL
+const COMMENTS = /^(\s*--[^\n]*\n)+/; // above the SQL of a named question: its title
 let editing = false;
 
 by("question").addEventListener("change", () => {
@@ -53,7 +54,7 @@ export function start(hello) {
 function showQuestion(question) {
   if (!editing) {
     setControl(by("question"), "value", question.name ?? OWN);
-    if (document.activeElement !== by("sql")) setControl(by("sql"), "value", question.sql);
+    if (document.activeElement !== by("sql")) setControl(by("sql"), "value", question.sql.replace(COMMENTS, ""));
   }
   setChoice(by("target"), question.target);
   setControl(by("engine"), "value", question.engine);

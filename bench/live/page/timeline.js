@@ -11,7 +11,7 @@ const HEIGHT = 100;
 const MARK_SECONDS = 14; // labels that are closer take another line
 const MARK_LINES = 2;
 
-const inSeconds = (value) => `${digits(value)} s`;
+const inSeconds = (value) => (value === null ? "–" : `${value.toFixed(3)} s`);
 
 const PLOTS = [
   { name: "bookings", unit: "rides/s", series: [["rides_per_second", "bookings", count]] },
