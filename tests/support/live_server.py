@@ -22,8 +22,11 @@ EVENT_SECONDS_MAX = 30.0
 
 @dataclass(frozen=True, slots=True)
 class LiveServer:
+    """`process`: the web server; its workers have processes of their own."""
+
     url: str
     settings: Settings
+    process: subprocess.Popen[str]
 
     def state(self) -> dict[str, Any]:
         """All parts of the state, as a viewer that has just connected receives them."""
@@ -37,21 +40,19 @@ class LiveServer:
 def live_server(settings: Settings, folder: Path) -> Iterator[LiveServer]:
     """`folder`: for its messages. Raises AssertionError with the messages if it does not start."""
     messages = folder / "messages.txt"
-    with messages.open("w") as stderr:
-        process = subprocess.Popen(
-            [*COMMAND, "live", *place_options(settings), "--port", "0"],
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-    try:
-        assert process.stdout
-        late = threading.Timer(START_SECONDS_MAX, process.kill)
-        late.start()
-        url = process.stdout.readline().strip()
-        late.cancel()
-        assert url, messages.read_text()
-        yield LiveServer(url, settings)
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(STOP_SECONDS_MAX)
+    command = [*COMMAND, "live", *place_options(settings), "--port", "0"]
+    with (
+        messages.open("w") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
+    ):
+        try:
+            assert process.stdout
+            late = threading.Timer(START_SECONDS_MAX, process.kill)
+            late.start()
+            url = process.stdout.readline().strip()
+            late.cancel()
+            assert url, messages.read_text()
+            yield LiveServer(url, settings, process)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(STOP_SECONDS_MAX)
