@@ -62,6 +62,10 @@ class RetryPool:
     def close(self) -> None:
         self._pool.close(timeout=5.0)
 
+    def resize(self, size: int) -> None:
+        """Change the number of connections."""
+        self._pool.resize(size, size)
+
     def call(self, operation: Callable[[Connection[TupleRow]], Answer]) -> Answer:
         """Call `operation(connection)` and retry after temporary errors. `operation` must be idempotent.
 

@@ -31,7 +31,7 @@ except KeyboardInterrupt:  # `main` cannot handle it yet; imports take most of t
 
 # What `ridelake --help` lists, in groups. A command's module is loaded when it is called.
 GROUPS = {
-    "Try": {"demo": "bench.commands.demo:demo"},
+    "Try": {"demo": "bench.commands.demo:demo", "live": "bench.commands.live:live"},
     "Book": {
         "seed": "oltp.commands.store:seed",
         "load": "oltp.commands.store:load",

@@ -78,10 +78,15 @@ class MaintenanceResult:
 
 
 def maintain(
-    lake: Lake, store: Store, *, keep_epochs: int = KEEP_EPOCHS, grace: timedelta = GRACE_PERIOD
+    lake: Lake,
+    store: Store,
+    *,
+    keep_epochs: int = KEEP_EPOCHS,
+    grace: timedelta = GRACE_PERIOD,
+    tidy: bool = True,
 ) -> MaintenanceResult:
-    """Safe with concurrent readers, syncs and maintenance. Raises UsageError as `Lake.newest` and
-    `publish_changes` do."""
+    """Safe with concurrent readers, syncs and maintenance. `tidy` False: change nothing in Postgres. Raises
+    UsageError as `Lake.newest` and `publish_changes` do."""
     with lake_errors(lake.address):
         lake.newest()  # raises before anything is written, if another program has changed the lake
         _write_missing_files(lake)
@@ -92,7 +97,7 @@ def maintain(
         newest = lake.newest()
         after = len(newest.files) if newest else 0
         removed = _sweep(lake, grace)
-    cleared = _tidy(store, newest) if newest else 0
+    cleared = _tidy(store, newest) if newest and tidy else 0
     return MaintenanceResult(epoch, before or after, after, expired, removed, cleared)
 
 

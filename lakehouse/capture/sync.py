@@ -1,7 +1,7 @@
 """Repeated incremental epochs, with regular maintenance."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -80,11 +80,19 @@ def sync_once(store: Store, lake: Lake, **options: Unpack[PublishOptions]) -> Sy
 
 
 def sync_repeatedly(
-    seconds: float, store: Store, lake: Lake, **options: Unpack[PublishOptions]
+    seconds: float,
+    store: Store,
+    lake: Lake,
+    *,
+    wait: Callable[[float], object] = time.sleep,
+    tidy: bool = True,
+    **options: Unpack[PublishOptions],
 ) -> Iterator[SyncResult]:
     """Publish an epoch every `seconds`, without end. An iteration yields no epoch if another process
     published first, if Postgres is unreachable, or if no table can be copied. Permanent errors (a standby,
-    the history of another server, a folder that cannot be written) are raised, as by `publish_changes`."""
+    the history of another server, a folder that cannot be written) are raised, as by `publish_changes`.
+    `wait` is called with the seconds until the next iteration. `tidy` False: the maintenance changes nothing
+    in Postgres."""
     new_epochs = 0
     while True:
         due = time.monotonic() + seconds
@@ -107,5 +115,5 @@ def sync_repeatedly(
             if new_epochs % MAINTAIN_EVERY_EPOCHS == 0:
                 # the next maintenance run will do it
                 with suppress(CommitConflict, CannotConnect, psycopg.OperationalError):
-                    maintain(lake, store)
-        time.sleep(max(0.0 if synced.is_new else IDLE_SECONDS, due - time.monotonic()))
+                    maintain(lake, store, tidy=tidy)
+        wait(max(0.0 if synced.is_new else IDLE_SECONDS, due - time.monotonic()))

@@ -224,23 +224,29 @@ class RideInHeap:
 def ride_in_heap(store: Store, ride_id: int) -> RideInHeap:
     """The row version of the ride and its page. Raises NotReady if the ride is not in Postgres."""
     with store.connect() as connection:
-        may, schema = _row(connection, "may_read_pages")
-        with _snapshot(connection, create=may and schema is None):
-            if schema is not None:
-                connection.execute("SELECT set_config('search_path', %s, true)", (f'ridelake, "{schema}"',))
-            found = connection.execute(QUERIES["place"], {"ride_id": ride_id}).fetchone()
-            if found is None:
-                raise NotReady(
-                    f"ride {ride_id} is in the newest epoch but no longer in Postgres: run `ridelake "
-                    "snapshot`, or choose another ride with --ride"
-                )
-            block, number, heap_bytes, page_bytes = found
-            attributes = [Attribute(*row) for row in _attributes(connection)]
-            if may:
-                content, index_pages = _row(connection, "raw_page", {"block": block})
-                page = parse_page(block, content, attributes)
-            else:
-                index_pages, page = None, _page_by_sizes(connection, block, page_bytes, attributes)
+        return ride_in_heap_on(connection, ride_id)
+
+
+def ride_in_heap_on(connection: Connection[TupleRow], ride_id: int, *, may_create: bool = True) -> RideInHeap:
+    """As `ride_in_heap`. `may_create` False: pageinspect is used only if it is installed."""
+    may, schema = _row(connection, "may_read_pages")
+    may = may and (may_create or schema is not None)
+    with _snapshot(connection, create=may and schema is None):
+        if schema is not None:
+            connection.execute("SELECT set_config('search_path', %s, true)", (f'ridelake, "{schema}"',))
+        found = connection.execute(QUERIES["place"], {"ride_id": ride_id}).fetchone()
+        if found is None:
+            raise NotReady(
+                f"ride {ride_id} is in the newest epoch but no longer in Postgres: run `ridelake "
+                "snapshot`, or choose another ride with --ride"
+            )
+        block, number, heap_bytes, page_bytes = found
+        attributes = [Attribute(*row) for row in _attributes(connection)]
+        if may:
+            content, index_pages = _row(connection, "raw_page", {"block": block})
+            page = parse_page(block, content, attributes)
+        else:
+            index_pages, page = None, _page_by_sizes(connection, block, page_bytes, attributes)
     ride = page.tuple_at(number)
     return RideInHeap(page, ride, heap_bytes, index_pages, _values(page, ride, attributes))
 

@@ -5,7 +5,7 @@ A chunk is a sequence of pages. Each page follows its header, a Thrift struct in
 does not expose these headers, so they are parsed here; the footer is read by pyarrow.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -155,10 +155,7 @@ def ride_in_files(storage: Storage, rides: TableState, ride_id: int | None) -> R
     """`ride_id`: None: the ride in the middle of the table's largest row group. Raises UsageError if there is
     no such ride."""
     footers = [(file, _footer(storage, file)) for file in rides.files]
-    chunk_bytes: dict[str, int] = {}
-    for _, footer in footers:
-        for column, size in _chunk_bytes(footer):
-            chunk_bytes[column] = chunk_bytes.get(column, 0) + size
+    chunk_bytes, row_groups = _sizes([footer for _, footer in footers])
     if ride_id is None:
         file, group, row = _middle(footers)
     else:
@@ -179,8 +176,13 @@ def ride_in_files(storage: Storage, rides: TableState, ride_id: int | None) -> R
         footer_bytes,
         tuple(sorted(chunks, key=lambda chunk: chunk.offset)),
         chunk_bytes,
-        sum(footer.num_row_groups for _, footer in footers),
+        row_groups,
     )
+
+
+def column_sizes(storage: Storage, table: TableState) -> tuple[dict[str, int], int]:
+    """The stored bytes of each column over all files of the table, and the number of row groups."""
+    return _sizes([_footer(storage, file) for file in table.files])
 
 
 def _footer(storage: Storage, file: DataFile) -> pq.FileMetaData:
@@ -188,11 +190,16 @@ def _footer(storage: Storage, file: DataFile) -> pq.FileMetaData:
         return pq.read_metadata(handle)
 
 
-def _chunk_bytes(footer: pq.FileMetaData) -> Iterator[tuple[str, int]]:
-    for group in range(footer.num_row_groups):
-        for index in range(footer.num_columns):
-            chunk = footer.row_group(group).column(index)
-            yield chunk.path_in_schema, chunk.total_compressed_size
+def _sizes(footers: Sequence[pq.FileMetaData]) -> tuple[dict[str, int], int]:
+    """The bytes of each column, and the number of row groups."""
+    found: dict[str, int] = {}
+    for footer in footers:
+        for group in range(footer.num_row_groups):
+            for index in range(footer.num_columns):
+                chunk = footer.row_group(group).column(index)
+                size = found.get(chunk.path_in_schema, 0) + chunk.total_compressed_size
+                found[chunk.path_in_schema] = size
+    return found, sum(footer.num_row_groups for footer in footers)
 
 
 def _middle(footers: list[tuple[DataFile, pq.FileMetaData]]) -> tuple[DataFile, int, int]:

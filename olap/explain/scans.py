@@ -141,16 +141,15 @@ TEXT = re.compile(r"'(?:[^']|'')*'")
 def duckdb_scans(engine: "Engine", question: "Question", stats: ScanStats, epoch: "Epoch") -> ScanStats:
     """`stats` with the profile of the query. Raises ProofFailed if this run returns a different number of
     rows."""
-    plan = engine.sql(EXPLAIN + question.sql_for(engine.name), question.parameters)
-    profile = json.loads(plan["explain_value"][0].as_py())
-    if "operator" not in profile:  # answered from the statistics in the footers, without a scan
+    profile = _duckdb_profile(engine, question)
+    nodes = [node for root in profile.get("operator", ()) for node in walk(root, "children")]
+    if not nodes:  # answered from the statistics in the footers, without a scan
         return stats
-    nodes = [node for root in profile["operator"] for node in walk(root, "children")]
     returned = next(node for node in nodes if node["type"] == "EXPLAIN_ANALYZE")["children"][0]
     while returned["type"] == "CTE":  # has no counts itself; its last child is the query that uses it
         returned = returned["children"][-1]
     _check_rows("duckdb", returned["intermediate_rows"], stats.rows_returned)
-    scans = [node for node in nodes if node.get("extra_info", {}).get("Function") == "PARQUET_SCAN"]
+    scans = _parquet_scans(nodes)
     tables = [_table(scan, epoch) for scan in scans]
     return replace(
         stats,
@@ -163,6 +162,28 @@ def duckdb_scans(engine: "Engine", question: "Question", stats: ScanStats, epoch
         columns=_columns_of_all(scans, tables),
         rows_past_filters=sum(scan["rows_scanned"] for scan in scans),
     )
+
+
+def duckdb_columns(engine: "Engine", question: "Question", epoch: "Epoch") -> dict[str, set[str]]:
+    """The columns that DuckDB reads for the query, by the name of the table."""
+    profile = _duckdb_profile(engine, question)
+    nodes = [node for root in profile.get("operator", ()) for node in walk(root, "children")]
+    names = {id(table): name for name, table in epoch.tables.items()}
+    found: dict[str, set[str]] = {}
+    for scan in _parquet_scans(nodes):
+        if (table := _table(scan, epoch)) is not None:
+            found.setdefault(names[id(table)], set()).update(_columns_read(scan, _column_names(table)))
+    return found
+
+
+def _duckdb_profile(engine: "Engine", question: "Question") -> dict[str, Any]:
+    plan = engine.sql(EXPLAIN + question.sql_for(engine.name), question.parameters)
+    profile: dict[str, Any] = json.loads(plan["explain_value"][0].as_py())
+    return profile
+
+
+def _parquet_scans(nodes: list[Any]) -> list[Any]:
+    return [node for node in nodes if node.get("extra_info", {}).get("Function") == "PARQUET_SCAN"]
 
 
 def _table(scan: Any, epoch: "Epoch") -> "TableState | None":
@@ -185,21 +206,24 @@ def _columns_of_all(scans: list[Any], tables: "list[TableState | None]") -> Scan
     known = [table for table in tables if table is not None and not table.locations[0].startswith(S3)]
     if len(known) < len(tables):
         return None
-    counted = [_columns(scan, table) for scan, table in zip(scans, known, strict=True)]
-    return ScanShare(sum(read for read, _ in counted), sum(there for _, there in counted))
+    all_names = [_column_names(table) for table in known]
+    read = [_columns_read(scan, names) for scan, names in zip(scans, all_names, strict=True)]
+    return ScanShare(sum(map(len, read)), sum(map(len, all_names)))
 
 
-def _columns(scan: Any, table: "TableState") -> tuple[int, int]:
-    """(columns read, columns of the table). Read: columns that the scan outputs or filters; 0 if it reads no
-    row group."""
-    names = pq.read_schema(table.locations[0]).names
+def _column_names(table: "TableState") -> list[str]:
+    names: list[str] = pq.read_schema(table.locations[0]).names
+    return names
+
+
+def _columns_read(scan: Any, names: list[str]) -> list[str]:
+    """The columns of the table that the scan outputs or filters; none if it reads no row group."""
     if not scan["row_groups_scanned"]:
-        return 0, len(names)
+        return []
     info = scan["extra_info"]
     looked_at = " ".join(TEXT.sub("", text) for text in texts(info.get("Filters")))
     given = {text.split(" AS ")[0] for text in texts(info.get("Projections"))}
-    read = [name for name in names if name in given or re.search(rf"\b{re.escape(name)}\b", looked_at)]
-    return len(read), len(names)
+    return [name for name in names if name in given or re.search(rf"\b{re.escape(name)}\b", looked_at)]
 
 
 COLUMNS = re.compile(r"^\s*PROJECT (\d+|\*)/(\d+) COLUMNS", re.MULTILINE)

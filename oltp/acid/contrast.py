@@ -274,14 +274,22 @@ def run_strategy(
     strategy: Strategy,
     rules: ContentionRules,
     report: Callable[[int], None] = lambda rounds: None,
+    show: Callable[[int, dict[str, int]], None] | None = None,
 ) -> StrategyResult:
-    """Run one strategy."""
+    """Run one strategy. `show`: called after each round with the number of rounds that are done and the
+    counts so far, which takes a query."""
     world: SmallTablesTarget | StoreTarget
     if strategy.statements is None:
         world = StoreTarget(open_database(scratch.dsn), rules)
     else:
         world = SmallTablesTarget(scratch.small, strategy, rules)
-    counts, seconds = run_contention(world, rules, report)
+
+    def done(rounds: int) -> None:
+        report(rounds)
+        if show is not None:
+            show(rounds, world.count())
+
+    counts, seconds = run_contention(world, rules, done)
     found = world.count()
     return StrategyResult(
         strategy,

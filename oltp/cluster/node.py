@@ -18,14 +18,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import psycopg
 from psycopg import Connection
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 
-from oltp.cluster.process import CAUSE, end_all_in, kill, run, server_account, spawn_reaper
-from oltp.cluster.server import Cluster, clear_after_a_kill, start
+from oltp.cluster.process import CAUSE, end_all_in, run, server_account, spawn_reaper
+from oltp.cluster.server import Cluster, clear_after_a_kill, kill_server, start
 from ridelake.errors import CannotConnect
 from ridelake.queries import load_queries
 
@@ -102,10 +101,8 @@ class ServerNode:
         self._follow(self.cluster.data)
 
     def kill(self) -> None:
-        """SIGKILL the whole process tree. The postmaster first, because it could restart the others."""
-        if (pid := self.cluster.server_pid()) is not None:
-            server = psutil.Process(pid)
-            kill([server, *server.children(recursive=True)])
+        """SIGKILL the whole process tree."""
+        kill_server(self.cluster)
 
     def fence(self) -> None:
         """Kill its remaining processes and rename its data folder, so that it cannot be started; also if a

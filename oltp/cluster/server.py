@@ -174,6 +174,21 @@ def clear_after_a_kill(data: Path, socket_folder: Path) -> None:
     (socket_folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
 
+def kill_server(cluster: Cluster) -> None:
+    """SIGKILL the server of the cluster and its child processes. The postmaster first, because it could
+    restart the others."""
+    if (pid := cluster.server_pid()) is not None:
+        server = psutil.Process(pid)
+        kill([server, *server.children(recursive=True)])
+
+
+def restart_server(cluster: Cluster) -> None:
+    """Start the server again after it was killed, by a process that uses it. Returns when the crash recovery
+    is done. Raises CannotConnect if it does not start."""
+    with _alone(cluster):
+        start(cluster)
+
+
 @contextmanager
 def open_cluster(home: Path) -> Iterator[Cluster]:
     """Use the server in `home`. It is created and started if needed, and stopped when the last user leaves.

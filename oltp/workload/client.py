@@ -211,7 +211,7 @@ class SimulatedClient:
     def _ask(self, turn: ScheduledRequest) -> ClientScript:
         asked = perf_counter() if turn.due is None else turn.due
         decision: Decision = yield call(booking.book, turn.request)
-        self._metrics.decided(decision.outcome, perf_counter() - asked)
+        self._metrics.decided(decision, perf_counter() - asked)
         if turn.scenario.sent_again:
             yield from self._ask_again(turn.request, decision)
         if decision.ride_id is not None:
@@ -274,7 +274,7 @@ class SimulatedClient:
     def _settle_open_work(self, in_doubt: list[RideRequest], resting: list[tuple[int, int]]) -> ClientScript:
         for request in in_doubt:  # decided now if not before; the client does not want the ride any more
             decision: Decision = yield call(booking.book, request)
-            self._metrics.decided(decision.outcome, None)
+            self._metrics.decided(decision, None)
             self._metrics.happened("settled")
             if decision.ride_id is not None:
                 yield from self._cancel(decision.ride_id, CancelReason.EXPIRED)

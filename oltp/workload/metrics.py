@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from oltp.audit import AuditReport
-from ridelake.ride import CancelReason, Outcome
+from ridelake.ride import CancelReason, Decision, Outcome
 
 GROWTH = math.log(1.02)
 BUCKETS = 1_200  # from one microsecond to about six hours
@@ -85,10 +85,10 @@ class Metrics:
         self._seconds_max = 0.0
         self._lock = Lock()
 
-    def decided(self, outcome: Outcome, seconds: float | None) -> None:
+    def decided(self, decision: Decision, seconds: float | None) -> None:
         """Count the first answer to a request, after `seconds`; None if the client did not wait."""
         with self._lock:
-            self._outcomes[outcome] += 1
+            self._outcomes[decision.outcome] += 1
             if seconds is not None:
                 self._counts[bucket_of(seconds)] += 1
                 self._seconds_max = max(self._seconds_max, seconds)

@@ -153,10 +153,7 @@ def _work(
     plan: RunPlan, line: RunPool, schedule: ArrivalSchedule, metrics: Metrics, display: Callable[[], None]
 ) -> RunEnd:
     batches: list[float] = []
-    if plan.batch:
-        group = ClientGroup([_batched_clients(plan, line, schedule, metrics, batches)], schedule.stop)
-    else:
-        group = ClientGroup([_client(line, schedule, metrics)] * plan.clients, schedule.stop)
+    group = clients_of(plan, line, schedule, metrics, batches)
     schedule.begin()
     group.start()
     interrupted = _watch(group, line, display)
@@ -169,6 +166,16 @@ def _work(
         interrupted,
         group.failure,
     )
+
+
+def clients_of(
+    plan: RunPlan, line: RunPool, schedule: ArrivalSchedule, metrics: Metrics, batches: list[float]
+) -> ClientGroup:
+    """The clients of the plan, not started yet. They send what the schedule returns, and end when it ends or
+    they are stopped. In batches, the mean number of requests per batch is appended to `batches`."""
+    if plan.batch:
+        return ClientGroup([_batched_clients(plan, line, schedule, metrics, batches)], schedule.stop)
+    return ClientGroup([_client(line, schedule, metrics)] * plan.clients, schedule.stop)
 
 
 def _client(line: RunPool, schedule: ArrivalSchedule, metrics: Metrics) -> Callable[[ClientGroup], None]:

@@ -10,14 +10,15 @@ from oltp.store import Store
 from oltp.workload import simulate
 from oltp.workload.metrics import BUCKETS, LatencyHistogram, Metrics
 from oltp.workload.schedule import ArrivalMode, ArrivalSchedule
-from ridelake.ride import Outcome
+from ridelake.ride import Decision, Outcome, new_request_id
 
 
 def test_percentiles_of_the_tally_are_within_one_percent():
     metrics = Metrics()
     seconds = np.exp(np.random.default_rng(1).normal(-6, 1.5, 20_000))
+    decision = Decision(new_request_id(), Outcome.ASSIGNED, 1, 1)
     for value in seconds.tolist():
-        metrics.decided(Outcome.ASSIGNED, value)
+        metrics.decided(decision, value)
     counted = metrics.seen().latencies
     for share in (0.01, 0.5, 0.9, 0.99, 0.999):
         exact = np.quantile(seconds, share, method="inverted_cdf") * 1e3

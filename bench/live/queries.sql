@@ -1,0 +1,78 @@
+-- The queries of `ridelake live` about the store.
+
+-- name: acknowledged_found
+-- How many of these requests are stored.
+SELECT count(*) FROM requests WHERE request_id = ANY (%(ids)s::uuid[])
+
+-- name: covering
+-- Whether the covering index exists and is complete. A build that was interrupted leaves an invalid index.
+SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('ridelake.live_covering')
+
+-- name: covering_build
+-- For the average price by city and month: its query reads this index only. An index-only scan needs all columns of an
+-- expression too, therefore requested_local.
+CREATE INDEX CONCURRENTLY live_covering ON ridelake.rides (
+    city_id,
+    (CASE EXTRACT(MONTH FROM requested_local)
+        WHEN 1 THEN 'January' WHEN 2 THEN 'February' WHEN 3 THEN 'March' WHEN 4 THEN 'April'
+        WHEN 5 THEN 'May' WHEN 6 THEN 'June' WHEN 7 THEN 'July' WHEN 8 THEN 'August'
+        WHEN 9 THEN 'September' WHEN 10 THEN 'October' WHEN 11 THEN 'November' ELSE 'December'
+    END)
+) INCLUDE (requested_local, fare_cents) WHERE status = 'completed'
+
+-- name: covering_drop
+DROP INDEX CONCURRENTLY IF EXISTS ridelake.live_covering
+
+-- name: covering_vacuum
+-- The statistics of the expression; and the visibility map, without which an index-only scan reads the heap.
+VACUUM (ANALYZE) ridelake.rides
+
+-- name: drivers_by_zone
+SELECT
+    zone_id,
+    count(*) FILTER (WHERE status = 'available') AS available,
+    count(*) FILTER (WHERE status = 'busy') AS busy
+FROM drivers
+GROUP BY zone_id
+ORDER BY zone_id
+
+-- name: moved_on
+-- Whether transactions have started or ended since the snapshot.
+SELECT pg_current_snapshot()::text <> %(snapshot)s
+
+-- name: newest_ride
+SELECT max(ride_id) FROM rides
+
+-- name: prepare
+-- What only this program needs: pageinspect, to read the bytes of a page. Dropped by `restore`.
+CREATE SCHEMA IF NOT EXISTS ridelake_live;
+CREATE EXTENSION IF NOT EXISTS pageinspect SCHEMA ridelake_live;
+
+-- name: restore
+-- Undoes everything that this program may have changed, also when it was killed.
+SET lock_timeout = '500ms';
+DROP INDEX IF EXISTS ridelake.live_covering;
+CREATE INDEX IF NOT EXISTS drivers_by_stand ON ridelake.drivers (city_id, zone_id);
+DROP SCHEMA IF EXISTS ridelake_live CASCADE;
+RESET lock_timeout;
+
+-- name: rides_since
+-- The number of rides after this one.
+SELECT count(*), max(ride_id) FROM rides WHERE ride_id > %(ride_id)s
+
+-- name: stand_index
+SELECT to_regclass('ridelake.drivers_by_stand') IS NOT NULL
+
+-- name: stand_index_build
+CREATE INDEX CONCURRENTLY IF NOT EXISTS drivers_by_stand ON ridelake.drivers (city_id, zone_id)
+
+-- name: stand_index_drop
+DROP INDEX CONCURRENTLY IF EXISTS ridelake.drivers_by_stand
+
+-- name: tables_bytes
+-- Heap, indexes and all else of these tables.
+SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class AS c WHERE c.oid = ANY (%(relations)s::oid[])
+
+-- name: tracked
+-- Whether all of these tables are tracked.
+SELECT count(*) = cardinality(%(relations)s::oid[]) FROM ridelake_tracking.tracked WHERE relation = ANY (%(relations)s::oid[])
