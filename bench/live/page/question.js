@@ -7,7 +7,7 @@ import { age, bytes, count, engineName, percent, seconds, winner } from "./text.
 
 const failure = by("question-failure");
 const OWN = "own"; // the entry of the list for the user's SQL
-const COMMENTS = /^(\s*--[^\n]*\n)+/; // above the SQL of a named question: its title
+const COMMENTS = /^(\s*--[^\n]*\n)+/; // above the SQL of a named question
 let editing = false;
 
 by("question").addEventListener("change", () => {

@@ -35,7 +35,10 @@ export function seconds(value, largest = value) {
 // Seconds with one decimal, without the unit: an age changes too fast for more.
 export const age = (value) => (known(value) ? (value < 100 ? value.toFixed(1) : count(value)) : "–");
 
-export const milliseconds = (value) => (known(value) ? `${value < 10 ? value.toFixed(1) : count(value)} ms` : "–");
+export function milliseconds(value) {
+  if (!known(value)) return "–";
+  return `${value < 10 ? value.toFixed(1) : count(value)} ms`;
+}
 
 export function bytes(value) {
   if (!known(value)) return "–";

@@ -73,7 +73,9 @@ def page(live: LiveServer, browser: BrowserPage) -> Iterator[BrowserPage]:
         send(page, "sync", {"paused": False, "every_seconds": 1})
         question = {"name": "average_price", "engine": "duckdb", "fresh": False, "target": "both"}
         send(page, "question", question)
-        page.wait_for(f"{text('#load-state')} === '' && {text('#sync-state')} === ''", STEP_SECONDS_MAX)
+        known = f"![{text('#epoch')}, {text('#booked')}, {text('#rows-seconds')}].includes('–')"
+        running = f"{text('#load-state')} === '' && {text('#sync-state')} === ''"
+        page.wait_for(f"{known} && {running}", STEP_SECONDS_MAX)
         yield page
 
 
