@@ -5,7 +5,9 @@ export const by = (id) => document.getElementById(id);
 export function setText(node, text) {
   if (node.shown === text) return;
   node.shown = text;
-  node.textContent = text;
+  const only = node.childNodes.length === 1 ? node.firstChild : null;
+  if (only?.nodeType === Node.TEXT_NODE) only.data = text;
+  else node.textContent = text;
 }
 
 export function setAttribute(node, name, value) {

@@ -11,7 +11,7 @@ import { connect } from "./stream.js";
 import * as timeline from "./timeline.js";
 import * as tour from "./tour.js";
 
-const FRAME_MS = 100; // at most ten frames a second
+const FRAME_MS = 200; // numbers that change faster cannot be read
 const page = { start() {}, parts: { workers: showWorkers } };
 const panels = [bookings, map, heap, epochs, question, breaking, timeline, page];
 
@@ -21,10 +21,6 @@ let drawnAt = 0, requested = false;
 
 // A hidden page gets no animation frames: the parts that changed meanwhile are rendered once it is visible.
 function render(now) {
-  if (now - drawnAt < FRAME_MS) {
-    requestAnimationFrame(render);
-    return;
-  }
   requested = false;
   drawnAt = now;
   for (const panel of panels) {
@@ -38,7 +34,7 @@ function render(now) {
 function requestRender() {
   if (requested) return;
   requested = true;
-  requestAnimationFrame(render);
+  setTimeout(() => requestAnimationFrame(render), drawnAt + FRAME_MS - performance.now());
 }
 
 function showWorkers(workers) {

@@ -2,6 +2,7 @@
 
 import { by, element, hold, setAttribute, setChoice, setControl, setStyle, setText } from "./dom.js";
 import { drawChunks, drawHeap } from "./layouts.js";
+import { medians } from "./medians.js";
 import { post } from "./post.js";
 import { age, bytes, count, engineName, percent, seconds, winner } from "./text.js";
 
@@ -54,20 +55,23 @@ export function start(hello) {
 function showQuestion(question) {
   if (!editing) {
     setControl(by("question"), "value", question.name ?? OWN);
-    if (document.activeElement !== by("sql")) setControl(by("sql"), "value", question.sql.replace(COMMENTS, ""));
+    const sql = question.sql.replace(COMMENTS, "").trim();
+    if (document.activeElement !== by("sql")) setControl(by("sql"), "value", sql);
   }
   setChoice(by("target"), question.target);
   setControl(by("engine"), "value", question.engine);
   setControl(by("fresh"), "checked", question.fresh);
   const rows = askedSide(question, "rows"), columns = askedSide(question, "columns");
-  const longest = Math.max(rows?.seconds ?? 0, columns?.seconds ?? 0);
-  showSide("rows", rows, longest);
-  showSide("columns", columns, longest);
+  const times = medians(question, { rows, columns });
+  const longest = Math.max(times.rows ?? 0, times.columns ?? 0);
+  showSide("rows", rows, times.rows, longest);
+  showSide("columns", columns, times.columns, longest);
+  setText(by("runs"), times.runs > 1 ? `Times: median of ${times.runs} runs.` : "");
   drawHeap(by("heap-picture"), rows);
   drawChunks(by("chunk-picture"), columns);
   setText(by("rows-bytes"), rows?.error ?? (rows ? heapText(rows) : ""));
   setText(by("columns-bytes"), columns?.error ?? (columns ? chunkText(columns) : ""));
-  showWinner(question, rows, columns);
+  setText(by("winner"), winnerText(question, { rows, columns }, times));
   showEqual(question, rows, columns);
   showAnswer(question.answer);
 }
@@ -77,11 +81,11 @@ function askedSide(question, side) {
   return question.target === "both" || question.target === side ? question[side] ?? null : null;
 }
 
-function showSide(name, side, longest) {
+function showSide(name, side, time, longest) {
   setAttribute(by(`${name}-side`), "data-off", side === null);
-  const text = side === null ? "not asked" : seconds(side.seconds, longest);
+  const text = side === null ? "not asked" : seconds(time, longest);
   setText(by(`${name}-seconds`), side?.error ? "failed" : text);
-  const share = longest ? (side?.seconds ?? 0) / longest : 0;
+  const share = longest ? (time ?? 0) / longest : 0;
   setStyle(by(`${name}-bar`), "width", `${(share * 100).toFixed(1)}%`);
 }
 
@@ -101,17 +105,13 @@ function chunkText(columns) {
   return `reads ${bytes(columns.bytes)} of ${bytes(columns.of_bytes)}: ${named}${groups}`;
 }
 
-function showWinner(question, rows, columns) {
-  setText(by("winner"), winnerText(question, rows, columns));
-}
-
-function winnerText({ target, engine, equal }, rows, columns) {
+function winnerText({ target, engine, equal }, { rows, columns }, times) {
   if (target === "off") return "No question is asked";
   if (rows?.error || columns?.error) return "The question failed";
   if (equal === false) return "The answers differ, so the times are not compared";
-  if (rows?.seconds && columns?.seconds) return winner(rows.seconds, columns.seconds, engine);
-  if (rows?.seconds) return `Postgres on rows answers in ${seconds(rows.seconds)}`;
-  if (columns?.seconds) return `${engineName(engine)} on columns answers in ${seconds(columns.seconds)}`;
+  if (times.rows && times.columns) return winner(times.rows, times.columns, engine);
+  if (times.rows) return `Postgres on rows answers in ${seconds(times.rows)}`;
+  if (times.columns) return `${engineName(engine)} on columns answers in ${seconds(times.columns)}`;
   return "Waiting for the answer…";
 }
 

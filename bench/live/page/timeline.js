@@ -96,6 +96,9 @@ function axisTop(most) {
   return power * [1, 2, 2.5, 5, 10].find((step) => step * power >= most * 0.999);
 }
 
+const axisText = (top) => top.toLocaleString("en-US",
+  { maximumSignificantDigits: 2, notation: top < 10000 ? "standard" : "compact" });
+
 const xOf = (t, now) => WIDTH * (1 - (now - t) / SPAN_SECONDS);
 
 function linePath(key, top, now) {
@@ -123,7 +126,7 @@ function draw(t) {
   for (const plot of PLOTS) {
     const values = plot.series.flatMap(([key]) => points.map((point) => point[key] ?? 0));
     const top = axisTop(Math.max(0, ...values));
-    setText(plot.top, top.toLocaleString("en-US", { maximumSignificantDigits: 2 }));
+    setText(plot.top, axisText(top));
     setAttribute(plot.marks, "d", markPath);
     const texts = plot.series.map(([key, name, format], index) => {
       setAttribute(plot.lines[index], "d", linePath(key, top, t));

@@ -14,6 +14,7 @@ import pytest
 from browser import CHROMIUM
 from devtools import BrowserPage, browser_page
 from live_server import LiveServer, live_server
+from terminal import place_options, ridelake
 
 from lakehouse.table.published import newest_epoch
 from oltp.ingest.seed import seed_rides
@@ -93,7 +94,8 @@ def visited(live: LiveServer, page: BrowserPage, address: str = "") -> Iterator[
 
 def send(page: BrowserPage, command: str, body: dict[str, Any]) -> None:
     """A command, without its control."""
-    options = f"{{method: 'POST', headers: {{'Content-Type': 'application/json'}}, body: '{json.dumps(body)}'}}"
+    headers = "{'Content-Type': 'application/json'}"
+    options = f"{{method: 'POST', headers: {headers}, body: '{json.dumps(body)}'}}"
     assert page.evaluate(f"fetch('{command}', {options}).then((answer) => answer.status)") == 200
 
 
@@ -102,8 +104,6 @@ def text(selector: str) -> str:
 
 
 def click(page: BrowserPage, selector: str) -> None:
-    """Click the control in its place, as a mouse does."""
-    page.evaluate(f"document.querySelector('{selector}').scrollIntoView({{block: 'center'}})")
     page.evaluate(f"document.querySelector('{selector}').click()")
 
 
@@ -364,6 +364,20 @@ def test_axe_finds_no_violation(live: LiveServer, browser: BrowserPage, width: i
         page.wait_for("document.querySelectorAll('#heap-columns button').length > 0", STEP_SECONDS_MAX)
         page.evaluate(f"{script}; undefined")
         assert page.evaluate(VIOLATIONS) == []
+
+
+def test_a_store_of_a_dsn_is_shown_without_the_controls_that_change_it(
+    seeded_store: Store, browser: BrowserPage, tmp_path: Path
+):
+    lake = LakeAddress.at(tmp_path / "lake")
+    settings = Settings(home=tmp_path / "home", lake=lake, dsn=seeded_store.conninfo)
+    assert ridelake("snapshot", *place_options(settings)).returncode == 0
+    with live_server(settings, tmp_path) as live, visited(live, browser) as page:
+        page.wait_for(f"/faster|same time/.test({text('#winner')})", STEP_SECONDS_MAX)
+        for selector in ("#break", "#tour-open", "#load-controls"):
+            assert page.evaluate(f"document.querySelector('{selector}').hidden"), selector
+        click(page, "#verify")
+        wait_for_text(page, "#verify-text", "equals Postgres")
 
 
 def test_all_controls_can_be_reached_with_the_keyboard(page: BrowserPage):
