@@ -1,6 +1,6 @@
 // Request → row: the rates and latencies of the bookings, and the controls of the load.
 
-import { by, hold, setChoice, setControl, setText } from "./dom.js";
+import { by, hold, setAttribute, setChoice, setControl, setText } from "./dom.js";
 import { post } from "./post.js";
 import { count, milliseconds } from "./text.js";
 
@@ -14,7 +14,7 @@ const paceText = (rate) => (rate === null ? "no limit" : `${count(rate)} request
 
 function showSlider(slider, output, text) {
   setText(output, text);
-  slider.setAttribute("aria-valuetext", text);
+  setAttribute(slider, "aria-valuetext", text);
 }
 
 const showClients = () => showSlider(by("clients"), by("clients-value"), by("clients").value);
@@ -63,9 +63,10 @@ function showLoad(load) {
   setText(by("load-pause"), paused ? "Resume bookings" : "Pause bookings");
   if (load.error) setText(failure, load.error);
   if (load.clients === null) return; // other programs book
-  if (setControl(by("clients"), "value", String(load.clients))) showClients();
-  if (setControl(by("pace"), "value", String(nearestPace(load.rate)))) showPace();
-  if (by("clients-value").textContent === "–") [showClients, showPace].forEach((show) => show());
+  setControl(by("clients"), "value", String(load.clients));
+  setControl(by("pace"), "value", String(nearestPace(load.rate)));
+  showClients();
+  showPace();
   setChoice(by("mode"), load.batch ? "batch" : "single");
 }
 

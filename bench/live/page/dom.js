@@ -41,9 +41,8 @@ export function hold(control) {
 }
 
 export function setControl(control, property, value) {
-  if (performance.now() < (control.heldUntil ?? 0) || control[property] === value) return false;
+  if (performance.now() < (control.heldUntil ?? 0) || control[property] === value) return;
   control[property] = value;
-  return true;
 }
 
 export function setChoice(fieldset, value) {

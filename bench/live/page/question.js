@@ -122,7 +122,7 @@ function showEqual({ equal, as_of_seconds: asOf, fresh }, rows, columns) {
   if (equal === true && rows && columns) text = `✓ answers equal${fresh ? ", as of now" : ""}`;
   else if (equal === false) text = "✗ answers differ";
   else if (columns && asOf !== null && asOf !== undefined) {
-    text = `columns: as of ${age(asOf)} s ago${rows ? "; the rows have changed since" : ""}`;
+    text = `Columns: as of ${age(asOf)} s ago${rows ? "; the rows have changed since" : ""}.`;
   }
   setText(node, text);
 }

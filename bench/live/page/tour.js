@@ -1,6 +1,6 @@
 // The tour: seven steps. Each sets the page up, says what to look at, and has an address (#step-3).
 
-import { by, element, setAttribute, setText } from "./dom.js";
+import { by, element, setAttribute, setStyle, setText } from "./dom.js";
 import { post } from "./post.js";
 
 const ADDRESS = /^#step-(\d+)$/;
@@ -54,7 +54,10 @@ function show(step) {
   by("tour").hidden = step === 0;
   setAttribute(by("tour-open"), "aria-expanded", step > 0);
   for (const panel of document.querySelectorAll("[data-watched]")) panel.removeAttribute("data-watched");
-  if (!step) return;
+  if (!step) {
+    document.documentElement.style.removeProperty("scroll-padding");
+    return;
+  }
   const { title, look, panel } = steps[step - 1];
   setText(by("tour-title"), `${step}. ${title}`);
   setText(by("tour-look"), look);
@@ -66,8 +69,17 @@ function show(step) {
   });
   const panels = panel.map(by).filter((node) => node && !node.closest("[hidden]"));
   for (const node of panels) node.setAttribute("data-watched", "");
+  scrollTo(panels);
+}
+
+// On a wide page the panels are side by side with the last one below; on a narrow one the first comes first.
+function scrollTo(panels) {
+  const wide = matchMedia("(min-width: 75rem)").matches, tall = by("tour").offsetHeight + 12;
+  const isBelow = getComputedStyle(by("tour")).position === "fixed";
+  setStyle(document.documentElement, "scroll-padding", isBelow ? `1rem 0 ${tall}px` : `${tall}px 0 1rem`);
+  const [panel, block] = wide && panels.length > 1 ? [panels.at(-1), "nearest"] : [panels[0], "start"];
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  panels.at(-1)?.scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
+  panel?.scrollIntoView({ block, behavior: still ? "auto" : "smooth" });
 }
 
 function onKey(event) {
