@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from bench.live.worker import Channel, one_line
+from bench.live.worker import WorkerChannel, one_line
 from oltp.acid.contrast import WORDS, StrategyResult, run_strategy
 from oltp.acid.strategies import STRATEGIES, Anomaly, ContentionRules, Strategy
 from oltp.scratch import scratch_on_server
@@ -25,7 +25,7 @@ class Stopped(Exception):
     """Ends a run between two rounds."""
 
 
-def work(channel: Channel, server: str) -> None:
+def work(channel: WorkerChannel, server: str) -> None:
     """Wait for commands until the channel is stopped. `server`: a connection string of the server."""
     runner = ContrastRunner(channel, server)
     channel.listen(runner.obey, runner.stop)
@@ -36,7 +36,7 @@ def work(channel: Channel, server: str) -> None:
 class ContrastRunner:
     """The part `contrast` of the state. One run at a time; a new command replaces the run."""
 
-    def __init__(self, channel: Channel, server: str) -> None:
+    def __init__(self, channel: WorkerChannel, server: str) -> None:
         self._channel, self._server = channel, server
         self._wanted: tuple[Strategy, ...] = ()
         self._stop = threading.Event()

@@ -19,8 +19,8 @@ from uuid import UUID
 import numpy as np
 
 from bench.live.crash import NO_CRASH, crash_and_check
-from bench.live.worker import Channel, one_line
-from oltp.cluster.server import Cluster
+from bench.live.worker import WorkerChannel, one_line
+from oltp.cluster.server import Cluster, open_cluster
 from oltp.store import Store
 from oltp.workload.client import RunPool
 from oltp.workload.metrics import Metrics, MetricsSnapshot
@@ -95,15 +95,17 @@ class AcknowledgedLog(Metrics):
         return max(gaps, default=None)
 
 
-def work(channel: Channel, store: Store, server_folder: Path) -> None:
-    """Book until the channel is stopped."""
-    EndlessLoad(channel, store, Cluster(server_folder)).run()
+def work(channel: WorkerChannel, store: Store, home: Path) -> None:
+    """Book until the channel is stopped. This process is a user of the embedded server, too: if the web
+    process is killed while this one starts the server again, the monitor process must wait and stop it."""
+    with open_cluster(home) as cluster:
+        EndlessLoad(channel, store, cluster).run()
 
 
 class EndlessLoad:
     """One run whose clients are replaced when the settings change."""
 
-    def __init__(self, channel: Channel, store: Store, cluster: Cluster) -> None:
+    def __init__(self, channel: WorkerChannel, store: Store, cluster: Cluster) -> None:
         self._channel, self._store, self._cluster = channel, store, cluster
         self._settings = LoadSettings()
         self._log = AcknowledgedLog()

@@ -10,13 +10,14 @@ import time
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pyarrow as pa
 
 from bench.live.reads import columns_read, rows_read
-from bench.live.worker import Channel, one_line
+from bench.live.worker import WorkerChannel, one_line
 from lakehouse.engines import ENGINES, open_engine
 from lakehouse.table.published import newest_epoch
 from olap.answer import difference
@@ -65,8 +66,11 @@ class AskedQuestion:
         return self.target in ("both", side)
 
 
-def work(channel: Channel, store: Store, settings: Settings) -> None:
+def work(channel: WorkerChannel, store: Store, settings: Settings) -> None:
     """Ask until the channel is stopped. `settings` have the DSN of the store."""
+    # A query of a viewer can need any amount of memory. If it runs out, Linux ends this process first.
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     with ExitStack() as opened:
         endless = EndlessQuestion(channel, store, settings)
         opened.callback(endless.close)
@@ -105,7 +109,7 @@ class OpenEngine:
 class EndlessQuestion:
     """The chosen question, the open engines, and the part `question` of the state."""
 
-    def __init__(self, channel: Channel, store: Store, settings: Settings) -> None:
+    def __init__(self, channel: WorkerChannel, store: Store, settings: Settings) -> None:
         self._channel, self._store, self._settings = channel, store, settings
         self._asked = AskedQuestion()
         self._changed = threading.Event()

@@ -5,6 +5,7 @@ the embedded server is then stopped by its monitor process.
 """
 
 import errno
+import fcntl
 import json
 import os
 import secrets
@@ -54,6 +55,7 @@ from ridelake.progress import progress
 from ridelake.queries import load_queries
 from ridelake.screen import note
 from ridelake.settings import Settings
+from ridelake.signals import no_time_limit
 
 QUERIES = load_queries("bench.live")
 
@@ -81,6 +83,7 @@ def open_live(settings: Settings, port: int) -> Iterator[LiveRun]:
     with ExitStack() as opened:
         listener = opened.enter_context(_listening(port))
         store = opened.enter_context(_prepared_store(settings))
+        opened.enter_context(no_time_limit())  # for `_stop`, which is short, also on a busy machine
         if embedded:
             settings = replace(settings, dsn=store.conninfo)  # the workers do not start or stop the server
         state = LiveState(hello_of(settings, store, embedded))
@@ -89,7 +92,7 @@ def open_live(settings: Settings, port: int) -> Iterator[LiveRun]:
         commands = Commands(settings, workers, embedded).by_name()
         app = build_app(token, number, Viewers(state), commands)
         failed = opened.enter_context(_serving(WebServer(app), listener))
-        opened.callback(stop_workers, workers.values())
+        opened.callback(_stop, workers, store, embedded)
         for worker in workers.values():
             worker.start()
         yield LiveRun(f"http://{HOST}:{number}/{token}/", workers, failed)
@@ -121,7 +124,7 @@ def _prepared_store(settings: Settings) -> Iterator[Store]:
         with open_existing_store(settings, rides=False) as store:
             yield store
         return
-    with open_store(settings) as store:
+    with open_store(settings) as store, _alone(settings.home):
         _restore(store)
         with store.connect() as connection:
             connection.execute(QUERIES["prepare"])
@@ -136,6 +139,20 @@ def _prepared_store(settings: Settings) -> Iterator[Store]:
             _restore(store)
 
 
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Two programs would undo each other's changes. The kernel releases the lock when the process ends."""
+    with (home / "live.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"another `ridelake live` uses the store in {home}: open its page, end it with Ctrl-C, or "
+                "choose another --home"
+            ) from error
+        yield
+
+
 def _first_epoch(settings: Settings, store: Store) -> None:
     if read_epochs(settings.lake, limit=1):
         return
@@ -143,6 +160,16 @@ def _first_epoch(settings: Settings, store: Store) -> None:
     note("publishing the first epoch")
     with progress("snapshot", estimate_rows(store)) as bar:
         publish_snapshot(store, Lake.create(settings.lake), bar.advance)
+
+
+def _stop(workers: Mapping[str, Worker], store: Store, embedded: bool) -> None:
+    """End the workers, and restore the store meanwhile. If a worker still locks a table then, it is restored
+    when all have ended."""
+    for worker in workers.values():
+        worker.stop()
+    if embedded:
+        _restore(store)
+    stop_workers(workers.values())
 
 
 def _restore(store: Store) -> None:
@@ -160,12 +187,17 @@ def _workers(settings: Settings, store: Store, state: LiveState, embedded: bool)
         work["store"] = (watch.work, (store, embedded))
     if embedded:
         cluster = Cluster(settings.home / "postgres")
-        work["load"] = (load.work, (store, cluster.folder))
+        work["load"] = (load.work, (store, settings.home))
         work["contrast"] = (contrast.work, (cluster.conninfo("postgres"),))
-    workers = {
-        name: Worker(name, function, arguments, state.report, state.trouble)
-        for name, (function, arguments) in work.items()
-    }
+    workers: dict[str, Worker] = {}
+
+    def trouble(name: str, line: str | None) -> None:
+        state.trouble(name, line)
+        if name == "question" and line:  # perhaps because of the query, which must not end it again
+            workers[name].set(target="off")
+
+    for name, (function, arguments) in work.items():
+        workers[name] = Worker(name, function, arguments, state.report, trouble)
     workers["sync"].set(paused=False)
     return workers
 

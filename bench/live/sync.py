@@ -16,7 +16,7 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from bench.live.worker import Channel, one_line
+from bench.live.worker import WorkerChannel, one_line
 from lakehouse.capture.sync import SyncResult, sync_repeatedly
 from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch
@@ -35,7 +35,7 @@ ROWS_SHOWN = 3  # of the tables of `verify` that differ
 NOT_VERIFIED: dict[str, Any] = {"state": "idle", "epoch": None, "text": "", "at": None}
 
 
-def work(channel: Channel, store: Store, address: LakeAddress, embedded: bool) -> None:
+def work(channel: WorkerChannel, store: Store, address: LakeAddress, embedded: bool) -> None:
     """Publish epochs until the channel is stopped."""
     EndlessSync(channel, store, Lake.create(address), embedded).run()
 
@@ -47,7 +47,7 @@ class SyncStopped(Exception):
 class EndlessSync:
     """The settings, the last epoch, and the part `sync` of the state."""
 
-    def __init__(self, channel: Channel, store: Store, lake: Lake, embedded: bool) -> None:
+    def __init__(self, channel: WorkerChannel, store: Store, lake: Lake, embedded: bool) -> None:
         self._channel, self._store, self._lake, self._embedded = channel, store, lake, embedded
         self._paused, self._every_seconds = True, 1.0  # until the first command
         self._changed = threading.Condition()

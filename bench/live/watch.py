@@ -13,7 +13,7 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from bench.live.worker import Channel, one_line
+from bench.live.worker import WorkerChannel, one_line
 from lakehouse.inspect.heap_page import RideInHeap, ride_in_heap_on
 from oltp.store import Store
 from ridelake.errors import CannotConnect, NotReady
@@ -25,7 +25,7 @@ EVERY_SECONDS = 1.0
 STAND_INDEX = "drivers_by_stand"
 
 
-def work(channel: Channel, store: Store, embedded: bool) -> None:
+def work(channel: WorkerChannel, store: Store, embedded: bool) -> None:
     """Look until the channel is stopped; connect again after the server was away."""
     indexes = IndexSwitch(channel, store) if embedded else None
     channel.listen(indexes.obey if indexes else _ignore)
@@ -48,7 +48,7 @@ def _ignore(name: str, arguments: dict[str, Any]) -> None:
 class StoreWatch:
     """What is read once a second. `counts_rides`: also report the rate of new rides, as the part `load`."""
 
-    def __init__(self, channel: Channel, *, counts_rides: bool) -> None:
+    def __init__(self, channel: WorkerChannel, *, counts_rides: bool) -> None:
         self._channel, self._counts_rides = channel, counts_rides
         self._newest: int | None = None
         self._counted_at = 0.0
@@ -116,7 +116,7 @@ class IndexSwitch:
     """Builds and drops two indexes of an embedded store, one at a time and without blocking the bookings.
     `ridelake live` undoes both when it ends (the query `restore`)."""
 
-    def __init__(self, channel: Channel, store: Store) -> None:
+    def __init__(self, channel: WorkerChannel, store: Store) -> None:
         self._channel, self._store = channel, store
         self._busy = threading.Lock()
 
@@ -127,12 +127,18 @@ class IndexSwitch:
             ).start()
 
     def report(self, text: str = "", *, building: bool = False) -> None:
-        """Report the part `index` of the state."""
-        with suppress(CannotConnect, psycopg.OperationalError), closing(self._store.connect()) as connection:
-            covering = "present" if _value(connection, "covering") else "absent"
-            dropped = [] if _value(connection, "stand_index") else [STAND_INDEX]
-            part = {"covering": "building" if building else covering, "dropped": dropped, "text": text}
-            self._channel.report("index", part)
+        """Report the part `index` of the state; if the server is away, once it is back."""
+        while not self._channel.stopped.is_set():
+            try:
+                with closing(self._store.connect()) as connection:
+                    covering = "present" if _value(connection, "covering") else "absent"
+                    dropped = [] if _value(connection, "stand_index") else [STAND_INDEX]
+            except (CannotConnect, psycopg.OperationalError):
+                self._channel.stopped.wait(EVERY_SECONDS)
+                continue
+            covering = "building" if building else covering
+            self._channel.report("index", {"covering": covering, "dropped": dropped, "text": text})
+            return
 
     def _change(self, wanted: dict[str, bool]) -> None:
         with self._busy:

@@ -1,8 +1,8 @@
 """A process for each kind of work, so that the bookings do not share an interpreter with the web server.
 
     web process                                   child process
-    Worker.set(…), Worker.call(…)  ── command ──> the handler given to `Channel.listen`, in a thread
-    on_report(part, value)         <── report ─── Channel.report(part, value)
+    Worker.set(…), Worker.call(…)  ── command ──> the handler given to `WorkerChannel.listen`, in a thread
+    on_report(part, value)         <── report ─── WorkerChannel.report(part, value)
 
 Both directions are one pipe. A child that ends is started again with its last settings. A child ends by
 itself if the web process ends, because its pipe is then closed.
@@ -35,7 +35,7 @@ SET, STOP, FAILED = "set", "stop", "failed"
 _starting = threading.Lock()
 
 
-class Channel:
+class WorkerChannel:
     """The child's end of the pipe. `stopped`: the work is to end."""
 
     def __init__(self, pipe: Pipe) -> None:
@@ -65,12 +65,12 @@ class Channel:
 
 
 Work = Callable[..., None]
-"""Called in the child with its Channel and the arguments of the Worker; returns when it is stopped."""
+"""Called in the child with its WorkerChannel and the arguments of the Worker; returns when it is stopped."""
 
 
 def _serve(pipe: Pipe, work: Work, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
-    channel = Channel(pipe)
+    channel = WorkerChannel(pipe)
     code = 0
     try:
         work(channel, *arguments)
@@ -124,7 +124,7 @@ class Worker:
         with self._lock:
             self._send((name, arguments))
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """Ask the child to end; kill one that still imports its modules. Does not wait."""
         with self._lock:
             self._stopping.set()
@@ -187,10 +187,10 @@ class Worker:
 
 
 def stop_workers(workers: Iterable[Worker]) -> None:
-    """End all children together: at most STOP_SECONDS + 2 KILL_SECONDS."""
+    """Stop all children together and wait for their end: at most STOP_SECONDS + 2 KILL_SECONDS."""
     stopped = list(workers)
     for worker in stopped:
-        worker._stop()
+        worker.stop()
     _join(stopped, STOP_SECONDS + KILL_SECONDS)
     for worker in stopped:
         worker._kill()

@@ -17,8 +17,10 @@ from lakehouse.table.epoch import Epoch
 from oltp.store import Store
 from ridelake.errors import CannotConnect
 
-# Often enough to keep small files and old epochs few, and rarely enough that its cost is negligible.
+# Often enough to keep small files and old epochs few, and rarely enough that its cost is negligible. Every
+# epoch reads the pages of a bulk load again, until maintenance or VACUUM has summarized them (BRIN).
 MAINTAIN_EVERY_EPOCHS = 50
+MAINTAIN_EVERY_ROWS = 200_000
 
 # With `--every 0`, the pause after an iteration that found no change, and after one that failed.
 IDLE_SECONDS = 0.05
@@ -93,7 +95,7 @@ def sync_repeatedly(
     the history of another server, a folder that cannot be written) are raised, as by `publish_changes`.
     `wait` is called with the seconds until the next iteration. `tidy` False: the maintenance changes nothing
     in Postgres."""
-    new_epochs = 0
+    new_epochs = changed_rows = 0  # since the last maintenance
     while True:
         due = time.monotonic() + seconds
         started = time.perf_counter()
@@ -110,10 +112,17 @@ def sync_repeatedly(
             trouble += f"; `ridelake sync` retries every {max(seconds, RETRY_SECONDS_MIN):g} s"
             synced = SyncResult(None, False, time.perf_counter() - started, None, trouble)
         yield synced
-        if synced.is_new:
+        if synced.is_new and synced.epoch:
             new_epochs += 1
-            if new_epochs % MAINTAIN_EVERY_EPOCHS == 0:
+            changed_rows += _rows_by_changes(synced.epoch)
+            if new_epochs >= MAINTAIN_EVERY_EPOCHS or changed_rows >= MAINTAIN_EVERY_ROWS:
+                new_epochs = changed_rows = 0
                 # the next maintenance run will do it
                 with suppress(CommitConflict, CannotConnect, psycopg.OperationalError):
                     maintain(lake, store, tidy=tidy)
         wait(max(0.0 if synced.is_new else IDLE_SECONDS, due - time.monotonic()))
+
+
+def _rows_by_changes(epoch: Epoch) -> int:
+    """The inserted and updated rows of tables that were not copied completely."""
+    return sum(table.changed for table in epoch.tables.values() if table.changed < table.rows)

@@ -52,7 +52,8 @@ def epochs(settings: Settings, as_json: bool) -> None:
 def maintain(settings: Settings, keep_epochs: int, as_json: bool) -> None:
     """Compact small files, expire old epochs, delete orphan files.
 
-    It is safe to run during queries and `ridelake sync`. `ridelake sync` does the same every 50 epochs.
+    It is safe to run during queries and `ridelake sync`. `ridelake sync` does the same every 50
+    epochs or 200,000 changed rows.
     """
     from dataclasses import asdict
 

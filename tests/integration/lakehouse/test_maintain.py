@@ -406,6 +406,26 @@ def test_an_idle_lake_keeps_its_history(numbers: Store, lake: Lake):
     assert len(kept) == 4, "only the first maintenance may publish an epoch"
 
 
+def test_the_pages_of_a_bulk_load_are_summarized_after_its_epoch(numbers: Store, lake: Lake, monkeypatch):
+    monkeypatch.setattr("lakehouse.capture.sync.MAINTAIN_EVERY_ROWS", 10_000)
+    load = "INSERT INTO numbers SELECT nextval('next_number'), 'new' FROM generate_series(1, {})"
+    summarize = (
+        "SELECT brin_summarize_new_values(indexrelid) FROM pg_index JOIN pg_class ON oid = indexrelid "
+        "JOIN pg_am ON pg_am.oid = relam WHERE indrelid = 'numbers'::regclass AND amname = 'brin'"
+    )
+    turns = sync_repeatedly(0.0, numbers, lake)
+    next(turns)
+    run(numbers, load.format(9_000))
+    for _ in range(2):
+        next(turns)
+    assert rows_of(numbers, summarize) > [(0,)], "too few rows for a maintenance"
+    run(numbers, load.format(11_000))
+    for _ in range(2):
+        next(turns)
+    assert rows_of(numbers, summarize) == [(0,)]
+    verify_now(numbers, lake).prove()
+
+
 # ── Long runs ────────────────────────────────────────────────────────────────────────────────────
 
 
