@@ -110,7 +110,8 @@ def browser_page(folder: Path) -> Iterator[BrowserPage]:
     ]
     browser = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        with connect(_address(folder), max_size=None, proxy=None) as socket:
+        # No pings: events that no call has read yet delay their answers.
+        with connect(_address(folder), max_size=None, proxy=None, ping_interval=None) as socket:
             yield BrowserPage(socket)
     finally:
         browser.terminate()

@@ -1,7 +1,7 @@
 // Request → row: the rates and latencies of the bookings, and the controls of the load.
 
 import { by, hold, setAttribute, setChoice, setControl, setText } from "./dom.js";
-import { post } from "./post.js";
+import { change, post } from "./post.js";
 import { count, milliseconds } from "./text.js";
 
 const PACES = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, null]; // requests per second; null: no limit
@@ -32,15 +32,14 @@ function onSlide(slider, show, body) {
     hold(slider);
     show();
     clearTimeout(timer);
-    timer = setTimeout(() => post("load", body(), failure), SEND_MS);
+    timer = setTimeout(() => change(slider, "load", body(), failure), SEND_MS);
   });
 }
 
 onSlide(by("clients"), showClients, () => ({ clients: Number(by("clients").value) }));
 onSlide(by("pace"), showPace, () => ({ rate: PACES[by("pace").value] }));
 by("mode").addEventListener("change", (event) => {
-  hold(by("mode"));
-  post("load", { batch: event.target.value === "batch" }, failure);
+  change(by("mode"), "load", { batch: event.target.value === "batch" }, failure);
 });
 by("load-pause").addEventListener("click", () => post("load", { paused: !paused }, failure));
 

@@ -1,7 +1,7 @@
 // Break it: strategies without protection, a killed server, changed indexes.
 // Absent if Postgres is not embedded.
 
-import { by, element, hold, setAttribute, setText } from "./dom.js";
+import { by, element, setAttribute, setText } from "./dom.js";
 import { post } from "./post.js";
 import { count, digits } from "./text.js";
 
@@ -24,7 +24,6 @@ let index = null;
 
 by("strategy").replaceChildren(...STRATEGIES.map(([value, text]) => element("option", { value }, text)));
 by("contrast-run").addEventListener("click", () => {
-  hold(by("strategy"));
   post("contrast", { strategy: by("strategy").value }, contrastFailure);
 });
 by("contrast-stop").addEventListener("click", () => post("contrast", { stop: true }, contrastFailure));

@@ -33,20 +33,27 @@ export function svg(name, attributes = {}, ...children) {
   return node;
 }
 
-// A control shows the server's value, except shortly after the user has changed it.
-const HOLD_MS = 1500;
+// A control shows the server's value. After the user has changed it, it keeps the user's until the server
+// has the same, or the change is refused, or the time is over.
+const HOLD_MS = 20000;
 
 export function hold(control) {
   control.heldUntil = performance.now() + HOLD_MS;
 }
 
+export function release(control) {
+  control.heldUntil = 0;
+}
+
+const isHeld = (control) => performance.now() < (control.heldUntil ?? 0);
+
 export function setControl(control, property, value) {
-  if (performance.now() < (control.heldUntil ?? 0) || control[property] === value) return;
-  control[property] = value;
+  if (control[property] === value) release(control);
+  else if (!isHeld(control)) control[property] = value;
 }
 
 export function setChoice(fieldset, value) {
-  for (const radio of fieldset.querySelectorAll("input")) {
-    if (!(performance.now() < (fieldset.heldUntil ?? 0))) radio.checked = radio.value === value;
-  }
+  const radio = fieldset.querySelector(`[value="${value}"]`);
+  if (radio.checked) release(fieldset);
+  else if (!isHeld(fieldset)) radio.checked = true;
 }

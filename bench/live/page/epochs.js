@@ -1,7 +1,7 @@
 // Row → epoch → files: the lag, the last epoch, and the controls of the sync.
 
-import { by, hold, setAttribute, setControl, setStyle, setText, svg } from "./dom.js";
-import { post } from "./post.js";
+import { by, setAttribute, setControl, setStyle, setText, svg } from "./dom.js";
+import { change, post } from "./post.js";
 import { age, bytes, count, percent, seconds } from "./text.js";
 
 const failure = by("sync-failure");
@@ -13,8 +13,7 @@ let paused = false, recent = []; // the number and the rows of the last epochs
 by("sync-pause").addEventListener("click", () => post("sync", { paused: !paused }, failure));
 by("verify").addEventListener("click", () => post("verify", {}, failure));
 by("every").addEventListener("change", () => {
-  hold(by("every"));
-  post("sync", { every_seconds: Number(by("every").value) }, failure);
+  change(by("every"), "sync", { every_seconds: Number(by("every").value) }, failure);
 });
 
 export function start() {}

@@ -1,6 +1,6 @@
 // Commands to the server. An error is shown as one line near the control.
 
-import { setText } from "./dom.js";
+import { hold, release, setText } from "./dom.js";
 
 export async function post(path, body, failure) {
   let error = "";
@@ -19,4 +19,12 @@ export async function post(path, body, failure) {
   }
   setText(failure, error);
   return error === "";
+}
+
+// A command that a control has sent: the control keeps its value unless the command is refused.
+export async function change(control, path, body, failure) {
+  hold(control);
+  const done = await post(path, body, failure);
+  if (!done) release(control);
+  return done;
 }

@@ -1,9 +1,9 @@
 // Files → answer: one question asked on rows and on columns.
 
-import { by, element, hold, setAttribute, setChoice, setControl, setStyle, setText } from "./dom.js";
+import { by, element, hold, release, setAttribute, setChoice, setControl, setStyle, setText } from "./dom.js";
 import { drawChunks, drawHeap } from "./layouts.js";
 import { medians } from "./medians.js";
-import { post } from "./post.js";
+import { change } from "./post.js";
 import { age, bytes, count, engineName, percent, seconds, winner } from "./text.js";
 
 const failure = by("question-failure");
@@ -13,12 +13,12 @@ let editing = false;
 
 by("question").addEventListener("change", () => {
   if (by("question").value === OWN) {
+    editing = true;
     by("sql").focus();
     return;
   }
-  hold(by("question"));
   editing = false;
-  post("question", { name: by("question").value }, failure);
+  change(by("question"), "question", { name: by("question").value }, failure);
 });
 by("sql").addEventListener("input", () => {
   editing = true;
@@ -29,20 +29,18 @@ by("sql").addEventListener("keydown", (event) => {
 });
 by("ask").addEventListener("submit", async (event) => {
   event.preventDefault();
-  hold(by("question"));
-  if (await post("question", { sql: by("sql").value }, failure)) editing = false;
+  hold(by("sql"));
+  if (await change(by("question"), "question", { sql: by("sql").value.trim() }, failure)) editing = false;
+  else release(by("sql"));
 });
 by("target").addEventListener("change", (event) => {
-  hold(by("target"));
-  post("question", { target: event.target.value }, failure);
+  change(by("target"), "question", { target: event.target.value }, failure);
 });
 by("engine").addEventListener("change", () => {
-  hold(by("engine"));
-  post("question", { engine: by("engine").value }, failure);
+  change(by("engine"), "question", { engine: by("engine").value }, failure);
 });
 by("fresh").addEventListener("change", () => {
-  hold(by("fresh"));
-  post("question", { fresh: by("fresh").checked }, failure);
+  change(by("fresh"), "question", { fresh: by("fresh").checked }, failure);
 });
 
 export function start(hello) {

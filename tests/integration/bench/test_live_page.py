@@ -2,9 +2,11 @@
 
 import json
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 from browser import CHROMIUM
 from devtools import BrowserPage, browser_page
-from live_server import LiveServer, live_server
+from live_page import LivePage, running_live
 from terminal import place_options, ridelake
 
 from lakehouse.table.published import newest_epoch
@@ -50,13 +52,29 @@ axe.run(document, {resultTypes: ["violations"]}).then((found) => found.violation
 """
 
 
+@dataclass(frozen=True, slots=True)
+class LiveServer:
+    """`process`: the web server; its workers have processes of their own."""
+
+    url: str
+    settings: Settings
+    process: subprocess.Popen[str]
+    viewer: LivePage
+
+
+@contextmanager
+def running_server(settings: Settings, folder: Path) -> Iterator[LiveServer]:
+    with running_live(folder, *place_options(settings)) as (process, url), closing(LivePage(url)) as viewer:
+        yield LiveServer(url, settings, process, viewer)
+
+
 @pytest.fixture(scope="module")
 def live(tmp_path_factory) -> Iterator[LiveServer]:
     folder = tmp_path_factory.mktemp("live")
     settings = Settings(home=folder / "home", lake=LakeAddress.at(folder / "home" / "lake"))
     with open_store(settings) as store:
         seed_rides(store, SEEDED_RIDES, seed=1)
-    with live_server(settings, folder) as server:
+    with running_server(settings, folder) as server:
         yield server
 
 
@@ -88,8 +106,9 @@ def visited(live: LiveServer, page: BrowserPage, address: str = "") -> Iterator[
     page.open(live.url + address)
     page.wait_for("document.documentElement?.dataset.ready !== undefined")
     yield page
+    page.open("about:blank")
     assert page.faults == []
-    assert [url for url in page.requests if not url.startswith(live.url)] == []
+    assert [url for url in page.requests if not url.startswith((live.url, "about:"))] == []
 
 
 def send(page: BrowserPage, command: str, body: dict[str, Any]) -> None:
@@ -119,13 +138,7 @@ def wait_for_text(page: BrowserPage, selector: str, part: str, seconds_max: floa
 
 
 def wait_for_state(live: LiveServer, part: str, wanted: dict[str, Any]) -> None:
-    deadline = time.monotonic() + STEP_SECONDS_MAX
-    while True:
-        found = live.state().get(part) or {}
-        if found | wanted == found:
-            return
-        assert time.monotonic() < deadline, (wanted, found)
-        time.sleep(0.1)
+    live.viewer.wait_for(lambda state: state.get(part, {}) | wanted == state.get(part))
 
 
 # ── controls ─────────────────────────────────────────────────────────────────────────────────────
@@ -211,7 +224,7 @@ def test_anomalies_are_counted_for_a_strategy_and_a_run_can_be_stopped(live: Liv
     choose(page, "#strategy", "no_transaction")
     click(page, "#contrast-run")
     wait_for_text(page, "#anomalies", "✗ no transaction", 2 * STEP_SECONDS_MAX)
-    done = live.state()["contrast"]["done"][0]
+    done = live.viewer.state["contrast"]["done"][0]
     shown = page.evaluate("[...document.querySelectorAll('#anomalies td')].map((one) => one.textContent)")
     assert shown == [f"{count:,}" for count in (*done["anomalies"].values(), done["rides"])]
     assert done["anomalies"]["driver booked twice"] > 0
@@ -227,7 +240,7 @@ def test_a_killed_server_recovers_and_no_acknowledged_request_is_lost(live: Live
     page.wait_for(f"{text('#booked')} !== {json.dumps(before)}", STEP_SECONDS_MAX)
     click(page, "#crash-run")
     wait_for_text(page, "#crash-text", "none is lost")
-    crash = live.state()["crash"]
+    crash = live.viewer.state["crash"]
     assert page.evaluate(text("#crash-acknowledged")) == f"{crash['acknowledged']:,}"
     assert page.evaluate(text("#crash-found")) == page.evaluate(text("#crash-acknowledged"))
     assert page.evaluate(text("#crash-lost")) == "0"
@@ -276,7 +289,7 @@ def _value(store: Store, query: str) -> Any:
 
 def test_the_lag_is_the_age_of_the_newest_epoch_while_the_sync_is_paused(live: LiveServer, page: BrowserPage):
     send(page, "load", {"clients": 4, "rate": None})
-    newest = live.state()["sync"]["epoch"]
+    newest = live.viewer.state["sync"]["epoch"]
     page.wait_for(f"Number({text('#epoch')}.replace(',', '')) > {newest + 1}", STEP_SECONDS_MAX)
     send(page, "sync", {"paused": True})
     wait_for_text(page, "#sync-state", "paused")
@@ -372,7 +385,7 @@ def test_a_store_of_a_dsn_is_shown_without_the_controls_that_change_it(
     lake = LakeAddress.at(tmp_path / "lake")
     settings = Settings(home=tmp_path / "home", lake=lake, dsn=seeded_store.conninfo)
     assert ridelake("snapshot", *place_options(settings)).returncode == 0
-    with live_server(settings, tmp_path) as live, visited(live, browser) as page:
+    with running_server(settings, tmp_path) as live, visited(live, browser) as page:
         page.wait_for(f"/faster|same time/.test({text('#winner')})", STEP_SECONDS_MAX)
         for selector in ("#break", "#tour-open", "#load-controls"):
             assert page.evaluate(f"document.querySelector('{selector}').hidden"), selector
