@@ -31,9 +31,10 @@ def live(settings: Settings, port: int, in_browser: bool) -> None:
     try:
         from bench.live.session import open_live
     except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn", "h11"):
+        package = (error.name or "").split(".")[0]
+        if package not in ("starlette", "uvicorn", "h11"):
             raise
-        raise NotReady(f"{error.name} is not installed: `pip install 'ridelake[live]'`") from error
+        raise NotReady(f"{package} is not installed: `pip install 'ridelake[live]'`") from error
     with open_live(settings, port) as run:
         say(run.url, verbatim=True)
         note("press Ctrl-C to stop")

@@ -58,9 +58,10 @@ def one_of(*names: str) -> Check:
 
 def text(characters_max: int) -> Check:
     def check(value: Any) -> str:
-        if not isinstance(value, str) or not 0 < len(value) <= characters_max:
+        is_text = isinstance(value, str) and 0 < len(value) <= characters_max
+        if not is_text or "\0" in value or any("\ud800" <= one <= "\udfff" for one in value):
             raise WrongValue(f"a text of at most {characters_max:,} characters")
-        return value
+        return str(value)
 
     return check
 

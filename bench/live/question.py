@@ -194,7 +194,7 @@ class EndlessQuestion:
             if asked == self._asked:  # otherwise it was cancelled
                 self._refused[side] = one_line(error)
             return SideAnswer(empty | {"error": one_line(error)})
-        except (RidelakeError, psycopg.Error) as error:
+        except Exception as error:  # the server is away, or an engine's library has failed
             self._close(side)
             return SideAnswer(empty | {"error": one_line(error)})
 

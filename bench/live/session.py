@@ -145,11 +145,14 @@ def _alone(home: Path) -> Iterator[None]:
     with (home / "live.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            is_taken = False
+        except BlockingIOError:
+            is_taken = True
+        if is_taken:
             raise UsageError(
                 f"another `ridelake live` uses the store in {home}: open its page, end it with Ctrl-C, or "
                 "choose another --home"
-            ) from error
+            )
         yield
 
 

@@ -200,7 +200,8 @@ def test_a_slow_query_ends_when_another_is_asked(page: LivePage):
         ("sync", {"paused": 1}),
         ("question", {"name": "no_such_question"}), ("question", {"engine": "postgres"}),
         ("question", {"sql": " -- nothing"}), ("question", {"sql": "SELECT 1; SELECT 2"}),
-        ("question", {"target": "all"}), ("contrast", {"strategy": "hope"}), ("contrast", {}),
+        ("question", {"target": "all"}),
+        ("question", {"sql": "SELECT '\ud800'"}), ("contrast", {"strategy": "hope"}), ("contrast", {}),
         ("index", {"covering": "yes"}), ("index", {}), ("crash", {"now": True}), ("setup", {"step": 0}),
     ],
 )  # fmt: skip

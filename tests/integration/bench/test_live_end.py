@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -125,6 +126,31 @@ def test_a_port_in_use_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert f"cannot listen on port {port}" in message
     assert "--port" in message
     assert not (tmp_path / ".ridelake").exists(), "nothing is created before the port is free"
+
+
+WITHOUT_STARLETTE = """
+import sys
+sys.modules["starlette"] = None
+sys.argv = ["ridelake", "live"]
+from ridelake.__main__ import main
+main()
+"""
+
+
+def test_without_its_packages_the_command_names_the_extra(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_STARLETTE], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr == "ridelake: starlette is not installed: `pip install 'ridelake[live]'`\n"
+    assert not (tmp_path / ".ridelake").exists()
+
+
+def test_a_second_program_on_the_same_store_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder)
+    with running_live(folder) as (_, url):
+        assert "another `ridelake live` uses the store" in refusal("live", "--port", "0")
+        assert ready_page(url).state["workers"] == {}
 
 
 def test_the_server_listens_on_the_loopback_interface_only(folder: Path):
