@@ -4,17 +4,21 @@ The logarithm of the ratio is interpolated between two row counts. Each bootstra
 each row count and adds a difference between runs (`bench.statistics`).
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import inf, isfinite
 from statistics import median_low
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.figure import VariantTimes
-from bench.statistics import CONFIDENCE, RESAMPLES, Ratio, resampled_medians
+from bench.statistics import CONFIDENCE, RESAMPLES, Ratio, ratio_of, resampled_medians
 from ridelake.text import listed, ratio_text
+
+if TYPE_CHECKING:
+    from bench.figure import VariantTimes  # which needs pytest-benchmark; a report does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +72,19 @@ def _last_crossing(row_counts: Sequence[float], logs: Sequence[float]) -> float:
 
 def crossing_of(
     row_counts: Sequence[float],
-    times: Sequence[VariantTimes],
+    times: Sequence["VariantTimes"],
     rows: str = "postgres",
     columns: str = "duckdb",
 ) -> Crossing:
     """The crossing of the times of a row store and a column store, measured at these row counts."""
-    rounds = [
-        (np.array(one.samples[rows].seconds) / np.array(one.samples[columns].seconds)).tolist()
-        for one in times
-    ]
-    return find_crossing(row_counts, rounds)
+    return find_crossing(
+        row_counts, [_ratios(one.samples[rows].seconds, one.samples[columns].seconds) for one in times]
+    )
+
+
+def _ratios(seconds: Sequence[float], others: Sequence[float]) -> list[float]:
+    ratios: list[float] = (np.array(seconds) / np.array(others)).tolist()
+    return ratios
 
 
 def crossing_text(crossing: Crossing, unit: str) -> str:
@@ -158,6 +165,73 @@ def table_sentences(rows: int, ratios: Mapping[str, Ratio], crossings: Mapping[s
     else:
         sentences.append("Stay with Postgres: columns are measurably faster for none of these questions.")
     return sentences
+
+
+# The samples of a question at a number of rows, as the benchmarks label them.
+SIZED = re.compile(r"(.+), ([\d,]+) (rides|rows): (postgres|duckdb)")
+NAMES_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionSizes:
+    """A question in a record. `seconds`: by row count and engine, those of each round."""
+
+    name: str
+    unit: str
+    seconds: dict[int, dict[str, list[float]]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """The largest row count."""
+        return max(self.seconds)
+
+    @property
+    def ratio(self) -> Ratio:
+        """The time of Postgres divided by the time of DuckDB, at the largest row count."""
+        largest = self.seconds[self.rows]
+        return ratio_of("Postgres", largest["postgres"], "DuckDB", largest["duckdb"])
+
+    @property
+    def crossing(self) -> Crossing:
+        counts = sorted(self.seconds)
+        ratios = [_ratios(self.seconds[count]["postgres"], self.seconds[count]["duckdb"]) for count in counts]
+        return find_crossing(counts, ratios)
+
+
+def questions_by_size(figure: Mapping[str, Any]) -> list[QuestionSizes]:
+    """The questions of a figure in a record that Postgres and DuckDB answered at the same row counts."""
+    found: dict[str, QuestionSizes] = {}
+    for label, samples in figure.get("samples", {}).items():
+        if (sized := SIZED.fullmatch(label)) and samples["seconds"]:
+            name, rows, unit, engine = sized.groups()
+            sizes = found.setdefault(name, QuestionSizes(name, unit)).seconds
+            sizes.setdefault(int(rows.replace(",", "")), {})[engine] = samples["seconds"]
+    return [one for one in found.values() if all(len(both) == 2 for both in one.seconds.values())]
+
+
+def answer_sentence(found: Sequence[QuestionSizes]) -> str:
+    """`Stay with Postgres for ride_by_id and newest_ride; columns win from about 19,000 rides on 7 of the 12
+    questions.`"""
+    ratios = {one.name: one.ratio for one in found}
+    rows, unit, count = max(one.rows for one in found), found[0].unit, len(found)
+    columns = [one for one in found if ratios[one.name].distinguishable and ratios[one.name].median > 1]
+    by_rows = [one for one in found if ratios[one.name].distinguishable and ratios[one.name].median < 1]
+    if not columns:
+        again = f": measure again from {ROWS_TO_TELL:,} {unit} on" if rows < ROWS_TO_TELL else ""
+        none = f"none of the {count} questions" if count > 1 else "no question"
+        return f"Stay with Postgres; columns win on {none} up to {rows:,} {unit}{again}."
+    at = max(one.crossing.at for one in columns)
+    first = min(columns[0].seconds)
+    always = f"from {first:,} {unit}" if first < rows else f"at {rows:,} {unit}"
+    start = f"from about {float(f'{at:.2g}'):,.0f} {unit}" if at else always
+    every = f"all {count} questions" if count > 1 else "the only question"
+    on = f"{len(columns)} of the {count} questions" if len(columns) < count else every
+    wins = f"columns win {start} on {on}."
+    if not by_rows:
+        return wins[0].upper() + wins[1:]
+    names = [one.name for one in sorted(by_rows, key=lambda one: ratios[one.name].median)]
+    more = [f"{len(names) - NAMES_MAX} more"] if len(names) > NAMES_MAX + 1 else []
+    return f"Stay with Postgres for {listed([*names[: NAMES_MAX if more else None], *more])}; {wins}"
 
 
 def range_sentence(rides: int, number: Crossing, whole: Crossing, scanned: Crossing) -> str:

@@ -5,14 +5,15 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from html import escape
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 
 from bench.env import syncing
 from bench.machine import Machine
-from bench.report import html
+from bench.pages import render, write_page
+from bench.pages.plots import RowPlot, bars
+from bench.pages.questions import DotPlot, QuestionTimes, dot_plot, engine_name
 from lakehouse.capture.publish import estimate_rows, publish_changes, publish_snapshot
 from lakehouse.engines import Engine, open_engine
 from lakehouse.table.catalog import Lake
@@ -48,8 +49,6 @@ LEAD = (
     "Rides are written one at a time in Postgres and read in bulk from Parquet, by several engines, on this "
     "machine."
 )
-NOTES = """<p>The answers of all engines were compared, and the store passed its audit. The figures describe
-this machine, this data and warm caches; they are not a ranking of products.</p>"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,30 +71,15 @@ QUICK = DemoSize(rides=50_000, requests=1_000)
 
 
 @dataclass(frozen=True, slots=True)
-class EngineTimes:
-    """The seconds of each engine for one question, for a bar chart."""
-
-    label: str
-    seconds: dict[str, float]
-
-    @classmethod
-    def of(cls, asked: AskResult) -> "EngineTimes":
-        return cls(asked.question.name, {run.engine: run.usual_seconds for run in asked.runs})
-
-    @property
-    def ratio(self) -> float:
-        """The time of the row store divided by that of the column engine."""
-        return self.seconds[POSTGRES] / self.seconds[DUCKDB]
-
-
-@dataclass(frozen=True, slots=True)
 class StepResult:
-    """The result of a step: `verdict` in one or two sentences, the rows of a table, bars and notes."""
+    """The result of a step: `verdict` in one or two sentences, a picture, the rows of a table, notes, and its
+    part of the pipeline with one number."""
 
     verdict: str
+    picture: RowPlot | DotPlot | None = None
     rows: Sequence[Mapping[str, object]] = ()
-    bars: Sequence[EngineTimes] = ()
     notes: Sequence[str] = ()
+    part: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +170,18 @@ def server_started(store: Store, seconds: float, embedded: bool) -> StepResult:
 
 def seed_history(store: Store, rides: int, seed: int) -> StepResult:
     done = seed_rides(store, rides, seed)
+    picture = _rides_by_city(store)
     if done.rides == 0:
-        return StepResult(f"All {rides:,} rides of seed {seed} already exist.")
+        return StepResult(f"All {rides:,} rides of seed {seed} already exist.", picture)
     existing = f" ({done.there_before:,} already existed)" if done.there_before else ""
     speed = f"{done.rides_per_second:,.0f} rides/s, seed {seed}"
-    return StepResult(f"{done.rides:,} rides of 2025 in {done.seconds:.1f} s{existing}: {speed}.")
+    return StepResult(f"{done.rides:,} rides of 2025 in {done.seconds:.1f} s{existing}: {speed}.", picture)
+
+
+def _rides_by_city(store: Store) -> RowPlot:
+    with store.connect() as connection:
+        rows = connection.execute(QUERIES["rides_by_city"]).fetchall()
+    return bars("Rides of each city", "rides", dict(rows))
 
 
 def load_history(store: Store, checked: Sequence[CheckedFile], quarantine: Path) -> StepResult:
@@ -201,6 +192,7 @@ def load_history(store: Store, checked: Sequence[CheckedFile], quarantine: Path)
         raise ProofFailed(f"{done.read:,} rows read ≠ {done.loaded:,} loaded + {rejected:,} rejected")
     return StepResult(
         f"{done.read:,} rows read = {done.loaded:,} loaded + {rejected:,} rejected, in {done.seconds:.1f} s.",
+        _rides_by_city(store),
         [{"reason for rejection": reason, "rows": count} for reason, count in done.rejected.items()],
     )
 
@@ -216,11 +208,12 @@ def book_rides(store: Store, rides: int, seed: int) -> StepResult:
         f"{done.assigned:,} of {done.requested:,} requests got a driver: {done.rides_per_second:,.0f} "
         f"rides/s, p99 {done.latency_ms_p99:.1f} ms. {declined:,} payments were declined and claimed no "
         f"driver. {done.audit.verdict[0].upper()}{done.audit.verdict[1:]}.",
-        [{"outcome": outcome, "requests": count} for outcome, count in outcomes.items()],
+        bars("Outcomes of the requests", "requests", outcomes),
         notes=[
             f"A booking takes {done.latency_ms_p50:.2f} ms (median) and is durable when it is acknowledged.",
             f"The audit read all rows in {done.audit.seconds:.1f} s.",
         ],
+        part=("Postgres", f"{done.rides_per_second:,.0f} rides/s"),
     )
 
 
@@ -241,10 +234,12 @@ def publish_epoch(store: Store, lake: Lake) -> StepResult:
         f"Epoch {epoch.number}: {epoch.rows:,} rows in {epoch.seconds:.1f} s; "
         f"{epoch.bytes / 1e6:,.0f} MB of Parquet, {store_bytes / epoch.bytes:.1f}× smaller than the "
         f"{store_bytes / 1e6:,.0f} MB in Postgres.",
+        bars("The same rows", "bytes", {"Postgres, with indexes": store_bytes, "Parquet": epoch.bytes}),
         [
             {"table": name, "rows": table.rows, "files": len(table.files), "MB": f"{table.bytes / 1e6:,.2f}"}
             for name, table in epoch.tables.items()
         ],
+        part=("Parquet files", f"{epoch.rows:,} rows in {epoch.seconds:.1f} s"),
     )
 
 
@@ -261,6 +256,7 @@ def sync_lake(store: Store, lake: Lake, rides: int, seed: int) -> StepResult:
         f"{len(epochs)} epochs with {changed:,} changed rows during {done.assigned:,} bookings; median "
         f"{median(epoch.seconds for epoch in epochs):.2f} s. All {last.rows:,} rows of the last epoch equal "
         "Postgres, by hashes that both sides compute.",
+        bars("Changed rows of each epoch", "rows", {f"epoch {one.number}": one.changed for one in epochs}),
         [
             {
                 "epoch": epoch.number,
@@ -286,11 +282,13 @@ def ask_average_price(engines: Sequence[Engine], epoch: Epoch) -> StepResult:
         asked = ask(by_city, engines, epoch, rounds_max=ROUNDS)
         city, month, _, price = asked.answer.slice(0, 1).to_pylist()[0].values()
         answer = f"No such ride; for {city} in {month} it is ${float(price):.4f}"
-    bars = EngineTimes.of(asked)
-    faster, slower = ("DuckDB", "Postgres") if bars.ratio >= 1 else ("Postgres", "DuckDB")
-    ratio = ratio_text(max(bars.ratio, 1 / bars.ratio))
+    seconds = {run.engine: run.usual_seconds for run in asked.runs}
+    times = seconds[POSTGRES] / seconds[DUCKDB]
+    faster, slower = ("DuckDB", "Postgres") if times >= 1 else ("Postgres", "DuckDB")
+    ratio = ratio_text(max(times, 1 / times))
     return StepResult(
         f"{answer} on every engine; {faster} is {ratio} faster than {slower}.",
+        _time_bars(asked),
         [
             {
                 "engine": run.engine,
@@ -299,32 +297,41 @@ def ask_average_price(engines: Sequence[Engine], epoch: Epoch) -> StepResult:
             }
             for run in asked.runs
         ],
-        [bars],
+        part=(listed([engine_name(run.engine) for run in asked.runs]), f"{faster} is {ratio} faster"),
     )
+
+
+def _time_bars(asked: AskResult) -> RowPlot:
+    times = {engine_name(run.engine): run.usual_seconds for run in asked.runs}
+    return bars("Median of the warm runs", "seconds", times)
 
 
 def ask_all_questions(engines: Sequence[Engine], epoch: Epoch) -> StepResult:
     """Ask every engine all questions. Raises ProofFailed if two answers differ."""
-    bars = []
+    times = []
     with progress("questions", len(questions())) as shown:
         for question in questions().values():
-            bars.append(EngineTimes.of(ask(question, engines, epoch, rounds_max=ROUNDS_OF_ALL)))
+            asked = ask(question, engines, epoch, rounds_max=ROUNDS_OF_ALL)
+            times.append(QuestionTimes(question.name, {run.engine: run.warm_seconds for run in asked.runs}))
             shown.advance(1)
-    bars.sort(key=lambda one: one.ratio)
-    fastest = sum(bar.seconds[POSTGRES] <= min(bar.seconds.values()) for bar in bars)
+    plot = dot_plot("All questions", times)
+    ratios = [one.rows_over_columns for one in times]
+    clear = [ratio for ratio in ratios if ratio.distinguishable]
+    rows = sum(ratio.median < 1 for ratio in clear)
+    even = f"; no measurable difference on {len(times) - len(clear)}" if len(clear) < len(times) else ""
     return StepResult(
-        f"All {len(bars) * len(engines)} answers are equal. Postgres is fastest on {fastest} of {len(bars)} "
-        f"questions, mostly look-ups by an index; a column engine is fastest on {len(bars) - fastest}.",
+        f"All {len(times) * len(engines)} answers are equal. Postgres is fastest on {rows} of "
+        f"{len(times)} questions, mostly look-ups by an index; a column engine on {len(clear) - rows}{even}.",
+        plot,
         [
             {
-                "question": bar.label,
-                **{f"{name}, ms": digits(seconds * 1e3) for name, seconds in bar.seconds.items()},
-                f"{POSTGRES} ÷ {DUCKDB}": f"{digits(bar.ratio)}×",
+                "question": one.name,
+                **{f"{engine_name(name)}, ms": digits(median(of) * 1e3) for name, of in one.seconds.items()},
+                "fastest": one.winner,
             }
-            for bar in bars
+            for one in plot.questions
         ],
-        bars,
-        [f"Times are medians of warm, interleaved runs. Below 1, {POSTGRES} is faster than {DUCKDB}."],
+        ["Times are medians of warm, interleaved runs."],
     )
 
 
@@ -335,6 +342,7 @@ def ask_file_engines(readers: Sequence[Engine], epoch: Epoch) -> StepResult:
     names = listed([engine.name for engine in readers])
     return StepResult(
         f"{names} read the same {len(epoch.files)} files and return the same {asked.answer.num_rows} rows.",
+        _time_bars(asked),
         [
             {"engine": run.engine, "version": run.version, "median": duration(run.usual_seconds)}
             for run in asked.runs
@@ -345,33 +353,21 @@ def ask_file_engines(readers: Sequence[Engine], epoch: Epoch) -> StepResult:
     )
 
 
-def write_page(path: Path, results: Sequence[tuple[DemoStep, StepResult]], machine: Machine) -> None:
+def write_demo(path: Path, results: Sequence[tuple[DemoStep, StepResult]], machine: Machine) -> None:
     """Write the page. Raises UsageError if the file cannot be written."""
-    run = {
-        "machine": machine.description,
-        "versions": machine.versions_text,
-        "measured": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-    }
-    steps = (_section(number, *result) for number, result in enumerate(results, 1))
-    footer = f"<h2>The run</h2>{html.facts(run)}{NOTES}"
-    page = html.page_of("Demo", LEAD, machine.warnings, "\n".join(steps), footer)
-    html.write_file(path, page, "--report")
-
-
-def _section(number: int, step: DemoStep, result: StepResult) -> str:
-    return (
-        f"<section><h2>{number}. {escape(step.title)}</h2>"
-        f"{html.paragraphs('note', [step.description])}{html.paragraphs('result', [f'✓ {result.verdict}'])}"
-        f"{''.join(map(_bars, result.bars))}{html.table(result.rows) if result.rows else ''}"
-        f"{html.paragraphs('note', result.notes)}</section>"
+    *_, (_, answered), _ = results
+    page = render(
+        "demo.html",
+        title="Demo",
+        answer=answered.verdict,
+        lead=LEAD,
+        warnings=machine.warnings,
+        results=results,
+        parts=[(f"{CLIENTS} clients", "one ride at a time"), *(one.part for _, one in results if one.part)],
+        run={
+            "machine": machine.description,
+            "versions": machine.versions_text,
+            "measured": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        },
     )
-
-
-def _bars(bars: EngineTimes) -> str:
-    longest = max(bars.seconds.values())
-    lines = "".join(
-        f'<div class="bar {engine}"><span>{engine}</span>'
-        f'<i style="width: {100 * seconds / longest:.1f}%"></i><span>{duration(seconds)}</span></div>'
-        for engine, seconds in bars.seconds.items()
-    )
-    return f'<div class="bars"><h3>{escape(bars.label)}</h3>{lines}</div>'
+    write_page(path, page, "--report")

@@ -35,6 +35,10 @@ SELECT account_id, city_id, zone_id, 'available', 'Driver ' || account_id FROM s
 -- Bytes and number of the rides in Postgres.
 SELECT pg_relation_size('rides'), pg_indexes_size('rides'), (SELECT count(*) FROM rides)
 
+-- name: rides_by_city
+-- The cities with most rides.
+SELECT name, count(*) FROM rides JOIN cities USING (city_id) GROUP BY name ORDER BY count(*) DESC, name LIMIT 12
+
 -- name: store_bytes
 -- Heap, indexes and all else of the store's tables.
 SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_stat_user_tables WHERE schemaname = 'ridelake'

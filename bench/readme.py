@@ -7,17 +7,16 @@
 A test generates all three and compares them with the files.
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from html import escape
-from math import log10
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench.claims.headlines import headline_of
+from bench.pages import render
+from bench.pages.plots import AxisScale
 from bench.record import Entry, Record, read_record
 from bench.statistics import Ratio
-from bench.textbook import VERDICTS, ClaimId, sign_of
+from bench.textbook import VERDICTS, sign_of, title_of
 from ridelake.text import digits, ratio_text
 
 ROOT = Path(__file__).parents[1]
@@ -25,27 +24,10 @@ RECORD, README = ROOT / "docs/record.json", ROOT / "README.md"
 RESULTS, PICTURE = ROOT / "docs/results.md", ROOT / "docs/figures.svg"
 BEGIN, END = "<!-- figures: python -m bench.readme -->", "<!-- end of figures -->"
 
-INTERVAL = re.compile(r" \([\d.,]+–[\d.,]+×\)$")
-TASK = re.compile(r"^[^:]+: ")
 ROWS_MAX = 12  # rows of a table in the results; the record has all
 
-WIDTH, ROW, HEAD, FOOT = 860, 30, 74, 12  # pixels
-TITLE_X, LEFT, RIGHT = 28, 250, 540
-CHARACTER = 7.0  # pixels, of the labels
-
-STYLE = """
-  text { font: 12.5px system-ui, -apple-system, 'Segoe UI', sans-serif; fill: #1b1f24; }
-  .name { font-weight: 600; font-size: 15px; } .number { font-weight: 600; }
-  .faint { fill: #5d6673; } line.faint { stroke: #5d6673; }
-  .grid { stroke: #dcdfe4; } .one { stroke: #5d6673; }
-  .holds { fill: #2f7d4f; } .part { fill: #b27a00; } .not { fill: #b3353f; }
-  .interval { stroke: #1b1f24; stroke-width: 1.5; }
-  @media (prefers-color-scheme: dark) {
-    text { fill: #e8e6e1; } .faint { fill: #9aa3ad; } line.faint { stroke: #9aa3ad; }
-    .grid { stroke: #33393f; } .one { stroke: #9aa3ad; }
-    .holds { fill: #4fa876; } .part { fill: #d09a2c; } .not { fill: #e06577; }
-    .interval { stroke: #e8e6e1; } }
-"""
+LEFT, RIGHT = 250, 540  # pixels of the scale in the picture
+TICKS = (1, 2, 5, 10, 20, 50, 100, 1000)
 
 
 def short_table(record: Record) -> str:
@@ -53,15 +35,9 @@ def short_table(record: Record) -> str:
     lines = ["| textbook claim | | measured here |", "|---|:-:|---|"]
     for entry in record.claims:
         claim = entry.claim or {}
-        measured = TASK.sub("", INTERVAL.sub("", headline_of(entry.figure).sentence))
-        cells = (_title(claim), sign_of(claim["verdict"])[0], measured[:1].upper() + measured[1:])
+        cells = (title_of(claim), sign_of(claim["verdict"])[0], headline_of(entry.figure).short)
         lines.append(_line(cells))
     return "\n".join(lines)
-
-
-def _title(claim: Mapping[str, Any]) -> str:
-    known = {int(one): one.title for one in ClaimId}
-    return known.get(claim["number"]) or str(claim["text"])
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -159,82 +135,32 @@ def _value(value: Any) -> str:
 
 def picture(record: Record) -> str:
     """A bar for the ratio of each claim, on a logarithmic scale that begins at 1."""
-    rows = [(entry.claim or {}, ratio) for entry in record.claims if (ratio := _ratio(entry))]
-    decades = log10(max([10.0, *(ratio.high for _, ratio in rows)]))
+    found = [(entry.claim or {}, headline_of(entry.figure).ratio) for entry in record.claims]
+    ratios = [(claim, ratio.at_least_one()) for claim, ratio in found if ratio]
+    scale = AxisScale("times faster", 1, max([10.0, *(ratio.high for _, ratio in ratios)]), log=True)
 
     def place(times: float) -> float:
-        return LEFT + (RIGHT - LEFT) * log10(max(1.0, times)) / decades
+        return round(LEFT + (RIGHT - LEFT) * scale.place(times) / 100, 1)
 
-    height = HEAD + ROW * len(rows) + FOOT
-    label = "Textbook claims: how many times faster the winner is"
-    parts = [
-        f'<text class="name" x="10" y="18">{label}</text>',
-        *_legend({sign_of(one["verdict"])[1] for one, _ in rows}),
+    rows = [
+        {
+            "sign": sign_of(claim["verdict"])[0],
+            "kind": sign_of(claim["verdict"])[1],
+            "title": title_of(claim),
+            "ends": [place(times) for times in (ratio.low, ratio.median, ratio.high)],
+            "winner": f"{ratio.over[:1].upper()}{ratio.over[1:]} {ratio_text(ratio.median)} faster"
+            if ratio.distinguishable
+            else "",
+            "loser": ratio.of,
+        }
+        for claim, ratio in ratios
     ]
-    for times in (1, 2, 5, 10, 20, 50, 100, 1000):
-        if log10(times) <= decades:
-            x = f"{place(times):.1f}"
-            parts.append(
-                f'<line class="{"one" if times == 1 else "grid"}" x1="{x}" x2="{x}" y1="{HEAD}" '
-                f'y2="{height - FOOT}"/>'
-                f'<text class="faint" text-anchor="middle" x="{x}" y="{HEAD - 6}">{times}×</text>'
-            )
-    parts += [_row(claim, ratio, HEAD + ROW * index, place) for index, (claim, ratio) in enumerate(rows)]
+    kinds = {kind: f"the claim {verdict}" for verdict, (_, kind) in reversed(VERDICTS.items())}
+    verdicts = [(kind, kinds[kind]) for kind in kinds if kind in {row["kind"] for row in rows}]
+    ticks = [(place(times), f"{times}×") for times in TICKS if times <= scale.high]
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
-        f'height="{height}" role="img" aria-label="{label}">\n'
-        f"<style>{STYLE}</style>\n" + "\n".join(parts) + "\n</svg>\n"
+        render("figures.svg", rows=rows, verdicts=verdicts[::-1], ticks=ticks, left=LEFT, right=RIGHT) + "\n"
     )
-
-
-def _legend(kinds: set[str]) -> list[str]:
-    """The verdicts that occur, the interval, and the title of the axis."""
-    verdicts: dict[str, str] = {}
-    for verdict, (_, kind) in VERDICTS.items():
-        verdicts.setdefault(kind, f"the claim {verdict}")
-    x, parts = 10.0, []
-    for kind, text in verdicts.items():
-        if kind in kinds:
-            parts.append(f'<rect class="{kind}" x="{x:.0f}" y="30" width="12" height="12"/>')
-            parts.append(f'<text class="faint" x="{x + 17:.0f}" y="41">{text}</text>')
-            x += 40 + CHARACTER * len(text)
-    parts.append(f'<path class="interval" fill="none" d="M{x:.0f} 31v10m0 -5h14m0 -5v10"/>')
-    parts.append(f'<text class="faint" x="{x + 20:.0f}" y="41">95 % interval</text>')
-    parts.append(
-        f'<text class="faint" x="{RIGHT + 16}" y="{HEAD - 6}">times faster, logarithmic scale</text>'
-    )
-    return parts
-
-
-def _ratio(entry: Entry) -> Ratio | None:
-    ratio = headline_of(entry.figure).ratio
-    return ratio.at_least_one() if ratio else None
-
-
-def _row(claim: Mapping[str, Any], ratio: Ratio, top: float, place: Callable[[float], float]) -> str:
-    base = top + 19
-    sign, kind = sign_of(claim["verdict"])
-    parts = [
-        f'<text class="sign {kind}" x="10" y="{base}">{sign}</text>'
-        f'<text x="{TITLE_X}" y="{base}">{escape(_title(claim))}</text>'
-    ]
-    low, middle, high = (place(times) for times in (ratio.low, ratio.median, ratio.high))
-    if not ratio.distinguishable:
-        label = '<tspan class="faint">no measurable difference</tspan>'
-    else:
-        winner = f"{ratio.over[:1].upper()}{ratio.over[1:]} {ratio_text(ratio.median)} faster"
-        loser = f" than {ratio.of}"
-        if high + 10 + CHARACTER * len(winner + loser) > WIDTH:
-            loser = ""
-        label = f'<tspan class="number">{escape(winner)}</tspan><tspan class="faint">{escape(loser)}</tspan>'
-        parts.append(
-            f'<rect class="bar {kind}" x="{LEFT}" y="{top + 7}" width="{middle - LEFT:.1f}" height="16"/>'
-        )
-    parts.append(
-        f'<path class="interval" fill="none" d="M{low:.1f} {top + 10}v10m0 -5H{high:.1f}m0 -5v10"/>'
-        f'<text x="{high + 8:.1f}" y="{base}">{label}</text>'
-    )
-    return "".join(parts)
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """The textbook claims, in the order of the report. They are from a university lecture on data systems."""
 
+from collections.abc import Mapping
 from enum import IntEnum
+from typing import Any
 
 # A symbol and a CSS class for each verdict.
 VERDICTS = {
@@ -9,6 +11,12 @@ VERDICTS = {
     "does not hold": ("✗", "not"),
     "too few rows": ("?", "part"),
 }
+
+
+def title_of(claim: Mapping[str, Any]) -> str:
+    """The short title of a claim in a record; the whole text of an unknown one."""
+    known = {int(one): one.title for one in ClaimId}
+    return known.get(claim["number"]) or str(claim["text"])
 
 
 def sign_of(verdict: str) -> tuple[str, str]:

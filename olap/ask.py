@@ -50,13 +50,18 @@ class EngineRun:
         return self.seconds[0]
 
     @property
+    def warm_seconds(self) -> tuple[float, ...]:
+        """Seconds of the warm runs, or of the cold run if there is no other."""
+        return self.seconds[1:] or self.seconds
+
+    @property
     def usual_seconds(self) -> float:
         """Median seconds of the warm runs, or of the cold run if there is no other."""
         if len(self.seconds) == 1:
             return self.seconds[0]
         from statistics import median  # imported late: it would slow the start of `sql`
 
-        return median(self.seconds[1:])
+        return median(self.warm_seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from ridelake.settings import Settings
 QUERIES = load_queries("oltp")
 
 SCHEMA_VERSION = 4
+TRACKING_VERSION = 2  # in the comment at the end of tracking.sql
 SERVER_VERSION_MIN = 150000  # the oldest tested version; 14 has no MERGE and is supported until 2026
 
 # An advisory lock, any unused number, so that two processes do not both install the schema.
@@ -217,16 +218,28 @@ def _connect(conninfo: str) -> StoreSession:
 
 
 def install_tracking(connection: Connection[TupleRow]) -> None:
-    """Create the schema `ridelake_tracking`, or upgrade an older version of it, in the caller's
-    transaction."""
+    """Create the schema `ridelake_tracking`, or upgrade a version of it that epochs cannot use, in the
+    caller's transaction."""
     if connection.execute("SELECT to_regnamespace('ridelake_tracking')").fetchone() == (None,):
         connection.execute("CREATE SCHEMA ridelake_tracking")
     if not has_tracking(connection):
-        connection.execute(load_script("oltp", "tracking.sql"))
+        upgrade_tracking(connection)
+
+
+def upgrade_tracking(connection: Connection[TupleRow]) -> None:
+    """Execute `tracking.sql` in the caller's transaction; it can be executed again."""
+    connection.execute(load_script("oltp", "tracking.sql"))
+
+
+def is_newest_tracking(connection: Connection[TupleRow]) -> bool:
+    """Whether this package's version of `tracking.sql`, or a newer one, is installed."""
+    found = connection.execute(QUERIES["tracking_version"]).fetchone()
+    return bool(found and found[0] and found[0] >= TRACKING_VERSION)
 
 
 def has_tracking(connection: Connection[TupleRow]) -> bool:
-    """Whether the current version of `tracking.sql` is installed, and this role may read its tables."""
+    """Whether `tracking.sql` is installed in a version that epochs can use, and this role may read its
+    tables."""
     query = QUERIES["has_tracking"]
     return connection.execute(query).fetchone() == (True,)
 

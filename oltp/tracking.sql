@@ -54,11 +54,21 @@ END $$;
 
 -- One value of a key as text that can be read back exactly, independent of the session's settings. format() calls
 -- the type's output function, not a user-defined cast.
-CREATE OR REPLACE FUNCTION key_text(p_value anyelement) RETURNS text LANGUAGE plpgsql STABLE
+CREATE OR REPLACE FUNCTION key_text_of_settings(p_value anyelement) RETURNS text LANGUAGE plpgsql STABLE
 SET DateStyle = 'ISO' SET IntervalStyle = 'postgres' SET extra_float_digits = 1 SET bytea_output = 'hex' AS $$
 BEGIN
     RETURN pg_catalog.format('%s', p_value);
 END $$;
+
+-- The same without a call for types whose text does not depend on settings, because this function is inlined. The type
+-- is compared at run time: the column may have another one than when the table was tracked.
+CREATE OR REPLACE FUNCTION key_text(p_value anyelement) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN pg_catalog.pg_typeof(p_value) OPERATOR(pg_catalog.=) ANY ('{pg_catalog.int2, pg_catalog.int4,
+                    pg_catalog.int8, pg_catalog.text, pg_catalog.varchar, pg_catalog.bpchar, pg_catalog.uuid,
+                    pg_catalog.bool, pg_catalog.numeric}'::pg_catalog.regtype[])
+                THEN pg_catalog.format('%s', p_value)
+                ELSE ridelake_tracking.key_text_of_settings(p_value) END
+$$;
 
 -- The columns of a table's primary key, in the key's order; without one, those of the first unique index whose columns
 -- are not nullable.
@@ -88,13 +98,19 @@ CREATE OR REPLACE FUNCTION partitions_of(p_relation oid) RETURNS SETOF oid LANGU
     SELECT oid FROM tree JOIN pg_class ON oid = inhrelid WHERE relkind <> 'p'
 $$;
 
+-- The expressions of the current key of a table, as text; NULL if it has none. `p_row`: the row in SQL.
+CREATE OR REPLACE FUNCTION key_texts(p_relation regclass, p_row text) RETURNS text LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp AS $$
+    SELECT string_agg(format('ridelake_tracking.key_text(%s.%I)', p_row, name), ', ')
+    FROM unnest(ridelake_tracking.key_of(p_relation)) AS k (name)
+$$;
+
 -- The key of a row, by the current key of the table; NULL if the table has none. For a table that was altered
 -- after `track`. Slower than the generated function; reads the whole row.
 CREATE OR REPLACE FUNCTION key_of_altered(p_relation regclass, p_row record) RETURNS jsonb LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_values  text := (SELECT string_agg(format('ridelake_tracking.key_text(($1).%I)', name), ', ')
-                       FROM unnest(ridelake_tracking.key_of(p_relation)) AS k (name));
+    v_values  text := ridelake_tracking.key_texts(p_relation, '($1)');
     v_key     jsonb;
 BEGIN
     IF v_values IS NOT NULL THEN
@@ -131,12 +147,30 @@ DECLARE
     v_new   text := (SELECT string_agg(format('NEW.%I', name), ', ') FROM unnest(v_key) AS k (name));
     v_text  text := (SELECT string_agg(format('ridelake_tracking.key_text(OLD.%I)', name), ', ')
                      FROM unnest(v_key) AS k (name));
+    v_columns text := (SELECT string_agg(format('d.%I', name), ', ') FROM unnest(v_key) AS k (name));
+    v_texts text := ridelake_tracking.key_texts(p_relation, 'd');
 BEGIN
     EXECUTE format('CREATE FUNCTION %s() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS %L', v_name, format($body$
 DECLARE
-    v_key pg_catalog.jsonb;
+    v_key   pg_catalog.jsonb;
+    v_texts pg_catalog.text;
 BEGIN
-    IF TG_OP OPERATOR(pg_catalog.<>) 'TRUNCATE' THEN
+    IF TG_OP OPERATOR(pg_catalog.=) 'DELETE' AND TG_LEVEL OPERATOR(pg_catalog.=) 'STATEMENT' THEN
+        BEGIN  -- it does not write, so the subtransaction gets no ID
+            PERFORM %s FROM ridelake_deleted_rows AS d LIMIT 0;
+        EXCEPTION WHEN datatype_mismatch OR undefined_column THEN
+            v_texts := ridelake_tracking.key_texts(TG_RELID, 'd');
+            IF v_texts IS NOT NULL THEN
+                EXECUTE pg_catalog.format('INSERT INTO ridelake_tracking.tombstones (relation, generation, key) '
+                    'SELECT $1, $2, pg_catalog.jsonb_build_array(%%s) FROM ridelake_deleted_rows AS d', v_texts)
+                    USING TG_RELID, %L::pg_catalog.uuid;
+            END IF;
+            RETURN NULL;
+        END;
+        INSERT INTO ridelake_tracking.tombstones (relation, generation, key)
+        SELECT TG_RELID, %L, pg_catalog.jsonb_build_array(%s) FROM ridelake_deleted_rows AS d;
+        RETURN NULL;
+    ELSIF TG_OP OPERATOR(pg_catalog.<>) 'TRUNCATE' THEN
         BEGIN
             -- Compares bytes: under some collations 'a' equals 'A', but the lake must distinguish them.
             IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' THEN
@@ -155,7 +189,7 @@ BEGIN
     END IF;
     INSERT INTO ridelake_tracking.tombstones (relation, generation, key) VALUES (TG_RELID, %L, v_key);
     RETURN NULL;
-END $body$, v_old, v_new, v_text, p_generation));
+END $body$, v_columns, p_generation, p_generation, v_texts, v_old, v_new, v_text, p_generation));
     EXECUTE format('REVOKE ALL ON FUNCTION %s() FROM PUBLIC', v_name);
     RETURN v_name;
 END $$;
@@ -173,6 +207,11 @@ BEGIN
         EXECUTE format('DROP FUNCTION %s', v_function);
     END LOOP;
 END $$;
+
+-- Removes the rows of dropped tables. It reads the catalog only, and locks no other table.
+CREATE OR REPLACE FUNCTION forget_dropped() RETURNS void LANGUAGE sql AS $$
+    DELETE FROM ridelake_tracking.tracked WHERE relation NOT IN (SELECT oid FROM pg_class)
+$$;
 
 -- Prepares a table for incremental epochs. Raises feature_not_supported for a relation that cannot be tracked.
 CREATE OR REPLACE FUNCTION track(p_relation regclass) RETURNS void LANGUAGE plpgsql AS $$
@@ -220,6 +259,7 @@ BEGIN
 
     -- A table that was tracked before starts again: changes in between were not recorded.
     DELETE FROM ridelake_tracking.tracked WHERE relation = p_relation;
+    PERFORM ridelake_tracking.forget_dropped();
     EXECUTE format('ALTER TABLE %s ADD COLUMN IF NOT EXISTS tx bigint', p_relation);
     EXECUTE format('ALTER TABLE %s ALTER COLUMN tx SET DEFAULT pg_current_xact_id()::text::bigint', p_relation);
 
@@ -232,15 +272,27 @@ BEGIN
     -- No UPDATE OF and no WHEN: a trigger may change the key in an update that does not name it, pg_dump does not
     -- preserve the casts of a record comparison, and a column that a trigger names cannot change its type.
     v_recorder := ridelake_tracking.write_recorder(p_relation, v_generation);
-    EXECUTE format('CREATE OR REPLACE TRIGGER ridelake_deleted AFTER DELETE ON %s FOR EACH ROW '
-        'EXECUTE FUNCTION %s()', p_relation, v_recorder);
+    -- A trigger for each statement costs a sixth of one for each row. It does not fire for rows that logical replication
+    -- deletes, so another trigger records those. It does not fire either for a DELETE of a parent of the table.
+    IF v_is_partitioned OR EXISTS (SELECT FROM pg_inherits WHERE inhrelid = p_relation) THEN
+        EXECUTE format('DROP TRIGGER IF EXISTS ridelake_replicated ON %s', p_relation);
+        EXECUTE format('CREATE OR REPLACE TRIGGER ridelake_deleted AFTER DELETE ON %s FOR EACH ROW '
+            'EXECUTE FUNCTION %s()', p_relation, v_recorder);
+    ELSE
+        EXECUTE format('CREATE OR REPLACE TRIGGER ridelake_deleted AFTER DELETE ON %s REFERENCING OLD TABLE AS '
+            'ridelake_deleted_rows FOR EACH STATEMENT EXECUTE FUNCTION %s()', p_relation, v_recorder);
+        EXECUTE format('CREATE OR REPLACE TRIGGER ridelake_replicated AFTER DELETE ON %s FOR EACH ROW '
+            'EXECUTE FUNCTION %s()', p_relation, v_recorder);
+    END IF;
     EXECUTE format('CREATE OR REPLACE TRIGGER ridelake_rekeyed AFTER UPDATE ON %s FOR EACH ROW '
         'EXECUTE FUNCTION %s()', p_relation, v_recorder);
     EXECUTE format('CREATE OR REPLACE TRIGGER ridelake_truncated AFTER TRUNCATE ON %s FOR EACH STATEMENT '
         'EXECUTE FUNCTION %s()', p_relation, v_recorder);
     PERFORM ridelake_tracking.drop_recorders();
     -- Of a partitioned table, Postgres clones the row triggers for each partition, also for one that is attached later.
-    EXECUTE (SELECT string_agg(format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', p_relation, tgname), '; ')
+    EXECUTE (SELECT string_agg(format('ALTER TABLE %s ENABLE %s TRIGGER %I', p_relation,
+                 CASE WHEN tgname = 'ridelake_replicated' THEN 'REPLICA'
+                      WHEN tgname = 'ridelake_deleted' AND tgtype & 1 = 0 THEN '' ELSE 'ALWAYS' END, tgname), '; ')
              FROM pg_trigger WHERE tgrelid = p_relation AND tgname ~ '^(zzz_)?ridelake_');
 
     -- BRIN, so that updates stay HOT. Before Postgres 16 a BRIN index also prevented HOT updates. The maximum of a range
@@ -284,10 +336,14 @@ BEGIN
         RETURN false;
     END IF;
     EXECUTE coalesce(v_triggers, '');
+    PERFORM ridelake_tracking.forget_dropped();
     PERFORM ridelake_tracking.drop_recorders();
     EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS tx', p_relation);
     DELETE FROM ridelake_tracking.tombstones WHERE relation = p_relation OR generation = v_generation;
     RETURN true;
 END $$;
+
+-- The version of this file, which `track` and `untrack` compare. Increment it with each change.
+COMMENT ON FUNCTION track(regclass) IS 'version 2';
 
 SET LOCAL search_path TO DEFAULT;

@@ -3,6 +3,7 @@
 The record stores figures only. A record of an older version is therefore reported in the same words.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from bench.statistics import Ratio
 from bench.textbook import ClaimId
 from ridelake.text import ratio_text
+
+INTERVAL = re.compile(r" \([\d.,]+–[\d.,]+×\)$")
+TASK = re.compile(r"^[^:]+: ")
 
 Figure = Mapping[str, Any]
 """As `bench.figure.Figure.report` returns it."""
@@ -21,6 +25,12 @@ class Headline:
 
     sentence: str
     ratio: Ratio | None = None
+
+    @property
+    def short(self) -> str:
+        """The sentence without the task and the interval: one number."""
+        measured = TASK.sub("", INTERVAL.sub("", self.sentence))
+        return measured[:1].upper() + measured[1:]
 
 
 def headline_of(figure: Figure) -> Headline:

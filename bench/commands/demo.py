@@ -53,7 +53,7 @@ def demo(
         raise UsageError("--rides and --from exclude each other; choose generated rides or real trips")
     from dataclasses import replace
 
-    from bench.demo import FULL, QUICK, check_free_space, demo_steps, write_page
+    from bench.demo import FULL, QUICK, check_free_space, demo_steps, write_demo
     from bench.machine import this_machine
     from oltp.ingest.tlc import check_files
 
@@ -72,7 +72,7 @@ def demo(
                 result = step.run()
             say(f"   ✓ {result.verdict}\n")
             results.append((step, result))
-    write_page(report, results, machine)
+    write_demo(report, results, machine)
     say(f"Report: {report}", verbatim=True)
     say("Next:   ridelake ask, or")
     say(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ridelake.errors import NotReady, ProofFailed, UsageError
+from ridelake.errors import ProofFailed, UsageError
 from ridelake.screen import note, say, say_json, say_table
 
 
@@ -53,11 +53,9 @@ def report(record: Path, output: Path, in_browser: bool, terminal: bool) -> None
 
         draw(list(report_lines(found, drawing_columns())))
         return
-    try:
-        from bench.report.page import write_page
-    except ModuleNotFoundError as error:
-        raise NotReady(f"{error.name} is not installed: `pip install 'ridelake[bench]'`") from error
-    write_page(output, found)
+    from bench.report.page import write_report
+
+    write_report(output, found)
     say(f"Report: {output}", verbatim=True)
     if in_browser:
         open_page(output)

@@ -27,7 +27,8 @@ from bench.custom_table.subject import (
 from bench.figure import Axis, Chart, Figure, Series, VariantTimes
 from bench.statistics import percentile
 from lakehouse.engines import open_engine, open_engines
-from lakehouse.table.columns import DECIMAL_DIGITS_MAX, SourceColumn
+from lakehouse.table.columns import SourceColumn
+from lakehouse.table.epoch import DECIMAL_DIGITS_MAX
 from olap.answer import compare_answers
 from olap.ask import answer_of
 from olap.question import Question, ad_hoc_question

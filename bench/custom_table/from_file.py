@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from psycopg.sql import SQL, Composed, Identifier
 
-from lakehouse.table.columns import DECIMAL_DIGITS_MAX
+from lakehouse.table.epoch import DECIMAL_DIGITS_MAX
 from oltp.store import Store, transaction
 from ridelake.errors import BadInput
 from ridelake.queries import load_queries

@@ -1,60 +1,58 @@
-"""The report of a record: verdicts, figures, and what was not measured, on one page."""
+"""The report of a record: the answer, the verdicts, all questions, and what was not measured, on one page."""
 
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from html import escape
-from math import log
 from pathlib import Path
+from typing import Any
 
-from plotly.offline import get_plotlyjs
-
+from bench.advice import QuestionSizes, answer_sentence, questions_by_size
 from bench.claims.headlines import headline_of
+from bench.pages import render, write_page
+from bench.pages.cells import table_of
+from bench.pages.plots import PlanePlot, RowPlot
 from bench.record import Entry, Record
-from bench.report import html
-from bench.report.charts import RAMP, Json, axis_title, colour_range, drawing, has_values, legend
+from bench.report.charts import (
+    SAMPLES_MAX,
+    Json,
+    crossover_plot,
+    drawn,
+    questions_plot,
+    ratios_plot,
+    times_plot,
+)
 from bench.statistics import Ratio, percentile
-from bench.textbook import VERDICTS, sign_of
+from bench.textbook import VERDICTS, sign_of, title_of
 from ridelake.errors import BadInput
-from ridelake.text import counted, digits, duration
+from ridelake.text import counted, duration
 
 LEAD = "The same rides as rows in Postgres and as columns in Parquet, read by several engines."
-NOTES = """<p>A figure is recorded only if its answers were checked. Variants are timed interleaved. A ratio
-is the median of the ratios of all rounds; 95 of 100 further runs are expected within its interval. If the
-interval contains 1, there is no measurable difference. The p99 of fewer than 100 samples is close to the
-maximum. Cold is the first run, which opens files and fills caches. The figures describe this machine and this
-data; they are not a ranking of products.</p>"""
-NO_SCRIPTS = '<noscript><p class="warning">The charts need JavaScript; the tables do not.</p></noscript>'
 
 
-def write_page(path: Path, record: Record) -> None:
+def write_report(path: Path, record: Record) -> None:
     """Write the page. Raises UsageError if the file cannot be written, BadInput for a damaged record."""
-    html.write_file(path, page_of(record), "-o")
+    write_page(path, page_of(record), "-o")
 
 
 def page_of(record: Record) -> str:
     try:
         anchor = anchors(record.figures)
         others = [entry for entry in record.figures if entry.figure and not entry.claim]
-        entries = [*record.claims, *others]
-        figures = "\n".join(figure(entry, anchor[entry.name]) for entry in entries)
-        main = [
-            *(advice(entry, anchor[entry.name]) for entry in record.with_advice),
-            f'<section id="verdicts"><h2>Textbook claims, measured</h2>{verdicts(record, anchor)}</section>',
-            f'<section id="figures"><h2>Figures</h2>{NO_SCRIPTS}',
-            figures or '<p class="note">The record has no figures.</p>',
-            "</section>",
-            not_measured(record),
-        ]
-        return html.page_of(
-            "Benchmark report",
-            f"{LEAD} {summary(record)}",
-            _warnings(record),
-            "\n".join(main),
-            f"<h2>The run</h2>{html.facts(_run(record))}{NOTES}",
-            nav=contents(entries, anchor),
-            scripts=f"<script>{get_plotlyjs()}</script>\n<script>\n{html.asset('page.js')}</script>",
+        sized = _sized(record)
+        return render(
+            "report.html",
+            title="Benchmark report",
+            answer=answer_of(record, sized),
+            lead=f"{LEAD} {summary(record)}",
+            warnings=_warnings(record),
+            crossovers=crossover_plot(sized) if sized else None,
+            picture=_picture(record),
+            advice=[sentence for entry in record.with_advice for sentence in entry.figure["advice"]],
+            claims=[figure(entry, anchor[entry.name]) for entry in record.claims],
+            dots=questions_plot(sized) if sized else None,
+            others=[figure(entry, anchor[entry.name]) for entry in others],
+            left_out=[entry for entry in record.figures if entry.status != "measured"],
+            run=_run(record),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(
@@ -62,18 +60,41 @@ def page_of(record: Record) -> str:
         ) from error
 
 
+def _sized(record: Record) -> list[QuestionSizes]:
+    """The questions of the first figure with advice."""
+    return next((found for entry in record.with_advice if (found := questions_by_size(entry.figure))), [])
+
+
+def answer_of(record: Record, sized: Sequence[QuestionSizes]) -> str:
+    """Whether to stay with Postgres; else the first advice, or the verdicts."""
+    if sized:
+        return answer_sentence(sized)
+    return next((entry.figure["advice"][0] for entry in record.with_advice), "") or _counts(record)
+
+
 def summary(record: Record) -> str:
     """`11 claims: 7 hold, 3 hold in part, 1 does not hold. 18 of 20 benchmarks succeeded.`"""
+    measured = len(record.with_status("measured"))
+    claims = f"{_counts(record)} " if record.claims else ""
+    return f"{claims}{measured} of {len(record.figures)} benchmarks succeeded."
+
+
+def _counts(record: Record) -> str:
     found = [entry.claim["verdict"] for entry in record.claims if entry.claim]
     counts = {verdict: found.count(verdict) for verdict in VERDICTS}
     texts = [f"{count} {_plural(verdict, count)}" for verdict, count in counts.items() if count]
-    claims = f"{counted(len(found), 'claim')}: {', '.join(texts)}. " if found else ""
-    measured = len(record.with_status("measured"))
-    return f"{claims}{measured} of {len(record.figures)} benchmarks succeeded."
+    return f"{counted(len(found), 'claim')}: {', '.join(texts)}." if found else "No claim was measured."
 
 
 def _plural(verdict: str, count: int) -> str:
     return verdict if count == 1 else verdict.replace("holds", "hold").replace("does", "do")
+
+
+def _picture(record: Record) -> RowPlot | PlanePlot | None:
+    """The picture of a record that has no questions at several sizes: the ratios of its claims."""
+    headlines = [(title_of(entry.claim or {}), headline_of(entry.figure)) for entry in record.claims]
+    ratios = [(title, one.ratio.at_least_one()) for title, one in headlines if one.ratio]
+    return ratios_plot("How many times faster is the winner?", ratios)
 
 
 def _warnings(record: Record) -> list[str]:
@@ -113,108 +134,44 @@ def anchors(entries: Sequence[Entry]) -> dict[str, str]:
     return found
 
 
-def advice(entry: Entry, anchor: str) -> str:
-    """The results of a figure that has advice, and its first chart."""
-    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in entry.figure["advice"])
-    pictures = [picture(chart) for chart in entry.figure["charts"] if has_values(chart)][:1]
-    return (
-        f'<section class="advice"><h2>{escape(entry.title)}</h2><ol>{sentences}</ol>{"".join(pictures)}'
-        f'<p class="note">Details: <a href="#{anchor}">figure</a></p></section>'
-    )
-
-
-def verdicts(record: Record, anchor: Mapping[str, str]) -> str:
-    """Claim, verdict and measured result, with a link to the figure."""
-    lines = [
-        f'<li><span class="nr">{escape(str(claim["number"]))}</span>'
-        f'<div><p class="claim">{escape(claim["text"])}</p><p class="measured">{_verdict(entry)} '
-        f'<a href="#{anchor[entry.name]}">figure</a></p></div></li>'
-        for entry in record.claims
-        if (claim := entry.claim)
-    ]
-    nothing = '<p class="note">No claim was measured in this run.</p>'
-    return f'<ol class="verdicts">{"".join(lines)}</ol>' if lines else nothing
-
-
-def _verdict(entry: Entry) -> str:
-    claim = entry.claim or {}
-    sign, kind = sign_of(claim["verdict"])
-    badge = f'<b class="badge {kind}">{sign} {escape(claim["verdict"])}</b>'
-    return f"{badge} {escape(headline_of(entry.figure).sentence)}"
-
-
-def contents(entries: Sequence[Entry], anchor: Mapping[str, str]) -> str:
-    lines = []
-    for entry in entries:
-        sign, kind = sign_of(entry.claim["verdict"]) if entry.claim else ("", "")
-        mark = f'<i class="{kind}">{sign}</i>' if sign else ""
-        lines.append(f'<li><a href="#{anchor[entry.name]}">{mark}{escape(entry.title)}</a></li>')
-    return (
-        '<nav aria-label="Figures"><p><a href="#verdicts">Verdicts</a></p>'
-        f'<ul class="contents">{"".join(lines)}</ul></nav>'
-    )
-
-
-def figure(entry: Entry, anchor: str) -> str:
-    """A measured benchmark: question, verdict, warnings, charts, times, tables, record."""
+def figure(entry: Entry, anchor: str) -> dict[str, Any]:
+    """A measured benchmark as the template shows it: a line, and what opens below it."""
     found = entry.figure
-    samples = found["samples"]
-    charts = [chart for chart in found["charts"] if has_values(chart)] or _charts_of_times(samples)
-    parts = [
-        f'<h3><a href="#{anchor}">{escape(entry.title)}</a></h3>',
-        f'<p class="verdict">{_verdict(entry)}</p>' if entry.claim else "",
-        html.paragraphs("checked", [f"Checked: {found['checked']}."] if found["checked"] else []),
-        html.paragraphs("warning", (f"⚠ {warning}" for warning in found["warnings"])),
-        *map(picture, charts),
-        ratios_list(found["ratios"]),
-        html.table([sample_row(name, one) for name, one in samples.items()], "Times") if samples else "",
-        *(html.table(one["rows"], one["title"]) for one in found["tables"] if one["rows"]),
-        html.facts(found["facts"]),
-        _provenance(entry, anchor),
-    ]
-    return f'<section class="figure" id="{anchor}">{"".join(parts)}</section>'
+    plots = [plot for chart in found["charts"] if (plot := drawn(chart))]
+    if not plots and (times := times_plot(found["samples"])):
+        plots = [times]
+    ratios = map(Ratio.from_record, found["ratios"])
+    rows = [sample_row(name, one) for name, one in found["samples"].items()]
+    counted_rows = f", {found['rows']:,} rows" if found["rows"] else ""
+    return {
+        **(_claim(entry) if entry.claim else {"verdict": None}),
+        "anchor": anchor,
+        "question": entry.title,
+        "checked": found["checked"],
+        "warnings": found["warnings"],
+        "plots": plots,
+        "ratios": ratios_plot("Compared", [(one.labelled_sentence(), one) for one in ratios]),
+        "tables": [
+            *(table_of(one["rows"], one["title"]) for one in found["tables"] if one["rows"]),
+            *([table_of(rows, "Times", SAMPLES_MAX)] if rows else []),
+        ],
+        "facts": found["facts"],
+        "source": f"{entry.name}: {entry.seconds:.1f} s{counted_rows}. The record has all samples.",
+    }
 
 
-def picture(chart: Json) -> str:
-    """The element of a chart and its data; page.js draws the chart."""
-    drawn = drawing(chart)
-    axis = chart["x"] if chart["kind"] == "bars" else chart["y"]
-    lines = [
-        f'<li><i style="color:{colour}">{sign}</i> {escape(words)}</li>'
-        for sign, colour, words in legend(chart)
-    ]
-    if ends := colour_range(chart):
-        ramp = f'<i class="ramp" style="background:linear-gradient(90deg,{",".join(RAMP)})"></i>'
-        lines.append(f"<li>{digits(ends[0])} {ramp} {digits(ends[1])} {escape(chart['colour'])}</li>")
-    title = escape(chart["title"])
-    key = f'<ul class="legend">{"".join(lines)}</ul>' if lines else ""
-    return (
-        f'<figure class="picture"><figcaption>{title}</figcaption>{key}'
-        f'<p class="axis">{escape(axis_title(axis))}</p>'
-        f'<div class="plot" role="img" aria-label="{title}" style="height:{drawn.pop("height"):.0f}px"></div>'
-        f'<script type="application/json">{html.as_script(drawn)}</script></figure>'
-    )
-
-
-def _charts_of_times(samples: Mapping[str, Json]) -> list[Json]:
-    """A chart of medians and quartiles, for a figure without charts."""
-    timed = {name: one["seconds"] for name, one in samples.items() if one["seconds"]}
-    if len(timed) < 2:
-        return []
-    low, middle, high = (
-        [percentile(seconds, percent) for seconds in timed.values()] for percent in (25, 50, 75)
-    )
-    series = {"name": "median", "x": list(timed), "y": middle, "low": low, "high": high}
-    far = max(middle) > 30 * min(middle)
-    return [
-        {
-            "kind": "bars",
-            "title": "Median and quartiles of the times",
-            "x": {"title": "variant"},
-            "y": {"title": "seconds", "log": far},
-            "series": [series],
-        }
-    ]
+def _claim(entry: Entry) -> dict[str, str]:
+    claim, headline = entry.claim or {}, headline_of(entry.figure)
+    sign, kind = sign_of(claim["verdict"])
+    return {
+        "verdict": claim["verdict"],
+        "sign": sign,
+        "kind": kind,
+        "title": title_of(claim),
+        "claim": f"{claim['number']}. {claim['text']}",
+        "measured": headline.short,
+        "sentence": headline.sentence,
+    }
 
 
 def sample_row(name: str, one: Json) -> Json:
@@ -229,50 +186,3 @@ def sample_row(name: str, one: Json) -> Json:
         "cold": duration(one["cold_seconds"]),
         "samples": f"{len(seconds)}" + (f" × {one['repeats']:,} runs" if one["repeats"] > 1 else ""),
     }
-
-
-def ratios_list(ratios: Sequence[Json]) -> str:
-    """Each ratio as a sentence, above its interval on a common logarithmic scale with a line at 1."""
-    if not ratios:
-        return ""
-    ends = [end for ratio in ratios for end in (ratio["low"], ratio["high"]) if end > 0]
-    low, high = min([1.0, *ends]), max([1.0, *ends])
-
-    def place(times: float) -> float:
-        return 4 + 92 * log(max(times, low) / low) / log(high / low) if high > low else 50.0
-
-    return f'<ul class="ratios">{"".join(_ratio(Ratio.from_record(ratio), place) for ratio in ratios)}</ul>'
-
-
-def _ratio(ratio: Ratio, place: Callable[[float], float]) -> str:
-    kind = "clear" if ratio.distinguishable else "unclear"
-    left, right = place(ratio.low), place(ratio.high)
-    return (
-        f'<li class="{kind}">{escape(ratio.labelled_sentence())}'
-        f'<span class="strip" aria-hidden="true"><i class="one" style="left:{place(1):.2f}%"></i>'
-        f'<i class="interval" style="left:{left:.2f}%;width:{right - left:.2f}%"></i>'
-        f'<i class="median" style="left:{place(ratio.median):.2f}%"></i></span></li>'
-    )
-
-
-def _provenance(entry: Entry, anchor: str) -> str:
-    """The figure as it is in the record."""
-    rows = f", {entry.figure['rows']:,} rows" if entry.figure["rows"] else ""
-    whole = {"name": entry.name, "group": entry.group, "seconds": entry.seconds, "figure": entry.figure}
-    return (
-        f'<details id="{anchor}-record"><summary>Record: {escape(entry.name)}, {entry.seconds:.1f} s{rows}'
-        f"</summary><pre>{escape(json.dumps(whole, ensure_ascii=False, indent=1))}</pre></details>"
-    )
-
-
-def not_measured(record: Record) -> str:
-    """Failed and skipped benchmarks, with the reason."""
-    lines = "".join(
-        f'<li class="{entry.status}"><b>{"✗ failed" if entry.status == "failed" else "– skipped"}</b> '
-        f"{escape(entry.title)}<br><code>{escape(entry.name)}</code>: "
-        f"{escape(entry.why or 'no reason given')}</li>"
-        for entry in record.figures
-        if entry.status != "measured"
-    )
-    head = '<section id="left-out"><h2>Failed or skipped</h2>'
-    return f'{head}<ul class="left-out">{lines}</ul></section>' if lines else ""

@@ -174,7 +174,9 @@ def _bounds(address: LakeAddress, location: str, column: str) -> list[tuple[Any,
     file never changes."""
     with Storage.of(address).open(location) as stream:
         parquet = pq.ParquetFile(stream)
-    place = parquet.schema_arrow.get_field_index(column)
+    # Not the place in the Arrow schema: a struct has a column for each of its fields.
+    leaves = (parquet.schema.column(place) for place in range(len(parquet.schema)))
+    place = next(place for place, leaf in enumerate(leaves) if leaf.path == leaf.name == column)
     groups = (parquet.metadata.row_group(n).column(place) for n in range(parquet.metadata.num_row_groups))
     return [_bounds_of(group) for group in groups]
 

@@ -131,7 +131,7 @@ def _compact_and_expire(
         with store.connect() as connection:
             check_server_history(connection, newest.token)
             there = existing(connection, [state.source for state in newest.tables.values()])
-            sources = read_sources(connection, there, newest.without, newest.infinity, newest.names)
+            sources = read_sources(connection, there, newest.without, newest.forms, newest.names)
         draft.left_out.update(newest.left_out)
         draft.tables.update(newest.tables)  # a dropped table stays until the next epoch
         for source in sources:
@@ -282,12 +282,15 @@ def _tidy(store: Store, newest: Epoch) -> int:
     with store.connect() as connection:
         if not has_tracking(connection):
             return 0
-        with suppress(errors.InsufficientPrivilege, errors.LockNotAvailable):
-            with transaction(connection):
-                connection.execute("SET LOCAL lock_timeout = '1s'")
-                cleared = connection.execute(
-                    QUERIES["clear_tombstones"],
-                    {"before_tx": newest.token.xmin},
-                ).rowcount
+        with suppress(errors.InsufficientPrivilege, errors.LockNotAvailable), transaction(connection):
+            connection.execute("SET LOCAL lock_timeout = '1s'")
+            cleared = connection.execute(
+                QUERIES["clear_tombstones"],
+                {"before_tx": newest.token.xmin},
+            ).rowcount
+        with suppress(errors.InsufficientPrivilege, errors.LockNotAvailable), transaction(connection):
+            connection.execute("SET LOCAL lock_timeout = '1s'")
+            connection.execute(QUERIES["forget_dropped"])
+        with suppress(errors.InsufficientPrivilege):
             connection.execute(QUERIES["summarize"])  # only the owner of the tables may
     return cleared

@@ -19,7 +19,7 @@ HELP = {
     "epoch_number": ("gauge", "Number of the newest epoch."),
     "epoch_rows": ("gauge", "Rows of all tables in the newest epoch."),
     "epoch_bytes": ("gauge", "Bytes of the data files of the newest epoch."),
-    "tables_left_out": ("gauge", "Tables that the newest epoch leaves out, because of a value."),
+    "tables_left_out": ("gauge", "Tables that the newest epoch leaves out."),
     "lag_seconds": ("gauge", "Age of the state of Postgres that the lake has, when this file was written."),
     "success_timestamp_seconds": ("gauge", "When the lake was last up to date with Postgres."),
     "epochs_total": ("counter", "Epochs that this process has published."),

@@ -52,7 +52,7 @@ def open_overlay(settings: Settings, newest: Epoch) -> Iterator[Epoch]:
         )
         with (
             open_source_snapshot(
-                store, connection, names, newest.token, newest.without, newest.infinity, newest.names
+                store, connection, names, newest.token, newest.without, newest.forms, newest.names
             ) as snapshot,
             bucket_errors(address),
         ):

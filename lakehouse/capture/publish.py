@@ -37,7 +37,17 @@ from lakehouse.source.tables import (
 from lakehouse.table.catalog import Lake
 from lakehouse.table.columns import TableNotCopied
 from lakehouse.table.deletes import NONE, add_deletes, deleted_rows, without_rows
-from lakehouse.table.epoch import Epoch, Infinity, Kind, Selection, SnapshotToken, TableState
+from lakehouse.table.epoch import (
+    DEFAULT_FORMS,
+    Epoch,
+    Infinity,
+    Kind,
+    Nested,
+    Numeric,
+    Selection,
+    SnapshotToken,
+    TableState,
+)
 from lakehouse.table.published import check_files_exist, read_epochs
 from lakehouse.table.s3 import bucket_errors
 from lakehouse.table.storage import Storage, lake_errors
@@ -100,7 +110,9 @@ class PublishResult:
 class PublishOptions(TypedDict, total=False):
     """`tables`: more tables to add to the lake. `verify`: compare the files with Postgres before publishing.
     `without`: columns to exclude from now on, as TABLE.COLUMN. `infinity`: what to store from now on instead
-    of a value without an exact form; None: as before, `refuse` at first. `selection`: tables to follow from
+    of a value without an exact form; None: as before, `refuse` at first. `numeric`: the precision and scale
+    of numeric columns without them from now on, or `text`. `nested`: `typed` to store arrays and composites
+    as lists and structs from now on, or `text`. `selection`: tables to follow from
     now on, also those that are created later. `on_note`: called with a sentence for each table that joins or
     leaves the lake, or that each epoch copies completely."""
 
@@ -108,6 +120,8 @@ class PublishOptions(TypedDict, total=False):
     verify: bool
     without: Sequence[str]
     infinity: Infinity | None
+    numeric: Numeric | None
+    nested: Nested | None
     selection: Selection | None
     on_note: Callable[[str], None]
 
@@ -151,24 +165,24 @@ def _publish(
     verify: bool = False,
     without: Sequence[str] = (),
     infinity: Infinity | None = None,
+    numeric: Numeric | None = None,
+    nested: Nested | None = None,
     selection: Selection | None = None,
     on_note: Callable[[str], None] = ignore_note,
 ) -> PublishResult:
     started = time.perf_counter()
     try:
-        with (
-            lake_errors(lake.address),
-            open_draft(lake) as draft,
-            store.connect() as connection,
-        ):
+        with lake_errors(lake.address), open_draft(lake) as draft, store.connect() as connection:
             previous = draft.previous
             since = previous.token if previous and kind == "changes" else None
             kind = kind if since else "full"
             chosen = choose_tables(connection, previous, tables, lake.selection(), selection)
-            infinity = infinity or (previous.infinity if previous else "refuse")
+            forms = previous.forms if previous else DEFAULT_FORMS
+            forms = forms.changed(infinity=infinity, numeric=numeric, nested=nested)
+            skip = [one.source for one in previous.left_out.values()] if previous else []
             excluded = [*chosen.without, *without]
             with open_source_snapshot(
-                store, connection, chosen.names, since, excluded, infinity, chosen.lake_names
+                store, connection, chosen.names, since, excluded, forms, chosen.lake_names, skip
             ) as snapshot:
                 check_exclusions(connection, without, snapshot.sources)
                 draft.left_out |= chosen.skipped(previous)
@@ -246,16 +260,15 @@ def write_changes(
         by_changes = old and source.can_be_taken_by_changes_since(old, state, cleared)
         if not by_changes:
             _ = snapshot.name  # a subtransaction cannot export it
-        with (
-            sink.reading_table(source),
-            computed_row_errors(connection, source),
-            add_row_key_to_errors(connection, source),
-        ):
-            if state and by_changes:
-                found = read_changes(connection, source, tombstones, state)
-                _write_difference(sink, source, state, found, on_rows)
-            else:
-                _write_all(snapshot, sink, source, on_rows)
+        with sink.reading_table(source):
+            if failure := snapshot.failures.get(source.relation):
+                raise failure
+            with computed_row_errors(connection, source), add_row_key_to_errors(connection, source):
+                if state and by_changes:
+                    found = read_changes(connection, source, tombstones, state)
+                    _write_difference(sink, source, state, found, on_rows)
+                else:
+                    _write_all(snapshot, sink, source, on_rows)
 
 
 def _write_difference(

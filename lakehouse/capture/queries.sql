@@ -44,3 +44,7 @@ WHERE pg_get_indexdef(indexrelid) LIKE '%USING brin (tx)%'
 -- Delete tombstones that later epochs do not need. `cleared` records it for other lakes of this database.
 WITH recorded AS (UPDATE ridelake_tracking.cleared SET before_tx = greatest(before_tx, %(before_tx)s))
 DELETE FROM ridelake_tracking.tombstones WHERE tx < %(before_tx)s
+
+-- name: forget_dropped
+-- Delete the rows of dropped tables.
+DELETE FROM ridelake_tracking.tracked WHERE relation NOT IN (SELECT oid FROM pg_class)

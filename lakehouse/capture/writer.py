@@ -152,7 +152,7 @@ class EpochWriter(ABC):
             table.without,
             deletes,
             table.key,
-            table.infinity,
+            table.forms,
             tuple(one.state for one in table.partitions),
         )
 
@@ -209,9 +209,10 @@ class EpochDraft(EpochWriter):
             if table.qualified in store_tables():
                 raise
             self.drafts.pop(table.lake_name, None)
+            self.tables.pop(table.lake_name, None)
             self._delete_files(self.stems.pop(table.lake_name, None))
             self.left_out[table.lake_name] = SkippedTable(
-                table.qualified, str(error), table.without, table.infinity
+                table.qualified, str(error), table.without, table.forms, table.relation
             )
 
     def writer(self, table: TableSource) -> TableWriter:

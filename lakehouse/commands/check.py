@@ -3,8 +3,8 @@ lake."""
 
 import click
 
-from lakehouse.commands.options import check_no_tables_left_out, json_option, store_and_lake
-from ridelake.errors import ProofFailed
+from lakehouse.commands.options import json_option, store_and_lake
+from ridelake.errors import ProofFailed, RidelakeError
 from ridelake.progress import progress
 from ridelake.screen import note, say, say_json, say_table
 from ridelake.settings import Settings
@@ -61,8 +61,7 @@ def verify(settings: Settings, epoch: int | None, as_json: bool) -> None:
     number of an epoch, the checksums of its files are checked instead. If there is a difference, the rows or
     files are listed and the exit code is 1.
     """
-    from lakehouse.table.published import newest_epoch
-    from lakehouse.verify import verify_files, verify_now
+    from lakehouse.verify import NOT_TRACKED, verify_files, verify_now
 
     if epoch is not None:
         with progress("verifying files"):
@@ -85,11 +84,14 @@ def verify(settings: Settings, epoch: int | None, as_json: bool) -> None:
             ],
         )
     report.prove()
-    check_no_tables_left_out(newest_epoch(settings.lake))
-    if report.not_compared:
+    if untracked := [table for table, why in report.not_compared.items() if why == NOT_TRACKED]:
         note(
-            f"not compared, because they are not tracked: {', '.join(report.not_compared)}; "
+            f"not compared, because they are not tracked: {', '.join(untracked)}; "
             "`ridelake snapshot --verify` compares all tables"
         )
+    if others := [
+        f"{t} is not compared: {why}" for t, why in report.not_compared.items() if t not in untracked
+    ]:
+        raise RidelakeError("; ".join(others))
     if not as_json:
         say(f"epoch {report.epoch} with the changes since then equals Postgres: {report.rows:,} rows")

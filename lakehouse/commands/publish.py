@@ -23,7 +23,19 @@ from ridelake.settings import Settings
 if TYPE_CHECKING:
     from lakehouse.capture.metrics import SyncMetrics
     from lakehouse.capture.sync import SyncResult
-    from lakehouse.table.epoch import Infinity
+    from lakehouse.table.epoch import Infinity, Nested, Numeric
+
+
+def _numeric(context: click.Context, parameter: click.Parameter, text: str | None) -> "Numeric | None":
+    match (text or "").split(","):
+        case [""]:
+            return None
+        case ["text"]:
+            return "text"
+        case [precision, scale] if precision.isascii() and (precision + scale).isdecimal():
+            return int(precision), int(scale)
+    raise click.BadParameter("write two numbers such as 38,9, or text", context, parameter)
+
 
 table_option = click.option(
     "--table",
@@ -45,6 +57,19 @@ infinity_option = click.option(
     help="From now on, store NULL for a value that the lake cannot store, such as an infinite date, or leave "
     "its table out [refuse].",
 )
+numeric_option = click.option(
+    "--numeric",
+    metavar="P,S",
+    callback=_numeric,
+    help="From now on, store numeric columns without a precision as decimals of P digits, S of them after "
+    "the point, and leave a table out if a value does not fit; or store them as `text` [text].",
+)
+nested_option = click.option(
+    "--nested",
+    type=click.Choice(["typed", "text"]),
+    help="From now on, store arrays as lists and composites as structs, and leave a table out if one of its "
+    "arrays has several dimensions or does not begin at 1; or store both as `text` [text].",
+)
 verify_option = click.option(
     "--verify",
     is_flag=True,
@@ -64,6 +89,8 @@ def _give_memory_back() -> None:
 @selection_options
 @without_option
 @infinity_option
+@numeric_option
+@nested_option
 @verify_option
 @json_option
 @click.pass_obj
@@ -75,6 +102,8 @@ def snapshot(
     exclude: tuple[str, ...],
     without: tuple[str, ...],
     infinity: "Infinity | None",
+    numeric: "Numeric | None",
+    nested: "Nested | None",
     verify: bool,
     as_json: bool,
 ) -> None:
@@ -88,7 +117,7 @@ def snapshot(
     with opened as (store, lake, names), progress("snapshot", estimate_rows(store, names)) as bar:
         epoch = publish_snapshot(
             store, lake, bar.advance, tables=tables, verify=verify, without=without, infinity=infinity,
-            selection=selection, on_note=notes.append,
+            numeric=numeric, nested=nested, selection=selection, on_note=notes.append,
         )  # fmt: skip
     for sentence in notes:
         note(sentence)
@@ -125,6 +154,8 @@ def _number(context: click.Context, parameter: click.Parameter, seconds: float |
 @selection_options
 @without_option
 @infinity_option
+@numeric_option
+@nested_option
 @verify_option
 @click.option(
     "--metrics",
@@ -144,6 +175,8 @@ def sync(
     exclude: tuple[str, ...],
     without: tuple[str, ...],
     infinity: "Infinity | None",
+    numeric: "Numeric | None",
+    nested: "Nested | None",
     verify: bool,
     metrics: Path | None,
     as_json: bool,
@@ -170,7 +203,7 @@ def sync(
     notes: list[str] = []
     options: PublishOptions = {
         "tables": tables, "verify": verify, "without": without, "infinity": infinity,
-        "selection": selection, "on_note": notes.append,
+        "numeric": numeric, "nested": nested, "selection": selection, "on_note": notes.append,
     }  # fmt: skip
     with open_for_publishing(settings, tables, selection, note, by_changes=True) as (store, lake, _):
         if once:

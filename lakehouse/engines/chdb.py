@@ -48,6 +48,7 @@ _OUT_OF_RANGE = re.compile(
 # The database with a table for each file, whose names cannot collide with those of the epoch's tables.
 PARTS = "parts"
 
+TIMESTAMP = re.compile(r"DateTime(?:64)?\b(?:\([^)]*\))?")  # in the text of a type
 UTC_TYPE, LOCAL_TYPE, TIME_TYPE = "DateTime64(6, 'UTC')", "DateTime64(6)", "Time64(6)"
 
 # ClickHouse's categories of functions without side effects.
@@ -92,7 +93,7 @@ class ChDB(CheckedEngine):
         try:
             answer = self._session.query(f"EXPLAIN {text}" if explain else text, "ArrowTable", params=values)
             answer.validate(full=True)  # strings of ClickHouse may be invalid UTF-8
-            if any(pa.types.is_timestamp(field.type) for field in answer.schema):
+            if any(pa.types.is_timestamp(leaf) for field in answer.schema for leaf in _leaves(field.type)):
                 return _local(answer, self._session.query(f"DESCRIBE ({text})", "ArrowTable", params=values))
             return answer
         except RuntimeError as error:  # chdb has two classes named ChdbError
@@ -185,10 +186,28 @@ def _columns(session: Any, location: str) -> str:
     found = session.query(f"DESCRIBE file({_string(location)}, Parquet)", "ArrowTable")
     fields = zip(found["name"].to_pylist(), found["type"].to_pylist(), pq.read_schema(location), strict=True)
     others = {pa.timestamp("us"): LOCAL_TYPE, pa.time64("us"): TIME_TYPE}
-    return ", ".join(
-        f"{_quoted(name)} {type_.replace(UTC_TYPE, others.get(field.type, UTC_TYPE))}"
-        for name, type_, field in fields
-    )
+    columns = []
+    for name, type_, field in fields:
+        first, *rest = type_.split(UTC_TYPE)
+        # In the order of the values in the text of the type, in arrays and tuples too.
+        times = [leaf for leaf in _leaves(field.type) if pa.types.is_timestamp(leaf) or leaf in others]
+        found = zip(times, rest, strict=True)
+        columns.append(
+            f"{_quoted(name)} {first}"
+            + "".join(f"{others.get(leaf, UTC_TYPE)}{text}" for leaf, text in found)
+        )
+    return ", ".join(columns)
+
+
+def _leaves(type_: pa.DataType) -> Iterator[pa.DataType]:
+    """The type of each value that is not a list or a struct."""
+    if pa.types.is_list(type_):
+        yield from _leaves(type_.value_type)
+    elif pa.types.is_struct(type_):
+        for field in type_:
+            yield from _leaves(field.type)
+    else:
+        yield type_
 
 
 def _quoted(name: str) -> str:
@@ -240,14 +259,20 @@ def _text(value: Value) -> str:
 
 def _local(answer: pa.Table, described: pa.Table) -> pa.Table:
     """Remove the time zone from timestamps without one: in Arrow, ClickHouse gives each timestamp a zone."""
-    zoned = ["'" in type_ for type_ in described["type"].to_pylist()]
-    columns = [
-        column.cast(pa.timestamp(column.type.unit))
-        if pa.types.is_timestamp(column.type) and not zone
-        else column
-        for column, zone in zip(answer.columns, zoned, strict=True)
-    ]
+    columns = []
+    for column, type_ in zip(answer.columns, described["type"].to_pylist(), strict=True):
+        zoned = iter(["'" in text for text in TIMESTAMP.findall(type_)])
+        columns.append(column.cast(_without_zones(column.type, zoned)))
     return pa.Table.from_arrays(columns, answer.column_names)
+
+
+def _without_zones(type_: pa.DataType, zoned: Iterator[bool]) -> pa.DataType:
+    """The type with the time zones of those of its timestamps that have one."""
+    if pa.types.is_list(type_):
+        return pa.list_(type_.value_field.with_type(_without_zones(type_.value_type, zoned)))
+    if pa.types.is_struct(type_):
+        return pa.struct([field.with_type(_without_zones(field.type, zoned)) for field in type_])
+    return pa.timestamp(type_.unit) if pa.types.is_timestamp(type_) and not next(zoned, True) else type_
 
 
 def _message(error: Exception) -> str:

@@ -7,7 +7,7 @@ signal without writing. These functions are rejected, however they are written.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from itertools import chain
@@ -25,8 +25,16 @@ from psycopg.sql import SQL, Composable, Identifier
 
 from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters, numbered, placeholders
 from lakehouse.source.copy.memory import EPOCH_SHIFT_DAYS, EPOCH_SHIFT_US
-from lakehouse.table.columns import arrow_type_of, conversion_of
-from lakehouse.table.epoch import Epoch
+from lakehouse.source.copy.values import decode_array
+from lakehouse.table.columns import (
+    SourceColumn,
+    UnsupportedValue,
+    arrow_type_of,
+    conversion_of,
+    parts_of,
+    read_parts,
+)
+from lakehouse.table.epoch import DEFAULT_FORMS, Epoch, ValueForms
 from oltp.store import Store, open_existing_store, transaction
 from ridelake.errors import CannotConnect, NotReady, QueryRejected
 from ridelake.queries import load_queries
@@ -68,6 +76,15 @@ class _Microseconds(_Days):
     """A timestamp as microseconds since 2000."""
 
 
+class _Bytes(Loader):
+    """The binary format of a value."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> bytes:
+        return bytes(data)
+
+
 LOADERS = {"date": _Days, "timestamp": _Microseconds, "timestamptz": _Microseconds}
 
 
@@ -76,9 +93,11 @@ class Postgres:
 
     name = "postgres"
 
-    def __init__(self, store: Store, connection: Connection[TupleRow]) -> None:
+    def __init__(
+        self, store: Store, connection: Connection[TupleRow], forms: ValueForms = DEFAULT_FORMS
+    ) -> None:
         self._connection = connection
-        self._store = store
+        self._store, self._forms = store, forms
         self._types: dict[int, tuple[str, str, str]] = {}  # by oid: see the query `type_of_oid`
         found = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
         self._superuser = found == (True,)
@@ -97,9 +116,13 @@ class Postgres:
 
     def _answer(self, query: str, parameters: Parameters, *, binary: bool = True) -> pa.Table:
         with self._executed(query, parameters, binary=binary) as cursor:
-            if converted := self._converted(cursor, query):
+            nested = self._nested(cursor) if binary else {}
+            if converted := self._converted(cursor, query, nested):
+                for place, column in enumerate(cursor.description or ()):
+                    if place in nested:
+                        cursor.adapters.register_loader(column.type_code, _Bytes)
                 self._execute(cursor, converted, parameters)
-            return self._fetch(cursor)
+            return self._fetch(cursor, nested)
 
     def plan(self, query: str, parameters: Parameters = NO_PARAMETERS) -> dict[str, Any]:
         """The result of EXPLAIN ANALYZE, in a transaction as in `sql`."""
@@ -141,7 +164,22 @@ class Postgres:
     def interrupt(self) -> None:
         self._connection.cancel_safe()
 
-    def _converted(self, cursor: RawCursor[TupleRow], query: str) -> str | None:
+    def _nested(self, cursor: RawCursor[TupleRow]) -> dict[int, SourceColumn]:
+        """The columns of the result that are lists or structs in the lake, by their places."""
+        if self._forms.nested != "typed" or cursor.description is None or cursor.pgresult is None:
+            return {}
+        types = {place: column.type_code for place, column in enumerate(cursor.description)}
+        others = {
+            place: type_ for place, type_ in types.items() if not arrow_type_of(self._type_of(type_)[0])
+        }
+        parts = read_parts(self._connection, list(others.values())) if others else {}
+        columns = {
+            place: parts_of(parts, type_, cursor.pgresult.fmod(place), self._forms)
+            for place, type_ in others.items()
+        }
+        return {place: column for place, column in columns.items() if column is not None and column.parts}
+
+    def _converted(self, cursor: RawCursor[TupleRow], query: str, nested: Collection[int]) -> str | None:
         """The query with its columns in the form of the lake: text, if the type has no exact Arrow type. None
         if all have one. The types are known only after the query has run, so it then runs twice."""
         columns, names = list[Composable](), list[Identifier]()
@@ -150,7 +188,9 @@ class Postgres:
             name, argument, output = self._type_of(column.type_code)
             value: Composable = Identifier(f"c{number}")
             names.append(Identifier(f"c{number}"))
-            if name != "numeric" and arrow_type_of(name) is None:
+            if number in nested:
+                is_needed = True  # to be fetched as bytes
+            elif name != "numeric" and arrow_type_of(name) is None:
                 is_needed = True
                 value = SQL(conversion_of(name, argument, output)[0]).format(value=value)
             columns.append(SQL("{} AS {}").format(value, Identifier(column.name)))
@@ -168,16 +208,22 @@ class Postgres:
             self._types[oid] = found
         return self._types[oid]
 
-    def _fetch(self, cursor: psycopg.Cursor[TupleRow]) -> pa.Table:
+    def _fetch(self, cursor: psycopg.Cursor[TupleRow], nested: Mapping[int, SourceColumn]) -> pa.Table:
         if cursor.description is None:
             word = cursor.statusmessage or "an empty query"
             raise QueryRejected(f"postgres: {word} returns no rows: use SELECT")
-        types = [self._type(column) for column in cursor.description]
+        types = [
+            nested[place].arrow_type if place in nested else self._type(column)
+            for place, column in enumerate(cursor.description)
+        ]
         parts: list[list[Any]] = [[] for _ in types]
         while rows := cursor.fetchmany(BATCH_ROWS):
-            for part, values, arrow_type in zip(parts, zip(*rows, strict=True), types, strict=True):
-                # The type of such a numeric depends on all its values.
-                part.append(values if arrow_type is None else _array(values, arrow_type))
+            for place, (part, values) in enumerate(zip(parts, zip(*rows, strict=True), strict=True)):
+                arrow_type = types[place]
+                if place in nested:
+                    part.append(_decoded(nested[place], values))
+                else:  # the type of a numeric without precision depends on all its values
+                    part.append(values if arrow_type is None else _array(values, arrow_type))
         columns: list[pa.ChunkedArray] = []
         for part, arrow_type in zip(parts, types, strict=True):
             columns.append(_numerics(part) if arrow_type is None else pa.chunked_array(part, arrow_type))
@@ -200,7 +246,7 @@ def opened(settings: Settings, epoch: Epoch | None) -> Iterator[Postgres]:
             connection.execute(QUERIES["search_path"], (relations,))
             _find_by_bare_name(connection, relations)
         pa.array([])  # imports pandas if it is installed; here, so that it is not part of a query's time
-        yield Postgres(store, connection)
+        yield Postgres(store, connection, epoch.forms if epoch else DEFAULT_FORMS)
 
 
 def _find_by_bare_name(connection: Connection[TupleRow], relations: Sequence[int]) -> None:
@@ -227,6 +273,15 @@ def _array(values: Sequence[Any], arrow_type: pa.DataType) -> pa.Array:
     except pa.ArrowInvalid as error:
         raise QueryRejected(
             f"postgres: a value has no exact Arrow representation ({error}): cast it to text"
+        ) from error
+
+
+def _decoded(column: SourceColumn, values: Sequence[bytes | None]) -> pa.Array:
+    try:
+        return decode_array(column, values)
+    except UnsupportedValue as error:
+        raise QueryRejected(
+            f"postgres: {error.what} has no exact Arrow representation: cast the array or composite to text"
         ) from error
 
 

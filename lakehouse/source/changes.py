@@ -18,7 +18,7 @@ import pyarrow as pa
 from psycopg import Connection
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
-from psycopg.sql import SQL, Composed, Identifier, Literal
+from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from lakehouse.source.copy import fetch
 from lakehouse.source.tables import TableSource, rows_of, select_list
@@ -27,18 +27,6 @@ from lakehouse.table.epoch import SnapshotToken, TableState
 from ridelake.queries import load_queries
 
 QUERIES = load_queries("lakehouse.source")
-
-# The values of a type that Arrow can store; all values for a type that is not listed. The greatest timestamp
-# of Arrow is less than that of Postgres.
-SUPPORTED_KEY_VALUES = {
-    "numeric": SQL("{value} <> 'NaN'"),
-    "time": SQL("{value}::time < '24:00'"),
-    "date": SQL("isfinite({value}::date)"),
-    "timestamp": SQL("isfinite({value}::timestamp) AND {value}::timestamp <= '294247-01-10 04:00:54.775807'"),
-    "timestamptz": SQL(
-        "isfinite({value}::timestamptz) AND {value}::timestamptz <= '294247-01-10 04:00:54.775807+00'"
-    ),
-}
 
 # Tables with deleted rows: oid → whether the table was truncated.
 Tombstones = Mapping[int, bool]
@@ -117,24 +105,26 @@ def changed_query(table: TableSource, state: TableState | None = None) -> Compos
 
 def deleted_keys_query(table: TableSource) -> Composed:
     return SQL(QUERIES["deleted_keys"]).format(
-        columns=SQL(", ").join(_key_value(place, column) for place, column in enumerate(table.key_columns)),
+        columns=SQL(", ").join(
+            SQL("{} AS {}").format(column.sent(_key_value(place, column)), Identifier(column.name))
+            for place, column in enumerate(table.key_columns)
+        ),
         relation=Literal(table.relation),
         is_held=SQL(" AND ").join(_is_held(place, column) for place, column in enumerate(table.key_columns)),
     )
 
 
-def _is_held(place: int, column: SourceColumn) -> Composed:
+def _is_held(place: int, column: SourceColumn) -> Composable:
     """A condition that excludes keys that the lake cannot store: they are not in the lake."""
-    condition = SUPPORTED_KEY_VALUES.get(column.pg_type, SQL("true"))
-    return condition.format(value=SQL("(key ->> {})").format(Literal(place)))
+    return column.is_held(_key_value(place, column)) or SQL("true")
 
 
-def _key_value(place: int, column: SourceColumn) -> Composed:
-    """One value of a tombstone's key, for COPY. A domain is cast to its base type, so that a CHECK added
-    later cannot reject it. An enum stays text, because a label may have been renamed."""
+def _key_value(place: int, column: SourceColumn) -> Composable:
+    """One value of a tombstone's key. A domain is cast to its base type, so that a CHECK added later cannot
+    reject it. An enum stays text, because a label may have been renamed."""
     value = SQL("(key ->> {})").format(Literal(place))
     if column.base_type:
-        value = SQL("{}::{}").format(value, SQL(column.base_type))
-    elif not column.is_enum:
-        value = SQL("{}::{}").format(value, Identifier("pg_catalog", column.pg_type))
-    return SQL("{} AS {}").format(column.sent(value), Identifier(column.name))
+        return SQL("{}::{}").format(value, SQL(column.base_type))
+    if column.is_enum:
+        return value
+    return SQL("{}::{}").format(value, Identifier("pg_catalog", column.pg_type))

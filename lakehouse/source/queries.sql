@@ -196,6 +196,9 @@ CROSS JOIN LATERAL (
     SELECT
         count(*) FILTER (WHERE tgrelid = relation) AS triggers,
         count(*) FILTER (WHERE tgrelid = relation AND proname = recorder) AS recorders,
+        -- A trigger for each statement (bit 1 of tgtype is 0) needs another one for each replicated row.
+        count(*) FILTER (WHERE tgrelid = relation AND tgname = 'ridelake_deleted' AND tgtype & 1 = 0) AS by_statement,
+        count(*) FILTER (WHERE tgrelid = relation AND tgname = 'ridelake_replicated') AS by_replication,
         string_agg(concat(t.tgname, t.xmin), ' ' ORDER BY t.tgname) FILTER (WHERE tgrelid = relation) AS watched,
         count(*) FILTER (WHERE tgrelid <> relation AND (proname = recorder OR proname = 'stamp')) AS of_partitions
     FROM (
@@ -206,11 +209,16 @@ CROSS JOIN LATERAL (
     JOIN pg_trigger AS t ON tgrelid = part.oid
     JOIN pg_proc AS p ON p.oid = tgfoid,
     CAST('record_tombstone_' || replace(generation::text, '-', '') AS text) AS recorder
-    WHERE tgname ~ '^(zzz_)?ridelake_' AND tgenabled = 'A'
+    WHERE tgname ~ '^(zzz_)?ridelake_'
+      AND tgenabled = ANY (CASE WHEN tgname = 'ridelake_replicated' THEN '{R}'
+                                WHEN tgname = 'ridelake_deleted' AND tgtype & 1 = 0 THEN '{O,A}'
+                                ELSE '{A}' END::"char"[])
 ) AS t
 WHERE relation = ANY (%(relations)s::oid[])
   AND ridelake_tracking.is_current(relation)
-  AND triggers = 4 AND recorders = 3
+  AND by_statement = by_replication AND triggers = 4 + by_statement AND recorders = 3 + by_statement
+  -- A DELETE of a parent fires the triggers for each statement of the parent only.
+  AND (by_statement = 0 OR NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = relation))
   AND NOT EXISTS (  -- bits of tgtype: 1 for each row, 2 before, 4 insert, 16 update
       SELECT FROM (
           SELECT relation

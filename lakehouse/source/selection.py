@@ -10,7 +10,7 @@ from psycopg.rows import TupleRow
 from lakehouse.source.names import without_same_names
 from lakehouse.source.tables import QUERIES, existing, find_relations, store_tables
 from lakehouse.table.columns import TableNotCopied
-from lakehouse.table.epoch import Epoch, Selection, SkippedTable, split_identifier
+from lakehouse.table.epoch import Epoch, Selection, SkippedTable, quote_identifier, split_identifier
 from lakehouse.table.layout import STORE_TABLES
 from ridelake.errors import BadInput, did_you_mean
 
@@ -36,7 +36,9 @@ class ChosenTables:
 
         def skipped(table: str, why: str) -> SkippedTable:
             before = known.get(table)
-            return SkippedTable(table, why, *((before.without, before.infinity) if before else ()))
+            if before is None:
+                return SkippedTable(table, why)
+            return SkippedTable(table, why, before.without, before.forms, before.relation)
 
         return {names.get(table, table): skipped(table, why) for table, why in self.left_out.items()}
 
@@ -81,9 +83,15 @@ def choose_tables(
     required = [*named, *(table.source for table in previous.tables.values())] if previous else named
     there, same_name = without_same_names(there, lake_names, required)
     left_out |= same_name
-    leaving = _why_leaving(connection, previous, {*there, *left_out}) if previous else {}
+    renamed = _renamed(connection, previous) if previous else {}
+    leaving = _why_leaving(previous, renamed, {*there, *left_out}) if previous else {}
     without = list(dict.fromkeys([*new.without, *(previous.without if previous else ())]))
-    of_leaving = (name for name in without if any(name.startswith(f"{table}.") for table in leaving))
+    # A column stays excluded if its table, or the schema, was renamed.
+    moved = {table: name for table, name in renamed.items() if name not in (None, table)}
+    without += _moved(previous, moved) if previous else []
+    of_leaving = (
+        name for name in without if any(name.startswith(f"{table}.") for table in (*leaving, *moved.values()))
+    )
     new = replace(new, without=tuple(dict.fromkeys([*new.without, *of_leaving])))
     is_new = new != stored and (given is not None or stored is not None or bool(leaving))
     return ChosenTables(there, without, left_out, leaving, new if is_new else None, lake_names)
@@ -122,16 +130,32 @@ def _is_database_of(connection: Connection[TupleRow], epoch: Epoch) -> bool:
     return epoch.token.database is None or found.fetchone() == (epoch.token.database,)
 
 
-def _why_leaving(connection: Connection[TupleRow], previous: Epoch, staying: set[str]) -> dict[str, str]:
-    leaving = {
-        table.source: table.relation for table in previous.tables.values() if table.source not in staying
-    }
-    rows = connection.execute(QUERIES["renamed"], {"relations": list(leaving.values())}).fetchall()
+def _renamed(connection: Connection[TupleRow], previous: Epoch) -> dict[str, str | None]:
+    """The current names of the tables of the previous epoch; None if one was dropped."""
+    if not _is_database_of(connection, previous):
+        return {}
+    relations = {table.source: table.relation for table in previous.all_tables.values() if table.relation}
+    rows = connection.execute(QUERIES["renamed"], {"relations": list(relations.values())}).fetchall()
     now: dict[int, str] = dict(rows)
+    return {source: now.get(relation) for source, relation in relations.items()}
 
-    def why(source: str, relation: int) -> str:
-        if relation not in now:
+
+def _moved(previous: Epoch, names: Mapping[str, str | None]) -> list[str]:
+    """The excluded columns of the tables that have other names now."""
+    return [
+        f"{names[table.source]}.{quote_identifier(column)}"
+        for table in previous.all_tables.values()
+        if table.source in names
+        for column in table.without
+    ]
+
+
+def _why_leaving(previous: Epoch, renamed: Mapping[str, str | None], staying: set[str]) -> dict[str, str]:
+    def why(source: str) -> str:
+        now = renamed.get(source)
+        if now is None:
             return "it was dropped"
-        return "it is not selected" if now[relation] == source else f"it was renamed to {now[relation]}"
+        return "it is not selected" if now == source else f"it was renamed to {now}"
 
-    return {source: why(source, relation) for source, relation in leaving.items()}
+    sources = [table.source for table in previous.tables.values() if table.source not in staying]
+    return {source: why(source) for source in sources}

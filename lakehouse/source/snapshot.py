@@ -12,12 +12,14 @@ incremental epochs also continue.
 The order matters. The tables are locked before the snapshot is taken, so that none is truncated in between.
 Waiting for one of them while others are held could fail a migration with a deadlock, so all are released
 before the next attempt. The token is read by the first statement of the snapshot. The table definitions are
-read again inside the snapshot, because a table may have been altered before it was locked.
+read again inside the snapshot, because a table may have been altered before it was locked. LOCK TABLE does
+not accept materialized views and foreign tables, and needs more rights for views, so these are locked by a
+query after the snapshot was taken.
 """
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -25,12 +27,12 @@ from psycopg import Connection, IsolationLevel, errors
 from psycopg.rows import TupleRow
 from psycopg.sql import SQL
 
-from lakehouse.source.copy import export_snapshot
+from lakehouse.source.copy import computed_row_errors, export_snapshot
 from lakehouse.source.tables import TableSource, read_sources, table_errors
-from lakehouse.table.columns import TableNotCopied
-from lakehouse.table.epoch import Infinity, SnapshotToken
+from lakehouse.table.columns import RowsNotComputed, TableNotCopied
+from lakehouse.table.epoch import DEFAULT_FORMS, SnapshotToken, ValueForms
 from oltp.store import Store, transaction
-from ridelake.errors import RidelakeError, UsageError
+from ridelake.errors import RidelakeError, UsageError, first_line
 from ridelake.queries import load_queries
 
 QUERIES = load_queries("lakehouse.source")
@@ -81,19 +83,25 @@ LOCK_PAUSE_SECONDS_MIN = 0.05
 LOCK_PAUSE_SECONDS_MAX = 0.5
 LOCK_SECONDS_MAX = 30.0
 
+# The transaction holds locks, so its other waits are short: a session that waits for one of them may hold the
+# lock that this one waits for. Postgres would cancel either of them after deadlock_timeout, 1 s by default.
+LIMIT_LOCK_WAIT = b"SET LOCAL lock_timeout = '100ms'"
+LIMIT_LOCK_WAIT_OF_OTHERS = b"SET LOCAL lock_timeout = '1ms'"  # there is no NOWAIT
+
 # The WAL writer flushes five times a second; a server that needs longer than this has a problem.
 FLUSH_SECONDS_MAX = 30.0
 
 
 @dataclass(slots=True)
 class SourceSnapshot:
-    """An open transaction, its token and its tables. `name`: the exported snapshot, which other connections
-    can import."""
+    """An open transaction, its token and its tables. `failures`: why some of them cannot be read, by oid.
+    `name`: the exported snapshot, which other connections can import."""
 
     store: Store
     connection: Connection[TupleRow]
     token: SnapshotToken
     sources: Sequence[TableSource]
+    failures: Mapping[int, RowsNotComputed]
     _name: str | None = None
 
     @property
@@ -109,28 +117,37 @@ def open_source_snapshot(
     tables: Sequence[str],
     since: SnapshotToken | None = None,
     without: Sequence[str] = (),
-    infinity: Infinity = "refuse",
+    forms: ValueForms = DEFAULT_FORMS,
     names: Mapping[str, str] | None = None,
+    not_awaited: Collection[str] = (),
 ) -> Iterator[SourceSnapshot]:
     """A snapshot that is open until the end of the block. `without`: columns to exclude, as TABLE.COLUMN.
-    `infinity`: what to read instead of a value without an exact form. `names`: of tables in the lake, by
-    qualified name.
+    `forms`: the chosen forms of values. `names`: of tables in the lake, by
+    qualified name. `not_awaited`: views, materialized views and foreign tables that are in `failures` at once
+    if another session locks them; the others after LOCK_SECONDS_MAX.
 
-    Raises TableNotCopied if a table was dropped, attached or refreshed concurrently, or another session
+    Raises TableNotCopied if a table was dropped or attached concurrently, or another session
     locks one for longer than LOCK_SECONDS_MAX; UsageError if the server
     cannot be the source of a lake, or cannot be later in the history of `since`; BadInput for a table that
     does not exist."""
     check_source(connection)
     with table_errors():
-        named = read_sources(connection, tables, without, infinity, names)
+        named = read_sources(connection, tables, without, forms, names)
         check_no_hidden_rows(connection, named)
-    with table_errors(), _locking_transaction(connection, named):
+
+    def begin(in_time: bool) -> SourceSnapshot:
+        lock_tables(connection, named)
         token = read_token(connection)
         if since is not None:
             check_same_history(since, token, _forks(connection, since, token))
-        sources = read_sources(connection, tables, without, infinity, names)
-        _check_locked(connection, named, sources)
-        yield SourceSnapshot(store, connection, token, sources)
+        sources = read_sources(connection, tables, without, forms, names)
+        _check_partitions(named, sources)
+        skip = not_awaited if in_time else [source.qualified for source in sources]
+        failures = _lock_others(connection, sources, skip)
+        return SourceSnapshot(store, connection, token, sources, failures)
+
+    with table_errors(), _locking_transaction(connection, begin) as snapshot:
+        yield snapshot
 
 
 def check_source(connection: Connection[TupleRow]) -> None:
@@ -164,30 +181,34 @@ def check_no_hidden_rows(connection: Connection[TupleRow], tables: Sequence[Tabl
 
 
 @contextmanager
-def _locking_transaction(connection: Connection[TupleRow], tables: Sequence[TableSource]) -> Iterator[None]:
-    """A transaction that holds the locks of `lock_tables` and has no snapshot yet. If one table is locked by
-    another session, all locks are released before the next attempt. Raises TableNotCopied after
-    LOCK_SECONDS_MAX."""
+def _locking_transaction(
+    connection: Connection[TupleRow], begin: Callable[[bool], SourceSnapshot]
+) -> Iterator[SourceSnapshot]:
+    """A transaction that `begin` has begun. If a table is locked by another session, all locks are released
+    before the next attempt. `begin` is called with False after LOCK_SECONDS_MAX, for the last time. Raises
+    TableNotCopied then."""
     give_up, pause = time.monotonic() + LOCK_SECONDS_MAX, LOCK_PAUSE_SECONDS_MIN
     with ExitStack() as stack:
         while True:
+            in_time = time.monotonic() < give_up
             try:
                 with ExitStack() as attempt:
                     attempt.enter_context(
                         transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True)
                     )
-                    lock_tables(connection, tables)
+                    connection.execute(LIMIT_LOCK_WAIT)
+                    snapshot = begin(in_time)
                     stack.enter_context(attempt.pop_all())
                 break
             except errors.LockNotAvailable as error:
-                if time.monotonic() >= give_up:
+                if not in_time:
                     raise TableNotCopied(
-                        f"cannot read the tables: {error.diag.message_primary} for {LOCK_SECONDS_MAX:g} s, "
+                        f"cannot read the tables: {first_line(error)} for {LOCK_SECONDS_MAX:g} s, "
                         f"because another session alters it or waits to; {RUN_AGAIN}"
                     ) from error
             time.sleep(pause)
             pause = min(2 * pause, LOCK_PAUSE_SECONDS_MAX)
-        yield
+        yield snapshot
 
 
 def lock_tables(connection: Connection[TupleRow], tables: Sequence[TableSource]) -> None:
@@ -198,21 +219,38 @@ def lock_tables(connection: Connection[TupleRow], tables: Sequence[TableSource])
         connection.execute(query.format(SQL(", ").join(names)))
 
 
-def _check_locked(
-    connection: Connection[TupleRow], locked: Sequence[TableSource], sources: Sequence[TableSource]
-) -> None:
-    """Check the tables that could not be locked before the snapshot was taken. Raises TableNotCopied for a
-    partition that was attached in between, and for a materialized view that was refreshed: it would be read
-    as empty."""
+def _check_partitions(locked: Sequence[TableSource], sources: Sequence[TableSource]) -> None:
+    """Raises TableNotCopied for a partition that was attached before the snapshot was taken, and is not
+    locked."""
     before = {one.relation for table in locked for one in table.partitions}
     if late := [one for table in sources for one in table.partitions if one.relation not in before]:
         raise TableNotCopied(f"partition {late[0].name} was attached during the snapshot; {RUN_AGAIN}")
-    for table in sources:
-        if table.kind != "m":
-            continue
-        connection.execute(SQL("SELECT FROM {} LIMIT 0").format(table.identifier))  # locks it
-        if connection.execute(QUERIES["is_refreshed"], (table.relation,)).fetchone() == (True,):
-            raise TableNotCopied(f"{table.qualified} was refreshed during the snapshot; {RUN_AGAIN}")
+
+
+def _lock_others(
+    connection: Connection[TupleRow], sources: Sequence[TableSource], not_awaited: Collection[str]
+) -> dict[int, RowsNotComputed]:
+    """Lock what LOCK TABLE does not accept, by a query without rows, which also locks what a view reads.
+    Returns why tables cannot be read, by oid. Raises LockNotAvailable for a table that is locked by another
+    session, or was refreshed since the snapshot and would be read as empty, unless it is `not_awaited`."""
+    failures: dict[int, RowsNotComputed] = {}
+    others = [source for source in sources if not source.can_be_locked]
+    if others:
+        connection.execute(LIMIT_LOCK_WAIT_OF_OTHERS)
+    for source in others:
+        try:
+            with computed_row_errors(connection, source):
+                connection.execute(SQL("SELECT FROM {} LIMIT 0").format(source.identifier))
+                found = connection.execute(QUERIES["is_refreshed"], (source.relation,)).fetchone()
+                if source.kind == "m" and found == (True,):
+                    raise errors.LockNotAvailable(f"{source.qualified} was refreshed during the snapshot")
+        except RowsNotComputed as failure:
+            if failure.is_locked and source.qualified not in not_awaited:
+                raise errors.LockNotAvailable(f"{source.qualified} is locked") from failure
+            failures[source.relation] = failure
+    if others:
+        connection.execute(LIMIT_LOCK_WAIT)
+    return failures
 
 
 def read_token(connection: Connection[TupleRow]) -> SnapshotToken:

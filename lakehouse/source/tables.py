@@ -17,10 +17,10 @@ from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from lakehouse.source.names import lake_names
 from lakehouse.table.columns import SourceColumn, TableNotCopied, arrow_schema, read_columns
-from lakehouse.table.epoch import Infinity, SnapshotToken, TableState
+from lakehouse.table.epoch import DEFAULT_FORMS, SnapshotToken, TableState, ValueForms
 from lakehouse.table.layout import STORE_TABLES, UNKNOWN_LAYOUT, TableLayout
 from oltp.store import has_tracking
-from ridelake.errors import BadInput, CannotConnect, UsageError, did_you_mean
+from ridelake.errors import BadInput, CannotConnect, UsageError, did_you_mean, first_line
 from ridelake.queries import load_queries
 
 QUERIES = load_queries("lakehouse.source")
@@ -68,8 +68,8 @@ def rows_of(schema: str, name: str, kind: str = "r", partitions: Sequence[Partit
 class TableSource:
     """One table. `qualified`: schema and name as SQL identifiers. `tracked_since`: the first transaction
     whose changes have `tx`; None if the table is not tracked or its triggers are incomplete. `watched`:
-    changes when a trigger is altered. `without`: columns that are excluded from the lake. `infinity`: what
-    the lake has instead of a value without an exact form. `named`: its name in the lake, if it differs.
+    changes when a trigger is altered. `without`: columns that are excluded from the lake. `forms`: the
+    chosen forms of values. `named`: its name in the lake, if it differs.
     `kind`: a key of `UNTRACKABLE`, or another letter of pg_class.relkind."""
 
     schema: str
@@ -82,7 +82,7 @@ class TableSource:
     watched: str
     layout: TableLayout
     without: tuple[str, ...] = ()
-    infinity: Infinity = "refuse"
+    forms: ValueForms = DEFAULT_FORMS
     named: str | None = None
     kind: str = "r"
     partitions: tuple[Partition, ...] = ()
@@ -105,6 +105,11 @@ class TableSource:
     def can_be_locked(self) -> bool:
         """Whether LOCK TABLE accepts it."""
         return self.kind not in ("v", "m", "f")
+
+    @property
+    def reads_others(self) -> bool:
+        """Whether its rows are those of other tables or servers."""
+        return not self.can_be_locked or any(one.kind == "f" for one in self.partitions)
 
     @property
     def why_untrackable(self) -> str | None:
@@ -130,7 +135,7 @@ class TableSource:
         """A hash of the columns, their types, enum labels and the key. It also changes after an event that
         can change rows without tracking: an ALTER of a column, a trigger that was disabled for a while."""
         columns = [(c.name, c.declared, c.nullable, c.labels, c.altered) for c in self.columns]
-        choices = [] if self.infinity == "refuse" else [self.infinity]
+        choices = self.forms.chosen().values()
         definition = json.dumps([columns, self.key, self.watched, *choices])
         return hashlib.sha256(definition.encode()).hexdigest()[:16]
 
@@ -181,7 +186,7 @@ def find_relations(
         found = connection.execute(QUERIES["sources"], {"tables": list(names)}).fetchall()
     for name, relation, *_ in found:
         if relation is None:
-            raise _no_such_table(connection, name, advice)
+            raise BadInput(_no_such_table(connection, name, advice))
     return found
 
 
@@ -210,16 +215,19 @@ def read_sources(
     connection: Connection[TupleRow],
     tables: Sequence[str],
     without: Sequence[str] = (),
-    infinity: Infinity = "refuse",
+    forms: ValueForms = DEFAULT_FORMS,
     names: Mapping[str, str] | None = None,
 ) -> list[TableSource]:
     """Describe the tables. `without`: columns to exclude, as TABLE.COLUMN; those that do not exist are
-    ignored. `infinity`: what to read instead of a value without an exact form. Names are SQL identifiers.
+    ignored. `forms`: the chosen forms of values. Names are SQL identifiers.
     `names`: the names that tables have in the lake, by qualified name.
 
-    Raises BadInput for a table that does not exist or is not a table, and for names that differ only in
-    case."""
-    found = find_relations(connection, tables, IF_DROPPED)
+    Raises TableNotCopied for a table that does not exist, or was dropped since it was chosen, and for columns
+    whose names differ only in case; BadInput for a relation that is not a table."""
+    try:
+        found = find_relations(connection, tables, IF_DROPPED)
+    except BadInput as error:
+        raise TableNotCopied(str(error)) from error
     for name, _, _, _, _, relkind, *_ in found:
         if relkind not in ("r", "p", "v", "m", "f"):
             raise BadInput(f"{name} is not a table: pass the name of a table or a view")
@@ -229,7 +237,7 @@ def read_sources(
         relation: tuple(sorted(column for of, column in left_out if of == relation)) for relation in relations
     }
     keys = {row[1]: () if {*(row[6] or ())} & {*excluded[row[1]]} else tuple(row[6] or ()) for row in found}
-    columns = read_columns(connection, relations, left_out, infinity, keys)
+    columns = read_columns(connection, relations, left_out, forms, keys)
     tracked = dict[int, tuple[int | None, str]]()
     if has_tracking(connection):
         rows = connection.execute(QUERIES["tracked"], {"relations": relations}).fetchall()
@@ -244,7 +252,7 @@ def read_sources(
             since = None
         by_relation[relation] = TableSource(
             schema, name, qualified, relation, tuple(columns[relation]), key, since, watched, layout,
-            excluded[relation], infinity, kind=kind, partitions=tuple(partitions.get(relation, ())),
+            excluded[relation], forms, kind=kind, partitions=tuple(partitions.get(relation, ())),
         )  # fmt: skip
     sources = list(by_relation.values())
     named = lake_names([source.qualified for source in sources], names or {})
@@ -264,11 +272,11 @@ def _read_partitions(
     return partitions
 
 
-def _no_such_table(connection: Connection[TupleRow], name: str, advice: str) -> BadInput:
-    """The error, with the tables of similar names."""
+def _no_such_table(connection: Connection[TupleRow], name: str, advice: str) -> str:
+    """The message, with the tables of similar names."""
     found = connection.execute(QUERIES["table_names"]).fetchall()
     suggestion, shown = did_you_mean(name, (row[0] for row in found)), name or "''"
-    return BadInput(
+    return (
         f"there is no table {shown} in this database: {suggestion}write SCHEMA.TABLE as in SQL, "
         f"and check --dsn{advice}"
     )
@@ -306,16 +314,16 @@ def check_exclusions(
 
 
 def _check_columns(source: TableSource) -> None:
-    """Raises BadInput for two columns whose names differ only in case, which engines ignore, and for a table
-    without columns."""
+    """Raises TableNotCopied for two columns whose names differ only in case, which engines ignore, and for a
+    table without columns."""
     names = [column.name.lower() for column in source.columns]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise BadInput(
+        raise TableNotCopied(
             f"{source.qualified} has two columns {twice[0]} that differ only in case, which engines "
             "ignore: rename one"
         )
     if not names:
-        raise BadInput(f"{source.qualified} has no columns, so it has nothing to store: add a column")
+        raise TableNotCopied(f"{source.qualified} has no columns, so it has nothing to store: add a column")
 
 
 @contextmanager
@@ -334,13 +342,18 @@ def table_name_errors() -> Iterator[None]:
 
 @contextmanager
 def table_errors() -> Iterator[None]:
-    """Translate the errors of reading a table. Raises TableNotCopied if a table was dropped concurrently,
-    UsageError if the role may not read it."""
+    """Translate the errors of reading a table. Raises TableNotCopied if a table was dropped or is altered
+    concurrently, UsageError if the role may not read it."""
     try:
         yield
     except errors.UndefinedTable as error:
         raise TableNotCopied(
-            f"{error.diag.message_primary}, it was dropped during the snapshot; run the command again"
+            f"{first_line(error)}, it was dropped during the snapshot; run the command again"
+        ) from error
+    except errors.LockNotAvailable as error:
+        raise TableNotCopied(
+            f"cannot read the tables: another session alters one of them ({first_line(error)}); "
+            "run the command again"
         ) from error
     except errors.InsufficientPrivilege as error:
         if error.diag.source_file == "controldata_utils.c":  # EACCES of the file system has the same SQLSTATE
@@ -349,7 +362,7 @@ def table_errors() -> Iterator[None]:
                 "above its data directory"
             ) from error
         raise UsageError(
-            f"{error.diag.message_primary}: connect as the owner of the table, or grant this role SELECT on "
+            f"{first_line(error)}: connect as the owner of the table, or grant this role SELECT on "
             "it and USAGE of its schema"
         ) from error
 

@@ -11,7 +11,15 @@ from lakehouse.source.selection import check_schemas, select_tables
 from lakehouse.source.snapshot import check_server_history
 from lakehouse.source.tables import find_relations, find_tables, store_tables, table_errors, table_name_errors
 from lakehouse.table.epoch import Selection, SnapshotToken
-from oltp.store import INSTALL_LOCK, Store, has_tracking, install_tracking, transaction
+from oltp.store import (
+    INSTALL_LOCK,
+    Store,
+    has_tracking,
+    install_tracking,
+    is_newest_tracking,
+    transaction,
+    upgrade_tracking,
+)
 from ridelake.errors import BadInput, UsageError
 from ridelake.queries import load_queries
 
@@ -142,13 +150,18 @@ def _outdated(connection: Connection[TupleRow], relations: Sequence[int]) -> lis
 
 def _update(connection: Connection[TupleRow]) -> None:
     """Upgrade the schema of an older version, in a separate transaction: holding locks on its tables while
-    waiting for a user's table could deadlock with writers of that table."""
-    if has_tracking(connection) or not _is_there(connection):
+    waiting for a user's table could deadlock with writers of that table. If that is not possible now, a
+    version that epochs can use stays."""
+    if not _is_there(connection) or is_newest_tracking(connection):
         return
-    with transaction(connection):
-        connection.execute(LIMIT_LOCK_WAIT)
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (INSTALL_LOCK,))
-        install_tracking(connection)
+    try:
+        with transaction(connection):
+            connection.execute(LIMIT_LOCK_WAIT)
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (INSTALL_LOCK,))
+            upgrade_tracking(connection)
+    except (errors.InsufficientPrivilege, errors.LockNotAvailable):
+        if not has_tracking(connection):
+            raise
 
 
 def _has_access(connection: Connection[TupleRow]) -> bool:

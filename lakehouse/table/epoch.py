@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -21,6 +21,44 @@ Kind = Literal["full", "changes", "maintenance"]
 # What the lake has instead of a value without an exact form, such as an infinite date: NULL, or nothing,
 # because its table is left out.
 Infinity = Literal["null", "refuse"]
+
+# The precision and scale of a numeric that is declared without them, or Postgres' text.
+Numeric = tuple[int, int] | Literal["text"]
+
+DECIMAL_DIGITS_MAX = 38  # the limit of decimal128 and of Iceberg
+
+# Arrays and composites: lists and structs, or Postgres' text.
+Nested = Literal["typed", "text"]
+
+
+@dataclass(frozen=True, slots=True)
+class ValueForms:
+    """The forms that a user has chosen for values that have several. They are those of the whole lake."""
+
+    infinity: Infinity = "refuse"
+    numeric: Numeric = "text"
+    nested: Nested = "text"
+
+    def chosen(self) -> dict[str, Any]:
+        """Those that are not the default."""
+        default = asdict(ValueForms())
+        return {name: value for name, value in asdict(self).items() if value != default[name]}
+
+    def changed(self, **given: Any) -> "ValueForms":
+        """With the given forms; None: unchanged. Raises UsageError for a `numeric` that is not a decimal."""
+        forms = replace(self, **{name: value for name, value in given.items() if value is not None})
+        match forms.numeric:
+            case "text":
+                return forms
+            case (int(precision), int(scale)) if 0 <= scale <= precision <= DECIMAL_DIGITS_MAX and precision:
+                return replace(forms, numeric=(precision, scale))
+        raise UsageError(
+            f"numeric must be text, or a precision of 1 to {DECIMAL_DIGITS_MAX} and a scale of 0 to the "
+            "precision, such as 38,9"
+        )
+
+
+DEFAULT_FORMS = ValueForms()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +150,8 @@ class TableState:
     `source`: its schema-qualified name in Postgres. `relation`: its oid. `shape`: a hash of its columns and
     their types. `changed`, `deleted`: rows and keys since the previous epoch. `without`: columns that are
     excluded from the lake. `deletes`: the positions of rows in `files` that are not rows of the table.
-    `key`: the columns of its primary key. `infinity`: what it has instead of an infinite date. `partitions`:
-    the states of its leaf partitions."""
+    `key`: the columns of its primary key. `forms`: the chosen forms of its values. `partitions`: the states
+    of its leaf partitions."""
 
     source: str
     relation: int
@@ -126,7 +164,7 @@ class TableState:
     without: tuple[str, ...] = ()
     deletes: tuple[DeleteFile, ...] = ()
     key: tuple[str, ...] = ()
-    infinity: Infinity = "refuse"
+    forms: ValueForms = DEFAULT_FORMS
     partitions: tuple[str, ...] = ()
 
     @property
@@ -150,12 +188,14 @@ class TableState:
 
 @dataclass(frozen=True, slots=True)
 class SkippedTable:
-    """A table that could not be copied to the epoch, and the reason. The next sync retries it."""
+    """A table that could not be copied to the epoch, and the reason. The next sync retries it. `relation`:
+    its oid; 0 if unknown."""
 
     source: str
     reason: str
     without: tuple[str, ...] = ()
-    infinity: Infinity = "refuse"
+    forms: ValueForms = DEFAULT_FORMS
+    relation: int = 0
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -202,10 +242,10 @@ class Epoch:
         return [f"{table.source}.{quote_identifier(name)}" for table in tables for name in table.without]
 
     @property
-    def infinity(self) -> Infinity:
-        """What its tables have instead of a value without an exact form. It is the same for all tables."""
+    def forms(self) -> ValueForms:
+        """The chosen forms of values. They are the same for all tables."""
         tables: list[TableState | SkippedTable] = [*self.tables.values(), *self.left_out.values()]
-        return "null" if any(table.infinity == "null" for table in tables) else "refuse"
+        return next((table.forms for table in tables if table.forms != DEFAULT_FORMS), DEFAULT_FORMS)
 
     def find_table(self, name: str) -> str:
         """The name in the lake of a table that is named as there, or as in Postgres. Raises UsageError."""
@@ -288,8 +328,8 @@ def tables_to_json(address: LakeAddress, epoch: Epoch) -> dict[str, Any]:
     report = {name: asdict(table) for name, table in epoch.tables.items()}
     left_out = {name: asdict(table) for name, table in epoch.left_out.items()}
     for table in (*report.values(), *left_out.values()):
-        if table["infinity"] == "refuse":  # omitted: older versions of ridelake cannot read it
-            del table["infinity"]
+        # The default is omitted: older versions of ridelake cannot read it.
+        table |= ValueForms(**table.pop("forms")).chosen()
     for table in report.values():
         table["metadata"] = address.relative(table["metadata"])
         table["gone"] = table.pop("deleted")  # the JSON name in lake format 2
@@ -308,12 +348,24 @@ def tables_from_json(
     tables: dict[str, TableState] = {}
     left_out: dict[str, SkippedTable] = {}
     for name, table in report.items():
-        values = dict(table) | {"without": tuple(table.get("without", ()))}
+        values = dict(table) | {"without": tuple(table.get("without", ())), "forms": _forms(table)}
+        for choice in FORM_NAMES:
+            values.pop(choice, None)
         if "reason" in values:
             left_out[name] = SkippedTable(**values)
         else:
             tables[name] = _table(address, values)
     return tables, left_out
+
+
+FORM_NAMES = tuple(one.name for one in fields(ValueForms))
+
+
+def _forms(table: Mapping[str, Any]) -> ValueForms:
+    chosen = {name: table[name] for name in FORM_NAMES if name in table}
+    if "numeric" in chosen:
+        chosen["numeric"] = tuple(chosen["numeric"])
+    return ValueForms(**chosen)
 
 
 def _table(address: LakeAddress, table: dict[str, Any]) -> TableState:

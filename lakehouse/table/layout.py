@@ -147,14 +147,15 @@ def _options(
         c.name for c in delta if pa.types.is_timestamp(c.arrow_type) and not _are_whole_seconds(first[c.name])
     }
     random = [c.name for c in columns if c.pg_type == "uuid"]
+    paths = [path for field in schema for path in _leaf_paths(field.name, field.type)]
     encoding = {c.name: "DELTA_BINARY_PACKED" for c in delta}
     encoding |= {c.name: "BYTE_STREAM_SPLIT" for c in columns if c.pg_type in ("float4", "float8")}
     # With lengths and characters stored separately, zstd is faster and the column is 10 % smaller.
     encoding |= dict.fromkeys(random, "DELTA_LENGTH_BYTE_ARRAY")
     return {
-        "compression": {c.name: "none" if c.name in plain else "zstd" for c in columns},
-        "compression_level": {c.name: ZSTD_LEVEL for c in columns if c.name not in plain},
-        "use_dictionary": [c.name for c in columns if c.name not in encoding],
+        "compression": {path: "none" if path in plain else "zstd" for path in paths},
+        "compression_level": {path: ZSTD_LEVEL for path in paths if path not in plain},
+        "use_dictionary": [path for path in paths if path not in encoding],
         "column_encoding": encoding,
         "sorting_columns": pq.SortingColumn.from_ordering(schema, [(name, "ascending") for name in order_by]),
         "write_page_index": True,
@@ -163,6 +164,17 @@ def _options(
         # For `WHERE request_id = …`: a random key is within the minimum and maximum of every row group.
         "bloom_filter_options": {name: {"ndv": ROW_GROUP_ROWS, "fpp": 0.01} for name in random},
     }
+
+
+def _leaf_paths(path: str, type_: pa.DataType) -> Iterator[str]:
+    """The paths of the Parquet columns of a column: a struct has one for each field."""
+    if pa.types.is_list(type_):
+        yield from _leaf_paths(f"{path}.list.element", type_.value_type)
+    elif pa.types.is_struct(type_):
+        for field in type_:
+            yield from _leaf_paths(f"{path}.{field.name}", field.type)
+    else:
+        yield path
 
 
 def _has_many_values(column: pa.ChunkedArray) -> bool:

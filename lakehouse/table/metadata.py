@@ -18,10 +18,11 @@ import json
 import secrets
 import time
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
 import pyarrow as pa
@@ -36,7 +37,17 @@ from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadataUtil, new_table_metadata
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
-from pyiceberg.types import DecimalType, DoubleType, FloatType, IcebergType, IntegerType, LongType
+from pyiceberg.types import (
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    NestedField,
+    StructType,
+)
 
 from lakehouse.table.layout import table_folder
 from lakehouse.table.manifests import (
@@ -199,7 +210,7 @@ class TableDraft:
 def new_metadata(location: str, schema: pa.Schema) -> Metadata:
     """The metadata of a table without snapshots."""
     metadata = new_table_metadata(
-        _numbered(schema),
+        iceberg_schema(schema),
         UNPARTITIONED_PARTITION_SPEC,
         UNSORTED_SORT_ORDER,
         location,
@@ -217,16 +228,30 @@ def schema_of(metadata: Metadata) -> Schema:
 
 def with_field_ids(metadata: Metadata, schema: pa.Schema) -> pa.Schema:
     """`schema` with field ids, for the Parquet files: an Iceberg reader finds columns by id, not by name."""
-    ids = {field.name: field.field_id for field in schema_of(metadata).fields}
-    return pa.schema([field.with_metadata({FIELD_ID: str(ids[field.name])}) for field in schema])
+    known = {field.name: field for field in schema_of(metadata).fields}
+    return pa.schema([_with_ids(field, known[field.name]) for field in schema])
+
+
+def _with_ids(field: pa.Field, known: NestedField) -> pa.Field:
+    match known.field_type:
+        case ListType():
+            element = _with_ids(field.type.value_field, known.field_type.element_field)
+            field = field.with_type(pa.list_(element))
+        case StructType(fields=fields):
+            field = field.with_type(
+                pa.struct([_with_ids(*pair) for pair in zip(field.type, fields, strict=True)])
+            )
+    return field.with_metadata({FIELD_ID: str(known.field_id)})
 
 
 def with_schema(metadata: Metadata, schema: pa.Schema, name: str) -> Metadata:
     """The same table with the columns and types of `schema`. A column that was renamed, or has another type
     that Iceberg cannot widen, gets a new field id: older snapshots keep their schema and their columns."""
     known = {field.name: field for field in schema_of(metadata).fields}
-    wanted = {field.name: field for field in _numbered(schema).fields}
-    changed = {n for n in known.keys() & wanted.keys() if known[n].field_type != wanted[n].field_type}
+    wanted = {field.name: field for field in iceberg_schema(schema).fields}
+    changed = {
+        n for n in known.keys() & wanted.keys() if not _is_same(known[n].field_type, wanted[n].field_type)
+    }
     promoted = {n for n in changed if _can_be_promoted(known[n].field_type, wanted[n].field_type)}
     removed = (known.keys() - wanted.keys()) | (changed - promoted)
     kept = known.keys() - removed
@@ -246,6 +271,22 @@ def with_schema(metadata: Metadata, schema: pa.Schema, name: str) -> Metadata:
         for column in promoted:
             update.update_column((column,), wanted[column].field_type)
     return dict(json.loads(change.table_metadata.model_dump_json()))
+
+
+def _is_same(known: IcebergType, wanted: IcebergType) -> bool:
+    """Whether the types are equal, without their field ids."""
+    return _without_ids(known) == _without_ids(wanted)
+
+
+def _without_ids(type_: IcebergType) -> IcebergType:
+    match type_:
+        case ListType():
+            return ListType(0, _without_ids(type_.element_type), type_.element_required)
+        case StructType():
+            return StructType(
+                *(NestedField(0, f.name, _without_ids(f.field_type), f.required) for f in type_.fields)
+            )
+    return type_
 
 
 def _can_be_promoted(known: IcebergType, wanted: IcebergType) -> bool:
@@ -335,8 +376,16 @@ def snapshot_summary(
     return {name: str(count) for name, count in counts.items()}
 
 
-def _numbered(schema: pa.Schema) -> Schema:
-    fields: Sequence[pa.Field] = [
-        field.with_metadata({FIELD_ID: str(number)}) for number, field in enumerate(schema, start=1)
-    ]
-    return pyarrow_to_schema(pa.schema(fields))
+def iceberg_schema(schema: pa.Schema) -> Schema:
+    """The columns with new field ids."""
+    numbers = count(1)
+    return pyarrow_to_schema(pa.schema([_with_new_ids(field, numbers) for field in schema]))
+
+
+def _with_new_ids(field: pa.Field, numbers: Iterator[int]) -> pa.Field:
+    number = next(numbers)
+    if pa.types.is_list(field.type):
+        field = field.with_type(pa.list_(_with_new_ids(field.type.value_field, numbers)))
+    elif pa.types.is_struct(field.type):
+        field = field.with_type(pa.struct([_with_new_ids(part, numbers) for part in field.type]))
+    return field.with_metadata({FIELD_ID: str(number)})

@@ -26,7 +26,8 @@ SELECT
     output.function AS output,
     output.argument,
     CASE WHEN t.oid = 'pg_catalog.money'::regtype THEN scale(0::money::numeric) END AS money_scale,
-    t.oid::bigint AS type_oid
+    t.oid::bigint AS type_oid,
+    r.modifier
 FROM resolved AS r
 JOIN pg_attribute AS a USING (attrelid, attnum)
 JOIN pg_type AS t ON t.oid = r.type AND t.typtype <> 'd'
@@ -73,3 +74,31 @@ SELECT
              AND (typnamespace <> 'pg_catalog'::regnamespace OR typname !~ '^(reg|aclitem)')) AS is_recorded
 FROM parts JOIN pg_type AS t ON t.oid = part
 GROUP BY whole
+
+-- name: type_parts
+-- What these types are made of, and what their parts are made of: the base type of a domain, the element of an array,
+-- the attributes of a composite. The name has no schema if the type is built in.
+WITH RECURSIVE parts AS (
+    SELECT oid FROM unnest(%(types)s::oid[]) AS oid
+    UNION
+    SELECT next
+    FROM parts JOIN pg_type AS t USING (oid)
+    CROSS JOIN LATERAL (
+        SELECT typelem UNION ALL SELECT typbasetype
+        UNION ALL SELECT atttypid FROM pg_attribute WHERE attrelid = typrelid AND attnum > 0 AND NOT attisdropped
+    ) AS n (next)
+    WHERE next <> 0
+)
+SELECT
+    oid::bigint,
+    CASE WHEN nspname = 'pg_catalog' THEN typname ELSE format('%%I.%%I', nspname, typname) END,
+    typtype = 'e',
+    CASE WHEN typtype = 'd' THEN typbasetype::bigint END,
+    typtypmod,
+    -- Not of int2vector, point and others, which have an element type too.
+    (SELECT e.oid::bigint FROM pg_type AS e WHERE e.typarray = t.oid),
+    ARRAY(SELECT json_build_array(attname, atttypid::bigint, atttypmod)
+          FROM pg_attribute WHERE attrelid = typrelid AND attnum > 0 AND NOT attisdropped ORDER BY attnum)
+FROM parts
+JOIN pg_type AS t USING (oid)
+JOIN (SELECT oid AS namespace, nspname FROM pg_namespace) AS n ON namespace = typnamespace

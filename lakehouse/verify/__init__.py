@@ -5,19 +5,21 @@ were read from. At any time: the newest epoch with the changes since then is com
 Postgres.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from lakehouse.source.changes import read_changes, set_since
+from lakehouse.source.changes import Tombstones, read_changes, set_since
+from lakehouse.source.copy import computed_row_errors
 from lakehouse.source.snapshot import open_source_snapshot
-from lakehouse.source.tables import TableSource, tombstones_deleted_before
+from lakehouse.source.tables import TableSource, existing, tombstones_deleted_before
 from lakehouse.table.catalog import Lake
+from lakehouse.table.columns import RowsNotComputed
 from lakehouse.table.deletes import deleted_rows
 from lakehouse.table.epoch import DataFile, DeleteFile, Epoch, TableState
 from lakehouse.table.published import newest_epoch, numbered_epoch, pin_epoch
@@ -29,17 +31,19 @@ from ridelake.errors import NotReady, ProofFailed
 from ridelake.settings import LakeAddress
 
 TRIES = 10
+NOT_TRACKED = "it is not tracked"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class VerifyResult:
     """`tail_rows`: for each table, the number of changed rows that are not in the epoch's files yet.
-    `not_compared`: tables that are not tracked, so that their changes since the epoch are unknown."""
+    `not_compared`: the other tables of the lake, and why each is not compared. Most are not tracked, so that
+    their changes since the epoch are unknown."""
 
     epoch: int
     comparisons: tuple[TableComparison, ...]
     tail_rows: tuple[int, ...]
-    not_compared: tuple[str, ...] = ()
+    not_compared: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<VerifyResult epoch {self.epoch}: {self.rows:,} rows {'equal' if self.equal else 'DIFFER'}>"
@@ -66,7 +70,7 @@ class VerifyResult:
                 asdict(comparison) | {"equal": comparison.equal, "tail_rows": tail}
                 for comparison, tail in zip(self.comparisons, self.tail_rows, strict=True)
             ],
-            "not_compared": list(self.not_compared),
+            "not_compared": dict(self.not_compared),
         }
 
 
@@ -85,8 +89,14 @@ def verify_at_token(
     sources: Sequence[TableSource],
     tables: dict[str, TableState],
 ) -> None:
-    """Must run in the transaction of the token. Raises ProofFailed with the rows that differ."""
-    raise_if_different(_compare(connection, lake, source, tables[source.lake_name]) for source in sources)
+    """Must run in the transaction of the token. Raises ProofFailed with the rows that differ, RowsNotComputed
+    if the server cannot compute rows that it has computed before."""
+
+    def compare(source: TableSource) -> TableComparison:
+        with computed_row_errors(connection, source):
+            return _compare(connection, lake, source, tables[source.lake_name])
+
+    raise_if_different(map(compare, sources))
 
 
 def verify_now(store: Store, lake: Lake) -> VerifyResult:
@@ -112,29 +122,42 @@ def _verify(store: Store, lake: Lake, newest: Epoch) -> VerifyResult:
         bucket_errors(lake.address),
         store.connect() as connection,
     ):
-        names = [state.source for state in newest.tables.values()]
+        sources = [state.source for state in newest.tables.values()]
+        names = existing(connection, sources)
+        left = {
+            one.source: f"it is not in epoch {newest.number}: {one.reason}"
+            for one in newest.left_out.values()
+        }
+        left |= {name: "it was dropped or renamed since then" for name in sources if name not in names}
+        compared: list[tuple[TableComparison, int]] = []
         with open_source_snapshot(
-            store, connection, names, newest.token, newest.without, newest.infinity, newest.names
+            store, connection, names, newest.token, newest.without, newest.forms, newest.names, names
         ) as snapshot:
-            sources = _tracked(connection, newest, snapshot.sources)
-            left = tuple(source.qualified for source in snapshot.sources if source not in sources)
+            tracked = _tracked(connection, newest, snapshot.sources)
+            left |= {source.qualified: NOT_TRACKED for source in snapshot.sources if source not in tracked}
             tombstones = set_since(connection, newest.token)
-            found = [
-                read_changes(connection, source, tombstones, newest.tables[source.lake_name])
-                for source in sources
-            ]
-            comparisons = tuple(
-                _compare(
-                    connection,
-                    lake.address,
-                    source,
-                    None if tail.emptied else newest.tables[source.lake_name],
-                    minus_keys=pa.concat_tables([tail.changed.select(source.key), tail.deleted]),
-                    plus_rows=tail.changed,
-                )
-                for source, tail in zip(sources, found, strict=True)
-            )
-    return VerifyResult(newest.number, comparisons, tuple(tail.changed.num_rows for tail in found), left)
+            for source in tracked:
+                try:
+                    with computed_row_errors(connection, source):
+                        state = newest.tables[source.lake_name]
+                        compared.append(_with_changes(connection, lake.address, source, state, tombstones))
+                except RowsNotComputed as error:
+                    left[source.qualified] = str(error)
+    return VerifyResult(newest.number, tuple(c for c, _ in compared), tuple(n for _, n in compared), left)
+
+
+def _with_changes(
+    connection: Connection[TupleRow],
+    lake: LakeAddress,
+    source: TableSource,
+    state: TableState,
+    tombstones: Tombstones,
+) -> tuple[TableComparison, int]:
+    """Compare the table's files and the changes since then; the second value is their number."""
+    tail = read_changes(connection, source, tombstones, state)
+    minus_keys = pa.concat_tables([tail.changed.select(source.key), tail.deleted])
+    files = None if tail.emptied else state
+    return _compare(connection, lake, source, files, minus_keys, tail.changed), tail.changed.num_rows
 
 
 def _tracked(

@@ -40,7 +40,7 @@ from lakehouse.verify.row_encoding import (
     Rows,
     Sums,
     duckdb_record,
-    encoding_of,
+    duckdb_type_of,
     key_shown,
     mask_for,
     postgres_record,
@@ -316,7 +316,7 @@ def _refuse_other_columns(connection: duckdb.DuckDBPyConnection, shape: Compared
     separately: read together, they would be cast to the types of the first one."""
     relation = connection.read_parquet([str(path)], hive_partitioning=False)
     found = dict(zip(relation.columns, map(str, relation.types), strict=True))
-    expected = {column.name: encoding_of(column).duckdb_type for column in shape.columns}
+    expected = {column.name: str(connection.dtype(duckdb_type_of(column))) for column in shape.columns}
     if wrong := [name for name in {**expected, **found} if found.get(name) != expected.get(name)]:
         name = wrong[0]
         raise ProofFailed(

@@ -1,25 +1,53 @@
-"""The notebook runs, from top to bottom."""
+"""The notebook reads the reader's lake; without one, it states what to do."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from terminal import ridelake
+
+from oltp.store import Store
 
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "notebook" / "layout.py"
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("RIDELAKE_")}
 PROGRAM = """
 import runpy, sys
 app = runpy.run_path(sys.argv[1], run_name="notebook")["app"]
 outputs, defined = app.run()
-print(len(outputs), defined["ratio"] >= 1, sorted(defined["milliseconds"]))
+print(*(output.text for output in outputs if hasattr(output, "text")))
+print(sorted(defined.get("samples", ())), defined.get("rows"), sorted(defined.get("columns", ())))
 """
+
+pytest.importorskip("marimo", reason="not installed: pip install 'ridelake[bench]'")
+
+
+def run(folder: Path) -> list[str]:
+    """The lines that the program prints in this folder."""
+    arguments = [sys.executable, "-c", PROGRAM, NOTEBOOK]
+    done = subprocess.run(
+        arguments, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
 @pytest.mark.slow
-def test_every_cell_of_the_notebook_runs():
-    pytest.importorskip("marimo", reason="not installed: pip install 'ridelake[bench]'")
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, NOTEBOOK], capture_output=True, text=True, timeout=120, check=False
+def test_the_notebook_measures_both_layouts_of_a_table_of_the_lake(seeded_store_once: Store, tmp_path: Path):
+    published = ridelake(
+        "snapshot", "--dsn", seeded_store_once.conninfo, environment=ENVIRONMENT, folder=tmp_path
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith("True ['column-major', 'row-major']")
+    assert published.returncode == 0, published.stderr
+    *page, defined = run(tmp_path)
+    assert "of 2,000 rows of <code>rides</code>; the answers are equal" in " ".join(page)
+    assert defined.startswith("['column-major', 'row-major'] 2000 [")
+    assert "'fare_cents'" in defined
+
+
+@pytest.mark.slow
+def test_the_notebook_without_a_lake_states_what_to_do_and_creates_nothing(tmp_path: Path):
+    *page, defined = run(tmp_path)
+    assert "ridelake snapshot" in " ".join(page)
+    assert defined == "[] None []"
+    assert not list(tmp_path.iterdir())

@@ -81,15 +81,15 @@ class Missing:
         if name in {modules}:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Missing())
-import bench.commands.demo, bench.demo
+import bench.commands.demo, bench.demo, bench.report.page
 """
 
 
-def test_the_demo_needs_the_base_packages_only(tmp_path: Path):
+def test_demo_and_report_need_the_base_packages_only(tmp_path: Path):
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     named = [re.split(r"[\[>=]", name)[0].replace("-", "_") for names in extras.values() for name in names]
     modules = {*named} - {"ridelake"}
-    assert {"pytest", "plotly", "datafusion"} <= modules
+    assert {"pytest", "marimo", "datafusion"} <= modules
     done = execute(tmp_path, "-c", WITHOUT.format(modules=sorted(modules)))
     assert done.returncode == 0, done.stderr
 

@@ -1,14 +1,15 @@
 """The table of docs/types.md: what each type of Postgres is in the lake, read from the code."""
 
+import re
 from collections.abc import Iterator
 
 import pyarrow as pa
 from psycopg import Connection
 from psycopg.sql import SQL, Identifier
-from pyiceberg.io.pyarrow import pyarrow_to_schema
 
 from lakehouse.table.columns import SourceColumn, read_columns
-from lakehouse.table.metadata import FIELD_ID
+from lakehouse.table.epoch import ValueForms
+from lakehouse.table.metadata import iceberg_schema
 from lakehouse.verify.row_encoding import encoding_of
 
 # Types with a modifier, and types that are made by a user: the declared type → its name in the table.
@@ -27,6 +28,13 @@ CREATED = (
     "CREATE TYPE type_table.mood AS ENUM ('glad')",
     "CREATE TYPE type_table.span AS RANGE (subtype = float8)",
 )
+# With a form that the user has chosen: the declared type → its name in the table.
+CHOSEN = {
+    "numeric": "numeric without precision, or otherwise, with `--numeric 38,9`",
+    "integer[]": "an array of integer, with `--nested typed`",
+    "type_table.pair": "a composite of integer and text, with `--nested typed`",
+}
+CHOSEN_FORMS = ValueForms(numeric=(38, 9), nested="typed")
 NAMED = {"numeric": "numeric without precision"}
 HEAD = "| Postgres | Arrow | Iceberg | in the lake | compared by `verify` as |\n|---|---|---|---|---|"
 
@@ -36,17 +44,18 @@ def type_table(connection: Connection, names: list[str]) -> str:
     with connection.transaction(force_rollback=True):
         for statement in CREATED:
             connection.execute(statement.encode())
-        declared = [*names, *OTHERS]
+        declared = [*names, *OTHERS, *CHOSEN]
         definitions = SQL(", ").join(
             SQL("{} {}").format(Identifier(f"c{n}"), SQL(name)) for n, name in enumerate(declared)
         )
         connection.execute(SQL("CREATE TABLE type_table.t ({})").format(definitions))
         row = connection.execute("SELECT 'type_table.t'::regclass::oid::bigint").fetchone()
         assert row is not None
-        columns = read_columns(connection, [row[0]])[row[0]]
+        plain = read_columns(connection, [row[0]])[row[0]][: -len(CHOSEN)]
+        chosen = read_columns(connection, [row[0]], forms=CHOSEN_FORMS)[row[0]][-len(CHOSEN) :]
     grouped: dict[tuple[str, ...], list[str]] = {}
-    for name, column in zip(declared, columns, strict=True):
-        shown = OTHERS.get(name) or NAMED.get(name, name)
+    for place, (name, column) in enumerate(zip(declared, [*plain, *chosen], strict=True)):
+        shown = CHOSEN[name] if place >= len(plain) else OTHERS.get(name) or NAMED.get(name, name)
         grouped.setdefault(tuple(_described(column)), []).append(shown)
     rows = [f"| {', '.join(group)} | {' | '.join(forms)} |" for forms, group in grouped.items()]
     return "\n".join([HEAD, *sorted(rows, key=len)])
@@ -54,9 +63,9 @@ def type_table(connection: Connection, names: list[str]) -> str:
 
 def _described(column: SourceColumn) -> Iterator[str]:
     """Arrow, Iceberg, what of the value is in the lake, and what is compared."""
-    field = pa.field("v", column.arrow_type, metadata={FIELD_ID: "1"})
-    iceberg = str(pyarrow_to_schema(pa.schema([field])).fields[0].field_type)
-    numeric = pa.types.is_decimal(column.arrow_type) and column.declared != "money"
+    iceberg = str(iceberg_schema(pa.schema([pa.field("v", column.arrow_type)])).fields[0].field_type)
+    iceberg = re.sub(r"\d+: (\w+: )optional ", r"\1", iceberg)  # without the ids of fields
+    numeric = column.pg_type == "numeric" and column.declared.startswith("numeric(")
     yield "decimal128(p, s)" if numeric else str(column.arrow_type)
     yield "decimal(p, s)" if numeric else iceberg
     if not column.converted:
@@ -65,5 +74,8 @@ def _described(column: SourceColumn) -> Iterator[str]:
         yield "Postgres' text"
     else:
         yield f"the value as {column.converted.rsplit('.', 1)[1].replace('int8', 'bigint')}"
+    if column.parts:
+        yield "each part as above"
+        return
     compared = encoding_of(column).postgres.rsplit(".", 1)[1]
     yield "text" if compared == "text" else f"{compared}, its bytes"

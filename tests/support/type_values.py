@@ -1,6 +1,8 @@
 """Every type that a user can declare, values of it, and the text of a value that was read from the lake."""
 
 import math
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -76,11 +78,26 @@ WITHOUT_ORDER = {
     "pg_snapshot", "txid_snapshot", "refcursor", "aclitem", "int2vector",
 }  # fmt: skip
 
+# The types that have an Arrow type, so that arrays and composites of them can be lists and structs.
+EXACT = [
+    "boolean", "smallint", "integer", "bigint", "real", "double precision", "numeric(12,3)", "numeric(38,38)",
+    "text", "character varying(9)", "character(9)", "name", "bytea", "uuid", "date", "time without time zone",
+    "timestamp without time zone", "timestamp with time zone",
+]  # fmt: skip
+
 # The types that are converted before they are written as text: see docs/types.md. A reader returns a real as
 # a double.
 SHOWN = {"money": "{}::numeric", "real": "{}::float8"} | {
     name: "{}::oid" for name in VALUES if name.startswith("reg")
 }
+
+
+def as_real(number: float) -> float:
+    """The number as a real has it; Postgres writes as many of its digits as are needed."""
+    try:
+        return float(struct.unpack("f", struct.pack("f", number))[0])
+    except OverflowError:
+        return number
 
 
 def _seconds(text: str) -> str:
@@ -109,12 +126,43 @@ def text_of(value: Any) -> str | None:
     return str(value)
 
 
-def same(pg_text: str | None, value: Any) -> bool:
-    """Whether a value that a reader returned is the one that Postgres writes as `pg_text`."""
+def parts(text: str) -> list[str | None]:
+    """The texts of the elements of an array, or the attributes of a composite, from its text."""
+    is_array, inner = text[0] == "{", text[1:-1]
+    if is_array and not inner:
+        return []
+    found: list[str | None] = []
+    part, is_quoted, was_quoted = "", False, False
+    characters = iter(f"{inner},")
+    for one in characters:
+        if one == "\\":
+            part += next(characters)
+        elif one == '"':
+            # Two quotes in a quoted attribute are one quote.
+            part += '"' if not is_quoted and was_quoted else ""
+            is_quoted, was_quoted = not is_quoted, True
+        elif one == "," and not is_quoted:
+            is_null = part.upper() == "NULL" if is_array else part == ""
+            found.append(None if is_null and not was_quoted else part)
+            part, was_quoted = "", False
+        else:
+            part += one
+    return found
+
+
+def same(pg_text: str | None, value: Any, *, null_is_empty: bool = False) -> bool:
+    """Whether a value that a reader returned is the one that Postgres writes as `pg_text`. `null_is_empty`:
+    the reader may return an empty list instead of NULL."""
+    if isinstance(value, list | dict):
+        if pg_text is None:
+            return null_is_empty and value == []
+        values = list(value.values()) if isinstance(value, dict) else value
+        pairs = zip(parts(pg_text), values, strict=True)
+        return all(same(text, part, null_is_empty=null_is_empty) for text, part in pairs)
     if isinstance(value, float) and pg_text is not None:
         found = float(pg_text)
         return (math.isnan(found) and math.isnan(value)) or (
-            found == value and math.copysign(1, found) == math.copysign(1, value)
+            value in (found, as_real(found)) and math.copysign(1, found) == math.copysign(1, value)
         )
     return text_of(value) == pg_text
 
@@ -143,6 +191,7 @@ def base_type(name: str) -> TypeSpec:
 def array_of(element: TypeSpec) -> TypeSpec:
     lists = st.lists(element.values, max_size=3)
     values = lists.map(lambda found: f"ARRAY[{', '.join(found)}]::{element.name}[]")
+    values |= st.just(f"NULL::{element.name}[]")
     shown = f"{element.shown}[]" if element.shown.endswith("::oid") and not element.created else "{}"
     return TypeSpec(f"{element.name}[]", element.created, values, shown, is_array=True)
 
@@ -158,20 +207,23 @@ def composite_of(parts: list[TypeSpec], name: str) -> TypeSpec:
     attributes = ", ".join(f"a{number} {part.name}" for number, part in enumerate(parts))
     created = (*(one for part in parts for one in part.created), f"CREATE TYPE {name} AS ({attributes})")
     values = st.tuples(*(part.values for part in parts))
-    return TypeSpec(name, created, values.map(lambda found: f"ROW({', '.join(found)})::{name}"))
+    rows = values.map(lambda found: f"ROW({', '.join(found)})::{name}")
+    return TypeSpec(name, created, rows | st.just(f"NULL::{name}"))
+
+
+KINDS = ("base", "base", "array", "domain", "composite")
 
 
 @st.composite
-def types(draw: st.DrawFn, names: list[str], depth: int = 2) -> TypeSpec:
+def types(draw: st.DrawFn, names: list[str], depth: int = 2, kinds: Sequence[str] = KINDS) -> TypeSpec:
     """A type of Postgres, or one that is made of it. The names of types that it creates are unique."""
-    kinds = ["base", "base", "array", "domain", "composite"] if depth else ["base"]
-    kind = draw(st.sampled_from(kinds))
+    kind = draw(st.sampled_from(kinds)) if depth else "base"
     if kind == "base":
         return base_type(draw(st.sampled_from(names)))
     new = f"made_{next(_NUMBERS)}"
     if kind == "composite":
-        return composite_of(draw(st.lists(types(names, depth - 1), min_size=1, max_size=3)), new)
-    inner = draw(types(names, depth - 1))
+        return composite_of(draw(st.lists(types(names, depth - 1, kinds), min_size=1, max_size=3)), new)
+    inner = draw(types(names, depth - 1, kinds))
     if kind == "array" and not inner.is_array:
         return array_of(inner)
     return domain_of(inner, new)

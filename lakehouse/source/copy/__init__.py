@@ -30,14 +30,14 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from lakehouse.source.copy.memory import RUN_BUFFER_BYTES
 from lakehouse.source.copy.query import copy_query, copy_table, lock_table, split_pages
-from lakehouse.source.copy.receive import CopyAborted, receive_rows
+from lakehouse.source.copy.receive import CopyAborted, receive_rows, server_error
 from lakehouse.source.copy.sorting import sort_run
-from lakehouse.source.copy.values import decode_values
+from lakehouse.source.copy.values import TOO_MANY_DIGITS, decode_values
 from lakehouse.source.tables import TableSource
 from lakehouse.table.columns import (
+    NULL_INSTEAD,
     RowsNotComputed,
     SourceColumn,
-    TableNotCopied,
     UnsupportedValue,
     arrow_schema,
 )
@@ -57,6 +57,10 @@ QUERIES = load_queries("lakehouse.source.copy")
 COMPILED_BYTES = 16 << 20
 FETCH_ROWS = 40_000
 FETCH_BYTES = 32 << 20
+
+# A worker may wait for a session that rebuilds an index, and that session for a lock of the coordinator.
+# Postgres does not detect this deadlock, because the coordinator waits in this process.
+LIMIT_LOCK_WAIT = b"SET LOCAL lock_timeout = '30s'"
 
 __all__ = ["RUN_ROWS", "add_row_key_to_errors", "computed_row_errors", "export", "export_snapshot", "fetch"]
 
@@ -143,34 +147,36 @@ def fetch(connection: Connection[TupleRow], query: Composed, columns: Sequence[S
     return pa.concat_tables(tables).combine_chunks()
 
 
+# Begins of SQLSTATEs that do not concern one table: rollback, resources, operator intervention, system error.
+OF_THE_SERVER = ("40", "53", "57", "58")
+# Those of a table with rows of its own, in addition: no privilege, it was dropped, it is locked.
+OF_A_TABLE = ("42501", "42P01", "55P03")
+
+
 @contextmanager
 def computed_row_errors(connection: Connection[TupleRow], table: TableSource) -> Iterator[None]:
-    """Translate an error of the query of a view, or of a foreign table. Raises RowsNotComputed; the
-    connection's transaction can be continued. For a virtual generated column of another table, raises
-    TableNotCopied if the transaction cannot be continued."""
-    if table.can_be_locked:
-        try:
-            yield
-        except (psycopg.DataError, CopyAborted) as error:
-            if isinstance(error, CopyAborted) and not error.sqlstate.startswith("22"):  # data exceptions
-                raise
-            why = error.why if isinstance(error, CopyAborted) else first_line(error)
-            failure = RowsNotComputed(table.qualified, why)
-            if connection.info.transaction_status != TransactionStatus.INTRANS:
-                raise TableNotCopied(str(failure)) from error
-            raise failure from error
-        return
-    connection.execute("SAVEPOINT computed_rows")
+    """Translate an error of the server about the rows of one table: of the query of a view, a virtual column,
+    a foreign server. Raises RowsNotComputed; the connection's transaction can then be continued, as after an
+    UnsupportedValue. Other errors are raised as psycopg.Error."""
+    connection.execute("SAVEPOINT one_table")
     try:
         yield
-    except (psycopg.OperationalError, errors.InsufficientPrivilege, errors.UndefinedTable):
-        raise  # it does not concern this query only
-    except (psycopg.DatabaseError, UnsupportedValue) as error:
-        connection.execute("ROLLBACK TO computed_rows")
-        if isinstance(error, UnsupportedValue):
+        connection.execute("RELEASE one_table")  # can fail for a foreign table
+    except UnsupportedValue:
+        connection.execute("ROLLBACK TO one_table; RELEASE one_table")
+        raise
+    except (psycopg.DatabaseError, CopyAborted) as error:
+        state = error.sqlstate or ""
+        others = OF_THE_SERVER if table.reads_others else OF_THE_SERVER + OF_A_TABLE
+        if not state or state.startswith(others):
+            if isinstance(error, CopyAborted):
+                raise server_error(state, error.why) from error
             raise
-        raise RowsNotComputed(table.qualified, first_line(error)) from error
-    connection.execute("RELEASE computed_rows")
+        connection.execute("ROLLBACK TO one_table; RELEASE one_table")
+        why = error.why if isinstance(error, CopyAborted) else first_line(error)
+        if state == "55P03":
+            why = "another session has locked it, or what it reads"
+        raise RowsNotComputed(table.qualified, why, state) from error
 
 
 @contextmanager
@@ -182,21 +188,31 @@ def add_row_key_to_errors(connection: Connection[TupleRow], table: TableSource) 
     except UnsupportedValue as error:
         if connection.info.transaction_status != TransactionStatus.INTRANS:
             raise
-        template = SQL(QUERIES["row_not_held"])
-        found = connection.execute(
-            template.format(
-                key=SQL(", ").join(SQL("{}::text").format(Identifier(name)) for name in table.key),
-                table=table.rows,
-                column=Identifier(error.column),
-            )
-        ).fetchone()
-        key = ", ".join(f"{name} {value}" for name, value in zip(table.key, found or (), strict=False))
+        (column,) = (column for column in table.columns if column.name == error.column)
+        value = column.sent(Identifier(column.name))
+        query = SQL(QUERIES["row_not_held"]).format(
+            key=SQL(", ").join(SQL("{}::text").format(Identifier(name)) for name in table.key),
+            table=table.rows,
+            column=value,
+            is_held=column.is_held(value) or SQL("true"),
+        )
+        keys, text = connection.execute(query).fetchone() or ((), "a value")
+        key = ", ".join(f"{name} {value}" for name, value in zip(table.key, keys, strict=False))
+        is_shown = column.parts or error.what == TOO_MANY_DIGITS
         raise UnsupportedValue(
             f"{table.qualified}.{quote_identifier(error.column)}",
-            error.what,
+            f"{text} ({error.what})" if is_shown else error.what,
             f" in the row with {key}" if key else "",
             in_key=error.column in table.key,
+            instead=_instead(column, error.what),
         ) from error
+
+
+def _instead(column: SourceColumn, what: str) -> str:
+    """What can be done about a value that the lake cannot store, other than to change it."""
+    if column.parts:
+        return "store the column as text with --nested text"
+    return "choose another --numeric" if what == TOO_MANY_DIGITS else NULL_INSTEAD
 
 
 def _decoded(rows: Sequence[bytes], columns: Sequence[SourceColumn]) -> Iterable[pa.Table]:
@@ -255,6 +271,7 @@ def _importing(stack: ExitStack, store: Store, snapshot: str, table: TableSource
     connection.execute(
         SQL("SET TRANSACTION SNAPSHOT {}").format(Literal(snapshot))
     )  # it does not accept parameters
+    connection.execute(LIMIT_LOCK_WAIT)
     try:
         connection.execute(lock_table(table, or_fail=True))
     except errors.LockNotAvailable:

@@ -27,9 +27,10 @@ from lakehouse.source.copy.memory import (
 )
 from lakehouse.source.copy.sorting import sort_order
 from lakehouse.source.copy.values import (
-    as_arrow_text,
+    TOO_MANY_DIGITS,
     check_digits,
     check_time_of_day,
+    from_binary,
     torn,
     wrong_columns,
     wrong_width,
@@ -46,7 +47,7 @@ NOT_HELD = {
     loop.INFINITY: "infinity",
     loop.OUTSIDE: "a time outside of Arrow's range",
     loop.NAN: "NaN",
-    loop.DIGITS: "more digits than its type has",
+    loop.DIGITS: TOO_MANY_DIGITS,
 }
 
 
@@ -121,7 +122,7 @@ class RunBuffer:
             validity = pa.py_buffer(np.packbits(nulls == 0, bitorder="little"))
         values = self._values(place, wanted)
         if kind == TEXT:
-            return as_arrow_text(column, self._binary(values, validity))
+            return from_binary(column, self._binary(values, validity))
         if column.pg_type == "uuid":
             return _uuids(values, nulls, validity)
         if pa.types.is_boolean(column.arrow_type):

@@ -13,7 +13,7 @@ JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(name)s AND c.relkind IN ('r', 'm')
 
 -- name: row_not_held
--- The key of a row whose value the lake cannot store: NaN or infinity, otherwise the greatest value.
-SELECT {key} FROM {table} WHERE {column} IS NOT NULL
-ORDER BY {column}::text IN ('NaN', 'Infinity', '-Infinity', 'infinity', '-infinity') DESC, {column} DESC
+-- The key of a row whose value the lake cannot store, and the start of the value as text. Not a cast to text: a user may
+-- have created one.
+SELECT ARRAY[{key}]::text[], left(format('%s', {column}), 100) FROM {table} WHERE ({is_held}) IS FALSE
 LIMIT 1

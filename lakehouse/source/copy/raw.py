@@ -25,7 +25,7 @@ from lakehouse.source.copy.loop import HEADER_BYTES
 from lakehouse.source.copy.memory import RUN_BUFFER_BYTES, SLACK_BYTES, Bytes, words_of
 from lakehouse.source.copy.receive import incomplete_copy, receive_rows, send_copy
 from lakehouse.table.columns import SourceColumn
-from ridelake.errors import RidelakeError
+from ridelake.errors import CannotConnect
 
 # Small enough for the processor's cache.
 BUFFER_BYTES = 1 << 18
@@ -92,7 +92,7 @@ class SocketReader:
             if run.is_full or self._answer.ended:
                 break
             if self._lost:
-                raise RidelakeError("lost the connection to Postgres during a COPY: run the command again")
+                raise CannotConnect("lost the connection to Postgres during a COPY: run the command again")
             self._receive()
         if self._answer.ended and not self._answer.complete:
             raise incomplete_copy()

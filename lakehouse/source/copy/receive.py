@@ -29,6 +29,17 @@ class CopyAborted(RidelakeError):
         super().__init__(f"the server aborted its COPY ({why}): run the command again")
 
 
+def server_error(sqlstate: str, message: str) -> psycopg.Error:
+    """The error of psycopg for an error of the server. A function may raise any SQLSTATE."""
+    try:
+        kind: type[psycopg.Error] = psycopg.errors.lookup(sqlstate)
+    except KeyError:
+        kind = psycopg.DatabaseError if sqlstate else psycopg.OperationalError
+    error = kind(message)
+    error.sqlstate = sqlstate or None
+    return error
+
+
 def incomplete_copy() -> RidelakeError:
     return RidelakeError("the COPY of the server is incomplete: run the command again")
 
@@ -96,11 +107,7 @@ def _expect(result: PGresult | None, status: ExecStatus) -> None:
         message = (result.error_field(DiagnosticField.MESSAGE_PRIMARY) or result.error_message).decode(
             "utf-8", "replace"
         )
-        try:
-            kind: type[psycopg.Error] = psycopg.errors.lookup(state)
-        except KeyError:
-            kind = psycopg.OperationalError
-        raise kind(message.strip())
+        raise server_error(state, message.strip())
 
 
 def _messages(pgconn: PGconn) -> Iterator[bytes]:

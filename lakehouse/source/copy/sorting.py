@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 KEY_BITS = 63
+VALUE_BYTES = 8  # of an element of a list, in addition to its text
 
 
 def sort_run(run: pa.Table, order_by: Sequence[str]) -> pa.Table:
@@ -54,17 +55,37 @@ def sorted_runs(rows: pa.Table, order_by: Sequence[str], rows_max: int, bytes_ma
 
 
 def _with_large_values(schema: pa.Schema) -> pa.Schema:
-    large = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
-    return pa.schema([field.with_type(large.get(field.type, field.type)) for field in schema])
+    return pa.schema([field.with_type(_large(field.type)) for field in schema])
+
+
+def _large(type_: pa.DataType) -> pa.DataType:
+    if pa.types.is_list(type_):
+        return pa.large_list(type_.value_field.with_type(_large(type_.value_type)))
+    if pa.types.is_struct(type_):
+        return pa.struct([field.with_type(_large(field.type)) for field in type_])
+    return {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}.get(type_, type_)
 
 
 def _value_bytes(rows: pa.Table) -> npt.NDArray[np.int64]:
-    """The number of bytes of text and binary values of each row."""
+    """The number of bytes of text and binary values of each row, and of the elements of lists."""
     sizes = np.zeros(len(rows), np.int64)
     for column in rows.columns:
-        if pa.types.is_large_string(column.type) or pa.types.is_large_binary(column.type):
-            sizes += pc.fill_null(pc.binary_length(column), 0).to_numpy()
+        sizes += _sizes(column.combine_chunks())
     return sizes
+
+
+def _sizes(values: pa.Array) -> npt.NDArray[np.int64]:
+    if pa.types.is_large_string(values.type) or pa.types.is_large_binary(values.type):
+        return pc.fill_null(pc.binary_length(values), 0).to_numpy()  # type: ignore[no-any-return]
+    if pa.types.is_large_list(values.type):
+        elements = values.flatten()
+        ends = np.concatenate([[0], np.cumsum(_sizes(elements) + VALUE_BYTES)])
+        counts = np.cumsum(pc.fill_null(pc.list_value_length(values), 0).to_numpy())
+        sizes: npt.NDArray[np.int64] = np.diff(ends[np.concatenate([[0], counts])])
+        return sizes
+    if pa.types.is_struct(values.type):
+        return sum((_sizes(part) for part in values.flatten()), np.zeros(len(values), np.int64))
+    return np.zeros(len(values), np.int64)
 
 
 def _packed(columns: Sequence[pa.ChunkedArray]) -> npt.NDArray[np.int64] | None:

@@ -9,10 +9,12 @@ from bare_database import rows_of, run
 from own_tables import ORDERS, how
 from terminal import answer, ridelake
 
+from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes
 from lakehouse.source.tracking import renew_tracking, track, untrack
 from lakehouse.table.catalog import Lake
 from oltp.store import Store, has_tracking, transaction
+from ridelake.errors import BadInput
 from ridelake.settings import LakeAddress
 
 # oltp/tracking.sql of the version before tombstones had a generation.
@@ -108,6 +110,53 @@ def test_a_busy_table_is_not_waited_for(old: Store, lake: Lake):
     run(old, "DELETE FROM orders WHERE id = 3")  # recorded by the older version's trigger in the new tables
     assert how(publish_changes(old, lake, tables=["orders"], verify=True)) == "whole"
     assert renew_tracking(old, ["orders"]) == []
+
+
+def test_a_dropped_table_leaves_no_row_in_the_tracking(orders: Store, lake: Lake):
+    tracked = "SELECT relation::regclass::text FROM ridelake_tracking.tracked ORDER BY 1"
+    for number, forget in enumerate([
+        lambda: track(orders, "orders"),
+        lambda: maintain(lake, orders),
+        lambda: (track(orders, "kept"), untrack(orders, "kept")),
+    ]):  # fmt: skip
+        run(orders, f"CREATE TABLE brief_{number} (id int PRIMARY KEY)")
+        run(orders, "CREATE TABLE IF NOT EXISTS kept (id int PRIMARY KEY)")
+        track(orders, f"brief_{number}")
+        assert len(rows_of(orders, tracked)) == 2
+        run(orders, f"DROP TABLE brief_{number}")
+        assert len(rows_of(orders, tracked)) == 2
+        forget()
+        assert rows_of(orders, tracked) == [("orders",)]
+
+
+def test_the_functions_of_an_older_version_are_replaced_by_track(orders: Store, lake: Lake):
+    """As installed before a column "Tx" was refused. Until then, epochs are incremental."""
+    body = "SELECT prosrc FROM pg_proc WHERE oid = 'ridelake_tracking.track(regclass)'::regprocedure"
+    ((newest,),) = rows_of(orders, body)
+    older = newest.replace("v_other_tx IS NOT NULL", "false")
+    assert older != newest
+    run(
+        orders,
+        f"CREATE OR REPLACE FUNCTION ridelake_tracking.track(p_relation regclass) RETURNS void"
+        f" LANGUAGE plpgsql AS $older${older}$older$",
+        "COMMENT ON FUNCTION ridelake_tracking.track(regclass) IS NULL",
+        'CREATE TABLE odd (id int PRIMARY KEY, "Tx" int)',
+        "UPDATE orders SET price = 0 WHERE id = 1",
+    )
+    assert publish_changes(orders, lake, verify=True).epoch.changed == 1
+    assert rows_of(orders, body) == [(older,)], "reading has changed it"
+    with pytest.raises(BadInput, match='odd has a column "Tx", and tracking needs a column tx'):
+        track(orders, "odd")
+    assert rows_of(orders, body) == [(newest,)]
+    run(orders, "UPDATE orders SET price = 0 WHERE id = 2")
+    assert publish_changes(orders, lake, verify=True).epoch.changed == 1
+
+
+def test_a_newer_version_is_not_replaced(orders: Store):
+    run(orders, "COMMENT ON FUNCTION ridelake_tracking.track(regclass) IS 'version 1000'")
+    track(orders, "orders")
+    comment = "SELECT obj_description('ridelake_tracking.track(regclass)'::regprocedure)"
+    assert rows_of(orders, comment) == [("version 1000",)]
 
 
 def has_tracking_of(store: Store) -> bool:

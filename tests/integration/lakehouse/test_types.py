@@ -235,12 +235,12 @@ def test_values_without_an_exact_form_are_null_if_the_user_says_so(bare: Store, 
         with open_engine("duckdb", settings, fresh) as engine:
             assert engine.sql("SELECT count(*) AS n FROM t WHERE d IS NULL").to_pylist() == [{"n": 3}]
     second = publish_changes(bare, lake, verify=True).epoch
-    assert (second.infinity, second.tables["t"].changed, second.rows) == ("null", 1, 3)
+    assert (second.forms.infinity, second.tables["t"].changed, second.rows) == ("null", 1, 3)
     with pytest.raises(BadInput, match=r"column public\.t\.d contains infinity in the row with id"):
         publish_changes(bare, lake, infinity="refuse")
     run(bare, "UPDATE t SET d = 'today', a = 'now', z = 'now', h = '12:00', n = 1")
     third = publish_changes(bare, lake, infinity="refuse", verify=True).epoch
-    assert third.infinity == "refuse"
+    assert third.forms.infinity == "refuse"
     assert asked(lake, "SELECT count(*) AS n FROM t WHERE d IS NULL") == [{"n": 0}]
 
 

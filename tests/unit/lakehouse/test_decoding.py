@@ -4,6 +4,7 @@ import os
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from decimal import Context
 from pathlib import Path
 
@@ -21,7 +22,12 @@ from lakehouse.table.columns import ARROW_TYPES, SourceColumn, UnsupportedValue
 from ridelake.errors import RidelakeError
 
 TYPES = {**ARROW_TYPES, "numeric": pa.decimal128(12, 2)}
-ALL = [SourceColumn(name, name, type_) for name, type_ in TYPES.items()]
+ELEMENT = SourceColumn("element", "int4", pa.int32())
+LIST = SourceColumn("l", "_int4", pa.list_(pa.field("element", pa.int32())), parts=(ELEMENT,))
+PARTS = (SourceColumn("t", "text", pa.string()), LIST)
+STRUCT_TYPE = pa.struct([(part.name, part.arrow_type) for part in PARTS])
+NESTED = [LIST, SourceColumn("s", "shop.pair", STRUCT_TYPE, parts=PARTS)]
+ALL = [*(SourceColumn(name, name, type_) for name, type_ in TYPES.items()), *NESTED]
 REFUSED = (RidelakeError, UnsupportedValue, pa.ArrowInvalid)
 
 
@@ -61,12 +67,33 @@ OF_TYPE = {
     "numeric": st.integers(-(10**12) + 1, 10**12 - 1).map(lambda value: numeric(value, 2)),
 }
 CONTEXT = Context(prec=100)
+
+
+def fields(values: list[bytes | None]) -> list[bytes]:
+    return [struct.pack(">i", -1) if v is None else struct.pack(">i", len(v)) + v for v in values]
+
+
+def array(values: list[bytes | None]) -> bytes:
+    head = struct.pack(">iii", int(bool(values)), int(None in values), 23)
+    return head + (struct.pack(">ii", len(values), 1) + b"".join(fields(values)) if values else b"")
+
+
+def composite(values: list[bytes | None]) -> bytes:
+    return struct.pack(">i", len(values)) + b"".join(b"\0\0\0\x19" + field for field in fields(values))
+
+
+ARRAYS = st.lists(st.none() | OF_TYPE["int4"], max_size=5).map(array)
 TEXT = st.text(max_size=20).map(str.encode)
 
 
 def row(values: list[bytes | None]) -> bytes:
-    sent = [struct.pack(">i", -1) if v is None else struct.pack(">i", len(v)) + v for v in values]
-    return struct.pack(">h", len(values)) + b"".join(sent)
+    return struct.pack(">h", len(values)) + b"".join(fields(values))
+
+
+OF_TYPE |= {
+    "_int4": ARRAYS,
+    "shop.pair": st.tuples(st.none() | TEXT, st.none() | ARRAYS).map(lambda found: composite(list(found))),
+}
 
 
 def rows_of(columns: list[SourceColumn]) -> st.SearchStrategy[list[bytes]]:
@@ -153,10 +180,12 @@ def test_no_messages_are_read_beyond_their_end(data: bytes, like_rows: bool):
         ("numeric", numeric(10**12, 2), "more digits than its type has"),
         ("numeric", numeric(1, 3), "more digits than its type has"),
         ("numeric", struct.pack(">hhHhh", 1, 9_999, 0, 0, 1), "more digits than its type has"),
+        ("_int4", struct.pack(">iii", 2, 0, 23), "an array of 2 dimensions"),
+        ("_int4", struct.pack(">iiiii", 1, 0, 23, 0, 0), "an array that begins at 0"),
     ],
 )
 def test_a_value_that_the_lake_cannot_store_is_named(pg_type: str, value: bytes, what: str):
-    columns = [SourceColumn("v", pg_type, TYPES[pg_type])]
+    columns = [replace(LIST, name="v") if pg_type == "_int4" else SourceColumn("v", pg_type, TYPES[pg_type])]
     for decode in (compiled, decode_values):
         with pytest.raises(UnsupportedValue, match=f"column v contains {what}"):
             decode([row([value])], columns)
