@@ -64,7 +64,7 @@ function showQuestion(question) {
   const longest = Math.max(times.rows ?? 0, times.columns ?? 0);
   showSide("rows", rows, times.rows, longest);
   showSide("columns", columns, times.columns, longest);
-  setText(by("runs"), times.runs > 1 ? `Times: median of ${times.runs} runs.` : "");
+  setText(by("runs"), times.runs > 1 ? `Median of ${times.runs} runs.` : "");
   drawHeap(by("heap-picture"), rows);
   drawChunks(by("chunk-picture"), columns);
   setText(by("rows-bytes"), rows?.error ?? (rows ? heapText(rows) : ""));
@@ -120,7 +120,7 @@ function showEqual({ equal, as_of_seconds: asOf, fresh }, rows, columns) {
   if (equal === true && rows && columns) text = `✓ answers equal${fresh ? ", as of now" : ""}`;
   else if (equal === false) text = "✗ answers differ";
   else if (columns && asOf !== null && asOf !== undefined) {
-    text = `Columns: as of ${age(asOf)} s ago${rows ? "; the rows have changed since" : ""}.`;
+    text = `Columns as of ${age(asOf)} s ago${rows ? "; rows changed since" : ""}.`;
   }
   setText(node, text);
 }
