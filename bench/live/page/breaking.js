@@ -42,17 +42,18 @@ function showContrast(contrast) {
   by("contrast-run").disabled = running;
   by("contrast-stop").disabled = !running;
   const rows = [...contrast.done];
-  if (running) rows.push({ ...contrast, mark: "…" });
-  showAnomalies(rows, contrast, running);
+  const isDone = rows.some((row) => row.strategy === contrast.strategy);
+  if (running && contrast.strategy && !isDone) rows.push({ ...contrast, mark: "…" });
+  showAnomalies(rows);
   const last = rows.at(-1);
-  setText(by("contrast-why"), running
+  setText(by("contrast-why"), running && !isDone
     ? `${NAMES[contrast.strategy] ?? contrast.strategy}, round ${count(contrast.round)} of ` +
       `${count(contrast.rounds)}. ${contrast.why ?? ""}`
     : last ? `${NAMES[last.strategy] ?? last.strategy}: ${last.verdict}` : "");
   if (contrast.error) setText(contrastFailure, contrast.error);
 }
 
-function showAnomalies(rows, contrast, running) {
+function showAnomalies(rows) {
   const table = by("anomalies");
   const kinds = [...new Set(rows.flatMap((row) => Object.keys(row.anomalies)))];
   const key = JSON.stringify(rows);
