@@ -12,7 +12,7 @@ commands.py   checks the bodies of commands
 stream.py     the state, its history, and the queue of each viewer
 worker.py     a child process, its pipe, its restart
 load.py       bookings without end; crash.py kills the server under them
-sync.py       epochs, lag, verify
+sync.py       epochs, lag, verify; freshness.py: whether the store is still at an epoch
 question.py   one query on both stores; reads.py measures what it reads
 watch.py      what is read from the store once a second; builds and drops indexes
 contrast.py   the strategies of `ridelake acid`, in a scratch database

@@ -4,6 +4,20 @@
 -- How many of these requests are stored.
 SELECT count(*) FROM requests WHERE request_id = ANY (%(ids)s::uuid[])
 
+-- name: changed_since
+-- Whether a row of the ride store was written or deleted by a transaction that the token had not seen.
+SELECT
+    EXISTS (SELECT FROM ridelake_tracking.tombstones WHERE tx >= %(xmax)s OR tx = ANY (%(xip)s::bigint[]))
+    OR EXISTS (SELECT FROM accounts WHERE tx >= %(xmax)s OR tx = ANY (%(xip)s::bigint[]))
+    OR EXISTS (SELECT FROM cities WHERE tx >= %(xmax)s OR tx = ANY (%(xip)s::bigint[]))
+    OR EXISTS (SELECT FROM drivers WHERE tx >= %(xmax)s OR tx = ANY (%(xip)s::bigint[]))
+    OR EXISTS (SELECT FROM ledger WHERE tx >= %(xmax)s OR tx = ANY (%(xip)s::bigint[]))
+    OR EXISTS (SELECT FROM payments WHERE tx >= %(xmax)s OR tx = ANY (%(xip)s::bigint[]))
+    OR EXISTS (SELECT FROM requests WHERE tx >= %(xmax)s OR tx = ANY (%(xip)s::bigint[]))
+    OR EXISTS (SELECT FROM riders WHERE tx >= %(xmax)s OR tx = ANY (%(xip)s::bigint[]))
+    OR EXISTS (SELECT FROM rides WHERE tx >= %(xmax)s OR tx = ANY (%(xip)s::bigint[]))
+    OR EXISTS (SELECT FROM zones WHERE tx >= %(xmax)s OR tx = ANY (%(xip)s::bigint[]))
+
 -- name: covering
 -- Whether the covering index exists and is complete. A build that was interrupted leaves an invalid index.
 SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('ridelake.live_covering')
@@ -36,9 +50,8 @@ FROM drivers
 GROUP BY zone_id
 ORDER BY zone_id
 
--- name: moved_on
--- Whether transactions have started or ended since the snapshot.
-SELECT pg_current_snapshot()::text <> %(snapshot)s
+-- name: is_at_snapshot
+SELECT pg_current_snapshot()::text = %(snapshot)s
 
 -- name: newest_ride
 SELECT max(ride_id) FROM rides

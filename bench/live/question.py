@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pyarrow as pa
 
+from bench.live.freshness import has_moved_on
 from bench.live.reads import columns_read, rows_read
 from bench.live.worker import WorkerChannel, one_line
 from lakehouse.engines import ENGINES, open_engine
@@ -29,15 +30,12 @@ from olap.query_epoch import open_query_epoch
 from olap.question import Question, ad_hoc_question, find_question
 from oltp.store import Store
 from ridelake.errors import QueryRejected, RidelakeError, TimedOut
-from ridelake.queries import load_queries
 from ridelake.settings import Settings
 
 if TYPE_CHECKING:
     from lakehouse.engines import Engine
     from lakehouse.table.epoch import Epoch
     from olap.ask import EngineRun
-
-QUERIES = load_queries("bench.live")
 
 EVERY_SECONDS = 1.0
 TIMEOUT_SECONDS = 10.0
@@ -280,8 +278,7 @@ class EndlessQuestion:
         """Whether the store may have changed since the epoch."""
         try:
             with closing(self._store.connect()) as connection:
-                query = QUERIES["moved_on"]
-                return connection.execute(query, {"snapshot": epoch.token.snapshot}).fetchone() != (False,)
+                return has_moved_on(connection, epoch)
         except (RidelakeError, psycopg.Error):
             return True
 

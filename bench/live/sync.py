@@ -16,6 +16,7 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
+from bench.live.freshness import has_moved_on
 from bench.live.worker import WorkerChannel, one_line
 from lakehouse.capture.sync import SyncResult, sync_repeatedly
 from lakehouse.table.catalog import Lake
@@ -150,12 +151,9 @@ class EndlessSync:
         epoch = self._epoch
         if epoch is None:
             return
-        token = epoch.token
-        moved_on = connection.execute(QUERIES["moved_on"], {"snapshot": token.snapshot}).fetchone()
-        age = (datetime.now(UTC) - datetime.fromisoformat(token.taken_at)).total_seconds()
-        # Also transactions that change no table of the lake move the snapshot.
+        age = (datetime.now(UTC) - datetime.fromisoformat(epoch.token.taken_at)).total_seconds()
         age = min(age, time.time() - self._current_at)
-        self._lag_seconds = round(max(age, 0.0), 3) if moved_on == (True,) else 0.0
+        self._lag_seconds = round(max(age, 0.0), 3) if has_moved_on(connection, epoch) else 0.0
         relations = [table.relation for table in epoch.tables.values()]
         row = connection.execute(QUERIES["tables_bytes"], {"relations": relations}).fetchone()
         self._table_bytes = row[0] if row is not None else None

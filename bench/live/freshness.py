@@ -1,0 +1,23 @@
+"""Whether the store still is at the token of an epoch."""
+
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from lakehouse.source.tables import store_tables
+from lakehouse.table.epoch import Epoch
+from ridelake.queries import load_queries
+
+QUERIES = load_queries("bench.live")
+
+
+def has_moved_on(connection: Connection[TupleRow], epoch: Epoch) -> bool:
+    """Whether rows may have changed since the epoch. Another snapshot alone is no change: VACUUM, ANALYZE and
+    other databases of the server also take transaction ids. So the rows are looked at, if the tables are
+    those of the ride store."""
+    snapshot = {"snapshot": epoch.token.snapshot}
+    if connection.execute(QUERIES["is_at_snapshot"], snapshot).fetchone() == (True,):
+        return False
+    if not set(epoch.sources) <= set(store_tables()):
+        return True
+    since = {"xmax": epoch.token.xmax, "xip": list(epoch.token.xip)}
+    return connection.execute(QUERIES["changed_since"], since).fetchone() != (False,)
