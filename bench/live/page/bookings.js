@@ -1,7 +1,7 @@
 // Request → row: the rates and latencies of the bookings, and the controls of the load.
 
 import { by, hold, setAttribute, setChoice, setControl, setText } from "./dom.js";
-import { change, post } from "./post.js";
+import { change, post, showTrouble } from "./post.js";
 import { count, milliseconds } from "./text.js";
 
 const PACES = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, null]; // requests per second; null: no limit
@@ -60,7 +60,7 @@ function showLoad(load) {
   setText(by("reasons"), reasons.length
     ? `Refused: ${reasons.map(([reason, refusals]) => `${count(refusals)} ${reason}`).join(", ")}.` : "");
   setText(by("load-pause"), paused ? "Resume bookings" : "Pause bookings");
-  if (load.error) setText(failure, load.error);
+  showTrouble(failure, load.error);
   if (load.clients === null) return; // other programs book
   setControl(by("clients"), "value", String(load.clients));
   setControl(by("pace"), "value", String(nearestPace(load.rate)));

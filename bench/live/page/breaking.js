@@ -2,7 +2,7 @@
 // Absent if Postgres is not embedded.
 
 import { by, element, setAttribute, setText } from "./dom.js";
-import { post } from "./post.js";
+import { post, showTrouble } from "./post.js";
 import { count, digits } from "./text.js";
 
 const STRATEGIES = [
@@ -49,8 +49,8 @@ function showContrast(contrast) {
   setText(by("contrast-why"), running && !isDone
     ? `${NAMES[contrast.strategy] ?? contrast.strategy}, round ${count(contrast.round)} of ` +
       `${count(contrast.rounds)}. ${contrast.why ?? ""}`
-    : last ? `${NAMES[last.strategy] ?? last.strategy}: ${last.verdict}` : "");
-  if (contrast.error) setText(contrastFailure, contrast.error);
+    : last?.verdict ?? "");
+  showTrouble(contrastFailure, contrast.error);
 }
 
 function showAnomalies(rows) {

@@ -1,7 +1,7 @@
 // Row → epoch → files: the lag, the last epoch, and the controls of the sync.
 
 import { by, setAttribute, setControl, setStyle, setText, svg } from "./dom.js";
-import { change, post } from "./post.js";
+import { change, post, showTrouble } from "./post.js";
 import { age, bytes, count, percent, seconds } from "./text.js";
 
 const failure = by("sync-failure");
@@ -44,7 +44,7 @@ function showSync(sync) {
   setControl(by("every"), "value", String(sync.every_seconds));
   showGrowth(sync);
   showVerify(sync.verify);
-  if (sync.trouble) setText(failure, sync.trouble);
+  showTrouble(failure, sync.trouble);
 }
 
 // A bar for each epoch: after a pause, the next one is larger.
@@ -68,6 +68,7 @@ function showVerify(verify) {
   by("verify").disabled = running;
   const node = by("verify-text");
   setAttribute(node, "data-verdict", verify?.state ?? "idle");
+  setAttribute(node, "title", verify?.text ?? "");
   const sign = { equal: "✓ ", differs: "✗ ", failed: "✗ " }[verify?.state] ?? "";
   setText(node, running ? "Comparing every row with Postgres…" : sign + (verify?.text || VERIFY));
 }

@@ -2,6 +2,15 @@
 
 import { hold, release, setText } from "./dom.js";
 
+// An error in the state of the server: shown when it begins, removed when it ends.
+export function showTrouble(failure, trouble) {
+  const text = trouble ?? "";
+  if ((failure.trouble ?? "") === text) return;
+  failure.trouble = text;
+  setText(failure, text);
+  failure.title = text; // a long text is cut
+}
+
 export async function post(path, body, failure) {
   let error = "";
   try {
@@ -18,6 +27,7 @@ export async function post(path, body, failure) {
     error = "cannot reach the server; check that `ridelake live` is running";
   }
   setText(failure, error);
+  failure.title = error;
   return error === "";
 }
 

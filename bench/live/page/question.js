@@ -84,7 +84,7 @@ function showSide(name, side, time, longest) {
   const text = side === null ? "not asked" : seconds(time, longest);
   setText(by(`${name}-seconds`), side?.error ? "failed" : text);
   const share = longest ? (time ?? 0) / longest : 0;
-  setStyle(by(`${name}-bar`), "width", `${(share * 100).toFixed(1)}%`);
+  setStyle(by(`${name}-bar`), "width", `${share ? Math.max(share * 100, 1).toFixed(1) : 0}%`);
 }
 
 function heapText(rows) {

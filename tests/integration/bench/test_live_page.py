@@ -245,6 +245,7 @@ def test_a_killed_server_recovers_and_no_acknowledged_request_is_lost(live: Live
     assert page.evaluate(text("#crash-found")) == page.evaluate(text("#crash-acknowledged"))
     assert page.evaluate(text("#crash-lost")) == "0"
     wait_for_text(page, ".marks", "server killed")
+    page.wait_for(f"{text('#sync-failure')} + {text('#load-failure')} === ''", STEP_SECONDS_MAX)
 
 
 def test_indexes_are_dropped_and_restored(live: LiveServer, page: BrowserPage):
