@@ -8,7 +8,8 @@ const failure = by("sync-failure");
 const VERIFY = "Verify compares every row of the epoch with Postgres.";
 const EPOCHS = 24; // drawn
 const HEIGHT = 40;
-let paused = false, recent = []; // the number and the rows of the last epochs
+let paused = false, shownEpoch = null;
+let recent = []; // the number and the rows of the last epochs
 
 by("sync-pause").addEventListener("click", () => post("sync", { paused: !paused }, failure));
 by("verify").addEventListener("click", () => post("verify", {}, failure));
@@ -49,7 +50,10 @@ function showSync(sync) {
 
 // A bar for each epoch: after a pause, the next one is larger.
 function showGrowth({ epoch, rows }) {
-  if (!epoch || recent.at(-1)?.epoch === epoch) return;
+  if (!epoch || shownEpoch === epoch) return;
+  const isFirst = shownEpoch === null; // it may be a copy of all rows
+  shownEpoch = epoch;
+  if (isFirst) return;
   recent = [...recent, { epoch, rows: rows ?? 0 }].slice(-EPOCHS);
   const most = Math.max(1, ...recent.map((one) => one.rows));
   const width = 240 / EPOCHS;
