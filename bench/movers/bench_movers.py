@@ -28,7 +28,7 @@ MESSAGE_LENGTH = 160  # characters of an error in a table
 
 COPIES = CopyPlan(rate=300.0, rounds=3, window_seconds=(4.0, 20.0))
 POLLS = PollPlan(seconds=30.0, first_rows=20_000)
-SMALL_COPIES = CopyPlan(rate=60.0, rounds=1, window_seconds=(3.0, 12.0))
+SMALL_COPIES = CopyPlan(rate=100.0, rounds=2, window_seconds=(3.0, 12.0))
 SMALL_POLLS = PollPlan(seconds=10.0, first_rows=2_000)
 
 Installed = tuple[dict[Mover, str], dict[Mover, str]]
@@ -62,7 +62,7 @@ def bench_movers_copy_a_live_store(
     )
     figure.rows = found.rows
     figure.table(
-        f"Nine tables, {found.rows:,} rows, copied beside {plan.rate:.0f} bookings/s",
+        f"Nine tables, {found.rows:,} rows, copied beside {plan.rate:.0f} bookings/s in {plan.rounds} rounds",
         [_copy_row(one) for one in found.movers if one.error is None] or [{"mover": "none"}],
     )
     reasons = missing | {one.mover: one.error for one in found.movers if one.error is not None}
@@ -92,7 +92,9 @@ def _copy_row(one: MoverCopies) -> dict[str, Cell]:
 
 
 def _with_interval(rounds: Sequence[float]) -> str:
-    """The median of the rounds and its interval."""
+    """The median of the rounds and its interval; a single round has none."""
+    if len(rounds) == 1:
+        return f"{rounds[0]:,.3g}"
     low, high = interval(rounds)
     return f"{median(rounds):,.3g} ({low:,.3g}–{high:,.3g})"
 

@@ -19,7 +19,7 @@ from time import perf_counter
 from urllib.parse import quote
 
 import psutil
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ridelake.errors import RidelakeError
 
@@ -27,6 +27,7 @@ TOOLS = Path(str(files("bench.movers.tools")))
 INSTALL_SECONDS_MAX = 600
 RUN_SECONDS_MAX = 180
 SAMPLE_SECONDS = 0.03
+ADDRESS = ("host", "port", "user", "password", "dbname")
 LAST_LINES = 5  # of the output of a failed tool, in which its error is
 
 
@@ -120,6 +121,12 @@ def installed_python(tool: str, cache: Path) -> str:
     return str(python)
 
 
+def plain_address(conninfo: str) -> str:
+    """The address without the settings of a session, which a user of the tool would not have."""
+    fields = conninfo_to_dict(conninfo)
+    return make_conninfo("", **{name: fields[name] for name in ADDRESS if name in fields})
+
+
 def url_of(conninfo: str) -> str:
     """The address as a URL. A socket is a parameter, because most URL parsers refuse it as a host."""
     fields = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
@@ -143,7 +150,8 @@ def move(
     own_tables: bool = False,
 ) -> ToolRun:
     """Run the tool once. It copies `tables` into `folder`."""
-    job = Job(conninfo, url_of(conninfo), str(folder), tuple(tables), mover.variant, poll, own_tables)
+    address = plain_address(conninfo)
+    job = Job(address, url_of(address), str(folder), tuple(tables), mover.variant, poll, own_tables)
     # -P: the folder of the scripts is not searched for modules, which have the names of the tools.
     command = [python, "-P", str(TOOLS / f"{mover.tool}.py"), json.dumps(asdict(job))]
     with TemporaryFile() as output:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench.movers.mover import MOVERS, TOOLS, packages_of, url_of
+from bench.movers.mover import MOVERS, TOOLS, packages_of, plain_address, url_of
 from bench.movers.watch import ServerCost
 from bench.run import is_not_named
 
@@ -23,6 +23,12 @@ def test_each_script_is_a_mover():
 def test_the_folder_of_a_socket_is_a_parameter_of_the_url():
     assert url_of("host=/tmp/s user=me dbname=d") == "postgresql://me@/d?host=%2Ftmp%2Fs"
     assert url_of("host=db port=5433 user=me password='p@ss' dbname=d") == "postgresql://me:p%40ss@db:5433/d"
+
+
+def test_a_tool_does_not_inherit_the_settings_of_a_session():
+    assert plain_address("host=db user=me dbname=d options='-c x=y' application_name=ridelake") == (
+        "host=db user=me dbname=d"
+    )
 
 
 def test_the_age_of_a_snapshot_is_counted_from_its_first_sample():
