@@ -188,6 +188,8 @@ def _type_row(one: MoverTypes, group: str) -> dict[str, Cell]:
 
 
 def _changed_rows(one: MoverTypes) -> list[dict[str, Cell]]:
+    """The first changed value of each table."""
+    first = {name: next(iter(values.items())) for name, values in one.changed.items()}
     return [
         {
             "mover": one.mover.name,
@@ -195,8 +197,7 @@ def _changed_rows(one: MoverTypes) -> list[dict[str, Cell]]:
             "in Postgres": _short(one.truth[name][id_]),
             "in the file": _short(text),
         }
-        for name, values in one.changed.items()
-        for id_, text in values.items()
+        for name, (id_, text) in first.items()
     ]
 
 

@@ -5,6 +5,7 @@ the packages that the script names.
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -28,7 +29,8 @@ INSTALL_SECONDS_MAX = 600
 RUN_SECONDS_MAX = 180
 SAMPLE_SECONDS = 0.03
 ADDRESS = ("host", "port", "user", "password", "dbname")
-LAST_LINES = 5  # of the output of a failed tool, in which its error is
+# The line of the output of a failed tool that has its error; otherwise its last line.
+ERROR_LINE = re.compile(r"\s*(error|panic|[\w.]*(Error|Exception|Failed))\b.*: ", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +165,14 @@ def move(
         seconds = perf_counter() - began
         output.seek(0)
         lines = output.read().decode(errors="replace").strip().splitlines()
-    error = None
-    if process.returncode:
-        error = " ".join(lines[-LAST_LINES:]) or f"exit code {process.returncode}"
+    error = error_in(lines) or f"exit code {process.returncode}" if process.returncode else None
     return ToolRun(seconds, memory_bytes, error)
+
+
+def error_in(lines: Sequence[str]) -> str:
+    """The error in the output of a tool."""
+    found = [line for line in lines if ERROR_LINE.match(line)]
+    return " ".join([*lines[-1:], *found[-1:]][-1].split()) if lines else ""
 
 
 def _wait(process: "subprocess.Popen[bytes]", deadline: float) -> int:

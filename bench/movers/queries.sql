@@ -10,8 +10,8 @@ WHERE backend_type = 'client backend' AND datname = current_database() AND pid <
 INSERT INTO loss_rows (payload) SELECT 'first/' || n FROM generate_series(1, %(rows)s) AS n;
 
 -- name: values
--- The tables of types, and each of their values as Postgres' text.
-SELECT name, type, mover_types.values_of(name) FROM mover_types.tables ORDER BY name;
+-- The tables of types, the ordinary ones first, and each of their values as Postgres' text.
+SELECT name, type, mover_types.values_of(name) FROM mover_types.tables ORDER BY name DESC;
 
 -- name: as_text
 -- A text that was read from a file, as Postgres writes the value; NULL if it is no value of the type.

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench.movers.mover import MOVERS, TOOLS, packages_of, plain_address, url_of
+from bench.movers.mover import MOVERS, TOOLS, error_in, packages_of, plain_address, url_of
 from bench.movers.watch import ServerCost
 from bench.run import is_not_named
 
@@ -29,6 +29,15 @@ def test_a_tool_does_not_inherit_the_settings_of_a_session():
     assert plain_address("host=db user=me dbname=d options='-c x=y' application_name=ridelake") == (
         "host=db user=me dbname=d"
     )
+
+
+def test_the_line_with_the_error_is_reported():
+    assert error_in(["panic: rune", "goroutine 1:", "  file.go:1"]) == "panic: rune"
+    assert error_in(["Traceback:", "pyarrow.lib.ArrowInvalid: no", "ValueError: bad  value"]) == (
+        "ValueError: bad value"
+    )
+    assert error_in(["ridelake: the table is missing"]) == "ridelake: the table is missing"
+    assert error_in([]) == ""
 
 
 def test_the_age_of_a_snapshot_is_counted_from_its_first_sample():
