@@ -111,8 +111,9 @@ class Selection:
 
     def __post_init__(self) -> None:
         """Raises UsageError for a string, whose letters would be taken for names."""
-        if given := [one for one in (self.schemas, self.exclude) if isinstance(one, str)]:
-            raise UsageError(f"expected a tuple of names, not {given[0]!r}: pass ({given[0]!r},)")
+        given: tuple[object, ...] = (self.schemas, self.exclude)
+        if strings := [one for one in given if isinstance(one, str)]:
+            raise UsageError(f"expected a tuple of names, not {strings[0]!r}: pass ({strings[0]!r},)")
 
     def has(self, schema: str, name: str) -> bool:
         """Whether the table is selected by its schema."""
