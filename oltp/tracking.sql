@@ -273,7 +273,8 @@ BEGIN
     -- preserve the casts of a record comparison, and a column that a trigger names cannot change its type.
     v_recorder := ridelake_tracking.write_recorder(p_relation, v_generation);
     -- A trigger for each statement costs a sixth of one for each row. It does not fire for rows that logical replication
-    -- deletes, so another trigger records those. It does not fire either for a DELETE of a parent of the table.
+    -- deletes, so another trigger records those. Both fire in a session with the role replica; a key may be recorded
+    -- twice. It does not fire either for a DELETE of a parent of the table.
     IF v_is_partitioned OR EXISTS (SELECT FROM pg_inherits WHERE inhrelid = p_relation) THEN
         EXECUTE format('DROP TRIGGER IF EXISTS ridelake_replicated ON %s', p_relation);
         EXECUTE format('CREATE OR REPLACE TRIGGER ridelake_deleted AFTER DELETE ON %s FOR EACH ROW '
@@ -291,8 +292,7 @@ BEGIN
     PERFORM ridelake_tracking.drop_recorders();
     -- Of a partitioned table, Postgres clones the row triggers for each partition, also for one that is attached later.
     EXECUTE (SELECT string_agg(format('ALTER TABLE %s ENABLE %s TRIGGER %I', p_relation,
-                 CASE WHEN tgname = 'ridelake_replicated' THEN 'REPLICA'
-                      WHEN tgname = 'ridelake_deleted' AND tgtype & 1 = 0 THEN '' ELSE 'ALWAYS' END, tgname), '; ')
+                 CASE WHEN tgname = 'ridelake_replicated' THEN 'REPLICA' ELSE 'ALWAYS' END, tgname), '; ')
              FROM pg_trigger WHERE tgrelid = p_relation AND tgname ~ '^(zzz_)?ridelake_');
 
     -- BRIN, so that updates stay HOT. Before Postgres 16 a BRIN index also prevented HOT updates. The maximum of a range
@@ -344,6 +344,6 @@ BEGIN
 END $$;
 
 -- The version of this file, which `track` and `untrack` compare. Increment it with each change.
-COMMENT ON FUNCTION track(regclass) IS 'version 2';
+COMMENT ON FUNCTION track(regclass) IS 'version 3';
 
 SET LOCAL search_path TO DEFAULT;

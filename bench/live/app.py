@@ -84,7 +84,7 @@ class RequestGuard:
         host = request.headers.get("host", "")
         if host.lower() not in self._hosts:
             return refusal(400, "unknown host: use the address that `ridelake live` has printed")
-        first = request.url.path.split("/")[1]
+        first = request.scope["path"].removeprefix("/").partition("/")[0]
         if not secrets.compare_digest(first.encode(), self._token):
             return refusal(404, "unknown address: use the one that `ridelake live` has printed")
         if request.method not in ("GET", "POST"):
@@ -157,13 +157,14 @@ def build_app(token: str, port: int, viewers: Viewers, commands: Mapping[str, Co
     async def page(request: Request) -> Response:
         return FileResponse(ASSETS[0] / "index.html", headers=HEADERS)
 
+    assets = {file.name: file for folder in reversed(ASSETS) for file in folder.iterdir()}
+
     async def asset(request: Request) -> Response:
         name = request.path_params["name"]
         kind = ASSET_TYPES.get(Path(name).suffix)
-        file = next((folder / name for folder in ASSETS if (folder / name).is_file()), None)
-        if kind is None or file is None:
+        if kind is None or name not in assets:
             return refusal(404, f"there is no asset {name}")
-        return FileResponse(file, media_type=kind, headers=HEADERS)
+        return FileResponse(assets[name], media_type=kind, headers=HEADERS)
 
     async def events(request: Request) -> Any:
         if viewers.full:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 from uuid import UUID
 
+import psycopg
+
 from bench.live.worker import one_line
 from oltp.cluster.server import Cluster, kill_server, restart_server
 from oltp.store import Store
@@ -48,14 +50,14 @@ def crash_and_check(
         time.sleep(DOWN_SECONDS)
         part |= {"state": "recovering", "text": "The server replays its write-ahead log (WAL)."}
         report(part)
+        ids = log.take_ids()  # all that the killed server has acknowledged: no client gets an answer now
         restart_server(cluster)
         ready_seconds = time.time() - killed_at
         if expects_bookings:
             _wait_for_a_booking(log, time.time())
             part["gap_seconds"] = _rounded(log.longest_gap_after(killed_at))
-        ids = log.take_ids()
         found = _count_stored(store, ids)
-    except RidelakeError as error:
+    except (RidelakeError, psycopg.Error) as error:
         report(part | {"state": "idle", "text": one_line(error)})
         return
     lost = len(ids) - found

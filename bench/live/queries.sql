@@ -65,6 +65,14 @@ CREATE EXTENSION IF NOT EXISTS pageinspect SCHEMA ridelake_live;
 -- Undoes everything that this program may have changed, also when it was killed.
 SET lock_timeout = '500ms';
 DROP INDEX IF EXISTS ridelake.live_covering;
+DO $$
+BEGIN
+    -- An interrupted build or drop leaves an invalid index, which no query uses.
+    IF EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('ridelake.drivers_by_stand') AND NOT indisvalid) THEN
+        DROP INDEX ridelake.drivers_by_stand;
+    END IF;
+END
+$$;
 CREATE INDEX IF NOT EXISTS drivers_by_stand ON ridelake.drivers (city_id, zone_id);
 DROP SCHEMA IF EXISTS ridelake_live CASCADE;
 RESET lock_timeout;
@@ -74,7 +82,8 @@ RESET lock_timeout;
 SELECT count(*), max(ride_id) FROM rides WHERE ride_id > %(ride_id)s
 
 -- name: stand_index
-SELECT to_regclass('ridelake.drivers_by_stand') IS NOT NULL
+-- Whether the index exists and is complete.
+SELECT EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('ridelake.drivers_by_stand') AND indisvalid)
 
 -- name: stand_index_build
 CREATE INDEX CONCURRENTLY IF NOT EXISTS drivers_by_stand ON ridelake.drivers (city_id, zone_id)

@@ -63,6 +63,12 @@ class AskedQuestion:
     def asks(self, side: str) -> bool:
         return self.target in ("both", side)
 
+    def part(self) -> dict[str, Any]:
+        """The part `question` of the state before there is an answer."""
+        chosen = {"name": self.name, "sql": self.question.sql, "engine": self.engine, "fresh": self.fresh}
+        answered = ("rows", "columns", "equal", "as_of_seconds", "answer")
+        return chosen | {"target": self.target} | dict.fromkeys(answered)
+
 
 def work(channel: WorkerChannel, store: Store, settings: Settings) -> None:
     """Ask until the channel is stopped. `settings` have the DSN of the store."""
@@ -111,6 +117,7 @@ class EndlessQuestion:
         self._channel, self._store, self._settings = channel, store, settings
         self._asked = AskedQuestion()
         self._changed = threading.Event()
+        self._reporting = threading.Lock()  # no answer is reported after the question that replaces it
         self._rows: OpenEngine | None = None
         self._columns: OpenEngine | None = None
         self._busy: tuple[Engine, float] | None = None
@@ -126,22 +133,27 @@ class EndlessQuestion:
         self._channel.listen(self._obey, self._cancel)
         known: AskedQuestion | None = None
         while not self._channel.stopped.is_set():
+            self._changed.clear()  # first: a change after it ends the pause below
             began, asked = time.monotonic(), self._asked
-            self._changed.clear()
             if asked != known:
                 known = asked
                 self._refused.clear()
                 self._explained.clear()
             part = self._ask(asked)
-            if asked == self._asked:
-                self._channel.report("question", part)
+            with self._reporting:
+                if asked == self._asked:
+                    self._channel.report("question", part)
             pause = None if asked.target == "off" else began + EVERY_SECONDS - time.monotonic()
             if pause is None or pause > 0:
                 self._changed.wait(pause)
 
     def _obey(self, name: str, arguments: dict[str, Any]) -> None:
         if name == "set":
-            self._asked = replace(self._asked, **arguments)
+            asked = replace(self._asked, **arguments)
+            if asked != self._asked:
+                with self._reporting:
+                    self._asked = asked
+                    self._channel.report("question", asked.part())
             busy = self._busy
             if busy is not None and time.monotonic() - busy[1] > SLOW_SECONDS:
                 self._interrupt(busy[0])
@@ -167,12 +179,7 @@ class EndlessQuestion:
             (one.answer for one in (columns, rows) if one is not None and one.answer is not None), None
         )
         equal, as_of_seconds = self._compared(question, rows, columns)
-        return {
-            "name": asked.name,
-            "sql": question.sql,
-            "engine": asked.engine,
-            "fresh": asked.fresh,
-            "target": asked.target,
+        return asked.part() | {
             "rows": rows.part if rows is not None else None,
             "columns": columns.part if columns is not None else None,
             "equal": equal,

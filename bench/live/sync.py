@@ -140,7 +140,7 @@ class EndlessSync:
     def _measure(self) -> None:
         """Measure the lag while an epoch is published, too."""
         while not self._channel.stopped.is_set():
-            with suppress(CannotConnect, psycopg.OperationalError), closing(self._store.connect()) as found:
+            with suppress(CannotConnect, psycopg.Error), closing(self._store.connect()) as found:
                 while not self._channel.stopped.wait(LAG_SECONDS):
                     self._measure_once(found)
                     self._report()

@@ -168,6 +168,8 @@ class IndexSwitch:
 
     def _stand_index(self, connection: Connection[TupleRow], is_wanted: bool) -> str:
         if is_wanted:
+            if not _value(connection, "stand_index"):  # perhaps one is there whose build was interrupted
+                connection.execute(QUERIES["stand_index_drop"])
             connection.execute(QUERIES["stand_index_build"])
             return f"{STAND_INDEX} exists again: a booking looks up the drivers of its zone."
         connection.execute(QUERIES["stand_index_drop"])

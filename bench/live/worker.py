@@ -10,6 +10,7 @@ itself if the web process ends, because its pipe is then closed.
 
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import threading
@@ -114,28 +115,40 @@ class Worker:
         self._thread.start()
 
     def set(self, **settings: Any) -> None:
-        """Change settings, which a restarted child gets again."""
+        """Change settings, which a restarted child gets again. Raises RidelakeError as `call` does."""
         with self._lock:
+            self._check_ready()
             self._settings |= settings
             self._send((SET, settings))
 
     def call(self, name: str, **arguments: Any) -> None:
-        """Send a command that is done once."""
+        """Send a command that is done once. Raises RidelakeError if the child does not read its commands."""
         with self._lock:
+            self._check_ready()
             self._send((name, arguments))
 
     def stop(self) -> None:
         """Ask the child to end; kill one that still imports its modules. Does not wait."""
         with self._lock:
             self._stopping.set()
-            self._send((STOP, {}))
-            if self._process is not None and not self._has_reported:
+            if self._reads_commands():
+                self._send((STOP, {}))
+            if self._process is not None and not (self._has_reported and self._reads_commands()):
                 self._process.kill()
 
     def _kill(self) -> None:
         with self._lock:
             if self._thread.is_alive() and self._process is not None:
                 self._process.kill()
+
+    def _reads_commands(self) -> bool:
+        """Whether the pipe has room. Without it, a send blocks until the child reads. On Linux, the room is
+        then at least 150 kB, and the longest command has 80 kB."""
+        return self._pipe is None or bool(select.select([], [self._pipe], [], 0)[1])
+
+    def _check_ready(self) -> None:
+        if not self._reads_commands():
+            raise RidelakeError(f"the {self.name} process is busy: try again")
 
     def _send(self, command: tuple[str, dict[str, Any]]) -> None:
         if self._pipe is not None:

@@ -36,6 +36,7 @@ from lakehouse.table.metadata import metadata_files
 from lakehouse.table.published import read_epochs
 from lakehouse.table.storage import Storage, file_lock, lake_errors
 from oltp.store import Store, has_tracking, transaction
+from ridelake.errors import UsageError
 from ridelake.queries import load_queries
 
 QUERIES = load_queries("lakehouse.capture")
@@ -86,7 +87,9 @@ def maintain(
     tidy: bool = True,
 ) -> MaintenanceResult:
     """Safe with concurrent readers, syncs and maintenance. `tidy` False: change nothing in Postgres. Raises
-    UsageError as `Lake.newest` and `publish_changes` do."""
+    UsageError as `Lake.newest` and `publish_changes` do, and for `keep_epochs` below 1."""
+    if keep_epochs < 1:
+        raise UsageError(f"keep_epochs must be at least 1, not {keep_epochs}")
     with lake_errors(lake.address):
         lake.newest()  # raises before anything is written, if another program has changed the lake
         _write_missing_files(lake)

@@ -187,8 +187,11 @@ GROUP BY tracked.relation
 -- change: a trigger is missing or disabled, another trigger fires after the stamp and could overwrite it, the key has
 -- changed, rows are in child tables, or the table is unlogged. The same is checked for each partition; it has the
 -- triggers of its parent except that of TRUNCATE.
--- `watched` changes when a trigger is altered (it may have been disabled for a while), and in a copy of the database.
-SELECT relation::bigint, tx, concat(watched, ' ', generation, ' ', d.oid)
+-- `watched` changes when a trigger is altered (it may have been disabled for a while), and in a copy of the database;
+-- also when a column is altered, one that is not copied included: the table may have inherited it for a while.
+SELECT relation::bigint, tx, concat(watched, ' ', generation, ' ', d.oid, ' ', (
+    SELECT md5(string_agg(xmin::text, ' ' ORDER BY attnum)) FROM pg_attribute
+    WHERE by_statement > 0 AND attrelid = relation AND attnum > 0 AND NOT attisdropped))
 FROM ridelake_tracking.tracked
 JOIN pg_class AS c ON c.oid = relation
 JOIN pg_database AS d ON datname = current_database()
@@ -210,9 +213,9 @@ CROSS JOIN LATERAL (
     JOIN pg_proc AS p ON p.oid = tgfoid,
     CAST('record_tombstone_' || replace(generation::text, '-', '') AS text) AS recorder
     WHERE tgname ~ '^(zzz_)?ridelake_'
-      AND tgenabled = ANY (CASE WHEN tgname = 'ridelake_replicated' THEN '{R}'
-                                WHEN tgname = 'ridelake_deleted' AND tgtype & 1 = 0 THEN '{O,A}'
-                                ELSE '{A}' END::"char"[])
+      -- By the role of the session, a trigger for each statement is checked at its end only. The role may change within
+      -- a statement, so that trigger is ALWAYS too.
+      AND tgenabled = CASE WHEN tgname = 'ridelake_replicated' THEN 'R' ELSE 'A' END
 ) AS t
 WHERE relation = ANY (%(relations)s::oid[])
   AND ridelake_tracking.is_current(relation)

@@ -239,7 +239,7 @@ def _lock_others(
         connection.execute(LIMIT_LOCK_WAIT_OF_OTHERS)
     for source in others:
         try:
-            with computed_row_errors(connection, source):
+            with computed_row_errors(connection, source, keep_locks=True):
                 connection.execute(SQL("SELECT FROM {} LIMIT 0").format(source.identifier))
                 found = connection.execute(QUERIES["is_refreshed"], (source.relation,)).fetchone()
                 if source.kind == "m" and found == (True,):

@@ -114,7 +114,9 @@ FINITE = {
 # have an exact form.
 HAS_DIGITS = "scale(trim_scale({value})) <= {scale} AND abs({value}) < {most}::pg_catalog.numeric"
 IS_LIST = "coalesce(array_ndims({value}) = 1 AND array_lower({value}, 1) = 1, true)"
-HAS_HELD = "{is_list} AND NOT EXISTS (SELECT FROM unnest({value}) AS element WHERE ({held}) IS FALSE)"
+# An array of composites is unnested to their attributes, so the alias must not be the name of one.
+ELEMENT = "ridelake element"
+HAS_HELD = "{is_list} AND NOT EXISTS (SELECT FROM unnest({value}) AS {element} WHERE ({held}) IS FALSE)"
 MONEY_DIGITS = 19  # of the greatest 64-bit integer
 
 
@@ -157,8 +159,11 @@ class SourceColumn:
         if pa.types.is_list(self.arrow_type):
             (element,) = self.parts
             is_list = SQL(IS_LIST).format(value=value)
-            held = element.is_held(SQL("element"))
-            return is_list if held is None else SQL(HAS_HELD).format(is_list=is_list, value=value, held=held)
+            name = Identifier(ELEMENT)
+            held = element.is_held(name)
+            if held is None:
+                return is_list
+            return SQL(HAS_HELD).format(is_list=is_list, value=value, element=name, held=held)
         if self.pg_type not in FINITE:
             return None
         held = SQL(FINITE[self.pg_type]).format(value=value)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ridelake.errors import UsageError, did_you_mean
 from ridelake.settings import LakeAddress
@@ -45,8 +45,11 @@ class ValueForms:
         return {name: value for name, value in asdict(self).items() if value != default[name]}
 
     def changed(self, **given: Any) -> "ValueForms":
-        """With the given forms; None: unchanged. Raises UsageError for a `numeric` that is not a decimal."""
+        """With the given forms; None: unchanged. Raises UsageError for a form that does not exist."""
         forms = replace(self, **{name: value for name, value in given.items() if value is not None})
+        for name, choices in (("infinity", get_args(Infinity)), ("nested", get_args(Nested))):
+            if (value := getattr(forms, name)) not in choices:
+                raise UsageError(f"{name} must be {' or '.join(choices)}, not {value!r}")
         match forms.numeric:
             case "text":
                 return forms
@@ -105,6 +108,12 @@ class Selection:
     exclude: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a string, whose letters would be taken for names."""
+        given: tuple[object, ...] = (self.schemas, self.exclude)
+        if strings := [one for one in given if isinstance(one, str)]:
+            raise UsageError(f"expected a tuple of names, not {strings[0]!r}: pass ({strings[0]!r},)")
 
     def has(self, schema: str, name: str) -> bool:
         """Whether the table is selected by its schema."""

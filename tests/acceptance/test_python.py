@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -255,6 +256,37 @@ def test_errors_are_those_of_the_commands(shop: tuple[Store, ridelake.Session]):
     lake.close()
     with pytest.raises(ridelake.UsageError, match="the session is closed"):
         lake.sql("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"nested": "type"}, "nested must be typed or text, not 'type'"),
+        ({"infinity": "NULL"}, "infinity must be null or refuse, not 'NULL'"),
+        ({"numeric": "38,9"}, "numeric must be text, or a precision"),
+    ],
+)
+def test_a_form_that_does_not_exist_is_an_error(
+    shop: tuple[Store, ridelake.Session], options: Any, message: str
+):
+    _, lake = shop
+    before = lake.epochs()
+    with pytest.raises(ridelake.UsageError, match=message):
+        lake.sync(**options)
+    assert lake.epochs() == before
+
+
+def test_a_string_is_no_list_of_names_and_one_epoch_is_kept(shop: tuple[Store, ridelake.Session]):
+    _, lake = shop
+    names: Any = "shop"
+    for option in ("schemas", "exclude"):
+        with pytest.raises(ridelake.UsageError, match=r"pass \('shop',\)"):
+            ridelake.Selection(**{option: names})
+    before = lake.epochs()
+    for keep in (0, -1):
+        with pytest.raises(ridelake.UsageError, match=f"keep_epochs must be at least 1, not {keep}"):
+            lake.maintain(keep_epochs=keep)
+    assert lake.epochs() == before
 
 
 def test_the_duckdb_connection_opens_only_the_files_of_its_epoch(shop: tuple[Store, ridelake.Session]):

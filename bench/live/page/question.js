@@ -62,8 +62,8 @@ function showQuestion(question) {
   const rows = askedSide(question, "rows"), columns = askedSide(question, "columns");
   const times = medians(question, { rows, columns });
   const longest = Math.max(times.rows ?? 0, times.columns ?? 0);
-  showSide("rows", rows, times.rows, longest);
-  showSide("columns", columns, times.columns, longest);
+  showSide(question, "rows", rows, times.rows, longest);
+  showSide(question, "columns", columns, times.columns, longest);
   setText(by("runs"), times.runs > 1 ? `Median of ${times.runs} runs.` : "");
   drawHeap(by("heap-picture"), rows);
   drawChunks(by("chunk-picture"), columns);
@@ -74,14 +74,17 @@ function showQuestion(question) {
   showAnswer(question.answer);
 }
 
-// A side that is not asked has no result.
+const isAsked = ({ target }, side) => target === "both" || target === side;
+
+// A side that is not asked has no result, and one that is asked has none until it answers.
 function askedSide(question, side) {
-  return question.target === "both" || question.target === side ? question[side] ?? null : null;
+  return isAsked(question, side) ? question[side] ?? null : null;
 }
 
-function showSide(name, side, time, longest) {
-  setAttribute(by(`${name}-side`), "data-off", side === null);
-  const text = side === null ? "not asked" : seconds(time, longest);
+function showSide(question, name, side, time, longest) {
+  const isOff = !isAsked(question, name);
+  setAttribute(by(`${name}-side`), "data-off", isOff);
+  const text = isOff ? "not asked" : side === null ? "…" : seconds(time, longest);
   setText(by(`${name}-seconds`), side?.error ? "failed" : text);
   const share = longest ? (time ?? 0) / longest : 0;
   setStyle(by(`${name}-bar`), "width", `${share ? Math.max(share * 100, 1).toFixed(1) : 0}%`);

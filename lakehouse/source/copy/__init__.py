@@ -154,13 +154,20 @@ OF_A_TABLE = ("42501", "42P01", "55P03")
 
 
 @contextmanager
-def computed_row_errors(connection: Connection[TupleRow], table: TableSource) -> Iterator[None]:
+def computed_row_errors(
+    connection: Connection[TupleRow], table: TableSource, *, keep_locks: bool = False
+) -> Iterator[None]:
     """Translate an error of the server about the rows of one table: of the query of a view, a virtual column,
     a foreign server. Raises RowsNotComputed; the connection's transaction can then be continued, as after an
-    UnsupportedValue. Other errors are raised as psycopg.Error."""
+    UnsupportedValue. Other errors are raised as psycopg.Error.
+
+    A function of a view may change settings of the session, which determine the text of other tables. They
+    are restored after a view, with the locks of the block, unless `keep_locks`."""
     connection.execute("SAVEPOINT one_table")
     try:
         yield
+        if table.kind == "v" and not keep_locks:
+            connection.execute("ROLLBACK TO one_table")
         connection.execute("RELEASE one_table")  # can fail for a foreign table
     except UnsupportedValue:
         connection.execute("ROLLBACK TO one_table; RELEASE one_table")

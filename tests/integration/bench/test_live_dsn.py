@@ -83,3 +83,17 @@ def test_untracked_tables_of_a_dsn_are_not_tracked(store: Store, tmp_path: Path)
         page.wait_for(lambda state: state["sync"]["state"] == "paused")
     with psycopg.connect(store.conninfo) as connection:
         assert connection.execute(OBJECTS).fetchall() == before
+
+
+def test_the_lag_is_measured_if_the_ride_store_is_no_longer_tracked(seeded_store: Store, tmp_path: Path):
+    with running_live(tmp_path, "--dsn", seeded_store.conninfo) as (_, url):
+        page = LivePage(url)
+        page.wait_for(lambda state: state.get("sync") and state["sync"]["lag_seconds"] == 0, 120)
+        page.accept("sync", {"paused": True})
+        with psycopg.connect(seeded_store.conninfo) as connection:
+            connection.execute("DROP SCHEMA ridelake_tracking CASCADE")
+        page.wait_for(lambda state: state["sync"]["lag_seconds"] > 0)
+        page.accept("sync", {"paused": False})
+        page.wait_for(lambda state: "not tracked" in (state["sync"]["trouble"] or ""))
+        before = page.state["sync"]["lag_seconds"]
+        page.wait_for(lambda state: state["sync"]["lag_seconds"] > before)

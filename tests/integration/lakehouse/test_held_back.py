@@ -331,3 +331,22 @@ def test_a_connection_that_is_ended_during_a_copy_does_not_end_sync(
     assert trouble
     assert ended
     assert next(ticks).is_new
+
+
+def test_the_settings_that_a_function_of_a_view_changes_do_not_change_other_tables(shop: Store, lake: Lake):
+    run(
+        shop,
+        "CREATE TABLE texts (id int PRIMARY KEY, during tstzrange, reals float8[])",
+        "INSERT INTO texts VALUES (1, '[2020-01-01 00:00Z,)', '{0.1234567890123}')",
+        "CREATE FUNCTION change_settings() RETURNS int LANGUAGE plpgsql AS $$ BEGIN"
+        " PERFORM set_config('TimeZone', 'Asia/Tokyo', false), set_config('DateStyle', 'SQL', false),"
+        " set_config('extra_float_digits', '-10', false); RETURN 1; END $$",
+        "CREATE VIEW first AS SELECT change_settings() AS one",
+        "CREATE VIEW second AS SELECT * FROM texts",
+    )
+    publish_changes(shop, lake, tables=["first", "second"])
+    expected = {"during": '["2020-01-01 00:00:00+00",)', "reals": "{0.1234567890123}"}
+    assert asked(lake, "SELECT during, reals FROM second") == [expected]
+    run(shop, "UPDATE texts SET id = 2")
+    publish_changes(shop, lake, verify=True)
+    assert asked(lake, "SELECT id, during, reals FROM second") == [{"id": 2, **expected}]

@@ -56,6 +56,10 @@ BEHIND_OUR_BACK = {
         "ALTER TABLE orders DISABLE TRIGGER ridelake_deleted", "DELETE FROM orders WHERE id = 9",
         "ALTER TABLE orders ENABLE ALWAYS TRIGGER ridelake_deleted",
     ],
+    "inherited for a while": [
+        "CREATE TABLE parent (price numeric(10, 2))", "ALTER TABLE orders INHERIT parent",
+        "DELETE FROM parent WHERE price = 9", "ALTER TABLE orders NO INHERIT parent",
+    ],
     "the trigger of replication dropped": [
         "DROP TRIGGER ridelake_replicated ON orders", "SET session_replication_role = replica",
         "DELETE FROM orders WHERE id = 9",
@@ -91,6 +95,13 @@ BEHIND_OUR_BACK = {
     ],
     "dropped and created again": ["DROP TABLE orders", ORDERS, "INSERT INTO orders VALUES (1, 'one', 1)"],
 }  # fmt: skip
+
+
+def test_a_parent_that_has_only_an_excluded_column_is_noticed(orders: Store, lake: Lake):
+    publish_changes(orders, lake, without=["orders.price"])
+    run(orders, *BEHIND_OUR_BACK["inherited for a while"])
+    publish_changes(orders, lake, verify=True)
+    assert asked(lake, "SELECT count(*) AS n FROM orders") == [{"n": 999}]
 
 
 @pytest.mark.parametrize("what", BEHIND_OUR_BACK)

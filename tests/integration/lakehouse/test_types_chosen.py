@@ -224,6 +224,22 @@ def test_an_array_that_is_no_list_is_an_error_with_its_table_column_and_value(
     publish_changes(bare, lake, nested="text", verify=True)
 
 
+def test_an_attribute_may_be_called_element(bare: Store, lake: Lake):
+    run(
+        bare,
+        "CREATE TYPE one AS (element numeric)",
+        "CREATE TABLE t (id int PRIMARY KEY, v one[])",
+        "INSERT INTO t VALUES (1, ARRAY[ROW(2)::one, NULL]), (2, ARRAY[ROW('NaN')::one])",
+    )
+    with pytest.raises(
+        BadInput, match=r"column public\.t\.v contains \{\(NaN\)\} \(NaN\) in the row with id 2"
+    ):
+        publish_snapshot(bare, lake, tables=["t"], numeric=(38, 9), nested="typed")
+    run(bare, "DELETE FROM t WHERE id = 2")
+    publish_snapshot(bare, lake, tables=["t"], numeric=(38, 9), nested="typed", verify=True)
+    assert asked(lake, "SELECT v FROM t") == [{"v": [{"element": Decimal(2)}, None]}]
+
+
 @pytest.mark.parametrize(
     ("change", "column", "values"),
     [

@@ -156,6 +156,22 @@ def test_a_delete_by_a_parent_table_and_a_replicated_delete_are_recorded(connect
     assert ("ridelake_replicated", "R") in connection.execute(triggers, ("things",)).fetchall()
 
 
+@pytest.mark.parametrize(("before", "after"), [("origin", "replica"), ("replica", "origin")])
+def test_every_row_is_recorded_if_the_role_of_the_session_changes_within_the_delete(
+    connection: Connection, before: str, after: str
+):
+    """Postgres decides for each row whether a trigger for each row fires, and once at the end for others."""
+    make(
+        connection,
+        "INSERT INTO things VALUES (2, 'x'), (3, 'x'), (4, 'x')",
+        "CREATE FUNCTION change_role(bigint) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN"
+        f" IF $1 = 3 THEN SET session_replication_role = {after}; END IF; RETURN true; END $$",
+        f"SET session_replication_role = {before}",
+        "DELETE FROM things WHERE change_role(id)",
+    )
+    assert {str(key) for key in deleted_keys(connection)} == {f"['{n}']" for n in (1, 2, 3, 4)}
+
+
 def test_a_delete_of_many_rows_uses_no_subtransaction_id(connection: Connection):
     """Many of them in one transaction would slow down all snapshots."""
     with transaction(connection):

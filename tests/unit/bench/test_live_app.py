@@ -96,6 +96,8 @@ def test_other_methods_and_paths_outside_of_the_page_are_refused(served: Served)
         assert b" 405 " in raw_answer(host, port, f"{method} /{TOKEN}/note HTTP/1.1")
     for path in ("assets/..%2fapp.py", "assets/%2e%2e/app.py", "assets/../app.py", "assets/app.py"):
         assert b" 404 " in raw_answer(host, port, f"GET /{TOKEN}/{path} HTTP/1.1")
+    for target in ("?", "*", f"/{TOKEN}/assets/{'a' * 5_000}.js"):
+        assert b" 404 " in raw_answer(host, port, f"GET {target} HTTP/1.1")
 
 
 def test_the_answers_forbid_other_pages_to_read_or_frame_them(served: Served):

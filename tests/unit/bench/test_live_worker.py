@@ -13,6 +13,7 @@ import pytest
 from live_page import SECONDS_MAX, echo
 
 from bench.live.worker import Worker, stop_workers
+from ridelake.errors import RidelakeError
 
 pytestmark = pytest.mark.child
 
@@ -96,3 +97,18 @@ def test_a_child_ends_by_itself_after_its_parent_was_killed():
     parent.kill()
     parent.communicate()
     child.wait(SECONDS_MAX)
+
+
+def test_a_child_that_reads_no_commands_refuses_them_and_is_stopped():
+    watched = Watched()
+    watched.worker.start()
+    watched.wait_for(("settings", {}))
+    process = psutil.Process(watched.worker.process_id)
+    process.suspend()
+    with pytest.raises(RidelakeError, match="the echo process is busy: try again"):
+        for _ in range(100):
+            watched.worker.set(sql="x" * 20_000)
+    began = time.monotonic()
+    stop_workers([watched.worker])
+    assert time.monotonic() - began < SECONDS_MAX
+    assert not process.is_running()
