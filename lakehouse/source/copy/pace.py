@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 # Sessions and transactions per second below these are occasional ones, such as those of autovacuum.
 ACTIVE_SESSIONS_MIN = 0.1
-TRANSACTIONS_PER_SECOND_MIN = 5.0
+TRANSACTIONS_PER_SECOND_MIN = 10.0
 
 # A delay above this multiple of the delay alone, plus the resolution of the measurement, slows the copy down.
 SLOWER_RATIO = 1.5
 RESOLUTION_MS = 0.2
 
 # Seconds of pause per second of work. The copy slows down faster than it speeds up.
-PAUSE_RATIO_MIN, PAUSE_RATIO_MAX = 1.0, 15.0
+PAUSE_RATIO_MIN, PAUSE_RATIO_MAX = 1.0, 9.0
 SLOW_DOWN, SPEED_UP = 1.5, 0.9
 
 

@@ -30,6 +30,7 @@ NICE = 10
 PROBE_SLEEP_SECONDS = 0.001
 PROBE_EVERY_SECONDS = 0.025
 PROBES_KEPT = 20
+PROBES_PER_DECISION = 10
 # The delay alone is measured before the copy, and again during it, because the load changes.
 PROBES_ALONE = 12
 ALONE_EVERY_SECONDS = 5.0
@@ -185,7 +186,7 @@ class Throttle:
     def _watch(self, probes: Iterator[Probe], alone: list[Probe]) -> None:
         """If the probes fail, the copy continues at its pace: a lost server ends it anyway."""
         recent = deque(alone, PROBES_KEPT)
-        alone_at = monotonic()
+        alone_at, probed = monotonic(), 0
         with suppress(psycopg.Error, CannotConnect):
             while not self._stopped.wait(PROBE_EVERY_SECONDS):
                 if self._pace != FULL_SPEED and monotonic() - alone_at > ALONE_EVERY_SECONDS:
@@ -193,7 +194,9 @@ class Throttle:
                         alone = list(islice(probes, PROBES_ALONE))
                     alone_at = monotonic()
                 recent.append(next(probes))
-                self._pace = next_pace(self._pace, recent, alone)
+                probed += 1
+                if probed % PROBES_PER_DECISION == 0:
+                    self._pace = next_pace(self._pace, recent, alone)
 
     @contextmanager
     def _all_hold(self) -> Iterator[None]:
