@@ -4,25 +4,29 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 import pytest
 from concurrency import assert_audit_passes
 from lake_files import files_of
+from private_server import private_server
+from psycopg import errors
 from published_tables import heap_source
 from terminal import ridelake
 
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.capture.sync import sync_repeatedly
 from lakehouse.source.copy import export
-from lakehouse.source.copy.pace import FULL_SPEED, Probe
+from lakehouse.source.copy.pace import FULL_SPEED, Pace, Probe, next_pace
 from lakehouse.source.copy.throttle import PROBES_ALONE, SnapshotTooOld, Throttle
 from lakehouse.source.tables import TableSource
 from lakehouse.table.catalog import Lake
 from lakehouse.table.published import read_epochs
 from lakehouse.verify import verify_now
 from oltp.store import Store
+from ridelake.settings import LakeAddress
 
 ROWS = 200_000
 
@@ -88,33 +92,43 @@ def test_fast_does_not_probe(store: Store, table: TableSource, monkeypatch):
     assert throttle.paused_seconds == 0
 
 
-def test_a_probe_counts_other_sessions_but_not_those_of_the_copy(store: Store):
-    throttle = Throttle(fast=False)
-    with store.connect() as connection, store.connect() as own, store.connect() as other:
-        sleeps = [
-            threading.Thread(target=one.execute, args=("SELECT pg_sleep(3600)",), daemon=True)
-            for one in (own, other)
-        ]
-        throttle.add_session(own)
-        before = next(throttle._probes(connection)).sessions
-        for sleep in sleeps:
-            sleep.start()
-        while connection.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(%s) AND state = 'active'",
-            ([own.info.backend_pid, other.info.backend_pid],),
-        ).fetchone() != (2,):
+def test_only_the_sessions_of_others_are_load(lake: Lake, monkeypatch):
+    paces: list[Pace] = []
+
+    def recorded(*arguments) -> Pace:
+        paces.append(next_pace(*arguments))
+        return paces[-1]
+
+    monkeypatch.setattr("lakehouse.source.copy.throttle.next_pace", recorded)
+    with private_server() as server, server.store.connect() as connection:
+        connection.execute("ALTER SYSTEM SET autovacuum = off")
+        connection.execute("SELECT pg_reload_conf()")
+        connection.execute("CREATE TABLE public.t AS SELECT i AS key FROM generate_series(1, 300000) AS i")
+        time.sleep(1)  # so that no transaction is new
+        publish_snapshot(server.store, lake, tables=["public.t"])
+        assert set(paces) == {FULL_SPEED}
+        with other_sessions_at_work(server.store):
+            publish_snapshot(server.store, lake)
+    assert paces[-1].workers == 1
+
+
+@contextmanager
+def other_sessions_at_work(store: Store) -> Iterator[None]:
+    """One session that executes a statement during the block."""
+    with store.connect() as working, store.connect() as watching:
+
+        def work() -> None:
+            with suppress(errors.AdminShutdown):
+                working.execute("SELECT pg_sleep(3600)")
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        query = "SELECT state FROM pg_stat_activity WHERE pid = %s"
+        while watching.execute(query, (working.info.backend_pid,)).fetchone() != ("active",):
             time.sleep(0.01)
-        # Other tests use the server, so only a lower limit is certain.
-        probe = next(throttle._probes(connection))
-        throttle.add_session(other)
-        for one in (own, other):
-            connection.execute("SELECT pg_terminate_backend(%s)", (one.info.backend_pid,))
-        for sleep in sleeps:
-            sleep.join()
-    assert before >= 0
-    assert probe.sessions >= 1
-    assert probe.transactions > 0
-    assert probe.delay_ms >= 0
+        yield
+        watching.execute("SELECT pg_terminate_backend(%s)", (working.info.backend_pid,))
+        thread.join()
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -126,7 +140,7 @@ def test_a_paused_and_a_fast_copy_equal_the_store(seeded_store: Store, lake: Lak
     assert ages == sorted(ages)
     assert ages[-1] > 0
     with seeded_store.connect() as connection:
-        connection.execute("UPDATE riders SET username = 'changed' WHERE rider_id < 100")
+        connection.execute("UPDATE riders SET username = username || '!' WHERE rider_id < 100")
     assert publish_changes(seeded_store, lake, fast=fast, verify=True).is_new
     verify_now(seeded_store, lake).prove()
     assert_audit_passes(seeded_store)
@@ -168,7 +182,7 @@ def test_ctrl_c_ends_a_pause(store: Store, table: TableSource, monkeypatch):
 def test_a_copy_that_takes_too_long_is_one_line_and_leaves_nothing(seeded_store: Store, tmp_path: Path):
     flags = ["--dsn", seeded_store.conninfo, "--lake", tmp_path / "lake"]
     assert ridelake("snapshot", *flags).returncode == 0
-    address = Lake.create(_address(tmp_path)).address
+    address = LakeAddress.at(tmp_path / "lake")
     before = files_of(address.folder)
     failed = ridelake("snapshot", "--max-snapshot-seconds", "0.001", *flags)
     assert (failed.returncode, failed.stdout) == (1, "")
@@ -177,12 +191,6 @@ def test_a_copy_that_takes_too_long_is_one_line_and_leaves_nothing(seeded_store:
     assert "--fast" in failed.stderr
     assert [epoch.number for epoch in read_epochs(address)] == [1]
     assert files_of(address.folder) == before
-
-
-def _address(tmp_path: Path):
-    from ridelake.settings import LakeAddress
-
-    return LakeAddress.at(tmp_path / "lake")
 
 
 @pytest.mark.timeout(120)
