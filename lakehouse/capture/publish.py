@@ -188,8 +188,8 @@ def _publish(
     started = time.perf_counter()
     throttle = Throttle(fast=fast, limit_seconds=max_snapshot_seconds, on_age=on_age)
     with (
-        _connection_errors(), lake_errors(lake.address), throttle.watching(store), open_draft(lake) as draft,
-        store.connect() as connection,
+        _connection_errors(), lake_errors(lake.address), open_draft(lake) as draft,
+        store.connect() as connection, throttle.watching(store, connection),
     ):  # fmt: skip
         previous = draft.previous
         since = previous.token if previous and kind == "changes" else None
@@ -216,8 +216,7 @@ def _publish(
             if previous and since and not draft.has_changes:
                 if chosen.selection:
                     lake.store_selection(chosen.selection)
-                is_new_proof = verify and not previous.verified
-                epoch = lake.record_verified(previous) if is_new_proof else previous
+                epoch = lake.record_verified(previous) if verify and not previous.verified else previous
                 return PublishResult(epoch, is_new=False)
         wait_until_flushed(connection, snapshot.token.lsn)
         draft.stage(snapshot.token)

@@ -21,7 +21,7 @@ SLOWER_RATIO = 1.5
 RESOLUTION_MS = 0.2
 
 # Seconds of pause per second of work. The copy slows down faster than it speeds up.
-PAUSE_RATIO_MIN, PAUSE_RATIO_MAX = 1.0, 9.0
+PAUSE_RATIO_MIN, PAUSE_RATIO_MAX = 2.0, 9.0
 SLOW_DOWN, SPEED_UP = 1.5, 0.9
 
 
@@ -35,6 +35,7 @@ class Pace:
 
 
 FULL_SPEED = Pace()
+CAREFUL = Pace(1, PAUSE_RATIO_MIN)  # if the load is not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice
 from time import monotonic, sleep
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from lakehouse.source.copy.pace import FULL_SPEED, Pace, Probe, next_pace
+from lakehouse.source.copy.pace import CAREFUL, FULL_SPEED, Pace, Probe, next_pace
 from oltp.store import Store
 from ridelake.errors import CannotConnect, RidelakeError
 from ridelake.queries import load_queries
@@ -73,7 +73,8 @@ class Throttle:
         self._snapshot_at: float | None = None
         self._worked_since = monotonic()
         self._turns, self._turn_ended = 0, threading.Condition()
-        self._hold = threading.Event()
+        self._may_work = threading.Event()
+        self._may_work.set()
         self._stopped = threading.Event()
 
     # ── The snapshot ─────────────────────────────────────────────────────────────────────────────
@@ -138,8 +139,7 @@ class Throttle:
         """Pause for the work since the last pause. Raises SnapshotTooOld."""
         self.check_age()
         now = monotonic()
-        while self._hold.is_set() and not self.fast:
-            sleep(SLICE_SECONDS)
+        self._may_work.wait(PAUSE_SECONDS_MAX)
         worked = min(now - self._worked_since, WORK_SECONDS_MAX)
         if worked < SLICE_SECONDS:
             return
@@ -157,22 +157,22 @@ class Throttle:
     # ── The probes ───────────────────────────────────────────────────────────────────────────────
 
     @contextmanager
-    def watching(self, store: Store) -> Iterator[None]:
-        """Probe the server during the block, unless `fast`."""
+    def watching(self, store: Store, own: Connection[TupleRow] | None = None) -> Iterator[None]:
+        """Probe the server during the block, unless `fast`. The copy waits for the first probes. `own`: a
+        connection of the copy."""
         if self.fast:
             yield
             return
-        with store.connect() as connection:
-            probes = self._probes(connection)
-            alone = list(islice(probes, PROBES_ALONE))
-            self._pace = next_pace(FULL_SPEED, alone, alone)
-            watch = threading.Thread(target=self._watch, args=(probes, alone), name="probes", daemon=True)
-            watch.start()
-            try:
-                yield
-            finally:
-                self._stopped.set()
-                watch.join()
+        if own is not None:
+            self._own.add(own.info.backend_pid)
+        self._may_work.clear()
+        watch = threading.Thread(target=self._watch, args=(store,), name="probes", daemon=True)
+        watch.start()
+        try:
+            yield
+        finally:
+            self._stopped.set()
+            watch.join()
 
     def _probes(self, connection: Connection[TupleRow]) -> Iterator[Probe]:
         values = {"seconds": PROBE_SLEEP_SECONDS}
@@ -183,30 +183,33 @@ class Throttle:
             delay_ms, transactions, sessions = found
             yield Probe(monotonic(), delay_ms, transactions, sessions)
 
-    def _watch(self, probes: Iterator[Probe], alone: list[Probe]) -> None:
-        """If the probes fail, the copy continues at its pace: a lost server ends it anyway."""
+    def _watch(self, store: Store) -> None:
+        try:
+            with store.connect() as connection:
+                probes = self._probes(connection)
+                alone = list(islice(probes, PROBES_ALONE))
+                self._pace = next_pace(FULL_SPEED, alone, alone)
+                self._may_work.set()
+                self._adapt(probes, alone)
+        except (psycopg.Error, CannotConnect):  # such as the role's limit of connections
+            self._pace = CAREFUL
+        finally:
+            self._may_work.set()
+
+    def _adapt(self, probes: Iterator[Probe], alone: list[Probe]) -> None:
         recent = deque(alone, PROBES_KEPT)
         alone_at, probed = monotonic(), 0
-        with suppress(psycopg.Error, CannotConnect):
-            while not self._stopped.wait(PROBE_EVERY_SECONDS):
-                if self._pace != FULL_SPEED and monotonic() - alone_at > ALONE_EVERY_SECONDS:
-                    with self._all_hold():
-                        alone = list(islice(probes, PROBES_ALONE))
-                    alone_at = monotonic()
-                recent.append(next(probes))
-                probed += 1
-                if probed % PROBES_PER_DECISION == 0:
-                    self._pace = next_pace(self._pace, recent, alone)
-
-    @contextmanager
-    def _all_hold(self) -> Iterator[None]:
-        """A block in which the workers pause."""
-        self._hold.set()
-        try:
-            self._stopped.wait(WORK_SECONDS_MAX)  # until each has ended its slice
-            yield
-        finally:
-            self._hold.clear()
+        while not self._stopped.wait(PROBE_EVERY_SECONDS):
+            if self._pace != FULL_SPEED and monotonic() - alone_at > ALONE_EVERY_SECONDS:
+                self._may_work.clear()
+                self._stopped.wait(WORK_SECONDS_MAX)  # until each worker has ended its slice
+                alone = list(islice(probes, PROBES_ALONE))
+                self._may_work.set()
+                alone_at = monotonic()
+            recent.append(next(probes))
+            probed += 1
+            if probed % PROBES_PER_DECISION == 0:
+                self._pace = next_pace(self._pace, recent, alone)
 
 
 NO_THROTTLE = Throttle()
