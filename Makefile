@@ -7,7 +7,7 @@ BASE := .venv/.base
 READY := .venv/.ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-.PHONY: install demo quick test slow check bench clean
+.PHONY: install demo quick test slow check bench pictures clean
 
 install: $(READY)  ## everything: more engines, the benchmarks, the tests
 
@@ -40,6 +40,9 @@ check: $(READY)  ## style and types
 
 bench: $(READY)  ## all figures, which takes its time; `ridelake bench` takes six minutes, and --quick one
 	$(BIN)/pytest bench --scale full --benchmark-columns=min,median,max,rounds
+
+pictures: $(READY)  ## the pictures of the README, from real runs; needs Chromium
+	$(BIN)/python tests/support/pictures.py
 
 unexport PYTHONDONTWRITEBYTECODE  # each child process would compile everything again
 

@@ -6,6 +6,7 @@ import os
 import select
 import shutil
 import subprocess
+import time
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,23 +16,19 @@ from typing import Any
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 SECONDS_MAX = 90
-
-# Text and controls outside of the window; a scrolled block may be wider.
-OUTSIDE = """[...document.querySelectorAll("body *")]
-  .filter((one) => !one.closest("pre, .shapes") && (one.children.length === 0 || one.tagName === "TABLE"))
-  .filter((one) => getComputedStyle(one).visibility === "visible")
-  .map((one) => [one, one.getBoundingClientRect()])
-  .filter(([one, box]) => box.width > 0 && box.height > 0 && (box.right > innerWidth + 1 || box.left < -1))
-  .map(([one, box]) => `${one.tagName} ${one.textContent.slice(0, 40)} ${box.left}–${box.right}`)"""
+WAIT_SECONDS_MAX = 30.0
+POLL_SECONDS = 0.05
 
 
-class Browser:
-    """One tab. `faults`: errors of the console, refused contents and requests other than the page itself."""
+class BrowserPage:
+    """One tab, without motion. `faults`: exceptions, errors and warnings of the console, refused contents.
+    `requests`: the address of every request."""
 
     def __init__(self, to: int, back: int) -> None:
         self.faults: list[str] = []
+        self.requests: list[str] = []
         self._to, self._back, self._number, self._rest = to, back, 0, b""
-        self._session, self._url, self._loaded = "", "", False
+        self._session, self._loaded = "", False
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -61,42 +58,59 @@ class Browser:
         return found
 
     def _note(self, event: dict[str, Any]) -> None:
-        method, details = event.get("method"), event.get("params", {})
-        if method == "Runtime.exceptionThrown":
-            self.faults.append(str(details["exceptionDetails"]))
-        elif method == "Log.entryAdded" and details["entry"]["level"] in ("error", "warning"):
-            self.faults.append(str(details["entry"]["text"]))
-        elif method == "Network.requestWillBeSent" and details["request"]["url"] != self._url:
-            self.faults.append(f"requested {details['request']['url']}")
+        details = event.get("params", {})
+        match event.get("method"):
+            case "Runtime.exceptionThrown":
+                self.faults.append(str(details["exceptionDetails"]))
+            case "Runtime.consoleAPICalled" if details["type"] in ("error", "assert", "warning"):
+                self.faults.append(" ".join(str(one.get("value", one)) for one in details["args"]))
+            case "Log.entryAdded" if details["entry"]["level"] in ("error", "warning"):
+                self.faults.append(f"{details['entry']['text']} {details['entry'].get('url', '')}")
+            case "Network.requestWillBeSent":
+                self.requests.append(str(details["request"]["url"]))
 
-    def open(self, page: Path, width: int, *, dark: bool = False, height: int = 900) -> None:
-        """Show the page in a window of `width` × `height` pixels, without motion."""
+    def open(self, url: str, width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
+        """Show the page in a window of `width` × `height` pixels, and wait until it is loaded."""
+        self.resize(width, height, dark=dark)
+        self._loaded = False
+        self.call("Page.navigate", url=url)
+        while not self._loaded:
+            self._note(self._read())
+
+    def resize(self, width: int, height: int, *, dark: bool = False) -> None:
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         still = {"name": "prefers-reduced-motion", "value": "reduce"}
         self.call("Emulation.setEmulatedMedia", features=[scheme, still])
-        self._url, self._loaded = page.as_uri(), False
-        self.call("Page.navigate", url=self._url)
-        while not self._loaded:
-            self._note(self._read())
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression. The page's content security policy does not apply to it."""
+        """The value of a JavaScript expression; a promise is awaited. The page's content security policy does
+        not apply to it."""
         found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    def outside(self) -> list[str]:
-        """What is outside of the window, to the left or right."""
-        found: list[str] = self.evaluate(OUTSIDE)
-        return found
+    def wait_for(self, expression: str, seconds_max: float = WAIT_SECONDS_MAX) -> Any:
+        """The first true value of the expression. Raises AssertionError after `seconds_max`."""
+        deadline = time.monotonic() + seconds_max
+        while not (value := self.evaluate(expression)):
+            assert time.monotonic() < deadline, f"not true within {seconds_max:g} s: {expression}"
+            time.sleep(POLL_SECONDS)
+        return value
 
-    def press(self, key: str, code: int, text: str = "") -> None:
+    def click(self, selector: str) -> None:
+        self.evaluate(f"document.querySelector({json.dumps(selector)}).click()")
+
+    def press(self, key: str, code: int = 0, text: str = "") -> None:
         """Press and release a key; `code` is its Windows key code."""
         event = {"key": key, "code": key, "windowsVirtualKeyCode": code}
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **event)
         self.call("Input.dispatchKeyEvent", type="keyUp", **event)
+
+    def screenshot(self) -> bytes:
+        """The window as a PNG file."""
+        return b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
     def sheets(self) -> int:
         """The number of A4 sheets of the printed page."""
@@ -106,8 +120,8 @@ class Browser:
 
 
 @contextmanager
-def browser(folder: Path) -> Iterator[Browser]:
-    """A browser with its profile in the folder."""
+def browser_page(folder: Path) -> Iterator[BrowserPage]:
+    """A tab of a new browser with its profile in the folder."""
     assert CHROMIUM is not None
     (read, to), (back, write) = os.pipe(), os.pipe()
     # The browser reads from descriptor 3 and writes to descriptor 4.
@@ -118,6 +132,7 @@ def browser(folder: Path) -> Iterator[Browser]:
     arguments = [
         "bash", "-c", program, "browser", CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu",
         "--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}", "--disable-background-networking",
+        "--no-first-run",
     ]  # fmt: skip
     process = subprocess.Popen(
         arguments, pass_fds=(theirs_in, theirs_out), stdin=subprocess.DEVNULL,
@@ -126,7 +141,7 @@ def browser(folder: Path) -> Iterator[Browser]:
     os.close(theirs_in)
     os.close(theirs_out)
     try:
-        yield Browser(to, back)
+        yield BrowserPage(to, back)
     finally:
         os.close(to)  # which ends the browser
         os.close(back)

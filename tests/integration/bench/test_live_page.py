@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import CHROMIUM
-from devtools import BrowserPage, browser_page
+from browser import CHROMIUM, BrowserPage, browser_page
 from live_page import LivePage, running_live
 from terminal import place_options, ridelake
 
@@ -122,10 +121,6 @@ def text(selector: str) -> str:
     return f"document.querySelector('{selector}').textContent"
 
 
-def click(page: BrowserPage, selector: str) -> None:
-    page.evaluate(f"document.querySelector('{selector}').click()")
-
-
 def choose(page: BrowserPage, selector: str, value: str, event: str = "change") -> None:
     page.evaluate(
         f"(() => {{ const one = document.querySelector('{selector}'); one.value = {json.dumps(value)};"
@@ -145,16 +140,16 @@ def wait_for_state(live: LiveServer, part: str, wanted: dict[str, Any]) -> None:
 
 
 def test_the_load_follows_its_controls(live: LiveServer, page: BrowserPage):
-    click(page, "#load-pause")
+    page.click("#load-pause")
     wait_for_text(page, "#load-state", "paused")
     wait_for_text(page, "#load-pause", "Resume")
     choose(page, "#clients", "5", "input")
     choose(page, "#pace", "4", "input")
-    click(page, "#mode [value=batch]")
+    page.click("#mode [value=batch]")
     wait_for_state(live, "load", {"state": "paused", "clients": 5, "rate": 20.0, "batch": True})
     choose(page, "#pace", "10", "input")
-    click(page, "#mode [value=single]")
-    click(page, "#load-pause")
+    page.click("#mode [value=single]")
+    page.click("#load-pause")
     wait_for_state(live, "load", {"state": "running", "rate": None, "batch": False})
     assert page.evaluate(text("#clients-value")) == "5"
     assert page.evaluate(text("#pace-value")) == "no limit"
@@ -163,12 +158,12 @@ def test_the_load_follows_its_controls(live: LiveServer, page: BrowserPage):
 def test_the_sync_follows_its_controls(live: LiveServer, page: BrowserPage):
     choose(page, "#every", "5")
     wait_for_state(live, "sync", {"every_seconds": 5.0, "state": "running"})
-    click(page, "#sync-pause")
+    page.click("#sync-pause")
     wait_for_text(page, "#sync-state", "paused")
     wait_for_state(live, "sync", {"state": "paused"})
-    click(page, "#sync-pause")
+    page.click("#sync-pause")
     wait_for_state(live, "sync", {"state": "running"})
-    click(page, "#verify")
+    page.click("#verify")
     wait_for_text(page, "#verify-text", "equals Postgres")
 
 
@@ -181,13 +176,13 @@ def test_every_engine_and_every_side_answers(live: LiveServer, page: BrowserPage
         page.wait_for(f"/ms|\\ds/.test({text('#columns-seconds')})", STEP_SECONDS_MAX)
         assert page.evaluate("document.querySelector('#answer td').textContent")
     for side, asked in (("rows", "Postgres on rows answers in"), ("columns", "on columns answers in")):
-        click(page, f"#target [value={side}]")
+        page.click(f"#target [value={side}]")
         wait_for_text(page, "#winner", asked)
-    click(page, "#target [value=off]")
+    page.click("#target [value=off]")
     wait_for_text(page, "#winner", "No question is asked")
-    click(page, "#target [value=both]")
+    page.click("#target [value=both]")
     page.wait_for(f"/faster|same time/.test({text('#winner')})", STEP_SECONDS_MAX)
-    click(page, "#fresh")
+    page.click("#fresh")
     wait_for_state(live, "question", {"fresh": True})
 
 
@@ -196,17 +191,17 @@ def test_a_question_is_chosen_or_typed_and_an_error_is_one_line(live: LiveServer
     wait_for_state(live, "question", {"name": "revenue_by_city_and_month"})
     page.wait_for("document.querySelectorAll('#answer tbody tr').length > 3", STEP_SECONDS_MAX)
     choose(page, "#sql", "SELECT COUNT(*) AS zones FROM zones", "input")
-    click(page, "#ask-sql")
+    page.click("#ask-sql")
     wait_for_text(page, "#answer th", "zones")
     wait_for_text(page, "#answer td", "330")
     wait_for_text(page, "#equal", "")
     choose(page, "#sql", "-- nothing", "input")
-    click(page, "#ask-sql")
+    page.click("#ask-sql")
     wait_for_text(page, "#question-failure", "there is no query; write one")
     assert [fault for fault in page.faults if "status of 400" not in fault] == []
     page.faults.clear()
     choose(page, "#sql", "DELETE FROM rides", "input")
-    click(page, "#ask-sql")
+    page.click("#ask-sql")
     wait_for_text(page, "#winner", "The question failed")
     wait_for_text(page, "#columns-bytes", "SELECT")
 
@@ -222,23 +217,23 @@ def test_a_column_of_the_ride_is_shown_with_its_bytes(page: BrowserPage):
 
 def test_anomalies_are_counted_for_a_strategy_and_a_run_can_be_stopped(live: LiveServer, page: BrowserPage):
     choose(page, "#strategy", "no_transaction")
-    click(page, "#contrast-run")
+    page.click("#contrast-run")
     wait_for_text(page, "#anomalies", "✗ no transaction", 2 * STEP_SECONDS_MAX)
     done = live.viewer.state["contrast"]["done"][0]
     shown = page.evaluate("[...document.querySelectorAll('#anomalies td')].map((one) => one.textContent)")
     assert shown == [f"{count:,}" for count in (*done["anomalies"].values(), done["rides"])]
     assert done["anomalies"]["driver booked twice"] > 0
     choose(page, "#strategy", "all")
-    click(page, "#contrast-run")
+    page.click("#contrast-run")
     page.wait_for("!document.querySelector('#contrast-stop').disabled", STEP_SECONDS_MAX)
-    click(page, "#contrast-stop")
+    page.click("#contrast-stop")
     page.wait_for("!document.querySelector('#contrast-run').disabled", 2 * STEP_SECONDS_MAX)
 
 
 def test_a_killed_server_recovers_and_no_acknowledged_request_is_lost(live: LiveServer, page: BrowserPage):
     before = page.evaluate(text("#booked"))
     page.wait_for(f"{text('#booked')} !== {json.dumps(before)}", STEP_SECONDS_MAX)
-    click(page, "#crash-run")
+    page.click("#crash-run")
     wait_for_text(page, "#crash-text", "none is lost")
     crash = live.viewer.state["crash"]
     assert page.evaluate(text("#crash-acknowledged")) == f"{crash['acknowledged']:,}"
@@ -249,15 +244,15 @@ def test_a_killed_server_recovers_and_no_acknowledged_request_is_lost(live: Live
 
 
 def test_indexes_are_dropped_and_restored(live: LiveServer, page: BrowserPage):
-    click(page, "#index-time")
+    page.click("#index-time")
     wait_for_text(page, "#index-time", "Create")
     wait_for_state(live, "index", {"dropped": ["drivers_by_stand"]})
-    click(page, "#index-time")
+    page.click("#index-time")
     wait_for_text(page, "#index-time", "Drop")
-    click(page, "#index-covering")
+    page.click("#index-covering")
     wait_for_text(page, "#index-covering", "Remove")
     wait_for_state(live, "index", {"covering": "present", "dropped": []})
-    click(page, "#index-covering")
+    page.click("#index-covering")
     wait_for_text(page, "#index-covering", "Add")
 
 
@@ -312,7 +307,7 @@ def _lag_seconds(live: LiveServer) -> float:
 
 
 def test_the_plots_show_the_current_figures_and_the_changes_of_the_target(page: BrowserPage):
-    click(page, "#target [value=rows]")
+    page.click("#target [value=rows]")
     wait_for_text(page, ".marks", "question: rows")
     page.wait_for("document.querySelectorAll('#plots path.line[d*=L]').length >= 4", STEP_SECONDS_MAX)
     labels = page.evaluate("[...document.querySelectorAll('#plots svg')].map((one) => one.ariaLabel)")
@@ -324,7 +319,7 @@ def test_the_plots_show_the_current_figures_and_the_changes_of_the_target(page: 
 
 
 def test_the_tour_sets_the_page_up_step_by_step(live: LiveServer, page: BrowserPage):
-    click(page, "#tour-open")
+    page.click("#tour-open")
     for number, step in enumerate(TOUR, start=1):
         wait_for_text(page, "#tour-title", f"{number}. {step['title']}")
         assert page.evaluate("location.hash") == f"#step-{number}"
@@ -335,7 +330,7 @@ def test_the_tour_sets_the_page_up_step_by_step(live: LiveServer, page: BrowserP
         wait_for_state(live, "load", {**_without(setup["load"], "paused"), "state": state})
         wait_for_state(live, "sync", _without(setup["sync"], "paused"))
         wait_for_state(live, "question", setup["question"])
-        click(page, "#tour-next")
+        page.click("#tour-next")
     page.wait_for("document.querySelector('#tour').hidden")
     assert page.evaluate("location.hash") == ""
 
@@ -390,7 +385,7 @@ def test_a_store_of_a_dsn_is_shown_without_the_controls_that_change_it(
         page.wait_for(f"/faster|same time/.test({text('#winner')})", STEP_SECONDS_MAX)
         for selector in ("#break", "#tour-open", "#load-controls"):
             assert page.evaluate(f"document.querySelector('{selector}').hidden"), selector
-        click(page, "#verify")
+        page.click("#verify")
         wait_for_text(page, "#verify-text", "equals Postgres")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import made_up_records
 import pytest
-from browser import CHROMIUM, Browser, browser
+from browser import CHROMIUM, BrowserPage, browser_page
 
 from bench.demo import DemoStep, StepResult, write_demo
 from bench.pages.plots import bars
@@ -22,6 +22,14 @@ pytestmark = [
 DOCUMENTED = Path(__file__).parents[3] / "docs/record.json"
 WINDOWS = [(390, False), (820, True), (1440, False), (1440, True), (2560, False)]
 TAB, ENTER, SPACE = ("Tab", 9), ("Enter", 13, "\r"), (" ", 32, " ")
+
+# Text and controls outside of the window; a scrolled block may be wider.
+OUTSIDE = """[...document.querySelectorAll("body *")]
+  .filter((one) => !one.closest("pre, .shapes") && (one.children.length === 0 || one.tagName === "TABLE"))
+  .filter((one) => getComputedStyle(one).visibility === "visible")
+  .map((one) => [one, one.getBoundingClientRect()])
+  .filter(([one, box]) => box.width > 0 && box.height > 0 && (box.right > innerWidth + 1 || box.left < -1))
+  .map(([one, box]) => `${one.tagName} ${one.textContent.slice(0, 40)} ${box.left}–${box.right}`)"""
 
 # The lowest contrast of a text with its background, and of a mark with the page.
 CONTRAST = """(() => {
@@ -55,8 +63,8 @@ NAMELESS = """[...document.querySelectorAll("figure")]
 
 
 @pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browser(tmp_path_factory.mktemp("browser")) as opened:
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserPage]:
+    with browser_page(tmp_path_factory.mktemp("browser")) as opened:
         yield opened
 
 
@@ -95,31 +103,35 @@ def page(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.mark.parametrize(("width", "dark"), WINDOWS)
-def test_nothing_is_wider_than_the_window_folded_or_open(tab: Browser, page: Path, width: int, dark: bool):
-    tab.open(page, width, dark=dark)
+def test_nothing_is_wider_than_the_window_folded_or_open(
+    tab: BrowserPage, page: Path, width: int, dark: bool
+):
+    tab.requests.clear()
+    tab.open(page.as_uri(), width, dark=dark)
     for _ in range(2):
-        assert tab.outside() == []
+        assert tab.evaluate(OUTSIDE) == []
         assert not tab.evaluate("document.documentElement.scrollWidth > innerWidth")
         tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     assert tab.faults == []
+    assert set(tab.requests) == {page.as_uri()}
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_texts_and_marks_have_the_contrast_of_wcag_aa(tab: Browser, page: Path, dark: bool):
-    tab.open(page, 1440, dark=dark)
+def test_texts_and_marks_have_the_contrast_of_wcag_aa(tab: BrowserPage, page: Path, dark: bool):
+    tab.open(page.as_uri(), 1440, dark=dark)
     tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     text, mark = tab.evaluate(CONTRAST)
     assert text >= 4.5
     assert mark >= 3
 
 
-def test_every_chart_has_a_summary_in_words(tab: Browser, page: Path):
-    tab.open(page, 1440)
+def test_every_chart_has_a_summary_in_words(tab: BrowserPage, page: Path):
+    tab.open(page.as_uri(), 1440)
     assert tab.evaluate(NAMELESS) == []
 
 
-def test_the_first_screen_has_the_answer_and_its_picture(tab: Browser, report: Path):
-    tab.open(report, 1440)
+def test_the_first_screen_has_the_answer_and_its_picture(tab: BrowserPage, report: Path):
+    tab.open(report.as_uri(), 1440)
     bottoms = tab.evaluate(
         "['.answer', '#picture figure'].map((one) => document.querySelector(one))"
         ".map((one) => one.getBoundingClientRect().bottom)"
@@ -128,8 +140,8 @@ def test_the_first_screen_has_the_answer_and_its_picture(tab: Browser, report: P
     assert tab.evaluate("document.querySelector('.answer').textContent").startswith("Stay with Postgres for ")
 
 
-def test_every_claim_is_one_line(tab: Browser, report: Path):
-    tab.open(report, 1440)
+def test_every_claim_is_one_line(tab: BrowserPage, report: Path):
+    tab.open(report.as_uri(), 1440)
     lines = tab.evaluate(
         "[...document.querySelectorAll('#verdicts summary')].map((one) => [one.clientHeight, "
         "parseFloat(getComputedStyle(one).lineHeight)])"
@@ -138,24 +150,24 @@ def test_every_claim_is_one_line(tab: Browser, report: Path):
     assert all(height < 1.9 * line for height, line in lines)
 
 
-def test_the_report_is_short_and_prints_on_two_sheets(tab: Browser, report: Path):
-    tab.open(report, 1440)
+def test_the_report_is_short_and_prints_on_two_sheets(tab: BrowserPage, report: Path):
+    tab.open(report.as_uri(), 1440)
     assert tab.evaluate("document.documentElement.scrollHeight") <= 3_000
     assert tab.sheets() == 2
 
 
-def test_a_table_is_stacked_on_a_phone(tab: Browser, report: Path):
+def test_a_table_is_stacked_on_a_phone(tab: BrowserPage, report: Path):
     cell = "getComputedStyle(document.querySelector('#row_and_column td')).display"
-    tab.open(report, 1440)
+    tab.open(report.as_uri(), 1440)
     assert tab.evaluate(cell) == "table-cell"
-    tab.open(report, 390)
+    tab.open(report.as_uri(), 390)
     assert tab.evaluate(cell) == "grid"
     name = "getComputedStyle(document.querySelector('#row_and_column td'), '::before').content"
     assert tab.evaluate(name) == '"format"'
 
 
-def test_the_switches_and_questions_are_reached_by_keyboard(tab: Browser, page: Path):
-    tab.open(page, 1440)
+def test_the_switches_and_questions_are_reached_by_keyboard(tab: BrowserPage, page: Path):
+    tab.open(page.as_uri(), 1440)
     shown = (
         "[...document.querySelectorAll('.tracks .s2')]"
         ".filter((one) => getComputedStyle(one).display !== 'none').length"
@@ -184,8 +196,10 @@ def test_the_switches_and_questions_are_reached_by_keyboard(tab: Browser, page: 
     [("row_and_column", r"CSV: [\d.]+ .s; rows added at once: 1"), ("graph", r"SQL in Postgres: [\d.]+ ms")],
     ids=["points over two axes", "dots of a row"],
 )
-def test_a_point_of_a_chart_says_what_it_is_when_focused(tab: Browser, report: Path, figure: str, words: str):
-    tab.open(report, 1440)
+def test_a_point_of_a_chart_says_what_it_is_when_focused(
+    tab: BrowserPage, report: Path, figure: str, words: str
+):
+    tab.open(report.as_uri(), 1440)
     tab.evaluate(f"document.querySelector('#{figure}').open = true")
     tab.evaluate(f"document.querySelector('#{figure} .point').focus()")
     label = "document.activeElement.querySelector('.say')"
@@ -193,8 +207,8 @@ def test_a_point_of_a_chart_says_what_it_is_when_focused(tab: Browser, report: P
     assert re.fullmatch(words, tab.evaluate(f"{label}.textContent"))
 
 
-def test_the_demo_has_eight_scenes_with_a_picture_each(tab: Browser, demo: Path):
-    tab.open(demo, 1440)
+def test_the_demo_has_eight_scenes_with_a_picture_each(tab: BrowserPage, demo: Path):
+    tab.open(demo.as_uri(), 1440)
     figures = (
         "[...document.querySelectorAll('main > section')].map((one) => one.querySelectorAll('figure').length)"
     )
@@ -202,6 +216,6 @@ def test_the_demo_has_eight_scenes_with_a_picture_each(tab: Browser, demo: Path)
     assert tab.evaluate("document.querySelectorAll('.dots details').length") == len(questions())
 
 
-def test_a_page_has_no_motion_if_the_reader_wants_none(tab: Browser, page: Path):
-    tab.open(page, 1440)
+def test_a_page_has_no_motion_if_the_reader_wants_none(tab: BrowserPage, page: Path):
+    tab.open(page.as_uri(), 1440)
     assert tab.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
