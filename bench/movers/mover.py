@@ -45,6 +45,7 @@ class Mover:
 
 MOVERS = (
     Mover("ridelake", "ridelake", polls=True),
+    Mover("ridelake, --fast", "ridelake", "--fast"),
     Mover("DuckDB", "duckdb", polls=True),
     Mover("DuckDB, in BEGIN", "duckdb", "transaction"),
     Mover("ADBC", "adbc"),
