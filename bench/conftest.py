@@ -13,7 +13,7 @@ from bench.figure import DEFAULT, SCALES, Figure, Scale
 from bench.machine import this_machine
 from bench.record import Record
 from bench.report.terminal import report_lines
-from bench.run import Recorder, is_skipped_at
+from bench.run import Recorder, is_not_named, is_skipped_at
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch
@@ -28,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "scale(name): the smallest scale at which a benchmark runs")
+    config.addinivalue_line("markers", "named(word): runs only if --only (or -k) has the word")
     if not any(isinstance(plugin, Recorder) for plugin in config.pluginmanager.get_plugins()):
         record = Record.begin(config.getoption("scale"), SEED, MACHINE_BEFORE)
         config.pluginmanager.register(Recorder(record))
@@ -38,7 +39,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     others = [
         item
         for item in items
-        if is_skipped_at(item, config.getoption("scale")) or own != item.path.match("bench/custom_table/*")
+        if is_skipped_at(item, config.getoption("scale"))
+        or is_not_named(item, config.getoption("keyword"))
+        or own != item.path.match("bench/custom_table/*")
     ]
     if others:
         config.hook.pytest_deselected(items=others)
@@ -74,6 +77,13 @@ def env(scale: Scale) -> Iterator[BenchEnv]:
 def epoch(env: BenchEnv) -> Epoch:
     """An epoch of the current store."""
     return publish_snapshot(env.store, Lake.create(env.settings.lake))
+
+
+@pytest.fixture(scope="session")
+def movers_folder() -> Path:
+    """The folder of the environments of other tools: RIDELAKE_MOVERS, or one in the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("RIDELAKE_MOVERS") or cache / "ridelake" / "movers").absolute()
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,9 @@
     docs/record.json ──> README.md, between its two markers: a line for each claim, with verdict and number
                      ──> docs/results.md: claims, intervals, checks, tables, the machine
                      ──> docs/figures.svg: the ratio of each claim that has one, light and dark
+    docs/movers.json ──> docs/movers.md, between its two markers: the tables of the movers
 
-A test generates all three and compares them with the files.
+A test generates all four and compares them with the files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,9 +23,11 @@ from ridelake.text import digits, ratio_text
 ROOT = Path(__file__).parents[1]
 RECORD, README = ROOT / "docs/record.json", ROOT / "README.md"
 RESULTS, PICTURE = ROOT / "docs/results.md", ROOT / "docs/figures.svg"
+MOVERS_RECORD, MOVERS_PAGE = ROOT / "docs/movers.json", ROOT / "docs/movers.md"
 BEGIN, END = "<!-- figures: python -m bench.readme -->", "<!-- end of figures -->"
 
 ROWS_MAX = 12  # rows of a table in the results; the record has all
+MOVERS_ROWS_MAX = 40
 
 LEFT, RIGHT = 250, 540  # pixels of the scale in the picture
 TICKS = (1, 2, 5, 10, 20, 50, 100, 1000)
@@ -47,9 +50,23 @@ def _line(cells: Sequence[str]) -> str:
 def readme_with(text: str, record: Record) -> str:
     """The text of the README with a new table between the markers. Raises ValueError if a marker is
     missing."""
+    return _between_markers(text, short_table(record))
+
+
+def movers_with(text: str, record: Record) -> str:
+    """The text of the page of the movers with their figures between the markers. Raises ValueError if a
+    marker is missing."""
+    lines = [_machine(record), *(f"Warning: {warning}." for warning in record.warnings)]
+    for entry in record.figures:
+        lines += _figure(entry, rows_max=MOVERS_ROWS_MAX)
+        lines += [f"- {_text(warning)}" for warning in entry.figure.get("warnings", [])]
+    return _between_markers(text, "\n".join(lines))
+
+
+def _between_markers(text: str, new: str) -> str:
     before, rest = text.split(BEGIN, 1)
     _, after = rest.split(END, 1)
-    return f"{before}{BEGIN}\n{short_table(record)}\n{END}{after}"
+    return f"{before}{BEGIN}\n{new}\n{END}{after}"
 
 
 def results(record: Record) -> str:
@@ -62,7 +79,7 @@ def results(record: Record) -> str:
         "The claims are from a university lecture on data systems. [Methodology](methodology.md)",
         "explains how they are measured. An interval is the range in which the ratio of another run on",
         "the same machine is expected (95 %). `ridelake bench` measures the claims on your machine, and",
-        "`ridelake report` draws them.",
+        "`ridelake report` draws them. [Movers](movers.md) compares tools that copy Postgres to Parquet.",
         "",
         _machine(record),
         *(f"Warning: {warning}." for warning in record.warnings),
@@ -95,7 +112,7 @@ def _machine(record: Record) -> str:
     return f"{run}: {where}; {versions}."
 
 
-def _figure(entry: Entry) -> list[str]:
+def _figure(entry: Entry, rows_max: int = ROWS_MAX) -> list[str]:
     lines = ["", f"### {entry.title}", "", f"`{entry.name}`"]
     if entry.status != "measured":
         return [*lines, "", f"{entry.status.capitalize()}: {entry.why}"]
@@ -104,7 +121,7 @@ def _figure(entry: Entry) -> list[str]:
     sentences = [Ratio.from_record(kept).labelled_sentence() for kept in entry.figure.get("ratios", [])]
     lines += ["", *(f"- {_text(sentence)}" for sentence in sentences)] if sentences else []
     for table in entry.figure.get("tables", []):
-        lines += _table(table["title"], table["rows"])
+        lines += _table(table["title"], table["rows"], rows_max)
     return lines
 
 
@@ -112,16 +129,16 @@ def _text(text: str) -> str:
     return text.replace("<", "&lt;")
 
 
-def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _table(title: str, rows: Sequence[Mapping[str, Any]], rows_max: int) -> list[str]:
     if not rows:
         return []
     columns = list(dict.fromkeys(name for row in rows for name in row))
     numeric = {name for name in columns if all(isinstance(row.get(name), int | float | None) for row in rows)}
     ruler = "|".join("---:" if name in numeric else "---" for name in columns)
     lines = ["", f"{_text(title)}:", "", _line(columns), f"|{ruler}|"]
-    lines += [_line([_value(row.get(name)) for name in columns]) for row in rows[:ROWS_MAX]]
-    if len(rows) > ROWS_MAX:
-        lines += ["", f"{len(rows) - ROWS_MAX} more rows are in the record."]
+    lines += [_line([_value(row.get(name)) for name in columns]) for row in rows[:rows_max]]
+    if len(rows) > rows_max:
+        lines += ["", f"{len(rows) - rows_max} more rows are in the record."]
     return lines
 
 
@@ -168,6 +185,8 @@ def main() -> None:
     README.write_text(readme_with(README.read_text("utf-8"), record), "utf-8")
     RESULTS.write_text(results(record), "utf-8")
     PICTURE.write_text(picture(record), "utf-8")
+    movers = movers_with(MOVERS_PAGE.read_text("utf-8"), read_record(MOVERS_RECORD))
+    MOVERS_PAGE.write_text(movers, "utf-8")
 
 
 if __name__ == "__main__":

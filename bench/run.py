@@ -140,6 +140,12 @@ def is_skipped_at(item: pytest.Item, scale: str) -> bool:
     return mark is not None and SCALES[mark.args[0]].level > SCALES[scale].level
 
 
+def is_not_named(item: pytest.Item, selection: str) -> bool:
+    """Whether the benchmark runs only if it is named, `@pytest.mark.named("movers")`, and is not."""
+    mark = item.get_closest_marker("named")
+    return mark is not None and mark.args[0] not in selection
+
+
 def run(
     scale: str,
     path: Path,

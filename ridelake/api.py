@@ -102,8 +102,8 @@ class Session:
     def snapshot(self, **options: "Unpack[PublishOptions]") -> "Epoch":
         """Publish all rows of all tables as the next epoch. `tables`: tables to add, as SCHEMA.NAME.
         `selection`: tables to follow from now on, also those that are created later. `without`: columns to
-        exclude from now on, as TABLE.COLUMN. `verify`: compare with Postgres before publishing. See
-        `PublishOptions` for all options.
+        exclude from now on, as TABLE.COLUMN. `verify`: compare with Postgres before publishing. `fast`: copy
+        at full speed, also while other sessions use the server. See `PublishOptions` for all options.
 
         A table with a value that the lake cannot store is in `Epoch.left_out`, with a LakeWarning. Raises as
         `lakehouse.capture.publish.publish_snapshot` does."""

@@ -25,6 +25,7 @@ class Progress:
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._shown = False
+        self.age_seconds = 0.0
         self._first = time.monotonic()
         self.step(what, total)
         if sys.stderr.isatty():
@@ -44,8 +45,16 @@ class Progress:
         """Set what is done to `done`."""
         self._done = done
 
+    def show_age(self, seconds: float) -> None:
+        """Set the age of the snapshot that the work reads."""
+        self.age_seconds = seconds
+
     def line(self) -> str:
         """The text that is shown now."""
+        age = f"; the snapshot holds back vacuum for {self.age_seconds:.0f} s" if self.age_seconds else ""
+        return self._line() + age
+
+    def _line(self) -> str:
         now = time.monotonic()
         done, seconds = self._done, now - self._started
         if not self._total:

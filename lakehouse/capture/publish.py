@@ -14,6 +14,7 @@ Nothing is visible before the last step. If it fails earlier, its files are dele
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypedDict, Unpack
 
@@ -25,6 +26,7 @@ from lakehouse.capture.apply import apply_changes
 from lakehouse.capture.writer import EpochWriter, open_draft
 from lakehouse.source.changes import TableChanges, read_changes, set_since
 from lakehouse.source.copy import add_row_key_to_errors, computed_row_errors, export
+from lakehouse.source.copy.throttle import NO_THROTTLE, Throttle
 from lakehouse.source.selection import ChosenTables, choose_tables
 from lakehouse.source.snapshot import SourceSnapshot, open_source_snapshot, wait_until_flushed
 from lakehouse.source.tables import (
@@ -95,6 +97,10 @@ def ignore_rows(count: int) -> None:
     pass
 
 
+def ignore_age(seconds: float) -> None:
+    pass
+
+
 def ignore_note(sentence: str) -> None:
     pass
 
@@ -114,7 +120,9 @@ class PublishOptions(TypedDict, total=False):
     of numeric columns without them from now on, or `text`. `nested`: `typed` to store arrays and composites
     as lists and structs from now on, or `text`. `selection`: tables to follow from
     now on, also those that are created later. `on_note`: called with a sentence for each table that joins or
-    leaves the lake, or that each epoch copies completely."""
+    leaves the lake, or that each epoch copies completely. `fast`: copy at full speed, also beside a live
+    store. `max_snapshot_seconds`: the maximum age of the snapshot, which holds back vacuum; None: no limit.
+    `on_age`: called with the age of the snapshot in seconds, often, from several threads."""
 
     tables: Sequence[str]
     verify: bool
@@ -124,6 +132,9 @@ class PublishOptions(TypedDict, total=False):
     nested: Nested | None
     selection: Selection | None
     on_note: Callable[[str], None]
+    fast: bool
+    max_snapshot_seconds: float | None
+    on_age: Callable[[float], None]
 
 
 def publish_snapshot(
@@ -138,8 +149,9 @@ def publish_snapshot(
     (`Epoch.left_out`), unless it is a table of the ride store.
 
     Raises TableNotCopied if no table could be copied, CommitConflict if another epoch is published
-    concurrently, ProofFailed if the files differ from Postgres, UsageError if the lake cannot be written or
-    the server is a standby, CannotConnect if the connection is lost. Nothing is published then."""
+    concurrently, SnapshotTooOld after `max_snapshot_seconds`, ProofFailed if the files differ from Postgres,
+    UsageError if the lake cannot be written or the server is a standby, CannotConnect if the connection is
+    lost. Nothing is published then."""
     return _publish(store, lake, "full", on_rows, **options).epoch
 
 
@@ -169,44 +181,58 @@ def _publish(
     nested: Nested | None = None,
     selection: Selection | None = None,
     on_note: Callable[[str], None] = ignore_note,
+    fast: bool = False,
+    max_snapshot_seconds: float | None = None,
+    on_age: Callable[[float], None] = ignore_age,
 ) -> PublishResult:
     started = time.perf_counter()
-    try:
-        with lake_errors(lake.address), open_draft(lake) as draft, store.connect() as connection:
-            previous = draft.previous
-            since = previous.token if previous and kind == "changes" else None
-            kind = kind if since else "full"
-            chosen = choose_tables(connection, previous, tables, lake.selection(), selection)
-            forms = previous.forms if previous else DEFAULT_FORMS
-            forms = forms.changed(infinity=infinity, numeric=numeric, nested=nested)
-            skip = [one.source for one in previous.left_out.values()] if previous else []
-            excluded = [*chosen.without, *without]
-            with open_source_snapshot(
+    throttle = Throttle(fast=fast, limit_seconds=max_snapshot_seconds, on_age=on_age)
+    with (
+        _connection_errors(), lake_errors(lake.address), open_draft(lake) as draft,
+        store.connect() as connection, throttle.watching(store, connection),
+    ):  # fmt: skip
+        previous = draft.previous
+        since = previous.token if previous and kind == "changes" else None
+        kind = kind if since else "full"
+        chosen = choose_tables(connection, previous, tables, lake.selection(), selection)
+        forms = previous.forms if previous else DEFAULT_FORMS
+        forms = forms.changed(infinity=infinity, numeric=numeric, nested=nested)
+        skip = [one.source for one in previous.left_out.values()] if previous else []
+        excluded = [*chosen.without, *without]
+        with (
+            open_source_snapshot(
                 store, connection, chosen.names, since, excluded, forms, chosen.lake_names, skip
-            ) as snapshot:
-                check_exclusions(connection, without, snapshot.sources)
-                draft.left_out |= chosen.skipped(previous)
-                write_changes(snapshot, draft, since, on_rows)
-                if not draft.tables and draft.left_out:
-                    raise TableNotCopied("; ".join(one.reason for one in draft.left_out.values()))
-                if verify:
-                    taken = [source for source in snapshot.sources if source.lake_name in draft.tables]
-                    verify_at_token(connection, lake.address, taken, draft.tables)
-                if previous and since and not draft.has_changes:
-                    if chosen.selection:
-                        lake.store_selection(chosen.selection)
-                    is_new_proof = verify and not previous.verified
-                    epoch = lake.record_verified(previous) if is_new_proof else previous
-                    return PublishResult(epoch, is_new=False)
-            wait_until_flushed(connection, snapshot.token.lsn)
-            draft.stage(snapshot.token)
-            epoch = draft.publish(
-                kind, snapshot.token, time.perf_counter() - started, verify or None,
-                selection=chosen.selection,
-            )  # fmt: skip
-            for sentence in _notes(previous, epoch, chosen, snapshot.sources):
-                on_note(sentence)
-            return PublishResult(epoch, is_new=True)
+            ) as snapshot,
+            throttle.snapshot(connection),
+        ):
+            check_exclusions(connection, without, snapshot.sources)
+            draft.left_out |= chosen.skipped(previous)
+            write_changes(snapshot, draft, since, on_rows, throttle)
+            if not draft.tables and draft.left_out:
+                raise TableNotCopied("; ".join(one.reason for one in draft.left_out.values()))
+            if verify:
+                taken = [source for source in snapshot.sources if source.lake_name in draft.tables]
+                verify_at_token(connection, lake.address, taken, draft.tables)
+            if previous and since and not draft.has_changes:
+                if chosen.selection:
+                    lake.store_selection(chosen.selection)
+                epoch = lake.record_verified(previous) if verify and not previous.verified else previous
+                return PublishResult(epoch, is_new=False)
+        wait_until_flushed(connection, snapshot.token.lsn)
+        draft.stage(snapshot.token)
+        epoch = draft.publish(
+            kind, snapshot.token, time.perf_counter() - started, verify or None,
+            selection=chosen.selection,
+        )  # fmt: skip
+        for sentence in _notes(previous, epoch, chosen, snapshot.sources):
+            on_note(sentence)
+        return PublishResult(epoch, is_new=True)
+
+
+@contextmanager
+def _connection_errors() -> Iterator[None]:
+    try:
+        yield
     except psycopg.OperationalError as error:
         raise CannotConnect(
             f"Postgres ended the transaction ({first_line(error)}), so no epoch was published; "
@@ -249,6 +275,7 @@ def write_changes(
     sink: EpochWriter,
     old: SnapshotToken | None,
     on_rows: Callable[[int], None] = ignore_rows,
+    throttle: Throttle = NO_THROTTLE,
 ) -> None:
     """Write the changes from `old` to the snapshot; all rows of a table if its changes are unknown or `old`
     is None."""
@@ -265,10 +292,10 @@ def write_changes(
                 raise failure
             with computed_row_errors(connection, source), add_row_key_to_errors(connection, source):
                 if state and by_changes:
-                    found = read_changes(connection, source, tombstones, state)
+                    found = read_changes(connection, source, tombstones, state, throttle.pause)
                     _write_difference(sink, source, state, found, on_rows)
                 else:
-                    _write_all(snapshot, sink, source, on_rows)
+                    _write_all(snapshot, sink, source, on_rows, throttle)
 
 
 def _write_difference(
@@ -293,7 +320,11 @@ def _write_difference(
 
 
 def _write_all(
-    snapshot: SourceSnapshot, sink: EpochWriter, source: TableSource, on_rows: Callable[[int], None]
+    snapshot: SourceSnapshot,
+    sink: EpochWriter,
+    source: TableSource,
+    on_rows: Callable[[int], None],
+    throttle: Throttle,
 ) -> None:
     writer = sink.writer(source)
     export(
@@ -304,6 +335,7 @@ def _write_all(
         workers=WORKERS,
         on_rows=on_rows,
         coordinator=snapshot.connection,
+        throttle=throttle,
     )
     files = writer.finish()
     sink.put(source, files, changed=sum(file.rows for file in files))

@@ -11,6 +11,7 @@ import psycopg
 
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import PublishOptions, publish_changes
+from lakehouse.source.copy.throttle import SnapshotTooOld
 from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.columns import TableNotCopied
 from lakehouse.table.epoch import Epoch
@@ -91,10 +92,10 @@ def sync_repeatedly(
     **options: Unpack[PublishOptions],
 ) -> Iterator[SyncResult]:
     """Publish an epoch every `seconds`, without end. An iteration yields no epoch if another process
-    published first, if Postgres is unreachable, or if no table can be copied. Permanent errors (a standby,
-    the history of another server, a folder that cannot be written) are raised, as by `publish_changes`.
-    `wait` is called with the seconds until the next iteration. `tidy` False: the maintenance changes nothing
-    in Postgres."""
+    published first, if Postgres is unreachable, if no table can be copied, or if its snapshot is too old.
+    Permanent errors (a standby, the history of another server, a folder that cannot be written) are raised,
+    as by `publish_changes`. `wait` is called with the seconds until the next iteration. `tidy` False: the
+    maintenance changes nothing in Postgres."""
     new_epochs = changed_rows = 0  # since the last maintenance
     while True:
         due = time.monotonic() + seconds
@@ -104,7 +105,7 @@ def sync_repeatedly(
             # The lake has them now; one that is dropped later is no error.
             for name in ("tables", "without", "selection"):
                 options.pop(name, None)  # type: ignore[misc]
-        except (CommitConflict, CannotConnect, TableNotCopied) as error:
+        except (CommitConflict, CannotConnect, TableNotCopied, SnapshotTooOld) as error:
             trouble = str(error).removesuffix("; run the command again")
             if isinstance(error, CommitConflict):
                 trouble = "another process published an epoch first"

@@ -37,6 +37,12 @@ def _numeric(context: click.Context, parameter: click.Parameter, text: str | Non
     raise click.BadParameter("write two numbers such as 38,9, or text", context, parameter)
 
 
+def _number(context: click.Context, parameter: click.Parameter, seconds: float | None) -> float | None:
+    if seconds is not None and seconds != seconds:  # NaN is in any range
+        raise click.BadParameter("not a number of seconds", context, parameter)
+    return seconds
+
+
 table_option = click.option(
     "--table",
     "tables",
@@ -75,6 +81,19 @@ verify_option = click.option(
     is_flag=True,
     help="Compare with Postgres, row by row in the same snapshot, before publishing.",
 )
+fast_option = click.option(
+    "--fast",
+    is_flag=True,
+    help="Copy at full speed. By default the copy slows down while other sessions use the server.",
+)
+age_option = click.option(
+    "--max-snapshot-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    callback=_number,
+    metavar="N",
+    help="Publish nothing if the snapshot, which holds back vacuum, is open for longer than N seconds. After "
+    "half of them the copy continues at full speed [no limit].",
+)
 
 
 def _give_memory_back() -> None:
@@ -92,6 +111,8 @@ def _give_memory_back() -> None:
 @numeric_option
 @nested_option
 @verify_option
+@fast_option
+@age_option
 @json_option
 @click.pass_obj
 def snapshot(
@@ -105,19 +126,25 @@ def snapshot(
     numeric: "Numeric | None",
     nested: "Nested | None",
     verify: bool,
+    fast: bool,
+    max_snapshot_seconds: float | None,
     as_json: bool,
 ) -> None:
     """Publish all rows of all tables, in one snapshot, as the next epoch."""
     from lakehouse.capture.publish import estimate_rows, publish_snapshot
+    from lakehouse.source.copy.throttle import lower_priority
 
     _give_memory_back()
     selection = selection_of(all_tables, schemas, exclude)
     notes: list[str] = []
     opened = open_for_publishing(settings, tables, selection, note, by_changes=False)
     with opened as (store, lake, names), progress("snapshot", estimate_rows(store, names)) as bar:
+        if not fast:
+            lower_priority()  # after the embedded server has started, which would inherit it
         epoch = publish_snapshot(
             store, lake, bar.advance, tables=tables, verify=verify, without=without, infinity=infinity,
-            numeric=numeric, nested=nested, selection=selection, on_note=notes.append,
+            numeric=numeric, nested=nested, selection=selection, on_note=notes.append, fast=fast,
+            max_snapshot_seconds=max_snapshot_seconds, on_age=bar.show_age,
         )  # fmt: skip
     for sentence in notes:
         note(sentence)
@@ -131,17 +158,12 @@ def snapshot(
             f"epoch {epoch.number}: {epoch.rows:,} rows in {len(epoch.files)} files, "
             f"{epoch.bytes / 1e6:,.1f} MB, {seconds}: {speed:,.0f} rows/s"
             + (", equal to Postgres" if epoch.verified else "")
+            + f"; the snapshot held back vacuum for {bar.age_seconds:.1f} s"
         )
     check_no_tables_left_out(epoch)
 
 
 EVERY_SECONDS = 1.0
-
-
-def _number(context: click.Context, parameter: click.Parameter, seconds: float | None) -> float | None:
-    if seconds is not None and seconds != seconds:  # NaN is in any range
-        raise click.BadParameter("not a number of seconds", context, parameter)
-    return seconds
 
 
 @click.command()
@@ -157,6 +179,8 @@ def _number(context: click.Context, parameter: click.Parameter, seconds: float |
 @numeric_option
 @nested_option
 @verify_option
+@fast_option
+@age_option
 @click.option(
     "--metrics",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -178,6 +202,8 @@ def sync(
     numeric: "Numeric | None",
     nested: "Nested | None",
     verify: bool,
+    fast: bool,
+    max_snapshot_seconds: float | None,
     metrics: Path | None,
     as_json: bool,
 ) -> None:
@@ -194,6 +220,7 @@ def sync(
     from lakehouse.capture.metrics import SyncMetrics
     from lakehouse.capture.publish import PublishOptions
     from lakehouse.capture.sync import sync_once, sync_repeatedly
+    from lakehouse.source.copy.throttle import lower_priority
 
     _give_memory_back()
     recorded = SyncMetrics(metrics, settings.lake.root) if metrics else None
@@ -204,8 +231,11 @@ def sync(
     options: PublishOptions = {
         "tables": tables, "verify": verify, "without": without, "infinity": infinity,
         "numeric": numeric, "nested": nested, "selection": selection, "on_note": notes.append,
+        "fast": fast, "max_snapshot_seconds": max_snapshot_seconds,
     }  # fmt: skip
     with open_for_publishing(settings, tables, selection, note, by_changes=True) as (store, lake, _):
+        if not fast:
+            lower_priority()
         if once:
             with progress("sync"):
                 synced = sync_once(store, lake, **options)

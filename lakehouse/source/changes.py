@@ -10,7 +10,7 @@ A `tx` above the current snapshot's xmax was written on another server and resto
 This is the rule of PgQ (Skype, 2007). docs/lake.md has the proof, and the losses of simpler rules.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from psycopg.rows import TupleRow
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
 from lakehouse.source.copy import fetch
+from lakehouse.source.copy.receive import no_pause
 from lakehouse.source.tables import TableSource, rows_of, select_list
 from lakehouse.table.columns import SourceColumn, arrow_schema
 from lakehouse.table.epoch import SnapshotToken, TableState
@@ -61,15 +62,17 @@ def read_changes(
     table: TableSource,
     tombstones: Tombstones,
     state: TableState | None = None,
+    pause: Callable[[], None] = no_pause,
 ) -> TableChanges:
     """The changes of a tracked table from the token given to `set_since` to the connection's snapshot.
-    `state`: the table in the epoch of that token; of a partition that it does not have, all rows are read."""
+    `state`: the table in the epoch of that token; of a partition that it does not have, all rows are read.
+    `pause` is called before each read."""
     # The planner does not know how few rows have changed, and would read the whole table. JIT compilation for
     # the cost that it assumes takes longer than the query.
     with _settings(connection, enable_seqscan="off", jit="off"):
-        changed = fetch(connection, changed_query(table, state), table.columns)
+        changed = fetch(connection, changed_query(table, state), table.columns, pause)
     if table.relation in tombstones:
-        deleted = fetch(connection, deleted_keys_query(table), table.key_columns)
+        deleted = fetch(connection, deleted_keys_query(table), table.key_columns, pause)
     else:
         deleted = arrow_schema(table.key_columns).empty_table()
     return TableChanges(changed, deleted, tombstones.get(table.relation, False))

@@ -60,6 +60,8 @@ def test_an_unknown_total_shows_the_seconds(monkeypatch: pytest.MonkeyPatch):
     assert shown.line() == "copying, rides: 100 of 400 (25%), 30 s left"
     shown.reach(500)
     assert shown.line() == "copying, rides: 400 of 400 (100%), 0 s left"
+    shown.show_age(16.6)
+    assert shown.line().endswith("0 s left; the snapshot holds back vacuum for 17 s")
 
 
 def test_nothing_is_shown_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]):

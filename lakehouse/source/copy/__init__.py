@@ -13,6 +13,7 @@ The server does not sort: it sends the rows in heap order, and each run is sorte
     receive.py   receives the rows of a small result by libpq; values.py decodes them
     sorting.py   sorts a small result
     workers.py   the worker threads; channel.py is the queue between two threads
+    throttle.py  slows a copy down beside a live store; pace.py decides by how much
 """
 
 import sys
@@ -30,8 +31,9 @@ from psycopg.sql import SQL, Composed, Identifier, Literal
 
 from lakehouse.source.copy.memory import RUN_BUFFER_BYTES
 from lakehouse.source.copy.query import copy_query, copy_table, lock_table, split_pages
-from lakehouse.source.copy.receive import CopyAborted, receive_rows, server_error
+from lakehouse.source.copy.receive import CopyAborted, no_pause, receive_rows, server_error
 from lakehouse.source.copy.sorting import sort_run
+from lakehouse.source.copy.throttle import NO_THROTTLE, Throttle
 from lakehouse.source.copy.values import TOO_MANY_DIGITS, decode_values
 from lakehouse.source.tables import TableSource
 from lakehouse.table.columns import (
@@ -73,13 +75,11 @@ class WorkerCopy:
     copy: Composed
     is_lent: bool = False
 
-    def reader(self) -> "CopyReader":
+    def reader(self, pause: Callable[[], None]) -> "CopyReader":
         from lakehouse.source.copy.raw import LibpqReader, SocketReader, is_plain
 
         by_socket = is_plain(self.connection) and not self.is_lent
-        return (
-            SocketReader(self.connection, self.copy) if by_socket else LibpqReader(self.connection, self.copy)
-        )
+        return (SocketReader if by_socket else LibpqReader)(self.connection, self.copy, pause)
 
 
 def export(
@@ -91,6 +91,7 @@ def export(
     workers: int,
     on_rows: Callable[[int], None],
     coordinator: Connection[TupleRow] | None = None,
+    throttle: Throttle = NO_THROTTLE,
 ) -> None:
     """Read all rows of the table at the exported snapshot, in sorted runs of at most RUN_ROWS rows and about
     RUN_BUFFER_BYTES bytes. Call `write_run` for each, from several threads, with the run in pieces. A table
@@ -108,12 +109,15 @@ def export(
             coordinator.execute(lock_table(table))
             snapshot = export_snapshot(coordinator)
         copies = _copies(stack, store, snapshot, table, workers, coordinator)
+        for one in copies:
+            throttle.add_session(one.connection)
         if _bytes(copies[0].connection, table) >= COMPILED_BYTES or is_loaded():
             from lakehouse.source.copy.workers import TableExport, run_workers
 
-            run_workers(TableExport(table, RUN_ROWS, write_run, on_rows, [one.reader() for one in copies]))
+            readers = [one.reader(throttle.pause) for one in copies]
+            run_workers(TableExport(table, RUN_ROWS, write_run, on_rows, readers, throttle))
         else:
-            _export_small(copies[0], table, write_run, on_rows)
+            _export_small(copies[0], table, write_run, on_rows, throttle.pause)
 
 
 def _export_small(
@@ -121,21 +125,28 @@ def _export_small(
     table: TableSource,
     write_run: Callable[[Iterator[pa.Table]], None],
     on_rows: Callable[[int], None],
+    pause: Callable[[], None],
 ) -> None:
-    with closing(receive_rows(copy.connection, copy.copy, RUN_ROWS, RUN_BUFFER_BYTES)) as runs:
+    with closing(receive_rows(copy.connection, copy.copy, RUN_ROWS, RUN_BUFFER_BYTES, pause)) as runs:
         for rows in runs:
             write_run(iter([sort_run(decode_values(rows, table.columns), table.order_by)]))
             on_rows(len(rows))
 
 
-def fetch(connection: Connection[TupleRow], query: Composed, columns: Sequence[SourceColumn]) -> pa.Table:
+def fetch(
+    connection: Connection[TupleRow],
+    query: Composed,
+    columns: Sequence[SourceColumn],
+    pause: Callable[[], None] = no_pause,
+) -> pa.Table:
     """The complete result of a query, in the connection's transaction: the given columns, in the order of its
-    rows. The connection stays usable, even if this is interrupted.
+    rows. `pause` is called before each read. The connection stays usable, even if this is interrupted.
 
-    Raises psycopg.Error, or RidelakeError."""
+    Raises psycopg.Error, RidelakeError, or the error of `pause`."""
     tables = [arrow_schema(columns).empty_table()]
     failure: UnsupportedValue | None = None
-    with closing(receive_rows(connection, copy_query(query, columns), FETCH_ROWS, FETCH_BYTES)) as received:
+    copy = copy_query(query, columns)
+    with closing(receive_rows(connection, copy, FETCH_ROWS, FETCH_BYTES, pause)) as received:
         for rows in received:
             try:
                 tables += _decoded(rows, columns)

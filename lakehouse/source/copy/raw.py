@@ -7,7 +7,7 @@ connection is used afterwards, the rows are received by libpq, at half the speed
 """
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from os import dup
 from typing import Protocol
@@ -69,10 +69,10 @@ def message_bytes(begin: Bytes) -> int:
 
 
 class SocketReader:
-    """Reads from the connection's socket. Closes it and the connection."""
+    """Reads from the connection's socket; `pause` is called before each read. Closes both."""
 
-    def __init__(self, connection: Connection[TupleRow], copy: Composed) -> None:
-        self._connection, self._copy = connection, copy
+    def __init__(self, connection: Connection[TupleRow], copy: Composed, pause: Callable[[], None]) -> None:
+        self._connection, self._copy, self._pause = connection, copy, pause
         self._socket = socket_of(connection)
         self._answer = CopyResponse()
         self._buffer, self._used = np.empty(BUFFER_BYTES + SLACK_BYTES, np.uint8), 0
@@ -93,6 +93,7 @@ class SocketReader:
                 break
             if self._lost:
                 raise CannotConnect("lost the connection to Postgres during a COPY: run the command again")
+            self._pause()
             self._receive()
         if self._answer.ended and not self._answer.complete:
             raise incomplete_copy()
@@ -141,9 +142,9 @@ class SocketReader:
 class LibpqReader:
     """Reads by libpq. The connection stays usable."""
 
-    def __init__(self, connection: Connection[TupleRow], copy: Composed) -> None:
+    def __init__(self, connection: Connection[TupleRow], copy: Composed, pause: Callable[[], None]) -> None:
         self._connection = connection
-        self._rows = receive_rows(connection, copy, BATCH_ROWS, BATCH_BYTES)
+        self._rows = receive_rows(connection, copy, BATCH_ROWS, BATCH_BYTES, pause)
         self._buffer, self._at = framed([]), 0
         self.ended = False
 

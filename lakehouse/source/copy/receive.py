@@ -4,7 +4,7 @@ It does not use psycopg's `Copy`, whose `read()` doubles the time.
 """
 
 import select
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from itertools import chain
 
 import psycopg
@@ -51,16 +51,25 @@ def send_copy(connection: Connection[TupleRow], copy: Composed) -> None:
         select.select([], [pgconn.socket], [])
 
 
+def no_pause() -> None:
+    pass
+
+
 def receive_rows(
-    connection: Connection[TupleRow], copy: Composed, rows_max: int, bytes_max: int
+    connection: Connection[TupleRow],
+    copy: Composed,
+    rows_max: int,
+    bytes_max: int,
+    pause: Callable[[], None] = no_pause,
 ) -> Generator[list[bytes], None, None]:
     """The rows of `copy`, without preamble and trailer, in lists of at most `rows_max` rows and about
-    `bytes_max` bytes. Close the generator to end the COPY early. Raises psycopg.Error, or RidelakeError."""
+    `bytes_max` bytes. `pause` is called before each read. Close the generator to end the COPY early. Raises
+    psycopg.Error, RidelakeError, or the error of `pause`."""
     pgconn = connection.pgconn
     try:
         send_copy(connection, copy)
         _expect(_result(pgconn), ExecStatus.COPY_OUT)
-        messages = _messages(pgconn)
+        messages = _messages(pgconn, pause)
         first = next(messages, b"")
         if not first.startswith(SIGNATURE):
             raise RidelakeError("the COPY of the server is not in the binary format of Postgres")
@@ -110,7 +119,7 @@ def _expect(result: PGresult | None, status: ExecStatus) -> None:
         raise server_error(state, message.strip())
 
 
-def _messages(pgconn: PGconn) -> Iterator[bytes]:
+def _messages(pgconn: PGconn, pause: Callable[[], None]) -> Iterator[bytes]:
     """The messages of COPY, one per row, until it ends or fails."""
     while True:
         size, row = pgconn.get_copy_data(1)
@@ -121,6 +130,7 @@ def _messages(pgconn: PGconn) -> Iterator[bytes]:
             result = _result(pgconn)
             _expect(result, ExecStatus.COMMAND_OK)
             return
+        pause()
         select.select([pgconn.socket], [], [])
         pgconn.consume_input()
 

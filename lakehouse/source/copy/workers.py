@@ -4,8 +4,9 @@
     server ──> reader ─┴─ idle readers ───┴─> thread: fill its run; sort it, write it
 
 A thread takes a reader, fills its run from it, gives the reader back, and writes the run. Meanwhile another
-thread uses the reader. Each reader has a buffer and each thread a run, so memory use does not depend on the
-size of the table. The first error, or Ctrl-C, cancels every query and ends every thread.
+thread uses the reader; beside a live store only one thread works at a time. Each reader has a buffer and each
+thread a run, so memory use does not depend on the size of the table. The first error, or Ctrl-C, cancels
+every query and ends every thread.
 """
 
 import threading
@@ -18,6 +19,7 @@ from lakehouse.source.copy.channel import Channel, ChannelClosed
 from lakehouse.source.copy.decode import RunBuffer
 from lakehouse.source.copy.memory import RUN_BUFFER_BYTES
 from lakehouse.source.copy.raw import CopyReader
+from lakehouse.source.copy.throttle import Throttle, lower_priority
 from lakehouse.source.tables import TableSource
 
 # With one reader, a run is written while the next one is read. With two, there is always one to read from
@@ -34,6 +36,7 @@ class TableExport:
     write: Callable[[Iterator[pa.Table]], None]
     on_rows: Callable[[int], None]
     readers: Sequence[CopyReader]
+    throttle: Throttle
     idle: Channel[CopyReader] = field(init=False)
     error: BaseException | None = None
     threads_ended: int = 0
@@ -106,11 +109,14 @@ def _guarded(run: TableExport) -> None:
 
 
 def _work(run: TableExport) -> None:
+    if not run.throttle.fast:
+        lower_priority()
     rows = RunBuffer(run.table.columns, run.rows_max, RUN_BUFFER_BYTES)
     for reader in run.idle:
-        reader.fill(rows)
-        run.give_back(reader)
-        if rows.rows:
-            run.write(rows.pieces(run.table.order_by))
-            run.count(rows.rows)
-            rows.clear()
+        with run.throttle.turn(lambda: run.error is not None):
+            reader.fill(rows)
+            run.give_back(reader)
+            if rows.rows:
+                run.write(run.throttle.between(rows.pieces(run.table.order_by)))
+                run.count(rows.rows)
+                rows.clear()

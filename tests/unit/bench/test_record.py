@@ -11,7 +11,18 @@ import pytest
 from click.testing import CliRunner
 
 from bench.commands.bench import bench
-from bench.readme import PICTURE, README, RECORD, RESULTS, picture, readme_with, results
+from bench.readme import (
+    MOVERS_PAGE,
+    MOVERS_RECORD,
+    PICTURE,
+    README,
+    RECORD,
+    RESULTS,
+    movers_with,
+    picture,
+    readme_with,
+    results,
+)
 from bench.record import read_record
 from bench.run import run
 from bench.statistics import Ratio
@@ -111,6 +122,11 @@ def test_readme_results_and_picture_are_generated_from_the_record():
     assert readme_with(text, record) == text, "run `python -m bench.readme`"
     assert RESULTS.read_text("utf-8") == results(record), "run `python -m bench.readme`"
     assert PICTURE.read_text("utf-8") == picture(record), "run `python -m bench.readme`"
+
+
+def test_the_tables_of_the_movers_are_generated_from_their_record():
+    text = MOVERS_PAGE.read_text("utf-8")
+    assert movers_with(text, read_record(MOVERS_RECORD)) == text, "run `python -m bench.readme`"
 
 
 def test_the_record_of_the_readme_is_complete_and_without_failures():

@@ -1,0 +1,59 @@
+"""Movers: pinned packages, addresses, what the server is charged with, and when the benchmarks run."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from bench.movers.mover import MOVERS, TOOLS, error_in, packages_of, plain_address, url_of
+from bench.movers.watch import ServerCost
+from bench.run import is_not_named
+
+
+@pytest.mark.parametrize("tool", sorted({mover.tool for mover in MOVERS}))
+def test_the_packages_of_a_tool_are_pinned(tool: str):
+    assert all("==" in package for package in packages_of(tool))
+    assert packages_of(tool) or tool == "ridelake"
+
+
+def test_each_script_is_a_mover():
+    assert {mover.tool for mover in MOVERS} == {path.stem for path in TOOLS.glob("[!_]*.py")}
+    assert len({mover.name for mover in MOVERS}) == len(MOVERS)
+
+
+def test_the_folder_of_a_socket_is_a_parameter_of_the_url():
+    assert url_of("host=/tmp/s user=me dbname=d") == "postgresql://me@/d?host=%2Ftmp%2Fs"
+    assert url_of("host=db port=5433 user=me password='p@ss' dbname=d") == "postgresql://me:p%40ss@db:5433/d"
+
+
+def test_a_tool_does_not_inherit_the_settings_of_a_session():
+    assert plain_address("host=db user=me dbname=d options='-c x=y' application_name=ridelake") == (
+        "host=db user=me dbname=d"
+    )
+
+
+def test_the_line_with_the_error_is_reported():
+    assert error_in(["panic: rune", "goroutine 1:", "  file.go:1"]) == "panic: rune"
+    assert error_in(["Traceback:", "pyarrow.lib.ArrowInvalid: no", "ValueError: bad  value"]) == (
+        "ValueError: bad value"
+    )
+    assert error_in(["ridelake: the table is missing"]) == "ridelake: the table is missing"
+    assert error_in([]) == ""
+
+
+def test_the_age_of_a_snapshot_is_counted_from_its_first_sample():
+    cost = ServerCost()
+    cost.add([(1, "700", 0.5), (2, None, None)], now=10.0)
+    cost.add([(1, "700", 0.2), (2, "701", 3.0)], now=12.0)
+    cost.add([(1, "702", None), (2, "701", None)], now=13.0)  # the first session has another snapshot
+    cost.add([], now=20.0)
+    assert cost.snapshot_seconds == 2.0
+    assert cost.statement_seconds == 3.0
+
+
+def test_a_named_benchmark_runs_only_if_it_is_named():
+    marked = SimpleNamespace(get_closest_marker=lambda name: SimpleNamespace(args=("movers",)))
+    other = SimpleNamespace(get_closest_marker=lambda name: None)
+    assert is_not_named(marked, "")
+    assert is_not_named(marked, "export")
+    assert not is_not_named(marked, "movers and copy")
+    assert not is_not_named(other, "")
