@@ -13,7 +13,9 @@ from oltp.cluster.server import Cluster
 from oltp.store import Store
 from ridelake.__main__ import COMMANDS
 
-CREATING = {"seed", "load", "demo", "track", "acid", "drill", "bench", "up", "down"}  # tested elsewhere
+CREATING = {  # tested elsewhere
+    "seed", "load", "demo", "live", "track", "acid", "drill", "bench", "up", "down",
+}  # fmt: skip
 LOOKING = {
     "doctor": [],
     "audit": [],
