@@ -31,6 +31,7 @@ PROBE_SLEEP_SECONDS = 0.001
 PROBE_EVERY_SECONDS = 0.025
 PROBES_KEPT = 20
 PROBES_PER_DECISION = 10
+PROBE_SECONDS_MAX = 2.0  # if the server does not answer, its probe is not waited for
 # The delay alone is measured before the copy, and again during it, because the load changes.
 PROBES_ALONE = 12
 ALONE_EVERY_SECONDS = 5.0
@@ -172,7 +173,7 @@ class Throttle:
             yield
         finally:
             self._stopped.set()
-            watch.join()
+            watch.join(PROBE_SECONDS_MAX)
 
     def _probes(self, connection: Connection[TupleRow]) -> Iterator[Probe]:
         values = {"seconds": PROBE_SLEEP_SECONDS}
