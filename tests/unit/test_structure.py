@@ -212,6 +212,7 @@ def test_texts_use_plain_words():
             if line.lstrip().startswith("#"):
                 texts.append((f"{name_of(path)}:{number}", line))
     for package in MAY_IMPORT:
-        texts += [(name_of(path), path.read_text()) for path in (ROOT / package).rglob("*.sql")]
+        for kind in ("sql", "js", "css", "html"):
+            texts += [(name_of(path), path.read_text()) for path in (ROOT / package).rglob(f"*.{kind}")]
     offenders = {where: found.group() for where, text in texts if (found := DIALECT.search(text))}
     assert offenders == {}

@@ -52,7 +52,7 @@ function showRide(next) {
   setAttribute(layers.free, "d", rectangles([[ride.lower, ride.upper - ride.lower]]));
   setAttribute(layers.tuple, "d", rectangles(spans((one) => !one.is_ride)));
   setAttribute(layers.ride, "d", rectangles(spans((one) => one.is_ride)));
-  // The first byte of each tuple, so that neighbours are told apart.
+  // The first byte of each tuple, so that adjacent tuples can be distinguished.
   setAttribute(layers.edges, "d", spans(() => true)
     .map(([at]) => `M${(at % PER_LINE) * CELL} ${Math.floor(at / PER_LINE) * CELL}v${CELL}`).join(""));
   const own = ride.tuples.find((one) => one.is_ride);
