@@ -3,10 +3,10 @@
     server ──> reader ─┐                  ┌─> thread: fill its run; sort it, write it
     server ──> reader ─┴─ idle readers ───┴─> thread: fill its run; sort it, write it
 
-A thread takes a reader, fills its run from it, gives the reader back, and writes the run. Meanwhile another
-thread uses the reader; beside a live store only one thread works at a time. Each reader has a buffer and each
-thread a run, so memory use does not depend on the size of the table. The first error, or Ctrl-C, cancels
-every query and ends every thread.
+A thread takes a reader, fills a run from it, gives the reader back, and writes the run. Meanwhile another
+thread uses the reader; beside a live store only one thread works at a time. Each reader has a buffer, and
+each thread that works a run, so memory use does not depend on the size of the table. The first error, or
+Ctrl-C, cancels every query and ends every thread.
 """
 
 import threading
@@ -38,6 +38,7 @@ class TableExport:
     readers: Sequence[CopyReader]
     throttle: Throttle
     idle: Channel[CopyReader] = field(init=False)
+    unused_runs: list[RunBuffer] = field(default_factory=list)
     error: BaseException | None = None
     threads_ended: int = 0
     readers_ended: int = 0
@@ -68,6 +69,13 @@ class TableExport:
             last = self.readers_ended == len(self.readers)
         if last:
             self.idle.finish()
+
+    def unused_run(self) -> RunBuffer:
+        """The run that was used last, because its memory is in use already; a new one if all are in use."""
+        with self.lock:
+            if self.unused_runs:
+                return self.unused_runs.pop()
+        return RunBuffer(self.table.columns, self.rows_max, RUN_BUFFER_BYTES)
 
     def count(self, rows: int) -> None:
         with self.lock:
@@ -111,12 +119,13 @@ def _guarded(run: TableExport) -> None:
 def _work(run: TableExport) -> None:
     if not run.throttle.fast:
         lower_priority()
-    rows = RunBuffer(run.table.columns, run.rows_max, RUN_BUFFER_BYTES)
     for reader in run.idle:
         with run.throttle.turn(lambda: run.error is not None):
+            rows = run.unused_run()
             reader.fill(rows)
             run.give_back(reader)
             if rows.rows:
                 run.write(run.throttle.between(rows.pieces(run.table.order_by)))
                 run.count(rows.rows)
                 rows.clear()
+            run.unused_runs.append(rows)
