@@ -53,7 +53,6 @@ from lakehouse.table.epoch import (
 from lakehouse.table.published import check_files_exist, read_epochs
 from lakehouse.table.s3 import bucket_errors
 from lakehouse.table.storage import Storage, lake_errors
-from lakehouse.verify import verify_at_token
 from oltp.audit import EpochTotals
 from oltp.store import Store, has_tracking
 from ridelake.errors import CannotConnect, first_line
@@ -211,6 +210,8 @@ def _publish(
             if not draft.tables and draft.left_out:
                 raise TableNotCopied("; ".join(one.reason for one in draft.left_out.values()))
             if verify:
+                from lakehouse.verify import verify_at_token  # here, because it loads DuckDB
+
                 taken = [source for source in snapshot.sources if source.lake_name in draft.tables]
                 verify_at_token(connection, lake.address, taken, draft.tables)
             if previous and since and not draft.has_changes:

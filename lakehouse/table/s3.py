@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-import duckdb
 import pyarrow as pa
 from fsspec import AbstractFileSystem
 from pyarrow import fs
 
 from ridelake.errors import CannotConnect, RidelakeError, UsageError
 from ridelake.settings import S3, LakeAddress
+
+if TYPE_CHECKING:
+    import duckdb
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
@@ -139,7 +141,7 @@ UNCHANGED_SINCE = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def register_files(
-    connection: duckdb.DuckDBPyConnection, address: LakeAddress, locations: Iterable[str]
+    connection: "duckdb.DuckDBPyConnection", address: LakeAddress, locations: Iterable[str]
 ) -> "PinnedFiles":
     """Allow the connection to read those locations that are on S3."""
     remote = frozenset(location for location in locations if location.startswith(S3))
@@ -171,6 +173,8 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]
     @contextmanager
     def refusals(self) -> Iterator[None]:
         """While DuckDB runs: raise an error of the S3 server itself, not DuckDB's error with a traceback."""
+        import duckdb  # here, because a copy does not need it
+
         try:
             yield
         except duckdb.Error:
