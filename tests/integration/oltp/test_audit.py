@@ -5,10 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Thread
 
+import duckdb
+import pyarrow as pa
 import pytest
 from factories import Town
 from psycopg import Connection
+from psycopg.rows import dict_row
 
+from bench.movers.copied import torn_rows
+from bench.movers.full_copy import TABLES as COPIED_TABLES
 from lakehouse.capture.publish import newest_epoch_sums, publish_snapshot
 from lakehouse.table.catalog import Lake
 from oltp import booking, lifecycle
@@ -145,6 +150,34 @@ def test_the_audit_finds_the_damage(undamaged: EpochTotals, damaged: Connection,
     assert broken[name].offending
     assert name in report.verdict
     json.dumps(report.as_dict(), default=str)
+
+
+def rows_torn_in_files(connection: Connection) -> dict[str, int]:
+    """The rows that violate the conditions of `bench/movers/torn.sql`, asked of a copy of the tables."""
+    with duckdb.connect() as files:
+        for table in COPIED_TABLES:
+            cursor = connection.cursor(row_factory=dict_row)
+            cursor.execute(f"SELECT * FROM {table}".encode())
+            rows = [
+                {name: value if isinstance(value, int | None) else str(value) for name, value in row.items()}
+                for row in cursor
+            ]
+            columns = {column.name: [row[column.name] for row in rows] for column in cursor.description or ()}
+            files.register(table.split(".")[1], pa.table(columns))
+        return torn_rows(files)
+
+
+@pytest.mark.parametrize(("name", "damage"), [*DAMAGE.items(), *ALSO])
+def test_the_conditions_over_files_find_as_many_rows_as_the_audit(
+    damaged: Connection, name: str, damage: str
+):
+    damaged.execute(damage.encode())
+    found = rows_torn_in_files(damaged)
+    expected = {
+        f"{finding.condition.number.lower()}_{finding.condition.name}": finding.broken
+        for finding in audit(damaged, None).findings[:10]
+    }
+    assert found == expected
 
 
 def test_an_old_epoch_is_compared_with_the_store_at_its_snapshot(
