@@ -25,6 +25,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from ridelake.errors import RidelakeError
 
 TOOLS = Path(str(files("bench.movers.tools")))
+CHECKOUT = Path(__file__).parents[2]
 INSTALL_SECONDS_MAX = 600
 RUN_SECONDS_MAX = 180
 SAMPLE_SECONDS = 0.03
@@ -98,10 +99,18 @@ def packages_of(tool: str) -> list[str]:
     return [str(package) for package in tomllib.loads("\n".join(comment))["dependencies"]]
 
 
+def own_packages() -> list[str]:
+    """This checkout of ridelake, without its extras: they load more into memory than a user's environment
+    does. Empty if ridelake is installed as a package."""
+    if not (CHECKOUT / "pyproject.toml").is_file():
+        return []
+    return ["--constraint", str(CHECKOUT / "constraints.txt"), "--editable", str(CHECKOUT)]
+
+
 def installed_python(tool: str, cache: Path) -> str:
     """The Python of the environment of a tool, which is created in `cache` if it does not exist. Raises
     ToolMissing if a package cannot be installed."""
-    packages = packages_of(tool)
+    packages = packages_of(tool) or own_packages()
     if not packages:
         return sys.executable
     pins = sha256(" ".join([sys.version, *packages]).encode()).hexdigest()[:8]

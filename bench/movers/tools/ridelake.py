@@ -3,7 +3,7 @@
 # ///
 """ridelake: `ridelake snapshot` to a new lake. A poll is `ridelake sync --once` of a tracked table.
 
-The variant is an option of `snapshot`. It runs in the environment of the benchmark.
+The variant is an option of `snapshot`. Its environment has ridelake without its extras.
 """
 
 import json

@@ -1,6 +1,7 @@
 """The checks of the movers find a planted tear, a planted lost row and a planted changed value, and find
 nothing in a copy that is right."""
 
+import sys
 from pathlib import Path
 
 import psycopg
@@ -13,7 +14,7 @@ from bench.movers.copied import count_rows, drifted, file_texts, latest, open_co
 from bench.movers.drift import TypeTable, create_tables
 from bench.movers.full_copy import TABLES, CopyPlan, measure_copies, stored_rows
 from bench.movers.incremental import PollPlan, measure_polls
-from bench.movers.mover import MOVERS, Mover, installed_python, move
+from bench.movers.mover import MOVERS, Mover, move
 from oltp.store import Store, transaction
 from oltp.workload.simulation import simulate
 
@@ -145,7 +146,7 @@ def test_values_of_typed_columns_are_compared_as_postgres_writes_them(store: Sto
 
 @pytest.mark.slow
 def test_ridelake_copies_a_live_store_without_a_torn_row(seeded_store: Store, tmp_path: Path):
-    pythons = {RIDELAKE: installed_python(RIDELAKE.tool, tmp_path)}
+    pythons = {RIDELAKE: sys.executable}
     found = measure_copies(
         seeded_store, pythons, CopyPlan(rate=30.0, rounds=1, window_seconds=(2.0, 9.0)), tmp_path
     )
@@ -160,7 +161,7 @@ def test_ridelake_copies_a_live_store_without_a_torn_row(seeded_store: Store, tm
 
 @pytest.mark.slow
 def test_ridelake_follows_a_table_without_losing_a_row(store: Store, tmp_path: Path):
-    pythons = {RIDELAKE: installed_python(RIDELAKE.tool, tmp_path)}
+    pythons = {RIDELAKE: sys.executable}
     run = measure_polls(store.conninfo, pythons, PollPlan(seconds=4.0, first_rows=500, writers=3), tmp_path)
     (one,) = run.movers
     assert one.error is None
@@ -170,7 +171,7 @@ def test_ridelake_follows_a_table_without_losing_a_row(store: Store, tmp_path: P
 
 
 def test_a_tool_that_fails_is_reported_with_its_error(store: Store, tmp_path: Path):
-    python = installed_python(RIDELAKE.tool, tmp_path)
+    python = sys.executable
     run = move(RIDELAKE, python, store.conninfo, tmp_path / "copy", ["public.absent"], own_tables=True)
     assert run.error is not None
     assert "absent" in run.error
