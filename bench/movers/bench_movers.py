@@ -20,6 +20,7 @@ from bench.movers.full_copy import CopyPlan, CopyRounds, MoverCopies, measure_co
 from bench.movers.incremental import PollPlan, measure_polls
 from bench.movers.mover import MOVERS, Mover, ToolMissing, installed_python
 from bench.statistics import interval
+from ridelake.text import digits
 
 pytestmark = pytest.mark.named("movers")
 
@@ -85,7 +86,8 @@ def _copy_row(one: MoverCopies) -> dict[str, Cell]:
     return {
         "mover": one.mover.name,
         "thousand rows/s": _with_interval([speed / 1e3 for speed in one.rows_per_second]),
-        "torn rows a copy": _torn_rows(one),
+        "torn rows a copy": _torn(one, one.torn),
+        "of them rides": _torn(one, one.torn_rides),
         "booking p99 × alone": _with_interval(one.p99_times),
         "longest statement s": round(one.cost.statement_seconds, 1),
         "oldest snapshot s": round(one.cost.snapshot_seconds, 1),
@@ -97,17 +99,17 @@ def _copy_row(one: MoverCopies) -> dict[str, Cell]:
 def _with_interval(rounds: Sequence[float]) -> str:
     """The median of the rounds and its interval; a single round has none."""
     if len(rounds) == 1:
-        return f"{rounds[0]:,.3g}"
+        return digits(rounds[0])
     low, high = interval(rounds)
-    return f"{median(rounds):,.3g} ({low:,.3g}–{high:,.3g})"
+    return f"{digits(median(rounds))} ({digits(low)}–{digits(high)})"
 
 
-def _torn_rows(one: MoverCopies) -> str:
+def _torn(one: MoverCopies, counts: Sequence[int]) -> str:
     """The median of the copies, the smallest and the largest. Without a torn row, a copy that ended after the
     bookings shows nothing."""
-    if not any(one.torn):
+    if not any(counts):
         return "–" if one.late_copies else "0"
-    return f"{median(one.torn):,.0f} ({min(one.torn):,}–{max(one.torn):,})"
+    return f"{median(counts):,.0f} ({min(counts):,}–{max(counts):,})"
 
 
 def _speed_chart(found: CopyRounds) -> Chart:

@@ -33,6 +33,7 @@ TABLES = tuple(
         *("rides", "payments", "requests", "ledger"),
     )
 )
+RIDES_AND_PAYMENTS = "f4_one_payment_fits_each_ride"
 CLIENTS = 8
 LEAD_SECONDS = 0.5  # of the bookings before the first copy
 
@@ -48,14 +49,16 @@ class CopyPlan:
 
 @dataclass(slots=True)
 class MoverCopies:
-    """What was measured of a mover. A list has one value for each round, `torn` one for each copy. `error`:
-    why the mover was not measured."""
+    """What was measured of a mover. A list has one value for each round, `torn` and `torn_rides` one for each
+    copy: the rows that violate a condition, and the rides whose payment does not fit. `error`: why the mover
+    was not measured."""
 
     mover: Mover
     alone_seconds: float = 0.0
     rows_per_second: list[float] = field(default_factory=list)
     p99_times: list[float] = field(default_factory=list)
     torn: list[int] = field(default_factory=list)
+    torn_rides: list[int] = field(default_factory=list)
     bytes_per_row: float = 0.0
     memory_bytes: int = 0
     cost: ServerCost = field(default_factory=ServerCost)
@@ -138,8 +141,8 @@ def _without_load(store: Store, mover: Mover, python: str, folder: Path) -> Move
     found = MoverCopies(mover, run.seconds, error=run.error)
     if run.error is None:
         rows, torn = _read(mover, target)
-        if (rows, torn) != (stored_rows(store), 0):
-            found.error = f"without load, its copy has {rows:,} rows, {torn:,} of them torn"
+        if (rows, sum(torn.values())) != (stored_rows(store), 0):
+            found.error = f"without load, its copy has {rows:,} rows, {sum(torn.values()):,} of them torn"
     shutil.rmtree(target, ignore_errors=True)
     return found
 
@@ -168,7 +171,8 @@ def _beside_bookings(
             continue
         rows, torn = _read(found.mover, target)
         speeds.append(rows / run.seconds)
-        found.torn.append(torn)
+        found.torn.append(sum(torn.values()))
+        found.torn_rides.append(torn[RIDES_AND_PAYMENTS])
         found.bytes_per_row = bytes_written(target) / rows
         found.memory_bytes = max(found.memory_bytes, run.memory_bytes)
         shutil.rmtree(target)
@@ -176,7 +180,7 @@ def _beside_bookings(
     return p99
 
 
-def _read(mover: Mover, target: Path) -> tuple[int, int]:
-    """The numbers of all rows and of torn rows."""
+def _read(mover: Mover, target: Path) -> tuple[int, dict[str, int]]:
+    """The number of all rows, and of the torn rows by condition."""
     with open_copy(mover, target, TABLES) as connection:
-        return count_rows(connection, TABLES), sum(torn_rows(connection).values())
+        return count_rows(connection, TABLES), torn_rows(connection)
