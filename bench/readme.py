@@ -4,8 +4,9 @@
                      ──> docs/results.md: claims, intervals, checks, tables, the machine
                      ──> docs/figures.svg: the ratio of each claim that has one, light and dark
     docs/movers.json ──> docs/movers.md, between its two markers: the tables of the movers
+                     ──> README.md: three lines of them
 
-A test generates all four and compares them with the files.
+A test generates all of them and compares them with the files.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,9 @@ ROOT = Path(__file__).parents[1]
 RECORD, README = ROOT / "docs/record.json", ROOT / "README.md"
 RESULTS, PICTURE = ROOT / "docs/results.md", ROOT / "docs/figures.svg"
 MOVERS_RECORD, MOVERS_PAGE = ROOT / "docs/movers.json", ROOT / "docs/movers.md"
-BEGIN, END = "<!-- figures: python -m bench.readme -->", "<!-- end of figures -->"
+FIGURES = ("<!-- figures: python -m bench.readme -->", "<!-- end of figures -->")
+MOVERS = ("<!-- movers: python -m bench.readme -->", "<!-- end of movers -->")
+README_MOVERS = ("ridelake", "DuckDB", "dlt")  # with the fastest copy, and a common tool for pipelines
 
 ROWS_MAX = 12  # rows of a table in the results; the record has all
 MOVERS_ROWS_MAX = 40
@@ -47,10 +50,26 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|').replace('<', '&lt;') for cell in cells)} |"
 
 
-def readme_with(text: str, record: Record) -> str:
-    """The text of the README with a new table between the markers. Raises ValueError if a marker is
+def short_movers(record: Record) -> str:
+    """A row for each of three movers, with medians, for the README."""
+    copied, followed = (entry.figure["tables"][0]["rows"] for entry in record.figures[:2])
+    lost = {row["mover"]: f"{row['missing'] + row['stale']:,}" for row in followed}
+    lines = [
+        "| copy tool | torn rows | lost or stale rows | thousand rows/s |",
+        "|---|---:|---:|---:|",
+    ]
+    for row in copied:
+        if (name := row["mover"]) in README_MOVERS:
+            torn, speed = (row[column].split()[0] for column in ("torn rows a copy", "thousand rows/s"))
+            lines.append(_line((name, torn, lost[name], speed)))
+    return "\n".join(lines)
+
+
+def readme_with(text: str, record: Record, movers: Record) -> str:
+    """The text of the README with new tables between the markers. Raises ValueError if a marker is
     missing."""
-    return _between_markers(text, short_table(record))
+    text = _between_markers(text, short_table(record), FIGURES)
+    return _between_markers(text, short_movers(movers), MOVERS)
 
 
 def movers_with(text: str, record: Record) -> str:
@@ -60,13 +79,14 @@ def movers_with(text: str, record: Record) -> str:
     for entry in record.figures:
         lines += _figure(entry, rows_max=MOVERS_ROWS_MAX)
         lines += [f"- {_text(warning)}" for warning in entry.figure.get("warnings", [])]
-    return _between_markers(text, "\n".join(lines))
+    return _between_markers(text, "\n".join(lines), FIGURES)
 
 
-def _between_markers(text: str, new: str) -> str:
-    before, rest = text.split(BEGIN, 1)
-    _, after = rest.split(END, 1)
-    return f"{before}{BEGIN}\n{new}\n{END}{after}"
+def _between_markers(text: str, new: str, markers: tuple[str, str]) -> str:
+    begin, end = markers
+    before, rest = text.split(begin, 1)
+    _, after = rest.split(end, 1)
+    return f"{before}{begin}\n{new}\n{end}{after}"
 
 
 def results(record: Record) -> str:
@@ -181,12 +201,11 @@ def picture(record: Record) -> str:
 
 
 def main() -> None:
-    record = read_record(RECORD)
-    README.write_text(readme_with(README.read_text("utf-8"), record), "utf-8")
+    record, movers = read_record(RECORD), read_record(MOVERS_RECORD)
+    README.write_text(readme_with(README.read_text("utf-8"), record, movers), "utf-8")
     RESULTS.write_text(results(record), "utf-8")
     PICTURE.write_text(picture(record), "utf-8")
-    movers = movers_with(MOVERS_PAGE.read_text("utf-8"), read_record(MOVERS_RECORD))
-    MOVERS_PAGE.write_text(movers, "utf-8")
+    MOVERS_PAGE.write_text(movers_with(MOVERS_PAGE.read_text("utf-8"), movers), "utf-8")
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def test_claims_are_ordered_by_number_and_failures_are_listed():
 def test_readme_results_and_picture_are_generated_from_the_record():
     record = read_record(RECORD)
     text = README.read_text("utf-8")
-    assert readme_with(text, record) == text, "run `python -m bench.readme`"
+    assert readme_with(text, record, read_record(MOVERS_RECORD)) == text, "run `python -m bench.readme`"
     assert RESULTS.read_text("utf-8") == results(record), "run `python -m bench.readme`"
     assert PICTURE.read_text("utf-8") == picture(record), "run `python -m bench.readme`"
 
@@ -138,10 +138,11 @@ def test_the_record_of_the_readme_is_complete_and_without_failures():
 
 def test_another_record_gives_another_readme():
     text = README.read_text("utf-8")
-    changed = readme_with(text, made_up_records.full())
+    movers = read_record(MOVERS_RECORD)
+    changed = readme_with(text, made_up_records.full(), movers)
     assert changed != text
     assert "| ✗ |" in changed
-    assert readme_with(changed, read_record(RECORD)) == text
+    assert readme_with(changed, read_record(RECORD), movers) == text
 
 
 def test_the_advice_of_a_record_is_in_the_results():
@@ -167,7 +168,7 @@ def test_each_figure_has_its_check_and_ratios_in_the_results():
 def test_the_table_of_the_readme_has_one_number_without_its_interval():
     record = made_up_records.full()
     assert "(2.9–3.3×)" in results(record)
-    assert "(2.9–3.3×)" not in readme_with(README.read_text("utf-8"), record)
+    assert "(2.9–3.3×)" not in readme_with(README.read_text("utf-8"), record, read_record(MOVERS_RECORD))
 
 
 def test_the_picture_has_a_row_for_each_ratio_and_escapes_markup():
