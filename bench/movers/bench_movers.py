@@ -70,6 +70,8 @@ def bench_movers_copy_a_live_store(
     reasons = missing | {one.mover: one.error for one in found.movers if one.error is not None}
     _add_reasons(figure, reasons)
     figure.chart(_speed_chart(found))
+    for sentence in summary([one for one in found.movers if one.error is None]):
+        figure.advise(sentence)
     figure.facts |= {
         "bookings per second": plan.rate,
         "rounds": plan.rounds,
@@ -80,6 +82,29 @@ def bench_movers_copy_a_live_store(
         figure.warn(f"the bookings were {found.behind_seconds:.1f} s behind their schedule")
     if late := [one.mover.name for one in found.movers if one.late_copies]:
         figure.warn(f"copies of {', '.join(late)} ended after the bookings: they have too few torn rows")
+
+
+def summary(measured: Sequence[MoverCopies]) -> list[str]:
+    """What the table says: torn rows, speed, latency of the bookings, memory. Each sentence names the best."""
+    whole = [one for one in measured if not any(one.torn) and not one.late_copies]
+    torn = [median(one.torn) for one in measured if any(one.torn)]
+    sentences = [f"No row is torn in the copies of {_names(whole)}"]
+    if torn:
+        sentences[0] += f". The others have at least {min(torn):,.0f} torn rows a copy"
+    fastest = max(measured, key=lambda one: median(one.rows_per_second))
+    gentlest = min(measured, key=lambda one: median(one.p99_times))
+    smallest = min(measured, key=lambda one: one.memory_bytes)
+    return [
+        *sentences,
+        f"{fastest.mover.name} is the fastest: {digits(median(fastest.rows_per_second) / 1e3)} thousand rows/s",
+        f"The bookings are fastest beside {gentlest.mover.name}: their p99 is "
+        f"{digits(median(gentlest.p99_times))} × that without a copy",
+        f"{smallest.mover.name} needs the least memory: {smallest.memory_bytes / MIB:.0f} MiB",
+    ]
+
+
+def _names(movers: Sequence[MoverCopies]) -> str:
+    return "; ".join(one.mover.name for one in movers) or "no mover"
 
 
 def _copy_row(one: MoverCopies) -> dict[str, Cell]:

@@ -52,6 +52,15 @@ def test_a_claim_is_a_line_with_one_number_and_opens_to_its_figure(page: str):
         assert text in contents, text
 
 
+def test_a_record_without_claims_shows_its_figures_open():
+    figure = made_up_records.figure_of(title="Which is faster?", advice=["Columns are faster"])
+    page = page_of(made_up_records.record(made_up_records.entry("bench_x", **figure)))
+    assert re.search(r'<details class="figure" id="[\w-]+" open>', page)
+    assert 'id="verdicts"' not in page
+    assert '<details class="figure"' in page_of(made_up_records.full())
+    assert " open>" not in page_of(made_up_records.full())
+
+
 def test_the_answer_comes_first_then_the_claims_ordered_by_number(page: str):
     parts = ('class="answer"', 'id="verdicts"', 'id="figures"', 'id="left-out"')
     places = [page.index(text) for text in parts]

@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from bench.movers.bench_movers import summary
+from bench.movers.full_copy import MoverCopies
 from bench.movers.mover import MOVERS, TOOLS, error_in, packages_of, plain_address, url_of
 from bench.movers.watch import ServerCost
 from bench.run import is_not_named
@@ -57,3 +59,22 @@ def test_a_named_benchmark_runs_only_if_it_is_named():
     assert is_not_named(marked, "export")
     assert not is_not_named(marked, "movers and copy")
     assert not is_not_named(other, "")
+
+
+def copies_of(number: int, torn: list[int], **more: object) -> MoverCopies:
+    return MoverCopies(MOVERS[number], torn=torn, torn_rides=torn, **more)
+
+
+def test_the_sentences_name_the_best_mover_of_each_column():
+    whole, fast, late = (MOVERS[number].name for number in (0, 2, 4))
+    found = [
+        copies_of(0, [0, 0], rows_per_second=[2e5, 3e5], p99_times=[1.5, 1.7], memory_bytes=300 << 20),
+        copies_of(2, [7, 9], rows_per_second=[9e5, 8e5], p99_times=[2.5, 2.7], memory_bytes=90 << 20),
+        copies_of(4, [0], rows_per_second=[4e5], p99_times=[1.1], memory_bytes=200 << 20, late_copies=1),
+    ]
+    assert summary(found) == [
+        f"No row is torn in the copies of {whole}. The others have at least 8 torn rows a copy",
+        f"{fast} is the fastest: 850 thousand rows/s",
+        f"The bookings are fastest beside {late}: their p99 is 1.1 × that without a copy",
+        f"{fast} needs the least memory: 90 MiB",
+    ]
