@@ -85,18 +85,19 @@ def bench_movers_copy_a_live_store(
 
 
 def summary(measured: Sequence[MoverCopies]) -> list[str]:
-    """What the table says: torn rows, speed, latency of the bookings, memory. Each sentence names the best."""
+    """What the table says, with the best mover of each column."""
     whole = [one for one in measured if not any(one.torn) and not one.late_copies]
     torn = [median(one.torn) for one in measured if any(one.torn)]
     sentences = [f"No row is torn in the copies of {_names(whole)}"]
     if torn:
         sentences[0] += f". The others have at least {min(torn):,.0f} torn rows a copy"
     fastest = max(measured, key=lambda one: median(one.rows_per_second))
+    speed = median(fastest.rows_per_second) / 1e3
     gentlest = min(measured, key=lambda one: median(one.p99_times))
     smallest = min(measured, key=lambda one: one.memory_bytes)
     return [
         *sentences,
-        f"{fastest.mover.name} is the fastest: {digits(median(fastest.rows_per_second) / 1e3)} thousand rows/s",
+        f"{fastest.mover.name} is the fastest: {digits(speed)} thousand rows/s",
         f"The bookings are fastest beside {gentlest.mover.name}: their p99 is "
         f"{digits(median(gentlest.p99_times))} × that without a copy",
         f"{smallest.mover.name} needs the least memory: {smallest.memory_bytes / MIB:.0f} MiB",
