@@ -210,10 +210,7 @@ def _publish(
             if not draft.tables and draft.left_out:
                 raise TableNotCopied("; ".join(one.reason for one in draft.left_out.values()))
             if verify:
-                from lakehouse.verify import verify_at_token  # here, because it loads DuckDB
-
-                taken = [source for source in snapshot.sources if source.lake_name in draft.tables]
-                verify_at_token(connection, lake.address, taken, draft.tables)
+                _verify(snapshot, lake, draft)
             if previous and since and not draft.has_changes:
                 if chosen.selection:
                     lake.store_selection(chosen.selection)
@@ -228,6 +225,13 @@ def _publish(
         for sentence in _notes(previous, epoch, chosen, snapshot.sources):
             on_note(sentence)
         return PublishResult(epoch, is_new=True)
+
+
+def _verify(snapshot: SourceSnapshot, lake: Lake, draft: EpochWriter) -> None:
+    from lakehouse.verify import verify_at_token  # here, because it loads DuckDB
+
+    taken = [source for source in snapshot.sources if source.lake_name in draft.tables]
+    verify_at_token(snapshot.connection, lake.address, taken, draft.tables)
 
 
 @contextmanager
