@@ -4,10 +4,12 @@ import errno
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -46,6 +48,9 @@ def small_disk() -> Iterator[Path]:
         folder.rmdir()
         pytest.skip("a tmpfs cannot be mounted here (root may)")
     yield folder
+    for pid_file in folder.rglob("postmaster.pid"):  # a server cannot write its last checkpoint here
+        with suppress(ProcessLookupError):
+            os.kill(int(pid_file.read_text("utf-8").split()[0]), signal.SIGQUIT)
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
     folder.rmdir()
 
