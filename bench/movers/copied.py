@@ -101,7 +101,9 @@ def drifted(
         text = copy.get(id_)
         stored = None
         if text is not None:
-            row = connection.execute(QUERIES["as_text"], {"text": text, "type": type_}).fetchone()
+            row = connection.execute(
+                QUERIES["as_text"], {"text": text, "type": type_, "truth": value}
+            ).fetchone()
             stored = row[0] if row and row[0] is not None else f"not a value: {text}"
         if id_ not in copy or stored != value:
             found[id_] = stored
