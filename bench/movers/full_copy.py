@@ -173,7 +173,7 @@ def _beside_bookings(
         speeds.append(rows / run.seconds)
         found.torn.append(sum(torn.values()))
         found.torn_rides.append(torn[RIDES_AND_PAYMENTS])
-        found.bytes_per_row = bytes_written(target) / rows
+        found.bytes_per_row = bytes_written(target, TABLES) / rows
         found.memory_bytes = max(found.memory_bytes, run.memory_bytes)
         shutil.rmtree(target)
     found.rows_per_second.append(median(speeds) if speeds else 0.0)

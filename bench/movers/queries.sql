@@ -14,8 +14,9 @@ INSERT INTO loss_rows (payload) SELECT 'first/' || n FROM generate_series(1, %(r
 SELECT name, type, mover_types.values_of(name) FROM mover_types.tables ORDER BY name DESC;
 
 -- name: as_text
--- A text that was read from a file, as Postgres writes the value; NULL if it is no value of the type.
-SELECT mover_types.as_text(%(text)s, %(type)s);
+-- A text that was read from a file, as Postgres writes the value, or as `truth` writes it if they are equal; NULL if it
+-- is no value of the type.
+SELECT mover_types.as_text(%(text)s, %(type)s, %(truth)s);
 
 -- name: stored_rows
 -- The rows of the tables that the movers copy.

@@ -5,14 +5,18 @@ CREATE SCHEMA mover_types;
 
 CREATE TABLE mover_types.tables (name text PRIMARY KEY, type text NOT NULL);
 
--- The value as Postgres writes it. Trailing zeros of a number are no difference. NULL: no value of the type.
-CREATE FUNCTION mover_types.as_text(p_text text, p_type text) RETURNS text LANGUAGE plpgsql AS $$
+-- The value as Postgres writes it. NULL: no value of the type. Trailing zeros of a number are no difference: a numeric has
+-- none, and a jsonb that Postgres holds equal to `p_equal` is written as that.
+CREATE FUNCTION mover_types.as_text(p_text text, p_type text, p_equal text DEFAULT NULL) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     v_text text;
 BEGIN
     EXECUTE format(CASE WHEN p_type LIKE 'numeric%' THEN 'SELECT trim_scale($1::numeric)::text'
                         ELSE 'SELECT ($1::%s)::text' END, p_type)
     INTO v_text USING p_text;
+    IF p_type = 'jsonb' AND v_text::jsonb = p_equal::jsonb THEN
+        RETURN p_equal;
+    END IF;
     RETURN v_text;
 EXCEPTION WHEN data_exception THEN
     RETURN NULL;

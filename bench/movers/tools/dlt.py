@@ -4,10 +4,11 @@
 """dlt: the source `sql_database` with the backend pyarrow, the destination `filesystem` with Parquet files.
 
 A copy has the write disposition `replace`. A poll is `incremental("updated_now")` with `append`; dlt keeps
-the cursor in the folder of the pipeline.
+the cursor in the folder of the pipeline. The telemetry is off.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from dlt.sources.sql_database import sql_database
 if __name__ == "__main__":
     job = json.loads(sys.argv[1])
     folder = Path(job["folder"])
+    settings = folder / ".dlt/config.toml"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text("[runtime]\ndlthub_telemetry = false\n")
+    os.chdir(folder)
     pipeline = dlt.pipeline(
         "mover",
         pipelines_dir=str(folder / "pipeline"),

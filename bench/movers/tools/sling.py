@@ -4,7 +4,7 @@
 """sling: a replication file with a stream for each table, `mode: full-refresh`, to Parquet files.
 
 It writes with its Arrow writer, because the usual one downloads a DuckDB. A file as the target of an
-incremental stream needs a paid token: sling is not polled.
+incremental stream needs a paid token: sling is not polled. The telemetry is off.
 """
 
 import json
@@ -29,5 +29,10 @@ if __name__ == "__main__":
     file = folder / "replication.yaml"
     file.write_text(json.dumps(replication))
     (program,) = Path(sys.prefix).rglob("bin/sling-linux-amd64")
-    environment = {"STORE": job["url"], "SLING_DUCKDB_COMPUTE": "false", "SLING_HOME_DIR": str(folder)}
+    environment = {
+        "STORE": job["url"],
+        "SLING_DUCKDB_COMPUTE": "false",
+        "SLING_DISABLE_TELEMETRY": "true",
+        "SLING_HOME_DIR": str(folder),
+    }
     sys.exit(run([program, "run", "--replication", file], env=environment, check=False).returncode)

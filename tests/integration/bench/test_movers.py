@@ -144,6 +144,17 @@ def test_values_of_typed_columns_are_compared_as_postgres_writes_them(store: Sto
                 assert len(drift_of(connection, tables[name], tmp_path)) == expected, name
 
 
+def test_trailing_zeros_in_a_jsonb_are_no_difference(store: Store, tmp_path: Path):
+    with store.connect() as connection:
+        (table,) = [table for table in create_tables(connection) if table.name == "ordinary_jsonb"]
+        (tmp_path / table.name).mkdir()
+        for fare, changed in (("1.1", set()), ("1.2", {1})):
+            texts = [f'{{"tags": ["a", null], "fare": {fare}}}', '"text"', "null", "[]", None]
+            target = tmp_path / table.name / "0.parquet"
+            pq.write_table(pa.table({"id": [1, 2, 3, 4, 5], "v": texts}), target)
+            assert set(drift_of(connection, table, tmp_path)) == changed
+
+
 @pytest.mark.slow
 def test_ridelake_copies_a_live_store_without_a_torn_row(seeded_store: Store, tmp_path: Path):
     pythons = {RIDELAKE: sys.executable}

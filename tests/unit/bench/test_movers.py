@@ -1,10 +1,12 @@
 """Movers: pinned packages, addresses, what the server is charged with, and when the benchmarks run."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from bench.movers.bench_movers import summary
+from bench.movers.copied import bytes_written
 from bench.movers.full_copy import MoverCopies
 from bench.movers.mover import MOVERS, TOOLS, error_in, packages_of, plain_address, url_of
 from bench.movers.watch import ServerCost
@@ -40,6 +42,20 @@ def test_the_line_with_the_error_is_reported():
     )
     assert error_in(["ridelake: the table is missing"]) == "ridelake: the table is missing"
     assert error_in([]) == ""
+
+
+def test_only_the_files_of_the_tables_are_counted(tmp_path: Path):
+    for name, size in (
+        ("data/rides/1.parquet", 5),
+        ("data/rides/2.parquet", 7),
+        ("data/riders/1.parquet", 11),
+        ("pipeline/loaded/rides.1.parquet", 5),
+        ("data/rides/keys.json", 3),
+    ):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * size)
+    assert bytes_written(tmp_path, ["ridelake.rides", "ridelake.riders"]) == 23
 
 
 def test_the_age_of_a_snapshot_is_counted_from_its_first_sample():
