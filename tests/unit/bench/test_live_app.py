@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from live_page import LivePage, address_of, send
 
-from bench.live import app as app_module
 from bench.live import stream
-from bench.live.app import BODY_BYTES_MAX, CONNECTIONS_MAX, WebServer, build_app
-from bench.live.session import HOST, _listening, _serving
+from bench.live.app import BODY_BYTES_MAX, build_app
+from bench.live.session import HOST
 from bench.live.stream import LiveState, Viewer, Viewers
+from ridelake import web_server
 from ridelake.errors import UsageError
+from ridelake.web_server import CONNECTIONS_MAX, ListenAddress, WebServer, listening, serving
 
 TOKEN = "a-token"
 
@@ -38,10 +39,10 @@ def served() -> Iterator[Served]:
             raise UsageError("wrong is not a field")
         received.append(body)
 
-    with _listening(0) as listener:
+    with listening(ListenAddress.of(HOST, 0)) as listener:
         port = listener.getsockname()[1]
         web = build_app(TOKEN, port, Viewers(state), {"note": record})
-        with _serving(WebServer(web), listener):
+        with serving(WebServer(web), listener):
             yield Served(f"http://{HOST}:{port}/{TOKEN}/", state, received)
 
 
@@ -191,7 +192,7 @@ def is_closed(connection: socket.socket) -> bool:
 
 
 def test_a_connection_that_sends_nothing_is_closed(served: Served, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(app_module, "REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(web_server, "REQUEST_SECONDS", 0.1)
     with socket.create_connection(address_of(served.url), timeout=30) as idle:
         assert idle.recv(1) == b""
 
