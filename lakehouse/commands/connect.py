@@ -125,10 +125,9 @@ def polars(address: "LakeAddress", tables: Mapping[str, str], _: "Epoch | None")
 
 
 def _properties(address: "LakeAddress") -> dict[str, str]:
-    from lakehouse.table.s3 import s3_filesystem
+    from lakehouse.table.s3 import client_properties
 
-    region = {"s3.region": s3_filesystem(address).region}
-    return region | ({"s3.endpoint": address.s3_endpoint} if address.s3_endpoint else {})
+    return client_properties(address)
 
 
 def daft(_: "LakeAddress", tables: Mapping[str, str], __: "Epoch | None") -> str:
