@@ -18,6 +18,7 @@ https://iceberg.apache.org/rest-catalog-spec/
 """
 
 import json
+import os
 import re
 import secrets
 import threading
@@ -208,9 +209,10 @@ def read_metadata(address: LakeAddress, location: str) -> bytes:
         with bucket_errors(address), Storage.of(address).open(location) as file:
             content = bytes(file.read())
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else first_line(error)
         raise RidelakeError(
-            f"cannot read {location} ({error.strerror or first_line(error)}): run `ridelake verify EPOCH` to "
-            "list the missing files of an epoch"
+            f"cannot read {location} ({reason}): run `ridelake verify EPOCH` to list the missing files of an "
+            "epoch"
         ) from error
     place = str(json.loads(content)["location"])
     if not place.startswith(address.join("")):
@@ -310,6 +312,8 @@ def _on_error(request: Request, error: Exception) -> Response:
             return error_response(error.status_code, kind, message)
         case CannotConnect():
             return error_response(503, "ServiceUnavailableException", str(error))
+        case NotReady():  # no epoch yet
+            return error_response(404, "NoSuchNamespaceException", str(error))
         case RidelakeError():
             return error_response(500, "InternalServerError", str(error))
     message = f"internal error: {type(error).__name__}: {error}"

@@ -111,7 +111,7 @@ def _hosts(address: str, tls: bool) -> set[str]:
 
 
 def _announce(url: str, *, with_token: bool) -> None:
-    token = ', token=os.environ["RIDELAKE_CATALOG_TOKEN"]' if with_token else ""
+    token = ', token=environ["RIDELAKE_CATALOG_TOKEN"]' if with_token else ""
     access = "TOKEN '…'" if with_token else "AUTHORIZATION_TYPE 'none'"
     say(url, verbatim=True)
     note(

@@ -221,9 +221,10 @@ def rest(settings: Settings, reader: str, url: str, names: list[str], number: in
             "docs/catalog.md"
         )
     imports, values, value, show = REST_VALUES[reader]
-    token = ', token=os.environ["RIDELAKE_CATALOG_TOKEN"]' if settings.catalog_token else ""
+    token = ', token=environ["RIDELAKE_CATALOG_TOKEN"]' if settings.catalog_token else ""
     return REST.format(
-        imports=f"import os\n\n{imports}" if token else imports, url=url, warehouse=warehouse, token=token,
+        imports=f"from os import environ\n\n{imports}" if token else imports,
+        url=url, warehouse=warehouse, token=token,
         values=values, value=value.format('catalog.load_table(("ridelake", name))'), names=names,
         show=show.format(names[0]),
     )  # fmt: skip
