@@ -488,10 +488,12 @@ def test_the_token_is_read_from_the_environment_and_not_printed(
 ):
     monkeypatch.setenv("RIDELAKE_CATALOG_TOKEN", TOKEN)
     with running(lake) as (process, url):
-        with pytest.raises(urllib.error.HTTPError, match="401"):
+        with pytest.raises(urllib.error.HTTPError, match="401") as refused:
             urllib.request.urlopen(f"{url}/v1/config")
+        refused.value.close()
         request = urllib.request.Request(f"{url}/v1/config", headers={"Authorization": f"Bearer {TOKEN}"})
-        assert urllib.request.urlopen(request).status == 200
+        with urllib.request.urlopen(request) as answer:
+            assert answer.status == 200
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     assert TOKEN not in stdout + stderr
