@@ -224,11 +224,13 @@ def read_metadata(address: LakeAddress, location: str) -> bytes:
     return content
 
 
-def check_place(address: LakeAddress) -> None:
-    """Check that the metadata has the paths of this lake. Raises UsageError if the lake was moved."""
-    for epoch in read_epochs(address, limit=1):
-        for table in list(epoch.tables.values())[:1]:
-            read_metadata(address, table.metadata)
+def check_place(address: LakeAddress) -> bool:
+    """Whether the lake has an epoch. Raises UsageError if the lake was moved, so that the paths in its
+    metadata are wrong."""
+    newest = read_epochs(address, limit=1)
+    for table in (one for epoch in newest for one in list(epoch.tables.values())[:1]):
+        read_metadata(address, table.metadata)
+    return bool(newest)
 
 
 class RestCatalog:

@@ -56,6 +56,7 @@ def catalog(
     """
     try:
         from lakehouse.rest_catalog import EpochLeases, build_catalog_app, check_place
+        from lakehouse.table.published import no_epoch_message
         from ridelake.web_server import ListenAddress, WebServer, listening, serving
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
@@ -70,13 +71,15 @@ def catalog(
             f"--host {host} lets other machines read the lake: pass --token or RIDELAKE_CATALOG_TOKEN, or "
             f"leave out --host to listen on {HOST} only"
         )
-    check_place(settings.lake)
+    has_epoch = check_place(settings.lake)
     with listening(at) as listener:
         name = f"[{host}]" if ":" in host else host
         address = f"{name}:{listener.getsockname()[1]}"
         leases = EpochLeases(settings.lake)
         app = build_catalog_app(leases, token, _hosts(address, tls is not None))
         with serving(WebServer(app, tls), listener) as failed:
+            if not has_epoch:
+                note(no_epoch_message(settings.lake))
             _announce(f"{'https' if tls else 'http'}://{address}", with_token=token is not None)
             if token is not None and tls is None and not at.is_loopback:
                 note("the token is sent without encryption: pass --tls-cert and --tls-key")

@@ -250,6 +250,30 @@ def test_duckdb_reads_a_lake_in_a_bucket(far: Far, tmp_path: Path, duckdb_iceber
     same_rows(in_postgres(far.settings, "riders"), in_duckdb(duckdb_iceberg_folder, text, tmp_path, "riders"))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", REST_READERS)
+def test_a_lake_in_a_bucket_is_read_by_way_of_the_catalog_server(
+    far: Far,
+    tmp_path: Path,
+    reader: str,
+    duckdb_iceberg_folder: Path,  # noqa: F811
+):
+    publish_changes(far.store, far.lake())
+    far.change()
+    publish_changes(far.store, far.lake())
+    expected = in_postgres(far.settings, "riders")
+    with served_catalog(far.address) as served:
+        text = far.ridelake("connect", reader, "riders", "--rest", served.url).stdout
+        if reader == "duckdb":
+            text = text.replace(
+                "PROVIDER credential_chain", "KEY_ID 'testing', SECRET 'testing', REGION 'us-east-1'"
+            )
+            found = in_duckdb(duckdb_iceberg_folder, f"{text}\nUSE lake.ridelake;", tmp_path, "riders")
+        else:
+            found = read_alone(reader, text, tmp_path)
+    same_rows(expected, found)
+
+
 def test_in_a_bucket_the_programs_name_the_bucket_and_no_secret(far: Far):
     publish_changes(far.store, far.lake())
     for reader in READERS:

@@ -53,6 +53,21 @@ def test_a_command_reaches_its_function_and_an_error_is_one_line(served: Served)
     assert served.received == [{"clients": 8}]
 
 
+def test_an_answer_is_sent_at_once(served: Served):
+    """Nagle's algorithm would delay the second answer on a connection by 40 ms."""
+    with listening(ListenAddress.of(HOST, 0)) as listener:
+        server = WebServer(build_app(TOKEN, 0, Viewers(served.state), {}))
+        with (
+            serving(server, listener),
+            socket.create_connection(listener.getsockname(), timeout=30) as client,
+        ):
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(1)
+            (connection,) = server.server_state.connections
+            accepted = connection.transport.get_extra_info("socket")
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_a_request_without_the_token_is_not_found(served: Served):
     root = served.url.removesuffix(f"{TOKEN}/")
     for path in ("", "events", "note", "another-token/", f"{TOKEN}x/events"):
