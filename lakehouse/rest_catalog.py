@@ -107,13 +107,22 @@ class EpochLeases:
         RestCatalogError."""
         try:
             if not warehouse or warehouse == NEWEST:
-                return self.numbered(newest_epoch(self.address).number)
+                return self._newest()
             if found := PREFIX.fullmatch(warehouse):
                 return self.numbered(int(found[1]))
             return self.numbered(epoch_as_of(self.address, warehouse).number)
         except UsageError as error:  # no epoch yet, or an invalid time
             message = str(error).replace("--as-of must be", "the warehouse must be newest, epoch-42,")
             raise RestCatalogError(404, "NoSuchWarehouseException", message) from error
+
+    def _newest(self) -> Epoch:
+        number = newest_epoch(self.address).number
+        try:
+            return self.numbered(number)
+        except RestCatalogError:
+            if newest_epoch(self.address).number == number:
+                raise
+            return self._newest()  # it was expired between the two reads, so there is a newer one
 
     def prefixed(self, prefix: str) -> Epoch:
         """The epoch of a prefix. Raises RestCatalogError."""

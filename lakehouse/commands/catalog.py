@@ -10,7 +10,8 @@ from ridelake.screen import note, say
 from ridelake.settings import Settings
 
 if TYPE_CHECKING:
-    from ridelake.web_server import TlsFiles
+    from ridelake.settings import LakeAddress
+    from ridelake.web_server import ListenAddress, TlsFiles
 
 HOST, PORT = "127.0.0.1", 8181
 TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # what a header can contain (RFC 6750)
@@ -55,9 +56,7 @@ def catalog(
         ridelake connect duckdb --rest http://127.0.0.1:8181
     """
     try:
-        from lakehouse.rest_catalog import EpochLeases, build_catalog_app, check_place
-        from lakehouse.table.published import no_epoch_message
-        from ridelake.web_server import ListenAddress, WebServer, listening, serving
+        from ridelake.web_server import ListenAddress
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package not in ("starlette", "uvicorn", "h11"):
@@ -71,21 +70,32 @@ def catalog(
             f"--host {host} lets other machines read the lake: pass --token or RIDELAKE_CATALOG_TOKEN, or "
             f"leave out --host to listen on {HOST} only"
         )
-    has_epoch = check_place(settings.lake)
+    _serve(settings.lake, at, host, token, tls)
+    raise RidelakeError("the web server ended unexpectedly: run the command again with --debug")
+
+
+def _serve(
+    lake: "LakeAddress", at: "ListenAddress", host: str, token: str | None, tls: "TlsFiles | None"
+) -> None:
+    """Serve until the web server ends."""
+    from lakehouse.rest_catalog import EpochLeases, build_catalog_app, check_place
+    from lakehouse.table.published import no_epoch_message
+    from ridelake.web_server import WebServer, listening, serving
+
+    has_epoch = check_place(lake)
     with listening(at) as listener:
         name = f"[{host}]" if ":" in host else host
         address = f"{name}:{listener.getsockname()[1]}"
-        leases = EpochLeases(settings.lake)
+        leases = EpochLeases(lake)
         app = build_catalog_app(leases, token, _hosts(address, tls is not None))
         with serving(WebServer(app, tls), listener) as failed:
             if not has_epoch:
-                note(no_epoch_message(settings.lake))
+                note(no_epoch_message(lake))
             _announce(f"{'https' if tls else 'http'}://{address}", with_token=token is not None)
             if token is not None and tls is None and not at.is_loopback:
                 note("the token is sent without encryption: pass --tls-cert and --tls-key")
             while not failed.wait(RENEW_SECONDS):  # a wait without a limit delays signals
                 leases.renew()
-    raise RidelakeError("the web server ended unexpectedly: run the command again with --debug")
 
 
 def _checked_token(token: str | None) -> str | None:

@@ -153,7 +153,7 @@ def test_a_thousand_reads_of_two_tables_under_two_hundred_commits_are_of_one_epo
     cluster: Cluster, lake: Lake
 ):
     """Each commit adds the same number to both tables. Old epochs are expired meanwhile."""
-    faults, epochs, ended = list[tuple](), Counter[int](), threading.Event()
+    faults, epochs = list[tuple](), Counter[int]()
 
     def read(served: ServedCatalog, times: int) -> None:
         for _ in range(times):
@@ -185,7 +185,6 @@ def test_a_thousand_reads_of_two_tables_under_two_hundred_commits_are_of_one_epo
                     if commits % 20 == 0:
                         maintain(lake, store, keep_epochs=2)
             finally:
-                ended.set()
                 for reader in readers:
                     reader.join()
     assert faults == []
@@ -215,6 +214,16 @@ def test_an_epoch_is_released_some_time_after_the_last_request(
         client.load_table("ridelake.orders")
     with pytest.raises(NoSuchNamespaceError, match="epoch 1 has been expired"):
         client.list_tables("ridelake")
+
+
+def test_a_newest_epoch_that_expires_during_the_request_is_replaced_by_a_newer_one(
+    served: ServedCatalog, orders: Store, lake: Lake, monkeypatch: pytest.MonkeyPatch
+):
+    found = [numbered_epoch(lake.address, 1)]
+    maintain(lake, orders, keep_epochs=1)
+    monkeypatch.setattr(rest_catalog, "newest_epoch", lambda at: found.pop() if found else newest_epoch(at))
+    assert epoch_of(served.client()) == 4
+    assert not found
 
 
 def test_an_epoch_that_is_verified_later_stays_locked(served: ServedCatalog, orders: Store, lake: Lake):
