@@ -3,6 +3,7 @@
 import http.client
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class ServedCatalog:
 
     url: str
     leases: EpochLeases
+    server: WebServer
 
     def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> tuple:
         """The status and the document; {} without one. The path is sent as it is, dots included."""
@@ -52,6 +54,13 @@ class ServedCatalog:
         named = {} if warehouse is None else {"warehouse": warehouse}
         return load_catalog("lake", type="rest", uri=self.url, **named, **properties)
 
+    def wait_until_disconnected(self) -> None:
+        """Wait until the connections are closed. A server that ends does not wait for the end of TLS."""
+        give_up = time.monotonic() + SECONDS_MAX
+        while self.server.server_state.connections:
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+
 
 @contextmanager
 def served_catalog(
@@ -67,11 +76,11 @@ def served_catalog(
     with listening(ListenAddress.of(HOST, 0)) as listener:
         where = f"{HOST}:{listener.getsockname()[1]}"
         app = build_catalog_app(leases, token, _hosts(where, tls is not None))
-        thread = threading.Thread(target=renew)
-        with serving(WebServer(app, tls), listener):
+        thread, server = threading.Thread(target=renew), WebServer(app, tls)
+        with serving(server, listener):
             thread.start()
             try:
-                yield ServedCatalog(f"{'https' if tls else 'http'}://{where}", leases)
+                yield ServedCatalog(f"{'https' if tls else 'http'}://{where}", leases, server)
             finally:
                 ended.set()
                 thread.join()

@@ -436,9 +436,12 @@ def test_the_catalog_is_served_over_tls(
     with served_catalog(lake.address, tls=tls_files) as served:
         with urllib.request.urlopen(f"{served.url}/v1/config", context=trusted) as answer:
             assert json.load(answer)["overrides"] == {"prefix": "epoch-1"}
-        assert served.client().load_table("ridelake.orders").scan().to_arrow().num_rows == 1_000
+        client = served.client()
+        assert client.load_table("ridelake.orders").scan().to_arrow().num_rows == 1_000
+        client.close()
         with pytest.raises(OSError, match="certificate verify failed"):
             urllib.request.urlopen(f"{served.url}/v1/config")
+        served.wait_until_disconnected()
 
 
 def test_invalid_tls_files_are_refused_in_one_line(tls_files: TlsFiles, tmp_path: Path, lake: Lake):
