@@ -14,6 +14,7 @@ The parts, from the lowest layer to the highest:
     source/     tables of Postgres: their snapshot, their rows, their changes
     verify/     compare the lake with Postgres row by row
     capture/    from a snapshot to a published epoch; sync, maintenance
+    rest_catalog.py  epochs for the clients of an Iceberg REST catalog
     engines/    run queries on an epoch; `__init__.py`: how to add an engine
     inspect/    the bytes of a row in both layouts
     commands/   the command line

@@ -56,6 +56,7 @@ GROUPS = {
         "xray": "lakehouse.commands.show:xray",
         "engines": "lakehouse.commands.show:engines",
         "connect": "lakehouse.commands.connect:connect",
+        "catalog": "lakehouse.commands.catalog:catalog",
     },
     "Measure": {
         "bench": "bench.commands.bench:bench",

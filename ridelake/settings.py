@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ridelake.errors import UsageError
@@ -81,13 +81,14 @@ class LakeAddress:
 class Settings:
     """`home`: folder of the embedded server and of the default lake. `dsn`: a Postgres to use instead
     of the embedded one, or None. `lake`: where the epochs are. `debug`: show tracebacks. `spark_master`: the
-    Spark master URL, or None for this machine."""
+    Spark master URL, or None for this machine. `catalog_token`: that of `catalog serve`."""
 
     home: Path
     lake: LakeAddress
     dsn: str | None = None
     debug: bool = False
     spark_master: str | None = None
+    catalog_token: str | None = field(default=None, repr=False)
 
     @classmethod
     def read(
@@ -117,6 +118,7 @@ class Settings:
             dsn=dsn or environment.get("RIDELAKE_DSN") or None,
             debug=debug,
             spark_master=_spark_master(spark_master or environment.get("RIDELAKE_SPARK_MASTER") or None),
+            catalog_token=environment.get("RIDELAKE_CATALOG_TOKEN") or None,
         )
 
 

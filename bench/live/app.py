@@ -15,7 +15,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn import Config, Server
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bench.live.stream import Viewers
 from ridelake.errors import RidelakeError, UsageError
@@ -35,8 +33,6 @@ Command = Callable[[dict[str, Any]], None]
 
 BODY_BYTES_MAX = 65_536
 DISCARDED_BYTES_MAX = 32_000_000  # of a larger body, read so that the client receives the answer
-CONNECTIONS_MAX = 256
-REQUEST_SECONDS = 10  # from the connection to the request, and until the next one
 SEND_SECONDS = 20.0  # a viewer that takes nothing for so long is disconnected
 
 ASSETS = (Path(__file__).parent / "page", Path(__file__).parents[1] / "pages")
@@ -203,35 +199,3 @@ def build_app(token: str, port: int, viewers: Viewers, commands: Mapping[str, Co
     ]
     app = Starlette(routes=[Mount(f"/{token}", routes=routes)], lifespan=ticking)
     return RequestGuard(app, token, port)
-
-
-class LimitedProtocol(H11Protocol):
-    """Closes a connection above the limit at once, and one that sends no request in time. Without a limit,
-    the process runs out of file descriptors and then accepts no connection at all."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        if len(self.connections) >= CONNECTIONS_MAX:
-            transport.abort()
-            return
-        super().connection_made(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(REQUEST_SECONDS, self.timeout_keep_alive_handler)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.transport is not None:  # otherwise the connection was refused
-            super().connection_lost(exc)
-
-
-class WebServer(Server):
-    """uvicorn in a thread. Signals are handled by the main thread (`ridelake.signals`)."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        super().__init__(
-            Config(
-                app, http=LimitedProtocol, loop="asyncio", ws="none", log_config=None,
-                log_level="critical", access_log=False,
-                lifespan="on", server_header=False, timeout_keep_alive=REQUEST_SECONDS,
-                timeout_graceful_shutdown=0,
-            )
-        )  # fmt: skip
-
-    capture_signals = nullcontext  # type: ignore[assignment]

@@ -4,12 +4,9 @@ Everything ends when the block of `open_live` is left. A worker ends by itself i
 the embedded server is then stopped by its monitor process.
 """
 
-import errno
 import fcntl
 import json
-import os
 import secrets
-import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,7 +18,7 @@ from typing import Any
 import psycopg
 
 from bench.live import contrast, load, question, sync, watch
-from bench.live.app import ASSETS, WebServer, build_app
+from bench.live.app import ASSETS, build_app
 from bench.live.commands import (
     CLIENTS_MAX,
     LOAD,
@@ -56,13 +53,13 @@ from ridelake.queries import load_queries
 from ridelake.screen import note
 from ridelake.settings import Settings
 from ridelake.signals import no_time_limit
+from ridelake.web_server import ListenAddress, WebServer, listening, serving
 
 QUERIES = load_queries("bench.live")
 
 HOST = "127.0.0.1"
 TOKEN_BYTES = 24
 SEED_RIDES, SEED = 100_000, 1
-BACKLOG = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +78,7 @@ def open_live(settings: Settings, port: int) -> Iterator[LiveRun]:
     Raises UsageError if the port is in use, and the errors of the store and the lake."""
     embedded = settings.dsn is None
     with ExitStack() as opened:
-        listener = opened.enter_context(_listening(port))
+        listener = opened.enter_context(listening(ListenAddress.of(HOST, port)))
         store = opened.enter_context(_prepared_store(settings))
         opened.enter_context(no_time_limit())  # for `_stop`, which is short, also on a busy machine
         if embedded:
@@ -91,30 +88,11 @@ def open_live(settings: Settings, port: int) -> Iterator[LiveRun]:
         token, number = secrets.token_urlsafe(TOKEN_BYTES), listener.getsockname()[1]
         commands = Commands(settings, workers, embedded).by_name()
         app = build_app(token, number, Viewers(state), commands)
-        failed = opened.enter_context(_serving(WebServer(app), listener))
+        failed = opened.enter_context(serving(WebServer(app), listener))
         opened.callback(_stop, workers, store, embedded)
         for worker in workers.values():
             worker.start()
         yield LiveRun(f"http://{HOST}:{number}/{token}/", workers, failed)
-
-
-@contextmanager
-def _listening(port: int) -> Iterator[socket.socket]:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((HOST, port))
-        listener.listen(BACKLOG)
-        yield listener
-    except OSError as error:
-        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-            raise
-        raise UsageError(
-            f"cannot listen on port {port} ({os.strerror(error.errno)}): choose another with --port; 0 is a "
-            "free one"
-        ) from error
-    finally:
-        listener.close()
 
 
 @contextmanager
@@ -203,26 +181,6 @@ def _workers(settings: Settings, store: Store, state: LiveState, embedded: bool)
         workers[name] = Worker(name, function, arguments, state.report, trouble)
     workers["sync"].set(paused=False)
     return workers
-
-
-@contextmanager
-def _serving(server: WebServer, listener: socket.socket) -> Iterator[threading.Event]:
-    """Serve in a thread during the block. The event is set if the server ends in the meantime."""
-    failed = threading.Event()
-
-    def serve() -> None:
-        try:
-            server.run([listener])
-        finally:
-            failed.set()
-
-    thread = threading.Thread(target=serve, name="web server", daemon=True)
-    thread.start()
-    try:
-        yield failed
-    finally:
-        server.should_exit = True
-        thread.join(0.5)
 
 
 def hello_of(settings: Settings, store: Store, embedded: bool) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.deletes import merge_deletes
 from lakehouse.table.epoch import DataFile, Epoch, TableState
 from lakehouse.table.key_index import index_location, remove_local_indexes
-from lakehouse.table.layout import README, RUN_BYTES, RUN_ROWS, hint_location
+from lakehouse.table.layout import README, RUN_BYTES, RUN_ROWS, epoch_tag, hint_location
 from lakehouse.table.metadata import metadata_files
 from lakehouse.table.published import read_epochs
 from lakehouse.table.storage import Storage, file_lock, lake_errors
@@ -146,7 +146,10 @@ def _compact_and_expire(
             if source.lake_name not in draft.drafts:
                 draft.writer(source)
                 draft.keep(source)
-        alive = {n: {e.tables[n].snapshot_id for e in kept if n in e.tables} for n in newest.tables}
+        alive = {
+            name: {epoch_tag(one.number): one.tables[name].snapshot_id for one in kept if name in one.tables}
+            for name in newest.tables
+        }
         draft.stage(newest.token, alive if old else None)
         epoch = draft.publish(
             "maintenance", newest.token, perf_counter() - started, None, expired=[e.number for e in old]

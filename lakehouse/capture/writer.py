@@ -4,7 +4,7 @@ import fcntl
 import secrets
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -28,7 +28,15 @@ from lakehouse.table.epoch import (
     SnapshotToken,
     TableState,
 )
-from lakehouse.table.layout import RUN_BYTES, RUN_ROWS, SEAL_BYTES, SEAL_ROWS, table_folder, write_run
+from lakehouse.table.layout import (
+    RUN_BYTES,
+    RUN_ROWS,
+    SEAL_BYTES,
+    SEAL_ROWS,
+    epoch_tag,
+    table_folder,
+    write_run,
+)
 from lakehouse.table.manifests import FileChanges
 from lakehouse.table.metadata import StagedTable, TableDraft
 from lakehouse.table.storage import Storage, file_lock
@@ -226,16 +234,16 @@ class EpochDraft(EpochWriter):
         self.stems[table.lake_name] = stem
         return TableWriter(self.lake.storage, table, draft.file_schema, stem)
 
-    def stage(self, token: SnapshotToken, alive: Mapping[str, Collection[int]] | None = None) -> None:
+    def stage(self, token: SnapshotToken, alive: Mapping[str, Mapping[str, int]] | None = None) -> None:
         """Write the Iceberg metadata of every table that has a draft, and flush it and all new files to disk.
-        `alive`: the snapshots that each table keeps; None: all."""
+        `alive`: the snapshots that each table keeps, by tag; None: all."""
         properties = {
             "ridelake.epoch": str(self.number), "pg.snapshot": token.snapshot, "pg.lsn": token.lsn,
         }  # fmt: skip
         for name, draft in self.drafts.items():
             changes = _file_changes(self.before(name), self.tables[name])
             self.added += [*changes.added, *(file.location for file in changes.deletes_added)]
-            staged = draft.stage(changes, properties, alive[name] if alive else None)
+            staged = draft.stage(changes, properties, alive[name] if alive else None, epoch_tag(self.number))
             self.staged.append(staged)
             self.tables[name] = replace(
                 self.tables[name], snapshot_id=staged.snapshot_id, metadata=staged.metadata_location

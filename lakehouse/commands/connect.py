@@ -2,7 +2,8 @@
 
 An Iceberg reader gets the folder of a table, whose `version-hint.text` names the newest state, or with
 --epoch the metadata file of that epoch. Both list the rows that are deleted from the files. Plain Spark has
-no Iceberg reader; its program applies the delete files of a manifest.
+no Iceberg reader; its program applies the delete files of a manifest. With --rest, a reader gets the URL of
+`ridelake catalog serve`, and all tables are of one epoch.
 `tests/integration/lakehouse/test_connect.py` runs what is printed.
 """
 
@@ -88,18 +89,41 @@ def table(name: str) -> DataFrame:
 
 table({first!r}).show(10)
 """
+REST = """\
+{imports}from pyiceberg.catalog import load_catalog
+
+catalog = load_catalog("lake", type="rest", uri={url!r}, warehouse={warehouse!r}{token})
+{values} = {{name: {value} for name in {names}}}
+{show}
+"""
+REST_VALUES = {
+    "pyiceberg": ("", "tables", "{}", "print(tables[{!r}].scan(limit=10).to_arrow())"),
+    "polars": (
+        "import polars as pl\n",
+        "frames",
+        "pl.scan_iceberg({})",
+        "print(frames[{!r}].limit(10).collect())",
+    ),
+    "daft": ("import daft\n", "frames", "daft.read_iceberg({})", "frames[{!r}].show(10)"),
+}
+REST_READERS = ("duckdb", *REST_VALUES)
 # Hadoop takes these characters of a path as a pattern.
 PATTERN = re.compile(r"[\[\]*?{},\\]")
 
 
 def duckdb(address: "LakeAddress", tables: Mapping[str, str], _: "Epoch | None") -> str:
+    lines = _duckdb_start(address)
+    for name, location in tables.items():
+        lines.append(f"CREATE VIEW {_identifier(name)} AS FROM iceberg_scan({_literal(location)});")
+    return "\n".join([*lines, f"FROM {_identifier(next(iter(tables)))} LIMIT 10;", ""])
+
+
+def _duckdb_start(address: "LakeAddress") -> list[str]:
     lines = ["INSTALL iceberg;", "LOAD iceberg;"]
     if address.remote:
         lines += ["INSTALL httpfs;", "LOAD httpfs;", "INSTALL aws;", "LOAD aws;"]
         lines.append(f"CREATE SECRET (TYPE s3, {_duckdb_options(address)});")
-    for name, location in tables.items():
-        lines.append(f"CREATE VIEW {_identifier(name)} AS FROM iceberg_scan({_literal(location)});")
-    return "\n".join([*lines, f"FROM {_identifier(next(iter(tables)))} LIMIT 10;", ""])
+    return lines
 
 
 def _duckdb_options(address: "LakeAddress") -> str:
@@ -125,10 +149,9 @@ def polars(address: "LakeAddress", tables: Mapping[str, str], _: "Epoch | None")
 
 
 def _properties(address: "LakeAddress") -> dict[str, str]:
-    from lakehouse.table.s3 import s3_filesystem
+    from lakehouse.table.s3 import client_properties
 
-    region = {"s3.region": s3_filesystem(address).region}
-    return region | ({"s3.endpoint": address.s3_endpoint} if address.s3_endpoint else {})
+    return client_properties(address)
 
 
 def daft(_: "LakeAddress", tables: Mapping[str, str], __: "Epoch | None") -> str:
@@ -182,6 +205,31 @@ READERS: dict[str, Snippet] = {
 NOT_ON_S3 = ("daft", "chdb", "spark")
 
 
+def rest(settings: Settings, reader: str, url: str, names: list[str], number: int | None) -> str:
+    """A program that reads the tables from the catalog server at `url`. Raises UsageError if the reader has
+    no program."""
+    warehouse = "newest" if number is None else f"epoch-{number}"
+    if reader == "duckdb":
+        access = "TOKEN 'the token of the server'" if settings.catalog_token else "AUTHORIZATION_TYPE 'none'"
+        options = f"TYPE iceberg, ENDPOINT {_literal(url)}, ACCESS_DELEGATION_MODE 'none', {access}"
+        first = f"lake.ridelake.{_identifier(names[0])}"
+        lines = [*_duckdb_start(settings.lake), f"ATTACH '{warehouse}' AS lake ({options});"]
+        return "\n".join([*lines, f"FROM {first} LIMIT 10;", ""])
+    if reader not in REST_VALUES:
+        raise UsageError(
+            f"there is no program for {reader} and --rest: use one of {', '.join(REST_READERS)}, or see "
+            "docs/catalog.md"
+        )
+    imports, values, value, show = REST_VALUES[reader]
+    token = ', token=environ["RIDELAKE_CATALOG_TOKEN"]' if settings.catalog_token else ""
+    return REST.format(
+        imports=f"from os import environ\n\n{imports}" if token else imports,
+        url=url, warehouse=warehouse, token=token,
+        values=values, value=value.format('catalog.load_table(("ridelake", name))'), names=names,
+        show=show.format(names[0]),
+    )  # fmt: skip
+
+
 @click.command()
 @click.argument("reader", type=click.Choice(list(READERS)), metavar=f"[{'|'.join(READERS)}]")
 @click.argument("table", required=False)
@@ -189,12 +237,14 @@ NOT_ON_S3 = ("daft", "chdb", "spark")
     "--epoch", "number", type=click.IntRange(min=1, max=10**9), metavar="N",
     help="Read this epoch; one state of all tables [the newest state of each table].",
 )  # fmt: skip
+@click.option("--rest", "url", metavar="URL", help="Read from `ridelake catalog serve` at this address.")
 @click.pass_obj
-def connect(settings: Settings, reader: str, table: str | None, number: int | None) -> None:
+def connect(settings: Settings, reader: str, table: str | None, number: int | None, url: str | None) -> None:
     """Print what to paste into another program to read a TABLE of the lake, or all tables.
 
     ridelake is not needed to run it. Deleted rows are omitted. Without --epoch it reads the newest state
-    whenever it runs, except for Trino. `ridelake maintain` expires an epoch once 100 newer ones exist.
+    whenever it runs, except for Trino: of each table, or with --rest of all tables at one epoch.
+    `ridelake maintain` expires an epoch once 100 newer ones exist.
 
     \b
         ridelake connect duckdb rides
@@ -203,11 +253,16 @@ def connect(settings: Settings, reader: str, table: str | None, number: int | No
     from lakehouse.table.published import newest_epoch, numbered_epoch
 
     address = settings.lake
-    if address.remote and reader in NOT_ON_S3:
+    if url is not None and not re.fullmatch(r"https?://[^\s\"'/?#]+(/[^\s\"'?#]*)?", url):
+        raise UsageError(f"--rest takes the address of a catalog such as http://127.0.0.1:8181, not {url}")
+    if address.remote and reader in NOT_ON_S3 and (url is None or reader not in REST_READERS):
         others = ", ".join(name for name in READERS if name not in NOT_ON_S3)
         raise UsageError(f"{reader} cannot read the lake {address.root} on S3 this way: use one of {others}")
     epoch = newest_epoch(address) if number is None else numbered_epoch(address, number)
     names = sorted(epoch.tables) if table is None else [epoch.find_table(table)]
+    if url is not None:
+        say(rest(settings, reader, url.rstrip("/"), names, number).rstrip())
+        return
     pinned = epoch if number is not None or reader == "trino" else None
     found = _locations(address, epoch, names, pinned=pinned is not None)
     say(READERS[reader](address, found, pinned).rstrip())

@@ -85,6 +85,11 @@ def table_folder(table: str) -> str:
     return f"{name}%" if name.lower() in ("epochs", README.lower()) else name
 
 
+def epoch_tag(number: int) -> str:
+    """The Iceberg tag of an epoch. A table has it if its metadata was written for the epoch."""
+    return f"epoch_{number}"
+
+
 def hint_location(address: LakeAddress, table: str) -> str:
     """The file that names the table's current metadata file, for readers that open a folder."""
     return address.join(table_folder(table), "metadata", "version-hint.text")

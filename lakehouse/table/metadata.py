@@ -126,10 +126,12 @@ class TableDraft:
         self,
         changes: FileChanges,
         properties: Mapping[str, str],
-        alive: Collection[int] | None = None,
+        alive: Mapping[str, int] | None = None,
+        tag: str | None = None,
     ) -> StagedTable:
         """Write metadata with a new snapshot of the changed files, or without one if there are no changes.
-        `alive`: the older snapshots to keep; None: all. Deletes what it wrote if it fails."""
+        `alive`: the older snapshots to keep, by tag; None: all. `tag`: a name for the current snapshot.
+        Deletes what it wrote if it fails."""
         metadata, written = self._metadata, list[str]()
         stem = f"{metadata['location']}/metadata/"
         commit_id = uuid.uuid4()
@@ -138,6 +140,8 @@ class TableDraft:
                 metadata = self._with_changes(changes, properties, stem, str(commit_id), written)
             if alive is not None:
                 metadata = with_snapshots_alive(metadata, alive)
+            if tag is not None:
+                metadata = with_tag(metadata, tag)
             version = int(self.pointer.rsplit("/", 1)[1].split("-")[0]) + 1 if self.pointer else 0
             written.append(f"{stem}{version:05d}-{commit_id}.metadata.json")
             with self._io.new_output(written[-1]).create() as file:
@@ -189,10 +193,7 @@ class TableDraft:
     def _described(self, metadata: Metadata, location: str) -> DataFile:
         try:
             return parquet_file_to_data_file(self._io, TableMetadataUtil.parse_obj(metadata), location)
-        except (
-            OverflowError,
-            ValueError,
-        ):  # a year outside of Python's range, such as 44 BC: write no bounds
+        except (OverflowError, ValueError):  # a year outside of Python's range, such as 44 BC: no bounds
             counts = {**metadata["properties"], "write.metadata.metrics.default": "counts"}
             slim = TableMetadataUtil.parse_obj(metadata | {"properties": counts})
             return parquet_file_to_data_file(self._io, slim, location)
@@ -323,19 +324,26 @@ def with_snapshot(
             *metadata.get("snapshot-log", ()),
             {"snapshot-id": snapshot.snapshot_id, "timestamp-ms": now_ms},
         ],
-        "refs": {"main": {"snapshot-id": snapshot.snapshot_id, "type": "branch"}},
+        "refs": metadata["refs"] | {"main": {"snapshot-id": snapshot.snapshot_id, "type": "branch"}},
     }
 
 
-def with_snapshots_alive(metadata: Metadata, alive: Collection[int]) -> Metadata:
-    """The same table with only these snapshots and the current one. Its log starts after the last removed
-    snapshot, because it must not have gaps."""
-    kept = {*alive, metadata.get("current-snapshot-id")}
+def with_tag(metadata: Metadata, tag: str) -> Metadata:
+    """The same table with a tag for its current snapshot."""
+    ref = {"snapshot-id": metadata["current-snapshot-id"], "type": "tag"}
+    return metadata | {"refs": metadata["refs"] | {tag: ref}}
+
+
+def with_snapshots_alive(metadata: Metadata, alive: Mapping[str, int]) -> Metadata:
+    """The same table with only these snapshots and tags, and the current snapshot. Its log starts after the
+    last removed snapshot, because it must not have gaps."""
+    kept = {*alive.values(), metadata.get("current-snapshot-id")}
+    refs = {name: ref for name, ref in metadata["refs"].items() if name == "main" or name in alive}
     log: list[Any] = []
     for entry in metadata.get("snapshot-log", ()):
         log = [*log, entry] if entry["snapshot-id"] in kept else []
     snapshots = [one for one in metadata.get("snapshots", ()) if one["snapshot-id"] in kept]
-    return metadata | {"snapshots": snapshots, "snapshot-log": log}
+    return metadata | {"snapshots": snapshots, "snapshot-log": log, "refs": refs}
 
 
 def with_previous(metadata: Metadata, previous: str | None) -> Metadata:

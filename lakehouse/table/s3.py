@@ -58,13 +58,16 @@ def _filesystem(endpoint: str | None) -> fs.S3FileSystem:
     )
 
 
+def client_properties(address: LakeAddress) -> dict[str, str]:
+    """For the Iceberg libraries of other programs, without credentials. Without a region, pyiceberg asks
+    Amazon for it, even if the server is not Amazon's."""
+    region = {"s3.region": s3_filesystem(address).region}
+    return region | ({"s3.endpoint": address.s3_endpoint} if address.s3_endpoint else {})
+
+
 def iceberg_properties(address: LakeAddress) -> dict[str, str]:
-    """For pyiceberg's FileIO. Without a region it asks Amazon for it, even if the server is not Amazon's."""
-    properties = {
-        "s3.region": s3_filesystem(address).region,
-        "s3.connect-timeout": str(CONNECT_SECONDS),
-    }
-    return properties | ({"s3.endpoint": address.s3_endpoint} if address.s3_endpoint else {})
+    """For our own pyiceberg."""
+    return client_properties(address) | {"s3.connect-timeout": str(CONNECT_SECONDS)}
 
 
 def polars_options(address: LakeAddress) -> dict[str, Any]:

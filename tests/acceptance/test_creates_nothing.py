@@ -32,6 +32,7 @@ LOOKING = {
     "sql": ["--engine", "postgres", "SELECT 1"],
     "untrack": ["shop.absent"],
     "connect": ["duckdb"],
+    "catalog": ["serve", "--host", "192.0.2.1", "--token", "x"],  # not an address of this machine: it ends
     "report": [],
     "compare": ["a.json", "b.json"],
 }

@@ -97,6 +97,9 @@ def test_no_command_at_all_shows_the_help_with_every_command(tmp_path: Path):
         (["ask", "averge_price"], 2, "average_price"),
         (["snapshot", "--lake", "/dev/null/lake"], 2, "--lake"),
         (["seed", "--home", "/dev/null/home"], 2, "--home"),
+        (["catalog", "server"], 2, "'server' is not 'serve'"),
+        (["catalog", "serve", "--host", "0.0.0.0"], 2, "pass --token or RIDELAKE_CATALOG_TOKEN"),
+        (["catalog", "serve", "--lake", "/dev/null/lake"], 2, "--lake"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

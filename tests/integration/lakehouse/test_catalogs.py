@@ -11,8 +11,10 @@ import pytest
 from killed_client import LOST_THE_RACE, referenced, victim, wait_until_stopped
 from lake_files import data_files, files_of
 from psycopg.sql import SQL, Identifier
+from pyiceberg.catalog.sql import SqlCatalog
 from random_writes import churning
 from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
@@ -23,6 +25,20 @@ from oltp.cluster.server import Cluster
 from oltp.store import Store
 from ridelake.errors import NotReady, UsageError
 from ridelake.settings import LakeAddress
+
+# The tables of Iceberg's JDBC catalog, schema version V1 (org.apache.iceberg.jdbc.JdbcUtil): the length of
+# each varchar, and whether it can be NULL. The first three columns are the primary key.
+JDBC_COLUMNS = {
+    "iceberg_tables": [
+        ("catalog_name", 255, "NO"), ("table_namespace", 255, "NO"), ("table_name", 255, "NO"),
+        ("metadata_location", 1000, "YES"), ("previous_metadata_location", 1000, "YES"),
+        ("iceberg_type", 5, "YES"),
+    ],
+    "iceberg_namespace_properties": [
+        ("catalog_name", 255, "NO"), ("namespace", 255, "NO"), ("property_key", 255, "NO"),
+        ("property_value", 1000, "NO"),  # pyiceberg creates it NOT NULL; JdbcUtil does not
+    ],
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -37,6 +53,65 @@ def lake(cluster: Cluster, tmp_path: Path) -> Iterator[Lake]:
             yield Lake.create(LakeAddress.at(tmp_path / "lake", url))
         finally:
             admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+
+@pytest.mark.parametrize("table", JDBC_COLUMNS)
+def test_the_catalog_has_the_tables_of_the_jdbc_catalog(lake: Lake, table: str):
+    with lake.catalog.engine.connect() as connection:
+        columns = connection.execute(
+            text(
+                "SELECT column_name, character_maximum_length, is_nullable, data_type"
+                " FROM information_schema.columns WHERE table_name = :table ORDER BY ordinal_position"
+            ),
+            {"table": table},
+        ).fetchall()
+        key = connection.execute(
+            text(
+                "SELECT attname FROM pg_index"
+                " JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)"
+                " WHERE indrelid = CAST(:table AS regclass) AND indisprimary ORDER BY attnum"
+            ),
+            {"table": table},
+        ).fetchall()
+    assert [tuple(column) for column in columns] == [
+        (*column, "character varying") for column in JDBC_COLUMNS[table]
+    ]
+    assert [name for (name,) in key] == [column[0] for column in JDBC_COLUMNS[table][:3]]
+
+
+def test_the_rows_of_the_catalog_are_those_of_the_jdbc_catalog(seeded_store: Store, lake: Lake):
+    first = publish_snapshot(seeded_store, lake)
+    with seeded_store.connect() as connection:
+        connection.execute("SELECT top_up(1, 100)")
+    epoch = publish_changes(seeded_store, lake).epoch
+    with lake.catalog.engine.connect() as connection:
+        tables = connection.execute(text("SELECT * FROM iceberg_tables ORDER BY table_name")).fetchall()
+        properties = connection.execute(text("SELECT * FROM iceberg_namespace_properties")).fetchall()
+    before = {
+        name: old.metadata if old.metadata != epoch.tables[name].metadata else None
+        for name, old in first.tables.items()
+    }
+    assert before["accounts"] is not None
+    assert [tuple(row) for row in tables] == [
+        ("ridelake", "ridelake", name, epoch.tables[name].metadata, before[name], "TABLE")
+        for name in sorted(epoch.tables)
+    ]
+    assert [tuple(row) for row in properties] == [("ridelake", "ridelake", "exists", "true")]
+
+
+def test_another_program_that_may_only_read_opens_the_catalog(seeded_store: Store, lake: Lake):
+    epoch = publish_snapshot(seeded_store, lake)
+    url = f"{lake.address.catalog_url}&options=-crole%3Dpg_read_all_data"
+    catalog = SqlCatalog("ridelake", uri=url)
+    try:
+        assert catalog.list_namespaces() == [("ridelake",)]
+        assert {name for _, name in catalog.list_tables("ridelake")} == epoch.tables.keys()
+        for name, table in epoch.tables.items():
+            assert catalog.load_table(("ridelake", name)).scan().to_arrow().num_rows == table.rows
+        with pytest.raises(ProgrammingError, match="permission denied"):
+            catalog.drop_table("ridelake.rides")
+    finally:
+        catalog.engine.dispose()
 
 
 def test_a_missing_catalog_option_is_reported_and_no_file_is_deleted(seeded_store: Store, lake: Lake):

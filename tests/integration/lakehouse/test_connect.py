@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from bare_database import bare_database, run
 from bucket import Far
+from catalog_server import served_catalog
 from iceberg_readers import duckdb_iceberg_folder  # noqa: F401  (a fixture)
 from terminal import answer, place_options, refusal
 
 from lakehouse.capture.publish import publish_changes
-from lakehouse.commands.connect import NOT_ON_S3, READERS
+from lakehouse.commands.connect import NOT_ON_S3, READERS, REST_READERS, REST_VALUES
 from lakehouse.engines import open_engine
 from lakehouse.source.tracking import track
 from lakehouse.table.catalog import Lake
@@ -162,6 +163,46 @@ def in_duckdb(packages: Path, text: str, folder: Path, table: str = "orders") ->
     return pq.read_table(target)
 
 
+@pytest.mark.parametrize(
+    "reader", [pytest.param(one, marks=[pytest.mark.slow] * (one in SLOW)) for one in REST_VALUES]
+)
+def test_the_program_reads_an_epoch_from_the_catalog_server(followed: Followed, tmp_path: Path, reader: str):
+    with served_catalog(followed.settings.lake) as served:
+        text = printed(followed.settings, reader, "shop.orders", "--rest", served.url)
+        same_rows(followed.now, read_alone(reader, text, tmp_path))
+        text = printed(followed.settings, reader, "orders", "--epoch", "1", "--rest", f"{served.url}/")
+        same_rows(followed.before, read_alone(reader, text, tmp_path))
+
+
+@pytest.mark.slow
+def test_the_statements_for_duckdb_attach_the_catalog_server(
+    followed: Followed,
+    tmp_path: Path,
+    duckdb_iceberg_folder: Path,  # noqa: F811
+):
+    with served_catalog(followed.settings.lake) as served:
+        for options, expected in (((), followed.now), (("--epoch", "1"), followed.before)):
+            text = printed(followed.settings, "duckdb", "orders", "--rest", served.url, *options)
+            text += "\nUSE lake.ridelake;"
+            same_rows(expected, in_duckdb(duckdb_iceberg_folder, text, tmp_path))
+            tables = (
+                "CREATE TEMP VIEW t AS SELECT table_name FROM duckdb_tables() WHERE schema_name = 'ridelake'"
+            )
+            names = in_duckdb(duckdb_iceberg_folder, f"{text}\n{tables};", tmp_path, "t")
+            assert sorted(names["table_name"].to_pylist()) == ["Order lines", "orders"]
+
+
+def test_a_token_is_sent_and_not_printed(followed: Followed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RIDELAKE_CATALOG_TOKEN", "a-secret")
+    with served_catalog(followed.settings.lake, "a-secret") as served:
+        for reader in REST_READERS:
+            text = printed(followed.settings, reader, "orders", "--rest", served.url)
+            assert "a-secret" not in text
+            assert "TOKEN" in text
+        text = printed(followed.settings, "pyiceberg", "orders", "--rest", served.url)
+        same_rows(followed.now, read_alone("pyiceberg", text, tmp_path))
+
+
 @pytest.mark.parametrize("reader", [name for name in READERS if name != "trino"])
 def test_without_a_table_all_tables_are_opened(followed: Followed, reader: str):
     text = printed(followed.settings, reader)
@@ -180,6 +221,10 @@ def test_an_invalid_argument_is_one_sentence(followed: Followed):
     assert "no table orderz: did you mean orders?" in refusal("connect", "polars", "orderz", *places)
     assert "there is no epoch 9" in refusal("connect", "polars", "--epoch", "9", *places)
     assert "trino cannot read" in refusal("connect", "trino", *places)
+    for url in ("127.0.0.1:8181", "ftp://host", "http://host/'", "http://host?a"):
+        assert "--rest takes the address" in refusal("connect", "polars", "--rest", url, *places)
+    line = refusal("connect", "spark", "--rest", "http://host", *places)
+    assert "no program for spark and --rest: use one of duckdb, pyiceberg, polars, daft" in line
     assert "did you mean duckdb" in refusal("connect", "duck", *places)
 
 
@@ -203,6 +248,30 @@ def test_duckdb_reads_a_lake_in_a_bucket(far: Far, tmp_path: Path, duckdb_iceber
     # The provider of credentials is in the extension `aws`, which is not here.
     text = text.replace("PROVIDER credential_chain", "KEY_ID 'testing', SECRET 'testing', REGION 'us-east-1'")
     same_rows(in_postgres(far.settings, "riders"), in_duckdb(duckdb_iceberg_folder, text, tmp_path, "riders"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", REST_READERS)
+def test_a_lake_in_a_bucket_is_read_by_way_of_the_catalog_server(
+    far: Far,
+    tmp_path: Path,
+    reader: str,
+    duckdb_iceberg_folder: Path,  # noqa: F811
+):
+    publish_changes(far.store, far.lake())
+    far.change()
+    publish_changes(far.store, far.lake())
+    expected = in_postgres(far.settings, "riders")
+    with served_catalog(far.address) as served:
+        text = far.ridelake("connect", reader, "riders", "--rest", served.url).stdout
+        if reader == "duckdb":
+            text = text.replace(
+                "PROVIDER credential_chain", "KEY_ID 'testing', SECRET 'testing', REGION 'us-east-1'"
+            )
+            found = in_duckdb(duckdb_iceberg_folder, f"{text}\nUSE lake.ridelake;", tmp_path, "riders")
+        else:
+            found = read_alone(reader, text, tmp_path)
+    same_rows(expected, found)
 
 
 def test_in_a_bucket_the_programs_name_the_bucket_and_no_secret(far: Far):

@@ -149,10 +149,32 @@ def test_the_newest_epochs_are_kept_and_older_ones_are_removed_with_their_files(
     for epoch in kept:
         scanned = table.scan(snapshot_id=epoch.tables["numbers"].snapshot_id).to_arrow()
         assert scanned.num_rows == epoch.rows
+    assert rows_by_tag(lake) == {f"epoch_{epoch.number}": epoch.rows for epoch in kept}
     with pytest.raises(UsageError, match="there is no epoch 3, the newest is 14"):
         numbered_epoch(lake.address, 3)
     with pytest.raises(UsageError, match="no epoch was published at or before"):
         epoch_as_of(lake.address, "2020-01-01")
+
+
+def rows_by_tag(lake: Lake, name: str = "numbers") -> dict[str, int]:
+    """The rows at each tag of the newest metadata of a table."""
+    table = open_catalog(lake.address, 30).load_table(("ridelake", name))
+    tags = {tag: table.snapshot_by_name(tag) for tag in table.refs() if tag != "main"}
+    return {tag: table.scan(snapshot_id=one.snapshot_id).to_arrow().num_rows for tag, one in tags.items()}
+
+
+def test_an_epoch_is_a_tag_of_each_table_that_it_changed(numbers: Store, lake: Lake):
+    run(numbers, "CREATE TABLE letters (n bigint PRIMARY KEY)", "INSERT INTO letters VALUES (1)")
+    track(numbers, "letters")
+    publish_changes(numbers, lake, tables=["numbers", "letters"])
+    grow(numbers, lake, 2)
+    run(numbers, "INSERT INTO letters VALUES (2)", "DELETE FROM numbers WHERE n % 3 = 0")
+    publish_changes(numbers, lake)
+    rows = {f"epoch_{epoch.number}": epoch.tables["numbers"].rows for epoch in read_epochs(lake.address)}
+    tagged = rows_by_tag(lake)
+    assert tagged == {tag: count for tag, count in rows.items() if tag in tagged}
+    assert tagged.keys() >= {"epoch_1", "epoch_3", "epoch_4", "epoch_5"}
+    assert rows_by_tag(lake, "letters") == {"epoch_2": 1, "epoch_5": 2}
 
 
 def test_an_epoch_pinned_by_another_process_is_kept_until_released(numbers: Store, lake: Lake):

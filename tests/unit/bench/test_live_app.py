@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from live_page import LivePage, address_of, send
 
-from bench.live import app as app_module
 from bench.live import stream
-from bench.live.app import BODY_BYTES_MAX, CONNECTIONS_MAX, WebServer, build_app
-from bench.live.session import HOST, _listening, _serving
+from bench.live.app import BODY_BYTES_MAX, build_app
+from bench.live.session import HOST
 from bench.live.stream import LiveState, Viewer, Viewers
+from ridelake import web_server
 from ridelake.errors import UsageError
+from ridelake.web_server import CONNECTIONS_MAX, ListenAddress, WebServer, listening, serving
 
 TOKEN = "a-token"
 
@@ -38,10 +39,10 @@ def served() -> Iterator[Served]:
             raise UsageError("wrong is not a field")
         received.append(body)
 
-    with _listening(0) as listener:
+    with listening(ListenAddress.of(HOST, 0)) as listener:
         port = listener.getsockname()[1]
         web = build_app(TOKEN, port, Viewers(state), {"note": record})
-        with _serving(WebServer(web), listener):
+        with serving(WebServer(web), listener):
             yield Served(f"http://{HOST}:{port}/{TOKEN}/", state, received)
 
 
@@ -50,6 +51,21 @@ def test_a_command_reaches_its_function_and_an_error_is_one_line(served: Served)
     assert send(f"{served.url}note", b'{"wrong": 1}') == (400, {"error": "wrong is not a field"})
     assert send(f"{served.url}other", b"{}")[0] == 404
     assert served.received == [{"clients": 8}]
+
+
+def test_an_answer_is_sent_at_once(served: Served):
+    """Nagle's algorithm would delay the second answer on a connection by 40 ms."""
+    with listening(ListenAddress.of(HOST, 0)) as listener:
+        server = WebServer(build_app(TOKEN, 0, Viewers(served.state), {}))
+        with (
+            serving(server, listener),
+            socket.create_connection(listener.getsockname(), timeout=30) as client,
+        ):
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(1)
+            (connection,) = server.server_state.connections
+            accepted = connection.transport.get_extra_info("socket")
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_request_without_the_token_is_not_found(served: Served):
@@ -191,7 +207,7 @@ def is_closed(connection: socket.socket) -> bool:
 
 
 def test_a_connection_that_sends_nothing_is_closed(served: Served, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(app_module, "REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(web_server, "REQUEST_SECONDS", 0.1)
     with socket.create_connection(address_of(served.url), timeout=30) as idle:
         assert idle.recv(1) == b""
 

@@ -97,7 +97,7 @@ def test_only_snapshots_to_keep_are_in_the_metadata(catalog, stage):
     moved(catalog, first)
     second = stage("left", ["two"])
     moved(catalog, second)
-    moved(catalog, stage("left", ["three"], alive=[second.snapshot_id]))
+    moved(catalog, stage("left", ["three"], alive={"epoch_2": second.snapshot_id}))
     known = {snapshot.snapshot_id for snapshot in catalog.load_table((NAMESPACE, "left")).metadata.snapshots}
     assert second.snapshot_id in known
     assert first.snapshot_id not in known

@@ -1,0 +1,392 @@
+"""A read-only Iceberg REST catalog over the lake, in which a prefix is one epoch.
+
+    GET   /v1/config?warehouse=NAME                          the prefix for NAME: newest, epoch-42, a time
+    GET   /v1/epoch-42/namespaces                            the only one is `ridelake`
+    GET   /v1/epoch-42/namespaces/ridelake/tables            the tables of the epoch
+    GET   /v1/epoch-42/namespaces/ridelake/tables/rides      the metadata file, as it is stored
+    HEAD  of a namespace or a table                          whether it exists
+    POST  …/tables/rides/metrics                             accepted and ignored
+
+A client asks for the prefix once, when it connects, and uses it from then on. So all tables that it reads are
+of one epoch, also while newer epochs are published. Everything else is refused: a client that writes to a
+table of the lake would make it differ from Postgres.
+
+The server reads the catalog of the lake and metadata files. Clients read the data files themselves, with
+their own credentials. No path of a URL is used as a path of a file.
+
+https://iceberg.apache.org/rest-catalog-spec/
+"""
+
+import json
+import os
+import re
+import secrets
+import threading
+from collections import OrderedDict
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from http import HTTPStatus
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from lakehouse.table.epoch import Epoch
+from lakehouse.table.published import epoch_as_of, newest_epoch, pin_epoch, read_epochs
+from lakehouse.table.s3 import bucket_errors, client_properties
+from lakehouse.table.storage import Storage
+from ridelake.errors import CannotConnect, NotReady, RidelakeError, UsageError, did_you_mean, first_line
+from ridelake.settings import LakeAddress
+
+NAMESPACE = "ridelake"
+NEWEST = "newest"
+PREFIX = re.compile("epoch-([1-9][0-9]{0,8})")
+
+LEASE_SECONDS = 900.0  # since the last request for the epoch
+LEASES_MAX = 64
+REMOTE_SECONDS = 60.0  # a remote lake has no locks: read its catalog again after this time
+
+BODY_BYTES_MAX = 65_536
+WRITING_METHODS = ("POST", "PUT", "PATCH", "DELETE")
+
+NAMESPACES = "/v1/{prefix}/namespaces"
+TABLES = f"{NAMESPACES}/{{namespace}}/tables"
+ENDPOINTS = [
+    f"GET {NAMESPACES}",
+    f"GET {NAMESPACES}/{{namespace}}",
+    f"HEAD {NAMESPACES}/{{namespace}}",
+    f"GET {TABLES}",
+    f"GET {TABLES}/{{table}}",
+    f"HEAD {TABLES}/{{table}}",
+]
+
+
+class RestCatalogError(Exception):
+    """An answer that is not 200. `kind`: the name of the exception in the specification."""
+
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.kind = status, kind
+
+
+def error_response(status: int, kind: str, message: str, **headers: str) -> JSONResponse:
+    error = {"message": " ".join(message.split()), "type": kind, "code": status}
+    return JSONResponse({"error": error}, status, headers)
+
+
+@dataclass(slots=True)
+class Lease:
+    """An epoch that a client has asked for. `held`: its lock. `state`: changes if the lock must be taken
+    again (see `EpochLeases._state`)."""
+
+    epoch: Epoch
+    held: ExitStack
+    state: int | None
+    used_at: float
+
+
+class EpochLeases:
+    """The epochs that clients use. An epoch is read from the catalog once, and `ridelake maintain` does not
+    expire it until LEASE_SECONDS after the last request. At most LEASES_MAX epochs are kept; the one that was
+    used least recently loses its lock. Safe for threads."""
+
+    def __init__(self, address: LakeAddress) -> None:
+        self.address = address
+        self._leases: OrderedDict[int, Lease] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def named(self, warehouse: str | None) -> Epoch:
+        """The epoch of a warehouse: newest (also None), epoch-42, or what `--as-of` takes. Raises
+        RestCatalogError."""
+        try:
+            if not warehouse or warehouse == NEWEST:
+                return self._newest()
+            if found := PREFIX.fullmatch(warehouse):
+                return self.numbered(int(found[1]))
+            return self.numbered(epoch_as_of(self.address, warehouse).number)
+        except UsageError as error:  # no epoch yet, or an invalid time
+            message = str(error).replace("--as-of must be", "the warehouse must be newest, epoch-42,")
+            raise RestCatalogError(404, "NoSuchWarehouseException", message) from error
+
+    def _newest(self) -> Epoch:
+        number = newest_epoch(self.address).number
+        try:
+            return self.numbered(number)
+        except RestCatalogError:
+            if newest_epoch(self.address).number == number:
+                raise
+            return self._newest()  # it was expired between the two reads, so there is a newer one
+
+    def prefixed(self, prefix: str) -> Epoch:
+        """The epoch of a prefix. Raises RestCatalogError."""
+        if found := PREFIX.fullmatch(prefix):
+            return self.numbered(int(found[1]))
+        message = f"there is no prefix {prefix}: use the one that GET /v1/config?warehouse=newest returns"
+        if prefix == NEWEST:
+            message = (
+                "newest is a warehouse and not a prefix, because two requests could be of two epochs: use "
+                "the prefix that GET /v1/config?warehouse=newest returns"
+            )
+        raise RestCatalogError(404, "NoSuchNamespaceException", message)
+
+    def numbered(self, number: int) -> Epoch:
+        """The epoch, which is not expired for LEASE_SECONDS. Raises RestCatalogError if there is no such
+        epoch."""
+        state = self._state(number)
+        with self._lock:
+            lease = self._leases.get(number)
+            if lease is not None and lease.state == state:
+                lease.used_at = monotonic()
+                self._leases.move_to_end(number)
+                return lease.epoch
+        return self._leased(number, monotonic())
+
+    def renew(self) -> None:
+        """Release the epochs that are no longer used, and lock a manifest again if it was replaced. To be
+        called every second or so."""
+        with self._lock:
+            leases = list(self._leases.items())
+        for number, lease in leases:
+            if monotonic() - lease.used_at > LEASE_SECONDS:
+                self._replace(number, None)
+            elif not self.address.remote and lease.state != self._state(number):
+                with suppress(RestCatalogError, RidelakeError):  # a request reports it
+                    self._leased(number, lease.used_at)
+
+    def close(self) -> None:
+        """Release all epochs."""
+        with self._lock:
+            numbers = list(self._leases)
+        for number in numbers:
+            self._replace(number, None)
+
+    def _leased(self, number: int, used_at: float) -> Epoch:
+        state = self._state(number)
+        held = ExitStack()
+        found = read_epochs(self.address, number)
+        try:
+            if not found:
+                raise NotReady
+            held.enter_context(pin_epoch(self.address, found[0]))
+        except NotReady as error:
+            self._replace(number, None)
+            newest = newest_epoch(self.address).number
+            reason = f"there is no epoch {number}" if number > newest else f"epoch {number} has been expired"
+            raise RestCatalogError(
+                404, "NoSuchNamespaceException",
+                f"{reason}, the newest is {newest}: connect again with the warehouse newest, or see "
+                "`ridelake epochs`",
+            ) from error  # fmt: skip
+        self._replace(number, Lease(found[0], held, state, used_at))
+        return found[0]
+
+    def _replace(self, number: int, lease: Lease | None) -> None:
+        with self._lock:
+            released = [self._leases.pop(number, None)]
+            if lease is not None:
+                self._leases[number] = lease
+            while len(self._leases) > LEASES_MAX:
+                released.append(self._leases.popitem(last=False)[1])
+        for old in released:
+            if old is not None:
+                old.held.close()
+
+    def _state(self, number: int) -> int | None:
+        """The inode of the epoch's manifest; None if it does not exist. `sync --verify` replaces the file,
+        and a lock on the old one protects nothing. For a remote lake, a number that changes from time to
+        time."""
+        if self.address.remote:
+            return int(monotonic() / REMOTE_SECONDS)
+        try:
+            return Path(self.address.manifest(number)).stat().st_ino
+        except FileNotFoundError:
+            return None
+
+
+@lru_cache(maxsize=64)
+def read_metadata(address: LakeAddress, location: str) -> bytes:
+    """The content of a metadata file, which never changes. Raises UsageError if the lake was moved,
+    RidelakeError if the file is missing, CannotConnect."""
+    try:
+        with bucket_errors(address), Storage.of(address).open(location) as file:
+            content = bytes(file.read())
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else first_line(error)
+        raise RidelakeError(
+            f"cannot read {location} ({reason}): run `ridelake verify EPOCH` to list the missing files of an "
+            "epoch"
+        ) from error
+    place = str(json.loads(content)["location"])
+    if not place.startswith(address.join("")):
+        raise UsageError(
+            f"the lake was moved from {place.rsplit('/', 1)[0]} to {address.root}, and Iceberg metadata has "
+            "absolute paths, so other programs find no file: move it back, or publish a new lake to an empty "
+            "folder with --lake"
+        )
+    return content
+
+
+def check_place(address: LakeAddress) -> bool:
+    """Whether the lake has an epoch. Raises UsageError if the lake was moved, so that the paths in its
+    metadata are wrong."""
+    newest = read_epochs(address, limit=1)
+    for table in (one for epoch in newest for one in list(epoch.tables.values())[:1]):
+        read_metadata(address, table.metadata)
+    return bool(newest)
+
+
+class RestCatalog:
+    """The answers. Each function runs in a thread, because it may read the lake."""
+
+    def __init__(self, leases: EpochLeases) -> None:
+        self.leases, self.address = leases, leases.address
+        self.defaults = client_properties(self.address) if self.address.remote else {}
+
+    def config(self, request: Request) -> Response:
+        epoch = self.leases.named(request.query_params.get("warehouse"))
+        overrides = {"prefix": f"epoch-{epoch.number}"}
+        return JSONResponse({"defaults": self.defaults, "overrides": overrides, "endpoints": ENDPOINTS})
+
+    def namespaces(self, request: Request) -> Response:
+        self.leases.prefixed(request.path_params["prefix"])
+        parent = request.query_params.get("parent")
+        if parent not in (None, "", NAMESPACE):
+            raise _no_namespace(parent)
+        return JSONResponse({"namespaces": [] if parent else [[NAMESPACE]]})
+
+    def namespace(self, request: Request) -> Response:
+        epoch = self._epoch(request)
+        if request.method == "HEAD":
+            return Response(status_code=204)
+        token = {name: str(value) for name, value in asdict(epoch.token).items() if value is not None}
+        properties = {
+            "ridelake.epoch": str(epoch.number),
+            "ridelake.published_at": epoch.published_at.isoformat(),
+        }
+        properties |= {f"ridelake.token.{name}": value for name, value in token.items()}
+        return JSONResponse({"namespace": [NAMESPACE], "properties": properties})
+
+    def tables(self, request: Request) -> Response:
+        names = sorted(self._epoch(request).tables)
+        return JSONResponse({"identifiers": [{"namespace": [NAMESPACE], "name": name} for name in names]})
+
+    def table(self, request: Request) -> Response:
+        epoch, name = self._epoch(request), request.path_params["table"]
+        if name not in epoch.tables:
+            if name in epoch.left_out:
+                reason = f"{name} is not in epoch {epoch.number}: {epoch.left_out[name].reason}"
+            else:
+                meant = did_you_mean(name, epoch.tables)
+                reason = f"epoch {epoch.number} has no table {name}: {meant}see the list of tables"
+            raise RestCatalogError(404, "NoSuchTableException", reason)
+        if request.method == "HEAD":
+            return Response(status_code=204)
+        location = epoch.tables[name].metadata
+        content = read_metadata(self.address, location)
+        body = b'{"metadata-location": %b, "metadata": %b, "config": {}}'
+        return Response(body % (json.dumps(location).encode(), content), media_type="application/json")
+
+    def metrics(self, request: Request) -> Response:
+        self._epoch(request)
+        return Response(status_code=204)
+
+    def _epoch(self, request: Request) -> Epoch:
+        """The epoch of a request for a namespace."""
+        epoch = self.leases.prefixed(request.path_params["prefix"])
+        if request.path_params["namespace"] != NAMESPACE:
+            raise _no_namespace(request.path_params["namespace"])
+        return epoch
+
+
+def _no_namespace(name: str) -> RestCatalogError:
+    return RestCatalogError(
+        404, "NoSuchNamespaceException", f"there is no namespace {name}: the only one is {NAMESPACE}"
+    )
+
+
+def _on_error(request: Request, error: Exception) -> Response:
+    match error:
+        case RestCatalogError():
+            return error_response(error.status, error.kind, str(error))
+        case HTTPException():  # no such route
+            kind = "NoSuchEndpointException" if error.status_code == 404 else "BadRequestException"
+            message = (
+                f"{HTTPStatus(error.status_code).phrase}: {request.method} is not supported at this address"
+            )
+            return error_response(error.status_code, kind, message)
+        case CannotConnect():
+            return error_response(503, "ServiceUnavailableException", str(error))
+        case NotReady():  # no epoch yet
+            return error_response(404, "NoSuchNamespaceException", str(error))
+        case RidelakeError():
+            return error_response(500, "InternalServerError", str(error))
+    message = f"internal error: {type(error).__name__}: {error}"
+    return error_response(500, "InternalServerError", message)
+
+
+class RequestFilter:
+    """Refuses requests before the application sees them: without the token, to another host, with a large
+    body, or to change something. `token` None: any request to one of our own hosts is accepted; the check of
+    the host excludes pages in a browser whose name was made to resolve to this machine (DNS rebinding)."""
+
+    def __init__(self, app: ASGIApp, token: str | None, hosts: set[str]) -> None:
+        self._app, self._hosts = app, hosts
+        self._token = token.encode() if token is not None else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self._refused(Request(scope)) if scope["type"] == "http" else None
+        await (answer or self._app)(scope, receive, send)
+
+    def _refused(self, request: Request) -> Response | None:
+        if self._token is None:
+            if request.headers.get("host", "").lower() not in self._hosts:
+                message = "unknown host: use the address that `ridelake catalog serve` has printed"
+                return error_response(400, "BadRequestException", message)
+        else:
+            scheme, _, given = request.headers.get("authorization", "").partition(" ")
+            same = secrets.compare_digest(given.strip().encode(), self._token)
+            if scheme.lower() != "bearer" or not same:
+                message = "the token is missing or wrong: send the token of `ridelake catalog serve`"
+                return error_response(
+                    401, "NotAuthorizedException", message, **{"www-authenticate": "Bearer"}
+                )
+        size = request.headers.get("content-length", "0")
+        if "transfer-encoding" in request.headers or len(size) > 9 or int(size) > BODY_BYTES_MAX:
+            message = f"the request is too large: send at most {BODY_BYTES_MAX:,} bytes with Content-Length"
+            return error_response(413, "BadRequestException", message, connection="close")
+        if request.method in ("GET", "HEAD"):
+            return None
+        if request.method == "POST" and request.scope["path"].endswith("/metrics"):
+            return None
+        if request.method in WRITING_METHODS:
+            message = "this catalog is read-only: change the rows in Postgres and run `ridelake sync`"
+            return error_response(403, "ForbiddenException", message)
+        message = f"{request.method} is not allowed: use GET or HEAD"
+        return error_response(405, "UnsupportedOperationException", message, allow="GET, HEAD")
+
+
+def build_catalog_app(leases: EpochLeases, token: str | None, hosts: set[str]) -> ASGIApp:
+    """`hosts`: the accepted values of the Host header, if there is no token."""
+    catalog = RestCatalog(leases)
+    table = f"{TABLES}/{{table:path}}"  # the name of a table can contain a slash
+    routes = [
+        Route("/v1/config", catalog.config),
+        Route(f"{table}/metrics", catalog.metrics, methods=["POST"]),
+        Route(table, catalog.table),
+        Route(TABLES, catalog.tables),
+        Route(f"{NAMESPACES}/{{namespace}}", catalog.namespace),
+        Route(NAMESPACES, catalog.namespaces),
+    ]
+    handled: dict[Any, Any] = dict.fromkeys(
+        (RestCatalogError, HTTPException, RidelakeError, Exception), _on_error
+    )
+    app = Starlette(routes=routes, exception_handlers=handled)
+    app.router.redirect_slashes = False
+    return RequestFilter(app, token, hosts)
