@@ -22,7 +22,7 @@ RENEW_SECONDS = 0.5
 @click.argument("action", type=click.Choice(["serve"]), metavar="serve")
 @click.option(
     "--host", default=HOST, show_default=True, metavar="ADDRESS",
-    help="Where to listen. Another host than this machine requires a token.",
+    help="Where to listen. An address other than loopback requires a token.",
 )  # fmt: skip
 @click.option(
     "--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="0: a free one."

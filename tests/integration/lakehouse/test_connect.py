@@ -192,6 +192,22 @@ def test_the_statements_for_duckdb_attach_the_catalog_server(
             assert sorted(names["table_name"].to_pylist()) == ["Order lines", "orders"]
 
 
+@pytest.mark.slow
+def test_duckdb_sends_the_token(
+    followed: Followed,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    duckdb_iceberg_folder: Path,  # noqa: F811
+):
+    monkeypatch.setenv("RIDELAKE_CATALOG_TOKEN", "a-secret")
+    with served_catalog(followed.settings.lake, "a-secret") as served:
+        text = printed(followed.settings, "duckdb", "orders", "--rest", served.url) + "\nUSE lake.ridelake;"
+        with pytest.raises(AssertionError, match="Unauthorized"):
+            in_duckdb(duckdb_iceberg_folder, text, tmp_path)
+        text = text.replace("the token of the server", "a-secret")
+        same_rows(followed.now, in_duckdb(duckdb_iceberg_folder, text, tmp_path))
+
+
 def test_a_token_is_sent_and_not_printed(followed: Followed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RIDELAKE_CATALOG_TOKEN", "a-secret")
     with served_catalog(followed.settings.lake, "a-secret") as served:
