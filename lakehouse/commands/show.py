@@ -74,7 +74,8 @@ def _version(name: str, settings: Settings) -> str | None:
 @json_option
 @click.pass_obj
 def engines(settings: Settings, as_json: bool) -> None:
-    """List the engines that are installed, and how to install the others."""
+    """List the engines that are installed, and how to install the others. `folder`, `bucket`: where a lake
+    may be."""
     from lakehouse.engines import ENGINES, full_version
 
     versions = {name: _version(name, settings) for name, package in ENGINES.items() if package.version()}
@@ -85,7 +86,8 @@ def engines(settings: Settings, as_json: bool) -> None:
             "version": versions.get(name),
             "package": f"{package.distribution} {package.version()}" if name in versions else None,
             "reads": package.reads,
-            "s3": package.remote,
+            "folder": True,
+            "bucket": True,
             "in_subprocess": package.in_subprocess,
             "install": package.install,
         }
@@ -98,11 +100,13 @@ def engines(settings: Settings, as_json: bool) -> None:
             (
                 one["engine"],
                 full_version(one["engine"], one["version"]) if one["here"] else "",
+                "✓" if one["folder"] else "–",
+                "✓" if one["bucket"] else "–",
                 one["reads"] if one["here"] else f"not installed: {one['install']}",
             )
             for one in found
         ]
-        say_table(("engine", "version", "reads"), rows)
+        say_table(("engine", "version", "folder", "bucket", "reads"), rows)
 
 
 @click.command()

@@ -61,15 +61,13 @@ class EnginePackage:
 
     `distribution`: its name on PyPI. `extra`: the extra of ridelake that installs it. `in_subprocess`: run
     in a separate process, because it cannot be cancelled or may crash. `cancels`: it can cancel a query.
-    `remote`: it reads lakes on S3. `driver`: the package is a driver of the engine, whose version
-    differs."""
+    `driver`: the package is a driver of the engine, whose version differs."""
 
     distribution: str
     reads: str
     extra: str | None = None
     in_subprocess: bool = False
     cancels: bool = False
-    remote: bool = True
     driver: bool = False
 
     @property
@@ -97,13 +95,11 @@ ENGINES = {
     "duckdb": EnginePackage("duckdb", READS_EPOCH_FILES),
     "polars": EnginePackage("polars", READS_EPOCH_FILES, in_subprocess=True),
     "pyarrow": EnginePackage("pyarrow", READS_EPOCH_FILES),
-    "datafusion": EnginePackage("datafusion", READS_EPOCH_FILES, "engines", in_subprocess=True, remote=False),
-    "chdb": EnginePackage(
-        "chdb", READS_EPOCH_FILES, "engines", in_subprocess=True, remote=False, driver=True
-    ),
-    "daft": EnginePackage("daft", READS_EPOCH_FILES, "engines", in_subprocess=True, remote=False),
+    "datafusion": EnginePackage("datafusion", READS_EPOCH_FILES, "engines", in_subprocess=True),
+    "chdb": EnginePackage("chdb", READS_EPOCH_FILES, "engines", in_subprocess=True, driver=True),
+    "daft": EnginePackage("daft", READS_EPOCH_FILES, "engines", in_subprocess=True),
     "spark": EnginePackage(
-        "pyspark", READS_EPOCH_FILES, "spark", in_subprocess=True, cancels=True, remote=False, driver=True
+        "pyspark", READS_EPOCH_FILES, "spark", in_subprocess=True, cancels=True, driver=True
     ),
 }
 ENGINE_NAMES = tuple(ENGINES)
@@ -120,14 +116,12 @@ def full_version(name: str, version: str | None) -> str:
 
 
 def omitted_from_all(settings: "Settings") -> list[str]:
-    """The engines that `--engine all` omits: those that are not installed or cannot read this lake, and
-    Spark, which is slow to start, unless a master is set."""
+    """The engines that `--engine all` omits: those that are not installed, and Spark, which is slow to start,
+    unless a master is set."""
     return [
         name
         for name, package in ENGINES.items()
-        if not package.here
-        or (settings.lake.remote and not package.remote)
-        or (name == "spark" and settings.spark_master is None)
+        if not package.here or (name == "spark" and settings.spark_master is None)
     ]
 
 
@@ -163,9 +157,6 @@ def _refuse_unready(name: str, settings: "Settings", epoch: "Epoch | None") -> N
         raise NotReady(f"engine {name} is not installed: run `{package.install}`")
     if epoch is None and name != "postgres":
         raise NotReady(f"there is no epoch for {name} to read: run `ridelake snapshot`")
-    if settings.lake.remote and not package.remote:
-        remote = ", ".join(name for name, package in ENGINES.items() if package.remote)
-        raise NotReady(f"{name} cannot read the lake {settings.lake.root} on S3: use one of {remote}")
 
 
 def _opened(name: str, settings: "Settings", epoch: "Epoch | None") -> AbstractContextManager[Engine]:

@@ -1,9 +1,10 @@
-"""chDB (ClickHouse as a library) on the files of an epoch: a File table for each file, and a Merge table over
-them for each table.
+"""chDB (ClickHouse as a library) on the files of an epoch: a File or S3 table for each file, and a Merge
+table over them for each table.
 
 `readonly = 1` prevents writes, changes of settings and table functions. It does not prevent the scalar
-function `file()`, `sleep` and INTO OUTFILE, so queries are also checked by `sql_check.py`. Outer joins and
-sums of no rows return NULL, as in standard SQL.
+function `file()`, `sleep` and INTO OUTFILE, so queries are also checked by `sql_check.py`. chDB reads the
+credentials of a bucket itself, so they are in no statement. Outer joins and sums of no rows return NULL, as
+in standard SQL.
 """
 
 import re
@@ -24,8 +25,9 @@ from lakehouse.engines import has_ride_table, ride_table_query, table_names
 from lakehouse.engines.parameters import Parameters, Value
 from lakehouse.engines.sql_check import CheckedEngine, exact_decimal, unqualified_names
 from lakehouse.table.epoch import Epoch, TableState
+from lakehouse.table.s3 import ANSWER_SECONDS, ATTEMPTS, CONNECT_SECONDS, object_url, open_file
 from ridelake.errors import QueryRejected
-from ridelake.settings import Settings
+from ridelake.settings import S3, LakeAddress, Settings
 
 SETTINGS = {
     "join_use_nulls": "1",
@@ -36,6 +38,14 @@ SETTINGS = {
     "session_timezone": "'UTC'",
     "prefer_column_name_to_alias": "1",  # in WHERE and GROUP BY a column precedes an alias, as in SQL
     "storage_file_read_method": "'pread'",  # bytes read by pread can be counted; mapped ones cannot
+}
+S3_SETTINGS = {
+    "use_hive_partitioning": "0",  # a folder of the lake may be named a=b
+    "s3_allow_server_credentials_in_user_queries": "1",  # also those of a profile or a role
+    "s3_connect_timeout_ms": str(round(CONNECT_SECONDS * 1000)),
+    "s3_request_timeout_ms": str(round(ANSWER_SECONDS * 1000)),
+    "s3_retry_attempts": str(ATTEMPTS - 1),
+    "s3_max_single_read_retries": str(ATTEMPTS - 1),
 }
 # The share of the machine's memory after which sorts and aggregations spill to disk. It is ClickHouse's
 # default, but chDB 4.4 ignores it as a ratio, so it is set in bytes.
@@ -97,6 +107,8 @@ class ChDB(CheckedEngine):
                 return _local(answer, self._session.query(f"DESCRIBE ({text})", "ArrowTable", params=values))
             return answer
         except RuntimeError as error:  # chdb has two classes named ChdbError
+            with suppress(pa.ArrowInvalid):  # after an error while it runs, the next answer is empty
+                self._session.query("SELECT 1", "ArrowTable")
             raise QueryRejected(f"chdb: {self._date_out_of_range(error) or _message(error)}") from error
         except pa.ArrowInvalid as error:
             raise QueryRejected(f"chdb: the result contains text that is not UTF-8 ({error})") from error
@@ -118,9 +130,11 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[ChDB]:
     try:
         session.query(f"CREATE DATABASE {PARTS}")
         session.query("SET enable_time_time64_type = 1")  # before the tables that have it
+        for setting, value in S3_SETTINGS.items():
+            session.query(f"SET {setting} = {value}")
         numbers = count()
         for name, table in epoch.tables.items():
-            _create_table(session, name, table, numbers)
+            _create_table(session, settings.lake, name, table, numbers)
         for setting, value in (_spilling() | SETTINGS).items():
             session.query(f"SET {setting} = {value}")
         files = {name: table.locations for name, table in epoch.tables.items()}
@@ -134,12 +148,14 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[ChDB]:
             session.close()
 
 
-def _create_table(session: Any, name: str, table: TableState, numbers: Iterator[int]) -> None:
+def _create_table(
+    session: Any, lake: LakeAddress, name: str, table: TableState, numbers: Iterator[int]
+) -> None:
     """A table of each file, and one over them. Deleted rows are removed by their row numbers."""
-    columns = _columns(session, table.locations[0])
+    columns = _columns(session, lake, table.locations[0])
     parts: dict[bool, list[str]] = {False: [], True: []}
     for file in table.files:
-        part = _create_part(session, numbers, columns, f"File(Parquet, {_string(file.location)})")
+        part = _create_part(session, numbers, columns, _file_engine(lake, file.location))
         parts[file.deleted > 0].append(part)
     if not parts[True]:
         session.query(f"CREATE TABLE {_quoted(name)} ENGINE = {_merge(parts[False])}")
@@ -148,7 +164,7 @@ def _create_table(session: Any, name: str, table: TableState, numbers: Iterator[
     for delete_file in table.deletes:
         session.query(
             f"INSERT INTO {PARTS}.{deleted} SELECT arrayElement(splitByChar('/', file_path), -1), pos "  # noqa: S608
-            f"FROM file({_string(delete_file.location)}, Parquet)"
+            f"FROM {_file_function(lake, delete_file.location)}"
         )
     masked = _create_part(session, numbers, columns, _merge(parts[True]))
     deleted_rows = f"SELECT file, pos FROM {PARTS}.{deleted}"  # noqa: S608
@@ -166,6 +182,20 @@ def _create_part(session: Any, numbers: Iterator[int], columns: str, engine: str
     return name
 
 
+def _file_engine(lake: LakeAddress, location: str) -> str:
+    """The table engine for one Parquet file."""
+    if location.startswith(S3):
+        return f"S3({_string(object_url(lake, location))}, 'Parquet')"
+    return f"File(Parquet, {_string(location)})"
+
+
+def _file_function(lake: LakeAddress, location: str) -> str:
+    """The table function for one Parquet file."""
+    if location.startswith(S3):
+        return f"s3({_string(object_url(lake, location))}, 'Parquet')"
+    return f"file({_string(location)}, Parquet)"
+
+
 def _merge(parts: Sequence[str]) -> str:
     pattern = "^({})$".format("|".join(parts))
     return f"Merge('{PARTS}', {_string(pattern)})"
@@ -180,11 +210,13 @@ def _spilling() -> dict[str, str]:
     return settings
 
 
-def _columns(session: Any, location: str) -> str:
+def _columns(session: Any, lake: LakeAddress, location: str) -> str:
     """The columns that ClickHouse infers, except that a timestamp without time zone gets no zone, and a time
     of day no date."""
-    found = session.query(f"DESCRIBE file({_string(location)}, Parquet)", "ArrowTable")
-    fields = zip(found["name"].to_pylist(), found["type"].to_pylist(), pq.read_schema(location), strict=True)
+    found = session.query(f"DESCRIBE {_file_function(lake, location)}", "ArrowTable")
+    with open_file(lake, location) as file:
+        schema = pq.read_schema(file)
+    fields = zip(found["name"].to_pylist(), found["type"].to_pylist(), schema, strict=True)
     others = {pa.timestamp("us"): LOCAL_TYPE, pa.time64("us"): TIME_TYPE}
     columns = []
     for name, type_, field in fields:

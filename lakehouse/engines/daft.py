@@ -14,6 +14,7 @@ from functools import reduce
 
 import daft
 import pyarrow as pa
+from daft.io import IOConfig, S3Config
 from sqlglot import exp
 
 from lakehouse.engines import has_ride_table, ride_table_query
@@ -21,8 +22,9 @@ from lakehouse.engines.parameters import Parameters, with_literals
 from lakehouse.engines.sql_check import CheckedEngine, basic_sql, exact_average
 from lakehouse.table.deletes import deleted_keys, deleted_rows
 from lakehouse.table.epoch import Epoch, TableState
+from lakehouse.table.s3 import ANSWER_SECONDS, ATTEMPTS, CONNECT_SECONDS, s3_filesystem
 from ridelake.errors import QueryRejected
-from ridelake.settings import Settings
+from ridelake.settings import S3, LakeAddress, Settings
 
 # Daft interprets a path as a glob pattern.
 PATTERN = re.compile(r"([\\\[\]*?{}!])")
@@ -62,8 +64,10 @@ class Daft(CheckedEngine):
 
 @contextmanager
 def opened(settings: Settings, epoch: Epoch) -> Iterator[Daft]:
+    lake = settings.lake
+    config = _io_config(lake) if lake.remote else None
     frames = {
-        name: _rows(table, deleted_keys(settings.lake, table, deleted_rows(settings.lake, table)))
+        name: _rows(table, deleted_keys(lake, table, deleted_rows(lake, table)), config)
         for name, table in epoch.tables.items()
     }
     engine = Daft(frames)
@@ -73,12 +77,27 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Daft]:
     yield engine
 
 
-def _rows(table: TableState, deleted: Mapping[str, pa.Table]) -> daft.DataFrame:
+def _io_config(lake: LakeAddress) -> IOConfig:
+    """Daft's default is to try 25 times."""
+    s3 = S3Config(
+        region_name=s3_filesystem(lake).region,
+        endpoint_url=lake.s3_endpoint,
+        use_ssl=lake.s3_endpoint is None or lake.s3_endpoint.startswith("https://"),
+        connect_timeout_ms=round(CONNECT_SECONDS * 1000),
+        read_timeout_ms=round(ANSWER_SECONDS * 1000),
+        num_tries=ATTEMPTS,
+    )
+    return IOConfig(s3=s3)
+
+
+def _rows(table: TableState, deleted: Mapping[str, pa.Table], config: IOConfig | None) -> daft.DataFrame:
     """The rows of the table. Daft has no row numbers of files, so deleted rows are removed by their keys."""
-    whole = [_literal(location) for location in table.locations if location not in deleted]
-    parts = [daft.read_parquet(whole)] if whole else []
+    whole = [location for location in table.locations if location not in deleted]
+    remote = [_literal(location) for location in whole if location.startswith(S3)]
+    local = [_literal(location) for location in whole if not location.startswith(S3)]
+    parts = [daft.read_parquet(some, io_config=config) for some in (remote, local) if some]
     for location, keys in deleted.items():
-        rows = daft.read_parquet(_literal(location))
+        rows = daft.read_parquet(_literal(location), io_config=config)
         parts.append(rows.join(daft.from_arrow(keys), on=list(table.key), how="anti"))
     return reduce(daft.DataFrame.concat, parts)
 

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
+from urllib.parse import quote
 
 import datafusion
 import psutil
 import pyarrow as pa
 from datafusion import DataFrame, Expr, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, column
+from datafusion.object_store import AmazonS3
 from sqlglot import exp
 
 from lakehouse.engines import has_ride_table, ride_table_query, table_names
@@ -20,8 +22,9 @@ from lakehouse.engines.parameters import Parameters
 from lakehouse.engines.sql_check import CheckedEngine, exact_average
 from lakehouse.table.deletes import deleted_keys, deleted_rows
 from lakehouse.table.epoch import Epoch, TableState
+from lakehouse.table.s3 import credentials, s3_filesystem
 from ridelake.errors import QueryRejected
-from ridelake.settings import Settings
+from ridelake.settings import S3, LakeAddress, Settings
 
 # The share of the machine's memory before it spills to disk, as in DuckDB.
 MEMORY_SHARE = 0.8
@@ -67,6 +70,8 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[DataFusion]:
     # Without a pool it has no memory limit, and the kernel kills it instead of it spilling to disk.
     memory = int(psutil.virtual_memory().total * MEMORY_SHARE)
     context = SessionContext(config, RuntimeEnvBuilder().with_disk_manager_os().with_fair_spill_pool(memory))
+    if settings.lake.remote:
+        context.register_object_store(S3, _object_store(settings.lake), settings.lake.bucket)
     for name, table in epoch.tables.items():
         scans = _scans(context, table, deleted_keys(settings.lake, table, deleted_rows(settings.lake, table)))
         context.register_view(
@@ -78,6 +83,27 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[DataFusion]:
     yield DataFusion(context, table_names(epoch))
 
 
+def _object_store(lake: LakeAddress) -> AmazonS3:
+    """The bucket. DataFusion reads the environment and roles, but not profiles."""
+    key, secret, token = credentials() or (None, None, None)
+    return AmazonS3(
+        bucket_name=lake.bucket,
+        region=s3_filesystem(lake).region,
+        access_key_id=key,
+        secret_access_key=secret,
+        session_token=token,
+        endpoint=lake.s3_endpoint,
+        allow_http=lake.s3_endpoint is not None and lake.s3_endpoint.startswith("http://"),
+    )
+
+
+def _url(location: str) -> str:
+    """A URL, because in a path [ and * are glob patterns."""
+    if location.startswith(S3):
+        return f"{S3}{quote(location.removeprefix(S3))}"
+    return Path(location).as_uri()
+
+
 def _column(name: str) -> Expr:
     return column(exp.to_identifier(name, quoted=True).sql("postgres"))
 
@@ -86,8 +112,7 @@ def _scans(context: SessionContext, table: TableState, deleted: Mapping[str, pa.
     """The rows of each file. Its Python API has no row numbers, so deleted rows are removed by their keys."""
     scans = []
     for location in table.locations:
-        # As a URL, because in a path [ and * are glob patterns.
-        rows = context.read_parquet(Path(location).as_uri())
+        rows = context.read_parquet(_url(location))
         if (keys := deleted.get(location)) is not None:
             names = [f"key {number}" for number in range(len(table.key))]
             right = context.from_arrow(keys.select(table.key).rename_columns(names))

@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -42,33 +42,29 @@ STDERR = 2
 
 
 class Polars:
-    """Lazy frames on the files of one epoch. `reading`: the context manager for each read."""
+    """Lazy frames on the files of one epoch, which are in the lake."""
 
     name = "polars"
 
-    def __init__(
-        self,
-        frames: Mapping[str, pl.LazyFrame],
-        reading: Callable[[], AbstractContextManager[None]] = nullcontext,
-    ) -> None:
+    def __init__(self, frames: Mapping[str, pl.LazyFrame], lake: LakeAddress) -> None:
         self._frames = frames
-        self._reading = reading
+        self._lake = lake
 
     def version(self) -> str:
         return pl.__version__
 
     def sql(self, query: str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
-        with self._polars_errors():
+        with _polars_errors(self._lake):
             return _collected(self._queried(query, parameters))
 
     def answer(self, question: FrameQuestion) -> pa.Table:
         """Apply the question to the frames of the tables and RideTable. Raises as `sql` does."""
-        with self._polars_errors():
+        with _polars_errors(self._lake):
             return _collected(question(self._frames))
 
     def explained(self, question: FrameQuestion | str, parameters: Parameters = NO_PARAMETERS) -> pa.Table:
         """One row: the optimized `plan`, and Polars' verbose output (`said`) while it executed the query."""
-        with self._polars_errors():
+        with _polars_errors(self._lake):
             if isinstance(question, str):
                 frame = self._queried(question, parameters)
             else:
@@ -82,14 +78,6 @@ class Polars:
             query = _bound(query, parameters)
         # A new context each time, because a query can register tables in it.
         return pl.SQLContext(self._frames).execute(query)
-
-    @contextmanager
-    def _polars_errors(self) -> Iterator[None]:
-        try:
-            with self._reading():
-                yield
-        except FAILURES as error:
-            raise QueryRejected(f"polars: {error}") from error
 
     def interrupt(self) -> None:
         """Not used: `subprocess_engine.py` kills the process."""
@@ -116,16 +104,27 @@ def _verbose_output(work: Callable[[], object]) -> str:
 
 @contextmanager
 def opened(settings: Settings, epoch: Epoch) -> Iterator[Polars]:
-    reading: Callable[[], AbstractContextManager[None]] = nullcontext
-    if settings.lake.remote:
-        reading = partial(_s3_errors, settings.lake, epoch)
-        _check_readable(settings.lake, epoch, 1)
-    with reading():
+    with _polars_errors(settings.lake):
         frames = {name: scan_table(settings.lake, table) for name, table in epoch.tables.items()}
-    if has_ride_table(epoch):
-        with reading():
+        if has_ride_table(epoch):
             frames["RideTable"] = pl.SQLContext(frames).execute(ride_table_query())
-    yield Polars(frames, reading)
+    yield Polars(frames, settings.lake)
+
+
+@contextmanager
+def _polars_errors(lake: LakeAddress) -> Iterator[None]:
+    try:
+        yield
+    except FAILURES as error:
+        raise QueryRejected(f"polars: {error}") from error
+    except OSError as error:
+        if not lake.remote:
+            raise
+        raise CannotConnect(
+            f"polars cannot read {lake.root} ({first_line(error)}): if credentials are missing, run "
+            "`pip install boto3`, which it needs for profiles and roles, or set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY"
+        ) from error
 
 
 def scan_table(lake: LakeAddress, table: TableState) -> pl.LazyFrame:
@@ -153,35 +152,6 @@ def _scan(
         scan = read(location, row_index_name=ROW_NUMBER)
         scans.append(scan.join(rows, on=ROW_NUMBER, how="anti").drop(ROW_NUMBER))
     return scans[0] if len(scans) == 1 else pl.concat(scans)
-
-
-@contextmanager
-def _s3_errors(lake: LakeAddress, epoch: Epoch) -> Iterator[None]:
-    """Replace Polars' long S3 errors by the message of `lakehouse.table.s3` for the same files."""
-    try:
-        yield
-    except (OSError, pl.exceptions.ComputeError) as error:
-        _check_readable(lake, epoch)
-        if not isinstance(error, OSError):
-            raise
-        raise CannotConnect(
-            f"polars cannot read {lake.root} ({first_line(error)}): if credentials are missing, run "
-            "`pip install boto3`, which it needs for profiles and roles, or set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY"
-        ) from error
-
-
-def _check_readable(lake: LakeAddress, epoch: Epoch, files: int | None = None) -> None:
-    """Check in bounded time that the epoch's first files can be read. Raises the errors of
-    `bucket_errors`."""
-    from lakehouse.table.s3 import bucket_errors
-    from lakehouse.table.storage import Storage
-
-    storage = Storage.of(lake)
-    remote = [file.location for file in epoch.files if file.location.startswith(S3)]
-    with bucket_errors(lake):
-        for location in remote[:files]:
-            storage.open(location).close()
 
 
 def _bound(query: str, parameters: Parameters) -> str:

@@ -8,7 +8,7 @@ with `duckdb` shows the effect of the reader. DuckDB is restricted as in `duckdb
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import reduce
+from functools import partial, reduce
 
 import duckdb
 import pyarrow as pa
@@ -19,6 +19,7 @@ from lakehouse.engines import has_ride_table, ride_table_view
 from lakehouse.engines.duckdb import DuckDB, lock_connection, open_connection
 from lakehouse.table.deletes import deleted_keys, deleted_rows, without_rows
 from lakehouse.table.epoch import Epoch, TableState
+from lakehouse.table.s3 import read_errors, s3_filesystem
 from ridelake.settings import S3, Settings
 
 
@@ -33,13 +34,15 @@ class PyArrow(DuckDB):
 
 @contextmanager
 def opened(settings: Settings, epoch: Epoch) -> Iterator[PyArrow]:
+    reading = partial(read_errors, settings.lake, [file.location for file in epoch.files])
     with open_connection() as connection:
-        for name, table in epoch.tables.items():
-            _open_rows(connection, table, settings).create_view(name)
-        if has_ride_table(epoch):
-            connection.execute(ride_table_view())
+        with reading():
+            for name, table in epoch.tables.items():
+                _open_rows(connection, table, settings).create_view(name)
+            if has_ride_table(epoch):
+                connection.execute(ride_table_view())
         lock_connection(connection)
-        yield PyArrow(connection)
+        yield PyArrow(connection, reading)
 
 
 def _open_rows(
@@ -78,8 +81,6 @@ def _dataset(locations: list[str], settings: Settings) -> ds.Dataset:
     local = [location for location in locations if not location.startswith(S3)]
     parts = []
     if remote:
-        from lakehouse.table.s3 import s3_filesystem  # here, because a local lake does not need it
-
         parts.append(ds.dataset(remote, format="parquet", filesystem=s3_filesystem(settings.lake)))
     if local:
         parts.append(ds.dataset(local, format="parquet"))

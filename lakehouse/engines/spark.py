@@ -1,4 +1,5 @@
-"""Spark on the files of an epoch: on the local machine, or on a cluster that can read the same files.
+"""Spark on the files of an epoch: on the local machine, or on a cluster that can read the same files. The
+files of a bucket are read by `spark_source.py`.
 
 The driver binds to loopback unless the cluster is remote. Files in a query are disabled (`runSQLOnFiles`),
 functions that call Java are removed from the session, and queries are checked by `sql_check.py`, because a
@@ -6,6 +7,7 @@ SELECT can run a program (TRANSFORM … USING).
 """
 
 import re
+import sys
 import tempfile
 import threading
 import time
@@ -26,6 +28,8 @@ from sqlglot import exp
 
 from lakehouse.engines import has_ride_table, ride_table_query, table_names
 from lakehouse.engines.parameters import Parameters
+from lakehouse.engines.spark_bucket import BucketTables
+from lakehouse.engines.spark_source import UNREADABLE
 from lakehouse.engines.sql_check import CheckedEngine, exact_average
 from lakehouse.table.epoch import Epoch, TableState
 from ridelake.errors import CannotConnect, NotReady, QueryRejected, first_line
@@ -44,6 +48,8 @@ CONFIG = {
     "spark.sql.shuffle.partitions": "8",
 }
 CONNECT = "sc://"
+DEFAULT_PYTHON = "python3"  # for the processes that read a bucket
+UNREAD = re.compile(f"{UNREADABLE}[^\n]*")
 CANCEL_AGAIN_SECONDS = 0.1
 LOOPBACK = {"spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1"}
 CALLS_JAVA = ("reflect", "java_method", "try_reflect")
@@ -72,6 +78,7 @@ class Spark(CheckedEngine):
     def __init__(self, session: SparkSession, tables: list[str], *, far: bool) -> None:
         """`far`: the session uses Spark Connect, which has no SparkContext."""
         super().__init__(tables)
+        self.bucket: BucketTables | None = None  # the tables, if they are in a bucket
         self._session = session
         self._far = far
         self._running = threading.Event()
@@ -85,12 +92,17 @@ class Spark(CheckedEngine):
     def run(self, text: str, parameters: Parameters, *, explain: bool) -> pa.Table:
         self._running.set()
         try:
+            if self.bucket is not None:
+                self.bucket.create_views(text)
             frame = self._session.sql(f"EXPLAIN {text}" if explain else text, args=dict(parameters))
             return frame.toArrow()
-        except PySparkException as error:
-            raise QueryRejected(f"spark: {error.getMessage() or error}") from error
-        except Py4JError as error:
-            raise QueryRejected(f"spark: {str(error).strip()}") from error
+        except (PySparkException, Py4JError) as error:
+            message = (isinstance(error, PySparkException) and error.getMessage()) or str(error).strip()
+            if unread := UNREAD.search(message):
+                raise CannotConnect(
+                    f"spark: {unread[0].strip()}; check that the machines of the cluster reach the S3 server"
+                ) from error
+            raise QueryRejected(f"spark: {message}") from error
         finally:
             self._running.clear()
 
@@ -113,11 +125,15 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Spark]:
         if not far:
             session.sparkContext.setLogLevel("ERROR")
             _remove_functions(session, CALLS_JAVA)
-        for name, table in epoch.tables.items():
-            _rows(session, table).createOrReplaceTempView(exp.to_identifier(name, quoted=True).sql("spark"))
         engine = Spark(session, table_names(epoch), far=far)
-        if has_ride_table(epoch):
-            session.sql(engine.written(ride_table_query())).createOrReplaceTempView("RideTable")
+        ride_table = engine.written(ride_table_query()) if has_ride_table(epoch) else None
+        if settings.lake.remote:
+            engine.bucket = BucketTables(session, settings.lake, epoch, ride_table)
+        else:
+            for name, table in epoch.tables.items():
+                _rows(session, table).createOrReplaceTempView(_quoted(name))
+            if ride_table is not None:
+                session.sql(ride_table).createOrReplaceTempView("RideTable")
         yield engine
     finally:
         session.stop()
@@ -141,6 +157,10 @@ def _rows(session: SparkSession, table: TableState) -> DataFrame:
     return reduce(DataFrame.union, parts)
 
 
+def _quoted(name: str) -> str:
+    return exp.to_identifier(name, quoted=True).sql("spark")
+
+
 def _literal(location: str) -> str:
     """The path without glob patterns."""
     return PATTERN.sub(r"\\\1", location)
@@ -161,7 +181,7 @@ def _session(master: str) -> SparkSession:
         if not master.startswith(CONNECT) or key.startswith("spark.sql.session"):
             builder = builder.config(key, value)
     try:
-        return builder.getOrCreate()  # type: ignore[no-any-return]
+        session: SparkSession = builder.getOrCreate()
     except (PySparkRuntimeError, ImportError) as error:
         if "JAVA_GATEWAY_EXITED" in str(error):
             raise NotReady(
@@ -173,6 +193,9 @@ def _session(master: str) -> SparkSession:
         raise CannotConnect(
             f"spark cannot connect to {master}: {first_line(error)}; check --spark-master"
         ) from error
+    if not master.startswith(CONNECT) and session.sparkContext.pythonExec == DEFAULT_PYTHON:
+        session.sparkContext.pythonExec = sys.executable  # PYSPARK_PYTHON is not set
+    return session
 
 
 def _remove_functions(session: SparkSession, functions: tuple[str, ...]) -> None:

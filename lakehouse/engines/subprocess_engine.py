@@ -19,8 +19,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from typing import Any, BinaryIO, cast
 
@@ -28,6 +29,7 @@ import pyarrow as pa
 
 from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters
 from lakehouse.table.epoch import Epoch
+from lakehouse.table.s3 import check_readable, read_errors
 from ridelake.errors import QueryRejected, RidelakeError
 from ridelake.settings import Settings
 
@@ -238,17 +240,25 @@ def serve_engine() -> None:
         stream = cast(BinaryIO, both)
         name, settings, epoch = pickle.load(stream)
         try:
-            engine_module = import_module(f"lakehouse.engines.{name}")
-            with engine_module.opened(settings, epoch) as engine:
+            locations = [file.location for file in epoch.files]
+            with ExitStack() as opened:
+                with read_errors(settings.lake, locations):
+                    check_readable(settings.lake, locations)  # libraries have longer timeouts
+                    engine_module = import_module(f"lakehouse.engines.{name}")
+                    engine = opened.enter_context(engine_module.opened(settings, epoch))
                 _reply(stream, "ready", engine.version())
-                _answer_calls(stream, engine)
+                _answer_calls(stream, engine, partial(read_errors, settings.lake, locations))
         except Exception as error:
             _reply(stream, "error", _picklable(name, error))
     sys.stdout.flush()
     os._exit(0)  # threads of some libraries block a normal exit
 
 
-def _answer_calls(stream: BinaryIO, engine: Any) -> None:  # an Engine, which this module cannot import
+def _answer_calls(
+    stream: BinaryIO,
+    engine: Any,  # an Engine, which this module cannot import
+    reading: Callable[[], AbstractContextManager[None]],
+) -> None:
     """A separate thread reads the socket, so that it receives an interrupt while a query is executed."""
     calls: queue.SimpleQueue[tuple[str, tuple[Any, ...]] | None] = queue.SimpleQueue()
     busy = threading.Event()
@@ -273,7 +283,8 @@ def _answer_calls(stream: BinaryIO, engine: Any) -> None:  # an Engine, which th
     while (call := calls.get()) is not None:
         method, arguments = call
         try:
-            answer = getattr(engine, method)(*arguments)
+            with reading():
+                answer = getattr(engine, method)(*arguments)
         except Exception as error:
             _reply(stream, "error", _picklable(engine.name, error))
         else:

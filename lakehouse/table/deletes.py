@@ -19,12 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyarrow import fs
 
 from lakehouse.table.epoch import DataFile, DeleteFile, TableState
-from lakehouse.table.s3 import s3_filesystem
+from lakehouse.table.s3 import open_file
 from lakehouse.table.storage import Storage
-from ridelake.settings import S3, LakeAddress
+from ridelake.settings import LakeAddress
 
 Positions = npt.NDArray[np.int64]
 """Sorted row numbers of one data file, from 0."""
@@ -161,7 +160,7 @@ def _read(address: LakeAddress, file: DeleteFile) -> Mapping[str, Positions]:
 
 def _read_file(address: LakeAddress, location: str) -> Mapping[str, Positions]:
     """Paths are resolved by their end, because a lake can be moved or mounted elsewhere."""
-    with _filesystem(address, location).open_input_file(location.removeprefix(S3)) as stream:
+    with open_file(address, location) as stream:
         rows = pq.ParquetFile(stream, read_dictionary=["file_path"]).read(use_threads=False).combine_chunks()
     if not rows.num_rows:
         return {}
@@ -175,10 +174,6 @@ def _read_file(address: LakeAddress, location: str) -> Mapping[str, Positions]:
 
 
 _read_cached = lru_cache(maxsize=128)(_read_file)  # a delete file never changes
-
-
-def _filesystem(address: LakeAddress, location: str) -> fs.FileSystem:
-    return s3_filesystem(address) if location.startswith(S3) else fs.LocalFileSystem()
 
 
 def _moved(address: LakeAddress, path: str) -> str:
@@ -199,7 +194,7 @@ def deleted_keys(
     key is in a data file once."""
     found: dict[str, pa.Table] = {}
     for location, positions in deleted.items():
-        with _filesystem(address, location).open_input_file(location.removeprefix(S3)) as stream:
+        with open_file(address, location) as stream:
             keys = pq.ParquetFile(stream).read(columns=list(table.key), use_threads=False)
         found[location] = keys.take(pa.array(positions)).combine_chunks()
     return found

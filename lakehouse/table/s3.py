@@ -1,19 +1,20 @@
 """An S3 server: the settings of each library, its errors, and a file system for DuckDB.
 
 Credentials and region come from the usual AWS sources: AWS_ACCESS_KEY_ID …, AWS_PROFILE, ~/.aws, the role of
-the machine. Every library reads them itself; ridelake does not pass them on.
+the machine. Every library reads them itself, so they are not in a query, a plan or a log. The exceptions are
+DataFusion, which does not read profiles, and the executors of a Spark cluster: they get `credentials`.
 
 The file system `PinnedFiles` opens only the files that it was created for, whatever the query contains.
 """
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
 from fsspec import AbstractFileSystem
@@ -28,22 +29,84 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 ATTEMPTS = 3
+FILES_CHECKED_MAX = 3
 
 AWS_ERROR = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))?")
 KEYS_REFUSED = {
     "INVALID_ACCESS_KEY_ID", "INVALID_CLIENT_TOKEN_ID", "SIGNATURE_DOES_NOT_MATCH", "UNRECOGNIZED_CLIENT",
     "INVALID_SIGNATURE", "MISSING_AUTHENTICATION_TOKEN", "EXPIRED_TOKEN", "REQUEST_EXPIRED",
 }  # fmt: skip
-NO_ANSWER = {
-    "NETWORK_CONNECTION", "REQUEST_TIMEOUT", "SERVICE_UNAVAILABLE", "SLOW_DOWN", "THROTTLING",
-    "INTERNAL_FAILURE",
-}  # fmt: skip
+NO_ANSWER = {"NETWORK_CONNECTION", "REQUEST_TIMEOUT", "SERVICE_UNAVAILABLE", "INTERNAL_FAILURE"}
+THROTTLED = {"SLOW_DOWN", "THROTTLING"}
+# botocore's names of the sources that belong to a machine.
+MACHINE_ROLES = ("iam-role", "container-role", "assume-role-with-web-identity")
+
+
+class Credentials(NamedTuple):
+    """The values of AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN."""
+
+    key: str
+    secret: str
+    token: str | None
+
+    def __repr__(self) -> str:
+        return "Credentials(…)"  # must not be in a log or a traceback
+
+
+def credentials() -> Credentials | None:
+    """The current credentials of the environment or the profile. None if there are none: then each machine
+    uses its role."""
+    if (source := _credentials_source()) is None:
+        return None
+    frozen = source.get_frozen_credentials()  # renews them if they expire
+    return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+
+
+@lru_cache(maxsize=1)
+def _credentials_source() -> Any | None:
+    try:  # here, because it takes 0.2 s to import, and few engines need it
+        from botocore.session import Session
+    except ImportError:  # without the extras `engines` and `spark`
+        return None
+    found = Session().get_credentials()
+    return None if found is None or found.method in MACHINE_ROLES else found
+
+
+def object_url(address: LakeAddress, location: str) -> str:
+    """The HTTP URL of an object, for libraries that do not open s3://."""
+    endpoint = address.s3_endpoint or f"https://s3.{s3_filesystem(address).region}.amazonaws.com"
+    return f"{endpoint}/{quote(location.removeprefix(S3))}"
+
+
+def filesystem_of(address: LakeAddress, location: str) -> fs.FileSystem:
+    """The file system of one file: an overlay of a remote lake has local files."""
+    return s3_filesystem(address) if location.startswith(S3) else fs.LocalFileSystem()
+
+
+def open_file(address: LakeAddress, location: str) -> pa.NativeFile:
+    return filesystem_of(address, location).open_input_file(location.removeprefix(S3))
 
 
 def s3_filesystem(address: LakeAddress) -> fs.S3FileSystem:
     """One instance per endpoint, because creating one looks up the credentials, which may need the
     network."""
     return _filesystem(address.s3_endpoint)
+
+
+def server_arguments(address: LakeAddress, given: Credentials | None) -> dict[str, Any]:
+    """The arguments of pyarrow's S3FileSystem on another machine. `max_attempts`: of its retry strategy."""
+    url = urlsplit(address.s3_endpoint) if address.s3_endpoint else None
+    key, secret, token = given or (None, None, None)
+    return {
+        "access_key": key,
+        "secret_key": secret,
+        "session_token": token,
+        "region": s3_filesystem(address).region,
+        "endpoint_override": url.netloc if url else None,
+        "scheme": url.scheme if url else "https",
+        "connect_timeout": CONNECT_SECONDS,
+        "max_attempts": ATTEMPTS,
+    }
 
 
 @lru_cache(maxsize=8)
@@ -119,6 +182,11 @@ def _converted(address: LakeAddress, error: OSError) -> RidelakeError | None:
             f"permission denied for {address.root} at {where}: allow these credentials to list, read, "
             "write and delete objects there, or use others (AWS_PROFILE, AWS_ACCESS_KEY_ID)"
         )
+    if code in THROTTLED or status == "503":
+        return CannotConnect(
+            f"{where} limits the rate of requests (HTTP 503): wait and run the command again, or raise the "
+            "limit of the server"
+        )
     if code in NO_ANSWER:
         return CannotConnect(
             f"{where} does not respond: check that the server runs and that RIDELAKE_S3_ENDPOINT is its "
@@ -130,11 +198,36 @@ def _converted(address: LakeAddress, error: OSError) -> RidelakeError | None:
             "check that RIDELAKE_S3_ENDPOINT is an S3 server"
         )
     if isinstance(error, FileNotFoundError):
+        with suppress(OSError):  # the answer to a HEAD request does not say what is missing
+            if s3_filesystem(address).get_file_info(address.bucket).type == fs.FileType.NotFound:
+                return no_bucket(address)
         return RidelakeError(
             f"a file of the lake is missing ({error}): run the command again, because its epoch may have "
             "just been expired; otherwise run `ridelake verify EPOCH`"
         )
     return None
+
+
+@contextmanager
+def read_errors(address: LakeAddress, locations: Sequence[str]) -> Iterator[None]:
+    """While an engine reads these files: if it fails because of the S3 server, raise the error of
+    `bucket_errors` instead of that of the engine, whose text depends on its library."""
+    try:
+        yield
+    except Exception as error:
+        check_readable(address, locations, str(error))
+        raise
+
+
+def check_readable(address: LakeAddress, locations: Sequence[str], message: str = "") -> None:
+    """Check in bounded time that the first file, and those that the message names, can be read. Raises the
+    errors of `bucket_errors`."""
+    remote = [location for location in locations if location.startswith(S3)]
+    named = [location for location in remote if location.rsplit("/", 1)[1] in message]
+    with bucket_errors(address):
+        for location in [*remote[:1], *named[:FILES_CHECKED_MAX]]:
+            with open_file(address, location) as file:
+                file.read_at(1, 0)
 
 
 T = TypeVar("T")

@@ -21,6 +21,7 @@ from oltp.store import Store
 from ridelake.settings import LakeAddress, Settings
 
 FILE_ENGINES = ("duckdb", "polars")
+PLACES = ["folder", pytest.param("bucket", marks=pytest.mark.slow)]
 KEYS = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
@@ -97,10 +98,22 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def far(seeded_store: Store, endpoint: str, tmp_path: Path) -> Far:
+    lake = new_bucket(endpoint, tmp_path)
+    return Far(seeded_store, Settings(home=tmp_path, lake=lake, dsn=seeded_store.conninfo), lake.bucket)
+
+
+def new_bucket(endpoint: str, home: Path) -> LakeAddress:
+    """A lake in a new bucket. `home`: the folder of its catalog."""
     bucket = f"bucket-{os.getpid()}-{time.monotonic_ns()}"
     urlopen(Request(f"{endpoint}/{bucket}", method="PUT")).close()
-    lake = LakeAddress.at(f"s3://{bucket}/some/pre.fix=1", s3_endpoint=endpoint, home=tmp_path)
-    return Far(seeded_store, Settings(home=tmp_path, lake=lake, dsn=seeded_store.conninfo), bucket)
+    return LakeAddress.at(f"s3://{bucket}/some/pre.fix=1", s3_endpoint=endpoint, home=home)
+
+
+def lake_at(place: str, request: pytest.FixtureRequest, folder: Path) -> LakeAddress:
+    """A new lake. `place`: one of PLACES."""
+    if place == "bucket":
+        return new_bucket(request.getfixturevalue("endpoint"), folder)
+    return LakeAddress.at(folder / "la[k]e *? #%20 'q")  # special in globs, URIs and SQL
 
 
 def answers_agree(settings: Settings, epoch: Epoch) -> None:

@@ -1,5 +1,5 @@
 """Statements that no engine may execute. `<out>`: a file that must not be created; `<other>`: a Parquet file
-outside of the lake; `<pinned>`: a file of the epoch."""
+that is not of the epoch; `<pinned>`: a file of the epoch; `<url>`: the URL of `<other>`, if it is on S3."""
 
 WRITES = [
     "INSERT INTO cities VALUES (9, 'Rome', 'Europe/Rome')",
@@ -80,6 +80,19 @@ READS = [
 NETWORK = [
     "SELECT * FROM url('http://127.0.0.1:9/x', 'LineAsString')",
     "SELECT * FROM s3('http://127.0.0.1:9/x', 'CSV')",
+    "SELECT * FROM s3('<url>', 'Parquet')",
+    "SELECT * FROM s3('<url>', NOSIGN)",
+    "SELECT * FROM s3Cluster('default', '<url>', 'Parquet')",
+    "SELECT * FROM (SELECT * FROM s3('<url>', 'Parquet')) AS x",
+    "SELECT * FROM url('<url>', 'Parquet')",
+    "SELECT * FROM icebergS3('<url>')",
+    "SELECT * FROM read_parquet('<url>')",
+    "SELECT count(*) FROM rides WHERE ride_id IN (SELECT city_id FROM s3('<url>', 'Parquet'))",
+    "INSERT INTO FUNCTION s3('<url>', 'Parquet') SELECT 1",
+    "CREATE TABLE x (a Int64) ENGINE = S3('<url>', 'Parquet')",
+    "CREATE TABLE x USING ridelake_0 OPTIONS (columns '[]')",
+    "SELECT * FROM ridelake_0.`<other>`",
+    "SELECT * FROM parts.part_0",
     "SELECT * FROM remote('127.0.0.1:9', system.one)",
     "SELECT * FROM dblink('host=127.0.0.1', 'SELECT 1') AS t(x int)",
     "SELECT * FROM postgres_scan('host=127.0.0.1', 'public', 'rides')",

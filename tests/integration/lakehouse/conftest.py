@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from bucket import endpoint, far  # noqa: F401  (fixtures)
+from bucket import PLACES, endpoint, far, lake_at  # noqa: F401  (fixtures)
 from own_tables import bare, orders  # noqa: F401  (fixtures)
 
 from lakehouse.capture.publish import publish_snapshot
@@ -29,23 +29,34 @@ def lake(tmp_path: Path) -> Lake:
 
 
 @pytest.fixture
-def published(seeded_store: Store, tmp_path: Path) -> Published:
+def published(seeded_store: Store, tmp_path: Path, request: pytest.FixtureRequest) -> Published:
     """A store with 2,000 rides and usernames with special characters, and its epoch 1."""
-    return _publish(seeded_store, tmp_path)
+    return _publish(seeded_store, tmp_path, lake_at("folder", request, tmp_path))
 
 
 @pytest.fixture(scope="module")
-def published_once(seeded_store_once: Store, tmp_path_factory: pytest.TempPathFactory) -> Published:
+def published_once(
+    seeded_store_once: Store, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Published:
     """The same for a module whose tests do not change it."""
-    return _publish(seeded_store_once, tmp_path_factory.mktemp("published"))
+    folder = tmp_path_factory.mktemp("published")
+    return _publish(seeded_store_once, folder, lake_at("folder", request, folder))
 
 
-def _publish(store: Store, folder: Path) -> Published:
+@pytest.fixture(scope="module", params=PLACES)
+def published_in_each_place(
+    seeded_store_once: Store, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Published:
+    """The same with the lake in a folder, and in a bucket."""
+    folder = tmp_path_factory.mktemp("published")
+    return _publish(seeded_store_once, folder, lake_at(request.param, request, folder))
+
+
+def _publish(store: Store, folder: Path, lake: LakeAddress) -> Published:
     with store.connect() as connection:
         connection.execute("UPDATE riders SET username = 'Zoë \"Z\", it''s\\n🚕' WHERE rider_id = 1")
         connection.execute("UPDATE riders SET username = E'two\\nlines\\tand \\\\N' WHERE rider_id = 2")
         connection.execute("UPDATE riders SET username = 'NULL' WHERE rider_id = 3")
-    lake = LakeAddress.at(folder / "la[k]e *? #%20 'q")  # special in globs, URIs and SQL
     epoch = publish_snapshot(store, Lake.create(lake))
     return Published(store, Settings(home=folder, lake=lake, dsn=store.conninfo), epoch)
 

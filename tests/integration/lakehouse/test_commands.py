@@ -51,6 +51,7 @@ def test_the_list_has_every_engine_and_how_to_install_it(tmp_path: Path, capfd: 
     listed = {one["engine"]: one for one in json.loads(capfd.readouterr().out)}
     assert list(listed) == list(ENGINES)
     assert all(listed[name]["here"] and listed[name]["version"][0].isdigit() for name in BASE_ENGINES)
+    assert all(one["folder"] and one["bucket"] for one in listed.values())
     assert listed["spark"]["install"] == "pip install 'ridelake[spark]'"
     assert listed["daft"]["install"] == "pip install 'ridelake[engines]'"
 

@@ -33,8 +33,8 @@ def engine(request, published) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
-def published(published_once):
-    return published_once
+def published(published_in_each_place):
+    return published_in_each_place
 
 
 def only(table: pa.Table):

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from installed_engines import EVERY_ENGINE_IN_SUBPROCESS
 
-from lakehouse.engines import ENGINES, open_engine, open_engines
+from lakehouse.engines import open_engine, open_engines
 from lakehouse.engines.subprocess_engine import SubprocessEngine
 from olap.ask import timed
 from olap.question import ad_hoc_question
@@ -167,15 +167,6 @@ def test_the_error_for_a_missing_engine_says_how_to_install_it(published, monkey
     ):
         with open_engine("chdb", published.settings, published.epoch):
             pass
-
-
-def test_a_lake_that_an_engine_cannot_read_is_reported_at_once(published):
-    far = Settings(home=Path("unused"), lake=LakeAddress.at("s3://bucket/lake"))
-    for name, package in ENGINES.items():
-        if not package.remote and package.version():
-            with pytest.raises(NotReady, match=f"{name} cannot read the lake s3://"):
-                with open_engine(name, far, published.epoch):
-                    pass
 
 
 def test_an_error_while_the_engine_opens_is_raised_in_the_parent(published):

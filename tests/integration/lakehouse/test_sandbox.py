@@ -1,6 +1,7 @@
 """E3: on every engine, a query cannot write, wait, or access anything but the tables of the epoch."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,14 @@ from installed_engines import EVERY_ENGINE
 from sandbox_queries import HOSTILE
 
 from lakehouse.engines import Engine, open_engine
+from lakehouse.table.s3 import object_url
+from lakehouse.table.storage import Storage
 from ridelake.errors import QueryRejected
 
 
 @pytest.fixture(scope="module")
-def published(published_once):
-    return published_once
+def published(published_in_each_place):
+    return published_in_each_place
 
 
 @pytest.fixture(scope="module", params=EVERY_ENGINE)
@@ -29,13 +32,19 @@ def test_the_hostile_queries_are_unique_and_at_least_60():
 @pytest.mark.timeout(900)
 def test_hostile_statements_are_refused_and_change_nothing(engine, published, tmp_path: Path):
     """A failure lists every statement that the engine should have refused."""
-    out, other = tmp_path / "out", tmp_path / "other.parquet"
-    pinned = Path(published.epoch.tables["cities"].locations[0])
-    other.write_bytes(pinned.read_bytes())
-    words = {"out": str(out), "other": str(other), "pinned": str(pinned).replace("'", "''")}
+    lake = published.settings.lake
+    storage = Storage.of(lake)
+    out, other = tmp_path / "out", str(tmp_path / "other.parquet")
+    pinned = published.epoch.tables["cities"].locations[0]
+    url = "http://127.0.0.1:9/x"
+    if lake.remote:
+        other, url = lake.join("other.parquet"), object_url(lake, lake.join("other.parquet"))
+    with storage.open(pinned) as file:
+        storage.write_whole(other, file.read())
+    words = {"out": str(out), "other": other, "pinned": pinned.replace("'", "''"), "url": url}
 
-    def files() -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in published.settings.lake.folder.rglob("*")}
+    def files() -> dict[str, datetime]:
+        return {file.location: file.modified_at for file in storage.files_under()}
 
     def fault_of(query: str) -> str:
         for key, value in words.items():

@@ -1,0 +1,154 @@
+"""Every engine over a bucket: its credentials, and the failures of the S3 server, each one line."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from bucket import new_bucket
+from installed_engines import EVERY_ENGINE
+from s3_proxy import S3Proxy, s3_proxy
+
+from lakehouse.capture.publish import publish_snapshot
+from lakehouse.engines import ENGINES, Engine, open_engine, open_engines
+from lakehouse.table.catalog import Lake
+from ridelake.errors import CannotConnect, RidelakeError, UsageError
+from ridelake.settings import Settings
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+READING_FILES = [one for one in EVERY_ENGINE if one.values[0] != "postgres"]
+SECRET, TOKEN = "Zq9-secret-4711", "Zq9-token-4711"
+BOUND_SECONDS = 300
+SHOWING = [
+    "EXPLAIN SELECT count(*) FROM rides WHERE fare_cents > 1",
+    "SELECT nothing FROM rides",
+    "SELECT * FROM system.tables",
+    "SELECT * FROM system.settings",
+    "SHOW CREATE TABLE rides",
+    "SELECT _path AS path FROM rides LIMIT 1",
+    "SELECT input_file_name() AS name FROM rides LIMIT 1",
+]
+
+
+@pytest.fixture(scope="module")
+def proxy(endpoint: str) -> Iterator[S3Proxy]:
+    with s3_proxy(endpoint) as proxy, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        patch.setenv("AWS_SESSION_TOKEN", TOKEN)
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def published(seeded_store_once, tmp_path_factory, endpoint: str, proxy: S3Proxy):
+    home = tmp_path_factory.mktemp("home")
+    lake = new_bucket(endpoint, home)
+    epoch = publish_snapshot(seeded_store_once, Lake.create(lake))
+    return Settings(home, replace(lake, s3_endpoint=proxy.url), dsn=seeded_store_once.conninfo), epoch
+
+
+@pytest.fixture(scope="module", params=READING_FILES)
+def engine(request, published, proxy: S3Proxy) -> Iterator[Engine]:
+    proxy.keys.clear()
+    with open_engine(request.param, *published) as engine:
+        yield engine
+
+
+@pytest.fixture(autouse=True)
+def no_failure(proxy: S3Proxy) -> Iterator[None]:
+    yield
+    proxy.reset()
+
+
+def count(engine: Engine, table: str) -> int:
+    """All columns are read, so that an answer does not come from a cache."""
+    (row,) = engine.sql(f"SELECT count(*) AS n FROM (SELECT DISTINCT * FROM {table}) AS x").to_pylist()
+    return int(row["n"])
+
+
+def refused(engine: Engine, table: str) -> RidelakeError:
+    """The error of a query; one line, without credentials."""
+    with pytest.raises(RidelakeError) as caught:
+        count(engine, table)
+    text = str(caught.value)
+    assert "\n" not in text, text
+    assert SECRET not in text
+    assert TOKEN not in text
+    return caught.value
+
+
+def test_every_request_is_signed_with_the_credentials_of_the_environment(engine, published, proxy):
+    assert count(engine, "cities") == published[1].tables["cities"].rows
+    assert proxy.keys == {("testing", TOKEN)}
+
+
+def test_a_query_does_not_show_the_credentials(engine):
+    for query in SHOWING:
+        try:
+            shown = str(engine.sql(query).to_pylist())
+        except RidelakeError as error:
+            shown = str(error)
+        assert SECRET not in shown, query
+        assert TOKEN not in shown, query
+
+
+def test_a_listing_that_lacks_new_objects_does_not_matter(engine, published, proxy):
+    proxy.lists_nothing = True
+    assert count(engine, "zones") == published[1].tables["zones"].rows
+    with open_engine(engine.name, *published) as another:
+        assert count(another, "zones") == published[1].tables["zones"].rows
+
+
+def test_a_few_throttled_requests_are_tried_again(engine, published, proxy):
+    proxy.failure, proxy.failures = (503, "SlowDown"), 1
+    assert count(engine, "drivers") == published[1].tables["drivers"].rows
+    assert proxy.failures == 0
+
+
+def test_a_server_that_throttles_every_request_is_named(engine, published, proxy):
+    proxy.failure = (503, "SlowDown")
+    error = refused(engine, "riders")
+    assert isinstance(error, CannotConnect)
+    assert f"{proxy.url} limits the rate of requests" in str(error)
+    proxy.reset()
+    assert count(engine, "riders") == published[1].tables["riders"].rows
+
+
+def test_a_bucket_that_is_deleted_between_two_queries_is_named(engine, published, proxy):
+    proxy.failure = (404, "NoSuchBucket")
+    error = refused(engine, "requests")
+    assert isinstance(error, UsageError)
+    assert f"there is no bucket {published[0].lake.bucket} at {proxy.url}" in str(error)
+    proxy.reset()
+    assert count(engine, "requests") == published[1].tables["requests"].rows
+
+
+def test_credentials_that_are_no_longer_valid_are_named(engine, published, proxy):
+    proxy.failure = (403, "InvalidAccessKeyId")
+    error = refused(engine, "payments")
+    assert isinstance(error, UsageError)
+    assert "credentials" in str(error)
+    proxy.reset()
+    assert count(engine, "payments") == published[1].tables["payments"].rows
+
+
+@pytest.mark.timeout(1200)
+def test_a_server_that_stops_answering_is_named_in_bounded_time(published, proxy):
+    """On all engines at the same time, because some wait for minutes."""
+    names = [name for name, package in ENGINES.items() if package.here and name != "postgres"]
+
+    def seconds(engine: Engine) -> float:
+        began = time.monotonic()
+        error = refused(engine, "accounts")
+        assert isinstance(error, CannotConnect)
+        assert f"{proxy.url} does not respond" in str(error)
+        return time.monotonic() - began
+
+    with open_engines(names, *published) as engines, ThreadPoolExecutor(len(engines)) as threads:
+        proxy.silent = True
+        waited = dict(zip(names, threads.map(seconds, engines), strict=True))
+        proxy.reset()
+        assert max(waited.values()) < BOUND_SECONDS, waited
+        for engine in engines:
+            assert count(engine, "accounts") == published[1].tables["accounts"].rows
