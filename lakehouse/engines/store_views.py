@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse.table.epoch import Epoch, TableState
+from lakehouse.table.epoch import Epoch, SkippedTable, TableState, split_identifier
 from lakehouse.table.storage import Storage
 from ridelake.settings import LakeAddress
 
@@ -33,7 +33,7 @@ def union_queries(lake: LakeAddress, epoch: Epoch) -> tuple[dict[str, str], dict
             taken.add(name.lower())
             queries[name] = _query(epoch, schemas)
     for table in epoch.left_out.values():
-        omitted.setdefault(table.identifier[1], f"{table.store} has no {table.source} in this epoch")
+        omitted.setdefault(split_identifier(table.source)[1], _has_not(table))
     return queries, omitted
 
 
@@ -55,9 +55,9 @@ def _why_not(epoch: Epoch, name: str, taken: set[str], schemas: Mapping[str, pa.
     stores = {epoch.tables[table].store for table in schemas}
     if name.lower() in taken:
         return "the name is that of another table or view"
-    for table in epoch.left_out.values():
-        if table.source in {epoch.tables[one].source for one in schemas}:
-            return f"{table.store} has no {table.source} in this epoch"
+    for left_out in epoch.left_out.values():
+        if left_out.source in {epoch.tables[table].source for table in schemas}:
+            return _has_not(left_out)
     columns: dict[str, tuple[str, pa.DataType]] = {}
     for table, schema in schemas.items():
         for field in schema:
@@ -69,6 +69,10 @@ def _why_not(epoch: Epoch, name: str, taken: set[str], schemas: Mapping[str, pa.
             if type_ != field.type:
                 return f"column {known} has different types in {', '.join(sorted(stores))}"
     return None
+
+
+def _has_not(table: SkippedTable) -> str:
+    return f"{table.store} has no {table.source} in this epoch"
 
 
 def _query(epoch: Epoch, schemas: Mapping[str, pa.Schema]) -> str:

@@ -44,10 +44,10 @@ from lakehouse.table.published import (
 )
 from lakehouse.table.storage import FSYNC_THREADS, Storage, file_lock, lake_errors
 from lakehouse.table.stores import (
-    check_kind_of_lake,
     check_one_name_per_store,
     check_store_names,
     is_unchanged,
+    seen_by,
     with_others,
 )
 from ridelake.errors import RidelakeError, UsageError
@@ -151,12 +151,8 @@ class Lake:
         return [seen for epoch in read_epochs(self.address) if (seen := self.seen(epoch)) is not None]
 
     def seen(self, epoch: Epoch) -> Epoch | None:
-        """The epoch as this store sees it; None if it has nothing of this store. Raises UsageError if the
-        lake has stores with names and this one has none, or the reverse."""
-        check_kind_of_lake(epoch, self.store)
-        if not self.store:
-            return epoch
-        return epoch.of(self.store) if self.store in epoch.stores else None
+        """The epoch as this store sees it, as `seen_by` says."""
+        return seen_by(self.store, epoch)
 
     def stored_name(self, table: str) -> str:
         """The name of a table of this store in the catalog."""
@@ -232,8 +228,6 @@ class Lake:
         """The next epoch of all stores. Raises CommitConflict if this store was published since `previous`;
         UsageError as `check_source` and `seen` do."""
         newest = next(iter(read_epochs(self.address, limit=1)), None)
-        if newest is not None:
-            self.seen(newest)  # another process may have made it a lake of one store
         self.check_source(epoch.token)
         if not is_unchanged(self.store, previous, newest):
             raise self._conflict(epoch)

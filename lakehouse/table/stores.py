@@ -66,10 +66,19 @@ def check_kind_of_lake(epoch: Epoch, store: str) -> None:
         )
 
 
+def seen_by(store: str, epoch: Epoch) -> Epoch | None:
+    """The epoch as a publisher of the store sees it; None if it has nothing of the store. Raises UsageError
+    as `check_kind_of_lake` does."""
+    check_kind_of_lake(epoch, store)
+    if not store:
+        return epoch
+    return epoch.of(store) if store in epoch.stores else None
+
+
 def is_unchanged(store: str, before: Epoch | None, newest: Epoch | None) -> bool:
     """Whether the tables of the store in the newest epoch are those of `before`, its epoch at the begin of a
     draft. None: it has no epoch."""
-    now = newest.of(store) if newest is not None and store in newest.stores else None
+    now = seen_by(store, newest) if newest is not None else None
     if before is None or now is None:
         return before is now
     return before.tokens == now.tokens and _metadata(before) == _metadata(now)
