@@ -188,6 +188,14 @@ def view_queries(settings: "Settings", epoch: "Epoch") -> dict[str, str]:
     return {"RideTable": ride_table_query()} if has_ride_table(epoch) else {}
 
 
+def view_names(epoch: "Epoch") -> list[str]:
+    """The names of the views. Of several stores, also of the unions that `store_views.py` leaves out."""
+    if epoch.stores:
+        ordinary = {name.removeprefix(f"{table.store}_") for name, table in epoch.tables.items()}
+        return sorted(ordinary - epoch.tables.keys())
+    return ["RideTable"] if has_ride_table(epoch) else []
+
+
 def view_statements(settings: "Settings", epoch: "Epoch") -> list[str]:
     """The statements that create the views, for engines with the dialect of DuckDB."""
     quoted = {name.replace('"', '""'): query for name, query in view_queries(settings, epoch).items()}
