@@ -22,9 +22,9 @@ Expanded = Literal["auto", "on", "off"]
 class QueryOptions:
     """`engines`, `as_of`, `fresh`, `source`, `parameters`, `timeout_seconds`: as on the command line.
     `format_`: None selects the format by the suffix of the file, or by stdout. `file`: None is stdout.
-    `limit`: None is all rows, or 100 on a terminal. `as_json`: print a report instead of the answer. `why`: report what each
-    engine read. `timing`: print the time. `expanded` and `pager` apply to a table on a terminal.
-    `limit_option`: the name of the option that changes the limit, for a message."""
+    `limit`: None is all rows, or 100 on a terminal. `as_json`: print a report instead of the answer.
+    `why`: report what each engine read. `timing`: print the time. `expanded` and `pager` apply to a table
+    on a terminal. `limit_option`: the name of the option that changes the limit, for a message."""
 
     engines: tuple[str, ...]
     as_of: str | None = None

@@ -54,7 +54,7 @@ def ask_and_print(
 
 
 def files_only(names: list[str], epoch: "Epoch | None", options: QueryOptions) -> list[str]:
-    """The engines; `all` are those without Postgres if the epoch has several stores, of which it reads one."""
+    """The engines. If the epoch has several stores, `all` does not include Postgres, which reads one."""
     is_union = epoch is not None and bool(epoch.stores)
     named = [name.strip() for text in options.engines for name in text.lower().split(",")]
     omitted = "postgres" if is_union and "all" in named and "postgres" not in named else None
