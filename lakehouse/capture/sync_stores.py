@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Unpack
 
+import psycopg
+
 from lakehouse.capture.publish import PublishOptions
 from lakehouse.capture.sync import SyncResult, sync_once, sync_repeatedly
 from lakehouse.table.catalog import Lake
 from oltp.store import Store, open_database
-from ridelake.errors import CannotConnect, RidelakeError, first_line
+from ridelake.errors import CannotConnect, RidelakeError
 
 # An epoch that takes longer than this is asked whether its server still answers.
 SILENT_SECONDS = 10.0
@@ -95,10 +97,10 @@ class _Publisher:
                     yield from sync_repeatedly(
                         self.every_seconds, store, lake, wait=self._wait, **self.options
                     )
-            except CannotConnect as error:
+            except (CannotConnect, psycopg.OperationalError) as error:
                 if self.every_seconds is None:
                     raise
-                trouble = f"{reason(error)}; `ridelake sync` retries every {RETRY_SECONDS:g} s"
+                trouble = f"{error}; `ridelake sync` retries every {RETRY_SECONDS:g} s"
                 yield SyncResult(None, False, time.monotonic() - started, None, trouble)
             self._wait(RETRY_SECONDS)
 
@@ -126,16 +128,11 @@ class _Publisher:
         return None
 
     def _ask(self) -> None:
-        with suppress(CannotConnect, RidelakeError):
+        with suppress(RidelakeError, psycopg.Error):
             open_database(self.dsn, install=False)
             if self.begun is not None:
                 self.begun = time.monotonic()  # it answers: ask again later
             self.asked = None
-
-
-def reason(error: Exception) -> str:
-    """The message without advice on --dsn, which a store of a lake of several does not have."""
-    return f"cannot connect ({first_line(error.__cause__)})" if error.__cause__ else str(error)
 
 
 def sync_stores(

@@ -15,6 +15,7 @@ from ridelake.screen import note, say, say_json
 if TYPE_CHECKING:
     from lakehouse.capture.metrics import SyncMetrics
     from lakehouse.capture.publish import PublishOptions
+    from lakehouse.capture.sync import SyncResult
     from lakehouse.capture.sync_stores import StoreReport
     from lakehouse.table.catalog import Lake
     from oltp.store import Store
@@ -102,7 +103,8 @@ def sync_sources(
         with progress("sync"):
             failures = [line for report in list(reports) for line in _show_once(report, as_json)]
     else:
-        failures = _show_repeatedly(reports, {name: SyncDisplay(as_json, name) for name in sources}, recorded)
+        displays = {name: SyncDisplay(as_json, name) for name in sources}
+        failures = _show_repeatedly(settings, reports, displays, recorded)
     if failures:
         raise RidelakeError("; ".join(failures))
 
@@ -126,6 +128,7 @@ def _show_once(report: "StoreReport", as_json: bool) -> Iterator[str]:
 
 
 def _show_repeatedly(
+    settings: "Settings",
     reports: "Iterator[StoreReport]",
     displays: Mapping[str, SyncDisplay],
     recorded: "SyncMetrics | None",
@@ -135,7 +138,7 @@ def _show_repeatedly(
     try:
         for report in reports:
             if report.synced is not None:
-                displays[report.store].show(report.synced, report.notes)
+                displays[report.store].show(_with_state(settings, report.store, report.synced), report.notes)
                 if recorded is not None and (problem := recorded.record(report.synced, report.store)):
                     note(problem)
             if report.error is not None:
@@ -146,11 +149,30 @@ def _show_repeatedly(
     return failures
 
 
-def _text(error: Exception) -> str:
-    """The message on one line, without advice on --dsn for a server that cannot be reached."""
-    from lakehouse.capture.sync_stores import reason
+def _with_state(settings: "Settings", store: str, synced: "SyncResult") -> "SyncResult":
+    """If the store is away: with the state of its tables in the lake."""
+    from lakehouse.table.published import read_epochs
 
-    return " ".join((reason(error) if isinstance(error, CannotConnect) else str(error)).split())
+    if synced.trouble is None:
+        return synced
+    why, _, _ = _without_advice(synced.trouble).partition("; `ridelake sync`")
+    tokens = next((epoch.tokens for epoch in read_epochs(settings.lake, limit=1)), {})
+    if store not in tokens:
+        return replace(synced, trouble=f"{why}; it has no tables in the lake yet")
+    taken_at = tokens[store].taken_at[:19].replace("T", " ")
+    return replace(synced, trouble=f"{why}; its tables in the lake stay as of {taken_at} UTC")
+
+
+def _text(error: Exception) -> str:
+    """The message on one line."""
+    return " ".join(_without_advice(str(error)).split())
+
+
+def _without_advice(text: str) -> str:
+    """Without the advice on --dsn, which is not for a store of several."""
+    from oltp.store import DSN_ADVICE
+
+    return text.replace(DSN_ADVICE, "")
 
 
 def for_each_source(

@@ -27,8 +27,8 @@ class SyncDisplay:
         for sentence in notes:
             self._note(sentence)
         known, self._trouble = self._trouble, synced.trouble
-        if synced.trouble is not None and synced.trouble == known:
-            return
+        if synced.trouble is not None and (synced.trouble == known or (self._store and known)):
+            return  # the message of a server that restarts changes several times
         if self._store and known is not None and synced.trouble is None:
             self._note("it answers again")
         if self._terminal:

@@ -257,6 +257,8 @@ class Epoch:
         UsageError for a store that it does not have."""
         if store not in self.stores:
             has = f"its stores are {', '.join(self.stores)}" if self.stores else "its lake has one store"
+            if not store:
+                raise UsageError(f"epoch {self.number} has several stores: choose one with --source")
             raise UsageError(f"epoch {self.number} has no store {store}: {has}")
         prefix = f"{store}_"
         return replace(
