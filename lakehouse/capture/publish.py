@@ -220,10 +220,8 @@ def _publish(
                 return PublishResult(epoch, is_new=False)
         wait_until_flushed(connection, snapshot.token.lsn)
         draft.stage(snapshot.token)
-        epoch = draft.publish(
-            kind, snapshot.token, time.perf_counter() - started, verify or None,
-            selection=chosen.selection,
-        )  # fmt: skip
+        seconds = time.perf_counter() - started
+        epoch = draft.publish(kind, snapshot.token, seconds, verify or None, selection=chosen.selection)
         for sentence in _notes(previous, epoch, chosen, snapshot.sources):
             on_note(sentence)
         return PublishResult(epoch, is_new=True)

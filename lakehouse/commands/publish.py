@@ -22,6 +22,7 @@ from ridelake.settings import Settings
 
 if TYPE_CHECKING:
     from lakehouse.capture.metrics import SyncMetrics
+    from lakehouse.capture.publish import PublishOptions
     from lakehouse.capture.sync import SyncResult
     from lakehouse.table.epoch import Infinity, Nested, Numeric
 
@@ -225,41 +226,48 @@ def sync(
         raise UsageError("--once publishes one epoch and --every repeats: give one of them")
     if once and metrics is not None:
         raise UsageError("--metrics is for repeated epochs: leave out --once, or use its exit code")
-    from lakehouse.capture.publish import PublishOptions
-    from lakehouse.capture.sync import sync_once, sync_repeatedly
-    from lakehouse.source.copy.throttle import lower_priority
-
     _give_memory_back()
     named = sources_of(settings, sources)
     recorded = _metrics(settings, metrics, named)
-    selection = selection_of(all_tables, schemas, exclude)
     notes: list[str] = []
     options: PublishOptions = {
         "tables": tables, "verify": verify, "without": without, "infinity": infinity,
-        "numeric": numeric, "nested": nested, "selection": selection, "on_note": notes.append,
-        "fast": fast, "max_snapshot_seconds": max_snapshot_seconds,
+        "numeric": numeric, "nested": nested, "selection": selection_of(all_tables, schemas, exclude),
+        "on_note": notes.append, "fast": fast, "max_snapshot_seconds": max_snapshot_seconds,
     }  # fmt: skip
     pace = None if once else EVERY_SECONDS if every_seconds is None else every_seconds
     if named:
-        _note_pace(settings, pace)
-        if not fast:
-            lower_priority()
+        _begin(settings, pace, fast=fast)
         sync_sources(settings, named, pace, options, recorded, as_json=as_json)
-        return
+    else:
+        _sync_store(settings, pace, options, notes, recorded, as_json=as_json)
+
+
+def _sync_store(
+    settings: Settings,
+    pace: float | None,
+    options: "PublishOptions",
+    notes: list[str],
+    recorded: "SyncMetrics | None",
+    *,
+    as_json: bool,
+) -> None:
+    """`notes`: sentences on tables, added while an epoch is published."""
+    from lakehouse.capture.sync import sync_once, sync_repeatedly
+
+    tables, selection = options["tables"], options["selection"]
     with open_for_publishing(settings, tables, selection, note, by_changes=True) as (store, lake, _):
-        if not fast:
-            lower_priority()
-        if pace is None:
-            with progress("sync"):
-                synced = sync_once(store, lake, **options)
-            for sentence in notes:
-                note(sentence)
-            say_json(synced.report()) if as_json else say(synced.line())
-            assert synced.epoch is not None
-            check_no_tables_left_out(synced.epoch)
+        _begin(settings, pace, fast=options["fast"])
+        if pace is not None:
+            _show(sync_repeatedly(pace, store, lake, **options), notes, recorded, as_json)
             return
-        _note_pace(settings, pace)
-        _show(sync_repeatedly(pace, store, lake, **options), notes, recorded, as_json)
+        with progress("sync"):
+            synced = sync_once(store, lake, **options)
+        for sentence in notes:
+            note(sentence)
+        say_json(synced.report()) if as_json else say(synced.line())
+        assert synced.epoch is not None
+        check_no_tables_left_out(synced.epoch)
 
 
 def _metrics(settings: Settings, path: Path | None, sources: Iterable[str]) -> "SyncMetrics | None":
@@ -273,7 +281,11 @@ def _metrics(settings: Settings, path: Path | None, sources: Iterable[str]) -> "
     return recorded
 
 
-def _note_pace(settings: Settings, every_seconds: float | None) -> None:
+def _begin(settings: Settings, every_seconds: float | None, *, fast: bool) -> None:
+    from lakehouse.source.copy.throttle import lower_priority
+
+    if not fast:
+        lower_priority()
     if every_seconds is not None:
         pace = f"every {every_seconds:g} s" if every_seconds else "without a pause"
         note(f"publishing an epoch to {settings.lake.root} {pace}; press Ctrl-C to stop")
