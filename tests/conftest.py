@@ -159,6 +159,12 @@ def seeded_store_once(cluster: Cluster, templates: dict[str, str]) -> Iterator[S
         yield store
 
 
+@pytest.fixture(scope="module")
+def other_seeded_store_once(cluster: Cluster, templates: dict[str, str]) -> Iterator[Store]:
+    with _copy_of(cluster, templates["seeded"]) as store:
+        yield store
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     if not REAL_DATA.is_dir():
