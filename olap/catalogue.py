@@ -16,7 +16,7 @@ def list_questions(settings: Settings, options: QueryOptions) -> None:
     format_, file = options.format_, options.file
     if format_ is not None or file is not None:
         format_ = choose_format(format_, file)
-    epoch = last_epoch(settings)
+    epoch = last_epoch(settings, options.source)
     known = list(questions().values())
     if epoch is not None and not has_ride_table(epoch):
         note(f"note: {missing_ride_tables_message(epoch)}")

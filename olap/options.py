@@ -20,15 +20,16 @@ Expanded = Literal["auto", "on", "off"]
 
 @dataclass(frozen=True, slots=True)
 class QueryOptions:
-    """`engines`, `as_of`, `fresh`, `parameters`, `timeout_seconds`: as on the command line. `format_`: None
-    selects the format by the suffix of the file, or by stdout. `file`: None is stdout. `limit`: None is all
-    rows, or 100 on a terminal. `as_json`: print a report instead of the answer. `why`: report what each
-    engine read. `timing`: print the time. `expanded` and `pager` apply to a table on a terminal.
-    `limit_option`: the name of the option that changes the limit, for a message."""
+    """`engines`, `as_of`, `fresh`, `source`, `parameters`, `timeout_seconds`: as on the command line.
+    `format_`: None selects the format by the suffix of the file, or by stdout. `file`: None is stdout.
+    `limit`: None is all rows, or 100 on a terminal. `as_json`: print a report instead of the answer.
+    `why`: report what each engine read. `timing`: print the time. `expanded` and `pager` apply to a table
+    on a terminal. `limit_option`: the name of the option that changes the limit, for a message."""
 
     engines: tuple[str, ...]
     as_of: str | None = None
     fresh: bool = False
+    source: str | None = None
     parameters: tuple[str, ...] = ()
     format_: str | None = None
     file: str | None = None
@@ -53,7 +54,9 @@ class QueryOptions:
                 )
         if "all" not in wanted:
             return list(dict.fromkeys(wanted))
-        omitted = [*omitted_from_all(settings), *(["postgres"] if self.as_of is not None else [])]
+        omitted = omitted_from_all(settings)
+        if self.as_of is not None or (self.source is not None and settings.dsn is None):
+            omitted.append("postgres")
         return [name for name in ENGINE_NAMES if name not in omitted or name in wanted]
 
 
@@ -82,6 +85,10 @@ def query_options(engine: str) -> Callable[[Callable[..., Any]], Callable[..., A
             help="Query the epoch with this number, or the newest at this time (ISO 8601, UTC) [newest].",
         ),
         click.option("--fresh", is_flag=True, help="Query the newest epoch plus newer changes."),
+        click.option(
+            "--source", metavar="NAME",
+            help="Query the tables of one store, in a lake of several [all stores, as one table].",
+        ),
         click.option(
             "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE",
             help="Value of $NAME in the query; see below.",

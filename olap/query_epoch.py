@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lakehouse.engines import has_ride_table
+from lakehouse.engines import has_ride_table, view_names
 from lakehouse.table.published import check_files_exist, epoch_as_of, newest_epoch, pin_epoch, read_epochs
-from ridelake.errors import NotReady, RidelakeError, UsageError
+from ridelake.errors import NotReady, QueryRejected, RidelakeError, UsageError
+from ridelake.screen import note
 from ridelake.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,13 +39,21 @@ _TABLES_QUERY = (
 
 @contextmanager
 def open_query_epoch(
-    settings: Settings, engines: Sequence[str], *, as_of: str | None = None, fresh: bool = False
+    settings: Settings,
+    engines: Sequence[str],
+    *,
+    as_of: str | None = None,
+    fresh: bool = False,
+    source: str | None = None,
 ) -> "Iterator[Epoch | None]":
     """The pinned epoch. None if there is no epoch and Postgres is the only engine, because it reads its own
-    rows.
+    rows. `source`: only the tables of this store of the lake.
 
     Raises NotReady if there is no epoch, UsageError if `as_of` names no epoch or Postgres is to answer for
-    it."""
+    it, or if there is no such store."""
+    if source is not None and settings.dsn is None and (fresh or "postgres" in engines):
+        what = "--fresh" if fresh else "postgres"
+        raise UsageError(f"{what} reads the store {source} itself: pass its database with --dsn")
     if as_of is not None and fresh:
         raise UsageError("--as-of and --fresh cannot be combined; give one of them")
     if as_of is not None and "postgres" in engines:
@@ -52,7 +61,7 @@ def open_query_epoch(
             "postgres has only current rows; with --as-of choose engines that read files (--engine)"
         )
     if fresh:
-        with _fresh(settings) as epoch:
+        with _fresh(settings, source) as epoch:
             yield epoch
         return
     try:
@@ -64,24 +73,29 @@ def open_query_epoch(
         return
     with pin_epoch(settings.lake, epoch):
         check_files_exist(settings.lake, epoch)
-        yield epoch
+        yield epoch if source is None else epoch.of(source)
 
 
-def last_epoch(settings: Settings) -> "Epoch | None":
+def last_epoch(settings: Settings, source: str | None = None) -> "Epoch | None":
     """The newest epoch, for a list of names; None if there is none, or the lake cannot be read."""
     try:
-        return next(iter(read_epochs(settings.lake, limit=1)), None)
+        newest = next(iter(read_epochs(settings.lake, limit=1)), None)
+        return newest.of(source) if newest is not None and source is not None else newest
     except RidelakeError:
         return None
 
 
 @contextmanager
-def _fresh(settings: Settings) -> "Iterator[Epoch]":
+def _fresh(settings: Settings, source: str | None) -> "Iterator[Epoch]":
     from lakehouse.capture.overlay import (
         open_overlay,  # imports psycopg and pyarrow, which most queries do not need
     )
 
     newest = newest_epoch(settings.lake)
+    if source is not None:
+        newest = newest.of(source)
+    elif newest.stores:
+        raise UsageError("--fresh reads one store: choose it with --source, and pass its database with --dsn")
     with pin_epoch(settings.lake, newest):
         check_files_exist(settings.lake, newest)
         with open_overlay(settings, newest) as epoch:
@@ -90,13 +104,20 @@ def _fresh(settings: Settings) -> "Iterator[Epoch]":
 
 def relations(engine: "Engine", epoch: "Epoch | None") -> "dict[str, pa.Schema]":
     """The columns of each table by its name. Raises QueryRejected."""
-    return {name: engine.sql(_schema_query(engine, name, epoch)).schema for name in names(engine, epoch)}
+    found = {}
+    for name in names(engine, epoch):
+        try:
+            found[name] = engine.sql(_schema_query(engine, name, epoch)).schema
+        except QueryRejected:  # the tables of several stores may have no union
+            if epoch is None or not epoch.stores or name in epoch.tables:
+                raise
+    return found
 
 
 def names(engine: "Engine", epoch: "Epoch | None") -> list[str]:
-    """Names of the tables and of the view RideTable."""
+    """Names of the tables and views."""
     if epoch is not None:
-        return [*sorted(epoch.tables), *([RIDE_TABLE] if has_ride_table(epoch) else [])]
+        return [*sorted(epoch.tables), *view_names(epoch)]
     found = engine.sql(_TABLES_QUERY).column(0).to_pylist()
     return [RIDE_TABLE if name == RIDE_TABLE.lower() else name for name in found]
 
@@ -104,7 +125,10 @@ def names(engine: "Engine", epoch: "Epoch | None") -> list[str]:
 def without_schemas(query: str, epoch: "Epoch") -> str:
     """The query with the lake's names, for engines over files: `orders` for `shop.orders`, or, if another
     table of the lake has that name, `"shop.orders"`."""
-    known = {table.identifier: name for name, table in epoch.tables.items()}
+    known = {
+        table.identifier: name.removeprefix(f"{table.store}_") if table.store else name
+        for name, table in epoch.tables.items()
+    }
     if has_ride_table(epoch):
         known["ridelake", RIDE_TABLE.lower()] = RIDE_TABLE
 
@@ -150,8 +174,24 @@ def _schema_query(engine: "Engine", name: str, epoch: "Epoch | None") -> str:
     return f"SELECT * FROM {name if name == RIDE_TABLE else _quoted(name)} LIMIT 0"  # noqa: S608
 
 
+def note_missing_unions(settings: Settings, epoch: "Epoch | None", query: str | None = None) -> None:
+    """Print why tables of several stores have no union: those that the query names, or all."""
+    if epoch is None or not epoch.stores:
+        return
+    from lakehouse.engines.store_views import union_queries
+
+    missing = union_queries(settings.lake, epoch)[1]
+    if any(has_ride_table(epoch.of(store)) for store in epoch.stores):
+        missing[RIDE_TABLE] = "it joins by ids that each store assigns itself; choose one with --source"
+    for name, why in missing.items():
+        if query is None or re.search(rf"(?<!\w){re.escape(name)}(?!\w)", query, re.IGNORECASE):
+            note(f"note: there is no table {name} of all sources: {why}")
+
+
 def missing_ride_tables_message(epoch: "Epoch") -> str:
-    """The message for an epoch without the tables of the ride store."""
+    """The message for an epoch without the tables of the ride store, or with those of several."""
+    if epoch.stores:
+        return f"it needs the tables of one store: add --source {' or --source '.join(epoch.stores)}"
     tables = ", ".join(sorted(table.source for table in epoch.tables.values()))
     return (
         f"epoch {epoch.number} has {tables} but not the ride store's tables, which the questions need; "

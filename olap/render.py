@@ -11,7 +11,7 @@ from olap.ask import ROUNDS_MAX, AskResult, EngineRun
 from olap.options import QueryOptions
 from olap.output import choose_format, write_answer
 from olap.query import run_query
-from olap.query_epoch import missing_ride_tables_message, open_query_epoch
+from olap.query_epoch import missing_ride_tables_message, note_missing_unions, open_query_epoch
 from ridelake.errors import NotReady, QueryRejected, TimedOut, UsageError
 from ridelake.progress import progress
 from ridelake.screen import note, say_json, say_table
@@ -42,13 +42,23 @@ def ask_and_print(
     names = options.engine_names(settings)
     with ExitStack() as opened:
         epoch = opened.enter_context(
-            open_query_epoch(settings, names, as_of=options.as_of, fresh=options.fresh)
+            open_query_epoch(settings, names, as_of=options.as_of, fresh=options.fresh, source=options.source)
         )
+        names = files_only(names, epoch, options)
         if question.name and epoch is not None and not has_ride_table(epoch):
             raise NotReady(f"question {question.name}: {missing_ride_tables_message(epoch)}")
         with progress(f"opening {', '.join(names)}"):
             engines = opened.enter_context(open_engines(names, settings, epoch))
+        note_missing_unions(settings, epoch, question.sql)
         answer_and_print(question, engines, epoch, options, repeat=repeat)
+
+
+def files_only(names: list[str], epoch: "Epoch | None", options: QueryOptions) -> list[str]:
+    """The engines. If the epoch has several stores, `all` does not include Postgres, which reads one."""
+    is_union = epoch is not None and bool(epoch.stores)
+    named = [name.strip() for text in options.engines for name in text.lower().split(",")]
+    omitted = "postgres" if is_union and "all" in named and "postgres" not in named else None
+    return [name for name in names if name != omitted]
 
 
 def answer_and_print(
@@ -185,7 +195,7 @@ def run_report(
         "sql": asked.question.sql,
         "parameters": dict(asked.question.parameters),
         "epoch": epoch.number if epoch else None,
-        "token": epoch.token.snapshot if epoch else None,
+        "token": epoch.token.snapshot if epoch and not epoch.stores else None,
         "rows": asked.answer.num_rows,
         "equal": True,  # all engines that answered; different answers are an error
         "checksum": checksum(asked.answer, ordered=asked.question.ordered),

@@ -18,9 +18,9 @@ from olap.formats import type_name
 from olap.options import TIMEOUT_SECONDS_MAX, QueryOptions
 from olap.output import choose_format
 from olap.parameters import parse
-from olap.query_epoch import open_query_epoch, relations, without_schemas
+from olap.query_epoch import note_missing_unions, open_query_epoch, relations, without_schemas
 from olap.question import ad_hoc_question, query_text, statements
-from olap.render import answer_and_print
+from olap.render import answer_and_print, files_only
 from olap.shell_input import COMMAND_WORDS, COMMANDS, NameCompleter, prompt_session, with_shell_commands
 from ridelake import signals
 from ridelake.errors import RidelakeError, UsageError, did_you_mean
@@ -98,6 +98,7 @@ class Shell:
         with self._opened, self._ctrl_c():
             names = NameCompleter({}, ENGINE_NAMES)
             session = prompt_session(self._settings.home, names)
+            note_missing_unions(self._settings, self._epoch)
             note(f"{self._state_text()}; end a query with ; and type help for the commands")
             while True:
                 names.relations = {name: schema.names for name, schema in self._relations.items()}
@@ -226,8 +227,11 @@ class Shell:
         names = options.engine_names(self._settings)
         with ExitStack() as opening:
             epoch = opening.enter_context(
-                open_query_epoch(self._settings, names, as_of=options.as_of, fresh=options.fresh)
+                open_query_epoch(
+                    self._settings, names, as_of=options.as_of, fresh=options.fresh, source=options.source
+                )
             )
+            names = files_only(names, epoch, options)
             engines = opening.enter_context(open_engines(names, self._settings, epoch))
             known = interruptible(engines[0], lambda: relations(engines[0], epoch))
             self._opened = opening.pop_all()

@@ -34,6 +34,8 @@ INSTALL_LOCK = 0x52_49_44_45
 CONNECT_SECONDS_MAX = 10
 CONNECT_SECONDS_MAX_OF_SEVERAL = 2
 
+DSN_ADVICE = ". Start the server or correct --dsn / RIDELAKE_DSN; without them the embedded server is used"
+
 LOG_BYTES = 64_000  # at the end of the embedded server's log, searched for the cause of an exit
 
 
@@ -211,10 +213,7 @@ def _connect(conninfo: str) -> StoreSession:
     try:
         return StoreSession.connect(conninfo, autocommit=True)
     except psycopg.OperationalError as error:
-        raise CannotConnect(
-            f"cannot connect to Postgres: {first_line(error)}. Start the server or correct --dsn / "
-            "RIDELAKE_DSN; without them the embedded server is used"
-        ) from error
+        raise CannotConnect(f"cannot connect to Postgres: {first_line(error)}{DSN_ADVICE}") from error
 
 
 def install_tracking(connection: Connection[TupleRow]) -> None:

@@ -186,15 +186,16 @@ class Session:
         params: "Mapping[str, Value] | None" = None,
         as_of: AsOf = None,
         fresh: bool = False,
+        source: str | None = None,
         timeout: float | None = None,
     ) -> "Answer":
         """Run a query on the newest epoch. `params`: the value of each $name; the engine binds it. `as_of`:
         the number of an epoch, or a time, instead of the newest epoch. `fresh`: include the changes since
-        the epoch. `timeout`: seconds.
+        the epoch. `source`: read one store, in a lake of several. `timeout`: seconds.
 
         Raises QueryRejected with the engine's message, TimedOut, NotReady if there is no epoch, and
         UsageError."""
-        return self._ask(query, [engine], params, as_of, fresh, timeout, rounds_max=1)
+        return self._ask(query, [engine], params, as_of, fresh, source, timeout, rounds_max=1)
 
     def compare(
         self,
@@ -204,6 +205,7 @@ class Session:
         params: "Mapping[str, Value] | None" = None,
         as_of: AsOf = None,
         fresh: bool = False,
+        source: str | None = None,
         timeout: float | None = None,
     ) -> "Comparison":
         """Run a query on several engines, compare the answers, and time interleaved runs.
@@ -212,7 +214,8 @@ class Session:
         from olap.ask import ROUNDS_MAX
         from olap.result import Comparison
 
-        answer = self._ask(query, _names(engines), params, as_of, fresh, timeout, rounds_max=ROUNDS_MAX)
+        names = _names(engines)
+        answer = self._ask(query, names, params, as_of, fresh, source, timeout, rounds_max=ROUNDS_MAX)
         return Comparison(answer)
 
     def scan(self, table: str, *, as_of: AsOf = None, fresh: bool = False) -> "pl.LazyFrame":
@@ -283,6 +286,7 @@ class Session:
         params: "Mapping[str, Value] | None",
         as_of: AsOf,
         fresh: bool,
+        source: str | None,
         timeout: float | None,
         *,
         rounds_max: int,
@@ -297,7 +301,7 @@ class Session:
         question = ad_hoc_question(single_statement(query), dict(params or {}))
         with ExitStack() as opened:
             epoch = opened.enter_context(
-                open_query_epoch(self.settings, names, as_of=_as_of(as_of), fresh=fresh)
+                open_query_epoch(self.settings, names, as_of=_as_of(as_of), fresh=fresh, source=source)
             )
             if "postgres" in names or fresh:
                 self._keep_server()

@@ -138,6 +138,13 @@ def seeded_store(cluster: Cluster, templates: dict[str, str]) -> Iterator[Store]
         yield store
 
 
+@pytest.fixture
+def other_seeded_store(cluster: Cluster, templates: dict[str, str]) -> Iterator[Store]:
+    """Another one of the same server, for a lake of several stores."""
+    with _copy_of(cluster, templates["seeded"]) as store:
+        yield store
+
+
 @pytest.fixture(scope="module")
 def store_once(cluster: Cluster, templates: dict[str, str]) -> Iterator[Store]:
     """Like `store`, once per module."""
@@ -148,6 +155,12 @@ def store_once(cluster: Cluster, templates: dict[str, str]) -> Iterator[Store]:
 @pytest.fixture(scope="module")
 def seeded_store_once(cluster: Cluster, templates: dict[str, str]) -> Iterator[Store]:
     """Like `seeded_store`, once per module, for tests that do not change it."""
+    with _copy_of(cluster, templates["seeded"]) as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def other_seeded_store_once(cluster: Cluster, templates: dict[str, str]) -> Iterator[Store]:
     with _copy_of(cluster, templates["seeded"]) as store:
         yield store
 

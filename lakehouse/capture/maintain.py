@@ -12,8 +12,9 @@ writers see the lake before or after it.
 """
 
 import fcntl
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -139,18 +140,20 @@ def _compact_and_expire(
         draft.tables.update(newest.tables)  # a dropped table stays until the next epoch
         for source in sources:
             _compact(draft, source)
-        if not draft.drafts and not old:
-            return None, len(newest.files), 0
-        kept = [epoch for epoch in read_epochs(lake.address) if epoch not in old]
-        for source in sources if old else ():
-            if source.lake_name not in draft.drafts:
-                draft.writer(source)
-                draft.keep(source)
+        expired = {epoch.number for epoch in old}
+        kept = [epoch for epoch in lake.epochs() if epoch.number not in expired]
         alive = {
             name: {epoch_tag(one.number): one.tables[name].snapshot_id for one in kept if name in one.tables}
             for name in newest.tables
         }
-        draft.stage(newest.token, alive if old else None)
+        listed = lake.store and _lists_expired(lake, newest, alive)
+        if not draft.drafts and not old and not listed:
+            return None, len(newest.files), 0
+        for source in sources if old or listed else ():
+            if source.lake_name not in draft.drafts:
+                draft.writer(source)
+                draft.keep(source)
+        draft.stage(newest.token, alive if old or listed else None)
         epoch = draft.publish(
             "maintenance", newest.token, perf_counter() - started, None, expired=[e.number for e in old]
         )
@@ -158,11 +161,23 @@ def _compact_and_expire(
         return epoch, len(newest.files), len(old)
 
 
+def _lists_expired(lake: Lake, newest: Epoch, alive: Mapping[str, Mapping[str, int]]) -> bool:
+    """Whether the metadata of a table lists a snapshot whose epoch has expired: the maintenance of another
+    store expires epochs of the whole lake, and writes the metadata of its own tables only."""
+    for name, table in newest.tables.items():
+        with lake.storage.open(table.metadata) as file:
+            listed = {one["snapshot-id"] for one in json.loads(file.read()).get("snapshots", ())}
+        if listed - {table.snapshot_id, *alive[name].values()}:
+            return True
+    return False
+
+
 def _superfluous(epochs: Sequence[Epoch], keep_epochs: int) -> list[Epoch]:
-    """All epochs except those of the newest `keep_epochs` tokens. Tokens are counted, because maintenance
-    creates epochs of the same token, which must not displace older states."""
-    kept = list(dict.fromkeys(epoch.token for epoch in epochs))[:keep_epochs]
-    return [epoch for epoch in epochs if epoch.token not in kept]
+    """All epochs except those of the newest `keep_epochs` tokens of each store. Tokens are counted, because
+    maintenance creates epochs of the same token, which must not displace older states."""
+    states = [tuple(sorted(epoch.tokens.items())) for epoch in epochs]
+    kept = list(dict.fromkeys(states))[: keep_epochs * max(map(len, states), default=1)]
+    return [epoch for epoch, state in zip(epochs, states, strict=True) if state not in kept]
 
 
 def _compact(draft: EpochDraft, source: TableSource) -> None:

@@ -7,7 +7,7 @@ replaced atomically after each iteration, so a reader never sees a part of it.
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -30,22 +30,17 @@ HELP = {
 
 
 @dataclass(slots=True)
-class SyncMetrics:
-    """The metrics of one process. `lake`: the value of the label of the same name."""
+class StoreMetrics:
+    """The metrics of one store."""
 
-    path: Path
-    lake: str
     epoch: Epoch | None = None
     current_at: float | None = None
     epochs: int = 0
     rows_changed: int = 0
     rows_deleted: int = 0
     failures: int = 0
-    _problem: str | None = None
 
-    def record(self, synced: SyncResult) -> str | None:
-        """Count one iteration and write the file. Returns why it cannot be written, once: that does not end
-        the sync."""
+    def count(self, synced: SyncResult) -> None:
         if synced.trouble is not None:
             self.failures += 1
         elif synced.epoch is not None:
@@ -56,6 +51,43 @@ class SyncMetrics:
             self.epochs += 1
             self.rows_changed += synced.epoch.changed
             self.rows_deleted += synced.epoch.deleted
+
+    def values(self) -> dict[str, int | float]:
+        values: dict[str, int | float] = {}
+        if self.epoch is not None:
+            values |= {
+                "epoch_number": self.epoch.number,
+                "epoch_rows": self.epoch.rows,
+                "epoch_bytes": self.epoch.bytes,
+                "tables_left_out": len(self.epoch.left_out),
+            }
+        if self.current_at is not None:
+            values |= {
+                "lag_seconds": round(max(time.time() - self.current_at, 0), 3),
+                "success_timestamp_seconds": round(self.current_at, 3),
+            }
+        return values | {
+            "epochs_total": self.epochs,
+            "rows_changed_total": self.rows_changed,
+            "rows_deleted_total": self.rows_deleted,
+            "failures_total": self.failures,
+        }
+
+
+@dataclass(slots=True)
+class SyncMetrics:
+    """The metrics of one process. `lake`: the value of the label of the same name. `stores`: by the value of
+    the label `source`, which a lake of one store does not have."""
+
+    path: Path
+    lake: str
+    stores: dict[str, StoreMetrics] = field(default_factory=lambda: {"": StoreMetrics()})
+    _problem: str | None = None
+
+    def record(self, synced: SyncResult, store: str = "") -> str | None:
+        """Count one iteration and write the file. Returns why it cannot be written, once: that does not end
+        the sync."""
+        self.stores[store].count(synced)
         known, self._problem = self._problem, None
         try:
             self.write()
@@ -76,29 +108,15 @@ class SyncMetrics:
             ) from error
 
     def _lines(self) -> Iterator[str]:
-        lake = self.lake.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-        for name, value in self._values().items():
-            kind, text = HELP[name]
-            yield f"# HELP ridelake_sync_{name} {text}\n# TYPE ridelake_sync_{name} {kind}\n"
-            yield f'ridelake_sync_{name}{{lake="{lake}"}} {value}\n'
+        values = {store: metrics.values() for store, metrics in self.stores.items()}
+        for name, (kind, text) in HELP.items():
+            measured = {store: found[name] for store, found in values.items() if name in found}
+            if measured:
+                yield f"# HELP ridelake_sync_{name} {text}\n# TYPE ridelake_sync_{name} {kind}\n"
+            for store, value in measured.items():
+                labels = f'lake="{_escaped(self.lake)}"' + (f',source="{store}"' if store else "")
+                yield f"ridelake_sync_{name}{{{labels}}} {value}\n"
 
-    def _values(self) -> dict[str, int | float]:
-        values: dict[str, int | float] = {}
-        if self.epoch is not None:
-            values |= {
-                "epoch_number": self.epoch.number,
-                "epoch_rows": self.epoch.rows,
-                "epoch_bytes": self.epoch.bytes,
-                "tables_left_out": len(self.epoch.left_out),
-            }
-        if self.current_at is not None:
-            values |= {
-                "lag_seconds": round(max(time.time() - self.current_at, 0), 3),
-                "success_timestamp_seconds": round(self.current_at, 3),
-            }
-        return values | {
-            "epochs_total": self.epochs,
-            "rows_changed_total": self.rows_changed,
-            "rows_deleted_total": self.rows_deleted,
-            "failures_total": self.failures,
-        }
+
+def _escaped(label: str) -> str:
+    return label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -58,6 +58,6 @@ def open_overlay(settings: Settings, newest: Epoch) -> Iterator[Epoch]:
         ):
             write_changes(snapshot, tail, newest.token)
         yield Epoch(
-            newest.number, "changes", datetime.now(UTC), snapshot.token, tail.tables,
+            newest.number, "changes", datetime.now(UTC), {"": snapshot.token}, tail.tables,
             perf_counter() - started, left_out=newest.left_out,
         )  # fmt: skip

@@ -60,10 +60,11 @@ from ridelake.settings import LakeAddress
 
 
 def newest_epoch_sums(store: Store, lake: LakeAddress) -> EpochTotals | None:
-    """None if there is no epoch, if it lacks a table that the audit sums, or if it was taken from another
-    server, whose transaction IDs are not comparable with those of the store's server."""
+    """None if there is no epoch, if it lacks a table that the audit sums, if it has several stores, or if it
+    was taken from another server, whose transaction IDs are not comparable with those of the store's
+    server."""
     newest = read_epochs(lake, limit=1)
-    if not newest or newest[0].token.system_identifier != store.system_identifier():
+    if not newest or newest[0].stores or newest[0].token.system_identifier != store.system_identifier():
         return None
     epoch, storage = newest[0], Storage.of(lake)
     if any(epoch.names.get(f"ridelake.{name}") != name for name in ("ledger", "requests")):
@@ -205,6 +206,7 @@ def _publish(
             throttle.snapshot(connection),
         ):
             check_exclusions(connection, without, snapshot.sources)
+            lake.check_source(snapshot.token)
             draft.left_out |= chosen.skipped(previous)
             write_changes(snapshot, draft, since, on_rows, throttle)
             if not draft.tables and draft.left_out:
@@ -218,10 +220,8 @@ def _publish(
                 return PublishResult(epoch, is_new=False)
         wait_until_flushed(connection, snapshot.token.lsn)
         draft.stage(snapshot.token)
-        epoch = draft.publish(
-            kind, snapshot.token, time.perf_counter() - started, verify or None,
-            selection=chosen.selection,
-        )  # fmt: skip
+        seconds = time.perf_counter() - started
+        epoch = draft.publish(kind, snapshot.token, seconds, verify or None, selection=chosen.selection)
         for sentence in _notes(previous, epoch, chosen, snapshot.sources):
             on_note(sentence)
         return PublishResult(epoch, is_new=True)

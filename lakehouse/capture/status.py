@@ -35,7 +35,7 @@ def read_status(settings: Settings) -> dict[str, Any]:
     if settings.dsn is not None or cluster.server_pid() is not None:
         with open_store(settings, install=False) as store, store.connect() as connection:
             report |= _of_server(store, connection)
-            if epoch is not None:
+            if epoch is not None and not epoch.stores:
                 report |= _behind(store, connection, epoch)
                 tracked = _tracked(connection, epoch)
     report["newest_epoch"] = epoch.number if epoch else None
@@ -43,10 +43,11 @@ def read_status(settings: Settings) -> dict[str, Any]:
         report["epoch_published_at"] = epoch.published_at.isoformat(timespec="seconds")
         report["epoch_rows"] = epoch.rows
         report["epoch_bytes"] = epoch.bytes
+        report |= {f"age_seconds_of_{name}": age for name, age in _ages(epoch).items()}
         known = tracked if report.get("same_server") else None  # oids are valid on the same server only
         report["tables"] = [
             {
-                "table": one.source,
+                "table": f"{one.store}: {one.source}" if one.store else one.source,
                 "rows": one.rows,
                 "tracked": None if known is None else one.relation in known,
             }
@@ -55,8 +56,20 @@ def read_status(settings: Settings) -> dict[str, Any]:
     if epoch is not None and (missing := epoch.missing()):
         report["not_in_epoch"] = "; ".join(missing)
     keyless = {one.source for one in epoch.tables.values() if not one.key} if epoch else set()
-    report["next"] = _next(report, keyless)
+    report["next"] = _next_of_stores(epoch) if epoch and epoch.stores else _next(report, keyless)
     return report
+
+
+def _ages(epoch: Epoch) -> dict[str, float]:
+    """For each store of a lake of several, the seconds since its snapshot, by the clock of this machine."""
+    now = datetime.now(UTC)
+    taken = {name: datetime.fromisoformat(epoch.tokens[name].taken_at) for name in epoch.stores}
+    return {name: round(max(0.0, (now - at).total_seconds()), 1) for name, at in taken.items()}
+
+
+def _next_of_stores(epoch: Epoch) -> str:
+    given = " ".join(f"--source {name}=DSN" for name in epoch.stores)
+    return f"run `ridelake sync {given}`, or `ridelake verify {given}` to compare"
 
 
 def _of_server(store: Store, connection: Connection[TupleRow]) -> dict[str, Any]:

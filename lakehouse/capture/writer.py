@@ -226,9 +226,10 @@ class EpochDraft(EpochWriter):
     def writer(self, table: TableSource) -> TableWriter:
         state = self.before(table.lake_name)
         pointer = state.metadata if state else None
-        draft = TableDraft(self.lake.address, table.lake_name, table.arrow_schema, pointer)
+        name = self.lake.stored_name(table.lake_name)
+        draft = TableDraft(self.lake.address, name, table.arrow_schema, pointer)
         self.drafts[table.lake_name] = draft
-        folder = self.lake.address.join(table_folder(table.lake_name), "data")
+        folder = self.lake.address.join(table_folder(name), "data")
         self.lake.storage.make_folder(folder)
         stem = f"{folder}/{self.number:05d}-{secrets.token_hex(4)}"  # concurrent drafts have the same number
         self.stems[table.lake_name] = stem
@@ -237,13 +238,15 @@ class EpochDraft(EpochWriter):
     def stage(self, token: SnapshotToken, alive: Mapping[str, Mapping[str, int]] | None = None) -> None:
         """Write the Iceberg metadata of every table that has a draft, and flush it and all new files to disk.
         `alive`: the snapshots that each table keeps, by tag; None: all."""
-        properties = {
-            "ridelake.epoch": str(self.number), "pg.snapshot": token.snapshot, "pg.lsn": token.lsn,
-        }  # fmt: skip
+        # With several stores the number of the epoch is known at the commit only.
+        store = self.lake.store
+        epoch = {"ridelake.source": store} if store else {"ridelake.epoch": str(self.number)}
+        properties = epoch | {"pg.snapshot": token.snapshot, "pg.lsn": token.lsn}
+        tag = None if store else epoch_tag(self.number)
         for name, draft in self.drafts.items():
             changes = _file_changes(self.before(name), self.tables[name])
             self.added += [*changes.added, *(file.location for file in changes.deletes_added)]
-            staged = draft.stage(changes, properties, alive[name] if alive else None, epoch_tag(self.number))
+            staged = draft.stage(changes, properties, alive[name] if alive else None, tag)
             self.staged.append(staged)
             self.tables[name] = replace(
                 self.tables[name], snapshot_id=staged.snapshot_id, metadata=staged.metadata_location
@@ -269,11 +272,11 @@ class EpochDraft(EpochWriter):
                 "cannot publish the epoch: it took so long that a concurrent `ridelake maintain` removed its "
                 "files; run the command again"
             )
+        tokens = {"": token}
         epoch = Epoch(
-            self.number, kind, datetime.now(UTC), token, self.tables, seconds, verified, self.left_out
+            self.number, kind, datetime.now(UTC), tokens, self.tables, seconds, verified, self.left_out
         )
-        self.lake.publish(epoch, self.staged, expired, self.departed, selection)
-        return epoch
+        return self.lake.publish(epoch, self.staged, expired, self.departed, selection, self.previous)
 
     def discard(self) -> None:
         """Delete its files, unless it was published: an interrupt can arrive after the commit."""

@@ -65,14 +65,17 @@ def store_and_lake(
     *,
     begin: bool = True,
     selection: "Selection | None" = None,
+    store: str = "",
 ) -> "Iterator[tuple[Store, Lake]]":
     """Open both. The lake is created if it does not exist and `begin` is True; the ride store is not created.
+    `store`: the name of the store in a lake of several.
 
     Raises NotReady if there is no epoch (`begin` False), or if the lake needs the store's tables and there
-    is no ride store."""
+    is no ride store; UsageError if the lake has stores with names and `store` is empty, or the reverse."""
     from lakehouse.capture.publish import tables_of
     from lakehouse.table.catalog import Lake
     from lakehouse.table.published import newest_epoch, read_epochs
+    from lakehouse.table.stores import seen_by
     from oltp.store import open_existing_store
 
     if begin:
@@ -80,6 +83,7 @@ def store_and_lake(
         newest = epochs[0] if epochs else None
     else:
         newest = newest_epoch(settings.lake)
+    newest = seen_by(store, newest) if newest else None
     is_new = newest is None and not tables and selection is None
     rides = (newest is not None or is_new or bool(tables)) and any(
         name.startswith("ridelake.") for name in tables_of(newest, tables)
@@ -87,8 +91,8 @@ def store_and_lake(
     hint = "run `ridelake seed`" + (
         ", or pass tables of your own with --table or --all-tables" if is_new else ""
     )
-    with open_existing_store(settings, rides=rides, hint=hint) as store:
-        yield store, Lake.create(settings.lake)
+    with open_existing_store(settings, rides=rides, hint=hint) as opened:
+        yield opened, Lake.create(settings.lake, store)
 
 
 @contextmanager
@@ -99,15 +103,17 @@ def open_for_publishing(
     on_note: Callable[[str], None],
     *,
     by_changes: bool,
+    store: str = "",
 ) -> "Iterator[tuple[Store, Lake, list[str]]]":
     """Open both, and renew the tracking of the tables that the next epoch will have; the third value is their
-    names. `on_note` is called with a sentence for each table that this role cannot track."""
+    names. `on_note` is called with a sentence for each table that this role cannot track. `store`: as in
+    `store_and_lake`."""
     from lakehouse.capture.publish import choose_names
     from lakehouse.source.tracking import renew_tracking
 
-    with store_and_lake(settings, tables, selection=selection) as (store, lake):
+    with store_and_lake(settings, tables, selection=selection, store=store) as (opened, lake):
         newest = lake.newest()
-        names = choose_names(store, lake, tables, selection)
-        for remark in renew_tracking(store, names, newest.token if newest and by_changes else None):
+        names = choose_names(opened, lake, tables, selection)
+        for remark in renew_tracking(opened, names, newest.token if newest and by_changes else None):
             on_note(remark)
-        yield store, lake, names
+        yield opened, lake, names

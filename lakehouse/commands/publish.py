@@ -1,8 +1,6 @@
 """`ridelake snapshot` and `ridelake sync`."""
 
-import shutil
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +13,8 @@ from lakehouse.commands.options import (
     selection_of,
     selection_options,
 )
+from lakehouse.commands.stores import of_source, source_option, sources_of, sync_sources
+from lakehouse.commands.sync_display import SyncDisplay
 from ridelake.errors import UsageError
 from ridelake.progress import format_elapsed, progress
 from ridelake.screen import note, say, say_json
@@ -22,6 +22,7 @@ from ridelake.settings import Settings
 
 if TYPE_CHECKING:
     from lakehouse.capture.metrics import SyncMetrics
+    from lakehouse.capture.publish import PublishOptions
     from lakehouse.capture.sync import SyncResult
     from lakehouse.table.epoch import Infinity, Nested, Numeric
 
@@ -104,6 +105,7 @@ def _give_memory_back() -> None:
 
 
 @click.command()
+@source_option
 @table_option
 @selection_options
 @without_option
@@ -117,6 +119,7 @@ def _give_memory_back() -> None:
 @click.pass_obj
 def snapshot(
     settings: Settings,
+    sources: tuple[str, ...],
     tables: tuple[str, ...],
     all_tables: bool,
     schemas: tuple[str, ...],
@@ -136,8 +139,9 @@ def snapshot(
 
     _give_memory_back()
     selection = selection_of(all_tables, schemas, exclude)
+    settings, name = of_source(settings, sources_of(settings, sources), "snapshot")
     notes: list[str] = []
-    opened = open_for_publishing(settings, tables, selection, note, by_changes=False)
+    opened = open_for_publishing(settings, tables, selection, note, by_changes=False, store=name)
     with opened as (store, lake, names), progress("snapshot", estimate_rows(store, names)) as bar:
         if not fast:
             lower_priority()  # after the embedded server has started, which would inherit it
@@ -172,6 +176,7 @@ EVERY_SECONDS = 1.0
     "--every", "every_seconds", type=click.FloatRange(min=0, max=86_400), callback=_number,
     metavar="SECONDS", help="Start an epoch every SECONDS, until Ctrl-C [1]. 0: without a pause.",
 )  # fmt: skip
+@source_option
 @table_option
 @selection_options
 @without_option
@@ -193,6 +198,7 @@ def sync(
     settings: Settings,
     once: bool,
     every_seconds: float | None,
+    sources: tuple[str, ...],
     tables: tuple[str, ...],
     all_tables: bool,
     schemas: tuple[str, ...],
@@ -212,43 +218,77 @@ def sync(
     A table that is not tracked (see `ridelake track`), or that is new in the lake, is copied completely.
     A table that is dropped or renamed leaves the lake, and the others continue. If nothing has changed, no
     epoch is published. Ctrl-C stops at any time; the lake then has the last published epoch.
+
+    With --source NAME=DSN, several times, the lake has the tables of several stores. Each is published on its
+    own: one that is away delays no other.
     """
     if once and every_seconds is not None:
         raise UsageError("--once publishes one epoch and --every repeats: give one of them")
     if once and metrics is not None:
         raise UsageError("--metrics is for repeated epochs: leave out --once, or use its exit code")
-    from lakehouse.capture.metrics import SyncMetrics
-    from lakehouse.capture.publish import PublishOptions
-    from lakehouse.capture.sync import sync_once, sync_repeatedly
-    from lakehouse.source.copy.throttle import lower_priority
-
     _give_memory_back()
-    recorded = SyncMetrics(metrics, settings.lake.root) if metrics else None
-    if recorded is not None:
-        recorded.write()  # an error before the first epoch
-    selection = selection_of(all_tables, schemas, exclude)
+    named = sources_of(settings, sources)
+    recorded = _metrics(settings, metrics, named)
     notes: list[str] = []
     options: PublishOptions = {
         "tables": tables, "verify": verify, "without": without, "infinity": infinity,
-        "numeric": numeric, "nested": nested, "selection": selection, "on_note": notes.append,
-        "fast": fast, "max_snapshot_seconds": max_snapshot_seconds,
+        "numeric": numeric, "nested": nested, "selection": selection_of(all_tables, schemas, exclude),
+        "on_note": notes.append, "fast": fast, "max_snapshot_seconds": max_snapshot_seconds,
     }  # fmt: skip
+    pace = None if once else EVERY_SECONDS if every_seconds is None else every_seconds
+    if named:
+        _begin(settings, pace, fast=fast)
+        sync_sources(settings, named, pace, options, recorded, as_json=as_json)
+    else:
+        _sync_store(settings, pace, options, notes, recorded, as_json=as_json)
+
+
+def _sync_store(
+    settings: Settings,
+    pace: float | None,
+    options: "PublishOptions",
+    notes: list[str],
+    recorded: "SyncMetrics | None",
+    *,
+    as_json: bool,
+) -> None:
+    """`notes`: sentences on tables, added while an epoch is published."""
+    from lakehouse.capture.sync import sync_once, sync_repeatedly
+
+    tables, selection = options["tables"], options["selection"]
     with open_for_publishing(settings, tables, selection, note, by_changes=True) as (store, lake, _):
-        if not fast:
-            lower_priority()
-        if once:
-            with progress("sync"):
-                synced = sync_once(store, lake, **options)
-            for sentence in notes:
-                note(sentence)
-            say_json(synced.report()) if as_json else say(synced.line())
-            assert synced.epoch is not None
-            check_no_tables_left_out(synced.epoch)
+        _begin(settings, pace, fast=options["fast"])
+        if pace is not None:
+            _show(sync_repeatedly(pace, store, lake, **options), notes, recorded, as_json)
             return
-        every_seconds = EVERY_SECONDS if every_seconds is None else every_seconds
+        with progress("sync"):
+            synced = sync_once(store, lake, **options)
+        for sentence in notes:
+            note(sentence)
+        say_json(synced.report()) if as_json else say(synced.line())
+        assert synced.epoch is not None
+        check_no_tables_left_out(synced.epoch)
+
+
+def _metrics(settings: Settings, path: Path | None, sources: Iterable[str]) -> "SyncMetrics | None":
+    from lakehouse.capture.metrics import StoreMetrics, SyncMetrics
+
+    if path is None:
+        return None
+    stores = {name: StoreMetrics() for name in sources} or {"": StoreMetrics()}
+    recorded = SyncMetrics(path, settings.lake.root, stores)
+    recorded.write()  # an error before the first epoch
+    return recorded
+
+
+def _begin(settings: Settings, every_seconds: float | None, *, fast: bool) -> None:
+    from lakehouse.source.copy.throttle import lower_priority
+
+    if not fast:
+        lower_priority()
+    if every_seconds is not None:
         pace = f"every {every_seconds:g} s" if every_seconds else "without a pause"
         note(f"publishing an epoch to {settings.lake.root} {pace}; press Ctrl-C to stop")
-        _show(sync_repeatedly(every_seconds, store, lake, **options), notes, recorded, as_json)
 
 
 def _show(
@@ -264,41 +304,3 @@ def _show(
                 note(problem)
     finally:
         ticker.close()
-
-
-class SyncDisplay:
-    """On a terminal, one line that is overwritten; otherwise one line per epoch, as text or JSON. An error
-    that persists, or a table that stays left out, is reported once."""
-
-    def __init__(self, as_json: bool) -> None:
-        self._as_json = as_json
-        self._terminal = sys.stdout.isatty() and not as_json
-        self._trouble: str | None = None
-        self._missing: frozenset[str] = frozenset()
-
-    def show(self, synced: "SyncResult", notes: Sequence[str] = ()) -> None:
-        for sentence in notes:
-            note(f"\n{sentence}" if self._terminal else sentence)
-        known, self._trouble = self._trouble, synced.trouble
-        if synced.trouble is not None and synced.trouble == known:
-            return
-        if self._terminal:
-            line, width = synced.line(), shutil.get_terminal_size().columns - 1
-            shown = line[:width] if synced.trouble is None else f"{line}\n"  # errors are not overwritten
-            sys.stdout.write(f"\r\x1b[K{shown}")
-            sys.stdout.flush()
-        elif synced.is_new or synced.trouble:
-            say_json(synced.report(), one_line=True) if self._as_json else say(synced.line())
-        self._report_missing(synced)
-
-    def _report_missing(self, synced: "SyncResult") -> None:
-        if synced.epoch is None:
-            return
-        known, self._missing = self._missing, frozenset(synced.epoch.left_out)
-        if self._missing != known:
-            for line in synced.epoch.missing():
-                note(f"\n{line}" if self._terminal else line)
-
-    def close(self) -> None:
-        if self._terminal:
-            sys.stdout.write("\n")

@@ -1,8 +1,9 @@
 """The query engines, each in one file, with the same interface and guarantees.
 
 An engine is opened on one epoch and executes SQL. It reads only the files of the epoch (`postgres` reads the
-current rows of the tables). It provides each table of the epoch by its name, and the view `RideTable`
-(`oltp/ride_table.sql`). It cannot write tables or files.
+current rows of the tables). It provides each table of the epoch by its name, and the views of `view_queries`:
+`RideTable` (`oltp/ride_table.sql`), or with several stores the union of their tables. It cannot write tables
+or files.
 
 To add an engine:
 
@@ -155,6 +156,11 @@ def _refuse_unready(name: str, settings: "Settings", epoch: "Epoch | None") -> N
     package = ENGINES[name]
     if not package.here:
         raise NotReady(f"engine {name} is not installed: run `{package.install}`")
+    if name == "postgres" and epoch is not None and epoch.stores:
+        raise UsageError(
+            f"postgres reads one store, and epoch {epoch.number} has {', '.join(epoch.stores)}: choose one "
+            "with --source and its --dsn, or engines that read files (--engine)"
+        )
     if epoch is None and name != "postgres":
         raise NotReady(f"there is no epoch for {name} to read: run `ridelake snapshot`")
 
@@ -172,9 +178,28 @@ def _opened(name: str, settings: "Settings", epoch: "Epoch | None") -> AbstractC
     return engine
 
 
-def table_names(epoch: "Epoch") -> list[str]:
-    """The names that a query may use: the tables of the epoch, and RideTable if they include its tables."""
-    return [*epoch.tables, *(["RideTable"] if has_ride_table(epoch) else [])]
+def view_queries(settings: "Settings", epoch: "Epoch") -> dict[str, str]:
+    """The query of each view of the epoch, by its name: RideTable, if the epoch has its tables; with several
+    stores, the union of their tables. The same for all engines."""
+    if epoch.stores:
+        from lakehouse.engines.store_views import union_queries  # here, because it imports pyarrow
+
+        return union_queries(settings.lake, epoch)[0]
+    return {"RideTable": ride_table_query()} if has_ride_table(epoch) else {}
+
+
+def view_names(epoch: "Epoch") -> list[str]:
+    """The names of the views. Of several stores, also of the unions that `store_views.py` leaves out."""
+    if epoch.stores:
+        ordinary = {name.removeprefix(f"{table.store}_") for name, table in epoch.tables.items()}
+        return sorted(ordinary - epoch.tables.keys())
+    return ["RideTable"] if has_ride_table(epoch) else []
+
+
+def view_statements(settings: "Settings", epoch: "Epoch") -> list[str]:
+    """The statements that create the views, for engines with the dialect of DuckDB."""
+    quoted = {name.replace('"', '""'): query for name, query in view_queries(settings, epoch).items()}
+    return [f'CREATE VIEW "{name}" AS {query}' for name, query in quoted.items()]
 
 
 def has_ride_table(epoch: "Epoch") -> bool:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from chdb import session as chdb_session
 from sqlglot import exp
 
-from lakehouse.engines import has_ride_table, ride_table_query, table_names
+from lakehouse.engines import view_queries
 from lakehouse.engines.parameters import Parameters, Value
 from lakehouse.engines.sql_check import CheckedEngine, exact_decimal, unqualified_names
 from lakehouse.table.epoch import Epoch, TableState
@@ -138,9 +138,10 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[ChDB]:
         for setting, value in (_spilling() | SETTINGS).items():
             session.query(f"SET {setting} = {value}")
         files = {name: table.locations for name, table in epoch.tables.items()}
-        chdb = ChDB(session, table_names(epoch), files)
-        if has_ride_table(epoch):  # after the settings, which determine the types of its columns
-            session.query(f"CREATE VIEW RideTable AS {chdb.written(ride_table_query())}")
+        views = view_queries(settings, epoch)
+        chdb = ChDB(session, [*epoch.tables, *views], files)
+        for name, query in views.items():  # after the settings, which determine the types of their columns
+            session.query(f"CREATE VIEW {_quoted(name)} AS {chdb.written(query)}")
         session.query("SET readonly = 1")  # no setting can be changed after it
         yield chdb
     finally:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from daft.io import IOConfig, S3Config
 from sqlglot import exp
 
-from lakehouse.engines import has_ride_table, ride_table_query
+from lakehouse.engines import view_queries
 from lakehouse.engines.parameters import Parameters, with_literals
 from lakehouse.engines.sql_check import CheckedEngine, basic_sql, exact_average
 from lakehouse.table.deletes import deleted_keys, deleted_rows
@@ -71,9 +71,8 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Daft]:
         for name, table in epoch.tables.items()
     }
     engine = Daft(frames)
-    if has_ride_table(epoch):
-        view = engine.written(ride_table_query())
-        frames["RideTable"] = daft.sql(view, register_globals=False, **frames)
+    for name, query in view_queries(settings, epoch).items():
+        frames[name] = daft.sql(engine.written(query), register_globals=False, **frames)
     yield engine
 
 

@@ -17,7 +17,7 @@ from datafusion import DataFrame, Expr, RuntimeEnvBuilder, SessionConfig, Sessio
 from datafusion.object_store import AmazonS3
 from sqlglot import exp
 
-from lakehouse.engines import has_ride_table, ride_table_query, table_names
+from lakehouse.engines import view_queries
 from lakehouse.engines.parameters import Parameters
 from lakehouse.engines.sql_check import CheckedEngine, exact_average
 from lakehouse.table.deletes import deleted_keys, deleted_rows
@@ -78,9 +78,11 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[DataFusion]:
             exp.to_identifier(name, quoted=True).sql("postgres"),
             reduce(lambda left, right: left.union(right), scans),
         )
-    if has_ride_table(epoch):
-        context.register_view("ridetable", context.sql(ride_table_query()))
-    yield DataFusion(context, table_names(epoch))
+    views = view_queries(settings, epoch)
+    for name, query in views.items():
+        known = name if epoch.stores else name.lower()  # a query writes RideTable without quotes
+        context.register_view(exp.to_identifier(known, quoted=True).sql("postgres"), context.sql(query))
+    yield DataFusion(context, [*epoch.tables, *views])
 
 
 def _object_store(lake: LakeAddress) -> AmazonS3:

@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from lakehouse.engines import has_ride_table, ride_table_view
+from lakehouse.engines import view_statements
 from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters
 from lakehouse.table.epoch import Epoch, TableState
 from ridelake.errors import QueryRejected
@@ -79,8 +79,8 @@ def open_views(
         with reading():
             for name, table in epoch.tables.items():
                 _rows(connection, settings, table).create_view(name)
-            if has_ride_table(epoch):
-                connection.execute(ride_table_view())
+            for statement in view_statements(settings, epoch):
+                connection.execute(statement)
         connection.execute("SET allowed_paths = ?", [[file.location for file in epoch.files]])
         lock_connection(connection)
         yield connection, reading

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from lakehouse.engines import has_ride_table, ride_table_query
+from lakehouse.engines import view_queries
 from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters, with_literals
 from lakehouse.table.deletes import ROW_NUMBER, Positions, deleted_rows
 from lakehouse.table.epoch import Epoch, TableState
@@ -106,8 +106,8 @@ def _verbose_output(work: Callable[[], object]) -> str:
 def opened(settings: Settings, epoch: Epoch) -> Iterator[Polars]:
     with _polars_errors(settings.lake):
         frames = {name: scan_table(settings.lake, table) for name, table in epoch.tables.items()}
-        if has_ride_table(epoch):
-            frames["RideTable"] = pl.SQLContext(frames).execute(ride_table_query())
+        for name, query in view_queries(settings, epoch).items():
+            frames[name] = pl.SQLContext(frames).execute(query)
     yield Polars(frames, settings.lake)
 
 

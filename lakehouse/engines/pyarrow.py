@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from sqlglot import exp
 
-from lakehouse.engines import has_ride_table, ride_table_view
+from lakehouse.engines import view_statements
 from lakehouse.engines.duckdb import DuckDB, lock_connection, open_connection
 from lakehouse.table.deletes import deleted_keys, deleted_rows, without_rows
 from lakehouse.table.epoch import Epoch, TableState
@@ -39,8 +39,8 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[PyArrow]:
         with reading():
             for name, table in epoch.tables.items():
                 _open_rows(connection, table, settings).create_view(name)
-            if has_ride_table(epoch):
-                connection.execute(ride_table_view())
+            for statement in view_statements(settings, epoch):
+                connection.execute(statement)
         lock_connection(connection)
         yield PyArrow(connection, reading)
 

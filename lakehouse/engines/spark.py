@@ -26,7 +26,7 @@ from pyspark.sql import DataFrame, SparkSession, functions
 from pyspark.sql.pandas.types import from_arrow_schema
 from sqlglot import exp
 
-from lakehouse.engines import has_ride_table, ride_table_query, table_names
+from lakehouse.engines import view_queries
 from lakehouse.engines.parameters import Parameters
 from lakehouse.engines.spark_bucket import BucketTables
 from lakehouse.engines.spark_source import UNREADABLE
@@ -125,15 +125,16 @@ def opened(settings: Settings, epoch: Epoch) -> Iterator[Spark]:
         if not far:
             session.sparkContext.setLogLevel("ERROR")
             _remove_functions(session, CALLS_JAVA)
-        engine = Spark(session, table_names(epoch), far=far)
-        ride_table = engine.written(ride_table_query()) if has_ride_table(epoch) else None
+        views = view_queries(settings, epoch)
+        engine = Spark(session, [*epoch.tables, *views], far=far)
+        written = {name: engine.written(query) for name, query in views.items()}
         if settings.lake.remote:
-            engine.bucket = BucketTables(session, settings.lake, epoch, ride_table)
+            engine.bucket = BucketTables(session, settings.lake, epoch, written)
         else:
             for name, table in epoch.tables.items():
                 _rows(session, table).createOrReplaceTempView(_quoted(name))
-            if ride_table is not None:
-                session.sql(ride_table).createOrReplaceTempView("RideTable")
+            for name, query in written.items():
+                session.sql(query).createOrReplaceTempView(_quoted(name))
         yield engine
     finally:
         session.stop()

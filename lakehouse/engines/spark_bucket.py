@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, reduce
 from itertools import count
@@ -41,16 +41,16 @@ class BucketTable:
 
 
 class BucketTables:
-    """Creates the views that a query uses. `ride_table`: the query of RideTable, if the epoch has it."""
+    """Creates the views that a query uses. `views`: the queries of the epoch's views, by name."""
 
     def __init__(
-        self, session: SparkSession, lake: LakeAddress, epoch: Epoch, ride_table: str | None
+        self, session: SparkSession, lake: LakeAddress, epoch: Epoch, views: Mapping[str, str]
     ) -> None:
         self._session = session
         self._lake = lake
         self._states = {name.lower(): (name, table) for name, table in epoch.tables.items()}
         self._tables: dict[str, BucketTable] = {}
-        self._ride_table = ride_table
+        self._views = {name.lower(): (name, query) for name, query in views.items()}
         self._numbers = count()
         self._credentials: Credentials | None = None
         session.conf.set(PUSHDOWN, "true")
@@ -61,16 +61,18 @@ class BucketTables:
             self._credentials = found
             self._tables.clear()  # their data sources have the old ones
         used = _used_names(query)
-        ride_table = None
-        if self._ride_table is not None and "ridetable" in used.tables and "ridetable" not in self._states:
-            ride_table = _narrowed(self._ride_table, frozenset() if used.all_columns else used.names)
-            inside = _used_names(ride_table)
-            for _ in range(used.tables["ridetable"]):
+        views = dict[str, str]()
+        for lower in set(used.tables) & self._views.keys() - self._states.keys():
+            name, whole = self._views[lower]
+            views[name] = _narrowed(whole, frozenset() if used.all_columns else used.names)
+            inside = _used_names(views[name])
+            for _ in range(used.tables[lower]):
                 used = used.plus(inside)
         for name in set(used.tables) & set(self._states):
             self._create_view(name, used)
-        if ride_table is not None:
-            self._session.sql(ride_table).createOrReplaceTempView("RideTable")
+        for name, narrowed in views.items():
+            view = exp.to_identifier(name, quoted=True).sql("spark")
+            self._session.sql(narrowed).createOrReplaceTempView(view)
 
     def _create_view(self, lower: str, used: "UsedNames") -> None:
         name, state = self._states[lower]
@@ -153,8 +155,10 @@ def _used_names(query: str) -> UsedNames:
 
 
 def _narrowed(query: str, names: frozenset[str]) -> str:
-    """The query with those of its result columns that have these names; with all if there are none."""
+    """The query with those of its result columns that have these names; with all if there are none. In a
+    UNION, all parts have the same names."""
     tree = sqlglot.parse_one(query, dialect="spark")
-    assert isinstance(tree, exp.Select)
-    wanted = [column for column in tree.expressions if column.alias_or_name.lower() in names]
-    return (tree.select(*wanted, append=False) if wanted else tree).sql(dialect="spark")
+    for select in [tree] if isinstance(tree, exp.Select) else list(tree.find_all(exp.Select)):
+        wanted = [column for column in select.expressions if column.alias_or_name.lower() in names]
+        select.set("expressions", wanted or select.expressions)
+    return tree.sql(dialect="spark")

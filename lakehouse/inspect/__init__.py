@@ -114,9 +114,12 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, UUID) else value
 
 
-def xray_ride(settings: "Settings", ride_id: int | None = None, column: str = COLUMN) -> XrayResult:
-    """Where the ride is stored in Postgres and in the lake. Raises NotReady if there is no epoch with rides,
-    UsageError for a ride or column that does not exist."""
+def xray_ride(
+    settings: "Settings", ride_id: int | None = None, column: str = COLUMN, source: str | None = None
+) -> XrayResult:
+    """Where the ride is stored in Postgres and in the lake. `source`: the store, in a lake of several. Raises
+    NotReady if there is no epoch with rides, UsageError for a ride, a column or a store that does not
+    exist."""
     from lakehouse.inspect.heap_page import ride_in_heap
     from lakehouse.inspect.parquet_pages import ride_in_files
     from lakehouse.table.published import check_files_exist, newest_epoch, pin_epoch
@@ -124,6 +127,8 @@ def xray_ride(settings: "Settings", ride_id: int | None = None, column: str = CO
     from oltp.store import open_existing_store
 
     epoch = newest_epoch(settings.lake)
+    if source is not None or epoch.stores:
+        epoch = epoch.of(source or "")
     rides = next((table for table in epoch.tables.values() if table.source == "ridelake.rides"), None)
     if rides is None:
         raise NotReady("this lake does not have the table rides: run `ridelake snapshot` with another --lake")

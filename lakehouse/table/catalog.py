@@ -22,55 +22,43 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
-from sqlalchemy import (
-    Boolean,
-    Column,
-    Connection,
-    Float,
-    Integer,
-    MetaData,
-    NullPool,
-    String,
-    Table,
-    create_engine,
-    delete,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Connection, NullPool, create_engine, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from lakehouse.table.epoch import Epoch, Selection, tables_to_json
+from lakehouse.table.catalog_tables import EPOCHS, LAKE, METADATA, read_selection, write_selection
+from lakehouse.table.epoch import Epoch, Selection, SnapshotToken
+from lakehouse.table.epoch_json import tables_to_json, token_column
 from lakehouse.table.layout import README, hint_location
 from lakehouse.table.metadata import StagedTable, file_io_properties
-from lakehouse.table.published import BUSY_SECONDS, FORMAT, catalog_url, check_format, read_epochs
+from lakehouse.table.published import (
+    BUSY_SECONDS,
+    FORMAT,
+    STORES_FORMAT,
+    catalog_url,
+    check_format,
+    read_epochs,
+)
 from lakehouse.table.storage import FSYNC_THREADS, Storage, file_lock, lake_errors
+from lakehouse.table.stores import (
+    check_one_name_per_store,
+    check_store_names,
+    is_unchanged,
+    seen_by,
+    with_others,
+)
 from ridelake.errors import RidelakeError, UsageError
 from ridelake.queries import load_script
 from ridelake.settings import LakeAddress
 
 NAMESPACE = "ridelake"
-METADATA_SUFFIX = ".metadata.json"  # readers append it to the name in a hint
 
-METADATA = MetaData()
-LAKE = Table("lake", METADATA, Column("format", Integer, primary_key=True, autoincrement=False))
-EPOCHS = Table(
-    "epochs",
-    METADATA,
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("kind", String, nullable=False),
-    Column("published_at", String, nullable=False),
-    Column("token", String, nullable=False),  # JSON, and so are the tables
-    Column("tables", String, nullable=False),
-    Column("seconds", Float, nullable=False),
-    Column("verified", Boolean),
-)
-# The selection of the lake's tables, as JSON; at most one row.
-SELECTION = Table("lake_selection", METADATA, Column("selection", String, primary_key=True))
+# How often a commit is repeated because another store of the lake has published first.
+COMMIT_TRIES = 1_000
+METADATA_SUFFIX = ".metadata.json"  # readers append it to the name in a hint
 
 
 class CommitConflict(RidelakeError):
@@ -130,17 +118,21 @@ def open_catalog(address: LakeAddress, timeout_seconds: float) -> SqlCatalog:
 
 @dataclass(frozen=True, slots=True)
 class Lake:
-    """A lake that is open for writing."""
+    """A lake that is open for writing. `store`: the name of the store that is published, in a lake of several
+    stores. The epochs that are published and returned are then those of this store (`Epoch.of`)."""
 
     address: LakeAddress
     storage: Storage
     catalog: SqlCatalog
+    store: str = ""
 
     @classmethod
-    def create(cls, address: LakeAddress) -> "Lake":
+    def create(cls, address: LakeAddress, store: str = "") -> "Lake":
         """Open the lake at that address; create it if it does not exist.
 
-        Raises UsageError if its folder cannot be written, or if it has another format."""
+        Raises UsageError if its folder cannot be written, if it has another format, or for an invalid name of
+        a store."""
+        check_store_names([store] if store else [])
         file = address.catalog_file
         with lake_errors(address):
             storage = Storage.of(address)
@@ -152,10 +144,23 @@ class Lake:
                 catalog = open_catalog(address, BUSY_SECONDS)
                 _make_tables(catalog)
             _refuse_epochs_of_another_catalog(storage)
-        return cls(address, storage, catalog)
+        return cls(address, storage, catalog, store)
+
+    def epochs(self) -> list[Epoch]:
+        """The published epochs, newest first."""
+        return [seen for epoch in read_epochs(self.address) if (seen := self.seen(epoch)) is not None]
+
+    def seen(self, epoch: Epoch) -> Epoch | None:
+        """The epoch as this store sees it, as `seen_by` says."""
+        return seen_by(self.store, epoch)
+
+    def stored_name(self, table: str) -> str:
+        """The name of a table of this store in the catalog."""
+        return f"{self.store}_{table}" if self.store else table
 
     def newest(self) -> Epoch | None:
-        """The newest epoch, or None. Raises UsageError if another program has changed a table of the lake."""
+        """The newest epoch, or None. Raises UsageError if another program has changed a table of the lake,
+        and as `seen` does."""
         epochs = read_epochs(self.address, limit=1)
         with self.catalog.engine.connect() as connection:
             found = read_pointers(connection)
@@ -169,26 +174,22 @@ class Lake:
                 "it may differ from Postgres: drop that table from the catalog, or choose another "
                 "folder with --lake, and run `ridelake snapshot`"
             )
-        return epochs[0] if epochs else None
+        return self.seen(epochs[0]) if epochs else None
+
+    def check_source(self, token: SnapshotToken) -> None:
+        """Check that this database can be a store of the lake. Raises UsageError."""
+        for newest in read_epochs(self.address, limit=1) if self.store else ():
+            check_store_names({*newest.stores, self.store})
+            check_one_name_per_store(newest.tokens, self.store, token)
 
     def selection(self) -> Selection | None:
         """The stored selection of tables; None if all are known by name."""
         with self.catalog.engine.connect() as connection:
-            found = connection.execute(select(SELECTION.c.selection)).fetchone()
-        if found is None:
-            return None
-        stored = json.loads(found[0])
-        lists = {name: tuple(stored[name]) for name in ("schemas", "exclude", "tables", "without")}
-        return Selection(stored["all_tables"], **lists)
+            return read_selection(connection, self.store)
 
-    def store_selection(self, selection: Selection, connection: Connection | None = None) -> None:
-        """Store the selection, in the transaction of `connection` if there is one."""
-        if connection is None:
-            with self.catalog.engine.begin() as connection:
-                self.store_selection(selection, connection)
-            return
-        connection.execute(delete(SELECTION))
-        connection.execute(insert(SELECTION).values(selection=json.dumps(asdict(selection))))
+    def store_selection(self, selection: Selection) -> None:
+        with self.catalog.engine.begin() as connection:
+            write_selection(connection, self.store, selection)
 
     def publish(
         self,
@@ -197,47 +198,84 @@ class Lake:
         expired: Sequence[int] = (),
         departed: Collection[str] = (),
         selection: Selection | None = None,
-    ) -> None:
+        previous: Epoch | None = None,
+    ) -> Epoch:
         """Make the epoch the newest one, move the Iceberg pointers to the same state, remove those of
         `departed` tables, and remove the `expired` epochs from the catalog. `selection`: to be stored.
+        `previous`: the epoch that a store's changes are based on. Returns the epoch with its number, which is
+        greater than expected if other stores have published since then.
 
-        Raises CommitConflict if its number is taken or a pointer was moved concurrently."""
-        try:
-            with self.catalog.engine.begin() as connection:
-                # First, because it takes the write lock: a concurrent publisher waits and fails here.
-                connection.execute(
-                    insert(EPOCHS).values(
-                        number=epoch.number,
-                        kind=epoch.kind,
-                        published_at=epoch.published_at.isoformat(),
-                        token=json.dumps(asdict(epoch.token)),
-                        tables=json.dumps(tables_to_json(self.address, epoch)),
-                        seconds=epoch.seconds,
-                        verified=epoch.verified,
-                    )
-                )
-                connection.execute(update(LAKE).values(format=FORMAT))
-                move_pointers(connection, staged)
-                drop_pointers(connection, {*epoch.left_out, *departed})
-                if selection is not None:
-                    self.store_selection(selection, connection)
-                connection.execute(delete(EPOCHS).where(EPOCHS.c.number.in_(expired)))
-                found = read_pointers(connection)
-                if any(found.get(name) != table.metadata for name, table in epoch.tables.items()):
-                    raise CommitConflict("a table was moved by another program")
-        except (IntegrityError, CommitConflict) as error:
-            raise CommitConflict(
-                f"cannot publish epoch {epoch.number}: another process published it first; "
-                "run the command again, or stop one of the two processes"
-            ) from error
-        self.write_manifest(epoch)
-        self.write_hints({*(one.table for one in staged), *epoch.left_out, *departed})
-        if epoch.number == 1:
+        Raises CommitConflict if its number is taken, a pointer was moved, or this store was published
+        concurrently."""
+        left = {self.stored_name(name) for name in departed}
+        for tries in range(COMMIT_TRIES, 0, -1):
+            whole = self._with_others(epoch, previous) if self.store else epoch
+            try:
+                with self.catalog.engine.begin() as connection:
+                    self._commit(connection, whole, staged, expired, left, selection)
+                break
+            except (IntegrityError, CommitConflict) as error:
+                newest = read_epochs(self.address, limit=1) if self.store and tries > 1 else []
+                if not newest or newest[0].number < whole.number:
+                    raise self._conflict(epoch) from error
+        self.write_manifest(whole)
+        self.write_hints({*(one.table for one in staged), *whole.left_out, *left})
+        if whole.number == 1:
             self.write_readme()
+        return replace(epoch, number=whole.number, published_at=whole.published_at)
+
+    def _with_others(self, epoch: Epoch, previous: Epoch | None) -> Epoch:
+        """The next epoch of all stores. Raises CommitConflict if this store was published since `previous`;
+        UsageError as `check_source` and `seen` do."""
+        newest = next(iter(read_epochs(self.address, limit=1)), None)
+        self.check_source(epoch.token)
+        if not is_unchanged(self.store, previous, newest):
+            raise self._conflict(epoch)
+        return with_others(self.store, epoch, newest)
+
+    def _conflict(self, epoch: Epoch) -> CommitConflict:
+        what = f"an epoch of {self.store}" if self.store else f"epoch {epoch.number}"
+        return CommitConflict(
+            f"cannot publish {what}: another process published it first; "
+            "run the command again, or stop one of the two processes"
+        )
+
+    def _commit(
+        self,
+        connection: Connection,
+        epoch: Epoch,
+        staged: Sequence[StagedTable],
+        expired: Sequence[int],
+        departed: Collection[str],
+        selection: Selection | None,
+    ) -> None:
+        # First, because it takes the write lock: a concurrent publisher waits and fails here.
+        connection.execute(
+            insert(EPOCHS).values(
+                number=epoch.number,
+                kind=epoch.kind,
+                published_at=epoch.published_at.isoformat(),
+                token=token_column(epoch),
+                tables=json.dumps(tables_to_json(self.address, epoch)),
+                seconds=epoch.seconds,
+                verified=epoch.verified,
+            )
+        )
+        connection.execute(update(LAKE).values(format=_format(epoch)))
+        move_pointers(connection, staged)
+        drop_pointers(connection, {*epoch.left_out, *departed})
+        if selection is not None:
+            write_selection(connection, self.store, selection)
+        connection.execute(delete(EPOCHS).where(EPOCHS.c.number.in_(expired)))
+        found = read_pointers(connection)
+        if any(found.get(name) != table.metadata for name, table in epoch.tables.items()):
+            raise CommitConflict("a table was moved by another program")
 
     def record_verified(self, epoch: Epoch) -> Epoch:
         """Record that the published epoch was compared with Postgres and is equal."""
         verified = replace(epoch, verified=True)
+        if self.store:
+            return verified  # the published epoch has other stores' tables, which were not compared
         with self.catalog.engine.begin() as connection:
             connection.execute(update(EPOCHS).where(EPOCHS.c.number == epoch.number).values(verified=True))
         self.write_manifest(verified)
@@ -245,7 +283,7 @@ class Lake:
 
     def write_manifest(self, epoch: Epoch) -> None:
         """Write the epoch's manifest, which can be read without the catalog."""
-        report = epoch.report() | {"format": FORMAT, "tables": tables_to_json(self.address, epoch)}
+        report = epoch.report() | {"format": _format(epoch), "tables": tables_to_json(self.address, epoch)}
         self.storage.write_whole(self.address.manifest(epoch.number), json.dumps(report, indent=1).encode())
 
     def write_hints(self, tables: Collection[str]) -> None:
@@ -293,11 +331,16 @@ class Lake:
         self.storage.write_whole(self.address.join(README), text.encode())
 
     def has(self, number: int, metadata: set[str]) -> bool:
-        """Whether epoch `number` is published with these metadata files."""
+        """Whether epoch `number`, or a later one if there are several stores, is published with these
+        metadata files."""
         return any(
             metadata <= {table.metadata for table in epoch.tables.values()}
-            for epoch in read_epochs(self.address, number)
+            for epoch in read_epochs(self.address, None if self.store else number)
         )
+
+
+def _format(epoch: Epoch) -> int:
+    return STORES_FORMAT if epoch.stores else FORMAT
 
 
 def _hint(metadata: str) -> bytes:

@@ -1,17 +1,16 @@
 """The data classes of an epoch: a published, immutable, numbered state of the whole lake.
 
-`published.py` reads epochs, `catalog.py` publishes them.
+`published.py` reads epochs, `catalog.py` publishes them, `epoch_json.py` has their form in the catalog.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
 from ridelake.errors import UsageError, did_you_mean
-from ridelake.settings import LakeAddress
 
 # A part of a qualified name, as quote_ident() writes it.
 IDENTIFIER = re.compile(r'"((?:[^"]|"")+)"|([^".]+)')
@@ -160,7 +159,7 @@ class TableState:
     their types. `changed`, `deleted`: rows and keys since the previous epoch. `without`: columns that are
     excluded from the lake. `deletes`: the positions of rows in `files` that are not rows of the table.
     `key`: the columns of its primary key. `forms`: the chosen forms of its values. `partitions`: the states
-    of its leaf partitions."""
+    of its leaf partitions. `store`: the name of its store; empty in a lake of one store."""
 
     source: str
     relation: int
@@ -175,6 +174,7 @@ class TableState:
     key: tuple[str, ...] = ()
     forms: ValueForms = DEFAULT_FORMS
     partitions: tuple[str, ...] = ()
+    store: str = ""
 
     @property
     def identifier(self) -> tuple[str, str]:
@@ -198,34 +198,84 @@ class TableState:
 @dataclass(frozen=True, slots=True)
 class SkippedTable:
     """A table that could not be copied to the epoch, and the reason. The next sync retries it. `relation`:
-    its oid; 0 if unknown."""
+    its oid; 0 if unknown. `store`: as in TableState."""
 
     source: str
     reason: str
     without: tuple[str, ...] = ()
     forms: ValueForms = DEFAULT_FORMS
     relation: int = 0
+    store: str = ""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Epoch:
-    """An epoch: its token, tables and files. `verified`: it was compared with Postgres at its token and is
-    equal; None: it was not compared. `left_out`: tables of the lake that are not in this epoch."""
+    """An epoch: its tokens, tables and files. `tokens`: by the name of the store, which is empty in a lake
+    of one store. `verified`: it was compared with Postgres at its token and is equal; None: it was not
+    compared. `left_out`: tables of the lake that are not in this epoch. `moved`: with several stores, the one
+    that published it; the others have the tables of the previous epoch. `kind`, `seconds` and `verified`
+    concern the tables of that store."""
 
     number: int
     kind: Kind
     published_at: datetime
-    token: SnapshotToken
+    tokens: Mapping[str, SnapshotToken]
     tables: Mapping[str, TableState]
     seconds: float
     verified: bool | None = None
     left_out: Mapping[str, SkippedTable] = field(default_factory=dict)
+    moved: str = ""
 
     def __repr__(self) -> str:
         left_out = f", without {', '.join(sorted(self.left_out))}" if self.left_out else ""
         return (
-            f"<Epoch {self.number} as of {self.token.taken_at}: {self.rows:,} rows in {len(self.tables)} "
+            f"<Epoch {self.number} as of {self.taken_at}: {self.rows:,} rows in {len(self.tables)} "
             f"tables, {self.bytes / 1e6:,.1f} MB{left_out}>"
+        )
+
+    @property
+    def stores(self) -> list[str]:
+        """The names of its stores (`--source`); empty for a lake of one store without a name."""
+        return sorted(name for name in self.tokens if name)
+
+    @property
+    def token(self) -> SnapshotToken:
+        """The token of the only store. Raises UsageError if the lake has stores with names."""
+        if self.stores:
+            raise UsageError(
+                f"epoch {self.number} has the stores {', '.join(self.stores)}: choose one with --source"
+            )
+        return self.tokens[""]
+
+    @property
+    def taken_at(self) -> str:
+        """When its newest snapshot was taken."""
+        return max(token.taken_at for token in self.tokens.values())
+
+    def of(self, store: str) -> "Epoch":
+        """The tables of one store, by the names that they have in a lake of that store alone. Raises
+        UsageError for a store that it does not have."""
+        if store not in self.stores:
+            has = f"its stores are {', '.join(self.stores)}" if self.stores else "its lake has one store"
+            if not store:
+                raise UsageError(f"epoch {self.number} has several stores: choose one with --source")
+            raise UsageError(f"epoch {self.number} has no store {store}: {has}")
+        prefix = f"{store}_"
+        return replace(
+            self,
+            tokens={"": self.tokens[store]},
+            tables={
+                name.removeprefix(prefix): replace(table, store="")
+                for name, table in self.tables.items()
+                if table.store == store
+            },
+            left_out={
+                name.removeprefix(prefix): replace(table, store="")
+                for name, table in self.left_out.items()
+                if table.store == store
+            },
+            verified=self.verified if self.moved == store else None,
+            moved="",
         )
 
     @property
@@ -269,7 +319,8 @@ class Epoch:
     def missing(self) -> list[str]:
         """A sentence for each table that is left out."""
         return [
-            f"{table.source} is not in epoch {self.number}: {table.reason}"
+            f"{f'{table.store}: ' if table.store else ''}{table.source} is not in epoch {self.number}: "
+            f"{table.reason}"
             for table in self.left_out.values()
         ]
 
@@ -311,13 +362,25 @@ class Epoch:
             "rows_deleted": self.deleted,
             "seconds": round(self.seconds, 3),
             "verified": self.verified,
-            "token": asdict(self.token),
+            **tokens_to_json(self),
             "tables": {
-                name: {"rows": table.rows, "bytes": table.bytes} | asdict(table)
+                name: {"rows": table.rows, "bytes": table.bytes} | _reported(table)
                 for name, table in self.tables.items()
             },
-            "left_out": {name: asdict(table) for name, table in self.left_out.items()},
+            "left_out": {name: _reported(table) for name, table in self.left_out.items()},
         }
+
+
+def _reported(table: TableState | SkippedTable) -> dict[str, Any]:
+    report = asdict(table)
+    return report if table.store else {name: report[name] for name in report if name != "store"}
+
+
+def tokens_to_json(epoch: Epoch) -> dict[str, Any]:
+    """Its tokens in a report and in the manifest."""
+    if not epoch.stores:
+        return {"token": asdict(epoch.token)}
+    return {"source": epoch.moved, "tokens": {name: asdict(token) for name, token in epoch.tokens.items()}}
 
 
 def quote_identifier(name: str) -> str:
@@ -329,62 +392,3 @@ def split_identifier(qualified: str) -> tuple[str, str]:
     """The schema and the name, without quotes, of SCHEMA.NAME as quote_ident() writes it."""
     parts = [quoted.replace('""', '"') or plain for quoted, plain in IDENTIFIER.findall(qualified)]
     return (parts[0], parts[1]) if len(parts) == 2 else ("", qualified)
-
-
-def tables_to_json(address: LakeAddress, epoch: Epoch) -> dict[str, Any]:
-    """Locations are stored relative to the lake, so that it can be moved or mounted elsewhere. A table that
-    is left out has a reason and no files."""
-    report = {name: asdict(table) for name, table in epoch.tables.items()}
-    left_out = {name: asdict(table) for name, table in epoch.left_out.items()}
-    for table in (*report.values(), *left_out.values()):
-        # The default is omitted: older versions of ridelake cannot read it.
-        table |= ValueForms(**table.pop("forms")).chosen()
-    for table in report.values():
-        table["metadata"] = address.relative(table["metadata"])
-        table["gone"] = table.pop("deleted")  # the JSON name in lake format 2
-        for name in ("without", "partitions"):
-            if not table[name]:  # omitted if empty: older versions of ridelake cannot read it
-                del table[name]
-        for file in (*table["files"], *table["deletes"]):
-            file["location"] = address.relative(file["location"])
-    return report | left_out
-
-
-def tables_from_json(
-    address: LakeAddress, report: Mapping[str, Any]
-) -> tuple[dict[str, TableState], dict[str, SkippedTable]]:
-    """The tables of an epoch from the JSON document of `tables_to_json`."""
-    tables: dict[str, TableState] = {}
-    left_out: dict[str, SkippedTable] = {}
-    for name, table in report.items():
-        values = dict(table) | {"without": tuple(table.get("without", ())), "forms": _forms(table)}
-        for choice in FORM_NAMES:
-            values.pop(choice, None)
-        if "reason" in values:
-            left_out[name] = SkippedTable(**values)
-        else:
-            tables[name] = _table(address, values)
-    return tables, left_out
-
-
-FORM_NAMES = tuple(one.name for one in fields(ValueForms))
-
-
-def _forms(table: Mapping[str, Any]) -> ValueForms:
-    chosen = {name: table[name] for name in FORM_NAMES if name in table}
-    if "numeric" in chosen:
-        chosen["numeric"] = tuple(chosen["numeric"])
-    return ValueForms(**chosen)
-
-
-def _table(address: LakeAddress, table: dict[str, Any]) -> TableState:
-    files = tuple(DataFile(**_joined(address, file)) for file in table["files"])
-    deletes = tuple(DeleteFile(**_joined(address, file)) for file in table.get("deletes", ()))
-    table["deleted"] = table.pop("gone", 0)
-    metadata = address.join(table["metadata"])
-    lists = {name: tuple(table.get(name, ())) for name in ("key", "partitions")}
-    return TableState(**table | lists | {"files": files, "deletes": deletes, "metadata": metadata})
-
-
-def _joined(address: LakeAddress, file: dict[str, Any]) -> dict[str, Any]:
-    return file | {"location": address.join(file["location"])}

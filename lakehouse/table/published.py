@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lakehouse.table.epoch import Epoch, SnapshotToken, tables_from_json
+from lakehouse.table.epoch import Epoch
+from lakehouse.table.epoch_json import tables_from_json, tokens_from_column
 from ridelake.errors import NotReady, RidelakeError, UsageError, first_line
 from ridelake.settings import LakeAddress
 
@@ -26,6 +27,8 @@ FORMAT = 3
 """The version of the catalog's tables and of the manifests. The next epoch of a lake of OLD_FORMAT, which has
 no delete files, changes it to this version. Other versions are rejected."""
 OLD_FORMAT = 2
+STORES_FORMAT = 4
+"""The version of a lake of several stores, so that versions of ridelake that do not know them reject it."""
 
 # A publisher locks the catalog for some milliseconds. After this time (seconds) it is assumed to be stopped.
 BUSY_SECONDS = 30.0
@@ -133,7 +136,7 @@ def _rows(file: Path, number: int | None, limit: int, mode: str = "ro") -> list[
 
 def check_format(found: Sequence[Sequence[Any]]) -> None:
     """Check the format of the lake. Raises UsageError unless this version supports it."""
-    if found and found[0][0] not in (FORMAT, OLD_FORMAT):
+    if found and found[0][0] not in (FORMAT, OLD_FORMAT, STORES_FORMAT):
         than = "a newer" if found[0][0] > FORMAT else "an older"
         raise UsageError(
             f"this lake has format {found[0][0]} of {than} version of ridelake; this version supports format "
@@ -144,15 +147,17 @@ def check_format(found: Sequence[Sequence[Any]]) -> None:
 def _epoch(address: LakeAddress, row: Sequence[Any]) -> Epoch:
     number, kind, published_at, token, found, seconds, verified = row
     tables, left_out = tables_from_json(address, _loaded(found))
+    tokens, moved = tokens_from_column(_loaded(token))
     return Epoch(
         number=number,
         kind=kind,
         published_at=datetime.fromisoformat(published_at),
-        token=SnapshotToken(**_loaded(token)),
+        tokens=tokens,
         tables=tables,
         seconds=seconds,
         verified=None if verified is None else bool(verified),
         left_out=left_out,
+        moved=moved,
     )
 
 
@@ -215,7 +220,7 @@ def epoch_as_of(address: LakeAddress, when: str) -> Epoch:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     for epoch in read_epochs(address):
-        if datetime.fromisoformat(epoch.token.taken_at) <= moment:
+        if datetime.fromisoformat(epoch.taken_at) <= moment:
             return epoch
     newest_epoch(address)
     raise UsageError(f"no epoch was published at or before {when}: see `ridelake epochs`")

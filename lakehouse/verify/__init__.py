@@ -104,16 +104,23 @@ def verify_now(store: Store, lake: Lake) -> VerifyResult:
     epoch, or if the changes of a table are unknown; UsageError as `publish_changes` does. A difference is not
     raised: see `VerifyResult.prove`."""
     for _ in range(TRIES):
-        newest = newest_epoch(lake.address)
+        newest = _newest_seen(lake)
         try:
             return _verify(store, lake, newest)
         except NotReady:
             # The next epoch may have been published, and older tombstones deleted.
-            if newest_epoch(lake.address).number == newest.number:
+            if _newest_seen(lake).token == newest.token:
                 raise
     raise NotReady(
         f"cannot verify: a new epoch was published during each of {TRIES} attempts; run the command again"
     )
+
+
+def _newest_seen(lake: Lake) -> Epoch:
+    """The newest epoch of the store. Raises NotReady if there is none."""
+    if (epoch := lake.seen(newest_epoch(lake.address))) is None:
+        raise NotReady(f"no epoch of {lake.store} yet in {lake.address.root}: run `ridelake sync`")
+    return epoch
 
 
 def _verify(store: Store, lake: Lake, newest: Epoch) -> VerifyResult:

@@ -112,14 +112,17 @@ def tables_of(query: str, epoch: "Epoch") -> set[str] | None:
     def named(text: str, dialect: str) -> set[str]:
         return {table.name.lower() for table in sqlglot.parse_one(text, dialect=dialect).find_all(exp.Table)}
 
-    known = {name.lower(): name for name in epoch.tables}
+    known: dict[str, set[str]] = {name.lower(): {name} for name in epoch.tables}
+    for name, table in epoch.tables.items():
+        if table.store:  # also through the union of all stores
+            known.setdefault(name.removeprefix(f"{table.store}_").lower(), set()).add(name)
     try:
         names = named(query, "duckdb")
         if "ridetable" in names - set(known):
             names |= named(ride_table_query(), "postgres")
     except sqlglot.errors.SqlglotError:
         return None
-    return {known[name] for name in names & set(known)}
+    return {table for name in names & set(known) for table in known[name]}
 
 
 def walk(node: Any, children: str) -> Iterator[Any]:

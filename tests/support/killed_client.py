@@ -58,9 +58,11 @@ def _sync(
     sends: int = signal.SIGKILL,
     maintaining: bool = False,
     ready: Event | None = None,
+    name: str = "",
 ) -> None:
-    """Change rows and sync them in a loop; with `at` once, sending the signal to itself at that step."""
-    lake = Lake.create(address)
+    """Change rows and sync them in a loop; with `at` once, sending the signal to itself at that step. `name`:
+    of the store, in a lake of several."""
+    lake = Lake.create(address, name)
     lakehouse.capture.writer.SEAL_ROWS = SEAL_ROWS
     if at:
         step = pkgutil.resolve_name(at)

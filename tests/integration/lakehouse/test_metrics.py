@@ -58,8 +58,9 @@ def test_each_iteration_is_counted(orders: Store, lake: Lake, tmp_path: Path):
 def test_the_lag_increases_while_iterations_fail(orders: Store, lake: Lake, tmp_path: Path):
     metrics = SyncMetrics(tmp_path / "ridelake.prom", "lake")
     metrics.record(sync_once(orders, lake))
-    assert metrics.current_at is not None
-    metrics.current_at -= 100
+    of_store = metrics.stores[""]
+    assert of_store.current_at is not None
+    of_store.current_at -= 100
     metrics.record(SyncResult(None, False, 0.1, None, trouble="the server is away"))
     assert 100 <= samples(metrics.path)["lag_seconds"] < 160
 

@@ -173,7 +173,7 @@ def test_temporary_files_are_deleted_after_an_error(things: Store, lake: Lake, f
     with pytest.raises(KeyboardInterrupt):
         with open_overlay(settings, newest):
             raise KeyboardInterrupt
-    other = replace(newest, token=replace(newest.token, system_identifier="1"))
+    other = replace(newest, tokens={"": replace(newest.token, system_identifier="1")})
     with (
         pytest.raises(UsageError, match="this lake was taken from another server"),
         open_overlay(settings, other),

@@ -67,7 +67,7 @@ def wide(tmp_path_factory) -> tuple[Settings, Epoch]:
         files.append(DataFile(str(path), rows, path.stat().st_size, ""))
     state = TableState("public.wide", 1, "", tuple(files), 1, "")
     token = SnapshotToken("1:1:", "2026-01-01T00:00:00+00:00", "0/0", None, None)
-    epoch = Epoch(1, "full", datetime(2026, 1, 1, tzinfo=UTC), token, {"wide": state}, 0.0)
+    epoch = Epoch(1, "full", datetime(2026, 1, 1, tzinfo=UTC), {"": token}, {"wide": state}, 0.0)
     return Settings(home=folder, lake=LakeAddress.at(folder)), epoch
 
 
