@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from bare_database import run
+from catalog_server import served_catalog
 from killed_client import SEAL_ROWS, referenced, victim
 from lake_files import files_of
 
@@ -282,6 +283,20 @@ def test_a_lake_that_becomes_one_of_several_during_a_draft_is_not_mixed(
         publish_snapshot(*berlin)
     assert newest_epoch(lake.address).stores == []
     assert {str(path) for path in files_of(lake.address.folder)} == referenced(lake)
+
+
+def test_the_catalog_server_lists_the_tables_and_tokens_of_all_stores(berlin, paris, address: LakeAddress):
+    for store, lake in (berlin, paris):
+        publish_snapshot(store, lake, tables=["ridelake.rides"])
+        publish_changes(store, lake)
+    epoch = newest_epoch(address)
+    with served_catalog(address) as served:
+        client = served.client("epoch-2")
+        assert client.list_tables("ridelake") == [("ridelake", "berlin_rides"), ("ridelake", "paris_rides")]
+        assert client.load_table("ridelake.paris_rides").scan().to_arrow().num_rows == 2_000
+        properties = client.load_namespace_properties("ridelake")
+    for name, token in epoch.tokens.items():
+        assert properties[f"ridelake.token.{name}.snapshot"] == token.snapshot
 
 
 @pytest.mark.slow
