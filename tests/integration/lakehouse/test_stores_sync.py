@@ -342,7 +342,8 @@ def test_a_table_that_joins_is_reported_with_its_store(
     ("arguments", "message"),
     [
         (["--source", "berlin"], "the DSN of --source berlin is not a connection string of Postgres"),
-        (["--source", "=x"], "(empty) cannot be the name of a source"),
+        (["--source", "=x"], "the text before = cannot be the name of a source"),
+        (["--source", "postgresql://u:secret@h/d?a=b"], "the text before = cannot be the name of a source"),
         (["--source", "Berlin=dbname=x"], "Berlin cannot be the name of a source"),
         (["--source", "berlin=secret"], "the DSN of --source berlin is not a connection string of Postgres"),
         (["--source", "a=dbname=x", "--source", "a=dbname=y"], "the source a is given twice"),
