@@ -18,7 +18,7 @@ from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.epoch import Epoch, Selection
-from lakehouse.table.published import newest_epoch, read_epochs
+from lakehouse.table.published import epoch_as_of, newest_epoch, read_epochs
 from lakehouse.verify import verify_files, verify_now
 from oltp.store import Store
 from ridelake.errors import UsageError
@@ -112,6 +112,18 @@ def test_a_commit_is_repeated_on_the_epoch_that_another_store_has_published(berl
     assert {str(path) for path in files_of(berlin[1].address.folder)} == referenced(berlin[1])
     for pair in (berlin, paris):
         assert verify_now(*pair).tail_rows == (0,) * 9
+
+
+def test_a_time_selects_an_epoch_that_no_store_is_ahead_of(berlin, paris, address: LakeAddress):
+    for pair in (berlin, paris, berlin):
+        top_up(pair[0])
+        publish_changes(*pair)
+    third, second, first = read_epochs(address)
+    assert third.taken_at > second.taken_at > first.taken_at
+    assert epoch_as_of(address, second.taken_at).number == 2
+    assert epoch_as_of(address, third.tokens["berlin"].taken_at).number == 3
+    with pytest.raises(UsageError, match="epoch 3 has the stores berlin, paris: choose one with --source"):
+        _ = third.token
 
 
 def test_two_publishers_of_the_same_store_conflict(berlin, paris, monkeypatch):

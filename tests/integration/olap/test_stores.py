@@ -24,6 +24,7 @@ from olap.answer import difference
 from olap.ask import answer_of
 from olap.question import questions
 from oltp.store import Store
+from ridelake import open as opened_lake
 from ridelake.errors import UsageError
 from ridelake.settings import LakeAddress, Settings
 
@@ -221,6 +222,19 @@ def test_a_lake_of_one_store_has_no_source(seeded_store: Store, tmp_path: Path):
     )  # fmt: skip
     with pytest.raises(UsageError, match="its lake has one store"):
         newest_epoch(address).of("berlin")
+
+
+def test_the_python_api_reads_all_stores_or_one(settings: Settings):
+    with opened_lake(lake=settings.lake.root) as lake:
+        assert lake.sql("SELECT count(*) FROM rides").rows() == [(4_000,)]
+        assert lake.sql("SELECT count(*) FROM rides", source="paris").rows() == [(2_000,)]
+        both = lake.compare("SELECT count(*) FROM RideTable", ["duckdb", "polars"], source="paris")
+        assert len(both.answer) == 1
+        assert lake.duckdb().sql("SELECT DISTINCT source FROM rides").fetchall()
+        with pytest.raises(UsageError, match="has no store rome"):
+            lake.sql("SELECT 1", source="rome")
+        with pytest.raises(UsageError, match="the lake has the sources berlin, paris"):
+            lake.verify()
 
 
 @pytest.mark.parametrize("name", FILE_ENGINES)
