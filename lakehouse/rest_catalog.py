@@ -265,12 +265,16 @@ class RestCatalog:
         epoch = self._epoch(request)
         if request.method == "HEAD":
             return Response(status_code=204)
-        token = {name: str(value) for name, value in asdict(epoch.token).items() if value is not None}
         properties = {
             "ridelake.epoch": str(epoch.number),
             "ridelake.published_at": epoch.published_at.isoformat(),
         }
-        properties |= {f"ridelake.token.{name}": value for name, value in token.items()}
+        properties |= {
+            f"ridelake.token.{f'{store}.' if store else ''}{name}": str(value)
+            for store, token in epoch.tokens.items()
+            for name, value in asdict(token).items()
+            if value is not None
+        }
         return JSONResponse({"namespace": [NAMESPACE], "properties": properties})
 
     def tables(self, request: Request) -> Response:

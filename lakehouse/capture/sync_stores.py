@@ -85,12 +85,15 @@ class _Publisher:
         self.silent = False
         self.reports.put(StoreReport(self.name, synced, notes, error, last))
 
+    def _note(self, sentence: str) -> None:
+        self._notes.append(sentence)
+
     def _results(self) -> Iterator[SyncResult]:
         while True:
             self.begun = started = time.monotonic()
             try:
-                with self.opening(self._notes.append) as (store, lake, _):
-                    self.options["on_note"] = self._notes.append
+                with self.opening(self._note) as (store, lake, _):
+                    self.options["on_note"] = self._note
                     if self.every_seconds is None:
                         yield sync_once(store, lake, **self.options)
                         return
@@ -166,17 +169,18 @@ def sync_stores(
 def _reports(
     publishers: Mapping[str, _Publisher], reports: "SimpleQueue[StoreReport]", *, once: bool
 ) -> Iterator[StoreReport]:
-    running = set(publishers)
+    running, checked = set(publishers), time.monotonic()
     while running:
-        try:
+        with suppress(Empty):
             report = reports.get(timeout=POLL_SECONDS)
-        except Empty:
-            for one in publishers.values():
-                if (silent := one.check()) is not None:
-                    yield silent
-                    if once:
-                        running.discard(one.name)
+            if report.last:
+                running.discard(report.store)
+            yield report
+        if time.monotonic() < checked + POLL_SECONDS:
             continue
-        if report.last:
-            running.discard(report.store)
-        yield report
+        checked = time.monotonic()
+        for one in publishers.values():
+            if (silent := one.check()) is not None:
+                yield silent
+                if once:  # its thread ends with the process
+                    running.discard(one.name)

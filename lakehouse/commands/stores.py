@@ -165,7 +165,8 @@ def _with_state(settings: "Settings", store: str, synced: "SyncResult") -> "Sync
 
 def _text(error: Exception) -> str:
     """The message on one line."""
-    return " ".join(_without_advice(str(error)).split())
+    text = str(error) if isinstance(error, RidelakeError) else f"{type(error).__name__}: {error}"
+    return " ".join(_without_advice(text).split())
 
 
 def _without_advice(text: str) -> str:

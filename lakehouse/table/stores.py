@@ -21,15 +21,19 @@ from ridelake.errors import UsageError
 
 STORE_NAME = re.compile("[a-z][a-z0-9_]{0,31}")
 
+# Other texts are not shown: a DSN without a name can have a password.
+SHOWN_NAME = re.compile(r"[\w-]{1,64}")
+
 
 def check_store_names(names: Collection[str]) -> None:
     """Check the names of the stores of one lake. Raises UsageError for a name that is not STORE_NAME, or that
     begins with another one and `_`: the tables of both could have the same name in the lake."""
     for name in names:
         if not STORE_NAME.fullmatch(name):
+            shown = name if SHOWN_NAME.fullmatch(name) else "the text before ="
             raise UsageError(
-                f"{name or '(empty)'} cannot be the name of a source: use at most 32 characters of "
-                "a-z, 0-9 and _, the first one a letter"
+                f"{shown} cannot be the name of a source: use at most 32 characters of a-z, 0-9 and _, the "
+                "first one a letter"
             )
     for name, other in permutations(names, 2):
         if other == name:

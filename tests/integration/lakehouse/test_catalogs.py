@@ -253,3 +253,32 @@ def test_a_lake_of_another_format_is_refused(lake: Lake):
     for attempt in (lambda: Lake.create(lake.address), lambda: newest_epoch(lake.address)):
         with pytest.raises(UsageError, match="format 5 of a newer version of ridelake"):
             attempt()
+
+
+def test_stores_that_publish_at_the_same_time_lose_no_epoch(
+    lake: Lake, seeded_store: Store, other_seeded_store: Store
+):
+    """Each commit is a transaction of Postgres, which another one can make fail."""
+    failures: list[BaseException] = []
+
+    def publish(name: str, store: Store) -> None:
+        try:
+            mine = Lake.create(lake.address, name)
+            publish_snapshot(store, mine)
+            for rider in range(1, 9):
+                with store.connect() as connection:
+                    connection.execute("SELECT top_up(%s, 100)", (rider,))
+                assert publish_changes(store, mine).is_new
+        except BaseException as error:
+            failures.append(error)
+
+    stores = {"berlin": seeded_store, "paris": other_seeded_store}
+    threads = [threading.Thread(target=publish, args=pair) for pair in stores.items()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert [epoch.number for epoch in read_epochs(lake.address)] == list(range(18, 0, -1))
+    for name, store in stores.items():
+        assert verify_now(store, Lake.create(lake.address, name)).tail_rows == (0,) * 9

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from bare_database import run
+from catalog_server import served_catalog
 from killed_client import SEAL_ROWS, referenced, victim
 from lake_files import files_of
 
@@ -17,7 +18,7 @@ from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.epoch import Epoch, Selection
-from lakehouse.table.published import newest_epoch, read_epochs
+from lakehouse.table.published import epoch_as_of, newest_epoch, read_epochs
 from lakehouse.verify import verify_files, verify_now
 from oltp.store import Store
 from ridelake.errors import UsageError
@@ -111,6 +112,18 @@ def test_a_commit_is_repeated_on_the_epoch_that_another_store_has_published(berl
     assert {str(path) for path in files_of(berlin[1].address.folder)} == referenced(berlin[1])
     for pair in (berlin, paris):
         assert verify_now(*pair).tail_rows == (0,) * 9
+
+
+def test_a_time_selects_an_epoch_that_no_store_is_ahead_of(berlin, paris, address: LakeAddress):
+    for pair in (berlin, paris, berlin):
+        top_up(pair[0])
+        publish_changes(*pair)
+    third, second, first = read_epochs(address)
+    assert third.taken_at > second.taken_at > first.taken_at
+    assert epoch_as_of(address, second.taken_at).number == 2
+    assert epoch_as_of(address, third.tokens["berlin"].taken_at).number == 3
+    with pytest.raises(UsageError, match="epoch 3 has the stores berlin, paris: choose one with --source"):
+        _ = third.token
 
 
 def test_two_publishers_of_the_same_store_conflict(berlin, paris, monkeypatch):
@@ -282,6 +295,20 @@ def test_a_lake_that_becomes_one_of_several_during_a_draft_is_not_mixed(
         publish_snapshot(*berlin)
     assert newest_epoch(lake.address).stores == []
     assert {str(path) for path in files_of(lake.address.folder)} == referenced(lake)
+
+
+def test_the_catalog_server_lists_the_tables_and_tokens_of_all_stores(berlin, paris, address: LakeAddress):
+    for store, lake in (berlin, paris):
+        publish_snapshot(store, lake, tables=["ridelake.rides"])
+        publish_changes(store, lake)
+    epoch = newest_epoch(address)
+    with served_catalog(address) as served:
+        client = served.client("epoch-2")
+        assert client.list_tables("ridelake") == [("ridelake", "berlin_rides"), ("ridelake", "paris_rides")]
+        assert client.load_table("ridelake.paris_rides").scan().to_arrow().num_rows == 2_000
+        properties = client.load_namespace_properties("ridelake")
+    for name, token in epoch.tokens.items():
+        assert properties[f"ridelake.token.{name}.snapshot"] == token.snapshot
 
 
 @pytest.mark.slow

@@ -325,11 +325,25 @@ def test_options_of_tables_apply_to_each_store(
     assert all(table.without == ("note",) for table in epoch.tables.values())
 
 
+def test_a_table_that_joins_is_reported_with_its_store(
+    seeded_store: Store, other_seeded_store: Store, address: LakeAddress
+):
+    stores = {"berlin": seeded_store, "paris": other_seeded_store}
+    with syncing(stores, address, "--table", "ridelake.rides", "--schema", "public"):
+        wait_until(lambda: output(address).count(": epoch ") >= 2)
+        run(seeded_store, "CREATE TABLE public.orders (id int PRIMARY KEY)")
+        wait_until(lambda: "berlin: public.orders joins the lake" in output(address))
+        run(seeded_store, "DROP TABLE public.orders")
+        wait_until(lambda: "berlin: public.orders leaves the lake: it was dropped" in output(address))
+    assert "paris: public" not in output(address)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--source", "berlin"], "the DSN of --source berlin is not a connection string of Postgres"),
-        (["--source", "=x"], "(empty) cannot be the name of a source"),
+        (["--source", "=x"], "the text before = cannot be the name of a source"),
+        (["--source", "postgresql://u:secret@h/d?a=b"], "the text before = cannot be the name of a source"),
         (["--source", "Berlin=dbname=x"], "Berlin cannot be the name of a source"),
         (["--source", "berlin=secret"], "the DSN of --source berlin is not a connection string of Postgres"),
         (["--source", "a=dbname=x", "--source", "a=dbname=y"], "the source a is given twice"),

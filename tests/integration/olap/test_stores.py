@@ -1,6 +1,8 @@
 """Queries on a lake of several stores: the union of all, and one store."""
 
 import json
+from dataclasses import replace
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from olap.answer import difference
 from olap.ask import answer_of
 from olap.question import questions
 from oltp.store import Store
+from ridelake import open as opened_lake
 from ridelake.errors import UsageError
 from ridelake.settings import LakeAddress, Settings
 
@@ -221,8 +224,35 @@ def test_a_lake_of_one_store_has_no_source(seeded_store: Store, tmp_path: Path):
         newest_epoch(address).of("berlin")
 
 
-def test_the_union_is_read_from_a_bucket(far: Far, two_stores: tuple[Store, Store]):  # noqa: F811
-    settings = published(two_stores, far.address)
-    with open_engine("duckdb", settings, newest_epoch(far.address)) as engine:
+def test_the_python_api_reads_all_stores_or_one(settings: Settings):
+    with opened_lake(lake=settings.lake.root) as lake:
+        assert lake.sql("SELECT count(*) FROM rides").rows() == [(4_000,)]
+        assert lake.sql("SELECT count(*) FROM rides", source="paris").rows() == [(2_000,)]
+        both = lake.compare("SELECT count(*) FROM RideTable", ["duckdb", "polars"], source="paris")
+        assert len(both.answer) == 1
+        assert lake.duckdb().sql("SELECT DISTINCT source FROM rides").fetchall()
+        with pytest.raises(UsageError, match="has no store rome"):
+            lake.sql("SELECT 1", source="rome")
+        with pytest.raises(UsageError, match="the lake has the sources berlin, paris"):
+            lake.verify()
+
+
+@pytest.mark.parametrize("name", FILE_ENGINES)
+def test_the_union_is_read_from_a_bucket(name: str, far: Far, two_stores: tuple[Store, Store]):  # noqa: F811
+    for store, source in zip(two_stores, ("berlin", "paris"), strict=True):
+        lake = Lake.create(far.address, source)
+        publish_snapshot(store, lake, tables=["public.orders", "ridelake.rides"], nested="typed")
+    settings = replace(far.settings, dsn=None)
+    with open_engine(name, settings, newest_epoch(far.address)) as engine:
         found = engine.sql("SELECT source, count(*) AS n FROM orders GROUP BY source ORDER BY source")
+        both = engine.sql(
+            "SELECT o.source, o.note, o.day, t.note AS other FROM orders AS o JOIN orders AS t"
+            " ON t.source = o.source AND t.id = o.id WHERE o.id = 4 OR o.source = 'paris' ORDER BY o.source"
+        )
+        rides = engine.sql("SELECT count(*) AS n FROM rides WHERE source = 'paris'")
     assert found.to_pylist() == [{"source": "berlin", "n": 40}, {"source": "paris", "n": 1}]
+    assert both.to_pylist() == [
+        {"source": "berlin", "note": "b", "day": None, "other": "b"},
+        {"source": "paris", "note": None, "day": date(2026, 7, 2), "other": None},
+    ]
+    assert rides.to_pylist() == [{"n": 2_000}]
