@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from terminal import Done, ridelake
 
+from bench.seaweedfs import KEYS
 from lakehouse.engines import open_engine
 from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch
@@ -22,14 +23,6 @@ from ridelake.settings import LakeAddress, Settings
 
 FILE_ENGINES = ("duckdb", "polars")
 PLACES = ["folder", pytest.param("bucket", marks=pytest.mark.slow)]
-KEYS = {
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-    "AWS_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-    "AWS_CONFIG_FILE": "/dev/null",
-    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-}
 
 
 @dataclass(frozen=True)
@@ -55,14 +48,7 @@ class Far:
         return {file.location for file in self.storage.files_under()}
 
     def change(self) -> None:
-        """Change, insert and delete rows."""
-        with self.store.connect() as connection:
-            connection.execute("UPDATE riders SET username = 'changed ' || rider_id WHERE rider_id % 50 = 1")
-            connection.execute("SELECT top_up(rider_id, 1234) FROM riders WHERE rider_id % 7 = 0")
-            connection.execute(
-                "DELETE FROM requests WHERE outcome <> 'assigned' AND ctid IN (SELECT ctid FROM requests"
-                " WHERE outcome <> 'assigned' LIMIT 5)"
-            )
+        change_rows(self.store)
 
     def ridelake(self, *arguments: str) -> Done:
         return ridelake(*arguments, "--home", self.settings.home, environment=self.environment)
@@ -75,6 +61,17 @@ class Far:
             "RIDELAKE_S3_ENDPOINT": self.address.s3_endpoint or "",
             "RIDELAKE_DSN": self.store.conninfo,
         }
+
+
+def change_rows(store: Store) -> None:
+    """Change, insert and delete rows."""
+    with store.connect() as connection:
+        connection.execute("UPDATE riders SET username = 'changed ' || rider_id WHERE rider_id % 50 = 1")
+        connection.execute("SELECT top_up(rider_id, 1234) FROM riders WHERE rider_id % 7 = 0")
+        connection.execute(
+            "DELETE FROM requests WHERE outcome <> 'assigned' AND ctid IN (SELECT ctid FROM requests"
+            " WHERE outcome <> 'assigned' LIMIT 5)"
+        )
 
 
 @pytest.fixture(scope="module")
