@@ -11,7 +11,7 @@ import threading
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from terminal import COMMAND, refusal
 from lakehouse import rest_catalog
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
+from lakehouse.commands.catalog import HOST
 from lakehouse.rest_catalog import BODY_BYTES_MAX
 from lakehouse.source.tracking import track
 from lakehouse.table.catalog import Lake
@@ -41,6 +42,7 @@ from lakehouse.table.layout import STORE_TABLES
 from lakehouse.table.published import newest_epoch, numbered_epoch, read_epochs
 from oltp.cluster.server import Cluster
 from oltp.store import Store
+from ridelake import web_server
 from ridelake.settings import LakeAddress, Settings
 from ridelake.web_server import ListenAddress, TlsFiles, listening
 
@@ -442,6 +444,16 @@ def test_the_catalog_is_served_over_tls(
         with pytest.raises(OSError, match="certificate verify failed"):
             urllib.request.urlopen(f"{served.url}/v1/config")
         served.wait_until_disconnected()
+
+
+def test_connections_that_do_not_finish_the_tls_handshake_are_limited(
+    lake: Lake, tls_files: TlsFiles, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(web_server, "CONNECTIONS_MAX", 3)
+    with served_catalog(lake.address, tls=tls_files) as served, ExitStack() as opened:
+        address = (HOST, int(served.url.rsplit(":", 1)[1]))
+        stalled = [opened.enter_context(socket.create_connection(address, timeout=30)) for _ in range(4)]
+        assert stalled[3].recv(1) == b""
 
 
 def test_invalid_tls_files_are_refused_in_one_line(tls_files: TlsFiles, tmp_path: Path, lake: Lake):
