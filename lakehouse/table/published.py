@@ -227,17 +227,18 @@ def epoch_as_of(address: LakeAddress, when: str) -> Epoch:
 
 
 @contextmanager
-def pin_epoch(address: LakeAddress, epoch: Epoch) -> Iterator[None]:
+def pin_epoch(address: LakeAddress, epoch: Epoch, *, wait: bool = True) -> Iterator[None]:
     """Keep `ridelake maintain` from expiring the epoch until the end of the block. It locks the manifest; the
     kernel releases the lock when the process ends. A remote lake has no locks; there, `maintain` does not
-    expire an epoch in its first hour. Raises NotReady if the epoch has just been expired."""
+    expire an epoch in its first hour. `wait`: for a `maintain` that is expiring the epoch. Raises NotReady if
+    the epoch has just been expired, BlockingIOError if it is being expired and `wait` is False."""
     try:
         descriptor = os.open(address.manifest(epoch.number), os.O_RDONLY) if not address.remote else None
     except FileNotFoundError:
         descriptor = None  # killed between commit and manifest, or expired; the catalog shows which
     try:
         if descriptor is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            fcntl.flock(descriptor, fcntl.LOCK_SH if wait else fcntl.LOCK_SH | fcntl.LOCK_NB)
         if not read_epochs(address, epoch.number):
             raise NotReady(f"epoch {epoch.number} has just been expired; run the command again")
         yield

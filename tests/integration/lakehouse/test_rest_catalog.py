@@ -40,6 +40,7 @@ from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import SkippedTable
 from lakehouse.table.layout import STORE_TABLES
 from lakehouse.table.published import newest_epoch, numbered_epoch, read_epochs
+from lakehouse.table.storage import file_lock
 from oltp.cluster.server import Cluster
 from oltp.store import Store
 from ridelake import web_server
@@ -203,6 +204,23 @@ def test_an_epoch_that_a_client_uses_is_not_expired(served: ServedCatalog, order
     assert client.load_table("ridelake.orders").scan().to_arrow().num_rows == 1_000
     with pytest.raises(RESTError, match="epoch 2 has been expired, the newest is 4: connect again"):
         served.client("epoch-2")
+
+
+def test_an_epoch_that_is_being_expired_delays_no_request(served: ServedCatalog, lake: Lake):
+    with file_lock(lake.address.manifest(1)):  # as `maintain` does until its commit
+        message = served.refused("/v1/config?warehouse=epoch-1", 503)
+        assert message.startswith("epoch 1 is being expired: connect again")
+    assert rows_at(served, "epoch-1") == 1_000
+
+
+def test_a_lake_that_cannot_be_read_for_a_moment_does_not_end_the_server(served: ServedCatalog, lake: Lake):
+    client, epochs = served.client("epoch-1"), lake.address.folder / "epochs"
+    away = epochs.rename(epochs.with_name("away"))
+    epochs.touch()
+    served.leases.renew()
+    epochs.unlink()
+    away.rename(epochs)
+    assert client.load_table("ridelake.orders").scan().to_arrow().num_rows == 1_000
 
 
 def test_an_epoch_is_released_some_time_after_the_last_request(
