@@ -389,6 +389,8 @@ def build_catalog_app(leases: EpochLeases, token: str | None, hosts: set[str]) -
         Route(f"{NAMESPACES}/{{namespace}}", catalog.namespace),
         Route(NAMESPACES, catalog.namespaces),
     ]
+    for route in routes:
+        route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)  # … and a line break
     handled: dict[Any, Any] = dict.fromkeys(
         (RestCatalogError, HTTPException, RidelakeError, Exception), _on_error
     )

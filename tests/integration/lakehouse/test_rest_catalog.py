@@ -286,6 +286,8 @@ def test_an_address_that_does_not_exist_is_an_error_in_the_form_of_the_specifica
         f"{tables}/%2e%2e%2f%2e%2e%2fcatalog.sqlite": "has no table",
         f"{tables}/orders%2f..%2forders": "has no table",
         f"{tables}/orders%00": "has no table",
+        f"{tables}/orders%0A": "has no table",
+        f"{tables}/two%0Alines": "has no table",
         f"{tables}/order": "did you mean orders?",
         "/v1/epoch-1/namespaces/shop": "there is no namespace shop: the only one is ridelake",
         "/v1/epoch-1/namespaces/ridelake%1Fx/tables": "there is no namespace",
