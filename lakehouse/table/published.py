@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.table.epoch import Epoch
 from lakehouse.table.epoch_json import tables_from_json, tokens_from_column
-from ridelake.errors import NotReady, RidelakeError, UsageError, first_line
+from ridelake.errors import NotReady, RidelakeError, UsageError, first_line, grant_hint
 from ridelake.settings import LakeAddress
 
 if TYPE_CHECKING:
@@ -73,7 +73,11 @@ def _remote_rows(address: LakeAddress, number: int | None, limit: int) -> list[S
             with engine.connect() as connection:
                 check_format(connection.execute(text("SELECT format FROM lake")).fetchall())
                 return list(connection.execute(text(query), bound).fetchall())
-        except ProgrammingError:
+        except ProgrammingError as error:
+            reason = first_line(error.orig or error)
+            if "permission denied" in reason:
+                hint = grant_hint(reason)
+                raise UsageError(f"the lake's catalog cannot be read: {reason}; {hint}") from error
             return []  # the tables do not exist yet
 
 
