@@ -152,19 +152,19 @@ class EpochLeases:
         """Release the epochs that are no longer used, and lock a manifest again if it was replaced. To be
         called every second or so."""
         with self._lock:
+            unused = [n for n, one in self._leases.items() if monotonic() - one.used_at > LEASE_SECONDS]
+            released = [self._leases.pop(number) for number in unused]
             leases = list(self._leases.items())
+        for lease in released:
+            lease.held.close()
         for number, lease in leases:
-            if monotonic() - lease.used_at > LEASE_SECONDS:
-                self._replace(number, None)
-            elif not self.address.remote and lease.state != self._state(number):
-                with suppress(RestCatalogError, RidelakeError):  # a request reports it
+            with suppress(RestCatalogError, RidelakeError, OSError):  # a request reports it
+                if not self.address.remote and lease.state != self._state(number):
                     self._leased(number, lease.used_at)
 
     def close(self) -> None:
         """Release all epochs."""
-        with self._lock:
-            numbers = list(self._leases)
-        for number in numbers:
+        for number in tuple(self._leases):
             self._replace(number, None)
 
     def _leased(self, number: int, used_at: float) -> Epoch:
@@ -174,7 +174,12 @@ class EpochLeases:
         try:
             if not found:
                 raise NotReady
-            held.enter_context(pin_epoch(self.address, found[0]))
+            # `maintain` can take minutes, and requests that wait for it would occupy all threads.
+            held.enter_context(pin_epoch(self.address, found[0], wait=False))
+        except BlockingIOError as error:
+            self._replace(number, None)
+            reason = f"epoch {number} is being expired: connect again with the warehouse newest"
+            raise RestCatalogError(503, "ServiceUnavailableException", reason) from error
         except NotReady as error:
             self._replace(number, None)
             newest = newest_epoch(self.address).number
@@ -388,6 +393,8 @@ def build_catalog_app(leases: EpochLeases, token: str | None, hosts: set[str]) -
         Route(f"{NAMESPACES}/{{namespace}}", catalog.namespace),
         Route(NAMESPACES, catalog.namespaces),
     ]
+    for route in routes:
+        route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)  # … and a line break
     handled: dict[Any, Any] = dict.fromkeys(
         (RestCatalogError, HTTPException, RidelakeError, Exception), _on_error
     )

@@ -16,6 +16,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from starlette.types import ASGIApp
 from uvicorn import Config, Server
@@ -25,24 +26,61 @@ from ridelake.errors import UsageError, first_line
 
 BACKLOG = 128
 CONNECTIONS_MAX = 256
-REQUEST_SECONDS = 10  # from the connection to the request, and until the next one
+REQUEST_SECONDS = 10  # from the connection or the last answer to the end of the request's headers
 STOP_SECONDS = 0.5
 
 
+class LimitedListener(socket.socket):
+    """Closes a connection above the limit at once. Without a limit, the process runs out of file descriptors
+    and then accepts no connection at all. Connections before the end of their TLS handshake count, too."""
+
+    def __init__(self, family: socket.AddressFamily) -> None:
+        # With the protocol named, asyncio turns off Nagle's algorithm, which delays each answer by 40 ms.
+        super().__init__(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self._accepted = WeakSet[socket.socket]()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        connection, address = super().accept()
+        if sum(one.fileno() >= 0 for one in self._accepted) >= CONNECTIONS_MAX:
+            connection.close()
+            raise ConnectionAbortedError  # asyncio ignores it
+        self._accepted.add(connection)
+        return connection, address
+
+
 class LimitedProtocol(H11Protocol):
-    """Closes a connection above the limit at once, and one that sends no request in time. Without a limit,
-    the process runs out of file descriptors and then accepts no connection at all."""
+    """Closes a connection that does not send the headers of a request in time, or does not receive the
+    answer. uvicorn has a limit for the first byte only."""
+
+    _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        if len(self.connections) >= CONNECTIONS_MAX:
-            transport.abort()
-            return
         super().connection_made(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(REQUEST_SECONDS, self.timeout_keep_alive_handler)
+        self._wait(0)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.transport is not None:  # otherwise the connection was refused
-            super().connection_lost(exc)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        self._wait(self.transport.get_write_buffer_size())
+        super().on_response_complete()
+
+    def _wait(self, unsent_bytes: int) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(REQUEST_SECONDS, self._check_progress, unsent_bytes)
+
+    def _check_progress(self, unsent_bytes: int) -> None:
+        """`unsent_bytes`: how much of the answer had not been sent when the wait began."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent and unsent == unsent_bytes:
+            self.transport.abort()
+        elif unsent or (self.cycle is not None and not self.cycle.response_complete):
+            self._wait(unsent)
+        else:
+            self.transport.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +154,7 @@ class ListenAddress:
 @contextmanager
 def listening(at: ListenAddress) -> Iterator[socket.socket]:
     """A socket that listens there. Raises UsageError if the port or the address cannot be used."""
-    # With the protocol named, asyncio turns off Nagle's algorithm, which delays each answer by 40 ms.
-    listener = socket.socket(at.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = LimitedListener(at.family)
     try:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -7,9 +7,8 @@
 table's pointer to the new metadata.
 
 The metadata is changed as a JSON document, only where a snapshot concerns it. The classes of pyiceberg copy
-all snapshots of a table some twenty times for one commit, which takes most of the time if an epoch is
-published every second. `tests/unit/lakehouse/test_commit.py` opens the result with pyiceberg and with
-other Iceberg readers.
+all snapshots some twenty times for one commit, which takes most of the time if an epoch is published every
+second. `tests/unit/lakehouse/test_commit.py` opens the result with Iceberg readers.
 
 https://iceberg.apache.org/spec/#table-metadata-fields
 """
@@ -336,14 +335,16 @@ def with_tag(metadata: Metadata, tag: str) -> Metadata:
 
 def with_snapshots_alive(metadata: Metadata, alive: Mapping[str, int]) -> Metadata:
     """The same table with only these snapshots and tags, and the current snapshot. Its log starts after the
-    last removed snapshot, because it must not have gaps."""
+    last removed snapshot, because it must not have gaps. A snapshot has the tags of all its epochs."""
     kept = {*alive.values(), metadata.get("current-snapshot-id")}
-    refs = {name: ref for name, ref in metadata["refs"].items() if name == "main" or name in alive}
     log: list[Any] = []
     for entry in metadata.get("snapshot-log", ()):
         log = [*log, entry] if entry["snapshot-id"] in kept else []
-    snapshots = [one for one in metadata.get("snapshots", ()) if one["snapshot-id"] in kept]
-    return metadata | {"snapshots": snapshots, "snapshot-log": log, "refs": refs}
+    found = {one["snapshot-id"]: one for one in metadata.get("snapshots", ())}
+    snapshots = {number: one for number, one in found.items() if number in kept}
+    tags = {tag: {"snapshot-id": one, "type": "tag"} for tag, one in alive.items() if one in snapshots}
+    refs = {name: ref for name, ref in metadata["refs"].items() if name == "main"} | tags
+    return metadata | {"snapshots": list(snapshots.values()), "snapshot-log": log, "refs": refs}
 
 
 def with_previous(metadata: Metadata, previous: str | None) -> Metadata:

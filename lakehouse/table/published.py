@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lakehouse.table.epoch import Epoch
 from lakehouse.table.epoch_json import tables_from_json, tokens_from_column
-from ridelake.errors import NotReady, RidelakeError, UsageError, first_line
+from ridelake.errors import NotReady, RidelakeError, UsageError, first_line, grant_hint
 from ridelake.settings import LakeAddress
 
 if TYPE_CHECKING:
@@ -73,7 +73,11 @@ def _remote_rows(address: LakeAddress, number: int | None, limit: int) -> list[S
             with engine.connect() as connection:
                 check_format(connection.execute(text("SELECT format FROM lake")).fetchall())
                 return list(connection.execute(text(query), bound).fetchall())
-        except ProgrammingError:
+        except ProgrammingError as error:
+            reason = first_line(error.orig or error)
+            if "permission denied" in reason:
+                hint = grant_hint(reason)
+                raise UsageError(f"the lake's catalog cannot be read: {reason}; {hint}") from error
             return []  # the tables do not exist yet
 
 
@@ -227,17 +231,18 @@ def epoch_as_of(address: LakeAddress, when: str) -> Epoch:
 
 
 @contextmanager
-def pin_epoch(address: LakeAddress, epoch: Epoch) -> Iterator[None]:
+def pin_epoch(address: LakeAddress, epoch: Epoch, *, wait: bool = True) -> Iterator[None]:
     """Keep `ridelake maintain` from expiring the epoch until the end of the block. It locks the manifest; the
     kernel releases the lock when the process ends. A remote lake has no locks; there, `maintain` does not
-    expire an epoch in its first hour. Raises NotReady if the epoch has just been expired."""
+    expire an epoch in its first hour. `wait`: for a `maintain` that is expiring the epoch. Raises NotReady if
+    the epoch has just been expired, BlockingIOError if it is being expired and `wait` is False."""
     try:
         descriptor = os.open(address.manifest(epoch.number), os.O_RDONLY) if not address.remote else None
     except FileNotFoundError:
         descriptor = None  # killed between commit and manifest, or expired; the catalog shows which
     try:
         if descriptor is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            fcntl.flock(descriptor, fcntl.LOCK_SH if wait else fcntl.LOCK_SH | fcntl.LOCK_NB)
         if not read_epochs(address, epoch.number):
             raise NotReady(f"epoch {epoch.number} has just been expired; run the command again")
         yield

@@ -114,6 +114,13 @@ def test_another_program_that_may_only_read_opens_the_catalog(seeded_store: Stor
         catalog.engine.dispose()
 
 
+def test_a_missing_privilege_on_the_catalog_is_named(seeded_store: Store, lake: Lake):
+    publish_snapshot(seeded_store, lake)
+    url = f"{lake.address.catalog_url}&options=-crole%3Dpg_monitor"
+    with pytest.raises(UsageError, match=r"permission denied for table .*run GRANT SELECT ON TABLE"):
+        newest_epoch(LakeAddress.at(lake.address.folder, url))
+
+
 def test_a_missing_catalog_option_is_reported_and_no_file_is_deleted(seeded_store: Store, lake: Lake):
     publish_snapshot(seeded_store, lake)
     before = data_files(lake.address.folder)

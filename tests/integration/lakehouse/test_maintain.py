@@ -175,6 +175,8 @@ def test_an_epoch_is_a_tag_of_each_table_that_it_changed(numbers: Store, lake: L
     assert tagged == {tag: count for tag, count in rows.items() if tag in tagged}
     assert tagged.keys() >= {"epoch_1", "epoch_3", "epoch_4", "epoch_5"}
     assert rows_by_tag(lake, "letters") == {"epoch_2": 1, "epoch_5": 2}
+    maintain(lake, numbers, keep_epochs=2)
+    assert rows_by_tag(lake, "letters") == {"epoch_4": 1, "epoch_5": 2, "epoch_6": 2}
 
 
 def test_an_epoch_pinned_by_another_process_is_kept_until_released(numbers: Store, lake: Lake):

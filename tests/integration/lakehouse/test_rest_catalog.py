@@ -11,7 +11,7 @@ import threading
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,14 +33,17 @@ from terminal import COMMAND, refusal
 from lakehouse import rest_catalog
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
+from lakehouse.commands.catalog import HOST
 from lakehouse.rest_catalog import BODY_BYTES_MAX
 from lakehouse.source.tracking import track
 from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import SkippedTable
 from lakehouse.table.layout import STORE_TABLES
 from lakehouse.table.published import newest_epoch, numbered_epoch, read_epochs
+from lakehouse.table.storage import file_lock
 from oltp.cluster.server import Cluster
 from oltp.store import Store
+from ridelake import web_server
 from ridelake.settings import LakeAddress, Settings
 from ridelake.web_server import ListenAddress, TlsFiles, listening
 
@@ -203,6 +206,23 @@ def test_an_epoch_that_a_client_uses_is_not_expired(served: ServedCatalog, order
         served.client("epoch-2")
 
 
+def test_an_epoch_that_is_being_expired_delays_no_request(served: ServedCatalog, lake: Lake):
+    with file_lock(lake.address.manifest(1)):  # as `maintain` does until its commit
+        message = served.refused("/v1/config?warehouse=epoch-1", 503)
+        assert message.startswith("epoch 1 is being expired: connect again")
+    assert rows_at(served, "epoch-1") == 1_000
+
+
+def test_a_lake_that_cannot_be_read_for_a_moment_does_not_end_the_server(served: ServedCatalog, lake: Lake):
+    client, epochs = served.client("epoch-1"), lake.address.folder / "epochs"
+    away = epochs.rename(epochs.with_name("away"))
+    epochs.touch()
+    served.leases.renew()
+    epochs.unlink()
+    away.rename(epochs)
+    assert client.load_table("ridelake.orders").scan().to_arrow().num_rows == 1_000
+
+
 def test_an_epoch_is_released_some_time_after_the_last_request(
     served: ServedCatalog, orders: Store, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ):
@@ -266,6 +286,8 @@ def test_an_address_that_does_not_exist_is_an_error_in_the_form_of_the_specifica
         f"{tables}/%2e%2e%2f%2e%2e%2fcatalog.sqlite": "has no table",
         f"{tables}/orders%2f..%2forders": "has no table",
         f"{tables}/orders%00": "has no table",
+        f"{tables}/orders%0A": "has no table",
+        f"{tables}/two%0Alines": "has no table",
         f"{tables}/order": "did you mean orders?",
         "/v1/epoch-1/namespaces/shop": "there is no namespace shop: the only one is ridelake",
         "/v1/epoch-1/namespaces/ridelake%1Fx/tables": "there is no namespace",
@@ -442,6 +464,16 @@ def test_the_catalog_is_served_over_tls(
         with pytest.raises(OSError, match="certificate verify failed"):
             urllib.request.urlopen(f"{served.url}/v1/config")
         served.wait_until_disconnected()
+
+
+def test_connections_that_do_not_finish_the_tls_handshake_are_limited(
+    lake: Lake, tls_files: TlsFiles, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(web_server, "CONNECTIONS_MAX", 3)
+    with served_catalog(lake.address, tls=tls_files) as served, ExitStack() as opened:
+        address = (HOST, int(served.url.rsplit(":", 1)[1]))
+        stalled = [opened.enter_context(socket.create_connection(address, timeout=30)) for _ in range(4)]
+        assert stalled[3].recv(1) == b""
 
 
 def test_invalid_tls_files_are_refused_in_one_line(tls_files: TlsFiles, tmp_path: Path, lake: Lake):

@@ -206,10 +206,23 @@ def is_closed(connection: socket.socket) -> bool:
         return True
 
 
-def test_a_connection_that_sends_nothing_is_closed(served: Served, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("sent", [b"", b"GET", b"GET / HTTP/1.1\r\nHost: "])
+def test_a_connection_that_sends_no_whole_request_is_closed(
+    served: Served, monkeypatch: pytest.MonkeyPatch, sent: bytes
+):
     monkeypatch.setattr(web_server, "REQUEST_SECONDS", 0.1)
-    with socket.create_connection(address_of(served.url), timeout=30) as idle:
-        assert idle.recv(1) == b""
+    with socket.create_connection(address_of(served.url), timeout=30) as stalled:
+        stalled.sendall(sent)
+        assert stalled.recv(1) == b""
+
+
+def test_a_connection_that_receives_no_answer_is_closed(served: Served, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(web_server, "REQUEST_SECONDS", 0.1)
+    host, port = address_of(served.url)
+    request = f"GET /{TOKEN}/ HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
+    with socket.create_connection((host, port), timeout=30) as stalled, pytest.raises(ConnectionError):
+        while True:
+            stalled.sendall(request)
 
 
 def test_a_slow_viewer_gets_the_newest_state_from_a_bounded_queue():
