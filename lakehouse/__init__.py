@@ -10,12 +10,12 @@ columns. The files are Parquet. The list of files of an epoch is stored in an op
 
 The parts, from the lowest layer to the highest:
 
-    table/      epochs, files, Iceberg metadata; `catalog.py`: the commit that makes an epoch atomic
-    source/     tables of Postgres: their snapshot, their rows, their changes
-    verify/     compare the lake with Postgres row by row
-    capture/    from a snapshot to a published epoch; sync, maintenance
-    rest_catalog.py  epochs for the clients of an Iceberg REST catalog
-    engines/    run queries on an epoch; `__init__.py`: how to add an engine
-    inspect/    the bytes of a row in both layouts
-    commands/   the command line
+    table/        epochs, files, Iceberg metadata; `catalog.py`: the commit that makes an epoch atomic
+    source/       tables of Postgres: their snapshot, their rows, their changes
+    verify/       compare the lake with Postgres row by row
+    capture/      from a snapshot to a published epoch; sync, maintenance
+    rest_catalog/ epochs for the clients of an Iceberg REST catalog
+    engines/      run queries on an epoch; `__init__.py`: how to add an engine
+    inspect/      the bytes of a row in both layouts
+    commands/     the command line
 """

@@ -78,7 +78,8 @@ def _serve(
     lake: "LakeAddress", at: "ListenAddress", host: str, token: str | None, tls: "TlsFiles | None"
 ) -> None:
     """Serve until the web server ends."""
-    from lakehouse.rest_catalog import EpochLeases, build_catalog_app, check_place
+    from lakehouse.rest_catalog.app import build_catalog_app, check_place
+    from lakehouse.rest_catalog.leases import EpochLeases
     from lakehouse.table.published import no_epoch_message
     from ridelake.web_server import WebServer, listening, serving
 

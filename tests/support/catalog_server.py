@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 from pyiceberg.catalog import Catalog, load_catalog
 
 from lakehouse.commands.catalog import HOST, _hosts
-from lakehouse.rest_catalog import EpochLeases, build_catalog_app
+from lakehouse.rest_catalog.app import build_catalog_app
+from lakehouse.rest_catalog.leases import EpochLeases
 from ridelake.settings import LakeAddress
 from ridelake.web_server import ListenAddress, TlsFiles, WebServer, listening, serving
 

@@ -30,11 +30,11 @@ from pyiceberg.exceptions import (
 )
 from terminal import COMMAND, refusal
 
-from lakehouse import rest_catalog
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.commands.catalog import HOST
-from lakehouse.rest_catalog import BODY_BYTES_MAX
+from lakehouse.rest_catalog import leases
+from lakehouse.rest_catalog.app import BODY_BYTES_MAX
 from lakehouse.source.tracking import track
 from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import SkippedTable
@@ -227,7 +227,7 @@ def test_an_epoch_is_released_some_time_after_the_last_request(
     served: ServedCatalog, orders: Store, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ):
     client = served.client("epoch-1")
-    monkeypatch.setattr(rest_catalog, "LEASE_SECONDS", 0.0)
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 0.0)
     served.leases.renew()
     assert maintain(lake, orders, keep_epochs=1).epochs_expired == 2
     with pytest.raises(NoSuchTableError, match="epoch 1 has been expired"):
@@ -241,7 +241,7 @@ def test_a_newest_epoch_that_expires_during_the_request_is_replaced_by_a_newer_o
 ):
     found = [numbered_epoch(lake.address, 1)]
     maintain(lake, orders, keep_epochs=1)
-    monkeypatch.setattr(rest_catalog, "newest_epoch", lambda at: found.pop() if found else newest_epoch(at))
+    monkeypatch.setattr(leases, "newest_epoch", lambda at: found.pop() if found else newest_epoch(at))
     assert epoch_of(served.client()) == 4
     assert not found
 
@@ -258,7 +258,7 @@ def test_an_epoch_that_is_verified_later_stays_locked(served: ServedCatalog, ord
 def test_the_number_of_locked_epochs_is_limited(
     served: ServedCatalog, orders: Store, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(rest_catalog, "LEASES_MAX", 2)
+    monkeypatch.setattr(leases, "LEASES_MAX", 2)
     for number in (1, 2, 1, 3):
         served.client(f"epoch-{number}")
     assert maintain(lake, orders, keep_epochs=1).epochs_expired == 1
@@ -267,7 +267,7 @@ def test_the_number_of_locked_epochs_is_limited(
 
 def test_the_catalog_is_read_once_for_an_epoch(served: ServedCatalog, monkeypatch: pytest.MonkeyPatch):
     client = served.client("epoch-2")
-    monkeypatch.setattr(rest_catalog, "read_epochs", None)
+    monkeypatch.setattr(leases, "read_epochs", None)
     assert client.load_table("ridelake.orders").scan().to_arrow().num_rows == 900
 
 
