@@ -12,7 +12,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 
@@ -22,11 +25,15 @@ import pytest
 from bench.baseline import TABLE, as_table, baseline_engine
 from bench.env import BenchEnv
 from bench.figure import Cell, Figure, VariantTimes, assert_equal
+from bench.seaweedfs import KEYS, seaweedfs
+from lakehouse.capture.publish import publish_snapshot
 from lakehouse.engines import ENGINE_NAMES, open_engine, open_engines
+from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch
 from olap.answer import checksum, compare_answers, difference
 from olap.ask import answer_of, ask
-from olap.question import find_question
+from olap.question import LOOK_UP, find_question, questions
+from ridelake.settings import LakeAddress, Settings
 
 pytestmark = pytest.mark.scale("full")
 
@@ -37,6 +44,7 @@ QUERIES = {
     "one ride": "SELECT ride_id, status, fare_cents FROM rides WHERE ride_id = 7777",
     "20,000 rows": "SELECT * FROM rides WHERE ride_id <= 20000",
 }
+WORKERS = (1, 2)  # of the Spark clusters
 RIDELAKE, LIBRARY = "ridelake", "the engine alone"
 # The target: overhead of at most this share of the engine alone, plus this time.
 OVERHEAD_SHARE_MAX, OVERHEAD_MS_MAX = 0.05, 20.0
@@ -127,6 +135,51 @@ def bench_all_engines(figure: Figure, env: BenchEnv, epoch: Epoch) -> None:
     figure.checked("`ask` fails if two engines return different answers")
     figure.facts["engines"] = len(names)
     figure.facts["seconds to open them"] = median(opening)
+
+
+@pytest.mark.named("cluster")
+def bench_spark_cluster(
+    figure: Figure, env: BenchEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each analysis over a bucket of SeaweedFS on this machine. A worker has one core, DuckDB all of them."""
+    pytest.importorskip("pyspark")
+    from bench.spark_cluster import spark_cluster
+
+    figure.title = "From how many workers on is a Spark cluster faster than DuckDB over the same bucket?"
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    with ExitStack() as running:
+        url = running.enter_context(seaweedfs(tmp_path, "lake"))
+        settings = Settings(tmp_path, LakeAddress.at("s3://lake/rides", s3_endpoint=url, home=tmp_path))
+        epoch = publish_snapshot(env.store, Lake.create(settings.lake))
+        engines = {"duckdb": running.enter_context(open_engine("duckdb", settings, epoch))}
+        for workers in WORKERS:
+            folder = tmp_path / f"workers_{workers}"
+            folder.mkdir()
+            cluster = running.enter_context(spark_cluster(folder, workers))
+            on_cluster = replace(settings, spark_master=cluster.master)
+            engines[_of(workers)] = running.enter_context(open_engine("spark", on_cluster, epoch))
+        rows = []
+        for question in [one for one in questions().values() if one.group != LOOK_UP]:
+            times = figure.interleaved(
+                {name: partial(answer_of, engine, question) for name, engine in engines.items()},
+                partial(compare_answers, question),
+                label=question.name,
+                seconds=0.0,
+                rounds_min=3,
+            )
+            figure.ratio(times.ratio(_of(WORKERS[0]), _of(WORKERS[-1])))
+            rows.append(
+                {"question": question.name}
+                | {f"{name}, ms": 1e3 * times.median_seconds(name) for name in engines}
+            )
+    figure.rows = epoch.tables["rides"].rows
+    figure.checked("the answers of Spark equal those of DuckDB")
+    figure.table("Warm times, milliseconds", rows)
+
+
+def _of(workers: int) -> str:
+    return f"spark, {workers} worker{'s' if workers > 1 else ''}"
 
 
 SMALL_QUERIES = {

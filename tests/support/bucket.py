@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from terminal import Done, ridelake
 
+from bench.seaweedfs import KEYS
 from lakehouse.engines import open_engine
 from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import Epoch
@@ -22,14 +23,6 @@ from ridelake.settings import LakeAddress, Settings
 
 FILE_ENGINES = ("duckdb", "polars")
 PLACES = ["folder", pytest.param("bucket", marks=pytest.mark.slow)]
-KEYS = {
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-    "AWS_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-    "AWS_CONFIG_FILE": "/dev/null",
-    "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from urllib.error import HTTPError
 from urllib.parse import parse_qs, urlsplit
 from urllib.request import Request, urlopen
 
+import psutil
+
 ERROR = "<?xml version='1.0' encoding='UTF-8'?><Error><Code>{}</Code><Message>as asked</Message></Error>"
 EMPTY_LISTING = (
     "<?xml version='1.0' encoding='UTF-8'?><ListBucketResult xmlns='http://s3.amazonaws.com/doc/2006-03-01/'>"
@@ -21,7 +23,8 @@ NOT_RETURNED = ("connection", "transfer-encoding", "content-length", "server", "
 
 class S3Proxy(ThreadingHTTPServer):
     """`failure`: the status and code of the answer to each request; None: the server's answer. `failures`:
-    how many requests get it. `silent`: no answer. `lists_nothing`: a listing has no object."""
+    how many requests get it. `silent`: no answer. `lists_nothing`: a listing has no object. `hidden_from`:
+    processes with this text in their command line cannot connect."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -36,6 +39,7 @@ class S3Proxy(ThreadingHTTPServer):
         self.failures = 1_000_000
         self.silent = False
         self.lists_nothing = False
+        self.hidden_from: str | None = None
         self.keys: set[tuple[str, str | None]] = set()  # access key and session token of each request
 
     @property
@@ -55,6 +59,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(length) if length else None
         credential = self.headers.get("Authorization", "").partition("Credential=")[2]
         self.server.keys.add((credential.split("/")[0], self.headers.get("X-Amz-Security-Token")))
+        if self.server.hidden_from is not None and self.server.hidden_from in self._command_line():
+            self.close_connection = True
+            return
         while self.server.silent:
             time.sleep(0.1)
             if _closed(self.connection):
@@ -69,6 +76,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._forward(body)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle
+
+    def _command_line(self) -> str:
+        """Of the client."""
+        port = self.client_address[1]
+        clients = [one.pid for one in psutil.net_connections("tcp") if one.laddr and one.laddr.port == port]
+        return " ".join(" ".join(psutil.Process(pid).cmdline()) for pid in clients if pid)
 
     def _forward(self, body: bytes | None) -> None:
         sent = {name: text for name, text in self.headers.items() if name.lower() not in NOT_FORWARDED}

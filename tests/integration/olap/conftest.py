@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from bucket import endpoint  # noqa: F401  (a fixture)
 
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.engines import BASE_ENGINES, Engine, open_engine

@@ -9,14 +9,18 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from bucket import new_bucket
 from installed_engines import EVERY_ENGINE
 from spilling import sorted_in_little_memory
 
+from lakehouse.capture.publish import publish_snapshot
 from lakehouse.engines import ENGINES, Engine, open_engine
+from lakehouse.table.catalog import Lake
 from lakehouse.table.epoch import DataFile, Epoch
 from lakehouse.table.published import newest_epoch
 from olap.answer import difference
 from olap.question import Question, questions
+from oltp.store import Store
 from ridelake.errors import QueryRejected
 from ridelake.settings import Settings
 
@@ -102,6 +106,21 @@ def answered(name: str, settings: Settings) -> str:
     return "all" if not wrong else f"all but {', '.join(wrong)}"
 
 
+def answers_from(settings: Settings, name: str) -> str:
+    """A check mark if the engine reads the lake. tests/integration/olap/test_everywhere.py has all
+    questions."""
+    epoch = newest_epoch(settings.lake)
+    question = questions()["revenue_by_city_and_month"]
+    with open_engine("duckdb", settings, epoch) as duckdb, open_engine(name, settings, epoch) as engine:
+        return "✓" if accepts(duckdb, engine, question) else "–"
+
+
+def in_bucket(store: Store, endpoint: str, folder: Path) -> Settings:
+    settings = Settings(folder, new_bucket(endpoint, folder), dsn=store.conninfo)
+    publish_snapshot(store, Lake.create(settings.lake))
+    return settings
+
+
 def accepts(reference: Engine, engine: Engine, question: Question) -> bool:
     """Whether the engine accepts the question. Fails if the answer is wrong."""
     values = question.parameters
@@ -117,13 +136,17 @@ def accepts(reference: Engine, engine: Engine, question: Question) -> bool:
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # Spark starts three JVMs
 @pytest.mark.parametrize("name", EVERY_ENGINE)
-def test_the_row_of_an_engine_is_correct(name: str, settings: Settings, numbers: Epoch, tmp_path: Path):
+def test_the_row_of_an_engine_is_correct(
+    name: str, settings: Settings, seeded_store: Store, endpoint: str, numbers: Epoch, tmp_path: Path
+):
     package = ENGINES[name]
     column, row_group = pruned(name, settings, numbers)
     expected = [
         f"`{name}`",
         f"{package.distribution} {pinned_version(package.distribution)}",
         package.reads,
+        answers_from(settings, name),
+        answers_from(in_bucket(seeded_store, endpoint, tmp_path), name),
         "its own" if package.in_subprocess else "ours",
         column,
         row_group,

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,6 +17,11 @@ import pyspark
 SPARK_CLASS = Path(pyspark.__file__).parent / "bin" / "spark-class"
 SPARK_SUBMIT = SPARK_CLASS.with_name("spark-submit")
 START_SECONDS = 60
+SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+ENVIRONMENT = (
+    "env", *(word for name in SECRETS for word in ("-u", name)),
+    "SPARK_LOCAL_IP=127.0.0.1", "SPARK_DAEMON_MEMORY=512m",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,8 @@ class SparkCluster:
 
 
 @contextmanager
-def spark_cluster(folder: Path) -> Iterator[SparkCluster]:
+def spark_cluster(folder: Path, workers: int = 2) -> Iterator[SparkCluster]:
+    """Its processes do not have the credentials of a bucket, as on other machines."""
     port = _free_port()
     address = f"spark://127.0.0.1:{port}"
     with ExitStack() as running:
@@ -44,8 +51,14 @@ def spark_cluster(folder: Path) -> Iterator[SparkCluster]:
 
         def start(part: str, *arguments: str) -> subprocess.Popen[bytes]:
             process = subprocess.Popen(
-                [SPARK_CLASS, f"org.apache.spark.deploy.{part}", "--host", "127.0.0.1", *arguments],
-                env={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_MEMORY": "512m"},
+                [
+                    *ENVIRONMENT,
+                    SPARK_CLASS,
+                    f"org.apache.spark.deploy.{part}",
+                    "--host",
+                    "127.0.0.1",
+                    *arguments,
+                ],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -57,15 +70,27 @@ def spark_cluster(folder: Path) -> Iterator[SparkCluster]:
 
         start("master.Master", "--port", str(port), "--webui-port", "0")
         _wait_for(folder / "cluster.log", "I have been elected leader", 1)
-        workers = [
+        started = [
             start(
                 "worker.Worker", "--cores", "1", "--memory", "1200m", "--webui-port", "0",
                 "--work-dir", str(folder / f"work-{number}"), address,
             )
-            for number in range(2)
+            for number in range(workers)
         ]  # fmt: skip
-        _wait_for(folder / "cluster.log", "Successfully registered with master", 2)
-        yield SparkCluster(address, workers)
+        _wait_for(folder / "cluster.log", "Successfully registered with master", workers)
+        yield SparkCluster(address, started)
+
+
+def python_without_ridelake(folder: Path) -> Path:
+    """A command that starts Python with the installed packages except ridelake, as on other machines."""
+    program = folder / "python"
+    packages = Path(pyspark.__file__).parents[1]
+    program.write_text(f'#!/bin/sh\nPYTHONPATH="$PYTHONPATH:{packages}" exec {sys.executable} -S "$@"\n')
+    program.chmod(0o755)
+    for name, expected in (("pyarrow", 0), ("lakehouse", 1)):
+        done = subprocess.run([program, "-c", f"import {name}"], cwd=folder, stderr=subprocess.DEVNULL)
+        assert done.returncode == expected, name
+    return program
 
 
 @contextmanager
@@ -77,11 +102,10 @@ def spark_connect(folder: Path) -> Iterator[str]:
     with log.open("wb") as out:
         process = subprocess.Popen(
             [
-                SPARK_SUBMIT, "--master", "local[2]", "--conf", "spark.ui.enabled=false",
+                *ENVIRONMENT, SPARK_SUBMIT, "--master", "local[2]", "--conf", "spark.ui.enabled=false",
                 *(word for key, value in conf.items() for word in ("--conf", f"spark.connect.{key}={value}")),
                 "--class", "org.apache.spark.sql.connect.service.SparkConnectServer", "spark-internal",
             ],
-            env={**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"},
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=out,
