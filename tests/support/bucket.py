@@ -48,14 +48,7 @@ class Far:
         return {file.location for file in self.storage.files_under()}
 
     def change(self) -> None:
-        """Change, insert and delete rows."""
-        with self.store.connect() as connection:
-            connection.execute("UPDATE riders SET username = 'changed ' || rider_id WHERE rider_id % 50 = 1")
-            connection.execute("SELECT top_up(rider_id, 1234) FROM riders WHERE rider_id % 7 = 0")
-            connection.execute(
-                "DELETE FROM requests WHERE outcome <> 'assigned' AND ctid IN (SELECT ctid FROM requests"
-                " WHERE outcome <> 'assigned' LIMIT 5)"
-            )
+        change_rows(self.store)
 
     def ridelake(self, *arguments: str) -> Done:
         return ridelake(*arguments, "--home", self.settings.home, environment=self.environment)
@@ -68,6 +61,17 @@ class Far:
             "RIDELAKE_S3_ENDPOINT": self.address.s3_endpoint or "",
             "RIDELAKE_DSN": self.store.conninfo,
         }
+
+
+def change_rows(store: Store) -> None:
+    """Change, insert and delete rows."""
+    with store.connect() as connection:
+        connection.execute("UPDATE riders SET username = 'changed ' || rider_id WHERE rider_id % 50 = 1")
+        connection.execute("SELECT top_up(rider_id, 1234) FROM riders WHERE rider_id % 7 = 0")
+        connection.execute(
+            "DELETE FROM requests WHERE outcome <> 'assigned' AND ctid IN (SELECT ctid FROM requests"
+            " WHERE outcome <> 'assigned' LIMIT 5)"
+        )
 
 
 @pytest.fixture(scope="module")

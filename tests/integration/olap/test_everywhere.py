@@ -4,7 +4,7 @@ taken under load, with and without delete files, in a folder and in a bucket."""
 import threading
 
 import pytest
-from bucket import lake_at, new_bucket
+from bucket import change_rows, lake_at, new_bucket
 
 from bench.seaweedfs import KEYS, seaweedfs
 from lakehouse.capture.publish import publish_changes, publish_snapshot
@@ -77,7 +77,7 @@ def test_a_server_that_checks_signatures_is_read_by_every_engine(seeded_store: S
 def test_an_epoch_taken_under_load_has_one_answer_on_every_engine(
     seeded_store: Store, tmp_path, request, monkeypatch, place: str, deletes: bool
 ):
-    """Without Postgres, which has newer transactions by then. `deletes`: in files of 600 rows, in which rows
+    """Without Postgres, which has newer transactions by then. `deletes`: in files of 600 rows, with rows that
     are marked as deleted."""
     if deletes:
         monkeypatch.setattr("lakehouse.capture.writer.RUN_ROWS", 600)
@@ -96,6 +96,9 @@ def test_an_epoch_taken_under_load_has_one_answer_on_every_engine(
         load.join(0.5)
     assert booked[0].audit.passed
     assert epochs >= 2
+    if deletes:
+        change_rows(seeded_store)
+        publish_changes(seeded_store, lake)
     epoch = newest_epoch(settings.lake)
     assert any(table.deletes for table in epoch.tables.values()) == deletes
     names = [name for name in INSTALLED_AT[place] if name != "postgres"]
