@@ -149,7 +149,8 @@ def polars_options(address: LakeAddress) -> dict[str, Any]:
 
 
 def polars_credentials() -> tuple[dict[str, str], None]:
-    """For Polars' `credential_provider`, which it calls before it reads. Raises ValueError if there are none."""
+    """For Polars' `credential_provider`, which it calls before it reads. Raises ValueError if there are
+    none."""
     if (found := credentials()) is None:
         raise ValueError("there are no credentials in the environment or the profile")
     names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
