@@ -136,6 +136,35 @@ def test_credentials_that_are_no_longer_valid_are_named(engine, published, proxy
     assert count(engine, "payments") == published[1].tables["payments"].rows
 
 
+SEVERAL_SCANS = [
+    "SELECT count(*) AS n FROM rides WHERE ride_id <= 10",
+    "SELECT count(*) AS n FROM rides WHERE ride_id > 10",
+    "SELECT count(*) AS n, min(fare_cents) AS f FROM rides",
+    "SELECT count(*) AS n FROM rides AS a JOIN rides AS b ON a.ride_id = b.ride_id - 1"
+    " WHERE a.ride_id <= 10 AND b.ride_id > 3",
+    "WITH x AS (SELECT * FROM rides) SELECT (SELECT count(*) FROM x WHERE ride_id <= 10) AS a,"
+    " (SELECT count(*) FROM x WHERE ride_id > 10) AS b",
+    "SELECT count(*) AS n FROM rides WHERE ride_id <= 10 UNION ALL SELECT count(*) FROM rides ORDER BY n",
+    "SELECT count(*) AS n FROM rides AS a WHERE ride_id <= 10 AND fare_cents >"
+    " (SELECT avg(b.fare_cents) FROM rides AS b WHERE b.ride_id > a.ride_id)",
+    "SELECT count(*) AS n FROM riders AS a WHERE a.rider_id > 5 AND EXISTS"
+    " (SELECT 1 FROM rides AS b WHERE b.rider_id < a.rider_id AND b.ride_id <= 10)",
+    "SELECT count(*) AS n FROM RideTable AS a JOIN rides AS b ON a.RideID = b.ride_id WHERE b.ride_id <= 50",
+    "SELECT count(*) AS n FROM rides WHERE status = 'completed' AND started_at >= '2020-01-01 00:00:00+00'",
+    "SELECT count(*) AS n FROM rides WHERE started_at IS NULL",
+    "SELECT count(*) AS n FROM rides WHERE ride_id IN (1, 2, 3, NULL)",
+    "SELECT count(*) AS n FROM (SELECT DISTINCT * FROM riders NATURAL JOIN cities) AS x",
+]
+
+
+@pytest.mark.skipif(not ENGINES["spark"].here, reason="not installed: pyspark")
+def test_the_filters_of_one_scan_in_spark_do_not_affect_another(published):
+    """Spark 4.3 applies the filters of one scan of a Python data source to other scans of the relation."""
+    with open_engines(["duckdb", "spark"], *published) as (duckdb, spark):
+        for query in [*SEVERAL_SCANS, *reversed(SEVERAL_SCANS)]:
+            assert spark.sql(query).to_pylist() == duckdb.sql(query).to_pylist(), query
+
+
 @pytest.mark.parametrize("name", READING_FILES)
 def test_the_credentials_of_a_profile_are_used(published, proxy, tmp_path, monkeypatch, name):
     profile = f"[rides]\naws_access_key_id = of-profile\naws_secret_access_key = {SECRET}\n"
