@@ -138,8 +138,9 @@ def bench_all_engines(figure: Figure, env: BenchEnv, epoch: Epoch) -> None:
 
 
 @pytest.mark.named("cluster")
+@pytest.mark.timeout(14_400)
 def bench_spark_cluster(
-    figure: Figure, env: BenchEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    figure: Figure, cluster_env: BenchEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each analysis over a bucket of SeaweedFS on this machine. A worker has one core, DuckDB all of them."""
     pytest.importorskip("pyspark")
@@ -151,7 +152,7 @@ def bench_spark_cluster(
     with ExitStack() as running:
         url = running.enter_context(seaweedfs(tmp_path, "lake"))
         settings = Settings(tmp_path, LakeAddress.at("s3://lake/rides", s3_endpoint=url, home=tmp_path))
-        epoch = publish_snapshot(env.store, Lake.create(settings.lake))
+        epoch = publish_snapshot(cluster_env.store, Lake.create(settings.lake))
         engines = {"duckdb": running.enter_context(open_engine("duckdb", settings, epoch))}
         for workers in WORKERS:
             folder = tmp_path / f"workers_{workers}"

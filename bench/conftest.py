@@ -74,6 +74,14 @@ def env(scale: Scale) -> Iterator[BenchEnv]:
 
 
 @pytest.fixture
+def cluster_env(scale: Scale) -> Iterator[BenchEnv]:
+    """A store for a cluster. RIDELAKE_BENCH_CLUSTER_RIDES is the number of rides; 20 million take minutes to
+    generate."""
+    with open_env(int(os.environ.get("RIDELAKE_BENCH_CLUSTER_RIDES") or scale.rides)) as ready:
+        yield ready
+
+
+@pytest.fixture
 def epoch(env: BenchEnv) -> Epoch:
     """An epoch of the current store."""
     return publish_snapshot(env.store, Lake.create(env.settings.lake))

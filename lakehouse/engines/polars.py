@@ -9,7 +9,6 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import polars as pl
@@ -122,30 +121,36 @@ def _polars_errors(lake: LakeAddress) -> Iterator[None]:
             raise
         raise CannotConnect(
             f"polars cannot read {lake.root} ({first_line(error)}): if credentials are missing, run "
-            "`pip install boto3`, which it needs for profiles and roles, or set AWS_ACCESS_KEY_ID and "
+            "`pip install botocore`, which it needs for profiles, or set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY"
         ) from error
 
 
 def scan_table(lake: LakeAddress, table: TableState) -> pl.LazyFrame:
     """The rows of the table."""
-    options = None
+    options: dict[str, Any] = {}
     if lake.remote:
-        from lakehouse.table.s3 import polars_options  # here, because a local lake does not need it
+        # Here, because a local lake does not need it.
+        from lakehouse.table.s3 import credentials, polars_credentials, polars_options
 
-        options = polars_options(lake)
+        options["storage_options"] = polars_options(lake)
+        if credentials() is not None:
+            options["credential_provider"] = polars_credentials
     return _scan(table.locations, options, deleted_rows(lake, table))
 
 
 def _scan(
-    locations: Sequence[str], options: dict[str, Any] | None, deleted: Mapping[str, Positions]
+    locations: Sequence[str], options: Mapping[str, Any], deleted: Mapping[str, Positions]
 ) -> pl.LazyFrame:
     """The rows of the files that are not deleted. A `--fresh` table has files in the lake and local files;
     Polars needs a separate scan for each."""
     whole = [location for location in locations if location not in deleted]
     remote = [location for location in whole if location.startswith(S3)]
     local = [location for location in whole if not location.startswith(S3)]
-    read = partial(pl.scan_parquet, glob=False, hive_partitioning=False, storage_options=options)
+
+    def read(source: str | list[str], **more: Any) -> pl.LazyFrame:
+        return pl.scan_parquet(source, glob=False, hive_partitioning=False, **options, **more)
+
     scans = [read(some) for some in (remote, local) if some]
     for location, positions in deleted.items():
         rows = pl.LazyFrame({ROW_NUMBER: positions}, {ROW_NUMBER: pl.get_index_type()})

@@ -150,8 +150,18 @@ def _used_names(query: str) -> UsedNames:
         frozenset(one.name.lower() for one in tree.find_all(exp.Identifier)),
         tables,
         all_columns=any(True for _ in (*stars, *natural)),
-        is_repeated=any(tables[cte.alias.lower()] > 1 for cte in tree.find_all(exp.CTE)),
+        is_repeated=any(tables[cte.alias.lower()] > 1 for cte in tree.find_all(exp.CTE))
+        or any(_is_in_expression(query) for query in tree.find_all(exp.Query)),
     )
+
+
+def _is_in_expression(query: exp.Query) -> bool:
+    """Whether it is a subquery in an expression, such as EXISTS. Spark may read the tables of the outer query
+    again for it."""
+    parent = query.parent
+    while isinstance(parent, exp.Subquery):
+        parent = parent.parent
+    return not isinstance(parent, exp.From | exp.Join | exp.CTE | exp.SetOperation | None)
 
 
 def _narrowed(query: str, names: frozenset[str]) -> str:

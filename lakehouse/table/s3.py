@@ -2,7 +2,8 @@
 
 Credentials and region come from the usual AWS sources: AWS_ACCESS_KEY_ID …, AWS_PROFILE, ~/.aws, the role of
 the machine. Every library reads them itself, so they are not in a query, a plan or a log. The exceptions are
-DataFusion, which does not read profiles, and the executors of a Spark cluster: they get `credentials`.
+DataFusion and Polars, which do not read profiles, and the executors of a Spark cluster: they get
+`credentials`.
 
 The file system `PinnedFiles` opens only the files that it was created for, whatever the query contains.
 """
@@ -145,6 +146,15 @@ def polars_options(address: LakeAddress) -> dict[str, Any]:
         options |= {"aws_endpoint_url": address.s3_endpoint}
         options |= {"aws_allow_http": str(address.s3_endpoint.startswith("http://")).lower()}
     return options
+
+
+def polars_credentials() -> tuple[dict[str, str], None]:
+    """For Polars' `credential_provider`, which it calls before it reads. Raises ValueError if there are
+    none."""
+    if (found := credentials()) is None:
+        raise ValueError("there are no credentials in the environment or the profile")
+    names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+    return {name: text for name, text in zip(names, found, strict=True) if text is not None}, None
 
 
 @contextmanager

@@ -6,12 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from bucket import new_bucket
+from bucket import Far, new_bucket
 from installed_engines import EVERY_ENGINE
 from s3_proxy import S3Proxy, s3_proxy
 
+from lakehouse.capture.overlay import open_overlay
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.engines import ENGINES, Engine, open_engine, open_engines
+from lakehouse.source.tracking import track
+from lakehouse.table import s3
 from lakehouse.table.catalog import Lake
 from ridelake.errors import CannotConnect, RidelakeError, UsageError
 from ridelake.settings import Settings
@@ -131,6 +134,72 @@ def test_credentials_that_are_no_longer_valid_are_named(engine, published, proxy
     assert "credentials" in str(error)
     proxy.reset()
     assert count(engine, "payments") == published[1].tables["payments"].rows
+
+
+SEVERAL_SCANS = [
+    "SELECT count(*) AS n FROM rides WHERE ride_id <= 10",
+    "SELECT count(*) AS n FROM rides WHERE ride_id > 10",
+    "SELECT count(*) AS n, min(fare_cents) AS f FROM rides",
+    "SELECT count(*) AS n FROM rides AS a JOIN rides AS b ON a.ride_id = b.ride_id - 1"
+    " WHERE a.ride_id <= 10 AND b.ride_id > 3",
+    "WITH x AS (SELECT * FROM rides) SELECT (SELECT count(*) FROM x WHERE ride_id <= 10) AS a,"
+    " (SELECT count(*) FROM x WHERE ride_id > 10) AS b",
+    "SELECT count(*) AS n FROM rides WHERE ride_id <= 10 UNION ALL SELECT count(*) FROM rides ORDER BY n",
+    "SELECT count(*) AS n FROM rides AS a WHERE ride_id <= 10 AND fare_cents >"
+    " (SELECT avg(b.fare_cents) FROM rides AS b WHERE b.ride_id > a.ride_id)",
+    "SELECT count(*) AS n FROM riders AS a WHERE a.rider_id > 5 AND EXISTS"
+    " (SELECT 1 FROM rides AS b WHERE b.rider_id < a.rider_id AND b.ride_id <= 10)",
+    "SELECT count(*) AS n FROM RideTable AS a JOIN rides AS b ON a.RideID = b.ride_id WHERE b.ride_id <= 50",
+    "SELECT count(*) AS n FROM rides WHERE status = 'completed' AND started_at >= '2020-01-01 00:00:00+00'",
+    "SELECT count(*) AS n FROM rides WHERE started_at IS NULL",
+    "SELECT count(*) AS n FROM rides WHERE ride_id IN (1, 2, 3, NULL)",
+    "SELECT count(*) AS n FROM (SELECT DISTINCT * FROM riders NATURAL JOIN cities) AS x",
+]
+
+
+@pytest.mark.skipif(not ENGINES["spark"].here, reason="not installed: pyspark")
+def test_the_filters_of_one_scan_in_spark_do_not_affect_another(published):
+    """Spark 4.3 applies the filters of one scan of a Python data source to other scans of the relation."""
+    with open_engines(["duckdb", "spark"], *published) as (duckdb, spark):
+        for query in [*SEVERAL_SCANS, *reversed(SEVERAL_SCANS)]:
+            assert spark.sql(query).to_pylist() == duckdb.sql(query).to_pylist(), query
+
+
+@pytest.mark.parametrize("name", READING_FILES)
+def test_the_credentials_of_a_profile_are_used(published, proxy, tmp_path, monkeypatch, name):
+    profile = f"[rides]\naws_access_key_id = of-profile\naws_secret_access_key = {SECRET}\n"
+    (tmp_path / "credentials").write_text(profile)
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_PROFILE", "rides")
+    s3._filesystem.cache_clear()  # it has the credentials of its creation
+    proxy.keys.clear()
+    try:
+        with open_engine(name, *published) as engine:
+            assert count(engine, "cities") == published[1].tables["cities"].rows
+    finally:
+        s3._filesystem.cache_clear()
+    assert proxy.keys == {("of-profile", None)}
+
+
+@pytest.mark.parametrize("name", READING_FILES)
+def test_a_table_with_any_name_and_rows_that_changed_since_the_epoch_are_read(far: Far, name: str):
+    """The rows of `--fresh` are in local files."""
+    table, numbers = 'über "x" 100% a=b', "generate_series(1, 300)"
+    quoted = '"' + table.replace('"', '""') + '"'
+    with far.store.connect() as connection:
+        connection.execute(f"CREATE TABLE {quoted} (id int PRIMARY KEY, word text)")
+        connection.execute(f"INSERT INTO {quoted} SELECT n, 'old' FROM {numbers} AS n")
+    track(far.store, f"ridelake.{quoted}")
+    newest = publish_snapshot(far.store, far.lake(), tables=[f"ridelake.{quoted}"])
+    with far.store.connect() as connection:
+        connection.execute(f"UPDATE {quoted} SET word = 'new' WHERE id <= 7")
+        connection.execute(f"DELETE FROM {quoted} WHERE id = 300")
+    query = f"SELECT word, count(*) AS n FROM {quoted} GROUP BY word ORDER BY word"
+    with open_overlay(far.settings, newest) as fresh, open_engine(name, far.settings, fresh) as engine:
+        answer = engine.sql(query).to_pylist()
+    assert [(row["word"], int(row["n"])) for row in answer] == [("new", 7), ("old", 292)]
 
 
 @pytest.mark.timeout(1200)
