@@ -123,8 +123,8 @@ def _show_once(report: "StoreReport", as_json: bool) -> Iterator[str]:
         say_json({"source": report.store} | synced.report(), one_line=True)
     else:
         say(f"{report.store}: {synced.line()}")
-    if synced.epoch is not None:
-        yield from synced.epoch.missing()
+    for sentence in synced.epoch.missing() if synced.epoch is not None else ():
+        yield f"{report.store}: {sentence}"
 
 
 def _show_repeatedly(
@@ -156,7 +156,10 @@ def _with_state(settings: "Settings", store: str, synced: "SyncResult") -> "Sync
     if synced.trouble is None:
         return synced
     why, _, _ = _without_advice(synced.trouble).partition("; `ridelake sync`")
-    tokens = next((epoch.tokens for epoch in read_epochs(settings.lake, limit=1)), {})
+    try:
+        tokens = next((epoch.tokens for epoch in read_epochs(settings.lake, limit=1)), {})
+    except RidelakeError:  # the catalog itself is away
+        return replace(synced, trouble=why)
     if store not in tokens:
         return replace(synced, trouble=f"{why}; it has no tables in the lake yet")
     taken_at = tokens[store].taken_at[:19].replace("T", " ")

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.table.epoch import Epoch, SkippedTable, TableState, split_identifier
+from lakehouse.table.s3 import bucket_errors
 from lakehouse.table.storage import Storage
 from ridelake.settings import LakeAddress
 
@@ -88,7 +89,7 @@ def _query(epoch: Epoch, schemas: Mapping[str, pa.Schema]) -> str:
 
 
 def _schema(storage: Storage, table: TableState) -> pa.Schema:
-    with storage.open(table.locations[0]) as file:
+    with bucket_errors(storage.address), storage.open(table.locations[0]) as file:
         return pq.read_schema(file)
 
 

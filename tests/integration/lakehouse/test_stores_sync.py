@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from terminal import COMMAND, answer, ridelake
 
 from lakehouse.capture import sync_stores as sync_module
 from lakehouse.capture.publish import publish_snapshot
+from lakehouse.capture.sync import SyncResult
 from lakehouse.capture.sync_stores import Opening, StoreReport, sync_stores
 from lakehouse.commands.options import open_for_publishing
+from lakehouse.commands.stores import sync_sources
 from lakehouse.engines.duckdb import opened
 from lakehouse.table.catalog import Lake
 from lakehouse.table.published import newest_epoch, read_epochs
@@ -395,6 +398,44 @@ def test_commands_that_look_show_each_store(
         assert "the lake has the sources berlin, paris: name each with --source NAME=DSN" in done.stderr
     for command in (["connect", "duckdb", "berlin_rides"], ["verify", "1"]):
         assert ridelake(*command, *flags).returncode == 0
+
+
+def test_a_table_that_is_left_out_is_named_with_its_store(
+    seeded_store: Store, other_seeded_store: Store, address: LakeAddress
+):
+    for store, day in ((seeded_store, "infinity"), (other_seeded_store, "2026-07-01")):
+        run(
+            store,
+            "CREATE TABLE public.days (day date PRIMARY KEY)",
+            f"INSERT INTO public.days VALUES ('{day}')",
+        )
+    stores = {"berlin": seeded_store, "paris": other_seeded_store}
+    flags = ["--lake", address.root, *sources(stores), "--table", "public.days", "--table", "ridelake.rides"]
+    done = ridelake("sync", "--once", *flags)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("ridelake: berlin: public.days is not in epoch ")
+    assert newest_epoch(address).missing()[0].startswith("berlin: public.days is not in epoch ")
+    assert "berlin_days" in newest_epoch(address).left_out
+    verified = ridelake("verify", "--lake", address.root, *sources(stores))
+    assert verified.returncode == 1
+    assert "berlin: public.days is not compared: it is not in epoch" in verified.stderr
+    run(seeded_store, "UPDATE public.days SET day = '2026-07-02'")
+    assert ridelake("sync", "--once", "--lake", address.root, *sources(stores)).returncode == 0
+    assert newest_epoch(address).left_out == {}
+
+
+def test_a_catalog_that_is_away_ends_no_sync(
+    seeded_store: Store, other_seeded_store: Store, address: LakeAddress, monkeypatch, capsys
+):
+    """All stores report it, and continue when it is back."""
+    stores = {"berlin": seeded_store, "paris": other_seeded_store}
+    reports = [
+        StoreReport("paris", SyncResult(None, False, 0.1, None, "cannot reach the lake's catalog: refused"))
+    ]
+    monkeypatch.setattr("lakehouse.capture.sync_stores.sync_stores", lambda *_, **__: iter(reports))
+    away = replace(address, catalog_url="postgresql://user@127.0.0.1:1/x", catalog_file=None)
+    sync_sources(Settings(Path("unused"), away), dict.fromkeys(stores, ""), 1.0, {}, None, as_json=False)
+    assert capsys.readouterr().out == "paris: cannot reach the lake's catalog: refused\n"
 
 
 def test_metrics_have_a_label_for_each_store(
