@@ -56,8 +56,14 @@ def _why_not(epoch: Epoch, name: str, taken: set[str], schemas: Mapping[str, pa.
     stores = {epoch.tables[table].store for table in schemas}
     if name.lower() in taken:
         return "the name is that of another table or view"
+    sources = {epoch.tables[table].source for table in schemas}
+    if len(sources) > 1:
+        return f"it is not the same table in all stores, but {' and '.join(sorted(sources))}"
+    for other, state in epoch.tables.items():
+        if state.source in sources and other not in schemas:
+            return f"the table {state.source} of {state.store} is named {other}"
     for left_out in epoch.left_out.values():
-        if left_out.source in {epoch.tables[table].source for table in schemas}:
+        if left_out.source in sources:
             return _has_not(left_out)
     columns: dict[str, tuple[str, pa.DataType]] = {}
     for table, schema in schemas.items():

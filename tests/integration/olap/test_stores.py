@@ -39,6 +39,9 @@ BERLIN = [
     "CREATE TABLE public.\"only Berlin\" (id int PRIMARY KEY)",
     "INSERT INTO public.\"only Berlin\" VALUES (7)",
     "CREATE TABLE public.held (id int PRIMARY KEY, day date)",
+    "CREATE SCHEMA shop",
+    "CREATE TABLE shop.mixed (id int PRIMARY KEY)",
+    "CREATE TABLE shop.renamed (id int PRIMARY KEY)",
 ]  # fmt: skip
 PARIS = [
     f"CREATE TABLE public.orders ({COLUMNS}, tags int[], day date)",
@@ -49,6 +52,10 @@ PARIS = [
     "CREATE TABLE public.berlin_orders (id int PRIMARY KEY)",
     "CREATE TABLE public.held (id int PRIMARY KEY, day date)",
     "INSERT INTO public.held VALUES (1, 'infinity')",
+    "CREATE SCHEMA shop",
+    "CREATE TABLE public.mixed (id int PRIMARY KEY)",
+    "CREATE TABLE shop.renamed (id int PRIMARY KEY)",
+    "CREATE TABLE public.renamed (id int PRIMARY KEY)",
 ]
 
 
@@ -70,10 +77,11 @@ def published(stores: tuple[Store, Store], address: LakeAddress) -> Settings:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("lakehouse.capture.writer.SEAL_ROWS", 20)
         lakes = [Lake.create(address, name) for name in ("berlin", "paris")]
-        names = (["orders", "typed", "sourced", "cased", '"only Berlin"', "held"],
-                 ["orders", "typed", "sourced", "cased", "berlin_orders", "held"])  # fmt: skip
+        both = [f"public.{name}" for name in ("orders", "typed", "sourced", "cased", "held")]
+        names = (['public."only Berlin"', "shop.mixed", "shop.renamed"],
+                 ["public.berlin_orders", "public.mixed", "public.renamed", "shop.renamed"])  # fmt: skip
         for store, lake, tables in zip(stores, lakes, names, strict=True):
-            more = [*store_tables(), *(f"public.{name}" for name in tables)]
+            more = [*store_tables(), *both, *tables]
             publish_snapshot(store, lake, tables=more, nested="typed")
         run(stores[0], "UPDATE public.orders SET note = 'changed' WHERE id = 3")
         publish_changes(stores[0], lakes[0])
@@ -116,6 +124,9 @@ def test_there_is_no_union_of_tables_that_do_not_fit(settings: Settings, epoch: 
         "cased": "column Name is named name in paris_cased",
         "berlin_orders": "the name is that of another table or view",
         "held": "paris has no public.held in this epoch",
+        "mixed": "it is not the same table in all stores, but public.mixed and shop.mixed",
+        "renamed": "it is not the same table in all stores, but public.renamed and shop.renamed",
+        "shop.renamed": "the table shop.renamed of berlin is named berlin_renamed",
     }
     assert {"rides", "orders", "only Berlin"} <= queries.keys()
     assert not queries.keys() & epoch.tables.keys()
