@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 
 from oltp import booking, lifecycle
 from oltp.pool import RetryPool
+from oltp.retry import RetryPolicy
 from oltp.store import Store
 from ridelake.ride import Outcome, RideRequest, new_request_id
+
+# The server may be away for as long as the test says.
+UNTIL_IT_IS_BACK = RetryPolicy(seconds_max=3_600, tries_max=1_000_000)
 
 
 @dataclass(slots=True)
@@ -59,7 +63,7 @@ def riders_of(store: Store) -> list[tuple[int, int]]:
 def booking_load(store: Store, clients: int = 2) -> Iterator[BookingLoad]:
     """Clients that book until the end of the block. At the end no ride is in progress."""
     riders = riders_of(store)
-    with RetryPool(store, clients) as pool:
+    with RetryPool(store, clients, UNTIL_IT_IS_BACK) as pool:
         load = BookingLoad(store, pool)
         threads = [threading.Thread(target=load.run, args=(riders[n::clients],)) for n in range(clients)]
         for thread in threads:
