@@ -4,8 +4,9 @@ Each store publishes on its own. A new epoch has its tables and its token; the o
 the previous epoch. In the lake a table of the store `berlin` is named `berlin_rides`. `Epoch.of` is the
 reverse: an epoch as if the lake had only that store, with ordinary names. Publishers work on that.
 
-    berlin ──> epoch 7 of berlin ──┐                            ┌──> epoch 9: berlin 7, paris 8
-    paris  ──> epoch 8 of paris  ──┴──> one after the other ────┘
+    berlin  ──> token B1 ───────────────── token B2 ─────────────────────>
+    paris   ───────────────── token P1 ───────────────── token P2 ──────>
+    epoch          1: B1       2: B1 P1      3: B2 P1      4: B2 P2
 
 The tables of two stores are disjoint, so two publishers do not conflict: if another store has published in
 between, the commit is repeated on the newest epoch.
@@ -80,7 +81,7 @@ def seen_by(store: str, epoch: Epoch) -> Epoch | None:
 
 
 def is_unchanged(store: str, before: Epoch | None, newest: Epoch | None) -> bool:
-    """Whether the tables of the store in the newest epoch are those of `before`, its epoch at the begin of a
+    """Whether the tables of the store in the newest epoch are those of `before`, its epoch at the beginning of a
     draft. None: it has no epoch."""
     now = seen_by(store, newest) if newest is not None else None
     if before is None or now is None:
