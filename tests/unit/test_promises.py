@@ -7,7 +7,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/promises.md").read_text("utf-8")
-PROMISES = [*(f"O{n}" for n in range(1, 8)), *(f"L{n}" for n in range(1, 13)), "E1", "E2", "E3", "E4"]
+PROMISES = [
+    *(f"O{n}" for n in range(1, 8)),
+    *(f"L{n}" for n in range(1, 13)),
+    *(f"E{n}" for n in range(1, 6)),
+]
 PROMISES += [*(f"P{n}" for n in range(1, 8)), "B1", "B2", "B3", "B4", "B5"]
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`( \*\(slow\)\*)?")
 

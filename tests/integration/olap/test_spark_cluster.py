@@ -86,6 +86,29 @@ def test_a_cluster_answers_every_question_and_survives_a_killed_worker(settings:
     assert [child for child in left if "java" in child.name()] == []
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@NOT_INSTALLED
+def test_a_connect_server_without_credentials_reads_a_bucket(
+    seeded_store: Store, tmp_path: Path, endpoint: str, monkeypatch
+):
+    pytest.importorskip("grpc")
+    from bench.spark_cluster import python_without_ridelake, spark_connect
+
+    lake = new_bucket(endpoint, tmp_path)
+    epoch = publish_snapshot(seeded_store, Lake.create(lake))
+    monkeypatch.setenv("PYSPARK_PYTHON", str(python_without_ridelake(tmp_path)))
+    with s3_proxy(endpoint) as proxy, spark_connect(tmp_path) as server:
+        address = dataclasses.replace(lake, s3_endpoint=proxy.url)
+        settings = Settings(tmp_path, address, spark_master=server)
+        with open_engines(["duckdb", "spark"], settings, epoch) as (duckdb, spark):
+            for name in ("revenue_by_city_and_month", "rides_between"):
+                question = questions()[name]
+                answers = [answer_of(engine, question) for engine in (duckdb, spark)]
+                assert difference(*answers, ordered=question.ordered) is None
+        assert proxy.keys == {("testing", None)}
+
+
 SECRET, TOKEN = "Zq9-secret-4711", "Zq9-token-4711"
 
 
