@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,7 @@ from ridelake.settings import Settings
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch) -> Path:
     """The folder of temporary files."""
+    forkserver.ensure_running()  # before, because the path of its socket must be short
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
