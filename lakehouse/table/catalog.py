@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
-from sqlalchemy import Connection, NullPool, create_engine, delete, insert, select, update
+from sqlalchemy import Connection, NullPool, create_engine, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from lakehouse.table.catalog_tables import EPOCHS, LAKE, METADATA, read_selection, write_selection
@@ -261,6 +261,9 @@ class Lake:
                 verified=epoch.verified,
             )
         )
+        # The number is free again if an epoch was published and expired since the draft began.
+        if connection.execute(select(func.max(EPOCHS.c.number))).scalar_one() != epoch.number:
+            raise CommitConflict(f"epoch {epoch.number} is not the newest epoch")
         connection.execute(update(LAKE).values(format=_format(epoch)))
         move_pointers(connection, staged)
         drop_pointers(connection, {*epoch.left_out, *departed})
