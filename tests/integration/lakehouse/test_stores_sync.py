@@ -35,6 +35,7 @@ from lakehouse.verify import verify_now
 from oltp.ingest.seed import seed_rides
 from oltp.pool import RetryPool
 from oltp.store import Store, open_database
+from ridelake.errors import CannotConnect
 from ridelake.settings import LakeAddress, Settings
 
 SECONDS = int(os.environ.get("RIDELAKE_TEST_SECONDS", "20"))  # of the slow test
