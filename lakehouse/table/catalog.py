@@ -119,11 +119,11 @@ def open_catalog(address: LakeAddress, timeout_seconds: float) -> SqlCatalog:
 def _opened_catalog(address: LakeAddress) -> SqlCatalog:
     """Open the catalog, and create its tables if they are missing. Repeated, because another process may
     create them at the same time, and only a SQLite catalog has a lock."""
+    engine = create_engine(catalog_url(address, BUSY_SECONDS), poolclass=NullPool)
     for tries in range(CREATE_TRIES, 0, -1):
         try:
-            catalog = open_catalog(address, BUSY_SECONDS)
-            create_tables(catalog.engine)
-            return catalog
+            create_tables(engine)  # first, because SqlCatalog leaves its connection open if it fails
+            return open_catalog(address, BUSY_SECONDS)
         except (IntegrityError, ProgrammingError):
             if tries == 1:
                 raise

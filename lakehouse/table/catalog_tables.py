@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from pyiceberg.catalog.sql import SqlCatalogBaseTable
 from sqlalchemy import (
     Boolean,
     Column,
@@ -41,9 +42,10 @@ SELECTION = Table("lake_selection", METADATA, Column("selection", String, primar
 
 
 def create_tables(engine: Engine) -> None:
-    """Create the tables that are missing. In one transaction, so that another process that finds the table
-    `lake` also finds its row. Raises UsageError for a lake of another format."""
+    """Create the tables that are missing, also those of Iceberg. In one transaction, so that another process
+    that finds the table `lake` also finds its row. Raises UsageError for a lake of another format."""
     with engine.begin() as connection:
+        SqlCatalogBaseTable.metadata.create_all(connection)
         METADATA.create_all(connection)
         found = connection.execute(LAKE.select()).fetchall()
         check_format([tuple(row) for row in found])
