@@ -261,8 +261,8 @@ def _unread(lake: Lake, epoch: Epoch, grace: timedelta) -> Iterator[bool]:
 
 
 def _sweep(lake: Lake, grace: timedelta) -> int:
-    """Delete orphan files; return their number. Without the exclusive lock, delete only those older than the
-    grace period: younger files may belong to a draft."""
+    """Delete orphan files; return their number. Without the exclusive lock, delete only those of this store
+    that are older than the grace period: others may belong to a draft."""
     with lake_lock(lake, fcntl.LOCK_EX | fcntl.LOCK_NB) as exclusive:
         found = [
             file
@@ -288,12 +288,22 @@ def _sweep(lake: Lake, grace: timedelta) -> int:
             return 0
         limit = datetime.now(UTC) - grace
         orphans = [
-            f.location for f in found if f.location not in known and (exclusive or f.modified_at < limit)
+            file.location
+            for file in found
+            if file.location not in known
+            if exclusive or (file.modified_at < limit and _is_own(lake, file.location))
         ]
         lake.storage.delete(orphans)
         if lake.address.remote:
             remove_local_indexes(lake.address, {file.sha256 for epoch in epochs for file in epoch.files})
     return len(orphans)
+
+
+def _is_own(lake: Lake, location: str) -> bool:
+    """Whether no other store of the lake writes a file there. The maintenance of a store runs between its own
+    drafts; a draft of another one may take longer than the grace period."""
+    folder, _, file = lake.address.relative(location).partition("/")
+    return not lake.store or not file or folder == "epochs" or folder.startswith(f"{lake.store}_")
 
 
 def _tidy(store: Store, newest: Epoch) -> int:

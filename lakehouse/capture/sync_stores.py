@@ -131,11 +131,14 @@ class _Publisher:
         return None
 
     def _ask(self) -> None:
-        with suppress(RidelakeError, psycopg.Error):
+        try:
             open_database(self.dsn, install=False)
-            if self.begun is not None:
-                self.begun = time.monotonic()  # it answers: ask again later
-            self.asked = None
+        except (RidelakeError, psycopg.Error) as error:
+            if isinstance(error.__cause__, psycopg.errors.ConnectionTimeout):
+                return  # any other error is an answer, such as that all connections are in use
+        if self.begun is not None:
+            self.begun = time.monotonic()  # it answers: ask again later
+        self.asked = None
 
 
 def sync_stores(

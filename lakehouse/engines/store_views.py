@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakehouse.table.epoch import Epoch, SkippedTable, TableState, split_identifier
+from lakehouse.table.epoch import Epoch, SkippedTable, TableState
 from lakehouse.table.s3 import bucket_errors
 from lakehouse.table.storage import Storage
 from ridelake.settings import LakeAddress
@@ -33,8 +33,8 @@ def union_queries(lake: LakeAddress, epoch: Epoch) -> tuple[dict[str, str], dict
         else:
             taken.add(name.lower())
             queries[name] = _query(epoch, schemas)
-    for table in epoch.left_out.values():
-        omitted.setdefault(split_identifier(table.source)[1], _has_not(table))
+    for name, table in epoch.left_out.items():
+        omitted.setdefault(ordinary_name(name, table), _has_not(table))
     return queries, omitted
 
 
@@ -46,7 +46,7 @@ def _by_ordinary_name(epoch: Epoch) -> dict[str, list[str]]:
     return found
 
 
-def ordinary_name(name: str, table: TableState) -> str:
+def ordinary_name(name: str, table: TableState | SkippedTable) -> str:
     """The name of a table of a store in a lake of that store alone."""
     return name.removeprefix(f"{table.store}_")
 
@@ -62,8 +62,8 @@ def _why_not(epoch: Epoch, name: str, taken: set[str], schemas: Mapping[str, pa.
     for other, state in epoch.tables.items():
         if state.source in sources and other not in schemas:
             return f"the table {state.source} of {state.store} is named {other}"
-    for left_out in epoch.left_out.values():
-        if left_out.source in sources:
+    for left_out_name, left_out in epoch.left_out.items():
+        if left_out.source in sources or ordinary_name(left_out_name, left_out) == name:
             return _has_not(left_out)
     columns: dict[str, tuple[str, pa.DataType]] = {}
     for table, schema in schemas.items():

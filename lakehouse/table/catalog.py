@@ -26,10 +26,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
-from sqlalchemy import Connection, NullPool, create_engine, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, NullPool, create_engine, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from lakehouse.table.catalog_tables import EPOCHS, LAKE, METADATA, read_selection, write_selection
+from lakehouse.table.catalog_tables import EPOCHS, LAKE, create_tables, read_selection, write_selection
 from lakehouse.table.epoch import Epoch, Selection, SnapshotToken
 from lakehouse.table.epoch_json import tables_to_json, token_column
 from lakehouse.table.layout import README, hint_location
@@ -39,7 +39,6 @@ from lakehouse.table.published import (
     FORMAT,
     STORES_FORMAT,
     catalog_url,
-    check_format,
     read_epochs,
 )
 from lakehouse.table.storage import FSYNC_THREADS, Storage, file_lock, lake_errors
@@ -58,6 +57,7 @@ NAMESPACE = "ridelake"
 
 # How often a commit is repeated because another store of the lake has published first.
 COMMIT_TRIES = 1_000
+CREATE_TRIES = 5
 METADATA_SUFFIX = ".metadata.json"  # readers append it to the name in a hint
 
 
@@ -116,6 +116,20 @@ def open_catalog(address: LakeAddress, timeout_seconds: float) -> SqlCatalog:
     return catalog
 
 
+def _opened_catalog(address: LakeAddress) -> SqlCatalog:
+    """Open the catalog, and create its tables if they are missing. Repeated, because another process may
+    create them at the same time, and only a SQLite catalog has a lock."""
+    engine = create_engine(catalog_url(address, BUSY_SECONDS), poolclass=NullPool)
+    for tries in range(CREATE_TRIES, 0, -1):
+        try:
+            create_tables(engine)  # first, because SqlCatalog leaves its connection open if it fails
+            return open_catalog(address, BUSY_SECONDS)
+        except (IntegrityError, ProgrammingError):
+            if tries == 1:
+                raise
+    raise AssertionError("unreachable")
+
+
 @dataclass(frozen=True, slots=True)
 class Lake:
     """A lake that is open for writing. `store`: the name of the store that is published, in a lake of several
@@ -141,8 +155,7 @@ class Lake:
                 if file is not None:
                     file.parent.mkdir(parents=True, exist_ok=True)
                     stack.enter_context(file_lock(file.parent))
-                catalog = open_catalog(address, BUSY_SECONDS)
-                _make_tables(catalog)
+                catalog = _opened_catalog(address)
             _refuse_epochs_of_another_catalog(storage)
         return cls(address, storage, catalog, store)
 
@@ -261,6 +274,9 @@ class Lake:
                 verified=epoch.verified,
             )
         )
+        # The number is free again if an epoch was published and expired since the draft began.
+        if connection.execute(select(func.max(EPOCHS.c.number))).scalar_one() != epoch.number:
+            raise CommitConflict(f"epoch {epoch.number} is not the newest epoch")
         connection.execute(update(LAKE).values(format=_format(epoch)))
         move_pointers(connection, staged)
         drop_pointers(connection, {*epoch.left_out, *departed})
@@ -356,15 +372,6 @@ def _refuse_another_place(address: LakeAddress, locations: Collection[str]) -> N
             "or that shares the catalog of another lake, is read-only; use the original location, or create "
             "a new lake in an empty folder with its own catalog"
         )
-
-
-def _make_tables(catalog: SqlCatalog) -> None:
-    METADATA.create_all(catalog.engine)
-    with catalog.engine.begin() as connection:
-        found = connection.execute(LAKE.select()).fetchall()
-        check_format([tuple(row) for row in found])
-        if not found:
-            connection.execute(insert(LAKE).values(format=FORMAT))
 
 
 def _refuse_epochs_of_another_catalog(storage: Storage) -> None:

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+from pyiceberg.catalog.sql import SqlCatalogBaseTable
 from sqlalchemy import (
     Boolean,
     Column,
     Connection,
+    Engine,
     Float,
     Integer,
     MetaData,
@@ -20,6 +22,7 @@ from sqlalchemy import (
 )
 
 from lakehouse.table.epoch import Selection
+from lakehouse.table.published import FORMAT, check_format
 
 METADATA = MetaData()
 LAKE = Table("lake", METADATA, Column("format", Integer, primary_key=True, autoincrement=False))
@@ -36,6 +39,18 @@ EPOCHS = Table(
 )
 # The selection of the tables of each store, as JSON; at most one row for each.
 SELECTION = Table("lake_selection", METADATA, Column("selection", String, primary_key=True))
+
+
+def create_tables(engine: Engine) -> None:
+    """Create the tables that are missing, also those of Iceberg. In one transaction, so that another process
+    that finds the table `lake` also finds its row. Raises UsageError for a lake of another format."""
+    with engine.begin() as connection:
+        SqlCatalogBaseTable.metadata.create_all(connection)
+        METADATA.create_all(connection)
+        found = connection.execute(LAKE.select()).fetchall()
+        check_format([tuple(row) for row in found])
+        if not found:
+            connection.execute(insert(LAKE).values(format=FORMAT))
 
 
 def read_selection(connection: Connection, store: str) -> Selection | None:

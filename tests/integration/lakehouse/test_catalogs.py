@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -53,6 +54,18 @@ def lake(cluster: Cluster, tmp_path: Path) -> Iterator[Lake]:
             yield Lake.create(LakeAddress.at(tmp_path / "lake", url))
         finally:
             admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+
+def test_several_processes_create_the_catalog_at_the_same_time(lake: Lake):
+    for _ in range(5):
+        with lake.catalog.engine.begin() as connection:
+            connection.exec_driver_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        with ThreadPoolExecutor(4) as threads:
+            names = ("berlin", "paris", "rome", "oslo")
+            opened = list(threads.map(lambda name: Lake.create(lake.address, name), names))
+        assert [one.store for one in opened] == list(names)
+        with lake.catalog.engine.connect() as connection:
+            assert connection.exec_driver_sql("SELECT format FROM lake").fetchall() == [(3,)]
 
 
 @pytest.mark.parametrize("table", JDBC_COLUMNS)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,42 @@ def test_maintenance_of_one_store_keeps_the_files_and_drafts_of_the_others(berli
         verify_files(address, epoch.number)
     for pair in (berlin, paris):
         assert verify_now(*pair).equal
+
+
+def test_maintenance_of_one_store_keeps_a_draft_of_another_that_takes_long(
+    berlin, paris, address: LakeAddress, monkeypatch: pytest.MonkeyPatch
+):
+    """The files of the draft are older than the grace period, here of no length."""
+    publish_snapshot(*berlin)
+
+    def maintain_berlin(*_: object) -> None:
+        maintain(berlin[1], berlin[0], grace=timedelta(0))
+
+    monkeypatch.setattr("lakehouse.capture.publish.wait_until_flushed", maintain_berlin)
+    assert publish_snapshot(*paris).number == 2
+    assert verify_now(*paris).equal
+    assert {str(path) for path in files_of(address.folder)} == referenced(berlin[1])
+
+
+def test_a_number_is_not_used_again_after_its_epoch_has_expired(berlin, paris, monkeypatch):
+    """While berlin commits, paris publishes the same number and one more, and expires the first."""
+    publish_snapshot(*berlin)
+    publish_snapshot(*paris)
+    top_up(berlin[0])
+    commit, races = Lake._commit, iter([True])
+
+    def commit_after_two(self: Lake, *arguments: object) -> None:
+        if self.store == "berlin" and next(races, False):
+            before = paris[1].newest()
+            first = paris[1].publish(before, [], previous=before)
+            paris[1].publish(first, [], expired=[first.number], previous=first)
+        commit(self, *arguments)
+
+    monkeypatch.setattr(Lake, "_commit", commit_after_two)
+    assert publish_changes(*berlin).epoch.number == 5
+    assert [epoch.number for epoch in read_epochs(berlin[1].address)] == [5, 4, 2, 1]
+    for pair in (berlin, paris):
+        assert verify_now(*pair).tail_rows == (0,) * 9
 
 
 IN_THE_COMMIT = ["insert", "move_pointers", "delete", "Lake.write_manifest"]

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 import psutil
 import pytest
@@ -22,8 +23,8 @@ from private_server import PrivateServer, private_server
 from terminal import COMMAND, answer, ridelake
 
 from lakehouse.capture import sync_stores as sync_module
-from lakehouse.capture.publish import publish_snapshot
-from lakehouse.capture.sync import SyncResult
+from lakehouse.capture.publish import PublishOptions, publish_snapshot
+from lakehouse.capture.sync import SyncResult, sync_once
 from lakehouse.capture.sync_stores import Opening, StoreReport, sync_stores
 from lakehouse.commands.options import open_for_publishing
 from lakehouse.commands.stores import sync_sources
@@ -34,6 +35,7 @@ from lakehouse.verify import verify_now
 from oltp.ingest.seed import seed_rides
 from oltp.pool import RetryPool
 from oltp.store import Store, open_database
+from ridelake.errors import CannotConnect
 from ridelake.settings import LakeAddress, Settings
 
 SECONDS = int(os.environ.get("RIDELAKE_TEST_SECONDS", "20"))  # of the slow test
@@ -462,3 +464,26 @@ def test_the_dsn_is_in_no_child_process_and_in_no_output(
         children = psutil.Process(process.pid).children(recursive=True)
         assert [one.cmdline() for one in children if "secret" in " ".join(one.cmdline())] == []
     assert "secret" not in output(address)
+
+
+def test_a_server_without_a_free_connection_answers(
+    seeded_store: Store, address: LakeAddress, monkeypatch: pytest.MonkeyPatch
+):
+    """The epoch takes long, and the server refuses the connection that would ask it."""
+    monkeypatch.setattr(sync_module, "SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(sync_module, "ANSWER_SECONDS_MAX", 0.2)
+    refused = Counter[str]()
+
+    def refuse(dsn: str, **_: object) -> None:
+        refused[dsn] += 1
+        raise CannotConnect("cannot connect to Postgres: sorry, too many clients already")
+
+    def sync(store: Store, lake: Lake, **options: Unpack[PublishOptions]) -> SyncResult:
+        wait_until(lambda: sum(refused.values()) >= 5)
+        return sync_once(store, lake, **options)
+
+    monkeypatch.setattr(sync_module, "open_database", refuse)
+    monkeypatch.setattr(sync_module, "sync_once", sync)
+    reports = list(sync_stores(openings_of({"berlin": seeded_store}, address), None))
+    assert [one.synced.is_new for one in reports if one.synced] == [True]
+    assert [one.error for one in reports] == [None, None]
