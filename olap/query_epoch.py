@@ -65,7 +65,9 @@ def open_query_epoch(
             yield epoch
         return
     try:
-        epoch = epoch_as_of(settings.lake, as_of) if as_of is not None else newest_epoch(settings.lake)
+        epoch = (
+            epoch_as_of(settings.lake, as_of, source) if as_of is not None else newest_epoch(settings.lake)
+        )
     except NotReady:
         if list(engines) != ["postgres"]:
             raise

@@ -97,7 +97,13 @@ def open_live(settings: Settings, port: int) -> Iterator[LiveRun]:
 
 @contextmanager
 def _prepared_store(settings: Settings) -> Iterator[Store]:
-    """The store, with rides and an epoch if it is embedded. Nothing is changed in a store of a DSN."""
+    """The store, with rides and an epoch if it is embedded. Nothing is changed in a store of a DSN. Raises
+    UsageError for a lake of several stores."""
+    if any(newest.stores for newest in read_epochs(settings.lake, limit=1)):
+        raise UsageError(
+            f"`ridelake live` shows one store, and the lake {settings.lake.root} has several: choose another "
+            "lake with --lake"
+        )
     if settings.dsn is not None:
         with open_existing_store(settings, rides=False) as store:
             yield store

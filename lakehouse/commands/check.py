@@ -8,7 +8,7 @@ import click
 
 from lakehouse.commands.options import json_option, store_and_lake
 from lakehouse.commands.stores import for_each_source, source_option, sources_of
-from ridelake.errors import ProofFailed, RidelakeError
+from ridelake.errors import ProofFailed, RidelakeError, UsageError
 from ridelake.progress import progress
 from ridelake.screen import note, say, say_json, say_table
 from ridelake.settings import Settings
@@ -73,6 +73,8 @@ def verify(settings: Settings, epoch: int | None, sources: tuple[str, ...], as_j
     from lakehouse.verify import verify_files, verify_now
 
     if epoch is not None:
+        if sources:
+            raise UsageError("EPOCH checks files, and --source compares rows: leave out one of them")
         with progress("verifying files"):
             checked = verify_files(settings.lake, epoch)
         if as_json:

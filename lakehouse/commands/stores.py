@@ -30,7 +30,7 @@ KEEPALIVE = {
 
 source_option = click.option(
     "--source", "sources", multiple=True, metavar="NAME=DSN",
-    help="A store of a lake of several: its name and its database, instead of --dsn. Repeat it for several.",
+    help="A store of a lake of several: its name and its database, instead of --dsn.",
 )  # fmt: skip
 
 
@@ -183,6 +183,8 @@ def for_each_source(
     settings: "Settings", sources: Mapping[str, str], work: "Callable[[Store, Lake], T]"
 ) -> tuple[dict[str, T], list[str]]:
     """The result of `work` for each store by its name, and a sentence for each store that failed."""
+    import psycopg  # here, because `--help` does not need it
+
     from lakehouse.commands.options import store_and_lake
 
     results, failures = dict[str, T](), list[str]()
@@ -191,6 +193,6 @@ def for_each_source(
             of_one = replace(settings, dsn=dsn)
             with store_and_lake(of_one, begin=False, store=name) as (store, lake):
                 results[name] = work(store, lake)
-        except RidelakeError as error:
+        except (RidelakeError, psycopg.OperationalError) as error:
             failures.append(f"{name}: {_text(error)}")
     return results, failures

@@ -210,9 +210,10 @@ def numbered_epoch(address: LakeAddress, number: int) -> Epoch:
     )
 
 
-def epoch_as_of(address: LakeAddress, when: str) -> Epoch:
+def epoch_as_of(address: LakeAddress, when: str, store: str | None = None) -> Epoch:
     """The epoch of that number, or the newest that was taken at or before that time (ISO 8601, UTC if it has
-    no offset). Raises UsageError if `when` is neither, or if there is no such epoch."""
+    no offset). `store`: compare the time of its token only. Raises UsageError if `when` is neither, or if
+    there is no such epoch."""
     if when.isascii() and when.isdecimal() and len(when) <= 9:
         return numbered_epoch(address, int(when))
     try:
@@ -224,7 +225,8 @@ def epoch_as_of(address: LakeAddress, when: str) -> Epoch:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     for epoch in read_epochs(address):
-        if datetime.fromisoformat(epoch.taken_at) <= moment:
+        taken_at = epoch.tokens[store].taken_at if store and store in epoch.tokens else epoch.taken_at
+        if datetime.fromisoformat(taken_at) <= moment:
             return epoch
     newest_epoch(address)
     raise UsageError(f"no epoch was published at or before {when}: see `ridelake epochs`")

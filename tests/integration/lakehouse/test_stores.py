@@ -14,6 +14,7 @@ from bare_database import run
 from catalog_server import served_catalog
 from killed_client import SEAL_ROWS, referenced, victim
 from lake_files import files_of
+from terminal import ridelake
 
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
@@ -123,6 +124,9 @@ def test_a_time_selects_an_epoch_that_no_store_is_ahead_of(berlin, paris, addres
     assert third.taken_at > second.taken_at > first.taken_at
     assert epoch_as_of(address, second.taken_at).number == 2
     assert epoch_as_of(address, third.tokens["berlin"].taken_at).number == 3
+    # Paris has not changed since its only token, which is in the third epoch, too.
+    assert epoch_as_of(address, second.tokens["paris"].taken_at, "paris").number == 3
+    assert epoch_as_of(address, second.tokens["paris"].taken_at, "berlin").number == 2
     with pytest.raises(UsageError, match="epoch 3 has the stores berlin, paris: choose one with --source"):
         _ = third.token
 
@@ -372,3 +376,17 @@ def test_two_processes_publish_a_hundred_epochs_each(berlin, paris, address: Lak
 def fewest(address: LakeAddress) -> int:
     """The number of epochs of the store that has published the fewest."""
     return min(Counter(epoch.moved for epoch in read_epochs(address)).values())
+
+
+def test_commands_that_cannot_use_several_stores_say_so(berlin, address: LakeAddress, tmp_path: Path):
+    publish_snapshot(*berlin)
+    options = ["--home", str(tmp_path / "home"), "--lake", address.root]
+    one = f"--source=berlin={berlin[0].conninfo}"
+    for arguments, message in (
+        (["live"], "`ridelake live` shows one store, and the lake"),
+        (["verify", "1", one], "EPOCH checks files, and --source compares rows"),
+    ):
+        done = ridelake(*options, *arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert message in done.stderr
+    assert not (tmp_path / "home").exists()
