@@ -11,6 +11,7 @@ from own_tables import ORDERS, asked
 from rows_read import assert_equal
 
 import lakehouse.source.snapshot
+import lakehouse.verify
 from lakehouse.capture.publish import publish_changes
 from lakehouse.capture.sync import sync_repeatedly
 from lakehouse.source.tracking import track
@@ -208,14 +209,14 @@ def test_a_view_that_fails_after_it_was_read_is_reported_by_name(shop: Store, la
         " IF pg_sequence_last_value('reads') > 0 THEN RAISE 'read twice'; END IF; RETURN 1; END $$",
         "CREATE VIEW odd AS SELECT once() AS n FROM orders",
     )
-    original = lakehouse.capture.publish.verify_at_token
+    original = lakehouse.verify.verify_at_token
 
     def verify(*arguments) -> None:
         run(shop, "SELECT nextval('reads')")
         original(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lakehouse.capture.publish.verify_at_token", verify)
+        patch.setattr("lakehouse.verify.verify_at_token", verify)
         trouble = next(sync_repeatedly(0, shop, lake, tables=["orders", "odd"], verify=True)).trouble
     assert trouble
     assert "cannot compute the rows of public.odd (read twice)" in trouble
