@@ -53,7 +53,7 @@ from ridelake.ride import Outcome
 from ridelake.settings import LakeAddress, Settings
 
 ROOT = Path(__file__).parents[3]
-TINY = FrontierConfig(clients=(0, 1), warmup_seconds=0.1, warm_seconds=0.0, seconds=0.3)
+TINY = FrontierConfig(clients=(0, 1), warmup_seconds=0.1, warm_seconds=0.0, seconds=0.6)
 ENDED_SECONDS_MAX = 20
 
 rates = st.integers(0, 1_000_000).map(float)  # counts, in a second
