@@ -221,6 +221,9 @@ def rest(settings: Settings, reader: str, url: str, names: list[str], number: in
             "docs/catalog.md"
         )
     imports, values, value, show = REST_VALUES[reader]
+    if reader == "polars" and settings.lake.remote:  # it reads the files itself
+        options = repr(_properties(settings.lake)).replace("{", "{{").replace("}", "}}")
+        value = f"pl.scan_iceberg({{}}, storage_options={options})"
     token = ', token=environ["RIDELAKE_CATALOG_TOKEN"]' if settings.catalog_token else ""
     return REST.format(
         imports=f"from os import environ\n\n{imports}" if token else imports,
