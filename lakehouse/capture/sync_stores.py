@@ -146,9 +146,10 @@ def sync_stores(
     every_seconds: float | None,
     **options: Unpack[PublishOptions],
 ) -> Iterator[StoreReport]:
-    """Publish an epoch of each store every `every_seconds`; once if it is None. `openings`: the DSN and the
-    opening of each store, by its name. Yields what each publisher reports, in the order of the reports,
-    until all have ended. An error of one store is reported and does not end the others."""
+    """Publish an epoch of each store every `every_seconds`. None: publish one epoch of each and end.
+    `openings`: the DSN and the opening of each store, by its name. Yields what each publisher reports, in the
+    order of the reports, until all have ended. An error of one store is reported and does not end the
+    others."""
     reports: SimpleQueue[StoreReport] = SimpleQueue()
     stop = threading.Event()
     publishers = {
