@@ -30,7 +30,7 @@ class SyncDisplay:
         if synced.trouble is not None and (synced.trouble == known or (self._store and known)):
             return  # the message of a server that restarts changes several times
         if self._store and known is not None and synced.trouble is None:
-            self._note("it answers again")
+            self._note("sync continues")
         if self._terminal:
             line, width = self._named(synced.line()), shutil.get_terminal_size().columns - 1
             shown = line[:width] if synced.trouble is None else f"{line}\n"  # errors are not overwritten

@@ -58,6 +58,21 @@ def ridelake_child(
     )
 
 
+@contextmanager
+def command_running(
+    *arguments: str | Path, stdout: int | IO[str] = subprocess.PIPE, stderr: int = subprocess.PIPE
+) -> Iterator[subprocess.Popen[str]]:
+    """A command in a process of its own, which is killed at the end of the block."""
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], stdout=stdout, stderr=stderr, text=True, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def answer(*arguments: str | Path) -> str:
     """The stdout of a command that must succeed."""
     done = ridelake(*arguments)

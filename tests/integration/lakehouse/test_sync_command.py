@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from bare_database import run
 from private_server import private_server
-from terminal import COMMAND, answer, ridelake
+from terminal import COMMAND, answer, command_running, ridelake
 
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.capture.sync import sync_once, sync_repeatedly
@@ -27,19 +27,9 @@ from ridelake.settings import LakeAddress
 
 @contextmanager
 def syncing(store: Store, folder: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
-    flags = ["--dsn", store.conninfo, "--lake", str(folder), *more]
-    process = subprocess.Popen(
-        [*COMMAND, "sync", "--every", "0.2", *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
+    flags = ["--dsn", store.conninfo, "--lake", folder, *more]
+    with command_running("sync", "--every", "0.2", *flags) as process:
         yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def ended(process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> tuple[str, str]:
