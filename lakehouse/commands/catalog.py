@@ -1,6 +1,7 @@
 """`ridelake catalog serve`."""
 
 import re
+import socket
 from typing import TYPE_CHECKING
 
 import click
@@ -85,8 +86,7 @@ def _serve(
 
     has_epoch = check_place(lake)
     with listening(at) as listener:
-        name = f"[{host}]" if ":" in host else host
-        address = f"{name}:{listener.getsockname()[1]}"
+        address = _url_host(host, listener.getsockname()[1])
         leases = EpochLeases(lake)
         app = build_catalog_app(leases, token, _hosts(address, tls is not None))
         with serving(WebServer(app, tls), listener) as failed:
@@ -97,6 +97,13 @@ def _serve(
                 note("the token is sent without encryption: pass --tls-cert and --tls-key")
             while not failed.wait(RENEW_SECONDS):  # a wait without a limit delays signals
                 leases.renew()
+
+
+def _url_host(host: str, port: int) -> str:
+    """The host and port for a URL. A server that listens on all addresses is named by the machine's name."""
+    if host in ("0.0.0.0", "::"):
+        host = socket.gethostname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _checked_token(token: str | None) -> str | None:

@@ -16,7 +16,7 @@ import pytest
 from catalog_server import served_catalog
 from terminal import COMMAND, refusal
 
-from lakehouse.commands.catalog import HOST
+from lakehouse.commands import catalog as catalog_command
 from lakehouse.table.catalog import Lake
 from oltp.store import Store
 from ridelake import web_server
@@ -63,7 +63,7 @@ def test_connections_that_do_not_finish_the_tls_handshake_are_limited(
 ):
     monkeypatch.setattr(web_server, "CONNECTIONS_MAX", 3)
     with served_catalog(lake.address, tls=tls_files) as served, ExitStack() as opened:
-        address = (HOST, int(served.url.rsplit(":", 1)[1]))
+        address = (catalog_command.HOST, int(served.url.rsplit(":", 1)[1]))
         stalled = [opened.enter_context(socket.create_connection(address, timeout=30)) for _ in range(4)]
         assert stalled[3].recv(1) == b""
 
@@ -134,6 +134,13 @@ def test_the_token_is_read_from_the_environment_and_not_printed(
         stdout, stderr = process.communicate(timeout=60)
     assert TOKEN not in stdout + stderr
     assert TOKEN not in repr(Settings.read({"RIDELAKE_CATALOG_TOKEN": TOKEN}))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_server_on_all_addresses_is_announced_by_the_name_of_the_machine(host: str, monkeypatch):
+    monkeypatch.setattr(catalog_command.socket, "gethostname", lambda: "machine")
+    assert catalog_command._url_host(host, 8181) == "machine:8181"
+    assert catalog_command._url_host("::1", 8181) == "[::1]:8181"
 
 
 def test_an_invalid_option_is_one_line(orders: Store, lake: Lake):
