@@ -23,6 +23,8 @@ KEYS = {
     "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
 }
 PROGRAM = shutil.which("weed", path=str(Path(sys.executable).parent))
+# The server receives SIGKILL when the thread that started it ends, even if that is killed.
+ENDS_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
 START_SECONDS = 60
 LISTENERS = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port",
              "filer.port.grpc", "s3.port", "s3.port.grpc")  # fmt: skip
@@ -46,7 +48,7 @@ def seaweedfs(folder: Path, bucket: str) -> Iterator[str]:
     }  # fmt: skip
     with (folder / "seaweedfs.log").open("wb") as log:
         process = subprocess.Popen(
-            [PROGRAM, "server", *(f"-{name}={value}" for name, value in options.items())],
+            [*ENDS_WITH_PARENT, PROGRAM, "server", *(f"-{name}={value}" for name, value in options.items())],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
         try:

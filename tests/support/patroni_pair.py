@@ -37,11 +37,11 @@ def free_port() -> int:
 
 
 def bound_to_us(account: int | None = None) -> list[str]:
-    """What a command is prefixed with: it has a SIGTERM when the test ends, however that is; Patroni then
-    stops its Postgres. For root it runs as `account`, whom Postgres does not refuse.
+    """The prefix of a command. Its process receives SIGTERM when the test ends, even if the test is killed;
+    Patroni then stops its Postgres. As root, the process runs as `account`, because Postgres refuses root.
 
-    Root's own Python may lie where that account may not pass (/root). No folder's permissions are changed for
-    that, which a killed test would leave behind: the process may pass anywhere."""
+    Root's Python can be in a folder that the account cannot enter (/root). The process therefore has the
+    capability to enter any folder. Permissions of folders stay as they are."""
     prefix = ["setpriv", "--pdeathsig", "TERM"]
     if account is not None:
         group = pwd.getpwuid(account).pw_gid
