@@ -23,6 +23,8 @@ from oltp.store import Store
 from ridelake.errors import NotReady, QueryRejected, UsageError
 from ridelake.settings import Settings
 
+# The place of the lake matters to the scan of a file, and not to the SQL of an engine.
+IN_A_FOLDER = pytest.mark.parametrize("published_in_each_place", ["folder"], indirect=True, scope="module")
 TEXTBOOK_QUERY = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
 
 
@@ -42,6 +44,7 @@ def only(table: pa.Table):
     return table[0][0].as_py()
 
 
+@IN_A_FOLDER
 def test_name_and_version(engine):
     assert engine.name in ENGINE_NAMES
     assert engine.version()[0].isdigit()
@@ -85,12 +88,14 @@ def test_times_are_utc_microseconds(engine):
     assert [field.type for field in answer.schema] == [pa.timestamp("us", "UTC"), pa.timestamp("us")]
 
 
+@IN_A_FOLDER
 def test_an_empty_result_keeps_its_columns(engine):
     answer = engine.sql("SELECT ride_id, fare_cents FROM rides WHERE ride_id < 0")
     assert answer.num_rows == 0
     assert answer.column_names == ["ride_id", "fare_cents"]
 
 
+@IN_A_FOLDER
 @pytest.mark.parametrize(
     "query", ["SELEKT 1", "SELECT nothing FROM rides", "SELECT * FROM nowhere", "", "SELECT 1; SELECT 2"]
 )
@@ -103,6 +108,7 @@ def test_invalid_sql_is_rejected_with_the_engines_message(engine, query):
     assert only(engine.sql("SELECT count(*) FROM rides")) == 2000  # the engine is still usable
 
 
+@IN_A_FOLDER
 def test_a_query_can_be_explained(engine):
     assert engine.sql("EXPLAIN SELECT count(*) FROM rides").num_rows > 0
 
@@ -133,6 +139,7 @@ def rows_by_table(frames):
     return pl.concat(counts)
 
 
+@IN_A_FOLDER
 def test_polars_executes_questions_on_frames(published):
     with open_engine("polars", published.settings, published.epoch) as engine:
         found = engine.call("answer", rows_by_table).to_pylist()
@@ -142,6 +149,7 @@ def test_polars_executes_questions_on_frames(published):
     assert rows["RideTable"] == 1895  # only those that were completed
 
 
+@IN_A_FOLDER
 def test_postgres_numerics_are_exact_or_refused(published):
     with open_engine("postgres", published.settings, None) as engine:
         answer = engine.sql(
@@ -156,12 +164,14 @@ def test_postgres_numerics_are_exact_or_refused(published):
         assert only(engine.sql("SELECT interval '1 day' AS gap")) == "1 day"
 
 
+@IN_A_FOLDER
 def test_postgres_keeps_the_caret_of_the_server(published):
     with open_engine("postgres", published.settings, None) as engine, pytest.raises(QueryRejected) as caught:
         engine.sql("SELECT nothing FROM rides")
     assert "LINE 1: SELECT nothing FROM rides\n               ^" in str(caught.value)
 
 
+@IN_A_FOLDER
 def test_postgres_needs_no_epoch_and_the_others_no_postgres(published):
     with open_engine("postgres", published.settings, None) as engine:
         assert only(engine.sql("SELECT 1")) == 1
@@ -175,6 +185,7 @@ def test_postgres_needs_no_epoch_and_the_others_no_postgres(published):
             pass
 
 
+@IN_A_FOLDER
 def test_the_error_for_an_unknown_engine_lists_the_known_ones(published):
     with pytest.raises(UsageError, match="no engine oracle: choose one of postgres, duckdb, polars, pyarrow"):
         with open_engine("oracle", published.settings, published.epoch):
@@ -203,6 +214,7 @@ VALUES = [
 ]
 
 
+@IN_A_FOLDER
 @pytest.mark.parametrize(("expression", "value", "expected"), VALUES)
 def test_a_parameter_keeps_its_value_and_type(engine, expression, value, expected):
     answer = engine.sql(
@@ -212,11 +224,13 @@ def test_a_parameter_keeps_its_value_and_type(engine, expression, value, expecte
     assert answer["x"].to_pylist() == [expected]
 
 
+@IN_A_FOLDER
 def test_a_parameter_selects_rows_and_may_be_used_twice(engine):
     query = "SELECT count(*) FROM riders WHERE rider_id = $n OR rider_id = $n + 1 OR username = $none"
     assert only(engine.sql(query, {"n": 5, "none": "no' OR '1'='1"})) == 2
 
 
+@IN_A_FOLDER
 def test_parameters_and_values_must_match(engine):
     with pytest.raises(UsageError, match=r"parameter \$b of the query has no value: pass it with -p b=VALUE"):
         engine.sql("SELECT $a, $b", {"a": 1})
@@ -226,6 +240,7 @@ def test_parameters_and_values_must_match(engine):
         engine.sql("SELECT '$b'", {"b": 2})
 
 
+@IN_A_FOLDER
 def test_order_by_with_a_window_function_is_kept_or_refused(engine):
     """Daft loses the order without an error."""
     numbered = "SELECT ride_id, ROW_NUMBER() OVER (PARTITION BY city_id ORDER BY ride_id) AS n FROM rides"
@@ -239,6 +254,7 @@ def test_order_by_with_a_window_function_is_kept_or_refused(engine):
     assert answer["ride_id"].to_pylist() == [newest, newest - 1, newest - 2]
 
 
+@IN_A_FOLDER
 def test_a_result_column_has_an_unqualified_name(engine):
     query = (
         "WITH x AS (SELECT rides.ride_id, rides.city_id, cities.name FROM rides"
@@ -248,6 +264,7 @@ def test_a_result_column_has_an_unqualified_name(engine):
     assert engine.sql(query).column_names == ["city_id", "ride_id"]
 
 
+@IN_A_FOLDER
 def test_a_group_without_rows_is_null_or_zero_as_in_sql(engine):
     query = "SELECT count(*) AS n, sum(fare_cents) AS s, max(status) AS m FROM rides WHERE ride_id < 0"
     assert engine.sql(query).to_pylist() == [{"n": 0, "s": None, "m": None}]
@@ -282,6 +299,7 @@ NEITHER = [
 ]
 
 
+@IN_A_FOLDER
 @pytest.mark.parametrize(("expression", "where"), NEITHER)
 def test_a_null_condition_follows_the_sql_standard(engine, expression, where):
     """Daft returns NULL for the whole CASE without an error."""
