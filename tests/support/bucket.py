@@ -114,7 +114,7 @@ def lake_at(place: str, request: pytest.FixtureRequest, folder: Path) -> LakeAdd
 
 
 def answers_agree(settings: Settings, epoch: Epoch) -> None:
-    """Check that each engine over files returns for each table and column what Postgres returns."""
+    """Check that each engine over files returns the same rows as Postgres for each table."""
     with ExitStack() as opened:
         postgres = opened.enter_context(open_engine("postgres", settings, None))
         engines = [opened.enter_context(open_engine(name, settings, epoch)) for name in FILE_ENGINES]

@@ -1,4 +1,4 @@
-"""A parent process with clients that work for a minute, to be killed: `python busy_clients_process.py`."""
+"""A process with clients that work for a minute. Tests kill it: `python busy_clients_process.py`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from bench.frontier.clients import ClientFunctions, QueryEvent, started
 
 @dataclass(frozen=True)
 class Dozing:
-    """Clients whose every call takes a millisecond; with `calls_max` they fail after that many calls."""
+    """Clients that sleep a millisecond per call. With `calls_max` they fail at that call."""
 
     calls_max: int | None = None
     booking: int = 0
@@ -20,7 +20,7 @@ class Dozing:
     def opened(self) -> Iterator[ClientFunctions]:
         done = 0
 
-        def doze() -> QueryEvent:
+        def sleep_once() -> QueryEvent:
             nonlocal done
             done += 1
             if done == self.calls_max:
@@ -29,7 +29,7 @@ class Dozing:
             sleep(0.001)
             return QueryEvent(began, monotonic())
 
-        yield ClientFunctions(querying=[doze] * self.querying)
+        yield ClientFunctions(querying=[sleep_once] * self.querying)
 
 
 if __name__ == "__main__":

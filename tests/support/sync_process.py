@@ -36,5 +36,5 @@ def newest_number(address: LakeAddress) -> int:
 def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until, "the condition is not met in time"
+        assert time.monotonic() < until, "the condition was not met in time"
         time.sleep(0.05)

@@ -66,16 +66,16 @@ def test_the_lake_can_be_verified_at_any_time_and_a_damaged_file_is_found(far: F
     sums = newest_epoch_sums(far.store, far.address)
     assert sums is not None
     assert sums.ledger_rows == epoch.tables["ledger"].rows
-    victim = epoch.tables["riders"].files[0].location
-    with far.storage.open(victim) as file:
+    damaged = epoch.tables["riders"].files[0].location
+    with far.storage.open(damaged) as file:
         rows = pq.ParquetFile(file).read()
-    with far.storage.create(victim) as file:
+    with far.storage.create(damaged) as file:
         pq.write_table(rows.slice(0, rows.num_rows - 1), file)
     with pytest.raises(ProofFailed, match="does not match its checksum"):
         verify_files(far.address, 1)
     report = verify_now(far.store, lake)
     assert [one.table for one in report.comparisons if not one.equal] == ["riders"]
-    far.storage.delete([victim])
+    far.storage.delete([damaged])
     with pytest.raises(ProofFailed, match="is missing"):
         verify_files(far.address, 1)
     for name in FILE_ENGINES:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from killed_client import LOST_THE_RACE, referenced, victim, wait_until_stopped
+from killed_client import LOST_THE_RACE, referenced, syncing_process, wait_until_stopped
 from lake_files import data_files, files_of
 from psycopg.sql import SQL, Identifier
 from pyiceberg.catalog.sql import SqlCatalog
-from random_writes import churning
+from random_writes import random_writers
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
@@ -160,7 +160,7 @@ def test_epochs_with_four_concurrent_writers_are_equal(seeded_store: Store, lake
     with pytest.raises(NotReady, match="no epoch yet"):
         newest_epoch(lake.address)
     first = publish_snapshot(seeded_store, lake)
-    with churning(seeded_store, 4):
+    with random_writers(seeded_store, 4):
         for number in range(2, 6):
             epoch = publish_changes(seeded_store, lake, verify=True).epoch
             assert (epoch.number, epoch.kind, epoch.verified) == (number, "changes", True)
@@ -239,7 +239,7 @@ def test_after_a_kill_the_newest_epoch_is_the_old_or_the_new_one(seeded_store: S
         ("lakehouse.table.catalog.Lake.write_manifest", True),
     ):
         before = newest_epoch(lake.address).number
-        with victim(seeded_store, lake.address, at=step) as process:
+        with syncing_process(seeded_store, lake.address, at=step) as process:
             process.join(60)
             assert process.exitcode == -signal.SIGKILL, step
         newest = lake.newest()
@@ -254,7 +254,7 @@ def test_after_a_kill_the_newest_epoch_is_the_old_or_the_new_one(seeded_store: S
 @pytest.mark.slow
 def test_a_process_that_was_stopped_and_resumes_cannot_publish(seeded_store: Store, lake: Lake):
     publish_snapshot(seeded_store, lake)
-    with victim(
+    with syncing_process(
         seeded_store, lake.address, at="lakehouse.capture.writer.EpochDraft.publish", sends=signal.SIGSTOP
     ) as stopped:
         wait_until_stopped(stopped)

@@ -12,7 +12,7 @@ from keys_table import (
     KEYS,
     change_and_check,
     dump_and_restore,
-    how_keys,
+    next_kind,
 )
 from psycopg.conninfo import make_conninfo
 from terminal import answer
@@ -40,10 +40,10 @@ def test_a_restored_table_is_incremental_again(
 ):
     with bare_database(cluster) as target:
         dump_and_restore(shop, target, form, tmp_path)
-        assert how_keys(target, lake) == "whole"
-        assert how_keys(target, lake) == "whole", "it is not incremental yet"
+        assert next_kind(target, lake) == "whole"
+        assert next_kind(target, lake) == "whole", "it is not incremental yet"
         assert renew_tracking(target, ["shop.keys"]) == []
-        assert [how_keys(target, lake), how_keys(target, lake)] == ["whole", "nothing"]
+        assert [next_kind(target, lake), next_kind(target, lake)] == ["whole", "nothing"]
         change_and_check(target, lake)
 
 
@@ -61,7 +61,10 @@ def test_a_dump_of_postgres_15_restores(
             dump_and_restore(source, target, "custom", tmp_path)
             assert renew_tracking(target, ["shop.keys"]) == []
             run(target, "DELETE FROM shop.keys WHERE i = 9")
-            assert [how_keys(target, lake), how_keys(target, lake)] == ["whole", "nothing"]
+            assert [next_kind(target, lake), next_kind(target, lake)] == [
+                "whole",
+                "nothing",
+            ]
             change_and_check(target, lake)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from concurrency import assert_audit_passes
-from killed_client import CONTEXT, LOST_THE_RACE, SEAL_ROWS, referenced, victim, wait_until_stopped
+from killed_client import CONTEXT, LOST_THE_RACE, SEAL_ROWS, referenced, syncing_process, wait_until_stopped
 from lake_files import files_of
 
 from lakehouse.capture.maintain import maintain
@@ -53,7 +53,7 @@ def assert_nothing_else_is_left(store: Store, lake: Lake) -> None:
 def seconds_until_an_epoch(store: Store, lake: Lake) -> float:
     """The time that the process needs for an epoch on this machine."""
     before, ready = newest_epoch(lake.address).number, CONTEXT.Event()
-    with victim(store, lake.address, ready=ready):
+    with syncing_process(store, lake.address, ready=ready):
         assert ready.wait(60)
         began = time.perf_counter()
         while newest_epoch(lake.address).number == before:
@@ -79,7 +79,7 @@ def test_after_a_random_kill_the_newest_epoch_is_the_old_or_the_new_one(
     last, published = assert_whole(lake), 0
     for kill in range(kills):
         ready = CONTEXT.Event()
-        with victim(seeded_store, lake.address, maintaining=maintaining, ready=ready) as process:
+        with syncing_process(seeded_store, lake.address, maintaining=maintaining, ready=ready) as process:
             assert ready.wait(60)
             time.sleep(chance.uniform(0, seconds))
             assert process.is_alive(), "the process ended by itself"
@@ -166,7 +166,7 @@ def test_after_a_kill_at_a_step_the_newest_epoch_is_the_old_or_the_new_one(
     publish_snapshot(seeded_store, lake)
     for step in steps:
         before = assert_whole(lake).number
-        with victim(seeded_store, lake.address, at=step) as process:
+        with syncing_process(seeded_store, lake.address, at=step) as process:
             process.join(60)
             assert process.exitcode == -signal.SIGKILL, step
         assert assert_whole(lake).number == before + (step in AFTER_THE_COMMIT), step
@@ -185,7 +185,7 @@ def test_a_process_that_was_stopped_and_resumes_cannot_publish_and_deletes_its_f
 ):
     """A process is stopped before it publishes, and continues after another one has published."""
     publish_snapshot(seeded_store, lake)
-    with victim(seeded_store, lake.address, at=step, sends=signal.SIGSTOP) as stopped:
+    with syncing_process(seeded_store, lake.address, at=step, sends=signal.SIGSTOP) as stopped:
         wait_until_stopped(stopped)
         left = files_of(lake.address.folder)
         successor = publish_changes(seeded_store, lake, verify=True).epoch
@@ -204,7 +204,7 @@ def test_files_of_a_process_that_was_stopped_and_killed_are_deleted_by_maintenan
     seeded_store: Store, lake: Lake
 ):
     publish_snapshot(seeded_store, lake)
-    with victim(
+    with syncing_process(
         seeded_store, lake.address, at="lakehouse.capture.writer.EpochDraft.publish", sends=signal.SIGSTOP
     ) as stopped:
         wait_until_stopped(stopped)

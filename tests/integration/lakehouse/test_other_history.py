@@ -10,7 +10,7 @@ from keys_table import (
     NINE,
     change_and_check,
     dump_and_restore,
-    how_keys,
+    next_kind,
     running,
     server_folder,
 )
@@ -62,7 +62,7 @@ def test_an_upgraded_server_needs_a_snapshot(lake: Lake):
                 publish_changes(target, lake)
             assert renew_tracking(target, ["shop.keys"]) == []
             assert publish_snapshot(target, lake, verify=True).rows == 8
-            assert how_keys(target, lake) == "nothing"
+            assert next_kind(target, lake) == "nothing"
             change_and_check(target, lake)
 
 
@@ -80,9 +80,9 @@ def test_numbers_and_tombstones_of_another_server_are_ignored(cluster: Cluster, 
         # The table may have got the oid that it had there.
         run(target, "UPDATE ridelake_tracking.tombstones SET relation = 'shop.keys'::regclass")
         track(target, "shop.keys")
-        assert [how_keys(target, lake), how_keys(target, lake)] == ["whole", "nothing"]
+        assert [next_kind(target, lake), next_kind(target, lake)] == ["whole", "nothing"]
         run(target, NINE)
-        assert how_keys(target, lake) == "changes"
+        assert next_kind(target, lake) == "changes"
         run(target, "UPDATE shop.keys SET what = 'near' WHERE i = 1")
         taken = publish_changes(target, lake, verify=True)
         assert (taken.epoch.changed, taken.epoch.deleted, taken.epoch.rows) == (1, 0, 9)
@@ -130,7 +130,10 @@ def test_a_schema_is_replicated_with_its_triggers(lake: Lake):
                 " PUBLICATION p WITH (create_slot = false)")  # fmt: skip
             wait_for_rows(target, 9)
             assert renew_tracking(target, ["shop.keys"]) == []
-            assert [how_keys(target, lake), how_keys(target, lake)] == ["whole", "nothing"]
+            assert [next_kind(target, lake), next_kind(target, lake)] == [
+                "whole",
+                "nothing",
+            ]
             run(source, "UPDATE shop.keys SET what = 'new' WHERE i = 1", "DELETE FROM shop.keys WHERE i = 9")
             wait_for_rows(target, 8)
             taken = publish_changes(target, lake, verify=True)

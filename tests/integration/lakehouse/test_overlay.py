@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from bare_database import bare_database, run
-from random_writes import churning
+from random_writes import random_writers
 from terminal import answer, refusal
 
 import lakehouse.capture.overlay
@@ -120,7 +120,7 @@ def checked_at_its_token(monkeypatch) -> Iterator[list[SnapshotToken]]:
 
 def test_fresh_is_exact_at_one_snapshot_during_writes(published, broken, folder: Path, monkeypatch):
     lake = Lake.create(published.settings.lake)
-    with churning(published.store, 4) as done, checked_at_its_token(monkeypatch) as checked:
+    with random_writers(published.store, 4) as done, checked_at_its_token(monkeypatch) as checked:
         for turn in range(3):
             newest = newest_epoch(lake.address)
             with open_overlay(published.settings, newest) as fresh:

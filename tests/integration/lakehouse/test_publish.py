@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from lake_files import data_files, files_of
 from published_tables import rows_of
-from random_writes import churning
+from random_writes import random_writers
 
 import lakehouse.source.snapshot
 from lakehouse.capture.publish import publish_snapshot
@@ -24,7 +24,7 @@ from ridelake.errors import CannotConnect, RidelakeError
 
 
 def test_an_epoch_taken_while_rides_are_booked_is_consistent(seeded_store, lake, broken):
-    with churning(seeded_store, 4) as done:
+    with random_writers(seeded_store, 4) as done:
         for _ in range(3):
             before = sum(done)
             epoch = publish_snapshot(seeded_store, lake)
@@ -56,7 +56,7 @@ def test_a_reader_never_sees_tables_of_different_epochs(seeded_store, lake, brok
             if pinned != pointers:
                 faults.append(f"the pointers are not those of epoch {number}")
 
-    with churning(seeded_store, 2):
+    with random_writers(seeded_store, 2):
         reader = threading.Thread(target=read)
         reader.start()
         for _ in range(4):
@@ -71,7 +71,7 @@ def test_a_reader_never_sees_tables_of_different_epochs(seeded_store, lake, brok
 def test_the_first_epoch_is_not_changed(published):
     with open_engine("duckdb", published.settings, published.epoch) as engine:
         before = engine.sql("SELECT * FROM accounts ORDER BY 1")
-    with churning(published.store, 2):
+    with random_writers(published.store, 2):
         time.sleep(0.3)
     second = publish_snapshot(published.store, Lake.create(published.settings.lake))
     assert second.number == 2

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from bare_database import run
 from catalog_server import served_catalog
-from killed_client import SEAL_ROWS, referenced, victim
+from killed_client import SEAL_ROWS, referenced, syncing_process
 from lake_files import files_of
 from terminal import ridelake
 
@@ -245,7 +245,7 @@ def test_a_kill_in_the_commit_of_one_store_harms_no_other(berlin, paris, address
     publish_snapshot(*berlin)
     publish_snapshot(*paris)
     committed = step.endswith("write_manifest")
-    with victim(berlin[0], address, at=step, name="berlin") as process:
+    with syncing_process(berlin[0], address, at=step, name="berlin") as process:
         process.join(60)
         assert process.exitcode == -signal.SIGKILL
     assert newest_epoch(address).number == 2 + committed
@@ -358,7 +358,10 @@ def test_two_processes_publish_a_hundred_epochs_each(berlin, paris, address: Lak
     monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", SEAL_ROWS)
     publish_snapshot(*berlin)
     publish_snapshot(*paris)
-    with victim(berlin[0], address, name="berlin") as one, victim(paris[0], address, name="paris") as two:
+    with (
+        syncing_process(berlin[0], address, name="berlin") as one,
+        syncing_process(paris[0], address, name="paris") as two,
+    ):
         wanted = 202
         while newest_epoch(address).number < wanted or fewest(address) < 100:
             assert (one.exitcode, two.exitcode) == (None, None)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from bucket import new_bucket
 from installed_engines import EVERY_ENGINE
-from spilling import sorted_in_little_memory
+from spilling import sorted_with_memory_limit
 
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.engines import ENGINES, Engine, open_engine
@@ -95,7 +95,7 @@ def spilled(name: str, settings: Settings, folder: Path) -> str:
             written = backend.io_counters().write_chars - before
             return "yes" if written > SPILLED_BYTES_MIN else "no"
     epoch = epoch_of_numbers(settings, folder / "many.parquet", MANY_ROWS)
-    done = sorted_in_little_memory(name, settings, epoch, folder)
+    done = sorted_with_memory_limit(name, settings, epoch, folder)
     assert (done["rows"], done["in_order"]) == (MANY_ROWS, True)
     return "yes" if done["written"] > SPILLED_BYTES_MIN else "no"
 
