@@ -151,8 +151,8 @@ def parts(text: str) -> list[str | None]:
 
 
 def same(pg_text: str | None, value: Any, *, null_is_empty: bool = False) -> bool:
-    """Whether `value`, from a reader, is the value that Postgres writes as `pg_text`. `null_is_empty`: the reader
-    may return an empty list instead of NULL."""
+    """Whether `value`, from a reader, is the value that Postgres writes as `pg_text`. `null_is_empty`: the
+    reader may return an empty list instead of NULL."""
     if isinstance(value, list | dict):
         if pg_text is None:
             return null_is_empty and value == []

@@ -28,7 +28,7 @@ def test_a_chart_has_every_point_and_interval(name: str):
     )
 
 
-def test_an_interval_is_drawn_from_its_low_to_its_high_end():
+def test_an_interval_is_drawn_from_low_to_high():
     plot = row_plot("t", "rows", [made_up_records.series("a", ["x"], [5.0], low=[2.0], high=[10.0])])
     ((mark,),) = [row.marks for row in plot.rows]
     assert (mark.low, mark.at, mark.high) == tuple(plot.scale.place(value) for value in (2, 5, 10))
@@ -121,7 +121,7 @@ def test_questions_are_sorted_from_rows_to_columns_and_relative_to_the_fastest()
 
 
 def sized(name: str, ratios: dict[int, float]) -> QuestionSizes:
-    """DuckDB takes one second at each row count, Postgres the given ratio."""
+    """DuckDB takes one second at each number of rows; Postgres takes `ratios` seconds."""
     return QuestionSizes(
         name, "rides", {rows: {"postgres": [at] * 9, "duckdb": [1.0] * 9} for rows, at in ratios.items()}
     )

@@ -23,7 +23,7 @@ def paces(start: Pace, rounds: int, recent: Sequence[Probe]) -> list[Pace]:
 
 @pytest.mark.parametrize("delay_ms", [0.1, 50.0])
 def test_a_server_without_other_sessions_is_copied_at_full_speed(delay_ms: float):
-    """Also if the probes are slow, because the copy itself uses the processors."""
+    """Even if the probes are slow: the copy itself uses the processors."""
     assert next_pace(FULL_SPEED, probes(delay_ms), ALONE) == FULL_SPEED
     assert next_pace(Pace(1, PAUSE_RATIO_MAX), probes(delay_ms), ALONE) == FULL_SPEED
 
@@ -65,6 +65,6 @@ def test_a_few_slow_probes_of_many_slow_the_copy_down():
 
 
 def test_delays_are_compared_with_those_alone():
-    """A server that is slow also without the copy does not slow it down."""
+    """A server that was slow before the copy does not slow the copy down."""
     recent = probes(5.0, sessions=1)
     assert next_pace(Pace(1, 4.0), recent, probes(5.0, sessions=1)).pause_ratio < 4.0
