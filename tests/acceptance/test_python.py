@@ -1,4 +1,4 @@
-"""The Python API returns what the commands print, and its page shows programs that run."""
+"""The Python API returns the results of the commands, and the examples of its page run."""
 
 import re
 import subprocess
@@ -32,7 +32,7 @@ def without_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def shop(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Store, ridelake.Session]]:
-    """A tracked table of 500 rows, some of which the next epoch marks as deleted in its file."""
+    """A tracked table of 500 rows. The next epoch has delete files."""
     monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 60)
     with bare_database(cluster) as store, ridelake.open(dsn=store.conninfo, lake="lake") as lake:
         run(
