@@ -37,8 +37,8 @@ def blocks(language: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Shop:
-    """A database with the table of the page. `mine` replaces the roles in a text by those of this test, because
-    the databases of a server share their roles."""
+    """A database with the table of the page. `mine` replaces the roles in a text by those of this test: the
+    databases of a server share their roles."""
 
     admin: str
     suffix: str

@@ -1,4 +1,4 @@
-"""The drill under Patroni, which elects the primary: nothing acknowledged is lost."""
+"""The drill with Patroni, which promotes the standby: no acknowledged request is lost."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from oltp.drill.failover import prepare_store
 from oltp.retry import RetryPolicy
 from oltp.store import open_database
 
-# The failure of a leader is detected when its key in etcd expires, after at least 20 s.
+# A failed leader is detected when its key in etcd expires, after at least 20 s.
 POLICY = RetryPolicy(seconds_max=90.0, tries_max=10_000)
 ROUNDS = 2
 

@@ -1,4 +1,4 @@
-"""Generated past rides: complete, reproducible, loaded once."""
+"""Generated past rides are complete, reproducible, and loaded once."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -72,7 +72,7 @@ def test_every_foreign_key_holds_after_a_load_without_their_triggers(seeded_stor
             " FROM pg_constraint WHERE contype = 'f' AND connamespace = 'ridelake'::regnamespace"
         ).fetchall()
         assert len(keys) >= 10
-        for table, name, definition in keys:  # dropping and adding checks every row
+        for table, name, definition in keys:  # adding the constraint again checks every row
             connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")  # type: ignore[arg-type]
             connection.execute(f"ALTER TABLE {table} ADD {definition}")  # type: ignore[arg-type]
 
@@ -81,13 +81,8 @@ def test_the_number_of_drivers_is_the_maximum_of_concurrent_rides() -> None:
     import numpy as np
 
     begin, end = np.array([0, 1, 2, 10, 11]), np.array([10, 3, 9, 12, 20])
-    assert draw_drivers(begin, end, 0).tolist() == [
-        0,
-        1,
-        2,
-        1,
-        2,
-    ]  # three concurrent rides; drivers 1 and 2 are idle at 10
+    # Three rides are concurrent. Drivers 1 and 2 are idle at 10.
+    assert draw_drivers(begin, end, 0).tolist() == [0, 1, 2, 1, 2]
 
 
 def test_a_ride_that_overlaps_after_all_draws_gets_a_new_rider() -> None:
