@@ -1,4 +1,4 @@
-"""Queries on a lake of several stores: the union of all, and one store."""
+"""Queries of a lake of several stores: of the union of all stores, and of one store."""
 
 import json
 from dataclasses import replace
@@ -72,7 +72,7 @@ def two_stores(seeded_store_once: Store, other_seeded_store_once: Store) -> tupl
 
 @pytest.fixture(scope="module")
 def settings(two_stores: tuple[Store, Store], tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A lake of both, in which a file of `orders` has deleted rows."""
+    """A lake of both stores. A file of `orders` has deleted rows."""
     return published(two_stores, LakeAddress.at(tmp_path_factory.mktemp("stores") / "lake"))
 
 
@@ -114,13 +114,13 @@ def test_every_engine_has_the_rows_of_all_stores_with_their_source(
     assert [row["tags"] for row in rows] == [None, None, [1, 2]]
     assert [row["price"] for row in rows] == [Decimal("1.00"), Decimal("3.00"), Decimal("0.50")]
     assert list(rows[0]) == ["source", "id", "price", "at", "note", "tx", "tags", "day"]
-    assert rows[2]["tx"] is None, "only berlin tracks the table"
+    assert rows[2]["tx"] is None, "paris does not track the table"
     assert found.to_pylist() == [{"total": Decimal("820.50"), "notes": 40, "days": 1}]
     assert alone == [{"source": "berlin", "id": 7}]
     assert own == [{"n": 40}]
 
 
-def test_there_is_no_union_of_tables_that_do_not_fit(settings: Settings, epoch: Epoch):
+def test_incompatible_tables_have_no_union(settings: Settings, epoch: Epoch):
     queries, omitted = union_queries(settings.lake, epoch)
     assert omitted == {
         "typed": "column n has different types in berlin, paris",
@@ -155,7 +155,7 @@ def test_a_query_of_a_missing_union_gets_the_reason(settings: Settings):
 def test_every_question_is_answered_for_one_store(
     name: str, settings: Settings, epoch: Epoch, two_stores, tmp_path: Path
 ):
-    """The answers are those of a lake of that store alone."""
+    """The answers equal those of a lake with only that store."""
     alone = Settings(home=tmp_path, lake=LakeAddress.at(tmp_path / "alone"))
     ordinary = publish_snapshot(two_stores[1], Lake.create(alone.lake))
     with (
@@ -199,7 +199,9 @@ def test_a_question_needs_the_name_of_one_store(settings: Settings, two_stores: 
         (["--fresh", "--source", "berlin"], "--fresh reads the store berlin itself: pass its database"),
     ],
 )
-def test_what_is_for_one_store_gets_one_line(settings: Settings, arguments: list[str], message: str):
+def test_an_option_for_one_store_is_refused_in_one_line(
+    settings: Settings, arguments: list[str], message: str
+):
     done = ridelake("sql", "SELECT 1", "--lake", settings.lake.root, *arguments)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert message in done.stderr
