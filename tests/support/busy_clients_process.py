@@ -9,7 +9,7 @@ from bench.frontier.clients import ClientFunctions, QueryEvent, started
 
 
 @dataclass(frozen=True)
-class Dozing:
+class SleepingClients:
     """Clients that sleep a millisecond per call. With `calls_max` they fail at that call."""
 
     calls_max: int | None = None
@@ -33,6 +33,6 @@ class Dozing:
 
 
 if __name__ == "__main__":
-    with started([Dozing(), Dozing()]) as clients:
+    with started([SleepingClients(), SleepingClients()]) as clients:
         print("at work", flush=True)
         clients.work(0, 4, warm_seconds=0.0, seconds=60.0)

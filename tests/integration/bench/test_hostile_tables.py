@@ -1,4 +1,4 @@
-"""`bench --table` on tables of all types, names and shapes: a correct record or a skip with its reason."""
+"""`bench --table` on tables of all types, names and shapes: a correct record, or a skip with a reason."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ def sized(figures: dict[str, Any]) -> dict[str, int]:
 
 
 ROWS = "FROM generate_series(1, 300) AS i"
-# name: the table shop.t, and the skipped benchmarks with their reasons
+# Name → the statements that create shop.t, and the skipped benchmarks with their reasons.
 TABLES: dict[str, tuple[str, dict[str, str]]] = {
     "no column to group by": (
         "CREATE TABLE shop.t (sensor int, at timestamptz, value float8, PRIMARY KEY (sensor, at));"
@@ -259,7 +259,7 @@ def test_a_virtual_column_is_measured_but_not_inserted(store: Store, tmp_path: P
 
 
 def test_the_copy_in_duckdb_has_the_values_of_postgres(store: Store, tmp_path: Path):
-    """For bytes and for dates that Python cannot represent."""
+    """Also bytes, and dates that Python cannot represent."""
     with store.connect() as connection:
         connection.execute(
             "CREATE SCHEMA shop; CREATE TABLE shop.t (id int PRIMARY KEY, b bytea, k date, t timestamp,"

@@ -78,8 +78,8 @@ def test_a_server_that_checks_signatures_is_read_by_every_engine(seeded_store: S
 def test_an_epoch_taken_under_load_has_one_answer_on_every_engine(
     seeded_store: Store, tmp_path, request, monkeypatch, place: str, deletes: bool
 ):
-    """Without Postgres, which has newer transactions than the epoch. `deletes`: files of 600 rows, some of them
-    with delete files."""
+    """Without Postgres, which has newer transactions than the epoch. `deletes`: with small files, and with
+    delete files."""
     if deletes:
         monkeypatch.setattr("lakehouse.capture.writer.RUN_ROWS", 600)
         monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 200)
