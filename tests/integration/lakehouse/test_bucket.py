@@ -98,7 +98,7 @@ def test_a_fresh_answer_combines_local_and_remote_files(far: Far):
 
 
 def test_a_table_with_local_and_remote_files_is_read_completely(far: Far):
-    """A sealed file in the bucket and the open one in a folder."""
+    """The sealed file is in the bucket, and the open file in a folder."""
     with far.store.connect() as connection:
         connection.execute("CREATE TABLE many (id bigint PRIMARY KEY, word text)")
         connection.execute("INSERT INTO many SELECT n, 'old' FROM generate_series(1, 50000) AS n")
@@ -119,7 +119,7 @@ def test_a_table_with_local_and_remote_files_is_read_completely(far: Far):
 
 
 def test_any_iceberg_reader_opens_the_tables_in_a_bucket(far: Far, monkeypatch):
-    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")  # its default needs another package
+    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")  # the default needs another package
     epoch = publish_snapshot(far.store, far.lake())
     properties = {"s3.endpoint": far.address.s3_endpoint, "s3.region": "us-east-1"}
     uri = catalog_url(far.address, 30).render_as_string(hide_password=False)
@@ -166,7 +166,7 @@ def test_maintenance_of_a_bucket_respects_the_grace_period(far: Far):
     assert far.storage.exists(orphan)
     time.sleep(1.1)  # a bucket stores modification times in whole seconds
     old = maintain(lake, far.store, keep_epochs=1, grace=timedelta(0))
-    assert old.epochs_expired == 4  # two epochs have the newest state: its own and that of the maintenance
+    assert old.epochs_expired == 4  # kept: the newest epoch, and the one that maintenance publishes
     assert old.files_removed > 5
     assert not far.storage.exists(orphan)
     newest = newest_epoch(far.address)

@@ -1,4 +1,4 @@
-"""The command line with a lake in a bucket, and the location of its catalog."""
+"""Commands with a lake in a bucket, and the location of its catalog."""
 
 import json
 from dataclasses import replace
@@ -59,7 +59,7 @@ def test_no_two_lakes_share_a_catalog_file(tmp_path: Path):
 
 @pytest.mark.slow
 def test_the_catalog_may_be_in_postgres(far: Far):
-    """By any SQLAlchemy URL; here in the store's server."""
+    """The URL may be any SQLAlchemy URL. Here the catalog is in the store's server."""
     with far.store.connect() as connection:
         info = connection.info
         connection.execute("CREATE SCHEMA catalog")

@@ -1,4 +1,4 @@
-"""A commit to a bucket is atomic, also if a process is killed or loses the race."""
+"""A commit to a bucket is atomic, also if a process is killed or another process commits first."""
 
 import signal
 import subprocess
@@ -77,15 +77,15 @@ def test_a_failure_deletes_its_objects(far: Far, monkeypatch, step: str, failure
         if step.endswith("write_changes"):
             original = lakehouse.capture.publish.write_changes
 
-            def fails(*arguments, **more):
+            def fail(*arguments, **more):
                 original(*arguments, **more)
                 raise failure("here")
         else:
 
-            def fails(*arguments, **more):
+            def fail(*arguments, **more):
                 raise failure("here")
 
-        patch.setattr(f"{owner}.{name}", fails)
+        patch.setattr(f"{owner}.{name}", fail)
         with pytest.raises(failure):
             publish_changes(far.store, lake)
     assert far.objects() == before
@@ -147,7 +147,7 @@ def test_concurrent_syncs_to_a_bucket_do_not_mix_epochs(far: Far):
 
 
 def test_a_second_catalog_over_the_same_bucket_is_refused(far: Far, tmp_path: Path):
-    """Its maintenance would delete the files of the first one as orphans."""
+    """Maintenance with the second catalog would delete the files of the first one as orphans."""
     publish_snapshot(far.store, far.lake())
     other = replace(far.address, catalog_file=tmp_path / "another.sqlite")
     with pytest.raises(UsageError, match=r"has epochs that the catalog .* does not list"):

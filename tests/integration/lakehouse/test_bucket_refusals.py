@@ -1,4 +1,4 @@
-"""A query reads only the epoch's files of a bucket and writes nothing; errors are one sentence."""
+"""A query reads only the files of the epoch in a bucket, and writes nothing. Errors are one sentence."""
 
 import json
 import socket
@@ -64,7 +64,7 @@ def test_no_other_object_is_read_and_none_is_written(far: Far, tmp_path: Path):
 
 @pytest.mark.slow
 def test_duckdb_can_read_one_file_with_many_threads(far: Far):
-    """DuckDB uses one file handle in all threads; ours has a position for each thread."""
+    """DuckDB uses one file handle in all threads. Our file handle has a position for each thread."""
     with far.store.connect() as connection:
         connection.execute("CREATE TABLE many (id bigint PRIMARY KEY, word text)")
         connection.execute("INSERT INTO many SELECT n, md5(n::text) FROM generate_series(1, 400000) AS n")
@@ -86,9 +86,7 @@ def test_a_missing_bucket_is_reported(far: Far):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "answers", ["by refusing", pytest.param("never", marks=pytest.mark.slow)]
-)  # "never" needs the full timeout
+@pytest.mark.parametrize("answers", ["by refusing", pytest.param("never", marks=pytest.mark.slow)])
 def test_an_unresponsive_server_is_reported_in_bounded_time(far: Far, answers: str):
     epoch = publish_snapshot(far.store, far.lake())
     with socket.socket() as silent:
@@ -109,7 +107,7 @@ def test_an_unresponsive_server_is_reported_in_bounded_time(far: Far, answers: s
 
 @pytest.fixture
 def guarded(endpoint: str) -> Iterator[None]:
-    """During the test, the server checks credentials."""
+    """The server checks credentials during the test."""
 
     def check_after(requests: float) -> None:
         url, plain = f"{endpoint}/moto-api/reset-auth", {"Content-Type": "text/plain"}

@@ -1,4 +1,4 @@
-"""A lake whose catalog is in a database has the same guarantees."""
+"""A lake with its catalog in a Postgres database has the same guarantees."""
 
 import os
 import signal
@@ -27,8 +27,8 @@ from oltp.store import Store
 from ridelake.errors import NotReady, UsageError
 from ridelake.settings import LakeAddress
 
-# The tables of Iceberg's JDBC catalog, schema version V1 (org.apache.iceberg.jdbc.JdbcUtil): the length of
-# each varchar, and whether it can be NULL. The first three columns are the primary key.
+# The tables of Iceberg's JDBC catalog, schema version V1 (org.apache.iceberg.jdbc.JdbcUtil): each column, its
+# length, and whether it can be NULL. The first three columns are the primary key.
 JDBC_COLUMNS = {
     "iceberg_tables": [
         ("catalog_name", 255, "NO"), ("table_namespace", 255, "NO"), ("table_name", 255, "NO"),
@@ -37,14 +37,14 @@ JDBC_COLUMNS = {
     ],
     "iceberg_namespace_properties": [
         ("catalog_name", 255, "NO"), ("namespace", 255, "NO"), ("property_key", 255, "NO"),
-        ("property_value", 1000, "NO"),  # pyiceberg creates it NOT NULL; JdbcUtil does not
+        ("property_value", 1000, "NO"),  # NOT NULL in pyiceberg, but not in JdbcUtil
     ],
 }  # fmt: skip
 
 
 @pytest.fixture
 def lake(cluster: Cluster, tmp_path: Path) -> Iterator[Lake]:
-    """Files in a folder, and the catalog in a database of Postgres."""
+    """A lake with its files in a folder and its catalog in a Postgres database."""
     name = f"catalog_{tmp_path.name}_{tmp_path.parent.name}"[:60]
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         where = psycopg.conninfo.conninfo_to_dict(cluster.conninfo(name))
@@ -223,8 +223,8 @@ def test_concurrent_publishers_do_not_mix_epochs(seeded_store: Store, lake: Lake
     for thread in threads:
         thread.join()
     assert sorted(won) == list(range(1, len(won) + 1))
-    assert len(won) + len(lost) == 9, "it failed otherwise"
-    assert lost, "no process lost a race, so the test proves nothing"
+    assert len(won) + len(lost) == 9, "a publisher failed with another error"
+    assert lost, "there was no conflict, so the test proves nothing"
     published = {Path(file.location) for epoch in read_epochs(lake.address) for file in epoch.files}
     assert data_files(lake.address.folder) == published
 
@@ -278,7 +278,7 @@ def test_a_lake_of_another_format_is_refused(lake: Lake):
 def test_stores_that_publish_at_the_same_time_lose_no_epoch(
     lake: Lake, seeded_store: Store, other_seeded_store: Store
 ):
-    """Each commit is a transaction of Postgres, which another one can make fail."""
+    """Each commit is a Postgres transaction, which can fail because of a concurrent one."""
     failures: list[BaseException] = []
 
     def publish(name: str, store: Store) -> None:

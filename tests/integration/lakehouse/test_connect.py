@@ -1,4 +1,4 @@
-"""What `ridelake connect` prints reads the rows of Postgres in an interpreter that has no ridelake."""
+"""The output of `ridelake connect` is a program that reads the lake in an interpreter without ridelake."""
 
 import re
 import subprocess
@@ -26,7 +26,7 @@ from olap.answer import difference
 from oltp.cluster.server import Cluster
 from ridelake.settings import LakeAddress, Settings
 
-# Without site, which would put this project on the path; the packages are those of this environment.
+# Runs without the module `site`, which would add this project to the path.
 ALONE = """
 import os, sys, warnings
 sys.path.append(sys.argv[1])
@@ -35,7 +35,7 @@ try:
 except ModuleNotFoundError:
     exec(sys.stdin.read())
 """
-# Appended to what is printed: write the rows of the first table to `target`.
+# Appended to the program: writes the rows of the first table to `target`.
 WRITE = {
     "pyiceberg": "rows = next(iter(tables.values())).scan().to_arrow()",
     "polars": "rows = next(iter(frames.values())).collect().to_arrow()",
@@ -59,8 +59,8 @@ SLOW = ("spark", "chdb", "daft")
 
 @dataclass(frozen=True)
 class Followed:
-    """Two tables with deleted rows in the newest epoch. `rows`: the first 500 of epoch 1, the rest of the
-    newest."""
+    """A lake of two tables with deleted rows in the newest epoch. `before` and `now`: the rows of `orders` in
+    epoch 1 and in the newest epoch."""
 
     settings: Settings
     before: pa.Table
@@ -154,7 +154,9 @@ def test_the_statements_for_duckdb_read_the_rows_of_postgres(
 
 
 def in_duckdb(packages: Path, text: str, folder: Path, table: str = "orders") -> pa.Table:
-    statements = re.sub(r"(?m)^(INSTALL|LOAD) \w+;\n", "", text)  # here the extensions are packages
+    statements = re.sub(
+        r"(?m)^(INSTALL|LOAD) \w+;\n", "", text
+    )  # in this test the extensions are installed packages
     program = f"import sys; sys.path.insert(0, {str(packages)!r})\n{IN_DUCKDB}"
     target = folder / "rows.parquet"
     command = [sys.executable, "-I", "-S", "-c", program, table, str(target)]
@@ -261,7 +263,7 @@ def test_duckdb_reads_a_lake_in_a_bucket(far: Far, tmp_path: Path, duckdb_iceber
     far.change()
     publish_changes(far.store, far.lake())
     text = far.ridelake("connect", "duckdb", "riders").stdout
-    # The provider of credentials is in the extension `aws`, which is not here.
+    # The provider of credentials is in the extension `aws`, which is not installed.
     text = text.replace("PROVIDER credential_chain", "KEY_ID 'testing', SECRET 'testing', REGION 'us-east-1'")
     same_rows(in_postgres(far.settings, "riders"), in_duckdb(duckdb_iceberg_folder, text, tmp_path, "riders"))
 

@@ -1,4 +1,4 @@
-"""`ridelake doctor` reports what a server and a role can do, and leaves nothing behind."""
+"""`ridelake doctor` reports what a server and a role can do, and leaves nothing in the database."""
 
 import json
 import uuid
@@ -30,7 +30,7 @@ def statuses(dsn: str) -> dict[str, str]:
 
 
 def not_ok(dsn: str) -> dict[str, str]:
-    """The lines of all probes that do not say ok."""
+    """The lines of the probes with another status than ok."""
     return {name: one.line() for name, one in diagnose(dsn).results.items() if one.status != "ok"}
 
 
@@ -40,7 +40,7 @@ def shop(bare: Store) -> Store:
         bare,
         "CREATE SCHEMA shop",
         "CREATE TABLE shop.orders (id bigint PRIMARY KEY, what text) PARTITION BY RANGE (id)",
-        "CREATE TABLE shop.orders_1 PARTITION OF shop.orders DEFAULT",  # read through its table
+        "CREATE TABLE shop.orders_1 PARTITION OF shop.orders DEFAULT",  # read through the partitioned table
         ORDERS,
     )
     return bare
@@ -142,7 +142,7 @@ def test_an_interrupted_probe_leaves_nothing(shop: Store, monkeypatch: pytest.Mo
     assert rows_of(shop, CONTENT) == before
 
 
-LYING: Mapping[str, tuple[str, str]] = {
+DEVIATING: Mapping[str, tuple[str, str]] = {
     "a snapshot that sees a running transaction": ("assign_transaction_id", "SELECT 3"),
     "ranges of pages that lack rows": ("page_ranges", "SELECT 3, 1, 1"),
     "SKIP LOCKED that skips more": ("skip_locked", "SELECT 2"),
@@ -163,11 +163,11 @@ LYING: Mapping[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", LYING)
+@pytest.mark.parametrize("kind", DEVIATING)
 def test_a_server_that_does_it_in_another_way_is_refused(
     shop: Store, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
-    name, query = LYING[kind]
+    name, query = DEVIATING[kind]
     monkeypatch.setattr(probe, "QUERIES", {**probe.QUERIES, name: query})
     assert [line.split(":")[0] for line in not_ok(shop.conninfo).values()][:1] == ["refused"]
     assert ridelake("doctor", shop.conninfo).returncode == 1
