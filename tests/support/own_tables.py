@@ -39,7 +39,7 @@ def asked(lake: Lake, query: str, engine: str = "duckdb") -> list[dict]:
         return opened.sql(query).to_pylist()
 
 
-def how(taken: PublishResult) -> str:
+def kind_of(taken: PublishResult) -> str:
     """`whole` if the epoch read all rows of `orders`, otherwise `changes`."""
     table = taken.epoch.tables["orders"]
     return "whole" if table.changed == table.rows else "changes"

@@ -222,8 +222,8 @@ def test_a_key_of_any_type_is_found_again(store: Store, tmp_path: Path, monkeypa
 
 
 def test_a_change_is_found_if_the_index_is_summarized_after_the_snapshot(store: Store, lake: Lake):
-    """The new summary of a page covers only the newest version of each row. The version in the snapshot is from
-    an earlier transaction."""
+    """The new summary of a page covers only the newest version of each row. The version in the snapshot is
+    from an earlier transaction."""
     with store.connect() as connection, store.connect() as other:
         connection.execute(
             "CREATE TABLE things (key bigint PRIMARY KEY, word text) WITH (fillfactor = 10);"

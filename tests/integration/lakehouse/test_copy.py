@@ -113,7 +113,7 @@ def test_values_equal_those_of_libpq(store: Store):
 
 
 @pytest.mark.parametrize("length", [0, 7, 5_000_000, pytest.param(40_000_000, marks=pytest.mark.slow)])
-def test_texts_longer_than_any_buffer(store: Store, length: int):
+def test_texts_longer_than_the_buffers(store: Store, length: int):
     source = filled(
         store,
         f"CREATE TABLE long AS SELECT i::int, repeat('d', {length}) AS t FROM generate_series(1, 3) i",
@@ -279,7 +279,7 @@ def test_a_query_that_fails_is_reported_in_a_sentence(store: Store):
 
 
 @pytest.mark.timeout(60)
-def test_a_waiting_truncate_is_not_waited_for(store: Store):
+def test_an_export_does_not_wait_for_a_waiting_truncate(store: Store):
     """TRUNCATE waits for the session with the snapshot, and that waits for the export: a deadlock."""
     source = filled(store, MIXED.format(rows=1_000), "key")
 

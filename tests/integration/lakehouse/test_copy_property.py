@@ -17,8 +17,8 @@ DAY_US = 86_400_000_000
 
 
 class Kind(NamedTuple):
-    """A type. `values`: its values as text that Postgres reads. `shown`: the expression that Postgres shows for
-    a column. `ours`: a function that converts our value to that form."""
+    """A type. `values`: its values as text that Postgres reads. `shown`: the expression that Postgres shows
+    for a column. `ours`: a function that converts our value to that form."""
 
     declared: str
     values: st.SearchStrategy[str]
@@ -99,7 +99,7 @@ def written(kind: Kind) -> tuple[str, int]:
 
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("is_loaded", [True, False])
-def test_values_are_those_of_postgres(table, monkeypatch, is_loaded: bool):
+def test_values_equal_those_of_postgres(table, monkeypatch, is_loaded: bool):
     monkeypatch.setattr("lakehouse.source.copy.is_loaded", lambda: is_loaded)
     columns = columns_of(table, "anything")
     expressions = [written(kind) for kind in KINDS.values()]

@@ -312,9 +312,7 @@ def test_floating_point_keys_are_found_without_an_index(bare: Store, lake: Lake)
 
 
 @pytest.mark.parametrize("seal_rows", [1, 20_000])
-def test_keys_that_are_nan_are_equal_whatever_their_bits(
-    bare: Store, lake: Lake, monkeypatch, seal_rows: int
-):
+def test_nan_keys_are_equal_even_with_different_bits(bare: Store, lake: Lake, monkeypatch, seal_rows: int):
     monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", seal_rows)
     run(bare, "CREATE TABLE points (x float8, y float4, word text, PRIMARY KEY (x, y))")
     run(bare, "INSERT INTO points VALUES ('NaN', 'NaN', 'a'), (1, 0, 'b')")

@@ -55,7 +55,7 @@ def role(shop: Store) -> Iterator[str]:
     run(shop, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
 
 
-def test_an_owner_can_do_everything_and_nothing_stays(shop: Store):
+def test_an_owner_can_do_everything_and_nothing_is_left(shop: Store):
     before = rows_of(shop, CONTENT)
     assert set(statuses(shop.conninfo).values()) == {"ok"}
     assert set(statuses(shop.conninfo)) == {"connection", *SERVER_PROBES, *SESSION_PROBES}
@@ -164,7 +164,7 @@ DEVIATING: Mapping[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("kind", DEVIATING)
-def test_a_server_that_does_it_in_another_way_is_refused(
+def test_a_server_that_behaves_differently_is_refused(
     shop: Store, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
     name, query = DEVIATING[kind]
@@ -191,7 +191,7 @@ def test_postgres_15_works_without_the_index(postgres_15: str):
     assert not_ok(postgres_15)["version"].startswith("works without: an index on tx on Postgres 15.")
 
 
-def test_a_database_without_an_encoding_is_refused_by_the_probe(cluster: Cluster):
+def test_a_database_without_an_encoding_is_refused_by_doctor(cluster: Cluster):
     name = f"ascii_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0".encode())

@@ -1,4 +1,4 @@
-"""Every command reports a location that cannot be reached or written, with the reason."""
+"""Every command reports a lake that cannot be reached or written, with the reason."""
 
 import os
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_a_lake_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
     def refuse(self: Path) -> bool:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "is_file", refuse)  # a test that runs as root may read everything
+    monkeypatch.setattr(Path, "is_file", refuse)  # root may read all files
     with pytest.raises(UsageError, match=rf"lake {tmp_path}/lake cannot be read, Permission denied"):
         read_epochs(LakeAddress.at(tmp_path / "lake"))
 
