@@ -26,7 +26,7 @@ PLACES = ["folder", pytest.param("bucket", marks=pytest.mark.slow)]
 
 
 @dataclass(frozen=True)
-class Far:
+class S3Lake:
     """A new store, and an empty lake in a new bucket."""
 
     store: Store
@@ -94,9 +94,9 @@ def endpoint() -> Iterator[str]:
 
 
 @pytest.fixture
-def far(seeded_store: Store, endpoint: str, tmp_path: Path) -> Far:
+def s3_lake(seeded_store: Store, endpoint: str, tmp_path: Path) -> S3Lake:
     lake = new_bucket(endpoint, tmp_path)
-    return Far(seeded_store, Settings(home=tmp_path, lake=lake, dsn=seeded_store.conninfo), lake.bucket)
+    return S3Lake(seeded_store, Settings(home=tmp_path, lake=lake, dsn=seeded_store.conninfo), lake.bucket)
 
 
 def new_bucket(endpoint: str, home: Path) -> LakeAddress:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from bucket import PLACES, endpoint, far, lake_at  # noqa: F401  (fixtures)
+from bucket import PLACES, endpoint, lake_at, s3_lake  # noqa: F401  (fixtures)
 from own_tables import bare, orders  # noqa: F401  (fixtures)
 
 from lakehouse.capture.publish import publish_snapshot

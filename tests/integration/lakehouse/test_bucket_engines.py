@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from bucket import Far, new_bucket
+from bucket import S3Lake, new_bucket
 from installed_engines import EVERY_ENGINE
 from s3_proxy import S3Proxy, s3_proxy
 
@@ -184,20 +184,23 @@ def test_the_credentials_of_a_profile_are_used(published, proxy, tmp_path, monke
 
 
 @pytest.mark.parametrize("name", READING_FILES)
-def test_a_table_with_any_name_and_rows_that_changed_since_the_epoch_are_read(far: Far, name: str):
+def test_a_table_with_any_name_and_rows_that_changed_since_the_epoch_are_read(s3_lake: S3Lake, name: str):
     """`--fresh` writes the changed rows to local files."""
     table, numbers = 'über "x" 100% a=b', "generate_series(1, 300)"
     quoted = '"' + table.replace('"', '""') + '"'
-    with far.store.connect() as connection:
+    with s3_lake.store.connect() as connection:
         connection.execute(f"CREATE TABLE {quoted} (id int PRIMARY KEY, word text)")
         connection.execute(f"INSERT INTO {quoted} SELECT n, 'old' FROM {numbers} AS n")
-    track(far.store, f"ridelake.{quoted}")
-    newest = publish_snapshot(far.store, far.lake(), tables=[f"ridelake.{quoted}"])
-    with far.store.connect() as connection:
+    track(s3_lake.store, f"ridelake.{quoted}")
+    newest = publish_snapshot(s3_lake.store, s3_lake.lake(), tables=[f"ridelake.{quoted}"])
+    with s3_lake.store.connect() as connection:
         connection.execute(f"UPDATE {quoted} SET word = 'new' WHERE id <= 7")
         connection.execute(f"DELETE FROM {quoted} WHERE id = 300")
     query = f"SELECT word, count(*) AS n FROM {quoted} GROUP BY word ORDER BY word"
-    with open_overlay(far.settings, newest) as fresh, open_engine(name, far.settings, fresh) as engine:
+    with (
+        open_overlay(s3_lake.settings, newest) as fresh,
+        open_engine(name, s3_lake.settings, fresh) as engine,
+    ):
         answer = engine.sql(query).to_pylist()
     assert [(row["word"], int(row["n"])) for row in answer] == [("new", 7), ("old", 292)]
 

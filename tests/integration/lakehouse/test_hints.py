@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from bare_database import rows_of, run
-from bucket import Far
+from bucket import S3Lake
 from iceberg_readers import with_polars, with_pyiceberg
 from terminal import answer, place_options
 
@@ -171,11 +171,11 @@ def test_a_table_may_have_the_name_of_the_readme_file(bare: Store, lake: Lake):
     assert_hints_name_the_newest(epoch, lake.address)
 
 
-def test_a_lake_in_a_bucket_has_hints_and_the_readme(far: Far):
-    epoch = publish_snapshot(far.store, far.lake())
-    assert far.storage.exists(far.address.join(README))
+def test_a_lake_in_a_bucket_has_hints_and_the_readme(s3_lake: S3Lake):
+    epoch = publish_snapshot(s3_lake.store, s3_lake.lake())
+    assert s3_lake.storage.exists(s3_lake.address.join(README))
     for name, table in epoch.tables.items():
-        with far.storage.open(hint_location(far.address, name)) as file:
+        with s3_lake.storage.open(hint_location(s3_lake.address, name)) as file:
             assert table.metadata.endswith(f"/{file.read().decode()}.metadata.json")
-    maintain(far.lake(), far.store)
-    assert far.storage.exists(hint_location(far.address, "rides"))
+    maintain(s3_lake.lake(), s3_lake.store)
+    assert s3_lake.storage.exists(hint_location(s3_lake.address, "rides"))

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from bucket import KEYS, Far
+from bucket import KEYS, S3Lake
 from terminal import Done
 from terminal import ridelake as run_here
 
@@ -77,8 +77,8 @@ def test_a_folder_that_cannot_be_created_is_named(seeded_store: Store, tmp_path:
     assert "the lake /proc/nope/lake cannot be created (No such file or directory)" in done.stderr
 
 
-def test_a_bucket_that_does_not_exist_is_named_when_it_is_read(far: Far):
-    address = LakeAddress.at("s3://nobucket/x", None, far.address.s3_endpoint, home=far.settings.home)
+def test_a_bucket_that_does_not_exist_is_named_when_it_is_read(s3_lake: S3Lake):
+    address = LakeAddress.at("s3://nobucket/x", None, s3_lake.address.s3_endpoint, home=s3_lake.settings.home)
     with pytest.raises(UsageError, match=r"there is no bucket nobucket at http"):
         read_epochs(address)
-    assert read_epochs(far.address) == []
+    assert read_epochs(s3_lake.address) == []

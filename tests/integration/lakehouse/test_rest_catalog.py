@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from bare_database import bare_database, rows_of, run
-from bucket import Far
+from bucket import S3Lake
 from catalog_server import ServedCatalog, epoch_of, served_catalog
 from lake_files import files_of
 from pyiceberg.catalog.rest import Capability
@@ -408,17 +408,17 @@ def test_a_catalog_database_that_does_not_respond_is_status_503(tmp_path: Path):
 # ── A bucket ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_lake_in_a_bucket_is_read_with_the_credentials_of_the_client(far: Far):
-    lake = far.lake()
-    publish_changes(far.store, lake)
-    far.change()
-    publish_changes(far.store, lake)
-    rows = rows_of(far.store, "SELECT rider_id, username FROM riders ORDER BY 1")
-    with served_catalog(far.address) as served:
+def test_a_lake_in_a_bucket_is_read_with_the_credentials_of_the_client(s3_lake: S3Lake):
+    lake = s3_lake.lake()
+    publish_changes(s3_lake.store, lake)
+    s3_lake.change()
+    publish_changes(s3_lake.store, lake)
+    rows = rows_of(s3_lake.store, "SELECT rider_id, username FROM riders ORDER BY 1")
+    with served_catalog(s3_lake.address) as served:
         client = served.client()
         found = client.load_table("ridelake.riders").scan().to_arrow().sort_by("rider_id")
         assert list(zip(*found.select(["rider_id", "username"]).to_pydict().values(), strict=True)) == rows
-        assert client.properties["s3.endpoint"] == far.address.s3_endpoint
+        assert client.properties["s3.endpoint"] == s3_lake.address.s3_endpoint
         for path in ("/v1/config", "/v1/epoch-2/namespaces/ridelake/tables/riders"):
             text = json.dumps(served.ask(path))
             assert "testing" not in text

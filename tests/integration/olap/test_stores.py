@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from bare_database import run
-from bucket import Far, endpoint, far  # noqa: F401  (fixtures)
+from bucket import S3Lake, endpoint, s3_lake  # noqa: F401  (fixtures)
 from installed_engines import EVERY_ENGINE
 from terminal import ridelake
 
@@ -256,12 +256,12 @@ def test_the_python_api_reads_all_stores_or_one(settings: Settings):
 
 
 @pytest.mark.parametrize("name", FILE_ENGINES)
-def test_the_union_is_read_from_a_bucket(name: str, far: Far, two_stores: tuple[Store, Store]):  # noqa: F811
+def test_the_union_is_read_from_a_bucket(name: str, s3_lake: S3Lake, two_stores: tuple[Store, Store]):  # noqa: F811
     for store, source in zip(two_stores, ("berlin", "paris"), strict=True):
-        lake = Lake.create(far.address, source)
+        lake = Lake.create(s3_lake.address, source)
         publish_snapshot(store, lake, tables=["public.orders", "ridelake.rides"], nested="typed")
-    settings = replace(far.settings, dsn=None)
-    with open_engine(name, settings, newest_epoch(far.address)) as engine:
+    settings = replace(s3_lake.settings, dsn=None)
+    with open_engine(name, settings, newest_epoch(s3_lake.address)) as engine:
         found = engine.sql("SELECT source, count(*) AS n FROM orders GROUP BY source ORDER BY source")
         both = engine.sql(
             "SELECT o.source, o.note, o.day, t.note AS other FROM orders AS o JOIN orders AS t"
