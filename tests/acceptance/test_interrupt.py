@@ -146,9 +146,8 @@ def interrupt(home: Path, command: Sequence[str], number: signal.Signals, *, aft
             _, output = running.communicate(timeout=end_seconds_max())
         except subprocess.TimeoutExpired:
             pytest.fail(f"{what}: still running after {end_seconds_max()} s")
-        if (
-            not ended_before and running.returncode != 0
-        ):  # 0: the command was complete when the signal arrived
+        # The exit code is 0 if the command was complete when the signal arrived.
+        if not ended_before and running.returncode != 0:
             assert running.returncode == 128 + number, f"{what}: {running.returncode}, {output}"
             assert output.rstrip().splitlines()[-1] == "ridelake: interrupted", f"{what}: {output}"
         assert not any(word in output for word in ("Traceback", "ignored", "panicked", "internal error")), (

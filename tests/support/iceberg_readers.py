@@ -40,7 +40,7 @@ connection.sql(f"SELECT * FROM iceberg_scan('{sys.argv[1]}')").write_parquet(sys
 @pytest.fixture(scope="session")
 def duckdb_iceberg_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with DuckDB and its Iceberg extension. The extension needs another version of DuckDB than
-    ridelake, so both are installed apart and used in a child process."""
+    ridelake, so both are installed separately and used in a child process."""
     folder = tmp_path_factory.mktemp("duckdb")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
     if subprocess.run([*pip, *DUCKDB_WHEELS], check=False, capture_output=True).returncode:

@@ -93,7 +93,7 @@ def address_of(url: str) -> tuple[str, int]:
 def running_live(
     folder: Path, *options: str, env: dict[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`ridelake live` in a process of its own, and the address of its page."""
+    """`ridelake live` in a new process, and the address of its page."""
     command = [sys.executable, "-m", "ridelake", "live", "--port", "0", *options]
     running = subprocess.Popen(
         command,

@@ -20,10 +20,8 @@ from lakehouse.table.epoch import Epoch
 from ridelake.settings import Settings
 
 MEGABYTES = 64
-MEGABYTES_OF = {
-    "chdb": MEGABYTES,
-    "datafusion": 256,
-}  # with less it cannot merge the sorted runs
+# With less memory, DataFusion cannot merge the sorted runs.
+MEGABYTES_OF = {"chdb": MEGABYTES, "datafusion": 256}
 SORTED = "SELECT * FROM numbers ORDER BY word"
 
 

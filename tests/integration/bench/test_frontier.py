@@ -201,9 +201,8 @@ def test_each_system_books_answers_and_passes_its_checks(make: Callable, seeded_
     assert found.age_seconds_p95 == 0 or (not found.single and found.age_seconds_p95 < monotonic() - began)
     assert list(tmp_path.iterdir()) == []
     until = monotonic() + 120
-    while (
-        left_on_the_server(seeded_store) and monotonic() < until
-    ):  # other tests may also have databases on this server
+    # Other tests may also have databases on this server.
+    while left_on_the_server(seeded_store) and monotonic() < until:
         sleep(0.1)
     assert not left_on_the_server(seeded_store)
 
@@ -305,9 +304,8 @@ def test_a_wrong_answer_during_the_bookings_is_detected():
     engine, expected = WrongFromSecondAnswer(), pa.table({"average_price": [20.4]})
     querying = QueryClient(lambda: (engine, None), {"average_price": expected}, number=0)
     querying()
-    querying._questions = iter(
-        [next(querying._questions) for _ in range(4)][-1:]
-    )  # ask the first question again
+    # Ask the first question again.
+    querying._questions = iter([next(querying._questions) for _ in range(4)][-1:])
     with pytest.raises(ProofFailed, match="wrong answer to average_price"):
         querying()
 

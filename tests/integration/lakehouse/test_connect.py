@@ -154,9 +154,8 @@ def test_the_statements_for_duckdb_read_the_rows_of_postgres(
 
 
 def in_duckdb(packages: Path, text: str, folder: Path, table: str = "orders") -> pa.Table:
-    statements = re.sub(
-        r"(?m)^(INSTALL|LOAD) \w+;\n", "", text
-    )  # in this test the extensions are installed packages
+    # In this test the extensions are installed packages.
+    statements = re.sub(r"(?m)^(INSTALL|LOAD) \w+;\n", "", text)
     program = f"import sys; sys.path.insert(0, {str(packages)!r})\n{IN_DUCKDB}"
     target = folder / "rows.parquet"
     command = [sys.executable, "-I", "-S", "-c", program, table, str(target)]

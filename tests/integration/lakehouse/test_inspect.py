@@ -45,9 +45,8 @@ def test_every_tuple_and_value_is_where_pageinspect_says(seeded_store: Store):
     """Including dead tuples and nulls."""
     with seeded_store.connect() as connection:
         connection.execute("CREATE EXTENSION pageinspect SCHEMA public")
-        connection.execute(
-            "SET session_replication_role = replica"
-        )  # disable the triggers that prevent changes
+        # Disable the triggers that prevent changes.
+        connection.execute("SET session_replication_role = replica")
         connection.execute("UPDATE rides SET fare_cents = 77 WHERE ride_id IN (3, 5)")
         connection.execute("DELETE FROM rides WHERE ride_id = 7")
         block = connection.execute(

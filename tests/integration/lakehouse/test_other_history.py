@@ -70,9 +70,8 @@ def test_an_upgraded_server_needs_a_snapshot(lake: Lake):
 def test_numbers_and_tombstones_of_another_server_are_ignored(cluster: Cluster, lake: Lake, tmp_path: Path):
     with server_folder() as (folder, run_as), bare_database(cluster) as target:
         run_as(binaries() / "initdb", "-D", folder / "far", "--username=ridelake", "--no-sync")
-        run_as(
-            binaries() / "pg_resetwal", "-e", "4", "-D", folder / "far"
-        )  # transaction ids start at 17,179,869,184
+        # Transaction ids start at 17,179,869,184.
+        run_as(binaries() / "pg_resetwal", "-e", "4", "-D", folder / "far")
         with running(binaries(), folder / "far", run_as) as source:
             run(source, KEYS)
             track(source, "shop.keys")

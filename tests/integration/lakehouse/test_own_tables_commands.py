@@ -149,7 +149,7 @@ def test_a_missing_privilege_is_reported_in_one_sentence(bare: Store, lake: Lake
 
 @pytest.mark.parametrize("command", ["track", "untrack"])
 def test_commands_do_not_wait_for_a_locked_table(bare: Store, command: str):
-    """Other statements on the table would queue behind the lock request."""
+    """Other statements on the table would wait behind the lock request."""
     run(bare, ORDERS, "INSERT INTO orders VALUES (1, 'thing', 1)")
     if command == "untrack":
         track(bare, "orders")

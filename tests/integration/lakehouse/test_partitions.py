@@ -121,9 +121,8 @@ LEAVING = {
 @pytest.mark.parametrize("change", LEAVING)
 def test_a_partition_that_leaves_or_is_emptied_is_followed(events: Store, lake: Lake, change: str):
     if change == "detach concurrently":
-        run(
-            events, "ALTER TABLE events DETACH PARTITION events_rest"
-        )  # a concurrent detach is not possible with a default partition
+        # A concurrent detach is not possible with a default partition.
+        run(events, "ALTER TABLE events DETACH PARTITION events_rest")
     followed(events, lake, *LEAVING[change].split("; "))
     followed(events, lake, "INSERT INTO events VALUES (11, -1, 'after')", "DELETE FROM events WHERE id = 11")
 

@@ -182,9 +182,8 @@ def test_a_store_with_newer_transactions_is_named_as_the_reason(
     settings: Settings, seeded_store: Store, capfd: pytest.CaptureFixture[str]
 ):
     Town(seeded_store).rider()
-    assert (
-        command(settings, "ask", "busiest_pickup_zones") == 0
-    )  # this question does not depend on the new row
+    # This question does not depend on the new row.
+    assert command(settings, "ask", "busiest_pickup_zones") == 0
     capfd.readouterr()
     assert command(settings, "sql", "SELECT COUNT(*) FROM riders", "--engine", "all") == 1
     printed = capfd.readouterr()
@@ -210,7 +209,7 @@ def test_an_interrupt_cancels_the_query(name: str, settings: Settings, engines_o
     }
     with engines_over(settings) as (engines, _):
         engine = next(engine for engine in engines if engine.name == name)
-        # A test run in the background ignores SIGINT by default.
+        # Background jobs ignore SIGINT by default.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
         started = time.monotonic()

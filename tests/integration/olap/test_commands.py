@@ -249,9 +249,8 @@ def test_ctrl_c_is_exit_code_130_and_cancels_the_query_in_the_server(settings: S
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        ),  # background jobs ignore SIGINT by default
+        # Background jobs ignore SIGINT by default.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         wait_until(lambda: running(seeded_store, "generate_series"))

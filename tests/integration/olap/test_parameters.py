@@ -153,8 +153,7 @@ def test_a_value_of_the_wrong_type_is_refused_with_the_expected_type(question: s
             find_question(question).given(parse([f"{name}={text}"]))
         assert f"parameter {name} {expected}, not " in str(refused.value)
         _, example = str(refused.value).split("for example -p ")
-        find_question(question).given(
-            parse(shlex.split(example))
-        )  # the example in the message must be accepted
+        # The example in the message must be accepted.
+        find_question(question).given(parse(shlex.split(example)))
     for text in ACCEPTED[expected]:
         assert find_question(question).given(parse([f"{name}={text}"])).parameters[name] == typed(text)

@@ -97,7 +97,7 @@ def test_ctrl_c_leaves_no_database(cluster: Cluster, tenant: str, tmp_path: Path
     until = time.monotonic() + 10
     while left_behind(cluster) and time.monotonic() < until:
         time.sleep(0.1)  # the server completes the DROP after the client has exited
-    if left_behind(cluster):  # on an overloaded machine, the process is killed before it sends the DROP
+    if left_behind(cluster):  # on an overloaded machine, the process may exit before the DROP
         with scratch_on_server(tenant):
             pass
     assert left_behind(cluster) == []

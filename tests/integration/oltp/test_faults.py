@@ -213,9 +213,8 @@ def test_a_server_process_ended_during_a_booking_frees_the_driver(town: Town, co
     wake_up(town)
     other = town.request(town.rider())
     assert booking.book(connection, other).driver_id == driver
-    assert (
-        booking.book(connection, request).outcome == Outcome.NO_DRIVER_AVAILABLE
-    )  # the killed call left no decision
+    # The killed call left no decision.
+    assert booking.book(connection, request).outcome == Outcome.NO_DRIVER_AVAILABLE
 
 
 def test_a_client_killed_between_two_statements_leaves_nothing(town: Town, connection: Connection):

@@ -53,9 +53,8 @@ def test_no_function_is_jit_compiled(postgres_15: str):
         lifecycle.start_many(connection, ride_ids)
         lifecycle.complete_many(connection, [(ride_id, 0) for ride_id in ride_ids[:10]])
         lifecycle.cancel_many(connection, ride_ids[10:])
-    ours = [
-        plan for plan in plans if "Query Text: SELECT place" not in plan
-    ]  # without the statements that call the functions
+    # Without the statements that call the functions.
+    ours = [plan for plan in plans if "Query Text: SELECT place" not in plan]
     assert any("WITH submitted AS" in plan for plan in ours)
     assert [plan for plan in ours if "JIT:" in plan] == []
 
