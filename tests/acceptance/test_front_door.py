@@ -64,7 +64,9 @@ def test_every_command_has_help(in_process, tmp_path: Path, command: str):
     assert "Global options: see `ridelake --help`." in done.stdout
     assert "--spark-master" not in done.stdout
     assert "RANGE" not in done.stdout, "the help must show a number as N"
-    assert ("2026-07-01 is a date" in done.stdout) == (command in ("sql", "ask")), "the help of -p"
+    assert ("2026-07-01 is a date" in done.stdout) == (command in ("sql", "ask")), (
+        "only sql and ask must explain the values of -p"
+    )
     assert not (tmp_path / ".ridelake").exists(), "help has created a folder"
 
 

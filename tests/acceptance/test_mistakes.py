@@ -224,7 +224,7 @@ def test_a_mistake_gets_one_line_that_says_what_to_do(
 
 
 @pytest.mark.usefixtures("environment")
-def test_an_audit_of_a_lake_with_some_tables_leaves_out_its_last_condition(
+def test_an_audit_with_a_lake_of_some_tables_skips_the_last_condition(
     folder: Path, lakes: Path, monkeypatch, capsys
 ):
     assert call("snapshot --lake part --table ridelake.rides", lakes, monkeypatch) == 0

@@ -64,7 +64,7 @@ def value(connection: "psycopg.Connection[tuple[object, ...]]", query: str) -> o
     return row[0]
 
 
-def test_the_booked_rides_are_those_in_postgres(page: LivePage, database):
+def test_the_booked_rides_equal_those_in_postgres(page: LivePage, database):
     pause(page)
     booked, before = page.state["load"]["booked"], value(database, "SELECT count(*) FROM rides")
     page.accept("load", {"paused": False, "clients": 4, "rate": None, "batch": True})
@@ -79,7 +79,7 @@ def test_the_booked_rides_are_those_in_postgres(page: LivePage, database):
     assert value(database, "SELECT count(*) FROM rides WHERE status IN ('assigned', 'started')") == 0
 
 
-def test_the_newest_ride_and_the_drivers_are_those_in_postgres(page: LivePage, database):
+def test_the_newest_ride_and_the_drivers_equal_those_in_postgres(page: LivePage, database):
     pause(page)
     newest = value(database, "SELECT max(ride_id) FROM rides")
     ride = page.wait_for(lambda state: (state["ride"] or {}).get("ride_id") == newest and state["ride"])

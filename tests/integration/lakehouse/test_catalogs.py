@@ -92,7 +92,7 @@ def test_the_catalog_has_the_tables_of_the_jdbc_catalog(lake: Lake, table: str):
     assert [name for (name,) in key] == [column[0] for column in JDBC_COLUMNS[table][:3]]
 
 
-def test_the_rows_of_the_catalog_are_those_of_the_jdbc_catalog(seeded_store: Store, lake: Lake):
+def test_the_rows_of_the_catalog_equal_those_of_the_jdbc_catalog(seeded_store: Store, lake: Lake):
     first = publish_snapshot(seeded_store, lake)
     with seeded_store.connect() as connection:
         connection.execute("SELECT top_up(1, 100)")

@@ -30,9 +30,9 @@ CHANGES: dict[str, tuple[str, tuple[int, int] | None]] = {
     "an update twice": (
         "UPDATE things SET word = 'a' WHERE key = 1; UPDATE things SET word = 'b' WHERE key = 1", (1, 0)),
     "a delete": ("DELETE FROM things WHERE key IN (4, 5)", (0, 2)),
-    "an insert that is deleted again": (
+    "an insert that is deleted": (
         "INSERT INTO things VALUES (101); DELETE FROM things WHERE key = 101", (0, 1)),
-    "a key that comes again": (
+    "a key that is deleted and inserted": (
         "DELETE FROM things WHERE key = 7; INSERT INTO things VALUES (7, 'again')", (1, 1)),
     "a key that is deleted, inserted and deleted": (
         "DELETE FROM things WHERE key = 7; INSERT INTO things VALUES (7); DELETE FROM things WHERE key = 7",
@@ -68,13 +68,13 @@ CHANGES: dict[str, tuple[str, tuple[int, int] | None]] = {
         "BEGIN; SAVEPOINT a; DELETE FROM things WHERE key = 1; ROLLBACK TO a; COMMIT", None),
     "no row that matches": ("UPDATE things SET word = 'x' WHERE key = 9999", None),
     "another table": ("CREATE TABLE others (key int); INSERT INTO others VALUES (1)", None),
-    "silenced triggers": (
+    "disabled triggers": (
         "SET session_replication_role = replica; INSERT INTO things VALUES (101, 'r');"
         " UPDATE things SET word = 'r' WHERE key = 1; DELETE FROM things WHERE key IN (2, 3);"
         " UPDATE things SET key = 104 WHERE key = 4", (3, 3)),
-    "a truncation with silenced triggers": (
+    "a truncation with disabled triggers": (
         "SET session_replication_role = replica; TRUNCATE things", (0, 0)),
-    "a stamp of one's own": (
+    "an explicit tx value": (
         "UPDATE things SET tx = 1 WHERE key = 1; INSERT INTO things (key, tx) VALUES (101, 0), (102, NULL)",
         (3, 0)),
     "rows of a query": ("INSERT INTO things SELECT i, 'q' FROM generate_series(101, 400) AS i", (300, 0)),

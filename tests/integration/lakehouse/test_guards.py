@@ -42,10 +42,13 @@ BREAKS: dict[str, tuple[Callable[[SnapshotToken], SnapshotToken], str]] = {
         "this lake was taken from another database",
     ),
     "a timeline": (lambda t: replace(t, timeline=(t.timeline or 0) + 1), "changed from timeline 1 to 2"),
-    "numbers that went back": (lambda t: replace(t, snapshot="3:3:"), "history is older than the lake"),
+    "transaction ids that went back": (
+        lambda t: replace(t, snapshot="3:3:"),
+        "history is older than the lake",
+    ),
     "a WAL position that went back": (lambda t: replace(t, lsn="0/1"), "history is older than the lake"),
 }
-QUICK = ("another server", "numbers that went back")
+QUICK = ("another server", "transaction ids that went back")
 
 
 @pytest.mark.parametrize(

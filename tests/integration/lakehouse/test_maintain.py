@@ -295,7 +295,7 @@ def test_other_files_in_the_folder_are_kept(numbers: Store, lake: Lake):
 # ── Concurrent processes ──────────────────────────────────────────────────────────────────
 
 
-def test_an_empty_lake_needs_no_maintenance_and_repeating_it_changes_nothing(cluster: Cluster, lake: Lake):
+def test_maintenance_of_an_empty_lake_and_repeated_maintenance_do_nothing(cluster: Cluster, lake: Lake):
     with bare_database(cluster) as store:
         assert maintain(lake, store).epoch is None
         run(store, "CREATE TABLE t (id int PRIMARY KEY)")

@@ -49,14 +49,14 @@ def test_untracking_removes_all_objects_and_the_table_is_copied_completely(order
 
 # Statements after which untracked changes are possible.
 UNTRACKED_CHANGES = {
-    "a trigger silenced": [
+    "a trigger disabled": [
         "ALTER TABLE orders DISABLE TRIGGER ridelake_deleted", "DELETE FROM orders WHERE id = 9",
     ],
-    "a trigger silenced for a while": [
+    "a trigger disabled temporarily": [
         "ALTER TABLE orders DISABLE TRIGGER ridelake_deleted", "DELETE FROM orders WHERE id = 9",
         "ALTER TABLE orders ENABLE ALWAYS TRIGGER ridelake_deleted",
     ],
-    "inherited for a while": [
+    "inherited temporarily": [
         "CREATE TABLE parent (price numeric(10, 2))", "ALTER TABLE orders INHERIT parent",
         "DELETE FROM parent WHERE price = 9", "ALTER TABLE orders NO INHERIT parent",
     ],
@@ -64,16 +64,16 @@ UNTRACKED_CHANGES = {
         "DROP TRIGGER ridelake_replicated ON orders", "SET session_replication_role = replica",
         "DELETE FROM orders WHERE id = 9",
     ],
-    "the trigger of replication silenced": [
+    "the trigger of replication disabled": [
         "ALTER TABLE orders ENABLE TRIGGER ridelake_replicated", "SET session_replication_role = replica",
         "DELETE FROM orders WHERE id = 9",
     ],
-    "all triggers silenced for a while": [
+    "all triggers disabled temporarily": [
         "ALTER TABLE orders DISABLE TRIGGER ALL", "UPDATE orders SET price = 0",
         "ALTER TABLE orders ENABLE TRIGGER ALL",
     ],
     "a trigger dropped": ["DROP TRIGGER zzz_ridelake_stamp ON orders", "UPDATE orders SET price = 0"],
-    "a column rewritten in its own type": [
+    "a column rewritten with the same type": [
         "ALTER TABLE orders ALTER price TYPE numeric(10, 2) USING price * 2",
     ],
     "a column dropped and added again": [
@@ -99,7 +99,7 @@ UNTRACKED_CHANGES = {
 
 def test_a_parent_that_has_only_an_excluded_column_is_noticed(orders: Store, lake: Lake):
     publish_changes(orders, lake, without=["orders.price"])
-    run(orders, *UNTRACKED_CHANGES["inherited for a while"])
+    run(orders, *UNTRACKED_CHANGES["inherited temporarily"])
     publish_changes(orders, lake, verify=True)
     assert asked(lake, "SELECT count(*) AS n FROM orders") == [{"n": 999}]
 

@@ -119,7 +119,7 @@ LEAVING = {
 
 
 @pytest.mark.parametrize("change", LEAVING)
-def test_a_partition_that_leaves_or_is_emptied_is_followed(events: Store, lake: Lake, change: str):
+def test_a_detached_or_truncated_partition_is_followed(events: Store, lake: Lake, change: str):
     if change == "detach concurrently":
         # A concurrent detach is not possible with a default partition.
         run(events, "ALTER TABLE events DETACH PARTITION events_rest")

@@ -91,7 +91,7 @@ def test_a_deleted_numeric_key_that_does_not_fit_is_ignored(bare: Store, lake: L
 
 
 @pytest.mark.parametrize("text", ["39,1", "5,6", "0,0", "9", "9,-1", "9,2,1", "a,b", "¹,0"])
-def test_a_numeric_option_that_is_no_decimal_is_a_usage_error(bare: Store, lake: Lake, text: str):
+def test_an_invalid_numeric_option_is_a_usage_error(bare: Store, lake: Lake, text: str):
     run(bare, "CREATE TABLE t (id int PRIMARY KEY)")
     flags = ["--lake", str(lake.address.folder), "--dsn", bare.conninfo]
     result = CliRunner().invoke(ridelake, [*flags, "snapshot", "--table", "t", "--numeric", text])

@@ -168,7 +168,7 @@ def test_a_sequential_scan_visits_every_page_of_the_table(postgres):
     assert "scanned 2,000 rows to return 1, with a sequential scan of rides" in reason_sentence(scan_stats)
 
 
-def test_a_look_up_descends_the_index_to_one_page(postgres):
+def test_a_look_up_reads_the_index_levels_and_one_page(postgres):
     postgres.connection.execute("CREATE EXTENSION pageinspect SCHEMA public")
     (levels,) = postgres.connection.execute("SELECT fastlevel + 1 FROM bt_metap('rides_pkey')").fetchone()
     scan_stats = postgres_stats(postgres, "SELECT * FROM rides WHERE ride_id = 1234")

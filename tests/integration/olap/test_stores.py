@@ -114,7 +114,7 @@ def test_every_engine_has_the_rows_of_all_stores_with_their_source(
     assert [row["tags"] for row in rows] == [None, None, [1, 2]]
     assert [row["price"] for row in rows] == [Decimal("1.00"), Decimal("3.00"), Decimal("0.50")]
     assert list(rows[0]) == ["source", "id", "price", "at", "note", "tx", "tags", "day"]
-    assert rows[2]["tx"] is None, "paris does not track the table"
+    assert rows[2]["tx"] is None, "tx must be NULL, because paris does not track the table"
     assert found.to_pylist() == [{"total": Decimal("820.50"), "notes": 40, "days": 1}]
     assert alone == [{"source": "berlin", "id": 7}]
     assert own == [{"n": 40}]
@@ -221,7 +221,7 @@ def test_fresh_rows_of_one_store(settings: Settings, two_stores: tuple[Store, St
         run(two_stores[0], "DELETE FROM public.orders WHERE id = 999")
 
 
-def test_all_engines_of_a_union_are_those_over_files(settings: Settings):
+def test_engine_all_on_a_union_uses_the_engines_over_files(settings: Settings):
     query = "SELECT source, sum(fare_cents) AS c FROM rides GROUP BY source ORDER BY source"
     done = ridelake("sql", "--lake", settings.lake.root, "--engine", "all", "--why", "--json", query)
     assert done.returncode == 0, done.stderr

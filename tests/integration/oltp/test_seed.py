@@ -31,7 +31,7 @@ def test_generated_trips_have_the_schema_all_months_and_every_city() -> None:
     ("column", "median", "tolerance"),
     [("fare_cents", 1853, 0.06), ("distance_metres", 2.69 * 1609.344, 0.03)],
 )
-def test_medians_are_those_of_the_published_trips(column: str, median: float, tolerance: float) -> None:
+def test_medians_equal_those_of_the_published_trips(column: str, median: float, tolerance: float) -> None:
     assert past_trips(65_536, 2)[column].median() == pytest.approx(median, rel=tolerance)
 
 

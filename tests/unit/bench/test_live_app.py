@@ -236,7 +236,7 @@ def test_a_slow_viewer_gets_the_newest_state_from_a_bounded_queue():
     assert f'"number":{10 * stream.QUEUE_TICKS_MAX - 1}' in latest
 
 
-def test_a_viewer_that_reads_nothing_delays_no_other(served: Served):
+def test_a_viewer_that_does_not_read_does_not_delay_others(served: Served):
     host, port = address_of(served.url)
     stuck = socket.socket()
     stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
