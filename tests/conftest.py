@@ -1,4 +1,4 @@
-"""Fixtures with a real Postgres: one embedded server per run, one database per test."""
+"""Fixtures with a real Postgres server: one embedded server per run, one database per test."""
 
 import fcntl
 import itertools
@@ -29,7 +29,7 @@ RUN_HOME = "RIDELAKE_TEST_HOME"
 IN_MEMORY = Path("/dev/shm")
 IN_MEMORY_BYTES_MIN = 12 * 2**30
 SEEDED_RIDES = 2_000
-SECONDS_MAX = 300.0  # of a test that does not say so itself; see pyproject.toml
+SECONDS_MAX = 300.0  # the default timeout of a test, as in pyproject.toml
 _numbers = itertools.count()
 
 
@@ -37,40 +37,39 @@ def pytest_report_header() -> str:
     return f"real trip files: {REAL_DATA if REAL_DATA.is_dir() else 'none (set RIDELAKE_TEST_DATA)'}"
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest decides where temporary folders are
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses the folder for temporary files
 def pytest_configure(config: pytest.Config) -> None:
-    """A home for the run's server, which parallel workers inherit by its name, and the temporary folders in
-    it. Not in pytest's own: each run of pytest, be it another project's, takes away others' right to pass
-    through that, a server's included."""
-    # Lines wrap at COLUMNS, and a pager starts at LINES; a test that is about them sets them. readline puts
-    # both into the environment of child processes when it is loaded.
+    """Create the folder of the run: for its server and for all temporary files. Parallel workers get its path
+    from the environment. It is not below pytest's temporary folder: pytest makes that folder private to its
+    owner at each run, and a server that runs as another user could no longer enter it."""
+    # Output wraps at COLUMNS, and a pager starts at LINES. Tests of them set them. Loading readline sets both
+    # in the environment of child processes.
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
         os.unsetenv(name)
-    # Compiled modules are kept, whatever the machine's habit: every worker and every child process would
-    # compile them again.
+    # Write bytecode files. Otherwise every worker and every child process compiles all modules again.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
     if not hasattr(config, "workerinput"):
         home = tempfile.mkdtemp(prefix="ridelake-tests-", dir=_folder_in_memory())
-        Path(home).chmod(0o711)  # other users' servers are below it
+        Path(home).chmod(0o711)  # servers below it run as other users
         os.environ[RUN_HOME] = os.environ["TMPDIR"] = tempfile.tempdir = home
         config.option.basetemp = config.option.basetemp or str(Path(os.environ[RUN_HOME], "tmp"))
 
 
 def _folder_in_memory() -> Path | None:
-    """A file system in memory, if it is large enough. A new database is a copy of 300 files, which takes
-    several times as long on a disk. None: the usual temporary folder."""
+    """The folder of a file system in memory, or None if there is none with enough space. A new database is a
+    copy of 300 files. On a disk the copy takes several times as long."""
     if not IN_MEMORY.is_dir() or shutil.disk_usage(IN_MEMORY).free < IN_MEMORY_BYTES_MIN:
         return None
     return IN_MEMORY
 
 
-@pytest.hookimpl(trylast=True)  # after tests are deselected
+@pytest.hookimpl(trylast=True)  # after the deselection of tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that no worker begins one when the others have nothing left to do. A test says
-    how long it may take at most; those that say nothing keep their order, which shares modules' fixtures.
-    `--dist worksteal` gives each worker a contiguous part: each part begins with its share of the longest."""
+    """Run the tests with the longest timeouts first: a long test that starts last would run alone. The other
+    tests keep their order, so that the tests of a module share its fixtures. `--dist worksteal` gives each
+    worker a contiguous part of the list. Each part begins with an equal share of the longest tests."""
     items.sort(key=_seconds_max, reverse=True)
     longest = [item for item in items if _seconds_max(item) > SECONDS_MAX]
     others = items[len(longest) :]
@@ -92,7 +91,7 @@ def _seconds_max(item: pytest.Item) -> float:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
-        # At exit multiprocessing removes its own folder in it, with priority -100; the others follow.
+        # multiprocessing removes its folder in `home` at exit, with priority -100. Then `home` is removed.
         home = os.environ.pop(RUN_HOME)
         Finalize(None, shutil.rmtree, (home,), {"ignore_errors": True}, exitpriority=-200)
 
@@ -102,8 +101,8 @@ def cluster() -> Iterator[Cluster]:
     """The server of the run, shared by parallel workers."""
     with open_cluster(Path(os.environ[RUN_HOME])) as cluster:
         with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
-            # The checkpoint in each DROP DATABASE does not wait for the disk. No test of this server is
-            # about a loss of power, and tests that kill a server have their own.
+            # Without fsync, the checkpoint of a DROP DATABASE does not wait for the disk. No test simulates a
+            # power failure, and tests that kill a server start a separate one.
             admin.execute("ALTER SYSTEM SET fsync = off")
             admin.execute("SELECT pg_reload_conf()")
         yield cluster
@@ -126,7 +125,7 @@ def templates(cluster: Cluster) -> dict[str, str]:
 
 @pytest.fixture
 def store(cluster: Cluster, templates: dict[str, str]) -> Iterator[Store]:
-    """A new store with schema and places, without riders and drivers."""
+    """A new store with the schema and the zones, without riders and drivers."""
     with _copy_of(cluster, templates["empty"]) as store:
         yield store
 
@@ -140,7 +139,7 @@ def seeded_store(cluster: Cluster, templates: dict[str, str]) -> Iterator[Store]
 
 @pytest.fixture
 def other_seeded_store(cluster: Cluster, templates: dict[str, str]) -> Iterator[Store]:
-    """Another one of the same server, for a lake of several stores."""
+    """A second store on the same server, for a lake of several stores."""
     with _copy_of(cluster, templates["seeded"]) as store:
         yield store
 
@@ -168,7 +167,7 @@ def other_seeded_store_once(cluster: Cluster, templates: dict[str, str]) -> Iter
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     if not REAL_DATA.is_dir():
-        pytest.skip("real trip files are not here; set RIDELAKE_TEST_DATA to their folder")
+        pytest.skip("there are no real trip files; set RIDELAKE_TEST_DATA to their folder")
     return REAL_DATA
 
 

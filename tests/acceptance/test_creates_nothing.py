@@ -1,4 +1,4 @@
-"""A command that only reads creates no schema in a foreign database."""
+"""A command that only reads creates no schema in a database of a user."""
 
 import os
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from oltp.cluster.server import Cluster
 from oltp.store import Store
 from ridelake.__main__ import COMMANDS
 
-CREATING = {  # tested elsewhere
+CREATING = {  # other tests cover these
     "seed", "load", "demo", "live", "track", "acid", "drill", "bench", "up", "down",
 }  # fmt: skip
-LOOKING = {
+READING = {
     "doctor": [],
     "audit": [],
     "status": [],
@@ -32,7 +32,7 @@ LOOKING = {
     "sql": ["--engine", "postgres", "SELECT 1"],
     "untrack": ["shop.absent"],
     "connect": ["duckdb"],
-    "catalog": ["serve", "--host", "192.0.2.1", "--token", "x"],  # not an address of this machine: it ends
+    "catalog": ["serve", "--host", "192.0.2.1", "--token", "x"],  # not a local address, so the command exits
     "report": [],
     "compare": ["a.json", "b.json"],
 }
@@ -47,7 +47,7 @@ class Done:
 
 @pytest.fixture
 def ridelake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
-    """Run a command in the folder of the test, in this process, which has imported everything already."""
+    """A function that runs a command in this process, in the folder of the test."""
     for name in [name for name in os.environ if name.startswith("RIDELAKE_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -70,16 +70,16 @@ def schemas_of(store: Store) -> list[tuple]:
     return rows_of(store, "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp' ORDER BY 1")
 
 
-def test_every_command_is_known_to_create_or_not():
-    assert set(COMMANDS) == CREATING | set(LOOKING)
+def test_every_command_is_either_creating_or_reading():
+    assert set(COMMANDS) == CREATING | set(READING)
 
 
-@pytest.mark.parametrize("command", LOOKING)
-def test_a_command_that_looks_leaves_a_foreign_database_as_it_is(
+@pytest.mark.parametrize("command", READING)
+def test_a_command_that_reads_does_not_change_a_foreign_database(
     ridelake, empty: Store, tmp_path: Path, command: str
 ):
     before = schemas_of(empty)
-    done = ridelake(command, *LOOKING[command], "--dsn", empty.conninfo)
+    done = ridelake(command, *READING[command], "--dsn", empty.conninfo)
     assert schemas_of(empty) == before
     assert "Traceback" not in done.stderr
     assert "internal error" not in done.stderr
@@ -90,15 +90,15 @@ def test_a_command_that_looks_leaves_a_foreign_database_as_it_is(
 
 
 @pytest.mark.parametrize("command", sorted(NAMES_SEED))
-def test_a_command_that_looks_starts_no_server_in_a_new_folder(ridelake, tmp_path: Path, command: str):
-    done = ridelake(command, *LOOKING[command])
+def test_a_command_that_reads_starts_no_server_in_a_new_folder(ridelake, tmp_path: Path, command: str):
+    done = ridelake(command, *READING[command])
     assert done.returncode == 2
     assert f"there is no ride store in {tmp_path / '.ridelake'}: run `ridelake seed`" in done.stderr
     assert not (tmp_path / ".ridelake").exists()
 
 
 @pytest.mark.parametrize("command", ["load", "track", "bench"])
-def test_a_command_that_creates_and_fails_leaves_a_foreign_database_as_it_is(
+def test_a_failed_command_does_not_change_a_foreign_database(
     ridelake, empty: Store, tmp_path: Path, command: str
 ):
     before = schemas_of(empty)
@@ -108,7 +108,7 @@ def test_a_command_that_creates_and_fails_leaves_a_foreign_database_as_it_is(
 
 
 @pytest.mark.slow
-def test_a_lake_of_own_tables_leaves_a_foreign_database_as_it_is(ridelake, empty: Store, tmp_path: Path):
+def test_a_lake_of_own_tables_does_not_change_the_database(ridelake, empty: Store, tmp_path: Path):
     run(empty, "CREATE SCHEMA shop", "CREATE TABLE shop.orders AS SELECT 1 AS id",
         "ALTER TABLE shop.orders ADD PRIMARY KEY (id)")  # fmt: skip
     before = schemas_of(empty)

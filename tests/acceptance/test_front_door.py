@@ -1,4 +1,4 @@
-"""The command line: help, one line for each mistake, exit codes."""
+"""The command line: help, one-line errors, exit codes."""
 
 import os
 import re
@@ -48,7 +48,7 @@ def in_process(tmp_path: Path) -> Callable[..., Done]:
 
 @pytest.fixture(scope="module")
 def where(seeded_store_once: Store, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Options for 2,000 rides and their epoch 1."""
+    """Options for a store of 2,000 rides and a lake with epoch 1 of it."""
     home = tmp_path_factory.mktemp("front-door")
     options = ["--home", str(home), "--dsn", seeded_store_once.conninfo]
     assert ridelake(home, "snapshot", *options).returncode == 0
@@ -56,19 +56,21 @@ def where(seeded_store_once: Store, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_that_says_what_it_does(in_process, tmp_path: Path, command: str):
+def test_every_command_has_help(in_process, tmp_path: Path, command: str):
     done = in_process(command, "--help")
     assert done.returncode == 0
     assert done.stderr == ""
-    assert re.search(r"^  [A-Z]\w+", done.stdout, flags=re.MULTILINE), "a sentence"
+    assert re.search(r"^  [A-Z]\w+", done.stdout, flags=re.MULTILINE), "the help has no sentence"
     assert "Global options: see `ridelake --help`." in done.stdout
     assert "--spark-master" not in done.stdout
-    assert "RANGE" not in done.stdout, "a number is N"
-    assert ("2026-07-01 is a date" in done.stdout) == (command in ("sql", "ask")), "the values of -p"
-    assert not (tmp_path / ".ridelake").exists(), "help creates nothing"
+    assert "RANGE" not in done.stdout, "the help must show a number as N"
+    assert ("2026-07-01 is a date" in done.stdout) == (command in ("sql", "ask")), (
+        "only sql and ask must explain the values of -p"
+    )
+    assert not (tmp_path / ".ridelake").exists(), "help has created a folder"
 
 
-def test_no_command_at_all_shows_the_help_with_every_command(tmp_path: Path):
+def test_without_a_command_the_help_lists_every_command(tmp_path: Path):
     shown = in_a_process(tmp_path).stdout
     assert "Start with `ridelake demo`" in shown
     assert all(re.search(rf"^  {command} ", shown, flags=re.MULTILINE) for command in COMMANDS)
@@ -144,7 +146,7 @@ def _average_price(store: Store) -> float:
     return float(row[0])
 
 
-def test_settings_are_taken_before_and_after_the_command_and_from_the_environment(tmp_path: Path):
+def test_settings_may_precede_or_follow_the_command_or_be_in_the_environment(tmp_path: Path):
     assert ridelake(tmp_path, "--home", "one", "status").stdout.splitlines()[0].endswith("/one")
     assert ridelake(tmp_path, "status", "--home", "two").stdout.splitlines()[0].endswith("/two")
     assert Settings.read({"RIDELAKE_HOME": "/a", "RIDELAKE_LAKE": "/b"}).lake == LakeAddress.at("/b")
@@ -166,9 +168,8 @@ def test_every_error_has_an_exit_code_of_the_convention():
 
 
 def test_ctrl_c_during_imports_is_reported_in_one_line(tmp_path: Path):
-    (tmp_path / "click.py").write_text(
-        "raise KeyboardInterrupt"
-    )  # found first, as the folder is the current one
+    # The current folder is first on the path.
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt")
     done = in_a_process(tmp_path, "--help")
     assert (done.returncode, done.stderr) == (130, "ridelake: interrupted\n")
 
@@ -180,7 +181,7 @@ def test_ctrl_c_during_imports_is_reported_in_one_line(tmp_path: Path):
         ("08006", 3, "lost the connection to Postgres (no words)"),
         ("57P01", 3, "lost the connection to Postgres (no words)"),
         ("57014", 1, "Postgres error: no words (SQLSTATE 57014)"),  # statement_timeout
-        ("53100", 1, "a disk is full (no words): free some space"),  # the disk is full
+        ("53100", 1, "a disk is full (no words): free some space"),  # disk_full
     ],
 )
 def test_only_a_lost_connection_is_reported_as_lost(
@@ -209,7 +210,7 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, stop: signal.Sign
         [*MODULE, "demo", "--quick"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert demo.stdout is not None
-    assert demo.stdout.readline().startswith("1. ")  # it has begun
+    assert demo.stdout.readline().startswith("1. ")  # the demo has begun
     time.sleep(after_seconds)
     demo.send_signal(stop)
     _, output = demo.communicate(timeout=60)
@@ -253,7 +254,7 @@ def test_an_interrupt_waits_only_for_the_current_import(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_server_that_is_killed_under_a_simulation_is_one_line_and_the_audit_passes_after_it(tmp_path: Path):
+def test_a_server_killed_during_a_simulation_is_one_line_and_the_audit_passes(tmp_path: Path):
     assert ridelake(tmp_path, "seed", "--rides", "500").returncode == 0
     command = [*MODULE, "simulate", "--seconds", "60", "--clients", "4"]
     running = subprocess.Popen(
@@ -275,7 +276,7 @@ def test_a_server_that_is_killed_under_a_simulation_is_one_line_and_the_audit_pa
 
 
 def left_in(folder: Path) -> list[str]:
-    """Processes whose arguments or working directory contain the folder."""
+    """The command lines of the processes that have the folder in their arguments."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -337,7 +338,7 @@ def test_an_invalid_spark_master_is_refused():
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_misspelt_name_is_answered_with_the_nearest(in_process, arguments: list[str], meant: str):
+def test_a_misspelt_name_gets_a_suggestion(in_process, arguments: list[str], meant: str):
     done = in_process(*arguments)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert meant in done.stderr
@@ -373,7 +374,7 @@ def test_help_lists_every_command_once_in_a_group_and_cuts_no_description(column
     assert sorted(listed) == sorted(COMMANDS)
 
 
-def test_global_options_are_taken_after_the_command_too(tmp_path, capsys):
+def test_global_options_may_follow_the_command(tmp_path, capsys):
     output = []
     for arguments in (["epochs", "--lake", "none"], ["--lake", "none", "epochs"]):
         code = front_door._run([argument.replace("none", str(tmp_path / "none")) for argument in arguments])

@@ -1,6 +1,6 @@
-"""A signal at any moment of any command: the process ends within three seconds and leaves nothing running.
+"""A signal at any time ends any command within three seconds, and no process is left.
 
-The number of moments of the slow test is RIDELAKE_TEST_INTERRUPTS, 200 without it.
+RIDELAKE_TEST_INTERRUPTS is the number of signals in the slow test; the default is 200.
 """
 
 import os
@@ -19,7 +19,7 @@ import pytest
 from terminal import ridelake
 
 MODULE = [sys.executable, "-m", "ridelake"]
-SERVER_SECONDS_MAX = 30.0  # a server writes a checkpoint before it ends
+SERVER_SECONDS_MAX = 30.0  # a server writes a checkpoint before it exits
 SLOW_QUERY = "SELECT count(*) FROM rides a, rides b WHERE a.fare_cents + b.fare_cents = 1"
 
 
@@ -28,7 +28,7 @@ def end_seconds_max() -> float:
     return 3.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
-# Each with the seconds in which the signal arrives, at most.
+# The maximum delay of the signal in seconds, and the command.
 COMMANDS: tuple[tuple[float, tuple[str, ...]], ...] = (
     (8.0, ("seed", "--rides", "300000", "--seed", "7")),
     (4.0, ("load", "yellow_sample_2019.parquet")),
@@ -49,7 +49,7 @@ COMMANDS: tuple[tuple[float, tuple[str, ...]], ...] = (
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with 2,000 rides and an epoch; its server is stopped."""
+    """A folder with 2,000 rides and an epoch. Its server is stopped."""
     home = tmp_path_factory.mktemp("interrupt")
     for arguments in (("seed", "--rides", "2000"), ("snapshot",)):
         assert ridelake(*arguments, folder=home).returncode == 0
@@ -100,7 +100,7 @@ front_door.main()
 """
 
 
-def test_a_command_that_swallows_the_interrupt_ends_after_the_grace_period():
+def test_a_command_that_ignores_the_interrupt_ends_after_the_grace_period():
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", HANGS, "raise"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "ridelake: interrupted\n")
@@ -146,7 +146,8 @@ def interrupt(home: Path, command: Sequence[str], number: signal.Signals, *, aft
             _, output = running.communicate(timeout=end_seconds_max())
         except subprocess.TimeoutExpired:
             pytest.fail(f"{what}: still running after {end_seconds_max()} s")
-        if not ended_before and running.returncode != 0:  # 0: it was about to end
+        # The exit code is 0 if the command was complete when the signal arrived.
+        if not ended_before and running.returncode != 0:
             assert running.returncode == 128 + number, f"{what}: {running.returncode}, {output}"
             assert output.rstrip().splitlines()[-1] == "ridelake: interrupted", f"{what}: {output}"
         assert not any(word in output for word in ("Traceback", "ignored", "panicked", "internal error")), (
@@ -160,7 +161,7 @@ def interrupt(home: Path, command: Sequence[str], number: signal.Signals, *, aft
 
 
 def assert_nothing_is_left(token: str, what: str, until: float) -> None:
-    """Only servers and their monitor processes may be left, and these not for long."""
+    """Check that only servers and their monitor processes are left, and that these end before `until`."""
     time.sleep(0.3)
     names = [" ".join(process.info["cmdline"] or []) for process in _with_token(token)]
     others = [name for name in names if "postgres" not in name and "reaper.py" not in name]

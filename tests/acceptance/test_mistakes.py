@@ -15,7 +15,7 @@ from made_up_records import record, write
 import ridelake.__main__ as front_door
 from oltp.store import Store
 
-# Found from README.md and `ridelake --help` alone. RIDELAKE_DSN and RIDELAKE_LAKE name a store and a lake.
+# Mistakes of a user who knows README.md and `ridelake --help`. RIDELAKE_DSN and RIDELAKE_LAKE are set.
 FIRST_USE = [
     ("rides seed", 2, "run `ridelake help` for the list"),
     ("engine", 2, "did you mean engines?"),
@@ -57,7 +57,7 @@ FIRST_USE = [
     ("RIDELAKE_HOME=list.json RIDELAKE_DSN= up", 2, "choose another folder with --home"),
 ]
 
-# Found from the code.
+# Mistakes that are found by reading the code.
 FROM_THE_CODE = [
     ("--lake gs://bucket/x epochs", 2, "give a folder or s3://bucket/prefix"),
     ("--lake list.json epochs", 2, "choose another folder with --lake"),
@@ -136,7 +136,7 @@ FROM_THE_CODE = [
 
 @pytest.fixture(scope="module")
 def store(seeded_store_once: Store) -> Store:
-    """2,000 rides, and a schema `shop` with tables that a lake cannot or need not hold."""
+    """2,000 rides, and a schema `shop` with other tables, some of which cannot be in a lake."""
     run(
         seeded_store_once,
         "CREATE SCHEMA shop",
@@ -150,7 +150,7 @@ def store(seeded_store_once: Store) -> Store:
 
 @pytest.fixture(scope="module")
 def lakes(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`whole` has one epoch; each of the others is a copy with one fault."""
+    """`whole` is a lake with one epoch. The others are copies of it, each with one fault."""
     folder = tmp_path_factory.mktemp("lakes")
     whole = folder / "whole"
     assert front_door._run(["snapshot", "--dsn", store.conninfo, "--lake", str(whole)]) == 0
@@ -191,14 +191,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def environment(store: Store, lakes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("RIDELAKE_") and "TEST" not in name]:
         monkeypatch.delenv(name)
-    monkeypatch.delenv("COLUMNS", raising=False)  # xdist sets it, and messages would wrap
+    monkeypatch.delenv("COLUMNS", raising=False)  # set by xdist; messages would wrap
     monkeypatch.setenv("RIDELAKE_DSN", store.conninfo)
     monkeypatch.setenv("RIDELAKE_LAKE", str(lakes / "whole"))
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
 
 
 def call(line: str, lakes: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    """The exit code of a line as a shell reads it, with settings before the command."""
+    """The exit code of a command line. As in a shell, variables may precede the command."""
     words = shlex.split(line.replace("{lakes}", str(lakes)))
     while "=" in words[0] and words[0].startswith("RIDELAKE_"):
         monkeypatch.setenv(*words.pop(0).split("=", 1))
@@ -217,14 +217,14 @@ def test_a_mistake_gets_one_line_that_says_what_to_do(
     assert phrase in last
     assert last.startswith("ridelake: ")
     assert out == ""
-    assert not excerpt or excerpt[0].startswith("LINE 1: ")  # of the query, with a caret
+    assert not excerpt or excerpt[0].startswith("LINE 1: ")  # the query with a caret
     assert "internal error" not in err
     assert "secret" not in err
     assert sorted(folder.rglob("*")) == before
 
 
 @pytest.mark.usefixtures("environment")
-def test_an_audit_of_a_lake_with_some_tables_leaves_out_its_last_condition(
+def test_an_audit_with_a_lake_of_some_tables_skips_the_last_condition(
     folder: Path, lakes: Path, monkeypatch, capsys
 ):
     assert call("snapshot --lake part --table ridelake.rides", lakes, monkeypatch) == 0
@@ -233,7 +233,7 @@ def test_an_audit_of_a_lake_with_some_tables_leaves_out_its_last_condition(
 
 
 @pytest.mark.usefixtures("environment", "folder")
-def test_output_that_the_encoding_lacks_is_named(lakes: Path, monkeypatch, capsys):
+def test_output_that_cannot_be_encoded_is_an_error(lakes: Path, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True))
     assert call("sql \"SELECT 'é'\"", lakes, monkeypatch) == 1
     assert "set PYTHONIOENCODING=utf-8" in capsys.readouterr().err

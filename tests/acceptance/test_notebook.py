@@ -1,4 +1,4 @@
-"""The notebook reads the reader's lake; without one, it states what to do."""
+"""The notebook reads the lake of the current folder. Without a lake, it says what to do."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ pytest.importorskip("marimo", reason="not installed: pip install 'ridelake[bench
 
 
 def run(folder: Path) -> list[str]:
-    """The lines that the program prints in this folder."""
+    """The output of PROGRAM in this folder, by line."""
     arguments = [sys.executable, "-c", PROGRAM, NOTEBOOK]
     done = subprocess.run(
         arguments, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False

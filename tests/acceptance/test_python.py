@@ -1,4 +1,4 @@
-"""The Python API returns what the commands print, and its page shows programs that run."""
+"""The Python API returns the results of the commands, and the examples of its page run."""
 
 import re
 import subprocess
@@ -32,7 +32,7 @@ def without_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def shop(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Store, ridelake.Session]]:
-    """A tracked table of 500 rows, some of which the next epoch marks as deleted in its file."""
+    """A tracked table of 500 rows. The next epoch has delete files."""
     monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 60)
     with bare_database(cluster) as store, ridelake.open(dsn=store.conninfo, lake="lake") as lake:
         run(
@@ -145,7 +145,7 @@ def test_an_older_epoch_and_the_current_rows_can_be_read(shop: tuple[Store, ride
     assert [epoch.number for epoch in lake.epochs()] == [2, 1]
 
 
-def test_results_say_what_happened(shop: tuple[Store, ridelake.Session]):
+def test_results_have_a_readable_repr(shop: tuple[Store, ridelake.Session]):
     _, lake = shop
     assert repr(lake.sync()).startswith("<SyncResult epoch 2: 1 rows changed, 10 deleted; 490 rows in ")
     assert repr(lake.sync()) == "<SyncResult epoch 2 is up to date: nothing has changed>"
@@ -229,7 +229,7 @@ def test_the_html_of_an_answer_is_escaped(shop: tuple[Store, ridelake.Session]):
     assert len(repr(answer).splitlines()) == 24
 
 
-def test_errors_are_those_of_the_commands(shop: tuple[Store, ridelake.Session]):
+def test_errors_equal_those_of_the_commands(shop: tuple[Store, ridelake.Session]):
     store, lake = shop
     with pytest.raises(ridelake.QueryRejected, match='column "totl" not found'):
         lake.sql("SELECT totl FROM orders")
@@ -276,7 +276,7 @@ def test_a_form_that_does_not_exist_is_an_error(
     assert lake.epochs() == before
 
 
-def test_a_string_is_no_list_of_names_and_one_epoch_is_kept(shop: tuple[Store, ridelake.Session]):
+def test_invalid_options_of_the_api_are_refused(shop: tuple[Store, ridelake.Session]):
     _, lake = shop
     names: Any = "shop"
     for option in ("schemas", "exclude"):

@@ -1,4 +1,4 @@
-"""The README is short, its commands run in its order, and what it names exists."""
+"""The README is short, its commands run in order, and the files that it names exist."""
 
 import os
 import re
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 WORDS_MAX = 900
 
-# So that the commands end soon.
+# Replacements that make the commands faster.
 LESS = {"--rides 100000": "--rides 2000", "simulate": "simulate --rides 300", "--every 10": "--once"}
 SMALLER = "|".join(LESS)
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("RIDELAKE_")}
@@ -47,7 +47,7 @@ def test_every_make_target_of_the_readme_exists():
 def test_the_commands_of_the_readme_run_in_its_order(tmp_path: Path):
     commands = [words[1:] for words in commands_of_the_readme() if words[0] == "ridelake"]
     assert len(commands) >= 7
-    run(tmp_path, "up")  # so that the server is not started for each command
+    run(tmp_path, "up")  # one server for all commands
     try:
         with psycopg.connect(Cluster(tmp_path / ".ridelake/postgres").conninfo("ridelake")) as connection:
             connection.execute("CREATE TABLE public.orders (id int PRIMARY KEY, price numeric(10, 2))")

@@ -1,4 +1,4 @@
-"""A full disk and other limits: one line that names the resource and the place, exit 1, no other output."""
+"""A full disk and other limits: exit code 1, and one line that names the resource and the place."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ MEGABYTES = 120
 
 
 def run(folder: Path, *arguments: str, before: Callable[[], None] | None = None) -> tuple[int, str]:
-    """The exit code, and what is on stderr."""
+    """The exit code and stderr of a command."""
     done = subprocess.run(
         [*MODULE, *arguments],
         cwd=folder,
@@ -46,9 +46,9 @@ def small_disk() -> Iterator[Path]:
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
         folder.rmdir()
-        pytest.skip("a tmpfs cannot be mounted here (root may)")
+        pytest.skip("mounting a tmpfs needs root")
     yield folder
-    for pid_file in folder.rglob("postmaster.pid"):  # a server cannot write its last checkpoint here
+    for pid_file in folder.rglob("postmaster.pid"):  # a fast stop would write a checkpoint
         with suppress(ProcessLookupError):
             os.kill(int(pid_file.read_text("utf-8").split()[0]), signal.SIGQUIT)
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
@@ -56,7 +56,7 @@ def small_disk() -> Iterator[Path]:
 
 
 def filled(folder: Path, leave_bytes: int) -> None:
-    """Fill the disk of the folder."""
+    """Fill the disk of the folder, except `leave_bytes`."""
     with (folder / "filler").open("wb") as filler:
         left = shutil.disk_usage(folder).free - leave_bytes
         while left > 0:
@@ -65,25 +65,25 @@ def filled(folder: Path, leave_bytes: int) -> None:
 
 @pytest.mark.slow
 def test_a_disk_that_fills_during_a_seed_is_named(small_disk: Path, tmp_path: Path):
-    exit_code, said = run(tmp_path, "--home", str(small_disk / "home"), "seed", "--rides", "200000")
+    exit_code, error = run(tmp_path, "--home", str(small_disk / "home"), "seed", "--rides", "200000")
     assert exit_code == 1
-    assert said.count("\n") == 1, said
-    assert said.startswith(f"ridelake: the disk that holds {small_disk / 'home'}/postgres is full ("), said
-    assert "free some space or choose another place with --home" in said
+    assert error.count("\n") == 1, error
+    assert error.startswith(f"ridelake: the disk that holds {small_disk / 'home'}/postgres is full ("), error
+    assert "free some space or choose another place with --home" in error
 
 
 def test_a_disk_that_is_full_before_the_first_server_is_named(small_disk: Path, tmp_path: Path):
     filled(small_disk, 10_000_000)
-    exit_code, said = run(tmp_path, "--home", str(small_disk / "home"), "seed", "--rides", "100")
-    assert (exit_code, said.count("\n")) == (1, 1), said
-    assert f"the disk that holds {small_disk / 'home'}/postgres is full" in said
+    exit_code, error = run(tmp_path, "--home", str(small_disk / "home"), "seed", "--rides", "100")
+    assert (exit_code, error.count("\n")) == (1, 1), error
+    assert f"the disk that holds {small_disk / 'home'}/postgres is full" in error
 
 
-def test_a_demo_that_has_no_room_is_refused_before_it_begins(small_disk: Path, tmp_path: Path):
+def test_a_demo_without_enough_disk_space_is_refused_before_it_begins(small_disk: Path, tmp_path: Path):
     home = small_disk / "home"
-    exit_code, said = run(tmp_path, "--home", str(home), "demo", "--rides", "200000")
-    assert (exit_code, said.count("\n")) == (1, 1), said
-    assert f"the demo needs about 526 MB, but the disk of {home} has" in said
+    exit_code, error = run(tmp_path, "--home", str(home), "demo", "--rides", "200000")
+    assert (exit_code, error.count("\n")) == (1, 1), error
+    assert f"the demo needs about 526 MB, but the disk of {home} has" in error
     assert not home.exists()
 
 
@@ -106,10 +106,10 @@ def test_a_full_disk_of_the_lake_the_answer_and_the_quarantine_is_named(
         (answer, "-o"),
         (rejected, "--quarantine"),
     ):
-        exit_code, said = run(tmp_path, *arguments)
-        assert exit_code == 1, said
-        assert f"ridelake: the disk that holds {small_disk}" in said, said
-        assert said.strip().splitlines()[-1].endswith(f"choose another place with {option}"), said
+        exit_code, error = run(tmp_path, *arguments)
+        assert exit_code == 1, error
+        assert f"ridelake: the disk that holds {small_disk}" in error, error
+        assert error.strip().splitlines()[-1].endswith(f"choose another place with {option}"), error
 
 
 @pytest.mark.slow
@@ -119,10 +119,10 @@ def test_a_limit_of_open_files_is_named(tmp_path: Path):
     for files in (6, 8, 13, 24):
         limit = (files, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
         limited = partial(resource.setrlimit, resource.RLIMIT_NOFILE, limit)
-        exit_code, said = run(tmp_path, "snapshot", before=limited)
-        assert exit_code == 1, f"{files}: {said}"
-        assert "the limit of open files is reached" in said, f"{files}: {said}"
-        assert said.count("\n") == 1, f"{files}: {said}"
+        exit_code, error = run(tmp_path, "snapshot", before=limited)
+        assert exit_code == 1, f"{files}: {error}"
+        assert "the limit of open files is reached" in error, f"{files}: {error}"
+        assert error.count("\n") == 1, f"{files}: {error}"
 
 
 @pytest.mark.slow
@@ -131,13 +131,13 @@ def test_a_limit_of_the_file_size_is_named(tmp_path: Path):
     limit = (50_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
     assert run(tmp_path, "up")[0] == 0
     try:
-        exit_code, said = run(
+        exit_code, error = run(
             tmp_path, "snapshot", before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         )
     finally:
         run(tmp_path, "down")
-    assert (exit_code, said.count("\n")) == (1, 1), said
-    assert "a file has reached the largest size allowed" in said
+    assert (exit_code, error.count("\n")) == (1, 1), error
+    assert "a file has reached the largest size allowed" in error
 
 
 def test_a_server_without_free_connections_is_named(cluster: Cluster, tmp_path: Path):
@@ -146,15 +146,15 @@ def test_a_server_without_free_connections_is_named(cluster: Cluster, tmp_path: 
         admin.execute("CREATE ROLE crowded LOGIN CONNECTION LIMIT 0")
         try:
             dsn = psycopg.conninfo.make_conninfo(cluster.conninfo("postgres"), user="crowded")
-            exit_code, said = run(tmp_path, "--dsn", dsn, "audit")
+            exit_code, error = run(tmp_path, "--dsn", dsn, "audit")
         finally:
             admin.execute("DROP ROLE crowded")
     assert exit_code == 1
-    assert "the server takes no more connections" in said
-    assert "max_connections" in said
+    assert "the server takes no more connections" in error
+    assert "max_connections" in error
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full does not exist")
 def test_an_output_that_cannot_be_written_is_named(tmp_path: Path):
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
@@ -171,7 +171,7 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path: Path):
         (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "the limit of open files is reached"),
         (MemoryError(), "there is not enough memory"),
         (psycopg.errors.DiskFull("could not extend file"), "a disk is full"),
-        (psycopg.errors.TooManyConnections("sorry"), "takes no more connections"),
+        (psycopg.errors.TooManyConnections("no free connection"), "takes no more connections"),
         (psycopg.errors.OutOfMemory("out of shared memory"), "raise max_locks_per_transaction"),
         (psycopg.errors.DiskFull("could not resize shared memory segment"), "/dev/shm"),
         (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), "the disk quota is used up"),

@@ -1,4 +1,4 @@
-"""Output fits the terminal, and lines break between words only."""
+"""Output fits the terminal, and lines break only between words."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ from ridelake.text import cells
 
 WIDTHS = (40, 60, 80, 100, 132)
 UNBROKEN = 10_000
-NUMBER = re.compile(r"\d[\d.,:T+-]*")  # times and sizes differ from run to run
+NUMBER = re.compile(r"\d[\d.,:T+-]*")  # times and sizes differ between runs
 DRAWN = re.compile(r"[─┊·▏▎▍▌▋▊▉█▓▒░≡]+")
 
 CALLS = [
@@ -66,7 +66,7 @@ def test_every_line_of_a_command_breaks_between_words(
             monkeypatch.setenv("COLUMNS", str(columns))
             assert _run([*where, *call]) in (0, 1), call
             output = capfd.readouterr()
-            # The answer of `sql` is csv here; what a program reads is not wrapped.
+            # stdout of `sql` is CSV here, which is not wrapped.
             shown[columns] = output.err if call[0] == "sql" else output.out + output.err
         for columns in widths:
             assert_fits(shown[columns], shown[UNBROKEN], columns)
@@ -115,9 +115,7 @@ def test_a_table_wraps_cells_or_becomes_lines(
     assert words_of(shown[columns]) == words_of(shown[UNBROKEN])
 
 
-def test_what_is_to_be_copied_is_not_wrapped(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
+def test_text_to_be_copied_is_not_wrapped(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "40")
     line = 'ridelake sql "SELECT City, AVG(Price) FROM RideTable GROUP BY City"'
     say(line, verbatim=True)

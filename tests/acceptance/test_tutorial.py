@@ -9,7 +9,7 @@ from tutorial_runner import BLOCK, COMMAND_SECONDS_MAX, PROMPT, TUTORIAL, large,
 
 from ridelake.__main__ import COMMANDS
 
-# Share of equal words: machine speed and cache contents change single sentences.
+# The minimum share of equal words. Some sentences depend on the speed of the machine and on caches.
 ALIKE = 0.95
 ROOT = TUTORIAL.parents[1]
 
@@ -36,11 +36,11 @@ def test_each_page_has_a_question_a_guess_commands_a_reason_and_an_exercise_with
         for part in parts[1:]:
             places.append(rest.find(part, places[-1] + 1))
         assert -1 not in places, (page.name, parts[places.index(-1)])
-        assert rest[places[0] : places[1]].count("?") >= 1, f"{page.name} asks for no guess"
+        assert rest[places[0] : places[1]].count("?") >= 1, f"{page.name} has no question before the commands"
         assert len(rest.splitlines()) < 140, f"{page.name} is too long"
 
 
-def test_pages_4_and_5_use_the_store_of_1_000_000_rides():
+def test_pages_4_to_6_use_the_store_of_1_000_000_rides():
     assert [page.name[:2] for page in pages() if large(page)] == ["04", "05", "06"]
 
 

@@ -1,5 +1,5 @@
-"""docs/your-tables.md: its commands run in their order, with the rights of its roles, also over TLS and
-PgBouncer."""
+"""The commands of docs/your-tables.md run in order, with the privileges of its roles, also over TLS and
+through PgBouncer."""
 
 import os
 import re
@@ -37,8 +37,8 @@ def blocks(language: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Shop:
-    """A database with the table of the page. `mine`: a text of the page with the roles of this test, because
-    all databases of a server share its roles."""
+    """A database with the table of the page. `mine` replaces the roles in a text by those of this test: the
+    databases of a server share their roles."""
 
     admin: str
     suffix: str
@@ -81,7 +81,7 @@ def secure() -> Iterator[TlsServer]:
 
 
 def follow(shop: Shop, lake: Path, reader: str, tracker: str) -> None:
-    """What the page promises to a role that reads, and to the role that tracks."""
+    """Check what the page says about the role that reads and the role that tracks."""
     flags = ["--lake", lake, "--dsn"]
     assert ridelake("doctor", reader).returncode == 0
     answer("track", "shop.orders", "--dsn", tracker)
@@ -97,7 +97,7 @@ def test_the_role_of_the_page_follows_a_table_that_its_owner_tracks(shop: Shop, 
     follow(shop, tmp_path / "lake", shop.dsn("lake_reader"), shop.dsn("shop_owner"))
 
 
-def test_as_a_member_of_the_owner_the_role_tracks_by_itself(shop: Shop, tmp_path: Path):
+def test_a_member_of_the_owner_can_track_the_table(shop: Shop, tmp_path: Path):
     shop.run(blocks("sql")[1])
     follow(shop, tmp_path / "lake", shop.dsn("lake_reader"), shop.dsn("lake_reader"))
 

@@ -1,4 +1,4 @@
-"""A database without the ride store, as a user has who adds their own tables to a lake."""
+"""A database without the ride store, like that of a user who adds their own tables to a lake."""
 
 import itertools
 import os
@@ -16,7 +16,7 @@ _numbers = itertools.count()
 
 @contextmanager
 def bare_database(cluster: Cluster) -> Iterator[Store]:
-    """Dropped at the end."""
+    """A new database, which is dropped at the end of the block."""
     name = f"bare_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         admin.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))

@@ -1,4 +1,4 @@
-"""Clients that book, start and complete rides on one store, and remember what was acknowledged."""
+"""Clients that book, start and complete rides on one store, and record the acknowledged requests."""
 
 import itertools
 import threading
@@ -12,8 +12,8 @@ from oltp.retry import RetryPolicy
 from oltp.store import Store
 from ridelake.ride import Outcome, RideRequest, new_request_id
 
-# The server may be away for as long as the test says.
-UNTIL_IT_IS_BACK = RetryPolicy(seconds_max=3_600, tries_max=1_000_000)
+# The test decides how long the server is unavailable.
+RETRY_WITHOUT_LIMIT = RetryPolicy(seconds_max=3_600, tries_max=1_000_000)
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ def riders_of(store: Store) -> list[tuple[int, int]]:
 def booking_load(store: Store, clients: int = 2) -> Iterator[BookingLoad]:
     """Clients that book until the end of the block. At the end no ride is in progress."""
     riders = riders_of(store)
-    with RetryPool(store, clients, UNTIL_IT_IS_BACK) as pool:
+    with RetryPool(store, clients, RETRY_WITHOUT_LIMIT) as pool:
         load = BookingLoad(store, pool)
         threads = [threading.Thread(target=load.run, args=(riders[n::clients],)) for n in range(clients)]
         for thread in threads:

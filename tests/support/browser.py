@@ -21,8 +21,8 @@ POLL_SECONDS = 0.05
 
 
 class BrowserPage:
-    """One tab, without motion. `faults`: exceptions, errors and warnings of the console, refused contents.
-    `requests`: the address of every request."""
+    """One tab, without animations. `faults`: exceptions, console errors and warnings, and blocked resources.
+    `requests`: the URL of every request."""
 
     def __init__(self, to: int, back: int) -> None:
         self.faults: list[str] = []
@@ -35,7 +35,7 @@ class BrowserPage:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """A command of the protocol. Raises AssertionError if the browser reports an error."""
+        """Send a command of the protocol. Raises AssertionError if the browser reports an error."""
         self._number += 1
         session = {"sessionId": self._session} if self._session else {}
         message = {"id": self._number, "method": method, "params": parameters} | session
@@ -86,7 +86,7 @@ class BrowserPage:
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression; a promise is awaited. The page's content security policy does
-        not apply to it."""
+        not apply to the expression."""
         found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
@@ -143,7 +143,7 @@ def browser_page(folder: Path) -> Iterator[BrowserPage]:
     try:
         yield BrowserPage(to, back)
     finally:
-        os.close(to)  # which ends the browser
+        os.close(to)  # the browser exits when this pipe is closed
         os.close(back)
         try:
             process.wait(10)

@@ -26,7 +26,7 @@ PLACES = ["folder", pytest.param("bucket", marks=pytest.mark.slow)]
 
 
 @dataclass(frozen=True)
-class Far:
+class S3Lake:
     """A new store, and an empty lake in a new bucket."""
 
     store: Store
@@ -94,9 +94,9 @@ def endpoint() -> Iterator[str]:
 
 
 @pytest.fixture
-def far(seeded_store: Store, endpoint: str, tmp_path: Path) -> Far:
+def s3_lake(seeded_store: Store, endpoint: str, tmp_path: Path) -> S3Lake:
     lake = new_bucket(endpoint, tmp_path)
-    return Far(seeded_store, Settings(home=tmp_path, lake=lake, dsn=seeded_store.conninfo), lake.bucket)
+    return S3Lake(seeded_store, Settings(home=tmp_path, lake=lake, dsn=seeded_store.conninfo), lake.bucket)
 
 
 def new_bucket(endpoint: str, home: Path) -> LakeAddress:
@@ -114,7 +114,7 @@ def lake_at(place: str, request: pytest.FixtureRequest, folder: Path) -> LakeAdd
 
 
 def answers_agree(settings: Settings, epoch: Epoch) -> None:
-    """Check that each engine over files returns for each table and column what Postgres returns."""
+    """Check that each engine over files returns the same rows as Postgres for each table."""
     with ExitStack() as opened:
         postgres = opened.enter_context(open_engine("postgres", settings, None))
         engines = [opened.enter_context(open_engine(name, settings, epoch)) for name in FILE_ENGINES]

@@ -1,4 +1,4 @@
-"""A parent process with clients that work for a minute, to be killed: `python busy_clients_process.py`."""
+"""A process with clients that work for a minute. Tests kill it: `python busy_clients_process.py`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +9,8 @@ from bench.frontier.clients import ClientFunctions, QueryEvent, started
 
 
 @dataclass(frozen=True)
-class Dozing:
-    """Clients whose every call takes a millisecond; with `calls_max` they fail after that many calls."""
+class SleepingClients:
+    """Clients that sleep a millisecond per call. With `calls_max` they fail at that call."""
 
     calls_max: int | None = None
     booking: int = 0
@@ -20,7 +20,7 @@ class Dozing:
     def opened(self) -> Iterator[ClientFunctions]:
         done = 0
 
-        def doze() -> QueryEvent:
+        def sleep_once() -> QueryEvent:
             nonlocal done
             done += 1
             if done == self.calls_max:
@@ -29,10 +29,10 @@ class Dozing:
             sleep(0.001)
             return QueryEvent(began, monotonic())
 
-        yield ClientFunctions(querying=[doze] * self.querying)
+        yield ClientFunctions(querying=[sleep_once] * self.querying)
 
 
 if __name__ == "__main__":
-    with started([Dozing(), Dozing()]) as clients:
+    with started([SleepingClients(), SleepingClients()]) as clients:
         print("at work", flush=True)
         clients.work(0, 4, warm_seconds=0.0, seconds=60.0)

@@ -23,14 +23,14 @@ SECONDS_MAX = 60.0
 
 @dataclass(frozen=True)
 class ServedCatalog:
-    """`url`: without a slash at the end."""
+    """`url`: without a trailing slash."""
 
     url: str
     leases: EpochLeases
     server: WebServer
 
     def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> tuple:
-        """The status and the document; {} without one. The path is sent as it is, dots included."""
+        """The status and the JSON document; {} if there is none. The path is sent unchanged."""
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=SECONDS_MAX)
         try:
@@ -42,7 +42,7 @@ class ServedCatalog:
         return answer.status, json.loads(text) if text else {}
 
     def refused(self, path: str, status: int, method: str = "GET", **headers: Any) -> str:
-        """The message of an error in the form of the specification."""
+        """Check that the response is an error as specified. Returns its message."""
         found, document = self.ask(path, method, **headers)
         assert found == status, document
         error = document["error"]
@@ -56,7 +56,7 @@ class ServedCatalog:
         return load_catalog("lake", type="rest", uri=self.url, **named, **properties)
 
     def wait_until_disconnected(self) -> None:
-        """Wait until the connections are closed. A server that ends does not wait for the end of TLS."""
+        """Wait until the connections are closed. A server that stops does not wait for TLS shutdowns."""
         give_up = time.monotonic() + SECONDS_MAX
         while self.server.server_state.connections:
             assert time.monotonic() < give_up

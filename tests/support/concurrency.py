@@ -21,8 +21,8 @@ TABLES = ("accounts", "riders", "drivers", "rides", "payments", "ride_events", "
 def all_at_once(
     store: Store, operation: Callable[[Connection, Item], Answer], items: Sequence[Item]
 ) -> list[Answer | Exception]:
-    """Call `operation(connection, item)` for every item, each on its own connection, all at the same time.
-    Returns results and exceptions."""
+    """Call `operation(connection, item)` for all items concurrently, each on its own connection. Returns
+    results and exceptions."""
     barrier = Barrier(len(items))
 
     def client(item: Item) -> Answer | Exception:
@@ -53,7 +53,7 @@ def wait_until_blocked(store: Store, count: int = 1) -> None:
 
 
 def everything(town: Town) -> dict[str, list[tuple]]:
-    """Every row of the store, to check that nothing has changed."""
+    """Every row of the store, for comparison before and after an operation."""
     with town.store.connect() as connection:
         return {
             table: connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2".encode()).fetchall()

@@ -41,7 +41,7 @@ class Town:
             return connection.execute(query.encode(), parameters).fetchall()
 
     def trace(self) -> dict[str, list[TupleRow]]:
-        """Everything that a booking may change, except the recorded decisions."""
+        """All rows that a booking may change, except the recorded decisions."""
         orders = {"rides": "ride_id", "payments": "ride_id", "ledger": "transfer_id"}
         orders |= {"accounts": "account_id", "drivers": "driver_id", "ride_events": "ride_id, step"}
         return {table: self.ask(f"SELECT * FROM {table} ORDER BY {key}") for table, key in orders.items()}

@@ -1,8 +1,8 @@
 """A pytest plugin that injects a fault into the benchmarks: `PYTEST_PLUGINS=fault_plugin PLANTED=…`.
 
-wrong_answer   DuckDB counts one more in the first whole number of each answer
-broken_store   a cent comes from nowhere before the store is audited
-dead_engine    the process of an engine is killed before it is asked
+wrong_answer   DuckDB adds one to the first integer of each answer
+broken_store   a cent is added to an account before the audit
+dead_engine    the process of an engine is killed before its query
 """
 
 import os

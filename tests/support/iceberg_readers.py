@@ -15,7 +15,7 @@ DUCKDB_WHEELS = [
     *(f"duckdb-extension-{name}==1.5.5" for name in ("avro", "httpfs", "iceberg")),
 ]
 
-# Prints the rows as Arrow IPC. chDB opens no file outside of its working folder.
+# Prints the rows as Arrow IPC. chDB only opens files in its working folder.
 CHDB = """
 import sys, pyarrow as pa
 from chdb import session
@@ -39,8 +39,8 @@ connection.sql(f"SELECT * FROM iceberg_scan('{sys.argv[1]}')").write_parquet(sys
 
 @pytest.fixture(scope="session")
 def duckdb_iceberg_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of packages with DuckDB's own extension, whose wheels are for another version of DuckDB than
-    ridelake needs: for another interpreter."""
+    """A folder with DuckDB and its Iceberg extension. The extension needs another version of DuckDB than
+    ridelake, so both are installed separately and used in a child process."""
     folder = tmp_path_factory.mktemp("duckdb")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
     if subprocess.run([*pip, *DUCKDB_WHEELS], check=False, capture_output=True).returncode:
@@ -50,7 +50,7 @@ def duckdb_iceberg_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def duckdb_iceberg(duckdb_iceberg_folder: Path) -> Callable[[str], pa.Table]:
-    """Reads with DuckDB's own extension."""
+    """A function that reads a table with DuckDB's Iceberg extension."""
 
     def read(metadata: str) -> pa.Table:
         rows = duckdb_iceberg_folder / "rows.parquet"

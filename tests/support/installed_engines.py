@@ -4,7 +4,7 @@ import pytest
 
 from lakehouse.engines import ENGINES
 
-# Asked in `make test`; all the others in `make slow`.
+# `make test` runs these engines; `make slow` runs the others.
 QUICK_ENGINES = ("postgres", "duckdb", "polars")
 
 

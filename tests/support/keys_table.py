@@ -19,14 +19,14 @@ from lakehouse.verify import verify_now
 from oltp.cluster.process import binaries, chown, make_traversable
 from oltp.store import Store, open_database
 
-# Row 9 again.
+# Inserts row 9 again.
 NINE = """
 INSERT INTO shop.keys
 SELECT 9, false, t, u, y, f, at, n, m, c, "d$body$ %s", v, h FROM shop.keys WHERE i = 1
 """
 
 
-# A key of every type that the lake has, some values extreme.
+# The key has a column of every type that the lake supports. Some values are extreme.
 KEYS = """
 CREATE SCHEMA shop;
 CREATE TYPE shop.mood AS ENUM ('glad', 'it''s "sad"');
@@ -63,8 +63,8 @@ def dump_and_restore(source: Store, target: Store, form: str, folder: Path, *opt
         program("pg_restore", *how_many, "-d", target.conninfo, to, folder=tools)
 
 
-def how_keys(store: Store, lake: Lake) -> str:
-    """The kind of the next epoch."""
+def next_kind(store: Store, lake: Lake) -> str:
+    """Publish the changes, and return the kind of the epoch."""
     taken = publish_changes(store, lake, tables=["shop.keys"], verify=False)
     table = taken.epoch.tables["keys"]
     return "nothing" if not taken.is_new else "whole" if table.changed == table.rows else "changes"

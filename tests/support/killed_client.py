@@ -1,5 +1,5 @@
-"""Processes that sync, to be killed or stopped during a sync. Forked from a process that has imported
-everything."""
+"""Processes that change rows and sync them. Tests kill or stop them. They are forked from a process that has
+imported all modules."""
 
 import multiprocessing
 import os
@@ -34,12 +34,12 @@ CONTEXT.set_forkserver_preload(
 
 LOST_THE_RACE = 7
 
-# Of a sealed file, instead of 20,000, so that an epoch marks rows as deleted.
+# A file is sealed at 20 rows instead of 20,000, so that epochs have delete files.
 SEAL_ROWS = 20
 
 
 @contextmanager
-def victim(store: Store, address: LakeAddress, **how: object) -> Iterator[BaseProcess]:
+def syncing_process(store: Store, address: LakeAddress, **how: object) -> Iterator[BaseProcess]:
     process = CONTEXT.Process(target=_sync, args=(store, address), kwargs=how)
     process.start()
     try:
@@ -60,8 +60,8 @@ def _sync(
     ready: Event | None = None,
     name: str = "",
 ) -> None:
-    """Change rows and sync them in a loop; with `at` once, sending the signal to itself at that step. `name`:
-    of the store, in a lake of several."""
+    """Change rows and publish them in a loop. With `at`, publish once and send the signal `sends` to this
+    process at that step. `name`: the name of the store in a lake of several stores."""
     lake = Lake.create(address, name)
     lakehouse.capture.writer.SEAL_ROWS = SEAL_ROWS
     if at:
@@ -76,7 +76,7 @@ def _sync(
     if ready is not None:
         ready.set()
     with store.connect() as connection:
-        # Another rider after each epoch: the account of one that has changed is in the open file.
+        # Change another rider for each epoch, because the account of a changed rider is in the open file.
         newest = lake.newest()
         for number in count(newest.number if newest else 0):
             connection.execute("SELECT top_up(1 + %s %% 50, 100)", (number,))
@@ -98,7 +98,7 @@ def wait_until_stopped(process: BaseProcess) -> None:
 
 
 def referenced(lake: Lake) -> set[str]:
-    """Every file of the published epochs except the catalog, found with Iceberg's reader."""
+    """Every file of the published epochs except the catalog, found with pyiceberg."""
     epochs = read_epochs(lake.address)
     found = {hint_location(lake.address, name) for epoch in epochs[:1] for name in epoch.tables}
     found |= {lake.address.join(README)} if epochs else set()

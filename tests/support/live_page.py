@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-SECONDS_MAX = 60.0  # for what takes a second on an idle machine
+SECONDS_MAX = 60.0  # a step takes a second on an idle machine
 
 
 class LivePage:
-    """`state`: all parts of the ticks so far; `hello`: the first event; `ids`: of the events, in order."""
+    """`state`: the merged ticks; `hello`: the first event; `ids`: the ids of the events, in order."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -39,12 +39,12 @@ class LivePage:
         with self._changed:
             while not (found := holds(self.state)):
                 left = give_up - time.monotonic()
-                assert left > 0, f"not in time; the state is {self.state}"
+                assert left > 0, f"the condition was not met in time; the state is {self.state}"
                 self._changed.wait(left)
         return found
 
     def post(self, name: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """The status and the document of the answer."""
+        """The status and the JSON document of the response."""
         return send(f"{self.url}{name}", json.dumps(body).encode())
 
     def accept(self, name: str, body: dict[str, Any]) -> None:
@@ -70,7 +70,7 @@ class LivePage:
 
 
 def send(url: str, body: bytes | None = None, **headers: str) -> tuple[int, dict[str, Any]]:
-    """GET, or POST if there is a body. The status and the JSON document; {} for another type."""
+    """GET, or POST if there is a body. Returns the status and the JSON document; {} if it is not JSON."""
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"} | given)
     try:
@@ -93,7 +93,7 @@ def address_of(url: str) -> tuple[str, int]:
 def running_live(
     folder: Path, *options: str, env: dict[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`ridelake live` in a process of its own, and the address of its page."""
+    """`ridelake live` in a new process, and the address of its page."""
     command = [sys.executable, "-m", "ridelake", "live", "--port", "0", *options]
     running = subprocess.Popen(
         command,
@@ -116,10 +116,10 @@ def running_live(
 
 
 def echo(channel: Any) -> None:
-    """The work of a child process for tests: reports its settings and what it is called with."""
+    """The function of a child process in tests: it reports its settings and the commands it receives."""
     settings: dict[str, Any] = {}
 
-    def obey(name: str, arguments: dict[str, Any]) -> None:
+    def execute(name: str, arguments: dict[str, Any]) -> None:
         if name == "set":
             settings.update(arguments)
             channel.report("settings", dict(settings))
@@ -128,5 +128,5 @@ def echo(channel: Any) -> None:
         else:
             channel.report(name, arguments)
 
-    channel.listen(obey)
+    channel.listen(execute)
     channel.stopped.wait()

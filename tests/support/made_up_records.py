@@ -1,4 +1,4 @@
-"""Generated records with all kinds of charts, tables and other contents of a record."""
+"""Benchmark records with invented numbers, and with every kind of chart and table."""
 
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ def record(*entries: Entry, **more: Any) -> Record:
 
 
 def write(record: Record, path: Path) -> None:
-    """Write it as a run does, without what only pytest-benchmark reads."""
+    """Write it as a run does, without the fields that only pytest-benchmark reads."""
     benchmarks = [
         {
             "fullname": entry.name,
@@ -56,7 +56,7 @@ def skipped(name: str, why: str = "Skipped: no file of real trips") -> Entry:
 
 
 def figure_of(**found: Any) -> dict[str, Any]:
-    """As `Figure.report` returns it."""
+    """A figure in the form of `Figure.report`."""
     empty = Figure(None, QUICK, check="all answers are equal", rows=20_000)  # type: ignore[arg-type]
     return empty.report() | found
 

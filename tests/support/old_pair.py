@@ -1,4 +1,4 @@
-"""A primary and its standby of another Postgres version than the embedded one."""
+"""A primary and a standby of another Postgres version than the embedded one."""
 
 import os
 import pwd
@@ -20,7 +20,7 @@ DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 
 @dataclass(frozen=True, slots=True)
 class OldPair:
-    """`a` is the primary at first. Each server has its data and its socket in a folder of its name."""
+    """`a` is the first primary. The data and the socket of each server are in a folder with its name."""
 
     programs: Path
     folder: Path
@@ -89,7 +89,7 @@ class OldPair:
 
 @contextmanager
 def old_pair(programs: Path) -> Iterator[OldPair]:
-    """The servers, not started: `a` must be filled before it is copied."""
+    """The pair, not started. `a` must have its data before `copy`."""
     account = pwd.getpwnam("postgres").pw_uid if os.geteuid() == 0 else None
     pair = OldPair(programs, Path(tempfile.mkdtemp(prefix="ridelake-old-")), account)
     try:

@@ -1,4 +1,4 @@
-"""A user database with or without a table, and a lake of its tables."""
+"""A user database without the ride store, with or without a table, and queries of its lake."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +39,7 @@ def asked(lake: Lake, query: str, engine: str = "duckdb") -> list[dict]:
         return opened.sql(query).to_pylist()
 
 
-def how(taken: PublishResult) -> str:
-    """`whole` or `changes`, by the number of rows of `orders` that the newest epoch has read."""
+def kind_of(taken: PublishResult) -> str:
+    """`whole` if the epoch read all rows of `orders`, otherwise `changes`."""
     table = taken.epoch.tables["orders"]
     return "whole" if table.changed == table.rows else "changes"

@@ -24,7 +24,7 @@ from psycopg.conninfo import make_conninfo
 
 from oltp.cluster.process import binaries, server_account
 
-# Patroni's minimum. The failure of a leader is detected when its key in etcd expires.
+# The smallest values that Patroni accepts. A failed leader is detected when its key in etcd expires.
 TTL_SECONDS, LOOP_WAIT_SECONDS, RETRY_SECONDS = 20, 1, 3
 WAIT_SECONDS_MAX = 120.0
 
@@ -36,12 +36,13 @@ def free_port() -> int:
         return port
 
 
-def bound_to_us(account: int | None = None) -> list[str]:
-    """The prefix of a command. Its process receives SIGTERM when the test ends, even if the test is killed;
-    Patroni then stops its Postgres. As root, the process runs as `account`, because Postgres refuses root.
+def with_parent_death_signal(account: int | None = None) -> list[str]:
+    """A prefix for a command. Its process gets SIGTERM when the test process ends, even if that was killed.
+    Patroni then stops its Postgres. With `account` the process runs as that user, because Postgres refuses
+    to run as root.
 
-    Root's Python can be in a folder that the account cannot enter (/root). The process therefore has the
-    capability to enter any folder. Permissions of folders stay as they are."""
+    Python may be in a folder that the account cannot enter, such as /root. Therefore the process gets the
+    capability to enter any folder; the permissions of folders do not change."""
     prefix = ["setpriv", "--pdeathsig", "TERM"]
     if account is not None:
         group = pwd.getpwuid(account).pw_gid
@@ -77,12 +78,12 @@ class Member:
             folder.mkdir(mode=0o700, exist_ok=True)
             if self.account is not None:
                 os.chown(folder, self.account, -1)
-        settings = self.folder / "patroni.json"  # which is YAML too
+        settings = self.folder / "patroni.json"  # JSON is valid YAML
         settings.write_text(json.dumps(self._settings()))
         settings.chmod(0o644)
         with (self.folder.parent / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*bound_to_us(self.account), sys.executable, "-m", "patroni", str(settings)],
+                [*with_parent_death_signal(self.account), sys.executable, "-m", "patroni", str(settings)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -91,12 +92,12 @@ class Member:
             )
 
     def kill(self) -> None:
-        """SIGKILL Patroni and all processes of its Postgres, as in a failure of the machine."""
+        """SIGKILL Patroni and all processes of its Postgres, as if the machine failed."""
         if self.process is None:
             return
         tree = [psutil.Process(self.process.pid)]
         tree += tree[0].children(recursive=True)
-        try:  # as pg_ctl does: the server is not a child process
+        try:  # from the pid file, because the server is not a child process
             pid = int((self.folder / "data" / "postmaster.pid").read_text().split("\n", 1)[0])
             tree += [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
         except (OSError, ValueError, psutil.NoSuchProcess):
@@ -182,11 +183,11 @@ class PatroniPair:
         """Wait for a member with this role, and return it."""
         found: list[Member] = []
 
-        def there() -> bool:
+        def has_role() -> bool:
             found[:] = [one for one in self.members if one.role() == role]
             return len(found) == 1
 
-        wait_until(there, f"no {role}")
+        wait_until(has_role, f"no {role}")
         return found[0]
 
 
@@ -221,7 +222,7 @@ def _etcd(home: Path) -> Iterator[str]:
     with (home / "etcd.log").open("wb") as log:
         process = subprocess.Popen(
             [
-                *(*bound_to_us(), "etcd", "--name", "only", "--data-dir", str(home / "etcd")),
+                *(*with_parent_death_signal(), "etcd", "--name", "only", "--data-dir", str(home / "etcd")),
                 *("--listen-client-urls", client, "--advertise-client-urls", client),
                 *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
                 *("--initial-cluster", f"only={peer}"),

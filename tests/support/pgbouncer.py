@@ -1,4 +1,4 @@
-"""A pgbouncer in front of the test server, on a unix socket."""
+"""PgBouncer in front of the test server, on a unix socket."""
 
 import os
 import pwd
@@ -19,12 +19,12 @@ START_SECONDS_MAX = 10.0
 
 @contextmanager
 def pgbouncer(conninfo: str, **settings: object) -> Iterator[str]:
-    """The DSN of the database behind the pooler; `settings` are lines of its section [pgbouncer]."""
+    """The DSN of the database through the pooler. `settings`: lines of the section [pgbouncer]."""
     if not PGBOUNCER.exists():
         pytest.skip("pgbouncer is not installed (Debian: pgbouncer)")
     server = conninfo_to_dict(conninfo)
     folder = Path(tempfile.mkdtemp(prefix="ridelake-pgbouncer-"))
-    # It refuses to run as root, and the server's socket is its owner's alone.
+    # PgBouncer refuses to run as root, and only its owner can use the server's socket.
     account = Path(str(server["host"])).stat().st_uid if os.geteuid() == 0 else None
     group = pwd.getpwuid(account).pw_gid if account is not None else None
     lines = {"unix_socket_dir": folder, "listen_port": 6432, "auth_type": "any", **settings}

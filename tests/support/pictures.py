@@ -1,4 +1,4 @@
-"""The pictures of the README, from real runs: `make pictures`.
+"""Makes the pictures of the README from real runs: `make pictures`.
 
     docs/terminal.svg   `ridelake simulate`, `sync` and `sql --why` in a terminal
     docs/live.webp      the page of `ridelake live` in Chromium, at twice its speed
@@ -37,11 +37,11 @@ COMMANDS = [
     ("sync", "--once"),
     ("sql", "--why", QUERY),
 ]
-FONT_FACES = re.compile(r"@font-face \{.*?\}", re.DOTALL)  # from an address, which an image must not load
+FONT_FACES = re.compile(r"@font-face \{.*?\}", re.DOTALL)  # an SVG in a page must not load external fonts
 
 WINDOW, SIZE = (1280, 744), (960, 558)
 FRAME_SECONDS, SPEED = 0.5, 2
-WARM_SECONDS = 60.0  # so that the plots have a past
+WARM_SECONDS = 60.0  # fills the plots before the film begins
 RECOVERY_SECONDS_MAX = 60.0
 QUALITY = 60
 LOAD = {"paused": False, "clients": 4, "rate": None, "batch": False}
@@ -58,7 +58,7 @@ CAPTION = """(() => {
   (pressed.closest("label") ?? pressed).style.outline = "4px solid #d1495b";
   pressed.click();
 })()"""
-# What the strip says, what is pressed, and for how many seconds.
+# The caption, the control to press, and the duration in seconds.
 SCENES = [
     ("Bookings run: each request becomes a row in Postgres", "", 4.0),
     ("Ask the rows: Postgres reads the whole heap", "#target [value=rows]", 7.0),
@@ -126,8 +126,8 @@ class Film:
 
 
 def film_live(folder: Path) -> Film:
-    """The scenes, and then a kill of the server until it has recovered. Raises AssertionError if it does not
-    recover, or has lost a ride."""
+    """Film the scenes, then kill the server and film until it has recovered. Raises AssertionError if it does
+    not recover or has lost a ride."""
     with running_live(folder) as (_, url), browser_page(folder / "browser") as page:
         page.call("Emulation.setScrollbarsHidden", hidden=True)
         page.open(url, *WINDOW)

@@ -30,7 +30,7 @@ class PrivateServer:
             try:
                 process.kill()
             except psutil.NoSuchProcess:
-                continue  # it ended by itself when another process died
+                continue  # it exited when another process was killed
         psutil.wait_procs(tree, timeout=20)
 
     def start(self) -> float:
@@ -44,7 +44,7 @@ class PrivateServer:
 
 @contextmanager
 def private_server() -> Iterator[PrivateServer]:
-    """Not in pytest's temporary folder, which the user that runs the server for root cannot traverse."""
+    """A new server. Its folder is not in pytest's temporary folder, which the server's user cannot enter."""
     home = Path(tempfile.mkdtemp(prefix="ridelake-private-"))
     try:
         with open_cluster(home) as cluster:

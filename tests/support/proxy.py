@@ -1,7 +1,7 @@
 """A proxy in front of Postgres' unix socket that drops selected messages and closes the connection.
 
-It parses only what it needs of the protocol: the request of a prepared statement begins with Bind ('B') and
-ends with Sync; the answer ends with ReadyForQuery.
+It parses a small part of the protocol: the request of a prepared statement begins with Bind ('B') and ends
+with Sync; the response ends with ReadyForQuery.
 """
 
 import select
@@ -22,16 +22,16 @@ SOCKET = ".s.PGSQL.5432"
 
 
 class Loss(StrEnum):
-    """What is lost when the connection is closed."""
+    """The message that is lost when the connection is closed."""
 
-    REQUEST = "the request never arrives"
-    ATTENTION = "the request arrives, and the client is gone before the answer"
-    REPLY = "the work is done and committed, the answer is lost"
-    HALF_REPLY = "the answer is cut in the middle"
+    REQUEST = "the request does not reach the server"
+    DISCONNECT = "the client disconnects before the response"
+    REPLY = "the transaction commits, and the response is lost"
+    HALF_REPLY = "the response is truncated"
 
 
 class Proxy:
-    """`decide()` is called for every request: None forwards it."""
+    """`decide()` is called for every request. If it returns None, the request is forwarded."""
 
     def __init__(self, folder: Path, target: Path) -> None:
         self.decide: Callable[[], Loss | None] = lambda: None
@@ -81,7 +81,7 @@ class Proxy:
         if loss is Loss.REQUEST:
             return
         server.sendall(request)
-        if loss is Loss.ATTENTION:
+        if loss is Loss.DISCONNECT:
             return
         reply = b""
         while not reply.endswith(READY):

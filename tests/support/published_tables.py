@@ -16,13 +16,13 @@ from ridelake.settings import LakeAddress
 
 
 def source_of(connection: Connection, table: str) -> TableSource:
-    """The source of a table, by its SQL name; the table needs a primary key."""
+    """The source of a table with a primary key. `table`: its SQL name."""
     (source,) = read_sources(connection, [table])
     return source
 
 
 def columns_of(connection: Connection, table: str) -> list[SourceColumn]:
-    """The columns of a relation with or without a key, by its unqualified name."""
+    """The columns of a relation, with or without a key. `table`: its name without the schema."""
     row = connection.execute("SELECT to_regclass(quote_ident(%s))::oid::bigint", (table,)).fetchone()
     assert row is not None
     return read_columns(connection, [row[0]])[row[0]]
@@ -37,7 +37,7 @@ def rows_of(connection: Connection, table: str) -> pa.Table:
 
 
 def exported(connection: Connection, table: str, folder: Path) -> Path:
-    """A file with all rows, as an epoch writes it."""
+    """Write all rows to a file, as an epoch does."""
     columns = columns_of(connection, table)
     storage = Storage.of(LakeAddress.at(folder))
     stem = str(folder / table.encode().hex())

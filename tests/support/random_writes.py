@@ -16,7 +16,10 @@ from psycopg.rows import TupleRow
 from oltp.store import Store, transaction
 from ridelake.ride import new_request_id
 
-EVERYTHING = ("booked", "completed", "cancelled", "refused", "forgotten", "come", "gone", "took back", "long")
+OPERATIONS = (
+    "booked", "completed", "cancelled", "refused", "request deleted", "rider added", "rider deleted",
+    "rolled back", "long transaction",
+)  # fmt: skip
 TOO_MUCH_CENTS = 10**12
 LONG_SECONDS = 0.3
 
@@ -28,29 +31,29 @@ class Writer:
     connection: Connection[TupleRow]
     riders: list[TupleRow]
     done: Counter[str]
-    under_way: int | None = None
+    ride_in_progress: int | None = None
     refused: list[object] = field(default_factory=list)
-    passer_by: TupleRow | None = None
+    spare_rider: TupleRow | None = None
 
     def turn(self, number: int) -> None:
         rider_id, zone_id = self.riders[number % len(self.riders)]
         self.connection.execute("SELECT top_up(%s, 2000)", (rider_id,))
         self._ride(rider_id, zone_id, number)
         if number % 3 == 0:
-            self._refuse_and_forget(rider_id, zone_id)
+            self._refuse_and_delete_requests(rider_id, zone_id)
         if number % 4 == 0:
-            self._come_and_go(number)
+            self._add_and_delete_rider(number)
         if number % 5 == 0:
-            self._take_back(rider_id)
+            self._roll_back(rider_id)
         if number % 40 == 20:
-            self._take_long(rider_id)
+            self._write_in_long_transaction(rider_id)
 
     def _ride(self, rider_id: int, zone_id: int, number: int) -> None:
         ride_id = self._book(rider_id, zone_id, 1000)[1]
-        if self.under_way is not None:
-            self.connection.execute("SELECT complete_ride(%s, 100)", (self.under_way,))
+        if self.ride_in_progress is not None:
+            self.connection.execute("SELECT complete_ride(%s, 100)", (self.ride_in_progress,))
             self.done["completed"] += 1
-            self.under_way = None
+            self.ride_in_progress = None
         if ride_id is None:
             return
         self.done["booked"] += 1
@@ -59,7 +62,7 @@ class Writer:
             self.done["cancelled"] += 1
         else:
             self.connection.execute("SELECT start_ride(%s)", (ride_id,))
-            self.under_way = ride_id  # until the next turn
+            self.ride_in_progress = ride_id  # completed in the next turn
 
     def _book(self, rider_id: int, zone_id: int, fare_cents: int) -> TupleRow:
         request_id = new_request_id()
@@ -72,30 +75,30 @@ class Writer:
             self.refused.append(request_id)
         return found
 
-    def _refuse_and_forget(self, rider_id: int, zone_id: int) -> None:
+    def _refuse_and_delete_requests(self, rider_id: int, zone_id: int) -> None:
         self._book(rider_id, zone_id, TOO_MUCH_CENTS)
         self.done["refused"] += 1
         if len(self.refused) > 3:
             self.connection.execute("DELETE FROM requests WHERE request_id = ANY (%s)", (self.refused[:2],))
             del self.refused[:2]
-            self.done["forgotten"] += 1
+            self.done["request deleted"] += 1
 
-    def _come_and_go(self, number: int) -> None:
-        """Insert a rider; delete the previous one, who has no rides."""
-        if self.passer_by is not None:
-            rider_id, account_id = self.passer_by
+    def _add_and_delete_rider(self, number: int) -> None:
+        """Insert a rider without rides, and delete the previous one."""
+        if self.spare_rider is not None:
+            rider_id, account_id = self.spare_rider
             with transaction(self.connection):
                 self.connection.execute("DELETE FROM riders WHERE rider_id = %s", (rider_id,))
                 self.connection.execute("DELETE FROM accounts WHERE account_id = %s", (account_id,))
-            self.done["gone"] += 1
-        self.passer_by = self.connection.execute(
+            self.done["rider deleted"] += 1
+        self.spare_rider = self.connection.execute(
             "WITH a AS (INSERT INTO accounts (kind, balance_cents) VALUES ('rider', 0) RETURNING account_id)"
             " INSERT INTO riders (account_id, city_id, username)"
-            " SELECT account_id, 1, 'passer-by ' || account_id FROM a RETURNING rider_id, account_id"
+            " SELECT account_id, 1, 'spare ' || account_id FROM a RETURNING rider_id, account_id"
         ).fetchone()
-        self.done["come"] += 1
+        self.done["rider added"] += 1
 
-    def _take_back(self, rider_id: int) -> None:
+    def _roll_back(self, rider_id: int) -> None:
         """Roll back to a savepoint; sometimes roll back the whole transaction."""
         with transaction(self.connection):
             self.connection.execute("SELECT top_up(%s, 1)", (rider_id,))
@@ -104,35 +107,35 @@ class Writer:
                 raise Rollback
             with self.connection.transaction():
                 self.connection.execute("SELECT top_up(%s, 100)", (rider_id,))
-            self.done["took back"] += 1
-            if self.done["took back"] % 3 == 0:
+            self.done["rolled back"] += 1
+            if self.done["rolled back"] % 3 == 0:
                 raise Rollback
 
-    def _take_long(self, rider_id: int) -> None:
+    def _write_in_long_transaction(self, rider_id: int) -> None:
         with transaction(self.connection):
             self.connection.execute("SELECT top_up(%s, 1)", (rider_id,))
             time.sleep(LONG_SECONDS)
-        self.done["long"] += 1
+        self.done["long transaction"] += 1
 
 
 @contextmanager
-def churning(store: Store, writers: int, pause_seconds: float = 0.02) -> Iterator[Sequence[int]]:
-    """The writers work during the block, in another process, because here they would delay the syncing
-    thread. Yields how often each of `EVERYTHING` was done so far. `pause_seconds`: of each writer between two
-    operations."""
+def random_writers(store: Store, writers: int, pause_seconds: float = 0.02) -> Iterator[Sequence[int]]:
+    """Writers that work during the block. They run in another process, because in this one they would delay
+    the thread that syncs. Yields the number of times that each of `OPERATIONS` was done so far.
+    `pause_seconds`: the pause of each writer between two turns."""
     stop = CONTEXT.Event()
-    done = CONTEXT.Array("q", len(EVERYTHING), lock=False)
+    done = CONTEXT.Array("q", len(OPERATIONS), lock=False)
     process = CONTEXT.Process(target=_write_all, args=(store, writers, pause_seconds, stop, done))
     process.start()
     try:
         while not done[0] and process.is_alive():
             time.sleep(0.05)
         yield done
-        assert process.is_alive(), "the writers have ended by themselves"
+        assert process.is_alive(), "the writers have ended too early"
     finally:
         stop.set()
         process.join()
-    assert process.exitcode == 0, "a writer has failed; see its output"
+    assert process.exitcode == 0, "a writer has failed; its output has the error"
 
 
 def _write_all(
@@ -145,7 +148,7 @@ def _write_all(
             for number in range(writers)
         ]
         while not stop.wait(0.05):
-            done[:] = [counted[what] for what in EVERYTHING]
+            done[:] = [counted[what] for what in OPERATIONS]
             if failed := [one.exception() for one in running if one.done()]:
                 stop.set()
                 raise failed[0] or RuntimeError("a writer has ended")

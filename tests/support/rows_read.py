@@ -8,7 +8,7 @@ from oltp.store import Store
 
 
 def assert_equal(store: Store, lake: Lake, table: str) -> None:
-    """`table`: its name in the lake."""
+    """Check that the lake has the rows of Postgres. `table`: its name in the lake."""
     source = newest_epoch(lake.address).tables[table].source
     with store.connect() as connection:
         cursor = connection.execute(f"SELECT * FROM {source}".encode())

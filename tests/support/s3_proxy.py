@@ -22,9 +22,9 @@ NOT_RETURNED = ("connection", "transfer-encoding", "content-length", "server", "
 
 
 class S3Proxy(ThreadingHTTPServer):
-    """`failure`: the status and code of the answer to each request; None: the server's answer. `failures`:
-    how many requests get it. `silent`: no answer. `lists_nothing`: a listing has no object. `hidden_from`:
-    processes with this text in their command line cannot connect."""
+    """`failure`: the status and error code of each response; None forwards the requests. `failures`: how many
+    requests get the failure. `silent`: no request gets a response. `lists_nothing`: listings are empty.
+    `hidden_from`: processes with this text in their command line cannot connect."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -47,7 +47,7 @@ class S3Proxy(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that closes the connection is not an error of the test."""
+        """Ignore clients that close the connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -78,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle
 
     def _command_line(self) -> str:
-        """Of the client."""
+        """The command line of the client process."""
         port = self.client_address[1]
         clients = [one.pid for one in psutil.net_connections("tcp") if one.laddr and one.laddr.port == port]
         return " ".join(" ".join(psutil.Process(pid).cmdline()) for pid in clients if pid)

@@ -1,5 +1,5 @@
 """Statements that no engine may execute. `<out>`: a file that must not be created; `<other>`: a Parquet file
-that is not of the epoch; `<pinned>`: a file of the epoch; `<url>`: the URL of `<other>`, if it is on S3."""
+outside of the epoch; `<pinned>`: a file of the epoch; `<url>`: the URL of `<other>` if the lake is on S3."""
 
 WRITES = [
     "INSERT INTO cities VALUES (9, 'Rome', 'Europe/Rome')",

@@ -1,13 +1,15 @@
-"""Could this have happened in some order, one transaction after the other? After Elle (Kingsbury and Alvaro,
-VLDB 2020), for transactions that append to lists and read them.
+"""Checks whether a history has a serial order. Its transactions append to lists and read them. The method is
+that of Elle (Kingsbury and Alvaro, VLDB 2020).
 
-A list that was read tells the order of its appends, and so who came after whom:
+The order of the elements in a list that was read is the order of the appends. It gives dependencies between
+transactions:
 
-    ww    one appended right after the other
-    wr    one read what the other had appended last
-    rw    one read, and did not see what the other appended next
+    ww    the second transaction appended the next element
+    wr    the second transaction read the element that the first one appended, as the last one of the list
+    rw    the first transaction did not see the next element, which the second one appended
 
-A cycle of these is an anomaly, named by how many rw it needs: none G0 or G1c, one G-single, more G2.
+A cycle of dependencies is an anomaly. Its name depends on the number of rw dependencies that it needs: G0 or
+G1c without any, G-single with one, G2 with more.
 """
 
 from collections import deque
@@ -31,18 +33,18 @@ class Committed:
 @dataclass(frozen=True, slots=True)
 class Anomaly:
     name: str
-    cycle: tuple[Edge, ...]  # of places in the history
+    cycle: tuple[Edge, ...]  # edges between positions in the history
 
 
 def anomalies(history: Sequence[Committed]) -> list[Anomaly]:
-    """At most one anomaly for each cycle of transactions, and every read of something that was never
-    committed or that contradicts another read."""
+    """At most one anomaly for each set of transactions in cycles, and every read of an element that was never
+    committed or of a list that contradicts another read."""
     lists = _longest_reads(history)
     found = list(_impossible_reads(history, lists))
     edges = set(_edges(history, lists))
-    for knot in _knots(len(history), edges):
-        inside = [edge for edge in edges if edge[0] in knot and edge[2] in knot]
-        found.append(_worst(inside))
+    for component in _components(len(history), edges):
+        inside = [edge for edge in edges if edge[0] in component and edge[2] in component]
+        found.append(_most_severe(inside))
     return found
 
 
@@ -61,7 +63,7 @@ def _impossible_reads(
     for place, transaction in enumerate(history):
         for key, seen in transaction.reads:
             if any((key, element) not in committed for element in seen):
-                yield Anomaly("G1a: read of what was never committed", ((place, "reads", place),))
+                yield Anomaly("G1a: read of an element that was never committed", ((place, "reads", place),))
             elif lists[key][: len(seen)] != seen:
                 yield Anomaly("incompatible order", ((place, "reads", place),))
 
@@ -84,35 +86,35 @@ def _edge(start: int | None, kind: str, end: int | None) -> Iterator[Edge]:
         yield start, kind, end
 
 
-def _knots(count: int, edges: set[Edge]) -> list[set[int]]:
+def _components(count: int, edges: set[Edge]) -> list[set[int]]:
     """Strongly connected components with more than one node (Kosaraju's algorithm)."""
     onwards: dict[int, list[int]] = {}
     backwards: dict[int, list[int]] = {}
     for start, _, end in edges:
         onwards.setdefault(start, []).append(end)
         backwards.setdefault(end, []).append(start)
-    endings: list[int] = []
+    postorder: list[int] = []
     seen: set[int] = set()
     for root in range(count):
-        endings += _walk(root, onwards, seen)
+        postorder += _reachable(root, onwards, seen)
     left: set[int] = set()
-    knots = [set(_walk(root, backwards, left)) for root in reversed(endings) if root not in left]
-    return [knot for knot in knots if len(knot) > 1]
+    components = [set(_reachable(root, backwards, left)) for root in reversed(postorder) if root not in left]
+    return [component for component in components if len(component) > 1]
 
 
-def _walk(root: int, ways: dict[int, list[int]], seen: set[int]) -> list[int]:
+def _reachable(root: int, edges: dict[int, list[int]], seen: set[int]) -> list[int]:
     """The unvisited nodes that can be reached, in postorder."""
     if root in seen:
         return []
     seen.add(root)
     ended: list[int] = []
-    path = [(root, iter(ways.get(root, ())))]
+    path = [(root, iter(edges.get(root, ())))]
     while path:
         place, left = path[-1]
         for after in left:
             if after not in seen:
                 seen.add(after)
-                path.append((after, iter(ways.get(after, ()))))
+                path.append((after, iter(edges.get(after, ()))))
                 break
         else:
             ended.append(place)
@@ -120,31 +122,30 @@ def _walk(root: int, ways: dict[int, list[int]], seen: set[int]) -> list[int]:
     return ended
 
 
-def _worst(edges: list[Edge]) -> Anomaly:
-    """The cycle with the fewest rw edges, which is the most severe anomaly."""
+def _most_severe(edges: list[Edge]) -> Anomaly:
+    """The cycle with the fewest rw edges. Fewer rw edges mean a more severe anomaly."""
     without = [edge for edge in edges if edge[1] != "rw"]
     for kinds, name in (("ww",), "G0"), (("ww", "wr"), "G1c"):
         allowed = [edge for edge in without if edge[1] in kinds]
         for edge in allowed:
-            if (way := _way(edge[2], edge[0], allowed)) is not None:
-                return Anomaly(name, (edge, *way))
+            if (path := _shortest_path(edge[2], edge[0], allowed)) is not None:
+                return Anomaly(name, (edge, *path))
     for edge in edges:
-        if edge[1] == "rw" and (way := _way(edge[2], edge[0], without)) is not None:
-            return Anomaly("G-single", (edge, *way))
+        if edge[1] == "rw" and (path := _shortest_path(edge[2], edge[0], without)) is not None:
+            return Anomaly("G-single", (edge, *path))
     first = edges[0]
-    return Anomaly("G2", (first, *(_way(first[2], first[0], edges) or ())))
+    return Anomaly("G2", (first, *(_shortest_path(first[2], first[0], edges) or ())))
 
 
-def _way(start: int, end: int, edges: list[Edge]) -> tuple[Edge, ...] | None:
-    """The shortest path."""
-    ways: dict[int, tuple[Edge, ...]] = {start: ()}
+def _shortest_path(start: int, end: int, edges: list[Edge]) -> tuple[Edge, ...] | None:
+    paths: dict[int, tuple[Edge, ...]] = {start: ()}
     waiting = deque([start])
     while waiting:
         place = waiting.popleft()
         if place == end:
-            return ways[place]
+            return paths[place]
         for edge in edges:
-            if edge[0] == place and edge[2] not in ways:
-                ways[edge[2]] = (*ways[place], edge)
+            if edge[0] == place and edge[2] not in paths:
+                paths[edge[2]] = (*paths[place], edge)
                 waiting.append(edge[2])
     return None

@@ -1,8 +1,8 @@
-"""Sorts more data than an engine's memory limit; run in a separate process.
+"""Sorts more data than the memory limit of an engine. It runs in a separate process.
 
-Standard input is a pickle of the engine's name, the settings and an epoch with a table `numbers`; standard
-output is JSON of what came of it. What an engine believes is told in its own way, as nobody else can; Daft
-has no such way, and Spark's is the size of its heap.
+Standard input is a pickle of the engine's name, the settings and an epoch with a table `numbers`. Standard
+output is the result as JSON. Each engine has its own way to set a memory limit. Daft has none. The limit of
+Spark is the size of its heap.
 """
 
 import json
@@ -20,12 +20,13 @@ from lakehouse.table.epoch import Epoch
 from ridelake.settings import Settings
 
 MEGABYTES = 64
-MEGABYTES_OF = {"chdb": MEGABYTES, "datafusion": 256}  # with less it cannot merge the sorted runs
+# With less memory, DataFusion cannot merge the sorted runs.
+MEGABYTES_OF = {"chdb": MEGABYTES, "datafusion": 256}
 SORTED = "SELECT * FROM numbers ORDER BY word"
 
 
-def sorted_in_little_memory(name: str, settings: Settings, epoch: Epoch, folder: Path) -> dict:
-    """Returns `rows`, whether they are `in_order`, and the bytes `written`, most of them into `folder`."""
+def sorted_with_memory_limit(name: str, settings: Settings, epoch: Epoch, folder: Path) -> dict:
+    """Returns the number of `rows`, whether they are `in_order`, and the bytes `written`."""
     environment = {
         **os.environ,
         **dict.fromkeys(SPILL_FOLDERS, str(folder)),
@@ -49,7 +50,7 @@ def bytes_written() -> int:
     return sum(one.io_counters().write_chars for one in processes)
 
 
-def _believe(name: str) -> None:
+def _limit_memory(name: str) -> None:
     if name in ("duckdb", "pyarrow"):
         import duckdb
 
@@ -62,16 +63,16 @@ def _believe(name: str) -> None:
 
 def main() -> None:
     name, settings, epoch = pickle.load(sys.stdin.buffer)
-    _believe(name)
+    _limit_memory(name)
     with import_module(f"lakehouse.engines.{name}").opened(settings, epoch) as engine:
-        engine.sql("SELECT max(id) AS id FROM numbers")  # exclude what an engine writes at its first query
+        engine.sql("SELECT max(id) AS id FROM numbers")  # the writes of the first query do not count
         before = bytes_written()
         words = engine.sql(SORTED)["word"].to_pylist()
         written = bytes_written() - before
     print(
         json.dumps({"rows": len(words), "in_order": words == sorted(words), "written": written}), flush=True
     )
-    os._exit(0)  # threads of some libraries would block the interpreter's exit
+    os._exit(0)  # do not wait for the threads of some libraries
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A process whose store has a hot standby, to be killed: `python standby_process.py HOME`."""
+"""A process with a store and its hot standby. Tests kill it: `python standby_process.py HOME`."""
 
 import sys
 from pathlib import Path

@@ -6,7 +6,7 @@ from concurrency import TABLES
 from factories import Town
 from psycopg import Connection
 
-# Counts the row triggers of a session, and raises an error at the one with the given number.
+# Counts the executions of row triggers in a session, and raises an error at the given number.
 FAULT = """
     CREATE FUNCTION fault() RETURNS trigger LANGUAGE plpgsql AS $$
     DECLARE v_step integer := current_setting('fault.step', true)::integer + 1;
@@ -48,7 +48,7 @@ class FaultInjector:
 
 
 def sleep_in(town: Town, table: str, seconds: float) -> None:
-    """From now on every INSERT into the table waits within its statement."""
+    """Make every later INSERT into the table wait within its statement."""
     with town.store.connect() as connection:
         connection.execute(
             f"CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql AS $$"
@@ -73,7 +73,7 @@ def sleepers(town: Town) -> list[int]:
 
 
 def raise_at_commit(connection: Connection, table: str, sqlstate: str = "P0001") -> None:
-    """Transactions that write a row of the table fail at COMMIT."""
+    """Make transactions that write a row of the table fail at COMMIT."""
     connection.execute(
         f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$"
         f" BEGIN RAISE EXCEPTION 'too late' USING ERRCODE = '{sqlstate}'; END $$".encode()

@@ -1,4 +1,4 @@
-"""`ridelake sync --source …` in a process of its own."""
+"""`ridelake sync --source …` in a new process."""
 
 import subprocess
 import time
@@ -18,7 +18,7 @@ def sources(stores: dict[str, Store]) -> list[str]:
 
 @contextmanager
 def syncing(stores: dict[str, Store], address: LakeAddress, *more: str) -> Iterator[subprocess.Popen[str]]:
-    """The command, with its output in the file `output` beside the lake."""
+    """The running command. Its output is in the file `output` next to the lake."""
     flags = ["--every", "0.2", "--lake", address.root, *sources(stores), *more]
     with (address.folder.parent / "output").open("w") as file:
         with command_running("sync", *flags, stdout=file, stderr=subprocess.STDOUT) as process:
@@ -36,5 +36,5 @@ def newest_number(address: LakeAddress) -> int:
 def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     until = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until, "the condition is not met in time"
+        assert time.monotonic() < until, "the condition was not met in time"
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""The figures of `bench --table` in one round each."""
+"""The figures of `bench --table`, each measured in one round."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -31,8 +31,8 @@ def ridelake(
     stdin: str | bytes = "",
     folder: Path | None = None,
 ) -> Done:
-    """Run a command in this process, which has imported everything already: a process of its own takes a
-    second. `environment` replaces the whole environment, `folder` the current folder."""
+    """Run a command in this process, because a new process takes a second for its imports. `environment`
+    replaces the whole environment, `folder` the current folder."""
     with ExitStack() as stack:
         if environment is not None:
             stack.enter_context(patch.dict(os.environ, environment, clear=True))
@@ -46,7 +46,7 @@ def ridelake(
 def ridelake_child(
     *arguments: str | Path, environment: Mapping[str, str] | None = None, folder: Path | None = None
 ) -> Done:
-    """Run a command in a process of its own, as a user does."""
+    """Run a command in a new process, as a user does."""
     return subprocess.run(
         [*COMMAND, *map(str, arguments)],
         capture_output=True,
@@ -62,7 +62,7 @@ def ridelake_child(
 def command_running(
     *arguments: str | Path, stdout: int | IO[str] = subprocess.PIPE, stderr: int = subprocess.PIPE
 ) -> Iterator[subprocess.Popen[str]]:
-    """A command in a process of its own, which is killed at the end of the block."""
+    """A command in a new process, which is killed at the end of the block."""
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)], stdout=stdout, stderr=stderr, text=True, start_new_session=True
     )
@@ -81,7 +81,7 @@ def answer(*arguments: str | Path) -> str:
 
 
 def refusal(*arguments: str | Path, exit_code: int = 2) -> str:
-    """The single line on stderr of a command that must fail."""
+    """The line on stderr of a command that must fail with one line."""
     done = ridelake(*arguments)
     assert done.returncode == exit_code, (done.returncode, done.stdout, done.stderr)
     assert done.stderr.count("\n") == 1, done.stderr
@@ -100,7 +100,7 @@ def on_a_terminal(*arguments: str | Path, environment: Mapping[str, str]) -> str
         try:
             while block := os.read(ours, 65536):
                 shown += block
-        except OSError:  # the other side has closed
+        except OSError:  # the other end is closed
             pass
     os.close(ours)
     assert running.returncode == 0, shown.decode()
@@ -109,8 +109,8 @@ def on_a_terminal(*arguments: str | Path, environment: Mapping[str, str]) -> str
 
 @contextmanager
 def _redirected(given: bytes) -> Iterator[Callable[[], tuple[str, str]]]:
-    """Replace the standard streams by files, descriptors included, because libraries and child processes
-    write to those. Yields a function that returns what was written to stdout and stderr."""
+    """Redirect the standard streams to files. The file descriptors are redirected, too, because libraries and
+    child processes use them. Yields a function that returns the output on stdout and stderr."""
     streams = sys.stdin, sys.stdout, sys.stderr
     with ExitStack() as stack:
         stdin, out, err = (stack.enter_context(tempfile.TemporaryFile()) for _ in streams)

@@ -1,4 +1,4 @@
-"""A Postgres server that accepts TLS with a password only, on a port of this machine."""
+"""A Postgres server on a local port. It only accepts TLS connections with a password."""
 
 import os
 import pwd
@@ -20,7 +20,7 @@ PASSWORD = "a 'secret'"
 
 @dataclass(frozen=True, slots=True)
 class TlsServer:
-    """`certificate`: the server's own, which is also its authority."""
+    """`certificate`: the self-signed certificate of the server."""
 
     port: int
     certificate: Path
@@ -34,7 +34,7 @@ class TlsServer:
 
 @contextmanager
 def tls_server() -> Iterator[TlsServer]:
-    """A server of Debian's Postgres 15 with an empty database `shop`. The test is skipped without it."""
+    """Debian's Postgres 15 with an empty database `shop`. Skips the test if it is not installed."""
     if not (DEBIAN_15 / "pg_ctl").exists() or shutil.which("openssl") is None:
         pytest.skip("Postgres with TLS needs Debian's postgresql-15 and openssl")
     account = pwd.getpwnam("postgres").pw_uid if os.geteuid() == 0 else None
@@ -49,7 +49,7 @@ def tls_server() -> Iterator[TlsServer]:
         subprocess.run(command, check=True, cwd="/", user=account, capture_output=True)
 
     def pg_ctl(*words: str) -> None:
-        # The server inherits its output, so it must not be a pipe.
+        # Not a pipe: the server inherits it, and the pipe would not end.
         subprocess.run(
             [DEBIAN_15 / "pg_ctl", "-D", data, "-w", *words],
             check=True, cwd="/", user=account, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

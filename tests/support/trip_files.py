@@ -13,7 +13,7 @@ Row = dict[str, Any]
 
 @pytest.fixture
 def yellow() -> Callable[..., Row]:
-    """A valid yellow trip in the TLC's current format; `number` selects different trips."""
+    """A valid yellow trip in the TLC's current format. Each `number` gives a different trip."""
 
     def trip(number: int = 0, **changes: Any) -> Row:
         pickup = datetime(2024, 1, 10, 12) + timedelta(minutes=number)
@@ -62,7 +62,7 @@ def hvfhv() -> Callable[..., Row]:
 
 @pytest.fixture
 def judge(tmp_path: Path) -> Callable[..., list[str]]:
-    """For each row of a file: "" if it is accepted, otherwise the reason of its rejection."""
+    """For each row of a file: "" if it is accepted, otherwise the reason of the rejection."""
 
     def judge_rows(rows: list[Row], name: str = "trips.parquet") -> list[str]:
         from oltp.ingest.tlc import RejectReason, check_files

@@ -1,11 +1,11 @@
-"""Runs the console blocks of docs/tutorial: each command is executed, and its output is inserted below it.
+"""Runs the commands in the console blocks of docs/tutorial and inserts their output below them.
 
-    python tests/support/tutorial_runner.py             # rewrites the outputs, after the output of a command
-    has changed python tests/support/tutorial_runner.py 04 05 06    # of these pages only; the store must
-    come from pages in the list
+    python tests/support/tutorial_runner.py             # updates all pages
+    python tests/support/tutorial_runner.py 04 05 06    # updates these pages
 
-All pages share one working directory, in order, as for a reader. Pages that use the store of 1,000,000 rides
-name its folder; the others use the default folder.
+Run it when the output of a command has changed. The pages share one working directory and run in order, as
+for a reader. If pages are listed, the page that creates their store must be among them. Pages that use the
+store of 1,000,000 rides name its folder; the others use the default folder.
 """
 
 import os
@@ -22,7 +22,7 @@ BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
 PROMPT = "$ ridelake "
 LARGE_HOME = "large"
 COMMAND_SECONDS_MAX = 900  # seeding 1,000,000 rides takes 3 minutes on a busy machine
-# Progress lines appear only in commands that take long.
+# Progress lines. They only appear in commands that take long.
 PROGRESS = re.compile(r"\d+ s: |[\w ]+: [\d,]+( of [\d,]+ \(\d+%\), \d+ s left|, \d+ s)$")
 
 
@@ -36,19 +36,19 @@ def large(page: Path) -> bool:
 
 
 def played(working_directory: Path, some_pages: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Each page with the current output of its commands."""
+    """Each page, with the current output of its commands."""
     homes = {LARGE_HOME if large(page) else ".ridelake" for page in some_pages}
     for home in homes:
         run(working_directory, "up", "--home", home)
     try:
         for page in some_pages:
-            yield page, BLOCK.sub(lambda block: _played(working_directory, block[0]), page.read_text())
+            yield page, BLOCK.sub(lambda block: _with_outputs(working_directory, block[0]), page.read_text())
     finally:
         for home in homes:
             run(working_directory, "down", "--home", home)
 
 
-def _played(working_directory: Path, block: str) -> str:
+def _with_outputs(working_directory: Path, block: str) -> str:
     commands = [line for line in block.splitlines() if line.startswith("$ ")]
     return "".join(
         f"{line}\n{run(working_directory, *shlex.split(line.removeprefix(PROMPT)))}" for line in commands
@@ -56,7 +56,7 @@ def _played(working_directory: Path, block: str) -> str:
 
 
 def run(working_directory: Path, *arguments: str) -> str:
-    """The output on stdout and stderr. Raises if the exit code is neither 0 nor 1 (something was found)."""
+    """The output on stdout and stderr. The exit code must be 0, or 1 for a finding."""
     ours = ("RIDELAKE_", "PYTEST_")  # a pytest worker disables timing
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     done = subprocess.run(
@@ -76,8 +76,8 @@ def run(working_directory: Path, *arguments: str) -> str:
 
 
 def shape(text: str) -> list[str]:
-    """The words without what differs between machines and runs: numbers and their alignment, bars, counts of
-    random outcomes, verdicts, warnings."""
+    """The words, without the parts that differ between machines and runs: numbers and their alignment, bars,
+    counts of random outcomes, verdicts, warnings."""
     text = re.sub(r"^(?:doubt|warning): .*\n(?: +.*\n)*", "", text, flags=re.MULTILINE)
     text = re.sub(r"^ +(?:HOLDS|DOES NOT HOLD|TOO FEW ROWS).*\n(?: +.*\n)*", "", text, flags=re.MULTILINE)
     text = re.sub(r"(first; seconds):.*?one\s+more$", r"\1:", text, flags=re.MULTILINE | re.DOTALL)

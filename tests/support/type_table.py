@@ -1,4 +1,4 @@
-"""The table of docs/types.md: what each type of Postgres is in the lake, read from the code."""
+"""The table of docs/types.md, generated from the code: the form of each Postgres type in the lake."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from lakehouse.table.epoch import ValueForms
 from lakehouse.table.metadata import iceberg_schema
 from lakehouse.verify.row_encoding import encoding_of
 
-# Types with a modifier, and types that are made by a user: the declared type → its name in the table.
+# Types with a modifier, and types that a user creates: the declared type → its name in the table.
 OTHERS = {
     "numeric(12, 3)": "numeric(p, s), p ≤ 38, 0 ≤ s ≤ p",
     "numeric(50, 2)": "numeric(p, s), otherwise",
@@ -28,7 +28,7 @@ CREATED = (
     "CREATE TYPE type_table.mood AS ENUM ('glad')",
     "CREATE TYPE type_table.span AS RANGE (subtype = float8)",
 )
-# With a form that the user has chosen: the declared type → its name in the table.
+# Types in a form that the user chooses: the declared type → its name in the table.
 CHOSEN = {
     "numeric": "numeric without precision, or otherwise, with `--numeric 38,9`",
     "integer[]": "an array of integer, with `--nested typed`",
@@ -40,7 +40,7 @@ HEAD = "| Postgres | Arrow | Iceberg | in the lake | compared by `verify` as |\n
 
 
 def type_table(connection: Connection, names: list[str]) -> str:
-    """The Markdown of the table. `names`: the types of pg_type. In a transaction that is rolled back."""
+    """The table in Markdown. `names`: the types of pg_type. Rolls back what it creates."""
     with connection.transaction(force_rollback=True):
         for statement in CREATED:
             connection.execute(statement.encode())
@@ -62,9 +62,9 @@ def type_table(connection: Connection, names: list[str]) -> str:
 
 
 def _described(column: SourceColumn) -> Iterator[str]:
-    """Arrow, Iceberg, what of the value is in the lake, and what is compared."""
+    """The cells of a row: the Arrow type, the Iceberg type, the stored form, and the compared form."""
     iceberg = str(iceberg_schema(pa.schema([pa.field("v", column.arrow_type)])).fields[0].field_type)
-    iceberg = re.sub(r"\d+: (\w+: )optional ", r"\1", iceberg)  # without the ids of fields
+    iceberg = re.sub(r"\d+: (\w+: )optional ", r"\1", iceberg)  # without field ids
     numeric = column.pg_type == "numeric" and column.declared.startswith("numeric(")
     yield "decimal128(p, s)" if numeric else str(column.arrow_type)
     yield "decimal(p, s)" if numeric else iceberg

@@ -1,4 +1,4 @@
-"""Every type that a user can declare, values of it, and the text of a value that was read from the lake."""
+"""Every type that a user can declare, values of each, and the text of values that were read from the lake."""
 
 import math
 import struct
@@ -16,7 +16,7 @@ NUMBERS = st.decimals(allow_nan=False, allow_infinity=False, places=5).map(lambd
 INFINITE = st.sampled_from(["NaN", "Infinity", "-Infinity"])
 TIMES = st.times().map(str)
 DATES = st.dates().map(str)
-# Rounded to microseconds by Postgres; far enough from the ends that a time zone cannot move it beyond them.
+# Postgres rounds to microseconds. No time zone can move these values out of the range of Python.
 MOMENTS = st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1)).map(str)
 
 
@@ -29,7 +29,7 @@ def integers(bits: int, *, signed: bool = True) -> st.SearchStrategy[str]:
     return st.integers(low, high).map(str)
 
 
-# The declared type → texts of its values. The types of pg_type that are not here have no values but NULL.
+# The declared type → texts of its values. For the other types of pg_type, NULL is the only value.
 VALUES: dict[str, st.SearchStrategy[str]] = {
     "boolean": one_of("true", "false"),
     "smallint": integers(16), "integer": integers(32), "bigint": integers(64),
@@ -78,22 +78,22 @@ WITHOUT_ORDER = {
     "pg_snapshot", "txid_snapshot", "refcursor", "aclitem", "int2vector",
 }  # fmt: skip
 
-# The types that have an Arrow type, so that arrays and composites of them can be lists and structs.
+# The types with an Arrow type. Arrays and composites of these can be lists and structs.
 EXACT = [
     "boolean", "smallint", "integer", "bigint", "real", "double precision", "numeric(12,3)", "numeric(38,38)",
     "text", "character varying(9)", "character(9)", "name", "bytea", "uuid", "date", "time without time zone",
     "timestamp without time zone", "timestamp with time zone",
 ]  # fmt: skip
 
-# The types that are converted before they are written as text: see docs/types.md. A reader returns a real as
-# a double.
+# The types that are converted before they are written as text; see docs/types.md. Readers return a real as a
+# double.
 SHOWN = {"money": "{}::numeric", "real": "{}::float8"} | {
     name: "{}::oid" for name in VALUES if name.startswith("reg")
 }
 
 
 def as_real(number: float) -> float:
-    """The number as a real has it; Postgres writes as many of its digits as are needed."""
+    """The number rounded to a real. Postgres writes only the digits that identify the real."""
     try:
         return float(struct.unpack("f", struct.pack("f", number))[0])
     except OverflowError:
@@ -101,12 +101,12 @@ def as_real(number: float) -> float:
 
 
 def _seconds(text: str) -> str:
-    """A time as Postgres writes it, without the last zeros of a fraction."""
+    """A time as Postgres writes it, without trailing zeros of the fraction."""
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def text_of(value: Any) -> str | None:
-    """A value that a reader returned, as Postgres writes it."""
+    """The text that Postgres writes for a value that a reader returned."""
     match value:
         case None:
             return None
@@ -127,7 +127,7 @@ def text_of(value: Any) -> str | None:
 
 
 def parts(text: str) -> list[str | None]:
-    """The texts of the elements of an array, or the attributes of a composite, from its text."""
+    """Split the text of an array or a composite into the texts of its elements or attributes."""
     is_array, inner = text[0] == "{", text[1:-1]
     if is_array and not inner:
         return []
@@ -138,7 +138,7 @@ def parts(text: str) -> list[str | None]:
         if one == "\\":
             part += next(characters)
         elif one == '"':
-            # Two quotes in a quoted attribute are one quote.
+            # A doubled quote in a quoted attribute is one quote.
             part += '"' if not is_quoted and was_quoted else ""
             is_quoted, was_quoted = not is_quoted, True
         elif one == "," and not is_quoted:
@@ -151,8 +151,8 @@ def parts(text: str) -> list[str | None]:
 
 
 def same(pg_text: str | None, value: Any, *, null_is_empty: bool = False) -> bool:
-    """Whether a value that a reader returned is the one that Postgres writes as `pg_text`. `null_is_empty`:
-    the reader may return an empty list instead of NULL."""
+    """Whether `value`, from a reader, is the value that Postgres writes as `pg_text`. `null_is_empty`: the
+    reader may return an empty list instead of NULL."""
     if isinstance(value, list | dict):
         if pg_text is None:
             return null_is_empty and value == []
@@ -169,8 +169,8 @@ def same(pg_text: str | None, value: Any, *, null_is_empty: bool = False) -> boo
 
 @dataclass(frozen=True)
 class TypeSpec:
-    """A type made of others. `name`: as in a column definition. `created`: the statements that create it.
-    `values`: SQL expressions of its values. `shown`: what Postgres writes as text, of a column `{}`."""
+    """A type. `name`: as in a column definition. `created`: the statements that create it. `values`: SQL
+    expressions of its values. `shown`: the expression that Postgres writes as text, for a column `{}`."""
 
     name: str
     created: tuple[str, ...]
@@ -216,7 +216,7 @@ KINDS = ("base", "base", "array", "domain", "composite")
 
 @st.composite
 def types(draw: st.DrawFn, names: list[str], depth: int = 2, kinds: Sequence[str] = KINDS) -> TypeSpec:
-    """A type of Postgres, or one that is made of it. The names of types that it creates are unique."""
+    """A type of Postgres, or a type made of such types. The names of created types are unique."""
     kind = draw(st.sampled_from(kinds)) if depth else "base"
     if kind == "base":
         return base_type(draw(st.sampled_from(names)))

@@ -1,4 +1,4 @@
-"""Progress on a terminal: steps that take longer than two seconds are shown, with an estimate of the rest."""
+"""Progress on a terminal: steps of more than two seconds are shown, with an estimate of the time left."""
 
 import os
 import pty
@@ -16,7 +16,7 @@ MODULE = [sys.executable, "-m", "ridelake"]
 
 
 def on_a_terminal(folder: Path, *arguments: str) -> tuple[str, str]:
-    """What the command writes to stdout, and to a terminal as stderr."""
+    """The stdout of a command, and its stderr, which is a terminal."""
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [*MODULE, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=theirs
@@ -43,7 +43,7 @@ def test_the_copy_of_a_seed_is_shown_with_an_estimate_and_the_time_waited_is_rep
     assert len(lines) > 2
     percents = [int(percent) for _, percent in lines]
     assert percents == sorted(percents)
-    assert shown.endswith("\r\x1b[K"), "the line is cleared"
+    assert shown.endswith("\r\x1b[K"), "the progress line is not cleared"
     work, waited = (float(text) for text in re.findall(r"([\d.]+) s[ )(]", out)[:2]) if "(" in out else (0, 1)
     assert waited > work
 
@@ -64,13 +64,13 @@ def test_an_unknown_total_shows_the_seconds(monkeypatch: pytest.MonkeyPatch):
     assert shown.line().endswith("0 s left; the snapshot holds back vacuum for 17 s")
 
 
-def test_nothing_is_shown_where_stderr_is_no_terminal(capsys: pytest.CaptureFixture[str]):
+def test_nothing_is_shown_if_stderr_is_not_a_terminal(capsys: pytest.CaptureFixture[str]):
     with progress("working", 10) as shown:
         shown.advance(5)
     assert capsys.readouterr().err == ""
 
 
-def test_seconds_in_all_are_left_out_where_they_are_the_same(monkeypatch: pytest.MonkeyPatch):
+def test_the_total_seconds_are_omitted_if_they_are_the_same(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_STARTED", 10.0)
     monkeypatch.setattr(module.time, "perf_counter", lambda: 16.1)
     assert format_elapsed(3.5) == "3.5 s (6.1 s in all)"

@@ -17,7 +17,7 @@ TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`( \*\(slow\)\*)?")
 
 
 def promised() -> dict[str, list[tuple[str, str, bool]]]:
-    """The tests of each promise: file, name, whether it is marked as slow on the page."""
+    """The tests of each promise: file, name, and whether the page marks it as slow."""
     rows = re.findall(r"^\| ([A-Z]\d+) \| [^|]+ \| (.+) \|$", PAGE, flags=re.MULTILINE)
     return {
         number: [(file, name, bool(slow)) for file, name, slow in TEST.findall(tests)]
@@ -27,7 +27,7 @@ def promised() -> dict[str, list[tuple[str, str, bool]]]:
 
 @cache
 def tests_of(file: str) -> dict[str, bool]:
-    """The tests of a file, and whether each is slow."""
+    """The tests of a file: name → whether it is slow."""
     body = ast.parse((ROOT / file).read_text("utf-8")).body if (ROOT / file).exists() else []
     marks = [ast.unparse(node) for node in body if isinstance(node, ast.Assign)]
     all_slow = any(mark.startswith("pytestmark = ") and "mark.slow" in mark for mark in marks)

@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "ridelake": {"ridelake"},
     "oltp": {"ridelake", "oltp"},
     "lakehouse": {"ridelake", "oltp", "lakehouse"},
-    "olap": {"ridelake", "lakehouse", "olap"},  # not oltp: an answer comes from an engine
+    "olap": {"ridelake", "lakehouse", "olap"},  # not oltp: questions are asked through engines
     "bench": {"ridelake", "oltp", "lakehouse", "olap", "bench"},
 }
 FUNCTION_LINES_MAX = 60
@@ -25,7 +25,7 @@ ROOTS = {ROOT / "ridelake" / name for name in ("__main__.py", "__init__.py", "ap
 SOURCES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
-# Words of an earlier style of this project, which readers had to translate.
+# Idioms that a reader might not understand.
 DIALECT = re.compile(r"\b(told|nobody|whoever|somebody|gone|befall\w*|anew)\b", re.IGNORECASE)
 LAKEHOUSE_PARTS_MAX = 8
 LAKEHOUSE_LAYERS_MAX = 5
@@ -33,8 +33,8 @@ LAKEHOUSE_LAYERS_MAX = 5
 
 @cache
 def trees() -> dict[Path, ast.Module]:
-    """Parsed when a test asks: the collection of the tests, which every worker does, need not wait for it."""
-    gc.disable()  # it would traverse the growing trees again and again, for three times as long
+    """The parsed files. They are parsed at the first call, because every worker imports this module."""
+    gc.disable()  # otherwise the garbage collector triples the time
     try:
         return {path: ast.parse(path.read_text()) for path in [*SOURCES, *TESTS]}
     finally:
@@ -51,7 +51,7 @@ def name_of(path: Path) -> str:
 
 
 def called(call: ast.Call) -> str | None:
-    """The last part of the name of the function."""
+    """The last part of the called function's name."""
     match call.func:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return name
@@ -59,7 +59,7 @@ def called(call: ast.Call) -> str | None:
 
 
 def packages_imported_by(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Our own packages, also those imported by name, as the front door does."""
+    """The project's packages that are imported, including by `import_module`."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".")[0] for alias in node.names)
@@ -99,7 +99,7 @@ def test_functions_are_short():
     assert offenders == []
 
 
-def test_files_are_short_have_a_docstring_and_a_name_that_says_something():
+def test_files_are_short_and_have_a_docstring_and_a_specific_name():
     offenders = []
     for path in SOURCES:
         lines = len(path.read_text().splitlines())
@@ -125,7 +125,7 @@ def test_one_function_opens_transactions():
         if path != ROOT / "oltp" / "store.py"
         for node in nodes(path)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-        if node.func.attr == "transaction" and ast.unparse(node.func.value) != "table"  # pyiceberg's
+        if node.func.attr == "transaction" and ast.unparse(node.func.value) != "table"  # that of pyiceberg
     ]
     assert offenders == []
 
@@ -156,7 +156,7 @@ def import_graph() -> dict[str, set[str]]:
 
 
 def parts_graph(package: str) -> dict[str, set[str]]:
-    """The same of a package's direct parts: modules and folders."""
+    """The import graph between the direct parts of a package: its modules and folders."""
     graph: dict[str, set[str]] = defaultdict(set)
     for module, imported in import_graph().items():
         if module.startswith(f"{package}."):

@@ -1,4 +1,4 @@
-"""The data of the claim benchmarks is complete and equal in all variants, and is removed afterwards."""
+"""The data of the claim benchmarks is complete, equal in all variants, and deleted afterwards."""
 
 from contextlib import closing
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_early_work_pays_off_where_the_total_times_meet():
     assert crossover(DeferralCosts(10.0, 1.0), DeferralCosts(4.0, 3.0)) == 4
     assert crossover(DeferralCosts(1.0, 1.0), DeferralCosts(4.0, 3.0)) == 1
     assert crossover(DeferralCosts(10.0, 3.0), DeferralCosts(4.0, 3.0)) is None
-    # faster only for the first queries
+    # Early work is only faster for the first queries.
     assert crossover(DeferralCosts(1.0, 3.0), DeferralCosts(4.0, 1.0)) is None
 
 

@@ -1,4 +1,4 @@
-"""`ridelake bench --table` measures a user's table with any names and types, and leaves nothing behind."""
+"""`ridelake bench --table` measures a user table with any names and types, and leaves nothing."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ FROM generate_series(1, 500) AS n;
 
 
 def measured(record: Path, *arguments: str) -> dict[str, dict]:
-    """Run in a separate process: a pytest worker disables timing."""
+    """Run the command in a separate process, because a pytest worker disables timing."""
     folder = record.with_suffix(".cwd")
     folder.mkdir()
     done = subprocess.run(
@@ -45,7 +45,7 @@ def measured(record: Path, *arguments: str) -> dict[str, dict]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert list(folder.iterdir()) == []  # not even .benchmarks
+    assert list(folder.iterdir()) == []  # also no .benchmarks
     entries = read_record(record).figures
     assert {entry.status for entry in entries} == {"measured"}
     return {entry.name.rsplit("bench_", 1)[1]: entry.figure for entry in entries}

@@ -1,4 +1,4 @@
-"""A wrong answer, a failed audit or a dead engine removes the figure and is reported; the exit code is 1."""
+"""A wrong answer, a failed audit or a killed engine: no figure, a report, and exit code 1."""
 
 import json
 import os
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of a separate process: a pytest worker disables timing."""
+    """The environment of a separate process, because a pytest worker disables timing."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | more
 
 
@@ -64,7 +64,7 @@ def test_an_interrupted_run_leaves_a_valid_record(tmp_path: Path):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        # A test run in the background ignores SIGINT, and its children inherit that.
+        # Background jobs ignore SIGINT by default, and child processes inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as running:
         assert running.stdout is not None

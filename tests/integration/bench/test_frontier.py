@@ -12,7 +12,7 @@ from uuid import uuid4
 import psutil
 import pyarrow as pa
 import pytest
-from busy_clients_process import Dozing
+from busy_clients_process import SleepingClients
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
@@ -56,7 +56,7 @@ ROOT = Path(__file__).parents[3]
 TINY = FrontierConfig(clients=(0, 1), warmup_seconds=0.1, warm_seconds=0.0, seconds=0.6)
 ENDED_SECONDS_MAX = 20
 
-rates = st.integers(0, 1_000_000).map(float)  # counts, in a second
+rates = st.integers(0, 1_000_000).map(float)  # per second
 planes = st.lists(st.tuples(rates, rates), min_size=1, max_size=20)
 
 
@@ -74,7 +74,7 @@ def test_areas_have_names_from_interference_to_isolation():
 
 
 @given(planes)
-def test_a_frontier_descends_between_the_axes_and_no_point_is_beyond_it(points):
+def test_a_frontier_descends_and_no_point_is_outside_of_it(points):
     edge = frontier(points)
     x_max, y_max = bounding_box(points)
     assert edge[0] == (0, y_max)
@@ -102,7 +102,7 @@ def test_the_age_is_that_of_the_oldest_missing_change():
     history = History([Commit(12, 3.0), Commit(10, 1.0), Commit(11, 2.0)])
     assert history.age_seconds(5.0, token("13:13:")) == 0  # nothing is missing
     assert history.age_seconds(5.0, token("11:11:")) == 3.0  # 11 and 12 are missing
-    assert history.age_seconds(5.0, token("10:12:10")) == 4.0  # 10 was running, and 12 is missing
+    assert history.age_seconds(5.0, token("10:12:10")) == 4.0  # 10 and 12 are missing
     assert history.age_seconds(2.5, token("12:12:")) == 0  # the missing change is later than the query
     assert History([]).age_seconds(5.0, token("1:1:")) == 0
 
@@ -151,13 +151,13 @@ def test_one_system_serves_both_with_half_of_the_best_rates():
     assert judge([measured("rows", True, 100, 1), both]) == "does not hold"
     assert judge([rows, measured("one", True, 95, 99)]) == "holds"
     assert judge([measured("rows", True, 100, 10), measured("columns", True, 5, 100)]) == "holds in part"
-    # 60 of 100 is at least half with 10 s of counts, but not with 0.1 s.
+    # 60 of 100 is at least half if 10 s were measured, but 0.1 s are too short.
     assert judge([measured("rows", True, 100, 60), both]) == "holds"
     assert judge([measured("rows", True, 100, 60, 0.1), both]) == "holds in part"
 
 
 def test_clients_work_in_one_window_and_report_a_failure():
-    with started([Dozing(), Dozing(calls_max=50)]) as clients:
+    with started([SleepingClients(), SleepingClients(calls_max=50)]) as clients:
         assert clients.work(0, 2, warm_seconds=0.0, seconds=0.1).events
         with pytest.raises(RidelakeError, match="ValueError: no more"):
             clients.work(0, 4, warm_seconds=0.0, seconds=0.5)
@@ -190,7 +190,7 @@ def test_no_client_outlives_its_parent(end: signal.Signals):
         duckdb_alone,
     ],
 )
-def test_a_set_up_books_answers_and_passes_its_checks(make: Callable, seeded_store: Store, tmp_path: Path):
+def test_each_system_books_answers_and_passes_its_checks(make: Callable, seeded_store: Store, tmp_path: Path):
     began = monotonic()
     found = measure(make(settings(tmp_path), seeded_store), TINY, seed=1)
     loads = {(point.booking_clients, point.querying_clients): point for point in found.points}
@@ -201,7 +201,8 @@ def test_a_set_up_books_answers_and_passes_its_checks(make: Callable, seeded_sto
     assert found.age_seconds_p95 == 0 or (not found.single and found.age_seconds_p95 < monotonic() - began)
     assert list(tmp_path.iterdir()) == []
     until = monotonic() + 120
-    while left_on_the_server(seeded_store) and monotonic() < until:  # other tests also have databases there
+    # Other tests may also have databases on this server.
+    while left_on_the_server(seeded_store) and monotonic() < until:
         sleep(0.1)
     assert not left_on_the_server(seeded_store)
 
@@ -235,7 +236,7 @@ def test_a_standby_that_has_caught_up_has_all_changes_except_those_of_running_tr
         catch_up(seeded_store, standby)
         with standby.connect() as behind:
             assert behind.execute("SELECT one FROM early").fetchone() == (1,)
-            until = monotonic() + 60  # other tests have transactions on the same server
+            until = monotonic() + 60  # other tests may have transactions on this server
             while int((behind.execute(OLDEST_RUNNING_TRANSACTION).fetchone() or ("0",))[0]) <= early:
                 assert monotonic() < until
                 sleep(0.05)
@@ -303,7 +304,8 @@ def test_a_wrong_answer_during_the_bookings_is_detected():
     engine, expected = WrongFromSecondAnswer(), pa.table({"average_price": [20.4]})
     querying = QueryClient(lambda: (engine, None), {"average_price": expected}, number=0)
     querying()
-    querying._questions = iter([next(querying._questions) for _ in range(4)][-1:])  # the first question again
+    # Ask the first question again.
+    querying._questions = iter([next(querying._questions) for _ in range(4)][-1:])
     with pytest.raises(ProofFailed, match="wrong answer to average_price"):
         querying()
 

@@ -1,4 +1,4 @@
-"""Files given to `bench --table`: each is measured, or refused with a reason."""
+"""Files for `bench --table`: each is measured, or refused with a reason."""
 
 from datetime import date, datetime
 from decimal import Decimal
@@ -18,7 +18,7 @@ from ridelake.errors import BadInput
 from ridelake.settings import LakeAddress, Settings
 
 STAMPS = [datetime(2026, 1, 1, 12, 0, 0, 5), None, datetime(2026, 1, 2)]
-# name: columns of three rows, the loaded ones, and words of the warnings about the others
+# Name → columns of three rows, the loaded columns, and words of the warnings about the others.
 FILES: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
     "plain": ({"a": pa.array([1, 2, None]), "b": pa.array(["x", "", None])}, "a b", ()),
     "NUL in a text": (

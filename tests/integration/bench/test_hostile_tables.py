@@ -1,4 +1,4 @@
-"""`bench --table` on tables of all types, names and shapes: a correct record or a skip with its reason."""
+"""`bench --table` on tables of all types, names and shapes: a correct record, or a skip with a reason."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ def sized(figures: dict[str, Any]) -> dict[str, int]:
 
 
 ROWS = "FROM generate_series(1, 300) AS i"
-# name: the table shop.t, and the skipped benchmarks with their reasons
+# Name → the statements that create shop.t, and the skipped benchmarks with their reasons.
 TABLES: dict[str, tuple[str, dict[str, str]]] = {
     "no column to group by": (
         "CREATE TABLE shop.t (sensor int, at timestamptz, value float8, PRIMARY KEY (sensor, at));"
@@ -83,7 +83,7 @@ TABLES: dict[str, tuple[str, dict[str, str]]] = {
         f"INSERT INTO shop.t SELECT i, i % 3 {ROWS}; INSERT INTO shop.child SELECT i, i % 3 {ROWS}",
         {},
     ),
-    "inheritance without rows of its own": (
+    "inheritance with rows in the child only": (
         "CREATE TABLE shop.t (id int PRIMARY KEY, v int); CREATE TABLE shop.child () INHERITS (shop.t);"
         f"INSERT INTO shop.child SELECT i, i % 3 {ROWS}",
         {"insert": "only its child tables have"},
@@ -164,13 +164,13 @@ TABLES: dict[str, tuple[str, dict[str, str]]] = {
         " FROM generate_series(1, 400) AS n \\gexec",
         {},
     ),
-    "a check that the schema's name decides": (
+    "a check that depends on the name of the schema": (
         "CREATE FUNCTION shop.ok(int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 > 0';"
         "CREATE TABLE shop.t (id int PRIMARY KEY, n int CHECK (shop.ok(n)), EXCLUDE (n WITH =));"
         f"INSERT INTO shop.t SELECT i, i {ROWS}",
         {},
     ),
-    "a check that old rows break": (
+    "a check that old rows violate": (
         f"CREATE TABLE shop.t (id int PRIMARY KEY, n int); INSERT INTO shop.t SELECT i, -(i % 3) {ROWS};"
         "ALTER TABLE shop.t ADD CHECK (n > 0) NOT VALID",
         {"insert": "violates check constraint"},
@@ -184,7 +184,7 @@ TABLES: dict[str, tuple[str, dict[str, str]]] = {
         "stored generated column",
         pytest.param("bytea", marks=pytest.mark.slow),
         pytest.param("no column to group by", marks=pytest.mark.slow),
-        pytest.param("inheritance without rows of its own", marks=pytest.mark.slow),
+        pytest.param("inheritance with rows in the child only", marks=pytest.mark.slow),
     ],
 )
 def test_advice_is_given_for_any_table_and_its_copies_are_dropped(
@@ -240,7 +240,7 @@ def test_the_size_of_a_partitioned_table_includes_its_partitions(store: Store, t
 
 
 def test_the_size_of_a_table_includes_its_child_tables(store: Store, tmp_path: Path):
-    sql, _ = TABLES["inheritance without rows of its own"]
+    sql, _ = TABLES["inheritance with rows in the child only"]
     with measured(store, tmp_path, sql, "shop.t") as figures:
         assert sized(figures)["Postgres, the table"] > 0
         assert figures["size"]["rows"] == 300
@@ -259,7 +259,7 @@ def test_a_virtual_column_is_measured_but_not_inserted(store: Store, tmp_path: P
 
 
 def test_the_copy_in_duckdb_has_the_values_of_postgres(store: Store, tmp_path: Path):
-    """For bytes and for dates that Python cannot represent."""
+    """Also bytes, and dates that Python cannot represent."""
     with store.connect() as connection:
         connection.execute(
             "CREATE SCHEMA shop; CREATE TABLE shop.t (id int PRIMARY KEY, b bytea, k date, t timestamp,"

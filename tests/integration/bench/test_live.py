@@ -1,4 +1,4 @@
-"""`ridelake live` on an embedded store: what the page shows is what is in Postgres and in the lake."""
+"""`ridelake live` on an embedded store: the page shows the data of Postgres and of the lake."""
 
 import time
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def url(home: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page(url: str) -> Iterator[LivePage]:
-    """A viewer; bookings, sync and question are as at the start."""
+    """A viewer. The bookings, the sync and the question have their initial settings."""
     page = LivePage(url)
     page.accept("load", STEADY)
     page.accept("sync", {"paused": False, "every_seconds": 0.5})
@@ -50,7 +50,7 @@ def database(home: Path) -> Iterator["psycopg.Connection[tuple[object, ...]]"]:
 
 
 def pause(page: LivePage) -> None:
-    """Pause the bookings, and wait until no request is under way."""
+    """Pause the bookings, and wait until no request is in progress."""
     page.accept("load", {"paused": True})
     page.wait_for(lambda state: state["load"]["state"] == "paused")
     before = None
@@ -64,7 +64,7 @@ def value(connection: "psycopg.Connection[tuple[object, ...]]", query: str) -> o
     return row[0]
 
 
-def test_the_booked_rides_are_those_in_postgres(page: LivePage, database):
+def test_the_booked_rides_equal_those_in_postgres(page: LivePage, database):
     pause(page)
     booked, before = page.state["load"]["booked"], value(database, "SELECT count(*) FROM rides")
     page.accept("load", {"paused": False, "clients": 4, "rate": None, "batch": True})
@@ -79,7 +79,7 @@ def test_the_booked_rides_are_those_in_postgres(page: LivePage, database):
     assert value(database, "SELECT count(*) FROM rides WHERE status IN ('assigned', 'started')") == 0
 
 
-def test_the_newest_ride_and_the_drivers_are_those_in_postgres(page: LivePage, database):
+def test_the_newest_ride_and_the_drivers_equal_those_in_postgres(page: LivePage, database):
     pause(page)
     newest = value(database, "SELECT max(ride_id) FROM rides")
     ride = page.wait_for(lambda state: (state["ride"] or {}).get("ride_id") == newest and state["ride"])
@@ -91,7 +91,7 @@ def test_the_newest_ride_and_the_drivers_are_those_in_postgres(page: LivePage, d
     page.wait_for(lambda state: sum(available for _, available, _ in state["drivers"]) == free)
 
 
-def test_two_viewers_see_the_same_and_one_that_leaves_stops_nothing(page: LivePage, url: str):
+def test_two_viewers_see_the_same_and_a_closed_one_stops_nothing(page: LivePage, url: str):
     other = LivePage(url)
     other.accept("load", {"clients": 3})
     for viewer in (page, other):
@@ -107,7 +107,7 @@ def test_the_lag_grows_while_the_sync_is_paused_and_falls_after_it(page: LivePag
     page.accept("sync", {"paused": True})
     epoch = page.wait_for(lambda state: state["sync"]["state"] == "paused" and state["sync"])["epoch"]
     page.wait_for(lambda state: state["sync"]["lag_seconds"] > 3)
-    assert page.state["sync"]["epoch"] <= epoch + 1  # one that had already begun
+    assert page.state["sync"]["epoch"] <= epoch + 1  # an epoch may have been in progress
     page.accept("sync", {"paused": False})
     page.wait_for(lambda state: state["sync"]["lag_seconds"] < 3 and state["sync"]["epoch"] > epoch)
     assert page.state["sync"]["rows"] > 0
@@ -129,7 +129,7 @@ def test_the_answers_are_compared_when_the_lake_is_up_to_date(page: LivePage):
     question = page.wait_for(
         lambda state: state["question"]["as_of_seconds"] is not None and state["question"]
     )
-    assert question["equal"] is None, "answers of different moments are not compared"
+    assert question["equal"] is None, "answers of different snapshots were compared"
     pause(page)
     question = page.wait_for(lambda state: state["question"]["equal"] is not None and state["question"])
     assert question["equal"] is True
@@ -251,7 +251,7 @@ def test_strategies_without_isolation_book_drivers_twice_and_the_store_does_not(
     assert without["mark"] == "✗"
     assert set(store["anomalies"].values()) == {0}
     assert store["mark"] == "✓"
-    assert value(database, "SELECT count(*) FROM rides") == before, "it uses a database of its own"
+    assert value(database, "SELECT count(*) FROM rides") == before, "the strategies have changed the store"
 
 
 def test_a_contrast_can_be_stopped(page: LivePage, database):
@@ -263,7 +263,7 @@ def test_a_contrast_can_be_stopped(page: LivePage, database):
     assert value(database, "SELECT count(*) FROM pg_database WHERE datname LIKE 'ridelake_acid%'") == 0
 
 
-def test_the_indexes_are_changed_and_changed_back(page: LivePage, database):
+def test_the_indexes_are_changed_and_restored(page: LivePage, database):
     page.accept("index", {"covering": True})
     page.wait_for(lambda state: state["index"]["covering"] == "present")
     page.wait_for(lambda state: (state["question"]["rows"] or {}).get("heap") == [])

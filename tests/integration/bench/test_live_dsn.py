@@ -1,4 +1,4 @@
-"""`ridelake live` on a store that a DSN names reads, and changes nothing."""
+"""`ridelake live --dsn` only reads the store."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from oltp.workload.requests import draw_requests, riders_by_city
 
 pytestmark = pytest.mark.child
 
-# Objects of the catalog; temporary ones excepted.
+# The objects in the system catalogs, without temporary ones.
 OBJECTS = """
     SELECT 'relation', n.nspname || '.' || relname
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace WHERE n.nspname !~ '^pg_(toast_)?temp'
@@ -28,7 +28,7 @@ TABLES = """
 
 
 def state_of(store: Store) -> tuple[dict[str, object], list[tuple[object, ...]]]:
-    """The rows of every table as a checksum, and the objects."""
+    """A checksum of the rows of each table, and the objects."""
     with psycopg.connect(store.conninfo) as connection:
         sums = {
             table: connection.execute(

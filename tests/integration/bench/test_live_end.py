@@ -1,4 +1,4 @@
-"""`ridelake live` leaves no process and no change of the schema, however it ends."""
+"""`ridelake live` leaves no process and no schema change, even if it is killed."""
 
 import os
 import signal
@@ -18,12 +18,12 @@ from oltp.cluster.server import Cluster, open_cluster
 
 pytestmark = pytest.mark.child
 
-SERVER_SECONDS_MAX = 60.0  # a server writes a checkpoint before it ends
+SERVER_SECONDS_MAX = 60.0  # a server writes a checkpoint before it exits
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small store and an epoch; its server is stopped."""
+    """A folder with a small store and an epoch. Its server is stopped."""
     folder = tmp_path_factory.mktemp("live-end")
     for arguments in (("seed", "--rides", "2000"), ("snapshot",)):
         assert ridelake(*arguments, folder=folder).returncode == 0
@@ -79,7 +79,7 @@ def test_a_signal_ends_all_processes_and_undoes_the_changes(folder: Path, number
     assert output.splitlines()[-1] == "ridelake: interrupted"
     assert "Traceback" not in output
     wait_until_server_stopped(folder)
-    if number == signal.SIGINT:  # after SIGTERM the time is limited, and the next run undoes the changes
+    if number == signal.SIGINT:  # after SIGTERM, the next run may undo the changes
         assert_restored(folder)
 
 
@@ -90,7 +90,7 @@ def test_a_kill_leaves_no_process_and_the_next_run_undoes_the_changes(folder: Pa
         page.accept("question", {"engine": "polars", "target": "columns"})
         page.accept("index", {"drivers_by_stand": False})
         page.wait_for(lambda state: state["index"]["dropped"])
-        page.accept("crash", {})  # a child is then starting the server
+        page.accept("crash", {})  # while a child process starts the server
         page.wait_for(lambda state: state["crash"]["state"] == "down")
         processes = processes_of(running)
         running.kill()
@@ -125,7 +125,7 @@ def test_a_port_in_use_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         message = refusal("live", "--port", str(port))
     assert f"cannot listen on port {port}" in message
     assert "--port" in message
-    assert not (tmp_path / ".ridelake").exists(), "nothing is created before the port is free"
+    assert not (tmp_path / ".ridelake").exists(), "files were created before the port was checked"
 
 
 WITHOUT_STARLETTE = """

@@ -1,4 +1,4 @@
-"""The page of `ridelake live`, in headless Chromium, against a real server: controls, figures, tour, look."""
+"""The page of `ridelake live` in headless Chromium, with a real server: controls, figures, tour, layout."""
 
 import json
 import signal
@@ -27,7 +27,7 @@ pytest.importorskip("uvicorn", reason="the server needs uvicorn: the extra `live
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium"),
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
     pytest.mark.timeout(600),
 ]
 
@@ -37,7 +37,7 @@ WIDTHS = {390: 844, 820: 1180, 1280: 720, 1440: 900, 2560: 1440}
 LAG_TOLERANCE_SECONDS = 0.3
 ROUNDING_SECONDS = 0.05  # the page shows one decimal
 STEP_SECONDS_MAX = 60.0
-# Elements that are not in a scrolled box and exceed the window.
+# Elements outside of a scrolled box that exceed the window.
 OUTSIDE = """
 [...document.querySelectorAll("body *")]
   .filter((one) => !one.closest(".wide, #answer, svg, textarea, select, .hidden, [hidden]"))
@@ -53,7 +53,7 @@ axe.run(document, {resultTypes: ["violations"]}).then((found) => found.violation
 
 @dataclass(frozen=True, slots=True)
 class LiveServer:
-    """`process`: the web server; its workers have processes of their own."""
+    """`process`: the web server. Its workers run in other processes."""
 
     url: str
     settings: Settings
@@ -85,7 +85,7 @@ def browser(tmp_path_factory) -> Iterator[BrowserPage]:
 
 @pytest.fixture
 def page(live: LiveServer, browser: BrowserPage) -> Iterator[BrowserPage]:
-    """The page of the server, with bookings, without a tour. Afterwards: no error, no other address."""
+    """The page, with bookings, without the tour. Afterwards there must be no error and no foreign request."""
     with visited(live, browser) as page:
         send(page, "load", {"paused": False, "clients": 2, "rate": 20, "batch": False})
         send(page, "sync", {"paused": False, "every_seconds": 1})
@@ -111,7 +111,7 @@ def visited(live: LiveServer, page: BrowserPage, address: str = "") -> Iterator[
 
 
 def send(page: BrowserPage, command: str, body: dict[str, Any]) -> None:
-    """A command, without its control."""
+    """Send a command without its control on the page."""
     headers = "{'Content-Type': 'application/json'}"
     options = f"{{method: 'POST', headers: {headers}, body: '{json.dumps(body)}'}}"
     assert page.evaluate(f"fetch('{command}', {options}).then((answer) => answer.status)") == 200
@@ -298,7 +298,7 @@ def test_the_lag_is_the_age_of_the_newest_epoch_while_the_sync_is_paused(live: L
         newest = _lag_seconds(live)
         if oldest - tolerance <= shown <= newest + tolerance:
             return
-        assert time.monotonic() < deadline, (oldest, shown, newest)  # a busy machine has shown it too late
+        assert time.monotonic() < deadline, (oldest, shown, newest)  # a busy machine may show the lag late
 
 
 def _lag_seconds(live: LiveServer) -> float:
@@ -350,7 +350,7 @@ def test_a_step_has_a_link_and_arrow_keys_change_it(live: LiveServer, browser: B
         page.wait_for("document.querySelector('#tour').hidden")
 
 
-# ── look ─────────────────────────────────────────────────────────────────────────────────────────
+# ── layout ───────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -400,7 +400,7 @@ def test_all_controls_can_be_reached_with_the_keyboard(page: BrowserPage):
 def test_a_lost_connection_is_shown_and_opened_again(live: LiveServer, browser: BrowserPage):
     with visited(live, browser) as page:
         wait_for_text(page, "#connection", "connected")
-        live.process.send_signal(signal.SIGSTOP)  # silent, as after a sleep
+        live.process.send_signal(signal.SIGSTOP)  # no answers, as from a sleeping machine
         try:
             page.wait_for(f"{text('#connection')} === 'reconnecting…'", STEP_SECONDS_MAX)
         finally:

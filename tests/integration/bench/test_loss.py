@@ -1,4 +1,4 @@
-"""The difference of snapshots loses no row where other polling rules do, on the same table at the same
+"""The difference of snapshots loses no row, and other polling rules lose rows on the same table at the same
 time."""
 
 import pytest
@@ -10,26 +10,26 @@ from oltp.cluster.server import Cluster
 EFFORT = LossConfig(seconds=3.0, seconds_max=11.0, poll_seconds=0.02)
 
 
-def assert_only_ours_loses_nothing(table: LossTable):
+def assert_only_the_snapshot_difference_loses_nothing(table: LossTable):
     if table.inconclusive_reason is not None:
         pytest.fail(f"inconclusive: {table.inconclusive_reason}")
     assert table.long_transactions > 0
     assert table.snapshot_difference.equal, table.snapshot_difference
     for rule in ("id", "updated_now", "updated_clock", "xmin"):
         assert table[rule].lost > 0
-    assert table["watermark"].lost == 0  # but it is late
-    assert table["watermark"].undeleted > 0  # and it does not see deletes
+    assert table["watermark"].lost == 0  # it is only late
+    assert table["watermark"].undeleted > 0  # it does not find deletes
 
 
 def test_the_snapshot_difference_loses_nothing_where_other_rules_do(cluster: Cluster):
-    assert_only_ours_loses_nothing(measure_loss(cluster.conninfo("postgres"), EFFORT))
+    assert_only_the_snapshot_difference_loses_nothing(measure_loss(cluster.conninfo("postgres"), EFFORT))
 
 
 @pytest.mark.slow
 def test_the_snapshot_difference_loses_nothing_on_postgres_15(postgres_15: str):
     table = measure_loss(postgres_15, EFFORT)
     assert table.server_version // 10_000 == 15
-    assert_only_ours_loses_nothing(table)
+    assert_only_the_snapshot_difference_loses_nothing(table)
 
 
 def test_differences_of_a_copy_are_counted():

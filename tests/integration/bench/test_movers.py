@@ -1,5 +1,5 @@
-"""The checks of the movers find a planted tear, a planted lost row and a planted changed value, and find
-nothing in a copy that is right."""
+"""The checks of the movers find injected torn rows, lost rows and changed values, and nothing in a correct
+copy."""
 
 import sys
 from pathlib import Path
@@ -22,8 +22,8 @@ COPYING = Mover("copying", "copying")
 RIDELAKE = next(one for one in MOVERS if one.tool == "ridelake")
 
 
-def copy_right(store: Store, folder: Path, tables=TABLES):
-    """Every table in one snapshot, every value as Postgres' text except integers."""
+def copy_all(store: Store, folder: Path, tables=TABLES):
+    """Copy every table in one snapshot. Integers are copied as such, other values as text."""
     with store.connect() as connection:
         with transaction(connection, psycopg.IsolationLevel.REPEATABLE_READ, read_only=True):
             for table in tables:
@@ -57,14 +57,14 @@ def booked_store(seeded_store: Store) -> Store:
 
 
 def test_a_copy_of_one_snapshot_has_all_rows_and_none_is_torn(booked_store: Store, tmp_path: Path):
-    copy_right(booked_store, tmp_path)
+    copy_all(booked_store, tmp_path)
     with open_copy(COPYING, tmp_path, TABLES) as connection:
         assert count_rows(connection, TABLES) == stored_rows(booked_store)
     assert torn(tmp_path) == {}
 
 
 def test_a_table_that_is_copied_after_more_bookings_is_torn(booked_store: Store, tmp_path: Path):
-    copy_right(booked_store, tmp_path)
+    copy_all(booked_store, tmp_path)
     simulate(booked_store, rides=60, clients=2, seed=2)
     with booked_store.connect() as connection:
         write(tmp_path, "ridelake.payments", connection)
@@ -84,7 +84,7 @@ def test_a_table_that_is_copied_after_more_bookings_is_torn(booked_store: Store,
 def test_a_missing_row_violates_its_condition(
     booked_store: Store, tmp_path: Path, table: str, where: str, condition: str
 ):
-    copy_right(booked_store, tmp_path)
+    copy_all(booked_store, tmp_path)
     with booked_store.connect() as connection:
         write(tmp_path, f"ridelake.{table}", connection, where)
     assert condition in torn(tmp_path)
@@ -108,7 +108,7 @@ def drift_of(connection, table: TypeTable, folder: Path) -> dict[int, str | None
         return drifted(connection, table.type, table.texts, file_texts(copy, table.name))
 
 
-def test_a_changed_value_is_found_and_a_right_one_is_not(store: Store, tmp_path: Path):
+def test_a_changed_value_is_reported_and_an_equal_one_is_not(store: Store, tmp_path: Path):
     with store.connect() as connection:
         tables = create_tables(connection)
         assert {table.type for table in tables} >= {"uuid", "numeric", "jsonb", "interval", "timestamptz"}
@@ -144,7 +144,7 @@ def test_values_of_typed_columns_are_compared_as_postgres_writes_them(store: Sto
                 assert len(drift_of(connection, tables[name], tmp_path)) == expected, name
 
 
-def test_trailing_zeros_in_a_jsonb_are_no_difference(store: Store, tmp_path: Path):
+def test_trailing_zeros_in_a_jsonb_are_not_a_difference(store: Store, tmp_path: Path):
     with store.connect() as connection:
         (table,) = [table for table in create_tables(connection) if table.name == "ordinary_jsonb"]
         (tmp_path / table.name).mkdir()

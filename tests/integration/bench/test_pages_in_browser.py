@@ -1,4 +1,4 @@
-"""Report and demo in a real browser: nothing overflows, the switches work, the text is legible."""
+"""The report and the demo in a real browser: nothing overflows, switches work, and text is legible."""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ DOCUMENTED = Path(__file__).parents[3] / "docs/record.json"
 WINDOWS = [(390, False), (820, True), (1440, False), (1440, True), (2560, False)]
 TAB, ENTER, SPACE = ("Tab", 9), ("Enter", 13, "\r"), (" ", 32, " ")
 
-# Text and controls outside of the window; a scrolled block may be wider.
+# Text and controls outside of the window. A scrolled block may be wider.
 OUTSIDE = """[...document.querySelectorAll("body *")]
   .filter((one) => !one.closest("pre, .shapes") && (one.children.length === 0 || one.tagName === "TABLE"))
   .filter((one) => getComputedStyle(one).visibility === "visible")
@@ -31,7 +31,7 @@ OUTSIDE = """[...document.querySelectorAll("body *")]
   .filter(([one, box]) => box.width > 0 && box.height > 0 && (box.right > innerWidth + 1 || box.left < -1))
   .map(([one, box]) => `${one.tagName} ${one.textContent.slice(0, 40)} ${box.left}–${box.right}`)"""
 
-# The lowest contrast of a text with its background, and of a mark with the page.
+# The lowest contrast of any text with its background, and of any mark with the page.
 CONTRAST = """(() => {
   const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const light = (colour) => channels(colour).slice(0, 3).map((c) => c / 255)
@@ -196,9 +196,7 @@ def test_the_switches_and_questions_are_reached_by_keyboard(tab: BrowserPage, pa
     [("row_and_column", r"CSV: [\d.]+ .s; rows added at once: 1"), ("graph", r"SQL in Postgres: [\d.]+ ms")],
     ids=["points over two axes", "dots of a row"],
 )
-def test_a_point_of_a_chart_says_what_it_is_when_focused(
-    tab: BrowserPage, report: Path, figure: str, words: str
-):
+def test_a_focused_point_of_a_chart_shows_its_text(tab: BrowserPage, report: Path, figure: str, words: str):
     tab.open(report.as_uri(), 1440)
     tab.evaluate(f"document.querySelector('#{figure}').open = true")
     tab.evaluate(f"document.querySelector('#{figure} .point').focus()")
@@ -207,7 +205,7 @@ def test_a_point_of_a_chart_says_what_it_is_when_focused(
     assert re.fullmatch(words, tab.evaluate(f"{label}.textContent"))
 
 
-def test_the_demo_has_eight_scenes_with_a_picture_each(tab: BrowserPage, demo: Path):
+def test_the_demo_has_eight_scenes_each_with_a_picture(tab: BrowserPage, demo: Path):
     tab.open(demo.as_uri(), 1440)
     figures = (
         "[...document.querySelectorAll('main > section')].map((one) => one.querySelectorAll('figure').length)"

@@ -27,7 +27,7 @@ def page() -> str:
 
 
 def figures_of(page: str) -> dict[str, tuple[str, str]]:
-    """The line and the folded contents of each figure, without tags, by anchor."""
+    """Anchor → the line and the folded contents of the figure, without tags."""
     found = re.findall(
         r'<details class="figure" id="([\w-]+)"><summary[^>]*>(.*?)</summary>(.*?)</details>', page, re.DOTALL
     )
@@ -135,7 +135,7 @@ def test_a_question_opens_to_its_sql_and_is_described_in_words():
 
 
 def with_markup() -> Record:
-    """A record with markup in each place where a benchmark may put text."""
+    """A record with markup in every text of a benchmark."""
     claim = made_up_records.claim(99, MARKUP, MARKUP)
     series = [
         made_up_records.series(MARKUP, [MARKUP, "b"], [1.0, 2.0], text=[MARKUP, "b"], colour=[1.0, 2.0])

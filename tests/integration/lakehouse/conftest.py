@@ -1,11 +1,11 @@
-"""Fixtures: a published epoch and the store it was taken from."""
+"""Fixtures: a store and a published epoch of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from bucket import PLACES, endpoint, far, lake_at  # noqa: F401  (fixtures)
+from bucket import PLACES, endpoint, lake_at, s3_lake  # noqa: F401  (fixtures)
 from own_tables import bare, orders  # noqa: F401  (fixtures)
 
 from lakehouse.capture.publish import publish_snapshot
@@ -30,7 +30,7 @@ def lake(tmp_path: Path) -> Lake:
 
 @pytest.fixture
 def published(seeded_store: Store, tmp_path: Path, request: pytest.FixtureRequest) -> Published:
-    """A store with 2,000 rides and usernames with special characters, and its epoch 1."""
+    """A store with 2,000 rides and with special characters in usernames, and its epoch 1."""
     return _publish(seeded_store, tmp_path, lake_at("folder", request, tmp_path))
 
 
@@ -38,7 +38,7 @@ def published(seeded_store: Store, tmp_path: Path, request: pytest.FixtureReques
 def published_once(
     seeded_store_once: Store, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Published:
-    """The same for a module whose tests do not change it."""
+    """Like `published`, once per module, for tests that do not change it."""
     folder = tmp_path_factory.mktemp("published")
     return _publish(seeded_store_once, folder, lake_at("folder", request, folder))
 
@@ -47,7 +47,7 @@ def published_once(
 def published_in_each_place(
     seeded_store_once: Store, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Published:
-    """The same with the lake in a folder, and in a bucket."""
+    """Like `published_once`, with the lake in a folder and in a bucket."""
     folder = tmp_path_factory.mktemp("published")
     return _publish(seeded_store_once, folder, lake_at(request.param, request, folder))
 
@@ -63,11 +63,11 @@ def _publish(store: Store, folder: Path, lake: LakeAddress) -> Published:
 
 @pytest.fixture
 def broken() -> Callable[[Epoch], dict[str, int]]:
-    """The inconsistencies of an epoch and their number; empty if its tables are of one snapshot."""
+    """A function that counts the inconsistencies of an epoch. Empty if its tables are of one snapshot."""
     return _broken
 
 
-# Queries that count violations. Each is 0 in any consistent state, and not if one table is older than
+# Queries that count violations. Each returns 0 in a consistent state, and more if one table is older than
 # another.
 BROKEN = {
     "a ride without its payment, or the reverse": """

@@ -1,4 +1,4 @@
--- A film rental as an application has it: domains, enums, arrays, full text search, generated and identity columns,
+-- The schema of a film rental application: domains, enums, arrays, full text search, generated and identity columns,
 -- composite keys, triggers, partitions, views and a materialized view.
 
 CREATE SCHEMA rental;

@@ -1,4 +1,4 @@
-"""All tables of a database are followed; tables join and leave, and every kind of table is copied."""
+"""All tables of a database are followed. Tables join and leave, and every kind of table is copied."""
 
 import psycopg
 import pytest
@@ -239,7 +239,7 @@ def test_the_tables_of_the_ride_store_keep_their_names(store: Store, lake: Lake)
     assert "ridelake.schema_version" not in epoch.sources
 
 
-# Every kind of table is followed, and equals Postgres after each change.
+# Every kind of table equals Postgres after each change.
 
 CHANGES = (
     "INSERT INTO {t} SELECT n, 'new ' || n FROM generate_series(100, 110) AS n",
@@ -286,7 +286,7 @@ def test_every_kind_of_table_is_followed(bare: Store, lake: Lake, kind: str):
     assert bool(notes) == (kind not in ("unique", "generated"))
     for change in CHANGES:
         if base == "base" and ("ALTER" in change or "x =" in change):
-            continue  # the view selects fixed columns
+            continue  # the view has fixed columns
         run(bare, change.format(t=base))
         if kind == "materialized":
             run(bare, "REFRESH MATERIALIZED VIEW t")
@@ -336,7 +336,7 @@ def test_a_foreign_table_is_copied(bare: Store, lake: Lake):
     assert asked(lake, "SELECT * FROM remote") == [{"id": 1, "what": "other"}]
 
 
-def test_a_value_of_a_keyless_table_is_refused_by_name(bare: Store, lake: Lake):
+def test_an_unsupported_value_of_a_table_without_a_key_is_named(bare: Store, lake: Lake):
     run(bare, ORDERS, "CREATE TABLE loose (d date)", "INSERT INTO loose VALUES ('infinity')")
     epoch = publish_changes(bare, lake, tables=["orders", "loose"]).epoch
     assert "public.loose.d contains" in epoch.left_out["loose"].reason
@@ -387,13 +387,13 @@ def test_a_table_whose_virtual_column_fails_does_not_end_sync(bare: Store, lake:
     assert "rows of public.t (division by zero)" in synced.epoch.missing()[0]
     run(bare, "UPDATE t SET id = 6")
     assert not publish_changes(bare, lake, verify=True).epoch.left_out
-    run(bare, "UPDATE t SET id = 5")  # read in the transaction of the snapshot
+    run(bare, "UPDATE t SET id = 5")  # tracked tables are read in the transaction of the snapshot
     synced = next(sync_repeatedly(0, bare, lake))
     assert synced.epoch
     assert "rows of public.t (division by zero)" in synced.epoch.missing()[0]
 
 
-def test_an_epoch_of_views_whose_queries_all_fail_is_tried_again(bare: Store, lake: Lake):
+def test_an_epoch_is_retried_if_all_its_views_fail(bare: Store, lake: Lake):
     run(bare, "CREATE VIEW broken AS SELECT 1 / 0 AS q")
     trouble = next(sync_repeatedly(0, bare, lake, tables=["broken"])).trouble
     assert trouble

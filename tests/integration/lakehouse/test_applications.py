@@ -1,4 +1,4 @@
-"""Databases of applications are followed with --all-tables, as a user would, and equal Postgres."""
+"""The lake follows databases of applications with --all-tables and equals Postgres."""
 
 import signal
 import subprocess
@@ -49,7 +49,7 @@ def test_a_pgbench_database_is_followed_under_load(bare: Store, tmp_path: Path):
     try:
         assert syncing.stdout
         assert syncing.stdout.readline().startswith("epoch 1: ")
-        for script in (["-b", "tpcb-like"], ["-n", "-b", "simple-update"]):  # the first one empties a table
+        for script in (["-b", "tpcb-like"], ["-n", "-b", "simple-update"]):  # the first one truncates a table
             pgbench(bare, "-c", "4", "-t", "300", *script)
         verified = ridelake("verify", *flags)
         assert verified.returncode == 0, verified.stderr
@@ -65,7 +65,7 @@ def test_a_pgbench_database_is_followed_under_load(bare: Store, tmp_path: Path):
     assert "internal error" not in messages
     answer("sync", "--once", "--verify", *flags)
     epochs = read_epochs(LakeAddress.at(tmp_path / "lake"))
-    assert len(epochs) > 2, "the test proves nothing"
+    assert len(epochs) > 2, "there were too few epochs, so the test proves nothing"
     assert epochs[0].tables["pgbench_history"].rows == 2_400
     assert epochs[0].verified
 
@@ -130,7 +130,7 @@ def test_a_schema_of_a_film_rental_is_followed(bare: Store, lake: Lake):
 
 
 def verify_now_if_known(store: Store, lake: Lake) -> bool:
-    """Whether the lake equals Postgres, or the changes of a table since the epoch are unknown."""
+    """Whether the lake equals Postgres. True if the changes of a table since the epoch are unknown."""
     try:
         return verify_now(store, lake).equal
     except NotReady:

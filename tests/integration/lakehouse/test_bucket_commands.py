@@ -1,11 +1,11 @@
-"""The command line with a lake in a bucket, and the location of its catalog."""
+"""Commands with a lake in a bucket, and the location of its catalog."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bucket import Far, answers_agree
+from bucket import S3Lake, answers_agree
 
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.table.catalog import Lake
@@ -16,23 +16,27 @@ from ridelake.settings import LakeAddress, Settings
 
 
 @pytest.mark.slow
-def test_the_commands_use_the_bucket_of_the_environment(far: Far):
-    assert far.ridelake("epochs", "--json").stdout.strip() == "[]"
-    taken = far.ridelake("snapshot", "--verify")
+def test_the_commands_use_the_bucket_of_the_environment(s3_lake: S3Lake):
+    assert s3_lake.ridelake("epochs", "--json").stdout.strip() == "[]"
+    taken = s3_lake.ridelake("snapshot", "--verify")
     assert taken.returncode == 0, taken.stderr
-    far.change()
-    assert "rows changed" in far.ridelake("sync", "--once").stdout
-    listed = json.loads(far.ridelake("epochs", "--json").stdout)
+    s3_lake.change()
+    assert "rows changed" in s3_lake.ridelake("sync", "--once").stdout
+    listed = json.loads(s3_lake.ridelake("epochs", "--json").stdout)
     assert [epoch["epoch"] for epoch in listed] == [2, 1]
-    status = json.loads(far.ridelake("status", "--json").stdout)
-    assert (status["lake"], status["newest_epoch"]) == (far.address.root, 2)
-    far.change()
+    status = json.loads(s3_lake.ridelake("status", "--json").stdout)
+    assert (status["lake"], status["newest_epoch"]) == (s3_lake.address.root, 2)
+    s3_lake.change()
     for arguments in (("--fresh",), ()):
-        done = far.ridelake("sql", "--engine", "all", *arguments, "SELECT count(*) FROM riders")
+        done = s3_lake.ridelake("sql", "--engine", "all", *arguments, "SELECT count(*) FROM riders")
         assert done.returncode == 0, done.stderr
-    then = far.ridelake("sql", "--as-of", "1", "SELECT count(*) FROM riders WHERE username LIKE 'changed %'")
+    then = s3_lake.ridelake(
+        "sql", "--as-of", "1", "SELECT count(*) FROM riders WHERE username LIKE 'changed %'"
+    )
     assert then.stdout.split() == ["count_star()", "0"]
-    assert [path.name for path in far.settings.home.glob("*.sqlite")] == [far.address.catalog_file.name]
+    assert [path.name for path in s3_lake.settings.home.glob("*.sqlite")] == [
+        s3_lake.address.catalog_file.name
+    ]
 
 
 def test_the_endpoint_is_read_as_in_aws_tools(tmp_path: Path):
@@ -58,20 +62,20 @@ def test_no_two_lakes_share_a_catalog_file(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_the_catalog_may_be_in_postgres(far: Far):
-    """By any SQLAlchemy URL; here in the store's server."""
-    with far.store.connect() as connection:
+def test_the_catalog_may_be_in_postgres(s3_lake: S3Lake):
+    """The URL may be any SQLAlchemy URL. Here the catalog is in the store's server."""
+    with s3_lake.store.connect() as connection:
         info = connection.info
         connection.execute("CREATE SCHEMA catalog")
         host, port, user, name = info.host, info.port, info.user, info.dbname
     url = f"postgresql://{user}@/{name}?host={host}&port={port}&options=-csearch_path%3Dcatalog"
-    address = LakeAddress.at(far.address.root, url, far.address.s3_endpoint)
+    address = LakeAddress.at(s3_lake.address.root, url, s3_lake.address.s3_endpoint)
     lake = Lake.create(address)
-    publish_snapshot(far.store, lake)
-    far.change()
-    assert publish_changes(far.store, lake, verify=True).epoch.number == 2
+    publish_snapshot(s3_lake.store, lake)
+    s3_lake.change()
+    assert publish_changes(s3_lake.store, lake, verify=True).epoch.number == 2
     assert [epoch.number for epoch in read_epochs(address)] == [2, 1]
-    answers_agree(replace(far.settings, lake=address), newest_epoch(address))
+    answers_agree(replace(s3_lake.settings, lake=address), newest_epoch(address))
 
 
 @pytest.mark.parametrize("url", ["nonsense", "nosuch://x/y", "oracle+nodriver://x/y"])
@@ -88,8 +92,8 @@ def test_an_unreachable_catalog_is_reported_in_a_sentence(tmp_path: Path):
         read_epochs(address)
 
 
-def test_a_lake_without_epochs_has_a_hint(far: Far):
+def test_a_lake_without_epochs_has_a_hint(s3_lake: S3Lake):
     with pytest.raises(NotReady, match="no epoch yet in s3://"):
-        newest_epoch(far.address)
+        newest_epoch(s3_lake.address)
     with pytest.raises(NotReady, match="run `ridelake snapshot`"):
-        verify_now(far.store, far.lake())
+        verify_now(s3_lake.store, s3_lake.lake())

@@ -1,4 +1,4 @@
-"""A commit to a bucket is atomic, also if a process is killed or loses the race."""
+"""A commit to a bucket is atomic, also if a process is killed or another process commits first."""
 
 import signal
 import subprocess
@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from bucket import Far
+from bucket import S3Lake
 
 import lakehouse.capture.publish
 from lakehouse.capture.maintain import maintain
@@ -38,21 +38,21 @@ lakehouse.capture.publish.publish_changes(Store(sys.argv[1], 180000), Lake.creat
 @pytest.mark.parametrize(
     "step", ["lakehouse.capture.publish wait_until_flushed", "lakehouse.table.catalog move_pointers"]
 )
-def test_a_kill_before_the_commit_leaves_the_old_epoch(far: Far, step: str):
-    lake = far.lake()
-    first = publish_snapshot(far.store, lake)
-    far.change()
+def test_a_kill_before_the_commit_leaves_the_old_epoch(s3_lake: S3Lake, step: str):
+    lake = s3_lake.lake()
+    first = publish_snapshot(s3_lake.store, lake)
+    s3_lake.change()
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, far.store.conninfo, far.address.root, far.address.s3_endpoint or "",
-         str(far.settings.home), *step.split()],
+        [sys.executable, "-c", KILLED, s3_lake.store.conninfo, s3_lake.address.root,
+         s3_lake.address.s3_endpoint or "", str(s3_lake.settings.home), *step.split()],
         check=False,
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL
-    assert newest_epoch(far.address) == first
-    assert publish_changes(far.store, lake, verify=True).epoch.number == 2
+    assert newest_epoch(s3_lake.address) == first
+    assert publish_changes(s3_lake.store, lake, verify=True).epoch.number == 2
     time.sleep(1.1)
-    assert maintain(lake, far.store, grace=timedelta(0)).files_removed > 0
-    assert verify_files(far.address, 2) == len(numbered_epoch(far.address, 2).files)
+    assert maintain(lake, s3_lake.store, grace=timedelta(0)).files_removed > 0
+    assert verify_files(s3_lake.address, 2) == len(numbered_epoch(s3_lake.address, 2).files)
 
 
 @pytest.mark.slow
@@ -67,69 +67,69 @@ def test_a_kill_before_the_commit_leaves_the_old_epoch(far: Far, step: str):
         "lakehouse.table.catalog.move_pointers",
     ],
 )
-def test_a_failure_deletes_its_objects(far: Far, monkeypatch, step: str, failure: type[BaseException]):
-    lake = far.lake()
-    publish_snapshot(far.store, lake)
-    before = far.objects()
-    far.change()
+def test_a_failure_deletes_its_objects(s3_lake: S3Lake, monkeypatch, step: str, failure: type[BaseException]):
+    lake = s3_lake.lake()
+    publish_snapshot(s3_lake.store, lake)
+    before = s3_lake.objects()
+    s3_lake.change()
     with monkeypatch.context() as patch:
         owner, name = step.rsplit(".", 1)
         if step.endswith("write_changes"):
             original = lakehouse.capture.publish.write_changes
 
-            def fails(*arguments, **more):
+            def fail(*arguments, **more):
                 original(*arguments, **more)
                 raise failure("here")
         else:
 
-            def fails(*arguments, **more):
+            def fail(*arguments, **more):
                 raise failure("here")
 
-        patch.setattr(f"{owner}.{name}", fails)
+        patch.setattr(f"{owner}.{name}", fail)
         with pytest.raises(failure):
-            publish_changes(far.store, lake)
-    assert far.objects() == before
-    assert newest_epoch(far.address).number == 1
+            publish_changes(s3_lake.store, lake)
+    assert s3_lake.objects() == before
+    assert newest_epoch(s3_lake.address).number == 1
 
 
 @pytest.mark.slow
-def test_an_interrupted_sync_leaves_complete_epochs(far: Far):
-    publish_snapshot(far.store, far.lake())
+def test_an_interrupted_sync_leaves_complete_epochs(s3_lake: S3Lake):
+    publish_snapshot(s3_lake.store, s3_lake.lake())
     running = subprocess.Popen(
-        [sys.executable, "-m", "ridelake", "sync", "--every", "0.05", "--home", str(far.settings.home)],
-        env=far.environment,
+        [sys.executable, "-m", "ridelake", "sync", "--every", "0.05", "--home", str(s3_lake.settings.home)],
+        env=s3_lake.environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )
     until = time.monotonic() + 60
     try:
-        while newest_epoch(far.address).number < 3 and time.monotonic() < until:
-            far.change()
+        while newest_epoch(s3_lake.address).number < 3 and time.monotonic() < until:
+            s3_lake.change()
         running.send_signal(signal.SIGINT)
         _, stderr = running.communicate(timeout=60)
     finally:
         running.kill()
         running.wait()
     assert (running.returncode, stderr.splitlines()[-1]) == (130, b"ridelake: interrupted")
-    known = {file.location for epoch in read_epochs(far.address) for file in epoch.files}
-    there = {location for location in far.objects() if "/data/" in location}
+    known = {file.location for epoch in read_epochs(s3_lake.address) for file in epoch.files}
+    there = {location for location in s3_lake.objects() if "/data/" in location}
     assert there == known
-    assert newest_epoch(far.address).number >= 3
-    verify_now(far.store, far.lake()).prove()
+    assert newest_epoch(s3_lake.address).number >= 3
+    verify_now(s3_lake.store, s3_lake.lake()).prove()
 
 
 @pytest.mark.slow
-def test_concurrent_syncs_to_a_bucket_do_not_mix_epochs(far: Far):
-    publish_snapshot(far.store, far.lake())
+def test_concurrent_syncs_to_a_bucket_do_not_mix_epochs(s3_lake: S3Lake):
+    publish_snapshot(s3_lake.store, s3_lake.lake())
     won: list[int] = []
     lost: list[str] = []
 
     def run() -> None:
-        lake = far.lake()
+        lake = s3_lake.lake()
         for _ in range(3):
-            far.change()
+            s3_lake.change()
             try:
-                taken = publish_changes(far.store, lake)
+                taken = publish_changes(s3_lake.store, lake)
                 won.extend([taken.epoch.number] if taken.is_new else [])
             except CommitConflict as error:
                 lost.append(str(error))
@@ -140,16 +140,16 @@ def test_concurrent_syncs_to_a_bucket_do_not_mix_epochs(far: Far):
     for thread in threads:
         thread.join()
     assert len(won) == len(set(won))
-    assert [epoch.number for epoch in read_epochs(far.address)] == sorted([1, *won], reverse=True)
-    for epoch in read_epochs(far.address):
-        assert verify_files(far.address, epoch.number) == len(epoch.files)
-    verify_now(far.store, far.lake()).prove()
+    assert [epoch.number for epoch in read_epochs(s3_lake.address)] == sorted([1, *won], reverse=True)
+    for epoch in read_epochs(s3_lake.address):
+        assert verify_files(s3_lake.address, epoch.number) == len(epoch.files)
+    verify_now(s3_lake.store, s3_lake.lake()).prove()
 
 
-def test_a_second_catalog_over_the_same_bucket_is_refused(far: Far, tmp_path: Path):
-    """Its maintenance would delete the files of the first one as orphans."""
-    publish_snapshot(far.store, far.lake())
-    other = replace(far.address, catalog_file=tmp_path / "another.sqlite")
+def test_a_second_catalog_over_the_same_bucket_is_refused(s3_lake: S3Lake, tmp_path: Path):
+    """Maintenance with the second catalog would delete the files of the first one as orphans."""
+    publish_snapshot(s3_lake.store, s3_lake.lake())
+    other = replace(s3_lake.address, catalog_file=tmp_path / "another.sqlite")
     with pytest.raises(UsageError, match=r"has epochs that the catalog .* does not list"):
         Lake.create(other)
-    assert far.lake().newest() is not None
+    assert s3_lake.lake().newest() is not None

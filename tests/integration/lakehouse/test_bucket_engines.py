@@ -1,4 +1,4 @@
-"""Every engine over a bucket: its credentials, and the failures of the S3 server, each one line."""
+"""Every engine over a bucket: its credentials, and failures of the S3 server, reported in one line."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from bucket import Far, new_bucket
+from bucket import S3Lake, new_bucket
 from installed_engines import EVERY_ENGINE
 from s3_proxy import S3Proxy, s3_proxy
 
@@ -65,13 +65,13 @@ def no_failure(proxy: S3Proxy) -> Iterator[None]:
 
 
 def count(engine: Engine, table: str) -> int:
-    """All columns are read, so that an answer does not come from a cache."""
+    """The number of rows. It reads all columns, so that the answer does not come from a cache."""
     (row,) = engine.sql(f"SELECT count(*) AS n FROM (SELECT DISTINCT * FROM {table}) AS x").to_pylist()
     return int(row["n"])
 
 
 def refused(engine: Engine, table: str) -> RidelakeError:
-    """The error of a query; one line, without credentials."""
+    """The error of a query. It must be one line without credentials."""
     with pytest.raises(RidelakeError) as caught:
         count(engine, table)
     text = str(caught.value)
@@ -159,7 +159,7 @@ SEVERAL_SCANS = [
 
 @pytest.mark.skipif(not ENGINES["spark"].here, reason="not installed: pyspark")
 def test_the_filters_of_one_scan_in_spark_do_not_affect_another(published):
-    """Spark 4.3 applies the filters of one scan of a Python data source to other scans of the relation."""
+    """Spark 4.3 applies the filters of one scan of a Python data source to other scans of that relation."""
     with open_engines(["duckdb", "spark"], *published) as (duckdb, spark):
         for query in [*SEVERAL_SCANS, *reversed(SEVERAL_SCANS)]:
             assert spark.sql(query).to_pylist() == duckdb.sql(query).to_pylist(), query
@@ -173,7 +173,7 @@ def test_the_credentials_of_a_profile_are_used(published, proxy, tmp_path, monke
         monkeypatch.delenv(variable)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("AWS_PROFILE", "rides")
-    s3._filesystem.cache_clear()  # it has the credentials of its creation
+    s3._filesystem.cache_clear()  # the cached file system has the old credentials
     proxy.keys.clear()
     try:
         with open_engine(name, *published) as engine:
@@ -184,27 +184,30 @@ def test_the_credentials_of_a_profile_are_used(published, proxy, tmp_path, monke
 
 
 @pytest.mark.parametrize("name", READING_FILES)
-def test_a_table_with_any_name_and_rows_that_changed_since_the_epoch_are_read(far: Far, name: str):
-    """The rows of `--fresh` are in local files."""
+def test_a_table_with_any_name_and_rows_that_changed_since_the_epoch_are_read(s3_lake: S3Lake, name: str):
+    """`--fresh` writes the changed rows to local files."""
     table, numbers = 'über "x" 100% a=b', "generate_series(1, 300)"
     quoted = '"' + table.replace('"', '""') + '"'
-    with far.store.connect() as connection:
+    with s3_lake.store.connect() as connection:
         connection.execute(f"CREATE TABLE {quoted} (id int PRIMARY KEY, word text)")
         connection.execute(f"INSERT INTO {quoted} SELECT n, 'old' FROM {numbers} AS n")
-    track(far.store, f"ridelake.{quoted}")
-    newest = publish_snapshot(far.store, far.lake(), tables=[f"ridelake.{quoted}"])
-    with far.store.connect() as connection:
+    track(s3_lake.store, f"ridelake.{quoted}")
+    newest = publish_snapshot(s3_lake.store, s3_lake.lake(), tables=[f"ridelake.{quoted}"])
+    with s3_lake.store.connect() as connection:
         connection.execute(f"UPDATE {quoted} SET word = 'new' WHERE id <= 7")
         connection.execute(f"DELETE FROM {quoted} WHERE id = 300")
     query = f"SELECT word, count(*) AS n FROM {quoted} GROUP BY word ORDER BY word"
-    with open_overlay(far.settings, newest) as fresh, open_engine(name, far.settings, fresh) as engine:
+    with (
+        open_overlay(s3_lake.settings, newest) as fresh,
+        open_engine(name, s3_lake.settings, fresh) as engine,
+    ):
         answer = engine.sql(query).to_pylist()
     assert [(row["word"], int(row["n"])) for row in answer] == [("new", 7), ("old", 292)]
 
 
 @pytest.mark.timeout(1200)
 def test_a_server_that_stops_answering_is_named_in_bounded_time(published, proxy):
-    """On all engines at the same time, because some wait for minutes."""
+    """All engines run concurrently, because some of them wait for minutes."""
     names = [name for name, package in ENGINES.items() if package.here and name != "postgres"]
 
     def seconds(engine: Engine) -> float:

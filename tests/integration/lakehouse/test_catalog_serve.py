@@ -1,4 +1,4 @@
-"""The command `ridelake catalog serve`: its options, its end, and TLS."""
+"""The command `ridelake catalog serve`: options, signals, and TLS."""
 
 import json
 import shutil
@@ -28,9 +28,9 @@ TOKEN = "a-secret.token_of~the+server/="
 
 @pytest.fixture(scope="module")
 def tls_files(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
-    """A certificate that is its own authority, and its key."""
+    """A self-signed certificate and its key."""
     if shutil.which("openssl") is None:
-        pytest.skip("a certificate needs openssl")
+        pytest.skip("the test needs openssl for a certificate")
     folder = tmp_path_factory.mktemp("tls")
     files = TlsFiles(str(folder / "server.crt"), str(folder / "server.key"))
     subprocess.run(
@@ -93,7 +93,7 @@ def test_invalid_tls_files_are_refused_in_one_line(tls_files: TlsFiles, tmp_path
 
 @contextmanager
 def running(lake: Lake, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`ridelake catalog serve` in a process of its own, and its address."""
+    """`ridelake catalog serve` in a new process, and its address."""
     command = [*COMMAND, "catalog", "serve", "--port", "0", "--lake", lake.address.root, *options]
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

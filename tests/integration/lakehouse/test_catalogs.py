@@ -1,4 +1,4 @@
-"""A lake whose catalog is in a database has the same guarantees."""
+"""A lake with its catalog in a Postgres database has the same guarantees."""
 
 import os
 import signal
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from killed_client import LOST_THE_RACE, referenced, victim, wait_until_stopped
+from killed_client import LOST_THE_RACE, referenced, syncing_process, wait_until_stopped
 from lake_files import data_files, files_of
 from psycopg.sql import SQL, Identifier
 from pyiceberg.catalog.sql import SqlCatalog
-from random_writes import churning
+from random_writes import random_writers
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
@@ -27,8 +27,8 @@ from oltp.store import Store
 from ridelake.errors import NotReady, UsageError
 from ridelake.settings import LakeAddress
 
-# The tables of Iceberg's JDBC catalog, schema version V1 (org.apache.iceberg.jdbc.JdbcUtil): the length of
-# each varchar, and whether it can be NULL. The first three columns are the primary key.
+# The tables of Iceberg's JDBC catalog, schema version V1 (org.apache.iceberg.jdbc.JdbcUtil): each column, its
+# length, and whether it can be NULL. The first three columns are the primary key.
 JDBC_COLUMNS = {
     "iceberg_tables": [
         ("catalog_name", 255, "NO"), ("table_namespace", 255, "NO"), ("table_name", 255, "NO"),
@@ -37,14 +37,14 @@ JDBC_COLUMNS = {
     ],
     "iceberg_namespace_properties": [
         ("catalog_name", 255, "NO"), ("namespace", 255, "NO"), ("property_key", 255, "NO"),
-        ("property_value", 1000, "NO"),  # pyiceberg creates it NOT NULL; JdbcUtil does not
+        ("property_value", 1000, "NO"),  # NOT NULL in pyiceberg, but not in JdbcUtil
     ],
 }  # fmt: skip
 
 
 @pytest.fixture
 def lake(cluster: Cluster, tmp_path: Path) -> Iterator[Lake]:
-    """Files in a folder, and the catalog in a database of Postgres."""
+    """A lake with its files in a folder and its catalog in a Postgres database."""
     name = f"catalog_{tmp_path.name}_{tmp_path.parent.name}"[:60]
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         where = psycopg.conninfo.conninfo_to_dict(cluster.conninfo(name))
@@ -92,7 +92,7 @@ def test_the_catalog_has_the_tables_of_the_jdbc_catalog(lake: Lake, table: str):
     assert [name for (name,) in key] == [column[0] for column in JDBC_COLUMNS[table][:3]]
 
 
-def test_the_rows_of_the_catalog_are_those_of_the_jdbc_catalog(seeded_store: Store, lake: Lake):
+def test_the_rows_of_the_catalog_equal_those_of_the_jdbc_catalog(seeded_store: Store, lake: Lake):
     first = publish_snapshot(seeded_store, lake)
     with seeded_store.connect() as connection:
         connection.execute("SELECT top_up(1, 100)")
@@ -160,7 +160,7 @@ def test_epochs_with_four_concurrent_writers_are_equal(seeded_store: Store, lake
     with pytest.raises(NotReady, match="no epoch yet"):
         newest_epoch(lake.address)
     first = publish_snapshot(seeded_store, lake)
-    with churning(seeded_store, 4):
+    with random_writers(seeded_store, 4):
         for number in range(2, 6):
             epoch = publish_changes(seeded_store, lake, verify=True).epoch
             assert (epoch.number, epoch.kind, epoch.verified) == (number, "changes", True)
@@ -223,8 +223,8 @@ def test_concurrent_publishers_do_not_mix_epochs(seeded_store: Store, lake: Lake
     for thread in threads:
         thread.join()
     assert sorted(won) == list(range(1, len(won) + 1))
-    assert len(won) + len(lost) == 9, "it failed otherwise"
-    assert lost, "no process lost a race, so the test proves nothing"
+    assert len(won) + len(lost) == 9, "a publisher failed with another error"
+    assert lost, "there was no conflict, so the test proves nothing"
     published = {Path(file.location) for epoch in read_epochs(lake.address) for file in epoch.files}
     assert data_files(lake.address.folder) == published
 
@@ -239,7 +239,7 @@ def test_after_a_kill_the_newest_epoch_is_the_old_or_the_new_one(seeded_store: S
         ("lakehouse.table.catalog.Lake.write_manifest", True),
     ):
         before = newest_epoch(lake.address).number
-        with victim(seeded_store, lake.address, at=step) as process:
+        with syncing_process(seeded_store, lake.address, at=step) as process:
             process.join(60)
             assert process.exitcode == -signal.SIGKILL, step
         newest = lake.newest()
@@ -254,7 +254,7 @@ def test_after_a_kill_the_newest_epoch_is_the_old_or_the_new_one(seeded_store: S
 @pytest.mark.slow
 def test_a_process_that_was_stopped_and_resumes_cannot_publish(seeded_store: Store, lake: Lake):
     publish_snapshot(seeded_store, lake)
-    with victim(
+    with syncing_process(
         seeded_store, lake.address, at="lakehouse.capture.writer.EpochDraft.publish", sends=signal.SIGSTOP
     ) as stopped:
         wait_until_stopped(stopped)
@@ -278,7 +278,7 @@ def test_a_lake_of_another_format_is_refused(lake: Lake):
 def test_stores_that_publish_at_the_same_time_lose_no_epoch(
     lake: Lake, seeded_store: Store, other_seeded_store: Store
 ):
-    """Each commit is a transaction of Postgres, which another one can make fail."""
+    """Each commit is a Postgres transaction, which can fail because of a concurrent one."""
     failures: list[BaseException] = []
 
     def publish(name: str, store: Store) -> None:

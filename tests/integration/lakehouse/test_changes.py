@@ -1,4 +1,4 @@
-"""For each kind of change of a table: the next epoch contains exactly that change and equals Postgres."""
+"""For each kind of change, the next epoch contains exactly that change and equals Postgres."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,16 +23,16 @@ INSERT INTO things SELECT i, 'word ' || i FROM generate_series(1, 100) AS i;
 SELECT ridelake_tracking.track('things')
 """
 
-# Statements between two epochs → rows changed, keys deleted; None: no new epoch.
+# Statements between two epochs → the number of rows changed and keys deleted; None: no new epoch.
 CHANGES: dict[str, tuple[str, tuple[int, int] | None]] = {
     "an insert": ("INSERT INTO things VALUES (101, 'new')", (1, 0)),
     "an update": ("UPDATE things SET word = 'other' WHERE key <= 3", (3, 0)),
     "an update twice": (
         "UPDATE things SET word = 'a' WHERE key = 1; UPDATE things SET word = 'b' WHERE key = 1", (1, 0)),
     "a delete": ("DELETE FROM things WHERE key IN (4, 5)", (0, 2)),
-    "an insert that is deleted again": (
+    "an insert that is deleted": (
         "INSERT INTO things VALUES (101); DELETE FROM things WHERE key = 101", (0, 1)),
-    "a key that comes again": (
+    "a key that is deleted and inserted": (
         "DELETE FROM things WHERE key = 7; INSERT INTO things VALUES (7, 'again')", (1, 1)),
     "a key that is deleted, inserted and deleted": (
         "DELETE FROM things WHERE key = 7; INSERT INTO things VALUES (7); DELETE FROM things WHERE key = 7",
@@ -68,13 +68,13 @@ CHANGES: dict[str, tuple[str, tuple[int, int] | None]] = {
         "BEGIN; SAVEPOINT a; DELETE FROM things WHERE key = 1; ROLLBACK TO a; COMMIT", None),
     "no row that matches": ("UPDATE things SET word = 'x' WHERE key = 9999", None),
     "another table": ("CREATE TABLE others (key int); INSERT INTO others VALUES (1)", None),
-    "silenced triggers": (
+    "disabled triggers": (
         "SET session_replication_role = replica; INSERT INTO things VALUES (101, 'r');"
         " UPDATE things SET word = 'r' WHERE key = 1; DELETE FROM things WHERE key IN (2, 3);"
         " UPDATE things SET key = 104 WHERE key = 4", (3, 3)),
-    "a truncation with silenced triggers": (
+    "a truncation with disabled triggers": (
         "SET session_replication_role = replica; TRUNCATE things", (0, 0)),
-    "a stamp of one's own": (
+    "an explicit tx value": (
         "UPDATE things SET tx = 1 WHERE key = 1; INSERT INTO things (key, tx) VALUES (101, 0), (102, NULL)",
         (3, 0)),
     "rows of a query": ("INSERT INTO things SELECT i, 'q' FROM generate_series(101, 400) AS i", (300, 0)),
@@ -91,7 +91,7 @@ def things(store: Store) -> Iterator[Connection[TupleRow]]:
 
 @pytest.fixture
 def take(store: Store, lake: Lake) -> Callable[[], PublishResult]:
-    """An epoch of only `things`, compared with Postgres in its snapshot."""
+    """A function that publishes `things` and compares it with Postgres in its snapshot."""
 
     def take(verify: bool = True) -> PublishResult:
         return publish_changes(store, lake, tables=["things"], verify=verify)
@@ -100,7 +100,7 @@ def take(store: Store, lake: Lake) -> Callable[[], PublishResult]:
 
 
 def do(connection: Connection[TupleRow], statements: str) -> None:
-    """Execute each statement in its own transaction, unless they contain BEGIN."""
+    """Execute each statement in its own transaction, unless the statements contain BEGIN."""
     for statement in [statements] if "DO $$" in statements else statements.split("; "):
         connection.execute(statement.encode())
     connection.execute("RESET session_replication_role")
@@ -134,7 +134,7 @@ def test_rows_of_copy_are_included(things, take):
 
 
 def test_a_long_transaction_is_included_once_it_has_ended(store: Store, things, take):
-    """Its number is lower than the xmax of epochs in which it was not visible."""
+    """The id of the transaction is lower than the xmax of epochs in which it was not visible."""
     take()
     with store.connect() as long, store.connect() as longer:
         for one, key in ((long, 201), (longer, 261)):
@@ -146,7 +146,7 @@ def test_a_long_transaction_is_included_once_it_has_ended(store: Store, things, 
         things.execute("UPDATE things SET word = 'soon' WHERE key = 50")
         second = take().epoch
         assert (second.changed, second.deleted) == (1, 0)
-        assert len(second.token.xip) >= 2  # other databases of the server may have transactions too
+        assert len(second.token.xip) >= 2  # other databases of the server may also have transactions
         long.execute("COMMIT")
         things.execute("UPDATE things SET word = 'sooner' WHERE key = 51")
         third = take().epoch
@@ -171,7 +171,7 @@ def test_a_long_transaction_that_is_rolled_back_changes_nothing(store: Store, th
 
 # ── Keys ────────────────────────────────────────────────────────────────────────────────────────
 
-# type, then keys of which the second is deleted and the third becomes the fourth.
+# The type, and keys. The second key is deleted. The third key is changed to the fourth.
 KEYS: dict[str, tuple[str, list[str]]] = {
     "text": ("text", ["'a'", "''", "E'it''s \"q\"\\n\\\\🚕'", "'null'", "'z'"]),
     "char": ("char(3)", ["'a'", "'b'", "'ab'", "'abc'", "'é'"]),
@@ -197,7 +197,7 @@ TYPES = "CREATE TYPE colour AS ENUM ('red', 'green \"g\"', 'größer', 'x', 'y')
 @pytest.mark.slow
 @pytest.mark.parametrize("sealed", [False, True], ids=["open", "sealed"])
 def test_a_key_of_any_type_is_found_again(store: Store, tmp_path: Path, monkeypatch, sealed: bool):
-    """In the open file, which is read completely, and in sealed files, which are found by their ranges."""
+    """In the open file, which is read completely, and in sealed files, which are found by key ranges."""
     if sealed:
         monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 1)
     with store.connect() as connection:
@@ -222,8 +222,8 @@ def test_a_key_of_any_type_is_found_again(store: Store, tmp_path: Path, monkeypa
 
 
 def test_a_change_is_found_if_the_index_is_summarized_after_the_snapshot(store: Store, lake: Lake):
-    """The new summary of a page has only the newest version of each row. The row of the older snapshot was
-    written by an earlier transaction."""
+    """The new summary of a page covers only the newest version of each row. The version in the snapshot is
+    from an earlier transaction."""
     with store.connect() as connection, store.connect() as other:
         connection.execute(
             "CREATE TABLE things (key bigint PRIMARY KEY, word text) WITH (fillfactor = 10);"
@@ -268,7 +268,7 @@ def test_a_key_of_several_columns_is_found_again(store: Store, lake: Lake, monke
 
 
 def test_a_key_that_is_equal_but_not_identical_is_found_again(postgres_15: str, tmp_path: Path):
-    """With a case-insensitive collation, 'a' can become 'A', which is the same key in Postgres."""
+    """With a case-insensitive collation, 'a' can be changed to 'A', which is the same key in Postgres."""
     store = open_database(postgres_15, install=False)
     with store.connect() as connection:
         with transaction(connection):

@@ -1,4 +1,4 @@
-"""What `ridelake connect` prints reads the rows of Postgres in an interpreter that has no ridelake."""
+"""The output of `ridelake connect` is a program that reads the lake in an interpreter without ridelake."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from bare_database import bare_database, run
-from bucket import Far
+from bucket import S3Lake
 from catalog_server import served_catalog
 from iceberg_readers import duckdb_iceberg_folder  # noqa: F401  (a fixture)
 from terminal import answer, place_options, refusal
@@ -26,7 +26,7 @@ from olap.answer import difference
 from oltp.cluster.server import Cluster
 from ridelake.settings import LakeAddress, Settings
 
-# Without site, which would put this project on the path; the packages are those of this environment.
+# Runs without the module `site`, which would add this project to the path.
 ALONE = """
 import os, sys, warnings
 sys.path.append(sys.argv[1])
@@ -35,7 +35,7 @@ try:
 except ModuleNotFoundError:
     exec(sys.stdin.read())
 """
-# Appended to what is printed: write the rows of the first table to `target`.
+# Appended to the program: writes the rows of the first table to `target`.
 WRITE = {
     "pyiceberg": "rows = next(iter(tables.values())).scan().to_arrow()",
     "polars": "rows = next(iter(frames.values())).collect().to_arrow()",
@@ -59,8 +59,8 @@ SLOW = ("spark", "chdb", "daft")
 
 @dataclass(frozen=True)
 class Followed:
-    """Two tables with deleted rows in the newest epoch. `rows`: the first 500 of epoch 1, the rest of the
-    newest."""
+    """A lake of two tables with deleted rows in the newest epoch. `before` and `now`: the rows of `orders` in
+    epoch 1 and in the newest epoch."""
 
     settings: Settings
     before: pa.Table
@@ -154,7 +154,8 @@ def test_the_statements_for_duckdb_read_the_rows_of_postgres(
 
 
 def in_duckdb(packages: Path, text: str, folder: Path, table: str = "orders") -> pa.Table:
-    statements = re.sub(r"(?m)^(INSTALL|LOAD) \w+;\n", "", text)  # here the extensions are packages
+    # In this test the extensions are installed packages.
+    statements = re.sub(r"(?m)^(INSTALL|LOAD) \w+;\n", "", text)
     program = f"import sys; sys.path.insert(0, {str(packages)!r})\n{IN_DUCKDB}"
     target = folder / "rows.parquet"
     command = [sys.executable, "-I", "-S", "-c", program, table, str(target)]
@@ -246,40 +247,42 @@ def test_an_invalid_argument_is_one_sentence(followed: Followed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", ["pyiceberg", "polars"])
-def test_a_lake_in_a_bucket_is_read_without_ridelake(far: Far, tmp_path: Path, reader: str):
-    publish_changes(far.store, far.lake())
-    far.change()
-    publish_changes(far.store, far.lake())
-    printed = far.ridelake("connect", reader, "riders")
+def test_a_lake_in_a_bucket_is_read_without_ridelake(s3_lake: S3Lake, tmp_path: Path, reader: str):
+    publish_changes(s3_lake.store, s3_lake.lake())
+    s3_lake.change()
+    publish_changes(s3_lake.store, s3_lake.lake())
+    printed = s3_lake.ridelake("connect", reader, "riders")
     assert printed.returncode == 0, printed.stderr
-    same_rows(in_postgres(far.settings, "riders"), read_alone(reader, printed.stdout, tmp_path))
+    same_rows(in_postgres(s3_lake.settings, "riders"), read_alone(reader, printed.stdout, tmp_path))
 
 
 @pytest.mark.slow
-def test_duckdb_reads_a_lake_in_a_bucket(far: Far, tmp_path: Path, duckdb_iceberg_folder: Path):  # noqa: F811
-    publish_changes(far.store, far.lake())
-    far.change()
-    publish_changes(far.store, far.lake())
-    text = far.ridelake("connect", "duckdb", "riders").stdout
-    # The provider of credentials is in the extension `aws`, which is not here.
+def test_duckdb_reads_a_lake_in_a_bucket(s3_lake: S3Lake, tmp_path: Path, duckdb_iceberg_folder: Path):  # noqa: F811
+    publish_changes(s3_lake.store, s3_lake.lake())
+    s3_lake.change()
+    publish_changes(s3_lake.store, s3_lake.lake())
+    text = s3_lake.ridelake("connect", "duckdb", "riders").stdout
+    # The provider of credentials is in the extension `aws`, which is not installed.
     text = text.replace("PROVIDER credential_chain", "KEY_ID 'testing', SECRET 'testing', REGION 'us-east-1'")
-    same_rows(in_postgres(far.settings, "riders"), in_duckdb(duckdb_iceberg_folder, text, tmp_path, "riders"))
+    same_rows(
+        in_postgres(s3_lake.settings, "riders"), in_duckdb(duckdb_iceberg_folder, text, tmp_path, "riders")
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", REST_READERS)
 def test_a_lake_in_a_bucket_is_read_by_way_of_the_catalog_server(
-    far: Far,
+    s3_lake: S3Lake,
     tmp_path: Path,
     reader: str,
     duckdb_iceberg_folder: Path,  # noqa: F811
 ):
-    publish_changes(far.store, far.lake())
-    far.change()
-    publish_changes(far.store, far.lake())
-    expected = in_postgres(far.settings, "riders")
-    with served_catalog(far.address) as served:
-        text = far.ridelake("connect", reader, "riders", "--rest", served.url).stdout
+    publish_changes(s3_lake.store, s3_lake.lake())
+    s3_lake.change()
+    publish_changes(s3_lake.store, s3_lake.lake())
+    expected = in_postgres(s3_lake.settings, "riders")
+    with served_catalog(s3_lake.address) as served:
+        text = s3_lake.ridelake("connect", reader, "riders", "--rest", served.url).stdout
         if reader == "duckdb":
             text = text.replace(
                 "PROVIDER credential_chain", "KEY_ID 'testing', SECRET 'testing', REGION 'us-east-1'"
@@ -290,15 +293,15 @@ def test_a_lake_in_a_bucket_is_read_by_way_of_the_catalog_server(
     same_rows(expected, found)
 
 
-def test_in_a_bucket_the_programs_name_the_bucket_and_no_secret(far: Far):
-    publish_changes(far.store, far.lake())
+def test_in_a_bucket_the_programs_name_the_bucket_and_no_secret(s3_lake: S3Lake):
+    publish_changes(s3_lake.store, s3_lake.lake())
     for reader in READERS:
-        done = far.ridelake("connect", reader, "riders")
+        done = s3_lake.ridelake("connect", reader, "riders")
         if reader in NOT_ON_S3:
             assert "on S3 this way: use one of duckdb, polars, pyiceberg, trino" in done.stderr
         else:
-            assert f"{far.address.root}/riders" in done.stdout
+            assert f"{s3_lake.address.root}/riders" in done.stdout
             assert "testing" not in done.stdout
-    text = far.ridelake("connect", "trino", "riders").stdout
-    metadata = newest_epoch(far.address).tables["riders"].metadata.rsplit("/", 1)[1]
-    assert f"table_location => '{far.address.root}/riders', metadata_file_name => '{metadata}'" in text
+    text = s3_lake.ridelake("connect", "trino", "riders").stdout
+    metadata = newest_epoch(s3_lake.address).tables["riders"].metadata.rsplit("/", 1)[1]
+    assert f"table_location => '{s3_lake.address.root}/riders', metadata_file_name => '{metadata}'" in text

@@ -1,4 +1,4 @@
-"""An export reads exactly the table, by either transport, and ends when it is cancelled."""
+"""An export reads exactly the rows of the table with both transports, and ends when it is cancelled."""
 
 import resource
 import signal
@@ -67,7 +67,7 @@ def fetched(store: Store, source: TableSource) -> pa.Table:
 
 
 def busy(store: Store) -> int:
-    """The number of other sessions of this database, after waiting for cancelled ones to end."""
+    """The number of other sessions of this database. Waits for cancelled sessions to end."""
     give_up = time.monotonic() + PROMPTLY_SECONDS
     with store.connect() as connection:
         while True:
@@ -113,7 +113,7 @@ def test_values_equal_those_of_libpq(store: Store):
 
 
 @pytest.mark.parametrize("length", [0, 7, 5_000_000, pytest.param(40_000_000, marks=pytest.mark.slow)])
-def test_texts_longer_than_any_buffer(store: Store, length: int):
+def test_texts_longer_than_the_buffers(store: Store, length: int):
     source = filled(
         store,
         f"CREATE TABLE long AS SELECT i::int, repeat('d', {length}) AS t FROM generate_series(1, 3) i",
@@ -149,7 +149,9 @@ def test_workers_share_a_table_and_a_snapshot(store: Store, monkeypatch):
             runs.extend(pieces)
 
         export(store, snapshot, source, write, workers=3, on_rows=counted.append)
-    assert len(threads) == 2, "the third range has only rows that were inserted later"
+    assert len(threads) == 2, (
+        "the third range only has rows that were inserted later, so its worker writes nothing"
+    )
     assert pa.concat_tables(runs).sort_by("key").equals(whole)
     assert sum(counted) == 20_000
 
@@ -186,18 +188,18 @@ def test_keys_over_the_full_range_are_sorted():
 
 
 def lasting(store: Store) -> TableSource:
-    """A table large enough that a worker is still reading it when the event happens."""
+    """A large table, so that a worker still reads it when the event occurs."""
     return filled(store, MIXED.format(rows=200_000), "key")
 
 
-def while_reading(monkeypatch, happens: Callable[[], None]) -> None:
-    """Call `happens` after the first rows have been received."""
+def while_reading(monkeypatch, event: Callable[[], None]) -> None:
+    """Call `event` after the first rows have been received."""
     feed, once = RunBuffer.feed, []
 
     def feed_later(*arguments):
         if not once:
             once.append(True)
-            happens()
+            event()
         return feed(*arguments)
 
     monkeypatch.setattr("lakehouse.source.copy.raw.BUFFER_BYTES", 64 * 1024)
@@ -245,13 +247,13 @@ def test_a_run_that_cannot_be_written_stops_all_workers(store: Store, monkeypatc
 @pytest.mark.usefixtures("nothing_left")
 @pytest.mark.parametrize("view", ["SELECT 1::bigint AS key FROM pg_sleep(60)", None])
 def test_ctrl_c_stops_all_workers_promptly(store: Store, view: str | None):
-    """While the server has not sent anything, and while the writer is blocked."""
+    """Before the server has sent any row, and while the writer is blocked."""
     source = lasting(store) if view is None else filled(store, f"CREATE VIEW slow AS {view}")
 
     def interrupted(*_) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGUSR1, interrupted)  # the process may ignore SIGINT
+    before = signal.signal(signal.SIGUSR1, interrupted)  # SIGINT may be ignored
     main = threading.main_thread().ident
     timer = threading.Timer(0.7, signal.pthread_kill, (main, signal.SIGUSR1))
     timer.start()
@@ -277,8 +279,8 @@ def test_a_query_that_fails_is_reported_in_a_sentence(store: Store):
 
 
 @pytest.mark.timeout(60)
-def test_a_waiting_truncate_is_not_waited_for(store: Store):
-    """It waits for the session that exported the snapshot, which waits for the export: a deadlock."""
+def test_an_export_does_not_wait_for_a_waiting_truncate(store: Store):
+    """TRUNCATE waits for the session with the snapshot, and that waits for the export: a deadlock."""
     source = filled(store, MIXED.format(rows=1_000), "key")
 
     def truncate() -> None:
@@ -351,7 +353,7 @@ def test_rows_larger_than_a_run_are_sorted_into_several(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_more_than_two_gib_of_text_in_one_column(bare: Store, lake: Lake):
-    """It is published, changed and compared in bounded memory."""
+    """The table is published, changed and compared in bounded memory."""
     run(
         bare,
         "CREATE TABLE docs (id int PRIMARY KEY, t text)",
@@ -364,7 +366,9 @@ def test_more_than_two_gib_of_text_in_one_column(bare: Store, lake: Lake):
     assert sum(len(x["t"]) for x in asked(lake, "SELECT t FROM docs WHERE id = 7")) == 480_000
     assert epoch.rows == 4700
     assert len(epoch.files) > 10
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 2048, "MiB"
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 2048, (
+        "the memory has grown by more than 2 GiB"
+    )
     run(bare, "UPDATE docs SET t = t || 'x' WHERE id <= 10")
     assert publish_changes(bare, lake, verify=True).epoch.changed == 10
     for engine in ("duckdb", "polars", "pyarrow", "datafusion", "chdb", "daft"):

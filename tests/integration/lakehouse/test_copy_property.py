@@ -1,4 +1,4 @@
-"""The values of random tables of every supported type are those that Postgres shows as text."""
+"""The values of random tables of every supported type equal the text that Postgres shows."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,8 +17,8 @@ DAY_US = 86_400_000_000
 
 
 class Kind(NamedTuple):
-    """A type, its values as text that Postgres reads, the expression that Postgres shows for a column, and
-    our value in that form."""
+    """A type. `values`: its values as text that Postgres reads. `shown`: the expression that Postgres shows
+    for a column. `ours`: a function that converts our value to that form."""
 
     declared: str
     values: st.SearchStrategy[str]
@@ -38,7 +38,7 @@ def decimals(precision: int, scale: int) -> Kind:
 
 
 def moments(declared: str, shown: str) -> Kind:
-    """Microseconds since 1970, in the range of Postgres that Arrow has too."""
+    """Microseconds since 1970, in the common range of Postgres and Arrow."""
     since = st.integers(-210_866_803_200_000_000, 2**63 - 1 - 10_957 * DAY_US) | st.integers(-(10**6), 10**6)
     return Kind(declared, since.map(lambda n: f"{n // DAY_US} {n % DAY_US}"), shown)
 
@@ -88,7 +88,7 @@ def table(store: Store):
 
 
 def written(kind: Kind) -> tuple[str, int]:
-    """The expression of a value, and how many parameters it has."""
+    """The expression of a value, and the number of its parameters."""
     if kind.declared == "date":
         return WRITTEN["date"], 1
     if kind.declared.startswith("timestamp"):
@@ -99,7 +99,7 @@ def written(kind: Kind) -> tuple[str, int]:
 
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("is_loaded", [True, False])
-def test_values_are_those_of_postgres(table, monkeypatch, is_loaded: bool):
+def test_values_equal_those_of_postgres(table, monkeypatch, is_loaded: bool):
     monkeypatch.setattr("lakehouse.source.copy.is_loaded", lambda: is_loaded)
     columns = columns_of(table, "anything")
     expressions = [written(kind) for kind in KINDS.values()]
@@ -108,7 +108,7 @@ def test_values_are_those_of_postgres(table, monkeypatch, is_loaded: bool):
 
     @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
     @given(ROWS)
-    def holds(rows: list[tuple[str | None, ...]]) -> None:
+    def check(rows: list[tuple[str | None, ...]]) -> None:
         table.execute("TRUNCATE anything")
         for row in rows:
             values = [v for v, (_, count) in zip(row, expressions, strict=True) for _ in range(count)]
@@ -119,17 +119,17 @@ def test_values_are_those_of_postgres(table, monkeypatch, is_loaded: bool):
             ours = [None if v is None else kind.ours(v) for v in plain(found[name])]
             assert [same(kind, v) for v in ours] == [same(kind, row[place]) for row in theirs], name
 
-    holds()
+    check()
 
 
 def plain(column: pa.ChunkedArray) -> list[Any]:
-    """Without the types of Python that have a smaller range."""
+    """The values of a column. Dates and times are integers, because the types of Python are too small."""
     numbers = {"date32[day]": pa.int32(), "timestamp[us]": pa.int64(), "timestamp[us, tz=UTC]": pa.int64()}
     return column.cast(numbers.get(str(column.type), column.type)).to_pylist()
 
 
 def same(kind: Kind, value: str | None) -> Any:
-    """Postgres writes a float in another form than Python."""
+    """The text in the form of Python, which writes floats in another form than Postgres."""
     if value is None or kind.declared not in ("real", "double precision"):
         return value
     return repr(float(value))

@@ -1,4 +1,4 @@
-"""The cost of an epoch depends on the changes: a file without a changed key is not rewritten."""
+"""The cost of an epoch depends on the changes. A file without a changed key is not rewritten."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def open_file(epoch: Epoch, table: str) -> DataFile | None:
 
 
 def changed_files(before: Epoch, after: Epoch, table: str) -> tuple[set[DataFile], set[DataFile]]:
-    """The files that were removed, and those that were added."""
+    """The removed files and the added files of a table."""
     old, new = set(before.tables[table].files), set(after.tables[table].files)
     return old - new, new - old
 
@@ -118,14 +118,14 @@ def test_rides_in_progress_stay_in_the_open_file(seeded_store: Store, lake: Lake
             connection.execute(move, (rides,) if number == 0 else (rides, [0] * len(rides)))
             before, epoch = epoch, publish_changes(seeded_store, lake, verify=True).epoch
     removed, new = changed_files(before, epoch, "rides")
-    assert not any(file.sealed for file in removed), "a file of rides that had ended before was rewritten"
+    assert not any(file.sealed for file in removed), "a file of earlier rides was rewritten"
     (sealed,) = (file for file in new if file.sealed)
-    assert keys_in(sealed, "ride_id") >= set(rides), "the rides that have ended were not sealed"
+    assert keys_in(sealed, "ride_id") >= set(rides), "the ended rides were not sealed"
     assert sealed.rows < 100
 
 
 def test_an_epoch_reads_only_the_keys_of_the_necessary_files(store: Store, lake: Lake, monkeypatch):
-    """Of an append-only table, only the footers of sealed files are read. Keys are read once."""
+    """After inserts, only the footers of sealed files are read. The keys of a file are read once."""
     log(store, 0)
     publish_changes(store, lake, tables=["log"])
     with store.connect() as connection:
@@ -141,7 +141,7 @@ def test_an_epoch_reads_only_the_keys_of_the_necessary_files(store: Store, lake:
         assert read == []
         connection.execute("UPDATE log SET word = 'x' WHERE key = 510")
         publish_changes(store, lake)
-        assert read == [None, ["key"]], "the open file, and the keys of one file"
+        assert read == [None, ["key"]], "not only the open file and the keys of one file were read"
         connection.execute("UPDATE log SET word = 'x' WHERE key = 511")
         publish_changes(store, lake)
     assert [columns for columns in read[2:] if columns] == [], "the index of the keys was not used"

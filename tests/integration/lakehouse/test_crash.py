@@ -1,4 +1,4 @@
-"""Postgres crashes with committed rows whose WAL is not flushed: none of them may be in the lake."""
+"""Postgres crashes after commits whose WAL is not flushed. None of their rows may be in the lake."""
 
 from collections.abc import Iterator
 
@@ -37,8 +37,8 @@ def keys(server: PrivateServer) -> set[int]:
         return {key for (key,) in connection.execute("SELECT key FROM things").fetchall()}
 
 
-def commit_carelessly(connection: Connection, key: int) -> None:
-    """Commit without waiting for the WAL, as any client of the server may do."""
+def commit_without_flush(connection: Connection, key: int) -> None:
+    """Commit without waiting for the WAL flush, as any client may do."""
     connection.execute("SET synchronous_commit = off")
     connection.execute("INSERT INTO things VALUES (%s, 'unsafe')", (key,))
 
@@ -46,7 +46,7 @@ def commit_carelessly(connection: Connection, key: int) -> None:
 def publish_and_crash(server: PrivateServer, lake: Lake, key: int) -> None:
     """Publish a row that is committed but not flushed, then kill the server immediately."""
     with server.store.connect() as connection:
-        commit_carelessly(connection, key)
+        commit_without_flush(connection, key)
         publish_changes(server.store, lake)
     server.kill()
     server.start()
@@ -56,8 +56,8 @@ def publish_and_crash(server: PrivateServer, lake: Lake, key: int) -> None:
 def test_without_waiting_for_the_wal_flush_the_lake_has_a_row_that_postgres_lost(
     server: PrivateServer, lake: Lake, monkeypatch
 ):
-    """The hazard is real, and
-    `test_after_waiting_for_the_wal_flush_every_row_of_the_lake_still_exists` would detect it."""
+    """Negative control of
+    `test_after_waiting_for_the_wal_flush_every_row_of_the_lake_still_exists`."""
     monkeypatch.setattr("lakehouse.capture.publish.wait_until_flushed", lambda *_: None)
     publish_snapshot(server.store, lake, tables=["things"])
     for attempt in range(ATTEMPTS):
@@ -65,7 +65,7 @@ def test_without_waiting_for_the_wal_flush_the_lake_has_a_row_that_postgres_lost
         if 1000 + attempt not in keys(server):
             break
     else:
-        pytest.fail("the WAL was always flushed in time, so the test proves nothing")
+        pytest.fail("the WAL was always flushed before the crash, so the test proves nothing")
     assert newest_epoch(lake.address).tables["things"].rows == len(keys(server)) + 1
 
 
@@ -84,7 +84,7 @@ def test_after_waiting_for_the_wal_flush_every_row_of_the_lake_still_exists(
 def test_a_server_crash_during_an_epoch_leaves_the_old_one(server: PrivateServer, lake: Lake, monkeypatch):
     first = publish_snapshot(server.store, lake, tables=["things"])
     with server.store.connect() as connection:
-        commit_carelessly(connection, 1000)
+        commit_without_flush(connection, 1000)
 
     def die(*_) -> None:
         server.kill()
@@ -103,11 +103,11 @@ def test_a_server_crash_during_an_epoch_leaves_the_old_one(server: PrivateServer
 
 @pytest.mark.slow
 def test_a_reused_transaction_number_is_not_confused_with_the_lost_one(server: PrivateServer, lake: Lake):
-    """After the crash the numbers of the lost transactions are assigned again, to other rows."""
+    """After the crash, the ids of the lost transactions are assigned to other transactions."""
     publish_snapshot(server.store, lake, tables=["things"])
     for attempt in range(3):
         with server.store.connect() as connection:
-            commit_carelessly(connection, 2000 + attempt)
+            commit_without_flush(connection, 2000 + attempt)
         server.kill()  # the row has not been published
         server.start()
         with server.store.connect() as connection:

@@ -1,4 +1,4 @@
-"""Property test: after any sequence of statements, with DDL, on several tables, the lake equals Postgres."""
+"""Property test: the lake equals Postgres after any sequence of statements, including DDL."""
 
 from contextlib import suppress
 
@@ -50,7 +50,7 @@ STATEMENTS = [
     "CREATE",
     "TRACK",
     "EPOCH",
-    # of a partitioned table
+    # For the partitioned table.
     "TRUNCATE {t}_low",
     "DELETE FROM {t}_rest WHERE id % 2 = 0",
     "ALTER TABLE {t} DETACH PARTITION {t}_low",
@@ -71,12 +71,12 @@ def step(store: Store, lake: Lake, table: str, statement: str, number: int) -> N
     if statement == "EPOCH":
         epoch_equals_postgres(store, lake)
     elif statement == "TRACK":
-        with suppress(BadInput):  # it has no key, or is not there
+        with suppress(BadInput):  # the table has no key, or does not exist
             track(store, table)
     else:
         texts = TABLES[table] if statement == "CREATE" else (statement,)
         for text in texts:
-            with suppress(psycopg.Error):  # the object is not there, or is already
+            with suppress(psycopg.Error):  # the object does not exist, or exists already
                 run(store, text.format(t=table, n=number))
 
 
@@ -89,7 +89,7 @@ def epoch_equals_postgres(store: Store, lake: Lake) -> None:
         return
     for table in newest_epoch(lake.address).tables:
         assert_equal(store, lake, table)
-    with suppress(NotReady):  # a table is not tracked
+    with suppress(NotReady):  # one of the tables is not tracked
         verify_now(store, lake).prove()
 
 

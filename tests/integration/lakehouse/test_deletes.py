@@ -1,4 +1,4 @@
-"""Changed and deleted rows are marked in a file instead of rewriting it, and every reader obeys the marks."""
+"""Changed and deleted rows are recorded in delete files, and every reader applies these."""
 
 import json
 import os
@@ -33,7 +33,7 @@ from oltp.store import Store
 from ridelake.settings import LakeAddress, Settings
 
 ROWS = 600
-# Table → the key's columns, and a key from a number.
+# Table → the columns of the key, and the expression of a key from a number.
 KEYS = {
     "numbers": ("id bigint PRIMARY KEY", "({n})"),
     "names": ("id text PRIMARY KEY", "('key ' || {n})"),
@@ -57,7 +57,7 @@ def small_files(monkeypatch):
 
 @pytest.fixture
 def keyed(bare: Store, lake: Lake) -> Store:
-    """A table for each kind of key, in files of 150 rows."""
+    """A table for each kind of key. The files have 150 rows."""
     for table, (columns, _) in KEYS.items():
         run(bare, f"CREATE TABLE {table} (word text, n int NOT NULL, {columns})")
         track(bare, table)
@@ -81,7 +81,7 @@ def insert(store: Store, table: str, numbers: str) -> None:
 
 
 def change(store: Store, seed: int, *, keys_too: bool = True) -> None:
-    """Update, delete and insert again about 2 % of the rows of each table; a few keys are updated."""
+    """Update, delete, and delete and insert again about 2 % of the rows of each table. Update a few keys."""
     numbers = random.Random(seed)
     for table in KEYS:
         updated, deleted, again = (numbers.sample(range(1, ROWS), 15) for _ in range(3))
@@ -187,7 +187,7 @@ def in_lake(lake: Lake, table: str) -> list[tuple]:
 
 def test_a_file_of_which_most_rows_changed_is_rewritten(keyed: Store, lake: Lake):
     before = newest_epoch(lake.address)
-    run(keyed, "UPDATE numbers SET word = 'new' WHERE n <= 100")  # of the 150 in one file
+    run(keyed, "UPDATE numbers SET word = 'new' WHERE n <= 100")  # of the 150 rows in the file
     after = publish_changes(keyed, lake, verify=True).epoch
     assert len(set(before.tables["numbers"].locations) - set(after.tables["numbers"].locations)) == 1
     assert (marked(after), after.tables["numbers"].deletes) == (0, ())
@@ -312,15 +312,13 @@ def test_floating_point_keys_are_found_without_an_index(bare: Store, lake: Lake)
 
 
 @pytest.mark.parametrize("seal_rows", [1, 20_000])
-def test_keys_that_are_nan_are_equal_whatever_their_bits(
-    bare: Store, lake: Lake, monkeypatch, seal_rows: int
-):
+def test_nan_keys_are_equal_even_with_different_bits(bare: Store, lake: Lake, monkeypatch, seal_rows: int):
     monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", seal_rows)
     run(bare, "CREATE TABLE points (x float8, y float4, word text, PRIMARY KEY (x, y))")
     run(bare, "INSERT INTO points VALUES ('NaN', 'NaN', 'a'), (1, 0, 'b')")
     track(bare, "points")
     publish_changes(bare, lake, tables=["points"])
-    run(bare, "UPDATE points SET x = -x, y = -y, word = 'c'")  # sets the sign bit of NaN
+    run(bare, "UPDATE points SET x = -x, y = -y, word = 'c'")  # the sign bit of the NaN is set now
     assert publish_changes(bare, lake, verify=True).epoch.rows == 2
     verify_now(bare, lake).prove()
     run(bare, "DELETE FROM points WHERE x = 'NaN'")
@@ -331,14 +329,14 @@ def _write(store: Store, number: int, stop: threading.Event) -> None:
     """Change random rows of all tables until `stop` is set. Two writers may change the same row."""
     numbers = random.Random(number)
     while not stop.wait(0.1):
-        with suppress(errors.DeadlockDetected):  # two writers have changed the same rows in another order
+        with suppress(errors.DeadlockDetected):  # two writers have locked the same rows in opposite orders
             change(store, 1000 * number + numbers.randrange(1000), keys_too=False)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_every_reader_sees_the_rows_of_postgres_in_each_of_many_epochs(keyed: Store, lake: Lake):
-    """Eight writers; RIDELAKE_TEST_EPOCHS epochs, 10. Every fifth is read by all engines and readers."""
+    """Eight writers. RIDELAKE_TEST_EPOCHS epochs, by default 10. All readers read every fifth epoch."""
     stop, settings = threading.Event(), Settings(home=Path("unused"), lake=lake.address)
     engines = [name for name, package in ENGINES.items() if package.here and name != "postgres"]
     with ThreadPoolExecutor(8) as pool:
@@ -360,7 +358,7 @@ def test_every_reader_sees_the_rows_of_postgres_in_each_of_many_epochs(keyed: St
 
 
 def _assert_all_readers_agree(settings: Settings, epoch: Epoch, engines: list[str]) -> None:
-    """The epoch was compared with Postgres, by DuckDB."""
+    """Compare the readers with the first engine. The epoch was already compared with Postgres."""
     with ExitStack() as stack:
         first, *others = stack.enter_context(open_engines(engines, settings, epoch))
         for table in KEYS:

@@ -1,4 +1,4 @@
-"""Rows of a table with any names are marked as deleted, until its definition changes."""
+"""Delete files work for tables with any names, until the definition of the table changes."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_maintenance_does_not_hide_a_change_of_the_table(bare: Store, lake: Lake
 
 
 def things(store: Store, lake: Lake, table: str, columns: str) -> None:
-    """A tracked table of 400 rows, in sealed files. The key is a number."""
+    """Create a tracked table of 400 rows in sealed files. The key is a number."""
     run(store, f"CREATE TABLE {table} ({columns})")
     track(store, table)
     publish_changes(store, lake, tables=[table])
@@ -59,7 +59,7 @@ def test_a_column_with_the_name_of_a_virtual_column_is_read_as_usual(bare: Store
 
 @pytest.mark.parametrize("engine", EVERY_ENGINE)
 def test_names_that_need_quotes_are_masked_by_every_engine(bare: Store, lake: Lake, engine: str):
-    """The tables beside the first have the names of the parts of a table in chDB."""
+    """The other tables have the names that chDB uses for the parts of the first table."""
     things(bare, lake, '"T"', '"Id" int PRIMARY KEY')
     things(bare, lake, '"T deleted"', '"a.b" int PRIMARY KEY')
     things(bare, lake, '"T 0"', '"order" int PRIMARY KEY')

@@ -1,4 +1,4 @@
-"""`ridelake doctor` reports what a server and a role can do, and leaves nothing behind."""
+"""`ridelake doctor` reports what a server and a role can do, and leaves nothing in the database."""
 
 import json
 import uuid
@@ -30,7 +30,7 @@ def statuses(dsn: str) -> dict[str, str]:
 
 
 def not_ok(dsn: str) -> dict[str, str]:
-    """The lines of all probes that do not say ok."""
+    """The lines of the probes with another status than ok."""
     return {name: one.line() for name, one in diagnose(dsn).results.items() if one.status != "ok"}
 
 
@@ -40,7 +40,7 @@ def shop(bare: Store) -> Store:
         bare,
         "CREATE SCHEMA shop",
         "CREATE TABLE shop.orders (id bigint PRIMARY KEY, what text) PARTITION BY RANGE (id)",
-        "CREATE TABLE shop.orders_1 PARTITION OF shop.orders DEFAULT",  # read through its table
+        "CREATE TABLE shop.orders_1 PARTITION OF shop.orders DEFAULT",  # read through the partitioned table
         ORDERS,
     )
     return bare
@@ -55,7 +55,7 @@ def role(shop: Store) -> Iterator[str]:
     run(shop, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
 
 
-def test_an_owner_can_do_everything_and_nothing_stays(shop: Store):
+def test_an_owner_can_do_everything_and_nothing_is_left(shop: Store):
     before = rows_of(shop, CONTENT)
     assert set(statuses(shop.conninfo).values()) == {"ok"}
     assert set(statuses(shop.conninfo)) == {"connection", *SERVER_PROBES, *SESSION_PROBES}
@@ -142,7 +142,7 @@ def test_an_interrupted_probe_leaves_nothing(shop: Store, monkeypatch: pytest.Mo
     assert rows_of(shop, CONTENT) == before
 
 
-LYING: Mapping[str, tuple[str, str]] = {
+DEVIATING: Mapping[str, tuple[str, str]] = {
     "a snapshot that sees a running transaction": ("assign_transaction_id", "SELECT 3"),
     "ranges of pages that lack rows": ("page_ranges", "SELECT 3, 1, 1"),
     "SKIP LOCKED that skips more": ("skip_locked", "SELECT 2"),
@@ -163,11 +163,11 @@ LYING: Mapping[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", LYING)
-def test_a_server_that_does_it_in_another_way_is_refused(
+@pytest.mark.parametrize("kind", DEVIATING)
+def test_a_server_that_behaves_differently_is_refused(
     shop: Store, monkeypatch: pytest.MonkeyPatch, kind: str
 ):
-    name, query = LYING[kind]
+    name, query = DEVIATING[kind]
     monkeypatch.setattr(probe, "QUERIES", {**probe.QUERIES, name: query})
     assert [line.split(":")[0] for line in not_ok(shop.conninfo).values()][:1] == ["refused"]
     assert ridelake("doctor", shop.conninfo).returncode == 1
@@ -191,7 +191,7 @@ def test_postgres_15_works_without_the_index(postgres_15: str):
     assert not_ok(postgres_15)["version"].startswith("works without: an index on tx on Postgres 15.")
 
 
-def test_a_database_without_an_encoding_is_refused_by_the_probe(cluster: Cluster):
+def test_a_database_without_an_encoding_is_refused_by_doctor(cluster: Cluster):
     name = f"ascii_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0".encode())

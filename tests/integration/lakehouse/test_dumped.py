@@ -1,4 +1,4 @@
-"""A database with tracked tables is dumped and restored; tracking then works, or an error says what to do."""
+"""After a dump and a restore, tracking works, or an error says what to do."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from keys_table import (
     KEYS,
     change_and_check,
     dump_and_restore,
-    how_keys,
+    next_kind,
 )
 from psycopg.conninfo import make_conninfo
 from terminal import answer
@@ -27,7 +27,7 @@ from ridelake.settings import LakeAddress
 
 @pytest.fixture
 def shop(bare: Store) -> Store:
-    """A tracked table with 8 rows and the tombstone of another one."""
+    """A tracked table with 8 rows and the tombstone of a deleted row."""
     run(bare, KEYS)
     track(bare, "shop.keys")
     run(bare, "DELETE FROM shop.keys WHERE i = 9")
@@ -40,10 +40,10 @@ def test_a_restored_table_is_incremental_again(
 ):
     with bare_database(cluster) as target:
         dump_and_restore(shop, target, form, tmp_path)
-        assert how_keys(target, lake) == "whole"
-        assert how_keys(target, lake) == "whole", "it is not incremental yet"
+        assert next_kind(target, lake) == "whole"
+        assert next_kind(target, lake) == "whole", "the epoch is incremental too early"
         assert renew_tracking(target, ["shop.keys"]) == []
-        assert [how_keys(target, lake), how_keys(target, lake)] == ["whole", "nothing"]
+        assert [next_kind(target, lake), next_kind(target, lake)] == ["whole", "nothing"]
         change_and_check(target, lake)
 
 
@@ -61,7 +61,10 @@ def test_a_dump_of_postgres_15_restores(
             dump_and_restore(source, target, "custom", tmp_path)
             assert renew_tracking(target, ["shop.keys"]) == []
             run(target, "DELETE FROM shop.keys WHERE i = 9")
-            assert [how_keys(target, lake), how_keys(target, lake)] == ["whole", "nothing"]
+            assert [next_kind(target, lake), next_kind(target, lake)] == [
+                "whole",
+                "nothing",
+            ]
             change_and_check(target, lake)
 
 
@@ -91,4 +94,4 @@ def test_the_ride_store_works_after_a_restore(
         synced = answer("sync", "--once", "--verify", *settings)
         assert "equal to Postgres" in synced
         epoch = newest_epoch(LakeAddress.at(tmp_path / "other"))
-        assert 0 < epoch.changed < epoch.rows / 2, "incremental"
+        assert 0 < epoch.changed < epoch.rows / 2, "the epoch is not incremental"

@@ -1,4 +1,4 @@
-"""The same tests for every engine."""
+"""Tests that run on every engine."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ from oltp.store import Store
 from ridelake.errors import NotReady, QueryRejected, UsageError
 from ridelake.settings import Settings
 
-# The place of the lake matters to the scan of a file, and not to the SQL of an engine.
+# SQL does not depend on the place of the lake, so these tests only use a folder.
 IN_A_FOLDER = pytest.mark.parametrize("published_in_each_place", ["folder"], indirect=True, scope="module")
 TEXTBOOK_QUERY = "SELECT AVG(Price) FROM RideTable WHERE City = 'Stanford' AND Month = 'July'"
 
@@ -105,7 +105,7 @@ def test_invalid_sql_is_rejected_with_the_engines_message(engine, query):
     assert str(caught.value).startswith(f"{engine.name}: ")
     for word in ("nothing", "nowhere"):
         assert (word in query) <= (word in str(caught.value))
-    assert only(engine.sql("SELECT count(*) FROM rides")) == 2000  # the engine is still usable
+    assert only(engine.sql("SELECT count(*) FROM rides")) == 2000  # the engine can still be used
 
 
 @IN_A_FOLDER
@@ -146,7 +146,7 @@ def test_polars_executes_questions_on_frames(published):
     rows = {row["name"]: row["len"] for row in found}
     assert set(rows) == {*STORE_TABLES, "RideTable"}
     assert rows["rides"] == 2000
-    assert rows["RideTable"] == 1895  # only those that were completed
+    assert rows["RideTable"] == 1895  # only completed rides
 
 
 @IN_A_FOLDER
@@ -242,7 +242,7 @@ def test_parameters_and_values_must_match(engine):
 
 @IN_A_FOLDER
 def test_order_by_with_a_window_function_is_kept_or_refused(engine):
-    """Daft loses the order without an error."""
+    """Daft alone would lose the order, without an error."""
     numbered = "SELECT ride_id, ROW_NUMBER() OVER (PARTITION BY city_id ORDER BY ride_id) AS n FROM rides"
     if engine.name != "daft":
         answer = engine.sql(f"{numbered} ORDER BY ride_id DESC LIMIT 3")
@@ -286,7 +286,7 @@ def test_decimals_stay_exact(engine):
         assert answer[name][0].as_py() * 100 == int(cents[name][0].as_py())
 
 
-UNKNOWN = "started_at >= assigned_at"  # NULL for a ride that was cancelled before it began
+UNKNOWN = "started_at >= assigned_at"  # NULL for a ride that was cancelled before its start
 NEITHER = [
     (f"SUM(CASE WHEN {UNKNOWN} THEN 0 ELSE 1 END)", "started_at IS NULL"),
     (f"SUM(CASE WHEN NOT ({UNKNOWN}) THEN 0 ELSE 1 END)", "1 = 1"),
@@ -302,13 +302,13 @@ NEITHER = [
 @IN_A_FOLDER
 @pytest.mark.parametrize(("expression", "where"), NEITHER)
 def test_a_null_condition_follows_the_sql_standard(engine, expression, where):
-    """Daft returns NULL for the whole CASE without an error."""
+    """Daft alone would return NULL for the whole CASE, without an error."""
     answer = only(engine.sql(f"SELECT CAST({expression} AS BIGINT) AS n FROM rides"))
     assert answer == only(engine.sql(f"SELECT COUNT(*) AS n FROM rides WHERE {where}"))
     assert only(engine.sql(f"SELECT COUNT(*) AS n FROM rides WHERE NOT ({UNKNOWN})")) == 0
 
 
-# With a lake of a user's tables, the `postgres` engine returns the same answers as DuckDB.
+# For a lake of user tables, the engine `postgres` returns the same answers as DuckDB.
 
 
 def opened_on_newest(stack: ExitStack, store: Store, lake: Lake, name: str) -> Engine:

@@ -1,4 +1,4 @@
-"""Engines in child processes: a crash of one does not affect others, and nothing is left behind."""
+"""Engines in child processes: a crash of one does not affect others, and nothing is left."""
 
 import os
 import pickle
@@ -71,7 +71,7 @@ def test_a_crash_during_a_query_does_not_affect_other_engines(published):
         assert duckdb.sql(COUNT)["n"].to_pylist() == [2000]
 
 
-def test_nothing_is_left_behind(published):
+def test_no_process_and_no_folder_is_left(published):
     with open_engine("datafusion", published.settings, published.epoch) as engine:
         folder = Path(engine._folder.name)
         assert children()
@@ -140,7 +140,7 @@ def test_a_child_whose_parent_is_killed_exits(published, tmp_path: Path):
 
 @pytest.mark.parametrize("name", EVERY_ENGINE_IN_SUBPROCESS)
 def test_only_the_pinned_files_are_read(name, published, tmp_path: Path):
-    """Other files in the folder are ignored, and the settings of the lake are not used."""
+    """The engine ignores other files in the folder, and does not use the settings of the lake."""
     table = published.epoch.tables["cities"]
     decoy = Path(table.locations[0]).with_name("decoy.parquet")
     pq.write_table(pq.read_table(table.locations[0]), decoy)
@@ -169,7 +169,7 @@ def test_the_error_for_a_missing_engine_says_how_to_install_it(published, monkey
             pass
 
 
-def test_an_error_while_the_engine_opens_is_raised_in_the_parent(published):
+def test_an_error_during_the_start_of_an_engine_is_raised_in_the_parent(published):
     broken = SubprocessEngine("daft", published.settings, published.epoch)
     broken._what = ("daft", published.settings, None)  # type: ignore[assignment]
     broken.start()
@@ -180,15 +180,15 @@ def test_an_error_while_the_engine_opens_is_raised_in_the_parent(published):
         broken.close()
 
 
-def test_a_cancelled_query_does_not_end_the_one_after_it(published, monkeypatch):
-    """The timeout for the first query does not kill the second."""
+def test_a_cancelled_query_does_not_end_the_next_one(published, monkeypatch):
+    """The timeout of the first query must not kill the second query."""
     monkeypatch.setattr("lakehouse.engines.subprocess_engine.CANCEL_SECONDS", 0.5)
     engine = SubprocessEngine("datafusion", published.settings, published.epoch, cancels=True)
     engine.start()
     try:
         engine.ready()
         before = children()
-        engine._busy.set()  # as if a query were running that ends immediately
+        engine._busy.set()  # simulate a query that ends immediately
         engine.interrupt()
         deadline = time.monotonic() + 1.5
         while time.monotonic() < deadline:  # a query is running when the timeout expires
@@ -198,8 +198,8 @@ def test_a_cancelled_query_does_not_end_the_one_after_it(published, monkeypatch)
         engine.close()
 
 
-def test_a_start_longer_than_the_timeout_is_not_repeated_for_every_query(published):
-    """After a crash the engine starts again during the next query, whose timeout must not stop the start."""
+def test_a_start_that_exceeds_the_timeout_is_not_aborted(published):
+    """After a crash, the engine starts again in the next query. Its timeout must not abort the start."""
     question = ad_hoc_question(COUNT, {})
     with open_engine("polars", published.settings, published.epoch) as engine:
         kill(signal.SIGKILL)
@@ -209,7 +209,7 @@ def test_a_start_longer_than_the_timeout_is_not_repeated_for_every_query(publish
             timed(engine, question, timeout_seconds=0.02)
         answer, _ = timed(engine, question, timeout_seconds=20)
         assert answer["n"].to_pylist() == [2000]
-        with pytest.raises(TimedOut):  # once it has started, the timeout applies
+        with pytest.raises(TimedOut):  # the engine has started now, so the timeout applies
             timed(engine, ad_hoc_question(LONG, {}), timeout_seconds=0.5)
         with pytest.raises(TimedOut):
             timed(engine, question, timeout_seconds=0.02)

@@ -133,7 +133,7 @@ def test_a_time_outside_of_arrows_range_is_refused(store: Store, moment: str):
         else:
             with pytest.raises(BadInput, match="column at contains infinity"):
                 rows_of(connection, "late")
-            assert connection.execute("SELECT 1").fetchone() == (1,), "the COPY was not ended"
+            assert connection.execute("SELECT 1").fetchone() == (1,), "the COPY is still active"
 
 
 def test_an_empty_store_can_be_published(store: Store, lake: Lake, monkeypatch):

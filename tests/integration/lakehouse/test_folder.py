@@ -1,4 +1,4 @@
-"""A folder that cannot be used as a lake is reported in one sentence and left clean."""
+"""A folder that cannot be used as a lake is reported in one sentence, and no files are left."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ from ridelake.settings import LakeAddress, Settings
 
 
 def test_a_write_error_also_ends_the_copy(seeded_store: Store, lake: Lake, monkeypatch):
-    """An unfinished COPY would block the ROLLBACK."""
+    """An active COPY would block the ROLLBACK."""
 
     def no_space(*arguments, **more):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -60,9 +60,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         or os.geteuid() != 0
         or not mounted("-t", "tmpfs", "-o", "size=1m", "none", folder)
     ):
-        pytest.skip("only root can mount the small disk that this needs")
+        pytest.skip("mounting a small disk needs root")
     yield folder
-    subprocess.run(["umount", "--lazy", folder], check=True)  # a failed test may still have files open
+    subprocess.run(["umount", "--lazy", folder], check=True)  # a failed test may have open files
 
 
 def mounted(*arguments: str | Path) -> bool:

@@ -42,10 +42,13 @@ BREAKS: dict[str, tuple[Callable[[SnapshotToken], SnapshotToken], str]] = {
         "this lake was taken from another database",
     ),
     "a timeline": (lambda t: replace(t, timeline=(t.timeline or 0) + 1), "changed from timeline 1 to 2"),
-    "numbers that went back": (lambda t: replace(t, snapshot="3:3:"), "history is older than the lake"),
+    "transaction ids that went back": (
+        lambda t: replace(t, snapshot="3:3:"),
+        "history is older than the lake",
+    ),
     "a WAL position that went back": (lambda t: replace(t, lsn="0/1"), "history is older than the lake"),
 }
-QUICK = ("another server", "numbers that went back")
+QUICK = ("another server", "transaction ids that went back")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +155,7 @@ def test_a_lake_of_another_format_is_neither_read_nor_written(published, format_
 
 
 def write_to(lake: Lake, table: str) -> None:
-    """Append a row with pyiceberg, as another program could."""
+    """Append a row with pyiceberg, as another program might."""
     one = lake.catalog.load_table((NAMESPACE, table))
     one.append(one.scan(limit=1).to_arrow())
 
@@ -178,7 +181,7 @@ def test_a_table_created_by_another_program_is_refused(seeded_store: Store, lake
 
 @pytest.mark.parametrize("table", ["accounts", "zones"])
 def test_a_concurrent_write_to_a_table_aborts_the_epoch(seeded_store, lake, monkeypatch, table: str):
-    """One table is changed by the epoch, the other one is not."""
+    """The epoch changes one of the tables, and not the other one."""
     first = publish_snapshot(seeded_store, lake)
     with seeded_store.connect() as connection:
         connection.execute("SELECT top_up(1, 100)")
@@ -193,11 +196,13 @@ def test_a_concurrent_write_to_a_table_aborts_the_epoch(seeded_store, lake, monk
     with pytest.raises(CommitConflict, match="cannot publish epoch 2: another process published it first"):
         publish_changes(seeded_store, lake)
     assert newest_epoch(lake.address) == first
-    assert len(data_files(lake.address.folder) - before) == 1, "only the other program's file stays"
+    assert len(data_files(lake.address.folder) - before) == 1, (
+        "not only the file of the other program is left"
+    )
 
 
 def test_numbers_and_tombstones_of_another_server_are_ignored(store: Store, lake: Lake):
-    """As `pg_restore` leaves them. A row with a tombstone of another generation exists."""
+    """`pg_restore` leaves them. A tombstone of another generation deletes no row."""
     with store.connect() as connection:
         connection.execute(
             "CREATE TABLE restored (id int PRIMARY KEY, tx bigint DEFAULT pg_current_xact_id()::text::bigint)"
@@ -241,7 +246,7 @@ def test_concurrent_syncs_copy_no_row_twice(seeded_store: Store, lake: Lake):
     stop.set()
     for thread in threads:
         thread.join()
-    assert lost, "no process lost a race, so the test proves nothing"
+    assert lost, "there was no conflict, so the test proves nothing"
     numbers = [one.epoch.number for one in new if one.is_new]
     assert sorted(numbers) == list(range(2, len(numbers) + 2))
     epochs = read_epochs(lake.address)
@@ -261,7 +266,7 @@ NOWHERE = "postgresql+psycopg://nobody@/nowhere?host=/nowhere"
     ("url", "error", "message"),
     [
         (NOWHERE, CannotConnect, "cannot reach the lake's catalog: .*; check --catalog or RIDELAKE_"),
-        ("once upon a time", UsageError, "--catalog must be a SQLAlchemy URL"),
+        ("not a url", UsageError, "--catalog must be a SQLAlchemy URL"),
         ("nosuch://user:secret@there", UsageError, "--catalog must be a SQLAlchemy URL"),
     ],
 )

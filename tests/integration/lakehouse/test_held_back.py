@@ -1,4 +1,4 @@
-"""A view or a foreign table that cannot be read is held back: the other tables of the lake go on."""
+"""A view or a foreign table that cannot be read is held back. The other tables are published."""
 
 import time
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def shop(bare: Store) -> Store:
 
 
 def foreign_server(store: Store, port: int | None = None) -> None:
-    """The server `far`, which is this one if `port` is None."""
+    """Create the foreign server `far`. With `port` None it is this server itself."""
     try:
         run(store, "CREATE EXTENSION IF NOT EXISTS postgres_fdw")
     except psycopg.Error as error:
@@ -134,7 +134,7 @@ def test_a_table_that_cannot_be_read_is_held_back_and_returns(shop: Store, lake:
     publish_changes(shop, lake, selection=EVERYTHING, tables=["odd"])
     assert set(newest_epoch(lake.address).tables) >= {"orders", "odd"}
     ticks = sync_repeatedly(0, shop, lake, verify=True)
-    for _ in range(2):  # it was in the previous epoch, and it was not
+    for _ in range(2):  # the previous epoch has the table in the first iteration only
         run(shop, *break_it, NEW_ORDER)
         synced = next(ticks)
         assert_held_back(synced.epoch, why)
@@ -201,7 +201,7 @@ def test_a_virtual_column_that_fails_holds_back_its_tracked_table_only(shop: Sto
 
 
 def test_a_view_that_fails_after_it_was_read_is_reported_by_name(shop: Store, lake: Lake):
-    """`--verify` reads it a second time, in the same snapshot."""
+    """`--verify` reads the view a second time in the same snapshot."""
     run(
         shop,
         "CREATE SEQUENCE reads",
@@ -236,7 +236,7 @@ WAITS = {
 
 @pytest.mark.parametrize("kind", WAITS)
 def test_a_migration_of_a_view_and_a_table_does_not_deadlock_with_epochs(shop: Store, lake: Lake, kind: str):
-    """The epoch holds `orders` when it reads `odd`; the migration holds `odd` when it alters `orders`."""
+    """The epoch locks `orders` before it reads `odd`. The migration locks `odd` before it alters `orders`."""
     create, alter = WAITS[kind]
     foreign_server(shop)
     run(shop, "CREATE TABLE base AS SELECT 1::bigint AS id", create)
@@ -244,7 +244,7 @@ def test_a_migration_of_a_view_and_a_table_does_not_deadlock_with_epochs(shop: S
     with ThreadPoolExecutor(1) as pool:
         for number in range(3):
             with shop.connect() as user:
-                user.execute("SET deadlock_timeout = '50ms'")  # less than the epoch would wait for
+                user.execute("SET deadlock_timeout = '50ms'")  # less than the epoch waits
                 with transaction(user):
                     user.execute(alter.replace("more", f"more_{number}").encode())
                     epoch = pool.submit(publish_changes, shop, lake)
@@ -292,8 +292,8 @@ def test_a_refresh_between_the_snapshot_and_the_read_is_tried_again(
 
 
 def test_a_rebuilt_index_delays_an_epoch_and_sync_retries(shop: Store, lake: Lake):
-    """The epoch holds `orders` when it waits for the index; a migration that alters `orders` would be
-    canceled by the deadlock detector."""
+    """The epoch has locked `orders` when it waits for the index. If it waited longer, the deadlock detector
+    would cancel a migration that alters `orders`."""
     ticks = sync_repeatedly(0, shop, lake, tables=["orders"])
     assert next(ticks).is_new
     run(shop, NEW_ORDER)

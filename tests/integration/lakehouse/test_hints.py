@@ -1,11 +1,11 @@
-"""`version-hint.text` names the newest metadata of a table, so that its folder is enough for a reader."""
+"""`version-hint.text` names the newest metadata of a table, so that readers only need the folder."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 from bare_database import rows_of, run
-from bucket import Far
+from bucket import S3Lake
 from iceberg_readers import with_polars, with_pyiceberg
 from terminal import answer, place_options
 
@@ -22,7 +22,7 @@ from ridelake.settings import LakeAddress, Settings
 
 @pytest.fixture
 def numbers(bare: Store, lake: Lake) -> Store:
-    """Two tracked tables, `numbers` and `others`, in epoch 1."""
+    """A store with two tracked tables, `numbers` and `others`, which are in epoch 1."""
     for name in ("numbers", "others"):
         run(
             bare,
@@ -67,7 +67,7 @@ def test_a_folder_is_enough_for_a_reader_after_each_epoch(numbers: Store, lake: 
 
 
 def test_a_hint_that_is_written_late_is_corrected(numbers: Store, lake: Lake, monkeypatch):
-    """Another process publishes before the hint of this one is written."""
+    """Another process publishes after the commit of this process and before its hint."""
     write = Lake._write_hint
 
     def late(self: Lake, table: str, metadata: str | None) -> None:
@@ -83,10 +83,10 @@ def test_a_hint_that_is_written_late_is_corrected(numbers: Store, lake: Lake, mo
     assert_hints_name_the_newest(newest_epoch(lake.address), lake.address)
 
 
-def test_maintenance_corrects_a_hint_before_it_deletes_what_the_hint_names(
+def test_maintenance_corrects_a_hint_before_it_deletes_the_named_file(
     numbers: Store, lake: Lake, monkeypatch
 ):
-    """Publishers and a maintenance are stopped between their commit and the hint."""
+    """Publishers and a maintenance are interrupted between the commit and the hint."""
 
     def stopped(self: Lake, tables: object) -> None:
         raise KeyboardInterrupt
@@ -132,10 +132,10 @@ def test_a_table_that_left_the_lake_has_no_hint(numbers: Store, lake: Lake):
     assert not Path(hint_location(lake.address, "others")).exists()
 
 
-def test_maintenance_keeps_the_explanation_and_the_hints_and_writes_missing_ones(numbers: Store, lake: Lake):
+def test_maintenance_keeps_the_readme_and_the_hints_and_writes_missing_ones(numbers: Store, lake: Lake):
     explanation = lake.address.folder / README
     assert "Do not read TABLE/data/*.parquet as the table" in explanation.read_text()
-    draft = Path(f"{hint_location(lake.address, 'numbers')}.0123abcd")  # of a process that was killed
+    draft = Path(f"{hint_location(lake.address, 'numbers')}.0123abcd")  # left by a killed process
     draft.write_text("half")
     maintain(lake, numbers)
     assert not draft.exists()
@@ -150,7 +150,7 @@ def test_maintenance_keeps_the_explanation_and_the_hints_and_writes_missing_ones
 
 
 def test_without_hints_connect_names_the_metadata(numbers: Store, lake: Lake):
-    """A lake of an older version, or one that was copied without them."""
+    """The lake may be of an older version, or a copy without hints."""
     settings = Settings(home=Path("unused"), lake=lake.address)
     metadata = newest_epoch(lake.address).tables["numbers"].metadata
     assert metadata not in answer("connect", "polars", "numbers", *place_options(settings))
@@ -163,7 +163,7 @@ def test_a_lake_that_was_moved_has_valid_hints(numbers: Store, lake: Lake, tmp_p
     assert Path(hinted(moved, "numbers")).exists()
 
 
-def test_a_table_may_be_called_like_the_explanation(bare: Store, lake: Lake):
+def test_a_table_may_have_the_name_of_the_readme_file(bare: Store, lake: Lake):
     run(bare, f'CREATE TABLE "{README}" (id int PRIMARY KEY)', f'INSERT INTO "{README}" VALUES (1)')
     epoch = publish_changes(bare, lake, tables=[f'"{README}"']).epoch
     assert table_folder(README) != README
@@ -171,11 +171,11 @@ def test_a_table_may_be_called_like_the_explanation(bare: Store, lake: Lake):
     assert_hints_name_the_newest(epoch, lake.address)
 
 
-def test_a_lake_in_a_bucket_has_hints_and_the_explanation(far: Far):
-    epoch = publish_snapshot(far.store, far.lake())
-    assert far.storage.exists(far.address.join(README))
+def test_a_lake_in_a_bucket_has_hints_and_the_readme(s3_lake: S3Lake):
+    epoch = publish_snapshot(s3_lake.store, s3_lake.lake())
+    assert s3_lake.storage.exists(s3_lake.address.join(README))
     for name, table in epoch.tables.items():
-        with far.storage.open(hint_location(far.address, name)) as file:
+        with s3_lake.storage.open(hint_location(s3_lake.address, name)) as file:
             assert table.metadata.endswith(f"/{file.read().decode()}.metadata.json")
-    maintain(far.lake(), far.store)
-    assert far.storage.exists(hint_location(far.address, "rides"))
+    maintain(s3_lake.lake(), s3_lake.store)
+    assert s3_lake.storage.exists(hint_location(s3_lake.address, "rides"))

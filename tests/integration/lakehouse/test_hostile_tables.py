@@ -1,4 +1,4 @@
-"""For any user table, the lake has exactly its rows, or one sentence names what it cannot store."""
+"""The lake has exactly the rows of any user table, or an error names what it cannot store."""
 
 import io
 import uuid
@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from bare_database import bare_database, rows_of, run
-from own_tables import ORDERS, asked, how
+from own_tables import ORDERS, asked, kind_of
 from psycopg.conninfo import make_conninfo
 
 from lakehouse.capture.publish import publish_changes, publish_snapshot
@@ -58,7 +58,7 @@ VALUES = {
     "pg_lsn": ("'0/1'",), "regclass": ("'pg_class'",), "xid8": ("'1'",), "void_domain": ("1",),
     "letter": ("'é'",), "enum_of_one": ("''",), "empty_enum": (), "composite": ("ROW(1, 'x')",),
 }  # fmt: skip
-# Types with a value that has no exact form in the lake.
+# Types with values that have no exact form in the lake.
 WITHOUT_FORM = {"numeric(5, 2)", "date ", "timestamptz", "timestamptz ", "time "}
 TYPES = (
     "CREATE DOMAIN inner_domain AS int CHECK (VALUE > 0)",
@@ -105,7 +105,7 @@ SHAPES = {
 
 
 def outcome(store: Store, lake: Lake, table: str) -> str:
-    """`equal`, or the error message. Any other exception, and a difference, fails the test."""
+    """`equal`, or the error message. Other exceptions and differences fail the test."""
     try:
         epoch = publish_snapshot(store, lake, tables=[table], verify=True)
     except RidelakeError as error:
@@ -201,7 +201,7 @@ def test_a_foreign_table_and_a_temporary_one(bare: Store, lake: Lake):
     assert publish_snapshot(bare, lake, tables=["far"]).rows == 0
 
 
-# Changes and rows that are hard to detect in a user's database are detected, or the table is rejected.
+# Changes and rows that are hard to detect are detected, or the table is rejected.
 
 
 def test_row_level_security_that_hides_rows_is_an_error(bare: Store, lake: Lake):
@@ -266,7 +266,7 @@ def test_a_user_trigger_that_restores_the_old_row_hides_no_change(bare: Store, l
     run(bare, "UPDATE orders SET price = 99 WHERE id = 3")
     taken = publish_changes(bare, lake, verify=True)
     assert taken.epoch.verified
-    assert how(taken) == ("changes" if name < "zzz_ridelake_stamp" else "whole")
+    assert kind_of(taken) == ("changes" if name < "zzz_ridelake_stamp" else "whole")
 
 
 def test_years_outside_of_pythons_range_are_copied(bare: Store, lake: Lake):

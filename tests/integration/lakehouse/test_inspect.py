@@ -28,7 +28,7 @@ def scan(published_once) -> XrayResult:
 
 @pytest.fixture
 def reader(seeded_store: Store) -> Iterator[Store]:
-    """The same store for a role with read access only."""
+    """The same store for a role that can only read."""
     name = f"xray_reader_{os.getpid()}"
     with seeded_store.connect() as admin:
         admin.execute(f"CREATE ROLE {name} LOGIN")
@@ -42,10 +42,11 @@ def reader(seeded_store: Store) -> Iterator[Store]:
 
 
 def test_every_tuple_and_value_is_where_pageinspect_says(seeded_store: Store):
-    """Also with dead tuples and nulls."""
+    """Including dead tuples and nulls."""
     with seeded_store.connect() as connection:
         connection.execute("CREATE EXTENSION pageinspect SCHEMA public")
-        connection.execute("SET session_replication_role = replica")  # the triggers prevent changes
+        # Disable the triggers that prevent changes.
+        connection.execute("SET session_replication_role = replica")
         connection.execute("UPDATE rides SET fare_cents = 77 WHERE ride_id IN (3, 5)")
         connection.execute("DELETE FROM rides WHERE ride_id = 7")
         block = connection.execute(
@@ -94,7 +95,7 @@ def test_xray_creates_no_extension(published_once, scan: XrayResult):
 
 
 def test_without_page_access_the_positions_are_computed_from_lengths(seeded_store: Store, reader: Store):
-    """For a page without dead tuples."""
+    """Without dead tuples in the page."""
     real, computed = ride_in_heap(seeded_store, 20), ride_in_heap(reader, 20)
     assert real.page.content is not None
     assert computed.page.content is None
@@ -110,7 +111,7 @@ def test_an_invalid_page_is_refused():
 
 
 def test_pages_fill_their_chunk_and_hold_every_row(scan: XrayResult, published_once):
-    """Compared with DuckDB, which has an independent reader of the footer."""
+    """Compared with DuckDB, which reads the footer itself."""
     file = scan.files.file.location
     footer = duckdb.sql(
         "SELECT path_in_schema, dictionary_page_offset, data_page_offset, total_compressed_size"
@@ -133,7 +134,7 @@ def test_pages_fill_their_chunk_and_hold_every_row(scan: XrayResult, published_o
 
 
 def duckdb_name(path: str) -> str:
-    """The path with escaped glob characters."""
+    """The path, with escaped glob characters."""
     return re.sub(r"([\[*?])", r"[\1]", path)
 
 
@@ -161,7 +162,7 @@ def test_bytes_to_read_are_computed_from_the_real_offsets(scan: XrayResult, publ
         heap = connection.execute("SELECT pg_relation_size('rides')").fetchone()
     assert scan.column_bytes_in_files == column
     assert (scan.column_bytes_in_heap,) == heap
-    assert scan.ride_bytes_in_heap == 8192 * 3  # 2,000 keys: a root, a leaf; and the heap page
+    assert scan.ride_bytes_in_heap == 8192 * 3  # the root and a leaf of the index, and the heap page
     assert scan.ride_bytes_in_files < scan.row_group_bytes + scan.files.footer_bytes + 1
 
 

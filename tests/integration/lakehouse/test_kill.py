@@ -1,4 +1,4 @@
-"""A syncing process is killed at any time: the lake has the old or the new epoch, and can be synced again."""
+"""After a kill of a syncing process at any time, the lake has the old or the new epoch and can be synced."""
 
 import os
 import random
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from concurrency import assert_audit_passes
-from killed_client import CONTEXT, LOST_THE_RACE, SEAL_ROWS, referenced, victim, wait_until_stopped
+from killed_client import CONTEXT, LOST_THE_RACE, SEAL_ROWS, referenced, syncing_process, wait_until_stopped
 from lake_files import files_of
 
 from lakehouse.capture.maintain import maintain
@@ -30,7 +30,7 @@ def small_files(monkeypatch):
 
 
 def assert_whole(lake: Lake) -> Epoch:
-    """Check that Iceberg's pointers match the newest epoch, and its files match their checksums."""
+    """Check that the pointers match the newest epoch, and that its files match their checksums."""
     newest = lake.newest()
     assert newest is not None
     verify_files(lake.address, newest.number)
@@ -39,7 +39,7 @@ def assert_whole(lake: Lake) -> Epoch:
 
 
 def hinted(lake: Lake) -> dict[str, str]:
-    """Table → the metadata file that its hint names."""
+    """Table → the metadata file that the hint names."""
     hints = lake.address.folder.glob("*/metadata/version-hint.text")
     return {hint.parts[-3]: f"{hint.parent}/{hint.read_text()}.metadata.json" for hint in hints}
 
@@ -51,9 +51,9 @@ def assert_nothing_else_is_left(store: Store, lake: Lake) -> None:
 
 
 def seconds_until_an_epoch(store: Store, lake: Lake) -> float:
-    """The time that the process needs for an epoch on this machine."""
+    """The time for an epoch on this machine."""
     before, ready = newest_epoch(lake.address).number, CONTEXT.Event()
-    with victim(store, lake.address, ready=ready):
+    with syncing_process(store, lake.address, ready=ready):
         assert ready.wait(60)
         began = time.perf_counter()
         while newest_epoch(lake.address).number == before:
@@ -71,7 +71,7 @@ def seconds_until_an_epoch(store: Store, lake: Lake) -> float:
 def test_after_a_random_kill_the_newest_epoch_is_the_old_or_the_new_one(
     seeded_store: Store, lake: Lake, kills: int, maintaining: bool
 ):
-    """`maintaining`: the process also runs `maintain` after each epoch."""
+    """`maintaining`: the process also runs `maintain` after every fifth epoch."""
     chance = random.Random(kills)
     publish_snapshot(seeded_store, lake)
     an_epochs_seconds = seconds_until_an_epoch(seeded_store, lake)
@@ -79,22 +79,22 @@ def test_after_a_random_kill_the_newest_epoch_is_the_old_or_the_new_one(
     last, published = assert_whole(lake), 0
     for kill in range(kills):
         ready = CONTEXT.Event()
-        with victim(seeded_store, lake.address, maintaining=maintaining, ready=ready) as process:
+        with syncing_process(seeded_store, lake.address, maintaining=maintaining, ready=ready) as process:
             assert ready.wait(60)
             time.sleep(chance.uniform(0, seconds))
-            assert process.is_alive(), "the process ended by itself"
+            assert process.is_alive(), "the process ended before the kill"
         epoch = assert_whole(lake)
         assert epoch.number >= last.number
         assert newest_epoch(lake.address) == epoch
         published += epoch.number - last.number
-        # With other tests running, an epoch can take many times as long as the first one, or the reverse.
+        # With other tests running, an epoch can take many times as long as the first one, or less.
         seconds *= 1.2 if epoch.number == last.number else 0.9 ** (epoch.number - last.number)
         seconds = min(seconds, 50 * an_epochs_seconds)
         last = epoch
         if kill % 10 == 7:
             last = publish_changes(seeded_store, lake, verify=True).epoch
             assert_nothing_else_is_left(seeded_store, lake)
-    assert kills / 10 < published < kills * 3, "it was always killed too early or too late"
+    assert kills / 10 < published < kills * 3, "the kills were too early or too late"
     publish_changes(seeded_store, lake, verify=True)
     assert verify_now(seeded_store, lake).as_dict()["equal"]
     assert_nothing_else_is_left(seeded_store, lake)
@@ -104,7 +104,7 @@ def test_after_a_random_kill_the_newest_epoch_is_the_old_or_the_new_one(
 HALF_A_COMMIT = """
 import os, sqlite3, sys
 catalog = sqlite3.connect(sys.argv[1], isolation_level=None)
-catalog.execute("PRAGMA cache_size = 1")  # so that pages are in the file before the commit
+catalog.execute("PRAGMA cache_size = 1")  # so that pages are written before the commit
 catalog.execute("BEGIN IMMEDIATE")
 catalog.execute("UPDATE epochs SET token = token || hex(randomblob(100000))")
 catalog.execute("DELETE FROM epochs")
@@ -166,12 +166,12 @@ def test_after_a_kill_at_a_step_the_newest_epoch_is_the_old_or_the_new_one(
     publish_snapshot(seeded_store, lake)
     for step in steps:
         before = assert_whole(lake).number
-        with victim(seeded_store, lake.address, at=step) as process:
+        with syncing_process(seeded_store, lake.address, at=step) as process:
             process.join(60)
             assert process.exitcode == -signal.SIGKILL, step
         assert assert_whole(lake).number == before + (step in AFTER_THE_COMMIT), step
-        healed = publish_changes(seeded_store, lake)
-        assert healed.is_new == (step not in AFTER_THE_COMMIT), step
+        again = publish_changes(seeded_store, lake)
+        assert again.is_new == (step not in AFTER_THE_COMMIT), step
         assert_nothing_else_is_left(seeded_store, lake)
     assert verify_now(seeded_store, lake).tail_rows == (0,) * 9
     assert publish_changes(seeded_store, lake, verify=True).epoch.verified
@@ -183,9 +183,9 @@ def test_after_a_kill_at_a_step_the_newest_epoch_is_the_old_or_the_new_one(
 def test_a_process_that_was_stopped_and_resumes_cannot_publish_and_deletes_its_files(
     seeded_store: Store, lake: Lake, step: str
 ):
-    """A process is stopped before it publishes, and continues after another one has published."""
+    """A process is stopped before it publishes, and continues after another process has published."""
     publish_snapshot(seeded_store, lake)
-    with victim(seeded_store, lake.address, at=step, sends=signal.SIGSTOP) as stopped:
+    with syncing_process(seeded_store, lake.address, at=step, sends=signal.SIGSTOP) as stopped:
         wait_until_stopped(stopped)
         left = files_of(lake.address.folder)
         successor = publish_changes(seeded_store, lake, verify=True).epoch
@@ -204,7 +204,7 @@ def test_files_of_a_process_that_was_stopped_and_killed_are_deleted_by_maintenan
     seeded_store: Store, lake: Lake
 ):
     publish_snapshot(seeded_store, lake)
-    with victim(
+    with syncing_process(
         seeded_store, lake.address, at="lakehouse.capture.writer.EpochDraft.publish", sends=signal.SIGSTOP
     ) as stopped:
         wait_until_stopped(stopped)

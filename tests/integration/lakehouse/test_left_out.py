@@ -1,5 +1,4 @@
-"""Columns and tables that are not in the lake: excluded by the user, or left out for a value without an exact
-form."""
+"""Columns and tables that are not in the lake: the user has excluded them, or a value has no exact form."""
 
 from pathlib import Path
 
@@ -137,7 +136,7 @@ def test_a_deleted_key_that_the_lake_cannot_store_is_ignored(
 
 
 def test_a_table_created_in_the_schema_of_the_ride_store_is_not_one_of_its_tables(store: Store, lake: Lake):
-    """The role ridelake creates its tables there, because its search path begins with "$user"."""
+    """The role ridelake creates tables in this schema, because its search path begins with "$user"."""
     run(store, "CREATE TABLE ridelake.mine (id int PRIMARY KEY, v numeric(5, 1))")
     run(store, "INSERT INTO ridelake.mine VALUES (1, 'NaN')")
     track(store, "mine")
@@ -157,7 +156,7 @@ WITHOUT_FORM = """
 
 
 def test_values_without_an_exact_form_are_null_if_the_user_says_so(bare: Store, lake: Lake):
-    """The choice applies until it is changed, to epochs, to `verify` and to `--fresh`."""
+    """The choice applies to epochs, to `verify` and to `--fresh`, until it is changed."""
     run(
         bare,
         "CREATE DOMAIN day AS date",
@@ -193,7 +192,7 @@ def test_a_key_without_an_exact_form_is_never_replaced(bare: Store, lake: Lake):
         publish_snapshot(bare, lake, tables=["t"], infinity="null")
 
 
-def test_the_choice_is_one_of_the_lake(bare: Store, lake: Lake):
+def test_the_choice_applies_to_all_tables_of_the_lake(bare: Store, lake: Lake):
     """It also applies to a table that is added later, and to one that was left out."""
     run(bare, "CREATE TABLE a (id int PRIMARY KEY)", "CREATE TABLE b (id int PRIMARY KEY, d date)")
     run(bare, "INSERT INTO b VALUES (1, 'infinity')")

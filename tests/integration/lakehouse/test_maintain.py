@@ -36,7 +36,7 @@ NO_GRACE = timedelta(0)
 
 @pytest.fixture
 def numbers(cluster: Cluster, lake: Lake, monkeypatch) -> Iterator[Store]:
-    """A tracked table; every epoch adds a small sealed file."""
+    """A store with a tracked table. Every epoch adds a small sealed file."""
     monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 10)
     with numbers_on(cluster, lake) as store:
         yield store
@@ -44,7 +44,7 @@ def numbers(cluster: Cluster, lake: Lake, monkeypatch) -> Iterator[Store]:
 
 @pytest.fixture
 def numbers_alone(lake: Lake, monkeypatch) -> Iterator[Store]:
-    """The same on a server of its own: an open transaction of another test keeps tombstones."""
+    """Like `numbers`, on a separate server, because open transactions of other tests keep tombstones."""
     monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 10)
     with private_server() as server, numbers_on(server.cluster, lake) as store:
         yield store
@@ -61,7 +61,7 @@ def numbers_on(cluster: Cluster, lake: Lake) -> Iterator[Store]:
 
 
 def more(store: Store, *, rows_alone: bool = False) -> None:
-    """Insert 20 rows; unless `rows_alone`, also change and delete an old one."""
+    """Insert 20 rows. Without `rows_alone`, also change one old row and delete another."""
     run(store, "INSERT INTO numbers SELECT nextval('next_number'), 'new' FROM generate_series(1, 20)")
     if rows_alone:
         return
@@ -89,7 +89,7 @@ def data_files(lake: Lake) -> set[str]:
 
 @contextmanager
 def another_process(lake: Lake, code: str) -> Iterator[subprocess.Popen]:
-    """Run `code` with a `lake` and an `address`. It prints "ready" and waits until it is killed."""
+    """Run `code`, which can use `lake` and `address`. It prints "ready" and waits until it is killed."""
     begin = (
         "import sys\nfrom lakehouse.table.catalog import Lake\nfrom ridelake.settings import LakeAddress\n"
         f"address = LakeAddress.at({str(lake.address.folder)!r})\nlake = Lake.create(address)\n"
@@ -250,7 +250,7 @@ def test_orphans_of_a_dead_draft_are_deleted_and_files_of_a_live_one_are_not(num
             os.utime(path, (time.time() - 7200,) * 2)
         assert maintain(lake, numbers).files_removed == 3
         assert (data / "00003-abcdabcd-0123abcd.parquet").exists()
-    assert maintain(lake, numbers).files_removed == 2, "the draft has ended"
+    assert maintain(lake, numbers).files_removed == 2, "the files of an ended draft were kept"
     assert data_files(lake) == {
         file.location for epoch in read_epochs(lake.address) for file in epoch.stored_files
     }
@@ -295,7 +295,7 @@ def test_other_files_in_the_folder_are_kept(numbers: Store, lake: Lake):
 # ── Concurrent processes ──────────────────────────────────────────────────────────────────
 
 
-def test_an_empty_lake_needs_no_maintenance_and_repeating_it_changes_nothing(cluster: Cluster, lake: Lake):
+def test_maintenance_of_an_empty_lake_and_repeated_maintenance_do_nothing(cluster: Cluster, lake: Lake):
     with bare_database(cluster) as store:
         assert maintain(lake, store).epoch is None
         run(store, "CREATE TABLE t (id int PRIMARY KEY)")
@@ -313,16 +313,16 @@ def test_verify_compares_the_epoch_that_was_published_while_it_started(
     read: list[int] = []
     cleared: list[int] = []
 
-    def newest_then_tidied(address: LakeAddress) -> Epoch:
+    def newest_before_maintenance(address: LakeAddress) -> Epoch:
         found = newest_epoch(address)
         read.append(found.number)
-        if len(read) == 1:  # tombstones that are newer than `found` are deleted
+        if len(read) == 1:  # delete the tombstones that are newer than `found`
             more(numbers)
             publish_changes(numbers, lake)
             cleared.append(maintain(lake, numbers, keep_epochs=keep_epochs).tombstones_cleared)
         return found
 
-    monkeypatch.setattr("lakehouse.verify.newest_epoch", newest_then_tidied)
+    monkeypatch.setattr("lakehouse.verify.newest_epoch", newest_before_maintenance)
     found = verify_now(numbers, lake)
     found.prove()
     # If another test has an open transaction, the tombstones are kept, and the first epoch can be compared.
@@ -335,7 +335,7 @@ def test_reading_syncing_and_maintaining_do_not_disturb_each_other(
 ):
     stop, failed = threading.Event(), list[BaseException]()
 
-    def again_and_again(what) -> threading.Thread:
+    def repeat(what) -> threading.Thread:
         def loop() -> None:
             while not stop.is_set():
                 try:
@@ -358,7 +358,7 @@ def test_reading_syncing_and_maintaining_do_not_disturb_each_other(
         for synced in islice(sync_repeatedly(0.02, numbers, lake), 5):
             assert synced.trouble is None or "retries" in synced.trouble, synced.trouble
 
-    threads = [again_and_again(what) for what in (
+    threads = [repeat(what) for what in (
         read, read, sync, sync, lambda: more(numbers),
         lambda: maintain(lake, numbers, keep_epochs=2), lambda: maintain(lake, numbers, keep_epochs=1),
         lambda: verify_now(numbers, lake).prove(),
@@ -392,17 +392,17 @@ def test_only_tombstones_below_the_newest_token_are_deleted_and_other_lakes_noti
     grow(numbers, lake, 3)
     with numbers.connect() as writer:
         writer.execute("BEGIN")
-        writer.execute("DELETE FROM numbers WHERE n = 10")  # running while the epoch is taken
+        writer.execute("DELETE FROM numbers WHERE n = 10")  # in progress during the epoch
         more(numbers)
         publish_changes(numbers, lake)
-        more(numbers)  # after it
+        more(numbers)  # after the epoch
         assert maintain(lake, numbers).tombstones_cleared == 4
         writer.execute("COMMIT")
     assert len(rows_of(numbers, "SELECT FROM ridelake_tracking.tombstones")) == 3
     assert publish_changes(numbers, lake, verify=True).epoch.deleted == 2
     assert maintain(lake, numbers).tombstones_cleared == 3
     taken = publish_changes(numbers, other, verify=True).epoch.tables["numbers"]
-    assert taken.changed == taken.rows, "copied completely, because unread tombstones were deleted"
+    assert taken.changed == taken.rows, "the table must be copied completely, because tombstones are missing"
     more(numbers)
     assert publish_changes(numbers, other, verify=True).epoch.deleted == 1
 
@@ -427,7 +427,7 @@ def test_an_idle_lake_keeps_its_history(numbers: Store, lake: Lake):
         maintain(lake, numbers, keep_epochs=3)
     kept = read_epochs(lake.address)
     assert list(dict.fromkeys(epoch.token for epoch in kept)) == tokens
-    assert len(kept) == 4, "only the first maintenance may publish an epoch"
+    assert len(kept) == 4, "a later maintenance has published an epoch"
 
 
 def test_the_pages_of_a_bulk_load_are_summarized_after_its_epoch(numbers: Store, lake: Lake, monkeypatch):
@@ -442,7 +442,7 @@ def test_the_pages_of_a_bulk_load_are_summarized_after_its_epoch(numbers: Store,
     run(numbers, load.format(9_000))
     for _ in range(2):
         next(turns)
-    assert rows_of(numbers, summarize) > [(0,)], "too few rows for a maintenance"
+    assert rows_of(numbers, summarize) > [(0,)], "maintenance ran after too few rows"
     run(numbers, load.format(11_000))
     for _ in range(2):
         next(turns)
@@ -470,7 +470,7 @@ def test_the_size_of_a_continuously_synced_lake_is_bounded(numbers: Store, lake:
             sizes.append((len(files), sum(path.stat().st_size for path in files), metadata.stat().st_size))
     files, total, metadata_bytes = zip(*sizes, strict=True)
     assert max(files) < 1.25 * files[0], files
-    assert max(total) < 2 * total[0], total  # the number of rows triples
+    assert max(total) < 2 * total[0], total  # the table has three times as many rows at the end
     assert max(metadata_bytes) < 1.25 * metadata_bytes[0], metadata_bytes
     verify_now(numbers, lake).prove()
     print(sizes)

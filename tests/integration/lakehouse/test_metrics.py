@@ -1,4 +1,4 @@
-"""`ridelake sync --metrics` writes a file in Prometheus' text format."""
+"""`ridelake sync --metrics` writes a file in the text format of Prometheus."""
 
 import re
 import time
@@ -18,7 +18,7 @@ SAMPLE = re.compile(r'ridelake_sync_(\w+)\{lake="((?:[^"\\\n]|\\["\\n])*)"\} ([0
 
 
 def samples(path: Path) -> dict[str, float]:
-    """The values by name. Every sample follows its HELP and TYPE, as the format requires."""
+    """The values by name. Checks that every sample follows its HELP and TYPE, as the format requires."""
     lines = path.read_text().splitlines()
     found = {}
     for about, kind, sample in zip(lines[::3], lines[1::3], lines[2::3], strict=True):

@@ -10,7 +10,7 @@ from keys_table import (
     NINE,
     change_and_check,
     dump_and_restore,
-    how_keys,
+    next_kind,
     running,
     server_folder,
 )
@@ -29,7 +29,7 @@ from ridelake.errors import UsageError
 
 @pytest.mark.slow
 def test_an_upgraded_server_needs_a_snapshot(lake: Lake):
-    """pg_upgrade gives the server another system identifier; oids and transaction IDs stay."""
+    """pg_upgrade changes the system identifier, but not the oids and transaction ids."""
     if not (DEBIAN_15 / "pg_ctl").exists():
         pytest.skip("PostgreSQL 15 is not installed (Debian: postgresql-15)")
     with server_folder() as (folder, run_as):
@@ -62,7 +62,7 @@ def test_an_upgraded_server_needs_a_snapshot(lake: Lake):
                 publish_changes(target, lake)
             assert renew_tracking(target, ["shop.keys"]) == []
             assert publish_snapshot(target, lake, verify=True).rows == 8
-            assert how_keys(target, lake) == "nothing"
+            assert next_kind(target, lake) == "nothing"
             change_and_check(target, lake)
 
 
@@ -70,19 +70,20 @@ def test_an_upgraded_server_needs_a_snapshot(lake: Lake):
 def test_numbers_and_tombstones_of_another_server_are_ignored(cluster: Cluster, lake: Lake, tmp_path: Path):
     with server_folder() as (folder, run_as), bare_database(cluster) as target:
         run_as(binaries() / "initdb", "-D", folder / "far", "--username=ridelake", "--no-sync")
-        run_as(binaries() / "pg_resetwal", "-e", "4", "-D", folder / "far")  # from 17,179,869,184 on
+        # Transaction ids start at 17,179,869,184.
+        run_as(binaries() / "pg_resetwal", "-e", "4", "-D", folder / "far")
         with running(binaries(), folder / "far", run_as) as source:
             run(source, KEYS)
             track(source, "shop.keys")
             run(source, "UPDATE shop.keys SET what = 'far'", "DELETE FROM shop.keys WHERE i = 9",
                 "UPDATE ridelake_tracking.cleared SET before_tx = 17179869999")  # fmt: skip
             dump_and_restore(source, target, "custom", tmp_path)
-        # The table may have got the oid that it had there.
+        # The restored table may have the same oid as on the other server.
         run(target, "UPDATE ridelake_tracking.tombstones SET relation = 'shop.keys'::regclass")
         track(target, "shop.keys")
-        assert [how_keys(target, lake), how_keys(target, lake)] == ["whole", "nothing"]
+        assert [next_kind(target, lake), next_kind(target, lake)] == ["whole", "nothing"]
         run(target, NINE)
-        assert how_keys(target, lake) == "changes"
+        assert next_kind(target, lake) == "changes"
         run(target, "UPDATE shop.keys SET what = 'near' WHERE i = 1")
         taken = publish_changes(target, lake, verify=True)
         assert (taken.epoch.changed, taken.epoch.deleted, taken.epoch.rows) == (1, 0, 9)
@@ -130,7 +131,10 @@ def test_a_schema_is_replicated_with_its_triggers(lake: Lake):
                 " PUBLICATION p WITH (create_slot = false)")  # fmt: skip
             wait_for_rows(target, 9)
             assert renew_tracking(target, ["shop.keys"]) == []
-            assert [how_keys(target, lake), how_keys(target, lake)] == ["whole", "nothing"]
+            assert [next_kind(target, lake), next_kind(target, lake)] == [
+                "whole",
+                "nothing",
+            ]
             run(source, "UPDATE shop.keys SET what = 'new' WHERE i = 1", "DELETE FROM shop.keys WHERE i = 9")
             wait_for_rows(target, 8)
             taken = publish_changes(target, lake, verify=True)
@@ -141,5 +145,5 @@ def test_a_schema_is_replicated_with_its_triggers(lake: Lake):
 def wait_for_rows(store: Store, count: int) -> None:
     give_up = time.monotonic() + 30
     while rows_of(store, "SELECT count(*) FROM shop.keys") != [(count,)]:
-        assert time.monotonic() < give_up, "the subscription does not apply the changes"
+        assert time.monotonic() < give_up, "the subscription has not applied the changes in time"
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""`--fresh` is exact as of now, `--as-of` as of a past time, and neither leaves files behind."""
+"""`--fresh` is exact for the current time, `--as-of` for a past time, and neither leaves files."""
 
 import re
 import tempfile
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from bare_database import bare_database, run
-from random_writes import churning
+from random_writes import random_writers
 from terminal import answer, refusal
 
 import lakehouse.capture.overlay
@@ -35,7 +35,7 @@ from ridelake.settings import Settings
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch) -> Path:
     """The folder of temporary files."""
-    forkserver.ensure_running()  # before, because the path of its socket must be short
+    forkserver.ensure_running()  # before the change, because the path of its socket must be short
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
@@ -46,7 +46,7 @@ def left_in(folder: Path) -> list[Path]:
 
 @pytest.fixture
 def things(cluster: Cluster, lake: Lake) -> Iterator[Store]:
-    """Two tables in epoch 1: `kept` is tracked, `loose` is not."""
+    """A store with two tables in epoch 1. `kept` is tracked, and `loose` is not."""
     with bare_database(cluster) as store:
         for name in ("kept", "loose"):
             run(store, f"CREATE TABLE {name} (id int PRIMARY KEY, n int NOT NULL, what text)")
@@ -105,7 +105,7 @@ def test_fresh_answers_equal_those_of_postgres(things: Store, lake: Lake, folder
 
 @contextmanager
 def checked_at_its_token(monkeypatch) -> Iterator[list[SnapshotToken]]:
-    """Compare every fresh epoch with Postgres row by row, in its own transaction."""
+    """Compare every fresh epoch with Postgres row by row, in the transaction of its snapshot."""
     checked: list[SnapshotToken] = []
     write_changes = lakehouse.capture.overlay.write_changes
 
@@ -120,7 +120,7 @@ def checked_at_its_token(monkeypatch) -> Iterator[list[SnapshotToken]]:
 
 def test_fresh_is_exact_at_one_snapshot_during_writes(published, broken, folder: Path, monkeypatch):
     lake = Lake.create(published.settings.lake)
-    with churning(published.store, 4) as done, checked_at_its_token(monkeypatch) as checked:
+    with random_writers(published.store, 4) as done, checked_at_its_token(monkeypatch) as checked:
         for turn in range(3):
             newest = newest_epoch(lake.address)
             with open_overlay(published.settings, newest) as fresh:
@@ -185,7 +185,7 @@ def test_temporary_files_are_deleted_after_an_error(things: Store, lake: Lake, f
 
 
 @pytest.mark.slow
-def test_now_and_then_on_the_command_line(things: Store, lake: Lake):
+def test_fresh_and_as_of_on_the_command_line(things: Store, lake: Lake):
     flags = ["--dsn", things.conninfo, "--lake", lake.address.root]
     count = "SELECT count(*) AS n FROM kept"
     between = datetime.now(UTC)

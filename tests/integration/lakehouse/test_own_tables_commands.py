@@ -1,4 +1,4 @@
-"""The command line with a user's own database."""
+"""Commands with the database of a user."""
 
 import json
 import shlex
@@ -93,7 +93,7 @@ NOT_IN_A_LAKE = {
 }
 
 
-def test_what_cannot_be_in_a_lake_is_refused_by_name(bare: Store, lake: Lake):
+def test_a_table_that_cannot_be_in_a_lake_is_named(bare: Store, lake: Lake):
     run(
         bare,
         ORDERS,
@@ -148,8 +148,8 @@ def test_a_missing_privilege_is_reported_in_one_sentence(bare: Store, lake: Lake
 
 
 @pytest.mark.parametrize("command", ["track", "untrack"])
-def test_a_table_in_use_is_not_waited_for(bare: Store, command: str):
-    """Other statements on the table would queue behind the lock request."""
+def test_commands_do_not_wait_for_a_locked_table(bare: Store, command: str):
+    """Other statements on the table would wait behind the lock request."""
     run(bare, ORDERS, "INSERT INTO orders VALUES (1, 'thing', 1)")
     if command == "untrack":
         track(bare, "orders")

@@ -1,4 +1,4 @@
-"""Tables with any name and any key, and tables that cannot be tracked."""
+"""Tables with any names and keys, and tables that cannot be tracked."""
 
 import pytest
 from bare_database import run
@@ -142,7 +142,7 @@ def test_tables_with_not_null_domains_are_copied_incrementally(bare: Store, lake
         bare,
         "DELETE FROM customers WHERE id = 2",
         "UPDATE customers SET mail = 'new@x' WHERE id = 3",
-        "ALTER DOMAIN email ADD CHECK (value NOT LIKE 'u%') NOT VALID",  # the deleted keys would fail it
+        "ALTER DOMAIN email ADD CHECK (value NOT LIKE 'u%') NOT VALID",  # the deleted keys do not satisfy it
     )
     verify_now(bare, lake).prove()
     taken = publish_changes(bare, lake, verify=True)
@@ -159,13 +159,13 @@ def test_a_wider_key_type_is_supported(bare: Store, lake: Lake, before: str, aft
     run(bare, "INSERT INTO wide SELECT i, i FROM generate_series(1, 5) AS i")
     track(bare, "wide")
     first = publish_changes(bare, lake, tables=["wide"]).epoch
-    with bare.connect() as connection:  # has cached plans of the old type
+    with bare.connect() as connection:  # with cached plans for the old type
         connection.execute("DELETE FROM wide WHERE id = 1")
         connection.execute(f"ALTER TABLE wide ALTER id TYPE {after}, ALTER v TYPE {after}".encode())
         connection.execute("DELETE FROM wide WHERE id = 2")
         connection.execute("UPDATE wide SET id = 30 WHERE id = 3")
     taken = publish_changes(bare, lake, verify=True)
-    assert taken.epoch.changed == taken.epoch.rows == 3, "whole once"
+    assert taken.epoch.changed == taken.epoch.rows == 3, "the table must be copied completely once"
     large = 10_000_000_000 if after == "bigint" else 7
     run(bare, "DELETE FROM wide WHERE id = 4", f"INSERT INTO wide VALUES (7, {large})")
     taken = publish_changes(bare, lake, verify=True)

@@ -1,4 +1,4 @@
-"""A tracked table is copied incrementally and is equal; untracking removes all its objects."""
+"""A tracked table is copied incrementally and equals Postgres. Untracking removes all its objects."""
 
 import random
 import threading
@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from bare_database import rows_of, run
-from own_tables import ORDERS, asked, how
+from own_tables import ORDERS, asked, kind_of
 
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.engines import open_engine
@@ -38,25 +38,25 @@ def test_untracking_removes_all_objects_and_the_table_is_copied_completely(order
     ) == [("orders_pkey",)]
     assert rows_of(orders, "SELECT FROM ridelake_tracking.tombstones") == []
     run(orders, "INSERT INTO orders VALUES (5000, 'unstamped', 1)")
-    assert how(publish_changes(orders, lake, verify=True)) == "whole"
+    assert kind_of(publish_changes(orders, lake, verify=True)) == "whole"
     assert "tx" not in asked(lake, "SELECT * FROM orders WHERE id = 5000")[0]
     track(orders, "orders")
-    assert how(publish_changes(orders, lake, verify=True)) == "whole"
+    assert kind_of(publish_changes(orders, lake, verify=True)) == "whole"
     run(orders, "DELETE FROM orders WHERE id = 5000")
     taken = publish_changes(orders, lake, verify=True)
     assert (taken.epoch.changed, taken.epoch.deleted) == (0, 1)
 
 
-# Statements after which rows may have changed without being tracked.
-BEHIND_OUR_BACK = {
-    "a trigger silenced": [
+# Statements after which untracked changes are possible.
+UNTRACKED_CHANGES = {
+    "a trigger disabled": [
         "ALTER TABLE orders DISABLE TRIGGER ridelake_deleted", "DELETE FROM orders WHERE id = 9",
     ],
-    "a trigger silenced for a while": [
+    "a trigger disabled temporarily": [
         "ALTER TABLE orders DISABLE TRIGGER ridelake_deleted", "DELETE FROM orders WHERE id = 9",
         "ALTER TABLE orders ENABLE ALWAYS TRIGGER ridelake_deleted",
     ],
-    "inherited for a while": [
+    "inherited temporarily": [
         "CREATE TABLE parent (price numeric(10, 2))", "ALTER TABLE orders INHERIT parent",
         "DELETE FROM parent WHERE price = 9", "ALTER TABLE orders NO INHERIT parent",
     ],
@@ -64,16 +64,16 @@ BEHIND_OUR_BACK = {
         "DROP TRIGGER ridelake_replicated ON orders", "SET session_replication_role = replica",
         "DELETE FROM orders WHERE id = 9",
     ],
-    "the trigger of replication silenced": [
+    "the trigger of replication disabled": [
         "ALTER TABLE orders ENABLE TRIGGER ridelake_replicated", "SET session_replication_role = replica",
         "DELETE FROM orders WHERE id = 9",
     ],
-    "all triggers silenced for a while": [
+    "all triggers disabled temporarily": [
         "ALTER TABLE orders DISABLE TRIGGER ALL", "UPDATE orders SET price = 0",
         "ALTER TABLE orders ENABLE TRIGGER ALL",
     ],
     "a trigger dropped": ["DROP TRIGGER zzz_ridelake_stamp ON orders", "UPDATE orders SET price = 0"],
-    "a column rewritten in its own type": [
+    "a column rewritten with the same type": [
         "ALTER TABLE orders ALTER price TYPE numeric(10, 2) USING price * 2",
     ],
     "a column dropped and added again": [
@@ -99,19 +99,19 @@ BEHIND_OUR_BACK = {
 
 def test_a_parent_that_has_only_an_excluded_column_is_noticed(orders: Store, lake: Lake):
     publish_changes(orders, lake, without=["orders.price"])
-    run(orders, *BEHIND_OUR_BACK["inherited for a while"])
+    run(orders, *UNTRACKED_CHANGES["inherited temporarily"])
     publish_changes(orders, lake, verify=True)
     assert asked(lake, "SELECT count(*) AS n FROM orders") == [{"n": 999}]
 
 
-@pytest.mark.parametrize("what", BEHIND_OUR_BACK)
+@pytest.mark.parametrize("what", UNTRACKED_CHANGES)
 def test_a_table_with_untracked_changes_is_copied_completely(orders: Store, lake: Lake, what: str):
-    run(orders, *BEHIND_OUR_BACK[what])
+    run(orders, *UNTRACKED_CHANGES[what])
     with pytest.raises(
         NotReady, match=r"cannot determine the changes of .*; run `ridelake snapshot --verify`"
     ):
         verify_now(orders, lake)
-    assert how(publish_changes(orders, lake, verify=True)) == "whole"
+    assert kind_of(publish_changes(orders, lake, verify=True)) == "whole"
     if "inherits" not in what:
         run(orders, "DELETE FROM orders WHERE id = 1")
     assert publish_changes(orders, lake, verify=True).epoch.verified
@@ -184,7 +184,7 @@ def test_a_dropped_table_is_reported_and_the_lake_can_still_be_queried(orders: S
     assert asked(lake, "SELECT count(*) AS n FROM orders") == [{"n": 1000}]
 
 
-def test_tables_join_a_lake_one_after_the_other(orders: Store, lake: Lake):
+def test_a_second_table_joins_a_lake(orders: Store, lake: Lake):
     run(orders, "CREATE TABLE people (name text PRIMARY KEY)", "INSERT INTO people VALUES ('Zoë')")
     run(orders, "DELETE FROM orders WHERE id = 1")
     taken = publish_changes(orders, lake, tables=["people"])
@@ -247,7 +247,7 @@ def write_at_random(store: Store, seed: int, stop: threading.Event) -> None:
 
 
 @pytest.mark.slow
-def test_a_tracked_table_is_equal_at_every_epoch_under_writers(orders: Store, lake: Lake):
+def test_every_epoch_of_a_tracked_table_is_equal_under_writers(orders: Store, lake: Lake):
     stop = threading.Event()
     writers = [threading.Thread(target=write_at_random, args=(orders, seed, stop)) for seed in range(4)]
     for writer in writers:
@@ -288,13 +288,13 @@ def test_tracking_while_others_write_loses_nothing(bare: Store, lake: Lake):
 def test_rows_that_were_deleted_by_a_parent_table_are_not_in_the_next_epoch(
     orders: Store, lake: Lake, end: tuple[str, ...]
 ):
-    """The trigger that records deleted rows does not fire for a DELETE of a parent."""
+    """The trigger that records deleted rows does not fire for a DELETE on the parent."""
     run(
         orders, "CREATE TABLE parent (LIKE orders)", "ALTER TABLE orders INHERIT parent",
         "DELETE FROM parent WHERE id < 5", *end,
     )  # fmt: skip
-    assert how(publish_changes(orders, lake, verify=True)) == "whole"
+    assert kind_of(publish_changes(orders, lake, verify=True)) == "whole"
     run(orders, "DELETE FROM parent WHERE id < 7", "DELETE FROM orders WHERE id < 9")
     taken = publish_changes(orders, lake, verify=True)
-    assert how(taken) == ("changes" if end else "whole")
+    assert kind_of(taken) == ("changes" if end else "whole")
     assert taken.epoch.rows == 992

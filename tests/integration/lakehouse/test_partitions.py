@@ -1,4 +1,4 @@
-"""Partitioned tables are followed by their changes: in each partition, and as partitions come and go."""
+"""Partitioned tables are copied incrementally, also when partitions are attached and detached."""
 
 import pytest
 from bare_database import run
@@ -28,7 +28,7 @@ TABLE = (
 
 @pytest.fixture
 def events(bare: Store, lake: Lake) -> Store:
-    """A tracked table on two levels with a default partition; its 400 rows are in epoch 1."""
+    """A tracked table with two levels of partitions and a default partition. Its 400 rows are in epoch 1."""
     run(bare, *TABLE)
     track(bare, "events")
     publish_changes(bare, lake, tables=["events"])
@@ -36,7 +36,7 @@ def events(bare: Store, lake: Lake) -> Store:
 
 
 def followed(store: Store, lake: Lake, *statements: str) -> Epoch:
-    """The epoch after the statements; it equals Postgres, as does the overlay before it."""
+    """Execute the statements and publish. Checks that the epoch equals Postgres, and returns it."""
     run(store, *statements)
     epoch = publish_changes(store, lake, verify=True).epoch
     assert_equal(store, lake, "events")
@@ -119,11 +119,10 @@ LEAVING = {
 
 
 @pytest.mark.parametrize("change", LEAVING)
-def test_a_partition_that_leaves_or_is_emptied_is_followed(events: Store, lake: Lake, change: str):
+def test_a_detached_or_truncated_partition_is_followed(events: Store, lake: Lake, change: str):
     if change == "detach concurrently":
-        run(
-            events, "ALTER TABLE events DETACH PARTITION events_rest"
-        )  # not possible with a default partition
+        # A concurrent detach is not possible with a default partition.
+        run(events, "ALTER TABLE events DETACH PARTITION events_rest")
     followed(events, lake, *LEAVING[change].split("; "))
     followed(events, lake, "INSERT INTO events VALUES (11, -1, 'after')", "DELETE FROM events WHERE id = 11")
 

@@ -1,10 +1,10 @@
-"""Every command reports a location that cannot be reached or written, with the reason."""
+"""Every command reports a lake that cannot be reached or written, with the reason."""
 
 import os
 from pathlib import Path
 
 import pytest
-from bucket import KEYS, Far
+from bucket import KEYS, S3Lake
 from terminal import Done
 from terminal import ridelake as run_here
 
@@ -33,7 +33,7 @@ def test_a_lake_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytes
     def refuse(self: Path) -> bool:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "is_file", refuse)  # a test that runs as root may read everything
+    monkeypatch.setattr(Path, "is_file", refuse)  # root may read all files
     with pytest.raises(UsageError, match=rf"lake {tmp_path}/lake cannot be read, Permission denied"):
         read_epochs(LakeAddress.at(tmp_path / "lake"))
 
@@ -77,8 +77,8 @@ def test_a_folder_that_cannot_be_created_is_named(seeded_store: Store, tmp_path:
     assert "the lake /proc/nope/lake cannot be created (No such file or directory)" in done.stderr
 
 
-def test_a_bucket_that_does_not_exist_is_named_when_it_is_read(far: Far):
-    address = LakeAddress.at("s3://nobucket/x", None, far.address.s3_endpoint, home=far.settings.home)
+def test_a_bucket_that_does_not_exist_is_named_when_it_is_read(s3_lake: S3Lake):
+    address = LakeAddress.at("s3://nobucket/x", None, s3_lake.address.s3_endpoint, home=s3_lake.settings.home)
     with pytest.raises(UsageError, match=r"there is no bucket nobucket at http"):
         read_epochs(address)
-    assert read_epochs(far.address) == []
+    assert read_epochs(s3_lake.address) == []

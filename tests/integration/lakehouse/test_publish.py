@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from lake_files import data_files, files_of
 from published_tables import rows_of
-from random_writes import churning
+from random_writes import random_writers
 
 import lakehouse.source.snapshot
 from lakehouse.capture.publish import publish_snapshot
@@ -24,7 +24,7 @@ from ridelake.errors import CannotConnect, RidelakeError
 
 
 def test_an_epoch_taken_while_rides_are_booked_is_consistent(seeded_store, lake, broken):
-    with churning(seeded_store, 4) as done:
+    with random_writers(seeded_store, 4) as done:
         for _ in range(3):
             before = sum(done)
             epoch = publish_snapshot(seeded_store, lake)
@@ -45,7 +45,7 @@ def test_a_reader_never_sees_tables_of_different_epochs(seeded_store, lake, brok
             epoch = newest_epoch(lake.address)
             seen.append(epoch.number)
             faults.extend(broken(epoch).items())
-            # The pointers of Iceberg's own catalog move in the same transaction.
+            # The pointers of the Iceberg catalog change in the same transaction.
             with lake.catalog.engine.connect() as connection:
                 connection.exec_driver_sql("BEGIN")  # sqlite3 does not start a transaction for a SELECT
                 number = connection.exec_driver_sql("SELECT max(number) FROM epochs").scalar_one()
@@ -56,7 +56,7 @@ def test_a_reader_never_sees_tables_of_different_epochs(seeded_store, lake, brok
             if pinned != pointers:
                 faults.append(f"the pointers are not those of epoch {number}")
 
-    with churning(seeded_store, 2):
+    with random_writers(seeded_store, 2):
         reader = threading.Thread(target=read)
         reader.start()
         for _ in range(4):
@@ -71,7 +71,7 @@ def test_a_reader_never_sees_tables_of_different_epochs(seeded_store, lake, brok
 def test_the_first_epoch_is_not_changed(published):
     with open_engine("duckdb", published.settings, published.epoch) as engine:
         before = engine.sql("SELECT * FROM accounts ORDER BY 1")
-    with churning(published.store, 2):
+    with random_writers(published.store, 2):
         time.sleep(0.3)
     second = publish_snapshot(published.store, Lake.create(published.settings.lake))
     assert second.number == 2
@@ -92,7 +92,7 @@ def test_a_published_epoch_is_read_back_unchanged(published):
 
 
 def test_a_concurrent_truncate_waits_for_the_epoch(seeded_store: Store, lake: Lake, monkeypatch):
-    """TRUNCATE removes rows also for older snapshots: without the locks the table would be read as empty."""
+    """TRUNCATE also removes rows of older snapshots. Without locks, the epoch would have an empty table."""
     export, truncating = lakehouse.capture.publish.export, []
 
     def truncate() -> None:
@@ -195,12 +195,12 @@ def test_concurrent_snapshots_do_not_mix_epochs(seeded_store: Store, lake: Lake)
         thread.join()
     assert sorted(won) == list(range(1, len(won) + 1))
     assert len(won) + len(lost) == 9
-    assert lost, "no process lost a race, so the test proves nothing"
+    assert lost, "there was no conflict, so the test proves nothing"
     assert all("another process published it first" in text for text in lost)
     epochs = read_epochs(lake.address)
     published = {Path(file.location) for epoch in epochs for file in epoch.files}
     assert data_files(lake.address.folder) == published, (
-        "a loser left its files, or deleted those of a winner"
+        "a failed process has left its files, or deleted published files"
     )
 
 

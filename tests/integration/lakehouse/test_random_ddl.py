@@ -1,5 +1,5 @@
-"""Forty tables are followed while others alter, create and drop them: each epoch equals Postgres, and the
-process never ends with an error."""
+"""Forty tables are synced while clients alter, create and drop them. Each epoch equals Postgres, and the sync
+never ends with an error."""
 
 import os
 import random
@@ -80,8 +80,8 @@ ALTERS = (
 
 
 class RandomClient:
-    """Executes random statements on random tables until it is stopped. Statements may fail: an object is
-    missing, or exists already, or is locked."""
+    """Executes random statements on random tables until it is stopped. Statements may fail, because an object
+    is missing, exists already or is locked."""
 
     def __init__(
         self, store: Store, lake: Lake, statements: tuple[str, ...], pause_seconds: float, seed: int
@@ -155,7 +155,7 @@ def test_forty_tables_with_random_ddl_are_followed(bare: Store, lake: Lake):
         for thread in threads:
             thread.join()
     assert [client.error for client in clients] == [None] * len(clients), f"seed {seed}"
-    assert min(client.done for client in clients) > 10, "the test proves nothing"
+    assert min(client.done for client in clients) > 10, "a client has executed too few statements"
     assert seen["verified"] > 0, seen
     run(bare, "REFRESH MATERIALIZED VIEW totals")
     epoch = publish_changes(bare, lake, verify=True).epoch
@@ -167,7 +167,7 @@ def test_forty_tables_with_random_ddl_are_followed(bare: Store, lake: Lake):
 
 
 def followed(store: Store, lake: Lake, until: float) -> dict[str, int]:
-    """Publish and compare epochs until then; what was counted."""
+    """Publish and compare epochs until that time. Returns the number of each result."""
     seen = {"new": 0, "trouble": 0, "verified": 0}
     ticks = sync_repeatedly(0, store, lake, selection=EVERYTHING, tables=["totals"], verify=True)
     for synced in ticks:
@@ -182,7 +182,7 @@ def followed(store: Store, lake: Lake, until: float) -> dict[str, int]:
 
 
 def is_equal_if_known(store: Store, lake: Lake) -> bool:
-    """Whether the lake equals Postgres, or the changes of a table since the epoch are unknown."""
+    """Whether the lake equals Postgres. True if the changes of a table since the epoch are unknown."""
     try:
         return verify_now(store, lake).equal
     except (NotReady, TableNotCopied):

@@ -1,4 +1,4 @@
-"""The catalog server shows each client the tables of one epoch, and changes nothing."""
+"""The catalog server shows each client the tables of one epoch, and is read-only."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from bare_database import bare_database, rows_of, run
-from bucket import Far
+from bucket import S3Lake
 from catalog_server import ServedCatalog, epoch_of, served_catalog
 from lake_files import files_of
 from pyiceberg.catalog.rest import Capability
@@ -46,7 +46,7 @@ DELETE_A_REQUEST = (
 
 @pytest.fixture
 def served(orders: Store, lake: Lake) -> Iterator[ServedCatalog]:
-    """Epochs 1 to 3 of the table `orders`: of 1,000, 900 and 910 rows."""
+    """A server for epochs 1 to 3 of the table `orders`, with 1,000, 900 and 910 rows."""
     run(orders, "DELETE FROM orders WHERE id % 10 = 0")
     publish_changes(orders, lake)
     run(orders, "INSERT INTO orders SELECT n, 'new', 1 FROM generate_series(2001, 2010) AS n")
@@ -95,7 +95,7 @@ def test_the_tables_and_the_token_of_the_epoch_are_listed(served: ServedCatalog,
     ]
 
 
-def test_what_is_returned_is_the_metadata_file(served: ServedCatalog, lake: Lake):
+def test_the_server_returns_the_metadata_file(served: ServedCatalog, lake: Lake):
     location = numbered_epoch(lake.address, 2).tables["orders"].metadata
     status, found = served.ask("/v1/epoch-2/namespaces/ridelake/tables/orders?snapshots=all")
     assert (status, found["metadata-location"], found["config"]) == (200, location, {})
@@ -108,7 +108,7 @@ def test_nine_tables_have_the_rows_of_postgres_at_their_epoch_while_epochs_are_p
     expected, seen, stop = dict[int, dict[str, int]](), dict[int, dict[str, int]](), threading.Event()
 
     def publish() -> None:
-        """Change rows and publish them. There is no other writer, so the counts are those of the epoch."""
+        """Change rows and publish them. No other writer exists, so the epoch has these numbers of rows."""
         with seeded_store.connect() as connection:
             while not stop.is_set():
                 connection.execute("SELECT top_up(1, 100)")
@@ -136,7 +136,7 @@ def test_nine_tables_have_the_rows_of_postgres_at_their_epoch_while_epochs_are_p
             stop.set()
             publisher.join()
     assert len(STORE_TABLES) == 9
-    compared = seen.keys() & expected.keys()  # all but epoch 1
+    compared = seen.keys() & expected.keys()  # all except epoch 1
     assert len(compared) >= 3
     for number in compared:
         assert seen[number] == expected[number], number
@@ -146,7 +146,7 @@ def test_nine_tables_have_the_rows_of_postgres_at_their_epoch_while_epochs_are_p
 def test_a_thousand_reads_of_two_tables_under_two_hundred_commits_are_of_one_epoch(
     cluster: Cluster, lake: Lake
 ):
-    """Each commit adds the same number to both tables. Old epochs are expired meanwhile."""
+    """Each commit adds the same number to both tables. Meanwhile old epochs are expired."""
     faults, epochs = list[tuple](), Counter[int]()
 
     def read(served: ServedCatalog, times: int) -> None:
@@ -198,13 +198,13 @@ def test_an_epoch_that_a_client_uses_is_not_expired(served: ServedCatalog, order
 
 
 def test_an_epoch_that_is_being_expired_delays_no_request(served: ServedCatalog, lake: Lake):
-    with file_lock(lake.address.manifest(1)):  # as `maintain` does until its commit
+    with file_lock(lake.address.manifest(1)):  # `maintain` holds this lock until its commit
         message = served.refused("/v1/config?warehouse=epoch-1", 503)
         assert message.startswith("epoch 1 is being expired: connect again")
     assert rows_at(served, "epoch-1") == 1_000
 
 
-def test_a_lake_that_cannot_be_read_for_a_moment_does_not_end_the_server(served: ServedCatalog, lake: Lake):
+def test_a_lake_that_is_briefly_unreadable_does_not_end_the_server(served: ServedCatalog, lake: Lake):
     client, epochs = served.client("epoch-1"), lake.address.folder / "epochs"
     away = epochs.rename(epochs.with_name("away"))
     epochs.touch()
@@ -214,7 +214,7 @@ def test_a_lake_that_cannot_be_read_for_a_moment_does_not_end_the_server(served:
     assert client.load_table("ridelake.orders").scan().to_arrow().num_rows == 1_000
 
 
-def test_an_epoch_is_released_some_time_after_the_last_request(
+def test_an_epoch_is_released_when_its_lease_ends(
     served: ServedCatalog, orders: Store, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ):
     client = served.client("epoch-1")
@@ -238,7 +238,7 @@ def test_a_newest_epoch_that_expires_during_the_request_is_replaced_by_a_newer_o
 
 
 def test_an_epoch_that_is_verified_later_stays_locked(served: ServedCatalog, orders: Store, lake: Lake):
-    """Its manifest is written again, as a new file."""
+    """The manifest is replaced by a new file, which must be locked, too."""
     client = served.client("epoch-1")
     lake.record_verified(numbered_epoch(lake.address, 1))
     served.leases.renew()
@@ -323,7 +323,7 @@ def test_nothing_can_be_changed(served: ServedCatalog, lake: Lake):
     for method in ("OPTIONS", "TRACE", "PROPFIND"):
         assert "use GET or HEAD" in served.refused(tables, 405, method)
     client = served.client()
-    client._supported_endpoints |= {Capability.V1_DELETE_TABLE}  # which the server does not announce
+    client._supported_endpoints |= {Capability.V1_DELETE_TABLE}  # the server does not announce it
     with pytest.raises(ForbiddenError, match="read-only"):
         client.drop_table("ridelake.orders")
     assert {path: path.read_bytes() for path in files_of(lake.address.folder)} == before
@@ -408,17 +408,17 @@ def test_a_catalog_database_that_does_not_respond_is_status_503(tmp_path: Path):
 # ── A bucket ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_lake_in_a_bucket_is_read_with_the_credentials_of_the_client(far: Far):
-    lake = far.lake()
-    publish_changes(far.store, lake)
-    far.change()
-    publish_changes(far.store, lake)
-    rows = rows_of(far.store, "SELECT rider_id, username FROM riders ORDER BY 1")
-    with served_catalog(far.address) as served:
+def test_a_lake_in_a_bucket_is_read_with_the_credentials_of_the_client(s3_lake: S3Lake):
+    lake = s3_lake.lake()
+    publish_changes(s3_lake.store, lake)
+    s3_lake.change()
+    publish_changes(s3_lake.store, lake)
+    rows = rows_of(s3_lake.store, "SELECT rider_id, username FROM riders ORDER BY 1")
+    with served_catalog(s3_lake.address) as served:
         client = served.client()
         found = client.load_table("ridelake.riders").scan().to_arrow().sort_by("rider_id")
         assert list(zip(*found.select(["rider_id", "username"]).to_pydict().values(), strict=True)) == rows
-        assert client.properties["s3.endpoint"] == far.address.s3_endpoint
+        assert client.properties["s3.endpoint"] == s3_lake.address.s3_endpoint
         for path in ("/v1/config", "/v1/epoch-2/namespaces/ridelake/tables/riders"):
             text = json.dumps(served.ask(path))
             assert "testing" not in text

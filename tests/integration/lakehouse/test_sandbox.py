@@ -1,4 +1,4 @@
-"""E3: on every engine, a query cannot write, wait, or access anything but the tables of the epoch."""
+"""Guarantee E3: a query on any engine can only read the tables of the epoch. It cannot write or wait."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -25,7 +25,7 @@ def engine(request, published) -> Iterator[Engine]:
         yield engine
 
 
-def test_the_hostile_queries_are_unique_and_at_least_60():
+def test_there_are_at_least_60_different_hostile_queries():
     assert len(set(HOSTILE)) == len(HOSTILE) >= 60
 
 
@@ -67,7 +67,7 @@ def test_hostile_statements_are_refused_and_change_nothing(engine, published, tm
 
 
 def test_a_query_cannot_reset_the_role(published):
-    """A superuser could do this in one statement: reset the role, then execute text as SQL."""
+    """As a superuser, a single statement could reset the role and then execute text as SQL."""
     query = (
         "SELECT query_to_xml('SELECT pg_' || 'read_file(''/etc/passwd'')', true, true, '') FROM"
         " (SELECT set_config('role', 'none', true) AS role OFFSET 0) AS x WHERE role IS NOT NULL"

@@ -1,4 +1,4 @@
-"""After ALTER TABLE, the lake follows and older epochs are unchanged."""
+"""After an ALTER TABLE, the next epoch has the new columns, and older epochs are unchanged."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ from oltp.cluster.server import Cluster
 from oltp.store import Store, transaction
 from ridelake.settings import Settings
 
-# Polars recommends a planner for Iceberg that is another package.
+# Polars warns that another package has a faster planner for Iceberg.
 pytestmark = pytest.mark.filterwarnings("ignore:Iceberg scan planning")
 
 PEOPLE = "CREATE TABLE people (id bigint PRIMARY KEY, name text NOT NULL, mood mood)"
@@ -32,7 +32,7 @@ PEOPLE = "CREATE TABLE people (id bigint PRIMARY KEY, name text NOT NULL, mood m
 
 @pytest.fixture
 def people(cluster: Cluster, lake: Lake):
-    """A tracked table with two rows in epoch 1."""
+    """A store with a tracked table of two rows, which are in epoch 1."""
     with bare_database(cluster) as store:
         run(store, "CREATE TYPE mood AS ENUM ('glad', 'sad')", PEOPLE)
         run(store, "INSERT INTO people VALUES (1, 'Ada', 'glad'), (2, 'Zoë', 'sad')")
@@ -43,7 +43,7 @@ def people(cluster: Cluster, lake: Lake):
 
 @pytest.fixture(params=["sync", pytest.param("snapshot", marks=pytest.mark.slow)])
 def take(request, people: Store, lake: Lake):
-    """The next epoch, compared with Postgres before it is published."""
+    """A function that publishes the next epoch, and compares it with Postgres before the commit."""
 
     def by_changes() -> Epoch:
         return publish_changes(people, lake, verify=True).epoch
@@ -51,8 +51,8 @@ def take(request, people: Store, lake: Lake):
     return by_changes if request.param == "sync" else lambda: publish_snapshot(people, lake, verify=True)
 
 
-def read_by_everyone(lake: Lake, epoch: Epoch, query: str = "SELECT * FROM people") -> list[dict]:
-    """The rows of `people` in that epoch, which all readers must agree on; without `tx`."""
+def read_with_all_readers(lake: Lake, epoch: Epoch, query: str = "SELECT * FROM people") -> list[dict]:
+    """The rows of `people` in the epoch, without `tx`. All readers must return the same rows."""
     found = []
     for name in ("duckdb", "polars"):
         with open_engine(name, Settings(home=Path("unused"), lake=lake.address), epoch) as engine:
@@ -73,17 +73,17 @@ def test_an_added_column_is_in_the_next_epoch_and_not_in_older_ones(take, people
     run(people, "ALTER TABLE people ADD COLUMN age int")
     run(people, "UPDATE people SET age = 36 WHERE id = 1")
     second = take()
-    assert read_by_everyone(lake, second) == [ADA | {"age": 36}, ZOE | {"age": None}]
+    assert read_with_all_readers(lake, second) == [ADA | {"age": 36}, ZOE | {"age": None}]
     run(people, "ALTER TABLE people ADD COLUMN points numeric(8, 2) NOT NULL DEFAULT 12.5",
         'ALTER TABLE people ADD COLUMN "a.b" uuid', "DELETE FROM people WHERE id = 2")  # fmt: skip
     third = take()
-    assert [row["points"] for row in read_by_everyone(lake, third)] == [pytest.approx(12.5)]
-    assert read_by_everyone(lake, second) == [ADA | {"age": 36}, ZOE | {"age": None}]
-    assert read_by_everyone(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
+    assert [row["points"] for row in read_with_all_readers(lake, third)] == [pytest.approx(12.5)]
+    assert read_with_all_readers(lake, second) == [ADA | {"age": 36}, ZOE | {"age": None}]
+    assert read_with_all_readers(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
     run(people, "INSERT INTO people (id, name) VALUES (3, 'new')")
     fourth = take()
     verify_now(people, lake).prove()
-    assert [row["id"] for row in read_by_everyone(lake, fourth)] == [1, 3]
+    assert [row["id"] for row in read_with_all_readers(lake, fourth)] == [1, 3]
 
 
 def test_the_value_of_a_default_is_in_all_rows(take, people: Store, lake: Lake):
@@ -99,17 +99,17 @@ def test_the_value_of_a_default_is_in_all_rows(take, people: Store, lake: Lake):
 @pytest.mark.slow
 def test_a_column_may_become_nullable(take, people: Store, lake: Lake):
     run(people, "ALTER TABLE people ALTER name DROP NOT NULL", "UPDATE people SET name = NULL WHERE id = 1")
-    assert read_by_everyone(lake, take()) == [ADA | {"name": None}, ZOE]
+    assert read_with_all_readers(lake, take()) == [ADA | {"name": None}, ZOE]
     run(people, "UPDATE people SET name = 'again' WHERE id = 1", "ALTER TABLE people ALTER name SET NOT NULL")
-    assert read_by_everyone(lake, take()) == [ADA | {"name": "again"}, ZOE]
-    assert read_by_everyone(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
+    assert read_with_all_readers(lake, take()) == [ADA | {"name": "again"}, ZOE]
+    assert read_with_all_readers(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
 
 
 def test_labels_of_an_enum_are_added_and_renamed_everywhere(take, people: Store, lake: Lake):
     run(people, "ALTER TYPE mood ADD VALUE 'proud'", "UPDATE people SET mood = 'proud' WHERE id = 1")
-    assert read_by_everyone(lake, take()) == [ADA | {"mood": "proud"}, ZOE]
+    assert read_with_all_readers(lake, take()) == [ADA | {"mood": "proud"}, ZOE]
     run(people, "ALTER TYPE mood RENAME VALUE 'sad' TO 'blue'")
-    assert read_by_everyone(lake, take()) == [ADA | {"mood": "proud"}, ZOE | {"mood": "blue"}]
+    assert read_with_all_readers(lake, take()) == [ADA | {"mood": "proud"}, ZOE | {"mood": "blue"}]
 
 
 CHANGED = {
@@ -125,42 +125,42 @@ def test_a_column_may_be_dropped_renamed_or_retyped(take, people: Store, lake: L
     statement, expected = CHANGED[what]
     run(people, statement, "DELETE FROM people WHERE id = 1")
     epoch = take()
-    assert read_by_everyone(lake, epoch) == [expected]
+    assert read_with_all_readers(lake, epoch) == [expected]
     run(people, "DELETE FROM people WHERE id = 2")
-    assert read_by_everyone(lake, take()) == []
-    assert read_by_everyone(lake, epoch) == [expected]
-    assert read_by_everyone(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
+    assert read_with_all_readers(lake, take()) == []
+    assert read_with_all_readers(lake, epoch) == [expected]
+    assert read_with_all_readers(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
 
 
 def test_a_column_may_be_renamed_and_renamed_back(take, people: Store, lake: Lake):
     run(people, "ALTER TABLE people RENAME name TO called")
     take()
     run(people, "ALTER TABLE people RENAME called TO name", "UPDATE people SET name = 'Eva' WHERE id = 2")
-    assert read_by_everyone(lake, take()) == [ADA, ZOE | {"name": "Eva"}]
-    assert read_by_everyone(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
+    assert read_with_all_readers(lake, take()) == [ADA, ZOE | {"name": "Eva"}]
+    assert read_with_all_readers(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
 
 
 def test_a_table_recreated_with_the_same_name_replaces_the_old_one(take, people: Store, lake: Lake):
     run(people, "DROP TABLE people", PEOPLE, "INSERT INTO people VALUES (2, 'Eva', NULL)")
     second = take()
-    assert read_by_everyone(lake, second) == [{"id": 2, "name": "Eva", "mood": None}]
+    assert read_with_all_readers(lake, second) == [{"id": 2, "name": "Eva", "mood": None}]
     track(people, "people")
     take()
     run(people, "DELETE FROM people")
-    assert read_by_everyone(lake, take()) == []
-    assert read_by_everyone(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
+    assert read_with_all_readers(lake, take()) == []
+    assert read_with_all_readers(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
 
 
 @pytest.mark.slow
 def test_a_table_may_be_altered_while_it_is_synced(people: Store, lake: Lake):
-    """ALTER waits for the current epoch, which sees the table before or after it."""
+    """ALTER waits for the current epoch. Each epoch has the table before or after the ALTER."""
     for number in range(4):
         run(people, f"ALTER TABLE people ADD COLUMN more_{number} int DEFAULT {number}")
         assert publish_changes(people, lake, verify=True).epoch.verified
         maintain(lake, people, keep_epochs=3)
     assert len({epoch.token for epoch in read_epochs(lake.address)}) == 3
     for epoch in read_epochs(lake.address):
-        assert len(read_by_everyone(lake, epoch)) == 2
+        assert len(read_with_all_readers(lake, epoch)) == 2
     columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'people'::regclass AND attnum > 0"
     assert rows_of(people, columns) == [(8,)]
 
@@ -168,7 +168,7 @@ def test_a_table_may_be_altered_while_it_is_synced(people: Store, lake: Lake):
 def test_a_migration_of_several_tables_does_not_deadlock_with_an_epoch(
     people: Store, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ):
-    """An epoch that held `people` while it waited for `pets` would block the second ALTER for ever."""
+    """An epoch that kept `people` locked while it waits for `pets` would deadlock with the second ALTER."""
     run(people, "CREATE TABLE pets (id bigint PRIMARY KEY)", "INSERT INTO pets VALUES (1)")
     original, locking = lakehouse.source.snapshot.lock_tables, threading.Event()
 
@@ -178,7 +178,7 @@ def test_a_migration_of_several_tables_does_not_deadlock_with_an_epoch(
 
     monkeypatch.setattr(lakehouse.source.snapshot, "lock_tables", lock_tables)
     with ThreadPoolExecutor(1) as pool, people.connect() as user:
-        user.execute("SET deadlock_timeout = '10ms'")  # less than any wait of the epoch
+        user.execute("SET deadlock_timeout = '10ms'")  # less than the epoch waits
         with transaction(user):
             user.execute("ALTER TABLE pets ADD COLUMN name text")
             epoch = pool.submit(publish_changes, people, lake, tables=["people", "pets"], verify=True)

@@ -26,7 +26,7 @@ CREATE_SHOP = """
 
 @pytest.fixture
 def shop(seeded_store: Store, tmp_path: Path) -> Settings:
-    """A ride store and a user's table in the same database."""
+    """A database with a ride store and a user table."""
     with seeded_store.connect() as connection:
         connection.execute(CREATE_SHOP.encode())
     return Settings(tmp_path, LakeAddress.at(tmp_path / "lake"), seeded_store.conninfo)
@@ -34,7 +34,7 @@ def shop(seeded_store: Store, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def clerk(shop: Settings, seeded_store: Store) -> Iterator[Settings]:
-    """The same for a role that owns the table and has no access to the ride store."""
+    """The same database, for a role that owns the table and has no access to the ride store."""
     with seeded_store.connect() as admin:
         role = Identifier(f"clerk_of_{admin.info.dbname}")
         admin.execute(SQL("CREATE ROLE {} LOGIN").format(role))

@@ -1,4 +1,4 @@
-"""One lake of several stores: their publishers, and what they refuse."""
+"""One lake of several stores: publishers and refusals."""
 
 import json
 import signal
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from bare_database import run
 from catalog_server import served_catalog
-from killed_client import SEAL_ROWS, referenced, victim
+from killed_client import SEAL_ROWS, referenced, syncing_process
 from lake_files import files_of
 from terminal import ridelake
 
@@ -69,7 +69,7 @@ def test_an_epoch_has_the_newest_tables_and_the_token_of_each_store(berlin, pari
     assert (third.number, third.verified, third.token) == (3, True, whole.tokens["berlin"])
     assert published_by(whole, "paris") == published_by(both, "paris")
     assert whole.tokens["paris"] == both.tokens["paris"]
-    assert whole.of("paris").verified is None, "paris was not compared"
+    assert whole.of("paris").verified is None, "paris is marked as compared"
     assert not publish_changes(*paris).is_new
     assert newest_epoch(address) == whole
     for pair in (berlin, paris):
@@ -85,7 +85,7 @@ def test_an_older_version_of_ridelake_rejects_a_lake_of_several_stores(berlin, a
     assert "token" not in manifest
 
 
-def test_a_lake_of_one_store_is_written_as_before(seeded_store: Store, lake: Lake):
+def test_a_lake_of_one_store_has_the_older_format(seeded_store: Store, lake: Lake):
     publish_snapshot(seeded_store, lake)
     manifest = json.loads(Path(lake.address.manifest(1)).read_text())
     assert (manifest["format"], manifest["token"]["timeline"]) == (3, 1)
@@ -116,7 +116,7 @@ def test_a_commit_is_repeated_on_the_epoch_that_another_store_has_published(berl
         assert verify_now(*pair).tail_rows == (0,) * 9
 
 
-def test_a_time_selects_an_epoch_that_no_store_is_ahead_of(berlin, paris, address: LakeAddress):
+def test_a_time_selects_an_epoch_without_later_snapshots(berlin, paris, address: LakeAddress):
     for pair in (berlin, paris, berlin):
         top_up(pair[0])
         publish_changes(*pair)
@@ -124,7 +124,7 @@ def test_a_time_selects_an_epoch_that_no_store_is_ahead_of(berlin, paris, addres
     assert third.taken_at > second.taken_at > first.taken_at
     assert epoch_as_of(address, second.taken_at).number == 2
     assert epoch_as_of(address, third.tokens["berlin"].taken_at).number == 3
-    # Paris has not changed since its only token, which is in the third epoch, too.
+    # The only token of paris is also in the third epoch.
     assert epoch_as_of(address, second.tokens["paris"].taken_at, "paris").number == 3
     assert epoch_as_of(address, second.tokens["paris"].taken_at, "berlin").number == 2
     with pytest.raises(UsageError, match="epoch 3 has the stores berlin, paris: choose one with --source"):
@@ -189,7 +189,7 @@ def test_maintenance_of_one_store_keeps_the_files_and_drafts_of_the_others(berli
     assert (after.number, after.kind, after.moved) == (before.number + 1, "maintenance", "berlin")
     assert published_by(after, "paris") == published_by(before, "paris")
     assert after.tokens == before.tokens
-    # The metadata of paris lists expired snapshots, which its own maintenance removes.
+    # The metadata of paris still lists expired snapshots. Maintenance of paris removes them.
     assert maintain(paris[1], paris[0], keep_epochs=2).epoch is not None
     assert maintain(paris[1], paris[0], keep_epochs=2).epoch is None
     assert maintain(berlin[1], berlin[0], keep_epochs=2).epoch is None
@@ -203,7 +203,7 @@ def test_maintenance_of_one_store_keeps_the_files_and_drafts_of_the_others(berli
 def test_maintenance_of_one_store_keeps_a_draft_of_another_that_takes_long(
     berlin, paris, address: LakeAddress, monkeypatch: pytest.MonkeyPatch
 ):
-    """The files of the draft are older than the grace period, here of no length."""
+    """The files of the draft are older than the grace period, which is zero in this test."""
     publish_snapshot(*berlin)
 
     def maintain_berlin(*_: object) -> None:
@@ -216,7 +216,8 @@ def test_maintenance_of_one_store_keeps_a_draft_of_another_that_takes_long(
 
 
 def test_a_number_is_not_used_again_after_its_epoch_has_expired(berlin, paris, monkeypatch):
-    """While berlin commits, paris publishes the same number and one more, and expires the first."""
+    """While berlin commits, paris publishes two epochs. The first has the number of berlin's epoch, and is
+    expired."""
     publish_snapshot(*berlin)
     publish_snapshot(*paris)
     top_up(berlin[0])
@@ -240,12 +241,14 @@ IN_THE_COMMIT = ["insert", "move_pointers", "delete", "Lake.write_manifest"]
 
 
 @pytest.mark.parametrize("step", [f"lakehouse.table.catalog.{name}" for name in IN_THE_COMMIT])
-def test_a_kill_in_the_commit_of_one_store_harms_no_other(berlin, paris, address, step: str, monkeypatch):
+def test_a_kill_in_the_commit_of_one_store_does_not_affect_others(
+    berlin, paris, address, step: str, monkeypatch
+):
     monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", SEAL_ROWS)
     publish_snapshot(*berlin)
     publish_snapshot(*paris)
     committed = step.endswith("write_manifest")
-    with victim(berlin[0], address, at=step, name="berlin") as process:
+    with syncing_process(berlin[0], address, at=step, name="berlin") as process:
         process.join(60)
         assert process.exitcode == -signal.SIGKILL
     assert newest_epoch(address).number == 2 + committed
@@ -278,7 +281,7 @@ def test_each_store_has_its_own_selection(seeded_store, other_seeded_store, addr
     assert set(newest_epoch(address).of("berlin").tables) == {"rides"}
 
 
-def test_a_database_has_one_name(berlin, address: LakeAddress):
+def test_a_database_cannot_have_two_names_in_a_lake(berlin, address: LakeAddress):
     publish_snapshot(*berlin)
     twin = Lake.create(address, "munich")
     with pytest.raises(UsageError, match="the sources berlin and munich are the same database"):
@@ -323,7 +326,7 @@ def test_a_lake_of_one_store_and_one_of_several_are_not_mixed(
 def test_a_lake_that_becomes_one_of_several_during_a_draft_is_not_mixed(
     berlin, other_seeded_store, lake: Lake, monkeypatch
 ):
-    """An ordinary publisher and one of a store both write epoch 1."""
+    """A publisher without a store name and a publisher with one both write epoch 1."""
     commit, races = Lake._commit, iter([True])
 
     def commit_second(self: Lake, *arguments: object) -> None:
@@ -358,7 +361,10 @@ def test_two_processes_publish_a_hundred_epochs_each(berlin, paris, address: Lak
     monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", SEAL_ROWS)
     publish_snapshot(*berlin)
     publish_snapshot(*paris)
-    with victim(berlin[0], address, name="berlin") as one, victim(paris[0], address, name="paris") as two:
+    with (
+        syncing_process(berlin[0], address, name="berlin") as one,
+        syncing_process(paris[0], address, name="paris") as two,
+    ):
         while newest_epoch(address).number < 202 or fewest(address) < 100:
             assert (one.exitcode, two.exitcode) == (None, None)
             time.sleep(0.5)
@@ -373,7 +379,7 @@ def test_two_processes_publish_a_hundred_epochs_each(berlin, paris, address: Lak
 
 
 def fewest(address: LakeAddress) -> int:
-    """The number of epochs of the store that has published the fewest."""
+    """The smallest number of epochs that a store has published."""
     return min(Counter(epoch.moved for epoch in read_epochs(address)).values())
 
 

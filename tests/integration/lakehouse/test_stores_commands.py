@@ -1,4 +1,4 @@
-"""`sync`, `snapshot`, `verify` and the other commands with --source: what they print and what they refuse."""
+"""`sync`, `snapshot`, `verify` and other commands with --source: output and refusals."""
 
 import json
 import re
@@ -22,7 +22,9 @@ def address(tmp_path: Path) -> LakeAddress:
     return LakeAddress.at(tmp_path / "lake")
 
 
-def test_once_publishes_the_others_and_names_the_one_that_is_away(seeded_store: Store, address: LakeAddress):
+def test_once_publishes_the_other_stores_and_reports_an_unreachable_one(
+    seeded_store: Store, address: LakeAddress
+):
     away = f"paris=host=/nowhere dbname=x user=u password={'secret'}"
     flags = ["--lake", address.root, *sources({"berlin": seeded_store}), "--source", away]
     done = ridelake("sync", "--once", *flags)
@@ -122,7 +124,7 @@ def test_a_lake_of_one_store_is_refused(seeded_store: Store, other_seeded_store:
     assert newest_number(address) == 1
 
 
-def test_commands_that_look_show_each_store(
+def test_commands_that_read_show_each_store(
     seeded_store: Store, other_seeded_store: Store, address: LakeAddress, tmp_path: Path
 ):
     stores = {"berlin": seeded_store, "paris": other_seeded_store}
@@ -188,7 +190,7 @@ def test_metrics_have_a_label_for_each_store(
 def test_the_dsn_is_in_no_child_process_and_in_no_output(
     seeded_store: Store, other_seeded_store: Store, address: LakeAddress
 ):
-    """The socket's server does not ask for the password."""
+    """The server does not check the password, so that any password works."""
     stores = {n: open_database(f"{s.conninfo} password=secret", install=False)
               for n, s in (("berlin", seeded_store), ("paris", other_seeded_store))}  # fmt: skip
     with syncing(stores, address) as process:

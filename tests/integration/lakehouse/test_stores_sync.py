@@ -1,4 +1,4 @@
-"""`ridelake sync --source …` with several servers: under load, and while one does not answer."""
+"""`ridelake sync --source …` with several servers: under load, and while one server does not respond."""
 
 import os
 import re
@@ -72,7 +72,7 @@ def top_up(store: Store) -> None:
 
 
 def rides_in_lake(address: LakeAddress) -> Counter[tuple[str, str]]:
-    """How often each decided request is among the rides, by store, from the union of all stores."""
+    """(store, request id) → the number of its rides in the union of all stores."""
     with opened(Settings(home=Path("unused"), lake=address), newest_epoch(address)) as engine:
         found = engine.sql(
             "SELECT source, request_id FROM rides SEMI JOIN requests USING (source, request_id)"
@@ -116,7 +116,7 @@ def _closing(reports: Iterator[StoreReport]) -> Iterator[Iterator[StoreReport]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600 + 10 * SECONDS)
-def test_four_servers_under_load_lose_nothing_while_one_is_away(address: LakeAddress):
+def test_four_servers_under_load_lose_nothing_while_one_is_down(address: LakeAddress):
     names = ("berlin", "paris", "rome", "oslo")
     with seeded_servers(*names) as servers:
         stores = stores_of(servers)
@@ -143,7 +143,7 @@ def test_four_servers_under_load_lose_nothing_while_one_is_away(address: LakeAdd
         assert done.returncode == 0, done.stderr
         expected = {(name, id_): 1 for name, load in loads.items() for id_ in load.acknowledged}
         found = rides_in_lake(address)
-        assert set(found.values()) == {1}, "a ride is there twice"
+        assert set(found.values()) == {1}, "a ride is in the lake more than once"
         assert expected.keys() <= found.keys(), "an acknowledged ride is lost"
         for name, store in stores.items():
             report = verify_now(store, Lake.create(address, name))
@@ -152,7 +152,7 @@ def test_four_servers_under_load_lose_nothing_while_one_is_away(address: LakeAdd
 
 
 @pytest.mark.slow
-def test_a_server_that_hangs_stops_no_other_and_is_reported_once(address: LakeAddress):
+def test_a_server_that_hangs_does_not_stop_others_and_is_reported_once(address: LakeAddress):
     with seeded_servers("berlin", "paris") as servers:
         stores = stores_of(servers)
         with syncing(stores, address) as process:
@@ -183,10 +183,10 @@ def test_a_server_that_hangs_stops_no_other_and_is_reported_once(address: LakeAd
             assert verify_now(store, Lake.create(address, name)).equal
 
 
-def test_an_epoch_that_hangs_is_found_by_asking_the_server(
+def test_an_epoch_that_hangs_is_detected_by_a_new_connection(
     seeded_store: Store, other_seeded_store: Store, address: LakeAddress, monkeypatch
 ):
-    """The iteration waits although its connection exists: only the question to the server shows it."""
+    """The iteration waits, with an open connection. Only a new connection shows that the server hangs."""
     monkeypatch.setattr(sync_module, "SILENT_SECONDS", 0.2)
     monkeypatch.setattr(sync_module, "ANSWER_SECONDS_MAX", 0.3)
     resumes = threading.Event()
@@ -219,7 +219,7 @@ def test_an_epoch_that_hangs_is_found_by_asking_the_server(
 def test_a_permanent_error_ends_the_sync_of_one_store_only(
     seeded_store: Store, other_seeded_store: Store, store: Store, address: LakeAddress
 ):
-    """`paris` has become another database."""
+    """The DSN of `paris` now names another database."""
     first = {"berlin": seeded_store, "paris": other_seeded_store}
     assert ridelake("sync", "--once", "--lake", address.root, *sources(first)).returncode == 0
     with syncing({"berlin": seeded_store, "paris": store}, address) as process:
@@ -234,13 +234,13 @@ def test_a_permanent_error_ends_the_sync_of_one_store_only(
     done = ridelake("sync", "--once", "--lake", address.root, *sources({"paris": store}))
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     ended = ridelake("sync", "--lake", address.root, *sources({"paris": store}))
-    assert ended.returncode == 1, "all have ended"
+    assert ended.returncode == 1, "the exit code must be 1 if the sync of all stores has ended"
 
 
-def test_a_catalog_that_is_away_ends_no_sync(
+def test_an_unreachable_catalog_does_not_end_the_sync(
     seeded_store: Store, other_seeded_store: Store, address: LakeAddress, monkeypatch, capsys
 ):
-    """All stores report it, and continue when it is back."""
+    """All stores report the error, and continue when the catalog responds again."""
     stores = {"berlin": seeded_store, "paris": other_seeded_store}
     reports = [
         StoreReport("paris", SyncResult(None, False, 0.1, None, "cannot reach the lake's catalog: refused"))
@@ -251,10 +251,10 @@ def test_a_catalog_that_is_away_ends_no_sync(
     assert capsys.readouterr().out == "paris: cannot reach the lake's catalog: refused\n"
 
 
-def test_a_server_without_a_free_connection_answers(
+def test_a_server_without_a_free_connection_counts_as_running(
     seeded_store: Store, address: LakeAddress, monkeypatch: pytest.MonkeyPatch
 ):
-    """The epoch takes long, and the server refuses the connection that would ask it."""
+    """An epoch takes long, and the server refuses the connection that would check it."""
     monkeypatch.setattr(sync_module, "SILENT_SECONDS", 0.1)
     monkeypatch.setattr(sync_module, "ANSWER_SECONDS_MAX", 0.2)
     refused = Counter[str]()

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 from concurrency import assert_audit_passes
-from random_writes import EVERYTHING, churning
+from random_writes import OPERATIONS, random_writers
 
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
@@ -24,10 +24,10 @@ SLOW = (pytest.mark.slow, pytest.mark.timeout(1800))
 def test_epochs_with_eight_concurrent_writers_are_equal(
     seeded_store: Store, lake: Lake, broken, epochs: int, pause_seconds: float
 ):
-    """With many epochs the writers pause for longer, because the tables would grow too large."""
+    """For many epochs the pauses of the writers are longer, so that the tables stay small."""
     publish_snapshot(seeded_store, lake)
     deleted = Counter[str]()
-    with churning(seeded_store, 8, pause_seconds) as done:
+    with random_writers(seeded_store, 8, pause_seconds) as done:
         for _ in range(epochs):
             before = sum(done)
             epoch = publish_changes(seeded_store, lake, verify=True).epoch
@@ -38,8 +38,8 @@ def test_epochs_with_eight_concurrent_writers_are_equal(
             assert 0 < rides.changed < rides.rows, "the table was copied completely"
             assert not broken(epoch)
             deleted.update({name: table.deleted for name, table in epoch.tables.items() if table.deleted})
-    idle = [what for what, times in zip(EVERYTHING, done, strict=True) if not times]
-    assert not idle, "these operations did not happen, so the test proves little"
+    idle = [what for what, times in zip(OPERATIONS, done, strict=True) if not times]
+    assert not idle, "the writers did not execute these operations"
     assert deleted.keys() == {"requests", "riders", "accounts"}
     assert verify_now(seeded_store, lake).as_dict()["equal"]
     assert not broken(publish_changes(seeded_store, lake, verify=True).epoch)
@@ -87,7 +87,7 @@ def test_a_table_that_did_not_change_keeps_its_files_and_its_metadata(seeded_sto
 
 @pytest.mark.parametrize("epochs", [12, pytest.param(250, marks=SLOW)])
 def test_no_reader_sees_tables_of_two_epochs(seeded_store: Store, lake: Lake, epochs: int):
-    """Each epoch adds one row to two tables; maintenance runs as in `sync`."""
+    """Each epoch adds one row to two tables. Maintenance runs as in `sync`."""
     publish_snapshot(seeded_store, lake)
     stop, faults, seen = threading.Event(), [], []
 
@@ -106,7 +106,7 @@ def test_no_reader_sees_tables_of_two_epochs(seeded_store: Store, lake: Lake, ep
             if len(set(rows.values())) != 1:
                 faults.append(f"epoch {newest.number} has {rows}")
             seen.append(newest.number)
-            time.sleep(0.05)  # leaves the publisher time
+            time.sleep(0.05)  # gives the publisher time
 
     base = {name: newest_epoch(lake.address).tables[name].rows for name in ("ledger", "accounts")}
     reader = threading.Thread(target=read)

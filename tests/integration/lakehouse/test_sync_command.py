@@ -54,7 +54,7 @@ def test_every_epoch_prints_a_line_until_ctrl_c(store: Store, tmp_path: Path):
         assert line_of(process).startswith("epoch 2: 1 rows changed, 0 deleted; ")
         out, err = ended(process)
     assert out == "", "an iteration without an epoch printed a line"
-    begun, interrupted = (line for line in err.splitlines() if line)  # after ^C, click starts a new line
+    begun, interrupted = (line for line in err.splitlines() if line)  # click prints a newline after ^C
     assert begun == f"publishing an epoch to {tmp_path}/lake every 0.2 s; press Ctrl-C to stop"
     assert interrupted == "ridelake: interrupted"
 
@@ -109,7 +109,7 @@ def test_syncing_resumes_after_a_restart_of_postgres(tmp_path: Path):
             assert line_of(process).startswith("epoch 1: ")
             server.kill()
             time.sleep(1)
-            assert "Postgres" in line_of(process), "the error is printed once"
+            assert "Postgres" in line_of(process), "the error was not printed"
             server.start()
             run(server.store, "INSERT INTO accounts (kind, balance_cents) VALUES ('rider', 0)")
             seen = [line_of(process)]
@@ -139,7 +139,7 @@ def test_syncing_during_a_simulation_ends_equal(seeded_store: Store, tmp_path: P
     verify_now(seeded_store, lake).prove()
 
 
-def test_a_loop_that_loses_a_race_reports_that_it_retries(seeded_store: Store, tmp_path: Path, monkeypatch):
+def test_a_sync_with_a_conflict_reports_that_it_retries(seeded_store: Store, tmp_path: Path, monkeypatch):
     lake = Lake.create(LakeAddress.at(tmp_path / "lake"))
     publish_snapshot(seeded_store, lake)
     publish, races = Lake.publish, iter([True])
@@ -152,7 +152,7 @@ def test_a_loop_that_loses_a_race_reports_that_it_retries(seeded_store: Store, t
 
     monkeypatch.setattr(Lake, "publish", publish_second)
     with seeded_store.connect() as connection:
-        connection.execute("UPDATE riders SET username = 'of a race' WHERE rider_id = 1")
+        connection.execute("UPDATE riders SET username = 'of a conflict' WHERE rider_id = 1")
         connection.execute("UPDATE drivers SET status = 'offline' WHERE status = 'available'")
     turns = sync_repeatedly(0.01, seeded_store, lake)
     lost = next(turns)

@@ -1,4 +1,4 @@
-"""A copy pauses while the server is slow for others, and its snapshot has a maximum age."""
+"""A copy pauses while the server is slow for other sessions, and its snapshot has a maximum age."""
 
 import signal
 import threading
@@ -32,7 +32,7 @@ ROWS = 200_000
 
 
 def probing(monkeypatch, delay_ms: float, sessions: int) -> None:
-    """The probes have this delay, except those before the copy."""
+    """Set the delay of the probes during the copy. Earlier probes have a short delay."""
 
     def probes(self, connection) -> Iterator[Probe]:
         for number in count():
@@ -77,7 +77,9 @@ def test_slow_probes_pause_the_copy(store: Store, table: TableSource, monkeypatc
 
 
 @pytest.mark.usefixtures("compiled")
-def test_slow_probes_without_other_sessions_do_not(store: Store, table: TableSource, monkeypatch):
+def test_slow_probes_without_other_sessions_do_not_pause_the_copy(
+    store: Store, table: TableSource, monkeypatch
+):
     probing(monkeypatch, delay_ms=50.0, sessions=0)
     throttle = Throttle(fast=False)
     assert copied_rows(store, table, throttle) == ROWS
@@ -104,7 +106,7 @@ def test_only_the_sessions_of_others_are_load(lake: Lake, monkeypatch):
         connection.execute("ALTER SYSTEM SET autovacuum = off")
         connection.execute("SELECT pg_reload_conf()")
         connection.execute("CREATE TABLE public.t AS SELECT i AS key FROM generate_series(1, 300000) AS i")
-        time.sleep(1)  # so that no transaction is new
+        time.sleep(1)  # until there are no recent transactions
         publish_snapshot(server.store, lake, tables=["public.t"])
         assert set(paces) == {FULL_SPEED}
         with other_sessions_at_work(server.store):
@@ -114,7 +116,7 @@ def test_only_the_sessions_of_others_are_load(lake: Lake, monkeypatch):
 
 @contextmanager
 def other_sessions_at_work(store: Store) -> Iterator[None]:
-    """One session that executes a statement during the block."""
+    """Another session that executes a statement during the block."""
     with store.connect() as working, store.connect() as watching:
 
         def work() -> None:
@@ -151,12 +153,12 @@ def test_a_paused_and_a_fast_copy_equal_the_store(seeded_store: Store, lake: Lak
 def test_ctrl_c_ends_a_pause(store: Store, table: TableSource, monkeypatch):
     probing(monkeypatch, delay_ms=50.0, sessions=1)
     monkeypatch.setattr("lakehouse.source.copy.pace.PAUSE_RATIO_MIN", 1e6)
-    monkeypatch.setattr("lakehouse.source.copy.pace.PAUSE_RATIO_MAX", 1e6)  # a pause after each piece
+    monkeypatch.setattr("lakehouse.source.copy.pace.PAUSE_RATIO_MAX", 1e6)  # pause after each piece
 
     def interrupted(*_) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGUSR1, interrupted)  # the process may ignore SIGINT
+    before = signal.signal(signal.SIGUSR1, interrupted)  # SIGINT may be ignored
     throttle = Throttle(fast=False)
     main = threading.main_thread().ident
 

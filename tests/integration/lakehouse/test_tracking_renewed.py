@@ -1,4 +1,4 @@
-"""Tracking that was created by an older version is upgraded in place, and no row is lost."""
+"""Tracking of an older version is upgraded in place, and no row is lost."""
 
 import threading
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from bare_database import rows_of, run
-from own_tables import ORDERS, how
+from own_tables import ORDERS, kind_of
 from terminal import answer, ridelake
 
 from lakehouse.capture.maintain import maintain
@@ -17,13 +17,13 @@ from oltp.store import Store, has_tracking, transaction
 from ridelake.errors import BadInput
 from ridelake.settings import LakeAddress
 
-# oltp/tracking.sql of the version before tombstones had a generation.
+# oltp/tracking.sql of the last version whose tombstones had no generation.
 BEFORE = Path(__file__).with_name("tracking_before_generations.sql")
 
 
 @pytest.fixture
 def old(bare: Store) -> Store:
-    """`orders` with ten rows and one tombstone, tracked by the older version."""
+    """A store with `orders` of ten rows and one tombstone, tracked by the older version."""
     with bare.connect() as connection, transaction(connection):
         connection.execute(BEFORE.read_bytes())
     run(
@@ -37,19 +37,21 @@ def old(bare: Store) -> Store:
 
 
 def test_tracking_of_an_older_version_is_upgraded(old: Store, lake: Lake):
-    assert how(publish_changes(old, lake, tables=["orders"])) == "whole"
+    assert kind_of(publish_changes(old, lake, tables=["orders"])) == "whole"
     run(old, "DELETE FROM orders WHERE id = 1", "UPDATE orders SET id = 20 WHERE id = 2")
-    assert how(publish_changes(old, lake, verify=True)) == "whole", "it is not upgraded yet"
+    assert kind_of(publish_changes(old, lake, verify=True)) == "whole", (
+        "the tracking was upgraded by an epoch"
+    )
     run(old, "DELETE FROM orders WHERE id = 3")
     assert renew_tracking(old, ["orders"]) == []
     run(old, "DELETE FROM orders WHERE id = 4")
-    assert how(publish_changes(old, lake, verify=True)) == "whole"
+    assert kind_of(publish_changes(old, lake, verify=True)) == "whole"
     assert not publish_changes(old, lake).is_new
     run(old, "INSERT INTO orders VALUES (4, 'again', 1)", "DELETE FROM orders WHERE id = 5")
     taken = publish_changes(old, lake, verify=True)
     assert (taken.epoch.changed, taken.epoch.deleted, taken.epoch.rows) == (1, 1, 7)
     functions = "SELECT proname FROM pg_proc WHERE proname = 'bury'"
-    assert rows_of(old, functions) == [], "an unused function was not dropped"
+    assert rows_of(old, functions) == [], "the function of the older version was not dropped"
 
 
 @pytest.mark.slow
@@ -91,24 +93,24 @@ def test_a_table_that_lost_its_key_is_tracked_again_once_it_has_one(orders: Stor
         "each epoch copies public.orders completely: orders has no primary key, so it cannot be tracked; "
         "add one (or a unique index on columns that are NOT NULL)"
     )
-    assert how(publish_changes(orders, lake, verify=True)) == "whole"
+    assert kind_of(publish_changes(orders, lake, verify=True)) == "whole"
     run(orders, "ALTER TABLE orders ADD PRIMARY KEY (id)")
     assert renew_tracking(orders, ["orders"]) == []
-    assert how(publish_changes(orders, lake, verify=True)) == "whole"
+    assert kind_of(publish_changes(orders, lake, verify=True)) == "whole"
     run(orders, "UPDATE orders SET price = 0 WHERE id = 2")
     assert publish_changes(orders, lake, verify=True).epoch.changed == 1
 
 
-def test_a_busy_table_is_not_waited_for(old: Store, lake: Lake):
-    """Other statements on the table would queue behind the lock request."""
+def test_the_upgrade_does_not_wait_for_a_locked_table(old: Store, lake: Lake):
+    """Other statements on the table would wait behind the lock request."""
     with old.connect() as user, transaction(user):
         user.execute("UPDATE orders SET price = 0 WHERE id = 1")
         (remark,) = renew_tracking(old, ["orders"])
         assert "lock timeout" in remark
         user.execute("DELETE FROM orders WHERE id = 2")
     assert has_tracking_of(old)
-    run(old, "DELETE FROM orders WHERE id = 3")  # recorded by the older version's trigger in the new tables
-    assert how(publish_changes(old, lake, tables=["orders"], verify=True)) == "whole"
+    run(old, "DELETE FROM orders WHERE id = 3")  # recorded by the old trigger in the new tables
+    assert kind_of(publish_changes(old, lake, tables=["orders"], verify=True)) == "whole"
     assert renew_tracking(old, ["orders"]) == []
 
 
@@ -130,7 +132,7 @@ def test_a_dropped_table_leaves_no_row_in_the_tracking(orders: Store, lake: Lake
 
 
 def test_the_functions_of_an_older_version_are_replaced_by_track(orders: Store, lake: Lake):
-    """As installed before a column "Tx" was refused. Until then, epochs are incremental."""
+    """The older version accepts a column "Tx". Epochs are incremental until the functions are replaced."""
     body = "SELECT prosrc FROM pg_proc WHERE oid = 'ridelake_tracking.track(regclass)'::regprocedure"
     ((newest,),) = rows_of(orders, body)
     older = newest.replace("v_other_tx IS NOT NULL", "false")
@@ -144,7 +146,7 @@ def test_the_functions_of_an_older_version_are_replaced_by_track(orders: Store, 
         "UPDATE orders SET price = 0 WHERE id = 1",
     )
     assert publish_changes(orders, lake, verify=True).epoch.changed == 1
-    assert rows_of(orders, body) == [(older,)], "reading has changed it"
+    assert rows_of(orders, body) == [(older,)], "an epoch has replaced the function"
     with pytest.raises(BadInput, match='odd has a column "Tx", and tracking needs a column tx'):
         track(orders, "odd")
     assert rows_of(orders, body) == [(newest,)]
@@ -166,7 +168,7 @@ def has_tracking_of(store: Store) -> bool:
 
 @pytest.mark.slow
 def test_writers_continue_during_the_upgrade(old: Store, lake: Lake):
-    """No statement fails, and no row is missing afterwards."""
+    """No statement fails, and no row is lost."""
     stop = threading.Event()
     failures: list[Exception] = []
 

@@ -74,7 +74,7 @@ def test_an_enum_or_a_domain_can_have_the_name_of_a_built_in_type(bare: Store, l
     assert set(second.values()) == {2, None}
 
 
-# Two texts of equal values: type, the keys, another text of the first, and how it is written in the lake.
+# The type, keys, and another text of a value that equals the first key.
 EQUAL_KEYS = {
     "numeric": (["1.0", "2", "NaN"], "1.00"),
     "jsonb": (['{"a": 1.0}', "[]", "null"], '{"a": 1.00}'),
@@ -94,7 +94,7 @@ EQUAL_KEYS = {
 
 @pytest.mark.parametrize("type_", EQUAL_KEYS)
 def test_a_key_of_any_type_is_followed(bare: Store, lake: Lake, type_: str):
-    """Also if the session that changes a row has other settings than ridelake."""
+    """The session that changes the rows has other settings than ridelake."""
     keys, other = EQUAL_KEYS[type_]
     run(
         bare,
@@ -130,7 +130,7 @@ def test_a_key_of_any_type_is_followed(bare: Store, lake: Lake, type_: str):
 def test_a_table_whose_deleted_keys_cannot_be_recorded_is_copied_completely(
     bare: Store, lake: Lake, type_: str, keys: tuple
 ):
-    """The text of such a key depends on the session that deletes the row."""
+    """The text of these keys depends on the settings of the session that deletes the row."""
     run(bare, f"CREATE TABLE t (k {type_} PRIMARY KEY, v int)")
     run(bare, *(f"INSERT INTO t VALUES ('{key}', 1)" for key in keys))
     track(bare, "t")

@@ -91,7 +91,7 @@ def test_a_deleted_numeric_key_that_does_not_fit_is_ignored(bare: Store, lake: L
 
 
 @pytest.mark.parametrize("text", ["39,1", "5,6", "0,0", "9", "9,-1", "9,2,1", "a,b", "¹,0"])
-def test_a_numeric_option_that_is_no_decimal_is_a_usage_error(bare: Store, lake: Lake, text: str):
+def test_an_invalid_numeric_option_is_a_usage_error(bare: Store, lake: Lake, text: str):
     run(bare, "CREATE TABLE t (id int PRIMARY KEY)")
     flags = ["--lake", str(lake.address.folder), "--dsn", bare.conninfo]
     result = CliRunner().invoke(ridelake, [*flags, "snapshot", "--table", "t", "--numeric", text])
@@ -176,13 +176,13 @@ def publish_nested(store: Store, lake: Lake) -> None:
 def test_arrays_are_lists_and_composites_are_structs_if_the_user_says_so(
     bare: Store, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")  # its default needs another package
+    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")  # the default needs another package
     monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 2)
     publish_nested(bare, lake)
     assert asked(lake, SHOWN) == EXPECTED
     (row,) = asked(lake, "SELECT docs, reals, raw FROM t WHERE id = 1")
     assert row["raw"] == [None, b"\0\xff"]
-    assert row["docs"] == "{[1]}"  # json has no exact form
+    assert row["docs"] == "{[1]}"  # json has no exact form in Arrow
     assert str(row["reals"]) == "[nan, -0.0, 1.5]"
     run(bare, "UPDATE shop.t SET numbers = '{4}' WHERE id = 3", "DELETE FROM shop.t WHERE id = 2")
     verify_now(bare, lake).prove()
@@ -195,7 +195,7 @@ def test_arrays_are_lists_and_composites_are_structs_if_the_user_says_so(
         found = read(second.tables["t"].metadata).sort_by("id").select(list(FIRST)).to_pylist()
         third = THIRD | {"numbers": [4]}
         if read is with_pyiceberg:
-            third["items"] = []  # it has no NULL instead of a list of structs
+            third["items"] = []  # pyiceberg returns an empty list for a NULL list of structs
         assert found == [FIRST, third], read
     maintain(lake, bare)
     assert asked(lake, SHOWN) == [FIRST, THIRD | {"numbers": [4]}]
@@ -213,7 +213,7 @@ def test_arrays_are_lists_and_composites_are_structs_if_the_user_says_so(
         ("items = ARRAY[(NULL, 'NaN', NULL, NULL)::shop.item]", 'items contains {"(,NaN,,)"} (NaN)'),
     ],
 )
-def test_an_array_that_is_no_list_is_an_error_with_its_table_column_and_value(
+def test_an_array_that_is_not_a_list_is_an_error_with_its_table_column_and_value(
     bare: Store, lake: Lake, change: str, message: str
 ):
     publish_nested(bare, lake)
@@ -290,7 +290,7 @@ def test_every_engine_reads_lists_and_structs(bare: Store, lake: Lake, engine: s
 
 
 def chdb_rows(rows: list[dict]) -> list[dict]:
-    """chDB has an empty list instead of a NULL, and a struct of NULLs instead of a NULL in a list."""
+    """The rows as chDB returns them: an empty list for NULL, and a struct of NULLs for NULL in a list."""
     nothing = {"name": None, "price": None, "tags": [], "a%b": None}
 
     def read(name: str, value: Any) -> Any:

@@ -21,7 +21,7 @@ def test_types_of_extensions_are_text_as_postgres_writes_them(bare: Store, lake:
 
 @pytest.mark.slow
 def test_types_of_extensions_and_xml_of_postgres_15_are_text_as_postgres_writes_them(lake: Lake):
-    """The embedded server has no xml."""
+    """The embedded server is compiled without xml."""
     if not (DEBIAN_15 / "pg_ctl").exists():
         pytest.skip("PostgreSQL 15 is not installed (Debian: postgresql-15)")
     with server_folder() as (folder, run_as):
@@ -33,7 +33,7 @@ def test_types_of_extensions_and_xml_of_postgres_15_are_text_as_postgres_writes_
             follow_extensions(server, lake, EXTENSIONS | xml)
 
 
-# Extension or type → texts of its values. Two that are equal in Postgres, such as A and a, are kept apart.
+# Extension or type → texts of its values. Texts that are equal in Postgres, such as A and a, stay different.
 EXTENSIONS = {
     "hstore": ['"a"=>"1", "b"=>NULL', "", '"é ,"=>"\\""'],
     "citext": ["Straße", "STRASSE", "a\nb"],
@@ -45,7 +45,7 @@ EXTENSIONS = {
 
 
 def follow_extensions(store: Store, lake: Lake, values: Mapping[str, Sequence[str]]) -> None:
-    """Publish a column of each type, an array and a composite of them, then changes of the rows."""
+    """Publish a table with a column, an array and a composite of each type. Then publish changes."""
     names = [*values]
     columns = ", ".join(f"{name}_ shop.{name}" if name != "xml" else "xml_ xml" for name in names)
     arrays = ", ".join(f"{name}s shop.{name}[]" for name in names if name != "xml")

@@ -1,7 +1,7 @@
-"""Property test: what DuckDB, Polars and pyiceberg read from the files is what Postgres writes as text.
+"""Property test: the values that DuckDB, Polars and pyiceberg read equal the text that Postgres writes.
 
-The tables have random types: every type of Postgres that a user can declare, arrays, domains and composites
-of them. No reader uses ridelake.
+The tables have random types: every type of Postgres that a user can declare, and arrays, domains and
+composites of these. The readers do not use ridelake.
 """
 
 import itertools
@@ -27,7 +27,7 @@ from lakehouse.table.epoch import Epoch, Nested
 from oltp.store import Store
 from ridelake.settings import LakeAddress
 
-# The types of pg_type that a column can have. Arrays, and the row types of tables, are made of these.
+# The types of pg_type that a column can have, without arrays and row types.
 DECLARABLE = """
 SELECT format_type(oid, NULL) FROM pg_type
 WHERE typnamespace = 'pg_catalog'::regnamespace AND typtype IN ('b', 'r', 'm') AND typisdefined
@@ -36,7 +36,7 @@ WHERE typnamespace = 'pg_catalog'::regnamespace AND typtype IN ('b', 'r', 'm') A
 ROOT = Path(__file__).parents[3]
 ORDERED = [name for name in VALUES if name not in WITHOUT_ORDER]
 
-# One of the columns of a table: its type, and the values of each row before and after the changes.
+# A column of a table: its type, and its values before and after the changes, one for each row.
 Column = tuple[TypeSpec, list[str], list[str]]
 ROWS = 6
 LONG_SECONDS = int(os.environ.get("RIDELAKE_TEST_SECONDS", "180"))  # of the slow test
@@ -44,7 +44,7 @@ LONG_SECONDS = int(os.environ.get("RIDELAKE_TEST_SECONDS", "180"))  # of the slo
 
 @st.composite
 def columns(draw: st.DrawFn, names: Sequence[str], kinds: Sequence[str] = KINDS) -> list[Column]:
-    """The first one is in the key. `kinds`: what the types are made as."""
+    """Random columns. The first one is in the key. `kinds`: the kinds of types."""
     found: list[Column] = []
     for place in range(draw(st.integers(2, 6))):
         spec = (
@@ -78,7 +78,7 @@ def _text(value: bytes | None) -> str | None:
 
 
 def check(store: Store, epoch: Epoch, shown: Sequence[str]) -> None:
-    """Compare each value of each reader with the text that Postgres writes for it."""
+    """Compare each value of each reader with the text that Postgres writes."""
     with store.connect() as connection:
         values = ", ".join(one.format(f"c{n}") for n, one in enumerate(shown))
         cursor = connection.execute(f"SELECT id, {values} FROM shop.t ORDER BY id".encode())
@@ -94,7 +94,7 @@ def check(store: Store, epoch: Epoch, shown: Sequence[str]) -> None:
         assert [str(row["id"]) for row in found] == [row[0] for row in expected], reader
         for texts, row in zip(expected, found, strict=True):
             for text, name in zip(texts, names, strict=True):
-                # pyiceberg 0.12, which Polars may call, has no NULL instead of a list of structs.
+                # pyiceberg 0.12, which Polars may use, returns an empty list for a NULL list of structs.
                 is_same = same(text, row[name], null_is_empty=reader != "duckdb")
                 assert is_same, (reader, name, text, row[name])
 
@@ -125,9 +125,9 @@ def follow(store: Store, lake: Lake, table: Sequence[Column], nested: Nested = "
 
 @pytest.fixture(autouse=True)
 def sealed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows are in sealed files, and are deleted by the index of keys."""
+    """Use sealed files, so that rows are deleted by the key index."""
     monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 2)
-    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")  # its default needs another package
+    monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")  # the default needs another package
 
 
 numbers = itertools.count()
@@ -137,7 +137,7 @@ def lake_in(folder: Path) -> Lake:
     return Lake.create(LakeAddress.at(folder / f"lake_{next(numbers)}"))
 
 
-# Without shrinking, which would take minutes: the statements of a failure are in its traceback.
+# No shrinking, because it takes minutes. The traceback of a failure has the statements.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 UNCHECKED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
@@ -159,7 +159,7 @@ def test_many_tables_of_random_types_are_read_by_others_as_postgres_writes_them(
     follow(bare, lake_in(tmp_path), table)
 
 
-# Some of these types are text, so that a column that has no list or struct is among them.
+# Some of these types are stored as text, not as lists or structs.
 NESTED = columns(
     [*EXACT, *EXACT, "numeric", "jsonb", "interval", "date"], ["array", "composite", "domain", "base"]
 )
@@ -197,8 +197,8 @@ def test_a_table_of_every_type_that_can_be_declared(bare: Store, tmp_path: Path,
     only_null = {name for name in names if name not in known}
     assert only_null == {
         "gtsvector", "pg_brin_bloom_summary", "pg_brin_minmax_multi_summary", "pg_dependencies",
-        "pg_mcv_list", "pg_ndistinct", "pg_node_tree",  # no input
-        "xml",  # the embedded server has no libxml
+        "pg_mcv_list", "pg_ndistinct", "pg_node_tree",  # types without input
+        "xml",  # the embedded server is compiled without libxml
     }  # fmt: skip
     specs = [base_type(name) for name in ("integer", *VALUES, *sorted(only_null))]
     values = [st.lists(spec.values, min_size=ROWS, max_size=ROWS) for spec in specs]
@@ -209,7 +209,7 @@ def test_a_table_of_every_type_that_can_be_declared(bare: Store, tmp_path: Path,
     )
 
 
-def test_the_table_in_the_documentation_is_that_of_the_code(bare: Store):
+def test_the_documented_table_equals_the_generated_one(bare: Store):
     names = [name for (name,) in rows_of(bare, DECLARABLE)]
     with bare.connect() as connection:
         table = type_table(connection, names)

@@ -1,4 +1,4 @@
-"""The comparison finds every difference between a table and its files, and no others."""
+"""The comparison finds all differences between a table and its files, and reports no others."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -122,7 +122,7 @@ def test_special_characters_in_names_are_quoted(store: Store, tmp_path: Path):
     assert [d.key for d in compared(store, odd, [path]).differences] == [("b",), ("%s",)]
 
 
-def test_the_schema_is_the_one_that_was_named(store: Store, tmp_path: Path):
+def test_the_named_schema_is_compared(store: Store, tmp_path: Path):
     run(store, "CREATE SCHEMA other; CREATE TABLE other.t AS SELECT 1 AS a; CREATE TABLE t AS SELECT 2 AS a")
     path = exported(store, "t", tmp_path)
     assert compared(store, "t", [path]).equal
@@ -146,7 +146,7 @@ def test_no_rows_and_no_files(store: Store, tmp_path: Path):
 
 
 def _folder(tmp_path: Path) -> Path:
-    """A folder whose name is a glob pattern and a Hive partition."""
+    """A folder with a name that is a glob pattern and a Hive partition."""
     folder = tmp_path / "x=1 la[k]e *?"
     folder.mkdir()
     return folder

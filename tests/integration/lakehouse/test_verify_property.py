@@ -1,7 +1,7 @@
 """Property test: the comparison reports equality if and only if the rows are equal, and lists differing keys.
 
-Neither side uses the project's extraction: Postgres gets the values as parameters, the file gets them from
-pyarrow.
+The test does not copy the rows with ridelake: Postgres gets the values as parameters, and pyarrow writes the
+file.
 """
 
 import math
@@ -37,7 +37,7 @@ CREATE TABLE t (
 INSERT = f"INSERT INTO t VALUES ({', '.join(['%b'] * 10)}, %b::text::uuid, {', '.join(['%b'] * 5)})"
 KEY_WIDTH = 2
 
-# A few fixed values, so that rows are often similar, and arbitrary values.
+# Fixed values, so that rows are often similar, and random values.
 TEXT = st.sampled_from(["", "a", "ab", "b", "NULL", "é", "\n"]) | st.text(
     st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8
 )
@@ -45,7 +45,7 @@ MOMENT = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 9999
 
 
 def float_of(width: int) -> st.SearchStrategy[float]:
-    """Floats with a single NaN, because Python does not preserve the bits of others."""
+    """Floats with one NaN only, because Python does not preserve the bits of others."""
     return st.floats(width=width).map(lambda number: math.nan if math.isnan(number) else number)
 
 
@@ -77,7 +77,7 @@ Row = tuple[Any, ...]
 
 @st.composite
 def both_sides(draw: st.DrawFn) -> tuple[list[Row], list[Row]]:
-    """Rows of Postgres with unique keys, and rows of the lake, some of them missing, changed or added."""
+    """Rows of Postgres with unique keys, and rows of the lake. Some are missing, changed or added."""
     rows = [key + draw(ROW) for key in draw(st.lists(KEY, unique=True, max_size=6))]
     lake = []
     for row in rows:
@@ -90,7 +90,7 @@ def both_sides(draw: st.DrawFn) -> tuple[list[Row], list[Row]]:
                 at = draw(st.integers(0, len(VALUES) - 1))
                 value = draw(st.none() | VALUES[at])
                 lake.append((*row[: KEY_WIDTH + at], value, *row[KEY_WIDTH + at + 1 :]))
-            case "exchanged":  # two columns of text
+            case "exchanged":  # two text columns are exchanged
                 lake.append((*row[:7], row[8], row[7], *row[9:]))
     if draw(st.integers(0, 5)) == 0:
         lake.append(draw(KEY) + draw(ROW))
@@ -120,10 +120,10 @@ def emptied(store: Store) -> Iterator[Connection[TupleRow]]:
 def test_equal_if_and_only_if_equal(emptied: Connection[TupleRow], tmp_path: Path, examples: int):
     @settings(max_examples=examples, deadline=None)
     @given(sides=both_sides())
-    def for_all(sides) -> None:
+    def check(sides) -> None:
         assert_equal_if_and_only_if_equal(emptied, tmp_path, *sides)
 
-    for_all()
+    check()
 
 
 def assert_equal_if_and_only_if_equal(

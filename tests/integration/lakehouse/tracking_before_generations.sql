@@ -1,20 +1,19 @@
--- What lets an epoch be taken from what has changed: every version of a row says which transaction wrote it,
--- and every row that is gone leaves its key. For the store's own tables and for anybody's: `track` a table,
--- `untrack` it. docs/lake.md has the proof.
+-- Tracking of an older version, for tests of the upgrade. Every row version has the id of its transaction, and the
+-- key of every deleted row is recorded. Functions: `track` a table, `untrack` it.
 --
--- The column is ours and not Postgres' xmin: under a savepoint xmin is a number that no snapshot knows.
+-- The column tx is not xmin: after a savepoint, xmin is the id of a subtransaction, which snapshots do not have.
 
 CREATE SCHEMA ridelake_tracking;
 SET LOCAL search_path = ridelake_tracking;
 
--- Which tables, and since when. What was changed before `tx` committed need not be stamped.
+-- The tracked tables. Changes before the commit of `tx` may lack a transaction id.
 CREATE TABLE tracked (
     relation  oid PRIMARY KEY,
     tx        bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
-    key       text[] NOT NULL  -- whose columns the triggers keep; of another key they would keep nothing
+    key       text[] NOT NULL  -- the columns that the triggers record
 );
 
--- The keys of rows that are gone, as {"column": value}; all rows of the table, if there is no key.
+-- The keys of deleted rows as {"column": value}. Without a key: all rows of the table.
 CREATE TABLE tombstones (
     relation  oid NOT NULL,
     key       jsonb,
@@ -22,8 +21,7 @@ CREATE TABLE tombstones (
 );
 CREATE INDEX ON tombstones (tx);
 
--- Tombstones of transactions before this one may have been cleared away: whoever has not read them by then
--- has to start from all rows.
+-- Tombstones of transactions before this one may be deleted. A lake that has not read them must copy all rows.
 CREATE TABLE cleared (before_tx bigint NOT NULL);
 INSERT INTO cleared VALUES (0);
 
@@ -33,8 +31,8 @@ BEGIN
     RETURN NEW;
 END $$;
 
--- Of the owner: whoever may delete a row need not be able to write here. A float is written with all its
--- digits, whatever the session has asked for.
+-- SECURITY DEFINER: deleting a row must not require INSERT on tombstones. Floats are recorded with all digits,
+-- independent of the settings of the session.
 CREATE FUNCTION bury() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = ridelake_tracking, pg_temp SET extra_float_digits = 1 AS $$
 BEGIN
@@ -47,7 +45,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- The columns of a table's primary key, in the key's order.
+-- The columns of the primary key, in the order of the key.
 CREATE FUNCTION key_of(p_relation regclass) RETURNS text[] LANGUAGE sql STABLE AS $$
     SELECT array_agg(attname::text ORDER BY place)
     FROM pg_index CROSS JOIN unnest(indkey) WITH ORDINALITY AS k (attnum, place)
@@ -55,7 +53,7 @@ CREATE FUNCTION key_of(p_relation regclass) RETURNS text[] LANGUAGE sql STABLE A
     WHERE indrelid = p_relation AND indisprimary
 $$;
 
--- Ready the table for incremental epochs. Raises feature_not_supported for what cannot be tracked.
+-- Track a table. Raises feature_not_supported if it cannot be tracked.
 CREATE FUNCTION track(p_relation regclass) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_key      text[] := ridelake_tracking.key_of(p_relation);
@@ -82,21 +80,20 @@ BEGIN
             USING ERRCODE = 'feature_not_supported';
     END IF;
 
-    -- Tracked before? Then anew: what happened in between, nobody has seen.
+    -- If the table was tracked before, its tracking starts again, because changes may have been missed.
     DELETE FROM ridelake_tracking.tracked WHERE relation = p_relation;
     EXECUTE format('ALTER TABLE %s ADD COLUMN IF NOT EXISTS tx bigint', p_relation);
     EXECUTE format('ALTER TABLE %s ALTER COLUMN tx SET DEFAULT pg_current_xact_id()::text::bigint', p_relation);
 
-    -- ALWAYS: also for what replication or a bulk load writes, which silence the other triggers. The WHEN
-    -- spares the call where the default has done it; a row that brings a number of its own is stamped over.
-    -- Triggers fire in the order of their names, and after this one none may put the old number back.
+    -- ALWAYS: the triggers also fire for replication and bulk loads. WHEN skips the call if the default has set
+    -- tx. Triggers fire in the order of their names, and no later one may restore the old value.
     EXECUTE format('CREATE OR REPLACE TRIGGER zzz_ridelake_stamp BEFORE INSERT OR UPDATE ON %s FOR EACH ROW '
         'WHEN (NEW.tx IS DISTINCT FROM pg_current_xact_id()::text::bigint) '
         'EXECUTE FUNCTION ridelake_tracking.stamp()', p_relation);
     EXECUTE format('CREATE OR REPLACE TRIGGER ridelake_deleted AFTER DELETE ON %s FOR EACH ROW '
         'EXECUTE FUNCTION ridelake_tracking.bury(%s)', p_relation, v_names);
-    -- Not only UPDATE OF the key: a trigger may change it in an update that does not name it. *<> compares
-    -- bytes: under some collations 'a' is the same key as 'A', and yet not what the lake has.
+    -- Not UPDATE OF the key, because a trigger may change the key in any update. *<> compares bytes, because some
+    -- collations treat 'a' and 'A' as the same key.
     EXECUTE format('CREATE OR REPLACE TRIGGER ridelake_rekeyed AFTER UPDATE ON %s FOR EACH ROW '
         'WHEN (ROW(%s)::record *<> ROW(%s)::record) EXECUTE FUNCTION ridelake_tracking.bury(%s)',
         p_relation, v_old, v_new, v_names);
@@ -105,7 +102,7 @@ BEGIN
     EXECUTE (SELECT string_agg(format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', p_relation, tgname), '; ')
              FROM pg_trigger WHERE tgrelid = p_relation AND tgname ~ '^(zzz_)?ridelake_');
 
-    -- BRIN, because it names pages and not rows: updates stay HOT. Before Postgres 16 not even BRIN let them.
+    -- A BRIN index does not prevent HOT updates, since Postgres 16.
     IF current_setting('server_version_num')::integer >= 160000 AND NOT EXISTS (
         SELECT FROM pg_index WHERE indrelid = p_relation AND pg_get_indexdef(indexrelid) LIKE '% USING brin (tx)%')
     THEN
@@ -114,7 +111,7 @@ BEGIN
     INSERT INTO ridelake_tracking.tracked (relation, key) VALUES (p_relation, v_key);
 END $$;
 
--- Take all of it away again; the column too, and with it its index.
+-- Remove the triggers, the column and its index.
 CREATE FUNCTION untrack(p_relation regclass) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM ridelake_tracking.tracked WHERE relation = p_relation;

@@ -1,4 +1,4 @@
-"""Fixtures: a lake of a seeded store, and engines on it."""
+"""Fixtures: a lake of a seeded store, and engines that read it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -20,7 +20,7 @@ Snapshot = Callable[[Store], Settings]
 
 @pytest.fixture
 def snapshot(tmp_path: Path) -> Snapshot:
-    """A function that publishes a store as the next epoch of a private lake and returns settings for both."""
+    """A function that publishes a store to a new lake, and returns the settings for both."""
     return lambda store: _publish(store, tmp_path)
 
 
@@ -38,13 +38,13 @@ def settings(seeded_store: Store, snapshot: Snapshot) -> Settings:
 
 @pytest.fixture(scope="module")
 def settings_once(seeded_store_once: Store, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Like `settings`, once per module, for tests that change nothing."""
+    """Like `settings`, once per module, for tests that do not change the store."""
     return _publish(seeded_store_once, tmp_path_factory.mktemp("lake"))
 
 
 @pytest.fixture
 def engines_over() -> Callable[[Settings], AbstractContextManager[tuple[list[Engine], Epoch]]]:
-    """A context manager with the base engines, opened on the newest epoch, and that epoch."""
+    """A context manager that opens the base engines on the newest epoch. Yields them and the epoch."""
 
     @contextmanager
     def opened(settings: Settings) -> Iterator[tuple[list[Engine], Epoch]]:

@@ -1,4 +1,4 @@
-"""An empty answer is explained by the condition that no row matches."""
+"""A hint names the condition that no row matches, if an answer is empty."""
 
 import pytest
 
@@ -29,8 +29,8 @@ HINTS = {
     "SELECT * FROM rides WHERE ride_id BETWEEN 9000 AND 9999": ["ride_id ranges from 1 to 2000"],
 }
 SILENT = [
-    "SELECT 0 FROM rides WHERE status = 'completed' LIMIT 1",  # not empty: one row of zero
-    "SELECT COUNT(*) FROM cities WHERE name = 'Austin' AND city_id = 1",  # each matches, but not both
+    "SELECT 0 FROM rides WHERE status = 'completed' LIMIT 1",  # the answer has one row
+    "SELECT COUNT(*) FROM cities WHERE name = 'Austin' AND city_id = 1",  # no row matches both
     "SELECT * FROM rides WHERE status = 'x' OR ride_id < 0 LIMIT 0",  # more than one column
     "SELECT * FROM cities LIMIT 0",
     "SELECT * FROM cities WHERE name = 'x' UNION ALL SELECT * FROM cities",

@@ -1,4 +1,4 @@
-"""Several engines run one question; times are shown only if the answers are equal."""
+"""Several engines answer one question. Times are shown only if the answers are equal."""
 
 import os
 import re
@@ -96,7 +96,7 @@ def test_a_query_that_all_engines_reject_raises_the_first_error():
     with pytest.raises(QueryRejected, match=r"^a: no$"):
         ask(
             QUESTION,
-            [Scripted("a", [QueryRejected("a: no")]), Scripted("b", [QueryRejected("b: nor I")])],
+            [Scripted("a", [QueryRejected("a: no")]), Scripted("b", [QueryRejected("b: no")])],
             None,
         )
 
@@ -142,7 +142,7 @@ def test_an_engine_that_cannot_be_cancelled_is_abandoned_in_bounded_time():
     gate.set()
 
 
-def test_a_majority_is_trusted_and_one_against_one_is_not():
+def test_a_majority_is_trusted_and_two_different_answers_are_not():
     three = [Scripted("a", [TWO]), Scripted("b", [ONE]), Scripted("c", [ONE])]
     with pytest.raises(AnswersDiffer) as caught:
         ask(QUESTION, three, None)
@@ -152,7 +152,7 @@ def test_a_majority_is_trusted_and_one_against_one_is_not():
     assert caught.value.trusted == frozenset()
 
 
-def a_cent_more(right, tables):
+def add_a_cent(right, tables):
     first_row = (pl.int_range(pl.len()) == 0).cast(pl.Int64)
     return right(tables).with_columns(pl.col("fares_cents") + first_row)
 
@@ -161,7 +161,7 @@ def test_a_wrong_answer_fails_the_command_and_shows_no_time(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     right = find_question("revenue_by_city_and_month")
-    wrong_question = replace(right, frames=partial(a_cent_more, right.frames))
+    wrong_question = replace(right, frames=partial(add_a_cent, right.frames))
     monkeypatch.setitem(questions(), wrong_question.name, wrong_question)
     for more in (("--json",), ("--engine", "polars,duckdb")):
         assert command(settings, "ask", wrong_question.name, *more) == 1
@@ -173,7 +173,7 @@ def test_a_wrong_answer_fails_the_command_and_shows_no_time(
         assert not A_TIME.search(printed.err.split("no times are shown:")[1])
         rows = [line.split() for line in printed.err.splitlines()[1:-1]]
         wrong = [engine for engine, _, equal in rows if equal == "✗"]
-        # With two engines there is no majority.
+        # Two engines have no majority.
         assert wrong == (["polars", "duckdb"] if "polars,duckdb" in more else ["polars"])
 
 
@@ -182,7 +182,8 @@ def test_a_store_with_newer_transactions_is_named_as_the_reason(
     settings: Settings, seeded_store: Store, capfd: pytest.CaptureFixture[str]
 ):
     Town(seeded_store).rider()
-    assert command(settings, "ask", "busiest_pickup_zones") == 0  # the change does not affect this question
+    # This question does not depend on the new row.
+    assert command(settings, "ask", "busiest_pickup_zones") == 0
     capfd.readouterr()
     assert command(settings, "sql", "SELECT COUNT(*) FROM riders", "--engine", "all") == 1
     printed = capfd.readouterr()
@@ -208,7 +209,7 @@ def test_an_interrupt_cancels_the_query(name: str, settings: Settings, engines_o
     }
     with engines_over(settings) as (engines, _):
         engine = next(engine for engine in engines if engine.name == name)
-        # A test run in the background ignores SIGINT by default.
+        # Background jobs ignore SIGINT by default.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
         started = time.monotonic()
@@ -219,7 +220,7 @@ def test_an_interrupt_cancels_the_query(name: str, settings: Settings, engines_o
             signal.signal(signal.SIGINT, before)
         assert time.monotonic() - started < 5
         assert not [thread for thread in threading.enumerate() if thread.name == f"{name} answers"]
-        assert engine.sql("SELECT 1 AS n").num_rows == 1  # the engine still works
+        assert engine.sql("SELECT 1 AS n").num_rows == 1  # the engine can still be used
 
 
 def command(settings: Settings, *arguments: str) -> int:

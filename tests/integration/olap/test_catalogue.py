@@ -1,4 +1,4 @@
-"""The list of the questions, and tables with their schema names."""
+"""The list of questions, and tables with schema names."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ from ridelake.settings import LakeAddress, Settings
 
 @pytest.fixture(scope="module")
 def shop(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """Options for a lake of two tables that do not belong to the ride store."""
+    """Options for a lake of two user tables."""
     folder = tmp_path_factory.mktemp("shop")
     with bare_database(cluster) as store:
         run(

@@ -1,4 +1,4 @@
-"""`ridelake sql` and `ridelake ask` as used by a shell script."""
+"""`ridelake sql` and `ridelake ask` in shell scripts."""
 
 import json
 import signal
@@ -249,9 +249,8 @@ def test_ctrl_c_is_exit_code_130_and_cancels_the_query_in_the_server(settings: S
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        ),  # ignored in background jobs by default
+        # Background jobs ignore SIGINT by default.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         wait_until(lambda: running(seeded_store, "generate_series"))
@@ -265,7 +264,7 @@ def test_ctrl_c_is_exit_code_130_and_cancels_the_query_in_the_server(settings: S
 
 
 def test_a_query_on_duckdb_imports_only_what_it_needs(settings: Settings):
-    """Keeps a query below half a second."""
+    """So that a query takes less than half a second."""
     code = (
         "import sys; from ridelake.__main__ import _run; assert _run(sys.argv[1:]) == 0;"
         "print(*{name.split('.')[0] for name in sys.modules})"

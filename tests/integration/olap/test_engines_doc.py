@@ -1,4 +1,4 @@
-"""docs/engines.md is correct: each cell of its table is measured here."""
+"""docs/engines.md is correct: these tests measure each cell of its table."""
 
 import dataclasses
 import re
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from bucket import new_bucket
 from installed_engines import EVERY_ENGINE
-from spilling import sorted_in_little_memory
+from spilling import sorted_with_memory_limit
 
 from lakehouse.capture.publish import publish_snapshot
 from lakehouse.engines import ENGINES, Engine, open_engine
@@ -42,7 +42,7 @@ def numbers(settings: Settings, tmp_path: Path) -> Epoch:
 
 
 def epoch_of_numbers(settings: Settings, path: Path, rows: int) -> Epoch:
-    """An epoch of one table: a sorted key, and three columns of random values."""
+    """An epoch of one table with a sorted key and three columns of random values."""
     random = np.random.default_rng(1)
     noise = [random.integers(0, 2**60, rows) for _ in range(3)]
     words = [f"{value:x}" for value in noise[2]]
@@ -61,7 +61,7 @@ def epoch_of_file(settings: Settings, path: Path, rows: int) -> Epoch:
 
 
 def bytes_read() -> int:
-    """Bytes read by this process and its children, from files and sockets, as counted by the kernel."""
+    """Bytes that this process and its children have read from files and sockets, counted by the kernel."""
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
     return sum(one.io_counters().read_chars for one in processes)
 
@@ -81,12 +81,12 @@ def pruned(name: str, settings: Settings, numbers: Epoch) -> tuple[str, str]:
         for query in (ALL_COLUMNS, ONE_COLUMN, ONE_ROW_GROUP):
             engine.sql(query)  # the first run also reads libraries
             shares.append(min(bytes_of(engine, query) for _ in range(3)) / size)
-    assert 0.9 < shares[0] < 1.3, "the kernel's count is not of this file"
+    assert 0.9 < shares[0] < 1.3, "the kernel has counted other reads"
     return f"{shares[1]:.1f}", "yes" if shares[2] < 0.1 else "no"
 
 
 def spilled(name: str, settings: Settings, folder: Path) -> str:
-    """Whether the engine sorts more than its memory limit by spilling to disk."""
+    """Whether the engine spills to disk when it sorts more than its memory limit."""
     if name == "postgres":  # work_mem is 4 MB per sort
         with open_engine(name, settings, None) as engine:
             backend = psutil.Process(engine.sql("SELECT pg_backend_pid() AS id")["id"][0].as_py())
@@ -95,7 +95,7 @@ def spilled(name: str, settings: Settings, folder: Path) -> str:
             written = backend.io_counters().write_chars - before
             return "yes" if written > SPILLED_BYTES_MIN else "no"
     epoch = epoch_of_numbers(settings, folder / "many.parquet", MANY_ROWS)
-    done = sorted_in_little_memory(name, settings, epoch, folder)
+    done = sorted_with_memory_limit(name, settings, epoch, folder)
     assert (done["rows"], done["in_order"]) == (MANY_ROWS, True)
     return "yes" if done["written"] > SPILLED_BYTES_MIN else "no"
 
@@ -111,7 +111,7 @@ def answered(name: str, settings: Settings) -> str:
 
 
 def answers_from(settings: Settings, name: str) -> str:
-    """A check mark if the engine reads the lake. tests/integration/olap/test_everywhere.py has all
+    """A check mark if the engine reads the lake. tests/integration/olap/test_everywhere.py asks all
     questions."""
     epoch = newest_epoch(settings.lake)
     question = questions()["revenue_by_city_and_month"]
@@ -126,7 +126,7 @@ def in_bucket(store: Store, endpoint: str, folder: Path) -> Settings:
 
 
 def accepts(reference: Engine, engine: Engine, question: Question) -> bool:
-    """Whether the engine accepts the question. Fails if the answer is wrong."""
+    """Whether the engine accepts the question. Fails the test if the answer is wrong."""
     values = question.parameters
     try:
         answer = engine.sql(question.sql, values)

@@ -1,5 +1,5 @@
-"""All questions on all installed engines: over real trips, over seeded rides in a bucket, and over epochs
-taken under load, with and without delete files, in a folder and in a bucket."""
+"""All questions on all installed engines: real trips, seeded rides in a bucket, and epochs published
+under load, with and without delete files, in a folder and in a bucket."""
 
 import threading
 
@@ -23,7 +23,7 @@ from ridelake.errors import UsageError
 from ridelake.settings import LakeAddress, Settings
 
 INSTALLED = [name for name, package in ENGINES.items() if package.version() is not None and name != "spark"]
-# Spark over a folder: tests/integration/olap/test_engines_doc.py.
+# tests/integration/olap/test_engines_doc.py tests Spark with a folder.
 INSTALLED_AT = {"folder": INSTALLED, "bucket": [*INSTALLED, *(["spark"] if ENGINES["spark"].here else [])]}
 
 
@@ -62,7 +62,7 @@ def test_a_server_that_checks_signatures_is_read_by_every_engine(seeded_store: S
         epoch = newest_epoch(lake)
         assert differences(settings, epoch, INSTALLED_AT["bucket"]) == {}
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
-        s3._filesystem.cache_clear()  # it has the credentials of its creation
+        s3._filesystem.cache_clear()  # the cached file system has the old credentials
         for name in INSTALLED_AT["bucket"]:
             if name != "postgres":
                 with pytest.raises(UsageError, match=r"credentials|permission denied") as caught:
@@ -78,8 +78,8 @@ def test_a_server_that_checks_signatures_is_read_by_every_engine(seeded_store: S
 def test_an_epoch_taken_under_load_has_one_answer_on_every_engine(
     seeded_store: Store, tmp_path, request, monkeypatch, place: str, deletes: bool
 ):
-    """Without Postgres, which has newer transactions by then. `deletes`: in files of 600 rows, with rows that
-    are marked as deleted."""
+    """Without Postgres, which has newer transactions than the epoch. `deletes`: with small files, and with
+    delete files."""
     if deletes:
         monkeypatch.setattr("lakehouse.capture.writer.RUN_ROWS", 600)
         monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 200)

@@ -1,4 +1,4 @@
-"""`--why` reports numbers that match an independent count, and nothing that was not measured."""
+"""`--why` reports only measured numbers, and they match an independent count."""
 
 import json
 import os
@@ -31,10 +31,10 @@ from oltp.store import Store
 from ridelake.errors import ProofFailed
 from ridelake.settings import LakeAddress, Settings
 
-FILES, GROUPS, ROWS = 2, 4, 40_000  # row groups a file, rows a row group
+FILES, GROUPS, ROWS = 2, 4, 40_000  # files, row groups per file, rows per row group
 COLUMNS = ("a", "b", "c", "d", "e")
-CHUNK_BYTES = ROWS * 8  # random integers, not encoded and not compressed
-AROUND_A_FILE = 300_000  # Polars reads 256 kB at the end of a file for its footer, others less
+CHUNK_BYTES = ROWS * 8  # random integers without encoding and compression
+AROUND_A_FILE = 300_000  # for the footer, Polars reads the last 256 kB of a file
 
 READ_FILES = [
     pytest.param(name, marks=[] if name in QUICK_ENGINES else pytest.mark.slow)
@@ -45,10 +45,9 @@ READ_FILES = [
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory) -> tuple[Settings, Epoch]:
-    """A table of known size: row group N contains only city N, and five columns of eight bytes a row."""
-    folder = (
-        tmp_path_factory.mktemp("wide") / "la[k]e *? 'q"
-    )  # characters that are special in patterns and quotes
+    """A table of known size. Row group N contains only city N. Each row has five columns of eight bytes."""
+    # Characters with a special meaning in glob patterns and in SQL.
+    folder = tmp_path_factory.mktemp("wide") / "la[k]e *? 'q"
     folder.mkdir()
     random = np.random.default_rng(7)
     files = []
@@ -99,7 +98,7 @@ def test_one_city_reads_its_row_group_only(wide, engine: str):
 
 
 def test_duckdb_and_polars_report_row_groups_and_columns(wide):
-    """Ensures that not all engines pass the two tests above with None."""
+    """The two tests above also pass with None, so these engines must report numbers."""
     for engine in ("duckdb", "polars"):
         scan_stats = stats(wide, engine, "SELECT sum(a) AS s, max(b) AS m FROM wide WHERE city IN (1, 6)")
         assert (scan_stats.row_groups, scan_stats.columns) == (ScanShare(2, 8), ScanShare(3, 6)), engine
@@ -108,7 +107,7 @@ def test_duckdb_and_polars_report_row_groups_and_columns(wide):
 
 
 def test_all_columns_read_everything(wide):
-    """No filter, and all columns: nothing can be skipped."""
+    """With all columns and without a filter, nothing can be skipped."""
     for engine in ("duckdb", "polars"):
         scan_stats = stats(wide, engine, "SELECT * FROM wide ORDER BY a, b, c LIMIT 1")
         assert scan_stats.bytes is not None
@@ -122,7 +121,7 @@ def test_duckdb_explains_a_query_whose_plan_begins_with_a_cte(wide):
 
 
 def test_an_engine_whose_reads_are_not_counted_has_no_bytes(wide):
-    """It may map files into memory, as chDB does by default; the count is then wrong."""
+    """The count is wrong if an engine maps files into memory, as chDB does by default."""
     settings, epoch = wide
     with open_engine("duckdb", settings, epoch) as engine:
         masked = SimpleNamespace(
@@ -142,7 +141,7 @@ def test_duckdbs_count_of_bytes_matches_the_kernel(wide):
     counted = stats(wide, "duckdb", question.sql).bytes
     assert reported is not None
     assert counted is not None
-    assert reported == pytest.approx(counted, abs=FILES * 16_384)  # footers are read again by the binder
+    assert reported == pytest.approx(counted, abs=FILES * 16_384)  # the binder reads the footers again
 
 
 @pytest.fixture
@@ -169,7 +168,7 @@ def test_a_sequential_scan_visits_every_page_of_the_table(postgres):
     assert "scanned 2,000 rows to return 1, with a sequential scan of rides" in reason_sentence(scan_stats)
 
 
-def test_a_look_up_descends_the_index_to_one_page(postgres):
+def test_a_look_up_reads_the_index_levels_and_one_page(postgres):
     postgres.connection.execute("CREATE EXTENSION pageinspect SCHEMA public")
     (levels,) = postgres.connection.execute("SELECT fastlevel + 1 FROM bt_metap('rides_pkey')").fetchone()
     scan_stats = postgres_stats(postgres, "SELECT * FROM rides WHERE ride_id = 1234")
@@ -196,7 +195,7 @@ def test_pages_read_into_shared_buffers_are_counted_separately(postgres):
     assert "2 found in shared buffers, 1 read into them" in reason_sentence(scan_stats)
 
 
-def test_rows_that_changed_in_between_are_an_error(postgres):
+def test_rows_that_changed_between_the_runs_are_an_error(postgres):
     asked = ask(
         ad_hoc_question("SELECT city_id, name FROM cities ORDER BY 1"), [postgres.engine], None, rounds_max=1
     )
@@ -206,7 +205,7 @@ def test_rows_that_changed_in_between_are_an_error(postgres):
 
 
 def test_a_different_answer_in_the_second_run_is_an_error(wide):
-    """`ask` compares engines; `explain_answers` compares the answer with the measured run."""
+    """`ask` compares engines. `explain_answers` compares the answer with that of the measured run."""
     settings, epoch = wide
     with ExitStack() as opened:
         engine = opened.enter_context(open_engine("duckdb", settings, epoch))
@@ -270,7 +269,7 @@ def test_reasons_are_on_stderr_in_60_columns_without_escapes(settings: Settings)
         environment=environment,
     )
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 2  # the answer alone
+    assert len(done.stdout.splitlines()) == 2  # only the answer
     assert "\x1b" not in done.stderr
     reasons = done.stderr[done.stderr.index("postgres scanned") :].splitlines()
     assert max(map(len, reasons)) <= 60
@@ -301,7 +300,7 @@ def test_the_json_report_has_the_numbers(settings: Settings):
 
 
 def test_delete_files_are_counted(seeded_store: Store, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 100)  # a larger table is not rewritten
+    monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 100)  # otherwise the table is rewritten
     settings = Settings(tmp_path, LakeAddress.at(tmp_path / "lake"))
     lake = Lake.create(settings.lake)
     publish_snapshot(seeded_store, lake)

@@ -1,4 +1,4 @@
-"""Random SQL: each engine answers or rejects the query in time, without a traceback or a hang."""
+"""Random SQL: each engine answers or rejects each query in time, without a traceback."""
 
 import os
 import random
@@ -18,7 +18,7 @@ from olap.question import ad_hoc_question
 from ridelake.errors import QueryRejected, TimedOut, UsageError
 
 TIMEOUT_SECONDS = 2.0
-GRACE_SECONDS = 8.0  # for a busy machine, in addition to CANCEL_SECONDS
+GRACE_SECONDS = 8.0  # additional time on a busy machine
 
 COLUMNS = ["ride_id", "rider_id", "driver_id", "fare_cents", "status", "city_id", "requested_at"] * 3
 COLUMNS += ["nothing", "*", "username"]
@@ -37,7 +37,7 @@ GARBAGE = ["'", '"', "$$", "$x", "$1", "--", "/*", "*/", ";", "(", ")", "::", "\
 
 
 class Grammar:
-    """Generates almost valid queries; most fail in the planner or executor of an engine."""
+    """Generates almost valid queries. Most of them fail in the planner or the executor of an engine."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
@@ -92,7 +92,7 @@ class Grammar:
         )
 
     def _corrupted(self, query: str) -> str:
-        """The query with parts removed or garbage inserted."""
+        """The query with some parts removed and some garbage inserted."""
         for _ in range(self._random.randint(1, 3)):
             place = self._random.randrange(len(query) + 1)
             if self._random.random() < 0.3:
@@ -103,7 +103,7 @@ class Grammar:
 
 
 def ask_at_random(settings, names: tuple[str, ...], seed: int, seconds: float) -> dict[str, int]:
-    """Run the same queries on each engine, for its share of the time, until it has answered at least one.
+    """Run the same queries on each engine for an equal share of the time, and until it has answered one.
     Returns the number of answers by engine."""
     epoch = newest_epoch(settings.lake)
     answered = dict.fromkeys(names, 0)
@@ -118,7 +118,7 @@ def ask_at_random(settings, names: tuple[str, ...], seed: int, seconds: float) -
 
 
 def asked_in_time(engine, epoch, query: str) -> bool:
-    """Whether the query was answered. A rejection must be printable; other exceptions are failures."""
+    """Whether the query was answered. A rejection must have a message; other exceptions are failures."""
     started = time.monotonic()
     try:
         timed(engine, ad_hoc_question(query, dict.fromkeys(placeholders(query), 7)), TIMEOUT_SECONDS)
@@ -146,11 +146,11 @@ BASE_ENGINES = ("postgres", "duckdb", "polars")
 
 def test_random_queries_are_answered_or_refused_in_time(settings_once):
     answered = ask_at_random(settings_once, BASE_ENGINES, seed=1, seconds=3)
-    assert min(answered.values()) > 0, answered  # not only rejections
+    assert min(answered.values()) > 0, answered  # some queries must be answered
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(LONG_SECONDS + 1800)  # it begins early: see conftest.py
+@pytest.mark.timeout(LONG_SECONDS + 1800)  # a long timeout, so that it starts early; see conftest.py
 def test_minutes_of_random_queries(settings_once):
     seed = random.randrange(10**9)
     answered = ask_at_random(settings_once, BASE_ENGINES, seed, LONG_SECONDS)

@@ -1,4 +1,4 @@
-"""A query names tables as Postgres does, in every engine: with a schema, or without if it is unambiguous."""
+"""In every engine, tables have the names of Postgres; unambiguous names do not need a schema."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Values of -p are typed as documented, bound, and never parsed as SQL."""
+"""Values of -p have the documented types, are bound, and are never parsed as SQL."""
 
 import shlex
 from contextlib import suppress
@@ -63,7 +63,7 @@ def test_a_quoted_value_is_text(text: str):
 @hypothesis_settings(deadline=None)
 @given(st.text(max_size=40) | st.from_regex(r"[-0-9T:.eZ+]{1,30}", fullmatch=True))
 def test_any_text_is_a_value_or_a_usage_error(text: str):
-    with suppress(UsageError):  # an invalid date
+    with suppress(UsageError):  # for example an invalid date
         assert typed(text) is None or isinstance(typed(text), Value)
 
 
@@ -98,7 +98,7 @@ def test_a_question_refuses_an_unknown_parameter():
 
 
 def test_a_value_cannot_inject_sql(settings_once, engines_over):
-    """Any text is returned unchanged, and matches no other user name."""
+    """Any text is returned unchanged, and matches no user name."""
     echo = "SELECT CAST($x AS VARCHAR) FROM cities WHERE city_id = 1"
     search = "SELECT COUNT(*) FROM riders WHERE username = $x"
     attacks = st.sampled_from(
@@ -109,17 +109,17 @@ def test_a_value_cannot_inject_sql(settings_once, engines_over):
 
         @hypothesis_settings(max_examples=60, deadline=None)
         @given(attacks | texts)
-        def holds(text: str) -> None:
+        def check(text: str) -> None:
             for engine in engines:
                 for sql, expected in ((echo, text), (search, 0)):
                     answer = answer_of(engine, ad_hoc_question(sql, {"x": text}))
                     assert [row[0].as_py() for row in answer.columns] == [expected], engine.name
 
-        holds()
+        check()
 
 
 WHOLE, NUMBER, UUID, TEXT = "takes an integer", "takes a number", "takes a UUID", "takes text"
-REFUSED = {  # by the type of the default
+REFUSED = {  # by the type of the default value
     WHOLE: ["abc", "", "1.5", "1e3", "null", "true", "2026-07-01", "9223372036854775808", "inf", "'7'"],
     NUMBER: ["abc", "", "null", "true", "inf", "nan", "2026-07-01", "2026-07-01T12:00:00Z", "0,5", "'1'"],
     UUID: ["abc", "", "7", "null", "true", "2026-07-01", "00000000-0000-0000-0000"],
@@ -153,6 +153,7 @@ def test_a_value_of_the_wrong_type_is_refused_with_the_expected_type(question: s
             find_question(question).given(parse([f"{name}={text}"]))
         assert f"parameter {name} {expected}, not " in str(refused.value)
         _, example = str(refused.value).split("for example -p ")
-        find_question(question).given(parse(shlex.split(example)))  # the example in the message is accepted
+        # The example in the message must be accepted.
+        find_question(question).given(parse(shlex.split(example)))
     for text in ACCEPTED[expected]:
         assert find_question(question).given(parse([f"{name}={text}"])).parameters[name] == typed(text)

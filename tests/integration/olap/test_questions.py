@@ -1,4 +1,4 @@
-"""E1: every question has the same answer on every engine, also for unusual stores."""
+"""Guarantee E1: every question has the same answer on every engine, also for unusual stores."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -26,13 +26,13 @@ def no_rides(store: Store) -> None:
 
 
 def cancelled_only(store: Store) -> None:
-    """Rides, none of them paid: groups are empty, averages null."""
+    """Only cancelled rides: groups are empty, and averages are null."""
     for zone in (QUAD, QUAD, SOMA):
         add_ride(store, lifecycle.cancel, zone=zone)
 
 
 def ties(store: Store) -> None:
-    """Equal fares, equal earnings of drivers, equal numbers of rides in zones."""
+    """Equal fares, equal earnings of drivers, and equal numbers of rides in zones."""
     for zone in (QUAD, STADIUM, SOMA, SOMA, STADIUM, QUAD):
         add_ride(store, lifecycle.start, tipped, zone=zone)
 
@@ -41,15 +41,15 @@ def one_ride(store: Store) -> None:
     add_ride(store, lifecycle.start, lifecycle.complete)
 
 
-def under_way(store: Store) -> None:
-    """Only open rides (assigned or started): no receipts, no fares."""
+def active_rides(store: Store) -> None:
+    """Only active rides (assigned or started), which have no receipts and fares."""
     add_ride(store)
     add_ride(store, lifecycle.start, zone=SOMA)
 
 
 def a_year(store: Store) -> None:
     seed_rides(store, 2_000, seed=7)
-    under_way(store)
+    active_rides(store)
 
 
 def tipped(connection: Connection[TupleRow], ride_id: int) -> object:
@@ -75,8 +75,8 @@ def add_ride_of_free_driver(store: Store, *steps: Move, zone: int = QUAD, fare_c
 STORES = [
     no_rides,
     ties,
-    a_year,  # with rides under way
-    *(pytest.param(fill, marks=pytest.mark.slow) for fill in (cancelled_only, one_ride, under_way)),
+    a_year,  # with active rides
+    *(pytest.param(fill, marks=pytest.mark.slow) for fill in (cancelled_only, one_ride, active_rides)),
 ]
 
 
@@ -95,7 +95,7 @@ def test_every_question_has_the_same_answer_on_every_engine(
 
 
 def test_the_weights_determine_the_ranking(store: Store, snapshot, engines_over):
-    """One driver completes two rides and cancels one, another completes one and cancels none."""
+    """One driver completes two rides and cancels one. The other driver completes one ride."""
     cancel_by_driver = partial(lifecycle.cancel, reason=CancelReason.DRIVER)
     town = Town(store)
     active = town.driver()
@@ -123,7 +123,7 @@ def test_the_weights_determine_the_ranking(store: Store, snapshot, engines_over)
 
 
 def test_a_session_ends_after_more_than_30_minutes(store: Store, snapshot, engines_over):
-    """One rider rides at 0, 30 and 61 minutes, another once: sessions of two, one and one rides."""
+    """One rider rides at 0, 30 and 61 minutes, another one once. The sessions have 2, 1 and 1 rides."""
     for _ in range(4):
         add_ride(store, lifecycle.start, lifecycle.complete)
     Town(store).ask(
@@ -144,7 +144,7 @@ def test_a_session_ends_after_more_than_30_minutes(store: Store, snapshot, engin
 
 
 def test_a_zone_trends_if_it_exceeds_the_same_hour_of_earlier_weeks(store: Store, snapshot, engines_over):
-    """The newest ride is on Thursday at 12:30; 12:00 to 12:30 of it and four earlier Thursdays count."""
+    """The newest ride is on Thursday at 12:30. The question compares 12:00 to 12:30 on five Thursdays."""
     when = {
         QUAD: ["2026-01-29 12:30", "2026-01-29 12:05", "2026-01-22 12:30", "2026-01-22 12:31"],
         STADIUM: ["2026-01-29 12:00", "2026-01-01 12:10", "2025-12-25 12:10", "2026-01-28 12:10"],
@@ -185,7 +185,7 @@ def test_repeated_runs_return_rows_in_the_same_order(settings, engines_over):
 
 
 def test_a_percentile_is_a_fare_that_was_paid(store: Store, snapshot, engines_over):
-    """For fares of 1 to 10 dollars the median is the fifth fare, not the mean of the fifth and sixth."""
+    """For fares of 1 to 10 dollars, the median is the fifth fare, not the mean of the fifth and the sixth."""
     for dollars in range(10, 0, -1):
         add_ride(store, lifecycle.start, lifecycle.complete, fare_cents=dollars * 100)
     with engines_over(snapshot(store)) as (engines, _):

@@ -31,15 +31,15 @@ WAIT_SECONDS = 60
 
 
 class Terminal:
-    """A pseudo-terminal: types into a command and reads its output."""
+    """A command in a pseudo-terminal: types input and reads the output."""
 
     def __init__(self, *arguments: str) -> None:
         self.pid, self._end = pty.fork()
         if self.pid == 0:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored in background jobs by default
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # background jobs ignore SIGINT by default
             os.environ["TERM"] = "xterm"
             command = [sys.executable, "-m", "ridelake", "sql", *arguments]
-            os.execve(sys.executable, command, dict(os.environ))  # without variables set by readline
+            os.execve(sys.executable, command, dict(os.environ))  # without the variables that readline sets
         fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 160, 0, 0))
         self._seen = ""
 
@@ -55,7 +55,7 @@ class Terminal:
                 try:
                     data = os.read(self._end, 65536)
                 except OSError as error:
-                    raise AssertionError(f"it ended without {until!r}: {self._seen!r}") from error
+                    raise AssertionError(f"the command ended without {until!r}: {self._seen!r}") from error
                 if b"\x1b[6n" in data:  # a query for the cursor position
                     os.write(self._end, b"\x1b[1;1R")
                 self._seen += ESCAPES.sub("", data.decode(errors="replace"))
@@ -63,13 +63,13 @@ class Terminal:
         return shown
 
     def discard(self) -> None:
-        """Discard the output until now and of the next half second."""
+        """Discard all output up to now and in the next half second."""
         with suppress(AssertionError):
             self.read("text that never appears", 0.5)
         self._seen = ""
 
     def press_until(self, key: str, until: str) -> str:
-        """Press the key repeatedly: Ctrl-C has no effect between the line and the start of its query."""
+        """Press the key repeatedly, because Ctrl-C has no effect before the query has started."""
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
             self.type(key)
@@ -96,7 +96,7 @@ class Terminal:
             if select.select([self._end], [], [], 0.1)[0]:
                 try:
                     os.read(self._end, 65536)
-                except OSError:  # the command has closed its end
+                except OSError:  # the command has closed the terminal
                     break
         else:
             raise AssertionError(f"the command did not end: {self._seen!r}")
@@ -104,7 +104,7 @@ class Terminal:
 
 
 class SharedTerminal:
-    """One terminal for the tests of this module that leave it as they found it: a start takes a second."""
+    """One terminal for the tests that do not change its state, because a start takes a second."""
 
     def __init__(self, where: list[str]) -> None:
         self._where = where
@@ -139,7 +139,7 @@ def shared(where: list[str]) -> Iterator[SharedTerminal]:
 
 @pytest.fixture
 def terminal(shared: SharedTerminal, request: pytest.FixtureRequest) -> Iterator[Terminal]:
-    """A terminal whose settings the test restores; a failed test ends it."""
+    """A shared terminal. The test restores its settings. After a failed test the terminal is closed."""
     failed = request.session.testsfailed
     yield shared.get()
     if request.session.testsfailed == failed:
@@ -150,7 +150,7 @@ def terminal(shared: SharedTerminal, request: pytest.FixtureRequest) -> Iterator
 
 @pytest.fixture
 def own_terminal(where: list[str]) -> Iterator[Terminal]:
-    """A terminal of one test, which may end it."""
+    """A terminal for one test, which may end the shell."""
     with closing(Terminal(*where)) as terminal:
         terminal.read("duckdb>")
         yield terminal
@@ -200,7 +200,7 @@ def test_ctrl_c_cancels_the_line_or_the_query_and_ctrl_d_quits(own_terminal: Ter
     terminal.type("\x03")
     terminal.read("duckdb>")
     terminal.do("SELECT 5 AS five;\r", r"1 row in")
-    for _ in range(10):  # Ctrl-C can arrive before the query has started
+    for _ in range(10):  # Ctrl-C may arrive before the query has started
         terminal.do(ENDLESS + "\r", "= 3;")
         terminal.discard()
         if "cancelled" in terminal.press_until("\x03", until="cancelled|duckdb>"):
@@ -284,7 +284,7 @@ def test_an_answer_is_written_to_a_file_and_statements_are_read_from_one(termina
     queries.write_text(f"\\i {queries}")
     terminal.do(f"\\i {queries}\r", "runs itself")
     terminal.do("\\o /nowhere/x.csv\r", "the folder /nowhere does not exist")
-    # The message does not name --format, which the shell does not have.
+    # The shell has no option --format, so the message does not name it.
     terminal.do(r"\o x.xls" + "\r", r"the suffix of .*; use .*\.txt\n")
     terminal.do("\\timing\r", "timing is on")
 

@@ -32,7 +32,7 @@ def test_names_of_all_kinds_are_completed(settings):
     ]  # fmt: skip
 
 
-def test_completion_before_the_first_epoch_is_no_error(settings, tmp_path):
+def test_completion_before_the_first_epoch_is_not_an_error(settings, tmp_path):
     nowhere = replace(settings, lake=LakeAddress.at(tmp_path / "none"))
     assert completions(nowhere, "sql", "SELECT * FROM ride") == ["SELECT * FROM RideTable"]
 

@@ -1,4 +1,4 @@
-"""Spark on a cluster: a master and two workers, one of which is killed during a query. The lake is in a
+"""Spark on a cluster with a master and two workers, one of which is killed during a query. The lake is in a
 folder or in a bucket."""
 
 import dataclasses
@@ -118,8 +118,8 @@ SECRET, TOKEN = "Zq9-secret-4711", "Zq9-token-4711"
 def test_a_cluster_without_ridelake_and_credentials_reads_a_bucket(
     seeded_store: Store, tmp_path: Path, endpoint: str, monkeypatch
 ):
-    """The executors get the classes and the credentials from ridelake. An executor that cannot reach the
-    bucket is named in one line. No log has the credentials."""
+    """The executors get the code and the credentials from ridelake. An executor that cannot reach the bucket
+    is reported in one line. No log contains the credentials."""
     from bench.spark_cluster import python_without_ridelake, spark_cluster
 
     lake = new_bucket(endpoint, tmp_path)

@@ -1,4 +1,4 @@
-"""Queries on a lake of several stores: the union of all, and one store."""
+"""Queries of a lake of several stores: of the union of all stores, and of one store."""
 
 import json
 from dataclasses import replace
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from bare_database import run
-from bucket import Far, endpoint, far  # noqa: F401  (fixtures)
+from bucket import S3Lake, endpoint, s3_lake  # noqa: F401  (fixtures)
 from installed_engines import EVERY_ENGINE
 from terminal import ridelake
 
@@ -72,7 +72,7 @@ def two_stores(seeded_store_once: Store, other_seeded_store_once: Store) -> tupl
 
 @pytest.fixture(scope="module")
 def settings(two_stores: tuple[Store, Store], tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A lake of both, in which a file of `orders` has deleted rows."""
+    """A lake of both stores. A file of `orders` has deleted rows."""
     return published(two_stores, LakeAddress.at(tmp_path_factory.mktemp("stores") / "lake"))
 
 
@@ -114,13 +114,13 @@ def test_every_engine_has_the_rows_of_all_stores_with_their_source(
     assert [row["tags"] for row in rows] == [None, None, [1, 2]]
     assert [row["price"] for row in rows] == [Decimal("1.00"), Decimal("3.00"), Decimal("0.50")]
     assert list(rows[0]) == ["source", "id", "price", "at", "note", "tx", "tags", "day"]
-    assert rows[2]["tx"] is None, "only berlin tracks the table"
+    assert rows[2]["tx"] is None, "tx must be NULL, because paris does not track the table"
     assert found.to_pylist() == [{"total": Decimal("820.50"), "notes": 40, "days": 1}]
     assert alone == [{"source": "berlin", "id": 7}]
     assert own == [{"n": 40}]
 
 
-def test_there_is_no_union_of_tables_that_do_not_fit(settings: Settings, epoch: Epoch):
+def test_incompatible_tables_have_no_union(settings: Settings, epoch: Epoch):
     queries, omitted = union_queries(settings.lake, epoch)
     assert omitted == {
         "typed": "column n has different types in berlin, paris",
@@ -155,7 +155,7 @@ def test_a_query_of_a_missing_union_gets_the_reason(settings: Settings):
 def test_every_question_is_answered_for_one_store(
     name: str, settings: Settings, epoch: Epoch, two_stores, tmp_path: Path
 ):
-    """The answers are those of a lake of that store alone."""
+    """The answers equal those of a lake with only that store."""
     alone = Settings(home=tmp_path, lake=LakeAddress.at(tmp_path / "alone"))
     ordinary = publish_snapshot(two_stores[1], Lake.create(alone.lake))
     with (
@@ -199,7 +199,9 @@ def test_a_question_needs_the_name_of_one_store(settings: Settings, two_stores: 
         (["--fresh", "--source", "berlin"], "--fresh reads the store berlin itself: pass its database"),
     ],
 )
-def test_what_is_for_one_store_gets_one_line(settings: Settings, arguments: list[str], message: str):
+def test_an_option_for_one_store_is_refused_in_one_line(
+    settings: Settings, arguments: list[str], message: str
+):
     done = ridelake("sql", "SELECT 1", "--lake", settings.lake.root, *arguments)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert message in done.stderr
@@ -219,7 +221,7 @@ def test_fresh_rows_of_one_store(settings: Settings, two_stores: tuple[Store, St
         run(two_stores[0], "DELETE FROM public.orders WHERE id = 999")
 
 
-def test_all_engines_of_a_union_are_those_over_files(settings: Settings):
+def test_engine_all_on_a_union_uses_the_engines_over_files(settings: Settings):
     query = "SELECT source, sum(fare_cents) AS c FROM rides GROUP BY source ORDER BY source"
     done = ridelake("sql", "--lake", settings.lake.root, "--engine", "all", "--why", "--json", query)
     assert done.returncode == 0, done.stderr
@@ -254,12 +256,12 @@ def test_the_python_api_reads_all_stores_or_one(settings: Settings):
 
 
 @pytest.mark.parametrize("name", FILE_ENGINES)
-def test_the_union_is_read_from_a_bucket(name: str, far: Far, two_stores: tuple[Store, Store]):  # noqa: F811
+def test_the_union_is_read_from_a_bucket(name: str, s3_lake: S3Lake, two_stores: tuple[Store, Store]):  # noqa: F811
     for store, source in zip(two_stores, ("berlin", "paris"), strict=True):
-        lake = Lake.create(far.address, source)
+        lake = Lake.create(s3_lake.address, source)
         publish_snapshot(store, lake, tables=["public.orders", "ridelake.rides"], nested="typed")
-    settings = replace(far.settings, dsn=None)
-    with open_engine(name, settings, newest_epoch(far.address)) as engine:
+    settings = replace(s3_lake.settings, dsn=None)
+    with open_engine(name, settings, newest_epoch(s3_lake.address)) as engine:
         found = engine.sql("SELECT source, count(*) AS n FROM orders GROUP BY source ORDER BY source")
         both = engine.sql(
             "SELECT o.source, o.note, o.day, t.note AS other FROM orders AS o JOIN orders AS t"

@@ -26,7 +26,7 @@ from oltp.store import Store
 from ridelake.errors import CannotConnect
 
 RULES = ContentionRules(rounds=8)
-ATTEMPTS_MAX = 5  # a race is likely, not certain
+ATTEMPTS_MAX = 5  # an anomaly is likely in one run, but not certain
 OF_NAME = {strategy.name: strategy for strategy in STRATEGIES}
 
 
@@ -58,7 +58,7 @@ def test_a_correct_strategy_shows_no_anomaly(scratch: ScratchDatabase, strategy:
         assert 0 < seen.rides <= RULES.drivers * RULES.rounds
         if seen.counts.died:
             return
-    raise AssertionError("no client died without an effect")
+    raise AssertionError("no client was killed, so the test proves nothing")
 
 
 def test_locks_cause_no_aborts_and_serializable_causes_many(scratch: ScratchDatabase):
@@ -73,13 +73,13 @@ def test_locks_cause_no_aborts_and_serializable_causes_many(scratch: ScratchData
 
 
 def test_the_number_of_retries_does_not_change_which_clients_die():
-    class Nowhere:
-        """A target in which `refused` attempts fail before one is decided."""
+    class FakeTarget:
+        """A target that fails `refused` attempts of each request, then decides it."""
 
         attempts_max = 5
 
         def __init__(self, refused: int) -> None:
-            self.doomed: set[int] = set()
+            self.dying: set[int] = set()
             self._refused, self._attempts = refused, Counter[int]()
 
         def connect(self):
@@ -87,7 +87,7 @@ def test_the_number_of_retries_does_not_change_which_clients_die():
 
         def book(self, connection, ask: Attempt) -> bool:
             if ask.dies:
-                self.doomed.add(ask.number)
+                self.dying.add(ask.number)
             self._attempts[ask.number] += 1
             if self._attempts[ask.number] <= self._refused:
                 raise psycopg.errors.SerializationFailure
@@ -95,10 +95,10 @@ def test_the_number_of_retries_does_not_change_which_clients_die():
 
         def next_round(self) -> None: ...
 
-    calm, crowded = Nowhere(0), Nowhere(2)
-    for world in (calm, crowded):
-        run_contention(world, ContentionRules(rivals=6, rounds=20), lambda rounds: None)  # type: ignore[arg-type]
-    assert calm.doomed == crowded.doomed != set()
+    without_retries, with_retries = FakeTarget(0), FakeTarget(2)
+    for target in (without_retries, with_retries):
+        run_contention(target, ContentionRules(rivals=6, rounds=20), lambda rounds: None)  # type: ignore[arg-type]
+    assert without_retries.dying == with_retries.dying != set()
 
 
 def test_retries_turn_refusals_into_rides(scratch: ScratchDatabase):
@@ -119,7 +119,7 @@ def test_the_naive_strategies_differ_only_in_their_protection():
 
 
 def test_an_anomaly_in_the_store_would_be_counted(store: Store):
-    """The negative control: without indexes, and with a second ride inserted by hand."""
+    """Negative control: the indexes are dropped, and a second ride is inserted."""
     world = StoreTarget(store, ContentionRules(rivals=2, drivers=1))
     town = Town(store)
     assert not any(world.count().values())

@@ -1,5 +1,5 @@
-"""The command `acid`: its output, its exit code for an anomaly of the store or an unexpected result of a
-level, and the cleanup of its database."""
+"""The command `acid`: its output, its exit code for an anomaly of the store or an unexpected result of an
+isolation level, and the cleanup of its database."""
 
 import json
 import os
@@ -29,7 +29,7 @@ TENANT = f"tenant_of_acid_{os.getpid()}"
 
 @pytest.fixture(scope="module")
 def tenant(cluster: Cluster) -> Iterator[str]:
-    """A DSN for a role that may only create databases, so that databases it leaves can be identified."""
+    """A DSN of a role that can only create databases. All its databases are from `acid`."""
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         admin.execute(f"CREATE ROLE {TENANT} LOGIN CREATEDB")
         yield make_conninfo(cluster.conninfo("postgres"), user=TENANT)
@@ -58,8 +58,8 @@ def acid(home: Path, dsn: str, *arguments: str) -> "subprocess.Popen[str]":
 
 def test_json_output_is_complete_and_no_database_remains(cluster: Cluster, tenant: str, tmp_path: Path):
     run = acid(tmp_path, tenant, "--rivals", "6", "--drivers", "2", "--rounds", "2", "--json")
-    out, said = run.communicate(timeout=60)
-    assert run.returncode == 0, said
+    out, error = run.communicate(timeout=60)
+    assert run.returncode == 0, error
     report = json.loads(out)
     assert report["store_holds"] is True
     assert report["rules"]["riders"] == 3
@@ -70,15 +70,15 @@ def test_json_output_is_complete_and_no_database_remains(cluster: Cluster, tenan
     for one in report["strategies"]:
         assert {"aborts", "retries", "rides", "rides_per_second", "as_said", "why"} <= set(one)
     assert left_behind(cluster) == []
-    assert list(tmp_path.iterdir()) == [], "a DSN needs no home"
+    assert list(tmp_path.iterdir()) == [], "the command has created files, although it has a DSN"
 
 
 def test_hermitage_json_output_is_complete_and_no_database_remains(
     cluster: Cluster, tenant: str, tmp_path: Path
 ):
     run = acid(tmp_path, tenant, "--hermitage", "--json")
-    out, said = run.communicate(timeout=60)
-    assert run.returncode == 0, said
+    out, error = run.communicate(timeout=60)
+    assert run.returncode == 0, error
     report = json.loads(out)
     assert report["as_expected"] is True
     assert len(report["cases"]) == 14
@@ -89,15 +89,15 @@ def test_hermitage_json_output_is_complete_and_no_database_remains(
 
 def test_ctrl_c_leaves_no_database(cluster: Cluster, tenant: str, tmp_path: Path):
     run = acid(tmp_path, tenant, "--rounds", "1000")
-    wait_until_it_is_on(cluster)
+    wait_until_connected(cluster)
     run.send_signal(signal.SIGINT)
-    _, said = run.communicate(timeout=20)
-    assert run.returncode == 130, said
-    assert "Traceback" not in said
+    _, error = run.communicate(timeout=20)
+    assert run.returncode == 130, error
+    assert "Traceback" not in error
     until = time.monotonic() + 10
     while left_behind(cluster) and time.monotonic() < until:
-        time.sleep(0.1)  # the server completes the DROP after its client has ended
-    if left_behind(cluster):  # a process on an overloaded machine ends before it sends the DROP
+        time.sleep(0.1)  # the server completes the DROP after the client has exited
+    if left_behind(cluster):  # on an overloaded machine, the process may exit before the DROP
         with scratch_on_server(tenant):
             pass
     assert left_behind(cluster) == []
@@ -105,11 +105,11 @@ def test_ctrl_c_leaves_no_database(cluster: Cluster, tenant: str, tmp_path: Path
 
 def test_the_database_of_a_killed_run_is_dropped_by_the_next(cluster: Cluster, tenant: str, tmp_path: Path):
     run = acid(tmp_path, tenant, "--rounds", "1000")
-    wait_until_it_is_on(cluster)
+    wait_until_connected(cluster)
     run.kill()
     run.communicate(timeout=20)
     until = time.monotonic() + 20
-    while left_behind(cluster) and time.monotonic() < until:  # its sessions end a moment later
+    while left_behind(cluster) and time.monotonic() < until:  # its sessions end a little later
         with scratch_on_server(tenant):
             pass
     assert left_behind(cluster) == []
@@ -126,19 +126,19 @@ def test_a_role_without_createdb_gets_one_line(cluster: Cluster, tenant: str, tm
         admin.execute(f"ALTER ROLE {TENANT} NOCREATEDB")
     try:
         run = acid(tmp_path, tenant)
-        out, said = run.communicate(timeout=30)
+        out, error = run.communicate(timeout=30)
     finally:
         with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
             admin.execute(f"ALTER ROLE {TENANT} CREATEDB")
     assert run.returncode == CannotConnect.exit_code
     assert out == ""
-    assert said.count("\n") == 1
-    assert "CREATEDB" in said
+    assert error.count("\n") == 1
+    assert "CREATEDB" in error
 
 
 def test_an_anomaly_of_the_store_fails_the_command(cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(StoreTarget, "next_round", lambda self: None)  # holds that are never captured
-    done = called_here(cluster, "--rivals", "2", "--rounds", "1")
+    monkeypatch.setattr(StoreTarget, "next_round", lambda self: None)  # holds are never captured
+    done = run_in_this_process(cluster, "--rivals", "2", "--rounds", "1")
     assert isinstance(done.exception, ProofFailed)
     assert "✗ store" in done.output
 
@@ -150,7 +150,7 @@ case odd: expects the impossible
     T1: COMMIT
     verdict                                     | prevented""")
     monkeypatch.setattr("oltp.acid.isolation.hermitage_cases", lambda: cases)
-    done = called_here(cluster, "--hermitage")
+    done = run_in_this_process(cluster, "--hermitage")
     assert isinstance(done.exception, ProofFailed)
     assert "0 of 3 results are as expected" in done.output
     assert "→ 1=>10, expected 1=>99" in " ".join(done.output.split())
@@ -161,7 +161,7 @@ def test_tables_break_no_word_at_any_terminal_width(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, columns: int
 ):
     monkeypatch.setenv("COLUMNS", str(columns))
-    done = called_here(cluster, "--rivals", "3", "--rounds", "1", "--think-ms", "0")
+    done = run_in_this_process(cluster, "--rivals", "3", "--rounds", "1", "--think-ms", "0")
     assert done.exception is None
     assert max(len(line.rstrip()) for line in done.stdout.splitlines()) <= columns
     lines = done.stdout.split("\n\n")[1].splitlines()
@@ -176,7 +176,7 @@ def test_the_matrix_breaks_no_word_at_any_terminal_width(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, columns: int
 ):
     monkeypatch.setenv("COLUMNS", str(columns))
-    done = called_here(cluster, "--hermitage")
+    done = run_in_this_process(cluster, "--hermitage")
     table = done.stdout.split("\n\n")[0]
     assert {"SERIALIZABLE", "REPEATABLE", "COMMITTED", "G-single-write", "prevented"} <= set(table.split())
     assert max(len(line.rstrip()) for line in table.splitlines()) <= columns
@@ -195,7 +195,7 @@ def test_the_output_states_how_many_riders_have_two_clients(rivals: int, riders:
     assert riders_of(rivals) == riders
 
 
-def called_here(cluster: Cluster, *arguments: str):
+def run_in_this_process(cluster: Cluster, *arguments: str):
     settings = Settings(Path("/nowhere"), LakeAddress.at("/nowhere"), cluster.conninfo("postgres"))
     return CliRunner().invoke(command, arguments, obj=settings)
 
@@ -207,7 +207,7 @@ def test_an_unreachable_server_is_reported_in_one_line(dsn: str):
             pass
 
 
-def wait_until_it_is_on(cluster: Cluster) -> None:
+def wait_until_connected(cluster: Cluster) -> None:
     """Wait until clients of the tenant are connected to its scratch database."""
     until = time.monotonic() + 20
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
@@ -219,4 +219,4 @@ def wait_until_it_is_on(cluster: Cluster) -> None:
             if found is not None and found[0] > 10:
                 return
             time.sleep(0.05)
-    raise AssertionError("the command has not begun")
+    raise AssertionError("the command has not started in time")

@@ -1,4 +1,4 @@
-"""The audit: each condition is violated deliberately once, and must find it."""
+"""The audit: each condition is violated deliberately, and the audit must find the violation."""
 
 import json
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ from oltp.store import Store
 from oltp.workload import simulate
 from ridelake.settings import LakeAddress
 
-# Damage that the store's own statements cannot do, and a condition that must find it. Constraints and
-# triggers that would prevent it are dropped first.
+# The condition that must find the damage → a statement that does the damage. Constraints and triggers that
+# would prevent it are dropped first.
 DAMAGE = {
     "money_is_conserved": "UPDATE accounts SET balance_cents = balance_cents + 1 WHERE kind = 'rider'",
     "balances_are_sums": "UPDATE accounts SET held_cents = 0",
@@ -91,8 +91,8 @@ ALSO = [
 
 @pytest.fixture(scope="module")
 def undamaged(store_once: Store, tmp_path_factory: pytest.TempPathFactory) -> EpochTotals:
-    """A store with a refunded ride and two active ones, without constraints and triggers, and the totals of
-    its epoch."""
+    """The totals of an epoch of the store. The store has a refunded ride and two active rides, and no
+    constraints and triggers."""
     town = Town(store_once)
     with store_once.connect() as connection:
         _fill(town, connection)
@@ -128,7 +128,7 @@ def _fill(town: Town, connection: Connection) -> None:
 
 @pytest.fixture
 def damaged(undamaged: EpochTotals, store_once: Store) -> Iterator[Connection]:
-    """A connection to the store of `undamaged`, whose rows are restored after the test."""
+    """A connection to the store of `undamaged`. The rows of the store are restored after the test."""
     with store_once.connect() as connection:
         yield connection
         for table in TABLES:
@@ -153,7 +153,7 @@ def test_the_audit_finds_the_damage(undamaged: EpochTotals, damaged: Connection,
 
 
 def rows_torn_in_files(connection: Connection) -> dict[str, int]:
-    """The rows that violate the conditions of `bench/movers/torn.sql`, asked of a copy of the tables."""
+    """The number of rows that violate each condition of `bench/movers/torn.sql`, in a copy of the tables."""
     with duckdb.connect() as files:
         for table in COPIED_TABLES:
             cursor = connection.cursor(row_factory=dict_row)
@@ -198,7 +198,7 @@ def test_without_an_epoch_eleven_conditions_are_evaluated(town: Town, connection
     assert len(audit(connection, None).findings) == 11
 
 
-def test_the_audit_passes_at_any_moment_of_a_simulation(seeded_store: Store):
+def test_the_audit_passes_at_any_time_during_a_simulation(seeded_store: Store):
     over = Event()
     reports = []
 

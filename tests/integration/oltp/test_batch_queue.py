@@ -1,4 +1,4 @@
-"""The queues in front of the batches: order, limits, close, and callers in threads and event loops."""
+"""The batch queues: order, limits, closing, and callers in threads and event loops."""
 
 import asyncio
 import threading
@@ -25,8 +25,8 @@ def batcher(pool: RetryPool) -> Iterator[Batcher]:
 
 
 class Gate:
-    """A queue whose batches wait for a signal, so that a test decides what is in the queue. Items are
-    numbers; the result is the number doubled."""
+    """A queue whose batches wait until the test opens the gate. Items are numbers; their results are the
+    doubles."""
 
     def __init__(self, pool: RetryPool, **limits: int) -> None:
         self.batches: list[list[int]] = []
@@ -55,7 +55,7 @@ def together(batcher: Batcher, requests: Sequence[RideRequest]) -> list[Decision
 def test_submit_blocks_while_the_queue_is_full(pool: RetryPool):
     gate = Gate(pool, batch_max=2, waiting_max=4)
     first = gate.occupy()
-    futures = [gate.lane.submit(number) for number in range(1, 5)]  # full now
+    futures = [gate.lane.submit(number) for number in range(1, 5)]  # the queue is full now
     with ThreadPoolExecutor(3) as outside:
         blocked = [outside.submit(gate.lane.submit, number) for number in range(5, 8)]
         with pytest.raises(NotYet):
@@ -97,7 +97,7 @@ def test_close_completes_accepted_items_and_refuses_more(pool: RetryPool):
     gate = Gate(pool, batch_max=2, waiting_max=3)
     futures = [gate.occupy(), *(gate.lane.submit(number) for number in range(1, 4))]
     with ThreadPoolExecutor(2) as others:
-        outside = others.submit(gate.lane.call, 4)  # waits until there is room, but is accepted
+        outside = others.submit(gate.lane.call, 4)  # waits because the queue is full, but is accepted
         while not gate.lane._outside:
             time.sleep(0.01)
         closing = others.submit(gate.lane.close)
@@ -152,13 +152,13 @@ def test_a_result_for_a_closed_event_loop_does_not_affect_others(pool: RetryPool
     first = gate.occupy()
     loop = asyncio.new_event_loop()
     question = loop.create_task(gate.lane.ask(1))
-    loop.run_until_complete(asyncio.sleep(0.05))  # it is in the queue now
+    loop.run_until_complete(asyncio.sleep(0.05))  # the task has queued its item now
     loop.close()
     neighbour = gate.lane.submit(2)
     gate.open.set()
     assert (first.result(30), neighbour.result(30)) == (0, 4)
     gate.lane.close()
-    question._log_destroy_pending = False  # type: ignore[attr-defined]  # it is meant
+    question._log_destroy_pending = False  # type: ignore[attr-defined]  # no warning: the task is never finished
 
 
 def test_threads_and_event_loops_share_one_batcher(town: Town, batcher: Batcher):

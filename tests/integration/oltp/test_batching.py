@@ -1,4 +1,4 @@
-"""Guarantees O3 and O7 in batches: every item gets the result of a single call."""
+"""Guarantees O3 and O7 in batches: every item gets the result that a single call would get."""
 
 import random
 import threading
@@ -74,7 +74,7 @@ def test_two_requests_of_one_rider_in_a_batch_create_one_ride(town: Town, pool: 
     assert town.ask("SELECT held_cents FROM accounts WHERE kind = 'rider'") == [(2_000,)]
 
 
-def test_one_failing_item_of_sixty_four_fails_alone(town: Town, pool: RetryPool):
+def test_a_failing_item_does_not_fail_the_other_63(town: Town, pool: RetryPool):
     for _ in range(64):
         town.driver()
     requests = [town.request(town.rider()) for _ in range(64)]
@@ -104,7 +104,7 @@ def test_one_failing_item_of_sixty_four_fails_alone(town: Town, pool: RetryPool)
     assert len({future.result(0).driver_id for future in futures.values()}) == 63
 
 
-def test_an_item_of_the_wrong_shape_fails_alone(pool: RetryPool, town: Town):
+def test_an_item_of_the_wrong_type_does_not_fail_the_others(pool: RetryPool, town: Town):
     gathered = threading.Event()
 
     def flush(connection: Connection, items: Sequence[tuple[int, int]]) -> list[lifecycle.OptionalRideStatus]:
@@ -139,7 +139,7 @@ def test_a_conflict_in_a_batch_is_retried(town: Town, pool: RetryPool):
 
 
 def test_a_batch_whose_ids_are_decided_by_others_is_answered(town: Town, pool: RetryPool):
-    """Each of these ids makes the batch fail once."""
+    """Each of the three ids makes the batch fail once."""
     for _ in range(6):
         town.driver()
     first, second, third = (town.request(town.rider()) for _ in range(3))
@@ -157,8 +157,8 @@ def test_a_batch_whose_ids_are_decided_by_others_is_answered(town: Town, pool: R
         assert [decision.outcome for decision in batch.result(30)] == [Outcome.REQUEST_MISMATCH] * 3
 
 
-def test_batches_that_deadlock_over_each_other_s_ids_are_retried_by_the_pool(town: Town, pool: RetryPool):
-    """The only case in which bookings can deadlock: a rider twice in each batch, with ids of the other
+def test_batches_that_deadlock_are_retried_by_the_pool(town: Town, pool: RetryPool):
+    """The only case in which bookings can deadlock: each batch has a rider twice, with the ids of the other
     batch."""
     for _ in range(2):
         town.driver()
@@ -174,8 +174,9 @@ def test_batches_that_deadlock_over_each_other_s_ids_are_retried_by_the_pool(tow
             " 'BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN NEW; END'"
         )
         connection.execute(
+            # In the second round of each batch.
             "CREATE TRIGGER wait BEFORE INSERT ON requests FOR EACH ROW"
-            " WHEN (NEW.outcome = 'rider_busy') EXECUTE FUNCTION wait()"  # of the second round
+            " WHEN (NEW.outcome = 'rider_busy') EXECUTE FUNCTION wait()"
         )
         batches = [threads.submit(batch_of, pool, requests) for requests in (here, there)]
         wait_until_blocked(town.store, 2)
@@ -191,17 +192,17 @@ def test_batches_that_deadlock_over_each_other_s_ids_are_retried_by_the_pool(tow
 CHANGES = ({}, {"fare_cents": 7}, {"distance_metres": 7}, {"pickup_zone_id": 1001})
 
 
-def deal(riders: Sequence[int], cards: random.Random) -> list[RideRequest]:
-    """Random requests; only their ids are new in each call. Riders and ids repeat."""
+def random_requests(riders: Sequence[int], dice: random.Random) -> list[RideRequest]:
+    """Random requests with repeated riders and ids. Calls with the same seed differ only in the ids."""
     requests: list[RideRequest] = []
-    for _ in range(cards.randrange(1, 40)):
-        if requests and cards.random() < 0.2:
-            requests.append(replace(cards.choice(requests), **cards.choice(CHANGES)))
+    for _ in range(dice.randrange(1, 40)):
+        if requests and dice.random() < 0.2:
+            requests.append(replace(dice.choice(requests), **dice.choice(CHANGES)))
         else:
-            pickup, dropoff = cards.choice(ZONES), cards.choice((*ZONES, 9))
-            fare_cents = cards.choice([500, 2_000])
+            pickup, dropoff = dice.choice(ZONES), dice.choice((*ZONES, 9))
+            fare_cents = dice.choice([500, 2_000])
             requests.append(
-                RideRequest(new_request_id(), cards.choice(riders), pickup, dropoff, 100, fare_cents)
+                RideRequest(new_request_id(), dice.choice(riders), pickup, dropoff, 100, fare_cents)
             )
     return requests
 
@@ -211,17 +212,17 @@ def one_by_one(connection: Connection, requests: Sequence[RideRequest]) -> list[
 
 
 def test_a_batch_is_decided_as_its_requests_one_by_one(town: Town, connection: Connection):
-    """With enough drivers: otherwise the order within a batch decides which requests are served (next
-    test)."""
+    """There are enough drivers. With too few drivers, the batch serves its requests in another order; see the
+    next test."""
     stand_of = {town.driver(zone): zone for zone in ZONES for _ in range(9)}
     riders = [town.rider(cents) for cents in (10_000, 10_000, 1_500, 0) * 4] + [10**9]
     seen: Counter[Outcome] = Counter()
     for seed in range(60):
         decided = []
         for book in (one_by_one, booking.book_many):
-            decisions = book(connection, deal(riders, random.Random(seed)))
+            decisions = book(connection, random_requests(riders, random.Random(seed)))
             decided.append([(one.outcome, stand_of.get(one.driver_id or 0)) for one in decisions])
-            free_everybody(town, connection)
+            cancel_all_rides(town, connection)
         assert decided[0] == decided[1], f"seed {seed}"
         seen.update(outcome for outcome, _ in decided[0])
     assert set(seen) >= set(Outcome) - {Outcome.NO_DRIVER_AVAILABLE, Outcome.INVALID_REQUEST}
@@ -229,13 +230,13 @@ def test_a_batch_is_decided_as_its_requests_one_by_one(town: Town, connection: C
 
 
 def test_a_batch_with_more_requests_than_drivers_uses_all_drivers(town: Town, connection: Connection):
-    dealt = random.Random(5)
+    dice = random.Random(5)
     for zone in ZONES:
         town.driver(zone), town.driver(zone)
     riders = [town.rider() for _ in range(14)]
     for _ in range(20):
-        askers = dealt.sample(riders, dealt.randrange(5, 15))
-        requests = [town.request(rider, dealt.choice(ZONES)) for rider in askers]
+        askers = dice.sample(riders, dice.randrange(5, 15))
+        requests = [town.request(rider, dice.choice(ZONES)) for rider in askers]
         wanted = Counter(request.pickup_zone_id // 1000 for request in requests)
         decisions = booking.book_many(connection, requests)
         served = Counter(
@@ -244,10 +245,10 @@ def test_a_batch_with_more_requests_than_drivers_uses_all_drivers(town: Town, co
             if decision.outcome == Outcome.ASSIGNED
         )
         assert served == Counter({1: min(wanted[1], 6), 2: min(wanted[2], 4)})
-        free_everybody(town, connection)
+        cancel_all_rides(town, connection)
     assert_audit_passes(town.store)
 
 
-def free_everybody(town: Town, connection: Connection) -> None:
+def cancel_all_rides(town: Town, connection: Connection) -> None:
     rides = [ride for (ride,) in town.ask("SELECT ride_id FROM rides WHERE status = 'assigned'")]
     lifecycle.cancel_many(connection, rides)

@@ -1,4 +1,4 @@
-"""Guarantees O1 to O4: atomic bookings, one active ride per driver, one decision per id, no cent lost."""
+"""Guarantees O1 to O4: atomic bookings, one active ride per driver, one decision per id, exact amounts."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -39,7 +39,7 @@ TRANSFER_TO_ITSELF = """
 
 
 def at_once(town: Town, requests: list[RideRequest]) -> list[Decision]:
-    """Send every request on a separate connection, all at the same time."""
+    """Send all requests concurrently, each on its own connection."""
     barrier = Barrier(len(requests))
 
     def client(request: RideRequest) -> Decision:
@@ -85,7 +85,7 @@ def test_a_request_without_an_available_driver_is_not_charged(town: Town, connec
         (999_999, QUAD, QUAD, Outcome.UNKNOWN_RIDER),
         (None, 9, QUAD, Outcome.UNKNOWN_ZONE),
         (None, QUAD, 9, Outcome.UNKNOWN_ZONE),
-        (None, QUAD, SOMA, Outcome.UNKNOWN_ZONE),  # in two cities
+        (None, QUAD, SOMA, Outcome.UNKNOWN_ZONE),  # zones of two cities
     ],
 )
 def test_an_unknown_rider_or_zone_is_refused_and_leaves_only_its_record(
@@ -148,7 +148,7 @@ def test_a_driver_in_the_zone_is_preferred_to_one_in_the_city(town: Town, connec
     town.driver(STADIUM)
     near = town.driver(QUAD)
     assert booking.book(connection, town.request(town.rider())).driver_id == near
-    # The driver of another zone of the city, the stadium.
+    # This request gets the driver in another zone of the city.
     assert booking.book(connection, town.request(town.rider())).outcome == Outcome.ASSIGNED
 
 
@@ -262,14 +262,14 @@ def test_a_client_killed_during_a_booking_leaves_nothing(town: Town, connection:
     town.driver()
     request = town.request(town.rider())
     before = town.trace()
-    doomed = town.store.connect()
-    with pytest.raises(psycopg.OperationalError), doomed.transaction():
-        assert booking.book(doomed, request).outcome == Outcome.ASSIGNED
-        connection.execute("SELECT pg_terminate_backend(%s, 5000::bigint)", (doomed.info.backend_pid,))
-        doomed.execute("SELECT 1")
-    doomed.close()
+    killed = town.store.connect()
+    with pytest.raises(psycopg.OperationalError), killed.transaction():
+        assert booking.book(killed, request).outcome == Outcome.ASSIGNED
+        connection.execute("SELECT pg_terminate_backend(%s, 5000::bigint)", (killed.info.backend_pid,))
+        killed.execute("SELECT 1")
+    killed.close()
     assert town.trace() == before
-    assert booking.book(connection, request).outcome == Outcome.ASSIGNED  # the driver is free at once
+    assert booking.book(connection, request).outcome == Outcome.ASSIGNED  # the driver is available again
 
 
 def test_request_ids_are_version_7_and_ordered_by_time():

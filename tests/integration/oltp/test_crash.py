@@ -1,8 +1,8 @@
-"""Guarantee O5: an acknowledged ride survives SIGKILL of the whole server; a request in doubt is resolved by
-sending its id again.
+"""Guarantee O5: an acknowledged ride survives SIGKILL of the whole server. A request without an answer is
+resolved by sending it again with the same id.
 
-These tests cannot detect a missing fsync: the kernel keeps what a killed process has written, only a power
-failure loses it.
+These tests cannot detect a missing fsync. The kernel keeps the writes of a killed process; only a power
+failure loses them.
 """
 
 import os
@@ -27,12 +27,12 @@ from ridelake.errors import CannotConnect
 from ridelake.ride import Decision, Outcome, RideRequest, RideStatus
 
 WRITERS = 8
-CRASHES = int(os.environ.get("RIDELAKE_TEST_CRASHES", "25"))  # of the longest run
+CRASHES = int(os.environ.get("RIDELAKE_TEST_CRASHES", "25"))  # in the longest test
 
 
 @dataclass(slots=True)
 class Writer:
-    """Books, starts and completes rides in a loop; records which calls were acknowledged."""
+    """Books, starts and completes rides, and records the acknowledged calls."""
 
     town: Town
     rider: int
@@ -41,7 +41,7 @@ class Writer:
     acknowledged: list[tuple[RideRequest, Decision]] = field(default_factory=list)
     completed: list[int] = field(default_factory=list)
     in_doubt: list[RideRequest] = field(default_factory=list)
-    to_complete: int | None = None  # a ride whose end is not acknowledged yet
+    to_complete: int | None = None  # a ride whose completion is not acknowledged yet
     doubts: int = 0
 
     def ride(self) -> None:
@@ -57,7 +57,7 @@ class Writer:
             self.to_complete = None
 
 
-class Alone:
+class SingleClient:
     """A client with its own connection and without retries."""
 
     def __init__(self, server: PrivateServer) -> None:
@@ -86,19 +86,19 @@ def start_and_complete(connection: Connection, ride: int) -> RideStatus | None:
 
 
 def writers(
-    server: PrivateServer, pool: RetryPool, batcher: Batcher, alone: tuple[Alone, ...]
+    server: PrivateServer, pool: RetryPool, batcher: Batcher, alone: tuple[SingleClient, ...]
 ) -> list[Writer]:
     """Writers without retries, with the pool, and with the batcher."""
     town = Town(server.store)
 
-    def complete_in_lanes(ride: int) -> RideStatus | None:
+    def complete_in_batches(ride: int) -> RideStatus | None:
         batcher.starts.call(ride)
         return batcher.completions.call((ride, 10))
 
     found: list[Writer] = []
     for number in range(WRITERS):
         rider = town.rider(10**9)
-        for _ in range(4):  # more than needed: with one for each, a race may give "no driver"
+        for _ in range(4):  # more drivers than writers, because concurrent claims can miss a driver
             town.driver()
         if number < len(alone):
             found.append(Writer(town, rider, alone[number].book, alone[number].complete))
@@ -112,13 +112,13 @@ def writers(
                 )
             )
         else:
-            found.append(Writer(town, rider, batcher.bookings.call, complete_in_lanes))
+            found.append(Writer(town, rider, batcher.bookings.call, complete_in_batches))
     return found
 
 
 @contextmanager
-def under_load(crowd: list[Writer]) -> Iterator[None]:
-    """The writers work until the block is left; errors other than lost connections are raised."""
+def under_load(clients: list[Writer]) -> Iterator[None]:
+    """Run the writers during the block. Errors other than lost connections are raised at its end."""
     over = threading.Event()
     failures: list[Exception] = []
 
@@ -129,11 +129,11 @@ def under_load(crowd: list[Writer]) -> Iterator[None]:
                     writer.ride()
                 except (psycopg.OperationalError, CannotConnect):
                     writer.doubts += 1
-                    time.sleep(0.02)  # in doubt: the next call sends the same id again
+                    time.sleep(0.02)  # without an answer: the next call sends the same id
         except Exception as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=work, args=(writer,)) for writer in crowd]
+    threads = [threading.Thread(target=work, args=(writer,)) for writer in clients]
     for thread in threads:
         thread.start()
     try:
@@ -145,19 +145,19 @@ def under_load(crowd: list[Writer]) -> Iterator[None]:
     assert failures == []
 
 
-def settle(server: PrivateServer, crowd: list[Writer]) -> None:
-    """Send the requests in doubt again."""
+def settle(server: PrivateServer, clients: list[Writer]) -> None:
+    """Send the requests without an answer again."""
     with server.store.connect() as connection:
-        for writer in crowd:
+        for writer in clients:
             for request in writer.in_doubt:
                 writer.acknowledged.append((request, booking.book(connection, request)))
                 writer.to_complete = writer.acknowledged[-1][1].ride_id
             writer.in_doubt = []
 
 
-def assert_nothing_is_lost(server: PrivateServer, crowd: list[Writer]) -> None:
+def assert_nothing_is_lost(server: PrivateServer, clients: list[Writer]) -> None:
     acknowledged = {
-        request.request_id: decision for writer in crowd for request, decision in writer.acknowledged
+        request.request_id: decision for writer in clients for request, decision in writer.acknowledged
     }
     assert {decision.outcome for decision in acknowledged.values()} == {Outcome.ASSIGNED}
     with server.store.connect() as connection:
@@ -166,37 +166,37 @@ def assert_nothing_is_lost(server: PrivateServer, crowd: list[Writer]) -> None:
             " FROM requests LEFT JOIN rides USING (ride_id, driver_id, request_id)"
         ).fetchall()
         done = connection.execute("SELECT ride_id FROM rides WHERE status = 'completed'").fetchall()
-    assert len(kept) == len(acknowledged)  # each id is decided once, and there is no other ride
+    assert len(kept) == len(acknowledged)  # each id is decided once, and there are no other requests
     assert {row[0]: Decision(row[0], Outcome(row[1]), row[2], row[3]) for row in kept} == acknowledged
-    acknowledged_ends = {ride for writer in crowd for ride in writer.completed}
+    acknowledged_ends = {ride for writer in clients for ride in writer.completed}
     assert acknowledged_ends <= {ride for (ride,) in done}
     assert_audit_passes(server.store)
 
 
 def crash_repeatedly(rounds: int, seed: int) -> list[str]:
-    """Returns one line per round."""
+    """Kill the server under load, restart it and check the store. Returns one line per round."""
     dice = random.Random(seed)
     lines: list[str] = []
     with ExitStack() as stack:
         server = stack.enter_context(private_server())
         pool = stack.enter_context(RetryPool(server.store, size=6))
         batcher = stack.enter_context(Batcher(pool))
-        alone = (stack.enter_context(closing(Alone(server))), stack.enter_context(closing(Alone(server))))
-        crowd = writers(server, pool, batcher, alone)
+        alone = tuple(stack.enter_context(closing(SingleClient(server))) for _ in range(2))
+        clients = writers(server, pool, batcher, alone)
         for number in range(1, rounds + 1):
-            before = sum(len(writer.acknowledged) for writer in crowd)
-            with under_load(crowd):
+            before = sum(len(writer.acknowledged) for writer in clients)
+            with under_load(clients):
                 time.sleep(dice.uniform(0.1, 0.7))
                 server.kill()
                 seconds = server.start()
                 time.sleep(0.1)
-            settle(server, crowd)
-            assert_nothing_is_lost(server, crowd)
-            booked = sum(len(writer.acknowledged) for writer in crowd) - before
+            settle(server, clients)
+            assert_nothing_is_lost(server, clients)
+            booked = sum(len(writer.acknowledged) for writer in clients) - before
             assert booked > 0
             counted = f"{booked} rides acknowledged, 0 lost"
             lines.append(f"crash {number}: back in {seconds:.2f} s, {counted}")
-        doubts = sum(writer.doubts for writer in crowd)
+        doubts = sum(writer.doubts for writer in clients)
         lines.append(f"{pool.retries.total} calls were sent again by the pool, {doubts} tries by hand")
         assert pool.retries.total > 0
     return lines

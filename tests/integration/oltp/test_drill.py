@@ -1,4 +1,4 @@
-"""The drill: failovers under load lose nothing acknowledged; with an asynchronous standby the loss is
+"""The drill: failovers under load lose no acknowledged request. With an asynchronous standby the loss is
 reported."""
 
 import json
@@ -30,13 +30,13 @@ from ridelake.__main__ import _run
 from ridelake.errors import CannotConnect
 
 REQUEST = UUID(int=7)
-FAILOVERS = int(os.environ.get("RIDELAKE_TEST_CRASHES", "25"))  # of the longest run
+FAILOVERS = int(os.environ.get("RIDELAKE_TEST_CRASHES", "25"))  # in the longest test
 TOO_LONG_FOR_A_SOCKET = "with blanks " * 8 + "too"
 
 
 @pytest.fixture
 def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A temporary folder with a path short enough for a socket; the test fails if anything is left in it."""
+    """A temporary folder with a path that is short enough for a socket."""
     folder = Path(tempfile.mkdtemp(prefix="drills-"))
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -82,7 +82,7 @@ def test_two_failovers_under_load_lose_nothing(temporary: Path, capsys: pytest.C
     done = run_drill(rounds=2, seed=3)
     assert_nothing_is_lost(done, rounds=2)
     assert [(one.killed, one.promoted) for one in done.rounds] == [("a", "b"), ("b", "a")]
-    assert done.findings.in_doubt > 0  # otherwise the kills interrupted no request
+    assert done.findings.in_doubt > 0  # otherwise no kill interrupted a request
     assert_nothing_is_left(temporary)
     with capsys.disabled():
         print("", *(one.line() for one in done.rounds), *done.lines(), sep="\n  ")
@@ -97,7 +97,7 @@ def test_with_an_asynchronous_standby_the_loss_is_found_and_reported(
     assert report["standby"] == "asynchronous"
     assert not report["passed"]
     assert report["lost"] == len(report["lost_ids"]) > 0
-    assert report["audit"]["passed"]  # the remaining data is an earlier state of the store
+    assert report["audit"]["passed"]  # the store has an earlier, consistent state
     assert_nothing_is_left(temporary)
 
 
@@ -134,13 +134,13 @@ def test_a_primary_that_is_restarted_while_it_is_fenced_is_killed(
     old, revived = pair.primary, []
     rename = Path.rename
 
-    def too_late(self: Path, target: Path) -> Path:  # between the kill and the new name
+    def restart_before_rename(self: Path, target: Path) -> Path:
         monkeypatch.setattr(Path, "rename", rename)
         assert start(old.cluster)
         revived.append(old.cluster.server_pid())
         return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", too_late)
+    monkeypatch.setattr(Path, "rename", restart_before_rename)
     old.kill()
     pair.fail_over()
     assert len(revived) == 1
@@ -153,9 +153,9 @@ def test_a_primary_that_is_restarted_while_it_is_fenced_is_killed(
 def test_a_primary_that_hung_and_was_replaced_before_the_kill_rejoins(
     pair: ServerPair, monkeypatch: pytest.MonkeyPatch
 ):
-    """Otherwise the kill would hit the new primary, which has no standby."""
+    """The kill must not hit the new primary, which has no standby yet."""
 
-    class Quick(Watchdog):
+    class PromotedBeforeKill(Watchdog):
         def __init__(self, pair: ServerPair) -> None:
             noticed = time.perf_counter()
             pair.fail_over()
@@ -167,19 +167,19 @@ def test_a_primary_that_hung_and_was_replaced_before_the_kill_rejoins(
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(failover, "Watchdog", Quick)
+    monkeypatch.setattr(failover, "Watchdog", PromotedBeforeKill)
     done = failover._round(1, pair, ClientLog(), load_seconds=0.0)
     assert (done.killed, done.hung, done.promoted, done.noticed_seconds) == ("a", True, "b", 0.0)
     assert "a hung, and was killed" in done.line()
     assert (pair.primary.name, pair.protected) == ("b", True)
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the kernel does not say what is mapped")
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="/proc/self/maps does not exist")
 @pytest.mark.slow
 def test_a_killed_server_leaves_no_shared_memory(pair: ServerPair):
     for node in (pair.primary, pair.standby):
         mapped = Path(f"/proc/{node.cluster.server_pid()}/maps").read_text()
-        assert str(node.cluster.data) in mapped  # so it is deleted with the folder
+        assert str(node.cluster.data) in mapped  # the shared memory is a file in the data folder
         assert "/dev/shm/PostgreSQL." not in mapped
 
 
@@ -189,7 +189,7 @@ def test_commits_that_only_the_old_primary_had_are_discarded_by_its_rewind(pair:
     with old.connect() as connection:
         sender = connection.execute("SELECT pid FROM pg_stat_replication").fetchone()
         assert sender is not None
-        psutil.Process(sender[0]).suspend()  # no WAL reaches the standby
+        psutil.Process(sender[0]).suspend()  # the standby receives no WAL
         connection.execute("SET synchronous_commit = local")
         connection.execute("CREATE TABLE on_one_disk ()")
     old.kill()
@@ -206,7 +206,7 @@ def test_a_standby_that_was_not_synchronous_is_not_promoted(pair: ServerPair):
     pair.primary.kill()
     with pytest.raises(CannotConnect, match="cannot promote b: it was not synchronous"):
         pair.fail_over()
-    assert not pair.primary.fenced.exists()  # it can be started again, and has all commits
+    assert not pair.primary.fenced.exists()  # not fenced, because it has all commits and can be restarted
 
 
 @pytest.mark.slow
@@ -264,7 +264,7 @@ def test_an_interrupted_drill_leaves_no_server_and_no_folder(
     [
         ("/home/my user/bin/postgres -D /tmp/it/a/data", True),
         ("/usr/bin/pg_rewind -D /tmp/it/a/fenced --no-sync", True),
-        ("postgres: b: walreceiver streaming 0/3000000", False),  # ends with its parent
+        ("postgres: b: walreceiver streaming 0/3000000", False),  # ends with its parent process
         ("/usr/bin/postgres -D /tmp/it2/a/data", False),
         ("/usr/bin/tail -f /tmp/it/a/server.log", False),
     ],
@@ -279,11 +279,11 @@ def test_the_monitor_process_ends_only_the_servers_of_its_folder(
 
 @pytest.mark.slow
 def test_a_failed_drill_leaves_no_server_and_no_folder(temporary: Path, monkeypatch: pytest.MonkeyPatch):
-    def fails(*of_it: object) -> None:
-        raise CannotConnect("as if")
+    def fail(*arguments: object) -> None:
+        raise CannotConnect("injected")
 
-    monkeypatch.setattr(ServerPair, "rejoin", fails)
-    with pytest.raises(CannotConnect, match="as if"):
+    monkeypatch.setattr(ServerPair, "rejoin", fail)
+    with pytest.raises(CannotConnect, match="injected"):
         run_drill(rounds=1)
     assert_nothing_is_left(temporary)
 

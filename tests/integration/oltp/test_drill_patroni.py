@@ -1,4 +1,4 @@
-"""The drill under Patroni, which elects the primary: nothing acknowledged is lost."""
+"""The drill with Patroni, which promotes the standby: no acknowledged request is lost."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from oltp.drill.failover import prepare_store
 from oltp.retry import RetryPolicy
 from oltp.store import open_database
 
-# The failure of a leader is detected when its key in etcd expires, after at least 20 s.
+# A failed leader is detected when its key in etcd expires, after at least 20 s.
 POLICY = RetryPolicy(seconds_max=90.0, tries_max=10_000)
 ROUNDS = 2
 
@@ -48,16 +48,16 @@ def test_a_failover_by_patroni_loses_nothing_acknowledged(
 
 def fail_over_once(pair: PatroniPair, log: ClientLog) -> str:
     time.sleep(1.0)
-    victim, heir = pair.member("leader"), pair.member("sync_standby")
+    leader, standby = pair.member("leader"), pair.member("sync_standby")
     began = time.perf_counter()
     time.sleep(0.5)
     killed = time.perf_counter()
-    victim.kill()
-    wait_until(lambda: leads(heir), "the standby was not promoted")
+    leader.kill()
+    wait_until(lambda: leads(standby), "the standby was not promoted")
     promoted = time.perf_counter()
     wait_until(lambda: bool(log.answers_since(promoted)), "no request was answered")
     time.sleep(1.0)
     gap = log.longest_gap_seconds(began, time.perf_counter())
-    victim.start()  # Patroni rejoins it as the standby, with pg_rewind
-    assert pair.member("sync_standby") is victim
-    return f"{heir.name} promoted after {promoted - killed:.1f} s, longest gap {gap:.1f} s"
+    leader.start()  # Patroni rejoins it as the standby, with pg_rewind
+    assert pair.member("sync_standby") is leader
+    return f"{standby.name} promoted after {promoted - killed:.1f} s, longest gap {gap:.1f} s"

@@ -1,5 +1,5 @@
-"""The embedded server: started on demand, shared by processes, restarted after a kill, stopped after its last
-user."""
+"""The embedded server: it is started on demand, shared by processes, restarted after a kill, and stopped when
+no process uses it."""
 
 import os
 import signal
@@ -94,7 +94,7 @@ def test_a_second_process_shares_the_server_and_outlives_the_first(home: Path):
     with open_cluster(home) as cluster:
         pid = cluster.server_pid()
         user = another_user(home)
-    assert cluster.server_pid() == pid  # the other process still uses it
+    assert cluster.server_pid() == pid  # the other process uses it
     assert answers(cluster)
     leave(user)
     assert cluster.server_pid() is None
@@ -172,26 +172,26 @@ def test_down_stops_a_server_in_use_when_the_last_user_leaves(home: Path):
     assert stops(cluster)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="the server runs as another user only for root")
 @pytest.mark.slow
 def test_closed_folder_permissions_are_reported_and_repaired_for_the_next_user(home: Path):
-    def its_own_file(cluster: Cluster) -> None:
+    def read_control_file(cluster: Cluster) -> None:
         with psycopg.connect(cluster.conninfo("postgres")) as connection, table_errors():
             connection.execute("SELECT system_identifier FROM pg_control_system()")
 
     with open_cluster(home) as cluster:
         home.parent.chmod(0o700)
         with pytest.raises(CannotConnect, match="give the server's user the permission to enter"):
-            its_own_file(cluster)
+            read_control_file(cluster)
         with open_cluster(home):
-            its_own_file(cluster)
+            read_control_file(cluster)
 
 
 @pytest.mark.slow
 def test_an_incomplete_cluster_is_created_again(home: Path):
     draft = home / "postgres" / "data.new"
     draft.mkdir(parents=True)
-    (draft / "PG_VERSION").write_text("18\n")  # as if initdb had been killed
+    (draft / "PG_VERSION").write_text("18\n")  # as left by a killed initdb
     with open_cluster(home) as cluster:
         assert answers(cluster)
 

@@ -1,4 +1,4 @@
-"""A failover from the view of a client: its requests continue on the promoted server."""
+"""A failover as seen by a client: its requests continue on the promoted server."""
 
 import re
 import threading
@@ -41,15 +41,15 @@ from ridelake.settings import LakeAddress
 
 
 @pytest.fixture(scope="module")
-def calm() -> Iterator[ServerPair]:
-    """For tests without a failover."""
+def shared_pair() -> Iterator[ServerPair]:
+    """Two servers for all tests without a failover."""
     with open_pair(synchronous=True, prepare=prepare_store) as pair:
         yield pair
 
 
 @pytest.fixture
 def pair() -> Iterator[ServerPair]:
-    """For a test with a failover."""
+    """Two servers for one test with a failover."""
     with open_pair(synchronous=True, prepare=prepare_store) as pair:
         yield pair
 
@@ -60,7 +60,7 @@ def requests_for(store: Store, seed: int = 7) -> Iterator[RideRequest]:
 
 @contextmanager
 def nothing_sent(pair: ServerPair) -> Iterator[None]:
-    """Stop the WAL sender, without closing its connection."""
+    """Suspend the WAL sender. Its connection stays open."""
     with pair.primary.connect() as connection:
         row = connection.execute("SELECT pid FROM pg_stat_replication").fetchone()
     assert row is not None
@@ -79,11 +79,11 @@ def wait_for_commits_held_back(pair: ServerPair, count: int = 1) -> None:
         wait_until(lambda: connection.execute(query).fetchone() == (count,), "too few commits wait")
 
 
-# ── Which server ────────────────────────────────────────────────────────────────────────────────
+# ── Choice of the server ─────────────────────────────────────────────────────────────────────────
 
 
-def test_of_several_hosts_the_one_that_accepts_writes_is_used(calm: ServerPair):
-    hosts = ",".join(str(node.cluster.socket_folder) for node in (calm.standby, calm.primary))
+def test_of_several_hosts_the_one_that_accepts_writes_is_used(shared_pair: ServerPair):
+    hosts = ",".join(str(node.cluster.socket_folder) for node in (shared_pair.standby, shared_pair.primary))
     dsn = make_conninfo(host=hosts, user="ridelake", dbname="rides", target_session_attrs="any")
     store = open_database(dsn)
     with store.connect() as connection:
@@ -106,23 +106,23 @@ def test_a_pool_continues_on_the_promoted_server(pair: ServerPair):
         assert again == before
         other = next(requests)
         assert pool.call(lambda connection: booking.book(connection, other)).outcome is Outcome.ASSIGNED
-        assert 0 < pool.retries.total < 200  # the number of retries is bounded
+        assert 0 < pool.retries.total < 200  # not a busy loop
 
 
-def test_a_call_on_a_standby_is_retried_on_another_connection(calm: ServerPair):
-    store = open_database(calm.dsn)
-    alone = replace(store, conninfo=make_conninfo(calm.standby.conninfo, dbname="rides"))
+def test_a_call_on_a_standby_is_retried_on_another_connection(shared_pair: ServerPair):
+    store = open_database(shared_pair.dsn)
+    alone = replace(store, conninfo=make_conninfo(shared_pair.standby.conninfo, dbname="rides"))
     with RetryPool(alone, size=2, policy=RetryPolicy(seconds_max=0.5)) as pool:
         with pytest.raises(Exception, match="read-only transaction"):
             pool.call(lambda connection: connection.execute("UPDATE drivers SET name = name"))
         assert pool.retries.by_reason[STANDBY] > 0
 
 
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the kernel does not say what is mapped")
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="/proc/self/maps does not exist")
 @pytest.mark.slow
-def test_a_standby_for_queries_leaves_no_shared_memory(calm: ServerPair):
-    store = open_database(calm.dsn)
-    primary = replace(store, conninfo=make_conninfo(calm.primary.conninfo, dbname="rides"))
+def test_a_standby_for_queries_leaves_no_shared_memory(shared_pair: ServerPair):
+    store = open_database(shared_pair.dsn)
+    primary = replace(store, conninfo=make_conninfo(shared_pair.primary.conninfo, dbname="rides"))
     with open_standby(primary) as dsn:
         with psycopg.connect(dsn) as connection:
             data = connection.execute("SHOW data_directory").fetchone()
@@ -136,38 +136,39 @@ def test_a_standby_for_queries_leaves_no_shared_memory(calm: ServerPair):
 # ── Durability of an acknowledgement ─────────────────────────────────────────────────────────────────────
 
 
-def test_a_cancelled_wait_for_the_standby_is_not_an_acknowledgement(calm: ServerPair):
-    store = open_database(calm.dsn)
+def test_a_cancelled_wait_for_the_standby_is_not_an_acknowledgement(shared_pair: ServerPair):
+    store = open_database(shared_pair.dsn)
     requests = requests_for(store)
     request = next(requests)
     with RetryPool(store, size=2) as pool, ThreadPoolExecutor(1) as client:
-        with nothing_sent(calm):
+        with nothing_sent(shared_pair):
             answer = client.submit(pool.call, lambda connection: booking.book(connection, request))
-            wait_for_commits_held_back(calm)
-            end_a_wait(calm, "pg_cancel_backend")
-            # The ride is committed and visible. The client retries, finds it, and still waits.
-            wait_for_commits_held_back(calm)
-            assert_stored_on(calm, request, there=True)
+            wait_for_commits_held_back(shared_pair)
+            end_a_wait(shared_pair, "pg_cancel_backend")
+            # The ride is committed and visible. The client retries, finds the ride, and waits again.
+            wait_for_commits_held_back(shared_pair)
+            assert_stored_on(shared_pair, request, there=True)
             time.sleep(0.3)
             assert not answer.done()
         assert answer.result(30).outcome is Outcome.ASSIGNED
         assert pool.retries.by_reason[UNREPLICATED] == 1
 
 
-def test_a_decision_found_by_a_retry_waits_for_the_standby(calm: ServerPair):
-    """The session that committed was terminated while it waited. A retry finds its ride by a read, which does
-    not wait: it would acknowledge a ride that only the primary has."""
-    store = open_database(calm.dsn)
+def test_a_decision_found_by_a_retry_waits_for_the_standby(shared_pair: ServerPair):
+    """The session that committed the ride is terminated while it waits. A retry finds the ride by a read, and
+    reads do not wait for the standby. Without another wait, the client would acknowledge a ride that only the
+    primary has."""
+    store = open_database(shared_pair.dsn)
     requests = requests_for(store, seed=8)
     request = next(requests)
     with RetryPool(store, size=2) as pool, ThreadPoolExecutor(1) as client:
-        with nothing_sent(calm):
+        with nothing_sent(shared_pair):
             answer = client.submit(pool.call, lambda connection: booking.book(connection, request))
-            wait_for_commits_held_back(calm)
-            end_a_wait(calm, "pg_terminate_backend")
+            wait_for_commits_held_back(shared_pair)
+            end_a_wait(shared_pair, "pg_terminate_backend")
             wait_until(lambda: pool.retries.total > 0, "no call was retried")
             time.sleep(0.3)
-            assert_stored_on(calm, request, there=True)
+            assert_stored_on(shared_pair, request, there=True)
             assert not answer.done()
         assert answer.result(30).outcome is Outcome.ASSIGNED
 
@@ -179,7 +180,7 @@ def test_only_a_conflict_has_a_known_outcome():
     assert not outcome_unknown_after(Conflict())
     assert not outcome_unknown_after(ValueError())
     assert outcome_unknown_after(psycopg.errors.AdminShutdown())
-    assert outcome_unknown_after(psycopg.OperationalError("the connection is gone"))
+    assert outcome_unknown_after(psycopg.OperationalError("the connection is closed"))
     assert outcome_unknown_after(NotReplicated("not there yet"))
     assert retry_reason(psycopg.errors.ReadOnlySqlTransaction()) == STANDBY
 
@@ -226,7 +227,7 @@ def test_a_lake_continues_on_the_promoted_server(pair: ServerPair, tmp_path: Pat
     assert (first.token.timeline, before.token.timeline, after.token.timeline) == (1, 1, 2)
     assert after.token.system_identifier == before.token.system_identifier
     assert (after.number, after.kind, after.verified) == (3, "changes", True)
-    assert 0 < after.tables["rides"].changed < after.tables["rides"].rows  # only changes, not all rows
+    assert 0 < after.tables["rides"].changed < after.tables["rides"].rows  # not all rows
     assert verify_now(store, lake)
     with store.connect() as connection:
         assert list(read_forks(connection, 2) or {}) == [1]
@@ -254,15 +255,15 @@ def test_a_promoted_standby_that_lagged_behind_the_lake_is_refused(asynchronous:
     assert (again.number, again.kind, again.verified) == (epoch.number + 1, "full", True)
 
 
-def test_a_standby_is_refused_as_a_source(calm: ServerPair, tmp_path: Path):
-    store = open_database(calm.dsn)
-    alone = replace(store, conninfo=make_conninfo(calm.standby.conninfo, dbname="rides"))
+def test_a_standby_is_refused_as_a_source(shared_pair: ServerPair, tmp_path: Path):
+    store = open_database(shared_pair.dsn)
+    alone = replace(store, conninfo=make_conninfo(shared_pair.standby.conninfo, dbname="rides"))
     with pytest.raises(UsageError, match="is a standby"):
         publish_snapshot(alone, Lake.create(LakeAddress.at(tmp_path / "lake")))
 
 
-def test_a_role_that_may_not_read_the_history_file_gets_no_history(calm: ServerPair):
-    with calm.primary.connect() as connection:
+def test_a_role_that_may_not_read_the_history_file_gets_no_history(shared_pair: ServerPair):
+    with shared_pair.primary.connect() as connection:
         connection.execute("CREATE ROLE reader")
         connection.execute("SET ROLE reader")
         assert read_forks(connection, 2) is None
@@ -272,12 +273,12 @@ def test_a_role_that_may_not_read_the_history_file_gets_no_history(calm: ServerP
     ("lsn", "kept"),
     [("0/3FFF", True), ("0/4000", True), ("0/4028", True), ("0/4029", False), ("1/0", False)],
 )
-def test_an_epoch_is_kept_up_to_the_fork_and_over_a_page_header(lsn: str, kept: bool):
+def test_an_epoch_is_accepted_up_to_the_fork_and_its_page_header(lsn: str, kept: bool):
     assert history_contains({1: "0/4000"}, 1, lsn) is kept
     assert not history_contains({2: "0/4000"}, 1, lsn)  # another timeline
 
 
-def test_within_a_page_one_byte_past_the_fork_is_past_it():
+def test_within_a_page_one_byte_after_the_fork_is_too_late():
     assert history_contains({1: "0/4100"}, 1, "0/4100")
     assert not history_contains({1: "0/4100"}, 1, "0/4101")
 

@@ -1,4 +1,4 @@
-"""A failover of the oldest supported version of Postgres."""
+"""A failover with the oldest supported version of Postgres."""
 
 import threading
 from collections.abc import Iterator
@@ -38,7 +38,9 @@ def pair() -> Iterator[OldPair]:
             connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'b'")
             connection.execute("SELECT pg_reload_conf()")
             state = b"SELECT sync_state FROM pg_stat_replication"
-            wait_until(lambda: connection.execute(state).fetchone() == ("sync",), "b is not awaited")
+            wait_until(
+                lambda: connection.execute(state).fetchone() == ("sync",), "b is not a synchronous standby"
+            )
         yield pair
 
 
@@ -56,14 +58,16 @@ def test_clients_of_postgres_15_wait_for_its_standby_and_continue_there(pair: Ol
     with RetryPool(store, size=2) as pool, ThreadPoolExecutor(1) as client:
         before = pool.call(lambda connection: booking.book(connection, first))
 
-        pair.kill("b")  # a cancelled wait is not an acknowledgement
+        pair.kill("b")  # so that the commit waits
         answer = client.submit(pool.call, lambda connection: booking.book(connection, second))
         with psycopg.connect(pair.conninfo("a"), autocommit=True) as connection:
             waiting = b"SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
             cancel = b"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
             wait_until(lambda: connection.execute(waiting).fetchone() == (1,), "no commit waits")
             assert connection.execute(cancel).fetchall() == [(True,)]
-        wait_until(lambda: pool.retries.by_reason[UNREPLICATED] == 1, "the answer was believed")
+        wait_until(
+            lambda: pool.retries.by_reason[UNREPLICATED] == 1, "the unreplicated commit was not retried"
+        )
         assert not answer.done()
         start_standby(pair)
         assert answer.result(30).outcome is Outcome.ASSIGNED

@@ -1,4 +1,4 @@
-"""Guarantee O1: a booking is atomic, wherever it fails."""
+"""Guarantee O1: a booking is atomic at any failure."""
 
 import subprocess
 import sys
@@ -40,8 +40,8 @@ def the_audit_passes_after_every_test(town: Town):
     assert_audit_passes(town.store)
 
 
-def riding(town: Town, connection: Connection, started: bool) -> int:
-    """An active ride."""
+def active_ride(town: Town, connection: Connection, started: bool) -> int:
+    """The id of a new active ride."""
     town.driver()
     ride = booking.book(connection, town.request(town.rider())).ride_id
     assert ride is not None
@@ -62,7 +62,7 @@ def refuse_one(town: Town, connection: Connection) -> Operation:
 
 
 def book_some(town: Town, connection: Connection) -> Operation:
-    """A batch: a driver in the zone, one in the city, a refusal, and one rider twice."""
+    """A batch that gets a driver in the zone, a driver in the city, a refusal, and a repeated rider."""
     town.driver(), town.driver(STADIUM)
     requests = [town.request(town.rider(cents)) for cents in (10_000, 10_000, 5)]
     requests.append(town.request(requests[0].rider_id))
@@ -70,27 +70,27 @@ def book_some(town: Town, connection: Connection) -> Operation:
 
 
 def start_one(town: Town, connection: Connection) -> Operation:
-    ride = riding(town, connection, started=False)
+    ride = active_ride(town, connection, started=False)
     return lambda connection: lifecycle.start(connection, ride)
 
 
 def complete_some(town: Town, connection: Connection) -> Operation:
-    rides = [(riding(town, connection, started=True), tip_cents) for tip_cents in (0, 300)]
+    rides = [(active_ride(town, connection, started=True), tip_cents) for tip_cents in (0, 300)]
     return lambda connection: lifecycle.complete_many(connection, rides)
 
 
 def cancel_one(town: Town, connection: Connection) -> Operation:
-    ride = riding(town, connection, started=False)
+    ride = active_ride(town, connection, started=False)
     return lambda connection: lifecycle.cancel(connection, ride)
 
 
-def leave_some_standing(town: Town, connection: Connection) -> Operation:
-    rides = [riding(town, connection, started=False) for _ in range(2)]
+def mark_some_as_no_show(town: Town, connection: Connection) -> Operation:
+    rides = [active_ride(town, connection, started=False) for _ in range(2)]
     return lambda connection: lifecycle.cancel_many(connection, rides, CancelReason.NO_SHOW)
 
 
 def refund_one(town: Town, connection: Connection) -> Operation:
-    ride = riding(town, connection, started=True)
+    ride = active_ride(town, connection, started=True)
     lifecycle.complete(connection, ride, tip_cents=100)
     return lambda connection: lifecycle.refund(connection, ride)
 
@@ -101,12 +101,12 @@ def top_up_one(town: Town, connection: Connection) -> Operation:
 
 
 def expire_some(town: Town, connection: Connection) -> Operation:
-    riding(town, connection, started=False), riding(town, connection, started=True)
+    active_ride(town, connection, started=False), active_ride(town, connection, started=True)
     [(tomorrow,)] = town.ask("SELECT now() + interval '1 day'")
     return lambda connection: lifecycle.expire(connection, tomorrow, tomorrow)
 
 
-# The number of rows that each operation writes; each row has a step before and a step after its write.
+# The number of rows that each operation writes. Each row has one step before its write and one after it.
 WRITES: dict[Callable[[Town, Connection], Operation], dict[str, int]] = {
     book_one: dict.fromkeys(("drivers", "accounts", "rides", "payments", "ride_events", "requests"), 1),
     refuse_one: {"requests": 1},
@@ -115,7 +115,7 @@ WRITES: dict[Callable[[Town, Connection], Operation], dict[str, int]] = {
     start_one: {"rides": 1, "ride_events": 1},
     complete_some: {"rides": 2, "payments": 2, "accounts": 4, "ledger": 5, "drivers": 2, "ride_events": 2},
     cancel_one: dict.fromkeys(("rides", "payments", "accounts", "drivers", "ride_events"), 1),
-    leave_some_standing: {"rides": 2, "payments": 2, "accounts": 4, "ledger": 2, "drivers": 2}
+    mark_some_as_no_show: {"rides": 2, "payments": 2, "accounts": 4, "ledger": 2, "drivers": 2}
     | {"ride_events": 2},
     refund_one: {"payments": 1, "accounts": 1, "ledger": 1},
     top_up_one: {"ledger": 1, "accounts": 1},
@@ -137,7 +137,7 @@ def test_an_error_after_any_step_leaves_nothing(
             operation(connection)
         except psycopg.errors.DataCorrupted as fault:
             failed.append(fault.diag.message_primary or "")
-            assert everything(town) == before, f"step {len(failed)} ({failed[-1]}) left something"
+            assert everything(town) == before, f"step {len(failed)} ({failed[-1]}) left a change"
         else:
             break
     injector.disarm()
@@ -193,7 +193,7 @@ def test_a_server_process_ended_before_the_commit_leaves_nothing(town: Town, con
             connection.execute("SELECT pg_terminate_backend(%s, 5000::bigint)", (doomed.info.backend_pid,))
         doomed.close()
         assert everything(town) == before, prepare.__name__
-        operation(connection)  # no lock is held
+        operation(connection)  # no lock is left
         assert everything(town) != before
 
 
@@ -213,7 +213,8 @@ def test_a_server_process_ended_during_a_booking_frees_the_driver(town: Town, co
     wake_up(town)
     other = town.request(town.rider())
     assert booking.book(connection, other).driver_id == driver
-    assert booking.book(connection, request).outcome == Outcome.NO_DRIVER_AVAILABLE  # it was not decided
+    # The killed call left no decision.
+    assert booking.book(connection, request).outcome == Outcome.NO_DRIVER_AVAILABLE
 
 
 def test_a_client_killed_between_two_statements_leaves_nothing(town: Town, connection: Connection):
@@ -225,7 +226,7 @@ def test_a_client_killed_between_two_statements_leaves_nothing(town: Town, conne
     assert booking.book(connection, other).outcome == Outcome.NO_DRIVER_AVAILABLE
     client.kill()
     client.communicate()
-    wait_until(lambda: clients(town) == 1)  # ours
+    wait_until(lambda: clients(town) == 1)  # this test's connection
     assert everything(town) | {"requests": []} == before
     assert booking.book(connection, request).driver_id == driver
 
@@ -277,7 +278,7 @@ def output(client: "subprocess.Popen[str]") -> list[str]:
 
 
 def clients(town: Town) -> int:
-    """The number of connections, without the one that counts."""
+    """The number of client connections, without that of this query."""
     [(count,)] = town.ask(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"

@@ -1,5 +1,5 @@
-"""Is each safeguard needed, and is its absence detected? Each is removed once, in a separate store. Either a
-second safeguard still prevents the damage, and the test names it, or the audit finds the damage.
+"""Each safeguard is needed, and its absence is detected. Each test removes safeguards in its own store. Then
+either another safeguard prevents the damage, or the audit finds it.
 """
 
 from collections.abc import Callable
@@ -26,23 +26,23 @@ CLAIM_LOCK = "LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"
 RIDER_LOCK = "    FOR NO KEY UPDATE;\n\n    SELECT q.* INTO v_earlier"
 HOLD = "UPDATE accounts SET held_cents = held_cents + p_fare_cents WHERE account_id = v_account.account_id;"
 REPLAY = "FROM requests AS q WHERE q.request_id = p_request_id;"
-# Makes sure that concurrent transactions overlap between check and write.
-DAWDLE = "PERFORM pg_sleep(0.5);"
+# Makes concurrent transactions overlap between check and write.
+SLEEP = "PERFORM pg_sleep(0.5);"
 
 
 def mutate(connection: Connection, file: str, function: str, *changes: tuple[str, str]) -> None:
-    """Redefine a function with changes of its text; each must apply."""
+    """Redefine a function with changes of its text. Every change must match."""
     text = files("oltp").joinpath(file).read_text()
     start = text.index(f"CREATE FUNCTION {function}(")
     body = text[start : text.index("END $$;", start)] + "END $$;"
     for guard, without in changes:
-        assert guard in body, f"{guard!r} is not in {function} any more"
+        assert guard in body, f"{guard!r} is not in {function}"
         body = body.replace(guard, without)
     connection.execute(body.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1).encode())
 
 
 def send(connection: Connection, request: RideRequest) -> Decision:
-    """As `booking.book`, but without its second attempt."""
+    """Like `booking.book`, but without its second attempt."""
     row = connection.execute(booking.BOOK, booking.columns(request)).fetchone()
     assert row is not None
     return Decision(request.request_id, Outcome(row[0]), row[1], row[2])
@@ -96,7 +96,7 @@ def test_without_the_index_the_row_lock_still_prevents_a_double_booking(town: To
 
 
 def without_the_claim(town: Town, connection: Connection) -> list[RideRequest]:
-    """The search for a driver does not lock the row. One driver, many requests."""
+    """Remove the row lock from the search for a driver. Returns many requests for one driver."""
     mutate(
         connection,
         "booking.sql",
@@ -111,10 +111,10 @@ def test_without_the_row_lock_the_index_still_prevents_a_double_booking(town: To
     requests = without_the_claim(town, connection)
     answers = outcomes(all_at_once(town.store, send, requests[:6]))
     assert answers.count(Outcome.ASSIGNED) == 1
-    assert "UniqueViolation" in answers  # prevented, but with an error instead of a decision
+    assert "UniqueViolation" in answers  # an error instead of a decision
     [(ride,)] = town.ask("SELECT ride_id FROM rides")
     lifecycle.cancel(connection, ride)
-    answers = outcomes(all_at_once(town.store, booking.book, requests[6:]))  # which retries once
+    answers = outcomes(all_at_once(town.store, booking.book, requests[6:]))  # `book` retries once
     assert answers.count(Outcome.ASSIGNED) == 1
     assert town.ask("SELECT count(*) FROM rides WHERE status = 'assigned'") == [(1,)]
     assert_audit_passes(town.store)
@@ -134,8 +134,7 @@ def test_without_row_lock_and_index_drivers_are_booked_twice_and_the_audit_finds
 def test_a_batch_that_claims_its_own_drivers_again_is_rejected_by_the_index(
     town: Town, connection: Connection
 ):
-    """SKIP LOCKED does not skip rows that the same statement has locked: the batch must exclude them
-    itself."""
+    """SKIP LOCKED does not skip rows that the same statement has locked. The batch must exclude them."""
     mutate(
         connection,
         "booking.sql",
@@ -161,7 +160,7 @@ def send_in_a_batch(connection: Connection, request: RideRequest) -> Decision:
 def test_a_second_request_of_a_rider_waits_for_the_first_and_is_refused(
     town: Town, connection: Connection, book: Callable[[Connection, RideRequest], Decision]
 ):
-    """Without the lock on the rider's account the index would raise an error instead."""
+    """Without the lock on the rider's account, the index would raise an error instead."""
     town.driver(), town.driver()
     rider = town.rider()
     with ThreadPoolExecutor(1) as pool:
@@ -179,7 +178,7 @@ def without_the_queue_of_the_rider(town: Town, connection: Connection) -> list[R
         "booking.sql",
         "book_ride",
         (RIDER_LOCK, RIDER_LOCK.replace("    FOR NO KEY UPDATE;", "    ;")),
-        ("driver_id := claim_driver", f"{DAWDLE} driver_id := claim_driver"),
+        ("driver_id := claim_driver", f"{SLEEP} driver_id := claim_driver"),
     )
     for _ in range(6):
         town.driver()
@@ -225,7 +224,7 @@ def test_without_lock_index_and_constraint_the_audit_finds_two_rides_and_the_deb
 
 
 def book_and_hold_apart(connection: Connection, request: RideRequest, dies: bool) -> Decision:
-    """Hold the fare in a second transaction, after that of the ride; the client may die in between."""
+    """Book the ride, then hold the fare in a second transaction. With `dies` only book the ride."""
     decision = booking.book(connection, request)
     if not dies and decision.outcome == Outcome.ASSIGNED:
         connection.execute(
@@ -242,14 +241,14 @@ def test_a_hold_outside_of_the_transaction_is_lost_with_its_client_and_the_audit
     mutate(connection, "booking.sql", "book_ride", (HOLD, ""))
     town.driver(), town.driver()
     book_and_hold_apart(connection, town.request(town.rider()), dies=False)
-    assert_audit_passes(town.store)  # without a failure there is no difference
+    assert_audit_passes(town.store)  # correct if the client does not fail
     book_and_hold_apart(connection, town.request(town.rider()), dies=True)
     assert broken_conditions(town.store) == {"balances_are_sums"}
 
 
 def test_a_charge_committed_before_the_ride_remains_without_a_ride(town: Town, connection: Connection):
-    """The other order: hold first, then search for a driver. Without a driver there is no ride, but a
-    hold."""
+    """The opposite order: hold the fare first, then search for a driver. Without a driver there is a hold and
+    no ride."""
     mutate(connection, "booking.sql", "book_ride", (HOLD, ""))
     rider = town.rider()
     connection.execute(
@@ -262,7 +261,7 @@ def test_a_charge_committed_before_the_ride_remains_without_a_ride(town: Town, c
 
 
 def send_twice(town: Town, connection: Connection) -> list[Decision]:
-    """Send a request whose ride is completed a second time, as after a lost answer."""
+    """Book and complete a ride, then send the request again, as after a lost answer."""
     town.driver(), town.driver()
     request = town.request(town.rider())
     with RetryPool(town.store, size=1) as pool:
@@ -303,17 +302,17 @@ def test_without_the_key_a_request_sent_twice_is_charged_twice_and_the_audit_fin
     assert "each_decision_made_one_ride" in broken_conditions(town.store)
 
 
-def test_without_the_condition_on_its_times_a_ride_is_still_paid_once(town: Town, connection: Connection):
+def test_without_the_condition_on_the_times_a_ride_is_still_paid_once(town: Town, connection: Connection):
     mutate(
         connection, "lifecycle.sql", "complete_rides", ("AND started_at IS NOT NULL AND ended_at IS NULL", "")
     )
     town.driver()
     ride = booking.book(connection, town.request(town.rider())).ride_id or 0
-    with pytest.raises(errors.CheckViolation):  # from assigned to completed
+    with pytest.raises(errors.CheckViolation):  # the ride is not started
         lifecycle.complete(connection, ride)
     lifecycle.start(connection, ride)
     lifecycle.complete(connection, ride)
-    # The hold is captured already, and `ledger` is unique per ride and kind.
+    # The hold is already captured, and `ledger` has a unique key on ride and kind.
     with pytest.raises(psycopg.IntegrityError):
         lifecycle.complete(connection, ride)
     assert_audit_passes(town.store)

@@ -1,4 +1,4 @@
-"""Checks the histories that concurrent clients observed, as Jepsen does: bank, set, list-append, register."""
+"""Checks of histories that concurrent clients observe, as in Jepsen: bank, set, list-append, register."""
 
 import random
 import threading
@@ -26,7 +26,7 @@ from oltp.store import Store, transaction
 from ridelake.ride import Outcome, RideStatus, new_request_id
 
 LISTS = b"SELECT coalesce(array_agg(ride_id ORDER BY assigned_at), '{}') FROM rides WHERE driver_id = %s"
-SHELVES = (1001, QUAD, 1003, STADIUM)  # a driver in each
+PICKUP_ZONES = (1001, QUAD, 1003, STADIUM)
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +36,8 @@ def the_audit_passes_after_every_test(town: Town):
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """A ride as its client observed it: the driver was claimed at least from one time to the other."""
+class ObservedRide:
+    """A ride as its client observed it. The driver was busy at least from `booked` to `released`."""
 
     driver_id: int
     ride_id: int
@@ -46,18 +46,18 @@ class Taken:
 
 
 @contextmanager
-def traffic(town: Town, clients: int = 8) -> Iterator[list[Taken]]:
-    """Clients that book one ride after the other during the block, half of them through the batcher, some
-    with tips, cancellations and refunds. Yields the list of acknowledged rides, which grows."""
+def traffic(town: Town, clients: int = 8) -> Iterator[list[ObservedRide]]:
+    """Clients that book rides during the block, half of them through the batcher. Some rides have tips,
+    cancellations and refunds. Yields the growing list of acknowledged rides."""
     over = threading.Event()
-    taken: list[Taken] = []
+    taken: list[ObservedRide] = []
     failures: list[BaseException] = []
 
     def client(number: int, rider: int) -> None:
         dice = random.Random(number)
         try:
             while not over.is_set():
-                request = town.request(rider, dice.choice(SHELVES), dice.choice((400, 1_999)))
+                request = town.request(rider, dice.choice(PICKUP_ZONES), dice.choice((400, 1_999)))
                 if number % 2:
                     decision = pool.call(partial(booking.book, request=request))
                 else:
@@ -71,11 +71,11 @@ def traffic(town: Town, clients: int = 8) -> Iterator[list[Taken]]:
                     continue
                 booked = time.monotonic()
                 known.append(decision.ride_id)
-                move_on(dice, decision.ride_id, decision.driver_id or 0, booked)
+                complete_or_cancel(dice, decision.ride_id, decision.driver_id or 0, booked)
         except BaseException as error:
             failures.append(error)
 
-    def move_on(dice: random.Random, ride: int, driver: int, booked: float) -> None:
+    def complete_or_cancel(dice: random.Random, ride: int, driver: int, booked: float) -> None:
         released = time.monotonic()
         if dice.random() < 0.2:
             batcher.cancellations.call(ride)
@@ -85,10 +85,10 @@ def traffic(town: Town, clients: int = 8) -> Iterator[list[Taken]]:
             pool.call(partial(lifecycle.complete, ride_id=ride, tip_cents=dice.choice((0, 99))))
             if dice.random() < 0.2:
                 pool.call(partial(lifecycle.refund, ride_id=ride))
-        taken.append(Taken(driver, ride, booked, released))
+        taken.append(ObservedRide(driver, ride, booked, released))
 
     known: list[int] = []
-    for zone in SHELVES:
+    for zone in PICKUP_ZONES:
         town.driver(zone), town.driver(zone)
     riders = [town.rider(5_000) for _ in range(clients)]
     with RetryPool(town.store, size=4) as pool, Batcher(pool) as batcher:
@@ -114,7 +114,7 @@ def test_the_balances_add_up_in_every_snapshot(town: Town, connection: Connectio
                 [(kept, least_free)] = connection.execute(
                     "SELECT sum(balance_cents), min(balance_cents - held_cents) FROM accounts"
                 ).fetchall()
-                time.sleep(0.002)  # others commit; this snapshot does not change
+                time.sleep(0.002)  # meanwhile others commit
                 [(platform,)] = connection.execute(
                     "SELECT sum(amount_cents) FROM entries WHERE account_id IN (1, 2)"
                 ).fetchall()
@@ -140,7 +140,7 @@ def test_a_driver_belongs_to_one_client_at_a_time(town: Town):
     with traffic(town) as taken:
         time.sleep(2)
     assert len({one.ride_id for one in taken}) == len(taken)
-    by_driver: dict[int, list[Taken]] = {}
+    by_driver: dict[int, list[ObservedRide]] = {}
     for one in sorted(taken, key=lambda one: one.booked):
         by_driver.setdefault(one.driver_id, []).append(one)
     assert len(by_driver) == 8
@@ -163,7 +163,7 @@ def random_transaction(town: Town, drivers: list[int], rider: int, dice: random.
                     own = {element for _, element in done.appends}
                     done.reads.append((driver, tuple(ride for ride in seen if ride not in own)))
                 else:
-                    decision = booking.book(connection, town.request(rider, dice.choice(SHELVES), 100))
+                    decision = booking.book(connection, town.request(rider, dice.choice(PICKUP_ZONES), 100))
                     if decision.ride_id is not None and decision.driver_id is not None:
                         lifecycle.start(connection, decision.ride_id)
                         lifecycle.complete(connection, decision.ride_id)
@@ -174,7 +174,7 @@ def random_transaction(town: Town, drivers: list[int], rider: int, dice: random.
 
 
 def test_serializable_transactions_have_a_serial_order(town: Town):
-    drivers = [town.driver(zone) for zone in SHELVES]
+    drivers = [town.driver(zone) for zone in PICKUP_ZONES]
     riders = [town.rider(10**6) for _ in range(4)]
     retries = RetryCounts()
     history: list[Committed] = []
@@ -211,7 +211,7 @@ def test_serializable_transactions_have_a_serial_order(town: Town):
 def test_two_reads_use_two_snapshots_at_read_committed_and_one_above(
     town: Town, connection: Connection, isolation: IsolationLevel, names: list[str]
 ):
-    """Not an error of the store, but the definition of READ COMMITTED. So the audit uses REPEATABLE READ."""
+    """This is the definition of READ COMMITTED. Therefore the audit uses REPEATABLE READ."""
     one, other = town.driver(QUAD), town.driver(STADIUM)
     requests = [town.request(town.rider(), zone) for zone in (QUAD, STADIUM)]
     reader, writer = Committed(), Committed()
@@ -243,7 +243,7 @@ KNOWN = {
         Committed([(2, 2)], [(1, ())]),
         Committed([], [(1, (1,)), (2, (2,))]),
     ],
-    "G1a: read of what was never committed": [Committed([], [(1, (9,))])],
+    "G1a: read of an element that was never committed": [Committed([], [(1, (9,))])],
     "incompatible order": [Committed([(1, 1), (1, 2)], [(1, (1, 2))]), Committed([], [(1, (2,))])],
 }
 
@@ -251,12 +251,12 @@ KNOWN = {
 def test_the_checker_names_each_anomaly_and_accepts_a_serial_history():
     for name, history in KNOWN.items():
         assert name in [anomaly.name for anomaly in anomalies(history)]
-    honest = [
+    serial = [
         Committed([(1, 1)]),
         Committed([(1, 2), (2, 3)], [(1, (1,))]),
         Committed([], [(1, (1, 2)), (2, (3,))]),
     ]
-    assert anomalies(honest) == []
+    assert anomalies(serial) == []
     assert isinstance(anomalies(KNOWN["G2"])[0], Anomaly)
 
 
@@ -269,9 +269,9 @@ def at_isolation(store: Store, level: str) -> Store:
 
 @pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
 def test_no_driver_and_no_amount_is_used_twice_at_any_level(town: Town, level: str):
-    """Single calls and batches concurrently, more requests than drivers, and every request sent twice."""
-    drivers = {town.driver(zone) for zone in SHELVES for _ in range(3)}
-    requests = [town.request(town.rider(), SHELVES[number % 4]) for number in range(32)]
+    """Single calls and batches at the same time; more requests than drivers; every request is sent twice."""
+    drivers = {town.driver(zone) for zone in PICKUP_ZONES for _ in range(3)}
+    requests = [town.request(town.rider(), PICKUP_ZONES[number % 4]) for number in range(32)]
     with RetryPool(at_isolation(town.store, level), size=8) as pool:
         assert pool.call(lambda c: c.execute("SHOW transaction_isolation").fetchone()) == (level,)
         with ThreadPoolExecutor(8) as clients, Batcher(pool) as batcher:
@@ -284,7 +284,7 @@ def test_no_driver_and_no_amount_is_used_twice_at_any_level(town: Town, level: s
     taken = [decision.driver_id for decision in decisions[:32] if decision.outcome == Outcome.ASSIGNED]
     assert len(taken) == len(set(taken))
     assert set(taken) <= drivers
-    assert len(taken) > 8  # a driver skipped by a failing claim is not tried again
+    assert len(taken) > 8  # a claim that fails does not try the skipped drivers again
     assert town.ask("SELECT sum(held_cents) FROM accounts") == [(2_000 * len(taken),)]
     assert {one.outcome for one in decisions} <= {Outcome.ASSIGNED, Outcome.NO_DRIVER_AVAILABLE}
 

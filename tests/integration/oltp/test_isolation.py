@@ -1,4 +1,4 @@
-"""The anomalies that each isolation level of this server allows: Hermitage's cases, and three more."""
+"""The anomalies that each isolation level of this server allows: the cases of Hermitage, and three more."""
 
 from collections.abc import Iterator
 
@@ -29,35 +29,33 @@ def scratch(cluster: Cluster) -> Iterator[ScratchDatabase]:
 
 
 @pytest.fixture(scope="module")
-def theatre(scratch: ScratchDatabase) -> Iterator[IsolationRunner]:
-    with open_isolation_runner(scratch.small) as theatre:
-        yield theatre
+def runner(scratch: ScratchDatabase) -> Iterator[IsolationRunner]:
+    with open_isolation_runner(scratch.small) as runner:
+        yield runner
 
 
 @pytest.mark.parametrize("level", LEVELS, ids=level_name)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_each_level_behaves_as_specified(
-    theatre: IsolationRunner, case: IsolationCase, level: IsolationLevel
-):
-    assert theatre.play(case, level).differences == ()
+def test_each_level_behaves_as_specified(runner: IsolationRunner, case: IsolationCase, level: IsolationLevel):
+    assert runner.play(case, level).differences == ()
 
 
 def test_there_are_fourteen_cases_with_a_verdict_for_each_level():
     assert len(CASES) == 14
     assert all(len(case.verdict) == len(LEVELS) for case in CASES)
     assert all(case.description for case in CASES)
-    assert [case.name for case in CASES if case.verdict[2] == "anomaly"] == []  # serializable is
+    assert [case.name for case in CASES if case.verdict[2] == "anomaly"] == []  # SERIALIZABLE allows none
 
 
-def test_an_unexpected_result_of_a_level_is_reported(theatre: IsolationRunner):
+def test_an_unexpected_result_of_a_level_is_reported(runner: IsolationRunner):
     lost_update = next(case for case in CASES if case.name == "P4")
-    played = theatre.play(lost_update, IsolationLevel.READ_COMMITTED)
+    played = runner.play(lost_update, IsolationLevel.READ_COMMITTED)
     wrongly_at = IsolationResult(lost_update, IsolationLevel.SERIALIZABLE, played.seen)
     assert wrongly_at.verdict == "differs"
     assert "expected waits, 40001" in wrongly_at.differences[0]
 
 
-def test_a_waiting_session_is_distinguished_from_a_slow_one(theatre: IsolationRunner):
+def test_a_waiting_session_is_distinguished_from_a_slow_one(runner: IsolationRunner):
     (case,) = read_cases("""
 case slow: a statement that takes its time
     T1: SELECT id, pg_sleep(0.1) IS NULL FROM test WHERE id = 1 | 1=>False
@@ -65,7 +63,7 @@ case slow: a statement that takes its time
     T1: COMMIT
     T2: COMMIT
     verdict                                                     | prevented""")
-    assert theatre.play(case, IsolationLevel.READ_COMMITTED).differences == ()
+    assert runner.play(case, IsolationLevel.READ_COMMITTED).differences == ()
 
 
 def test_progress_counts_the_runs(scratch: ScratchDatabase):
@@ -89,7 +87,7 @@ ON_CONFLICT = {
 
 
 def decided_by(look: str, write: str) -> IsolationCase:
-    """T1 reads row 1 and writes row 2; T2 reads row 2 and deletes row 1."""
+    """T1 reads row 1 with `look` and writes row 2. T2 reads row 2 and changes row 1 with `write`."""
     (case,) = read_cases(f"""
 case 15: a decision by what is there
     T1: {look}
@@ -103,21 +101,23 @@ case 15: a decision by what is there
 
 
 @pytest.mark.parametrize(("action", "write"), ON_CONFLICT.values(), ids=ON_CONFLICT)
-@pytest.mark.xfail(strict=False, reason="up to 18 at least, ON CONFLICT is no read to SERIALIZABLE")
-def test_serializable_protects_a_decision_by_on_conflict(theatre: IsolationRunner, action: str, write: str):
-    """Expected to fail on some versions: use a lock or a constraint, not ON CONFLICT with SERIALIZABLE
-    only."""
+@pytest.mark.xfail(
+    strict=False, reason="up to version 18 at least, ON CONFLICT does not count as a read at SERIALIZABLE"
+)
+def test_serializable_protects_a_decision_by_on_conflict(runner: IsolationRunner, action: str, write: str):
+    """Expected to fail on some versions. ON CONFLICT with SERIALIZABLE is not enough: use a lock or a
+    constraint."""
     look = f"INSERT INTO test (id, value) VALUES (1, 0) ON CONFLICT (id) {action}"
-    assert theatre.play(decided_by(look, write), IsolationLevel.SERIALIZABLE).differences == ()
+    assert runner.play(decided_by(look, write), IsolationLevel.SERIALIZABLE).differences == ()
 
 
 @pytest.mark.parametrize("write", sorted({write for _, write in ON_CONFLICT.values()}))
-def test_serializable_protects_a_decision_by_select(theatre: IsolationRunner, write: str):
+def test_serializable_protects_a_decision_by_select(runner: IsolationRunner, write: str):
     case = decided_by("SELECT id, value FROM test WHERE id = 1", write)
-    assert theatre.play(case, IsolationLevel.SERIALIZABLE).differences == ()
+    assert runner.play(case, IsolationLevel.SERIALIZABLE).differences == ()
 
 
-def test_two_upserts_that_each_missed_the_other_s_row_do_not_both_commit(theatre: IsolationRunner):
+def test_two_upserts_that_missed_each_others_row_do_not_both_commit(runner: IsolationRunner):
     (case,) = read_cases("""
 case 16: each finds no row of the other's
     T1: SELECT id, value FROM test WHERE id = 3     | nothing
@@ -128,11 +128,11 @@ case 16: each finds no row of the other's
     T2: COMMIT                                      | 40001
     end: SELECT id, value FROM test WHERE id > 2    | 4=>1
     verdict                                         | 40001""")
-    assert theatre.play(case, IsolationLevel.SERIALIZABLE).differences == ()
+    assert runner.play(case, IsolationLevel.SERIALIZABLE).differences == ()
 
 
 @pytest.mark.parametrize("level", LEVELS, ids=level_name)
-def test_skip_locked_gives_each_session_a_row_without_a_wait(theatre: IsolationRunner, level: IsolationLevel):
+def test_skip_locked_gives_each_session_a_row_without_a_wait(runner: IsolationRunner, level: IsolationLevel):
     (case,) = read_cases("""
 case 17: three who want one of two rows
     T1: SELECT id, value FROM test ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED | 1=>10
@@ -142,7 +142,7 @@ case 17: three who want one of two rows
     T2: COMMIT
     T3: COMMIT
     verdict                                                                   | prevented""")
-    assert theatre.play(case, level).differences == ()
+    assert runner.play(case, level).differences == ()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ case 17: three who want one of two rows
         ),
     ],
 )
-def test_an_invalid_case_raises(theatre: IsolationRunner, line: str, complaint: str):
+def test_an_invalid_case_raises(runner: IsolationRunner, line: str, complaint: str):
     with pytest.raises(ValueError, match=complaint):
         (case,) = read_cases(f"case odd: odd\n{line}\n    verdict | prevented")
-        theatre.play(case, IsolationLevel.READ_COMMITTED)
+        runner.play(case, IsolationLevel.READ_COMMITTED)

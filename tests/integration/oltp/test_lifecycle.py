@@ -1,4 +1,4 @@
-"""Status changes: each of them, repeated, out of order and concurrently; with exact amounts."""
+"""Status changes: all of them, repeated, out of order and concurrent, with exact amounts."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -73,9 +73,9 @@ def test_a_cancelled_ride_releases_the_money_and_the_driver(town: Town, connecti
 def test_status_changes_out_of_order_change_nothing_and_return_the_status(town: Town, connection: Connection):
     town.driver()
     ride = booking.book(connection, town.request(town.rider())).ride_id
-    assert lifecycle.complete(connection, ride) is RideStatus.ASSIGNED  # not started
+    assert lifecycle.complete(connection, ride) is RideStatus.ASSIGNED  # it is not started
     assert lifecycle.start(connection, ride) is RideStatus.STARTED
-    assert lifecycle.cancel(connection, ride) is RideStatus.STARTED  # too late
+    assert lifecycle.cancel(connection, ride) is RideStatus.STARTED  # it is started
     assert lifecycle.complete(connection, ride) is RideStatus.COMPLETED
     before = town.trace()
     assert lifecycle.cancel(connection, ride) is RideStatus.COMPLETED
@@ -135,7 +135,7 @@ def test_a_no_show_never_costs_more_than_the_ride(town: Town, connection: Connec
 def test_a_refund_is_paid_by_the_platform(town: Town, connection: Connection):
     town.driver()
     ride = booking.book(connection, town.request(town.rider(5_000), fare_cents=2_000)).ride_id
-    assert lifecycle.refund(connection, ride) is PaymentStatus.HELD  # not captured yet
+    assert lifecycle.refund(connection, ride) is PaymentStatus.HELD  # not captured
     lifecycle.start(connection, ride)
     lifecycle.complete(connection, ride, tip_cents=100)
     assert lifecycle.refund(connection, ride) is PaymentStatus.REFUNDED
@@ -151,10 +151,10 @@ def test_a_repeated_top_up_is_applied_once(town: Town, connection: Connection):
     once = uuid4()
     first = lifecycle.top_up(connection, rider, 700, once)
     assert lifecycle.top_up(connection, rider, 700, once) == first
-    assert lifecycle.top_up(connection, rider, 701, once) is None  # the id was used for another amount
+    assert lifecycle.top_up(connection, rider, 701, once) is None  # the id has another amount
     assert lifecycle.top_up(connection, other, 700, once) is None
     assert lifecycle.top_up(connection, 10**9, 700) is None
-    assert lifecycle.top_up(connection, rider, 700) != first  # without an id each top-up is new
+    assert lifecycle.top_up(connection, rider, 700) != first  # without an id, each top-up is applied
     assert town.ask("SELECT balance_cents FROM accounts WHERE kind = 'rider' ORDER BY 1") == [(0,), (1_400,)]
 
 
@@ -214,14 +214,13 @@ def test_abandoned_rides_are_ended(town: Town, connection: Connection):
 
 
 def test_expire_rides_locks_in_the_common_order(town: Town, connection: Connection):
-    """A started ride and a newer assigned one: while another session locks the first, the second is not
-    locked."""
+    """While `expire` waits for the lock on a started ride, it has not locked a newer assigned ride."""
     town.driver(), town.driver()
     begun, waiting = (booking.book(connection, town.request(town.rider())).ride_id for _ in range(2))
     lifecycle.start(connection, begun)
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     with town.store.connect() as other, ThreadPoolExecutor(1) as thread, other.transaction():
-        lifecycle.start(other, begun)  # holds its lock from now on
+        lifecycle.start(other, begun)  # keeps the lock
         ending = thread.submit(lifecycle.expire, connection, tomorrow, tomorrow)
         wait_until_blocked(town.store)
         assert lifecycle.cancel(other, waiting) is RideStatus.CANCELLED
@@ -239,7 +238,7 @@ def test_a_ride_that_is_completed_twice_in_a_batch_keeps_its_first_tip(town: Tow
     assert town.ask("SELECT tip_cents FROM payments ORDER BY ride_id") == [(0,), (300,)]
 
 
-def test_start_cancel_and_complete_at_once_end_in_one_legal_state(town: Town):
+def test_concurrent_status_changes_end_in_one_valid_state(town: Town):
     for _ in range(20):
         town.driver()
         with town.store.connect() as connection:
@@ -247,17 +246,17 @@ def test_start_cancel_and_complete_at_once_end_in_one_legal_state(town: Town):
         steps = [lifecycle.start, lifecycle.cancel, lifecycle.complete, lifecycle.cancel, lifecycle.complete]
         barrier = Barrier(len(steps))
 
-        def go(move, ride=ride, barrier=barrier):
+        def change(move, ride=ride, barrier=barrier):
             with town.store.connect() as connection:
                 barrier.wait(30)
                 return move(connection, ride)
 
         with ThreadPoolExecutor(len(steps)) as pool:
-            list(pool.map(go, steps))
+            list(pool.map(change, steps))
 
 
 def test_status_changes_find_the_ride_by_its_key_not_by_the_partial_index(seeded_store: Store, town: Town):
-    """While an old snapshot exists, the partial indexes of the active rides are full of dead entries."""
+    """While an old snapshot exists, the partial indexes of active rides have many dead entries."""
     seen = "SELECT indexrelname, idx_scan FROM pg_stat_user_indexes WHERE indexrelname LIKE 'one_active%'"
     with seeded_store.connect() as connection:
         riders = connection.execute("SELECT rider_id FROM riders WHERE city_id = 1 LIMIT 3").fetchall()
@@ -266,7 +265,7 @@ def test_status_changes_find_the_ride_by_its_key_not_by_the_partial_index(seeded
         rides = [booking.book(connection, town.request(rider_id)).ride_id or 0 for (rider_id,) in riders]
         connection.execute("ANALYZE rides")
         connection.execute("SELECT pg_stat_force_next_flush()")
-    with seeded_store.connect() as connection:  # a new session, so that plans are made again
+    with seeded_store.connect() as connection:  # a new session, without cached plans
         before = connection.execute(seen).fetchall()
         assert lifecycle.start(connection, rides[0]) is RideStatus.STARTED
         assert lifecycle.complete(connection, rides[0]) is RideStatus.COMPLETED
@@ -277,11 +276,11 @@ def test_status_changes_find_the_ride_by_its_key_not_by_the_partial_index(seeded
 
 
 def test_a_clock_that_is_set_back_does_not_break_a_ride(town: Town, connection: Connection):
-    """As after a failover to a machine whose clock is behind."""
+    """A failover can change to a machine whose clock is behind."""
     town.driver()
     ride = booking.book(connection, town.request(town.rider(), fare_cents=2_000)).ride_id
     connection.execute("UPDATE rides SET assigned_at = assigned_at + interval '1 hour'")
-    # Disables the trigger that makes events append-only.
+    # Disable the trigger that makes events append-only.
     connection.execute("SET session_replication_role = replica")
     connection.execute("UPDATE ride_events SET happened_at = happened_at + interval '1 hour'")
     connection.execute("RESET session_replication_role")

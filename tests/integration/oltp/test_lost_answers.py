@@ -1,4 +1,4 @@
-"""Guarantee O3 with lost messages: a request that is sent again with the same id is executed once."""
+"""Guarantee O3 with lost messages: a request that is sent again with its id is executed once."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from ridelake.ride import Decision, Outcome, PaymentStatus, RideStatus, new_requ
 
 
 @pytest.fixture
-def wire(town: Town) -> Iterator[tuple[Proxy, RetryPool]]:
+def lossy(town: Town) -> Iterator[tuple[Proxy, RetryPool]]:
     """A pool of one connection, through a proxy that can drop messages."""
     with proxied(town.store) as (proxy, store), RetryPool(store, size=1) as pool:
         yield proxy, pool
@@ -26,7 +26,7 @@ def wire(town: Town) -> Iterator[tuple[Proxy, RetryPool]]:
 
 
 def lose(proxy: Proxy, pool: RetryPool, loss: Loss, call: Callable[[], object]) -> object:
-    """The result of the call, which loses its connection once."""
+    """The result of `call`, which loses its connection once."""
     before, cut = pool.retries.by_reason[NO_ANSWER], len(proxy.lost)
     proxy.lose_once(loss)
     answer = call()
@@ -35,8 +35,8 @@ def lose(proxy: Proxy, pool: RetryPool, loss: Loss, call: Callable[[], object]) 
     return answer
 
 
-def test_a_booking_is_made_once_after_a_lost_message(town: Town, wire: tuple[Proxy, RetryPool]):
-    proxy, pool = wire
+def test_a_booking_is_made_once_after_a_lost_message(town: Town, lossy: tuple[Proxy, RetryPool]):
+    proxy, pool = lossy
     for number, loss in enumerate(Loss, start=1):
         town.driver(), town.driver()
         request = town.request(town.rider())
@@ -51,8 +51,8 @@ def test_a_booking_is_made_once_after_a_lost_message(town: Town, wire: tuple[Pro
         assert pool.call(lambda c, request=request: booking.book(c, request)) == decision
 
 
-def test_a_batch_is_booked_once_after_a_lost_message(town: Town, wire: tuple[Proxy, RetryPool]):
-    proxy, pool = wire
+def test_a_batch_is_booked_once_after_a_lost_message(town: Town, lossy: tuple[Proxy, RetryPool]):
+    proxy, pool = lossy
     for number, loss in enumerate(Loss, start=1):
         for _ in range(10):
             town.driver()
@@ -71,9 +71,9 @@ def test_a_batch_is_booked_once_after_a_lost_message(town: Town, wire: tuple[Pro
 
 
 def test_a_ride_is_paid_once_after_a_lost_message(
-    town: Town, connection: Connection, wire: tuple[Proxy, RetryPool]
+    town: Town, connection: Connection, lossy: tuple[Proxy, RetryPool]
 ):
-    proxy, pool = wire
+    proxy, pool = lossy
     driver = town.driver()
     for number, loss in enumerate(Loss, start=1):
         ride = booking.book(connection, town.request(town.rider())).ride_id
@@ -82,8 +82,8 @@ def test_a_ride_is_paid_once_after_a_lost_message(
             (lambda ride=ride: pool.call(lambda c: lifecycle.complete(c, ride, 300)), RideStatus.COMPLETED),
             (lambda ride=ride: pool.call(lambda c: lifecycle.refund(c, ride)), PaymentStatus.REFUNDED),
         ]
-        for call, stands in steps:
-            assert lose(proxy, pool, loss, call) == stands
+        for call, status in steps:
+            assert lose(proxy, pool, loss, call) == status
         earned = town.ask("SELECT balance_cents FROM accounts JOIN drivers USING (account_id)")
         assert earned == [(number * (1_600 + 300),)]
         assert town.ask("SELECT status FROM drivers WHERE driver_id = %s", driver) == [("available",)]
@@ -91,8 +91,8 @@ def test_a_ride_is_paid_once_after_a_lost_message(
         assert kinds == [("pay",), ("commission",), ("tip",), ("refund",)]
 
 
-def test_a_top_up_with_an_id_is_applied_once_after_a_lost_message(town: Town, wire: tuple[Proxy, RetryPool]):
-    proxy, pool = wire
+def test_a_top_up_with_an_id_is_applied_once_after_a_lost_message(town: Town, lossy: tuple[Proxy, RetryPool]):
+    proxy, pool = lossy
     rider = town.rider(0)
     for number, loss in enumerate(Loss, start=1):
         top_up_id = new_request_id()
@@ -105,9 +105,9 @@ def test_a_top_up_with_an_id_is_applied_once_after_a_lost_message(town: Town, wi
 
 
 def test_a_top_up_without_an_id_is_applied_twice_after_a_lost_message(
-    town: Town, wire: tuple[Proxy, RetryPool]
+    town: Town, lossy: tuple[Proxy, RetryPool]
 ):
-    proxy, pool = wire
+    proxy, pool = lossy
     rider = town.rider(0)
     lose(proxy, pool, Loss.REPLY, lambda: pool.call(lambda c: lifecycle.top_up(c, rider, 700)))
     assert town.ask("SELECT balance_cents FROM accounts WHERE kind = 'rider'") == [(1_400,)]

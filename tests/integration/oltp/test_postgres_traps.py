@@ -1,4 +1,4 @@
-"""Surprising behavior of Postgres: each pitfall, and how the store avoids it."""
+"""Surprising behavior of Postgres, and how the store avoids it."""
 
 from collections.abc import Iterator
 
@@ -33,7 +33,7 @@ def drivers(session: Connection) -> Connection:
     return session
 
 
-# ── One statement does not skip its own locks ───────────────────────────────────────────────────────
+# ── A statement does not skip its own locks ────────────────────────────────────────────────────────
 
 
 def test_lateral_with_skip_locked_gives_every_request_the_same_driver(drivers: Connection):
@@ -55,8 +55,7 @@ def test_selecting_all_rows_at_once_and_pairing_by_number_gives_different_driver
     assert sorted(driver for _, driver in given) == [1, 2, 3]
 
 
-# ── UPDATE … FROM uses one source row per target row
-# ───────────────────────────────────────────────────────────
+# ── UPDATE … FROM uses one source row per target row ────────────────────────────────────────────────
 
 DEBITS = "(VALUES (1, 100), (1, 50)) AS debits (account_id, cents)"
 
@@ -117,18 +116,20 @@ def test_transaction_raises_if_a_caught_error_has_aborted_it(account: Connection
 @pytest.mark.parametrize(
     ("free", "taken_by", "second_gets"),
     [
-        # Available if no other row refers to it. That is not checked again after the wait: claimed twice.
+        # A condition on another row is not checked again after the wait, so the driver is claimed twice.
         (
             "NOT EXISTS (SELECT FROM test AS ride WHERE ride.value = -driver.id)",
             "INSERT INTO test (id, value) VALUES (3, -1)",
             "1=>10",
         ),
-        # Available if its own row has the status. That row is read again after the wait: skipped.
+        # A condition on the locked row is checked again after the wait, so the driver is skipped.
         ("driver.value > 0", "UPDATE test SET value = 0 WHERE id = 1", "2=>20"),
     ],
-    ids=["of another row, believes the old state", "of the locked row, sees the new state"],
+    ids=["of another row, not checked again", "of the locked row, checked again"],
 )
-def test_a_condition_behind_a_lock(scratch: ScratchDatabase, free: str, taken_by: str, second_gets: str):
+def test_only_a_condition_on_the_locked_row_is_checked_again(
+    scratch: ScratchDatabase, free: str, taken_by: str, second_gets: str
+):
     claim = f"SELECT id, value FROM test AS driver WHERE {free} ORDER BY id LIMIT 1 FOR UPDATE OF driver"
     (case,) = read_cases(f"""
 case lock: look and lock in one statement
@@ -138,17 +139,17 @@ case lock: look and lock in one statement
     T1: COMMIT
     T2: COMMIT
     verdict | prevented""")
-    with open_isolation_runner(scratch.small) as theatre:
-        assert theatre.play(case, IsolationLevel.READ_COMMITTED).differences == ()
+    with open_isolation_runner(scratch.small) as runner:
+        assert runner.play(case, IsolationLevel.READ_COMMITTED).differences == ()
 
 
-# ── Ranges that may not overlap ─────────────────────────────────────────────────────────────────────
+# ── Ranges that must not overlap ────────────────────────────────────────────────────────────────────
 
 
 @pytest.fixture
 def schedule(session: Connection) -> Connection:
-    """Rides booked in advance. The driver is a range of one number, so that GiST needs no extension. Driver 7
-    has a ride from nine to ten."""
+    """Rides that are booked in advance. The driver is a range of one number, because GiST needs an extension
+    for numbers. Driver 7 has a ride from 9:00 to 10:00."""
     session.execute("""
         CREATE TEMP TABLE scheduled (
             driver_id bigint NOT NULL,

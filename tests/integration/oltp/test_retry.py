@@ -1,4 +1,4 @@
-"""Retries: which errors, for how long, and which results never count as an acknowledgement."""
+"""Retries: which errors are retried, for how long, and which results are not an acknowledgement."""
 
 import threading
 import time
@@ -29,7 +29,7 @@ SHORT = RetryPolicy(seconds_max=5, tries_max=6, first_wait_seconds=0.01, longest
 
 
 def raising(code: str) -> Callable[[Connection], None]:
-    """An operation that fails with the SQLSTATE."""
+    """An operation that fails with this SQLSTATE."""
 
     def operation(connection: Connection) -> None:
         connection.execute(f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{code}'; END $$".encode())
@@ -39,7 +39,7 @@ def raising(code: str) -> Callable[[Connection], None]:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The times that `retry` would have slept; the tests do not wait."""
+    """The seconds that `retry` would sleep. It does not sleep in these tests."""
     slept: list[float] = []
     monkeypatch.setattr(retry_module.time, "sleep", slept.append)
     return slept
@@ -99,7 +99,7 @@ def test_a_closed_pool_is_not_retried(town: Town):
     assert time.monotonic() - began < 1
 
 
-def test_waits_double_up_to_a_bound_and_are_drawn_between_zero_and_it(waits: list[float]):
+def test_waits_have_full_jitter_and_a_bound_that_doubles(waits: list[float]):
     def call() -> None:
         raise psycopg.errors.SerializationFailure
 
@@ -164,7 +164,7 @@ def test_a_failing_commit_is_not_an_acknowledgement(town: Town, connection: Conn
             with pytest.raises(psycopg.errors.RaiseException, match="too late"):
                 call()
             with pytest.raises(psycopg.errors.RaiseException, match="too late"):
-                call()  # also when it is prepared
+                call()  # the second call uses prepared statements
         with pytest.raises(psycopg.errors.RaiseException), transaction(connection):
             assert booking.book(connection, request).outcome == Outcome.ASSIGNED
         assert everything(town) == before
@@ -176,10 +176,10 @@ def test_a_commit_that_fails_with_a_conflict_is_retried(town: Town, connection: 
     request = town.request(town.rider())
     raise_at_commit(connection, "rides", sqlstate="40001")
     with RetryPool(town.store, 1) as pool:
-        mended = threading.Timer(0.3, lambda: connection.execute("DROP FUNCTION refuse() CASCADE"))
-        mended.start()
+        repair = threading.Timer(0.3, lambda: connection.execute("DROP FUNCTION refuse() CASCADE"))
+        repair.start()
         assert pool.call(lambda pooled: booking.book(pooled, request)).outcome == Outcome.ASSIGNED
-        mended.join()
+        repair.join()
         assert pool.retries.by_reason["40001"] > 0
     assert town.ask("SELECT count(*) FROM rides") == [(1,)]
 

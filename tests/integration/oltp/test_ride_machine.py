@@ -1,5 +1,5 @@
-"""The store against a model in memory: Hypothesis generates programs, the model predicts the result of each
-step and all balances, and the audit runs after each step."""
+"""Compares the store with a model in memory. Hypothesis generates programs. The model predicts the result of
+each step and all balances. The audit runs after each step."""
 
 import os
 import time
@@ -30,11 +30,11 @@ from ridelake.ride import (
     new_request_id,
 )
 
-RIDE_MACHINE_SECONDS = int(os.environ.get("RIDELAKE_TEST_SECONDS", "180"))  # of the slow run
+RIDE_MACHINE_SECONDS = int(os.environ.get("RIDELAKE_TEST_SECONDS", "180"))  # of the slow test
 ZONES = (QUAD, STADIUM, SOMA)
 NOWHERE = 9
 NO_SHOW_CENTS = 500
-ANY = st.integers(0, 50)  # an index into the existing ones, modulo their number
+ANY = st.integers(0, 50)  # an index of an existing object, modulo their number
 CENTS = st.sampled_from([1, 4, 499, 500, 501, 1_999, 2_000])
 AHEAD = datetime.max.replace(tzinfo=UTC) - timedelta(days=2)
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
@@ -42,7 +42,7 @@ LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 @dataclass(slots=True)
 class Person:
-    """A rider or a driver: the account, and for a driver the zone."""
+    """A rider or a driver: the account, and the zone of a driver."""
 
     balance_cents: int = 0
     held_cents: int = 0
@@ -78,7 +78,7 @@ class Model:
     revenue_cents: int = 0
 
     def judge(self, request: RideRequest) -> Outcome | Decision | None:
-        """The result of a request if it does not depend on the drivers; otherwise None."""
+        """The result of a request, or None if it depends on the drivers."""
         if request.request_id in self.decided:
             earlier, decision = self.decided[request.request_id]
             return decision if earlier == request else Outcome.REQUEST_MISMATCH
@@ -224,7 +224,7 @@ class RideMachine(RuleBasedStateMachine):
         )
     )
     def request_many(self, asked: list[tuple[int, int, int, int]]) -> None:
-        """Some requests are repeated, from earlier ones or from the same batch, some of them changed."""
+        """A batch that repeats some earlier requests, and some of its own. Some of these are changed."""
         batch: list[RideRequest] = []
         for which, cents, zone, again in asked:
             earlier = [*batch, *(request for request, _ in self.model.decided.values())]
@@ -245,7 +245,7 @@ class RideMachine(RuleBasedStateMachine):
             self.check_round(rounds[turn])
 
     def check_round(self, decided: list[tuple[RideRequest, Decision]]) -> None:
-        """One request per rider: drivers of the zone first, then of the city."""
+        """Check decisions, one per rider. Drivers in the zone come first, then others in the city."""
         judged = [(request, decision, self.model.judge(request)) for request, decision in decided]
         free = {zone: self.model.available(zone) for zone in ZONES}
         asking = [(request, decision) for request, decision, known in judged if known is None]
@@ -304,17 +304,17 @@ class RideMachine(RuleBasedStateMachine):
         self,
         which: int,
         legal_from: RideStatus,
-        foretell: Callable[[Ride], None],
+        predict: Callable[[Ride], None],
         operation: Callable[[int], RideStatus | None],
     ) -> None:
-        """The newest rides come first, because their status can still change."""
+        """Change one of the newest rides, because older ones have a final status."""
         if not self.model.rides or which == 50:
             assert operation(10**9) is None
             return
         ride_id = pick(dict(reversed(self.model.rides.items())), which % 8)
         ride = self.model.rides[ride_id]
         if ride.status is legal_from:
-            foretell(ride)
+            predict(ride)
         assert operation(ride_id) is ride.status
 
     @rule(which=ANY)
@@ -359,7 +359,7 @@ class RideMachine(RuleBasedStateMachine):
         assert lifecycle.expire(self.connection, limits[0], limits[1]) == (len(waiting), len(riding))
 
     @invariant()
-    def every_cent_is_where_it_must_be(self) -> None:
+    def balances_equal_the_model(self) -> None:
         ask = self.connection.execute
         riders = ask(
             "SELECT rider_id, balance_cents, held_cents FROM riders JOIN accounts USING (account_id)"
@@ -378,7 +378,7 @@ class RideMachine(RuleBasedStateMachine):
         assert revenue == (self.model.revenue_cents,)
 
     @invariant()
-    def every_ride_and_payment_is_as_it_must_be(self) -> None:
+    def rides_and_payments_equal_the_model(self) -> None:
         found = self.connection.execute(
             "SELECT ride_id, rider_id, driver_id, fare_cents, rides.status, cancel_reason, payments.status,"
             " captured_cents, tip_cents FROM rides JOIN payments USING (ride_id)"
@@ -402,7 +402,7 @@ def pick(among: dict, which: int):
 
 
 def run(town: Town, connection: Connection, programs: int, steps: int, derandomize: bool) -> None:
-    # Durability is not needed here; a flush for each step would take half of the time.
+    # These tests need no durability. A flush for each step would take half of the time.
     connection.execute("SET synchronous_commit = off")
     machine = type("RideMachine", (RideMachine,), {"town": town, "connection": connection})
     run_state_machine_as_test(
@@ -424,7 +424,7 @@ def test_the_store_equals_the_model_after_random_programs(town: Town, connection
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(RIDE_MACHINE_SECONDS + 1800)  # it begins early: see conftest.py
+@pytest.mark.timeout(RIDE_MACHINE_SECONDS + 1800)  # a long timeout, so that it starts early; see conftest.py
 def test_the_store_equals_the_model_for_minutes_of_random_programs(town: Town, connection: Connection):
     until = time.monotonic() + RIDE_MACHINE_SECONDS
     while time.monotonic() < until:

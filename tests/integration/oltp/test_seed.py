@@ -1,4 +1,4 @@
-"""Generated past rides: complete, reproducible, loaded once."""
+"""Generated past rides are complete, reproducible, and loaded once."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -31,7 +31,7 @@ def test_generated_trips_have_the_schema_all_months_and_every_city() -> None:
     ("column", "median", "tolerance"),
     [("fare_cents", 1853, 0.06), ("distance_metres", 2.69 * 1609.344, 0.03)],
 )
-def test_medians_are_those_of_the_published_trips(column: str, median: float, tolerance: float) -> None:
+def test_medians_equal_those_of_the_published_trips(column: str, median: float, tolerance: float) -> None:
     assert past_trips(65_536, 2)[column].median() == pytest.approx(median, rel=tolerance)
 
 
@@ -72,7 +72,7 @@ def test_every_foreign_key_holds_after_a_load_without_their_triggers(seeded_stor
             " FROM pg_constraint WHERE contype = 'f' AND connamespace = 'ridelake'::regnamespace"
         ).fetchall()
         assert len(keys) >= 10
-        for table, name, definition in keys:  # dropping and adding checks every row
+        for table, name, definition in keys:  # adding the constraint again checks every row
             connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")  # type: ignore[arg-type]
             connection.execute(f"ALTER TABLE {table} ADD {definition}")  # type: ignore[arg-type]
 
@@ -81,13 +81,8 @@ def test_the_number_of_drivers_is_the_maximum_of_concurrent_rides() -> None:
     import numpy as np
 
     begin, end = np.array([0, 1, 2, 10, 11]), np.array([10, 3, 9, 12, 20])
-    assert draw_drivers(begin, end, 0).tolist() == [
-        0,
-        1,
-        2,
-        1,
-        2,
-    ]  # three concurrent rides; drivers 1 and 2 are idle at 10
+    # Three rides are concurrent. Drivers 1 and 2 are idle at 10.
+    assert draw_drivers(begin, end, 0).tolist() == [0, 1, 2, 1, 2]
 
 
 def test_a_ride_that_overlaps_after_all_draws_gets_a_new_rider() -> None:

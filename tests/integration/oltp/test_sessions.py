@@ -1,4 +1,4 @@
-"""The settings of a session, behind poolers and with other settings of the role or the database."""
+"""The settings of a session, also behind poolers and with other settings of the role or the database."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -51,7 +51,7 @@ SHORT = {
     "transaction_timeout": "150ms",
 }
 
-# Not SESSION_SETTINGS: a setting that is missing there must be noticed.
+# Not derived from SESSION_SETTINGS, to find settings that are missing there.
 REQUIRED = {
     "search_path": "ridelake,public",
     "default_transaction_isolation": "read committed",
@@ -94,7 +94,7 @@ def settings_of(connection: psycopg.Connection[Any]) -> dict[str, str | None]:
     }
 
 
-def test_a_session_has_its_settings_whatever_the_database_sets(seeded_store: Store):
+def test_a_session_has_its_settings_for_any_settings_of_the_database(seeded_store: Store):
     set_for_database(seeded_store, HOSTILE | SHORT)
     store = open_database(seeded_store.conninfo)
     with store.connect() as connection, RetryPool(store, 1) as pool:
@@ -172,7 +172,7 @@ def test_a_session_pooler_with_few_sessions_is_accepted(seeded_store: Store, cli
 
 
 def test_a_setting_that_cannot_be_set_is_named(seeded_store: Store):
-    """A role that is not a superuser cannot change the setting back."""
+    """A role that is not a superuser cannot change this setting."""
     with seeded_store.connect() as admin:
         admin.execute("DROP ROLE IF EXISTS replicating")
         admin.execute("CREATE ROLE replicating LOGIN")
@@ -194,7 +194,7 @@ def test_an_epoch_is_published_despite_short_timeouts_of_the_database(seeded_sto
         nonlocal slow
         if slow < 2:
             slow += 1
-            time.sleep(0.3)  # the session that holds the snapshot is idle meanwhile
+            time.sleep(0.3)  # meanwhile the session with the snapshot is idle
 
     assert publish_snapshot(store, lake, wait, verify=True).verified
     with store.connect() as connection:

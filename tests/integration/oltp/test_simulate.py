@@ -1,5 +1,5 @@
 """A simulation counts every request once and audits the store, also after failures of clients, connections
-and the server; and the output of its command."""
+and the server. The output of its command."""
 
 import io
 import itertools
@@ -58,7 +58,7 @@ def test_a_simulation_counts_every_request_once(seeded_store: Store, how: dict):
 
 
 @both_modes
-def test_every_kind_of_course_occurs_and_is_stored_as_reported(
+def test_every_scenario_occurs_and_is_stored_as_reported(
     seeded_store: Store, how: dict, monkeypatch: pytest.MonkeyPatch
 ):
     for share in ("SENT_AGAIN_SHARE", "ABANDONED_SHARE", "REFUNDED_SHARE", "RESTED_SHARE"):
@@ -76,7 +76,7 @@ def test_every_kind_of_course_occurs_and_is_stored_as_reported(
         " (SELECT count(*) FROM drivers WHERE status = 'offline')",
     )[0]
     assert (refunded, topped_up) == (done.refunded, done.topped_up)
-    assert offline == 0 < done.went_offline, "all drivers are online again"
+    assert offline == 0 < done.went_offline, "a driver is still offline"
     assert done.settled == done.abandoned > 50
     assert done.sent_again > 100
 
@@ -101,12 +101,12 @@ def test_a_different_answer_to_a_repeated_request_is_detected(
 ):
     calls = itertools.count()
 
-    def forgetful(connection, request: RideRequest) -> Decision:
+    def changed_answer(connection, request: RideRequest) -> Decision:
         decision = real(connection, request)
         return decision if next(calls) % 2 == 0 else Decision(request.request_id, decision.outcome, 1, 1)
 
     real = booking.book
-    monkeypatch.setattr(booking, "book", forgetful)
+    monkeypatch.setattr(booking, "book", changed_answer)
     monkeypatch.setattr(schedule, "SENT_AGAIN_SHARE", 1.0)
     monkeypatch.setattr(schedule, "ABANDONED_SHARE", 0.0)
     with pytest.raises(ProofFailed, match=r"\(ride 1, driver 1\), and with .*; audit: "):
@@ -126,8 +126,8 @@ def test_decisions_of_a_run_are_distinguished_from_others(seeded_store: Store):
         assert ids.stored(connection) == {Outcome.UNKNOWN_ZONE: 2}
 
 
-def ride_of_long_ago(store: Store, request_id: UUID, age: str, started: bool = False) -> int:
-    """An active ride whose client was killed `age` ago."""
+def abandoned_ride(store: Store, request_id: UUID, age: str, started: bool = False) -> int:
+    """An active ride that a killed client requested `age` ago."""
     with store.connect() as connection:
         rider_id, zone_id = connection.execute(
             "SELECT rider_id, zone_id FROM riders JOIN accounts USING (account_id) JOIN zones USING (city_id)"
@@ -150,11 +150,11 @@ def ride_of_long_ago(store: Store, request_id: UUID, age: str, started: bool = F
 
 def test_only_rides_of_killed_simulations_are_ended_first(seeded_store: Store):
     killed = RequestIds()
-    lost = ride_of_long_ago(seeded_store, killed.new(), "2 min")
-    begun = ride_of_long_ago(seeded_store, killed.new(), "2 min", started=True)
-    fresh = ride_of_long_ago(seeded_store, killed.new(), "30 s")
-    theirs = ride_of_long_ago(seeded_store, new_request_id(), "1 day")
-    theirs_begun = ride_of_long_ago(seeded_store, new_request_id(), "1 day", started=True)
+    lost = abandoned_ride(seeded_store, killed.new(), "2 min")
+    begun = abandoned_ride(seeded_store, killed.new(), "2 min", started=True)
+    fresh = abandoned_ride(seeded_store, killed.new(), "30 s")
+    theirs = abandoned_ride(seeded_store, new_request_id(), "1 day")
+    theirs_begun = abandoned_ride(seeded_store, new_request_id(), "1 day", started=True)
     done = simulate(seeded_store, rides=5, clients=1)
     assert (done.expired_before, done.under_way_before) == (2, 1)
     found = dict(rows(seeded_store, "SELECT ride_id, status FROM rides"))
@@ -236,7 +236,7 @@ def test_a_run_survives_and_counts_broken_connections(seeded_store: Store, how: 
 
 
 @pytest.mark.slow
-def test_a_run_survives_a_killed_server_that_comes_back(tmp_path: Path):
+def test_a_run_survives_a_killed_server_that_is_restarted(tmp_path: Path):
     with open_cluster(tmp_path) as cluster:
         ensure_database(cluster.conninfo("postgres"), "rides")
         store = open_database(cluster.conninfo("rides"))
@@ -250,7 +250,7 @@ def test_a_run_survives_a_killed_server_that_comes_back(tmp_path: Path):
         os.kill(pid, signal.SIGKILL)
         time.sleep(0.5)
         while cluster.server_pid() is None:
-            with suppress(CannotConnect):  # child processes of the killed server still run
+            with suppress(CannotConnect):  # until the child processes of the killed server have ended
                 start(cluster)
         run.join()
     assert results[0].audit.passed, results[0].audit.verdict
@@ -290,11 +290,11 @@ def test_ctrl_c_ends_the_run_with_its_audit(seeded_store: Store, mode: list[str]
     assert running.stderr is not None
     assert running.stderr.readline().startswith("2 s: ")
     running.send_signal(signal.SIGINT)
-    out, said = running.communicate(timeout=30)
-    assert running.returncode == 130, said
+    out, error = running.communicate(timeout=30)
+    assert running.returncode == 130, error
     assert json.loads(out)["interrupted"]
     assert json.loads(out)["audit"]["passed"]
-    assert said.splitlines()[-1] == "ridelake: interrupted"
+    assert error.splitlines()[-1] == "ridelake: interrupted"
 
 
 @pytest.mark.parametrize(

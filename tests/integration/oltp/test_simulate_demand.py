@@ -1,4 +1,4 @@
-"""The requests of a simulation: reproducible by seed, with the hours of a day and a ranking of zones."""
+"""The requests of a simulation depend on the seed, the hour of the day and a ranking of the zones."""
 
 import itertools
 from collections import Counter
@@ -16,7 +16,7 @@ RIDERS_OF = {1: [1, 2, 3], 2: list(range(10, 20)), 3: list(range(20, 60)), 4: [6
 
 
 def asked(store: Store) -> list[tuple]:
-    """The parameters of the requests, ordered by id, and so by time."""
+    """The parameters of the requests, ordered by id, which is the order in time."""
     wanted = "rider_id, pickup_zone_id, dropoff_zone_id, distance_metres, fare_cents"
     with store.connect() as connection:
         return connection.execute(f"SELECT {wanted} FROM requests ORDER BY request_id".encode()).fetchall()
@@ -47,12 +47,12 @@ def test_the_requests_of_a_seed_do_not_depend_on_the_number_of_clients(seeded_st
 
 
 def test_a_day_has_its_hours_in_order_and_its_rush_hours():
-    wishes = list(
+    requests = list(
         itertools.islice(
             draw_timed_requests(np.random.default_rng(1), RIDERS_OF, new_request_id), DAY_REQUESTS
         )
     )
-    hours = [timed.hour for timed in wishes]
+    hours = [timed.hour for timed in requests]
     assert hours == sorted(hours)
     assert set(hours) == set(range(24))
     assert hours.count(18) > 2 * hours.count(3)
@@ -72,5 +72,5 @@ def test_the_ranking_of_zones_depends_on_the_hour_and_evening_mirrors_morning():
         _, evening = zone_shares(city, EVENING)
         assert morning.sum() == pytest.approx(1)
         assert np.argsort(morning).tolist() != np.argsort(evening).tolist()
-        if len(zone_ids) > 100:  # of many zones the first has a multiple of the mean
+        if len(zone_ids) > 100:  # in a large city, the first zone has a multiple of the mean
             assert morning.max() > 10 / len(zone_ids)

@@ -1,5 +1,4 @@
-"""The schedule of a simulation: arrivals that do not depend on the clients, and latencies that include every
-wait."""
+"""The schedule of a simulation: arrivals do not depend on the clients, and latencies include all waits."""
 
 import time
 
@@ -13,7 +12,7 @@ from oltp.workload.schedule import ArrivalMode, ArrivalSchedule
 from ridelake.ride import Decision, Outcome, new_request_id
 
 
-def test_percentiles_of_the_tally_are_within_one_percent():
+def test_percentiles_of_the_histogram_are_within_one_percent():
     metrics = Metrics()
     seconds = np.exp(np.random.default_rng(1).normal(-6, 1.5, 20_000))
     decision = Decision(new_request_id(), Outcome.ASSIGNED, 1, 1)
@@ -36,7 +35,7 @@ def test_arrivals_are_a_poisson_process_of_the_rate_and_the_seed():
     )
     assert (first == again).all()
     assert first.mean() == pytest.approx(1 / 200, rel=0.03)
-    assert first.std() == pytest.approx(first.mean(), rel=0.03)  # a property of the exponential distribution
+    assert first.std() == pytest.approx(first.mean(), rel=0.03)  # as in an exponential distribution
 
 
 def test_millions_of_overdue_requests_are_counted_in_one_step():
@@ -68,9 +67,9 @@ def test_an_open_loop_above_capacity_skips_no_request_and_counts_every_wait(seed
     done = simulate(seeded_store, rides=300, rate=50_000, clients=2, batch=batch)
     assert done.requested == 300
     assert done.behind_seconds is not None
-    assert done.behind_seconds > 0.5 * done.seconds, "the last request was sent near the end"
+    assert done.behind_seconds > 0.5 * done.seconds, "the last request was not sent near the end"
     half = done.seconds * 1e3 / 2
-    assert done.latency_ms_p50 == pytest.approx(half, rel=0.5), "the wait for a free client counts"
+    assert done.latency_ms_p50 == pytest.approx(half, rel=0.5), "the wait for a free client is not counted"
     assert done.latency_ms_max > 1.5 * half
 
 

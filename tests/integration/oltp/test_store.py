@@ -1,4 +1,4 @@
-"""The store on another Postgres ≥ 15, named by a DSN."""
+"""The store on a server that a DSN names, Postgres 15 or newer."""
 
 from pathlib import Path
 from threading import Thread
@@ -29,8 +29,8 @@ def test_the_whole_store_works_on_postgres_15(postgres_15: str):
 
 
 def test_no_function_is_jit_compiled(postgres_15: str):
-    """Debian's servers have JIT enabled; for a batch of twenty, compilation would take a thousand times as
-    long as the batch."""
+    """JIT is enabled in Debian's servers. Compilation would take a thousand times as long as a batch of
+    twenty."""
     ensure_database(postgres_15, "rides_of_a_compiler")
     store = open_database(make_conninfo(postgres_15, dbname="rides_of_a_compiler"))
     town = Town(store)
@@ -47,18 +47,19 @@ def test_no_function_is_jit_compiled(postgres_15: str):
         connection.execute("SET client_min_messages = log")
         connection.execute("SET jit = on")
         if connection.execute("SELECT pg_jit_available()").fetchone() == (False,):
-            pytest.skip("this PostgreSQL 15 has no JIT")
+            pytest.skip("this installation of PostgreSQL 15 has no JIT")
         ride_ids = [decision.ride_id or 0 for decision in booking.book_many(connection, requests)]
-        connection.execute("SET jit_above_cost = 0")  # as if the tables were large
+        connection.execute("SET jit_above_cost = 0")  # compile even cheap statements
         lifecycle.start_many(connection, ride_ids)
         lifecycle.complete_many(connection, [(ride_id, 0) for ride_id in ride_ids[:10]])
         lifecycle.cancel_many(connection, ride_ids[10:])
-    ours = [plan for plan in plans if "Query Text: SELECT place" not in plan]  # without the calls themselves
+    # Without the statements that call the functions.
+    ours = [plan for plan in plans if "Query Text: SELECT place" not in plan]
     assert any("WITH submitted AS" in plan for plan in ours)
     assert [plan for plan in ours if "JIT:" in plan] == []
 
 
-def test_a_role_that_is_no_superuser_can_run_the_store(cluster: Cluster):
+def test_a_role_that_is_not_a_superuser_can_run_the_store(cluster: Cluster):
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         admin.execute("DROP DATABASE IF EXISTS of_a_tenant WITH (FORCE)")
         admin.execute("DROP ROLE IF EXISTS tenant")
@@ -88,17 +89,17 @@ def test_an_unreachable_server_is_reported_in_one_line_without_the_password(tmp_
 
 def test_an_invalid_dsn_is_reported_in_one_line(tmp_path: Path):
     with pytest.raises(CannotConnect, match="not a connection string"):
-        with open_store(Settings(tmp_path, LakeAddress.at(tmp_path / "lake"), "what = ever = this")):
+        with open_store(Settings(tmp_path, LakeAddress.at(tmp_path / "lake"), "this = is = invalid")):
             pass
 
 
 def test_a_server_older_than_15_is_refused(cluster: Cluster, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("oltp.store.SERVER_VERSION_MIN", 10**6)  # so that this one is too old
+    monkeypatch.setattr("oltp.store.SERVER_VERSION_MIN", 10**6)  # this server is too old then
     with pytest.raises(CannotConnect, match="needs 15 or newer"):
         open_database(cluster.conninfo("postgres"))
 
 
-def test_every_session_has_the_required_settings_whatever_the_database_sets(cluster: Cluster, store: Store):
+def test_settings_of_the_database_and_the_dsn_do_not_change_a_session(cluster: Cluster, store: Store):
     with store.connect() as connection:
         name = connection.info.dbname
         for setting in ("default_transaction_isolation = 'repeatable read'", "synchronous_commit = off"):
@@ -108,7 +109,7 @@ def test_every_session_has_the_required_settings_whatever_the_database_sets(clus
         with open_database(dsn).connect() as connection:
             assert connection.execute("SHOW transaction_isolation").fetchone() == ("read committed",)
             assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
-            connection.execute("SET synchronous_commit = off")  # only a SET in the session overrides it
+            connection.execute("SET synchronous_commit = off")  # a SET in the session changes it
             assert connection.execute("SHOW synchronous_commit").fetchone() == ("off",)
 
 

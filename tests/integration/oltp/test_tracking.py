@@ -1,5 +1,5 @@
-"""Guarantees of tracking.sql: every row version has its transaction, and every deleted row its recorded
-key."""
+"""Guarantees of tracking.sql: every row version has the id of its transaction, and the key of every deleted
+row is recorded."""
 
 import psycopg
 import pytest
@@ -37,7 +37,7 @@ def deleted_keys(connection: Connection) -> list[object]:
     return [row[0] for row in connection.execute(DELETED_KEYS)]
 
 
-def test_every_way_to_write_a_row_is_stamped(connection: Connection):
+def test_every_way_to_write_a_row_sets_its_transaction_id(connection: Connection):
     since = token(connection)
     connection.execute("INSERT INTO things (id) VALUES (2)")
     connection.execute("UPDATE things SET what = 'now' WHERE id = 1")
@@ -61,7 +61,7 @@ def test_a_row_written_under_a_savepoint_has_the_top_level_transaction_id(connec
 
 def test_an_explicit_tx_value_is_overwritten(connection: Connection):
     since = token(connection)
-    connection.execute("INSERT INTO things (id, tx) VALUES (2, 3), (3, NULL)")  # as a restored dump does
+    connection.execute("INSERT INTO things (id, tx) VALUES (2, 3), (3, NULL)")  # like a restored dump
     connection.execute("UPDATE things SET tx = 5 WHERE id = 1")
     assert changed_since(connection, since) == [1, 2, 3]
 
@@ -72,7 +72,7 @@ def test_rows_are_tracked_with_session_replication_role_replica(connection: Conn
     connection.execute("INSERT INTO things (id, tx) VALUES (2, 3)")
     connection.execute("DELETE FROM things WHERE id = 1")
     assert changed_since(connection, since) == [2]
-    assert deleted_keys(connection) == [["1"], ["1"]]  # by the trigger of the row and that of the statement
+    assert deleted_keys(connection) == [["1"], ["1"]]  # by the row trigger and by the statement trigger
 
 
 def test_the_key_of_a_deleted_row_is_recorded(connection: Connection):
@@ -112,7 +112,7 @@ def test_keys_of_several_columns_and_odd_names(connection: Connection):
 
 def test_tracked_updates_are_hot(connection: Connection):
     if connection.info.server_version < 160000:
-        pytest.skip("before Postgres 16 no index on a changed column lets an update be HOT")
+        pytest.skip("before Postgres 16, an index on a changed column prevents HOT updates")
     connection.execute("ALTER TABLE things SET (fillfactor = 40)")
     connection.execute("INSERT INTO things SELECT n FROM generate_series(2, 500) AS n")
     connection.execute("UPDATE things SET what = 'x'")

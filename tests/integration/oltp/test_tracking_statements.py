@@ -1,4 +1,4 @@
-"""Tracking does not make user statements fail, whatever a row contains and however the table was altered."""
+"""Tracking does not make user statements fail, for any row and after any ALTER TABLE."""
 
 import pytest
 from psycopg import Connection, errors
@@ -96,7 +96,7 @@ ALTERED = {
 
 @pytest.mark.parametrize("what", ALTERED)
 def test_user_statements_succeed_after_the_table_was_altered(connection: Connection, store: Store, what: str):
-    """In a session with plans from before, and in a new one."""
+    """In a session with cached plans, and in a new session."""
     make(connection, "INSERT INTO things VALUES (2, 'x'), (3, 'x'), (4, 'x'), (5, 'x')",
          "DELETE FROM things WHERE what = 'before'", "UPDATE things SET id = id")  # fmt: skip
     make(connection, ALTERED[what])
@@ -109,7 +109,7 @@ def test_user_statements_succeed_after_the_table_was_altered(connection: Connect
 
 
 def test_the_privileges_of_the_recorder_cannot_be_used_by_others(connection: Connection):
-    """It is SECURITY DEFINER, so its names are qualified, and triggers of other tables cannot call it."""
+    """It is SECURITY DEFINER: its names are qualified, and triggers of other tables cannot call it."""
     make(
         connection,
         "CREATE ROLE borrower; GRANT ALL ON things TO borrower; GRANT USAGE ON SCHEMA ridelake TO borrower",
@@ -140,7 +140,7 @@ def test_the_privileges_of_the_recorder_cannot_be_used_by_others(connection: Con
 
 
 def test_a_delete_by_a_parent_table_and_a_replicated_delete_are_recorded(connection: Connection):
-    """A trigger for each statement fires for neither; session_replication_role is that of an apply worker."""
+    """Statement triggers do not fire for these deletes. An apply worker has the role `replica`."""
     make(
         connection,
         "CREATE TABLE parent (id bigint NOT NULL, what text)",
@@ -160,7 +160,7 @@ def test_a_delete_by_a_parent_table_and_a_replicated_delete_are_recorded(connect
 def test_every_row_is_recorded_if_the_role_of_the_session_changes_within_the_delete(
     connection: Connection, before: str, after: str
 ):
-    """Postgres decides for each row whether a trigger for each row fires, and once at the end for others."""
+    """Postgres decides for each row whether row triggers fire, and at the end for statement triggers."""
     make(
         connection,
         "INSERT INTO things VALUES (2, 'x'), (3, 'x'), (4, 'x')",
@@ -173,7 +173,7 @@ def test_every_row_is_recorded_if_the_role_of_the_session_changes_within_the_del
 
 
 def test_a_delete_of_many_rows_uses_no_subtransaction_id(connection: Connection):
-    """Many of them in one transaction would slow down all snapshots."""
+    """Many subtransactions in one transaction would slow down all snapshots."""
     with transaction(connection):
         make(connection, "INSERT INTO things SELECT n FROM generate_series(2, 300) AS n")
         make(connection, *(f"DELETE FROM things WHERE id = {n}" for n in range(2, 100)))

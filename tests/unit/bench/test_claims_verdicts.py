@@ -1,4 +1,4 @@
-"""Verdicts follow from the measurements; a ratio whose interval contains 1 proves nothing."""
+"""Verdicts follow from the measurements. A ratio whose interval contains 1 is inconclusive."""
 
 from dataclasses import asdict
 
@@ -62,7 +62,7 @@ def test_a_double_booking_without_a_lost_payment_holds_in_part():
     ("verdict", "ratios", "scale", "rides_min", "text"),
     [
         ("holds", [LONGER], QUICK, 0, None),
-        ("holds", [LONGER, ALIKE], QUICK, 0, None),  # the unclear ratio did not decide
+        ("holds", [LONGER, ALIKE], QUICK, 0, None),  # the second ratio is inconclusive
         ("does not hold", [SHORTER], QUICK, 0, None),
         (
             "does not hold",

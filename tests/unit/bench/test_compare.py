@@ -1,4 +1,4 @@
-"""Two runs of the same code show no change; a path that became slower is found, and no other."""
+"""A comparison of two runs finds exactly the paths that have become slower."""
 
 import json
 from dataclasses import replace
@@ -15,7 +15,7 @@ from bench.record import Record
 from ridelake.errors import BadInput, ProofFailed, UsageError
 
 BENCHMARKS, VARIANTS, SAMPLES = 8, 2, 15
-NOISE, BETWEEN_RUNS, DRIFT = 0.05, 0.01, 0.10  # of logarithms of seconds: of a sample, of a path, of a run
+NOISE, BETWEEN_RUNS, DRIFT = 0.05, 0.01, 0.10  # noise of log(seconds) per sample, path and run
 SLOWED = "f3: w1"
 
 
@@ -26,7 +26,7 @@ def a_run(
     slower: float = 1.0,
     between_runs: float = BETWEEN_RUNS,
 ) -> Record:
-    """A simulated run of paths that take `usual` seconds; one sample in thirty is an outlier."""
+    """A simulated run of paths that take `usual` seconds. One sample in thirty is an outlier."""
     drift = random.uniform(-DRIFT, DRIFT) / 2
     entries = []
     for benchmark in range(BENCHMARKS):

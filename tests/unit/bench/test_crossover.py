@@ -48,7 +48,7 @@ def test_only_the_last_crossing_counts():
     assert again.at == pytest.approx(100_000 * 10**0.5)
 
 
-def test_noise_around_one_leaves_both_ends_open():
+def test_a_crossing_within_noise_has_an_open_interval():
     found = find_crossing(PLACES, [[0.5, 2.0] * 5, [0.5, 2.0] * 5, [0.5, 2.0] * 5])
     assert (found.low, found.high) == (0, inf)
     assert "less than 1,000" in crossing_text(found, "rides")

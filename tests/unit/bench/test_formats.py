@@ -20,8 +20,7 @@ each_format = pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.nam
 
 
 def rides(rows: int) -> pa.Table:
-    """Rides with nulls, non-Latin text, negative and large numbers, and timestamps with and without a time
-    zone."""
+    """Rides with nulls, non-Latin text, negative and large numbers, and times with and without a zone."""
     one = {
         "ride_id": [2**63 - 1 - n for n in range(rows)],
         "fare_cents": [-n for n in range(rows)],
@@ -83,7 +82,7 @@ def test_a_loss_is_detected(tmp_path: Path):
         write=lambda rows, schema, path: None,
         read=lambda path, schema, columns: pa.table({"number": [0, 1, 2], "value": [0.1, 0.0, 5e-324]}),
     )  # fmt: skip
-    assert not kept(lossy, HARD_VALUES["float64"], tmp_path / "x")  # -0.0 has become 0.0
+    assert not kept(lossy, HARD_VALUES["float64"], tmp_path / "x")  # -0.0 becomes 0.0
     assert not kept(lossy, HARD_VALUES["null"], tmp_path / "x")
 
 
@@ -112,7 +111,7 @@ def test_floats_change_only_if_digits_are_omitted(writer: str, tmp_path: Path):
     WRITERS[writer](values, tmp_path / "floats.csv")
     lossy = writer in ("15 digits", "6 decimals")
     for reader, read in READERS.items():
-        if reader != "pandas":  # exact since 3.1 only
+        if reader != "pandas":  # exact only since 3.1
             assert (changed(values, read(tmp_path / "floats.csv")) > 0) == lossy, reader
     assert changed(values, through_json(values)) == 0
 

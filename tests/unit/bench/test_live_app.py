@@ -1,4 +1,4 @@
-"""The web server of `ridelake live` refuses what is not from its page, and slow viewers delay no others."""
+"""The web server of `ridelake live` only answers its own page, and slow viewers do not delay others."""
 
 import json
 import socket
@@ -30,7 +30,7 @@ class Served:
 
 @pytest.fixture
 def served() -> Iterator[Served]:
-    """The application with one command, `note`, which records its body and refuses {"wrong": …}."""
+    """The application with one command, `note`. It records its body, and refuses {"wrong": …}."""
     state = LiveState({"version": "0"})
     received: list[dict[str, Any]] = []
 
@@ -54,7 +54,7 @@ def test_a_command_reaches_its_function_and_an_error_is_one_line(served: Served)
 
 
 def test_an_answer_is_sent_at_once(served: Served):
-    """Nagle's algorithm would delay the second answer on a connection by 40 ms."""
+    """With Nagle's algorithm, the second answer on a connection would be delayed by 40 ms."""
     with listening(ListenAddress.of(HOST, 0)) as listener:
         server = WebServer(build_app(TOKEN, 0, Viewers(served.state), {}))
         with (
@@ -141,7 +141,7 @@ def test_all_viewers_see_the_same_state(served: Served):
     late = LivePage(served.url)
     assert late.state["load"] == first.state["load"]
     assert late.hello["version"] == "0"
-    assert late.hello["history"], "a page that is opened late receives the history"
+    assert late.hello["history"], "a page that is opened later has no history"
     assert first.ids == sorted(first.ids)
 
 
@@ -163,7 +163,7 @@ def test_viewers_beyond_the_limit_are_refused_and_the_others_go_on(
     ticks = len(first.ids)
     first.wait_for(lambda _: len(first.ids) > ticks + 2)
     give_up = time.monotonic() + 30
-    while stream_status(served) == 503:  # until the server has noticed that the second has left
+    while stream_status(served) == 503:  # until the server has noticed that the second viewer is disconnected
         assert time.monotonic() < give_up
         time.sleep(0.05)
 
@@ -191,7 +191,7 @@ def test_connections_beyond_the_limit_are_closed_and_the_others_go_on(served: Se
         try:
             assert send(f"{served.url}note", b"{}")[0] == 200
             return
-        except OSError:  # the server has not closed the others yet
+        except OSError:  # the server has not closed the other connections yet
             time.sleep(0.05)
     pytest.fail("no new connection was accepted")
 
@@ -236,7 +236,7 @@ def test_a_slow_viewer_gets_the_newest_state_from_a_bounded_queue():
     assert f'"number":{10 * stream.QUEUE_TICKS_MAX - 1}' in latest
 
 
-def test_a_viewer_that_reads_nothing_delays_no_other(served: Served):
+def test_a_viewer_that_does_not_read_does_not_delay_others(served: Served):
     host, port = address_of(served.url)
     stuck = socket.socket()
     stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)

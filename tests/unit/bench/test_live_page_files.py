@@ -16,7 +16,7 @@ TOUR = json.loads((PAGE / "tour.json").read_text("utf-8"))["steps"]
 FILE_LINES_MAX = 400
 LINE_CHARACTERS_MAX = 130
 STEP_WORDS_MAX = 60
-LIBRARY = {"base.css"}  # the style of all pages, in bench/pages
+LIBRARY = {"base.css"}  # the style of all pages; it is in bench/pages
 
 
 def test_files_are_short():

@@ -30,7 +30,7 @@ if __name__ == "__main__":
 
 
 class Watched:
-    """A worker whose child is `echo`, and everything it reports."""
+    """A worker whose child process executes `echo`, with a record of its reports."""
 
     def __init__(self) -> None:
         self.reports: list[tuple[str, Any]] = []
@@ -70,7 +70,9 @@ def test_a_worker_that_dies_is_reported_and_started_again_with_its_settings():
             watched.wait_for(("settings", {"clients": 8, "paused": True}), times)
             assert f"the echo process ended ({number.name})" in (watched.troubles[-2] or "")
             assert watched.troubles[-1] is None
-        assert watched.reports.count(("crash", {"now": True})) == 1, "a command is done once"
+        assert watched.reports.count(("crash", {"now": True})) == 1, (
+            "a command was executed again after the restart"
+        )
     finally:
         stop_workers([watched.worker])
     assert not psutil.pid_exists(watched.worker.process_id)

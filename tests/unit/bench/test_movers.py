@@ -1,4 +1,4 @@
-"""Movers: pinned packages, addresses, what the server is charged with, and when the benchmarks run."""
+"""Movers: pinned packages, addresses, the cost for the server, and when the benchmarks run."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -68,7 +68,7 @@ def test_the_age_of_a_snapshot_is_counted_from_its_first_sample():
     assert cost.statement_seconds == 3.0
 
 
-def test_a_named_benchmark_runs_only_if_it_is_named():
+def test_a_benchmark_marked_named_runs_only_by_name():
     marked = SimpleNamespace(get_closest_marker=lambda name: SimpleNamespace(args=("movers",)))
     other = SimpleNamespace(get_closest_marker=lambda name: None)
     assert is_not_named(marked, "")

@@ -28,7 +28,7 @@ def test_a_chart_has_every_point_and_interval(name: str):
     )
 
 
-def test_an_interval_is_drawn_from_its_low_to_its_high_end():
+def test_an_interval_is_drawn_from_low_to_high():
     plot = row_plot("t", "rows", [made_up_records.series("a", ["x"], [5.0], low=[2.0], high=[10.0])])
     ((mark,),) = [row.marks for row in plot.rows]
     assert (mark.low, mark.at, mark.high) == tuple(plot.scale.place(value) for value in (2, 5, 10))
@@ -85,7 +85,7 @@ def test_an_engine_has_the_same_colour_on_every_page():
     assert len(series_numbers([f"series {n}" for n in range(12)])) == 12
 
 
-def test_the_winner_of_a_ratio_is_right_of_one_and_an_interval_with_one_contains_it():
+def test_the_faster_variant_is_right_of_one_and_an_unclear_ratio_spans_one():
     slow, fast = Ratio("a", "b", 2.0, 1.5, 3.0), Ratio("c", "b", 0.5, 0.4, 0.6)
     plot = ratios_plot("t", [("", slow), ("", fast), ("", Ratio("a", "c", 1.01, 0.9, 1.1))])
     assert plot is not None
@@ -121,7 +121,7 @@ def test_questions_are_sorted_from_rows_to_columns_and_relative_to_the_fastest()
 
 
 def sized(name: str, ratios: dict[int, float]) -> QuestionSizes:
-    """DuckDB takes one second at each row count, Postgres the given ratio."""
+    """DuckDB takes one second at each number of rows; Postgres takes `ratios` seconds."""
     return QuestionSizes(
         name, "rides", {rows: {"postgres": [at] * 9, "duckdb": [1.0] * 9} for rows, at in ratios.items()}
     )
@@ -141,7 +141,7 @@ def test_a_crossover_is_drawn_between_two_sizes_but_not_for_one():
     )
 
 
-def test_the_answer_names_what_stays_and_from_how_many_rows_columns_win():
+def test_the_answer_names_the_questions_of_postgres_and_the_crossover():
     scans = [sized("scan", {1_000: 0.1, 100_000: 10.0}), sized("sum", {1_000: 2.0, 100_000: 20.0})]
     at_most = zip("abcde", (0.2, 0.1, 0.3, 0.4, 0.5), strict=True)
     keys = [sized(name, {1_000: 0.2, 100_000: ratio}) for name, ratio in at_most]

@@ -1,11 +1,11 @@
-"""Intervals of ratios contain the ratio of another run, and variants are interleaved."""
+"""The interval of a ratio contains the ratio of another run, and variants are interleaved."""
 
 import numpy as np
 
 from bench.statistics import InterleavedTimer, Ratio, interval, percentile, ratio_of
 
 ROUNDS = 15
-SAMPLE, BETWEEN_RUNS = 0.05, 0.05  # noise of logarithms: of a sample, of a run
+SAMPLE, BETWEEN_RUNS = 0.05, 0.05  # noise of log(seconds) per sample and run
 
 
 def a_run(seed: int, ratio: float = 1.3) -> Ratio:
@@ -25,7 +25,7 @@ def test_the_intervals_of_two_runs_overlap():
 def test_nineteen_of_twenty_intervals_contain_the_true_ratio():
     found = [a_run(seed) for seed in range(400)]
     assert np.mean([one.low <= 1.3 <= one.high for one in found]) > 0.92
-    assert np.mean([one.high / one.low for one in found]) < 1.4  # and they are narrow
+    assert np.mean([one.high / one.low for one in found]) < 1.4  # the intervals are narrow
 
 
 def test_equal_variants_differ_in_at_most_one_of_twenty_runs():

@@ -1,4 +1,4 @@
-"""One commit over many tables. The metadata is written by ridelake, and read by pyiceberg and Polars."""
+"""One commit of many tables. ridelake writes the metadata; pyiceberg and Polars read it."""
 
 from importlib import metadata
 from pathlib import Path
@@ -36,7 +36,7 @@ def drafted(catalog, address: LakeAddress, name: str, schema: pa.Schema) -> Tabl
 
 @pytest.fixture
 def stage(catalog, address: LakeAddress):
-    """`stage(table, words)`: add a file and remove the `removed` ones."""
+    """`stage(table, words)`: stage a file with these words, and the removal of the files in `removed`."""
 
     def stage(name: str, words: list[str], removed=(), schema=SCHEMA, alive=None) -> StagedTable:
         draft = drafted(catalog, address, name, schema)
@@ -62,7 +62,7 @@ def words_of(catalog, name: str, snapshot_id: int | None = None) -> list[str]:
     return sorted(table.scan(snapshot_id=snapshot_id).to_arrow()["word"].to_pylist())
 
 
-def test_this_is_the_pyiceberg_that_reads_and_writes_our_manifests():
+def test_the_tested_version_of_pyiceberg_is_installed():
     assert metadata.version("pyiceberg").startswith("0.12.")
 
 
@@ -123,7 +123,7 @@ def test_a_concurrently_created_table_aborts_the_commit(catalog, stage):
     assert words_of(catalog, "left") == ["theirs"]
 
 
-def test_what_cannot_be_staged_leaves_nothing(catalog, address, stage):
+def test_a_failed_stage_leaves_no_file(catalog, address, stage):
     moved(catalog, stage("left", ["one"]))
     before = {path for path in address.folder.rglob("*") if path.is_file()}
     draft = drafted(catalog, address, "left", SCHEMA)
@@ -143,7 +143,7 @@ def test_a_new_column_is_null_in_older_rows(catalog, stage):
     assert {row["word"]: row["more"] for row in rows} == {"one": None, "two": "two"}
 
 
-def test_another_order_of_the_columns_changes_nothing(catalog, address, stage):
+def test_the_order_of_columns_does_not_change_their_field_ids(catalog, address, stage):
     moved(catalog, stage("left", ["one"]))
     numbers = drafted(catalog, address, "left", SCHEMA).file_schema
     turned = drafted(catalog, address, "left", pa.schema([WORD, KEY])).file_schema
@@ -167,7 +167,7 @@ def test_the_tracking_column_can_be_added_and_removed(catalog, stage):
 
 
 @pytest.mark.parametrize("kind", [None, pa.int64(), pa.binary()])
-def test_a_column_that_is_removed_or_has_another_type_gets_a_new_number(catalog, address, stage, kind):
+def test_a_column_that_is_removed_or_retyped_gets_a_new_field_id(catalog, address, stage, kind):
     moved(catalog, stage("left", ["one"]))
     before = catalog.load_table((NAMESPACE, "left")).schema().find_field("word")
     schema = pa.schema([KEY, *([pa.field("word", kind)] if kind else [])])

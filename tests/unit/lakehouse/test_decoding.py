@@ -1,4 +1,4 @@
-"""The compiled loop and the loop over values decode the same bytes to the same table, or report an error."""
+"""The compiled loop and the Python loop decode bytes to the same table, or both report an error."""
 
 import os
 import struct
@@ -32,7 +32,7 @@ REFUSED = (RidelakeError, UnsupportedValue, pa.ArrowInvalid)
 
 
 def numeric(value: int, scale: int) -> bytes:
-    """As Postgres sends it: no zeros before the first or after the last digit of base 10,000."""
+    """The form that Postgres sends: base 10,000, without leading and trailing zero digits."""
     whole, digits = abs(value) * 10 ** (-scale % 4), []
     power = -((scale + 3) // 4)
     while whole:
@@ -102,7 +102,7 @@ def rows_of(columns: list[SourceColumn]) -> st.SearchStrategy[list[bytes]]:
 
 
 def bits(table: pa.Table) -> pa.Table:
-    """With the bits of floats, of which a NaN is not equal to itself."""
+    """The table with the bits of its floats. A NaN does not equal itself; its bits do."""
     whole = {pa.float32(): pa.int32(), pa.float64(): pa.int64()}
     columns = [column.combine_chunks() for column in table.columns]
     return pa.table([c.view(whole.get(c.type, c.type)) for c in columns], names=table.column_names)
@@ -134,7 +134,7 @@ def test_every_number_of_38_digits_is_exact(numbers: list[int], scale: int):
 @settings(deadline=None, max_examples=120)
 @given(rows_of(ALL).filter(len), st.data())
 def test_no_bytes_of_a_row_are_read_wrongly(rows: list[bytes], data: st.DataObject):
-    """A row that was changed or cut is refused, or both loops read the same."""
+    """A row that was changed or truncated is refused, or both loops decode the same values."""
     hostile = bytearray(rows[0])
     for _ in range(data.draw(st.integers(1, 4))):
         hostile[data.draw(st.integers(0, len(hostile) - 1))] = data.draw(st.sampled_from([0, 1, 127, 255]))
@@ -152,7 +152,7 @@ def test_no_bytes_of_a_row_are_read_wrongly(rows: list[bytes], data: st.DataObje
 @settings(deadline=None, max_examples=150)
 @given(st.binary(max_size=300), st.booleans())
 def test_no_messages_are_read_beyond_their_end(data: bytes, like_rows: bool):
-    """With guard bytes behind the buffer's end, which would change the result."""
+    """The buffer is followed by guard bytes. If they were read, the result would change."""
     if like_rows:
         data = b"d" + struct.pack(">i", len(data) + 4) + data
     found = []
@@ -200,7 +200,7 @@ def test_a_value_that_the_lake_cannot_store_is_named(pg_type: str, value: bytes,
         (row([b"abc"]), "column v with another width than int4 has"),
     ],
 )  # fmt: skip
-def test_a_row_that_is_not_of_the_table_is_refused(sent: bytes, error: str):
+def test_a_row_that_does_not_match_the_columns_is_refused(sent: bytes, error: str):
     columns = [SourceColumn("v", "int4", pa.int32())]
     for decode in (compiled, decode_values):
         with pytest.raises(RidelakeError, match=f"COPY sent .*{error}.*: run the command again|{error}"):

@@ -1,4 +1,4 @@
-"""Messages are found at any split of the data and with any content."""
+"""Messages are found wherever the data is split, and with any content."""
 
 import struct
 
@@ -27,7 +27,7 @@ def row(*values: bytes) -> bytes:
 
 
 def whole(rows: list[bytes]) -> bytes:
-    """A response in the format of Postgres: the preamble is in the first row's message; it has a notice."""
+    """A response in the format of Postgres. The first message has the preamble; one message is a notice."""
     data = [PREAMBLE + rows[0], *rows[1:]] if rows else [PREAMBLE + TRAILER]
     messages = [message(b"d", one) for one in data] + ([message(b"d", TRAILER)] if rows else [])
     messages.insert(len(messages) // 2, message(b"N", b"SNOTICE\0Mdddd\0\0"))
@@ -36,7 +36,7 @@ def whole(rows: list[bytes]) -> bytes:
 
 
 def read(data: bytes, cuts: list[int]) -> tuple[list[bytes], CopyResponse]:
-    """The rows that are found if the data is received in parts that end at `cuts`."""
+    """The rows in the data, if it is received in parts that end at `cuts`."""
     answer, rows, pending, begin = CopyResponse(), [], b"", 0
     run = RunBuffer(COLUMNS, 3, 1 << 20)
     for cut in [*cuts, len(data)]:

@@ -23,23 +23,23 @@ def paces(start: Pace, rounds: int, recent: Sequence[Probe]) -> list[Pace]:
 
 @pytest.mark.parametrize("delay_ms", [0.1, 50.0])
 def test_a_server_without_other_sessions_is_copied_at_full_speed(delay_ms: float):
-    """Also if the probes are slow, because the copy itself uses the processors."""
+    """Even if the probes are slow: the copy itself uses the processors."""
     assert next_pace(FULL_SPEED, probes(delay_ms), ALONE) == FULL_SPEED
     assert next_pace(Pace(1, PAUSE_RATIO_MAX), probes(delay_ms), ALONE) == FULL_SPEED
 
 
-def test_no_probes_are_no_load():
+def test_without_probes_there_is_no_load():
     assert next_pace(FULL_SPEED, [], []) == FULL_SPEED
 
 
-def test_a_single_transaction_is_no_load():
+def test_a_single_transaction_does_not_count_as_load():
     recent = probes(0.1)
     recent[10:] = [Probe(one.at_seconds, 0.1, one.transactions + 1, 0) for one in recent[10:]]
     assert next_pace(FULL_SPEED, recent, ALONE) == FULL_SPEED
 
 
 @pytest.mark.parametrize("load", [{"transactions_each": 5}, {"sessions": 1}])
-def test_beside_other_sessions_one_worker_reads_and_pauses(load: dict[str, int]):
+def test_with_other_sessions_one_worker_reads_and_pauses(load: dict[str, int]):
     pace = next_pace(FULL_SPEED, probes(0.1, **load), ALONE)
     assert pace.workers == 1
     assert pace.pause_ratio >= PAUSE_RATIO_MIN
@@ -52,7 +52,7 @@ def test_slow_probes_lengthen_the_pauses_up_to_a_limit():
     assert ratios[-1] == PAUSE_RATIO_MAX
 
 
-def test_the_pauses_become_short_again_when_the_probes_do():
+def test_the_pauses_become_shorter_when_the_probes_do():
     ratios = [pace.pause_ratio for pace in paces(Pace(1, PAUSE_RATIO_MAX), 40, probes(0.1, sessions=1))]
     assert ratios == sorted(ratios, reverse=True)
     assert ratios[-1] == PAUSE_RATIO_MIN
@@ -64,7 +64,7 @@ def test_a_few_slow_probes_of_many_slow_the_copy_down():
     assert next_pace(Pace(1, 4.0), recent, ALONE).pause_ratio > 4.0
 
 
-def test_delays_are_compared_with_those_alone():
-    """A server that is slow also without the copy does not slow it down."""
+def test_delays_are_compared_with_those_before_the_copy():
+    """A server that was slow before the copy does not slow the copy down."""
     recent = probes(5.0, sessions=1)
     assert next_pace(Pace(1, 4.0), recent, probes(5.0, sessions=1)).pause_ratio < 4.0

@@ -1,4 +1,4 @@
-"""Answers are equal if their values are equal, whatever their types."""
+"""Answers are equal if their values are equal, even if their types differ."""
 
 import datetime as dt
 import math
@@ -151,7 +151,7 @@ def test_without_order_by_nearly_equal_doubles_are_paired():
     assert difference(left, right, ordered=False) is None
 
 
-# ── For generated values: types do not matter, a change does ─────────────────────────────────────
+# ── Random values: other types are equal, other values are not ────────────────────────────────────
 
 _WHOLE = st.lists(st.none() | st.integers(-(2**31), 2**31 - 1), max_size=20)
 _DOUBLE = st.lists(st.none() | st.floats(allow_subnormal=False), max_size=20)

@@ -43,7 +43,7 @@ def test_one_hint_if_the_engine_gives_none(message: str, query: str, expected: s
     assert error_hint(message, query, lambda: RELATIONS) == expected
 
 
-def test_the_caret_of_the_engine_is_kept_or_made_from_the_position():
+def test_the_caret_is_that_of_the_engine_or_drawn_at_the_position():
     postgres = 'postgres: syntax error at or near "FORM"\nLINE 1: SELECT 1 FORM x\n                 ^'
     assert error_sentence(postgres) == 'postgres: syntax error at or near "FORM"'
     assert error_position(postgres, "SELECT 1 FORM x") == "LINE 1: SELECT 1 FORM x\n                 ^"

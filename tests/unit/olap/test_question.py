@@ -1,4 +1,4 @@
-"""Each question is two files of one name, found by that name."""
+"""Each question consists of two files with its name."""
 
 from importlib import import_module
 from importlib.resources import files
@@ -31,7 +31,7 @@ def test_each_question_has_a_purpose_and_frames(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_question_has_an_order_by(name):
-    assert name == "average_price" or find_question(name).ordered  # it returns a single row
+    assert name == "average_price" or find_question(name).ordered  # average_price returns one row
 
 
 def test_each_frames_file_has_its_sql():

@@ -1,4 +1,4 @@
-"""Local times without an offset, in the nights when the clocks change."""
+"""Local times without an offset, in the nights of the daylight saving changes."""
 
 from datetime import UTC, datetime
 
@@ -8,7 +8,7 @@ import pytest
 from oltp.ingest.tlc.times import local_time, with_utc_times
 
 
-def moments(pickup: datetime, dropoff: datetime) -> tuple[datetime, datetime]:
+def utc_times(pickup: datetime, dropoff: datetime) -> tuple[datetime, datetime]:
     placed = with_utc_times(pl.DataFrame({"pickup": [pickup], "dropoff": [dropoff]}))
     return placed.item(0, "started_at"), placed.item(0, "ended_at")
 
@@ -22,14 +22,14 @@ def utc(hour: int, minute: int) -> datetime:
 
 
 def test_summer_and_winter_differ_by_an_hour():
-    assert moments(datetime(2024, 7, 1, 12), datetime(2024, 1, 1, 12)) == (
+    assert utc_times(datetime(2024, 7, 1, 12), datetime(2024, 1, 1, 12)) == (
         datetime(2024, 7, 1, 16, tzinfo=UTC),
         datetime(2024, 1, 1, 17, tzinfo=UTC),
     )
 
 
-def test_an_hour_that_does_not_exist_is_a_clock_not_put_forward():
-    begin, _ = moments(datetime(2024, 3, 10, 2, 30), datetime(2024, 3, 10, 3, 45))
+def test_a_time_skipped_in_spring_is_read_as_standard_time():
+    begin, _ = utc_times(datetime(2024, 3, 10, 2, 30), datetime(2024, 3, 10, 3, 45))
     assert begin == datetime(2024, 3, 10, 7, 30, tzinfo=UTC)
     assert pl.select(local_time(pl.lit(begin))).item() == datetime(2024, 3, 10, 3, 30)
 
@@ -37,11 +37,11 @@ def test_an_hour_that_does_not_exist_is_a_clock_not_put_forward():
 @pytest.mark.parametrize(
     ("pickup", "dropoff", "expected"),
     [
-        (autumn(0, 50), autumn(1, 10), (utc(4, 50), utc(5, 10))),  # only the end is ambiguous
-        (autumn(1, 10), autumn(1, 30), (utc(5, 10), utc(5, 30))),  # both are ambiguous: the earlier
-        (autumn(1, 50), autumn(1, 10), (utc(5, 50), utc(6, 10))),  # across the change of the clocks
-        (autumn(1, 50), autumn(2, 10), (utc(6, 50), utc(7, 10))),  # twenty minutes, not eighty
+        (autumn(0, 50), autumn(1, 10), (utc(4, 50), utc(5, 10))),  # only the dropoff is ambiguous
+        (autumn(1, 10), autumn(1, 30), (utc(5, 10), utc(5, 30))),  # both are ambiguous: the earlier times
+        (autumn(1, 50), autumn(1, 10), (utc(5, 50), utc(6, 10))),  # the clocks change during the trip
+        (autumn(1, 50), autumn(2, 10), (utc(6, 50), utc(7, 10))),  # 20 minutes, not 80
     ],
 )
-def test_of_two_readings_the_shortest_trip_that_runs_forwards_holds(pickup, dropoff, expected):
-    assert moments(pickup, dropoff) == expected
+def test_ambiguous_times_are_read_as_the_shortest_forward_trip(pickup, dropoff, expected):
+    assert utc_times(pickup, dropoff) == expected

@@ -1,4 +1,4 @@
-"""Concurrent clients begin together, stop at the first error or in time, and leave no thread."""
+"""Concurrent clients start together, stop at the first error or after a given time, and leave no thread."""
 
 import asyncio
 import threading
@@ -51,7 +51,7 @@ def test_the_first_error_stops_all_clients_and_is_raised():
     before = {*threading.enumerate()}
     with pytest.raises(ValueError, match="first"):
         run_clients([failing(ValueError("first")), waiting, waiting])
-    for thread in {*threading.enumerate()} - before:  # an ended client may be about to leave its thread
+    for thread in {*threading.enumerate()} - before:  # the thread of a client may still be exiting
         thread.join(1)
         assert not thread.is_alive()
 
@@ -77,17 +77,17 @@ def test_clients_run_during_the_block_and_stop_with_it():
 
 
 def test_a_client_that_does_not_stop_is_reported():
-    let_go = threading.Event()
+    released = threading.Event()
 
     def client(group: ClientGroup) -> None:
-        let_go.wait(10)
+        released.wait(10)
 
     with (
         pytest.raises(RidelakeError, match="did not end"),
         running_clients([client], stop_seconds_max=0.01),
     ):
         pass
-    let_go.set()
+    released.set()
 
 
 def test_clients_of_one_thread_complete_their_operation_when_another_fails():

@@ -1,4 +1,4 @@
-"""The same trips in every dress that trip files come in."""
+"""The same trips in all formats of trip files."""
 
 import gzip
 import re
@@ -35,7 +35,7 @@ def frame(yellow) -> pl.DataFrame:
 
 @pytest.fixture
 def ids(trips_of, tmp_path):
-    def of(content: bytes | pl.DataFrame, name: str = "trips") -> list[bytes]:
+    def ids_of(content: bytes | pl.DataFrame, name: str = "trips") -> list[bytes]:
         path = tmp_path / name
         if isinstance(content, bytes):
             path.write_bytes(content)
@@ -43,7 +43,7 @@ def ids(trips_of, tmp_path):
             content.write_parquet(path)
         return trips_of(path)["request_id"].to_list()
 
-    return of
+    return ids_of
 
 
 def test_the_same_trip_has_the_same_id_in_every_spelling_type_and_order(ids, frame):
@@ -73,18 +73,18 @@ def test_iso_times_are_read(ids, frame, form):
 
 @pytest.mark.parametrize("clock", CLOCKS)
 @pytest.mark.parametrize("order", SLASHED)
-def test_dates_with_slashes_are_read_in_the_order_that_a_value_decides(ids, yellow, order, clock):
+def test_the_order_of_dates_with_slashes_is_found_from_the_values(ids, yellow, order, clock):
     days = [datetime(2024, 1, day, 15, 5) for day in (9, 10, 13)]
     frame = pl.DataFrame(
         [yellow(tpep_pickup_datetime=at, tpep_dropoff_datetime=at + timedelta(minutes=9)) for at in days]
     )
     text = frame.write_csv(datetime_format=f"{order} {clock}")
     assert ids(text.encode()) == ids(frame)
-    padded = re.sub(r"\b0(?=\d?/|\d/)", "", text)  # as Excel writes them: 1/9/2024
+    padded = re.sub(r"\b0(?=\d?/|\d/)", "", text)  # without leading zeros, as in Excel: 1/9/2024
     assert ids(padded.encode()) == ids(frame)
 
 
-def test_the_order_is_decided_by_all_rows_and_all_time_columns(ids, yellow, monkeypatch):
+def test_the_order_is_found_from_all_rows_and_all_time_columns(ids, yellow, monkeypatch):
     monkeypatch.setattr("oltp.ingest.tlc.trip_file.CHUNK_BYTES", 100)
     begin = datetime(2024, 1, 12, 23, 50)
     frame = pl.DataFrame(
@@ -96,7 +96,7 @@ def test_the_order_is_decided_by_all_rows_and_all_time_columns(ids, yellow, monk
 
 @pytest.mark.parametrize("suffix", ["Z", "+00:00", "+0000", "+00", " +00:00"])
 @pytest.mark.parametrize("form", ["%Y-%m-%dT%H:%M:%S%.3f", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M"])
-def test_iso_times_with_an_offset_are_moments(ids, frame, form, suffix):
+def test_iso_times_with_an_offset_are_converted(ids, frame, form, suffix):
     aware = frame.with_columns(pl.col("^tpep.*$").dt.replace_time_zone("UTC"))
     assert ids(frame.write_csv(datetime_format=form + suffix).encode()) == ids(aware)
 
@@ -112,7 +112,7 @@ def test_ambiguous_times_are_refused_until_their_form_is_stated(tmp_path, frame,
         check_files([path], time_format="dd.mm.yyyy")
 
 
-def test_a_stated_form_with_an_offset_gives_moments(tmp_path, frame):
+def test_a_stated_form_may_have_an_offset(tmp_path, frame):
     path = tmp_path / "trips.csv"
     path.write_text(frame.write_csv(datetime_format="%d.%m.%Y %H:%M +0000"))
     (checked,) = check_files([path], time_format="%d.%m.%Y %H:%M %z")
@@ -130,7 +130,7 @@ def test_times_of_two_forms_are_refused(tmp_path, frame):
 
 
 @pytest.mark.parametrize("name", ["12_yellow_excel_2019-03.csv", "12_yellow_isoz_2019-03.csv"])
-def test_files_as_excel_and_as_a_web_service_save_them(real_data, name):
+def test_files_saved_by_excel_and_by_a_web_service_are_read(real_data, name):
     path = real_data / "bugs" / name
     if not path.exists():
         pytest.skip(f"{name} is not among the real trip files")
@@ -139,7 +139,7 @@ def test_files_as_excel_and_as_a_web_service_save_them(real_data, name):
     assert checked.period == "2019-03"
 
 
-def test_a_file_of_which_no_row_can_be_read_fails_with_the_column_and_the_value(tmp_path, frame):
+def test_a_file_without_a_readable_row_is_an_error_with_column_and_value(tmp_path, frame):
     path = tmp_path / "trips.csv"
     path.write_text(frame.write_csv(datetime_format="%d. %B %Y %H:%M"))
     with pytest.raises(RidelakeError) as failed:
@@ -151,7 +151,7 @@ def test_a_file_of_which_no_row_can_be_read_fails_with_the_column_and_the_value(
     assert re.search(output, str(failed.value))
 
 
-def test_line_ends_marks_and_packing_change_nothing(ids, frame):
+def test_line_endings_byte_order_mark_and_gzip_change_nothing(ids, frame):
     expected, text = ids(frame), as_csv(frame)
     lines = text.split(b"\n")
     mixed = b"".join(line + [b"\n", b"\r\n", b"\r"][index % 3] for index, line in enumerate(lines[:-1]))
@@ -175,7 +175,7 @@ def test_chunks_may_end_anywhere(ids, frame, monkeypatch, tmp_path):
         assert pl.concat(parts).equals(expected)
 
 
-def test_the_name_of_a_file_does_not_tell_what_is_in_it(ids, frame):
+def test_the_format_is_not_derived_from_the_file_name(ids, frame):
     assert ids(frame, "trips.csv") == ids(as_csv(frame), "trips.parquet")
 
 
@@ -184,7 +184,7 @@ def test_a_line_with_too_few_or_too_many_fields_is_unreadable(tmp_path, frame):
     lines = as_csv(frame).split(b"\n")
     lines[2] = lines[2].rsplit(b",", 1)[0]
     lines[3] += b",7"
-    lines[4] += b",,"  # as the TLC's files of 2016 have it
+    lines[4] += b",,"  # as in the TLC's files of 2016
     lines[1] = lines[1][:20]
     lines[6] = lines[6].replace(b"132", b"x")
     path.write_bytes(b"\n".join(lines))
@@ -192,7 +192,7 @@ def test_a_line_with_too_few_or_too_many_fields_is_unreadable(tmp_path, frame):
     assert checked.verdicts.to_list() == [1, 1, 1, 0, 0, 1, 0, 0]
 
 
-def test_a_stray_quotation_mark_spoils_its_own_line_only(tmp_path, frame):
+def test_a_stray_quotation_mark_makes_only_its_line_unreadable(tmp_path, frame):
     path = tmp_path / "trips.csv"
     lines = as_csv(frame).split(b"\n")
     lines[3] = b'"' + lines[3]
@@ -201,13 +201,13 @@ def test_a_stray_quotation_mark_spoils_its_own_line_only(tmp_path, frame):
     assert checked.verdicts.to_list() == [0, 0, 1, 0, 0, 0, 0, 0]
 
 
-def test_ids_are_pinned_for_ever(ids, yellow, hvfhv):
-    """If this fails, everything ever loaded would be loaded again."""
+def test_ids_never_change(ids, yellow, hvfhv):
+    """If this fails, trips that are already stored would be loaded again."""
     assert ids(pl.DataFrame([yellow()]))[0].hex() == "556ec9c5ba918947a93eaf6d2e91bcb4"
     assert ids(pl.DataFrame([hvfhv()]))[0].hex() == "8116422d87118a7da77dd3ff19e04544"
 
 
-def test_ids_are_version_8_uuids_and_do_not_meet(trips_of, yellow, tmp_path):
+def test_ids_are_version_8_uuids_without_collisions(trips_of, yellow, tmp_path):
     from uuid import RFC_4122, UUID
 
     rows = pl.DataFrame([yellow()]).select(pl.exclude("total_amount", "trip_distance"))
@@ -221,7 +221,7 @@ def test_ids_are_version_8_uuids_and_do_not_meet(trips_of, yellow, tmp_path):
 
 
 class TestBadInput:
-    """One line that names the file and says what to do."""
+    """The error is one line that names the file and says what to do."""
 
     def refuse(self, path: Path, *words: str) -> None:
         with pytest.raises(BadInput) as refusal:
@@ -232,7 +232,7 @@ class TestBadInput:
         for word in words:
             assert word in message
 
-    def test_what_is_not_a_file(self, tmp_path):
+    def test_a_path_that_is_not_a_file(self, tmp_path):
         self.refuse(tmp_path / "nowhere.parquet", "does not exist")
         self.refuse(tmp_path, "is a folder")
         (tmp_path / "empty").touch()
@@ -245,7 +245,7 @@ class TestBadInput:
         def refuse(*_, **__):
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(Path, "open", refuse)  # chmod does not stop root
+        monkeypatch.setattr(Path, "open", refuse)  # root ignores file permissions
         self.refuse(path, "Permission denied")
 
     @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
@@ -267,11 +267,11 @@ class TestBadInput:
         path.write_bytes(gzip.compress(as_csv(frame))[:-20])
         self.refuse(path, "download it again")
 
-    def test_text_that_is_called_parquet(self, tmp_path):
+    def test_a_text_file_named_parquet(self, tmp_path):
         (tmp_path / "notes.parquet").write_text("this is not\na table at all\n")
         self.refuse(tmp_path / "notes.parquet", "is not a trip file", "this is not")
 
-    def test_columns_of_something_else(self, tmp_path):
+    def test_columns_of_another_table(self, tmp_path):
         (tmp_path / "zones.csv").write_bytes(b"LocationID,Borough,Zone\r1,EWR,Newark Airport\r")
         self.refuse(
             tmp_path / "zones.csv",
@@ -286,7 +286,7 @@ class TestBadInput:
         frame.drop(column).write_parquet(tmp_path / "trips")
         self.refuse(tmp_path / "trips", f"no column {column}")
 
-    def test_two_columns_of_one_meaning(self, tmp_path, frame):
+    def test_two_columns_with_the_same_meaning(self, tmp_path, frame):
         frame.with_columns(pulocationid=pl.lit(1)).write_parquet(tmp_path / "trips")
         self.refuse(tmp_path / "trips", "PULocationID and pulocationid have the same meaning")
 
@@ -294,7 +294,7 @@ class TestBadInput:
         frame.with_columns(tpep_pickup_datetime=pl.lit(5)).write_parquet(tmp_path / "trips")
         self.refuse(tmp_path / "trips", "tpep_pickup_datetime has type Int32, not a time")
 
-    def test_files_from_before_there_were_zones(self, tmp_path):
+    def test_old_files_without_zones(self, tmp_path):
         (tmp_path / "old.csv").write_text(
             "vendor_name,Trip_Pickup_DateTime,Start_Lon,Start_Lat\nVTS,2009-01-04,1,2\n"
         )
@@ -315,7 +315,7 @@ class TestBadInput:
         self.refuse(tmp_path / "trips.zip", "unpack it")
 
 
-def test_bytes_that_are_no_utf8_spoil_their_own_field(tmp_path, frame):
+def test_invalid_utf8_does_not_make_the_row_unreadable(tmp_path, frame):
     frame = frame.with_columns(note=pl.lit("ok"))
     path = tmp_path / "trips.csv"
     path.write_bytes(as_csv(frame).replace(b"ok", b"\xff\xfe", 1))
@@ -323,7 +323,7 @@ def test_bytes_that_are_no_utf8_spoil_their_own_field(tmp_path, frame):
     assert checked.verdicts.sum() == 0
 
 
-def test_a_clock_with_a_zone_is_believed(trips_of, frame, tmp_path):
+def test_the_time_zone_of_a_column_is_used(trips_of, frame, tmp_path):
     aware = frame.with_columns(pl.col("^tpep.*$").dt.replace_time_zone("UTC"))
     aware.write_parquet(tmp_path / "trips")
     assert trips_of(tmp_path / "trips")["requested_local"][0] == datetime(2024, 1, 10, 7)

@@ -1,4 +1,4 @@
-"""Whatever stands in a file: every row counts once, and a trip is known by what it is."""
+"""For any content of a file, every row counts once, and equal trips have equal ids."""
 
 import random
 from collections import Counter
@@ -15,7 +15,7 @@ from oltp.ingest.tlc import check_files
 from oltp.ingest.tlc.rules import CODE, GOOD, RejectReason, as_trips
 from oltp.ingest.tlc.values import read_values
 
-# Narrow ranges, so that copies and refunds happen.
+# Small ranges, so that there are copies and refunds.
 TIMES = st.one_of(
     st.none(),
     st.integers(0, 3000).map(lambda minutes: datetime(2024, 1, 1) + timedelta(minutes=minutes)),
@@ -34,7 +34,7 @@ DIRTY = st.fixed_dictionaries(
         "tip_amount": st.sampled_from([None, -1.0, 0.0, 1.0]),
     }
 )
-# A file of which no row can be read is refused, so every file has this one.
+# Every file has this row, because a file without a readable row is refused.
 READABLE = {
     "VendorID": 1, "trip_distance": 2.0,
     "tpep_pickup_datetime": datetime(2024, 1, 2, 9, 0), "tpep_dropoff_datetime": datetime(2024, 1, 2, 9, 9),
@@ -50,7 +50,7 @@ SCHEMA = {
 
 
 def judged(frame: pl.DataFrame, kind: str) -> tuple[list[str], list[bytes]]:
-    """The reason against each row ("" for none), and the ids of the good ones."""
+    """The reason for the rejection of each row ("" if accepted), and the ids of the accepted rows."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "trips"
         if kind == "parquet":
@@ -77,7 +77,7 @@ def test_every_row_counts_once_in_every_format_and_order(rows, shuffler: random.
     assert reasons.count("") == len(ids) == len(set(ids))
     assert reasons.count(RejectReason.REFUND) == reasons.count(RejectReason.REFUNDED)
     for kind in ("\n", "\r\n", "\r"):
-        # infinity is written as text that is not a number; NaN is a missing value
+        # CSV has Infinity as text that is not a number, and NaN as a missing value.
         assert judged(frame, kind) == (reasons, ids)
 
     shuffled = list(range(len(rows)))
@@ -89,8 +89,8 @@ def test_every_row_counts_once_in_every_format_and_order(rows, shuffler: random.
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(DIRTY, min_size=1, max_size=40))
-def test_what_was_paid_is_what_was_charged_less_what_was_taken_back(rows):
-    """Refunds and what they take back sum to nothing, so leaving them out changes no revenue."""
+def test_refunds_and_refunded_trips_sum_to_zero(rows):
+    """Refunds and the refunded trips sum to zero, so their rejection does not change the revenue."""
     frame = pl.DataFrame([READABLE, *rows], schema=SCHEMA)
     reasons, _ = judged(frame, "parquet")
     pairs = frame.filter(pl.Series(reasons).is_in(["refund", "refunded"]))
@@ -99,7 +99,7 @@ def test_what_was_paid_is_what_was_charged_less_what_was_taken_back(rows):
 
 @settings(max_examples=20, deadline=None)
 @given(st.binary(max_size=400))
-def test_any_bytes_after_the_header_are_rows_that_count(garbage):
+def test_any_bytes_after_the_header_are_counted_as_rows(garbage):
     header = ",".join(SCHEMA)
     good = "1,1.5,2024-01-01 10:00:00,2024-01-01 10:10:00,132,140,12.3,1.0"
     with TemporaryDirectory() as folder:

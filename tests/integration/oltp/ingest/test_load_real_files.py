@@ -1,4 +1,4 @@
-"""Trip files as the TLC published them, and as people have broken them."""
+"""Trip files of the TLC, and damaged copies of them."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ridelake.errors import BadInput
 
 @pytest.fixture
 def counts(real_data: Path):
-    def of(name: str) -> dict[str, int]:
+    def counts_of(name: str) -> dict[str, int]:
         path = real_data / name
         if not path.exists():
             pytest.skip(f"{name} is not among the real trip files")
@@ -20,7 +20,7 @@ def counts(real_data: Path):
         names = {code: str(reason) for reason, code in CODE.items()} | {GOOD: "loaded"}
         return {names[code]: count for code, count in checked.verdicts.value_counts().rows()}
 
-    return of
+    return counts_of
 
 
 def test_a_month_of_green_taxis(counts):
@@ -32,7 +32,7 @@ def test_a_month_of_green_taxis(counts):
     assert found["loaded"] == 53_039
 
 
-def test_a_year_of_yellow_taxis_in_an_older_spelling(counts):
+def test_a_year_of_yellow_taxis_in_an_older_format(counts):
     found = counts("yellow_sample_2019.parquet")
     assert sum(found.values()) == 120_000
     assert found["other_period"] == 1
@@ -40,7 +40,7 @@ def test_a_year_of_yellow_taxis_in_an_older_spelling(counts):
 
 
 @pytest.mark.slow
-def test_the_sample_and_a_csv_of_its_january_hold_the_same_trips(real_data, store: Store, tmp_path):
+def test_the_trips_of_a_sample_and_its_csv_are_the_same(real_data, store: Store, tmp_path):
     names = ("yellow_sample_2019.parquet", "dirty/yellow_2019-01_mixed_crlf_lf.csv")
     checked = check_files([real_data / name for name in names])
     whole, january = load_files(store, checked, tmp_path / "quarantine").files
@@ -50,6 +50,6 @@ def test_the_sample_and_a_csv_of_its_january_hold_the_same_trips(real_data, stor
         assert file.read == file.loaded + sum(file.rejected.values())
 
 
-def test_a_zone_table_with_cr_line_ends_is_not_taken_for_no_trips(real_data):
+def test_a_zone_table_with_cr_line_endings_is_refused(real_data):
     with pytest.raises(BadInput, match=r"is not a trip file.*LocationID, Borough, Zone"):
         check_files([real_data / "dirty" / "taxi-zone-lookup_cr_only.csv"])

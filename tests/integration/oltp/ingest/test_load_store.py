@@ -1,4 +1,4 @@
-"""Files into the store: each trip once, all files or none, and a place for what was rejected."""
+"""Loading files: each trip once, all files or none, and rejected rows in the quarantine."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ def load(store: Store, tmp_path: Path) -> Load:
 
 @pytest.fixture
 def dirty(yellow, tmp_path) -> Path:
-    """Twenty rows: sixteen trips, a copy, a refund and its trip, and one that went nowhere."""
+    """Twenty rows: 16 trips, a copy, a refund and its trip, and a trip without a distance."""
     rows = [yellow(number) for number in range(17)]
     rows += [yellow(3), yellow(5, total_amount=-21.66, tip_amount=-2.0), yellow(18, trip_distance=0.0)]
     path = tmp_path / "yellow_tripdata_2024-01.parquet"
@@ -53,7 +53,7 @@ def test_every_row_is_loaded_or_rejected_for_one_reason(load, store, dirty):
     ]
 
 
-def test_what_is_stored_is_what_the_file_says(load, store, yellow, tmp_path):
+def test_stored_values_equal_the_file(load, store, yellow, tmp_path):
     pl.DataFrame([yellow()]).write_parquet(tmp_path / "one")
     load(tmp_path / "one")
     (row,) = ask(
@@ -81,7 +81,7 @@ def test_loading_again_loads_nothing_and_the_quarantine_does_not_grow(load, stor
     assert ask(store, "SELECT count(*) FROM rides") == [(16,)]
 
 
-def test_the_same_trips_from_another_file_are_known(load, dirty, tmp_path):
+def test_the_same_trips_in_another_file_are_already_loaded(load, dirty, tmp_path):
     frame = pl.read_parquet(dirty).rename(
         {"tpep_pickup_datetime": "pickup_datetime", "VendorID": "vendor_id"}
     )
@@ -92,7 +92,7 @@ def test_the_same_trips_from_another_file_are_known(load, dirty, tmp_path):
     assert balanced(report)
 
 
-def test_kinds_are_loaded_together_and_nobody_does_two_things_at_once(load, store, dirty, hvfhv, tmp_path):
+def test_kinds_are_loaded_together_without_overlapping_rides(load, store, dirty, hvfhv, tmp_path):
     pl.DataFrame([hvfhv(number) for number in range(40)]).write_parquet(tmp_path / "fhvhv.parquet")
     report = load(dirty, tmp_path / "fhvhv.parquet")
     assert [(file.kind, file.loaded) for file in report.files] == [("yellow", 16), ("hvfhv", 40)]
@@ -102,7 +102,7 @@ def test_kinds_are_loaded_together_and_nobody_does_two_things_at_once(load, stor
         assert ask(store, overlaps) == []
 
 
-def test_batches_go_into_the_store_as_one(load, store, dirty, monkeypatch):
+def test_a_file_of_several_batches_is_loaded_completely(load, store, dirty, monkeypatch):
     monkeypatch.setattr("oltp.ingest.tlc.trip_file.BATCH_ROWS", 3)
     report = load(dirty)
     assert report.loaded == 16
@@ -111,7 +111,7 @@ def test_batches_go_into_the_store_as_one(load, store, dirty, monkeypatch):
     assert rows.to_list() == [6, 18, 19, 20]
 
 
-def test_the_quarantine_keeps_the_row_as_it_came(load, dirty):
+def test_the_quarantine_keeps_the_rejected_row_unchanged(load, dirty):
     kept = pl.read_parquet(load(dirty).files[0].quarantine)
     file = pl.read_parquet(dirty)
     assert kept.columns == ["reason", "column", "value", "expected", "file", "row", *file.columns]
@@ -120,7 +120,7 @@ def test_the_quarantine_keeps_the_row_as_it_came(load, dirty):
     assert kept.select(file.columns).equals(file[[row - 1 for row in kept["row"]]])
 
 
-# a change to a valid trip; the reason, the column, the value and a part of the expected value
+# A change to a valid trip; the reason, the column, the value and a part of the expected value.
 REJECTED: list[tuple[dict[str, Any], str, str, str, str]] = [
     ({"total_amount": "abc"}, "unreadable", "total_amount", "abc", "a number"),
     ({"PULocationID": "1.5"}, "unreadable", "PULocationID", "1.5", "a whole number"),
@@ -171,7 +171,7 @@ def test_every_rejected_row_names_column_value_and_what_is_expected(load, yellow
     assert file.examples.keys() == set(kept["reason"])
 
 
-def test_a_parquet_file_is_explained_alike(load, dirty):
+def test_rejected_rows_of_a_parquet_file_are_explained_too(load, dirty):
     (file,) = load(dirty).files
     kept = pl.read_parquet(file.quarantine)
     assert kept["column"].to_list() == [
@@ -181,7 +181,7 @@ def test_a_parquet_file_is_explained_alike(load, dirty):
     assert kept["expected"].null_count() == 0
 
 
-def test_a_file_may_have_columns_of_our_names(load, yellow, tmp_path):
+def test_a_file_may_have_the_column_names_of_the_quarantine(load, yellow, tmp_path):
     pl.DataFrame(
         [yellow(reason="none", row=9), yellow(1, trip_distance=0.0, reason="sea", row=8)]
     ).write_parquet(tmp_path / "a")
@@ -200,14 +200,14 @@ def test_a_clean_file_leaves_no_quarantine(load, yellow, tmp_path):
     assert not (tmp_path / "quarantine").exists()
 
 
-def test_one_bad_file_and_nothing_is_loaded(load, store, dirty, tmp_path):
+def test_nothing_is_loaded_if_one_file_is_bad(load, store, dirty, tmp_path):
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     with pytest.raises(BadInput):
         load(dirty, tmp_path / "bad.csv")
     assert ask(store, "SELECT count(*) FROM rides") == [(0,)]
 
 
-def test_a_file_that_breaks_half_way_leaves_nothing_behind(store, dirty, tmp_path, yellow):
+def test_a_file_that_changes_during_the_load_leaves_nothing(store, dirty, tmp_path, yellow):
     second = tmp_path / "second.csv"
     second.write_text(pl.DataFrame([yellow(number) for number in range(30, 40)]).write_csv())
     checked = check_files([dirty, second])
@@ -226,14 +226,14 @@ class TestCommand:
         assert (report["read"], report["loaded"], sum(report["rejected"].values())) == (20, 16, 4)
         assert Path(report["files"][0]["quarantine"]).parent == tmp_path / "home" / "quarantine"
 
-    def test_text_tells_read_loaded_there_and_rejected(self, store, dirty, tmp_path, capsys):
+    def test_text_reports_read_loaded_already_loaded_and_rejected_rows(self, store, dirty, tmp_path, capsys):
         arguments = ["load", str(dirty), "--dsn", store.conninfo, "--quarantine", str(tmp_path / "q")]
         assert [_run(arguments), _run(arguments)] == [0, 0]
         first, second = (line for line in capsys.readouterr().out.splitlines() if " read = " in line)
         assert first.endswith("yellow 2024-01, 20 read = 16 loaded + 0 already loaded + 4 rejected")
         assert second.endswith("20 read = 0 loaded + 16 already loaded + 4 rejected")
 
-    def test_text_shows_examples_and_the_form_of_the_times(self, store, yellow, tmp_path, capsys):
+    def test_text_shows_examples_and_the_format_of_times(self, store, yellow, tmp_path, capsys):
         begin = datetime(2024, 1, 13, 9)
         rows = [yellow(1), yellow(2, trip_distance=0.0)]
         rows.append(yellow(tpep_pickup_datetime=begin, tpep_dropoff_datetime=begin + timedelta(minutes=9)))
