@@ -318,7 +318,7 @@ class Session:
             epoch = opened.enter_context(
                 open_query_epoch(self.settings, ["duckdb"], as_of=_as_of(as_of), fresh=fresh)
             )
-            assert epoch is not None  # only Postgres can do without
+            assert epoch is not None  # only the engine postgres needs no epoch
             if fresh or epoch.number not in self._pinned:
                 self._opened.push(opened.pop_all())
                 if not fresh:
@@ -331,7 +331,7 @@ class Session:
 
 
 class RideStore:
-    """Books rides. Each call is retried after a failure of the server, and decided once."""
+    """Books rides. A call is retried after a failure of the server. Each request is decided once."""
 
     def __init__(self, store: "Store", opened: ExitStack) -> None:
         self._store = store

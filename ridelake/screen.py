@@ -60,7 +60,7 @@ def say_table(
     """Print an aligned table, numbers right-aligned. If it is too wide, cells wrap between words; if the
     longest words do not fit in one line, each row becomes lines of column and value. `dense` uses one space
     between columns and does not wrap the first column."""
-    from rich.console import Console  # here, because only tables need it and every command pays for it
+    from rich.console import Console  # imported here, because it is slow and only tables need it
 
     stream = sys.stderr if on_stderr else sys.stdout
     width = columns_of(stream) or PIPED_COLUMNS

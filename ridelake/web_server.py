@@ -35,7 +35,7 @@ class LimitedListener(socket.socket):
     and then accepts no connection at all. Connections before the end of their TLS handshake count, too."""
 
     def __init__(self, family: socket.AddressFamily) -> None:
-        # With the protocol named, asyncio turns off Nagle's algorithm, which delays each answer by 40 ms.
+        # If the protocol is given, asyncio disables Nagle's algorithm, which delays each answer by 40 ms.
         super().__init__(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._accepted = WeakSet[socket.socket]()
 

@@ -41,7 +41,7 @@ SETTINGS = {
 }
 WAIT_SECONDS_MAX = 60.0
 SHUTDOWN_SECONDS_MAX = 0.5  # of a temporary server; after Ctrl-C the whole process has about one second
-CONNECT_SECONDS_MAX = 5  # the kernel still accepts connections for a server that hangs
+CONNECT_SECONDS_MAX = 5  # needed because the kernel accepts connections for a server that hangs
 
 
 @dataclass(frozen=True, slots=True)

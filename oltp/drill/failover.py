@@ -195,7 +195,7 @@ def prepare_store(conninfo: str) -> None:
 
 def _round(number: int, pair: ServerPair, log: ClientLog, load_seconds: float) -> FailoverResult:
     before, began = log.acknowledged, perf_counter()
-    victim = pair.primary  # remembered: if it hangs, the watchdog may exchange the roles before the kill
+    victim = pair.primary  # if it hangs, the watchdog may exchange the roles before the kill
     watchdog = Watchdog(pair)
     try:
         time.sleep(load_seconds)
