@@ -191,7 +191,7 @@ class Session:
     ) -> "Answer":
         """Run a query on the newest epoch. `params`: the value of each $name; the engine binds it. `as_of`:
         the number of an epoch, or a time, instead of the newest epoch. `fresh`: include the changes since
-        the epoch. `source`: read one store, in a lake of several. `timeout`: seconds.
+        the epoch. `source`: read one store, in a lake of several stores. `timeout`: seconds.
 
         Raises QueryRejected with the engine's message, TimedOut, NotReady if there is no epoch, and
         UsageError."""

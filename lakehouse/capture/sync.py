@@ -102,7 +102,7 @@ def sync_repeatedly(
         started = time.perf_counter()
         try:
             synced = sync_once(store, lake, **options)
-            # The lake has them now; one that is dropped later is no error.
+            # The tables are in the lake now. A table that is dropped later is not an error.
             for name in ("tables", "without", "selection"):
                 options.pop(name, None)  # type: ignore[misc]
         except (CommitConflict, CannotConnect, TableNotCopied, SnapshotTooOld) as error:

@@ -245,9 +245,9 @@ def rest(settings: Settings, reader: str, url: str, names: list[str], number: in
 def connect(settings: Settings, reader: str, table: str | None, number: int | None, url: str | None) -> None:
     """Print what to paste into another program to read a TABLE of the lake, or all tables.
 
-    ridelake is not needed to run it. Deleted rows are omitted. Without --epoch it reads the newest state
-    whenever it runs, except for Trino: of each table, or with --rest of all tables at one epoch.
-    `ridelake maintain` expires an epoch once 100 newer ones exist.
+    ridelake is not needed to run it. Deleted rows are omitted. Without --epoch, it reads the newest state of
+    each table each time it runs; with --rest, all tables at the newest epoch. For Trino, it registers the
+    current state. `ridelake maintain` expires an epoch once 100 newer ones exist.
 
     \b
         ridelake connect duckdb rides

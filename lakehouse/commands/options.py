@@ -68,7 +68,7 @@ def store_and_lake(
     store: str = "",
 ) -> "Iterator[tuple[Store, Lake]]":
     """Open both. The lake is created if it does not exist and `begin` is True; the ride store is not created.
-    `store`: the name of the store in a lake of several.
+    `store`: the name of the store in a lake of several stores.
 
     Raises NotReady if there is no epoch (`begin` False), or if the lake needs the store's tables and there
     is no ride store; UsageError if the lake has stores with names and `store` is empty, or the reverse."""

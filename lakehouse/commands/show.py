@@ -113,7 +113,7 @@ def engines(settings: Settings, as_json: bool) -> None:
 @click.option("--ride", "ride_id", type=click.IntRange(min=1, max=2**63 - 1), metavar="ID",
               help="The ride to show [one in the middle of the newest epoch].")  # fmt: skip
 @click.option("--column", default="fare_cents", metavar="NAME", show_default=True, help="The column to show.")
-@click.option("--source", metavar="NAME", help="The store of --dsn, in a lake of several.")
+@click.option("--source", metavar="NAME", help="The store of --dsn, in a lake of several stores.")
 @json_option
 @click.pass_obj
 def xray(settings: Settings, ride_id: int | None, column: str, source: str | None, as_json: bool) -> None:

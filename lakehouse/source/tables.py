@@ -191,7 +191,7 @@ def find_relations(
 
 
 def existing(connection: Connection[TupleRow], names: Sequence[str], *, or_all: bool = True) -> list[str]:
-    """Those of the names that exist. `or_all`: all names if none exists, so that reading them is an error."""
+    """The names that exist. `or_all`: all names if none exists, so that reading them is an error."""
     with table_name_errors():
         found = connection.execute(QUERIES["sources"], {"tables": list(names)}).fetchall()
     there = [name for name, relation, *_ in found if relation is not None]
