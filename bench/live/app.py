@@ -33,7 +33,7 @@ Command = Callable[[dict[str, Any]], None]
 
 BODY_BYTES_MAX = 65_536
 DISCARDED_BYTES_MAX = 32_000_000  # of a larger body, read so that the client receives the answer
-SEND_SECONDS = 20.0  # a viewer that takes nothing for so long is disconnected
+SEND_SECONDS = 20.0  # a viewer that receives nothing for longer is disconnected
 
 ASSETS = (Path(__file__).parent / "page", Path(__file__).parents[1] / "pages")
 ASSET_TYPES = {
