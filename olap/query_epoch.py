@@ -191,7 +191,7 @@ def note_missing_unions(settings: Settings, epoch: "Epoch | None", query: str | 
 
 
 def missing_ride_tables_message(epoch: "Epoch") -> str:
-    """The message for an epoch without the tables of the ride store, or with those of several."""
+    """The message for an epoch without the tables of the ride store, or with those of several stores."""
     if epoch.stores:
         return f"it needs the tables of one store: add --source {' or --source '.join(epoch.stores)}"
     tables = ", ".join(sorted(table.source for table in epoch.tables.values()))

@@ -87,7 +87,7 @@ WHERE c.oid = ANY (%(relations)s::oid[])
 SELECT nspname::text FROM pg_namespace
 
 -- name: selectable
--- The tables that --all-tables selects: the SQL identifier, the names, and why one cannot be read. Not selected are
+-- The tables that --all-tables selects: the SQL identifier, the names, and why one cannot be read. It does not select
 -- partitions, which are in their parents, tables of extensions, and tables of ridelake (tracking, catalog of a lake).
 SELECT
     quote_ident(nspname) || '.' || quote_ident(relname),
