@@ -106,7 +106,8 @@ def bench_group_by(figure: Figure, subject: UserTable) -> None:
 
 
 def bench_leaving(figure: Figure, subject: UserTable, tmp_path: Path) -> None:
-    """The last of the queries: copies of the table with fewer rows show from how many rows columns win."""
+    """The last of the queries: copies of the table with fewer rows show from how many rows columns are
+    faster."""
     figure.title = TITLE
     counts = [count for count in COPIED_ROWS[figure.scale.name] if count * 2 <= subject.state.rows]
     candidates = [column for column in subject.queried if may_group(column, subject)]
