@@ -170,7 +170,7 @@ def listening(at: ListenAddress) -> Iterator[socket.socket]:
                 raise
             raise UsageError(
                 f"cannot listen on port {at.address[1]} ({os.strerror(error.errno)}): choose another with "
-                "--port; 0 is a free one"
+                "--port; 0 selects a free one"
             ) from error
         yield listener
     finally:

@@ -150,7 +150,7 @@ def bench_insert(figure: Figure, subject: UserTable, tmp_path: Path) -> None:
     figure.title = "How long does a durable insert of one row take?"
     rows = some_rows(subject, INSERTS)
     if not rows:
-        pytest.skip("the table itself has no rows, only its child tables have; name one of them")
+        pytest.skip("the table itself has no rows, only its child tables have rows; name one of them")
 
     def both() -> dict[str, tuple[list[float], int]]:
         with skip_rejected_copies(), postgres_copy(subject) as connection:

@@ -26,7 +26,7 @@ RENEW_SECONDS = 0.5
     help="Where to listen. An address other than loopback requires a token.",
 )  # fmt: skip
 @click.option(
-    "--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="0: a free one."
+    "--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="Port; 0: a free one."
 )
 @click.option(
     "--token", metavar="TOKEN",

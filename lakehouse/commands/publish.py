@@ -61,8 +61,8 @@ without_option = click.option(
 infinity_option = click.option(
     "--infinity",
     type=click.Choice(["null", "refuse"]),
-    help="From now on, store NULL for a value that the lake cannot store, such as an infinite date, or leave "
-    "its table out [refuse].",
+    help="From now on, for a value that the lake cannot store, such as an infinite date: store NULL (null), "
+    "or leave its table out (refuse) [refuse].",
 )
 numeric_option = click.option(
     "--numeric",
@@ -93,7 +93,7 @@ age_option = click.option(
     callback=_number,
     metavar="N",
     help="Publish nothing if the snapshot, which holds back vacuum, is open for longer than N seconds. After "
-    "half of them the copy continues at full speed [no limit].",
+    "half of this time the copy continues at full speed [no limit].",
 )
 
 

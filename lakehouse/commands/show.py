@@ -74,8 +74,10 @@ def _version(name: str, settings: Settings) -> str | None:
 @json_option
 @click.pass_obj
 def engines(settings: Settings, as_json: bool) -> None:
-    """List the engines that are installed, and how to install the others. `folder`, `bucket`: where a lake
-    may be."""
+    """List the engines that are installed, and how to install the others.
+
+    The columns `folder` and `bucket` show whether an engine reads a lake in a folder and in a bucket.
+    """
     from lakehouse.engines import ENGINES, full_version
 
     versions = {name: _version(name, settings) for name, package in ENGINES.items() if package.version()}

@@ -30,7 +30,7 @@ KEEPALIVE = {
 
 source_option = click.option(
     "--source", "sources", multiple=True, metavar="NAME=DSN",
-    help="A store of a lake of several stores: its name and its database, instead of --dsn.",
+    help="A store and its database, instead of --dsn, in a lake of several stores. Repeat it for several.",
 )  # fmt: skip
 
 
