@@ -261,8 +261,8 @@ def _unread(lake: Lake, epoch: Epoch, grace: timedelta) -> Iterator[bool]:
 
 
 def _sweep(lake: Lake, grace: timedelta) -> int:
-    """Delete orphan files; return their number. Without the exclusive lock, delete only those of this store
-    that are older than the grace period: others may belong to a draft."""
+    """Delete orphan files; return their number. Without the exclusive lock, delete only files of this store
+    that are older than the grace period: the others may belong to a draft."""
     with lake_lock(lake, fcntl.LOCK_EX | fcntl.LOCK_NB) as exclusive:
         found = [
             file

@@ -23,7 +23,7 @@ from ridelake.errors import CannotConnect
 MAINTAIN_EVERY_EPOCHS = 50
 MAINTAIN_EVERY_ROWS = 200_000
 
-# With `--every 0`, the pause after an iteration that found no change, and after one that failed.
+# With `--every 0`, the pause after an iteration without changes, and after a failed iteration.
 IDLE_SECONDS = 0.05
 RETRY_SECONDS_MIN = 0.2
 

@@ -117,8 +117,8 @@ def full_version(name: str, version: str | None) -> str:
 
 
 def omitted_from_all(settings: "Settings") -> list[str]:
-    """The engines that `--engine all` omits: those that are not installed, and Spark, which is slow to start,
-    unless a master is set."""
+    """The engines that `--engine all` omits: engines that are not installed, and Spark, which is slow to
+    start, unless a master is set."""
     return [
         name
         for name, package in ENGINES.items()

@@ -213,7 +213,7 @@ class Lake:
         selection: Selection | None = None,
         previous: Epoch | None = None,
     ) -> Epoch:
-        """Make the epoch the newest one, move the Iceberg pointers to the same state, remove those of
+        """Make the epoch the newest one, move the Iceberg pointers to the same state, remove the pointers of
         `departed` tables, and remove the `expired` epochs from the catalog. `selection`: to be stored.
         `previous`: the epoch that a store's changes are based on. Returns the epoch with its number, which is
         greater than expected if other stores have published since then.
@@ -304,9 +304,9 @@ class Lake:
 
     def write_hints(self, tables: Collection[str]) -> None:
         """Write the `version-hint.text` of these tables: the name of the metadata that the catalog refers to,
-        for readers that open a folder. A table that the catalog does not have loses it."""
+        for readers that open a folder. The hint of a table that is not in the catalog is deleted."""
         written: dict[str, str | None] = {}
-        while True:  # another process may publish between the two; the one that writes last checks again
+        while True:  # another process may publish meanwhile: after a write, check again
             with self.catalog.engine.connect() as connection:
                 pointers = read_pointers(connection)
             due = {name: pointers.get(name) for name in tables}

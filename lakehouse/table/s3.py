@@ -230,8 +230,8 @@ def read_errors(address: LakeAddress, locations: Sequence[str]) -> Iterator[None
 
 
 def check_readable(address: LakeAddress, locations: Sequence[str], message: str = "") -> None:
-    """Check in bounded time that the first file, and those that the message names, can be read. Raises the
-    errors of `bucket_errors`."""
+    """Check in bounded time that the first file, and the files that the message names, can be read. Raises
+    the errors of `bucket_errors`."""
     remote = [location for location in locations if location.startswith(S3)]
     named = [location for location in remote if location.rsplit("/", 1)[1] in message]
     with bucket_errors(address):
@@ -249,7 +249,7 @@ UNCHANGED_SINCE = datetime(2000, 1, 1, tzinfo=UTC)
 def register_files(
     connection: "duckdb.DuckDBPyConnection", address: LakeAddress, locations: Iterable[str]
 ) -> "PinnedFiles":
-    """Allow the connection to read those locations that are on S3."""
+    """Allow the connection to read the locations that are on S3."""
     remote = frozenset(location for location in locations if location.startswith(S3))
     pinned = PinnedFiles(address, remote)
     connection.register_filesystem(pinned)
