@@ -80,7 +80,7 @@ def say_table(
 
 
 def _widths(rows: Sequence[Sequence[str]], available: int, *, whole_first: bool = False) -> list[int]:
-    """Widths of the columns: those of the cells, reduced if needed, at least that of the longest word."""
+    """Widths of the columns: the width of the widest cell, reduced if needed to that of the longest word."""
     columns = list(zip(*rows, strict=True))
     widths = [max(cells(line) for text in texts for line in text.split("\n")) for texts in columns]
     words = [max(max(map(cells, text.split()), default=0) for text in texts) for texts in columns]

@@ -105,8 +105,8 @@ class ServerNode:
         kill_server(self.cluster)
 
     def fence(self) -> None:
-        """Kill its remaining processes and rename its data folder, so that it cannot be started; also if a
-        supervisor has restarted it in the meantime."""
+        """Kill its remaining processes and rename its data folder, so that it cannot be started. A server
+        that a supervisor has restarted in the meantime is also killed."""
         self.kill()
         clear_after_a_kill(self.cluster.data, self.cluster.socket_folder)
         self.cluster.data.rename(self.fenced)
