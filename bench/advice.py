@@ -174,7 +174,7 @@ NAMES_MAX = 3
 
 @dataclass(frozen=True, slots=True)
 class QuestionSizes:
-    """A question in a record. `seconds`: by row count and engine, those of each round."""
+    """A question in a record. `seconds`: the times of the rounds, by row count and engine."""
 
     name: str
     unit: str

@@ -98,7 +98,7 @@ class OpenEngine:
         self.name, self.opened_at = name, time.monotonic()
         self._context = ExitStack()
         try:
-            # The names of the tables in Postgres are those of the epoch, too.
+            # Postgres has the tables by the same names.
             self.epoch = self._context.enter_context(open_query_epoch(settings, [name], fresh=fresh))
             self.engine: Engine = self._context.enter_context(open_engine(name, settings, self.epoch))
         except BaseException:

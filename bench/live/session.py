@@ -64,7 +64,7 @@ SEED_RIDES, SEED = 100_000, 1
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """`url`: the address of the page, with the token. `failed`: set if the web server ends by itself."""
+    """`url`: the address of the page, with the token. `failed`: set if the web server ends unexpectedly."""
 
     url: str
     workers: Mapping[str, Worker]

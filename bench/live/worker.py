@@ -128,7 +128,7 @@ class Worker:
             self._send((name, arguments))
 
     def stop(self) -> None:
-        """Ask the child to end; kill one that still imports its modules. Does not wait."""
+        """Ask the child to end; kill it if it still imports its modules. Does not wait."""
         with self._lock:
             self._stopping.set()
             if self._reads_commands():

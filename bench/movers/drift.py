@@ -37,7 +37,7 @@ class TypeTable:
 
 @dataclass(slots=True)
 class MoverTypes:
-    """The results of a mover by table. `truth`: the values as Postgres writes them. `changed`: those that
+    """The results of a mover by table. `truth`: the values as Postgres writes them. `changed`: values that
     differ, without an error of the mover. `refused`: why there is no copy."""
 
     mover: Mover
