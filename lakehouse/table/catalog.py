@@ -164,7 +164,7 @@ class Lake:
         return [seen for epoch in read_epochs(self.address) if (seen := self.seen(epoch)) is not None]
 
     def seen(self, epoch: Epoch) -> Epoch | None:
-        """The epoch as this store sees it, as `seen_by` says."""
+        """The epoch as a publisher of this store sees it: see `seen_by`."""
         return seen_by(self.store, epoch)
 
     def stored_name(self, table: str) -> str:
