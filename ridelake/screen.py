@@ -135,7 +135,7 @@ def drawing_columns() -> int:
 
 def draw(lines: "Sequence[Text]", *, on_stderr: bool = False) -> None:
     """Print the lines of a drawing, wrapped between words, with colours if the terminal supports them."""
-    from rich.console import Console  # here, as in `say_table`
+    from rich.console import Console  # imported here, as in `say_table`
 
     progress.hide()
     console = Console(highlight=False, width=drawing_columns(), stderr=on_stderr)

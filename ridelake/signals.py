@@ -102,7 +102,7 @@ def _finish() -> None:
 def _kill_children() -> None:
     """Kill child processes. Embedded servers are no child processes: a monitor process stops them when this
     process ends."""
-    import psutil  # here, because few calls need it
+    import psutil  # imported here, because few calls need it
 
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):

@@ -183,7 +183,7 @@ def for_each_source(
     settings: "Settings", sources: Mapping[str, str], work: "Callable[[Store, Lake], T]"
 ) -> tuple[dict[str, T], list[str]]:
     """The result of `work` for each store by its name, and a sentence for each store that failed."""
-    import psycopg  # here, because `--help` does not need it
+    import psycopg  # imported here, because `--help` does not need it
 
     from lakehouse.commands.options import store_and_lake
 

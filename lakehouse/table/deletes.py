@@ -42,8 +42,8 @@ SCHEMA = pa.schema(
     ]
 )
 
-# A reader opens all delete files of a table. If this number of them have about the same size, they are merged,
-# so a position is rewritten once per magnitude.
+# A reader opens all delete files of a table. If this number of them have about the same size, they are
+# merged, so a position is rewritten once per magnitude.
 MERGE_FILES = 8
 MAGNITUDE_BITS = 3
 

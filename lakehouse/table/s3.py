@@ -65,7 +65,7 @@ def credentials() -> Credentials | None:
 
 @lru_cache(maxsize=1)
 def _credentials_source() -> Any | None:
-    try:  # here, because it takes 0.2 s to import, and few engines need it
+    try:  # imported here, because it takes 0.2 s to import, and few engines need it
         from botocore.session import Session
     except ImportError:  # without the extras `engines` and `spark`
         return None
@@ -279,7 +279,7 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]
     @contextmanager
     def refusals(self) -> Iterator[None]:
         """While DuckDB runs: raise an error of the S3 server itself, not DuckDB's error with a traceback."""
-        import duckdb  # here, because a copy does not need it
+        import duckdb  # imported here, because a copy does not need it
 
         try:
             yield
