@@ -127,7 +127,7 @@ def _record(columns: Sequence[str], row: Sequence[str], width: int, title: str |
 
 
 def drawing_columns() -> int:
-    """The width of a drawing: COLUMNS, or the width of the terminal of any of our streams."""
+    """The width of a drawing: COLUMNS, or the width of the terminal of a standard stream."""
     from rich.console import Console
 
     return min(Console().width, DRAWING_COLUMNS_MAX)

@@ -54,8 +54,8 @@ def received() -> int | None:
 
 @contextmanager
 def no_time_limit() -> Iterator[None]:
-    """In this block the first SIGINT has no time limit: the command finishes early. A second signal ends the
-    process immediately, as everywhere."""
+    """In this block the first SIGINT has no time limit: the command finishes early. A second signal always
+    ends the process immediately."""
     _patient.set()
     try:
         yield

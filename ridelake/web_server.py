@@ -111,7 +111,7 @@ class TlsFiles:
 
 
 class WebServer(Server):
-    """uvicorn with our limits. `tls`: serve HTTPS."""
+    """uvicorn with the limits of this module. `tls`: serve HTTPS."""
 
     def __init__(self, app: ASGIApp, tls: TlsFiles | None = None) -> None:
         super().__init__(

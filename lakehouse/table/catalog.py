@@ -342,7 +342,7 @@ class Lake:
             ]
 
     def write_readme(self) -> None:
-        """Write the file that explains the folder to someone who has only the files."""
+        """Write the file that explains the folder to readers who have only the files."""
         text = load_script("lakehouse.table", "read_me_first.txt")
         self.storage.write_whole(self.address.join(README), text.encode())
 

@@ -48,7 +48,7 @@ SAMPLE_ROWS = 4_096
 SAMPLE_VALUES_MAX = 512
 
 
-# Explains the files to someone who has only the folder.
+# Explains the files to readers who have only the folder.
 README = "READ-ME-FIRST"
 
 

@@ -130,7 +130,7 @@ def client_properties(address: LakeAddress) -> dict[str, str]:
 
 
 def iceberg_properties(address: LakeAddress) -> dict[str, str]:
-    """For our own pyiceberg."""
+    """For the pyiceberg of ridelake."""
     return client_properties(address) | {"s3.connect-timeout": str(CONNECT_SECONDS)}
 
 
