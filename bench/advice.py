@@ -159,8 +159,8 @@ def table_sentences(rows: int, ratios: Mapping[str, Ratio], crossings: Mapping[s
             sentences.append(f"Stay with Postgres for the {listed(by_rows)}.")
     elif rows < ROWS_TO_TELL:
         sentences.append(
-            f"Stay with Postgres: {rows:,} rows are too few to tell from how many on columns are faster. "
-            f"Measure again from {ROWS_TO_TELL:,} rows on."
+            f"Stay with Postgres: {rows:,} rows are too few to find the number of rows from which columns "
+            f"are faster. Measure again with at least {ROWS_TO_TELL:,} rows."
         )
     else:
         sentences.append("Stay with Postgres: columns are measurably faster for none of these questions.")
@@ -174,7 +174,7 @@ NAMES_MAX = 3
 
 @dataclass(frozen=True, slots=True)
 class QuestionSizes:
-    """A question in a record. `seconds`: by row count and engine, those of each round."""
+    """A question in a record. `seconds`: the times of the rounds, by row count and engine."""
 
     name: str
     unit: str
@@ -210,28 +210,28 @@ def questions_by_size(figure: Mapping[str, Any]) -> list[QuestionSizes]:
 
 
 def answer_sentence(found: Sequence[QuestionSizes]) -> str:
-    """`Stay with Postgres for ride_by_id and newest_ride; columns win from about 19,000 rides on 7 of the 12
-    questions.`"""
+    """`Stay with Postgres for ride_by_id and newest_ride; columns are faster for 7 of the 12 questions from
+    about 19,000 rides.`"""
     ratios = {one.name: one.ratio for one in found}
     rows, unit, count = max(one.rows for one in found), found[0].unit, len(found)
     columns = [one for one in found if ratios[one.name].distinguishable and ratios[one.name].median > 1]
     by_rows = [one for one in found if ratios[one.name].distinguishable and ratios[one.name].median < 1]
     if not columns:
-        again = f": measure again from {ROWS_TO_TELL:,} {unit} on" if rows < ROWS_TO_TELL else ""
-        none = f"none of the {count} questions" if count > 1 else "no question"
-        return f"Stay with Postgres; columns win on {none} up to {rows:,} {unit}{again}."
+        again = f": measure again with at least {ROWS_TO_TELL:,} {unit}" if rows < ROWS_TO_TELL else ""
+        one_of = f"any of the {count} questions" if count > 1 else "the question"
+        return f"Stay with Postgres; columns are not faster for {one_of} up to {rows:,} {unit}{again}."
     at = max(one.crossing.at for one in columns)
     first = min(columns[0].seconds)
     always = f"from {first:,} {unit}" if first < rows else f"at {rows:,} {unit}"
     start = f"from about {float(f'{at:.2g}'):,.0f} {unit}" if at else always
-    every = f"all {count} questions" if count > 1 else "the only question"
-    on = f"{len(columns)} of the {count} questions" if len(columns) < count else every
-    wins = f"columns win {start} on {on}."
+    every = f"all {count} questions" if count > 1 else "the question"
+    faster_for = f"{len(columns)} of the {count} questions" if len(columns) < count else every
+    advice = f"columns are faster for {faster_for} {start}."
     if not by_rows:
-        return wins[0].upper() + wins[1:]
+        return advice[0].upper() + advice[1:]
     names = [one.name for one in sorted(by_rows, key=lambda one: ratios[one.name].median)]
     more = [f"{len(names) - NAMES_MAX} more"] if len(names) > NAMES_MAX + 1 else []
-    return f"Stay with Postgres for {listed([*names[: NAMES_MAX if more else None], *more])}; {wins}"
+    return f"Stay with Postgres for {listed([*names[: NAMES_MAX if more else None], *more])}; {advice}"
 
 
 def range_sentence(rides: int, number: Crossing, whole: Crossing, scanned: Crossing) -> str:

@@ -98,7 +98,7 @@ def _run_interleaved(store: Store, levels: dict[str, Level], rounds: int) -> Non
 
 
 def _seconds(connection: Connection[TupleRow], requests: list[RideRequest]) -> float:
-    """The seconds to book the rides in one commit. They are cancelled in another one, which is not timed."""
+    """The seconds to book the rides in one commit. A second commit, which is not timed, cancels them."""
     began = perf_counter()
     decisions = booking.book_many(connection, requests)
     seconds = perf_counter() - began

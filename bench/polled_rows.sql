@@ -39,7 +39,7 @@ CREATE FUNCTION loss_insert_as(p_id bigint, p_payload text) RETURNS bigint LANGU
     INSERT INTO loss_rows (id, payload) VALUES (p_id, p_payload) RETURNING id
 $$;
 
--- The row at this share of all ids, or the next unlocked one: writers do not wait for each other.
+-- The row at this share of all ids, or the next unlocked row, so that writers do not wait for each other.
 CREATE FUNCTION loss_pick(p_share float8) RETURNS bigint LANGUAGE sql AS $$
     SELECT id FROM loss_rows WHERE id >= (SELECT floor(p_share * max(id))::bigint FROM loss_rows)
     ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED

@@ -40,7 +40,7 @@ SELECT pg_relation_size('rides'), pg_indexes_size('rides'), (SELECT count(*) FRO
 SELECT name, count(*) FROM rides JOIN cities USING (city_id) GROUP BY name ORDER BY count(*) DESC, name LIMIT 12
 
 -- name: store_bytes
--- Heap, indexes and all else of the store's tables.
+-- The bytes of the store's tables: heaps, indexes and everything else.
 SELECT sum(pg_total_relation_size(relid))::bigint FROM pg_stat_user_tables WHERE schemaname = 'ridelake'
 
 -- name: written_table

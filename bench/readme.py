@@ -27,8 +27,8 @@ RESULTS, PICTURE = ROOT / "docs/results.md", ROOT / "docs/figures.svg"
 MOVERS_RECORD, MOVERS_PAGE = ROOT / "docs/movers.json", ROOT / "docs/movers.md"
 FIGURES = ("<!-- figures: python -m bench.readme -->", "<!-- end of figures -->")
 MOVERS = ("<!-- movers: python -m bench.readme -->", "<!-- end of movers -->")
-README_MOVERS = ("ridelake", "DuckDB", "dlt")  # with the fastest copy, and a common tool for pipelines
-NOT_INCREMENTAL = ("DuckDB",)  # the rule that is measured is ours
+README_MOVERS = ("ridelake", "DuckDB", "dlt")  # DuckDB has the fastest copy; dlt is common in pipelines
+NOT_INCREMENTAL = ("DuckDB",)  # it has no incremental mode; the measured rule is part of this project
 
 ROWS_MAX = 12  # rows of a table in the results; the record has all
 MOVERS_ROWS_MAX = 40

@@ -128,7 +128,7 @@ class Samples:
 
 
 def rotated(variants: Sequence[T], round_number: int) -> list[T]:
-    """The variants in the order of this round: each round begins with another one."""
+    """The variants in the order of this round: each round begins with another variant."""
     first = round_number % len(variants)
     return [*variants[first:], *variants[:first]]
 

@@ -87,7 +87,7 @@ def query_options(engine: str) -> Callable[[Callable[..., Any]], Callable[..., A
         click.option("--fresh", is_flag=True, help="Query the newest epoch plus newer changes."),
         click.option(
             "--source", metavar="NAME",
-            help="Query the tables of one store, in a lake of several [all stores, as one table].",
+            help="Query the tables of one store, in a lake of several stores [all stores, as one table].",
         ),
         click.option(
             "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE",

@@ -177,7 +177,7 @@ def _schema_query(engine: "Engine", name: str, epoch: "Epoch | None") -> str:
 
 
 def note_missing_unions(settings: Settings, epoch: "Epoch | None", query: str | None = None) -> None:
-    """Print why tables of several stores have no union: those that the query names, or all."""
+    """Print why tables of several stores have no union: the tables that the query names, or all."""
     if epoch is None or not epoch.stores:
         return
     from lakehouse.engines.store_views import union_queries
@@ -191,7 +191,7 @@ def note_missing_unions(settings: Settings, epoch: "Epoch | None", query: str | 
 
 
 def missing_ride_tables_message(epoch: "Epoch") -> str:
-    """The message for an epoch without the tables of the ride store, or with those of several."""
+    """The message for an epoch without the tables of the ride store, or with those of several stores."""
     if epoch.stores:
         return f"it needs the tables of one store: add --source {' or --source '.join(epoch.stores)}"
     tables = ", ".join(sorted(table.source for table in epoch.tables.values()))

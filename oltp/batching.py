@@ -32,8 +32,8 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Flush = Callable[[Connection[TupleRow], Sequence[Item]], Sequence[Answer]]
 
-# Above some hundreds, the round trip and the commit are a small part of the cost of a batch, and the latency
-# of its first item grows: docs/store.md has the measurements.
+# In batches of more than some hundred items, the round trip and the commit are a small part of the cost, and
+# the latency of the first item grows: docs/store.md has the measurements.
 BATCH_MAX = 512
 # Ten full batches, about half a second of work. Further callers wait until there is room.
 WAITING_MAX = 5_120

@@ -67,8 +67,8 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())
 # The function that emits the warning. Messages are translated (lc_messages); names of functions are not.
 CANCELLED_WAIT_IN = "SyncRepWaitForLSN"
 
-# A commit that changes nothing. A read does not wait for the standby, this does; when it returns, the standby
-# has all WAL before it.
+# A commit that changes nothing. Unlike a read, it waits for the standby. When it returns, the standby has all
+# WAL before it.
 CONFIRM = b"SELECT pg_logical_emit_message(true, 'ridelake', '')"
 
 # A promotion can take less than the second that psycopg's pool waits before its second attempt.

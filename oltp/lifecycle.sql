@@ -8,7 +8,7 @@
 -- Locks as in booking.sql: rides by ride_id, then accounts by account_id, then drivers. Only the holder of the lock on
 -- a ride updates its driver.
 --
--- Each function is a few look-ups by key, whatever the planner's estimates, so JIT compilation never pays off.
+-- Each function is a few look-ups by key, whatever the planner's estimates, so JIT compilation would only cost time.
 
 -- assigned -> started.
 CREATE FUNCTION start_rides(p_ride_ids bigint[]) RETURNS TABLE (place integer, status ride_status)
@@ -29,7 +29,7 @@ BEGIN
 END $$;
 
 -- started -> completed. The hold is captured: four fifths to the driver, one fifth to the platform.
--- A tip is paid if the rider has the money, and left out if not.
+-- A tip is paid if the balance of the rider covers it; otherwise it is omitted.
 CREATE FUNCTION complete_rides(p_ride_ids bigint[], p_tips_cents bigint[])
 RETURNS TABLE (place integer, status ride_status)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off AS $$
@@ -62,7 +62,7 @@ BEGIN
         UPDATE payments SET status = 'captured', captured_cents = held_cents, tip_cents = p.tip_cents
         FROM priced AS p WHERE payments.ride_id = p.ride_id
     ),
-    -- One row an account: an UPDATE … FROM takes the first of several, and the others would be lost.
+    -- One row per account: an UPDATE … FROM applies only one of several rows.
     changed AS (
         SELECT account_id, sum(held_cents)::bigint AS held_cents, sum(balance_cents)::bigint AS balance_cents
         FROM (SELECT rider_account_id AS account_id, -fare_cents AS held_cents, -fare_cents - tip_cents AS balance_cents
@@ -148,8 +148,8 @@ BEGIN
     FROM unnest(p_ride_ids) WITH ORDINALITY AS asked (ride_id, place);
 END $$;
 
--- Locks the rides and the accounts that are about to change. The driver's account only if the driver is paid: locking
--- a row writes to its page, and most cancellations pay no one.
+-- Locks the rides and the accounts that are about to change. The driver's account is locked only if the driver is paid,
+-- because locking a row writes to its page, and most cancellations pay nothing.
 CREATE FUNCTION lock_rides_and_accounts(p_ride_ids bigint[], p_driver_is_paid boolean) RETURNS void
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 BEGIN
@@ -248,8 +248,8 @@ BEGIN
 END $$;
 
 -- Ends rides that were abandoned because their client died: assigned rides are cancelled and their holds voided, started
--- rides are completed without a tip. With p_ids_end, only rides whose request id ends with it (request_ids.py). Returns
--- the number of each.
+-- rides are completed without a tip. With p_ids_end, only rides whose request id ends with it (oltp/workload/requests.py).
+-- Returns the number of each.
 --
 -- All rides and accounts are locked before the first change, to keep the lock order across the two steps.
 CREATE FUNCTION expire_rides(p_assigned_before timestamptz, p_started_before timestamptz, p_ids_end bytea DEFAULT '',

@@ -3,7 +3,8 @@
 Four kinds of errors are temporary:
 
     40001, 40P01          a serialization failure or a deadlock; the next attempt may succeed
-    25006                 the server is a standby; of several hosts the next connection finds the primary
+    25006                 the server is a standby; if the DSN has several hosts, the next connection finds the
+                          primary
     57P0x                 the server stops, crashes or starts
     08xxx, or no code     the connection is lost, perhaps after the commit; or a commit returned before the
                           standby had it (`oltp.connection`)

@@ -7,8 +7,8 @@
 --   ledger                             every transfer from one account to another
 --
 -- Money is integer cents, time is timestamptz, distance is metres; the unit is in the name.
--- tracking.sql, installed first, records changes for epochs. booking.sql creates rides, moves.sql changes their status,
--- guards.sql rejects illegal changes, audit.sql checks the result. docs/store.md explains each lock and each index.
+-- tracking.sql, installed first, records changes for epochs. booking.sql creates rides, lifecycle.sql changes their status,
+-- triggers.sql rejects illegal changes, audit.sql checks the result. docs/store.md explains each lock and each index.
 
 CREATE SCHEMA ridelake;
 SET LOCAL search_path = ridelake;

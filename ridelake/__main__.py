@@ -74,7 +74,7 @@ COMMANDS = {name: place for group in GROUPS.values() for name, place in group.it
 
 
 class OutputClosed(Exception):
-    """The reader of our pipe closed it. Not an error, but click and rich would exit 1."""
+    """The reader of the pipe has closed it. This is not an error, but click and rich would exit with 1."""
 
 
 class CommandGroup(click.Group):
@@ -201,8 +201,8 @@ def main() -> NoReturn:
 
 
 def _exit(exit_code: int) -> NoReturn:
-    """Exit without Python's finalization. It would wait for threads of libraries, and signals have no handler
-    while it runs."""
+    """Exit without Python's finalization, which waits for threads of libraries and runs without handlers of
+    signals."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -234,7 +234,7 @@ def _run(arguments: list[str]) -> int:
             signals.end(signal.SIGINT)
         return 130
     except OutputClosed:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still in the buffers goes there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # discards what is still in the buffers
         return 0
     except Exception as error:
         if "--debug" in arguments:
@@ -255,7 +255,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _usage_message(error: click.UsageError) -> str:
-    """Click's message; it offers the nearest options itself, but not the nearest choice."""
+    """Click's message. Click suggests similar options, but not similar choices."""
     message = re.sub("a valid integer( range)?", "a whole number", error.format_message().rstrip("."))
     message = re.sub("a valid float( range)?", "a number", message)
     if "unexpected extra argument" in message and error.ctx and error.ctx.command.name == "sql":

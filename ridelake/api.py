@@ -191,7 +191,7 @@ class Session:
     ) -> "Answer":
         """Run a query on the newest epoch. `params`: the value of each $name; the engine binds it. `as_of`:
         the number of an epoch, or a time, instead of the newest epoch. `fresh`: include the changes since
-        the epoch. `source`: read one store, in a lake of several. `timeout`: seconds.
+        the epoch. `source`: read one store, in a lake of several stores. `timeout`: seconds.
 
         Raises QueryRejected with the engine's message, TimedOut, NotReady if there is no epoch, and
         UsageError."""
@@ -318,7 +318,7 @@ class Session:
             epoch = opened.enter_context(
                 open_query_epoch(self.settings, ["duckdb"], as_of=_as_of(as_of), fresh=fresh)
             )
-            assert epoch is not None  # only Postgres can do without
+            assert epoch is not None  # only the engine postgres needs no epoch
             if fresh or epoch.number not in self._pinned:
                 self._opened.push(opened.pop_all())
                 if not fresh:
@@ -331,7 +331,7 @@ class Session:
 
 
 class RideStore:
-    """Books rides. Each call is retried after a failure of the server, and decided once."""
+    """Books rides. A call is retried after a failure of the server. Each request is decided once."""
 
     def __init__(self, store: "Store", opened: ExitStack) -> None:
         self._store = store

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from ridelake import signals
 
-_STARTED = time.perf_counter()  # the first command module imports this one
+_STARTED = time.perf_counter()  # approximately the start of the command: its module imports this one
 _open: list["Progress"] = []  # only the innermost is shown
 
 

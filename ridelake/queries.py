@@ -16,7 +16,7 @@ HEADING = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 @cache
 def load_script(package: str, file: str) -> LiteralString:
-    """The text of a file of the package. It is part of the program, and therefore counts as a literal."""
+    """The text of a file of the package. It has the type LiteralString, because it is part of the program."""
     text: LiteralString = files(package).joinpath(file).read_text("utf-8")
     return text
 

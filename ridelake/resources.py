@@ -36,10 +36,10 @@ TEXTS = (
 )
 SQLSTATES = {"53100": "disk", "53200": "memory", "53300": "connections", "53400": "limit"}
 ADVICE = {
-    "quota": "free some space, or have the quota raised",
+    "quota": "free some space, or ask the administrator to raise the quota",
     "file size": "raise the limit of the file size (`ulimit -f`)",
     "files": "raise the limit of open files (`ulimit -n`)",
-    "memory": "free some memory, or ask for less at a time",
+    "memory": "free some memory, or process fewer rows at a time",
     "processes": "raise the limit of processes and threads (`ulimit -u`), or end some",
     "shared memory": "enlarge it (/dev/shm; in a container `--shm-size`)",
     "locks": "raise max_locks_per_transaction of the server",

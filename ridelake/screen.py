@@ -60,7 +60,7 @@ def say_table(
     """Print an aligned table, numbers right-aligned. If it is too wide, cells wrap between words; if the
     longest words do not fit in one line, each row becomes lines of column and value. `dense` uses one space
     between columns and does not wrap the first column."""
-    from rich.console import Console  # here, because only tables need it and every command pays for it
+    from rich.console import Console  # imported here, because it is slow and only tables need it
 
     stream = sys.stderr if on_stderr else sys.stdout
     width = columns_of(stream) or PIPED_COLUMNS
@@ -80,7 +80,7 @@ def say_table(
 
 
 def _widths(rows: Sequence[Sequence[str]], available: int, *, whole_first: bool = False) -> list[int]:
-    """Widths of the columns: those of the cells, reduced if needed, at least that of the longest word."""
+    """Widths of the columns: the width of the widest cell, reduced if needed to that of the longest word."""
     columns = list(zip(*rows, strict=True))
     widths = [max(cells(line) for text in texts for line in text.split("\n")) for texts in columns]
     words = [max(max(map(cells, text.split()), default=0) for text in texts) for texts in columns]
@@ -127,7 +127,7 @@ def _record(columns: Sequence[str], row: Sequence[str], width: int, title: str |
 
 
 def drawing_columns() -> int:
-    """The width of a drawing: COLUMNS, or the width of the terminal of any of our streams."""
+    """The width of a drawing: COLUMNS, or the width of the terminal of a standard stream."""
     from rich.console import Console
 
     return min(Console().width, DRAWING_COLUMNS_MAX)
@@ -135,7 +135,7 @@ def drawing_columns() -> int:
 
 def draw(lines: "Sequence[Text]", *, on_stderr: bool = False) -> None:
     """Print the lines of a drawing, wrapped between words, with colours if the terminal supports them."""
-    from rich.console import Console  # here, as in `say_table`
+    from rich.console import Console  # imported here, as in `say_table`
 
     progress.hide()
     console = Console(highlight=False, width=drawing_columns(), stderr=on_stderr)

@@ -54,8 +54,8 @@ def received() -> int | None:
 
 @contextmanager
 def no_time_limit() -> Iterator[None]:
-    """In this block the first SIGINT has no time limit: the command takes it as a request to finish early.
-    A second signal ends the process immediately, as everywhere."""
+    """In this block the first SIGINT has no time limit: the command finishes early. A second signal always
+    ends the process immediately."""
     _patient.set()
     try:
         yield
@@ -71,7 +71,7 @@ def settle_signals() -> None:
             signal.signal(number, lambda number, _: end(number))
     if _received:
         end(_received[0])
-        time.sleep(2 * LAST_SECONDS)  # the guard ends the process already
+        time.sleep(2 * LAST_SECONDS)  # `end` returned: the guard is already ending the process
 
 
 def end(number: int) -> None:
@@ -100,9 +100,9 @@ def _finish() -> None:
 
 
 def _kill_children() -> None:
-    """Kill child processes. Servers are not among them: monitor processes stop those when this process
-    ends."""
-    import psutil  # here, because few calls need it
+    """Kill child processes. Embedded servers are no child processes: a monitor process stops them when this
+    process ends."""
+    import psutil  # imported here, because few calls need it
 
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):

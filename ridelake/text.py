@@ -75,7 +75,7 @@ def cells(text: str) -> int:
     """Columns that the text takes on a screen: a Chinese character takes two, a combining accent none."""
     if text.isascii():
         return len(text)
-    from rich.cells import cell_len  # here, because most text is ASCII
+    from rich.cells import cell_len  # imported here, because most text is ASCII
 
     return cell_len(text)
 

@@ -35,7 +35,7 @@ class LimitedListener(socket.socket):
     and then accepts no connection at all. Connections before the end of their TLS handshake count, too."""
 
     def __init__(self, family: socket.AddressFamily) -> None:
-        # With the protocol named, asyncio turns off Nagle's algorithm, which delays each answer by 40 ms.
+        # If the protocol is given, asyncio disables Nagle's algorithm, which delays each answer by 40 ms.
         super().__init__(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._accepted = WeakSet[socket.socket]()
 
@@ -111,7 +111,7 @@ class TlsFiles:
 
 
 class WebServer(Server):
-    """uvicorn with our limits. `tls`: serve HTTPS."""
+    """uvicorn with the limits of this module. `tls`: serve HTTPS."""
 
     def __init__(self, app: ASGIApp, tls: TlsFiles | None = None) -> None:
         super().__init__(
@@ -170,7 +170,7 @@ def listening(at: ListenAddress) -> Iterator[socket.socket]:
                 raise
             raise UsageError(
                 f"cannot listen on port {at.address[1]} ({os.strerror(error.errno)}): choose another with "
-                "--port; 0 is a free one"
+                "--port; 0 selects a free one"
             ) from error
         yield listener
     finally:

@@ -22,11 +22,11 @@ PORT = 8400
 @click.option("--open", "in_browser", is_flag=True, help="Open the page in the browser.")
 @click.pass_obj
 def live(settings: Settings, port: int, in_browser: bool) -> None:
-    """Serve a page on which both stores work: bookings, epochs, queries, failures. Until Ctrl-C.
+    """Serve a page that shows Postgres and the lake at work: bookings, epochs, queries, failures.
 
-    Books rides in the embedded store, which is filled with 100,000 rides if it is empty, and publishes them
-    every second. A store that --dsn names is only read. The address contains a secret and works on this
-    machine only.
+    The page runs until Ctrl-C. It books rides in the embedded store, which is filled with 100,000 rides if
+    it is empty, and publishes them every second. A store that --dsn names is only read. The address contains
+    a secret and works on this machine only.
     """
     try:
         from bench.live.session import open_live

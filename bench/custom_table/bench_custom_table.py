@@ -106,7 +106,8 @@ def bench_group_by(figure: Figure, subject: UserTable) -> None:
 
 
 def bench_leaving(figure: Figure, subject: UserTable, tmp_path: Path) -> None:
-    """The last of the queries: copies of the table with fewer rows show from how many rows columns win."""
+    """The last of the queries: copies of the table with fewer rows show from how many rows columns are
+    faster."""
     figure.title = TITLE
     counts = [count for count in COPIED_ROWS[figure.scale.name] if count * 2 <= subject.state.rows]
     candidates = [column for column in subject.queried if may_group(column, subject)]
@@ -149,7 +150,7 @@ def bench_insert(figure: Figure, subject: UserTable, tmp_path: Path) -> None:
     figure.title = "How long does a durable insert of one row take?"
     rows = some_rows(subject, INSERTS)
     if not rows:
-        pytest.skip("the table itself has no rows, only its child tables have; name one of them")
+        pytest.skip("the table itself has no rows, only its child tables have rows; name one of them")
 
     def both() -> dict[str, tuple[list[float], int]]:
         with skip_rejected_copies(), postgres_copy(subject) as connection:

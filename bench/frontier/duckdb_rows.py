@@ -65,7 +65,7 @@ def broken_conditions(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def decided(connection: duckdb.DuckDBPyConnection, request_ids: Sequence[UUID]) -> dict[object, str]:
-    """The outcomes of these requests, for those that are stored."""
+    """The outcomes of these requests that are stored."""
     rows = connection.execute(
         "SELECT request_id, outcome FROM requests WHERE request_id IN (SELECT unnest($ids))",
         {"ids": list(request_ids)},

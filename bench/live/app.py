@@ -6,9 +6,9 @@
     POST /TOKEN/NAME        a command (`commands.py`)
 
 The server listens on the loopback interface, but every program of this machine and every page in a browser
-can send requests to it. So the address contains a random token, the Host header must be ours (DNS rebinding),
-and a POST needs `Content-Type: application/json` and our own Origin, if any (cross-site requests). Bodies,
-connections and viewers are limited.
+can send requests to it. Therefore the address contains a random token, the Host header must be that of the
+page (DNS rebinding), and a POST needs `Content-Type: application/json` and the Origin of the page, if it has
+one (cross-site requests). Bodies, connections and viewers are limited.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ Command = Callable[[dict[str, Any]], None]
 
 BODY_BYTES_MAX = 65_536
 DISCARDED_BYTES_MAX = 32_000_000  # of a larger body, read so that the client receives the answer
-SEND_SECONDS = 20.0  # a viewer that takes nothing for so long is disconnected
+SEND_SECONDS = 20.0  # a viewer that receives nothing for longer is disconnected
 
 ASSETS = (Path(__file__).parent / "page", Path(__file__).parents[1] / "pages")
 ASSET_TYPES = {
@@ -56,7 +56,7 @@ def refusal(status: int, line: str) -> JSONResponse:
 
 
 class RequestGuard:
-    """Answers requests that are not ours before the application sees them."""
+    """Refuses requests that are not from the page, before the application gets them."""
 
     def __init__(self, app: ASGIApp, token: str, port: int) -> None:
         self._app, self._token = app, token.encode()

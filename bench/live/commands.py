@@ -39,7 +39,7 @@ def number(low: float, high: float, *, or_null: bool = False) -> Check:
         if value is None and or_null:
             return None
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not low <= value <= high:  # NaN is not in the range either
+        if not is_number or not low <= value <= high:  # also true for NaN
             raise WrongValue(f"a number from {low:g} to {high:g}{' or null' if or_null else ''}")
         return float(value)
 

@@ -1,5 +1,5 @@
-"""The process that lets clients compete for the same drivers under each strategy of `ridelake acid`, and
-counts the anomalies after each round. It uses a scratch database on the embedded server, never the store."""
+"""The process in which clients compete for the same drivers under each strategy of `ridelake acid`. It counts
+the anomalies after each round. It uses a scratch database on the embedded server, never the store."""
 
 import threading
 from contextlib import ExitStack

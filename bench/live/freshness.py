@@ -1,4 +1,4 @@
-"""Whether the store still is at the token of an epoch."""
+"""Whether the store has changed since the token of an epoch."""
 
 from psycopg import Connection
 from psycopg.errors import InsufficientPrivilege, UndefinedColumn, UndefinedTable
@@ -12,9 +12,9 @@ QUERIES = load_queries("bench.live")
 
 
 def has_moved_on(connection: Connection[TupleRow], epoch: Epoch) -> bool:
-    """Whether rows may have changed since the epoch. Another snapshot alone is no change: VACUUM, ANALYZE and
-    other databases of the server also take transaction ids. So the rows are looked at, if the tables are
-    those of the ride store."""
+    """Whether rows may have changed since the epoch. A different snapshot is not sufficient: VACUUM, ANALYZE
+    and other databases of the server also use transaction ids. Therefore the rows are checked, if the tables
+    are those of the ride store."""
     snapshot = {"snapshot": epoch.token.snapshot}
     if connection.execute(QUERIES["is_at_snapshot"], snapshot).fetchone() == (True,):
         return False

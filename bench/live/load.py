@@ -33,11 +33,11 @@ from ridelake.ride import Decision
 
 REPORT_SECONDS = 0.1
 WINDOW_SECONDS = 2.0  # of the rates and latencies
-SILENT_SECONDS = 0.5  # without an answer, while calls are retried: the server is away
-CHANGE_SECONDS = 0.02  # how often a change of the settings is looked for
-STOP_SECONDS = 1.0  # for the clients to finish their requests; then their calls are given up
+SILENT_SECONDS = 0.5  # without an answer, while calls are retried: the server is unreachable
+CHANGE_SECONDS = 0.02  # how often a change of the settings is checked
+STOP_SECONDS = 1.0  # for the clients to finish their requests; then their calls are cancelled
 BEHIND_SECONDS_MAX = 10.0  # requests that are due for longer are not sent, as after a suspend
-RETRY_SECONDS = 0.5  # after the clients have given up
+RETRY_SECONDS = 0.5  # after the clients have stopped with an error
 SECONDS_KEPT = 600  # of the times of acknowledgements
 IDS_KEPT_MAX = 1_000_000  # without a crash; an hour at 280 requests/s
 

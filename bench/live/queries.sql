@@ -23,8 +23,8 @@ SELECT
 SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('ridelake.live_covering')
 
 -- name: covering_build
--- For the average price by city and month: its query reads this index only. An index-only scan needs all columns of an
--- expression too, therefore requested_local.
+-- An index for the average price by city and month, whose query then reads only this index. An index-only scan also
+-- needs all columns of an expression in the index, therefore requested_local.
 CREATE INDEX CONCURRENTLY live_covering ON ridelake.rides (
     city_id,
     (CASE EXTRACT(MONTH FROM requested_local)
@@ -57,12 +57,12 @@ SELECT pg_current_snapshot()::text = %(snapshot)s
 SELECT max(ride_id) FROM rides
 
 -- name: prepare
--- What only this program needs: pageinspect, to read the bytes of a page. Dropped by `restore`.
+-- Installs pageinspect, which only this program needs, to read the bytes of a page. Dropped by `restore`.
 CREATE SCHEMA IF NOT EXISTS ridelake_live;
 CREATE EXTENSION IF NOT EXISTS pageinspect SCHEMA ridelake_live;
 
 -- name: restore
--- Undoes everything that this program may have changed, also when it was killed.
+-- Undoes everything that this program may have changed, even if it was killed.
 SET lock_timeout = '500ms';
 DROP INDEX IF EXISTS ridelake.live_covering;
 DO $$
@@ -92,7 +92,7 @@ CREATE INDEX CONCURRENTLY IF NOT EXISTS drivers_by_stand ON ridelake.drivers (ci
 DROP INDEX CONCURRENTLY IF EXISTS ridelake.drivers_by_stand
 
 -- name: tables_bytes
--- Heap, indexes and all else of these tables.
+-- The bytes of these tables: heaps, indexes and everything else.
 SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class AS c WHERE c.oid = ANY (%(relations)s::oid[])
 
 -- name: tracked

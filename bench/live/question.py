@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 EVERY_SECONDS = 1.0
 TIMEOUT_SECONDS = 10.0
 EXPLAIN_SECONDS = 5.0  # how often a question is run once more to measure what it reads
-# An engine in a process of its own takes a second to start, so it does not follow every epoch.
+# An engine in a child process takes a second to start, so it does not open every epoch.
 KEPT_SECONDS = 10.0
-SLOW_SECONDS = 0.5  # a query that runs so long is cancelled when another is asked
+SLOW_SECONDS = 0.5  # a query that has run for longer is cancelled when another question is chosen
 ROWS_SHOWN, CHARACTERS_SHOWN = 20, 200
 
 
@@ -98,7 +98,7 @@ class OpenEngine:
         self.name, self.opened_at = name, time.monotonic()
         self._context = ExitStack()
         try:
-            # The names of the tables in Postgres are those of the epoch, too.
+            # Postgres has the tables by the same names.
             self.epoch = self._context.enter_context(open_query_epoch(settings, [name], fresh=fresh))
             self.engine: Engine = self._context.enter_context(open_engine(name, settings, self.epoch))
         except BaseException:
@@ -133,7 +133,7 @@ class EndlessQuestion:
         self._channel.listen(self._obey, self._cancel)
         known: AskedQuestion | None = None
         while not self._channel.stopped.is_set():
-            self._changed.clear()  # first: a change after it ends the pause below
+            self._changed.clear()  # first, so that a later change ends the pause below
             began, asked = time.monotonic(), self._asked
             if asked != known:
                 known = asked
@@ -199,7 +199,7 @@ class EndlessQuestion:
             if asked == self._asked:  # otherwise it was cancelled
                 self._refused[side] = one_line(error)
             return SideAnswer(empty | {"error": one_line(error)})
-        except Exception as error:  # the server is away, or an engine's library has failed
+        except Exception as error:  # the server is unreachable, or an engine's library has failed
             self._close(side)
             return SideAnswer(empty | {"error": one_line(error)})
 

@@ -64,7 +64,7 @@ SEED_RIDES, SEED = 100_000, 1
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """`url`: the address of the page, with the token. `failed`: set if the web server ends by itself."""
+    """`url`: the address of the page, with the token. `failed`: set if the web server ends unexpectedly."""
 
     url: str
     workers: Mapping[str, Worker]
@@ -80,7 +80,7 @@ def open_live(settings: Settings, port: int) -> Iterator[LiveRun]:
     with ExitStack() as opened:
         listener = opened.enter_context(listening(ListenAddress.of(HOST, port)))
         store = opened.enter_context(_prepared_store(settings))
-        opened.enter_context(no_time_limit())  # for `_stop`, which is short, also on a busy machine
+        opened.enter_context(no_time_limit())  # for `_stop`, which can take longer on a busy machine
         if embedded:
             settings = replace(settings, dsn=store.conninfo)  # the workers do not start or stop the server
         state = LiveState(hello_of(settings, store, embedded))
@@ -180,7 +180,7 @@ def _workers(settings: Settings, store: Store, state: LiveState, embedded: bool)
 
     def trouble(name: str, line: str | None) -> None:
         state.trouble(name, line)
-        if name == "question" and line:  # perhaps because of the query, which must not end it again
+        if name == "question" and line:  # the query may be the cause, so it is not run again
             workers[name].set(target="off")
 
     for name, (function, arguments) in work.items():

@@ -1,8 +1,8 @@
 """The state that all viewers see, and the stream of its changes.
 
 Workers replace parts of the state (`LiveState.report`). Ten times a second the parts that have changed are
-encoded once and put into the queue of each viewer. A viewer that does not keep up loses its queue and gets
-the whole state instead: the newest state is what counts, and memory is bounded.
+encoded once and put into the queue of each viewer. If a viewer is too slow, its queue is replaced by the
+whole state: only the newest state is needed, and memory is bounded.
 """
 
 import asyncio

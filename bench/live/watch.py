@@ -26,7 +26,7 @@ STAND_INDEX = "drivers_by_stand"
 
 
 def work(channel: WorkerChannel, store: Store, embedded: bool) -> None:
-    """Look until the channel is stopped; connect again after the server was away."""
+    """Read the store until the channel is stopped; reconnect after the server was unreachable."""
     indexes = IndexSwitch(channel, store) if embedded else None
     channel.listen(indexes.obey if indexes else _ignore)
     if indexes:
@@ -127,7 +127,7 @@ class IndexSwitch:
             ).start()
 
     def report(self, text: str = "", *, building: bool = False) -> None:
-        """Report the part `index` of the state; if the server is away, once it is back."""
+        """Report the part `index` of the state, as soon as the server can be reached."""
         while not self._channel.stopped.is_set():
             try:
                 with closing(self._store.connect()) as connection:
@@ -168,7 +168,7 @@ class IndexSwitch:
 
     def _stand_index(self, connection: Connection[TupleRow], is_wanted: bool) -> str:
         if is_wanted:
-            if not _value(connection, "stand_index"):  # perhaps one is there whose build was interrupted
+            if not _value(connection, "stand_index"):  # an interrupted build may have left an invalid index
                 connection.execute(QUERIES["stand_index_drop"])
             connection.execute(QUERIES["stand_index_build"])
             return f"{STAND_INDEX} exists again: a booking looks up the drivers of its zone."

@@ -28,7 +28,7 @@ SPAWN = multiprocessing.get_context("spawn")  # a fork would inherit threads and
 STOP_SECONDS = 0.7  # for a child to finish its current work
 KILL_SECONDS = 0.3
 BACKOFF_SECONDS, BACKOFF_SECONDS_MAX = 0.5, 8.0
-STABLE_SECONDS = 10.0  # a child that has run so long is started again after the shortest wait
+STABLE_SECONDS = 10.0  # a child that has run for longer is restarted after the shortest wait
 
 Handler = Callable[[str, dict[str, Any]], None]
 SET, STOP, FAILED = "set", "stop", "failed"
@@ -128,7 +128,7 @@ class Worker:
             self._send((name, arguments))
 
     def stop(self) -> None:
-        """Ask the child to end; kill one that still imports its modules. Does not wait."""
+        """Ask the child to end; kill it if it still imports its modules. Does not wait."""
         with self._lock:
             self._stopping.set()
             if self._reads_commands():

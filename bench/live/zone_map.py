@@ -1,5 +1,5 @@
 """Positions of the zones of a city for a drawing. They are not geographic: the busiest zone is in the middle,
-the others in a spiral around it by demand, as the seeds of a sunflower."""
+the others are around it by demand, in the spiral of the seeds of a sunflower."""
 
 import math
 from typing import Any

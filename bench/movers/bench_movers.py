@@ -85,7 +85,7 @@ def bench_movers_copy_a_live_store(
 
 
 def summary(measured: Sequence[MoverCopies]) -> list[str]:
-    """What the table says, with the best mover of each column."""
+    """A summary of the table, with the best mover of each column."""
     whole = [one for one in measured if not any(one.torn) and not one.late_copies]
     torn = [median(one.torn) for one in measured if any(one.torn)]
     sentences = [f"No row is torn in the copies of {_names(whole)}"]

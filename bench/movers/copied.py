@@ -94,8 +94,8 @@ def drifted(
     truth: Mapping[int, str | None],
     copy: Mapping[int, str | None],
 ) -> dict[int, str | None]:
-    """The values of the copy that differ from those of Postgres, and the missing ones. `truth`: as Postgres
-    writes them."""
+    """The values of the copy that differ from Postgres, and the missing values. `truth`: the values as
+    Postgres writes them."""
     found = {}
     for id_, value in truth.items():
         text = copy.get(id_)

@@ -37,7 +37,7 @@ class TypeTable:
 
 @dataclass(slots=True)
 class MoverTypes:
-    """The results of a mover by table. `truth`: the values as Postgres writes them. `changed`: those that
+    """The results of a mover by table. `truth`: the values as Postgres writes them. `changed`: values that
     differ, without an error of the mover. `refused`: why there is no copy."""
 
     mover: Mover
@@ -104,5 +104,5 @@ def copied_texts(mover: Mover, target: Path, table: TypeTable) -> Texts | str:
                 return file_texts(connection, table.name)
             except duckdb.Error as error:
                 return dict.fromkeys(table.texts, f"unreadable: {str(error).splitlines()[0]}")
-    except (duckdb.Error, RidelakeError) as error:  # no epoch, or a file without its end
+    except (duckdb.Error, RidelakeError) as error:  # no epoch, or an incomplete file
         return str(error).splitlines()[0]

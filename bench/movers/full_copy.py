@@ -3,8 +3,8 @@
     without load   each mover copies once; the copy must have all rows, and none may be torn
     a round        alone  A  alone  B  alone  …      each round begins with another mover
 
-A mover copies again and again during its window. The p99 of the bookings is divided by the mean of the two
-windows without a mover beside it. The files are read after the window.
+A mover copies repeatedly during its window. The p99 of the bookings is divided by the mean p99 of the windows
+without a mover before and after it. The files are read after the window.
 """
 
 import shutil

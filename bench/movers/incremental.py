@@ -1,7 +1,7 @@
 """Incremental copies of one table by all movers at once, beside writers with long transactions.
 
 The table and its writers are those of `bench.polling`: inserts, updates, deletes, savepoints, rollbacks. Each
-mover polls as its documentation says, with the column `updated_now`; ridelake follows the tracked table.
+mover polls as its documentation says, with the column `updated_now`; ridelake syncs the tracked table.
 After the last COMMIT each mover runs once more. Then the newest versions in its files are compared with the
 table.
 """

@@ -14,8 +14,8 @@ INSERT INTO loss_rows (payload) SELECT 'first/' || n FROM generate_series(1, %(r
 SELECT name, type, mover_types.values_of(name) FROM mover_types.tables ORDER BY name DESC;
 
 -- name: as_text
--- A text that was read from a file, as Postgres writes the value, or as `truth` writes it if they are equal; NULL if it
--- is no value of the type.
+-- The value of a text that was read from a file, as Postgres writes it, or as `truth` writes it if they are equal; NULL
+-- if the text is not a value of the type.
 SELECT mover_types.as_text(%(text)s, %(type)s, %(truth)s);
 
 -- name: stored_rows
@@ -25,5 +25,5 @@ SELECT (SELECT count(*) FROM cities) + (SELECT count(*) FROM zones) + (SELECT co
      + (SELECT count(*) FROM payments) + (SELECT count(*) FROM requests) + (SELECT count(*) FROM ledger);
 
 -- name: has_view
--- Of DuckDB: whether the copy has the table.
+-- Run in DuckDB: whether the copy has the table.
 SELECT 1 FROM duckdb_views() WHERE view_name = $name;

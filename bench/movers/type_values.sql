@@ -5,8 +5,8 @@ CREATE SCHEMA mover_types;
 
 CREATE TABLE mover_types.tables (name text PRIMARY KEY, type text NOT NULL);
 
--- The value as Postgres writes it. NULL: no value of the type. Trailing zeros of a number are no difference: a numeric has
--- none, and a jsonb that Postgres holds equal to `p_equal` is written as that.
+-- The value as Postgres writes it. NULL: not a value of the type. Trailing zeros of a number are not a difference: they are
+-- removed from a numeric, and a jsonb that is equal to `p_equal` in Postgres is written as `p_equal`.
 CREATE FUNCTION mover_types.as_text(p_text text, p_type text, p_equal text DEFAULT NULL) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     v_text text;

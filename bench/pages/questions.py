@@ -89,7 +89,7 @@ class DotPlot:
 
 
 def dot_plot(title: str, times: Sequence[QuestionTimes]) -> DotPlot:
-    """The questions in the order in which columns become faster: first those that Postgres is best at."""
+    """The questions by the ratio of rows to columns: first the questions at which Postgres is fastest."""
     ordered = sorted(times, key=lambda one: one.rows_over_columns.median)
     engines = list(dict.fromkeys(engine for one in ordered for engine in one.seconds))
     legend = list(zip(series_numbers(engines), map(engine_name, engines), strict=True))

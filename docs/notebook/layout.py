@@ -135,7 +135,7 @@ def picture(bars, chart, chosen, columns, mo, name, np, ratio, read, rows, sampl
     mo.vstack(
         [
             mo.md(
-                f"**{sentence[0].upper()}{sentence[1:]}** at reading {len(read)} of {len(columns)} numeric columns of {len(chosen):,} of {rows:,} rows of `{name}`; the answers are equal."
+                f"**{sentence[0].upper()}{sentence[1:]}** when reading {len(read)} of {len(columns)} numeric columns of {len(chosen):,} of {rows:,} rows of `{name}`; the answers are equal."
             ),
             mo.iframe(chart(bars("Median of 9 rounds", "seconds", medians)), height="210px"),
         ]
@@ -147,8 +147,8 @@ def picture(bars, chart, chosen, columns, mo, name, np, ratio, read, rows, sampl
 def why(mo):
     mo.md("""
     Memory is read in cache lines of 64 bytes, disks in pages of several kilobytes. A read therefore also fetches the
-    adjacent values: other values of the same row, or the same column of other rows. The layout is faster whose adjacent
-    values the query needs next. Choose more *columns* and a smaller *share of rows* to see the change.
+    adjacent values: other values of the same row, or the same column of other rows. The faster layout is the one whose
+    adjacent values the query needs next. Choose more *columns* and a smaller *share of rows* to see the change.
     """)
     return
 

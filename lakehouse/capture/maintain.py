@@ -173,8 +173,8 @@ def _lists_expired(lake: Lake, newest: Epoch, alive: Mapping[str, Mapping[str, i
 
 
 def _superfluous(epochs: Sequence[Epoch], keep_epochs: int) -> list[Epoch]:
-    """All epochs except those of the newest `keep_epochs` tokens of each store. Tokens are counted, because
-    maintenance creates epochs of the same token, which must not displace older states."""
+    """All epochs except those of the newest states: `keep_epochs` times the number of stores. A state is the
+    tokens of all stores: maintenance creates epochs with the same tokens, which must not displace others."""
     states = [tuple(sorted(epoch.tokens.items())) for epoch in epochs]
     kept = list(dict.fromkeys(states))[: keep_epochs * max(map(len, states), default=1)]
     return [epoch for epoch, state in zip(epochs, states, strict=True) if state not in kept]
@@ -261,8 +261,8 @@ def _unread(lake: Lake, epoch: Epoch, grace: timedelta) -> Iterator[bool]:
 
 
 def _sweep(lake: Lake, grace: timedelta) -> int:
-    """Delete orphan files; return their number. Without the exclusive lock, delete only those of this store
-    that are older than the grace period: others may belong to a draft."""
+    """Delete orphan files; return their number. Without the exclusive lock, delete only files of this store
+    that are older than the grace period: the others may belong to a draft."""
     with lake_lock(lake, fcntl.LOCK_EX | fcntl.LOCK_NB) as exclusive:
         found = [
             file

@@ -85,8 +85,8 @@ class SyncMetrics:
     _problem: str | None = None
 
     def record(self, synced: SyncResult, store: str = "") -> str | None:
-        """Count one iteration and write the file. Returns why it cannot be written, once: that does not end
-        the sync."""
+        """Count one iteration and write the file. If it cannot be written, returns the reason, once; the sync
+        continues."""
         self.stores[store].count(synced)
         known, self._problem = self._problem, None
         try:

@@ -228,7 +228,7 @@ def _publish(
 
 
 def _verify(snapshot: SourceSnapshot, lake: Lake, draft: EpochWriter) -> None:
-    from lakehouse.verify import verify_at_token  # here, because it loads DuckDB
+    from lakehouse.verify import verify_at_token  # imported here, because it loads DuckDB
 
     taken = [source for source in snapshot.sources if source.lake_name in draft.tables]
     verify_at_token(snapshot.connection, lake.address, taken, draft.tables)

@@ -61,7 +61,7 @@ def read_status(settings: Settings) -> dict[str, Any]:
 
 
 def _ages(epoch: Epoch) -> dict[str, float]:
-    """For each store of a lake of several, the seconds since its snapshot, by the clock of this machine."""
+    """In a lake of several stores: the seconds since the snapshot of each, by the clock of this machine."""
     now = datetime.now(UTC)
     taken = {name: datetime.fromisoformat(epoch.tokens[name].taken_at) for name in epoch.stores}
     return {name: round(max(0.0, (now - at).total_seconds()), 1) for name, at in taken.items()}

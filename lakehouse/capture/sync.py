@@ -23,7 +23,7 @@ from ridelake.errors import CannotConnect
 MAINTAIN_EVERY_EPOCHS = 50
 MAINTAIN_EVERY_ROWS = 200_000
 
-# With `--every 0`, the pause after an iteration that found no change, and after one that failed.
+# With `--every 0`, the pause after an iteration without changes, and after a failed iteration.
 IDLE_SECONDS = 0.05
 RETRY_SECONDS_MIN = 0.2
 
@@ -102,7 +102,7 @@ def sync_repeatedly(
         started = time.perf_counter()
         try:
             synced = sync_once(store, lake, **options)
-            # The lake has them now; one that is dropped later is no error.
+            # The tables are in the lake now. A table that is dropped later is not an error.
             for name in ("tables", "without", "selection"):
                 options.pop(name, None)  # type: ignore[misc]
         except (CommitConflict, CannotConnect, TableNotCopied, SnapshotTooOld) as error:

@@ -1,8 +1,8 @@
-"""Publish several stores to one lake, each in a thread of its own.
+"""Publish several stores to one lake, each in its own thread.
 
-A store that is unreachable, or does not answer, delays no other: the lake keeps its tables as of its last
-token. A thread that waits for a server cannot be stopped; it ends with the process. A permanent error of a
-store ends its thread only.
+An unreachable or hanging store does not delay the others: the lake keeps its tables as of its last token. A
+thread that waits for a server cannot be stopped; it ends with the process. A permanent error of a store ends
+its thread only.
 """
 
 import threading
@@ -21,7 +21,7 @@ from lakehouse.table.catalog import Lake
 from oltp.store import Store, open_database
 from ridelake.errors import CannotConnect, RidelakeError
 
-# An epoch that takes longer than this is asked whether its server still answers.
+# If an epoch takes longer than this, a new connection checks whether the server still answers.
 SILENT_SECONDS = 10.0
 ANSWER_SECONDS_MAX = 5.0
 POLL_SECONDS = 0.2

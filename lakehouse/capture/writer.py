@@ -98,8 +98,8 @@ class TableWriter:
             yield rows
 
     def _split(self, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """The rows for sealed files, and those for the open file: rows that may change, or all rows if the
-        others do not fill a file."""
+        """The rows for sealed files, and the rows for the open file: rows that may change, or all rows if the
+        settled rows do not fill a file."""
         none = rows.slice(0, 0)
         settled, unsettled = rows, none
         if self.table.layout.settled is not None:

@@ -26,7 +26,7 @@ RENEW_SECONDS = 0.5
     help="Where to listen. An address other than loopback requires a token.",
 )  # fmt: skip
 @click.option(
-    "--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="0: a free one."
+    "--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="Port; 0: a free one."
 )
 @click.option(
     "--token", metavar="TOKEN",
@@ -45,12 +45,12 @@ def catalog(
     tls_cert: str | None,
     tls_key: str | None,
 ) -> None:
-    """Serve the lake to other programs as a read-only Iceberg REST catalog. Until Ctrl-C.
+    """Serve the lake to other programs as a read-only Iceberg REST catalog.
 
-    A client that connects with the warehouse `newest` reads all tables of the epoch that is the newest at
-    that moment, until it connects again. The warehouse can also be an epoch (`epoch-42`) or a time. Clients
-    read the files themselves: a lake in a folder must be at the same path for them, and in a bucket they
-    need credentials of their own.
+    The server runs until Ctrl-C. A client that connects with the warehouse `newest` reads all tables of the
+    epoch that is the newest at that moment, until it connects again. The warehouse can also be an epoch
+    (`epoch-42`) or a time. Clients read the files themselves: a lake in a folder must be at the same path
+    for them, and for a lake in a bucket they need their own credentials.
 
     \b
         ridelake catalog serve

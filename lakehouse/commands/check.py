@@ -67,8 +67,8 @@ def verify(settings: Settings, epoch: int | None, sources: tuple[str, ...], as_j
 
     The newest epoch plus the changes since then is compared with all current rows. With EPOCH, the
     number of an epoch, the checksums of its files are checked instead. If there is a difference, the rows or
-    files are listed and the exit code is 1. With --source NAME=DSN, several times, each store of a lake of
-    several is compared at its own token.
+    files are listed and the exit code is 1. With --source NAME=DSN, several times, each of these stores is
+    compared at its own token.
     """
     from lakehouse.verify import verify_files, verify_now
 

@@ -1,4 +1,4 @@
-"""`ridelake connect`: what to paste into another program to read the lake without ridelake.
+"""`ridelake connect`: programs that read the lake without ridelake.
 
 An Iceberg reader gets the folder of a table, whose `version-hint.text` names the newest state, or with
 --epoch the metadata file of that epoch. Both list the rows that are deleted from the files. Plain Spark has
@@ -243,11 +243,11 @@ def rest(settings: Settings, reader: str, url: str, names: list[str], number: in
 @click.option("--rest", "url", metavar="URL", help="Read from `ridelake catalog serve` at this address.")
 @click.pass_obj
 def connect(settings: Settings, reader: str, table: str | None, number: int | None, url: str | None) -> None:
-    """Print what to paste into another program to read a TABLE of the lake, or all tables.
+    """Print a program that reads a TABLE of the lake, or all tables, without ridelake.
 
-    ridelake is not needed to run it. Deleted rows are omitted. Without --epoch it reads the newest state
-    whenever it runs, except for Trino: of each table, or with --rest of all tables at one epoch.
-    `ridelake maintain` expires an epoch once 100 newer ones exist.
+    The program omits deleted rows. Without --epoch, it reads the newest state of each table each time it
+    runs; with --rest, all tables at the newest epoch. For Trino, it registers the current state. `ridelake
+    maintain` expires an epoch once 100 newer ones exist.
 
     \b
         ridelake connect duckdb rides

@@ -17,9 +17,9 @@ from ridelake.settings import Settings
 def doctor(settings: Settings, server: str | None, as_json: bool) -> None:
     """Check what a Postgres server can do for ridelake.
 
-    Each condition is tried: snapshots, triggers, rights, the session behind a pooler. One line each: `ok`,
-    `works without`, or `refused` with the reason and what to do. The exit code is 1 if one is refused. It
-    changes nothing; what it tries to write is rolled back.
+    The command tests snapshots, triggers, rights and the session behind a pooler. It prints one line for each
+    check: `ok`, `works without`, or `refused` with the reason and what to do. The exit code is 1 if one is
+    refused. Nothing is changed: all writes are rolled back.
     """
     from lakehouse.source.doctor import diagnose
     from oltp.store import open_existing_store

@@ -73,7 +73,7 @@ def maintain(settings: Settings, keep_epochs: int, sources: tuple[str, ...], as_
 
     It is safe to run during queries and `ridelake sync`. `ridelake sync` does the same every 50
     epochs or 200,000 changed rows. With --source NAME=DSN, several times, it compacts the tables of these
-    stores, and keeps N epochs for each store of the lake, counted together.
+    stores. A lake of several stores keeps N epochs times the number of its stores.
     """
     from lakehouse.capture.maintain import maintain as maintain_lake
 

@@ -24,11 +24,11 @@ def selection_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--schema", "schemas", multiple=True, metavar="NAME",
-            help="All tables of a schema; a lake also follows those created later. Repeat it for several.",
+            help="All tables of a schema; a lake also follows tables created later. Repeat it for several.",
         ),
         click.option(
             "--all-tables", is_flag=True,
-            help="All tables of the database, without views; a lake then also follows those created later.",
+            help="All tables of the database, without views; a lake also follows tables created later.",
         ),
     ):  # fmt: skip
         command = option(command)
@@ -40,9 +40,12 @@ def selection_of(all_tables: bool, schemas: Sequence[str], exclude: Sequence[str
     from lakehouse.table.epoch import Selection
 
     if exclude and not (all_tables or schemas):
-        raise UsageError("--exclude needs --all-tables or --schema: repeat them, they replace the old choice")
+        raise UsageError(
+            "--exclude needs --all-tables or --schema: pass one of them, too; the new selection replaces the "
+            "old one"
+        )
     if all_tables and schemas:
-        raise UsageError("--all-tables includes all schemas: give either it or --schema")
+        raise UsageError("--all-tables includes all schemas: pass only one of --all-tables and --schema")
     if not (all_tables or schemas):
         return None
     return Selection(all_tables, tuple(schemas), tuple(exclude))
@@ -68,7 +71,7 @@ def store_and_lake(
     store: str = "",
 ) -> "Iterator[tuple[Store, Lake]]":
     """Open both. The lake is created if it does not exist and `begin` is True; the ride store is not created.
-    `store`: the name of the store in a lake of several.
+    `store`: the name of the store in a lake of several stores.
 
     Raises NotReady if there is no epoch (`begin` False), or if the lake needs the store's tables and there
     is no ride store; UsageError if the lake has stores with names and `store` is empty, or the reverse."""

@@ -61,8 +61,8 @@ without_option = click.option(
 infinity_option = click.option(
     "--infinity",
     type=click.Choice(["null", "refuse"]),
-    help="From now on, store NULL for a value that the lake cannot store, such as an infinite date, or leave "
-    "its table out [refuse].",
+    help="From now on, for a value that the lake cannot store, such as an infinite date: store NULL (null), "
+    "or leave its table out (refuse) [refuse].",
 )
 numeric_option = click.option(
     "--numeric",
@@ -93,12 +93,12 @@ age_option = click.option(
     callback=_number,
     metavar="N",
     help="Publish nothing if the snapshot, which holds back vacuum, is open for longer than N seconds. After "
-    "half of them the copy continues at full speed [no limit].",
+    "half of this time the copy continues at full speed [no limit].",
 )
 
 
 def _give_memory_back() -> None:
-    """Use the allocator of the system: that of pyarrow keeps freed memory."""
+    """Use the allocator of the system, because that of pyarrow keeps freed memory."""
     import pyarrow as pa
 
     pa.set_memory_pool(pa.system_memory_pool())
@@ -144,7 +144,7 @@ def snapshot(
     opened = open_for_publishing(settings, tables, selection, note, by_changes=False, store=name)
     with opened as (store, lake, names), progress("snapshot", estimate_rows(store, names)) as bar:
         if not fast:
-            lower_priority()  # after the embedded server has started, which would inherit it
+            lower_priority()  # after the start of the embedded server, which would inherit the priority
         epoch = publish_snapshot(
             store, lake, bar.advance, tables=tables, verify=verify, without=without, infinity=infinity,
             numeric=numeric, nested=nested, selection=selection, on_note=notes.append, fast=fast,
@@ -219,8 +219,8 @@ def sync(
     A table that is dropped or renamed leaves the lake, and the others continue. If nothing has changed, no
     epoch is published. Ctrl-C stops at any time; the lake then has the last published epoch.
 
-    With --source NAME=DSN, several times, the lake has the tables of several stores. Each is published on its
-    own: one that is away delays no other.
+    With --source NAME=DSN, several times, the lake has the tables of several stores. Each store is published
+    separately; an unreachable store does not delay the others.
     """
     if once and every_seconds is not None:
         raise UsageError("--once publishes one epoch and --every repeats: give one of them")

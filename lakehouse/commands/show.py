@@ -74,8 +74,10 @@ def _version(name: str, settings: Settings) -> str | None:
 @json_option
 @click.pass_obj
 def engines(settings: Settings, as_json: bool) -> None:
-    """List the engines that are installed, and how to install the others. `folder`, `bucket`: where a lake
-    may be."""
+    """List the engines that are installed, and how to install the others.
+
+    The columns `folder` and `bucket` show whether an engine reads a lake in a folder and in a bucket.
+    """
     from lakehouse.engines import ENGINES, full_version
 
     versions = {name: _version(name, settings) for name, package in ENGINES.items() if package.version()}
@@ -113,7 +115,7 @@ def engines(settings: Settings, as_json: bool) -> None:
 @click.option("--ride", "ride_id", type=click.IntRange(min=1, max=2**63 - 1), metavar="ID",
               help="The ride to show [one in the middle of the newest epoch].")  # fmt: skip
 @click.option("--column", default="fare_cents", metavar="NAME", show_default=True, help="The column to show.")
-@click.option("--source", metavar="NAME", help="The store of --dsn, in a lake of several.")
+@click.option("--source", metavar="NAME", help="The store of --dsn, in a lake of several stores.")
 @json_option
 @click.pass_obj
 def xray(settings: Settings, ride_id: int | None, column: str, source: str | None, as_json: bool) -> None:

@@ -30,7 +30,7 @@ KEEPALIVE = {
 
 source_option = click.option(
     "--source", "sources", multiple=True, metavar="NAME=DSN",
-    help="A store of a lake of several: its name and its database, instead of --dsn.",
+    help="A store and its database, instead of --dsn, in a lake of several stores. Repeat it for several.",
 )  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def _show_repeatedly(
 
 
 def _with_state(settings: "Settings", store: str, synced: "SyncResult") -> "SyncResult":
-    """If the store is away: with the state of its tables in the lake."""
+    """If the store published no epoch, with the state of its tables in the lake."""
     from lakehouse.table.published import read_epochs
 
     if synced.trouble is None:
@@ -158,7 +158,7 @@ def _with_state(settings: "Settings", store: str, synced: "SyncResult") -> "Sync
     why, _, _ = _without_advice(synced.trouble).partition("; `ridelake sync`")
     try:
         tokens = next((epoch.tokens for epoch in read_epochs(settings.lake, limit=1)), {})
-    except RidelakeError:  # the catalog itself is away
+    except RidelakeError:  # the catalog is unreachable
         return replace(synced, trouble=why)
     if store not in tokens:
         return replace(synced, trouble=f"{why}; it has no tables in the lake yet")
@@ -173,7 +173,7 @@ def _text(error: Exception) -> str:
 
 
 def _without_advice(text: str) -> str:
-    """Without the advice on --dsn, which is not for a store of several."""
+    """Without the advice on --dsn, which does not apply to --source."""
     from oltp.store import DSN_ADVICE
 
     return text.replace(DSN_ADVICE, "")
@@ -183,7 +183,7 @@ def for_each_source(
     settings: "Settings", sources: Mapping[str, str], work: "Callable[[Store, Lake], T]"
 ) -> tuple[dict[str, T], list[str]]:
     """The result of `work` for each store by its name, and a sentence for each store that failed."""
-    import psycopg  # here, because `--help` does not need it
+    import psycopg  # imported here, because `--help` does not need it
 
     from lakehouse.commands.options import store_and_lake
 

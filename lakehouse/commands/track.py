@@ -29,7 +29,8 @@ def track(
     key of every deleted row. The next epoch still copies the table completely. `ridelake untrack` reverses
     it. Creates the schema `ridelake_tracking` if it does not exist.
 
-    Instead of one table, --all-tables or --schema track each table that is not tracked yet and can be.
+    Instead of one table, --all-tables or --schema track each table that can be tracked and is not tracked
+    yet.
     """
     from lakehouse.source.tracking import track as track_table
     from lakehouse.source.tracking import untracked_tables

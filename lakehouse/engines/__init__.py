@@ -78,7 +78,7 @@ class EnginePackage:
 
     def version(self) -> str | None:
         """The version of the package; None if it is not installed."""
-        from importlib import metadata  # here, because it is slow to import
+        from importlib import metadata  # imported here, because it is slow to import
 
         try:
             return metadata.version(self.distribution)
@@ -117,8 +117,8 @@ def full_version(name: str, version: str | None) -> str:
 
 
 def omitted_from_all(settings: "Settings") -> list[str]:
-    """The engines that `--engine all` omits: those that are not installed, and Spark, which is slow to start,
-    unless a master is set."""
+    """The engines that `--engine all` omits: engines that are not installed, and Spark, which is slow to
+    start, unless a master is set."""
     return [
         name
         for name, package in ENGINES.items()
@@ -168,7 +168,7 @@ def _refuse_unready(name: str, settings: "Settings", epoch: "Epoch | None") -> N
 def _opened(name: str, settings: "Settings", epoch: "Epoch | None") -> AbstractContextManager[Engine]:
     package = ENGINES[name]
     if package.in_subprocess:
-        from lakehouse.engines.subprocess_engine import start_engine  # here: most engines do not need it
+        from lakehouse.engines.subprocess_engine import start_engine  # few engines need it
 
         assert epoch is not None
         return start_engine(name, settings, epoch, cancels=package.cancels)
@@ -182,7 +182,7 @@ def view_queries(settings: "Settings", epoch: "Epoch") -> dict[str, str]:
     """The query of each view of the epoch, by its name: RideTable, if the epoch has its tables; with several
     stores, the union of their tables. The same for all engines."""
     if epoch.stores:
-        from lakehouse.engines.store_views import union_queries  # here, because it imports pyarrow
+        from lakehouse.engines.store_views import union_queries  # imported here, because it loads pyarrow
 
         return union_queries(settings.lake, epoch)[0]
     return {"RideTable": ride_table_query()} if has_ride_table(epoch) else {}

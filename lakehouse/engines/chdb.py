@@ -300,7 +300,7 @@ def _local(answer: pa.Table, described: pa.Table) -> pa.Table:
 
 
 def _without_zones(type_: pa.DataType, zoned: Iterator[bool]) -> pa.DataType:
-    """The type with the time zones of those of its timestamps that have one."""
+    """The type without the zones of timestamps that have none. `zoned`: whether each timestamp has one."""
     if pa.types.is_list(type_):
         return pa.list_(type_.value_field.with_type(_without_zones(type_.value_type, zoned)))
     if pa.types.is_struct(type_):

@@ -91,7 +91,7 @@ def _rows(
 ) -> duckdb.DuckDBPyRelation:
     if not table.deletes:
         return connection.read_parquet(table.locations, hive_partitioning=False)
-    # Here, because these modules take 0.1 s to import and only tables with deleted rows need them.
+    # Imported here, because these modules take 0.1 s to import and only tables with deleted rows need them.
     from lakehouse.table.deletes import deleted_rows
     from lakehouse.table.duckdb_files import open_rows
 
@@ -125,7 +125,7 @@ def _reading(
     """A context in which files are read, which converts S3 errors."""
     if not settings.lake.remote:
         return nullcontext
-    from lakehouse.table.s3 import register_files  # here, because a local lake does not need it
+    from lakehouse.table.s3 import register_files  # imported here, because a local lake does not need it
 
     return register_files(connection, settings.lake, [file.location for file in epoch.files]).refusals
 

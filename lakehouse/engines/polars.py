@@ -130,7 +130,7 @@ def scan_table(lake: LakeAddress, table: TableState) -> pl.LazyFrame:
     """The rows of the table."""
     options: dict[str, Any] = {}
     if lake.remote:
-        # Here, because a local lake does not need it.
+        # Imported here, because a local lake does not need it.
         from lakehouse.table.s3 import credentials, polars_credentials, polars_options
 
         options["storage_options"] = polars_options(lake)

@@ -165,7 +165,7 @@ def _is_in_expression(query: exp.Query) -> bool:
 
 
 def _narrowed(query: str, names: frozenset[str]) -> str:
-    """The query with those of its result columns that have these names; with all if there are none. In a
+    """The query with only the result columns that have these names, or with all columns if none has. In a
     UNION, all parts have the same names."""
     tree = sqlglot.parse_one(query, dialect="spark")
     for select in [tree] if isinstance(tree, exp.Select) else list(tree.find_all(exp.Select)):

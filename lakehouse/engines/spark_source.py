@@ -66,9 +66,9 @@ class RowGroups(InputPartition):
 def source_class(
     name: str, schema: StructType, files: Sequence[RemoteFile], server: Mapping[str, Any]
 ) -> type[DataSource]:
-    """The data source `name`. Its options are `columns`, a JSON list, and `filters`, whether it uses those of
-    the query. `server`: the arguments of pyarrow's S3FileSystem, which may have credentials. They are part of
-    the class, because options are shown in plans."""
+    """The data source `name`. Its options are `columns`, a JSON list, and `filters`, whether it uses the
+    filters of the query. `server`: the arguments of pyarrow's S3FileSystem, which may have credentials. They
+    are part of the class, because options are shown in plans."""
 
     class BucketSource(DataSource):
         @classmethod

@@ -8,7 +8,7 @@ from ridelake.errors import BadInput
 
 
 class SameName(BadInput):
-    """`tables`: the two tables, as SQL identifiers; the second is the one that has no other name."""
+    """`tables`: the two tables, as SQL identifiers. The name is already used by the first one."""
 
     def __init__(self, first: str, second: str, name: str) -> None:
         self.tables, self.name = (first, second), name

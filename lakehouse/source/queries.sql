@@ -87,8 +87,8 @@ WHERE c.oid = ANY (%(relations)s::oid[])
 SELECT nspname::text FROM pg_namespace
 
 -- name: selectable
--- The tables that --all-tables selects: the SQL identifier, the names, and why one cannot be read. Not: partitions,
--- which are in their parents; tables of extensions; tables of ridelake (its tracking, the catalog of a lake).
+-- The tables that --all-tables selects: the SQL identifier, the names, and why one cannot be read. It does not select
+-- partitions, which are in their parents, tables of extensions, and tables of ridelake (tracking, catalog of a lake).
 SELECT
     quote_ident(nspname) || '.' || quote_ident(relname),
     nspname,
@@ -186,9 +186,9 @@ GROUP BY tracked.relation
 -- The tracked tables, and the transaction since which they are tracked. A table is omitted if its tracking can miss a
 -- change: a trigger is missing or disabled, another trigger fires after the stamp and could overwrite it, the key has
 -- changed, rows are in child tables, or the table is unlogged. The same is checked for each partition; it has the
--- triggers of its parent except that of TRUNCATE.
--- `watched` changes when a trigger is altered (it may have been disabled for a while), and in a copy of the database;
--- also when a column is altered, one that is not copied included: the table may have inherited it for a while.
+-- triggers of its parent except the trigger of TRUNCATE.
+-- `watched` changes when a trigger is altered (it may have been disabled for a while), and in a copy of the database.
+-- It also changes when any column is altered, even one that is not copied: the table may have inherited it for a while.
 SELECT relation::bigint, tx, concat(watched, ' ', generation, ' ', d.oid, ' ', (
     SELECT md5(string_agg(xmin::text, ' ' ORDER BY attnum)) FROM pg_attribute
     WHERE by_statement > 0 AND attrelid = relation AND attnum > 0 AND NOT attisdropped))
@@ -199,7 +199,7 @@ CROSS JOIN LATERAL (
     SELECT
         count(*) FILTER (WHERE tgrelid = relation) AS triggers,
         count(*) FILTER (WHERE tgrelid = relation AND proname = recorder) AS recorders,
-        -- A trigger for each statement (bit 1 of tgtype is 0) needs another one for each replicated row.
+        -- A statement-level trigger (bit 1 of tgtype is 0) needs another trigger for each replicated row.
         count(*) FILTER (WHERE tgrelid = relation AND tgname = 'ridelake_deleted' AND tgtype & 1 = 0) AS by_statement,
         count(*) FILTER (WHERE tgrelid = relation AND tgname = 'ridelake_replicated') AS by_replication,
         string_agg(concat(t.tgname, t.xmin), ' ' ORDER BY t.tgname) FILTER (WHERE tgrelid = relation) AS watched,
@@ -213,14 +213,14 @@ CROSS JOIN LATERAL (
     JOIN pg_proc AS p ON p.oid = tgfoid,
     CAST('record_tombstone_' || replace(generation::text, '-', '') AS text) AS recorder
     WHERE tgname ~ '^(zzz_)?ridelake_'
-      -- By the role of the session, a trigger for each statement is checked at its end only. The role may change within
-      -- a statement, so that trigger is ALWAYS too.
+      -- A statement-level trigger is checked against session_replication_role at the end of the statement only. The
+      -- setting may change within the statement, so this trigger is also ALWAYS.
       AND tgenabled = CASE WHEN tgname = 'ridelake_replicated' THEN 'R' ELSE 'A' END
 ) AS t
 WHERE relation = ANY (%(relations)s::oid[])
   AND ridelake_tracking.is_current(relation)
   AND by_statement = by_replication AND triggers = 4 + by_statement AND recorders = 3 + by_statement
-  -- A DELETE of a parent fires the triggers for each statement of the parent only.
+  -- A DELETE of a parent fires the statement-level triggers of the parent only.
   AND (by_statement = 0 OR NOT EXISTS (SELECT FROM pg_inherits WHERE inhrelid = relation))
   AND NOT EXISTS (  -- bits of tgtype: 1 for each row, 2 before, 4 insert, 16 update
       SELECT FROM (

@@ -1,5 +1,5 @@
-"""Which tables of the database an epoch has: those that are named, and those that --all-tables or --schema
-select. A table that is created later joins at the next epoch; one that is dropped or renamed leaves."""
+"""Which tables of the database an epoch has: named tables, and tables that --all-tables or --schema select. A
+table that is created later joins at the next epoch; a table that is dropped or renamed leaves."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -78,7 +78,7 @@ def wal_position(lsn: str) -> int:
     return int(high, 16) << 32 | int(low, 16)
 
 
-# Pauses between the attempts to lock all tables, and the time after which an epoch is given up.
+# Pauses between the attempts to lock all tables, and the time after which the epoch fails.
 LOCK_PAUSE_SECONDS_MIN = 0.05
 LOCK_PAUSE_SECONDS_MAX = 0.5
 LOCK_SECONDS_MAX = 30.0

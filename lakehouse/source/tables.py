@@ -50,13 +50,13 @@ class Partition:
     bytes: int
 
 
-# The rows of a new partition are read into memory; one that is larger is read with the complete table.
+# The rows of a new partition are read into memory; a larger partition is read with the complete table.
 NEW_PARTITION_BYTES_MAX = 256 << 20
 
 
 def rows_of(schema: str, name: str, kind: str = "r", partitions: Sequence[Partition] = ()) -> Composed:
-    """A table in a FROM clause. Of a partitioned table, the given partitions only: one that is attached while
-    the snapshot is open would otherwise add its rows to the following queries."""
+    """A table in a FROM clause. Of a partitioned table, the given partitions only: otherwise a partition that
+    is attached while the snapshot is open would add its rows to the following queries."""
     if kind != "p":
         return Composed([Identifier(schema, name)])
     return SQL("(SELECT * FROM {} WHERE tableoid = ANY ({}::oid[])) AS partitioned").format(
@@ -191,7 +191,7 @@ def find_relations(
 
 
 def existing(connection: Connection[TupleRow], names: Sequence[str], *, or_all: bool = True) -> list[str]:
-    """Those of the names that exist. `or_all`: all names if none exists, so that reading them is an error."""
+    """The names that exist. `or_all`: all names if none exists, so that reading them is an error."""
     with table_name_errors():
         found = connection.execute(QUERIES["sources"], {"tables": list(names)}).fetchall()
     there = [name for name, relation, *_ in found if relation is not None]
@@ -218,9 +218,9 @@ def read_sources(
     forms: ValueForms = DEFAULT_FORMS,
     names: Mapping[str, str] | None = None,
 ) -> list[TableSource]:
-    """Describe the tables. `without`: columns to exclude, as TABLE.COLUMN; those that do not exist are
-    ignored. `forms`: the chosen forms of values. Names are SQL identifiers.
-    `names`: the names that tables have in the lake, by qualified name.
+    """Describe the tables. Names are SQL identifiers. `without`: columns to exclude, as TABLE.COLUMN; columns
+    that do not exist are ignored. `forms`: the chosen forms of values. `names`: the names that tables have in
+    the lake, by qualified name.
 
     Raises TableNotCopied for a table that does not exist, or was dropped since it was chosen, and for columns
     whose names differ only in case; BadInput for a relation that is not a table."""

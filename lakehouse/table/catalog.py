@@ -164,7 +164,7 @@ class Lake:
         return [seen for epoch in read_epochs(self.address) if (seen := self.seen(epoch)) is not None]
 
     def seen(self, epoch: Epoch) -> Epoch | None:
-        """The epoch as this store sees it, as `seen_by` says."""
+        """The epoch as a publisher of this store sees it: see `seen_by`."""
         return seen_by(self.store, epoch)
 
     def stored_name(self, table: str) -> str:
@@ -213,7 +213,7 @@ class Lake:
         selection: Selection | None = None,
         previous: Epoch | None = None,
     ) -> Epoch:
-        """Make the epoch the newest one, move the Iceberg pointers to the same state, remove those of
+        """Make the epoch the newest one, move the Iceberg pointers to the same state, remove the pointers of
         `departed` tables, and remove the `expired` epochs from the catalog. `selection`: to be stored.
         `previous`: the epoch that a store's changes are based on. Returns the epoch with its number, which is
         greater than expected if other stores have published since then.
@@ -304,9 +304,9 @@ class Lake:
 
     def write_hints(self, tables: Collection[str]) -> None:
         """Write the `version-hint.text` of these tables: the name of the metadata that the catalog refers to,
-        for readers that open a folder. A table that the catalog does not have loses it."""
+        for readers that open a folder. The hint of a table that is not in the catalog is deleted."""
         written: dict[str, str | None] = {}
-        while True:  # another process may publish between the two; the one that writes last checks again
+        while True:  # another process may publish meanwhile: after a write, check again
             with self.catalog.engine.connect() as connection:
                 pointers = read_pointers(connection)
             due = {name: pointers.get(name) for name in tables}
@@ -342,7 +342,7 @@ class Lake:
             ]
 
     def write_readme(self) -> None:
-        """Write the file that explains the folder to someone who has only the files."""
+        """Write the file that explains the folder to readers who have only the files."""
         text = load_script("lakehouse.table", "read_me_first.txt")
         self.storage.write_whole(self.address.join(README), text.encode())
 

@@ -42,8 +42,8 @@ SELECTION = Table("lake_selection", METADATA, Column("selection", String, primar
 
 
 def create_tables(engine: Engine) -> None:
-    """Create the tables that are missing, also those of Iceberg. In one transaction, so that another process
-    that finds the table `lake` also finds its row. Raises UsageError for a lake of another format."""
+    """Create the missing tables, including Iceberg's. In one transaction, so that another process that finds
+    the table `lake` also finds its row. Raises UsageError for a lake of another format."""
     with engine.begin() as connection:
         SqlCatalogBaseTable.metadata.create_all(connection)
         METADATA.create_all(connection)

@@ -42,8 +42,8 @@ SCHEMA = pa.schema(
     ]
 )
 
-# A reader opens all delete files of a table. If so many of them have about the same size, they are merged, so
-# a position is rewritten once per magnitude.
+# A reader opens all delete files of a table. If this number of them have about the same size, they are
+# merged, so a position is rewritten once per magnitude.
 MERGE_FILES = 8
 MAGNITUDE_BITS = 3
 
@@ -115,12 +115,12 @@ def merge_deletes(
 
 
 def _of(files: Sequence[DataFile], positions: Mapping[str, Positions]) -> dict[str, Positions]:
-    """The positions in these files only: the table may no longer have the other ones."""
+    """The positions in these files only: the table may no longer have the other files."""
     return {file.location: positions[file.location] for file in files if file.location in positions}
 
 
 def _to_merge(deletes: Sequence[DeleteFile], added: int) -> list[DeleteFile]:
-    """The delete files to merge with `added` new positions: those up to the greatest magnitude that has
+    """The delete files to merge with `added` new positions: all files up to the greatest magnitude that has
     MERGE_FILES files."""
     counts = Counter([_magnitude(added), *(_magnitude(file.rows) for file in deletes)])
     full = max((magnitude for magnitude, count in counts.items() if count >= MERGE_FILES), default=-1)
@@ -132,7 +132,7 @@ def _magnitude(rows: int) -> int:
 
 
 def read_deletes(address: LakeAddress, deletes: Iterable[DeleteFile]) -> dict[str, Positions]:
-    """The deleted rows by location of the data file. Files that are not in `address` are local: those of an
+    """The deleted rows by location of the data file. Files that are not in `address` are local files of an
     overlay."""
     found: dict[str, list[Positions]] = {}
     for file in deletes:
@@ -201,7 +201,7 @@ def deleted_keys(
 
 
 def without_rows(rows: pa.Table, positions: Positions) -> pa.Table:
-    """The rows of a data file without those at the positions."""
+    """The rows of a data file without the rows at these positions."""
     if not len(positions):
         return rows
     alive = np.ones(rows.num_rows, bool)

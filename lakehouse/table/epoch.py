@@ -32,7 +32,7 @@ Nested = Literal["typed", "text"]
 
 @dataclass(frozen=True, slots=True)
 class ValueForms:
-    """The forms that a user has chosen for values that have several. They are those of the whole lake."""
+    """The forms that a user has chosen for values with several possible forms, for the whole lake."""
 
     infinity: Infinity = "refuse"
     numeric: Numeric = "text"
@@ -97,9 +97,9 @@ class SnapshotToken:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The tables that a lake follows, also those that are created later. `schemas`: all tables of these
-    schemas. `exclude`: except those that match; a pattern has the wildcards * and ?, and matches the name, or
-    SCHEMA.NAME if it has a dot. `tables`: in addition, the tables with these qualified names. `without`:
+    """The tables that a lake follows, including tables that are created later. `schemas`: all tables of these
+    schemas. `exclude`: patterns of tables to exclude, with the wildcards * and ?; a pattern matches the name,
+    or SCHEMA.NAME if it has a dot. `tables`: in addition, the tables with these qualified names. `without`:
     columns of tables that have left the lake, which stay excluded if the tables join again."""
 
     all_tables: bool = False
@@ -280,7 +280,7 @@ class Epoch:
 
     @property
     def sources(self) -> list[str]:
-        """The lake's tables as SQL identifiers, including those left out of this epoch."""
+        """The lake's tables as SQL identifiers, including the tables left out of this epoch."""
         left_out = [table.source for table in self.left_out.values()]
         return [table.source for table in self.tables.values()] + left_out
 
@@ -291,7 +291,7 @@ class Epoch:
 
     @property
     def all_tables(self) -> "dict[str, TableState | SkippedTable]":
-        """With those left out of this epoch."""
+        """The tables, including the tables left out of this epoch."""
         return {**self.tables, **self.left_out}
 
     @property

@@ -19,7 +19,7 @@ from ridelake.settings import LakeAddress
 
 
 def token_column(epoch: Epoch) -> str:
-    """The column `token` of the catalog: the token, or those of all stores."""
+    """The column `token` of the catalog: the token, or the tokens of all stores."""
     tokens = tokens_to_json(epoch)
     return json.dumps(tokens if epoch.stores else tokens["token"])
 

@@ -76,7 +76,7 @@ def hash_keys(keys: pa.Table) -> Keys:
     if _is_integer(keys.schema):
         high = keys.column(0).to_numpy().astype(np.int64).view(np.uint64)
     else:
-        import polars as pl  # here, because it takes 0.4 s to import
+        import polars as pl  # imported here, because it takes 0.4 s to import
 
         frame = pl.from_arrow(_comparable(keys))
         assert isinstance(frame, pl.DataFrame)

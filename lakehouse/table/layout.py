@@ -48,7 +48,7 @@ SAMPLE_ROWS = 4_096
 SAMPLE_VALUES_MAX = 512
 
 
-# Explains the files to someone who has only the folder.
+# Explains the files to readers who have only the folder.
 README = "READ-ME-FIRST"
 
 
@@ -183,7 +183,7 @@ def _leaf_paths(path: str, type_: pa.DataType) -> Iterator[str]:
 
 
 def _has_many_values(column: pa.ChunkedArray) -> bool:
-    """Whether a dictionary is not worth its cost: differences then take half the time to write, and a tenth
+    """Whether delta encoding is better than a dictionary: it then takes half the time to write, and a tenth
     less space."""
     return bool(pc.count_distinct(column.slice(0, SAMPLE_ROWS)).as_py() > SAMPLE_VALUES_MAX)
 

@@ -32,7 +32,7 @@ from pyiceberg.typedef import Record
 
 from lakehouse.table.epoch import DeleteFile
 
-# The entries of smaller manifests are written again with those of the next snapshot.
+# The entries of smaller manifests are written again with the entries of the next snapshot.
 ENTRIES_MIN = 64
 
 

@@ -108,7 +108,7 @@ def _is_file(address: LakeAddress, file: Path) -> bool:
         if file.is_file():
             return True
         if address.remote:
-            from lakehouse.table.storage import Storage  # here, because it imports pyarrow
+            from lakehouse.table.storage import Storage  # imported here, because it loads pyarrow
 
             Storage.of(address).refuse_without_bucket()
         for folder in (file, *file.parents):

@@ -65,7 +65,7 @@ def credentials() -> Credentials | None:
 
 @lru_cache(maxsize=1)
 def _credentials_source() -> Any | None:
-    try:  # here, because it takes 0.2 s to import, and few engines need it
+    try:  # imported here, because it takes 0.2 s to import, and few engines need it
         from botocore.session import Session
     except ImportError:  # without the extras `engines` and `spark`
         return None
@@ -130,7 +130,7 @@ def client_properties(address: LakeAddress) -> dict[str, str]:
 
 
 def iceberg_properties(address: LakeAddress) -> dict[str, str]:
-    """For our own pyiceberg."""
+    """For the pyiceberg of ridelake."""
     return client_properties(address) | {"s3.connect-timeout": str(CONNECT_SECONDS)}
 
 
@@ -230,8 +230,8 @@ def read_errors(address: LakeAddress, locations: Sequence[str]) -> Iterator[None
 
 
 def check_readable(address: LakeAddress, locations: Sequence[str], message: str = "") -> None:
-    """Check in bounded time that the first file, and those that the message names, can be read. Raises the
-    errors of `bucket_errors`."""
+    """Check in bounded time that the first file, and the files that the message names, can be read. Raises
+    the errors of `bucket_errors`."""
     remote = [location for location in locations if location.startswith(S3)]
     named = [location for location in remote if location.rsplit("/", 1)[1] in message]
     with bucket_errors(address):
@@ -249,7 +249,7 @@ UNCHANGED_SINCE = datetime(2000, 1, 1, tzinfo=UTC)
 def register_files(
     connection: "duckdb.DuckDBPyConnection", address: LakeAddress, locations: Iterable[str]
 ) -> "PinnedFiles":
-    """Allow the connection to read those locations that are on S3."""
+    """Allow the connection to read the locations that are on S3."""
     remote = frozenset(location for location in locations if location.startswith(S3))
     pinned = PinnedFiles(address, remote)
     connection.register_filesystem(pinned)
@@ -279,7 +279,7 @@ class PinnedFiles(AbstractFileSystem):  # type: ignore[misc]
     @contextmanager
     def refusals(self) -> Iterator[None]:
         """While DuckDB runs: raise an error of the S3 server itself, not DuckDB's error with a traceback."""
-        import duckdb  # here, because a copy does not need it
+        import duckdb  # imported here, because a copy does not need it
 
         try:
             yield

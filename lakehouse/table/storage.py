@@ -198,7 +198,7 @@ def file_lock(path: Path | str, operation: int = fcntl.LOCK_EX) -> Iterator[bool
 def lake_errors(address: LakeAddress) -> Iterator[None]:
     """Convert errors of the folder, the bucket or the catalog into messages for the user. Raises UsageError,
     OutOfResources or CannotConnect."""
-    from sqlalchemy.exc import DBAPIError, OperationalError  # here, because it takes 0.5 s to import
+    from sqlalchemy.exc import DBAPIError, OperationalError  # imported here, because it takes 0.5 s to import
 
     try:
         with bucket_errors(address):

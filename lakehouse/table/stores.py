@@ -81,8 +81,8 @@ def seen_by(store: str, epoch: Epoch) -> Epoch | None:
 
 
 def is_unchanged(store: str, before: Epoch | None, newest: Epoch | None) -> bool:
-    """Whether the tables of the store in the newest epoch are those of `before`, its epoch when its draft was
-    begun. None: it has no epoch."""
+    """Whether the tables of the store are the same in the newest epoch and in `before`, its epoch when its
+    draft was begun. None: it has no epoch."""
     now = seen_by(store, newest) if newest is not None else None
     if before is None or now is None:
         return before is now

@@ -291,7 +291,7 @@ def _reading(
 ) -> AbstractContextManager[None]:
     if lake is None or not lake.remote:
         return nullcontext()
-    from lakehouse.table.s3 import register_files  # here, because a local lake does not need it
+    from lakehouse.table.s3 import register_files  # imported here, because a local lake does not need it
 
     return register_files(connection, lake, files).refusals()
 

@@ -263,7 +263,7 @@ def _sum(parts: list[Any]) -> ScanShare:
 
 PAGE_BYTES = "SELECT CAST(current_setting('block_size') AS bigint)"
 
-# Rows examined by a scan: those it returns and those it removes.
+# Rows examined by a scan: the rows that it returns and the rows that it removes.
 ROW_COUNTS = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Index Recheck")
 
 # Plan nodes that read rows of a table.

@@ -65,7 +65,7 @@ def _named(frame: pl.LazyFrame, prefix: str, names: Mapping[str, str]) -> pl.Laz
 
 
 def _as_requested(requests: pl.LazyFrame) -> pl.LazyFrame:
-    """The requested values, prefixed with asked_: those of the ride can differ."""
+    """The requested values, prefixed with asked_, because the values of the ride can differ."""
     twins = ("fare_cents", "distance_metres", "pickup_zone_id", "dropoff_zone_id")
     asked = requests.select("request_id", "outcome", "decided_at", *twins)
     return asked.rename({name: f"asked_{name}" for name in twins})

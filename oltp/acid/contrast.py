@@ -102,7 +102,8 @@ def _play(
     world: Target, rules: ContentionRules, number: int, group: ClientGroup, counts: ClientCounts
 ) -> None:
     deaths = Random(f"{rules.seed}/{number}/deaths")
-    waits = Random(f"{rules.seed}/{number}/waits")  # separate: how many are drawn depends on the server
+    # A separate generator, because the number of waits depends on the server.
+    waits = Random(f"{rules.seed}/{number}/waits")
     rider = number % rules.riders
     connection = world.connect()
     try:

@@ -42,7 +42,7 @@ class IsolatedSession:
 
     def say(self, statement: str) -> None:
         if self._thread.ident is None:
-            self._thread.start()  # not earlier: from now on the caller also calls `leave`
+            self._thread.start()  # not before the first statement: after it the caller also calls `leave`
         self._statements.put(statement)
         self.over = statement in (COMMIT, ROLLBACK)
 

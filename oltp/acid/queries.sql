@@ -14,7 +14,7 @@ SELECT
     (SELECT count(*) FROM rides) AS rides;
 
 -- name: constraint_only
--- Added to the tables for check_then_act.sql; its statements do not change.
+-- Added to the tables of check_then_act, whose statements do not change.
 CREATE UNIQUE INDEX one_active_ride_per_driver ON rides (driver_id) WHERE active;
 
 -- name: next_round
@@ -29,7 +29,7 @@ INSERT INTO riders (rider_id, start_cents, balance_cents)
 SELECT rider_id, %(start_cents)s, %(start_cents)s FROM generate_series(1, %(riders)s) AS rider_id;
 
 -- name: real_anomalies
--- The counts of anomalies.sql for the tables of the store, after every ride has ended.
+-- The counts of the query `anomalies` for the tables of the store, after every ride has ended.
 SELECT
     (SELECT count(*) FROM rides AS a JOIN rides AS b USING (driver_id)
      WHERE a.ride_id < b.ride_id

@@ -41,7 +41,7 @@ SETTINGS = {
 }
 WAIT_SECONDS_MAX = 60.0
 SHUTDOWN_SECONDS_MAX = 0.5  # of a temporary server; after Ctrl-C the whole process has about one second
-CONNECT_SECONDS_MAX = 5  # the kernel still accepts connections for a server that hangs
+CONNECT_SECONDS_MAX = 5  # needed because the kernel accepts connections for a server that hangs
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,8 @@ class ServerNode:
         kill_server(self.cluster)
 
     def fence(self) -> None:
-        """Kill its remaining processes and rename its data folder, so that it cannot be started; also if a
-        supervisor has restarted it in the meantime."""
+        """Kill its remaining processes and rename its data folder, so that it cannot be started. A server
+        that a supervisor has restarted in the meantime is also killed."""
         self.kill()
         clear_after_a_kill(self.cluster.data, self.cluster.socket_folder)
         self.cluster.data.rename(self.fenced)

@@ -3,8 +3,8 @@
     reaper.py FOLDER          stop the server, unless `ridelake up` keeps it running
     reaper.py FOLDER delete   end all servers immediately and delete the folder
 
-It waits for the lock that every user of the folder holds. When it gets the lock, there are no users. Then it
-exits; the next start of the server starts another monitor.
+It waits for the lock that every user of the folder holds. When it gets the lock, there are no users. It then
+stops the servers and exits; the next start of the server starts another monitor.
 """
 
 import fcntl

@@ -63,8 +63,8 @@ def acid(context: click.Context, /, hermitage: bool, as_json: bool, **rules: Any
     """Count anomalies without transactions, at each isolation level, and in the store.
 
     Concurrent clients compete for the same few drivers under nine strategies, and the anomalies in the tables
-    are counted. The command creates a scratch database and drops it afterwards. Exit 1 if the store shows an
-    anomaly, or an isolation level behaves in an unexpected way.
+    are counted. The command creates a scratch database and drops it afterwards. The exit code is 1 if the
+    store shows an anomaly, or if an isolation level behaves in an unexpected way.
     """
     settings: Settings = context.obj
     if not math.isfinite(rules["think_ms"]):

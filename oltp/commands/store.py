@@ -83,7 +83,7 @@ if TYPE_CHECKING:
 @click.option(
     "--time-format",
     metavar="FORM",
-    help="Format of the times in a CSV file, such as '%d/%m/%Y %H:%M'; needed if it is ambiguous.",
+    help="Format of the times in a CSV file, such as '%d/%m/%Y %H:%M'; needed if the format is ambiguous.",
 )
 @json_option
 @click.pass_obj

@@ -8,11 +8,11 @@
       SIGKILL ──┘  fenced: its data folder is renamed          promoted ──┘
                    rejoins as the standby by pg_rewind         the next round kills this one
 
-pair.py       a primary and its standby: failover, rejoin, degrade; the watchdog that starts the failover
+pair.py       a primary and its standby: failover, rejoin, degrade; the watchdog that starts the failover;
+              `open_standby`, a hot standby of any server, for queries
 clients.py    the insert workload, a log of what each client sent and received, and its comparison with
               the store
-failover.py   the drill that kills the primary, and the one that kills the standby; their results
-pair.py       also `open_standby`: a hot standby of any server, for queries
+failover.py   the drill that kills the primary, the drill that kills the standby, and their results
 
 The servers and their temporary folder are those of `oltp.cluster`.
 

@@ -195,7 +195,7 @@ def prepare_store(conninfo: str) -> None:
 
 def _round(number: int, pair: ServerPair, log: ClientLog, load_seconds: float) -> FailoverResult:
     before, began = log.acknowledged, perf_counter()
-    victim = pair.primary  # remembered: if it hangs, the watchdog may exchange the roles before the kill
+    victim = pair.primary  # if it hangs, the watchdog may exchange the roles before the kill
     watchdog = Watchdog(pair)
     try:
         time.sleep(load_seconds)
@@ -338,7 +338,7 @@ def drill_standby(*, clients: int = 8, seed: int = 1) -> StandbyFailureResult:
 
 
 def _cancel_one_wait(pair: ServerPair) -> tuple[int, int]:
-    """The number of waiting commits, and of those that were cancelled (one)."""
+    """The number of waiting commits, and the number of cancelled ones (1)."""
     with pair.primary.connect() as connection:
         row = connection.execute(WAITING).fetchone()
         assert row is not None, "a count returns one row"

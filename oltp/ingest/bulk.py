@@ -92,7 +92,8 @@ class CityPeople:
 def find_or_create_people(
     connection: Connection[TupleRow], table: str, window: dict[str, object], needed: int
 ) -> CityPeople:
-    """`needed` riders or drivers: first those of the city that are idle in the window, then new ones."""
+    """`needed` riders or drivers: first existing people of the city who are idle in the window, then new
+    ones."""
     found = connection.execute(QUERIES[f"idle_{table}"], {**window, "needed": needed}).fetchall()
     old = np.array(found, dtype=np.int64).reshape(-1, 2)
     new = needed - len(old)

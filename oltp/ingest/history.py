@@ -161,15 +161,13 @@ def apply_to_balances(connection: Connection[TupleRow], ledger: pl.DataFrame) ->
 
 BULK_LOCK = 0x42_55_4C_4B  # an advisory lock, any unused number
 RIDES_PER_RIDER = 12  # on average, so that riders have several rides each
-RIDES_PER_DRIVER = (
-    400  # on average: far more drivers than are busy at the same time, so that live requests find one
-)
+RIDES_PER_DRIVER = 400  # on average: there are always available drivers for live requests
 EMPTY_ACCOUNT_SHARE = 0.03  # riders with a balance of 0, whose next payment is declined
 INITIAL_BALANCE_CENTS = (5_000, 60_000)  # the balance of the others
 
 
 def known_requests(connection: Connection[TupleRow], request_ids: pl.Series) -> pl.Series:
-    """Those of the 16-byte `request_ids` whose ride is in the store. Call it in a transaction."""
+    """The 16-byte `request_ids` whose ride is in the store. Call it in a transaction."""
     _one_at_a_time(connection)
     connection.execute("CREATE TEMP TABLE candidates (request_id uuid) ON COMMIT DROP")
     copy_into(connection, "candidates", pl.DataFrame({"request_id": request_ids}))

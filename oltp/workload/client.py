@@ -78,7 +78,7 @@ def abandon(connection: Connection[TupleRow], request: RideRequest) -> None:
 
 
 class RunPool(RetryPool):
-    """The pool of a run. When one call has given up, the others fail immediately."""
+    """The pool of a run. When one call has exhausted its retries, the others fail immediately."""
 
     def __init__(self, store: Store, size: int) -> None:
         super().__init__(store, size, RUN_POLICY)

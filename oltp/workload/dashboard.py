@@ -27,7 +27,7 @@ def open_dashboard() -> Iterator[Callable[[RunState], None]]:
     if not sys.stderr.isatty():
         yield LineDisplay().show
         return
-    from rich.console import Console  # here, because the import takes 0.1 s
+    from rich.console import Console  # imported here, because the import takes 0.1 s
     from rich.live import Live
 
     console = Console(stderr=True, highlight=False)

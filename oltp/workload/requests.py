@@ -183,8 +183,8 @@ class RequestIds:
 
 
 def expire(connection: Connection[TupleRow]) -> int:
-    """End the rides of killed simulations: those older than EXPIRE_SECONDS by the server's clock. Returns
-    their number."""
+    """End the rides of killed simulations: rides of simulations that are older than EXPIRE_SECONDS by the
+    server's clock. Returns their number."""
     row = connection.execute("SELECT now()").fetchone()
     assert row is not None, "now() returns one row"
     before = row[0] - timedelta(seconds=EXPIRE_SECONDS)

@@ -1,4 +1,4 @@
-// Changes to the document. Nothing is written if it is equal to what is shown.
+// Changes to the document. A value that is already shown is not written again.
 
 export const by = (id) => document.getElementById(id);
 
@@ -33,8 +33,8 @@ export function svg(name, attributes = {}, ...children) {
   return node;
 }
 
-// A control shows the server's value. After the user has changed it, it keeps the user's until the server
-// has the same, or the change is refused, or the time is over.
+// A control shows the server's value. After the user has changed it, it keeps the user's value until the server
+// has the same value, the change is refused, or the time is over.
 const HOLD_MS = 20000;
 
 export function hold(control) {

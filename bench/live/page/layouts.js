@@ -1,4 +1,4 @@
-// The bytes that a question reads: pages of the heap lie across, column chunks stand upright.
+// The bytes that a question reads: pages of the heap are horizontal bars, column chunks vertical bars.
 
 import { setAttribute, svg } from "./dom.js";
 import { bytes, percent } from "./text.js";

@@ -11,7 +11,7 @@ const BOXES = {
 const MARGIN = 6;
 const RADIUS_MEAN = 3.4; // of a zone with the mean number of drivers
 const RADIUS_MAX = 9;
-const NEAR = 14; // how near, in the units of the picture, a pointer selects a zone
+const NEAR = 14; // the distance from which a pointer selects a zone, in units of the picture
 
 let zones = new Map(), captions = new Map(), cities = [], legend, near = null;
 

@@ -1,4 +1,4 @@
-// The median of the last times of each side: one run on a busy machine says little.
+// The median of the last times of each side, because a single run on a busy machine is not representative.
 
 const RUNS = 7;
 

@@ -76,7 +76,7 @@ function showQuestion(question) {
 
 const isAsked = ({ target }, side) => target === "both" || target === side;
 
-// A side that is not asked has no result, and one that is asked has none until it answers.
+// A side that is not asked has no result; a side that is asked has none until it answers.
 function askedSide(question, side) {
   return isAsked(question, side) ? question[side] ?? null : null;
 }

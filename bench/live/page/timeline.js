@@ -8,7 +8,7 @@ const POINT_SECONDS = 1;
 const GAP_SECONDS = 3; // a line ends if no point follows within this time
 const WIDTH = 1800; // units of a plot; it is stretched to the width of the page
 const HEIGHT = 100;
-const MARK_SECONDS = 14; // labels that are closer take another line
+const MARK_SECONDS = 14; // labels that are closer are on separate lines
 const MARK_LINES = 2;
 
 const inSeconds = (value) => (value === null ? "–" : `${value.toFixed(3)} s`);

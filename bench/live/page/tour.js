@@ -72,7 +72,8 @@ function show(step) {
   scrollTo(panels);
 }
 
-// On a wide page the panels are side by side with the last one below; on a narrow one the first comes first.
+// On a wide page the last panel of the step is below the others, which are side by side. On a narrow page the
+// panels are below each other, and the first one is shown.
 function scrollTo(panels) {
   const wide = matchMedia("(min-width: 75rem)").matches, tall = by("tour").offsetHeight + 12;
   const isBelow = getComputedStyle(by("tour")).position === "fixed";

@@ -1,5 +1,5 @@
-"""The loops over the bytes of COPY BINARY and over the rows of a run. numba compiles them; importing this
-module takes 0.3 s, so only what reads a large table does.
+"""The loops over the bytes of COPY BINARY and over the rows of a run. numba compiles them. Importing this
+module takes 0.3 s, so it is imported only to read a large table.
 
     'd' │ int32 length, itself included │ int16 columns │ int32 length, bytes │ int32 length, bytes │ …
 

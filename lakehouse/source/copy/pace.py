@@ -12,7 +12,7 @@ contains neither the network nor the load of this process.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Sessions and transactions per second below these are occasional ones, such as those of autovacuum.
+# Lower numbers of sessions and of transactions per second are occasional activity, such as autovacuum.
 ACTIVE_SESSIONS_MIN = 0.1
 TRANSACTIONS_PER_SECOND_MIN = 10.0
 

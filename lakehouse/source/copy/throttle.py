@@ -107,8 +107,8 @@ class Throttle:
             raise SnapshotTooOld(self.limit_seconds)
 
     def add_session(self, connection: Connection[TupleRow]) -> None:
-        """Count the connection as one of this copy. Limit its statements in time, so that one that sends no
-        rows ends too; the connection is in a transaction."""
+        """Count the connection, which is in a transaction, as one of this copy. Set a time limit for its
+        statements, so that a statement that sends no rows is ended, too."""
         self._own.add(connection.info.backend_pid)
         if self.limit_seconds is not None:
             left = max(self.limit_seconds - self.age_seconds, 0.0)

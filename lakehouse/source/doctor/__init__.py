@@ -1,10 +1,10 @@
 """Probes of a Postgres server for `ridelake doctor`: what booking, tracking and epochs need.
 
-Each condition is tried, not concluded from a version number, because other servers also speak Postgres'
-protocol. Probes that write run in a transaction that is rolled back, so nothing stays behind, also if the
+Each condition is tested, not derived from a version number, because other servers also implement the protocol
+of Postgres. Probes that write run in a transaction that is rolled back, so nothing remains, even if the
 process is killed.
 
-    server.py     the server, the connection and the session, a pooler included
+    server.py     the server, the connection and the session, including a pooler
     features.py   snapshots, page ranges, WAL, triggers
     rights.py     what the role may do with the tables
 """

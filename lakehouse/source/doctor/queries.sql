@@ -53,8 +53,8 @@ CREATE TEMPORARY TABLE ridelake_doctor_queue ON COMMIT DROP AS SELECT generate_s
 SELECT id FROM ridelake_doctor_queue ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
 
 -- name: fire_triggers
--- The kinds of triggers that tracking uses: of two that set the same column, the last one by name has the last word; a
--- trigger records each deleted row, and one records TRUNCATE.
+-- The kinds of triggers that tracking uses: two triggers that set the same column, of which the last one by name must
+-- set the value; a trigger that records each deleted row; a trigger that records TRUNCATE.
 CREATE TEMPORARY TABLE ridelake_doctor_rows (id integer PRIMARY KEY, tx text) ON COMMIT DROP;
 CREATE TEMPORARY TABLE ridelake_doctor_log (what text) ON COMMIT DROP;
 CREATE FUNCTION pg_temp.ridelake_doctor_set() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -122,7 +122,7 @@ SELECT has_database_privilege(current_database(), 'CREATE'),
        pg_has_role('pg_read_all_data', 'USAGE')
 
 -- name: track_scratch
--- A trigger of its owner changes `tx`, but tracking must have the last word.
+-- Another trigger changes `tx` before the trigger of the tracking, which must overwrite the change.
 CREATE TABLE ridelake_tracking.doctor_scratch (id bigint PRIMARY KEY, note text);
 SELECT ridelake_tracking.track('ridelake_tracking.doctor_scratch');
 CREATE FUNCTION ridelake_tracking.doctor_scratch() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -69,7 +69,7 @@ def probe_heap(sessions: ProbeSessions) -> ProbeResult:
     if others := [table.name for table in _tables(sessions) if table.not_heap]:
         return without(
             f"tests of {_some(others)}",
-            "they are stored by another access method than heap; use `ridelake snapshot --verify`",
+            "their access method is not heap; use `ridelake snapshot --verify`",
         )
     return ok("all tables")
 

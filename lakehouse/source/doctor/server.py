@@ -13,7 +13,7 @@ from ridelake.errors import CannotConnect
 from ridelake.text import listed
 
 BRIN_KEEPS_HOT_UPDATES = 160000
-# One for the snapshot, one for each worker, and one to spare.
+# One for the snapshot, one for each worker, and one in reserve.
 CONNECTIONS_WANTED = min(os.cpu_count() or 1, 4) + 2
 SECOND_SESSION_SECONDS_MAX = 2.0
 

@@ -8,9 +8,9 @@ The files have local times without an offset. Twice a year these are ambiguous o
   shortest trip is used; if both times are in the repeated hour, the earlier one, unless the trip would end
   before it begins.
 
-ISO is unambiguous. Between the other two the values of the file decide: 3/13/2019 can only be in March. If
-every value is ambiguous, the file is refused until `--time-format` gives the format; a wrong guess would move
-trips to other months without an error.
+ISO dates are unambiguous. For dates with slashes, the order of month and day is derived from the values of
+the file: 3/13/2019 can only be in March. If every value is ambiguous, the file is refused until
+`--time-format` gives the format; a wrong guess would move trips to other months without an error.
 """
 
 import re
@@ -89,7 +89,7 @@ def check_time_format(form: str) -> str:
 
 def with_date_order(file: TripFile, layout: TripLayout, rows: pl.DataFrame) -> TripLayout:
     """The layout with the order of month and day, if these rows have dates with slashes. The rows of the file
-    are read until one of them decides. Raises BadInput if none does, or if two contradict each other."""
+    are read until a date is unambiguous. Raises BadInput if none is, or if two contradict each other."""
     if layout.time_format or layout.date_order or not _slashed(layout, rows).height:
         return layout
     found: dict[str, tuple[str, str]] = {}

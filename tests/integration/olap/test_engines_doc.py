@@ -151,7 +151,7 @@ def test_the_row_of_an_engine_is_correct(
         package.reads,
         answers_from(settings, name),
         answers_from(in_bucket(seeded_store, endpoint, tmp_path), name),
-        "its own" if package.in_subprocess else "ours",
+        "child" if package.in_subprocess else "ridelake",
         column,
         row_group,
         spilled(name, settings, tmp_path),

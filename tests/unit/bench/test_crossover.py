@@ -104,8 +104,8 @@ def test_advice_on_a_table_without_faster_columns_depends_on_its_size():
     few = table_sentences(1_000, ratios, crossings)
     assert few == [
         "At 1,000 rows, of 1 question: no measurable difference on 1.",
-        "Stay with Postgres: 1,000 rows are too few to tell from how many on columns are faster. "
-        "Measure again from 100,000 rows on.",
+        "Stay with Postgres: 1,000 rows are too few to find the number of rows from which columns are "
+        "faster. Measure again with at least 100,000 rows.",
     ]
     many = table_sentences(100_000, ratios, crossings)
     assert many[1:] == ["Stay with Postgres: columns are measurably faster for none of these questions."]

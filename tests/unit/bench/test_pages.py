@@ -147,15 +147,15 @@ def test_the_answer_names_the_questions_of_postgres_and_the_crossover():
     keys = [sized(name, {1_000: 0.2, 100_000: ratio}) for name, ratio in at_most]
     assert answer_sentence([*scans, *keys]) == (
         "Stay with Postgres for b, a, c and 2 more; "
-        "columns win from about 10,000 rides on 2 of the 7 questions."
+        "columns are faster for 2 of the 7 questions from about 10,000 rides."
     )
-    assert answer_sentence(scans) == "Columns win from about 10,000 rides on all 2 questions."
-    assert answer_sentence(scans[1:]) == "Columns win from 1,000 rides on the only question."
+    assert answer_sentence(scans) == "Columns are faster for all 2 questions from about 10,000 rides."
+    assert answer_sentence(scans[1:]) == "Columns are faster for the question from 1,000 rides."
     assert answer_sentence(keys[:1]) == (
-        "Stay with Postgres; columns win on no question up to 100,000 rides."
+        "Stay with Postgres; columns are not faster for the question up to 100,000 rides."
     )
     assert answer_sentence([sized("key", {1_000: 0.1})]).endswith(
-        "up to 1,000 rides: measure again from 100,000 rides on."
+        "up to 1,000 rides: measure again with at least 100,000 rides."
     )
 
 
