@@ -1,5 +1,6 @@
 """The store: a Postgres database with the schema `ridelake`, on the embedded or on another server."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,8 +25,9 @@ from ridelake.settings import Settings
 QUERIES = load_queries("oltp")
 
 SCHEMA_VERSION = 4
-TRACKING_VERSION = 2  # in the comment at the end of tracking.sql
 SERVER_VERSION_MIN = 150000  # the oldest tested version; 14 has no MERGE and is supported until 2026
+
+TRACKING_VERSION = re.compile(r"IS 'version (\d+)'")  # the comment at the end of tracking.sql
 
 # An advisory lock, any unused number, so that two processes do not both install the schema.
 INSTALL_LOCK = 0x52_49_44_45
@@ -233,7 +235,8 @@ def upgrade_tracking(connection: Connection[TupleRow]) -> None:
 def is_newest_tracking(connection: Connection[TupleRow]) -> bool:
     """Whether this package's version of `tracking.sql`, or a newer one, is installed."""
     found = connection.execute(QUERIES["tracking_version"]).fetchone()
-    return bool(found and found[0] and found[0] >= TRACKING_VERSION)
+    (packaged,) = TRACKING_VERSION.findall(load_script("oltp", "tracking.sql"))
+    return bool(found and found[0] and found[0] >= int(packaged))
 
 
 def has_tracking(connection: Connection[TupleRow]) -> bool:

@@ -154,11 +154,13 @@ def test_the_functions_of_an_older_version_are_replaced_by_track(orders: Store, 
     assert publish_changes(orders, lake, verify=True).epoch.changed == 1
 
 
-def test_a_newer_version_is_not_replaced(orders: Store):
-    run(orders, "COMMENT ON FUNCTION ridelake_tracking.track(regclass) IS 'version 1000'")
-    track(orders, "orders")
+def test_the_previous_version_is_replaced_and_a_newer_one_is_not(orders: Store):
     comment = "SELECT obj_description('ridelake_tracking.track(regclass)'::regprocedure)"
-    assert rows_of(orders, comment) == [("version 1000",)]
+    ((newest,),) = rows_of(orders, comment)
+    for found, kept in ((int(newest.split()[1]) - 1, newest), (1000, "version 1000")):
+        run(orders, f"COMMENT ON FUNCTION ridelake_tracking.track(regclass) IS 'version {found}'")
+        track(orders, "orders")
+        assert rows_of(orders, comment) == [(kept,)]
 
 
 def has_tracking_of(store: Store) -> bool:
