@@ -118,7 +118,7 @@ def send(page: BrowserPage, command: str, body: dict[str, Any]) -> None:
 
 
 def text(selector: str) -> str:
-    return f"document.querySelector('{selector}').textContent"
+    return f"(document.querySelector('{selector}')?.textContent ?? '')"
 
 
 def choose(page: BrowserPage, selector: str, value: str, event: str = "change") -> None:
