@@ -371,9 +371,9 @@ def test_two_processes_publish_a_hundred_epochs_each(berlin, paris, address: Lak
     numbers = [epoch.number for epoch in read_epochs(address)]
     assert numbers == list(range(numbers[0], 0, -1))
     for store, lake in (berlin, paris):
-        report = verify_now(store, lake)
-        assert report.equal, report
+        verify_now(store, lake).prove()
         publish_changes(store, lake, verify=True)
+    for store, lake in (berlin, paris, berlin):  # each expires epochs whose files the other then deletes
         maintain(lake, store)
     assert {str(path) for path in files_of(address.folder)} == referenced(berlin[1])
 
