@@ -31,7 +31,7 @@ test: $(READY)  ## the promises, on a real Postgres
 	$(BIN)/pytest -n 4 --dist worksteal -m 'not slow'
 
 slow: $(READY)  ## the slow tests: dozens of crashes, minutes of random operations (RIDELAKE_TEST_SECONDS, 180)
-	$(BIN)/pytest -n 3 --dist worksteal -m slow -s
+	$(BIN)/pytest -n 3 --dist worksteal -m slow -v
 
 check: $(READY)  ## style and types
 	$(BIN)/ruff check .

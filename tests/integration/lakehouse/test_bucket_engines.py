@@ -19,7 +19,7 @@ from lakehouse.table.catalog import Lake
 from ridelake.errors import CannotConnect, RidelakeError, UsageError
 from ridelake.settings import Settings
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 READING_FILES = [one for one in EVERY_ENGINE if one.values[0] != "postgres"]
 SECRET, TOKEN = "Zq9-secret-4711", "Zq9-token-4711"
