@@ -113,6 +113,7 @@ def test_a_query_can_be_explained(engine):
     assert engine.sql("EXPLAIN SELECT count(*) FROM rides").num_rows > 0
 
 
+@IN_A_FOLDER
 @pytest.mark.parametrize("name", EVERY_ENGINE)
 def test_a_running_query_can_be_interrupted(name, published):
     with open_engine(name, published.settings, published.epoch) as engine:
