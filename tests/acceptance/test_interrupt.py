@@ -20,6 +20,7 @@ from terminal import ridelake
 
 MODULE = [sys.executable, "-m", "ridelake"]
 SERVER_SECONDS_MAX = 30.0  # a server writes a checkpoint before it exits
+SERVER_PROCESSES = ("postgres", "reaper.py", "ps -A ")  # reaper.py monitors the server, and runs ps
 SLOW_QUERY = "SELECT count(*) FROM rides a, rides b WHERE a.fare_cents + b.fare_cents = 1"
 
 
@@ -164,7 +165,7 @@ def assert_nothing_is_left(token: str, what: str, until: float) -> None:
     """Check that only servers and their monitor processes are left, and that these end before `until`."""
     time.sleep(0.3)
     names = [" ".join(process.info["cmdline"] or []) for process in _with_token(token)]
-    others = [name for name in names if "postgres" not in name and "reaper.py" not in name]
+    others = [name for name in names if not any(part in name for part in SERVER_PROCESSES)]
     assert others == [], f"{what}: {others}"
     while (left := _with_token(token)) and time.monotonic() < until:
         time.sleep(0.1)
