@@ -104,13 +104,14 @@ def export(
 
     Raises psycopg.Error, RidelakeError, or the error of `write_run`; all threads have ended then."""
     with ExitStack() as stack:
+        throttle.wait_for_probes()
         if snapshot is None:
-            coordinator = _opened(stack, store)
+            coordinator = _opened(stack, store, throttle)
             coordinator.execute(lock_table(table))
             snapshot = export_snapshot(coordinator)
-        copies = _copies(stack, store, snapshot, table, workers, coordinator)
+        copies = _copies(stack, store, snapshot, table, workers, coordinator, throttle)
         for one in copies:
-            throttle.add_session(one.connection)
+            throttle.limit(one.connection)
         if _bytes(copies[0].connection, table) >= COMPILED_BYTES or is_loaded():
             from lakehouse.source.copy.workers import TableExport, run_workers
 
@@ -253,6 +254,7 @@ def _copies(
     table: TableSource,
     workers: int,
     coordinator: Connection[TupleRow] | None,
+    throttle: Throttle,
 ) -> list[WorkerCopy]:
     """A connection for each worker, at the snapshot. None of them waits for a lock. What LOCK TABLE does not
     accept is read over the coordinator's connection."""
@@ -260,9 +262,9 @@ def _copies(
         return [WorkerCopy(coordinator, copy_table(table, None), is_lent=True)]
     connections: list[Connection[TupleRow]] = []
     try:
-        connections.append(_importing(stack, store, snapshot, table))
+        connections.append(_importing(stack, store, snapshot, table, throttle))
         ranges = split_pages(_pages(connections[0], table), workers)
-        connections.extend(_importing(stack, store, snapshot, table) for _ in ranges[1:])
+        connections.extend(_importing(stack, store, snapshot, table, throttle) for _ in ranges[1:])
     except errors.LockNotAvailable as error:
         for connection in connections:
             connection.close()  # releases its locks
@@ -278,14 +280,17 @@ def _copies(
     ]
 
 
-def _opened(stack: ExitStack, store: Store) -> Connection[TupleRow]:
+def _opened(stack: ExitStack, store: Store, throttle: Throttle) -> Connection[TupleRow]:
     connection = stack.enter_context(store.connect())
+    throttle.add_own(connection)
     return stack.enter_context(transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True))
 
 
-def _importing(stack: ExitStack, store: Store, snapshot: str, table: TableSource) -> Connection[TupleRow]:
+def _importing(
+    stack: ExitStack, store: Store, snapshot: str, table: TableSource, throttle: Throttle
+) -> Connection[TupleRow]:
     """A connection at the snapshot. It locks the table first, because other statements on it would wait."""
-    connection = _opened(stack, store)
+    connection = _opened(stack, store, throttle)
     connection.execute(
         SQL("SET TRANSACTION SNAPSHOT {}").format(Literal(snapshot))
     )  # it does not accept parameters

@@ -84,7 +84,8 @@ class Throttle:
     def snapshot(self, connection: Connection[TupleRow]) -> Iterator[None]:
         """The block in which the snapshot of the connection's transaction is open. Raises SnapshotTooOld,
         also instead of another error after the limit."""
-        self.add_session(connection)
+        self.add_own(connection)
+        self.limit(connection)
         self._snapshot_at = monotonic()
         try:
             yield
@@ -106,10 +107,9 @@ class Throttle:
         if self.limit_seconds is not None and self.age_seconds >= self.limit_seconds:
             raise SnapshotTooOld(self.limit_seconds)
 
-    def add_session(self, connection: Connection[TupleRow]) -> None:
-        """Count the connection, which is in a transaction, as one of this copy. Set a time limit for its
-        statements, so that a statement that sends no rows is ended, too."""
-        self._own.add(connection.info.backend_pid)
+    def limit(self, connection: Connection[TupleRow]) -> None:
+        """Set a time limit for the statements of the transaction that is open, so that a statement that sends
+        no rows is ended, too."""
         if self.limit_seconds is not None:
             left = max(self.limit_seconds - self.age_seconds, 0.0)
             query = "SELECT set_config('statement_timeout', %s, true)"
@@ -140,7 +140,7 @@ class Throttle:
         """Pause for the work since the last pause. Raises SnapshotTooOld."""
         self.check_age()
         now = monotonic()
-        self._may_work.wait(PAUSE_SECONDS_MAX)
+        self.wait_for_probes()
         worked = min(now - self._worked_since, WORK_SECONDS_MAX)
         if worked < SLICE_SECONDS:
             return
@@ -165,7 +165,7 @@ class Throttle:
             yield
             return
         if own is not None:
-            self._own.add(own.info.backend_pid)
+            self.add_own(own)
         self._may_work.clear()
         watch = threading.Thread(target=self._watch, args=(store,), name="probes", daemon=True)
         watch.start()
@@ -174,6 +174,14 @@ class Throttle:
         finally:
             self._stopped.set()
             watch.join(PROBE_SECONDS_MAX)
+
+    def add_own(self, connection: Connection[TupleRow]) -> None:
+        """Do not count the session as load. To be called before its first statement."""
+        self._own.add(connection.info.backend_pid)
+
+    def wait_for_probes(self) -> None:
+        """Wait for the probes that are running, which must not see a new connection of the copy."""
+        self._may_work.wait(PAUSE_SECONDS_MAX)
 
     def _probes(self, connection: Connection[TupleRow]) -> Iterator[Probe]:
         values = {"seconds": PROBE_SLEEP_SECONDS}
