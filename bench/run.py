@@ -50,10 +50,19 @@ class Recorder:
         self._machine_and_commit: dict[str, Any] = {}  # machine and commit, added to each document
         self.selected = 0
         self.import_error: str | None = None
+        self.interrupted = False
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
             self.import_error = str(report.longrepr).strip().splitlines()[-1].removeprefix("E ").strip()
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
+        """An interrupt within a hook of another plugin. True: pytest does not print the traceback."""
+        error: BaseException | None = excinfo.value
+        while error is not None and not isinstance(error, KeyboardInterrupt):
+            error = error.__cause__ or error.__context__
+        self.interrupted = error is not None
+        return self.interrupted
 
     def pytest_benchmark_update_machine_info(self, machine_info: dict[str, Any]) -> None:
         machine_info["ridelake"] = asdict(self.record.machine)
@@ -165,7 +174,7 @@ def run(
     exit_code = pytest.main(arguments, plugins=[recorder, *([subject] if subject else [])])
     if recorder.import_error is not None:
         raise ProofFailed(f"✗ cannot import the benchmarks: {recorder.import_error}")
-    if exit_code == pytest.ExitCode.INTERRUPTED:
+    if exit_code == pytest.ExitCode.INTERRUPTED or recorder.interrupted:
         raise KeyboardInterrupt
     if exit_code == pytest.ExitCode.USAGE_ERROR:
         raise UsageError(f"--only '{only}' is not a valid expression: use words with and, or, not")

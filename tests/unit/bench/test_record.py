@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.commands.bench import bench
+from bench.machine import this_machine
 from bench.readme import (
     MOVERS_PAGE,
     MOVERS_RECORD,
@@ -23,8 +24,8 @@ from bench.readme import (
     readme_with,
     results,
 )
-from bench.record import read_record
-from bench.run import run
+from bench.record import Record, read_record
+from bench.run import Recorder, run
 from bench.statistics import Ratio
 from ridelake.errors import BadInput, UsageError
 from ridelake.settings import LakeAddress, Settings
@@ -180,3 +181,17 @@ def test_the_picture_has_a_row_for_each_ratio_and_escapes_markup():
     assert drawn.count('<text class="sign') == len(ratios)
     assert drawn.count('class="bar') == drawn.count("× faster<")
     assert json.dumps(picture(made_up_records.record()))  # also without claims
+
+
+@pytest.mark.parametrize("first", [KeyboardInterrupt, ValueError])
+def test_an_interrupt_within_a_hook_of_a_plugin_is_not_an_internal_error(first: type[BaseException]):
+    """pluggy replaces the interrupt by a warning, which is an error here."""
+    recorder = Recorder(Record.begin("quick", 1, this_machine()))
+    try:
+        try:
+            raise first
+        except BaseException:
+            raise RuntimeError("a plugin raised an exception") from None
+    except RuntimeError:
+        caught = pytest.ExceptionInfo[BaseException].from_current()
+    assert recorder.pytest_internalerror(caught) == recorder.interrupted == (first is KeyboardInterrupt)
