@@ -150,7 +150,10 @@ def _sync_until_closed(parent: Pipe, store: Store, address: LakeAddress, every_s
     """Sync until the parent closes the pipe or ends; then publish the remaining changes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     lake = Lake.create(address)
-    parent.send("ready")
+    try:
+        parent.send("ready")
+    except BrokenPipeError:  # the parent was interrupted
+        return
     for synced in sync_repeatedly(every_seconds, store, lake):
         if parent.poll() and not synced.is_new:
             return
