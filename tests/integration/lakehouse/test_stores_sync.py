@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -161,7 +161,8 @@ def test_a_server_that_hangs_does_not_stop_others_and_is_reported_once(address: 
             server = psutil.Process(servers["paris"].cluster.server_pid())
             stopped = [server, *server.children(recursive=True)]
             for one in stopped:
-                one.suspend()
+                with suppress(psutil.NoSuchProcess):  # a session that has ended
+                    one.suspend()
             try:
                 for _ in range(3):
                     number = newest_number(address)
@@ -172,7 +173,8 @@ def test_a_server_that_hangs_does_not_stop_others_and_is_reported_once(address: 
                 token = newest_epoch(address).tokens["paris"]
             finally:
                 for one in stopped:
-                    one.resume()
+                    with suppress(psutil.NoSuchProcess):
+                        one.resume()
             wait_until(lambda: "paris: sync continues" in output(address))
             top_up(stores["paris"])
             wait_until(lambda: newest_epoch(address).tokens["paris"] != token)
