@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
@@ -211,6 +212,7 @@ def _exit(exit_code: int) -> NoReturn:
         exit_code = _fail(f"cannot write the output: {error.strerror}", 1)
     if exit_code != 0:
         sys.unraisablehook = lambda _: None  # the error is reported already; hide errors that follow from it
+        warnings.simplefilter("ignore")  # such as one for each temporary folder that is deleted now
     # A cancelled query may still be running in native code; skip interpreter shutdown.
     if not any(thread.name.endswith(" answers") for thread in threading.enumerate()):
         atexit._run_exitfuncs()
