@@ -58,8 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _folder_in_memory() -> Path | None:
-    """The folder of a file system in memory, or None if there is none with enough space. A new database is a
-    copy of 300 files. On a disk the copy takes several times as long."""
+    """/dev/shm if it has enough free space, otherwise None. Creating a database copies 300 files, which takes
+    several times as long on a disk."""
     if not IN_MEMORY.is_dir() or shutil.disk_usage(IN_MEMORY).free < IN_MEMORY_BYTES_MIN:
         return None
     return IN_MEMORY

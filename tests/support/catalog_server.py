@@ -30,7 +30,7 @@ class ServedCatalog:
     server: WebServer
 
     def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> tuple:
-        """The status and the JSON document; {} if there is none. The path is sent unchanged."""
+        """The status, and the JSON document of the answer or {}. The path is sent unchanged."""
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=SECONDS_MAX)
         try:

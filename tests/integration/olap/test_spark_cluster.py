@@ -34,7 +34,7 @@ TWO_QUESTIONS = ("rides_between", "revenue_by_city_and_month")
 
 
 def differences(duckdb: Engine, spark: Engine, names: Iterable[str] = ()) -> dict[str, str]:
-    """The differences of the two engines, by question. `names`: the questions; all if there are none."""
+    """The differences of the two engines, by question. `names`: the questions to ask; by default all."""
     found = {
         question.name: difference(
             answer_of(duckdb, question), answer_of(spark, question), ordered=question.ordered
