@@ -1,4 +1,5 @@
-// Commands to the server. An error is shown as one line near the control.
+// Commands to the server, one after another: the server handles requests concurrently, so a later command could
+// otherwise be executed first. An error is shown as one line near the control.
 
 import { hold, release, setText } from "./dom.js";
 
@@ -11,13 +12,24 @@ export function showTrouble(failure, trouble) {
   failure.title = text; // a long text is cut
 }
 
-export async function post(path, body, failure) {
+const SECONDS_MAX = 20; // for one command
+
+let last = Promise.resolve();
+
+export function post(path, body, failure) {
+  last = last.then(() => send(path, body, failure));
+  return last;
+}
+
+// Whether the server has accepted the command. Does not throw, so that the next command is sent.
+async function send(path, body, failure) {
   let error = "";
   try {
     const response = await fetch(path, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(body),
+      signal: AbortSignal.timeout(SECONDS_MAX * 1000),
     });
     if (!response.ok) {
       const answer = await response.json().catch(() => ({}));

@@ -186,6 +186,19 @@ def test_every_engine_and_every_side_answers(live: LiveServer, page: BrowserPage
     wait_for_state(live, "question", {"fresh": True})
 
 
+def test_commands_are_sent_one_after_another(live: LiveServer, page: BrowserPage):
+    page.evaluate(
+        "(() => { const send = window.fetch; window.inFlight = []; let open = 0;"
+        " window.fetch = (...request) => { window.inFlight.push(++open);"
+        " return send(...request).finally(() => { open -= 1; }); }; })()"
+    )
+    for engine in ("polars", "duckdb") * 10:
+        choose(page, "#engine", engine)
+    page.wait_for("window.inFlight.length === 20", STEP_SECONDS_MAX)
+    assert set(page.evaluate("window.inFlight")) == {1}
+    wait_for_state(live, "question", {"engine": "duckdb"})
+
+
 def test_a_question_is_chosen_or_typed_and_an_error_is_one_line(live: LiveServer, page: BrowserPage):
     choose(page, "#question", "revenue_by_city_and_month")
     wait_for_state(live, "question", {"name": "revenue_by_city_and_month"})
