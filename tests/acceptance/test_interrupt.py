@@ -154,22 +154,30 @@ def interrupt(home: Path, command: Sequence[str], number: signal.Signals, *, aft
         assert not any(word in output for word in ("Traceback", "ignored", "panicked", "internal error")), (
             f"{what}: {output}"
         )
-        assert_nothing_is_left(token, what, began + SERVER_SECONDS_MAX)
+        assert_nothing_is_left(home, token, what, began + SERVER_SECONDS_MAX)
     finally:
         for process in _with_token(token):
             process.kill()
         running.communicate()
 
 
-def assert_nothing_is_left(token: str, what: str, until: float) -> None:
+def assert_nothing_is_left(home: Path, token: str, what: str, until: float) -> None:
     """Check that only servers and their monitor processes are left, and that these end before `until`."""
     time.sleep(0.3)
-    names = [" ".join(process.info["cmdline"] or []) for process in _with_token(token)]
-    others = [name for name in names if not any(part in name for part in SERVER_PROCESSES)]
+    others = [name for name in _names(token) if not any(part in name for part in SERVER_PROCESSES)]
     assert others == [], f"{what}: {others}"
-    while (left := _with_token(token)) and time.monotonic() < until:
+    while (left := _names(token)) and time.monotonic() < until:
         time.sleep(0.1)
-    assert left == [], what
+    assert left == [], f"{what}: {left}; {_server_log(home)}"
+
+
+def _names(token: str) -> list[str]:
+    return [" ".join(process.info["cmdline"] or []) for process in _with_token(token)]
+
+
+def _server_log(home: Path) -> str:
+    """The last messages of the servers, for the report of a failure."""
+    return "\n".join(log.read_text()[-3000:] for log in home.rglob("server.log"))
 
 
 def _with_token(token: str) -> list[psutil.Process]:

@@ -2,14 +2,17 @@
 
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from terminal import command_running
 
-from lakehouse.table.published import read_epochs
+from lakehouse.engines.duckdb import opened
+from lakehouse.table.published import newest_epoch, read_epochs
 from oltp.store import Store
-from ridelake.settings import LakeAddress
+from ridelake.settings import LakeAddress, Settings
 
 
 def sources(stores: dict[str, Store]) -> list[str]:
@@ -38,3 +41,12 @@ def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < until, "the condition was not met in time"
         time.sleep(0.05)
+
+
+def rides_in_lake(address: LakeAddress) -> Counter[tuple[str, str]]:
+    """(store, request id) → the number of its rides in the union of all stores."""
+    with opened(Settings(home=Path("unused"), lake=address), newest_epoch(address)) as engine:
+        found = engine.sql(
+            "SELECT source, request_id FROM rides SEMI JOIN requests USING (source, request_id)"
+        )
+    return Counter(zip(*(column.to_pylist() for column in found.columns), strict=True))

@@ -5,12 +5,16 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from booking_load import booking_load
 from bucket import S3Lake
+from sync_process import newest_number, rides_in_lake, sources, wait_until
+from terminal import ridelake
 
 import lakehouse.capture.publish
 from lakehouse.capture.maintain import maintain
@@ -18,6 +22,7 @@ from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.table.catalog import CommitConflict, Lake
 from lakehouse.table.published import newest_epoch, numbered_epoch, read_epochs
 from lakehouse.verify import verify_files, verify_now
+from oltp.store import Store
 from ridelake.errors import RidelakeError, UsageError
 
 KILLED = """
@@ -116,6 +121,43 @@ def test_an_interrupted_sync_leaves_complete_epochs(s3_lake: S3Lake):
     assert there == known
     assert newest_epoch(s3_lake.address).number >= 3
     verify_now(s3_lake.store, s3_lake.lake()).prove()
+
+
+@pytest.mark.slow
+def test_a_bucket_has_all_bookings_of_two_stores_after_kills(s3_lake: S3Lake, other_seeded_store: Store):
+    stores = {"berlin": s3_lake.store, "paris": other_seeded_store}
+    arguments = ["--home", str(s3_lake.settings.home), *sources(stores)]
+    environment = {name: value for name, value in s3_lake.environment.items() if name != "RIDELAKE_DSN"}
+    with ExitStack() as working:
+        loads = {name: working.enter_context(booking_load(store)) for name, store in stores.items()}
+        for _ in range(2):
+            running = subprocess.Popen(
+                [sys.executable, "-m", "ridelake", "sync", "--every", "0.05", *arguments],
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            try:
+                number = newest_number(s3_lake.address)
+                wait_until(lambda number=number: newest_number(s3_lake.address) >= number + 3)
+            finally:
+                running.kill()
+                running.wait()
+        for load in loads.values():
+            load.stop()
+    done = ridelake("sync", "--once", "--verify", *arguments, environment=environment)
+    assert done.returncode == 0, done.stderr
+    assert rides_in_lake(s3_lake.address) == {
+        (name, request_id): 1 for name, load in loads.items() for request_id in load.acknowledged
+    }
+    for name, store in stores.items():
+        report = verify_now(store, Lake.create(s3_lake.address, name))
+        assert (report.equal, report.tail_rows) == (True, (0,) * 9)
+    time.sleep(1.1)
+    for name, store in stores.items():
+        maintain(Lake.create(s3_lake.address, name), store, grace=timedelta(0))
+    known = {file.location for epoch in read_epochs(s3_lake.address) for file in epoch.files}
+    assert {location for location in s3_lake.objects() if "/data/" in location} == known
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from booking_load import BookingLoad, booking_load, riders_of
 from private_server import PrivateServer, private_server
-from sync_process import newest_number, output, sources, syncing, wait_until
+from sync_process import newest_number, output, rides_in_lake, sources, syncing, wait_until
 from terminal import answer, ridelake
 
 from lakehouse.capture import sync_stores as sync_module
@@ -26,7 +26,6 @@ from lakehouse.capture.sync import SyncResult, sync_once
 from lakehouse.capture.sync_stores import Opening, StoreReport, sync_stores
 from lakehouse.commands.options import open_for_publishing
 from lakehouse.commands.stores import sync_sources
-from lakehouse.engines.duckdb import opened
 from lakehouse.table.catalog import Lake
 from lakehouse.table.published import newest_epoch, read_epochs
 from lakehouse.verify import verify_now
@@ -69,15 +68,6 @@ def openings_of(stores: dict[str, Store], address: LakeAddress) -> dict[str, tup
 def top_up(store: Store) -> None:
     with store.connect() as connection:
         connection.execute("SELECT top_up(1, 100)")
-
-
-def rides_in_lake(address: LakeAddress) -> Counter[tuple[str, str]]:
-    """(store, request id) → the number of its rides in the union of all stores."""
-    with opened(Settings(home=Path("unused"), lake=address), newest_epoch(address)) as engine:
-        found = engine.sql(
-            "SELECT source, request_id FROM rides SEMI JOIN requests USING (source, request_id)"
-        )
-    return Counter(zip(*(column.to_pylist() for column in found.columns), strict=True))
 
 
 def test_bookings_of_two_servers_are_in_one_lake(address: LakeAddress):
