@@ -88,6 +88,7 @@ def end(number: int) -> None:
 
 
 def _finish() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the main thread may still run and write messages
     line = "ridelake: interrupted\n"
     if os.isatty(_stderr[0]):  # clear a progress line, and show the cursor, which a live table hides
         line = f"\r\x1b[K\x1b[?25h{line}"

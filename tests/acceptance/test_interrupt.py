@@ -87,6 +87,8 @@ import signal, sys, threading, time
 import ridelake.__main__ as front_door
 
 def command(*_, **__):
+    if "write" in sys.argv:
+        write()
     taken = threading.Lock()
     taken.acquire()
     signal.raise_signal(signal.SIGTERM) if "raise" in sys.argv else print("ready", flush=True)
@@ -95,6 +97,13 @@ def command(*_, **__):
             taken.acquire()
         except KeyboardInterrupt:
             pass
+
+def write():
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    except KeyboardInterrupt:
+        while True:
+            print("a message", file=sys.stderr, flush=True)
 
 front_door.ridelake.main = command
 front_door.main()
@@ -106,6 +115,13 @@ def test_a_command_that_ignores_the_interrupt_ends_after_the_grace_period():
     done = subprocess.run([sys.executable, "-c", HANGS, "raise"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "ridelake: interrupted\n")
     assert time.monotonic() - began < end_seconds_max()
+
+
+def test_the_last_line_reports_the_interrupt_even_if_the_command_writes_messages():
+    done = subprocess.run([sys.executable, "-c", HANGS, "write"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert set(done.stderr.splitlines()[:-1]) == {"a message"}
+    assert done.stderr.splitlines()[-1] == "ridelake: interrupted"
 
 
 def test_a_second_signal_ends_the_process_without_the_grace_period():
