@@ -113,7 +113,7 @@ def test_values_equal_those_of_libpq(store: Store):
 
 
 @pytest.mark.parametrize("length", [0, 7, 5_000_000, pytest.param(40_000_000, marks=pytest.mark.slow)])
-def test_texts_longer_than_the_buffers(store: Store, length: int):
+def test_texts_longer_than_the_buffers_are_read_completely(store: Store, length: int):
     source = filled(
         store,
         f"CREATE TABLE long AS SELECT i::int, repeat('d', {length}) AS t FROM generate_series(1, 3) i",
@@ -352,7 +352,7 @@ def test_rows_larger_than_a_run_are_sorted_into_several(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_more_than_two_gib_of_text_in_one_column(bare: Store, lake: Lake):
+def test_more_than_two_gib_of_text_in_one_column_is_published(bare: Store, lake: Lake):
     """The table is published, changed and compared in bounded memory."""
     run(
         bare,

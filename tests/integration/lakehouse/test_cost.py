@@ -14,7 +14,7 @@ from ridelake.ride import new_request_id
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch):
-    """Files of 100 rows instead of 491,520."""
+    """Files of 100 rows instead of 245,760."""
     monkeypatch.setattr("lakehouse.table.layout.ROW_GROUP_ROWS", 50)
     monkeypatch.setattr("lakehouse.capture.writer.RUN_ROWS", 100)
     monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 20)

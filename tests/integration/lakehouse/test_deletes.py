@@ -48,7 +48,7 @@ KEYS = {
 
 @pytest.fixture(autouse=True)
 def small_files(monkeypatch):
-    """Files of 150 rows instead of 491,520."""
+    """Files of 150 rows instead of 245,760."""
     monkeypatch.setattr("lakehouse.table.layout.ROW_GROUP_ROWS", 50)
     monkeypatch.setattr("lakehouse.capture.writer.RUN_ROWS", 150)
     monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 60)

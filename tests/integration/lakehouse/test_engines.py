@@ -45,7 +45,7 @@ def only(table: pa.Table):
 
 
 @IN_A_FOLDER
-def test_name_and_version(engine):
+def test_an_engine_has_a_known_name_and_a_version(engine):
     assert engine.name in ENGINE_NAMES
     assert engine.version()[0].isdigit()
 
@@ -317,7 +317,7 @@ def opened_on_newest(stack: ExitStack, store: Store, lake: Lake, name: str) -> E
     return stack.enter_context(open_engine(name, settings, newest_epoch(lake.address)))
 
 
-def test_years_before_1_and_after_9999(bare: Store, lake: Lake):
+def test_years_before_1_and_after_9999_are_exact_and_infinity_is_refused(bare: Store, lake: Lake):
     run(
         bare,
         "CREATE TABLE old (id int PRIMARY KEY, d date, t timestamp, z timestamptz)",

@@ -148,7 +148,7 @@ def ask_everything(store: Store, lake: Lake) -> None:
         write(ours, format_, io.StringIO())
 
 
-def test_a_table_of_every_type(bare: Store, lake: Lake):
+def test_a_table_with_a_column_of_each_type_equals_postgres_in_every_format(bare: Store, lake: Lake):
     columns = ", ".join(f"c{n} {type_}" for n, type_ in enumerate(VALUES))
     run(bare, *TYPES, f"CREATE TABLE t (id int PRIMARY KEY, {columns})", "INSERT INTO t VALUES (1)")
     publish_snapshot(bare, lake, tables=["t"], verify=True)
@@ -157,7 +157,7 @@ def test_a_table_of_every_type(bare: Store, lake: Lake):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("type_", VALUES)
-def test_every_type(bare: Store, lake: Lake, type_: str):
+def test_the_values_of_each_type_equal_postgres_or_are_named(bare: Store, lake: Lake, type_: str):
     values = VALUES[type_]
     run(bare, *TYPES, "CREATE SCHEMA shop", f"CREATE TABLE shop.t (id int PRIMARY KEY, v {type_})")
     run(bare, *(f"INSERT INTO shop.t VALUES ({n}, {value})" for n, value in enumerate(values)))
@@ -170,7 +170,7 @@ def test_every_type(bare: Store, lake: Lake, type_: str):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("table", SHAPES)
-def test_every_shape(bare: Store, lake: Lake, table: str):
+def test_a_table_of_each_shape_equals_postgres_or_is_named(bare: Store, lake: Lake, table: str):
     run(bare, *SHAPES[table].split("; "))
     result = outcome(bare, lake, table)
     bare_name = table.replace('"', "").rsplit(".", 1)[-1]
@@ -179,14 +179,14 @@ def test_every_shape(bare: Store, lake: Lake, table: str):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("columns", [1599])
-def test_the_maximum_number_of_columns(bare: Store, lake: Lake, columns: int):
+def test_a_table_with_1599_columns_equals_postgres_or_is_named(bare: Store, lake: Lake, columns: int):
     run(bare, f"CREATE TABLE t (id int PRIMARY KEY, {', '.join(f'c{n} boolean' for n in range(columns))})")
     run(bare, "INSERT INTO t (id, c7) VALUES (1, true), (2, false)")
     result = outcome(bare, lake, "t")
     assert result == "equal" or "t has" in result
 
 
-def test_a_foreign_table_and_a_temporary_one(bare: Store, lake: Lake):
+def test_a_foreign_table_is_copied_and_a_temporary_one_is_not_found(bare: Store, lake: Lake):
     with bare.connect() as connection:
         connection.execute("CREATE TEMP TABLE brief (id int PRIMARY KEY)")
         with pytest.raises(RidelakeError, match="there is no table brief"):

@@ -175,7 +175,7 @@ def test_a_table_of_random_lists_and_structs_is_read_by_others_as_postgres_write
 
 @pytest.mark.slow
 @pytest.mark.timeout(LONG_SECONDS + 1800)
-def test_minutes_of_random_lists_and_structs_are_read_by_others_as_postgres_writes_them(
+def test_many_tables_of_random_lists_and_structs_are_read_by_others_as_postgres_writes_them(
     bare: Store, tmp_path: Path
 ):
     until = monotonic() + LONG_SECONDS
@@ -191,7 +191,9 @@ def test_minutes_of_random_lists_and_structs_are_read_by_others_as_postgres_writ
 
 @settings(deadline=None, suppress_health_check=UNCHECKED, phases=PHASES, max_examples=3)
 @given(data=st.data())
-def test_a_table_of_every_type_that_can_be_declared(bare: Store, tmp_path: Path, data: st.DataObject):
+def test_a_table_of_every_type_is_read_by_others_as_postgres_writes_it(
+    bare: Store, tmp_path: Path, data: st.DataObject
+):
     names = [name for (name,) in rows_of(bare, DECLARABLE)]
     known = {name.split("(")[0] for name in VALUES}
     only_null = {name for name in names if name not in known}

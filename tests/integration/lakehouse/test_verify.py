@@ -129,7 +129,7 @@ def test_the_named_schema_is_compared(store: Store, tmp_path: Path):
     assert not compared(store, "t", [path], schema="other").equal
 
 
-def test_no_rows_and_no_files(store: Store, tmp_path: Path):
+def test_no_rows_and_no_files_are_equal_and_each_missing_or_extra_row_is_found(store: Store, tmp_path: Path):
     run(store, "CREATE TABLE t (key int PRIMARY KEY, x text)")
     empty = exported(store, "t", tmp_path)
     for files in ([], [empty], [empty, empty]):

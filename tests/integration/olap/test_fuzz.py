@@ -153,7 +153,7 @@ def test_random_queries_are_answered_or_refused_in_time(settings_once):
 
 @pytest.mark.slow
 @pytest.mark.timeout(LONG_SECONDS + 1800)  # a long timeout, so that it starts early; see conftest.py
-def test_minutes_of_random_queries(settings_once):
+def test_minutes_of_random_queries_are_answered_or_refused_in_time(settings_once):
     seed = random.randrange(10**9)
     answered = ask_at_random(settings_once, BASE_ENGINES, seed, LONG_SECONDS, answers_min=10)
     assert min(answered.values()) > 9, (answered, seed)

@@ -186,9 +186,7 @@ def without_the_queue_of_the_rider(town: Town, connection: Connection) -> list[R
     return [town.request(rider) for _ in range(6)]
 
 
-def test_without_the_lock_on_the_rider_index_and_check_constraint_still_hold(
-    town: Town, connection: Connection
-):
+def test_without_the_lock_on_the_rider_one_of_six_requests_gets_a_ride(town: Town, connection: Connection):
     answers = outcomes(
         all_at_once(town.store, booking.book, without_the_queue_of_the_rider(town, connection))
     )

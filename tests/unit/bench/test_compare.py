@@ -1,4 +1,4 @@
-"""A comparison of two runs finds exactly the paths that have become slower."""
+"""A comparison of two runs finds exactly the variants that have become slower."""
 
 import json
 from dataclasses import replace
@@ -15,7 +15,7 @@ from bench.record import Record
 from ridelake.errors import BadInput, ProofFailed, UsageError
 
 BENCHMARKS, VARIANTS, SAMPLES = 8, 2, 15
-NOISE, BETWEEN_RUNS, DRIFT = 0.05, 0.01, 0.10  # noise of log(seconds) per sample, path and run
+NOISE, BETWEEN_RUNS, DRIFT = 0.05, 0.01, 0.10  # noise of log(seconds) per sample, variant and run
 SLOWED = "f3: w1"
 
 
@@ -26,7 +26,7 @@ def a_run(
     slower: float = 1.0,
     between_runs: float = BETWEEN_RUNS,
 ) -> Record:
-    """A simulated run of paths that take `usual` seconds. One sample in thirty is an outlier."""
+    """A simulated run of variants that take `usual` seconds. One sample in thirty is an outlier."""
     drift = random.uniform(-DRIFT, DRIFT) / 2
     entries = []
     for benchmark in range(BENCHMARKS):
@@ -66,19 +66,19 @@ def test_two_runs_of_the_same_code_show_no_regression():
     assert sum(map(bool, regressions(8, 1.0))) <= 1
 
 
-def test_a_path_that_is_20_percent_slower_is_found_and_no_other():
+def test_a_variant_that_is_20_percent_slower_is_found_and_no_other():
     found = regressions(8, 1.2)
     assert sum(SLOWED in names for names in found) >= 7
     assert sum(len(set(names) - {SLOWED}) for names in found) <= 1
 
 
 @pytest.mark.slow
-def test_both_hold_over_two_hundred_pairs_of_runs():
+def test_two_hundred_pairs_of_runs_show_at_most_two_false_regressions():
     assert sum(map(bool, regressions(200, 1.0))) <= 2
     assert sum(SLOWED in names for names in regressions(200, 1.2)) >= 190
 
 
-def test_the_reverse_is_an_improvement():
+def test_a_variant_that_is_faster_is_an_improvement():
     before, after = two_runs(1, slower=1.3)
     assert [change.path.name for change in compare_records(after, before, 0.05, {}).of("improvement")] == [
         SLOWED
@@ -93,7 +93,7 @@ def exact(*seconds: float) -> Record:
     )
 
 
-def test_a_slowdown_of_all_paths_is_drift():
+def test_a_slowdown_of_all_variants_is_drift():
     found = compare_records(exact(1, 2, 3, 4, 5, 6), exact(1.3, 2.6, 3.9, 5.2, 6.5, 7.8), 0.05, {})
     assert not found.of("regression")
     assert found.drift is not None
@@ -111,7 +111,7 @@ def test_the_least_detectable_slowdown_grows_with_the_noise():
     assert noisy.least_detectable > 1.5
 
 
-def test_the_drift_of_too_few_paths_is_unknown():
+def test_the_drift_of_too_few_variants_is_unknown():
     found = compare_records(exact(1, 2), exact(1.3, 2), 0.05, {})
     assert [change.path.name for change in found.of("regression")] == ["f0: a"]
     assert "unknown" in next(remarks(found))

@@ -32,12 +32,12 @@ def test_a_crossing_is_interpolated_on_logarithmic_axes():
     assert 2_500 < found.low < found.at < found.high < 4_000
 
 
-def test_faster_at_the_smallest_size_is_reported_as_such():
+def test_an_engine_faster_at_every_size_is_reported_from_the_smallest_size():
     found = find_crossing(PLACES, [[3.0] * 9] * 3)
     assert crossing_text(found, "rides") == "at all sizes from 1,000 rides"
 
 
-def test_never_faster_is_reported_up_to_the_largest_size():
+def test_an_engine_that_is_never_faster_is_reported_up_to_the_largest_size():
     found = find_crossing(PLACES, [[0.3] * 9] * 3)
     assert crossing_text(found, "rides") == "not up to 100,000 rides"
 

@@ -153,7 +153,7 @@ def test_only_changed_parts_are_sent(served: Served):
     assert b'"load"' not in state.tick()
 
 
-def test_viewers_beyond_the_limit_are_refused_and_the_others_go_on(
+def test_viewers_beyond_the_limit_are_refused_and_the_others_continue(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(stream, "VIEWERS_MAX", 2)
@@ -176,7 +176,7 @@ def stream_status(served: Served) -> int:
         return int(connection.recv(12).split()[1])
 
 
-def test_connections_beyond_the_limit_are_closed_and_the_others_go_on(served: Served):
+def test_connections_beyond_the_limit_are_closed_and_the_others_continue(served: Served):
     page = LivePage(served.url)
     address = address_of(served.url)
     idle = [socket.create_connection(address, timeout=30) for _ in range(CONNECTIONS_MAX + 200)]

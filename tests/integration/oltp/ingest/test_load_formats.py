@@ -232,13 +232,13 @@ class TestBadInput:
         for word in words:
             assert word in message
 
-    def test_a_path_that_is_not_a_file(self, tmp_path):
+    def test_a_path_that_is_not_a_file_is_refused(self, tmp_path):
         self.refuse(tmp_path / "nowhere.parquet", "does not exist")
         self.refuse(tmp_path, "is a folder")
         (tmp_path / "empty").touch()
         self.refuse(tmp_path / "empty", "is empty")
 
-    def test_a_file_that_may_not_be_read(self, tmp_path, monkeypatch, frame):
+    def test_a_file_that_may_not_be_read_is_refused(self, tmp_path, monkeypatch, frame):
         path = tmp_path / "trips"
         frame.write_parquet(path)
 
@@ -249,29 +249,29 @@ class TestBadInput:
         self.refuse(path, "Permission denied")
 
     @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-    def test_a_parquet_file_cut_short(self, tmp_path, frame, share):
+    def test_a_truncated_parquet_file_is_refused(self, tmp_path, frame, share):
         path = tmp_path / "trips.parquet"
         frame.write_parquet(path)
         path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
         self.refuse(path, "download it again")
 
-    def test_a_parquet_file_damaged_inside(self, tmp_path, frame):
+    def test_a_damaged_parquet_file_is_refused(self, tmp_path, frame):
         path = tmp_path / "trips.parquet"
         frame.write_parquet(path)
         content = path.read_bytes()
         path.write_bytes(content[:4] + bytes(len(content) // 2) + content[4 + len(content) // 2 :])
         self.refuse(path, "download it again")
 
-    def test_gzip_cut_short(self, tmp_path, frame):
+    def test_a_truncated_gzip_file_is_refused(self, tmp_path, frame):
         path = tmp_path / "trips.csv.gz"
         path.write_bytes(gzip.compress(as_csv(frame))[:-20])
         self.refuse(path, "download it again")
 
-    def test_a_text_file_named_parquet(self, tmp_path):
+    def test_a_text_file_with_the_suffix_parquet_is_refused(self, tmp_path):
         (tmp_path / "notes.parquet").write_text("this is not\na table at all\n")
         self.refuse(tmp_path / "notes.parquet", "is not a trip file", "this is not")
 
-    def test_columns_of_another_table(self, tmp_path):
+    def test_a_file_with_the_columns_of_another_table_is_refused(self, tmp_path):
         (tmp_path / "zones.csv").write_bytes(b"LocationID,Borough,Zone\r1,EWR,Newark Airport\r")
         self.refuse(
             tmp_path / "zones.csv",
@@ -282,35 +282,35 @@ class TestBadInput:
         )
 
     @pytest.mark.parametrize("column", ["PULocationID", "total_amount", "tip_amount"])
-    def test_one_column_missing(self, tmp_path, frame, column):
+    def test_a_file_without_a_needed_column_is_refused(self, tmp_path, frame, column):
         frame.drop(column).write_parquet(tmp_path / "trips")
         self.refuse(tmp_path / "trips", f"no column {column}")
 
-    def test_two_columns_with_the_same_meaning(self, tmp_path, frame):
+    def test_two_columns_with_the_same_meaning_are_refused(self, tmp_path, frame):
         frame.with_columns(pulocationid=pl.lit(1)).write_parquet(tmp_path / "trips")
         self.refuse(tmp_path / "trips", "PULocationID and pulocationid have the same meaning")
 
-    def test_a_column_of_the_wrong_type(self, tmp_path, frame):
+    def test_a_column_of_the_wrong_type_is_refused(self, tmp_path, frame):
         frame.with_columns(tpep_pickup_datetime=pl.lit(5)).write_parquet(tmp_path / "trips")
         self.refuse(tmp_path / "trips", "tpep_pickup_datetime has type Int32, not a time")
 
-    def test_old_files_without_zones(self, tmp_path):
+    def test_an_old_file_without_zones_is_refused(self, tmp_path):
         (tmp_path / "old.csv").write_text(
             "vendor_name,Trip_Pickup_DateTime,Start_Lon,Start_Lat\nVTS,2009-01-04,1,2\n"
         )
         self.refuse(tmp_path / "old.csv", "coordinates instead of zones")
 
-    def test_no_rows(self, tmp_path, frame):
+    def test_a_file_without_rows_is_refused(self, tmp_path, frame):
         (tmp_path / "head.csv").write_bytes(as_csv(frame.clear()))
         self.refuse(tmp_path / "head.csv", "no rows")
 
-    def test_other_encodings(self, tmp_path, frame):
+    def test_a_file_in_another_encoding_is_refused(self, tmp_path, frame):
         (tmp_path / "wide.csv").write_bytes(as_csv(frame).decode().encode("utf-16"))
         self.refuse(tmp_path / "wide.csv", "UTF-8")
         (tmp_path / "latin.csv").write_bytes("Número,Año\n1,2\n".encode("latin-1"))
         self.refuse(tmp_path / "latin.csv", "UTF-8")
 
-    def test_a_zip_archive(self, tmp_path):
+    def test_a_zip_archive_is_refused(self, tmp_path):
         (tmp_path / "trips.zip").write_bytes(b"PK\x03\x04" + bytes(100))
         self.refuse(tmp_path / "trips.zip", "unpack it")
 

@@ -23,7 +23,7 @@ def counts(real_data: Path):
     return counts_of
 
 
-def test_a_month_of_green_taxis(counts):
+def test_each_row_of_a_month_of_green_taxis_is_loaded_or_rejected_with_a_reason(counts):
     found = counts("green_tripdata_2024-01.parquet")
     assert sum(found.values()) == 56_551
     assert found["refund"] == found["refunded"] == 181
@@ -32,7 +32,7 @@ def test_a_month_of_green_taxis(counts):
     assert found["loaded"] == 53_039
 
 
-def test_a_year_of_yellow_taxis_in_an_older_format(counts):
+def test_a_year_of_yellow_taxis_in_an_older_format_is_loaded(counts):
     found = counts("yellow_sample_2019.parquet")
     assert sum(found.values()) == 120_000
     assert found["other_period"] == 1
