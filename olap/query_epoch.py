@@ -187,7 +187,7 @@ def note_missing_unions(settings: Settings, epoch: "Epoch | None", query: str | 
         missing[RIDE_TABLE] = "it joins by ids that each store assigns itself; choose one with --source"
     for name, why in missing.items():
         if query is None or re.search(rf"(?<!\w){re.escape(name)}(?!\w)", query, re.IGNORECASE):
-            note(f"note: there is no table {name} of all sources: {why}")
+            note(f"note: there is no table {name} of all stores: {why}")
 
 
 def missing_ride_tables_message(epoch: "Epoch") -> str:

@@ -163,7 +163,7 @@ def listening(at: ListenAddress) -> Iterator[socket.socket]:
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
                 raise UsageError(
-                    f"cannot listen on {at.address[0]}, it is not an address of this machine: choose another "
+                    f"cannot listen on {at.address[0]}: it is not an address of this machine; choose another "
                     "with --host"
                 ) from error
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):

@@ -171,7 +171,8 @@ def chdb(address: "LakeAddress", tables: Mapping[str, str], epoch: "Epoch | None
 def spark(address: "LakeAddress", tables: Mapping[str, str], epoch: "Epoch | None") -> str:
     if PATTERN.search(address.root):
         raise UsageError(
-            f"spark takes a character of {address.root} as a pattern: move the lake, or use another reader"
+            f"spark reads {address.root} as a pattern, because of its special characters: move the lake, "
+            "or use another reader"
         )
     manifest = f'(LAKE / "epochs/{epoch.number:05d}.json")' if epoch else 'max(LAKE.glob("epochs/*.json"))'
     return SPARK.format(root=address.root, manifest=manifest, first=next(iter(tables)))

@@ -203,8 +203,8 @@ def _locking_transaction(
             except errors.LockNotAvailable as error:
                 if not in_time:
                     raise TableNotCopied(
-                        f"cannot read the tables: {first_line(error)} for {LOCK_SECONDS_MAX:g} s, "
-                        f"because another session alters it or waits to; {RUN_AGAIN}"
+                        f"cannot lock the tables within {LOCK_SECONDS_MAX:g} s ({first_line(error)}): "
+                        f"another session alters one of them, or waits to; {RUN_AGAIN}"
                     ) from error
             time.sleep(pause)
             pause = min(2 * pause, LOCK_PAUSE_SECONDS_MAX)

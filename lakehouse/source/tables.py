@@ -348,7 +348,7 @@ def table_errors() -> Iterator[None]:
         yield
     except errors.UndefinedTable as error:
         raise TableNotCopied(
-            f"{first_line(error)}, it was dropped during the snapshot; run the command again"
+            f"{first_line(error)}: it was dropped during the snapshot; run the command again"
         ) from error
     except errors.LockNotAvailable as error:
         raise TableNotCopied(

@@ -118,7 +118,7 @@ def _is_file(address: LakeAddress, file: Path) -> bool:
                 break
     except OSError as error:
         raise UsageError(
-            f"the lake {address.root} cannot be read, {error.strerror or error}: "
+            f"the lake {address.root} cannot be read ({error.strerror or error}): "
             "choose another folder with --lake or --home"
         ) from error
     return False
@@ -195,7 +195,7 @@ def check_files_exist(address: LakeAddress, epoch: Epoch) -> None:
     for file in epoch.stored_files:
         if not Path(file.location).exists():
             raise RidelakeError(
-                f"epoch {epoch.number} is damaged, {file.location} is missing: restore the file, or publish "
+                f"epoch {epoch.number} is damaged: {file.location} is missing; restore the file, or publish "
                 "all rows to another folder with `ridelake snapshot --lake DIR`"
             )
 

@@ -33,15 +33,15 @@ def check_store_names(names: Collection[str]) -> None:
         if not STORE_NAME.fullmatch(name):
             shown = name if SHOWN_NAME.fullmatch(name) else "the text before ="
             raise UsageError(
-                f"{shown} cannot be the name of a source: use at most 32 characters of a-z, 0-9 and _, the "
+                f"{shown} cannot be the name of a store: use at most 32 characters of a-z, 0-9 and _, the "
                 "first one a letter"
             )
     for name, other in permutations(names, 2):
         if other == name:
-            raise UsageError(f"the source {name} is given twice: a name is for one store")
+            raise UsageError(f"the store {name} is given twice: a name is for one database")
         if other.startswith(f"{name}_"):
             raise UsageError(
-                f"the sources {name} and {other} could have tables of the same name in the lake, because "
+                f"the stores {name} and {other} could have tables of the same name in the lake, because "
                 f"{other} begins with {name}_: rename one"
             )
 
@@ -52,7 +52,7 @@ def check_one_name_per_store(tokens: Mapping[str, SnapshotToken], store: str, to
         same = (other.system_identifier, other.database) == (token.system_identifier, token.database)
         if name != store and same and token.system_identifier is not None:
             raise UsageError(
-                f"the sources {name} and {store} are the same database (system identifier "
+                f"the stores {name} and {store} are the same database (system identifier "
                 f"{token.system_identifier}, oid {token.database}): use one name for it"
             )
 
@@ -62,7 +62,7 @@ def check_kind_of_lake(epoch: Epoch, store: str) -> None:
     UsageError."""
     if epoch.stores and not store:
         raise UsageError(
-            f"the lake has the sources {', '.join(epoch.stores)}: name each with --source NAME=DSN, or "
+            f"the lake has the stores {', '.join(epoch.stores)}: name each with --source NAME=DSN, or "
             "choose another folder with --lake"
         )
     if store and not epoch.stores:

@@ -284,7 +284,7 @@ def test_each_store_has_its_own_selection(seeded_store, other_seeded_store, addr
 def test_a_database_cannot_have_two_names_in_a_lake(berlin, address: LakeAddress):
     publish_snapshot(*berlin)
     twin = Lake.create(address, "munich")
-    with pytest.raises(UsageError, match="the sources berlin and munich are the same database"):
+    with pytest.raises(UsageError, match="the stores berlin and munich are the same database"):
         publish_snapshot(berlin[0], twin)
     assert newest_epoch(address).stores == ["berlin"]
 
@@ -299,14 +299,14 @@ def test_a_store_that_became_another_database_is_refused(berlin, paris, address:
 def test_a_name_that_is_not_an_identifier_is_refused(name: str):
     from lakehouse.table.stores import check_store_names
 
-    with pytest.raises(UsageError, match="cannot be the name of a source"):
+    with pytest.raises(UsageError, match="cannot be the name of a store"):
         check_store_names([name])
 
 
 def test_names_with_ambiguous_tables_are_refused(berlin, other_seeded_store, address: LakeAddress):
     publish_snapshot(*berlin)
     lake = Lake.create(address, "berlin_mitte")
-    with pytest.raises(UsageError, match="the sources berlin and berlin_mitte could have tables of the same"):
+    with pytest.raises(UsageError, match="the stores berlin and berlin_mitte could have tables of the same"):
         publish_snapshot(other_seeded_store, lake)
 
 
@@ -315,7 +315,7 @@ def test_a_lake_of_one_store_and_one_of_several_are_not_mixed(
 ):
     assert berlin[1].address == lake.address
     publish_snapshot(*berlin)
-    with pytest.raises(UsageError, match="the lake has the sources berlin: name each with --source"):
+    with pytest.raises(UsageError, match="the lake has the stores berlin: name each with --source"):
         publish_snapshot(other_seeded_store, lake)
     ordinary = Lake.create(LakeAddress.at(tmp_path / "other"))
     publish_snapshot(other_seeded_store, ordinary)

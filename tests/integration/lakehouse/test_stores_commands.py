@@ -95,12 +95,12 @@ def test_a_table_that_joins_is_reported_with_its_store(
     ("arguments", "message"),
     [
         (["--source", "berlin"], "the DSN of --source berlin is not a connection string of Postgres"),
-        (["--source", "=x"], "the text before = cannot be the name of a source"),
-        (["--source", "postgresql://u:secret@h/d?a=b"], "the text before = cannot be the name of a source"),
-        (["--source", "Berlin=dbname=x"], "Berlin cannot be the name of a source"),
+        (["--source", "=x"], "the text before = cannot be the name of a store"),
+        (["--source", "postgresql://u:secret@h/d?a=b"], "the text before = cannot be the name of a store"),
+        (["--source", "Berlin=dbname=x"], "Berlin cannot be the name of a store"),
         (["--source", "berlin=secret"], "the DSN of --source berlin is not a connection string of Postgres"),
-        (["--source", "a=dbname=x", "--source", "a=dbname=y"], "the source a is given twice"),
-        (["--source", "a=dbname=x", "--source", "a_b=dbname=y"], "the sources a and a_b could have tables"),
+        (["--source", "a=dbname=x", "--source", "a=dbname=y"], "the store a is given twice"),
+        (["--source", "a=dbname=x", "--source", "a_b=dbname=y"], "the stores a and a_b could have tables"),
         (["--source", "a=dbname=x", "--dsn", "dbname=y"], "leave out --dsn and RIDELAKE_DSN"),
     ],
 )
@@ -145,7 +145,7 @@ def test_commands_that_read_show_each_store(
     for command in (["sync", "--once"], ["snapshot"], ["verify"], ["maintain"]):
         done = ridelake(*command, *flags, "--dsn", seeded_store.conninfo)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert "the lake has the sources berlin, paris: name each with --source NAME=DSN" in done.stderr
+        assert "the lake has the stores berlin, paris: name each with --source NAME=DSN" in done.stderr
     for command in (["connect", "duckdb", "berlin_rides"], ["verify", "1"]):
         assert ridelake(*command, *flags).returncode == 0
 

@@ -141,10 +141,10 @@ def test_a_query_of_a_missing_union_gets_the_reason(settings: Settings):
     flags = ["--lake", settings.lake.root]
     done = ridelake("sql", *flags, "SELECT * FROM typed")
     assert done.returncode == 1
-    assert "there is no table typed of all sources: column n has different types" in done.stderr
+    assert "there is no table typed of all stores: column n has different types" in done.stderr
     done = ridelake("sql", *flags, "SELECT count(*) FROM RideTable")
     assert done.returncode == 1
-    assert "there is no table RideTable of all sources: " in done.stderr
+    assert "there is no table RideTable of all stores: " in done.stderr
     assert "choose one with --source" in done.stderr
     done = ridelake("sql", *flags, "SELECT count(*) AS n FROM ridelake.rides")
     assert (done.returncode, done.stdout) == (0, "n\n4000\n")
@@ -251,7 +251,7 @@ def test_the_python_api_reads_all_stores_or_one(settings: Settings):
         assert lake.duckdb().sql("SELECT DISTINCT source FROM rides").fetchall()
         with pytest.raises(UsageError, match="has no store rome"):
             lake.sql("SELECT 1", source="rome")
-        with pytest.raises(UsageError, match="the lake has the sources berlin, paris"):
+        with pytest.raises(UsageError, match="the lake has the stores berlin, paris"):
             lake.verify()
 
 
