@@ -83,7 +83,7 @@ def percent(text: str) -> float:
     metavar="NAME=PERCENT",
     help="A threshold for benchmarks with NAME in their name or group. Repeatable; the last match counts.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for a pull request.")
 def compare(
     before: Path, after: Path, threshold: str, groups: tuple[str, ...], as_json: bool, as_markdown: bool

@@ -30,7 +30,7 @@ def track(
     it. Creates the schema `ridelake_tracking` if it does not exist.
 
     Instead of one table, --all-tables or --schema track each table that can be tracked and is not tracked
-    yet.
+    yet. Run the command again for tables that are created later.
     """
     from lakehouse.source.tracking import track as track_table
     from lakehouse.source.tracking import untracked_tables
