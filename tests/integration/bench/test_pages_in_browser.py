@@ -205,7 +205,7 @@ def test_a_focused_point_of_a_chart_shows_its_text(tab: BrowserPage, report: Pat
     assert re.fullmatch(words, tab.evaluate(f"{label}.textContent"))
 
 
-def test_the_demo_has_eight_scenes_each_with_a_picture(tab: BrowserPage, demo: Path):
+def test_the_demo_has_eight_steps_each_with_a_picture(tab: BrowserPage, demo: Path):
     tab.open(demo.as_uri(), 1440)
     figures = (
         "[...document.querySelectorAll('main > section')].map((one) => one.querySelectorAll('figure').length)"
