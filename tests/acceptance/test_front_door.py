@@ -203,6 +203,7 @@ def test_only_a_lost_connection_is_reported_as_lost(
     assert output.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=SLOW)])
 @pytest.mark.parametrize("after_seconds", [pytest.param(0.1, marks=SLOW), 1.5, pytest.param(4, marks=SLOW)])
 def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, stop: signal.Signals, after_seconds: float):
@@ -288,6 +289,7 @@ def left_in(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_not_an_error(where: list[str], tmp_path: Path):
     done = subprocess.run(
         f"{shlex.join([*MODULE, 'sql', 'SELECT * FROM rides', '--format', 'csv', *where])} | head -1",

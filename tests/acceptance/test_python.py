@@ -129,6 +129,7 @@ def test_all_ways_to_read_give_the_rows_of_postgres(shop: tuple[Store, ridelake.
     assert list(answer.to_pandas()["id"]) == [row[0] for row in expected]
 
 
+@pytest.mark.slow
 def test_an_older_epoch_and_the_current_rows_can_be_read(shop: tuple[Store, ridelake.Session]):
     _, lake = shop
     first = lake.epochs()[0]

@@ -60,6 +60,7 @@ def test_the_commands_of_the_readme_run_in_its_order(tmp_path: Path):
         run(tmp_path, "down")
 
 
+@pytest.mark.slow
 def test_the_files_are_opened_without_ridelake_as_documented(tmp_path: Path):
     page = (ROOT / "docs/lake.md").read_text("utf-8")
     (program,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
@@ -85,6 +86,7 @@ import bench.commands.demo, bench.demo, bench.report.page
 """
 
 
+@pytest.mark.slow
 def test_demo_and_report_need_the_base_packages_only(tmp_path: Path):
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     named = [re.split(r"[\[>=]", name)[0].replace("-", "_") for names in extras.values() for name in names]

@@ -72,6 +72,7 @@ def test_a_disk_that_fills_during_a_seed_is_named(small_disk: Path, tmp_path: Pa
     assert "free some space or choose another place with --home" in error
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_before_the_first_server_is_named(small_disk: Path, tmp_path: Path):
     filled(small_disk, 10_000_000)
     exit_code, error = run(tmp_path, "--home", str(small_disk / "home"), "seed", "--rides", "100")
@@ -79,6 +80,7 @@ def test_a_disk_that_is_full_before_the_first_server_is_named(small_disk: Path, 
     assert f"the disk that holds {small_disk / 'home'}/postgres is full" in error
 
 
+@pytest.mark.slow
 def test_a_demo_without_enough_disk_space_is_refused_before_it_begins(small_disk: Path, tmp_path: Path):
     home = small_disk / "home"
     exit_code, error = run(tmp_path, "--home", str(home), "demo", "--rides", "200000")
@@ -140,6 +142,7 @@ def test_a_limit_of_the_file_size_is_named(tmp_path: Path):
     assert "a file has reached the largest size allowed" in error
 
 
+@pytest.mark.slow
 def test_a_server_without_free_connections_is_named(cluster: Cluster, tmp_path: Path):
     with psycopg.connect(cluster.conninfo("postgres"), autocommit=True) as admin:
         admin.execute("DROP ROLE IF EXISTS crowded")

@@ -53,6 +53,7 @@ def where(seeded_store: Store, tmp_path: Path) -> list[str]:
     return ["--home", str(settings.home), "--lake", settings.lake.root, "--dsn", str(settings.dsn)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widths", [(40,), pytest.param(WIDTHS, marks=pytest.mark.slow)], ids=str)
 def test_every_line_of_a_command_breaks_between_words(
     where: list[str],

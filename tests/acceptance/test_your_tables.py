@@ -108,12 +108,14 @@ def test_a_member_of_the_owner_can_track_the_table(shop: Shop, tmp_path: Path):
     follow(shop, tmp_path / "lake", shop.dsn("lake_reader"), shop.dsn("lake_reader"))
 
 
+@pytest.mark.slow
 def test_the_role_follows_a_table_through_pgbouncer(shop: Shop, tmp_path: Path):
     options = {"pool_mode": "session", "ignore_startup_parameters": "options, extra_float_digits"}
     with pgbouncer(shop.dsn("lake_reader"), **options) as dsn:
         follow(shop, tmp_path / "lake", dsn, shop.dsn("shop_owner"))
 
 
+@pytest.mark.slow
 def test_the_role_follows_a_table_over_tls_with_a_password(secure: TlsServer, tmp_path: Path):
     for shop in open_shop(secure.admin):
         for role in ("lake_reader", "shop_owner"):
@@ -132,6 +134,7 @@ def test_the_role_follows_a_table_over_tls_with_a_password(secure: TlsServer, tm
         assert PASSWORD not in refused.stdout + refused.stderr
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_run_in_their_order(shop: Shop, tmp_path: Path):
     environment = {name: text for name, text in os.environ.items() if not name.startswith("RIDELAKE_")}
     environment |= {"RIDELAKE_DSN": shop.dsn("shop_owner"), "RIDELAKE_LAKE": "shop-lake"}

@@ -156,6 +156,7 @@ def test_one_system_serves_both_with_half_of_the_best_rates():
     assert judge([measured("rows", True, 100, 60, 0.1), both]) == "holds in part"
 
 
+@pytest.mark.slow
 def test_clients_work_in_one_window_and_report_a_failure():
     with started([SleepingClients(), SleepingClients(calls_max=50)]) as clients:
         assert clients.work(0, 2, warm_seconds=0.0, seconds=0.1).events
@@ -163,6 +164,7 @@ def test_clients_work_in_one_window_and_report_a_failure():
             clients.work(0, 4, warm_seconds=0.0, seconds=0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_no_client_outlives_its_parent(end: signal.Signals):
     parent = subprocess.Popen(
@@ -181,6 +183,7 @@ def test_no_client_outlives_its_parent(end: signal.Signals):
         assert not left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [
@@ -273,6 +276,7 @@ def works_in(process: psutil.Process, folder: Path) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_the_audit_of_duckdb_finds_violations(seeded_store: Store, tmp_path: Path):
     file = tmp_path / "rides.duckdb"
     duckdb_rows.create(file, publish_snapshot(seeded_store, Lake.create(settings(tmp_path).lake)))

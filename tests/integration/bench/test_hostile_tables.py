@@ -178,6 +178,7 @@ TABLES: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [
@@ -280,6 +281,7 @@ def test_the_copy_in_duckdb_has_the_values_of_postgres(store: Store, tmp_path: P
         assert database.table("copy").order("id").to_arrow_table().cast(lake.schema).equals(lake)
 
 
+@pytest.mark.slow
 def test_a_collation_that_ignores_case_is_not_grouped_by(postgres_15: str, tmp_path: Path):
     with psycopg.connect(postgres_15, autocommit=True) as connection:
         connection.execute(

@@ -103,6 +103,7 @@ def test_two_viewers_see_the_same_and_a_closed_one_stops_nothing(page: LivePage,
     page.wait_for(lambda state: state["load"]["booked"] > booked + 10 and state["sync"]["epoch"] > epoch)
 
 
+@pytest.mark.slow
 def test_the_lag_grows_while_the_sync_is_paused_and_falls_after_it(page: LivePage):
     page.accept("sync", {"paused": True})
     epoch = page.wait_for(lambda state: state["sync"]["state"] == "paused" and state["sync"])["epoch"]
@@ -115,6 +116,7 @@ def test_the_lag_grows_while_the_sync_is_paused_and_falls_after_it(page: LivePag
     assert page.state["sync"]["table_bytes"] > page.state["sync"]["lake_bytes"] > 0
 
 
+@pytest.mark.slow
 def test_verify_compares_all_rows_during_bookings(page: LivePage):
     page.accept("verify", {})
     page.wait_for(lambda state: state["sync"]["verify"]["state"] == "running")
@@ -145,6 +147,7 @@ def test_the_answers_are_compared_when_the_lake_is_up_to_date(page: LivePage):
     assert question["answer"] == {"columns": ["n"], "rows": question["answer"]["rows"], "more": 0}
 
 
+@pytest.mark.slow
 def test_a_fresh_answer_is_not_older_than_its_query(page: LivePage):
     page.accept("sync", {"paused": True})
     page.wait_for(lambda state: state["sync"]["lag_seconds"] > 2)
@@ -231,6 +234,7 @@ def test_a_step_of_the_tour_sets_the_workers(page: LivePage):
     page.wait_for(lambda state: state["load"]["state"] == "paused" and state["question"]["target"] == "off")
 
 
+@pytest.mark.slow
 def test_strategies_without_isolation_book_drivers_twice_and_the_store_does_not(page: LivePage, database):
     pause(page)
     before = value(database, "SELECT count(*) FROM rides")
@@ -263,6 +267,7 @@ def test_a_contrast_can_be_stopped(page: LivePage, database):
     assert value(database, "SELECT count(*) FROM pg_database WHERE datname LIKE 'ridelake_acid%'") == 0
 
 
+@pytest.mark.slow
 def test_the_indexes_are_changed_and_restored(page: LivePage, database):
     page.accept("index", {"covering": True})
     page.wait_for(lambda state: state["index"]["covering"] == "present")

@@ -39,6 +39,7 @@ def state_of(store: Store) -> tuple[dict[str, object], list[tuple[object, ...]]]
         return sums, connection.execute(OBJECTS).fetchall()
 
 
+@pytest.mark.slow
 def test_a_ride_store_of_a_dsn_is_read_and_not_changed(seeded_store: Store, tmp_path: Path):
     before = state_of(seeded_store)
     with running_live(tmp_path, "--dsn", seeded_store.conninfo) as (_, url):
@@ -85,6 +86,7 @@ def test_untracked_tables_of_a_dsn_are_not_tracked(store: Store, tmp_path: Path)
         assert connection.execute(OBJECTS).fetchall() == before
 
 
+@pytest.mark.slow
 def test_the_lag_is_measured_if_the_ride_store_is_no_longer_tracked(seeded_store: Store, tmp_path: Path):
     with running_live(tmp_path, "--dsn", seeded_store.conninfo) as (_, url):
         page = LivePage(url)

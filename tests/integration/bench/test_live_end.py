@@ -137,6 +137,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_without_its_packages_the_command_names_the_extra(tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_STARLETTE], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -146,6 +147,7 @@ def test_without_its_packages_the_command_names_the_extra(tmp_path: Path):
     assert not (tmp_path / ".ridelake").exists()
 
 
+@pytest.mark.slow
 def test_a_second_program_on_the_same_store_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(folder)
     with running_live(folder) as (_, url):
@@ -153,6 +155,7 @@ def test_a_second_program_on_the_same_store_is_refused(folder: Path, monkeypatch
         assert ready_page(url).state["workers"] == {}
 
 
+@pytest.mark.slow
 def test_the_server_listens_on_the_loopback_interface_only(folder: Path):
     with running_live(folder) as (running, url):
         listening = {

@@ -108,6 +108,7 @@ def drift_of(connection, table: TypeTable, folder: Path) -> dict[int, str | None
         return drifted(connection, table.type, table.texts, file_texts(copy, table.name))
 
 
+@pytest.mark.slow
 def test_a_changed_value_is_reported_and_an_equal_one_is_not(store: Store, tmp_path: Path):
     with store.connect() as connection:
         tables = create_tables(connection)
@@ -181,6 +182,7 @@ def test_ridelake_follows_a_table_without_losing_a_row(store: Store, tmp_path: P
     assert one.polls > 1
 
 
+@pytest.mark.slow
 def test_a_tool_that_fails_is_reported_with_its_error(store: Store, tmp_path: Path):
     python = sys.executable
     run = move(RIDELAKE, python, store.conninfo, tmp_path / "copy", ["public.absent"], own_tables=True)

@@ -227,6 +227,7 @@ def test_an_excluded_column_stays_excluded_if_its_table_is_renamed_while_it_is_n
     assert asked(lake, "SELECT * FROM people") == [{"id": 1}]
 
 
+@pytest.mark.slow
 def test_the_tables_of_the_ride_store_keep_their_names(store: Store, lake: Lake):
     run(store, "CREATE TABLE public.rides (id int PRIMARY KEY)")
     try:
@@ -274,6 +275,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_table_is_followed(bare: Store, lake: Lake, kind: str):
     run(bare, *KINDS[kind])
@@ -349,6 +351,7 @@ BROKEN_VIEWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("why", BROKEN_VIEWS)
 def test_a_view_whose_query_fails_is_left_out_until_it_is_corrected(bare: Store, lake: Lake, why: str):
     run(

@@ -38,6 +38,7 @@ def test_a_snapshot_is_equal_to_postgres_on_every_engine(s3_lake: S3Lake):
     assert averages == pytest.approx([averages[0]] * 3, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_an_incremental_epoch_is_equal_to_postgres_and_the_previous_one_is_kept(s3_lake: S3Lake):
     lake = s3_lake.lake()
     first = publish_snapshot(s3_lake.store, lake)
@@ -97,6 +98,7 @@ def test_a_fresh_answer_combines_local_and_remote_files(s3_lake: S3Lake):
     assert s3_lake.objects() == before
 
 
+@pytest.mark.slow
 def test_a_table_with_local_and_remote_files_is_read_completely(s3_lake: S3Lake):
     """The sealed file is in the bucket, and the open file in a folder."""
     with s3_lake.store.connect() as connection:
@@ -118,6 +120,7 @@ def test_a_table_with_local_and_remote_files_is_read_completely(s3_lake: S3Lake)
                 ]
 
 
+@pytest.mark.slow
 def test_any_iceberg_reader_opens_the_tables_in_a_bucket(s3_lake: S3Lake, monkeypatch):
     monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")  # the default needs another package
     epoch = publish_snapshot(s3_lake.store, s3_lake.lake())

@@ -92,6 +92,7 @@ def test_an_unreachable_catalog_is_reported_in_a_sentence(tmp_path: Path):
         read_epochs(address)
 
 
+@pytest.mark.slow
 def test_a_lake_without_epochs_has_a_hint(s3_lake: S3Lake):
     with pytest.raises(NotReady, match="no epoch yet in s3://"):
         newest_epoch(s3_lake.address)

@@ -188,6 +188,7 @@ def test_concurrent_syncs_to_a_bucket_do_not_mix_epochs(s3_lake: S3Lake):
     verify_now(s3_lake.store, s3_lake.lake()).prove()
 
 
+@pytest.mark.slow
 def test_a_second_catalog_over_the_same_bucket_is_refused(s3_lake: S3Lake, tmp_path: Path):
     """Maintenance with the second catalog would delete the files of the first one as orphans."""
     publish_snapshot(s3_lake.store, s3_lake.lake())

@@ -56,6 +56,7 @@ def lake(cluster: Cluster, tmp_path: Path) -> Iterator[Lake]:
             admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
 
+@pytest.mark.slow
 def test_several_processes_create_the_catalog_at_the_same_time(lake: Lake):
     for _ in range(5):
         with lake.catalog.engine.begin() as connection:
@@ -177,6 +178,7 @@ def test_epochs_with_four_concurrent_writers_are_equal(seeded_store: Store, lake
     assert not (lake.address.folder / "catalog.sqlite").exists()
 
 
+@pytest.mark.slow
 def test_no_reader_sees_pointers_of_two_epochs(seeded_store: Store, lake: Lake):
     publish_snapshot(seeded_store, lake)
     stop, faults, seen = threading.Event(), [], set()

@@ -106,6 +106,7 @@ def do(connection: Connection[TupleRow], statements: str) -> None:
     connection.execute("RESET session_replication_role")
 
 
+@pytest.mark.slow
 def test_each_kind_of_change_is_copied_exactly(things, take):
     take()
     for name, (statements, expected) in CHANGES.items():
@@ -286,6 +287,7 @@ def test_a_key_that_is_equal_but_not_identical_is_found_again(postgres_15: str, 
     assert (epoch.changed, epoch.deleted) == (1, 1)
 
 
+@pytest.mark.slow
 def test_two_keys_are_swapped_in_one_statement(store: Store, lake: Lake):
     with store.connect() as connection:
         connection.execute("CREATE TABLE swapped (key int PRIMARY KEY DEFERRABLE, word text)")

@@ -17,6 +17,7 @@ def flags(seeded_store: Store, tmp_path: Path) -> list[str | Path]:
     return ["--dsn", seeded_store.conninfo, "--lake", tmp_path / "lake"]
 
 
+@pytest.mark.slow
 def test_a_snapshot_is_published_listed_and_reported(flags):
     first = ridelake("snapshot", *flags)
     assert first.returncode == 0, first.stderr
@@ -46,6 +47,7 @@ def test_a_lake_that_is_a_file_is_one_line_and_exit_2(flags, tmp_path: Path):
     assert ridelake("epochs", *flags).returncode in (0, 2)
 
 
+@pytest.mark.slow
 def test_the_list_has_every_engine_and_how_to_install_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     assert _run(["--home", str(tmp_path), "engines", "--json"]) == 0
     listed = {one["engine"]: one for one in json.loads(capfd.readouterr().out)}
@@ -56,6 +58,7 @@ def test_the_list_has_every_engine_and_how_to_install_it(tmp_path: Path, capfd: 
     assert listed["daft"]["install"] == "pip install 'ridelake[engines]'"
 
 
+@pytest.mark.slow
 def test_the_list_and_an_answer_name_the_same_versions(published, capfd: pytest.CaptureFixture[str]):
     settings = published.settings
     where = ["--home", str(settings.home), "--lake", settings.lake.root, "--dsn", str(settings.dsn)]

@@ -128,6 +128,7 @@ def same_rows(reference: pa.Table, other: pa.Table) -> None:
     assert difference(reference, other.select(reference.column_names), ordered=False) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reader", [pytest.param(one, marks=[pytest.mark.slow] * (one in SLOW)) for one in WRITE]
 )
@@ -164,6 +165,7 @@ def in_duckdb(packages: Path, text: str, folder: Path, table: str = "orders") ->
     return pq.read_table(target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reader", [pytest.param(one, marks=[pytest.mark.slow] * (one in SLOW)) for one in REST_VALUES]
 )
@@ -209,6 +211,7 @@ def test_duckdb_sends_the_token(
         same_rows(followed.now, in_duckdb(duckdb_iceberg_folder, text, tmp_path))
 
 
+@pytest.mark.slow
 def test_a_token_is_sent_and_not_printed(followed: Followed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("RIDELAKE_CATALOG_TOKEN", "a-secret")
     with served_catalog(followed.settings.lake, "a-secret") as served:
@@ -293,6 +296,7 @@ def test_a_lake_in_a_bucket_is_read_by_way_of_the_catalog_server(
     same_rows(expected, found)
 
 
+@pytest.mark.slow
 def test_in_a_bucket_the_programs_name_the_bucket_and_no_secret(s3_lake: S3Lake):
     publish_changes(s3_lake.store, s3_lake.lake())
     for reader in READERS:

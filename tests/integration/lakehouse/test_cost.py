@@ -71,6 +71,7 @@ def test_no_file_is_replaced_for_a_few_changed_keys(store: Store, lake: Lake):
             first = second
 
 
+@pytest.mark.slow
 def test_new_rows_change_no_sealed_file_and_are_sealed_once_there_are_enough(store: Store, lake: Lake):
     log(store, 0)
     publish_changes(store, lake, tables=["log"])

@@ -81,6 +81,7 @@ def test_after_waiting_for_the_wal_flush_every_row_of_the_lake_still_exists(
     assert publish_changes(server.store, lake, verify=True).epoch.verified
 
 
+@pytest.mark.slow
 def test_a_server_crash_during_an_epoch_leaves_the_old_one(server: PrivateServer, lake: Lake, monkeypatch):
     first = publish_snapshot(server.store, lake, tables=["things"])
     with server.store.connect() as connection:

@@ -121,6 +121,7 @@ def test_a_file_with_few_changed_rows_is_kept_and_their_positions_are_recorded(k
         assert engine.sql("SELECT count(*) AS n FROM numbers").to_pylist() == [{"n": ROWS}]
 
 
+@pytest.mark.slow
 def test_epochs_of_random_changes_are_equal_for_every_kind_of_key(keyed: Store, lake: Lake):
     for seed in range(2, 9):
         change(keyed, seed)

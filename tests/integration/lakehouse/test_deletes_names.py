@@ -57,6 +57,7 @@ def test_a_column_with_the_name_of_a_virtual_column_is_read_as_usual(bare: Store
     publish_changes(bare, lake, verify=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", EVERY_ENGINE)
 def test_names_that_need_quotes_are_masked_by_every_engine(bare: Store, lake: Lake, engine: str):
     """The other tables have the names that chDB uses for the parts of the first table."""

@@ -173,6 +173,7 @@ def test_a_server_that_behaves_differently_is_refused(
     assert ridelake("doctor", shop.conninfo).returncode == 1
 
 
+@pytest.mark.slow
 def test_a_transaction_pooler_is_refused_and_a_session_pooler_is_not(shop: Store):
     with pgbouncer(shop.conninfo, pool_mode="transaction") as dsn:
         found = not_ok(dsn)

@@ -140,6 +140,7 @@ def rows_by_table(frames):
     return pl.concat(counts)
 
 
+@pytest.mark.slow
 @IN_A_FOLDER
 def test_polars_executes_questions_on_frames(published):
     with open_engine("polars", published.settings, published.epoch) as engine:

@@ -48,6 +48,7 @@ def kill(number: signal.Signals) -> None:
     os.kill(child.pid, number)
 
 
+@pytest.mark.slow
 def test_a_crash_is_one_line_and_the_next_query_works(engine):
     for number, reason in (
         (signal.SIGSEGV, "SIGSEGV"),
@@ -61,6 +62,7 @@ def test_a_crash_is_one_line_and_the_next_query_works(engine):
         assert engine.sql(COUNT)["n"].to_pylist() == [2000]
 
 
+@pytest.mark.slow
 def test_a_crash_during_a_query_does_not_affect_other_engines(published):
     with open_engines(["duckdb", "datafusion"], published.settings, published.epoch) as (duckdb, datafusion):
         threading.Timer(0.5, kill, [signal.SIGABRT]).start()
@@ -112,6 +114,7 @@ def test_an_interrupt_between_queries_changes_nothing(engine):
     assert children() == before
 
 
+@pytest.mark.slow
 def test_a_child_whose_parent_is_killed_exits(published, tmp_path: Path):
     script = (
         "import pickle, sys, time; from lakehouse.engines.subprocess_engine import start_engine\n"
@@ -198,6 +201,7 @@ def test_a_cancelled_query_does_not_end_the_next_one(published, monkeypatch):
         engine.close()
 
 
+@pytest.mark.slow
 def test_a_start_that_exceeds_the_timeout_is_not_aborted(published):
     """After a crash, the engine starts again in the next query. Its timeout must not abort the start."""
     question = ad_hoc_question(COUNT, {})

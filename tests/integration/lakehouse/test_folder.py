@@ -35,6 +35,7 @@ def test_a_write_error_also_ends_the_copy(seeded_store: Store, lake: Lake, monke
     assert files_of(lake.address.folder) == set()
 
 
+@pytest.mark.slow
 def test_a_missing_file_is_reported_and_a_snapshot_repairs_the_lake(seeded_store: Store, lake: Lake):
     first = publish_snapshot(seeded_store, lake)
     Path(first.tables["riders"].locations[0]).unlink()
@@ -69,6 +70,7 @@ def mounted(*arguments: str | Path) -> bool:
     return subprocess.run(["mount", *arguments], check=False, capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_reported_and_left_clean(seeded_store: Store, small_disk: Path):
     lake = Lake.create(LakeAddress.at(small_disk / "lake"))
     first = publish_snapshot(seeded_store, lake)

@@ -223,6 +223,7 @@ def test_numbers_and_tombstones_of_another_server_are_ignored(store: Store, lake
     assert (changed.rows, changed.changed, changed.deleted) == (2, 1, 1)
 
 
+@pytest.mark.slow
 def test_concurrent_syncs_copy_no_row_twice(seeded_store: Store, lake: Lake):
     publish_snapshot(seeded_store, lake)
     new, lost, stop = [], [], threading.Event()

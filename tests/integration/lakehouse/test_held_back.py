@@ -182,6 +182,7 @@ def test_a_view_whose_owner_lost_a_privilege_is_held_back(shop: Store, lake: Lak
         run(shop, "DROP VIEW IF EXISTS odd", f"DROP OWNED BY {role}", f"DROP ROLE {role}")
 
 
+@pytest.mark.slow
 def test_a_virtual_column_that_fails_holds_back_its_tracked_table_only(shop: Store, lake: Lake):
     try:
         run(shop, "CREATE TABLE odd (id int PRIMARY KEY, q int GENERATED ALWAYS AS (10 / (id - 5)) VIRTUAL)")
@@ -234,6 +235,7 @@ WAITS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WAITS)
 def test_a_migration_of_a_view_and_a_table_does_not_deadlock_with_epochs(shop: Store, lake: Lake, kind: str):
     """The epoch locks `orders` before it reads `odd`. The migration locks `odd` before it alters `orders`."""

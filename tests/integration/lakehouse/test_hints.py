@@ -171,6 +171,7 @@ def test_a_table_may_have_the_name_of_the_readme_file(bare: Store, lake: Lake):
     assert_hints_name_the_newest(epoch, lake.address)
 
 
+@pytest.mark.slow
 def test_a_lake_in_a_bucket_has_hints_and_the_readme(s3_lake: S3Lake):
     epoch = publish_snapshot(s3_lake.store, s3_lake.lake())
     assert s3_lake.storage.exists(s3_lake.address.join(README))

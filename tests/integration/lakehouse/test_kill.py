@@ -145,6 +145,7 @@ AFTER_THE_COMMIT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "steps",
     [
@@ -200,6 +201,7 @@ def test_a_process_that_was_stopped_and_resumes_cannot_publish_and_deletes_its_f
     assert verify_now(seeded_store, lake).as_dict()["equal"]
 
 
+@pytest.mark.slow
 def test_files_of_a_process_that_was_stopped_and_killed_are_deleted_by_maintenance(
     seeded_store: Store, lake: Lake
 ):

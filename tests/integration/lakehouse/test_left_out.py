@@ -61,6 +61,7 @@ NOT_HELD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("type_", NOT_HELD)
 def test_a_table_with_an_unsupported_value_is_left_out_and_returns(bare: Store, lake: Lake, type_: str):
     value, shown = NOT_HELD[type_]

@@ -112,6 +112,7 @@ def another_process(lake: Lake, code: str) -> Iterator[subprocess.Popen]:
 # ── Compaction and expiry ───────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_small_files_are_compacted_and_keep_their_rows(numbers: Store, lake: Lake):
     grow(numbers, lake, 8, rows_alone=True)
     before = newest_epoch(lake.address)
@@ -128,6 +129,7 @@ def test_small_files_are_compacted_and_keep_their_rows(numbers: Store, lake: Lak
     assert publish_snapshot(numbers, lake, verify=True).verified
 
 
+@pytest.mark.slow
 def test_the_newest_epochs_are_kept_and_older_ones_are_removed_with_their_files(numbers: Store, lake: Lake):
     grow(numbers, lake, 12)
     rows = {epoch.number: epoch.rows for epoch in read_epochs(lake.address)}
@@ -179,6 +181,7 @@ def test_an_epoch_is_a_tag_of_each_table_that_it_changed(numbers: Store, lake: L
     assert rows_by_tag(lake, "letters") == {"epoch_4": 1, "epoch_5": 2, "epoch_6": 2}
 
 
+@pytest.mark.slow
 def test_an_epoch_pinned_by_another_process_is_kept_until_released(numbers: Store, lake: Lake):
     grow(numbers, lake, 4)
     hold = (
@@ -229,6 +232,7 @@ def test_pinning_an_expired_epoch_says_to_run_the_command_again(numbers: Store, 
 # ── Orphans ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_orphans_of_a_dead_draft_are_deleted_and_files_of_a_live_one_are_not(numbers: Store, lake: Lake):
     grow(numbers, lake, 1)
     data, metadata = (lake.address.folder / "numbers" / name for name in ("data", "metadata"))
@@ -383,6 +387,7 @@ def test_reading_syncing_and_maintaining_do_not_disturb_each_other(
 # ── Tombstones ──────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_only_tombstones_below_the_newest_token_are_deleted_and_other_lakes_notice(
     numbers_alone: Store, lake: Lake, tmp_path: Path
 ):
@@ -420,6 +425,7 @@ def test_a_lake_of_another_database_deletes_no_tombstones(numbers: Store, lake: 
     assert rows_of(numbers, "SELECT before_tx FROM ridelake_tracking.cleared") == [(0,)]
 
 
+@pytest.mark.slow
 def test_an_idle_lake_keeps_its_history(numbers: Store, lake: Lake):
     grow(numbers, lake, 5)
     tokens = [epoch.token for epoch in read_epochs(lake.address)][:3]

@@ -118,6 +118,7 @@ def checked_at_its_token(monkeypatch) -> Iterator[list[SnapshotToken]]:
     yield checked
 
 
+@pytest.mark.slow
 def test_fresh_is_exact_at_one_snapshot_during_writes(published, broken, folder: Path, monkeypatch):
     lake = Lake.create(published.settings.lake)
     with random_writers(published.store, 4) as done, checked_at_its_token(monkeypatch) as checked:

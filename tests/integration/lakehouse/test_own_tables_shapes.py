@@ -149,6 +149,7 @@ def test_tables_with_not_null_domains_are_copied_incrementally(bare: Store, lake
     assert (taken.epoch.changed, taken.epoch.deleted, taken.epoch.rows) == (1, 2, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after"),
     [("int", "bigint"), ("smallint", "int"), ("smallint", "bigint"), ("real", "float8"),

@@ -264,6 +264,7 @@ def test_every_epoch_of_a_tracked_table_is_equal_under_writers(orders: Store, la
     publish_changes(orders, lake, verify=True)
 
 
+@pytest.mark.slow
 def test_tracking_while_others_write_loses_nothing(bare: Store, lake: Lake):
     run(bare, ORDERS)
     stop = threading.Event()

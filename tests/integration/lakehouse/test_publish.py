@@ -23,6 +23,7 @@ from oltp.store import Store
 from ridelake.errors import CannotConnect, RidelakeError
 
 
+@pytest.mark.slow
 def test_an_epoch_taken_while_rides_are_booked_is_consistent(seeded_store, lake, broken):
     with random_writers(seeded_store, 4) as done:
         for _ in range(3):
@@ -34,6 +35,7 @@ def test_an_epoch_taken_while_rides_are_booked_is_consistent(seeded_store, lake,
     assert epoch.tables["rides"].rows > 2000
 
 
+@pytest.mark.slow
 def test_a_reader_never_sees_tables_of_different_epochs(seeded_store, lake, broken):
     publish_snapshot(seeded_store, lake)
     stop = threading.Event()
@@ -91,6 +93,7 @@ def test_a_published_epoch_is_read_back_unchanged(published):
     assert token.timeline == 1
 
 
+@pytest.mark.slow
 def test_a_concurrent_truncate_waits_for_the_epoch(seeded_store: Store, lake: Lake, monkeypatch):
     """TRUNCATE also removes rows of older snapshots. Without locks, the epoch would have an empty table."""
     export, truncating = lakehouse.capture.publish.export, []
@@ -137,6 +140,7 @@ QUICK = (
 ONCE_AN_EPOCH = ("lock_tables", "read_token", "flushed", "settle", "insert", "move_pointers")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "step", [step if step in QUICK else pytest.param(step, marks=pytest.mark.slow) for step in STEPS]
 )
@@ -178,6 +182,7 @@ def test_an_interrupt_after_the_commit_deletes_no_published_file(seeded_store, l
     assert data_files(lake.address.folder) == {Path(file.location) for file in epoch.files}
 
 
+@pytest.mark.slow
 def test_concurrent_snapshots_do_not_mix_epochs(seeded_store: Store, lake: Lake):
     won, lost = [], []
 
@@ -242,6 +247,7 @@ def test_a_lost_connection_is_reported_in_a_sentence(seeded_store: Store, lake: 
     assert files_of(lake.address.folder) == set()
 
 
+@pytest.mark.slow
 def test_new_and_dropped_columns_are_followed_and_older_epochs_keep_theirs(seeded_store: Store, lake: Lake):
     publish_snapshot(seeded_store, lake)
 

@@ -408,6 +408,7 @@ def test_a_catalog_database_that_does_not_respond_is_status_503(tmp_path: Path):
 # ── A bucket ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_lake_in_a_bucket_is_read_with_the_credentials_of_the_client(s3_lake: S3Lake):
     lake = s3_lake.lake()
     publish_changes(s3_lake.store, lake)

@@ -69,6 +69,7 @@ def read_with_all_readers(lake: Lake, epoch: Epoch, query: str = "SELECT * FROM 
 ADA, ZOE = {"id": 1, "name": "Ada", "mood": "glad"}, {"id": 2, "name": "Zoë", "mood": "sad"}
 
 
+@pytest.mark.slow
 def test_an_added_column_is_in_the_next_epoch_and_not_in_older_ones(take, people: Store, lake: Lake):
     run(people, "ALTER TABLE people ADD COLUMN age int")
     run(people, "UPDATE people SET age = 36 WHERE id = 1")
@@ -86,6 +87,7 @@ def test_an_added_column_is_in_the_next_epoch_and_not_in_older_ones(take, people
     assert [row["id"] for row in read_with_all_readers(lake, fourth)] == [1, 3]
 
 
+@pytest.mark.slow
 def test_the_value_of_a_default_is_in_all_rows(take, people: Store, lake: Lake):
     run(people, "INSERT INTO people SELECT n, 'many' FROM generate_series(10, 30000) AS n")
     take()
@@ -105,6 +107,7 @@ def test_a_column_may_become_nullable(take, people: Store, lake: Lake):
     assert read_with_all_readers(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
 
 
+@pytest.mark.slow
 def test_labels_of_an_enum_are_added_and_renamed_everywhere(take, people: Store, lake: Lake):
     run(people, "ALTER TYPE mood ADD VALUE 'proud'", "UPDATE people SET mood = 'proud' WHERE id = 1")
     assert read_with_all_readers(lake, take()) == [ADA | {"mood": "proud"}, ZOE]
@@ -120,6 +123,7 @@ CHANGED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", CHANGED)
 def test_a_column_may_be_dropped_renamed_or_retyped(take, people: Store, lake: Lake, what: str):
     statement, expected = CHANGED[what]
@@ -132,6 +136,7 @@ def test_a_column_may_be_dropped_renamed_or_retyped(take, people: Store, lake: L
     assert read_with_all_readers(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
 
 
+@pytest.mark.slow
 def test_a_column_may_be_renamed_and_renamed_back(take, people: Store, lake: Lake):
     run(people, "ALTER TABLE people RENAME name TO called")
     take()
@@ -140,6 +145,7 @@ def test_a_column_may_be_renamed_and_renamed_back(take, people: Store, lake: Lak
     assert read_with_all_readers(lake, numbered_epoch(lake.address, 1)) == [ADA, ZOE]
 
 
+@pytest.mark.slow
 def test_a_table_recreated_with_the_same_name_replaces_the_old_one(take, people: Store, lake: Lake):
     run(people, "DROP TABLE people", PEOPLE, "INSERT INTO people VALUES (2, 'Eva', NULL)")
     second = take()

@@ -53,6 +53,7 @@ def published_by(epoch: Epoch, store: str) -> dict[str, str]:
     return {name: table.metadata for name, table in epoch.tables.items() if table.store == store}
 
 
+@pytest.mark.slow
 def test_an_epoch_has_the_newest_tables_and_the_token_of_each_store(berlin, paris, address: LakeAddress):
     publish_snapshot(*berlin)
     alone = newest_epoch(address)
@@ -94,6 +95,7 @@ def test_a_lake_of_one_store_has_the_older_format(seeded_store: Store, lake: Lak
     assert all("store" not in table for table in newest_epoch(lake.address).report()["tables"].values())
 
 
+@pytest.mark.slow
 def test_a_commit_is_repeated_on_the_epoch_that_another_store_has_published(berlin, paris, monkeypatch):
     publish_snapshot(*berlin)
     publish_snapshot(*paris)
@@ -116,6 +118,7 @@ def test_a_commit_is_repeated_on_the_epoch_that_another_store_has_published(berl
         assert verify_now(*pair).tail_rows == (0,) * 9
 
 
+@pytest.mark.slow
 def test_a_time_selects_an_epoch_without_later_snapshots(berlin, paris, address: LakeAddress):
     for pair in (berlin, paris, berlin):
         top_up(pair[0])
@@ -131,6 +134,7 @@ def test_a_time_selects_an_epoch_without_later_snapshots(berlin, paris, address:
         _ = third.token
 
 
+@pytest.mark.slow
 def test_two_publishers_of_the_same_store_conflict(berlin, paris, monkeypatch):
     publish_snapshot(*berlin)
     publish_snapshot(*paris)
@@ -149,6 +153,7 @@ def test_two_publishers_of_the_same_store_conflict(berlin, paris, monkeypatch):
     assert {str(path) for path in files_of(berlin[1].address.folder)} == referenced(berlin[1])
 
 
+@pytest.mark.slow
 def test_stores_that_publish_at_the_same_time_lose_no_epoch(berlin, paris, address: LakeAddress):
     failures: list[BaseException] = []
 
@@ -175,6 +180,7 @@ def test_stores_that_publish_at_the_same_time_lose_no_epoch(berlin, paris, addre
     verify_files(address, 26)
 
 
+@pytest.mark.slow
 def test_maintenance_of_one_store_keeps_the_files_and_drafts_of_the_others(berlin, paris, address):
     publish_snapshot(*berlin)
     publish_snapshot(*paris)
@@ -200,6 +206,7 @@ def test_maintenance_of_one_store_keeps_the_files_and_drafts_of_the_others(berli
         assert verify_now(*pair).equal
 
 
+@pytest.mark.slow
 def test_maintenance_of_one_store_keeps_a_draft_of_another_that_takes_long(
     berlin, paris, address: LakeAddress, monkeypatch: pytest.MonkeyPatch
 ):
@@ -215,6 +222,7 @@ def test_maintenance_of_one_store_keeps_a_draft_of_another_that_takes_long(
     assert {str(path) for path in files_of(address.folder)} == referenced(berlin[1])
 
 
+@pytest.mark.slow
 def test_a_number_is_not_used_again_after_its_epoch_has_expired(berlin, paris, monkeypatch):
     """While berlin commits, paris publishes two epochs. The first has the number of berlin's epoch, and is
     expired."""
@@ -261,6 +269,7 @@ def test_a_kill_in_the_commit_of_one_store_does_not_affect_others(
     assert {str(path) for path in files_of(address.folder)} == referenced(berlin[1])
 
 
+@pytest.mark.slow
 def test_each_store_has_its_own_selection(seeded_store, other_seeded_store, address: LakeAddress):
     berlin, paris = (Lake.create(address, name) for name in ("berlin", "paris"))
     publish_snapshot(
@@ -281,6 +290,7 @@ def test_each_store_has_its_own_selection(seeded_store, other_seeded_store, addr
     assert set(newest_epoch(address).of("berlin").tables) == {"rides"}
 
 
+@pytest.mark.slow
 def test_a_database_cannot_have_two_names_in_a_lake(berlin, address: LakeAddress):
     publish_snapshot(*berlin)
     twin = Lake.create(address, "munich")
@@ -310,6 +320,7 @@ def test_names_with_ambiguous_tables_are_refused(berlin, other_seeded_store, add
         publish_snapshot(other_seeded_store, lake)
 
 
+@pytest.mark.slow
 def test_a_lake_of_one_store_and_one_of_several_are_not_mixed(
     berlin, other_seeded_store, lake: Lake, tmp_path
 ):
@@ -323,6 +334,7 @@ def test_a_lake_of_one_store_and_one_of_several_are_not_mixed(
         publish_snapshot(other_seeded_store, replace(ordinary, store="paris"))
 
 
+@pytest.mark.slow
 def test_a_lake_that_becomes_one_of_several_during_a_draft_is_not_mixed(
     berlin, other_seeded_store, lake: Lake, monkeypatch
 ):

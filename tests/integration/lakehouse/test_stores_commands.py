@@ -22,6 +22,7 @@ def address(tmp_path: Path) -> LakeAddress:
     return LakeAddress.at(tmp_path / "lake")
 
 
+@pytest.mark.slow
 def test_once_publishes_the_other_stores_and_reports_an_unreachable_one(
     seeded_store: Store, address: LakeAddress
 ):
@@ -42,6 +43,7 @@ def test_once_publishes_the_other_stores_and_reports_an_unreachable_one(
     assert maintained.stdout.startswith("berlin: 9 files, nothing to compact")
 
 
+@pytest.mark.slow
 def test_a_snapshot_of_one_store_publishes_all_its_rows_again(
     seeded_store: Store, other_seeded_store: Store, store: Store, address: LakeAddress
 ):
@@ -78,6 +80,7 @@ def test_options_of_tables_apply_to_each_store(
     assert all(table.without == ("note",) for table in epoch.tables.values())
 
 
+@pytest.mark.slow
 def test_a_table_that_joins_is_reported_with_its_store(
     seeded_store: Store, other_seeded_store: Store, address: LakeAddress
 ):
@@ -115,6 +118,7 @@ def test_bad_sources_get_one_line(
     assert not address.folder.exists()
 
 
+@pytest.mark.slow
 def test_a_lake_of_one_store_is_refused(seeded_store: Store, other_seeded_store: Store, address: LakeAddress):
     publish_snapshot(seeded_store, Lake.create(address))
     for command in (["sync", "--once"], ["verify"], ["maintain"], ["snapshot"]):
@@ -124,6 +128,7 @@ def test_a_lake_of_one_store_is_refused(seeded_store: Store, other_seeded_store:
     assert newest_number(address) == 1
 
 
+@pytest.mark.slow
 def test_commands_that_read_show_each_store(
     seeded_store: Store, other_seeded_store: Store, address: LakeAddress, tmp_path: Path
 ):
@@ -150,6 +155,7 @@ def test_commands_that_read_show_each_store(
         assert ridelake(*command, *flags).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_table_that_is_left_out_is_named_with_its_store(
     seeded_store: Store, other_seeded_store: Store, address: LakeAddress
 ):
@@ -174,6 +180,7 @@ def test_a_table_that_is_left_out_is_named_with_its_store(
     assert newest_epoch(address).left_out == {}
 
 
+@pytest.mark.slow
 def test_metrics_have_a_label_for_each_store(
     seeded_store: Store, other_seeded_store: Store, address: LakeAddress, tmp_path: Path
 ):
@@ -187,6 +194,7 @@ def test_metrics_have_a_label_for_each_store(
     assert text.count("# TYPE ridelake_sync_lag_seconds gauge") == 1
 
 
+@pytest.mark.slow
 def test_the_dsn_is_in_no_child_process_and_in_no_output(
     seeded_store: Store, other_seeded_store: Store, address: LakeAddress
 ):

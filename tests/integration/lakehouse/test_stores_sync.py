@@ -70,6 +70,7 @@ def top_up(store: Store) -> None:
         connection.execute("SELECT top_up(1, 100)")
 
 
+@pytest.mark.slow
 def test_bookings_of_two_servers_are_in_one_lake(address: LakeAddress):
     with seeded_servers("berlin", "paris") as servers, ExitStack() as stack:
         stores = stores_of(servers)
@@ -176,6 +177,7 @@ def test_a_server_that_hangs_does_not_stop_others_and_is_reported_once(address: 
             assert verify_now(store, Lake.create(address, name)).equal
 
 
+@pytest.mark.slow
 def test_an_epoch_that_hangs_is_detected_by_a_new_connection(
     seeded_store: Store, other_seeded_store: Store, address: LakeAddress, monkeypatch
 ):
@@ -209,6 +211,7 @@ def test_an_epoch_that_hangs_is_detected_by_a_new_connection(
     assert newest_epoch(address).stores == ["berlin", "paris"]
 
 
+@pytest.mark.slow
 def test_a_permanent_error_ends_the_sync_of_one_store_only(
     seeded_store: Store, other_seeded_store: Store, store: Store, address: LakeAddress
 ):

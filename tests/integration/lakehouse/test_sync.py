@@ -20,6 +20,7 @@ from oltp.store import Store
 SLOW = (pytest.mark.slow, pytest.mark.timeout(1800))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("epochs", "pause_seconds"), [(3, 0.02), pytest.param(60, 0.1, marks=SLOW)])
 def test_epochs_with_eight_concurrent_writers_are_equal(
     seeded_store: Store, lake: Lake, broken, epochs: int, pause_seconds: float
@@ -47,6 +48,7 @@ def test_epochs_with_eight_concurrent_writers_are_equal(
     assert_audit_passes(seeded_store)
 
 
+@pytest.mark.slow
 def test_without_changes_no_epoch_is_published(seeded_store: Store, lake: Lake):
     first = sync_once(seeded_store, lake)
     assert (first.is_new, first.epoch.kind) == (True, "full")
@@ -56,6 +58,7 @@ def test_without_changes_no_epoch_is_published(seeded_store: Store, lake: Lake):
     assert [epoch.number for epoch in read_epochs(lake.address)] == [1]
 
 
+@pytest.mark.slow
 def test_nothing_changed_and_verified_is_recorded_in_the_newest_epoch(seeded_store: Store, lake: Lake):
     first = publish_snapshot(seeded_store, lake)
     second = publish_changes(seeded_store, lake, verify=True)
@@ -65,6 +68,7 @@ def test_nothing_changed_and_verified_is_recorded_in_the_newest_epoch(seeded_sto
     assert json.loads(manifest.read_text())["verified"] is True
 
 
+@pytest.mark.slow
 def test_the_first_epoch_of_a_lake_is_a_full_one(seeded_store: Store, lake: Lake):
     epoch = publish_changes(seeded_store, lake, verify=True).epoch
     assert (epoch.number, epoch.kind, epoch.verified) == (1, "full", True)
@@ -85,6 +89,7 @@ def test_a_table_that_did_not_change_keeps_its_files_and_its_metadata(seeded_sto
         assert (after.metadata, after.snapshot_id) == (before.metadata, before.snapshot_id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [12, pytest.param(250, marks=SLOW)])
 def test_no_reader_sees_tables_of_two_epochs(seeded_store: Store, lake: Lake, epochs: int):
     """Each epoch adds one row to two tables. Maintenance runs as in `sync`."""

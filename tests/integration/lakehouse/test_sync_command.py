@@ -44,6 +44,7 @@ def line_of(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
+@pytest.mark.slow
 def test_every_epoch_prints_a_line_until_ctrl_c(store: Store, tmp_path: Path):
     metrics = tmp_path / "sync.prom"
     with syncing(store, tmp_path / "lake", "--metrics", str(metrics)) as process:
@@ -139,6 +140,7 @@ def test_syncing_during_a_simulation_ends_equal(seeded_store: Store, tmp_path: P
     verify_now(seeded_store, lake).prove()
 
 
+@pytest.mark.slow
 def test_a_sync_with_a_conflict_reports_that_it_retries(seeded_store: Store, tmp_path: Path, monkeypatch):
     lake = Lake.create(LakeAddress.at(tmp_path / "lake"))
     publish_snapshot(seeded_store, lake)

@@ -94,6 +94,7 @@ def test_fast_does_not_probe(store: Store, table: TableSource, monkeypatch):
     assert throttle.paused_seconds == 0
 
 
+@pytest.mark.slow
 def test_only_the_sessions_of_others_are_load(lake: Lake, monkeypatch):
     paces: list[Pace] = []
 
@@ -133,6 +134,7 @@ def other_sessions_at_work(store: Store) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fast", [True, False])
 def test_a_paused_and_a_fast_copy_equal_the_store(seeded_store: Store, lake: Lake, monkeypatch, fast: bool):
     monkeypatch.setattr("lakehouse.source.copy.COMPILED_BYTES", 1)

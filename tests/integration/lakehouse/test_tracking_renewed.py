@@ -36,6 +36,7 @@ def old(bare: Store) -> Store:
     return bare
 
 
+@pytest.mark.slow
 def test_tracking_of_an_older_version_is_upgraded(old: Store, lake: Lake):
     assert kind_of(publish_changes(old, lake, tables=["orders"])) == "whole"
     run(old, "DELETE FROM orders WHERE id = 1", "UPDATE orders SET id = 20 WHERE id = 2")
@@ -101,6 +102,7 @@ def test_a_table_that_lost_its_key_is_tracked_again_once_it_has_one(orders: Stor
     assert publish_changes(orders, lake, verify=True).epoch.changed == 1
 
 
+@pytest.mark.slow
 def test_the_upgrade_does_not_wait_for_a_locked_table(old: Store, lake: Lake):
     """Other statements on the table would wait behind the lock request."""
     with old.connect() as user, transaction(user):

@@ -126,6 +126,7 @@ def test_a_key_of_any_type_is_followed(bare: Store, lake: Lake, type_: str):
     assert sorted(found) == sorted(text for (text,) in rows_of(bare, "SELECT format('%s', k) FROM shop.t"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("type_", "keys"), [("money", (1, 2)), ("regclass", ("pg_class", "pg_type"))])
 def test_a_table_whose_deleted_keys_cannot_be_recorded_is_copied_completely(
     bare: Store, lake: Lake, type_: str, keys: tuple

@@ -99,6 +99,7 @@ def test_an_invalid_numeric_option_is_a_usage_error(bare: Store, lake: Lake, tex
     assert lake.newest() is None
 
 
+@pytest.mark.slow
 def test_the_commands_store_the_choices_until_they_are_changed(bare: Store, lake: Lake):
     run(bare, "CREATE TABLE t (id int PRIMARY KEY, n numeric, a int[])", "INSERT INTO t VALUES (1, 2, '{3}')")
     flags = ["--lake", str(lake.address.folder), "--dsn", bare.conninfo]
@@ -173,6 +174,7 @@ def publish_nested(store: Store, lake: Lake) -> None:
     publish_snapshot(store, lake, tables=["shop.t"], nested="typed", verify=True)
 
 
+@pytest.mark.slow
 def test_arrays_are_lists_and_composites_are_structs_if_the_user_says_so(
     bare: Store, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ):

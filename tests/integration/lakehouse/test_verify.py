@@ -193,6 +193,7 @@ VALUES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_one_value_is_found(store: Store, tmp_path: Path):
     statements = []
     for number, (declared, rows_have, lake_has, _, _) in enumerate(VALUES):

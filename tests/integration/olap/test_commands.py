@@ -49,6 +49,7 @@ def test_a_query_is_read_from_an_argument_a_file_or_a_pipe(settings: Settings, t
         assert "epoch 1" in done.stderr
 
 
+@pytest.mark.slow
 def test_only_the_answer_is_on_stdout_in_each_format(settings: Settings):
     def out(*options: str) -> str:
         done = ridelake(settings, "sql", CITIES, *options)
@@ -242,6 +243,7 @@ def test_an_unreachable_server_is_exit_code_3(settings: Settings, tmp_path: Path
     assert "cannot connect to Postgres" in done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_exit_code_130_and_cancels_the_query_in_the_server(settings: Settings, seeded_store: Store):
     endless = "SELECT COUNT(*) FROM generate_series(1, 10000000000000) AS r(i) WHERE i % 7 = 3"
     started = subprocess.Popen(
@@ -263,6 +265,7 @@ def test_ctrl_c_is_exit_code_130_and_cancels_the_query_in_the_server(settings: S
     wait_until(lambda: not running(seeded_store, "generate_series"))
 
 
+@pytest.mark.slow
 def test_a_query_on_duckdb_imports_only_what_it_needs(settings: Settings):
     """So that a query takes less than half a second."""
     code = (

@@ -194,6 +194,7 @@ def test_engines_differ_in_nan_as_documented(name: str, settings: Settings, tmp_
     assert row["n"] == (1 if name in NAN_IS_LESS else 2)
 
 
+@pytest.mark.slow
 def test_a_date_out_of_range_for_chdb_is_refused_with_its_column(settings: Settings, tmp_path: Path):
     path = tmp_path / "numbers.parquet"
     pq.write_table(pa.table({"day": pa.array([-735_160], pa.int32()).cast(pa.date32())}), path)

@@ -261,6 +261,7 @@ def test_bars_share_one_scale():
         assert "▏" not in lines[3]
 
 
+@pytest.mark.slow
 def test_reasons_are_on_stderr_in_60_columns_without_escapes(settings: Settings):
     environment = os.environ | {"COLUMNS": "60"}
     done = ridelake(

@@ -54,6 +54,7 @@ def test_a_value_has_the_documented_type(text: str):
     assert (value, type(value)) == (TYPED[text], type(TYPED[text]))
 
 
+@pytest.mark.slow
 @hypothesis_settings(deadline=None)
 @given(st.text(max_size=40))
 def test_a_quoted_value_is_text(text: str):
@@ -97,6 +98,7 @@ def test_a_question_refuses_an_unknown_parameter():
         find_question("average_price").given({"x": 1})
 
 
+@pytest.mark.slow
 def test_a_value_cannot_inject_sql(settings_once, engines_over):
     """Any text is returned unchanged, and matches no user name."""
     echo = "SELECT CAST($x AS VARCHAR) FROM cities WHERE city_id = 1"

@@ -143,6 +143,7 @@ def test_a_session_ends_after_more_than_30_minutes(store: Store, snapshot, engin
             ]
 
 
+@pytest.mark.slow
 def test_a_zone_trends_if_it_exceeds_the_same_hour_of_earlier_weeks(store: Store, snapshot, engines_over):
     """The newest ride is on Thursday at 12:30. The question compares 12:00 to 12:30 on five Thursdays."""
     when = {
@@ -184,6 +185,7 @@ def test_repeated_runs_return_rows_in_the_same_order(settings, engines_over):
                 assert difference(first, again) is None, (engine.name, question.name)
 
 
+@pytest.mark.slow
 def test_a_percentile_is_a_fare_that_was_paid(store: Store, snapshot, engines_over):
     """For fares of 1 to 10 dollars, the median is the fifth fare, not the mean of the fifth and the sixth."""
     for dollars in range(10, 0, -1):

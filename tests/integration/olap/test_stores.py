@@ -221,6 +221,7 @@ def test_fresh_rows_of_one_store(settings: Settings, two_stores: tuple[Store, St
         run(two_stores[0], "DELETE FROM public.orders WHERE id = 999")
 
 
+@pytest.mark.slow
 def test_engine_all_on_a_union_uses_the_engines_over_files(settings: Settings):
     query = "SELECT source, sum(fare_cents) AS c FROM rides GROUP BY source ORDER BY source"
     done = ridelake("sql", "--lake", settings.lake.root, "--engine", "all", "--why", "--json", query)
@@ -255,6 +256,7 @@ def test_the_python_api_reads_all_stores_or_one(settings: Settings):
             lake.verify()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILE_ENGINES)
 def test_the_union_is_read_from_a_bucket(name: str, s3_lake: S3Lake, two_stores: tuple[Store, Store]):  # noqa: F811
     for store, source in zip(two_stores, ("berlin", "paris"), strict=True):

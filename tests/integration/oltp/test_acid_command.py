@@ -87,6 +87,7 @@ def test_hermitage_json_output_is_complete_and_no_database_remains(
     assert left_behind(cluster) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_no_database(cluster: Cluster, tenant: str, tmp_path: Path):
     run = acid(tmp_path, tenant, "--rounds", "1000")
     wait_until_connected(cluster)

@@ -211,6 +211,7 @@ def one_by_one(connection: Connection, requests: Sequence[RideRequest]) -> list[
     return [booking.book(connection, request) for request in requests]
 
 
+@pytest.mark.slow
 def test_a_batch_is_decided_as_its_requests_one_by_one(town: Town, connection: Connection):
     """There are enough drivers. With too few drivers, the batch serves its requests in another order; see the
     next test."""

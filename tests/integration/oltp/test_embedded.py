@@ -72,6 +72,7 @@ def test_the_server_starts_serves_and_stops_with_its_user(home: Path):
     assert cluster.server_pid() is None
 
 
+@pytest.mark.slow
 def test_the_server_listens_on_a_private_socket_and_on_no_port(home: Path):
     with open_cluster(home) as cluster:
         pid = cluster.server_pid()
@@ -90,6 +91,7 @@ def test_the_server_keeps_at_most_300_mb_of_wal(home: Path):
     assert limits[0] <= 300  # MB
 
 
+@pytest.mark.slow
 def test_a_second_process_shares_the_server_and_outlives_the_first(home: Path):
     with open_cluster(home) as cluster:
         pid = cluster.server_pid()
@@ -118,6 +120,7 @@ def test_ten_concurrent_first_users_get_one_server(home: Path):
     assert None not in pids
 
 
+@pytest.mark.slow
 def test_the_server_stops_after_its_only_user_is_killed(home: Path):
     user = another_user(home)
     cluster = Cluster(home / "postgres")
@@ -151,6 +154,7 @@ def test_a_stale_pid_file_of_another_program_counts_as_no_server(home: Path):
         assert answers(again)
 
 
+@pytest.mark.slow
 def test_up_keeps_the_server_running_and_down_stops_it(home: Path):
     cluster = server.keep_running(home)
     assert answers(cluster)
@@ -216,6 +220,7 @@ def test_a_path_with_spaces_and_quotes_works(tmp_path: Path):
         assert answers(cluster)
 
 
+@pytest.mark.slow
 def test_a_cluster_of_another_postgres_version_is_refused_with_a_hint(home: Path):
     with open_cluster(home) as cluster:
         pass

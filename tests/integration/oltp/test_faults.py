@@ -183,6 +183,7 @@ def test_a_cancellation_by_the_driver_voids_the_hold_and_frees_the_driver(town: 
     assert booking.book(connection, town.request(rider)).driver_id == driver
 
 
+@pytest.mark.slow
 def test_a_server_process_ended_before_the_commit_leaves_nothing(town: Town, connection: Connection):
     for prepare in WRITES:
         operation = prepare(town, connection)

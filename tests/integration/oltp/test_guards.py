@@ -120,6 +120,7 @@ def test_without_the_row_lock_the_index_still_prevents_a_double_booking(town: To
     assert_audit_passes(town.store)
 
 
+@pytest.mark.slow
 def test_without_row_lock_and_index_drivers_are_booked_twice_and_the_audit_finds_it(
     town: Town, connection: Connection
 ):

@@ -173,6 +173,7 @@ def random_transaction(town: Town, drivers: list[int], rider: int, dice: random.
     return operation
 
 
+@pytest.mark.slow
 def test_serializable_transactions_have_a_serial_order(town: Town):
     drivers = [town.driver(zone) for zone in PICKUP_ZONES]
     riders = [town.rider(10**6) for _ in range(4)]

@@ -238,6 +238,7 @@ def test_a_ride_that_is_completed_twice_in_a_batch_keeps_its_first_tip(town: Tow
     assert town.ask("SELECT tip_cents FROM payments ORDER BY ride_id") == [(0,), (300,)]
 
 
+@pytest.mark.slow
 def test_concurrent_status_changes_end_in_one_valid_state(town: Town):
     for _ in range(20):
         town.driver()

@@ -247,6 +247,7 @@ def test_a_pool_survives_a_restart_of_the_server_during_its_calls(server: Privat
     assert_audit_passes(server.store)
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_return_is_reported_in_one_sentence(server: PrivateServer):
     with RetryPool(server.store, 1, RetryPolicy(seconds_max=0.5)) as pool:
         pool.call(lambda connection: connection.execute("SELECT 1"))

@@ -117,6 +117,7 @@ def test_options_of_the_dsn_apply_behind_a_session_pooler(session_pooler: str):
             assert connection.execute("SELECT current_setting(%s)", (name,)).fetchone() == (value,)
 
 
+@pytest.mark.slow
 def test_everything_works_behind_a_session_pooler(session_pooler: str, tmp_path: Path):
     store = open_database(session_pooler)
     assert simulate(store, rides=60, clients=3).audit.passed
@@ -184,6 +185,7 @@ def test_a_setting_that_cannot_be_set_is_named(seeded_store: Store):
             admin.execute("DROP ROLE replicating")
 
 
+@pytest.mark.slow
 def test_an_epoch_is_published_despite_short_timeouts_of_the_database(seeded_store: Store, tmp_path: Path):
     set_for_database(seeded_store, SHORT)
     store = open_database(seeded_store.conninfo)

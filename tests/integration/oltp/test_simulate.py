@@ -183,6 +183,7 @@ def test_a_run_right_after_a_killed_one_explains_the_lack_of_drivers(seeded_stor
     assert "too few drivers" not in done.stderr
 
 
+@pytest.mark.slow
 def test_requests_of_other_simulations_are_counted(seeded_store: Store):
     assert simulate(seeded_store, rides=20, clients=2).others_requests == 0
     other = Thread(target=lambda: simulate(seeded_store, rides=200, clients=2, seed=7))
@@ -213,6 +214,7 @@ def test_a_run_without_answers_has_no_latency(seeded_store: Store):
 # ── Connections that break ──────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     [pytest.param(ONE_BY_ONE, marks=pytest.mark.slow, id="one by one"), pytest.param(BATCH, id="batch")],
@@ -265,6 +267,7 @@ def command(store: Store, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "ridelake", "simulate", "--dsn", store.conninfo, *arguments]
 
 
+@pytest.mark.slow
 def test_the_result_goes_to_stdout_and_the_rest_to_stderr(seeded_store: Store):
     arguments = ("--seconds", "3", "--clients", "4", "--json")
     done = subprocess.run(command(seeded_store, *arguments), capture_output=True, text=True, check=False)
@@ -279,6 +282,7 @@ def test_the_result_goes_to_stdout_and_the_rest_to_stderr(seeded_store: Store):
     assert lines[-1] == "audit: all 11 conditions hold; the twelfth needs an epoch"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [["--batch"], pytest.param(["--clients", "3"], marks=pytest.mark.slow)])
 def test_ctrl_c_ends_the_run_with_its_audit(seeded_store: Store, mode: list[str]):
     running = subprocess.Popen(

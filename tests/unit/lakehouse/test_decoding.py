@@ -112,6 +112,7 @@ def compiled(rows: list[bytes], columns: list[SourceColumn]) -> pa.Table:
     return pa.concat_tables([decode_values([], columns), *decode_rows(rows, columns)])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(rows_of(ALL))
 @example([row([None] * len(ALL))] * 3)
@@ -149,6 +150,7 @@ def test_no_bytes_of_a_row_are_read_wrongly(rows: list[bytes], data: st.DataObje
     assert len(tables) != 2 or bits(tables[0]).equals(bits(tables[1]))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(st.binary(max_size=300), st.booleans())
 def test_no_messages_are_read_beyond_their_end(data: bytes, like_rows: bool):
