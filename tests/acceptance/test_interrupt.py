@@ -83,7 +83,7 @@ def test_a_signal_at_a_random_moment_ends_every_command(home: Path, real_data: P
 
 
 HANGS = """
-import signal, sys, threading, time
+import os, signal, sys, threading, time
 import ridelake.__main__ as front_door
 
 def command(*_, **__):
@@ -103,7 +103,7 @@ def write():
         signal.raise_signal(signal.SIGTERM)
     except KeyboardInterrupt:
         while True:
-            print("a message", file=sys.stderr, flush=True)
+            os.write(2, b"a message\\n")
 
 front_door.ridelake.main = command
 front_door.main()

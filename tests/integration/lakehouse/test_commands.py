@@ -43,7 +43,7 @@ def test_a_lake_that_is_a_file_is_one_line_and_exit_2(flags, tmp_path: Path):
     assert failed.returncode == 2
     assert failed.stdout == ""
     assert failed.stderr.count("\n") == 1
-    assert f"{tmp_path}/lake is a file: choose another folder with --lake" in failed.stderr
+    assert f"{tmp_path}/lake is a file): choose another folder with --lake" in failed.stderr
     assert ridelake("epochs", *flags).returncode in (0, 2)
 
 
