@@ -197,6 +197,7 @@ def test_a_question_needs_the_name_of_one_store(settings: Settings, two_stores: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--source", "berlin=host=x password=secret"], "--source must be the name of a store here, without"),
         (["--source", "rome"], "has no store rome: its stores are berlin, paris"),
         (["--engine", "postgres"], "postgres reads one store, and epoch 3 has berlin, paris: choose one"),
         (["--engine", "postgres", "--source", "berlin"], "postgres reads the store berlin itself: pass its"),
@@ -210,6 +211,7 @@ def test_an_option_for_one_store_is_refused_in_one_line(
     done = ridelake("sql", "SELECT 1", "--lake", settings.lake.root, *arguments)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert message in done.stderr
+    assert "secret" not in done.stderr
 
 
 def test_fresh_rows_of_one_store(settings: Settings, two_stores: tuple[Store, Store]):
