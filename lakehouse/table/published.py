@@ -95,6 +95,11 @@ def catalog_url(address: LakeAddress, timeout_seconds: float) -> "URL":
         if url.drivername in ("postgres", "postgresql"):
             url = url.set(drivername="postgresql+psycopg")  # the driver that ridelake installs
         url.get_dialect().import_dbapi()
+    except ValueError as error:  # its text has the part of the URL after a colon, which can be a password
+        raise UsageError(
+            "--catalog must be a SQLAlchemy URL such as postgresql://user@host:5432/name, and its port is "
+            "not a number: write @, : and / in a password as %40, %3A and %2F"
+        ) from error
     except (ArgumentError, ModuleNotFoundError) as error:
         raise UsageError(
             f"--catalog must be a SQLAlchemy URL such as postgresql://user@host/name ({first_line(error)})"
