@@ -153,8 +153,9 @@ def check_format(found: Sequence[Sequence[Any]]) -> None:
     if found and found[0][0] not in (FORMAT, OLD_FORMAT, STORES_FORMAT):
         than = "a newer" if found[0][0] > FORMAT else "an older"
         raise UsageError(
-            f"this lake has format {found[0][0]} of {than} version of ridelake; this version supports format "
-            f"{FORMAT}: use that version, or choose another folder with --lake and run `ridelake snapshot`"
+            f"this lake has format {found[0][0]} of {than} version of ridelake; this version supports the "
+            f"formats {OLD_FORMAT} to {STORES_FORMAT}: use that version, or choose another folder with "
+            "--lake and run `ridelake snapshot`"
         )
 
 
