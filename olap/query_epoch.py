@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from lakehouse.engines import has_ride_table, view_names
 from lakehouse.table.published import check_files_exist, epoch_as_of, newest_epoch, pin_epoch, read_epochs
+from lakehouse.table.stores import check_has_no_dsn
 from ridelake.errors import NotReady, QueryRejected, RidelakeError, UsageError
 from ridelake.screen import note
 from ridelake.settings import Settings
@@ -51,6 +52,8 @@ def open_query_epoch(
 
     Raises NotReady if there is no epoch, UsageError if `as_of` names no epoch or Postgres is to answer for
     it, or if there is no such store."""
+    if source is not None:
+        check_has_no_dsn(source)
     if source is not None and settings.dsn is None and (fresh or "postgres" in engines):
         what = "--fresh" if fresh else "postgres"
         raise UsageError(f"{what} reads the store {source} itself: pass its database with --dsn")

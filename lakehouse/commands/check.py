@@ -90,7 +90,7 @@ def verify(settings: Settings, epoch: int | None, sources: tuple[str, ...], as_j
             reports, failures = {"": verify_now(store, lake)}, []
     if as_json:
         say_json({n: one.as_dict() for n, one in reports.items()} if named else reports[""].as_dict())
-    else:
+    elif reports:
         _show_comparisons(reports)
     for name, report in reports.items():
         try:

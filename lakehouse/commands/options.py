@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ridelake.errors import RidelakeError, UsageError
+from ridelake.errors import NotReady, RidelakeError, UsageError
 
 if TYPE_CHECKING:
     from lakehouse.table.catalog import Lake
@@ -73,8 +73,9 @@ def store_and_lake(
     """Open both. The lake is created if it does not exist and `begin` is True; the ride store is not created.
     `store`: the name of the store in a lake of several stores.
 
-    Raises NotReady if there is no epoch (`begin` False), or if the lake needs the store's tables and there
-    is no ride store; UsageError if the lake has stores with names and `store` is empty, or the reverse."""
+    Raises NotReady if there is no epoch of the store (`begin` False), or if the lake needs the store's tables
+    and there is no ride store; UsageError if the lake has stores with names and `store` is empty, or the
+    reverse."""
     from lakehouse.capture.publish import tables_of
     from lakehouse.table.catalog import Lake
     from lakehouse.table.published import newest_epoch, read_epochs
@@ -86,8 +87,9 @@ def store_and_lake(
         newest = epochs[0] if epochs else None
     else:
         newest = newest_epoch(settings.lake)
+    stores = newest.stores if newest else []
     newest = seen_by(store, newest) if newest else None
-    is_new = newest is None and not tables and selection is None
+    is_new = begin and newest is None and not tables and selection is None
     rides = (newest is not None or is_new or bool(tables)) and any(
         name.startswith("ridelake.") for name in tables_of(newest, tables)
     )
@@ -95,6 +97,11 @@ def store_and_lake(
         ", or pass tables of your own with --table or --all-tables" if is_new else ""
     )
     with open_existing_store(settings, rides=rides, hint=hint) as opened:
+        if newest is None and not begin:
+            raise NotReady(
+                f"no epoch of {store} yet in {settings.lake.root}, which has {', '.join(stores)}: correct "
+                f"the name, or run `ridelake sync --source {store}=DSN`"
+            )
         yield opened, Lake.create(settings.lake, store)
 
 

@@ -155,7 +155,7 @@ def _with_state(settings: "Settings", store: str, synced: "SyncResult") -> "Sync
 
     if synced.trouble is None:
         return synced
-    why, _, _ = _without_advice(synced.trouble).partition("; `ridelake sync`")
+    why, _, _ = _for_sources(synced.trouble).partition("; `ridelake sync`")
     try:
         tokens = next((epoch.tokens for epoch in read_epochs(settings.lake, limit=1)), {})
     except RidelakeError:  # the catalog is unreachable
@@ -169,14 +169,15 @@ def _with_state(settings: "Settings", store: str, synced: "SyncResult") -> "Sync
 def _text(error: Exception) -> str:
     """The message on one line."""
     text = str(error) if isinstance(error, RidelakeError) else f"{type(error).__name__}: {error}"
-    return " ".join(_without_advice(text).split())
+    return " ".join(_for_sources(text).split())
 
 
-def _without_advice(text: str) -> str:
-    """Without the advice on --dsn, which does not apply to --source."""
+def _for_sources(text: str) -> str:
+    """The message with the options of a lake of several stores, which does not take --dsn."""
     from oltp.store import DSN_ADVICE
 
-    return text.replace(DSN_ADVICE, "")
+    text = text.replace(DSN_ADVICE, "").replace("--dsn", "--source")
+    return text.replace("`ridelake snapshot`", "`ridelake snapshot --source NAME=DSN`")
 
 
 def for_each_source(

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from chdb import session as chdb_session
 from sqlglot import exp
@@ -103,6 +104,7 @@ class ChDB(CheckedEngine):
         try:
             answer = self._session.query(f"EXPLAIN {text}" if explain else text, "ArrowTable", params=values)
             answer.validate(full=True)  # strings of ClickHouse may be invalid UTF-8
+            answer = _without_unions(answer)
             if any(pa.types.is_timestamp(leaf) for field in answer.schema for leaf in _leaves(field.type)):
                 return _local(answer, self._session.query(f"DESCRIBE ({text})", "ArrowTable", params=values))
             return answer
@@ -288,6 +290,27 @@ def _text(value: Value) -> str:
     if isinstance(value, str):  # ClickHouse parses it as a field of a TSV file
         return value.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
     return f"{value:f}" if isinstance(value, Decimal) else str(value)
+
+
+def _without_unions(answer: pa.Table) -> pa.Table:
+    """A list that only some stores have, as a list: for ClickHouse it is a Variant, because its arrays cannot
+    be NULL, and for Arrow a union of a list and of NULL."""
+    columns = [_without_union(column) if pa.types.is_union(column.type) else column for column in answer]
+    return pa.Table.from_arrays(columns, answer.column_names)
+
+
+def _without_union(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column with the only type of its values; unchanged if they have several."""
+    numbers = [n for n, field in enumerate(column.type) if not pa.types.is_null(field.type)]
+    if len(numbers) != 1:
+        return column
+    number = numbers[0]
+    code = column.type.type_codes[number]
+    chunks = []
+    for chunk in column.chunks:
+        places = pc.if_else(pc.equal(chunk.type_codes, code), chunk.offsets, None)
+        chunks.append(chunk.field(number).take(places))
+    return pa.chunked_array(chunks, column.type.field(number).type)
 
 
 def _local(answer: pa.Table, described: pa.Table) -> pa.Table:

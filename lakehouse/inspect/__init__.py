@@ -124,9 +124,12 @@ def xray_ride(
     from lakehouse.inspect.parquet_pages import ride_in_files
     from lakehouse.table.published import check_files_exist, newest_epoch, pin_epoch
     from lakehouse.table.storage import Storage
+    from lakehouse.table.stores import check_has_no_dsn
     from oltp.store import open_existing_store
 
     epoch = newest_epoch(settings.lake)
+    if source is not None:
+        check_has_no_dsn(source)
     if source is not None or epoch.stores:
         epoch = epoch.of(source or "")
     rides = next((table for table in epoch.tables.values() if table.source == "ridelake.rides"), None)

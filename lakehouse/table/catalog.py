@@ -18,10 +18,11 @@ pointer has changed. If two processes publish concurrently, one succeeds and the
 process that is killed before the commit leaves the previous epoch unchanged, and orphan files.
 """
 
+import fcntl
 import json
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -298,9 +299,16 @@ class Lake:
         return verified
 
     def write_manifest(self, epoch: Epoch) -> None:
-        """Write the epoch's manifest, which can be read without the catalog."""
+        """Write the epoch's manifest, which can be read without the catalog. One that a reader has locked is
+        not replaced: the lock would be that of a deleted file."""
         report = epoch.report() | {"format": _format(epoch), "tables": tables_to_json(self.address, epoch)}
-        self.storage.write_whole(self.address.manifest(epoch.number), json.dumps(report, indent=1).encode())
+        location, content = self.address.manifest(epoch.number), json.dumps(report, indent=1).encode()
+        with ExitStack() as held:
+            with suppress(FileNotFoundError):
+                lock = file_lock(location, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not self.address.remote and not held.enter_context(lock):
+                    return
+            self.storage.write_whole(location, content)
 
     def write_hints(self, tables: Collection[str]) -> None:
         """Write the `version-hint.text` of these tables: the name of the metadata that the catalog refers to,

@@ -10,9 +10,10 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from lakehouse.table.epoch import Epoch
@@ -32,6 +33,10 @@ STORES_FORMAT = 4
 
 # A publisher locks the catalog for some milliseconds. After this time (seconds) it is assumed to be stopped.
 BUSY_SECONDS = 30.0
+
+# A manifest is written some milliseconds after the commit. After this time its publisher was killed.
+MANIFEST_SECONDS = 5.0
+MANIFEST_POLL_SECONDS = 0.005
 
 EPOCHS_QUERY = (
     "SELECT number, kind, published_at, token, tables, seconds, verified FROM epochs"
@@ -95,6 +100,11 @@ def catalog_url(address: LakeAddress, timeout_seconds: float) -> "URL":
         if url.drivername in ("postgres", "postgresql"):
             url = url.set(drivername="postgresql+psycopg")  # the driver that ridelake installs
         url.get_dialect().import_dbapi()
+    except ValueError as error:  # its text has the part of the URL after a colon, which can be a password
+        raise UsageError(
+            "--catalog must be a SQLAlchemy URL such as postgresql://user@host:5432/name, and its port is "
+            "not a number: write @, : and / in a password as %40, %3A and %2F"
+        ) from error
     except (ArgumentError, ModuleNotFoundError) as error:
         raise UsageError(
             f"--catalog must be a SQLAlchemy URL such as postgresql://user@host/name ({first_line(error)})"
@@ -143,8 +153,9 @@ def check_format(found: Sequence[Sequence[Any]]) -> None:
     if found and found[0][0] not in (FORMAT, OLD_FORMAT, STORES_FORMAT):
         than = "a newer" if found[0][0] > FORMAT else "an older"
         raise UsageError(
-            f"this lake has format {found[0][0]} of {than} version of ridelake; this version supports format "
-            f"{FORMAT}: use that version, or choose another folder with --lake and run `ridelake snapshot`"
+            f"this lake has format {found[0][0]} of {than} version of ridelake; this version supports the "
+            f"formats {OLD_FORMAT} to {STORES_FORMAT}: use that version, or choose another folder with "
+            "--lake and run `ridelake snapshot`"
         )
 
 
@@ -238,16 +249,37 @@ def pin_epoch(address: LakeAddress, epoch: Epoch, *, wait: bool = True) -> Itera
     kernel releases the lock when the process ends. A remote lake has no locks; there, `maintain` does not
     expire an epoch in its first hour. `wait`: for a `maintain` that is expiring the epoch. Raises NotReady if
     the epoch has just been expired, BlockingIOError if it is being expired and `wait` is False."""
+    descriptor = None if address.remote else _locked_manifest(address, epoch, wait=wait)
     try:
-        descriptor = os.open(address.manifest(epoch.number), os.O_RDONLY) if not address.remote else None
-    except FileNotFoundError:
-        descriptor = None  # killed between commit and manifest, or expired; the catalog shows which
-    try:
-        if descriptor is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_SH if wait else fcntl.LOCK_SH | fcntl.LOCK_NB)
         if not read_epochs(address, epoch.number):
             raise NotReady(f"epoch {epoch.number} has just been expired; run the command again")
         yield
     finally:
         if descriptor is not None:
             os.close(descriptor)
+
+
+def _locked_manifest(address: LakeAddress, epoch: Epoch, *, wait: bool) -> int | None:
+    """The file descriptor of the epoch's manifest, with a shared lock. A publisher writes the manifest just
+    after its commit, so it is waited for. None if the publisher was killed in between, or if the epoch was
+    expired; the catalog shows which."""
+    manifest, until = address.manifest(epoch.number), monotonic() + MANIFEST_SECONDS
+    while True:
+        try:
+            descriptor = os.open(manifest, os.O_RDONLY)
+        except FileNotFoundError:
+            age = (datetime.now(UTC) - epoch.published_at).total_seconds()
+            is_late = age > MANIFEST_SECONDS or monotonic() > until
+            if is_late or not read_epochs(address, epoch.number):
+                return None
+            sleep(MANIFEST_POLL_SECONDS)
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH if wait else fcntl.LOCK_SH | fcntl.LOCK_NB)
+            with suppress(FileNotFoundError):
+                if os.fstat(descriptor).st_ino == Path(manifest).stat().st_ino:
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # it was replaced or deleted meanwhile: a lock on the old file protects nothing

@@ -46,6 +46,13 @@ def check_store_names(names: Collection[str]) -> None:
             )
 
 
+def check_has_no_dsn(source: str) -> None:
+    """Check that the name of a store is given alone, where only its name is expected. Raises UsageError; its
+    message does not have the text, because a DSN can have a password."""
+    if not SHOWN_NAME.fullmatch(source):
+        raise UsageError("--source must be the name of a store here, without its DSN: write --source NAME")
+
+
 def check_one_name_per_store(tokens: Mapping[str, SnapshotToken], store: str, token: SnapshotToken) -> None:
     """Check that no other store of the lake is the same database. Raises UsageError."""
     for name, other in tokens.items():

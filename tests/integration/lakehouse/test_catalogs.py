@@ -273,7 +273,10 @@ def test_a_lake_of_another_format_is_refused(lake: Lake):
     with lake.catalog.engine.begin() as connection:
         connection.execute(text("UPDATE lake SET format = 5"))
     for attempt in (lambda: Lake.create(lake.address), lambda: newest_epoch(lake.address)):
-        with pytest.raises(UsageError, match="format 5 of a newer version of ridelake"):
+        with pytest.raises(
+            UsageError,
+            match="format 5 of a newer version of ridelake; this version supports the formats 2 to 4",
+        ):
             attempt()
 
 

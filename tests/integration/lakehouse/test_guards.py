@@ -269,6 +269,7 @@ NOWHERE = "postgresql+psycopg://nobody@/nowhere?host=/nowhere"
         (NOWHERE, CannotConnect, "cannot reach the lake's catalog: .*; check --catalog or RIDELAKE_"),
         ("not a url", UsageError, "--catalog must be a SQLAlchemy URL"),
         ("nosuch://user:secret@there", UsageError, "--catalog must be a SQLAlchemy URL"),
+        ("postgresql://user:p@se:secret@there/db", UsageError, "--catalog must be a SQLAlchemy URL"),
     ],
 )
 def test_a_catalog_that_cannot_be_reached_is_reported(tmp_path: Path, url: str, error: type, message: str):

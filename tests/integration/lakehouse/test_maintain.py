@@ -1,5 +1,6 @@
 """Maintenance keeps the newest epochs unchanged, removes the rest, and does not disturb other processes."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -25,6 +26,7 @@ from lakehouse.source.tracking import track
 from lakehouse.table.catalog import Lake, open_catalog
 from lakehouse.table.epoch import Epoch
 from lakehouse.table.published import epoch_as_of, newest_epoch, numbered_epoch, pin_epoch, read_epochs
+from lakehouse.table.storage import file_lock
 from lakehouse.verify import verify_files, verify_now
 from oltp.cluster.server import Cluster
 from oltp.store import Store
@@ -227,6 +229,56 @@ def test_pinning_an_expired_epoch_says_to_run_the_command_again(numbers: Store, 
         pin_epoch(lake.address, first),
     ):
         pass
+
+
+def is_locked(lake: Lake, number: int) -> bool:
+    with file_lock(lake.address.manifest(number), fcntl.LOCK_EX | fcntl.LOCK_NB) as free:
+        return not free
+
+
+def test_an_epoch_is_pinned_although_its_manifest_is_written_after_the_commit(numbers: Store, lake: Lake):
+    grow(numbers, lake, 1)
+    newest = newest_epoch(lake.address)
+    manifest = Path(lake.address.manifest(newest.number))
+    hidden = manifest.rename(manifest.with_suffix(".hidden"))
+    later = threading.Timer(0.2, hidden.rename, [manifest])
+    later.start()
+    with pin_epoch(lake.address, newest):
+        later.join()
+        assert is_locked(lake, newest.number)
+        more(numbers)
+        publish_changes(numbers, lake)
+        maintain(lake, numbers, keep_epochs=1)
+        assert verify_files(lake.address, newest.number)
+
+
+def test_a_manifest_that_a_reader_has_locked_is_not_replaced(numbers: Store, lake: Lake):
+    newest = newest_epoch(lake.address)
+    with pin_epoch(lake.address, newest):
+        lake.record_verified(newest)
+        assert is_locked(lake, newest.number)
+    assert newest_epoch(lake.address).verified
+    lake.record_verified(newest)
+    assert json.loads(Path(lake.address.manifest(newest.number)).read_text())["verified"]
+
+
+def test_a_reader_does_not_lock_a_manifest_that_was_replaced_before(numbers: Store, lake: Lake):
+    newest = newest_epoch(lake.address)
+    manifest = Path(lake.address.manifest(newest.number))
+    content = manifest.read_bytes()
+
+    def pin() -> None:
+        with pin_epoch(lake.address, newest):
+            pinned.append(is_locked(lake, newest.number))
+
+    pinned: list[bool] = []
+    with file_lock(manifest):
+        reader = threading.Thread(target=pin)
+        reader.start()
+        time.sleep(0.2)
+        lake.storage.write_whole(str(manifest), content)
+    reader.join()
+    assert pinned == [True]
 
 
 # ── Orphans ─────────────────────────────────────────────────────────────────────────────────────

@@ -151,6 +151,12 @@ def test_commands_that_read_show_each_store(
         done = ridelake(*command, *flags, "--dsn", seeded_store.conninfo)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert "the lake has the stores berlin, paris: name each with --source NAME=DSN" in done.stderr
+    for command in (["verify"], ["maintain"]):
+        done = ridelake(*command, *flags, *sources({"berln": seeded_store}))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert f"berln: no epoch of berln yet in {address.root}, which has berlin, paris: " in done.stderr
+    done = ridelake("xray", *flags, "--dsn", seeded_store.conninfo, "--source", "berlin=password=secret")
+    assert (done.returncode, done.stderr.count("\n"), "secret" in done.stderr) == (2, 1, False)
     for command in (["connect", "duckdb", "berlin_rides"], ["verify", "1"]):
         assert ridelake(*command, *flags).returncode == 0
 

@@ -229,6 +229,8 @@ def test_a_permanent_error_ends_the_sync_of_one_store_only(
     assert re.search(r"paris: this lake was taken from another database of the server", output(address))
     done = ridelake("sync", "--once", "--lake", address.root, *sources({"paris": store}))
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "check --source; if it is correct, run `ridelake snapshot --source NAME=DSN` to" in done.stderr
+    assert "--dsn" not in done.stderr
     ended = ridelake("sync", "--lake", address.root, *sources({"paris": store}))
     assert ended.returncode == 1, "the exit code must be 1 if the sync of all stores has ended"
 

@@ -6,6 +6,7 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from bare_database import run
 from bucket import S3Lake, endpoint, s3_lake  # noqa: F401  (fixtures)
@@ -45,7 +46,7 @@ BERLIN = [
     "CREATE TABLE shop.held_elsewhere (id int PRIMARY KEY, day date)",
 ]  # fmt: skip
 PARIS = [
-    f"CREATE TABLE public.orders ({COLUMNS}, tags int[], day date)",
+    f"CREATE TABLE public.orders ({COLUMNS}, tags int[], stamps timestamp[], day date)",
     "INSERT INTO public.orders (id, price, tags, day) VALUES (1, 0.5, '{1,2}', '2026-07-02')",
     "CREATE TABLE public.typed (id int PRIMARY KEY, n text)",
     "CREATE TABLE public.sourced (id int PRIMARY KEY, source text)",
@@ -105,15 +106,19 @@ def test_every_engine_has_the_rows_of_all_stores_with_their_source(
     with open_engine(name, settings, epoch) as engine:
         counts = engine.sql("SELECT source, count(*) AS n FROM rides GROUP BY source ORDER BY source")
         assert counts.to_pylist() == [{"source": "berlin", "n": 2_000}, {"source": "paris", "n": 2_000}]
-        rows = engine.sql("SELECT * FROM orders WHERE id IN (1, 3) ORDER BY source, id").to_pylist()
+        table = engine.sql("SELECT * FROM orders WHERE id IN (1, 3) ORDER BY source, id")
         found = engine.sql("SELECT sum(price) AS total, count(note) AS notes, count(day) AS days FROM orders")
         alone = engine.sql('SELECT source, id FROM "only Berlin"').to_pylist()
         own = engine.sql("SELECT count(*) AS n FROM berlin_orders").to_pylist()
+    rows = table.to_pylist()
     assert [row["source"] for row in rows] == ["berlin", "berlin", "paris"]
     assert [row["note"] for row in rows] == ["b", "changed", None]
     assert [row["tags"] for row in rows] == [None, None, [1, 2]]
+    types = {name: table.schema.field(name).type for name in ("tags", "stamps")}
+    assert all(pa.types.is_list(one) or pa.types.is_large_list(one) for one in types.values()), types
+    assert types["stamps"].value_type.tz is None, "a timestamp without time zone must not get one"
     assert [row["price"] for row in rows] == [Decimal("1.00"), Decimal("3.00"), Decimal("0.50")]
-    assert list(rows[0]) == ["source", "id", "price", "at", "note", "tx", "tags", "day"]
+    assert list(rows[0]) == ["source", "id", "price", "at", "note", "tx", "tags", "stamps", "day"]
     assert rows[2]["tx"] is None, "tx must be NULL, because paris does not track the table"
     assert found.to_pylist() == [{"total": Decimal("820.50"), "notes": 40, "days": 1}]
     assert alone == [{"source": "berlin", "id": 7}]
@@ -192,6 +197,7 @@ def test_a_question_needs_the_name_of_one_store(settings: Settings, two_stores: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--source", "berlin=host=x password=secret"], "--source must be the name of a store here, without"),
         (["--source", "rome"], "has no store rome: its stores are berlin, paris"),
         (["--engine", "postgres"], "postgres reads one store, and epoch 3 has berlin, paris: choose one"),
         (["--engine", "postgres", "--source", "berlin"], "postgres reads the store berlin itself: pass its"),
@@ -205,6 +211,7 @@ def test_an_option_for_one_store_is_refused_in_one_line(
     done = ridelake("sql", "SELECT 1", "--lake", settings.lake.root, *arguments)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert message in done.stderr
+    assert "secret" not in done.stderr
 
 
 def test_fresh_rows_of_one_store(settings: Settings, two_stores: tuple[Store, Store]):
