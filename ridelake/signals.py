@@ -24,12 +24,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_SECONDS = 1.3  # the time to stop the work and to clean up
 LAST_SECONDS = 0.5  # to end child processes and remove temporary folders, if the work did not
 IMPORT_GRACE_SECONDS = 0.02
+LATER_SECONDS = 0.005
 POLL_SECONDS = 0.05
 
 _received: list[int] = []
 _wake_up: list[int] = []  # the write end of the pipe
 _stderr: list[int] = []  # the original one: pytest, which `bench` runs, replaces it
 _patient = threading.Event()
+_later = threading.Event()
 _ending = threading.Lock()
 
 
@@ -61,6 +63,17 @@ def no_time_limit() -> Iterator[None]:
         yield
     finally:
         _patient.clear()
+
+
+@contextmanager
+def interrupt_later() -> Iterator[None]:
+    """A block of the main thread that is not interrupted, and must be short: an interrupt is raised after
+    it. For calls whose result is needed for cleanup."""
+    _later.set()
+    try:
+        yield
+    finally:
+        _later.clear()
 
 
 def settle_signals() -> None:
@@ -137,8 +150,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 def _raise(frame: FrameType | None) -> None:
     """Raise KeyboardInterrupt; during an import, try again a moment later: cleanup would find a half-imported
-    module, and a Rust library would panic."""
+    module, and a Rust library would panic. The same in a block of `interrupt_later`."""
     if _ending.locked():
+        return
+    if _later.is_set():
+        signal.setitimer(signal.ITIMER_REAL, LATER_SECONDS)
         return
     outer = frame
     while outer is not None:

@@ -212,7 +212,7 @@ def _publish(
             if not draft.tables and draft.left_out:
                 raise TableNotCopied("; ".join(one.reason for one in draft.left_out.values()))
             if verify:
-                _verify(snapshot, lake, draft)
+                _verify(snapshot, lake, draft, throttle)
             if previous and since and not draft.has_changes:
                 if chosen.selection:
                     lake.store_selection(chosen.selection)
@@ -227,11 +227,12 @@ def _publish(
         return PublishResult(epoch, is_new=True)
 
 
-def _verify(snapshot: SourceSnapshot, lake: Lake, draft: EpochWriter) -> None:
+def _verify(snapshot: SourceSnapshot, lake: Lake, draft: EpochWriter, throttle: Throttle) -> None:
     from lakehouse.verify import verify_at_token  # imported here, because it loads DuckDB
 
     taken = [source for source in snapshot.sources if source.lake_name in draft.tables]
-    verify_at_token(snapshot.connection, lake.address, taken, draft.tables)
+    limited = throttle.limited(snapshot.connection, taken)
+    verify_at_token(snapshot.connection, lake.address, limited, draft.tables)
 
 
 @contextmanager
@@ -287,7 +288,7 @@ def write_changes(
     connection = snapshot.connection
     tombstones = set_since(connection, old) if old and has_tracking(connection) else {}
     cleared = tombstones_deleted_before(connection)
-    for source in snapshot.sources:
+    for source in throttle.limited(connection, snapshot.sources):
         state = sink.before(source.lake_name)
         by_changes = old and source.can_be_taken_by_changes_since(old, state, cleared)
         if not by_changes:

@@ -86,7 +86,7 @@ def raise_if_different(comparisons: Iterable[TableComparison]) -> None:
 def verify_at_token(
     connection: Connection[TupleRow],
     lake: LakeAddress,
-    sources: Sequence[TableSource],
+    sources: Iterable[TableSource],
     tables: dict[str, TableState],
 ) -> None:
     """Must run in the transaction of the token. Raises ProofFailed with the rows that differ, RowsNotComputed

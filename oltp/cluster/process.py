@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from ridelake.errors import CannotConnect
+from ridelake.signals import interrupt_later
 
 # The user that runs the server if root starts it: Postgres refuses to run as root.
 SYSTEM_USER = "ridelake"
@@ -96,23 +97,27 @@ def run(account: int | None, program: str, arguments: list[str | Path], failure:
         if account is None
         else {"user": account, "group": pwd.getpwuid(account).pw_gid, "extra_groups": []}
     )
+    process: subprocess.Popen[bytes] | None = None
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            [binaries() / program, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            cwd="/",
-            start_new_session=True,
-            **identity,  # type: ignore[call-overload]
-        )
         try:
+            with interrupt_later():  # an interrupted Popen does not return the process that it has started
+                process = subprocess.Popen(
+                    [binaries() / program, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    cwd="/",
+                    start_new_session=True,
+                    **identity,  # type: ignore[call-overload]
+                )
             process.wait()
         except BaseException:
             # Wait for pg_ctl: only after it completes can the server that it starts be stopped.
-            if program != "pg_ctl":
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            if process is not None:
+                if program != "pg_ctl":
+                    with suppress(ProcessLookupError):  # it has ended
+                        os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
             raise
         if process.returncode != 0:
             output.seek(0)

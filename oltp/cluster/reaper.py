@@ -20,6 +20,7 @@ from pathlib import Path
 
 STOP_SECONDS_MAX = 60.0
 QUIET_SECONDS = 2.0  # seconds; long enough to find a server that was starting when its user was killed
+PS = ("ps", "-A", "-ww", "-o", "pid=,args=")
 SOCKET_LINE = 4  # of postmaster.pid
 PROGRAM = re.compile(r"(?:^|/)(?:postgres|pg_\w+|initdb) ")  # its path may contain blanks
 
@@ -31,7 +32,9 @@ def reap(folder: Path, delete: bool) -> None:
             return
         # The lock is held until the servers have stopped, so that the next user waits.
         if not delete:
-            end_servers(folder, signal.SIGINT, quiet_seconds=0.0)  # Postgres' "fast" shutdown
+            # pg_ctl may have started a server that `working_in` does not see yet.
+            quiet_seconds = QUIET_SECONDS if (folder / "starting").exists() else 0.0
+            end_servers(folder, signal.SIGINT, quiet_seconds)  # Postgres' "fast" shutdown
             return
         sockets = sockets_elsewhere(folder)
         end_servers(folder, signal.SIGQUIT, QUIET_SECONDS)  # "immediate", which includes child processes
@@ -70,11 +73,15 @@ def working_in(folder: Path) -> list[int]:
     """Servers, and programs that create or rewind them, by their arguments. The pid file is written a moment
     after the start, and may be deleted with its folder."""
     listed = subprocess.run(
-        ["ps", "-A", "-ww", "-o", "pid=,args="], capture_output=True, text=True, check=False
+        ["env", "LC_ALL=C.UTF-8", *PS],  # in other locales ps may print letters that are not ASCII as `?`
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
     found = []
     for line in listed.stdout.splitlines():
-        pid, _, args = line.strip().partition(" ")
+        pid, _, args = line.replace('"', "").strip().partition(" ")  # pg_ctl quotes paths for its shell
         if f" -D {folder}/" in args and PROGRAM.search(args):
             found.append(int(pid))
     return found

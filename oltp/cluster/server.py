@@ -5,6 +5,7 @@
     HOME/postgres/server.log  the log
     HOME/postgres/users.lock  shared lock, held by every process that uses the server
     HOME/postgres/start.lock  exclusive lock, held while the server is started
+    HOME/postgres/starting    exists until pg_ctl has ended, or was interrupted
     HOME/postgres/held        exists while `ridelake up` keeps the server running
 
 The kernel counts the users: it releases a file lock when its process ends, including after a SIGKILL. A
@@ -20,6 +21,7 @@ import shlex
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +46,7 @@ from ridelake.errors import CannotConnect, UsageError
 # sockaddr_un holds 107 bytes, and Postgres appends "/.s.PGSQL.5432" to the folder.
 SOCKET_FOLDER_MAX_BYTES = 107 - len("/.s.PGSQL.5432")
 
+STATUS_LINE = 7  # of postmaster.pid
 STOP_SECONDS_MAX = 60  # a shutdown writes a checkpoint, which takes long on a slow disk
 
 # Appended to postgresql.conf of a new cluster.
@@ -78,6 +81,11 @@ class Cluster:
         return self.folder / "held"
 
     @property
+    def starting(self) -> Path:
+        """Exists while pg_ctl runs. If it is left by an interrupt, a server may start without pg_ctl."""
+        return self.folder / "starting"
+
+    @property
     def socket_folder(self) -> Path:
         """In the cluster's folder, or in the temporary folder if that path is too long for a socket, or else
         in /tmp."""
@@ -93,18 +101,28 @@ class Cluster:
 
     def server_pid(self) -> int | None:
         """The process id of the running server, or None. A stale pid file, whose process id now belongs to
-        another program, counts as no server."""
+        another program or to another server, counts as no server."""
         try:
             pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
             process = psutil.Process(pid)
-            return pid if process.name() == "postgres" and is_running(process) else None
-        except (OSError, ValueError, psutil.NoSuchProcess):
+            is_ours = process.name() == "postgres" and self.data.samefile(process.cwd())
+            return pid if is_ours and is_running(process) else None
+        except (OSError, ValueError, psutil.NoSuchProcess, psutil.AccessDenied):
             return None
+
+    def server_status(self) -> str:
+        """`starting`, `ready`, `standby` or `stopping`, from the server's pid file; empty if it has none."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text().split("\n")
+        except OSError:
+            return ""
+        return lines[STATUS_LINE].strip() if len(lines) > STATUS_LINE + 1 else "starting"
 
 
 def start(cluster: Cluster, settings: Mapping[str, str] = MappingProxyType({})) -> bool:
     """Create the cluster if it does not exist, and start its server if it does not run. `settings` override
     its configuration. The caller must prevent concurrent calls. Returns True if the server was started."""
+    _wait_until_settled(cluster)
     if cluster.server_pid() is not None:
         make_traversable(cluster.folder)  # the permissions may have changed since the start
         return False
@@ -121,8 +139,28 @@ def start(cluster: Cluster, settings: Mapping[str, str] = MappingProxyType({})) 
         options += ["-c", f"{name}={value}"]
     arguments: list[str | Path] = ["start", "-w", "-t", "60", "-D", cluster.data]
     arguments += ["-l", cluster.log, "-o", shlex.join(options)]
-    run(account, "pg_ctl", arguments, f"the embedded Postgres did not start; its log is {cluster.log}")
+    cluster.starting.touch()
+    try:
+        run(account, "pg_ctl", arguments, f"the embedded Postgres did not start; its log is {cluster.log}")
+    except CannotConnect:
+        cluster.starting.unlink(missing_ok=True)
+        raise
+    cluster.starting.unlink(missing_ok=True)
     return True
+
+
+def _wait_until_settled(cluster: Cluster) -> None:
+    """Wait while a server starts or stops for which no process waits: that process was interrupted."""
+    give_up = time.monotonic() + STOP_SECONDS_MAX
+    while (status := cluster.server_status()) in (
+        "starting",
+        "stopping",
+    ) and cluster.server_pid() is not None:
+        if time.monotonic() > give_up:
+            raise CannotConnect(
+                f"the embedded Postgres is {status} for {STOP_SECONDS_MAX} s; its log is {cluster.log}"
+            )
+        time.sleep(0.02)
 
 
 def stop(cluster: Cluster) -> None:
@@ -211,8 +249,10 @@ def open_cluster(home: Path) -> Iterator[Cluster]:
             start(cluster)
         yield cluster
     finally:
-        _leave(cluster, users)
-        os.close(users)
+        try:
+            _leave(cluster, users)
+        finally:
+            os.close(users)
 
 
 def keep_running(home: Path) -> Cluster:
@@ -230,8 +270,8 @@ def stop_when_unused(home: Path) -> bool:
         cluster.held.unlink(missing_ok=True)
         return True
     with open_cluster(home):
+        spawn_reaper(cluster.folder)  # it waits for the users
         cluster.held.unlink(missing_ok=True)
-        spawn_reaper(cluster.folder)
     return cluster.server_pid() is None
 
 

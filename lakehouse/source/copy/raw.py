@@ -118,7 +118,7 @@ class SocketReader:
         while used < room:
             try:
                 count = receive(view[used:])
-            except ConnectionError:
+            except OSError:  # also a timeout, or no route to the host
                 count = 0
             self._lost = not count  # its last message may be an error
             used += count

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from time import monotonic, sleep
+from typing import TypeVar
 
 import psycopg
 import pyarrow as pa
@@ -24,6 +25,8 @@ from ridelake.errors import CannotConnect, RidelakeError
 from ridelake.queries import load_queries
 
 QUERIES = load_queries("lakehouse.source.copy")
+
+Table = TypeVar("Table")
 
 NICE = 10
 
@@ -41,6 +44,8 @@ SLICE_SECONDS = 0.002
 WORK_SECONDS_MAX = 0.05
 PAUSE_SECONDS_MAX = 0.25
 TURN_SECONDS = 0.05
+
+TIMEOUT_MS_MAX = 2**31 - 1  # of statement_timeout
 
 # After this share of the limit, the copy continues at full speed.
 HURRY_SHARE = 0.5
@@ -111,9 +116,16 @@ class Throttle:
         """Set a time limit for the statements of the transaction that is open, so that a statement that sends
         no rows is ended, too."""
         if self.limit_seconds is not None:
-            left = max(self.limit_seconds - self.age_seconds, 0.0)
+            left_ms = 1000 * max(self.limit_seconds - self.age_seconds, 0.0)
             query = "SELECT set_config('statement_timeout', %s, true)"
-            connection.execute(query, (f"{int(1000 * left) + 1}ms",))
+            connection.execute(query, (f"{int(min(left_ms, TIMEOUT_MS_MAX - 1)) + 1}ms",))
+
+    def limited(self, connection: Connection[TupleRow], tables: Iterable[Table]) -> Iterator[Table]:
+        """The tables; before each, check the age and set the time limit. Raises SnapshotTooOld."""
+        for table in tables:
+            self.check_age()
+            self.limit(connection)
+            yield table
 
     # ── The pace ─────────────────────────────────────────────────────────────────────────────────
 

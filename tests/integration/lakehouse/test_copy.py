@@ -1,7 +1,10 @@
 """An export reads exactly the rows of the table with both transports, and ends when it is cancelled."""
 
+import errno
+import os
 import resource
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +26,7 @@ from lakehouse.source.tables import TableSource
 from lakehouse.source.tracking import track
 from lakehouse.table.catalog import Lake
 from oltp.store import Store
-from ridelake.errors import RidelakeError
+from ridelake.errors import CannotConnect, RidelakeError
 
 PROMPTLY_SECONDS = 8.0
 
@@ -224,6 +227,20 @@ def test_a_killed_server_process_is_reported_in_one_sentence(store: Store, monke
         exported(store, source)
     assert time.monotonic() - started < PROMPTLY_SECONDS
     assert "\n" not in str(raised.value)
+
+
+class UnreachableSocket(socket.socket):
+    def recv_into(self, *_: object) -> int:
+        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+
+def test_a_server_that_cannot_be_reached_any_more_is_reported_in_one_sentence(store: Store, monkeypatch):
+    monkeypatch.setattr("lakehouse.source.copy.COMPILED_BYTES", 1)
+    monkeypatch.setattr(
+        "lakehouse.source.copy.raw.socket_of", lambda one: UnreachableSocket(fileno=os.dup(one.fileno()))
+    )
+    with pytest.raises(CannotConnect, match="lost the connection to Postgres during a COPY"):
+        exported(store, filled(store, MIXED.format(rows=10), "key"))
 
 
 @pytest.mark.timeout(60)

@@ -5,10 +5,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 
 import pytest
+from bare_database import run
 from concurrency import assert_audit_passes
 from lake_files import files_of
 from private_server import private_server
@@ -22,6 +24,7 @@ from lakehouse.source.copy import export
 from lakehouse.source.copy.pace import FULL_SPEED, Pace, Probe, next_pace
 from lakehouse.source.copy.throttle import PROBES_ALONE, SnapshotTooOld, Throttle
 from lakehouse.source.tables import TableSource
+from lakehouse.source.tracking import track
 from lakehouse.table.catalog import Lake
 from lakehouse.table.published import read_epochs
 from lakehouse.verify import verify_now
@@ -205,6 +208,34 @@ def test_a_query_that_sends_no_rows_ends_at_the_maximum_age(bare: Store, lake: L
         publish_snapshot(bare, lake, tables=["slow"], max_snapshot_seconds=1.0)
     assert lake.newest() is None
     assert not [path for path in files_of(lake.address.folder) if path.suffix == ".parquet"]
+
+
+@pytest.mark.parametrize("step", ["lakehouse.capture.publish.read_changes", "lakehouse.verify._compare"])
+def test_no_table_is_read_after_the_maximum_age(bare: Store, lake: Lake, monkeypatch, step: str):
+    names = [f"t{number}" for number in range(8)]
+    for name in names:
+        run(bare, f"CREATE TABLE {name} (key int PRIMARY KEY)")
+        track(bare, name)
+    publish_snapshot(bare, lake, tables=names)
+    calls: list[object] = []
+
+    def slow(*arguments: object) -> object:
+        calls.append(arguments)
+        time.sleep(1.0)
+        return original(*arguments)
+
+    module, name = step.rsplit(".", 1)
+    original = getattr(import_module(module), name)
+    monkeypatch.setattr(step, slow)
+    with pytest.raises(SnapshotTooOld):
+        publish_changes(bare, lake, verify=True, max_snapshot_seconds=2.5)
+    assert len(calls) <= 3
+
+
+@pytest.mark.parametrize("seconds", [1e9, float("inf")])
+def test_a_maximum_age_of_many_years_is_accepted(bare: Store, lake: Lake, seconds: float):
+    run(bare, "CREATE TABLE t AS SELECT 1 AS key")
+    assert publish_snapshot(bare, lake, tables=["t"], max_snapshot_seconds=seconds).rows == 1
 
 
 def test_a_repeated_sync_reports_an_old_snapshot_and_retries(seeded_store: Store, lake: Lake):

@@ -264,6 +264,7 @@ def test_an_interrupted_drill_leaves_no_server_and_no_folder(
     [
         ("/home/my user/bin/postgres -D /tmp/it/a/data", True),
         ("/usr/bin/pg_rewind -D /tmp/it/a/fenced --no-sync", True),
+        ('/bin/sh -c exec "/usr/bin/postgres" -D "/tmp/it/a/data" -k /s < "/dev/null"', True),  # of pg_ctl
         ("postgres: b: walreceiver streaming 0/3000000", False),  # ends with its parent process
         ("/usr/bin/postgres -D /tmp/it2/a/data", False),
         ("/usr/bin/tail -f /tmp/it/a/server.log", False),

@@ -2,6 +2,7 @@
 no process uses it."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from lakehouse.source.tables import table_errors
 from oltp.cluster import server
+from oltp.cluster.process import binaries
 from oltp.cluster.server import SOCKET_FOLDER_MAX_BYTES, Cluster, open_cluster
 from ridelake.errors import CannotConnect, UsageError
 
@@ -53,9 +55,13 @@ def answers(cluster: Cluster) -> bool:
         return connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def another_user(home: Path) -> "subprocess.Popen[str]":
+def another_user(home: Path, **environment: str) -> "subprocess.Popen[str]":
     user = subprocess.Popen(
-        [sys.executable, "-c", USER, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", USER, str(home)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
     )
     assert user.stdout is not None
     assert user.stdout.readline() == "in\n"
@@ -128,6 +134,142 @@ def test_the_server_stops_after_its_only_user_is_killed(home: Path):
     user.kill()
     user.communicate()
     assert stops(cluster)
+
+
+def test_the_server_stops_after_its_only_user_is_killed_in_an_ascii_locale(tmp_path: Path):
+    home = tmp_path / "café"
+    user = another_user(home, LC_ALL="C")
+    cluster = Cluster(home / "postgres")
+    pid = cluster.server_pid()
+    assert pid is not None
+    user.kill()
+    user.communicate()
+    try:
+        assert stops(cluster)
+    finally:
+        if psutil.pid_exists(pid):
+            os.kill(pid, signal.SIGINT)
+
+
+# pg_ctl that starts the server a second later, by a shell whose arguments do not name the data folder.
+SLOW_PG_CTL = """#!/bin/sh
+export DATA="$6" OPTIONS="${10}"
+echo $$ > "$DATA/../pg_ctl.pid"
+setsid /bin/sh -c 'echo $$ > "$DATA/../shell.pid"; sleep 1; eval exec POSTGRES -D "$DATA" "$OPTIONS"' &
+wait
+"""
+SLOW_USER = """
+import sys
+from pathlib import Path
+from oltp.cluster import process, server
+process.binaries = lambda: Path(sys.argv[2])
+with server.open_cluster(Path(sys.argv[1])):
+    pass
+"""
+
+
+def test_a_server_that_starts_after_its_user_and_pg_ctl_were_killed_stops(home: Path, tmp_path: Path):
+    with open_cluster(home) as cluster:
+        pass
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "pg_ctl").write_text(SLOW_PG_CTL.replace("POSTGRES", shlex.quote(str(binaries() / "postgres"))))
+    (folder / "pg_ctl").chmod(0o755)
+    cluster.folder.chmod(0o777)  # the scripts write their process ids
+    user = subprocess.Popen([sys.executable, "-c", SLOW_USER, str(home), str(folder)])
+    shell = psutil.Process(read_pid(cluster.folder / "shell.pid"))
+    user.kill()
+    user.wait()
+    os.kill(read_pid(cluster.folder / "pg_ctl.pid"), signal.SIGKILL)
+    try:
+        shell.wait(timeout=20)  # its process becomes the server's
+    finally:
+        if shell.is_running():
+            shell.send_signal(signal.SIGINT)
+
+
+def read_pid(file: Path) -> int:
+    """The process id in the file, once it is written."""
+    while not (file.exists() and file.read_text().endswith("\n")):
+        time.sleep(0.01)
+    return int(file.read_text())
+
+
+INTERRUPTED = """
+import signal, subprocess, sys
+from pathlib import Path
+from oltp.cluster import server
+from ridelake import signals
+
+class Interrupted(subprocess.Popen):
+    def __init__(self, words, **options):
+        super().__init__(words, **options)
+        if str(words[0]).endswith("pg_ctl"):
+            signal.raise_signal(signal.SIGINT)
+
+subprocess.Popen = Interrupted
+signals.GRACE_SECONDS = 30.0  # pg_ctl is slow on a busy machine
+signals.install()
+home = Path(sys.argv[1])
+try:
+    with server.open_cluster(home):
+        pass
+except KeyboardInterrupt:
+    print(len(server.processes_in(home)))
+"""
+
+
+def test_ctrl_c_during_the_call_of_pg_ctl_does_not_lose_the_server(home: Path):
+    with open_cluster(home):
+        pass
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(home)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@pytest.mark.timeout(60)
+def test_an_error_of_the_shutdown_releases_the_server(home: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(cluster: Cluster) -> None:
+        raise CannotConnect("injected")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server, "stop", fail)
+        with pytest.raises(CannotConnect, match="injected"), open_cluster(home):
+            pass
+    with open_cluster(home) as cluster:
+        assert answers(cluster)
+
+
+@pytest.mark.timeout(60)
+def test_a_user_waits_for_a_server_that_is_stopping(home: Path):
+    with open_cluster(home) as cluster:
+        pid = cluster.server_pid()
+        assert pid is not None
+        children = psutil.Process(pid).children()
+        (checkpointer,) = (child for child in children if "checkpointer" in " ".join(child.cmdline()))
+        checkpointer.suspend()  # the shutdown waits for it
+        os.kill(pid, signal.SIGINT)
+        time.sleep(0.5)
+        threading.Timer(1.0, checkpointer.resume).start()
+        with open_cluster(home) as again:
+            assert answers(again)
+            assert again.server_pid() != pid
+
+
+def test_a_stale_pid_file_of_another_server_counts_as_no_server(home: Path, tmp_path: Path):
+    with open_cluster(home) as cluster:
+        written = (tmp_path / "home/postgres/data/postmaster.pid").read_text().split("\n")
+    with open_cluster(tmp_path / "other") as other:
+        (cluster.data / "postmaster.pid").write_text("\n".join([str(other.server_pid()), *written[1:]]))
+        assert cluster.server_pid() is None
+        with open_cluster(home) as again:
+            assert answers(again)
+        assert answers(other)
 
 
 def test_a_killed_server_is_restarted_with_all_acknowledged_commits(home: Path):
