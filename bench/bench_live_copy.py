@@ -24,7 +24,7 @@ from oltp.store import Store
 from oltp.workload import simulate
 from ridelake.settings import LakeAddress
 
-pytestmark = pytest.mark.scale("full")
+pytestmark = [pytest.mark.scale("full"), pytest.mark.timeout(1800)]
 
 RIDES_PER_SECOND = 200.0
 CLIENTS = 8
