@@ -51,7 +51,7 @@ def open_query_epoch(
     rows. `source`: only the tables of this store of the lake.
 
     Raises NotReady if there is no epoch, UsageError if `as_of` names no epoch or Postgres is to answer for
-    it, or if there is no such store."""
+    it, if there is no such store, or if `settings` name another database than that of `source`."""
     if source is not None:
         check_has_no_dsn(source)
     if source is not None and settings.dsn is None and (fresh or "postgres" in engines):
@@ -78,7 +78,13 @@ def open_query_epoch(
         return
     with pin_epoch(settings.lake, epoch):
         check_files_exist(settings.lake, epoch)
-        yield epoch if source is None else epoch.of(source)
+        if source is not None:
+            epoch = epoch.of(source)
+            if "postgres" in engines:
+                from lakehouse.engines.postgres import check_store  # imports psycopg
+
+                check_store(settings, epoch)
+        yield epoch
 
 
 def last_epoch(settings: Settings, source: str | None = None) -> "Epoch | None":

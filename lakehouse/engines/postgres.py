@@ -26,6 +26,7 @@ from psycopg.sql import SQL, Composable, Identifier
 from lakehouse.engines.parameters import NO_PARAMETERS, Parameters, check_parameters, numbered, placeholders
 from lakehouse.source.copy.memory import EPOCH_SHIFT_DAYS, EPOCH_SHIFT_US
 from lakehouse.source.copy.values import decode_array
+from lakehouse.source.snapshot import check_same_database
 from lakehouse.table.columns import (
     SourceColumn,
     UnsupportedValue,
@@ -234,6 +235,12 @@ class Postgres:
         name, *_ = self._type_of(column.type_code)
         bounds = None if column.precision is None else (column.precision << 16) | (column.scale or 0)
         return arrow_type_of(name, bounds)
+
+
+def check_store(settings: Settings, epoch: Epoch) -> None:
+    """Check that `settings` name the database of the epoch. Raises UsageError."""
+    with open_existing_store(settings, rides=False) as store, closing(store.connect()) as connection:
+        check_same_database(connection, epoch.token)
 
 
 @contextmanager

@@ -266,14 +266,8 @@ def check_same_history(
     """Check that `new` continues the history of `old`. Raises UsageError if `new` cannot be later in the same
     history as `old`: transaction IDs then do not show what has changed. `forks`: the LSNs at which the
     server's history left earlier timelines (`read_forks`); None if unknown."""
-    if None not in (old.system_identifier, new.system_identifier) and (
-        old.system_identifier != new.system_identifier
-    ):
-        what = f"this lake was taken from another server (system identifier {old.system_identifier})"
-        hint = f"this server is {new.system_identifier}: check --dsn; if it is correct, "
-    elif None not in (old.database, new.database) and old.database != new.database:
-        what = f"this lake was taken from another database of the server (oid {old.database})"
-        hint = f"this database is {new.database}: check --dsn; if it is correct, "
+    if other := _other_database(old, new):
+        what, hint = other, "if it is correct, "
     elif (
         old.timeline is not None
         and new.timeline is not None
@@ -288,6 +282,30 @@ def check_same_history(
     else:
         return
     raise UsageError(f"{what}; {hint}run `ridelake snapshot` to publish all rows again")
+
+
+def check_same_database(connection: Connection[TupleRow], token: SnapshotToken) -> None:
+    """Check that the connection is to the database of the token. Raises UsageError."""
+    with transaction(connection, IsolationLevel.REPEATABLE_READ, read_only=True):
+        if other := _other_database(token, read_token(connection)):
+            raise UsageError(other)
+
+
+def _other_database(old: SnapshotToken, new: SnapshotToken) -> str:
+    """How `new` differs if it is of another server or database than `old`; otherwise empty."""
+    if None not in (old.system_identifier, new.system_identifier) and (
+        old.system_identifier != new.system_identifier
+    ):
+        return (
+            f"this lake was taken from another server (system identifier {old.system_identifier}); "
+            f"this server is {new.system_identifier}: check --dsn"
+        )
+    if None not in (old.database, new.database) and old.database != new.database:
+        return (
+            f"this lake was taken from another database of the server (oid {old.database}); "
+            f"this database is {new.database}: check --dsn"
+        )
+    return ""
 
 
 def check_server_history(connection: Connection[TupleRow], since: SnapshotToken) -> None:

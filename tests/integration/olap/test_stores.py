@@ -214,6 +214,18 @@ def test_an_option_for_one_store_is_refused_in_one_line(
     assert "secret" not in done.stderr
 
 
+def test_postgres_answers_for_the_store_of_its_database_only(
+    settings: Settings, two_stores: tuple[Store, Store]
+):
+    flags = ["--lake", settings.lake.root, "--source", "paris", "--engine", "postgres"]
+    query = "SELECT count(*) AS rides FROM rides"
+    assert ridelake("sql", *flags, "--dsn", two_stores[1].conninfo, query).stdout == "rides\n2000\n"
+    wrong = ridelake("sql", *flags, "--dsn", two_stores[0].conninfo, query)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "this lake was taken from another database of the server" in wrong.stderr
+    assert wrong.stderr.endswith(": check --dsn\n")
+
+
 def test_fresh_rows_of_one_store(settings: Settings, two_stores: tuple[Store, Store]):
     run(two_stores[0], "INSERT INTO public.orders (id) VALUES (999)")
     try:
