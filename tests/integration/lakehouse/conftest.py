@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from bucket import PLACES, endpoint, lake_at, s3_lake  # noqa: F401  (fixtures)
+from numbers_table import numbers, numbers_alone  # noqa: F401  (fixtures)
 from own_tables import bare, orders  # noqa: F401  (fixtures)
 
 from lakehouse.capture.publish import publish_snapshot

@@ -1,114 +1,36 @@
 """Maintenance keeps the newest epochs unchanged, removes the rest, and does not disturb other processes."""
 
-import fcntl
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
 import pytest
 from bare_database import bare_database, rows_of, run
-from private_server import private_server
+from numbers_table import another_process, counted, grow, more
 
 from lakehouse.capture.maintain import maintain
 from lakehouse.capture.publish import publish_changes, publish_snapshot
 from lakehouse.capture.sync import sync_repeatedly
-from lakehouse.engines import open_engine
 from lakehouse.source.tracking import track
 from lakehouse.table.catalog import Lake, open_catalog
 from lakehouse.table.epoch import Epoch
 from lakehouse.table.published import epoch_as_of, newest_epoch, numbered_epoch, pin_epoch, read_epochs
-from lakehouse.table.storage import file_lock
 from lakehouse.verify import verify_files, verify_now
 from oltp.cluster.server import Cluster
 from oltp.store import Store
 from ridelake.errors import NotReady, UsageError
-from ridelake.settings import LakeAddress, Settings
+from ridelake.settings import LakeAddress
 
 NO_GRACE = timedelta(0)
 
 
-@pytest.fixture
-def numbers(cluster: Cluster, lake: Lake, monkeypatch) -> Iterator[Store]:
-    """A store with a tracked table. Every epoch adds a small sealed file."""
-    monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 10)
-    with numbers_on(cluster, lake) as store:
-        yield store
-
-
-@pytest.fixture
-def numbers_alone(lake: Lake, monkeypatch) -> Iterator[Store]:
-    """Like `numbers`, on a separate server, because open transactions of other tests keep tombstones."""
-    monkeypatch.setattr("lakehouse.capture.writer.SEAL_ROWS", 10)
-    with private_server() as server, numbers_on(server.cluster, lake) as store:
-        yield store
-
-
-@contextmanager
-def numbers_on(cluster: Cluster, lake: Lake) -> Iterator[Store]:
-    with bare_database(cluster) as store:
-        run(store, "CREATE TABLE numbers (n bigint PRIMARY KEY, what text)", "CREATE SEQUENCE next_number")
-        track(store, "numbers")
-        more(store)
-        publish_changes(store, lake, tables=["numbers"])
-        yield store
-
-
-def more(store: Store, *, rows_alone: bool = False) -> None:
-    """Insert 20 rows. Without `rows_alone`, also change one old row and delete another."""
-    run(store, "INSERT INTO numbers SELECT nextval('next_number'), 'new' FROM generate_series(1, 20)")
-    if rows_alone:
-        return
-    run(
-        store,
-        "UPDATE numbers SET what = 'changed' WHERE n = (SELECT min(n) + 3 FROM numbers)",
-        "DELETE FROM numbers WHERE n = (SELECT min(n) FROM numbers)",
-    )
-
-
-def grow(store: Store, lake: Lake, epochs: int, *, rows_alone: bool = False) -> None:
-    for _ in range(epochs):
-        more(store, rows_alone=rows_alone)
-        publish_changes(store, lake)
-
-
-def counted(lake: Lake, epoch: Epoch) -> int:
-    with open_engine("duckdb", Settings(home=Path("unused"), lake=lake.address), epoch) as engine:
-        return int(engine.sql("SELECT count(DISTINCT n) AS n FROM numbers")["n"][0].as_py())
-
-
 def data_files(lake: Lake) -> set[str]:
     return {str(path) for path in lake.address.folder.rglob("*.parquet")}
-
-
-@contextmanager
-def another_process(lake: Lake, code: str) -> Iterator[subprocess.Popen]:
-    """Run `code`, which can use `lake` and `address`. It prints "ready" and waits until it is killed."""
-    begin = (
-        "import sys\nfrom lakehouse.table.catalog import Lake\nfrom ridelake.settings import LakeAddress\n"
-        f"address = LakeAddress.at({str(lake.address.folder)!r})\nlake = Lake.create(address)\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", begin + code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdin
-    assert process.stdout
-    try:
-        assert process.stdout.readline() == "ready\n"
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
 
 
 # ── Compaction and expiry ───────────────────────────────────────────────────────────────────────
@@ -181,104 +103,6 @@ def test_an_epoch_is_a_tag_of_each_table_that_it_changed(numbers: Store, lake: L
     assert rows_by_tag(lake, "letters") == {"epoch_2": 1, "epoch_5": 2}
     maintain(lake, numbers, keep_epochs=2)
     assert rows_by_tag(lake, "letters") == {"epoch_4": 1, "epoch_5": 2, "epoch_6": 2}
-
-
-@pytest.mark.slow
-def test_an_epoch_pinned_by_another_process_is_kept_until_released(numbers: Store, lake: Lake):
-    grow(numbers, lake, 4)
-    hold = (
-        "from lakehouse.table.published import pin_epoch, numbered_epoch\n"
-        "with pin_epoch(address, numbered_epoch(address, 2)):\n    print('ready', flush=True)\n    input()\n"
-        "print('released', flush=True)\ninput()"
-    )
-    with another_process(lake, hold) as reader:
-        assert maintain(lake, numbers, keep_epochs=1).epochs_expired == 3
-        assert [epoch.number for epoch in read_epochs(lake.address)] == [6, 5, 2]
-        assert verify_files(lake.address, 2)
-        assert counted(lake, numbered_epoch(lake.address, 2)) == 38
-        table = open_catalog(lake.address, 30).load_table(("ridelake", "numbers"))
-        assert (
-            table.scan(snapshot_id=numbered_epoch(lake.address, 2).tables["numbers"].snapshot_id).count()
-            == 38
-        )
-        assert reader.stdin
-        assert reader.stdout
-        reader.stdin.write("\n")
-        reader.stdin.flush()
-        assert reader.stdout.readline() == "released\n"
-        maintain(lake, numbers, keep_epochs=1)
-        assert 2 not in {epoch.number for epoch in read_epochs(lake.address)}
-    number = newest_epoch(lake.address).number
-    with another_process(lake, hold.replace(" 2)", f" {number})")) as reader:
-        grow(numbers, lake, 2)
-        maintain(lake, numbers, keep_epochs=1)
-        assert number in {epoch.number for epoch in read_epochs(lake.address)}
-        reader.kill()
-        reader.wait()
-        maintain(lake, numbers, keep_epochs=1)
-        assert number not in {epoch.number for epoch in read_epochs(lake.address)}
-    verify_now(numbers, lake).prove()
-
-
-def test_pinning_an_expired_epoch_says_to_run_the_command_again(numbers: Store, lake: Lake):
-    first = newest_epoch(lake.address)
-    grow(numbers, lake, 2)
-    maintain(lake, numbers, keep_epochs=1)
-    with (
-        pytest.raises(NotReady, match="epoch 1 has just been expired; run the command again"),
-        pin_epoch(lake.address, first),
-    ):
-        pass
-
-
-def is_locked(lake: Lake, number: int) -> bool:
-    with file_lock(lake.address.manifest(number), fcntl.LOCK_EX | fcntl.LOCK_NB) as free:
-        return not free
-
-
-def test_an_epoch_is_pinned_although_its_manifest_is_written_after_the_commit(numbers: Store, lake: Lake):
-    grow(numbers, lake, 1)
-    newest = newest_epoch(lake.address)
-    manifest = Path(lake.address.manifest(newest.number))
-    hidden = manifest.rename(manifest.with_suffix(".hidden"))
-    later = threading.Timer(0.2, hidden.rename, [manifest])
-    later.start()
-    with pin_epoch(lake.address, newest):
-        later.join()
-        assert is_locked(lake, newest.number)
-        more(numbers)
-        publish_changes(numbers, lake)
-        maintain(lake, numbers, keep_epochs=1)
-        assert verify_files(lake.address, newest.number)
-
-
-def test_a_manifest_that_a_reader_has_locked_is_not_replaced(numbers: Store, lake: Lake):
-    newest = newest_epoch(lake.address)
-    with pin_epoch(lake.address, newest):
-        lake.record_verified(newest)
-        assert is_locked(lake, newest.number)
-    assert newest_epoch(lake.address).verified
-    lake.record_verified(newest)
-    assert json.loads(Path(lake.address.manifest(newest.number)).read_text())["verified"]
-
-
-def test_a_reader_does_not_lock_a_manifest_that_was_replaced_before(numbers: Store, lake: Lake):
-    newest = newest_epoch(lake.address)
-    manifest = Path(lake.address.manifest(newest.number))
-    content = manifest.read_bytes()
-
-    def pin() -> None:
-        with pin_epoch(lake.address, newest):
-            pinned.append(is_locked(lake, newest.number))
-
-    pinned: list[bool] = []
-    with file_lock(manifest):
-        reader = threading.Thread(target=pin)
-        reader.start()
-        time.sleep(0.2)
-        lake.storage.write_whole(str(manifest), content)
-    reader.join()
-    assert pinned == [True]
 
 
 # ── Orphans ─────────────────────────────────────────────────────────────────────────────────────
