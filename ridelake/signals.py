@@ -23,8 +23,7 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE_SECONDS = 1.3  # the time to stop the work and to clean up
 LAST_SECONDS = 0.5  # to end child processes and remove temporary folders, if the work did not
-IMPORT_GRACE_SECONDS = 0.02
-LATER_SECONDS = 0.005
+LATER_SECONDS = 0.01  # after which an interrupt that came at a bad moment is raised
 POLL_SECONDS = 0.05
 
 _received: list[int] = []
@@ -159,7 +158,7 @@ def _raise(frame: FrameType | None) -> None:
     outer = frame
     while outer is not None:
         if outer.f_code.co_filename.startswith("<frozen importlib"):
-            signal.setitimer(signal.ITIMER_REAL, IMPORT_GRACE_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, LATER_SECONDS)
             return
         outer = outer.f_back
     raise KeyboardInterrupt
