@@ -20,7 +20,6 @@ from pathlib import Path
 
 STOP_SECONDS_MAX = 60.0
 QUIET_SECONDS = 2.0  # seconds; long enough to find a server that was starting when its user was killed
-PS = ("ps", "-A", "-ww", "-o", "pid=,args=")
 SOCKET_LINE = 4  # of postmaster.pid
 PROGRAM = re.compile(r"(?:^|/)(?:postgres|pg_\w+|initdb) ")  # its path may contain blanks
 
@@ -73,7 +72,8 @@ def working_in(folder: Path) -> list[int]:
     """Servers, and programs that create or rewind them, by their arguments. The pid file is written a moment
     after the start, and may be deleted with its folder."""
     listed = subprocess.run(
-        ["env", "LC_ALL=C.UTF-8", *PS],  # in other locales ps may print letters that are not ASCII as `?`
+        # In other locales ps may print letters that are not ASCII as `?`.
+        ["env", "LC_ALL=C.UTF-8", "ps", "-A", "-ww", "-o", "pid=,args="],
         capture_output=True,
         encoding="utf-8",
         errors="replace",

@@ -5,7 +5,7 @@
     HOME/postgres/server.log  the log
     HOME/postgres/users.lock  shared lock, held by every process that uses the server
     HOME/postgres/start.lock  exclusive lock, held while the server is started
-    HOME/postgres/starting    exists until pg_ctl has ended, or was interrupted
+    HOME/postgres/starting    exists while pg_ctl runs; an interrupt leaves it
     HOME/postgres/held        exists while `ridelake up` keeps the server running
 
 The kernel counts the users: it releases a file lock when its process ends, including after a SIGKILL. A
@@ -47,6 +47,7 @@ from ridelake.errors import CannotConnect, UsageError
 SOCKET_FOLDER_MAX_BYTES = 107 - len("/.s.PGSQL.5432")
 
 STATUS_LINE = 7  # of postmaster.pid
+UNSETTLED = ("starting", "stopping")
 STOP_SECONDS_MAX = 60  # a shutdown writes a checkpoint, which takes long on a slow disk
 
 # Appended to postgresql.conf of a new cluster.
@@ -152,13 +153,10 @@ def start(cluster: Cluster, settings: Mapping[str, str] = MappingProxyType({})) 
 def _wait_until_settled(cluster: Cluster) -> None:
     """Wait while a server starts or stops for which no process waits: that process was interrupted."""
     give_up = time.monotonic() + STOP_SECONDS_MAX
-    while (status := cluster.server_status()) in (
-        "starting",
-        "stopping",
-    ) and cluster.server_pid() is not None:
+    while (status := cluster.server_status()) in UNSETTLED and cluster.server_pid() is not None:
         if time.monotonic() > give_up:
             raise CannotConnect(
-                f"the embedded Postgres is {status} for {STOP_SECONDS_MAX} s; its log is {cluster.log}"
+                f"the embedded Postgres has been {status} for {STOP_SECONDS_MAX} s; its log is {cluster.log}"
             )
         time.sleep(0.02)
 
