@@ -89,7 +89,7 @@ def store_and_lake(
         newest = newest_epoch(settings.lake)
     stores = newest.stores if newest else []
     newest = seen_by(store, newest) if newest else None
-    is_new = begin and newest is None and not tables and selection is None
+    is_new = begin and not (newest or tables or selection)
     rides = (newest is not None or is_new or bool(tables)) and any(
         name.startswith("ridelake.") for name in tables_of(newest, tables)
     )
@@ -97,7 +97,8 @@ def store_and_lake(
         ", or pass tables of your own with --table or --all-tables" if is_new else ""
     )
     with open_existing_store(settings, rides=rides, hint=hint) as opened:
-        if newest is None and not begin:
+        # Checked after the connection, so that an unreachable store is reported as such.
+        if not (newest or begin):
             raise NotReady(
                 f"no epoch of {store} yet in {settings.lake.root}, which has {', '.join(stores)}: correct "
                 f"the name, or run `ridelake sync --source {store}=DSN`"
